@@ -101,7 +101,7 @@ def report(
     generator: Any,
 ) -> None:
     """Write one self-contained page about a model, and its JSON twin."""
-    from kanlens.reporting.limits import broken, read_limits
+    from kanlens.reporting.alerts import broken, read_limits
 
     limits = read_limits(fail_on) if fail_on else []
     twin = output.parent / f"{output.stem}.json"

@@ -44,13 +44,9 @@ class ColumnSplines:
         return np.stack([basis.grid for basis in self.bases]), values
 
 
-def _bases(problem: SearchProblem, pieces: int) -> list[Basis]:
-    return [Basis.of(column, pieces) for column in problem.columns.T]
-
-
 def _matrix(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
     """Return bases, ones and the B-splines of every column, each centered, and whose each is."""
-    bases = _bases(problem, pieces)
+    bases = [Basis.of(column, pieces) for column in problem.columns.T]
     blocks, owners = [np.ones((len(problem.columns), 1))], [np.zeros(1, dtype=int)]
     for i, basis in enumerate(bases):
         block = basis.at(problem.columns[:, i])[:, 1:]
@@ -248,7 +244,7 @@ class SeparableProduct(Ansatz):
 
 def spline_product(problem: SearchProblem) -> ColumnSplines:
     """Fit a product of splines of the columns, until it gets no better."""
-    bases = _bases(problem, tuned.SEPARABLE.pieces[0])
+    bases = [Basis.of(column, tuned.SEPARABLE.pieces[0]) for column in problem.columns.T]
     blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
     parts = [np.ones(block.shape[1]) for block in blocks]
     best, kept, waited = float("inf"), parts, 0

@@ -62,11 +62,7 @@ class Through(Ansatz):
 def sum_of_terms(
     problem: SearchProblem, names: Sequence[Expr], values: Array, weights: Array | None = None
 ) -> Expr:
-    """Return y when the target is a sum of terms (row, term) and a constant.
-
-    The coefficients are by least squares, with residuals multiplied by weights; terms that only
-    rounding would leave are left out.
-    """
+    """Return y, by least squares, of a target that is a sum of terms (row, term) and a constant."""
     columns, rows = np.column_stack((np.ones(len(values)), values)), problem.fitted
     heavy, target = weighted(weights, columns, problem.target)
     found = solve(heavy[rows], target[rows])

@@ -65,10 +65,7 @@ def clear(x: Array) -> bool:
 def written(
     x: Array, values: Sequence[Array], names: Sequence[Expr], *, most: int, **options: Any
 ) -> Iterator[list[Expr]]:
-    """Fit curves as `fit_curves` does, and yield a formula of each in a name of its own.
-
-    First the best of every curve, then with one of them changed, at most so many times.
-    """
+    """Yield a formula of each curve in its name: the best ones, then with one changed."""
     for choice in itertools.islice(_choices(fit_curves(x, values, **options)), most):
         yield [curve.expression.subs(U, n) for curve, n in zip(choice, names, strict=True)]
 
@@ -97,11 +94,7 @@ def fit_curves(
     epsilon: float = tuned.CURVE_ERROR,
     kept: int = tuned.CURVES_KEPT,
 ) -> list[list[CurveFormula]]:
-    """Fit curves on one grid each, and return some formulas per curve, best first.
-
-    The grids are even, (curve, point). Transforms of the values and functions under the
-    elementary one are tried; epsilon is the relative squared error of the curves themselves.
-    """
+    """Fit curves on even grids (curve, point), known to epsilon; return formulas, best first."""
     jobs = [
         (k, transform, under)
         for k, value in enumerate(values)
@@ -128,10 +121,7 @@ _CurveJob = tuple[int, Transform, str]  # which curve, what is taken of it, and 
 
 
 def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[list[CurveFormula]]:
-    """Fit every elementary function to the curves of all jobs at once.
-
-    Each is given twice: on even points, which the fit starts from, and where it was.
-    """
+    """Fit every function to the curves of all jobs at once, on even points and where they were."""
     inputs, targets = [], []
     for k, transform, under in jobs:
         u, t = _INNER[under].inverse(x[k]), transform.value(values[k])
@@ -180,10 +170,7 @@ def _price(numbers: int, size: int) -> float:
 
 
 def _error(transform: Transform, made: Array, value: Array) -> float:
-    """Return the error under the transform or without it, whichever is less.
-
-    A pole or a zero makes either of them large for a formula that only needs a refit.
-    """
+    """Return the lesser error, with the transform or without: a pole or zero spoils one of them."""
     with np.errstate(all="ignore"):
         back = transform.side(value) * transform.inverse(made)
         return min(relative_error(back, value), relative_error(made, transform.value(value)))

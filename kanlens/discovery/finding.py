@@ -155,10 +155,7 @@ def _searched(
     progress: bool | None,
     generator: torch.Generator | None,
 ) -> tuple[ScaledTable, Front, str]:
-    """Search until a formula is exact, everything was tried, or the time is over.
-
-    Where a formula leaves nothing but for a few rows, the search begins anew without them.
-    """
+    """Search to the end, anew without the few rows where a formula leaves nothing else."""
     reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
     deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
     draws = torch.Generator() if generator is None else generator
@@ -214,10 +211,7 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
 
 
 def _origins(problem: SearchProblem, table: ScaledTable) -> list[SearchProblem]:
-    """Return the problem, and as it is without its columns and target moved to round numbers.
-
-    Powers of a year, and a target that is a product, need the zero that the data have.
-    """
+    """Return the problem, and that with the zero of the data, which powers of a year need."""
     zeros = [table.scales[i].origin for i in table.useful]
     above = table.y_scale.origin
     if not any((*zeros, above)):
@@ -280,10 +274,7 @@ def _receipt(table: ScaledTable, picked: Entry) -> Receipt:
 
 
 def chosen_entry(table: ScaledTable, front: Front) -> tuple[ScaledTable, Entry]:
-    """Return what the front chose, unless a shorter formula is better on rows nobody has seen.
-
-    Rows that only judge choose too where they show that one is better by more than chance.
-    """
+    """Return what the front chose, unless a shorter formula is better on rows nobody has seen."""
     best = front.chosen()
     if not len(table.choosing[1]):
         return table, best
@@ -377,10 +368,7 @@ def _forms(table: ScaledTable, expression: Expr) -> list[Expr]:
 
 
 def _rounded_term(total: Expr, room: float) -> Expr:
-    """Round the constant term of a sum as far as the target does not show it.
-
-    A fraction of many digits becomes a number with a point.
-    """
+    """Round the constant of a sum as far as the target hides it; long fractions get a point."""
     term, rest = total.as_coeff_Add()
     long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.LONG_FRACTION
     return shortest(float(term), room) + rest if term.is_Float or long else total

@@ -74,11 +74,7 @@ def _unsound(expression: Expr) -> bool:
 
 
 class Front:
-    """The formulas worth keeping of a problem, the whole one, and whether one of them is exact.
-
-    `exact` is the relative squared error that is rounding. `astray` (row,) are rows without which
-    a formula leaves nothing: the search begins anew without them.
-    """
+    """The formulas worth keeping of a problem, the whole one, and whether one of them is exact."""
 
     def __init__(
         self, problem: SearchProblem, deadline: Deadline, *, exact: float = tuned.EXACT
@@ -96,6 +92,7 @@ class Front:
         self._near: list[Entry] = []  # formulas about as good as the best, were it not for noise
         self.deadline = deadline
         self.entries: list[Entry] = []
+        # (row,): rows without which a formula leaves nothing; the search begins anew without them
         self.astray: Array | None = None
         self._seen: set[Expr] = set()
         self._tried: set[tuple[Expr, ...]] = set()
@@ -156,10 +153,7 @@ class Front:
             self._probe(entry)
 
     def _put_exactly(self, entry: Entry) -> None:
-        """Leave out what an exact formula does not need, and make its numbers exact.
-
-        The search ends with it, unless it holds so many numbers that few rows let it have any.
-        """
+        """Trim an exact formula and make its numbers exact; if these are few, the search ends."""
         limit = max(2 * entry.error, self.exact)
         found = entry.expression
         for form in (self._lean(found, limit), self._shortened(even_ratios(found))):
@@ -182,11 +176,7 @@ class Front:
         return found
 
     def chosen(self) -> Entry:
-        """Return the formula with the best balance of error and length.
-
-        One that is worse than the mean or a shorter one is not taken, though it may fit all rows
-        better.
-        """
+        """Return the best balance of error and length; no shorter one, nor the mean, beats it."""
         levels = [max(entry.error, self.exact) for entry in self.entries]
         worst = max(self._mean_error, min(levels))
         able = front([entry.length for entry in self.entries], levels)
@@ -239,10 +229,7 @@ class Front:
         return self._cost(entry) - tuned.HOPE * saved
 
     def _probe(self, entry: Entry) -> None:
-        """Where the best formula leaves nothing but noise, polish it and end the search soon.
-
-        The more numbers it has, the longer a better one is waited for.
-        """
+        """If the best formula leaves only noise, polish it, and wait by how many numbers it has."""
         astray = self.exceptions(entry)
         if astray.any():
             self.astray = astray

@@ -39,10 +39,7 @@ def libraries(problem: SearchProblem) -> list[list[Powers]]:
 
 
 def total_degree(width: int, degree: int) -> list[Powers]:
-    """Return the exponents of all products up to a degree; none where they are very many.
-
-    Of more than five columns the products of two are all, whatever the degree.
-    """
+    """Return the exponents of products up to a degree, 2 beyond five columns; none if too many."""
     if width > 9 or (width > 4 and degree > 2) or (width > 2 and degree > 4):
         return []
     if width <= 5:
@@ -157,10 +154,7 @@ class Quotient:
     most: int = tuned.RATIO_TERMS  # terms of both together
 
     def formulas(self) -> Iterator[Expr]:
-        """Yield the ratios that the target equals.
-
-        Where there is noise, rows are weighted a second time by the denominator that was found.
-        """
+        """Yield the ratios that the target equals; noisy rows are weighted by the denominator."""
         own = self.problem.weights
         weights, count = own, len(self.over)
         for _ in range(2):
@@ -206,6 +200,12 @@ class Quotient:
         return least, found
 
 
+def _terms(problem: SearchProblem, library: list[Powers]) -> tuple[list[Expr], Array]:
+    """Return monomials of the columns with their values, (row, monomial)."""
+    names = [monomial(problem.names, powers) for powers in library]
+    return names, evaluate(problem.columns, library)
+
+
 @dataclass(frozen=True)
 class PolynomialRatio(Ansatz):
     """A ratio of two polynomials of given degrees."""
@@ -217,14 +217,8 @@ class PolynomialRatio(Ansatz):
             top, bottom = (total_degree(problem.width, degree) for degree in degrees)
             most = min(tuned.RATIO_LIBRARY, problem.count // 3)
             if top and bottom and len(top) + len(bottom) <= most:
-                over, under = (
-                    (
-                        [monomial(problem.names, each) for each in powers],
-                        evaluate(problem.columns, powers),
-                    )
-                    for powers in (top, bottom)
-                )
-                yield from Quotient(problem, *over, *under).formulas()
+                quotient = Quotient(problem, *_terms(problem, top), *_terms(problem, bottom))
+                yield from quotient.formulas()
 
 
 class WaveRatio(Ansatz):
@@ -245,15 +239,11 @@ class WaveRatio(Ansatz):
 
 
 class RatioWithFunction(Ansatz):
-    """A ratio of a polynomial and a sum with one function, of the only column.
-
-    Such are (u - 1)/log(u), u/(exp(u) - 1) and (1 - cos(u))/u**2.
-    """
+    """A ratio with one function of the only column, such as (u - 1)/log(u) or u/(exp(u) - 1)."""
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         u, name = problem.columns[:, 0], problem.names[0]
-        powers = total_degree(1, 3)
-        over, values = [monomial((name,), p) for p in powers], evaluate(problem.columns, powers)
+        over, values = _terms(problem, total_degree(1, 3))
         few = over[:3], values[:, :3]
         functions = functions_of(name, u)
         for function, made in [*functions, (sympy.sqrt(name**2 + 1), np.sqrt(u**2 + 1))]:

@@ -36,13 +36,10 @@ from kanlens.training.run import TrainingRun
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees a problem: which columns, and whether the target, by their logarithm.
-
-    The target is ``sign * exp(output)``, or the output where the sign is 0.
-    """
+    """How a network sees a problem: which columns, and whether the target, by their logarithm."""
 
     logs: tuple[bool, ...]
-    sign: int
+    sign: int  # the target is sign * exp(output); where this is 0, the output
 
     def inputs(self, columns: Array) -> Array:
         """Return the columns as the network takes them."""
@@ -108,10 +105,9 @@ class Interpolator:
 
     @property
     def slopes(self) -> Array:
-        """The derivatives by the columns, (row, feature).
+        """The derivatives (row, feature) of the target, or of its logarithm if that is seen.
 
-        Of the target, or of its logarithm where that is what the network sees: whether it is a
-        function of some combination is the same for both.
+        Whether it is a function of some combination is the same for both.
         """
         with torch.enable_grad():
             inputs = torch.from_numpy(self.view.inputs(self.problem.columns)).requires_grad_()
@@ -129,10 +125,7 @@ class Interpolator:
 def interpolator(
     problem: SearchProblem, deadline: Deadline, generator: torch.Generator
 ) -> Interpolator | None:
-    """Train the architecture and view that do best in a short training.
-
-    The layer has five sums, or two products of two. None when there are too few rows, or no time.
-    """
+    """Train the architecture and view that do best in short; None with few rows or no time."""
     found: list[Interpolator] = []
     for hidden in (tuned.HIDDEN_SUMS, tuned.HIDDEN_PRODUCTS):
         for view in [found[0].view] if found else views(problem):
@@ -154,13 +147,9 @@ def trained(
     generator: torch.Generator,
     steps: int,
     *,
-    strength: float = 0.0,
+    strength: float = 0.0,  # of a penalty on the L1 norm of the edges
 ) -> Interpolator | None:
-    """Train a network, or a new one of some widths, until the deadline.
-
-    The strength is that of a penalty on the L1 norm of the edges. None when there are too few
-    rows, no time, or values that no network can take.
-    """
+    """Train a network, or a new one of some widths, until the deadline; None if it cannot be."""
     if deadline.passed or problem.count < tuned.TRAINING_ROWS:
         return None
     network = start
@@ -208,10 +197,7 @@ def shapes(width: int) -> list[list[Any]]:
 def network_formulas(
     problem: SearchProblem, front: Front, first: View, generator: torch.Generator
 ) -> None:
-    """Offer the formulas of networks of several shapes, in one view first, while there is time.
-
-    Each is trained, and then trained on with a penalty on its edges.
-    """
+    """Offer formulas of networks of several shapes, trained without and with a penalty."""
     plain, with_penalty = tuned.SPARSE_STEPS
     for view in dict.fromkeys((first, *views(problem))):
         given = view, front.deadline, generator
@@ -249,11 +235,7 @@ def read(found: Interpolator, front: Front) -> None:
 
 
 def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:
-    """Put the likeliest function on every edge of a copy, refit, and write it in x1, x2, ...
-
-    The network is in float64, x (row, in) and y (row, 1). None where some edge is like no
-    function.
-    """
+    """Put likely functions on a copy's edges and write it in x1, x2, ...; None if one has none."""
     work, stop = copy.deepcopy(network).eval().requires_grad_(False), Interruption()
     for share in tuned.EDGE_SHARES:
         assign_functions(work, x, library(), share, advance=lambda *_, **__: None, stop=stop)

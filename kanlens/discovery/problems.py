@@ -67,10 +67,7 @@ class SearchProblem:
 
     @property
     def weights(self) -> Array | None:
-        """By what residuals of the target are multiplied to be as those of y, at most 1.
-
-        None where the target is y but for a factor.
-        """
+        """What makes residuals of the target those of y, at most 1; None if all alike."""
         if self.slope is None or not np.isfinite(self.slope).all():
             return None
         size = float(self.slope.max())
@@ -216,10 +213,7 @@ def raised(column: Array, power: float) -> Array:
 
 
 def exponents_of(problem: SearchProblem) -> Array:
-    """Estimate the exponent of each column in a power law, by least absolute deviations.
-
-    0 where none is sensible, NaN for columns that are zero somewhere.
-    """
+    """Estimate power-law exponents by least absolute deviations; NaN for columns with zeros."""
     usable = np.flatnonzero(away(problem.columns, tuned.NO_ZERO))
     found = np.full(problem.width, np.nan)
     size = np.abs(problem.target)
@@ -239,11 +233,7 @@ def exponents_of(problem: SearchProblem) -> Array:
 
 
 def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
-    """Return the powers of as few columns as tell the target's size, where not all are needed.
-
-    Where columns go together there are several such choices: the one with the simplest powers,
-    whole ones before halves.
-    """
+    """Return the simplest powers of as few columns as tell the target's size, if not all do."""
     usable = np.flatnonzero(np.isfinite(exponents_of(problem)))
     size = np.abs(problem.target)
     if not 2 <= len(usable) <= tuned.MOST_CHOSEN or not size.min() > 0:

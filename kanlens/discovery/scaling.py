@@ -49,9 +49,8 @@ class Scale:
             shift = round(float(middle) / 10.0**power) * _TEN**power
         size = float(np.abs(values - float(shift)).max())
         low, high = tuned.SOUND_SIZES
-        return cls(
-            shift, 0 if size == 0 or low <= size <= high else round(math.log10(size)), distance
-        )
+        sound = size == 0 or low <= size <= high
+        return cls(shift, 0 if sound else round(math.log10(size)), distance)
 
     @property
     def moved(self) -> bool:
@@ -190,10 +189,7 @@ def table_of(
     *,
     seconds: float = math.inf,
 ) -> ScaledTable:
-    """Check a table and its target, choose rows, and set wrong ones aside while there is time.
-
-    A generator draws the rows that are used and held out; else these are spread evenly.
-    """
+    """Check a table, draw or spread rows, and set wrong ones aside while there is time."""
     names, columns, target = _checked(x, y, feature_names)
     pick, held_out = _rows(len(columns), generator)
     unseen = np.setdiff1d(np.arange(len(columns)), pick)

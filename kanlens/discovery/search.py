@@ -112,10 +112,7 @@ def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
 
 
 class TimeSlice(Front):
-    """Front with its own share of the time budget.
-
-    All else is that of the whole front: formulas go to it, and it knows what was tried.
-    """
+    """Front with its own share of the time budget; all else is that of the whole front."""
 
     def __init__(self, front: Front, share: float) -> None:
         self._front, self.deadline = front, front.deadline.portion(share)
@@ -135,10 +132,7 @@ class TimeSlice(Front):
 
 
 class DeferredWork(TimeSlice):
-    """Front that runs deferred work once a first share of the time is over.
-
-    The first look at `done` after that runs the work, on a share of what is left.
-    """
+    """Front whose `done` runs deferred work, once, when a first share of the time is over."""
 
     def __init__(
         self, front: Front, first: float, share: float, work: Callable[[Front], object]

@@ -21,10 +21,7 @@ from kanlens.discovery.regression import Array, Basis, relative_error, solve, sp
 
 
 def loo_error(columns: Array, target: Array) -> float:
-    """Return the relative leave-one-out error of the best RBF Gaussian process of a target.
-
-    Near 0 for a smooth function of the columns, near 1 when they say nothing.
-    """
+    """Return the relative leave-one-out error of the best RBF Gaussian process; 0 is smooth."""
     pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
     x, t = even(columns[pick]), target[pick]
     spread = float(t.std())
@@ -37,10 +34,7 @@ def loo_error(columns: Array, target: Array) -> float:
 
 
 def noise_of(columns: Array, target: Array) -> float:
-    """Estimate the variance of noise in a target; 0 where more rows still tell more.
-
-    Of the size of the squared errors on left-out rows, thus rather too large.
-    """
+    """Estimate the variance of noise, rather too large; 0 where more rows still tell more."""
     if len(target) < tuned.SMOOTH_ROWS // 2:
         return 0.0
     many = loo_error(columns, target)
@@ -52,10 +46,7 @@ def noise_of(columns: Array, target: Array) -> float:
 
 
 def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
-    """Return the squared error on left-out rows in parts of the noise, both in units of y.
-
-    The slope is the derivative of y by the target; near 1 the columns tell all that is no noise.
-    """
+    """Return the squared leave-one-out error over the noise, by the slope in units of y."""
     pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
     x, t, slope = even(columns[pick]), target[pick], slope[pick]
     spread = float(t.std())
@@ -68,10 +59,7 @@ def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> fl
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Array, Array]:
-    """Return the errors on left-out rows for one length, and their variances by the model.
-
-    A variance near 1 is that of a row which no other tells anything of.
-    """
+    """Return leave-one-out errors, and their variances: near 1 where no other row tells of it."""
     check_time()
     try:
         inverse = np.linalg.inv(_kernel(x, x, scale) + np.diag(nugget))
@@ -170,11 +158,7 @@ def _terms(columns: Array, made: Array) -> Array:
 
 
 def outlier_rows(columns: Array, target: Array) -> Array:
-    """Find rows whose target lies far from its leave-one-out prediction.
-
-    A smooth model of the rows is solved without each of them in turn; the worst are taken out,
-    and it is solved again, for they hide each other.
-    """
+    """Find rows far from their leave-one-out prediction, in rounds, for they hide each other."""
     found = np.zeros(len(target), dtype=bool)
     if len(target) < tuned.FEWEST_ROWS:
         return found
@@ -240,10 +224,7 @@ def _wrong_in(x: Array, size: Array) -> Array:
 
 
 def _smoothed(x: Array, own: Array) -> tuple[float, Array, Array, Array]:
-    """Return length and nugget of the model with the least errors on most left-out rows, and those.
-
-    The errors come with their variances.
-    """
+    """Return length, nugget, leave-one-out errors and variances of the model that errs least."""
     nugget = np.full(len(own), tuned.WRONG_NUGGET)
     every = ((k, nugget, *left_out(x, own, k, nugget)) for k in tuned.WRONG_LENGTHS)
     return min(every, key=lambda found: _usual(found[2]))
@@ -271,11 +252,7 @@ def unfollowed(made: Array, target: Array) -> Array:
 
 
 def exceptions(columns: Array, made: Array, target: Array, exact: float) -> Array:
-    """Find rows without which a formula leaves nothing but noise, or an exact error.
-
-    None of them where the formula is not clear, or they are many or lie together, so that
-    something of the columns may tell them.
-    """
+    """Find the few scattered rows without which a formula leaves only noise, or an exact error."""
     far, none = unfollowed(made, target), np.zeros(len(target), dtype=bool)
     if not far.any() or far.mean() > tuned.MOST_WRONG or len(target) < tuned.FEWEST_ROWS:
         return none

@@ -25,14 +25,7 @@ from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import indices
 from kanlens.discovery.monomials import evaluate, functions_of, monomial
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.regression import (
-    Array,
-    away,
-    best_pairs,
-    relative_error,
-    solve,
-    weighted,
-)
+from kanlens.discovery.regression import Array, away, best_pairs, relative_error, solve, weighted
 from kanlens.symbolic.composition import Expr
 
 WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
@@ -128,10 +121,7 @@ _Sum = tuple[float, tuple[int, ...]]  # relative squared error, and the columns
 
 
 def grown_sums(matrix: Array, target: Array, weights: Array | None = None) -> list[_Sum]:
-    """Return the sum of few columns that with a constant fits best, of every length.
-
-    The shortest first; residuals are multiplied by weights.
-    """
+    """Return the sums of few columns and a constant that fit best, one a length, shortest first."""
     constant = np.ones(len(target)) if weights is None else weights
     constant = constant / np.sqrt(constant @ constant)
     matrix, target = weighted(weights, matrix, target)
@@ -298,10 +288,7 @@ def _functions(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
 
 
 def best_sums(matrix: Array, target: Array) -> list[_Sum]:
-    """Return pairs and triples of columns that with a constant fit a target best.
-
-    Best first; a triple must be ten times better than the best pair.
-    """
+    """Return the best pairs of columns with a constant, behind triples ten times better."""
     pairs = best_pairs(matrix, target)
     centered = matrix - matrix.mean(axis=0)
     y = target - target.mean()

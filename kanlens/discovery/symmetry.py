@@ -29,15 +29,12 @@ Surface = Callable[[Array], Array]
 
 @dataclass(frozen=True, eq=False)
 class Union:
-    """Two columns that a function seems to need only together, and what may stand for them.
-
-    The gap is the share by which the slopes differ from those of a function of it.
-    """
+    """Two columns that a function seems to need only together, and what may stand for them."""
 
     pair: tuple[Expr, Expr]
     values: Array
     name: Expr
-    gap: float
+    gap: float  # share by which the slopes differ from those of a function of it
 
     def reduced(self, problem: SearchProblem) -> SearchProblem:
         """Put the one column in the place of the two."""
@@ -46,10 +43,9 @@ class Union:
 
 
 def effects(surface: Surface, columns: Array) -> Array:
-    """Return by how much a function changes when each column is taken from other rows.
+    """Return about the share of a function's variance that goes with each column.
 
-    Half the mean squared change over the variance: about the share of the variance that goes with
-    the column.
+    Half the mean squared change, when it is taken from other rows, over the variance.
     """
     x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
     values = surface(x)
@@ -71,8 +67,8 @@ def needless(surface: Surface, columns: Array, error: float) -> set[int]:
 def mixed_differences(surface: Surface, columns: Array) -> Array:
     """Return the pairwise interaction strength of columns, (feature, feature).
 
-    The change of a function when both are taken from other rows, less the changes by each, as a
-    mean square over four times the variance: about its error where there is no such effect.
+    The change when both are taken from other rows, less the changes by each, as a mean square over
+    four times the variance: about the function's error where there is no such effect.
     """
     x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
     width = x.shape[1]
@@ -88,10 +84,7 @@ def mixed_differences(surface: Surface, columns: Array) -> Array:
 
 
 def components(surface: Surface, columns: Array, error: float) -> list[set[int]]:
-    """Return the additively separable sets of columns, the smallest first.
-
-    The function is a sum over them; one set of all columns where it is no such sum.
-    """
+    """Return the sets of columns over which a function is a sum, the smallest first."""
     tied = mixed_differences(surface, columns) > min(tuned.APART * error, tuned.LOOSE)
     reached = np.linalg.matrix_power(tied | np.eye(len(tied), dtype=bool), len(tied))
     found = {tuple(np.flatnonzero(row).tolist()) for row in reached}
@@ -99,10 +92,7 @@ def components(surface: Surface, columns: Array, error: float) -> list[set[int]]
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return the violation of dependence through one combination of two columns, by gradients.
-
-    0 where it depends on the two through the combination alone, 1 where it goes the other way.
-    """
+    """Return how far slopes are from those of one combination of two columns: 0 to 1."""
     with np.errstate(all="ignore"):
         one, two = slopes[0] * of[1], slopes[1] * of[0]
         total = np.mean(np.square(one) + np.square(two))
@@ -111,11 +101,7 @@ def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
 
 
 def unions(problem: SearchProblem, slopes: Array, error: float) -> list[Union]:
-    """Return what two columns may be put together as, the surest first.
-
-    Tried are sums, differences, products, ratios, sums of squares and of one square, and the
-    product of powers and the weighted sum that fit best.
-    """
+    """Return what two columns may be put together as, by their slopes, the surest first."""
     rows = _inside(problem.columns)
     limit = min(tuned.JOINED * error, tuned.LOOSE)
     found = []
@@ -141,10 +127,7 @@ def disjoint(found: list[Union]) -> list[Union]:
 
 
 def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array:
-    """Return the powers of columns that a function is a multiple of, 0 where a column is no factor.
-
-    The values are those of the function; ones where the slopes are those of its logarithm.
-    """
+    """Return powers of columns that divide a function; `values` are ones for slopes of its log."""
     rows, found = _inside(columns), np.zeros(columns.shape[1])
     limit = min(tuned.FACTOR * error, tuned.STEADY)
     f = values[rows]

@@ -28,11 +28,7 @@ from kanlens.symbolic.composition import Expr, evaluator
 
 
 def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], float]:
-    """Return a smooth function through the target of the only column, and its error.
-
-    The spline is laid where it fits best: through the target, its logarithm or its inverse, over
-    the column or its logarithm.
-    """
+    """Return a spline through the target, its log or inverse, over x or log x, and its error."""
     x = problem.columns[:, 0]
     best = float("inf")
     chosen: tuple[Transform, int, Callable[[Array], Array], Basis, Array] | None = None
@@ -61,11 +57,7 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
 
 
 def windows(problem: SearchProblem, curve: Callable[[Array], Array]) -> tuple[Array, list[Array]]:
-    """Return even points of the column, (window, point), and the curve there.
-
-    First over the whole range; where the curve falls to a small part of its largest value, also
-    over the part of the range where it does not.
-    """
+    """Return even points (window, point) and the curve there: all, and where it is not small."""
     low, high = np.quantile(problem.columns[:, 0], tuned.CURVE_ENDS)
     grids = [np.linspace(low, high, tuned.GRID_POINTS)]
     with np.errstate(all="ignore"):
@@ -79,13 +71,9 @@ def windows(problem: SearchProblem, curve: Callable[[Array], Array]) -> tuple[Ar
 
 @dataclass(frozen=True)
 class SingleColumn(Ansatz):
-    """A function of the only column.
+    """A function of the only column."""
 
-    `deep` also tries functions under and over the elementary ones, sums and products of two, and
-    ratios.
-    """
-
-    deep: bool
+    deep: bool  # with functions under and over others, sums and products of two, and ratios
     outer: tuple[str, ...]
     inner: tuple[str, ...]
     limits = tuned.SINGLE
@@ -145,10 +133,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
 
 
 def multipliers(x: Array) -> list[tuple[Array, Expr]]:
-    """Return factors that a function of one column may have, and their expressions of `U`.
-
-    Powers, and exponentials whose rates are spread over what the range of the column can show.
-    """
+    """Return powers and exponentials, of rates that show, that may be factors, with names."""
     found: list[tuple[Array, Expr]] = []
     for power in (-3, -2, -1, 1, 2, 3):
         if away(x, tuned.POWER) if power < 0 else clear(x):

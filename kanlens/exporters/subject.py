@@ -45,17 +45,10 @@ class Splines:
     first and last are straight. They are continuous, so the value at u is that at the first break
     plus what each piece rises by between its ends or up to u: no number is compared with another,
     and rounding cannot put one next to a break into a piece that it is not in.
-
-    Attributes
-    ----------
-    breaks : ndarray, shape (in, break)
-        Increasing.
-    powers : ndarray, shape (in, break + 1, degree + 1, out)
-        Coefficients of every piece, constant first.
     """
 
-    breaks: Array
-    powers: Array
+    breaks: Array  # (in, break), increasing
+    powers: Array  # (in, break + 1, degree + 1, out): coefficients of every piece, constant first
 
     @property
     def degree(self) -> int:
@@ -87,17 +80,13 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
-    """One layer: its atoms, and what its sums become.
-
-    The bias holds the constants of all edges and the values of splines at their first break;
-    `members` lists the sums that each node is the product of.
-    """
+    """One layer: its atoms, and what its sums become."""
 
     width: int  # number of inputs
-    bias: Array  # (out,)
+    bias: Array  # (out,): constants of all edges, and values of splines at their first break
     splines: Splines | None
     terms: tuple[Terms, ...]
-    members: list[list[int]]
+    members: list[list[int]]  # the sums that each node is the product of
     scale: Array  # (node,)
     shift: Array
 
@@ -109,14 +98,11 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Description:
-    """A network without torch.
-
-    `scaling` is where features are held (low, high), their shift and scale, and those of outputs.
-    """
+    """A network without torch."""
 
     features: tuple[str, ...]
     outputs: tuple[str, ...]
-    scaling: tuple[Array, ...]
+    scaling: tuple[Array, ...]  # low, high, shift, scale of features; shift, scale of outputs
     layers: tuple[Layer, ...]
 
     @cached_property
@@ -127,14 +113,7 @@ class Description:
 
 @torch.no_grad()
 def describe(model: KAN) -> Description:
-    """Describe a float64 network.
-
-    Examples
-    --------
-    >>> description = describe(KAN([2, 3, 1]).double())
-    >>> [layer.bias.shape for layer in description.layers], list(description.functions)
-    ([(3,), (1,)], ['silu'])
-    """
+    """Describe a float64 network."""
     inputs = (model.input_low, model.input_high, model.input_shift, model.input_scale)
     scaling = (*inputs, model.output_shift, model.output_scale)
     return Description(
@@ -235,10 +214,7 @@ class Subject:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Rows as a table has them: at random, at knots of every feature, at and beyond its ends.
-
-        Categories take turns; a missing cell stands where the model fills those.
-        """
+        """Rows as tables have them: at random, at knots, at ends; categories take turns."""
         import pandas as pd
 
         numbers = _numbers(self.exact)
@@ -281,18 +257,14 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A kind of file: how it is written, and what it says of the subject's rows when it is run.
-
-    That is (batch, out) from everything that runs it, and with `explain` also (batch, out, in).
-    It computes in float64, or if `single`, in the dtype of the model.
-    """
+    """A kind of file: how it is written, and what it says of the subject's rows when it is run."""
 
     name: str
     ending: str
     write: Callable[[Subject, Path], None]
-    run: Callable[[Subject, Path], Sequence[Array]]
-    single: bool = False
-    explains: bool = False
+    run: Callable[[Subject, Path], Sequence[Array]]  # (batch, out) from everything that runs it
+    single: bool = False  # whether it computes in the dtype of the model, and not in float64
+    explains: bool = False  # whether it can say (batch, out, in), too
 
 
 @torch.no_grad()

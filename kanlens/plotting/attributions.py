@@ -15,7 +15,7 @@ from kanlens.checks import check_choice, check_count, message
 from kanlens.data.cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.plotting.formats import number, signed
-from kanlens.plotting.interactions import draw_flows, draw_interactions
+from kanlens.plotting.interactions import CALL, draw_flows, draw_interactions
 from kanlens.plotting.samples import (
     BRIGHT,
     DASHED,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-CALL = "plot.attribution"
 KINDS = (
     *("bar", "beeswarm", "decision", "dependence", "force", "heatmap", "image"),
     *("interactions", "paths", "waterfall"),
@@ -168,8 +167,8 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
         "force": lambda: draw_force(result, samples, place, top, ax),
         "heatmap": lambda: draw_heatmap(result, order, top, ax),
         "image": lambda: draw_image(result, samples, place, shape, ax),
-        "interactions": lambda: draw_interactions(result, place, top, ax, call=CALL),
-        "paths": lambda: draw_flows(result, place, top, ax, call=CALL),
+        "interactions": lambda: draw_interactions(result, place, top, ax),
+        "paths": lambda: draw_flows(result, place, top, ax),
         "waterfall": lambda: _waterfall(result, samples, place, top, ax),
     }
     return draws[kind]()
@@ -298,10 +297,7 @@ def _ranks(values: Array) -> Array:
 
 
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
-    """Return how far each point (n,) stands off its line so that points do not hide one another.
-
-    Those of one of 120 columns over `span` are stacked to both sides, up to `width`.
-    """
+    """Return offsets (n,) up to `width` of points that would hide each other, in 120 columns."""
     column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
     order = np.argsort(column, kind="stable")
     ordered = column[order]

@@ -163,10 +163,7 @@ def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
 def chosen_edges(
     model: KAN, layer: int, out: int | str | None, in_: int | str | None, *, most: int, call: str
 ) -> tuple[list[tuple[int, int]], int]:
-    """Return the live edges (out, in) of a layer to draw, and how many there are.
-
-    Beyond `most` those of the largest deviation are taken, without data of the largest L1 norm.
-    """
+    """Return the strongest live edges (out, in) of a layer, and how many there are."""
     check_count(call, "top", most)
     inner = model.layers[layer]
     alive = (inner.mask != 0).cpu().numpy()

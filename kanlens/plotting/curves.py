@@ -120,7 +120,6 @@ def edge(  # noqa: PLR0913 - one keyword per choice
         known = {"kind": band, "generator": generator}
         curve = _with_band(curve, source, (layer, out, in_), data, y, known)
     ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
-    tidy(ax)
     _draw_curve(ax, curve, 0.0)
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)

@@ -30,7 +30,6 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     size_in_inches,
-    tidy,
 )
 
 if TYPE_CHECKING:
@@ -110,7 +109,6 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 
 def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     one, ax = found.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
-    tidy(ax)
     x, y, data = numbers(one.x), numbers(found.values), np.sort(numbers(one.data))
     width = data[-1] - data[0]
     low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
@@ -158,7 +156,6 @@ def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
     kept = np.sort(np.argsort(-shares, kind="stable")[:LEVELS])
     y, values = np.arange(len(kept)), values[kept]
     ax = axes_for(ax, (STYLE.column, 0.6 + 0.2 * len(y)))
-    tidy(ax)
     wide = size_in_inches(ax)[0]
     if found.ice is not None:
         lines = numbers(found.ice)[:, kept]
@@ -193,7 +190,6 @@ def _name_levels(axis: Any, one: Settings, kept: Array, room: float) -> None:
 def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     """Draw what two features do together; where no rows are near, there is nothing."""
     ax = axes_for(ax, (STYLE.column, 0.8 * STYLE.column))
-    tidy(ax)
     wide, tall = size_in_inches(ax)
     levels = any(one.labels for one in found.settings)
     image = (_paint_cells if levels else _paint_bands)(ax, found)

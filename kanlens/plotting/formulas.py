@@ -144,7 +144,6 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     complexity, loss = numbers(table["complexity"]), numbers(table["loss"])
     best = result.get_best(name).name if index is None else index
     chosen = int(table.index.get_indexer([best])[0])  # -1: not on the front, nothing is ringed
-    tidy(ax)
     look: Any = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
     ax.scatter(complexity, loss, label="formulas", **look)
     ring: Any = {"facecolors": "none", "edgecolors": STYLE.ink, "linewidths": 1.0, "s": 80}
@@ -197,10 +196,7 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
-    """Return a formula as lines at most `room` inches wide, and the size of letters in points.
-
-    They are mathematics when matplotlib can set it within five of them, else plain text.
-    """
+    """Return a formula in lines of `room` inches, as mathematics or text, and points of letters."""
     import sympy
 
     from kanlens.symbolic.notation import formula_text, written
@@ -226,10 +222,7 @@ def _renamed(expression: Any) -> Any:
 
 
 def _packed(pieces: list[str], room: float) -> tuple[list[str], float] | None:
-    """Join pieces into lines that fit, as large as possible; None when one is too long.
-
-    Beyond the last line they are only counted.
-    """
+    """Join pieces into lines, as large as fit, the last a count of the rest; None if too long."""
     widths = []
     for piece in pieces:
         width = _math_width(f"${piece}$")
@@ -376,7 +369,6 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(SIDE, CELL * n + 1.0)
     ax = axes_for(ax, (side, side))
-    tidy(ax)
     ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.15)
     turn = 40 if max(len(label) for label in labels) * n > 34 else 0
     ax.set_xticks(range(n), labels, rotation=turn, ha="right" if turn else "center")

@@ -29,9 +29,9 @@ from kanlens.plotting.style import (
     literal,
     numbers,
     size_in_inches,
-    tidy,
 )
 
+CALL = "plot.attribution"
 SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers beside the color bar
 CELL = 0.36  # inches
 ROOM = 1.5  # for names
@@ -73,9 +73,7 @@ class Ranked:
         return np.concatenate([shown, values[..., self.others].sum(-1, keepdims=True)], axis=-1)
 
 
-def draw_interactions(
-    result: Attribution, row: int | None, top: int, ax: Axes | None, *, call: str
-) -> Axes:
+def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes | None) -> Axes:
     """Draw main effects on the diagonal and interactions off it, of the `top` strongest features.
 
     Over all samples the mean |value|; of one sample the values, orange where they raise the output
@@ -84,7 +82,7 @@ def draw_interactions(
     if result.interactions is None:
         expected = "an Attribution with interactions"
         got = f"one of method {result.method!r}"
-        raise InvalidValueError(message(call, expected, got, "Use method='interactions'"))
+        raise InvalidValueError(message(CALL, expected, got, "Use method='interactions'"))
     values = numbers(result.interactions)
     table = np.abs(values).mean(0) if row is None else values[row]
     order = np.argsort(-np.abs(table).sum(1), kind="stable")[:top]
@@ -92,7 +90,6 @@ def draw_interactions(
     names = distinct((result.features[i] for i in order), partial(literal, most=LONGEST))
     side = CELL * len(names)
     ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM))
-    tidy(ax)
     alone = np.eye(len(table), dtype=bool)  # main effects would leave pairs no color
     most = float(np.abs(table[~alone]).max(initial=0.0)) or 1.0
     low, colors = (0.0, STYLE.sequence) if row is None else (-most, DIVERGING)
@@ -152,9 +149,7 @@ class _Level:
     names: list[str]
 
 
-def draw_flows(
-    result: Attribution, row: int | None, top: int, ax: Axes | None, *, call: str
-) -> Axes:
+def draw_flows(result: Attribution, row: int | None, top: int, ax: Axes | None) -> Axes:
     """Draw the flow through every edge as a band; its width is its size.
 
     Over all samples the mean |flow|; of one sample the flow, orange where it raises the output. A
@@ -163,7 +158,7 @@ def draw_flows(
     if result.paths is None or result.owners is None:
         expected = "an Attribution with paths"
         got = f"one of method {result.method!r}"
-        raise InvalidValueError(message(call, expected, got, "Use method='secant'"))
+        raise InvalidValueError(message(CALL, expected, got, "Use method='secant'"))
     flows = []  # (batch, node, in): what flows into the factors of one product is added up
     for flow, owner in zip(result.paths, result.owners, strict=True):
         member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)

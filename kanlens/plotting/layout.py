@@ -161,16 +161,16 @@ def _needed_width(count: Array, shown: Array) -> float:
 
 def _band(count: Array, shown: Array, width: float, room: float | None) -> _Band:
     """Choose the number of rows: the fewest with boxes large enough, else the largest boxes."""
-    best: _Band | None = None
+    best = _Band(rows=1, columns=count, pitch=0.0)
     for rows in range(1, MAX_ROWS + 1):
         pitch = min(width / _units(count, shown, rows), PITCH_MOST)
         if room is not None:
             pitch = min(pitch, room / rows)
-        if best is None or pitch > 1.15 * best.pitch:
+        if pitch > 1.15 * best.pitch:
             best = _Band(rows=rows, columns=_columns(count, rows), pitch=pitch)
         if best.pitch >= PITCH:
             break
-    return best if best is not None else _Band(rows=1, columns=count, pitch=PITCH)
+    return best
 
 
 def _across(width: float, shown: Array, band: _Band | None) -> Array:

@@ -10,9 +10,10 @@ from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
 from kanlens.errors import DataError
-from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, numbers, picture, tidy
+from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, numbers, picture
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
+RING: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
 DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
 
 
@@ -49,7 +50,6 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
         curve = frame.rename(columns={"loss_after": "loss"})
     edges, losses = numbers(curve["edges_left"]), numbers(curve["loss"])
     ax = axes_for(ax, SIZE)
-    tidy(ax)
     marker: Any = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
     ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
     tuned = np.flatnonzero(np.diff(edges) == 0)  # training changes the loss alone
@@ -60,8 +60,7 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     if len(tuned):
         ax.plot([], [], label="fine-tuning", **look)
         ax.legend(loc="best")
-    ring: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
-    ax.plot(edges[-1:], losses[-1:], "o", label="_after", zorder=4, **ring)
+    ax.plot(edges[-1:], losses[-1:], "o", label="_after", zorder=4, **RING)
     _finish_axes(ax, losses, "edges left")
     ax.invert_xaxis()
     text = f"{edges[-1]:.0f} edges, loss {losses[-1]:.3g}"
@@ -102,7 +101,6 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     if "validation_loss" in frame and frame["validation_loss"].notna().any():
         lines["held-out rows"] = numbers(frame["validation_loss"])
     ax = axes_for(ax, SIZE)
-    tidy(ax)
     marker: Any = {"marker": "o", "markersize": 3.0} if len(steps) < 3 else {}
     looks = ((STYLE.accent, "-"), (STYLE.series[1], (0, (4, 1.5))))
     for (name, losses), (color, dashes) in zip(lines.items(), looks, strict=False):
@@ -151,11 +149,9 @@ def path(result: Any, *, ax: Axes | None = None) -> Axes:
     edges, losses, errors = (numbers(frame[name]) for name in columns[:3])
     best = frame["best"].to_numpy(dtype=bool)
     ax = axes_for(ax, SIZE)
-    tidy(ax)
     style: Any = {"color": STYLE.accent, "elinewidth": 0.7, "markersize": 3.0, "zorder": 3}
     ax.errorbar(edges, losses, errors, marker="o", linewidth=1.0, label="loss", **style)
-    ring: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
-    ax.plot(edges[best], losses[best], "o", label="_best", zorder=4, **ring)
+    ax.plot(edges[best], losses[best], "o", label="_best", zorder=4, **RING)
     _finish_axes(ax, losses, "edges left")
     ax.set_ylabel("held-out loss")
     ax.invert_xaxis()

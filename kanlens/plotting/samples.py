@@ -16,7 +16,7 @@ from kanlens.attribution.result import Attribution
 from kanlens.checks import find_place, message
 from kanlens.errors import MethodError, ShapeError
 from kanlens.plotting.formats import number
-from kanlens.plotting.interactions import DIVERGING, Ranked, spread_apart
+from kanlens.plotting.interactions import CALL, DIVERGING, Ranked, spread_apart
 from kanlens.plotting.style import (
     STYLE,
     Array,
@@ -31,7 +31,6 @@ from kanlens.plotting.style import (
     with_unit,
 )
 
-CALL = "plot.attribution"
 GAP = "not explained (gap)"
 LONGEST = 32  # characters of a name
 FORCES = 9  # arrows of one sample, at most
@@ -92,7 +91,6 @@ def draw_force(
     known = np.array([start, end, *np.ravel(list(ends.values()))])
     span = float(np.ptp(known)) or 1.0
     ax = axes_for(ax, (STYLE.page, 1.9))
-    tidy(ax)
     ax.set(xlim=(known.min() - 0.04 * span, known.max() + 0.04 * span), ylim=(-1.7, 1.75))
     order = sorted(ends, key=lambda k: -ends[k].sum())
     middles = np.array([ends[k].mean() for k in order])
@@ -178,7 +176,6 @@ def draw_dependence(
     i, values = find(feature), numbers(result.values)
     j = strongest_partner(result, samples, i) if other is None else find(other)
     ax = axes_for(ax, (STYLE.column, 0.75 * STYLE.column))
-    tidy(ax)
     low, high = np.quantile(samples[:, j], [0.02, 0.98])
     norm = Normalize(low, low + BRIGHT * (high - low or 1.0))
     look: Any = {"c": samples[:, j], "cmap": STYLE.sequence, "norm": norm, "label": "_samples"}

@@ -133,10 +133,7 @@ def context() -> Iterator[None]:
 
 
 def picture(call: str) -> Callable[[Draw], Draw]:
-    """Make a public function draw in our style, on an `ax` that is None or an Axes.
-
-    What its docstring does not say of the `ax` is added there.
-    """
+    """Make a public function draw in our style, on an `ax` that is None or an Axes, and say so."""
 
     def made(draw: Draw) -> Draw:
         @wraps(draw)
@@ -166,15 +163,17 @@ def _with_axes(text: str) -> str:
 def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) -> Axes:
     """Return the axes to draw on: `ax`, or those of a new figure of `size` inches.
 
-    A new figure is made by pyplot, so that notebooks show it. Bare axes fill their figure.
+    A new figure is made by pyplot, so that notebooks show it. Bare axes fill their figure; others
+    are made tidy.
     """
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
+    if ax is None:
+        from matplotlib import pyplot
 
-    if bare:
-        return cast("Axes", pyplot.figure(figsize=size).add_axes((0, 0, 1, 1)))
-    return cast("Axes", pyplot.figure(figsize=size, layout="constrained").add_subplot())
+        figure: Any = pyplot.figure(figsize=size, layout=None if bare else "constrained")
+        ax = figure.add_axes((0, 0, 1, 1)) if bare else figure.add_subplot()
+    if not bare:
+        tidy(ax)
+    return ax
 
 
 def numbers(values: Any) -> Array:
@@ -185,10 +184,7 @@ def numbers(values: Any) -> Array:
 
 
 def literal(text: object, *, most: int | None = None, end: bool = False) -> str:
-    """Return a name so that a picture shows it as it is: no mathematics, on one line.
-
-    The middle of a text longer than `most` is left out, or its `end`.
-    """
+    """Return a name on one line, no mathematics; beyond `most`, its middle or `end` is left out."""
     words = " ".join(str(text).split())
     if most is not None and len(words) > most:
         head = most - 1 if end else (most - 1) // 2
@@ -258,7 +254,6 @@ def tidy(ax: Axes) -> None:
 def rows_axes(ax: Axes | None, rows: int, width: float) -> Axes:
     """Return axes for so many rows of features, in a new figure of so many columns' width."""
     ax = axes_for(ax, (width * STYLE.column, 0.55 + ROW * max(rows, 2)))
-    tidy(ax)
     ax.set_ylim(rows - 0.4, -0.6)
     return ax
 

@@ -1,12 +1,15 @@
-"""Alerts: limits of a report that a reader should know first."""
+"""Alerts: limits of a report that a reader should know first, or past which no script goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
 from kanlens.attribution.runs import RANDOM
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
 from kanlens.plotting.formats import counted, fixed, listed, number, percent
 
 FEW = 50  # rows
@@ -17,16 +20,14 @@ FAINT = 0.01  # relative deviation of an edge that hardly varies
 POOR = 0.3  # R2
 CONTINUED = "There the functions are continued, not learned."
 HELD = "It is held at the nearest end there."
+LIMIT = re.compile(r"\s*(\w+)\s*([<>])\s*([-+.\w]+)\s*")
 
 Content = dict[str, Any]
 Alerts = Iterator[dict[str, str]]
 
 
 def find_alerts(content: Content) -> list[dict[str, str]]:
-    """Look through the numbers of a report for what limits them.
-
-    An alert has a level ("warning" or "note"), a code and a text; warnings come first.
-    """
+    """Find what limits the numbers of a report: level, code and text, warnings first."""
     checks = (_constant, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
     found = [alert for check in checks for alert in check(content)]
     return sorted(found, key=lambda alert: alert["level"] != "warning")
@@ -198,3 +199,50 @@ def _data(content: Content) -> Alerts:
             "samples are compared with. Pass background to choose others."
         )
         yield _alert("background_from_data", text, warning=False)
+
+
+# --- limits for scripts ----------------------------------------------------------------------
+
+
+def _score(name: str) -> Callable[[Content], float | None]:
+    return lambda content: (content["performance"] or {}).get(name)
+
+
+NUMBERS: dict[str, Callable[[Content], float | None]] = {
+    "completeness": lambda content: max(
+        (gap_of(one) for one in content["comparison"]["methods"] if one["complete"]), default=None
+    ),
+    "offgrid": lambda content: content["model"]["outside"]["all"],
+    "warnings": lambda content: sum(one["level"] == "warning" for one in content["alerts"]),
+    "formula": lambda content: (
+        content["formula"] and content["formula"]["receipt"]["relative_rmse"]
+    ),
+    **{name: _score(name) for name in ("r2", "accuracy", "log_loss", "auc")},
+}
+
+
+def read_limits(text: str) -> list[tuple[str, str, float]]:
+    """Read limits such as ``completeness>1e-6,r2<0.5``: names, signs and values."""
+    found = []
+    for part in text.split(","):
+        read = LIMIT.fullmatch(part)
+        try:
+            if read is None or read[1] not in NUMBERS:
+                raise ValueError
+            found.append((read[1], read[2], float(read[3])))
+        except ValueError:
+            expected = f"fail_on to list name>value or name<value, of {', '.join(sorted(NUMBERS))}"
+            advice = "For example completeness>1e-6,offgrid>0.05"
+            raise InvalidValueError(message("report", expected, repr(part), advice)) from None
+    return found
+
+
+def broken(content: Content, limits: list[tuple[str, str, float]]) -> list[str]:
+    """Word the limits that the numbers of a report break; what is not known breaks its limit."""
+    found = []
+    for name, sign, limit in limits:
+        value = NUMBERS[name](content)
+        if value is None or (value > limit if sign == ">" else value < limit):
+            known = "not known" if value is None else f"{number(value)} {sign} {limit:g}"
+            found.append(f"{name} {known}")
+    return found

@@ -286,11 +286,7 @@ def _formula(subject: Subject, request: Request) -> SymbolicResult | None:
 
 
 def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:
-    """Choose the rows (of those `among`) that are explained one by one, each once, and say why.
-
-    The most wrong ones where targets are known, the one whose features lie closest to
-    their medians, and those with the highest and lowest output.
-    """
+    """Choose rows to explain, each once, and say why: most wrong, typical, highest, lowest."""
     rows = torch.arange(subject.rows) if among is None else among
     found: dict[int, str] = {}
     losses = subject_losses(subject)
@@ -307,7 +303,6 @@ def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int,
         found[free[0]] = "near the medians of the features"
     for reason, place in (("highest", output.argmax()), ("lowest", output.argmin())):
         row = int(rows[place])
-        found[row] = (
-            f"{found[row]}, the {reason} output" if row in found else f"the {reason} output"
-        )
+        before = f"{found[row]}, " if row in found else ""
+        found[row] = f"{before}the {reason} output"
     return tuple(found.items())

@@ -121,10 +121,7 @@ def _data(analysis: Analysis) -> dict[str, Any]:
     rows = zip(schema.features, quantiles.T.tolist(), record.outside[0].tolist(), strict=True)
     features = [
         {
-            "name": feature.name,
-            "column": feature.column,
-            "kind": feature.kind,
-            "unit": feature.unit,
+            **{key: getattr(feature, key) for key in ("name", "column", "kind", "unit")},
             **dict(zip(("low", "quarter", "median", "three_quarters", "high"), at, strict=True)),
             "constant": at[0] == at[-1],
             "outside": outside,

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from kanlens import plotting
 from kanlens.attribution import effect
+from kanlens.attribution.result import Attribution, Importance
 from kanlens.errors import MethodError
 from kanlens.model.network import KAN
 from kanlens.plotting.diagram_layers import layer_curves
@@ -20,8 +21,7 @@ from kanlens.plotting.formats import number, percent
 from kanlens.plotting.formulas import scatter_pair
 from kanlens.plotting.style import STYLE, context, in_unit, literal, tidy
 from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.compact_svg import sized
-from kanlens.reporting.drawing import Picture, draw
+from kanlens.reporting.drawing import Picture, draw, sized
 from kanlens.reporting.subject import spread
 
 POINTS = 800  # of a scatter
@@ -36,11 +36,12 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
     """Draw every picture of a report, with so many features at most, by where it stands."""
     cards = list(_cards(analysis, content, min(CARDS, max_features)))
     pruning, history = analysis.request.pruning, analysis.request.history
+    found = analysis.attribution
     return {
         "network": _network(analysis.subject.model, content["edges"]),
         "performance": list(_performance(analysis, content)),
-        "importance": draw_importance(analysis, max_features),
-        "swarm": draw_swarm(analysis, max_features),
+        "importance": _attribution(found.grouped().to_importance(), "bar", 3.75, max_features),
+        "swarm": _attribution(found, "beeswarm", 4.9, max_features),
         "effects": list(_effects(analysis, content)),
         "pairs": draw_pairs(analysis, max_features),
         "flows": draw_flows(analysis, max_features),
@@ -70,10 +71,7 @@ def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:
 
 
 def _link(axes: Axes, model: KAN, edges: list[dict[str, Any]]) -> dict[str, str]:
-    """Lead from boxes and inputs to their numbers, and say of all parts which edge or node it is.
-
-    Return what the links to edges are called.
-    """
+    """Link boxes and inputs to their numbers, mark all parts; return what links are called."""
     parts: dict[Any, Any] = {one.get_label(): one for one in axes.collections}
     names = {f"edge-{one['layer']}-{one['out']}-{one['in']}": one["name"] for one in edges}
     for index, layer in enumerate(layer_curves(model, None, None, None)):
@@ -228,25 +226,14 @@ def _losses(plot: Callable[..., Any], result: Any, steps: Any) -> Picture | None
     return draw(partial(plot, result), (3.6, 2.4)) if result is not None and steps else None
 
 
-def draw_importance(analysis: Analysis, most: int) -> Picture:
-    """Draw a bar per column of the table: the mean size of what it does."""
-    found = analysis.attribution.grouped().to_importance()
-    size = (3.75, 0.62 + 0.26 * min(len(found.features), most))
-    return draw(partial(plotting.attribution, found, top=most), size)
-
-
-def draw_swarm(analysis: Analysis, most: int) -> Picture:
-    """Draw a dot per row and feature."""
-    found = analysis.attribution
-    size = (4.9, 0.62 + 0.26 * min(len(found.features), most))
-    return draw(partial(plotting.attribution, found, kind="beeswarm", top=most), size)
+def _attribution(found: Attribution | Importance, kind: str, width: float, most: int) -> Picture:
+    """Draw a line of bars or dots per feature."""
+    size = (width, 0.62 + 0.26 * min(len(found.features), most))
+    return draw(partial(plotting.attribution, found, kind=kind, top=most), size)
 
 
 def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    """Draw what the features that matter most do to the output, each over its range.
-
-    One is left out where the model has no value on some mixture of its values and the rows.
-    """
+    """Draw what the features that matter most do to the output, where the model has values."""
     model, target = analysis.subject.model, analysis.subject.target
     ranked = content["importance"]["columns"] or content["importance"]["features"]
     for one in [one for one in ranked if one["importance"]][:EFFECTS]:

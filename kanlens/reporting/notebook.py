@@ -38,15 +38,7 @@ LONG = 2000  # characters of a formula that is set as mathematics, at most
 
 
 def to_html(result: Any) -> str:
-    """Return a result as HTML: a heading of one line, and what there is to see.
-
-    Colors of lines and text are those of the page around it, light or dark.
-
-    Examples
-    --------
-    >>> to_html(KAN([2, 1]))[:5]
-    '<div>'
-    """
+    """Return a result as HTML: its line and what there is to see, in colors of the page around."""
     parts = "\n".join(filter(None, _parts(result)))
     return f"<div><p><strong>{escape(repr(result))}</strong></p>\n{parts}\n</div>"
 

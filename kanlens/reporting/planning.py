@@ -63,10 +63,7 @@ class Plan:
 def make_plan(
     subject: Subject, background: Rows | None, methods: Sequence[str] | None, max_rows: int
 ) -> Plan:
-    """Choose rows, background and methods so that a report is made in seconds.
-
-    `methods` are run whatever they cost; those that fit the model are chosen when None.
-    """
+    """Choose what makes a report in seconds; `methods` that are given run whatever they cost."""
     given, origin = _background(subject, background)
     edges = sum(layer.mask.numel() for layer in subject.model.layers)
     sizes = min(max_rows, subject.rows), min(BACKGROUND, len(given))
@@ -121,10 +118,7 @@ def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
 
 
 def _shrunk(sizes: tuple[int, int], unit: float, most: float) -> tuple[int, int] | None:
-    """Return fewer rows and background rows, whose pairs of one `unit` each take at most `most`.
-
-    None where even the fewest would take longer.
-    """
+    """Return fewer rows and background rows, whose pairs take at most `most`; None if too many."""
     rows, background = sizes
     least_rows, least_background = min(rows, FEWEST_ROWS), min(background, FEWEST_BACKGROUND)
     while rows * background * unit > most:
@@ -146,11 +140,7 @@ def _compared_sizes(sizes: tuple[int, int], edges: int) -> tuple[int, int]:
 
 
 def shapley_seconds(model: KAN, x: Tensor, background: Tensor, target: int) -> float:
-    """Estimate the seconds that Shapley values of one row against one background row take.
-
-    Features that are the same in all rows of `x` and `background` play no part. Infinite where the
-    values would have to be sampled.
-    """
+    """Estimate seconds of Shapley values of two rows; infinite if they must be sampled."""
     with torch.no_grad():
         problem = Problem(
             model=float64_copy(model), x=x.double(), rows=background.double(), target=target

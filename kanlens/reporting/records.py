@@ -87,10 +87,7 @@ def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> lis
 
 
 def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
-    """Return the levels of an input below and above each value, its own at either end.
-
-    Levels are all its values when these are few, and their quantiles otherwise.
-    """
+    """Return the levels below and above each value: other values, quantiles where many."""
     levels = column.unique()
     if len(levels) > TREND_LEVELS:
         shares = torch.linspace(0, 1, TREND_LEVELS, dtype=torch.float64)
@@ -100,10 +97,7 @@ def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
 
 
 def _gains(analysis: Analysis, index: int, sums: Tensor) -> Tensor:  # (batch, out)
-    """Return by how much the output grows with each sum of a layer, row by row.
-
-    The output is the one that the page is about; for the last layer, the one that a sum is part of.
-    """
+    """Return how the page's output, or the last layer's own, grows with each sum, row by row."""
     model, target = analysis.subject.model, analysis.subject.target
     last = index == len(model.layers) - 1
     with torch.enable_grad():
@@ -173,10 +167,7 @@ def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
 
 
 def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
-    """Write a symbolic result as plain types; None when there is none.
-
-    Names stand in backticks in the equation; MathML is None when the formula is too long to be set.
-    """
+    """Write a symbolic result as plain types, MathML only of short ones; None without one."""
     from kanlens.symbolic.notation import latex_name, legend, written
 
     result = analysis.formula
@@ -210,10 +201,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
 
 
 def mathml(expression: Any, name: str) -> str | None:
-    """Return a formula as presentation MathML, in lines of bearable length.
-
-    Names stand in it as they are, escaped. None when a term is too long to be set.
-    """
+    """Return a formula as MathML in lines, names escaped; None when a term is too long."""
     import sympy
 
     from kanlens.symbolic.result import rounded
@@ -259,11 +247,7 @@ def _printer(long_names: bool) -> Any:
 
 
 def python_source(expression: Any, names: tuple[str, ...], output: str) -> str | None:
-    """Return a formula as a Python function that needs only the standard library.
-
-    Names that Python does not allow are replaced by x1, x2, ... and explained. None when a spline
-    is left in the formula.
-    """
+    """Return a formula as a function of plain Python, odd names replaced; None with splines."""
     import sympy
     from sympy.printing.pycode import pycode
 

@@ -71,11 +71,7 @@ class Subject:
 
 
 def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
-    """Bring whatever was passed as data into one form, and run the model on it.
-
-    Without targets, what needs them is left out of the report. `target` is the output to explain;
-    as for `attribute` when None.
-    """
+    """Bring data of any form into one, and run the model on it; `target` as for `attribute`."""
     found, y, source = _rows_of(model, data)
     x = model.prepare(found, call="report")
     check_rows("report", x, least=2)
@@ -92,21 +88,14 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
         y=targets,
         output=output,
         source=source,
-        names=tuple(map(_row_name, names)),
+        names=tuple(int(k) if isinstance(k, int | np.integer) else str(k) for k in names),
         index=None if counted else str(names.name or ""),
         target=index,
     )
 
 
-def _row_name(label: Any) -> int | str:
-    return int(label) if isinstance(label, (int, np.integer)) else str(label)
-
-
 def _rows_of(model: KAN, data: Any) -> tuple[Any, Any, str]:
-    """Return x, y or None, and the name of their source.
-
-    A table is read again, by name, where the model knows other features or classes than it has.
-    """
+    """Return x, y or None, and their source; a table of other features is read again by name."""
     if isinstance(data, Table):
         known = data.feature_names == model.feature_names
         known = known and data.schema.class_labels == model.class_labels

@@ -74,10 +74,7 @@ def information_scores(
 def rank_candidates(
     fits: EdgeFits, n_effective: float, *, kept: int = 3
 ) -> list[tuple[Candidate, ...]]:
-    """Return the best functions of every edge, best first; a constant edge has only "constant".
-
-    `n_effective` is the number of independent values of an edge where `fits` do not say it.
-    """
+    """Return the best functions of every edge, best first; of a constant edge "constant" alone."""
     independent = n_effective if fits.coefficients is None else fits.coefficients
     scores = information_scores(fits.misfit, fits.families, independent)
     finite = torch.isfinite(fits.parameters).all(-1) & torch.isfinite(fits.r2)
@@ -181,11 +178,7 @@ def assign_functions(
     advance: Callable[..., None],
     stop: Interruption | None = None,
 ) -> list[EdgeChoice]:
-    """Replace edges of `model` in place by the best function that explains enough.
-
-    Its layers become `FunctionLinear`; after an interrupt the edges of the other layers stay what
-    they are. `advance` is called once per layer.
-    """
+    """Put the best function that explains enough on edges of `model`, until an interrupt."""
     stop = stop or Interruption()
     choices: list[EdgeChoice] = []
     hidden = model.scale_inputs(x)
@@ -228,21 +221,14 @@ def _defined(candidate: Candidate, inputs: Tensor) -> bool:
 
 
 def label_masked_edges(layer: FunctionLinear, name: str) -> None:
-    """Give all edges that are masked away one name.
-
-    While a network is worked on they are constants, so that no spline is evaluated for them; in
-    the end they are splines, as edges that no function stands on.
-    """
+    """Name the masked edges: constants while a network is worked on, for speed, then splines."""
     for o, i in (layer.mask == 0).nonzero().tolist():
         layer.assign(o, i, name, (1.0, 0.0, 0.0, 0.0))
 
 
 @torch.no_grad()
 def revert_until_accurate(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, KAN]:
-    """Revert symbolic edges to splines until the loss after joint refit is acceptable.
-
-    Returns the network after the refit, and before it; `model` is left as it is.
-    """
+    """Revert edges of a copy to splines until the loss fits; return it refitted and not."""
     base, few, stop = copy.deepcopy(model), goal.few(), goal.stop
     while True:
         work, loss = copy.deepcopy(base), math.inf

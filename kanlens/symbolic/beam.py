@@ -91,7 +91,8 @@ class Beam:
         self.best = _State(model=model, choices=found)
         with self.goal.stop.kept():
             self.best = self._judged(self.best)
-            spent = self._climb(self._needless(), _TRIALS, _FREE)
+            needless = [(edge, flat(0.0)) for edge in self._ranked(below=_DISPENSABLE)]
+            spent = self._climb(needless, _TRIALS, _FREE)  # the refit finds the constants' values
             self._between_ties()
             self._climb(self._worse(), _TRIALS - spent, _FAR)
         return self.best.model
@@ -144,11 +145,6 @@ class Beam:
         edges = [e for e in self._ranked() if _ties(choices[e], best.function(e), self.r2_min)]
         return sorted(edges[: _MOST_TRIALS // self.width], key=lambda edge: edge[0])
 
-    def _needless(self) -> list[tuple[Edge, Candidate]]:
-        """Return constants for the edges of little importance, the refit finds their values."""
-        edges = self._ranked(below=_DISPENSABLE)
-        return [(edge, flat(0.0)) for edge in edges if self.best.function(edge) != "constant"]
-
     def _worse(self) -> list[tuple[Edge, Candidate]]:
         """Return what fits edges clearly worse than their best function does."""
         return [
@@ -167,10 +163,7 @@ class Beam:
         return [(choice.layer, choice.out, choice.in_) for choice in found]
 
     def _judged(self, state: _State, needed: float = math.inf) -> _State:
-        """Return a state with the loss of its network after a short refit.
-
-        A refit that is far from the loss `needed` after some steps is not gone on with.
-        """
+        """Return a state with its loss after a short refit, the shorter far from `needed`."""
         work, loss = copy.deepcopy(state.model), math.inf
         for steps in _STEPS:
             loss = refit(work, self.goal.x, self.goal.target, steps=steps)

@@ -60,10 +60,7 @@ def plain(expression: Expr) -> Expr:
 
 
 def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
-    """Return a function from x (batch, in) to the values of expressions (batch, out) by NumPy.
-
-    What is not defined is NaN or infinite.
-    """
+    """Return a NumPy function of x (batch, in) to values (batch, out), not finite if undefined."""
     function = compiled(expressions, symbols)
 
     def evaluate(x: Any) -> Any:
@@ -184,10 +181,7 @@ def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
 
 @lru_cache(maxsize=64)  # one class for one eps
 def layer_norm_function(eps: float) -> Any:
-    """Return the sympy function layer_norm(u, u_1, ..., u_n), which lambdify and torch evaluate.
-
-    It is the distance of u from the mean of the others, by the root of their variance plus eps.
-    """
+    """Return layer_norm(u, u_1, ..., u_n): u less the mean of the others, by their deviation."""
 
     def evaluate(u: Any, *others: Any) -> Any:
         mean = sum(others) / len(others)

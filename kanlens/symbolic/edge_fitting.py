@@ -181,10 +181,7 @@ def _linear(
 
 @lru_cache(maxsize=128)
 def _scan_basis(family: Family, uniform: int) -> Tensor:
-    """Return unit vectors whose projections score the starts, (column, start, sample).
-
-    The sine has two columns per start, so that its phase needs no search.
-    """
+    """Return unit vectors that score the starts, (column, start, sample): two of each sine."""
     x = torch.linspace(-1.0, 1.0, uniform, dtype=torch.float64)
     a, b = family.flat_starts
     u = a[:, None] * x + b[:, None]  # (start, sample)
@@ -208,19 +205,14 @@ def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     gain = shares.square().sum(0) / centered.square().sum(1, keepdim=True).clamp(min=1e-300)
     rows, columns, _ = family.starts.shape
     table = gain.reshape(-1, rows, columns)
-    peaks = _peaks(table).reshape(len(y), -1)
+    highest = partial(torch.nn.functional.max_pool1d, kernel_size=3, stride=1, padding=1)
+    peaks = table >= torch.maximum(highest(table), highest(table.mT).mT)  # of direct neighbors
     kept = min(_STARTS_KEPT, rows * columns)
-    best = torch.where(peaks, gain, gain - 2.0).topk(kept, dim=1).indices
+    best = torch.where(peaks.reshape(gain.shape), gain, gain - 2.0).topk(kept, dim=1).indices
     a, b = (values[best] for values in family.flat_starts)
     if family.name == "sin":
         b = _phase(centered, a)
     return a.clone(), b.clone(), gain.gather(1, best)
-
-
-def _peaks(table: Tensor) -> Tensor:
-    """Mark the entries of each (row, column) table that no direct neighbour exceeds."""
-    highest = partial(torch.nn.functional.max_pool1d, kernel_size=3, stride=1, padding=1)
-    return table >= torch.maximum(highest(table), highest(table.mT).mT)
 
 
 def _phase(y: Tensor, frequency: Tensor) -> Tensor:

@@ -62,10 +62,7 @@ def choose(
     negligible: float = 0.0,
     limit: float = math.inf,
 ) -> int:
-    """Return the row that a rule takes of the front of rows; the simpler one where two are equal.
-
-    No row is taken that is worse than a shorter one.
-    """
+    """Return the row of the front that a rule takes; the simpler one where two are equal."""
     rows = front(complexities, losses)
     if rule == "accuracy":
         return rows[-1]

@@ -58,10 +58,7 @@ def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
 
 
 def relative_losses(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error of every output over its target's variance, (out,).
-
-    A constant target counts with variance 1. NaN and infinity give infinity.
-    """
+    """Return each output's mean squared error over its target's variance, 1 if constant, (out,)."""
     variance = target.var(0, unbiased=False)
     losses = (output - target).square().mean(0) / torch.where(variance > 0, variance, 1.0)
     return losses.nan_to_num(nan=torch.inf, posinf=torch.inf)

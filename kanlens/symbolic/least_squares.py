@@ -50,20 +50,14 @@ class Residuals(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Damping:
-    """How strongly steps are damped at first and at most, and how that moves.
-
-    `factors` are those after a step that is taken and one that is not; None: Nielsen's rule.
-    """
+    """How strongly steps are damped at first and at most, and how that moves."""
 
     first: float = 1e-3
     most: float = 1e10
-    factors: tuple[float, float] | None = None
+    factors: tuple[float, float] | None = None  # of a step taken, and not; None: Nielsen's rule
 
     def moved(self, damped: Array, rise: Array, better: Any, kept: Array) -> tuple[Array, Array]:
-        """Return the damping after a step, and the factor by which it rises next.
-
-        `kept` is the share of the promised fall of the loss that the step has brought.
-        """
+        """Return damping and its next rise; `kept` is the share of the promised fall that came."""
         if self.factors:
             return np.maximum(damped * np.where(better, *self.factors), _LEAST), rise
         lower = np.maximum(damped * np.maximum(0.1, 1 - (2 * kept - 1) ** 3), _LEAST)
@@ -83,10 +77,7 @@ class Minimum:
 
 
 def minimize(residuals: Function, jacobian: Function, start: Array, *, steps: int = 50) -> Minimum:
-    """Minimize the mean of squared residuals (residual,) from a start (parameter,).
-
-    `jacobian` returns their derivatives (residual, parameter).
-    """
+    """Minimize the mean square of residuals (residual,); the Jacobian is (residual, parameter)."""
     theta = np.array(start, dtype=np.float64)[None]
     problem = _OneProblem(residuals, jacobian)
     [found], [total], [normal] = descend(problem, theta, steps=steps, tolerance=_SETTLED)

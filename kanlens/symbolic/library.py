@@ -69,10 +69,7 @@ class Family:
 
     @cached_property
     def rules(self) -> Tensor:
-        """What `constrain` needs, shape (7,).
-
-        Whether a and b move, lowest, highest, least, largest, widest.
-        """
+        """For `constrain`: if a and b move, lowest, highest, least, largest, widest; (7,)."""
         scale, shift = self.moves in ("scale", "both"), self.moves in ("shift", "both")
         least, largest = (self.least, self.largest) if scale else (1.0, 1.0)
         limits = (self.lowest, self.highest, least, largest, self.widest)
@@ -120,10 +117,7 @@ def constrain(a: Tensor, b: Tensor, rules: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def library(functions: Sequence[str] | None = None, *, call: str = "library") -> list[Family]:
-    """Return the families of the named functions and the straight line, or all of them.
-
-    Registered functions come last. `call` is the public call, for the error message.
-    """
+    """Return all families, or those named and the straight line; registered functions come last."""
     known = {family.name for family in _FAMILIES} | {"constant"}
     added = [_added(g) for name, g in FUNCTIONS.items() if name not in known]
     if functions is None:

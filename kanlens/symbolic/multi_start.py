@@ -124,10 +124,7 @@ def _trained(
 
 
 def _budget(network: KAN, x: Tensor, y: Tensor) -> float:
-    """Return by how much the loss may rise when edges are removed.
-
-    Where y is mostly noise, by no more than one edge is worth in bits.
-    """
+    """Return by how much pruning may raise the loss: under noise, by an edge's worth in bits."""
     with torch.no_grad():
         gap = (network(x) - y).square().mean(0) / y.var(0, unbiased=False).clamp(min=1e-300)
     if float(gap.max()) < _CLEAN:

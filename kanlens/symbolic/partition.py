@@ -85,10 +85,7 @@ def thinned(x: Tensor, generator: torch.Generator | None) -> Tensor:
 def places_of(
     x: Tensor, generator: torch.Generator | None, *, split: bool = True, judging: bool = True
 ) -> Partition:
-    """Return the rows of each part when no more than 2000 are fitted to; the others choose too.
-
-    Without `split` none are set aside: there are others that choose.
-    """
+    """Return the rows of each part, at most 2000 fitted to; without `split` all only fit."""
     if not split:
         none = torch.arange(0)
         return Partition(thinned(x, generator), none, none)

@@ -139,10 +139,7 @@ def _column(
     families: Sequence[Family],
     stop: Interruption,
 ) -> tuple[list[RefinedFormula], list[RefinedFormula]]:
-    """Return one output's formula at every stage, and with ever fewer terms.
-
-    After an interrupt it stays what it is.
-    """
+    """Return one output's formula at every stage, and with ever fewer terms, until an interrupt."""
     made = [RefinedFormula(expression=expression)]
     for name in names[1:]:
         if not stop.happened:

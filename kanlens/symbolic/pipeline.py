@@ -189,10 +189,7 @@ def read(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
-    """Do what `symbolize` does; whether it was interrupted is found in `stop`.
-
-    Rows that choose among the formulas may be given; else some of the data are set aside.
-    """
+    """Do what `symbolize` does, an interrupt noted in `stop`; `choosing` rows may be given."""
     model = check_model("symbolize", model)
     check_choice("symbolize", "model_selection", how.model_selection, RULES)
     families = library(how.functions, call="symbolize")
@@ -362,10 +359,7 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
 
 
 def _finished(work: KAN, model: KAN) -> KAN:
-    """Return the worked-on network in dtype, device and mode of the model it was made from.
-
-    A formula holds no feature in a range, and neither does its network.
-    """
+    """Return the network in dtype, device and mode of its model; like a formula, without ranges."""
     work.holds_inputs = False
     work.input_low.fill_(-torch.inf)
     work.input_high.fill_(torch.inf)

@@ -404,9 +404,8 @@ class SymbolicResult(Shown):
         sizes = [complexity(self.stages[k].expressions[output]) for k in whole]
         losses = [self.stages[k].losses[output] for k in whole]
         negligible = self.negligible[output] if self.negligible else 0.0
-        return whole[
-            choose(sizes, losses, self.model_selection, negligible=negligible, limit=self.limit)
-        ]
+        rule = {"negligible": negligible, "limit": self.limit}
+        return whole[choose(sizes, losses, self.model_selection, **rule)]
 
 
 def _plain(value: Any) -> Any:

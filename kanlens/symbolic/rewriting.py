@@ -111,10 +111,7 @@ def _is_root(node: Expr) -> bool:
 
 
 def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
-    """Write the root of ``1 - cos(u)`` as a sine, and that of ``1 + cos(u)`` as a cosine.
-
-    With `sign` the absolute value, it holds where these change their sign.
-    """
+    """Write the root of 1 -+ cos(u) as a sine or cosine; with `sign` Abs, it holds everywhere."""
     number, wave = root.base.as_coeff_Add()
     factor, cosine = wave.as_coeff_Mul()
     if not isinstance(cosine, sympy.cos) or number <= 0:
@@ -126,10 +123,7 @@ def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
 
 
 def _joined(expression: Expr) -> Expr:
-    """Write a sum of logarithms as the logarithm of a product, whatever the signs.
-
-    A logarithm times a symbol stays that: ``x*log(x)`` is not made ``log(x**x)``.
-    """
+    """Write a sum of logarithms as that of a product; x*log(x) is not made log(x**x)."""
     found = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
     return expression if varying_powers(found) - varying_powers(expression) else found
 
@@ -292,10 +286,7 @@ def _fraction(value: float) -> Expr:
 
 
 def joined(expression: Expr) -> Expr:
-    """Put the square roots of a product, and the logarithms of a sum, together as one.
-
-    The result is defined wherever the parts are, and where two of them have the wrong sign too.
-    """
+    """Join the roots of a product, and the logarithms of a sum; no point becomes undefined."""
     if not expression.args:
         return expression
     made = expression.func(*(joined(arg) for arg in expression.args))
@@ -342,11 +333,7 @@ def _multiplied(product: Expr) -> Expr:
 
 
 def thinner(expression: Expr) -> list[Expr]:
-    """Return the formulas that leave out one part of a formula and still hold a symbol.
-
-    Parts are the terms of sums, the factors of products, functions whose argument may do as
-    well, and functions that 1 may stand for.
-    """
+    """Return the formulas that leave out one part of a formula and still hold a symbol."""
     found = dict.fromkeys(_without_one(expression))
     found.pop(expression, None)
     return [e for e in found if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MOST]

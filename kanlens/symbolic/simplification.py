@@ -359,10 +359,7 @@ def shorten(expression: Expr, symbols: tuple[Expr, ...], x: Array) -> Expr:
 
 
 def agree(one: Expr, two: Expr, symbols: tuple[Expr, ...], points: Array) -> bool:
-    """Say whether two expressions have the same values at points, relative to the largest.
-
-    Points where the second is not finite do not count; at least one must.
-    """
+    """Say whether two expressions agree at the points where the second is finite, if any."""
     values = evaluator((one, two), symbols)(points)
     values = values[np.isfinite(values[:, 1])]
     if not len(values):
@@ -377,10 +374,7 @@ def count_numbers(expression: Expr) -> int:
 
 
 def complexity(expression: Expr) -> int:
-    """Return the number of nodes of the expression tree: symbols, numbers and operations.
-
-    A spline counts with its coefficients.
-    """
+    """Return the number of nodes of the expression tree, a spline with its coefficients."""
     nodes = sympy.preorder_traversal(expression)
     return sum(1 + getattr(type(node), "numbers", 0) for node in nodes)
 

@@ -84,10 +84,7 @@ def _broken(
 
 
 def _around(x: Array, starts: Array) -> tuple[Array, Array]:
-    """Return the boxes, low and high (start, in), of the rows of x nearest to some points.
-
-    They are twice as many as there are features, and one.
-    """
+    """Return the boxes, low and high (start, in), of the 2 in + 1 rows of x nearest to points."""
     width = x.max(axis=0) - x.min(axis=0)
     even = np.where(width > 0, width, 1.0)
     gaps = np.square((starts[:, None] - x[None]) / even).sum(axis=2)
@@ -182,17 +179,13 @@ def _touched(
 
 
 class _Part(NamedTuple):
-    """A part that can be undefined.
-
-    `margin` says of the values of `inner` how far they are from what is undefined; where `strict`,
-    a margin of zero is undefined too. Where the sign of a denominator changes there is a pole.
-    """
+    """A part that can be undefined."""
 
     node: Expr
     inner: Expr
-    margin: Callable[[Array], Array]
-    strict: bool = True
-    signed: bool = False
+    margin: Callable[[Array], Array]  # how far values of `inner` are from what is undefined
+    strict: bool = True  # whether a margin of zero is undefined too
+    signed: bool = False  # whether it is a denominator, which has a pole where its sign changes
 
     def good(self, margins: Array) -> Array:
         """Tell where a margin is large enough."""

@@ -9,8 +9,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from kanlens.reporting.compact_svg import ENLARGED, shortened_path
-from kanlens.reporting.drawing import draw
+from kanlens.reporting.drawing import ENLARGED, draw, shortened_path
 from tests.reporting.page import Page
 
 

@@ -27,7 +27,7 @@ from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
 from kanlens.io.importers.layouts import Layout, join, names_below, stem_of
 from kanlens.io.importers.live import check_live
-from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.settings import CALL, ImportOptions, refuse
 from kanlens.io.importers.source import Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
@@ -42,6 +42,7 @@ IMPORTERS = (
     *(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *jax_kan.LAYOUTS, *splines.LAYOUTS),
 )
 """Libraries that are recognized, the more special layouts first."""
+_UNFITTING = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, MemoryError)
 
 
 def import_model(
@@ -169,14 +170,7 @@ def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
         return importer.convert(found, options)
     except KanlensError:
         raise
-    except (
-        RuntimeError,
-        ValueError,
-        LookupError,
-        ArithmeticError,
-        TypeError,
-        MemoryError,
-    ) as error:
+    except _UNFITTING as error:
         expected = f"tensors of {importer.library} that fit together in {found.name}"
         reason, advice = printable(str(error))[:120], "Save the model again"
         raise ShapeError(message(CALL, expected, reason, advice)) from error
@@ -190,8 +184,7 @@ def _parts(found: list[Source], part: str | None) -> list[Source]:
     if not any(one.state for one in below):
         known = {key.partition(".")[0]: None for one in found for key in one.state}
         expected = f"submodule to be a name in front of tensors ({', '.join(list(known)[:8])})"
-        advice = "list_kans tells the names of what can be imported"
-        raise InvalidValueError(message(CALL, expected, repr(part), advice))
+        refuse(expected, repr(part), "list_kans tells the names of what can be imported")
     return below
 
 
@@ -275,7 +268,7 @@ def _refuse_options(options: ImportOptions) -> None:
     if options.given:
         expected = "no options beside a kanlens model"
         got, advice = ", ".join(options.given), "The model knows these; leave them out"
-        raise InvalidValueError(message(CALL, expected, got, advice))
+        refuse(expected, got, advice)
 
 
 def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
@@ -286,8 +279,7 @@ def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
         return found[0]
     if found:
         got = ", ".join(source.name for _, source in found[:4])
-        advice = "Pass the one to be imported"
-        raise InvalidValueError(message(CALL, "one model", f"{len(found)} ({got})", advice))
+        refuse("one model", f"{len(found)} ({got})", "Pass the one to be imported")
     libraries = ", ".join(one.library for one in IMPORTERS).split(", ")
     names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
@@ -324,7 +316,7 @@ def _check_data(data: Any, target: Any, task: Task | None) -> None:
         fault = (f"data for {task}", got, f"Read it with task={task!r}")
     else:
         return
-    raise InvalidValueError(message(CALL, *fault))
+    refuse(*fault)
 
 
 def _training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:

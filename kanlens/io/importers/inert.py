@@ -6,10 +6,7 @@ from typing import Any
 
 
 class Inert:
-    """An object that holds what a pickle says of it and does nothing.
-
-    Every class and function of a pickle is a subclass; `path` is its full name.
-    """
+    """What a pickle names, of full name `path`: it holds what is said of it and does nothing."""
 
     path = ""
 

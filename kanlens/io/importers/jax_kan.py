@@ -7,14 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import class_of
 from kanlens.io.importers.layouts import Group, Layout, join
 from kanlens.io.importers.polynomials import in_chebyshev
 from kanlens.io.importers.pykan import on_shared_knots
 from kanlens.io.importers.series import bumps, series_edges, waves
-from kanlens.io.importers.settings import CALL
+from kanlens.io.importers.settings import refuse
 from kanlens.io.importers.splines import spline_edges
 from kanlens.io.importers.stages import Edges, Stage
 
@@ -40,9 +38,8 @@ def _layer(group: Group) -> list[Stage]:
 def _on_grid(group: Group, basis: Tensor) -> Edges:
     """Return splines on one grid an input or an edge, or Gaussians around its places."""
     if "grid" not in group:
-        expected = f"the grid of {group.name}, which the state of nnx leaves out"
         advice = "Pass the live model, or add layer.grid.item to the arrays, as grid"
-        raise InvalidValueError(message(CALL, expected, "none", advice))
+        refuse(f"the grid of {group.name}, which the state of nnx leaves out", "none", advice)
     grid = group.get("grid", None, None)
     if basis.dim() == 2:  # of every edge, outputs first
         n_out, n_in = group.get("c_res" if "c_res" in group else "c_spl", None, None).shape

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import message
-from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.errors import DTypeError, ShapeError
 from kanlens.io.importers.inert import attribute, children, class_of, path_of
-from kanlens.io.importers.settings import CALL, ImportOptions, listed_names
+from kanlens.io.importers.settings import CALL, ImportOptions, listed_names, refuse
 from kanlens.io.importers.source import Source
 from kanlens.io.importers.stages import Affine, Norm, Stage, elementwise, leaky, linear, network
 from kanlens.model.network import KAN
@@ -67,10 +67,7 @@ class Layout:
         return model
 
     def _stages(self, source: Source, options: ImportOptions, passed: set[str]) -> list[Stage]:
-        """Return the stages of layers of this kind, and of torch's between them.
-
-        Every tensor is of one of these, or is among those `passed` over.
-        """
+        """Return the stages of layers and torch's between; all but `passed` tensors are used."""
         found = {name: Group(name, self, source, options) for name in self.groups(source.state)}
         read = {name: self.read(group) for name, group in found.items()}
         named = len(found) > 1 and not any(map(_INDEXED.fullmatch, found))
@@ -227,7 +224,7 @@ def in_order(parents: list[str], source: Source, options: ImportOptions) -> list
     if sorted(order) != list(range(len(order))):
         got = ", ".join(str(index) for index in sorted(order)[:8])
         expected = f"layers in {source.name} to be numbered from 0 without gaps"
-        raise InvalidValueError(message(CALL, expected, got, "Pass every layer of the KAN"))
+        refuse(expected, got, "Pass every layer of the KAN")
     return [order[index] for index in sorted(order)]
 
 
@@ -240,15 +237,15 @@ def _named(
     names = [join(head, name) for name in listed_names(given)] if given else []
     if not given and len(heads) == 1 and isinstance(source.module, nn.Module):  # which is compared
         names = [join(head, name) for name in children(source.owner(head), "_modules")]
-    if set(parents) <= set(names):
-        return names
-    shown = ", ".join(repr(parent) for parent in sorted(parents)[:4])
-    got = f"layers {shown}{', ...' if len(parents) > 4 else ''}"
-    advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
-    if len(heads) == 1:
-        order = ",".join(names_below(source, head))
-        advice = f"Pass layers={order!r} if that is their order, with nothing between"
-    raise InvalidValueError(message(CALL, f"one KAN in {source.name}", got, advice))
+    if not set(parents) <= set(names):
+        shown = ", ".join(repr(parent) for parent in sorted(parents)[:4])
+        got = f"layers {shown}{', ...' if len(parents) > 4 else ''}"
+        advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
+        if len(heads) == 1:
+            order = ",".join(names_below(source, head))
+            advice = f"Pass layers={order!r} if that is their order, with nothing between"
+        refuse(f"one KAN in {source.name}", got, advice)
+    return names
 
 
 def names_below(source: Source, head: str) -> list[str]:
@@ -267,13 +264,11 @@ def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
     like = getattr(last, "base", getattr(last, "scale", getattr(last, "weight", None)))
     if kind in _SPOKEN and like is not None:
         return [elementwise(parent, kind.lower(), len(like), like)]
-    if kind == "LeakyReLU" and like is not None:
-        slope = like.new_tensor([attribute(module, "negative_slope")])
-        return [leaky(parent, slope, len(like))]
-    kinds = (*_SILENT, *_SPOKEN, "LeakyReLU")
-    expected = f"only {', '.join(kinds)} between the layers of {source.name}"
-    advice = "Pass the part of the model that is the KAN"
-    raise InvalidValueError(message(CALL, expected, f"{kind} as {parent}", advice))
+    if kind != "LeakyReLU" or like is None:
+        kinds = (*_SILENT, *_SPOKEN, "LeakyReLU")
+        expected = f"only {', '.join(kinds)} between the layers of {source.name}"
+        refuse(expected, f"{kind} as {parent}", "Pass the part of the model that is the KAN")
+    return [leaky(parent, like.new_tensor([attribute(module, "negative_slope")]), len(like))]
 
 
 def _refuse_others(source: Source, known: set[str]) -> None:
@@ -283,8 +278,7 @@ def _refuse_others(source: Source, known: set[str]) -> None:
         shown = ", ".join([*map(repr, others[:3]), *(["..."] if len(others) > 3 else [])])
         expected = f"only layers of a KAN in {source.name}"
         got = f"{len(others)} other tensor{'s' if len(others) > 1 else ''} ({shown})"
-        advice = "Pass the part of the model that is the KAN"
-        raise InvalidValueError(message(CALL, expected, got, advice))
+        refuse(expected, got, "Pass the part of the model that is the KAN")
 
 
 def _linear(group: Group) -> list[Stage]:

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import class_of
-from kanlens.io.importers.settings import CALL
+from kanlens.io.importers.settings import refuse
 from kanlens.model.network import KAN
 from kanlens.splines.spline import breakpoints
 
@@ -35,11 +33,7 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 @torch.no_grad()
 def check_live(module: Any, model: KAN, tolerance: float) -> None:
-    """Refuse a module whose own outputs are not those of the network made of its tensors.
-
-    The tolerance is that of float64, relative to the largest output. A module that takes no such
-    rows cannot be asked: a convolution, or one around the network.
-    """
+    """Refuse a module whose outputs are not the network's, to a share of the largest in float64."""
     x = full = probes(model)
     kept = getattr(module, "input_id", None)
     if isinstance(kept, Tensor) and kept.numel() == x.shape[1]:  # the columns that pykan takes
@@ -52,7 +46,7 @@ def check_live(module: Any, model: KAN, tolerance: float) -> None:
             found = module.eval()(full)
         else:  # of JAX
             found = torch.from_numpy(np.array(module(full.numpy())))
-    except _FAILURES:
+    except _FAILURES:  # it takes no such rows: a convolution, or one around the network
         return
     finally:
         for one, mode in zip(modules, modes, strict=True):
@@ -68,5 +62,4 @@ def check_live(module: Any, model: KAN, tolerance: float) -> None:
     if off > bound * size and math.isfinite(tolerance):
         expected = f"{class_of(module)} to compute what its library does with these tensors"
         got = f"outputs {off:.3g} apart, of size {size:.3g}"
-        advice = "Its forward is another; import its state dict if that is meant"
-        raise InvalidValueError(message(CALL, expected, got, advice))
+        refuse(expected, got, "Its forward is another; import its state dict if that is meant")

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from kanlens.checks import message
-from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.errors import ShapeError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout
-from kanlens.io.importers.settings import CALL, SUMS
+from kanlens.io.importers.settings import CALL, SUMS, refuse
 from kanlens.io.importers.stages import Affine, Edges, Stage, one_by_one
 from kanlens.model.function_layer import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
@@ -35,8 +35,7 @@ def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
     known = _SAME.get(name, name)
     if known not in FUNCTIONS:
         advice = "Register it with kanlens.register_function, under that name"
-        expected = "symbolic edges of functions that are known"
-        raise InvalidValueError(message(CALL, expected, repr(name), advice))
+        refuse("symbolic edges of functions that are known", repr(name), advice)
     return known, parameters
 
 
@@ -52,9 +51,8 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
     if any(not isinstance(one, list) or len(one) != shape[1] for one in rows):
         count = int((mask != 0).sum())
         expected = f"names of the {count} symbolic edges of layer {layer}, (out, in)"
-        advice = "Keep _config.yml beside the state of pykan, or pass the live model"
         got = "none" if names is None else "others"
-        raise InvalidValueError(message(CALL, expected, got, advice))
+        refuse(expected, got, "Keep _config.yml beside the state of pykan, or pass the live model")
     affine = group.get("symbolic_fun.affine", *shape, 4).clone()
     table = [[SPLINE] * shape[1] for _ in range(shape[0])]
     for out, in_ in mask.nonzero().tolist():
@@ -104,8 +102,7 @@ def _arities(group: Group, nodes: int, subnodes: int) -> tuple[int, ...]:
     whole = all(type(arity) is int and arity > 1 for arity in arities)
     if not whole or sum(arities) - len(arities) != subnodes - nodes or len(arities) > nodes:
         expected = f"products of two and more that make {nodes} nodes of {subnodes} in {group.name}"
-        advice = "Pass the configuration of this model"
-        raise InvalidValueError(message(CALL, expected, "another mult_arity", advice))
+        refuse(expected, "another mult_arity", "Pass the configuration of this model")
     return arities
 
 
@@ -144,10 +141,7 @@ def _old_layer(group: Group) -> list[Stage]:
 
 
 def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """Return coefficients (out, in, basis) and knots (in, knot) of splines with knots of their own.
-
-    Where the edges of an input differ, the knots of all are inserted into each, which is exact.
-    """
+    """Return coefficients (out, in, basis) on the union of an input's knots (in, knot), exactly."""
     if bool((knots == knots[:1]).all()):
         return coef, knots[0]
     degree = knots.shape[2] - coef.shape[2] - 1

@@ -10,22 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
 from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import attribute, class_of
 from kanlens.io.importers.layouts import Group, Layout, batch_norm, join
-from kanlens.io.importers.settings import CALL, SETTINGS
+from kanlens.io.importers.settings import SETTINGS, refuse
 from kanlens.io.importers.stages import Edges, Stage, one_by_one
 
 
 def series_edges(
     group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **beside: str
 ) -> Edges:
-    """Return edges of a series with weights (out, in, n) of g(a x + b), a and b (in, n).
-
-    What is `beside` these is given by name, as in `Group.beside`.
-    """
+    """Return edges of weights (out, in, n) of g(a x + b); `beside` is as in `Group.beside`."""
     others = group.beside(weight, **beside)
     scaler = others.pop("scaler")
     weight = weight if scaler is None else weight * scaler[..., None]
@@ -136,10 +131,10 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
     if 0 < k < 9 and g > 0 and torch.allclose(step * g, torch.ones_like(step), atol=1e-4):
         return k
     k = group.setting("spline_order", group.known("k"))
-    if k < low.shape[1]:
-        return int(k)
-    expected = f"spline_order below the {low.shape[1]} functions of {group.name}"
-    raise InvalidValueError(message(CALL, expected, str(k), "Pass what it was made with"))
+    if not k < low.shape[1]:
+        expected = f"spline_order below the {low.shape[1]} functions of {group.name}"
+        refuse(expected, str(k), "Pass what it was made with")
+    return int(k)
 
 
 # --- waves -------------------------------------------------------------------------------------
@@ -178,10 +173,7 @@ _WAVELETS = {"mexican_hat": "mexican hat", "shannon": "sinc"}
 
 
 def _wavelets(group: Group) -> list[Stage]:
-    """Return edges of one wavelet each, and the normalization of their sums.
-
-    torch-conv-kan's layer has the same tensors and adds ``weight1 * SiLU(x)``.
-    """
+    """Return edges of a wavelet each, with torch-conv-kan's weight1 * SiLU(x), normalized."""
     weight = group.get("wavelet_weights", None, None)
     n_out, n_in = weight.shape
     scale, shift = (group.get(name, n_out, n_in) for name in ("scale", "translation"))
@@ -241,9 +233,7 @@ def _fr_kan(group: Group) -> list[Stage]:
 def _refusing(reason: str) -> Callable[[Group], list[Stage]]:
     def read(group: Group) -> list[Stage]:
         expected = f"a function of one row in {group.name or group.source.name}"
-        raise InvalidValueError(
-            message(CALL, expected, reason, "list_kans tells what can be imported")
-        )
+        refuse(expected, reason, "list_kans tells what can be imported")
 
     return read
 

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -17,6 +17,11 @@ from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import class_of, path_of
 
 CALL = "import_model"
+
+
+def refuse(expected: str, got: str, advice: str) -> NoReturn:
+    """Refuse what is given, or what a file holds."""
+    raise InvalidValueError(message(CALL, expected, got, advice))
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,7 @@ class ImportOptions:
         for name, value in self.settings.items():
             check_choice(CALL, "keyword", name, SETTINGS)
             if not SETTINGS[name].holds(value):
-                expected = f"{name} to be {SETTINGS[name].words}"
-                raise InvalidValueError(message(CALL, expected, repr(value), "Change it"))
+                refuse(f"{name} to be {SETTINGS[name].words}", repr(value), "Change it")
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -106,17 +110,17 @@ class ImportOptions:
         """Return what the caller says, else what was found; ask for it where neither will do."""
         self.used.add(name)
         setting, value = SETTINGS[name], self.settings.get(name, found)
-        if setting.holds(value):
-            return value
-        expected = f"{name} ({setting.words}), which the tensors of {library} do not say"
-        advice = f"Pass {name}={setting.usual!r}, the default there, or what it was made with"
-        raise InvalidValueError(message(CALL, expected, "none", advice))
+        if not setting.holds(value):
+            expected = f"{name} ({setting.words}), which the tensors of {library} do not say"
+            advice = f"Pass {name}={setting.usual!r}, the default there, or what it was made with"
+            refuse(expected, "none", advice)
+        return value
 
     def refuse_unused(self, library: str) -> None:
         """Refuse settings that a network of this library has no use for."""
         for name in sorted(set(self.settings) - self.used):
             expected, got = f"no {name} beside a network of {library}", repr(self.settings[name])
-            raise InvalidValueError(message(CALL, expected, got, "Leave it out"))
+            refuse(expected, got, "Leave it out")
 
     def base(self, found: Any) -> str:
         """Return the name in `BASES` or `SUMS` of a function found, unless the caller knows."""

@@ -66,10 +66,8 @@ class Source:
 
     def below(self, path: str) -> Source:
         """Return the part of a network that a name leads to."""
-        start, changed = (
-            f"{path}.",
-            {"name": f"{path!r} of {self.name}", "module": self.owner(path)},
-        )
+        start = f"{path}."
+        changed: dict[str, Any] = {"name": f"{path!r} of {self.name}", "module": self.owner(path)}
         for kind in ("state", "spelling"):
             found = {k: one for k, one in getattr(self, kind).items() if k.startswith(start)}
             changed[kind] = {key.removeprefix(start): one for key, one in found.items()}
@@ -139,10 +137,7 @@ _SPELLINGS = [
 
 
 def sources(given: object) -> list[Source]:
-    """Return every state dict in what the caller gave; dicts in dicts are looked through.
-
-    Files are read as data: of Keras, .safetensors, or torch's, of which nothing is run.
-    """
+    """Return every state dict in what the caller gave, at any depth; nothing in a file is run."""
     if isinstance(given, nn.Module):
         module = _translated(given)
         if module is not given:
@@ -239,10 +234,8 @@ def read_tensors(path: Path) -> object:
             warnings.simplefilter("ignore")  # what they say is said better below
             return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        what = (
-            "cannot be read (its pickle is damaged)" if start[:1] == b"P" else "is a pickled module"
-        )
-        raise refusal(path.name, what) from error
+        damaged = "cannot be read (its pickle is damaged)"
+        raise refusal(path.name, damaged if start[:1] == b"P" else "is a pickled module") from error
     except _UNREADABLE as error:
         if isinstance(error, KanlensError):
             raise
@@ -253,10 +246,7 @@ def read_tensors(path: Path) -> object:
 def _state_dicts(
     given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
 ) -> list[Source]:
-    """Collect mappings and inert modules that hold tensors, at any depth up to `_DEPTH`.
-
-    What Lightning calls hyper-parameters are facts.
-    """
+    """Collect what holds tensors, up to `_DEPTH`; Lightning's hyper-parameters are facts."""
     given_facts = given.get("hyper_parameters")
     if isinstance(given_facts, Mapping | Inert):
         facts = given_facts if isinstance(given_facts, Mapping) else vars(given_facts)

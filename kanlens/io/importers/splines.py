@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import class_of
 from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm, join
-from kanlens.io.importers.settings import CALL
+from kanlens.io.importers.settings import refuse
 from kanlens.io.importers.stages import Edges, Stage, edges_of, leaky, uniform
 from kanlens.model.layers import KANLinear
 from kanlens.splines.spline import extend
@@ -90,7 +88,7 @@ def _inkan(group: Group) -> list[Stage]:
     if rest:
         expected = f"edges of one input each in layer {group.name!r} of inkan"
         got = f"weights of shape {tuple(weight.shape)} for {count} functions: surfaces (dim=2)"
-        raise InvalidValueError(message(CALL, expected, got, "Train it with dim=1"))
+        refuse(expected, got, "Train it with dim=1")
     edges = _cubic(group, weight[:, : n_in * count].reshape(len(weight), n_in, count))
     return [replace(edges, base=weight[:, n_in * count :], activation=group.base())]
 
@@ -100,9 +98,8 @@ def _kanditioned(group: Group) -> list[Stage]:
     values = group.get("kan_weight", None, None, None)
     n_in, count, _ = values.shape
     half = group.setting("spline_width") / 2
-    edges = spline_edges(
-        group, values.permute(2, 0, 1), uniform(-half, half, count - 1, 1, values, n_in)
-    )
+    knots = uniform(-half, half, count - 1, 1, values, n_in)
+    edges = spline_edges(group, values.permute(2, 0, 1), knots)
     return [replace(edges, extrapolation=group.options.extrapolation or "linear")]
 
 
@@ -115,18 +112,15 @@ def _convkan(group: Group) -> list[Stage]:
     full = spline.new_zeros(groups, n_out, groups, n_in, count)
     each = torch.arange(groups)
     full[each, :, each] = spline
-    edges = spline_edges(
-        group, full.reshape(groups * n_out, groups * n_in, count), knots.flatten(0, 1)
+    full = full.reshape(groups * n_out, groups * n_in, count)
+    edges = replace(
+        spline_edges(group, full, knots.flatten(0, 1)),
+        base=torch.block_diag(*base),
+        activation=group.base(),
+        scaler=None if scaler is None else torch.block_diag(*scaler),
+        mask=torch.block_diag(*torch.ones_like(base)),
     )
-    return [
-        replace(
-            edges,
-            base=torch.block_diag(*base),
-            activation=group.base(),
-            scaler=None if scaler is None else torch.block_diag(*scaler),
-            mask=torch.block_diag(*torch.ones_like(base)),
-        )
-    ]
+    return [edges]
 
 
 def _even(group: Group, spline: Tensor) -> Tensor:
@@ -155,12 +149,9 @@ def _convolution(group: Group) -> list[Stage]:
     if not norm and kind != "Identity":
         expected = f"a function of one patch in {group.name or group.source.name}"
         got = "a normalization of the whole image, which no tensor shows"
-        advice = "Train it with BatchNorm, or pass its head as submodule"
-        raise InvalidValueError(message(CALL, expected, got, advice))
-    knots = _even(group, spline)
-    edges = replace(
-        spline_edges(group, spline, knots), base=base.flatten(1), activation=group.base()
-    )
+        refuse(expected, got, "Train it with BatchNorm, or pass its head as submodule")
+    edges = spline_edges(group, spline, _even(group, spline))
+    edges = replace(edges, base=base.flatten(1), activation=group.base())
     slope = leaky(f"{group.name}.prelus.0", group.get("prelus.0.weight", 1), n_out)
     return [edges, *(batch_norm(group, "layer_norm.0.") if norm else []), slope]
 
@@ -201,8 +192,7 @@ def _own(group: Group) -> list[Stage]:
         return [replace(edges, extrapolation=known)]
     if "series_weight" in group or "affine" in group:
         expected = f"functions beside splines in layer {group.name!r} to have names"
-        advice = "Pass the module, or the file that kanlens.save wrote"
-        raise InvalidValueError(message(CALL, expected, "tensors alone", advice))
+        refuse(expected, "tensors alone", "Pass the module, or the file that kanlens.save wrote")
     return _EFFICIENT_KAN.read(group)
 
 

@@ -32,10 +32,7 @@ _DEGREES = "splines of degree 1 to 5"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edges:
-    """Sums of edges: splines, a base function and, where `functions` says so, functions instead.
-
-    The fields are those of `KANLinear`, `FunctionLinear` and `SeriesLinear`.
-    """
+    """Sums of edges, with the fields of `KANLinear`, `FunctionLinear` and `SeriesLinear`."""
 
     name: str
     base: Tensor  # (out, in): weights of the base function `activation`
@@ -140,14 +137,11 @@ class Edges:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Affine:
-    """A scale and a shift of every node: eval-mode batch normalization, pykan's node affine.
-
-    The last sums may be multiplied before, by so many factors as `arities` say.
-    """
+    """A scale and a shift of every node: eval-mode batch normalization, pykan's node affine."""
 
     scale: Tensor  # (node,)
     shift: Tensor
-    arities: tuple[int, ...] = ()
+    arities: tuple[int, ...] = ()  # of the products that the last sums become before
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
