@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from kanlens.discovery.scaling import (
 from kanlens.discovery.search import POWER_LAW, DeferredWork, explore, search
 from kanlens.discovery.smoothness import loo_error, noise_of, unfollowed
 from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.model.network import Rows
 from kanlens.progress import progress_bar
 from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
@@ -37,9 +38,6 @@ from kanlens.symbolic.result import Stage, SymbolicResult
 from kanlens.symbolic.rewriting import multiplied_in
 from kanlens.symbolic.simplification import can_refine, complexity, count_numbers, shorten, snap
 from kanlens.threads import one_blas_thread, one_thread
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 INTERRUPTED = "interrupted"
 

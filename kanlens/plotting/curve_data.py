@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,9 @@ import torch
 from kanlens.checks import check_count, message
 from kanlens.errors import DataError, MethodError
 from kanlens.model.analysis import edge_units, find_node
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.style import Array
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 POINTS = 201  # of a curve
 BINS = 40  # of the density of the data

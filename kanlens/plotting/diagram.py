@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from kanlens.checks import check_choice, check_count, message
 from kanlens.errors import DataError, ShapeError
 from kanlens.model.acceptance import Model, check_model
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
 from kanlens.plotting.layout import Labels, Layout, arrange, place_labels, with_room
@@ -29,9 +29,6 @@ from kanlens.plotting.style import (
     size_in_inches,
     text_width,
 )
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 CALL = "plot.network"
 MARGIN = 0.12  # inches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
 from kanlens.errors import DataError, DTypeError, ShapeError
-from kanlens.model.network import find_output
+from kanlens.model.network import Rows, find_output
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
@@ -29,9 +29,6 @@ from kanlens.plotting.style import (
     text_width,
     tidy,
 )
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 CALL = "plot.formula"
 SIZE = (1.25 * STYLE.column, 0.85 * STYLE.column)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +21,8 @@ from kanlens.attribution.shapley.values import BOUND
 from kanlens.checks import check_rows
 from kanlens.errors import MethodError
 from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.reporting.subject import Subject, spread
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 BACKGROUND = 100  # rows that samples are compared with, at most
 FEWEST_ROWS, FEWEST_BACKGROUND = 50, 20  # for exact Shapley values and interactions

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,12 +20,9 @@ from kanlens.encoding import prepare_target
 from kanlens.errors import DataError
 from kanlens.interruption import Interruption
 from kanlens.model.analysis import over_rows, rows_at_once
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 CHOOSING, JUDGING = 0.2, 0.1  # shares of the rows
 MOST = 2000  # rows that formulas are fitted to
