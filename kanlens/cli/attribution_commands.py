@@ -29,7 +29,7 @@ from kanlens.cli.terminal import Terminal, seeded
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.distributed.manifest import check_folder
+from kanlens.distributed.jobs import check_folder
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.files import GROUP
 from kanlens.outputs import ending_of

@@ -1,6 +1,5 @@
 """Work that is shared: by one process, by several, or by a cluster of Dask."""
 
-from kanlens.distributed.analyses import AttributionFolder, attribute, importance
-from kanlens.distributed.methods import compare
+from kanlens.distributed.analyses import AttributionFolder, attribute, compare, importance
 
 __all__ = ["AttributionFolder", "attribute", "compare", "importance"]
