@@ -122,7 +122,7 @@ def _attribute_parts(
             reader = ParquetReader(temporary, call=terminal.call)
             spans = blocks(reader.rows, GROUP)
             parts = (reader.read(start, stop, reader.columns) for start, stop in spans)
-            terminal.write_parts(parts, output)
+            terminal.write(parts, output)
     facts = {"rows": found.rows, "baseline": found.baseline}
     if folder:
         facts |= {"parts": found.parts, "parts_kept": found.kept}

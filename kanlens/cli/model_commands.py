@@ -13,12 +13,12 @@ from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import (
     factor,
+    held,
     hidden_nodes,
     new_model,
     norms,
     open_columns,
     open_rows,
-    read_columns,
     refusing,
     say_outside,
     say_target,
@@ -146,14 +146,16 @@ def _trained(
     """Train as the options that are given say, or as the rows say when none is."""
     from kanlens.training.loop import fit_by_default
 
-    words = f"training on {training.source}: {training.rows} rows, "
+    words = "which choose the network"
     given = {name: value for name, value in given.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
     model = None
     if given or hidden is not None or grid_size is not None:
         model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
-    terminal.say(words + ("which choose the network" if model is None else _described(model)))
+        size = sum(parameter.numel() for parameter in model.parameters())
+        words = f"{model.widths[0]} features, KAN {list(model.shape)}, {size} weights"
+    terminal.say(f"training on {training.source}: {training.rows} rows, {words}")
     if run["resume"] and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
@@ -198,12 +200,6 @@ def _write_parts(
     return {f"test_{name}": value for name, value in judge(model, test).items()}
 
 
-def _described(model: KAN) -> str:
-    """Return the size of a model in words."""
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    return f"{model.widths[0]} features, KAN {list(model.shape)}, {weights} weights"
-
-
 @command(
     "sparsity-path",
     example="kanlens sparsity-path data.csv --target price --penalty weight_l1 -o out.safetensors",
@@ -241,7 +237,8 @@ def sparsity_path(
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
     columns = {"features": features, "drop": drop, "categorical": categorical}
-    table = read_columns(data, split_names(target), columns, task=task, impute=impute)
+    rows = open_columns(data, split_names(target), columns, task=task, impute=impute)
+    table = held(rows, "kanlens")
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)
     path = kanlens.sparsity_path(
@@ -302,7 +299,7 @@ def predict(
         return predictions(kan, table.x)
 
     with progress_bar("rows", rows.rows, shown=terminal.progress) as advance:
-        terminal.write_parts(map(predicted, rows.batches()), output)
+        terminal.write(map(predicted, rows.batches()), output)
     facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
     if sums.rows == rows.rows:
         facts.update(sums.score())
@@ -374,7 +371,7 @@ def import_command(
         if not target:  # the outputs name it
             target = list(default.targets_among(list(read_frame(data, call="import").columns)))
         columns = {"features": feature_names, "drop": drop, "categorical": categorical}
-        table = read_columns(data, target, columns, task=task, impute=impute)
+        table = held(open_columns(data, target, columns, task=task, impute=impute), "kanlens")
         say_target(table, default, target, terminal, "its columns are all features")
         names = list(table.feature_names) if names else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}

@@ -179,21 +179,13 @@ def split_names(text: str | None) -> list[str]:
     return names
 
 
-def read_columns(
-    data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
-) -> Table:
-    """Read a table to train on, columns being lists of names with commas; options as there.
-
-    Of one that is larger than memory, as many rows as it holds.
-    """
-    found = open_columns(data, target, columns, **options)
-    return found if isinstance(found, Table) else found.table(call="kanlens")
-
-
 def open_columns(
     data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
 ) -> Table | Source:
-    """Return what `read_columns` reads, as a source when it is larger than memory."""
+    """Open a table to train on, columns being lists of names with commas; options as there.
+
+    It is a source when it is larger than memory.
+    """
     names: dict[str, Any] = {what: split_names(text) or () for what, text in columns.items()}
     names["features"] = names.get("features") or None
     read = scan_table if is_large(data, call="read_table") else read_table
@@ -213,10 +205,11 @@ def open_given(
     return source.read(0, source.rows) if source.held(numbers) == source.rows else source
 
 
-def read_given(data: Path, kan: KAN, *, call: str, **how: Any) -> Table:
-    """Read a table for a model; of one that is larger than memory, what that holds."""
-    found = open_given(data, kan, call=call, **how)
-    return found if isinstance(found, Table) else found.table(call=call, numbers=sum(kan.widths))
+def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
+    """Return a table for work with a model; of one that is larger than memory, what that holds."""
+    if isinstance(rows, Table):
+        return rows
+    return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))
 
 
 def new_model(table: Table | Source, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
@@ -265,10 +258,8 @@ def read_rows(
     data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
 ) -> Table:
     """Read a table beside a model, as `open_rows`; of one larger than memory, what that holds."""
-    found = open_rows(data, kan, target, terminal, without=without)
-    if isinstance(found, Table):
-        return found
-    return found.table(call=terminal.call, numbers=sum(kan.widths))
+    rows = open_rows(data, kan, target, terminal, without=without)
+    return held(rows, terminal.call, kan)
 
 
 def open_rows(
@@ -316,7 +307,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
     if path is None:
         return None
     call = f"{terminal.call}: test"
-    table = read_given(path, kan, call=call, target=split_names(target) or None)
+    table = held(open_given(path, kan, call=call, target=split_names(target) or None), call, kan)
     if table.y is None:
         names = kan.schema.target_columns or kan.output_names
         expected = f"column {listed(names)}, all cells known"
@@ -333,7 +324,8 @@ def background_rows(
     The last is said aloud.
     """
     if path is not None:
-        given = read_given(path, kan, call=f"{terminal.call}: background")
+        call = f"{terminal.call}: background"
+        given = held(open_given(path, kan, call=call), call, kan)
         say_outside(kan, given, terminal)
         rows = given.x
     elif kan.background is not None:
