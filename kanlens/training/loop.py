@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from kanlens.checks import check_generator, message
 from kanlens.data.source import Source
+from kanlens.data.tables import Table
 from kanlens.encoding import needed_widths, prepare_data
 from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.interruption import Interruption
@@ -28,9 +29,6 @@ from kanlens.training.result import FitResult
 from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
 from kanlens.training.streaming import StreamedRun
-
-if TYPE_CHECKING:
-    from kanlens.data.tables import Table
 
 REFINED = {  # how a network that was chosen on some rows of a source sees all of them
     "optimizer": "adam",
