@@ -30,6 +30,8 @@ from kanlens.data.source import Source
 from kanlens.errors import InvalidValueError
 from kanlens.files import read_frame
 from kanlens.progress import progress_bar
+from kanlens.training.loop import fit_by_default
+from kanlens.training.prediction import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,8 +146,6 @@ def _trained(
     terminal: Terminal,
 ) -> FitResult:
     """Train as the options that are given say, or as the rows say when none is."""
-    from kanlens.training.loop import fit_by_default
-
     words = "which choose the network"
     given = {name: value for name, value in given.items() if value is not None}
     run = {**run, "progress": terminal.progress}
@@ -192,8 +192,6 @@ def _write_parts(
     paths: dict[str, Path], training: Table, test: Table, model: KAN, terminal: Terminal
 ) -> dict[str, Any]:
     """Write both parts of the table beside the model, and judge it on the rows held out."""
-    from kanlens.training.prediction import judge
-
     say_outside(model, test, terminal)
     for path, table in zip(paths.values(), (training, test), strict=True):
         terminal.write(table.frame, path)
@@ -284,8 +282,6 @@ def predict(
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
-    from kanlens.training.prediction import ScoreSums, predictions
-
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
     without = "nothing judges the predictions"
@@ -357,7 +353,6 @@ def import_command(
     With the table it was trained on, it knows what training here would have told it.
     """
     from kanlens.io.importers.settings import SETTINGS
-    from kanlens.training.prediction import judge
 
     terminal.check([foreign, data], model=output)
     asked = ("what a file may not say", f"Choose one of: {', '.join(SETTINGS)}")

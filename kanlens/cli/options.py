@@ -8,12 +8,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 import typer
 
 import kanlens
+from kanlens.attribution.problem import explained_output
 from kanlens.checks import check_count, message
 from kanlens.cli.terminal import Terminal
 from kanlens.data.cell_parsing import listed
@@ -21,9 +22,8 @@ from kanlens.data.schema import Schema
 from kanlens.data.source import Source, is_large, scan_features, scan_table
 from kanlens.data.tables import Table, read_features, read_table
 from kanlens.errors import DataError, InvalidValueError
-
-if TYPE_CHECKING:
-    from kanlens import KAN
+from kanlens.model.network import KAN
+from kanlens.training.prediction import outside_words
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
 FIRST = 1000  # rows by which targets are looked for where there are more than memory holds
@@ -159,8 +159,6 @@ def output_index(text: str | None) -> int | str | None:
 
 def asked_output(terminal: Terminal, kan: KAN, text: str | None, x: torch.Tensor) -> int:
     """Return the index of the output to explain; say which it is where nobody named one."""
-    from kanlens.attribution.problem import explained_output
-
     index = explained_output(kan, output_index(text), x, call=terminal.call)
     names = kan.output_names
     if text is None and len(names) > 1:
@@ -281,8 +279,6 @@ def open_rows(
 
 def say_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
     """Say how many rows lie outside the training data, and in which features."""
-    from kanlens.training.prediction import outside_words
-
     words = outside_words(kan, table.x)
     if words:
         terminal.say(f"{table.source}: {words}")
