@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from benchmarks.machine import STAMP, WORDS
 from kanlens.checks import message
 from kanlens.errors import FileFormatError
-from kanlens.files import write_frame
+from kanlens.files import write_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ class Records:
         """Put rows in place of those of their group, and write the file."""
         kept = [row for row in self.rows if self._key(row) != key]
         self.rows = kept + [{n: _short(row.get(n)) for n in self.columns} for row in rows]
-        write_frame(self._objects(self.rows), self.path, call="benchmarks")
+        write_frames([self._objects(self.rows)], self.path, call="benchmarks")
 
     def _objects(self, rows: Rows) -> pd.DataFrame:
         import pandas as pd

@@ -31,24 +31,12 @@ DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may l
 
 
 def message(call: str, expected: str, got: str, advice: str) -> str:
-    """Word an error of a public call; the advice is a sentence without its stop, or a question.
-
-    Examples
-    --------
-    >>> message("load", "a file", "a folder", "Name the file in it")
-    'load: expected a file, got a folder. Name the file in it.'
-    """
+    """Word an error of a public call; the advice is a sentence without its stop, or a question."""
     return f"{call}: expected {expected}, got {got}. {advice}{'' if advice.endswith('?') else '.'}"
 
 
 def optional_module(name: str, *, call: str, extra: str) -> Any:
-    """Import a package that an extra of kanlens brings; say how where it is missing.
-
-    Examples
-    --------
-    >>> optional_module("json", call="export", extra="export").__name__
-    'json'
-    """
+    """Import a package that an extra of kanlens brings; say how where it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -143,12 +131,7 @@ def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> No
 
 
 def check_magnitude(call: str, x: Tensor, names: Iterable[str], rows: Iterable[int]) -> None:
-    """Refuse numbers in (batch, column) whose squares cannot be added up in their dtype.
-
-    Examples
-    --------
-    >>> check_magnitude("fit", torch.ones(2, 1), ["a"], range(2))
-    """
+    """Refuse numbers in (batch, column) whose squares cannot be added up in their dtype."""
     most = 10.0 ** int(math.log10(torch.finfo(x.dtype).max) / 2 - 3)
     large = x.abs() > most
     if not bool(large.any()):
@@ -178,11 +161,6 @@ def warn_of_distant(
     """Warn of targets (row, out) so far from nearly all others that no other row would count.
 
     Returns which rows (row,) are others.
-
-    Examples
-    --------
-    >>> warn_of_distant("fit", ["y"], torch.arange(30.0)[:, None], range(30)).all()
-    tensor(True)
     """
     values = y.detach().cpu().double().numpy()
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
@@ -199,13 +177,7 @@ def warn_of_distant(
 
 
 def reworded(call: str, error: KanlensError) -> KanlensError:
-    """Give an error raised by inner code the name of the outer call.
-
-    Examples
-    --------
-    >>> str(reworded("prune", ShapeError("trace: expected at least 1 row, got 0.")))
-    'prune: expected at least 1 row, got 0.'
-    """
+    """Give an error raised by inner code the name of the outer call."""
     text = str(error)
     _, colon, rest = text.partition(": ")
     return type(error)(f"{call}: {rest if colon else text}")

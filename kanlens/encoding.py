@@ -58,13 +58,7 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
 
 
 def needed_widths(data: Any) -> tuple[int, int]:
-    """Return how many features and outputs a network for such data has; two classes have one.
-
-    Examples
-    --------
-    >>> needed_widths((np.zeros((3, 2)), ["low", "high", "high"]))
-    (2, 1)
-    """
+    """Return how many features and outputs a network for such data has; two classes have one."""
     if isinstance(data, (Table, Source)):
         return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
     model = KAN([1, 1], generator=torch.Generator())  # torch's own is left alone

@@ -12,7 +12,7 @@ import io
 import itertools
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,37 +30,27 @@ TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
 ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
 
 
-def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
-    """Write a frame as CSV, TSV or Parquet, by the suffix of `path`; the index is left out."""
-    write_parts([frame], path, call=call)
+def write_frames(frames: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -> int:
+    """Write frames with the same columns below each other, and return the number of rows.
 
-
-def write_parts(parts: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -> int:
-    """Write frames with the same columns below each other, as `write_frame` writes one.
-
-    Returns the number of rows.
+    They become CSV, TSV or Parquet, by the suffix of `path`; the index is left out.
     """
-    suffix, rows = ending_of(path), 0
+    suffix = ending_of(path)
     check_ending(path, TABLE_SUFFIXES, call=call, shown=ENDINGS)
-    write = _parquet_writer if suffix in PARQUET_SUFFIXES else _text_writer
-    with atomic_write(path, call=call) as temporary, write(temporary, suffix, call) as add:
-        for part in parts:
-            add(part)
-            rows += len(part)
-    return rows
+    write = _write_parquet if suffix in PARQUET_SUFFIXES else _write_text
+    with atomic_write(path, call=call) as temporary:
+        return write(frames, temporary, suffix, call)
 
 
-@contextlib.contextmanager
-def _parquet_writer(path: Path, _: str, call: str) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Give what adds a frame to a Parquet file; all have the columns and types of the first."""
+def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str) -> int:
+    """Write a Parquet file; all parts have the columns and types of the first."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    rows, writer = 0, None
     with contextlib.ExitStack() as stack:
-        writers: list[Any] = []
-
-        def add(part: pd.DataFrame) -> None:
-            schema = writers[0].schema if writers else None
+        for part in frames:
+            schema = None if writer is None else writer.schema
             try:
                 if schema is not None and list(part.columns) != schema.names:
                     raise KeyError(f"columns {list(part.columns)} after {schema.names}")
@@ -68,32 +58,29 @@ def _parquet_writer(path: Path, _: str, call: str) -> Iterator[Callable[[pd.Data
             except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
                 expected, got = "batches with the same columns and types", reason(error)
                 raise DataError(message(call, expected, got, "Make them alike")) from error
-            if not writers:
-                writers.append(stack.enter_context(pq.ParquetWriter(path, table.schema)))
-            writers[0].write_table(table, row_group_size=GROUP)
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer.write_table(table, row_group_size=GROUP)
+            rows += len(part)
+    return rows
 
-        yield add
 
-
-@contextlib.contextmanager
-def _text_writer(path: Path, suffix: str, _: str) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Give what adds a frame to a text table, whose header is that of the first."""
-    zipped, header = suffix.endswith(".gz"), [True]
-
-    def add(part: pd.DataFrame) -> None:
+def _write_text(frames: Iterable[pd.DataFrame], path: Path, suffix: str, _: str) -> int:
+    """Write a text table, whose header is that of the first part."""
+    rows = 0
+    for number, part in enumerate(frames):
         part.to_csv(
             path,
             index=False,
-            header=header.pop() if header else False,
+            header=number == 0,
             mode="a",
             sep="\t" if suffix.startswith(".tsv") else ",",
-            compression="gzip" if zipped else None,
+            compression="gzip" if suffix.endswith(".gz") else None,
             encoding="utf-8",
             lineterminator="\n",
             quoting=csv.QUOTE_NONNUMERIC if _has_returns(part) else csv.QUOTE_MINIMAL,
         )
-
-    yield add
+        rows += len(part)
+    return rows
 
 
 def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:

@@ -34,13 +34,7 @@ def available_memory() -> int | None:
 
 
 def parse_memory(call: str, given: Memory) -> int | None:
-    """Return a number of bytes; None as it is.
-
-    Examples
-    --------
-    >>> parse_memory("prune", "1.5GB"), parse_memory("prune", "64 MiB")
-    (1500000000, 67108864)
-    """
+    """Return a number of bytes; None as it is."""
     if given is None:
         return None
     parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(given).upper())
@@ -55,13 +49,11 @@ def parse_memory(call: str, given: Memory) -> int | None:
 @contextmanager
 def memory_limit(call: str, given: Memory) -> Iterator[None]:
     """Allow work in the block so many bytes; None leaves what is in force."""
-    size = parse_memory(call, given)
-    token = None if size is None else _allowed.set(size)
+    token = _allowed.set(parse_memory(call, given) or _allowed.get())
     try:
         yield
     finally:
-        if token is not None:
-            _allowed.reset(token)
+        _allowed.reset(token)
 
 
 def allowed_memory() -> int:
@@ -78,10 +70,7 @@ def within_memory(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = cast("Memory", kwargs.get("max_memory"))
-        if given is None:
-            return function(*args, **kwargs)
-        with memory_limit(function.__name__, given):
+        with memory_limit(function.__name__, cast("Memory", kwargs.get("max_memory"))):
             return function(*args, **kwargs)
 
     return limited

@@ -85,13 +85,7 @@ def check_writable(path: Pathlike, *, call: str) -> None:
 
 
 def ending_of(path: Pathlike) -> str:
-    """Return the ending of a file name in small letters, of two parts where it is zipped.
-
-    Examples
-    --------
-    >>> ending_of("a.b.CSV"), ending_of("a.csv.gz")
-    ('.csv', '.csv.gz')
-    """
+    """Return the ending of a file name in small letters, of two parts where it is zipped."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
@@ -106,13 +100,7 @@ def check_ending(
 
 
 def reason(error: Exception) -> str:
-    """Word what the system said, on one line.
-
-    Examples
-    --------
-    >>> reason(OSError(28, "No space left on device"))
-    "'No space left on device'"
-    """
+    """Word what the system said, on one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     text = " ".join(str(text).split())
     return repr(text if len(text) <= 120 else f"{text[:117]}...")
@@ -154,13 +142,7 @@ def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
 
 
 def to_plain(value: Any) -> Any:
-    """Return nested data as dicts, lists, text, finite numbers, truth values and None.
-
-    Examples
-    --------
-    >>> to_plain({"a": (1, 2.5, float("nan")), 3: Path("x")})
-    {'a': [1, 2.5, None], '3': 'x'}
-    """
+    """Return nested data as dicts, lists, text, finite numbers, truth values and None."""
     if dataclasses.is_dataclass(value):
         value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if isinstance(value, dict):

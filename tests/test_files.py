@@ -10,7 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from kanlens.errors import DataError, FileFormatError, MissingFileError, OutputError
-from kanlens.files import line_number, read_frame, write_frame
+from kanlens.files import line_number, read_frame, write_frames
 
 
 def refused(error: type[Exception], text: str):
@@ -39,7 +39,7 @@ FRAME = pd.DataFrame(
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt", ".csv.gz", ".parquet", ".pq", ".CSV"])
 def test_frame_roundtrip_is_exact(tmp_path, ending):
     path = tmp_path / f"f{ending}"
-    write_frame(FRAME, path, call="w")
+    write_frames([FRAME], path, call="w")
     assert_frame_equal(read_frame(path, call="r"), FRAME, check_exact=True)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -48,13 +48,13 @@ def test_random_doubles_survive_text(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2**64, 4000, dtype=np.uint64)
     values = bits.view(np.float64)
     frame = pd.DataFrame({"v": values[np.isfinite(values)]})
-    write_frame(frame, tmp_path / "v.csv", call="w")
+    write_frames([frame], tmp_path / "v.csv", call="w")
     assert_frame_equal(read_frame(tmp_path / "v.csv", call="r"), frame, check_exact=True)
 
 
 def test_carriage_returns_survive_text(tmp_path):
     frame = pd.DataFrame({"a\rb": [1.5, np.nan], "c": ["x\ry", np.nan]})
-    write_frame(frame, tmp_path / "a.csv", call="w")
+    write_frames([frame], tmp_path / "a.csv", call="w")
     assert (tmp_path / "a.csv").read_bytes() == b'"a\rb","c"\n1.5,"x\ry"\n"",""\n'
     assert_frame_equal(read_frame(tmp_path / "a.csv", call="r"), frame)
 
@@ -65,7 +65,7 @@ def test_write_refuses_unknown_endings(tmp_path):
         "got 'a.xlsx'. Change the name."
     )
     with refused(OutputError, text):
-        write_frame(FRAME, "a.xlsx", call="w")
+        write_frames([FRAME], "a.xlsx", call="w")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_names_are_kept_to_the_letter(tmp_path):
 
 def test_folder_names_do_not_become_columns(tmp_path):
     path = tmp_path / "year=2020" / "a.parquet"
-    write_frame(FRAME, path, call="w")
+    write_frames([FRAME], path, call="w")
     assert read_frame(path, call="r").columns.tolist() == FRAME.columns.tolist()
 
 
@@ -213,7 +213,7 @@ def test_other_encodings(tmp_path, content):
 
 
 def test_parquet_under_the_name_of_text_and_the_reverse(tmp_path):
-    write_frame(FRAME, tmp_path / "a.parquet", call="w")
+    write_frames([FRAME], tmp_path / "a.parquet", call="w")
     path = make(tmp_path, "a.csv", (tmp_path / "a.parquet").read_bytes())
     with pytest.raises(FileFormatError, match=r"^r: expected UTF-8 text, got other bytes in line"):
         read_frame(path, call="r")
@@ -227,7 +227,7 @@ def test_parquet_under_the_name_of_text_and_the_reverse(tmp_path):
 @pytest.mark.parametrize("ending", [".parquet", ".csv.gz"])
 def test_every_truncation_is_one_line(tmp_path, ending):
     path = tmp_path / f"a{ending}"
-    write_frame(FRAME, path, call="w")
+    write_frames([FRAME], path, call="w")
     whole = path.read_bytes()
     for length in range(1, len(whole), max(1, len(whole) // 40)):
         path.write_bytes(whole[:length])
@@ -246,7 +246,7 @@ def test_damage_never_escapes_as_another_error(tmp_path):
     generator = np.random.default_rng(1)
     for ending in (".parquet", ".csv"):
         path = tmp_path / f"a{ending}"
-        write_frame(FRAME, path, call="w")
+        write_frames([FRAME], path, call="w")
         whole = path.read_bytes()
         for _ in range(60):
             damaged = bytearray(whole)

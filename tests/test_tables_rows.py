@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.files import write_frame
+from kanlens.files import write_frames
 
 
 def refused(error: type[Exception], text: str):
@@ -142,7 +142,7 @@ def frames(draw):
 )
 def test_a_file_reads_as_its_frame(tmp_path, ending, frame):
     path = tmp_path / f"a{ending}"
-    write_frame(frame, path, call="w")
+    write_frames([frame], path, call="w")
     table, again = read_table(frame), read_table(path)
     assert again.schema == table.schema
     assert_close(again.x, table.x, rtol=0, atol=0)
@@ -159,7 +159,7 @@ def test_nullable_frames_survive_parquet(tmp_path):
         }
     )
     path = tmp_path / "a.parquet"
-    write_frame(frame, path, call="w")
+    write_frames([frame], path, call="w")
     table, again = read_table(frame, impute="mean"), read_table(path, impute="mean")
     assert again.schema == table.schema
     assert_close(again.x, table.x)

@@ -154,9 +154,7 @@ class Attribution(Shown):
         ----------
         .. [1] P. Hall, On the Removal of Skewness by Transformation, 1992.
         """
-        unit = self.unit if self.shares else ""
-        about = {"method": self.method, "features": self.features, "target": self.target}
-        return Importance.of(Moments.of(self.values.abs()), self.values.dtype, unit=unit, **about)
+        return Importance.of(Moments.of(self.values.abs()), self)
 
     def grouped(self) -> Attribution:
         """Return the attribution to table columns: the one-hot features of each are summed.
@@ -216,11 +214,19 @@ class Importance(Shown):
     unit: str = ""
 
     @classmethod
-    def of(cls, sizes: Moments, dtype: torch.dtype, **about: Any) -> Importance:
-        """Return the mean of sizes with its interval, in a dtype."""
-        low, high = (None if end is None else end.to(dtype) for end in sizes.interval())
-        values = sizes.mean.to(dtype)
-        return cls(values=values, low=low, high=high, meaning="mean |value|", **about)
+    def of(cls, sizes: Moments, one: Attribution) -> Importance:
+        """Return the mean of sizes with its interval; all else is as of `one` of the samples."""
+        low, high = (None if end is None else end.to(one.values) for end in sizes.interval())
+        return cls(
+            values=sizes.mean.to(one.values),
+            low=low,
+            high=high,
+            meaning="mean |value|",
+            method=one.method,
+            features=one.features,
+            target=one.target,
+            unit=one.unit if one.shares else "",
+        )
 
     def _line(self) -> str:
         order = self.values.argsort(descending=True).tolist()

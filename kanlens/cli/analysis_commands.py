@@ -12,6 +12,7 @@ from kanlens.cli.application import command
 from kanlens.cli.options import read_rows, read_test, split_names
 from kanlens.cli.terminal import TEXT, Terminal, seeded
 from kanlens.errors import DataError
+from kanlens.training.prediction import judge
 
 if TYPE_CHECKING:
     from kanlens import KAN, SymbolicResult, Table
@@ -92,8 +93,6 @@ def prune(
 
 def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
     """Judge a model on a table before and after pruning; nothing without a table."""
-    from kanlens.training.prediction import judge
-
     return {
         f"test_{name}_{when}": value
         for when, kan in (("before", before), ("after", after))

@@ -6,12 +6,13 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 import kanlens
-from kanlens.attribution import Attribution, Importance
+from kanlens import distributed
+from kanlens.attribution import METHODS, Attribution, Importance
 from kanlens.checks import message
 from kanlens.cli.application import app, command, in_flags
 from kanlens.cli.options import (
@@ -29,13 +30,11 @@ from kanlens.cli.terminal import Terminal, seeded
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.distributed.manifest import check_folder
+from kanlens.distributed.jobs import check_folder
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.files import GROUP
+from kanlens.model.network import KAN
 from kanlens.outputs import ending_of
-
-if TYPE_CHECKING:
-    from kanlens import KAN
 
 RANKED = 200  # rows that rank the features, unless more are asked for
 ALSO_TABLE = "Also write the table here."
@@ -114,15 +113,13 @@ def _attribute_parts(
     kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
 ) -> None:
     """Attribute part by part, into a folder, or by way of a temporary one into a file."""
-    from kanlens import distributed
-
     with tempfile.TemporaryDirectory(prefix="kanlens-") as temporary:
         found = distributed.attribute(kan, data, output if folder else temporary, **how)
         if not folder:
             reader = ParquetReader(temporary, call=terminal.call)
             spans = blocks(reader.rows, GROUP)
             parts = (reader.read(start, stop, reader.columns) for start, stop in spans)
-            terminal.write_parts(parts, output)
+            terminal.write(parts, output)
     facts = {"rows": found.rows, "baseline": found.baseline}
     if folder:
         facts |= {"parts": found.parts, "parts_kept": found.kept}
@@ -183,8 +180,6 @@ def importance(
         **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
     }
     if shared:
-        from kanlens import distributed
-
         frame = distributed.importance(kan, data, workers=shared, **how)
     else:
         frame = kanlens.importance(kan, spread(table.x, "max_rows", most, terminal), **how)
@@ -227,8 +222,6 @@ def compare(
     compared: Any = kanlens.compare
     shared: dict[str, Any] = {}
     if scheduler or workers:
-        from kanlens import distributed
-
         compared, shared = distributed.compare, {"workers": scheduler or workers}
     result = compared(
         kan,
@@ -263,8 +256,6 @@ def compare(
 def methods(*, terminal: Terminal) -> None:
     """List the attribution methods there are."""
     import pandas as pd
-
-    from kanlens.attribution import METHODS
 
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
     rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]

@@ -14,6 +14,7 @@ from kanlens.cli.application import command
 from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.interruption import interrupts_pass
+from kanlens.training.prediction import judge
 
 if TYPE_CHECKING:
     from kanlens import KAN, Attribution, SymbolicResult, Table
@@ -93,8 +94,6 @@ class _Job:
         return self._table_job("breast-cancer", frame, "diagnosis")
 
     def _table_job(self, name: str, frame: Any, target: str) -> dict[str, Any]:
-        from kanlens.training.prediction import judge
-
         say = self.terminal.say
         table = kanlens.read_table(frame, target=target)
         training, test = table.split(0.25, self.generator)

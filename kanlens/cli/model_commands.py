@@ -13,12 +13,12 @@ from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import (
     factor,
+    held,
     hidden_nodes,
     new_model,
     norms,
     open_columns,
     open_rows,
-    read_columns,
     refusing,
     say_outside,
     say_target,
@@ -30,6 +30,8 @@ from kanlens.data.source import Source
 from kanlens.errors import InvalidValueError
 from kanlens.files import read_frame
 from kanlens.progress import progress_bar
+from kanlens.training.loop import fit_by_default
+from kanlens.training.prediction import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,16 +155,16 @@ def _trained(
     terminal: Terminal,
 ) -> FitResult:
     """Train as the options that are given say, or as the rows say when none is."""
-    from kanlens.training.loop import fit_by_default
-
-    words = f"training on {training.source}: {training.rows} rows, "
+    words = "which choose the network"
     given = {name: value for name, value in given.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
     model = None
     if given or hidden is not None or grid_size is not None or "restarts" in run:
         model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
-    terminal.say(words + ("which choose the network" if model is None else _described(model)))
+        size = sum(parameter.numel() for parameter in model.parameters())
+        words = f"{model.widths[0]} features, KAN {list(model.shape)}, {size} weights"
+    terminal.say(f"training on {training.source}: {training.rows} rows, {words}")
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
@@ -203,18 +205,10 @@ def _write_parts(
     paths: dict[str, Path], training: Table, test: Table, model: KAN, terminal: Terminal
 ) -> dict[str, Any]:
     """Write both parts of the table beside the model, and judge it on the rows held out."""
-    from kanlens.training.prediction import judge
-
     say_outside(model, test, terminal)
     for path, table in zip(paths.values(), (training, test), strict=True):
         terminal.write(table.frame, path)
     return {f"test_{name}": value for name, value in judge(model, test).items()}
-
-
-def _described(model: KAN) -> str:
-    """Return the size of a model in words."""
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    return f"{model.widths[0]} features, KAN {list(model.shape)}, {weights} weights"
 
 
 @command(
@@ -254,7 +248,8 @@ def sparsity_path(
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
     columns = {"features": features, "drop": drop, "categorical": categorical}
-    table = read_columns(data, split_names(target), columns, task=task, impute=impute)
+    rows = open_columns(data, split_names(target), columns, task=task, impute=impute)
+    table = held(rows, "kanlens")
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)
     path = kanlens.sparsity_path(
@@ -300,8 +295,6 @@ def predict(
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
-    from kanlens.training.prediction import ScoreSums, predictions
-
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
     without = "nothing judges the predictions"
@@ -315,7 +308,7 @@ def predict(
         return predictions(kan, table.x)
 
     with progress_bar("rows", rows.rows, shown=terminal.progress) as advance:
-        terminal.write_parts(map(predicted, rows.batches()), output)
+        terminal.write(map(predicted, rows.batches()), output)
     facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
     if sums.rows == rows.rows:
         facts.update(sums.score())
@@ -373,7 +366,6 @@ def import_command(
     With the table it was trained on, it knows what training here would have told it.
     """
     from kanlens.io.importers.settings import SETTINGS
-    from kanlens.training.prediction import judge
 
     terminal.check([foreign, data], model=output)
     asked = ("what a file may not say", f"Choose one of: {', '.join(SETTINGS)}")
@@ -387,7 +379,7 @@ def import_command(
         if not target:  # the outputs name it
             target = list(default.targets_among(list(read_frame(data, call="import").columns)))
         columns = {"features": feature_names, "drop": drop, "categorical": categorical}
-        table = read_columns(data, target, columns, task=task, impute=impute)
+        table = held(open_columns(data, target, columns, task=task, impute=impute), "kanlens")
         say_target(table, default, target, terminal, "its columns are all features")
         names = list(table.feature_names) if names else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}

@@ -8,12 +8,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 import typer
 
 import kanlens
+from kanlens.attribution.problem import explained_output
 from kanlens.checks import check_count, message
 from kanlens.cli.terminal import Terminal
 from kanlens.data.cell_parsing import listed
@@ -21,9 +22,8 @@ from kanlens.data.schema import Schema
 from kanlens.data.source import Source, is_large, scan_features, scan_table
 from kanlens.data.tables import Table, read_features, read_table
 from kanlens.errors import DataError, InvalidValueError
-
-if TYPE_CHECKING:
-    from kanlens import KAN
+from kanlens.model.network import KAN
+from kanlens.training.prediction import outside_words
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
 FIRST = 1000  # rows by which targets are looked for where there are more than memory holds
@@ -160,8 +160,6 @@ def output_index(text: str | None) -> int | str | None:
 
 def asked_output(terminal: Terminal, kan: KAN, text: str | None, x: torch.Tensor) -> int:
     """Return the index of the output to explain; say which it is where nobody named one."""
-    from kanlens.attribution.problem import explained_output
-
     index = explained_output(kan, output_index(text), x, call=terminal.call)
     names = kan.output_names
     if text is None and len(names) > 1:
@@ -180,21 +178,13 @@ def split_names(text: str | None) -> list[str]:
     return names
 
 
-def read_columns(
-    data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
-) -> Table:
-    """Read a table to train on, columns being lists of names with commas; options as there.
-
-    Of one that is larger than memory, as many rows as it holds.
-    """
-    found = open_columns(data, target, columns, **options)
-    return found if isinstance(found, Table) else found.table(call="kanlens")
-
-
 def open_columns(
     data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
 ) -> Table | Source:
-    """Return what `read_columns` reads, as a source when it is larger than memory."""
+    """Open a table to train on, columns being lists of names with commas; options as there.
+
+    It is a source when it is larger than memory.
+    """
     names: dict[str, Any] = {what: split_names(text) or () for what, text in columns.items()}
     names["features"] = names.get("features") or None
     read = scan_table if is_large(data, call="read_table") else read_table
@@ -214,10 +204,11 @@ def open_given(
     return source.read(0, source.rows) if source.held(numbers) == source.rows else source
 
 
-def read_given(data: Path, kan: KAN, *, call: str, **how: Any) -> Table:
-    """Read a table for a model; of one that is larger than memory, what that holds."""
-    found = open_given(data, kan, call=call, **how)
-    return found if isinstance(found, Table) else found.table(call=call, numbers=sum(kan.widths))
+def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
+    """Return a table for work with a model; of one that is larger than memory, what that holds."""
+    if isinstance(rows, Table):
+        return rows
+    return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))
 
 
 def new_model(table: Table | Source, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
@@ -266,10 +257,8 @@ def read_rows(
     data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
 ) -> Table:
     """Read a table beside a model, as `open_rows`; of one larger than memory, what that holds."""
-    found = open_rows(data, kan, target, terminal, without=without)
-    if isinstance(found, Table):
-        return found
-    return found.table(call=terminal.call, numbers=sum(kan.widths))
+    rows = open_rows(data, kan, target, terminal, without=without)
+    return held(rows, terminal.call, kan)
 
 
 def open_rows(
@@ -291,8 +280,6 @@ def open_rows(
 
 def say_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
     """Say how many rows lie outside the training data, and in which features."""
-    from kanlens.training.prediction import outside_words
-
     words = outside_words(kan, table.x)
     if words:
         terminal.say(f"{table.source}: {words}")
@@ -317,7 +304,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
     if path is None:
         return None
     call = f"{terminal.call}: test"
-    table = read_given(path, kan, call=call, target=split_names(target) or None)
+    table = held(open_given(path, kan, call=call, target=split_names(target) or None), call, kan)
     if table.y is None:
         names = kan.schema.target_columns or kan.output_names
         expected = f"column {listed(names)}, all cells known"
@@ -334,7 +321,8 @@ def background_rows(
     The last is said aloud.
     """
     if path is not None:
-        given = read_given(path, kan, call=f"{terminal.call}: background")
+        call = f"{terminal.call}: background"
+        given = held(open_given(path, kan, call=call), call, kan)
         say_outside(kan, given, terminal)
         rows = given.x
     elif kan.background is not None:

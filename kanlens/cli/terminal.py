@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ import kanlens
 from kanlens.checks import message
 from kanlens.cli.process import ranks
 from kanlens.errors import OutputError
-from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frame, write_parts
+from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 
 if TYPE_CHECKING:
@@ -84,22 +84,16 @@ class Terminal:
             words = f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"
             self.say(f"wrote {path} ({words})")
 
-    def write_parts(self, parts: Iterable[pd.DataFrame], path: Path) -> None:
-        """Write tables below each other to one file, and say so."""
-        if not self.first:
-            return
-        write_parts(parts, path, call=self.call)
-        self.wrote(path)
-
     def write(self, result: Any, path: Path | None) -> None:
-        """Write a model, table, picture or text, and say so; nothing without a path."""
+        """Write a model, table, parts of one, picture or text, and say so; nothing without path."""
         if path is None or not self.first:
             return
         if isinstance(result, str):
             with atomic_write(path, call=self.call) as temporary:
                 temporary.write_text(result, encoding="utf-8")
-        elif hasattr(result, "iloc"):
-            write_frame(result, path, call=self.call)
+        elif isinstance(result, Iterator) or hasattr(result, "iloc"):
+            frames = result if isinstance(result, Iterator) else [result]
+            write_frames(frames, path, call=self.call)
         elif hasattr(result, "figure"):
             from kanlens.plotting.style import save
 

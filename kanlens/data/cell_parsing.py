@@ -91,13 +91,6 @@ def _within_floats(value: object) -> object:
     return math.copysign(math.inf, value > 0 or -1)
 
 
-def category_texts(column: pd.Series) -> Array:
-    """Write every cell as the text of its category; what missing cells become is undefined."""
-    codes, values = _distinct(column)
-    texts = np.array([*(label_text(value) for value in values), ""], dtype=object)
-    return texts[codes]
-
-
 def row_text(row: int) -> str:
     """Word a row number, counted from 0."""
     return f"row {row}"
@@ -156,7 +149,9 @@ class Column:
     @cached_property
     def texts(self) -> Array:
         """The text of each cell's category, shape (rows,); of missing cells anything."""
-        return category_texts(self.cells)
+        codes, values = _distinct(self.cells)
+        texts = np.array([*(label_text(value) for value in values), ""], dtype=object)
+        return texts[codes]
 
     def refuse(self, row: int | None, expected: str, advice: str) -> DataError:
         """Word the refusal of the cell in a row, or of the column."""

@@ -244,8 +244,10 @@ def choose_columns(
     if not chosen:
         got = f"columns {listed(known)}"
         raise DataError(message(call, "a feature column beside the target", got, "Add one"))
-    if features is None:
-        _refuse_unnamed(chosen, call)
+    unnamed = next((name for name in chosen if _UNNAMED.fullmatch(name)), None)
+    if features is None and unnamed is not None:  # most often a row number that was saved along
+        advice = f"Name it, or leave it out with drop={unnamed!r}, if it holds row numbers"
+        raise DataError(message(call, "a name for every column", repr(unnamed), advice))
     return targets, chosen
 
 
@@ -296,14 +298,6 @@ def _distinct(features: list[Feature]) -> tuple[Feature, ...]:
         expected = "columns and categories with names that differ"
         raise DataError(message("read_table", expected, f"{twice!r} twice", "Rename that column"))
     return tuple(features)
-
-
-def _refuse_unnamed(names: list[str], call: str) -> None:
-    """Refuse a column without a name: it is most often a row number that was saved along."""
-    unnamed = next((name for name in names if _UNNAMED.fullmatch(name)), None)
-    if unnamed is not None:
-        advice = f"Name it, or leave it out with drop={unnamed!r}, if it holds row numbers"
-        raise DataError(message(call, "a name for every column", repr(unnamed), advice))
 
 
 def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, str]) -> Schema:

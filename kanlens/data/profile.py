@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -29,21 +29,10 @@ RANK_ERROR = 0.002  # of its quantiles; measured on a million numbers, drawn, so
 class ColumnProfile:
     """What is known of a column after some blocks of its cells.
 
-    Attributes
-    ----------
-    distinct : dict
-        How often each cell was seen, and the first row it was in, of the first `DISTINCT` ones;
-        missing ones are one.
-    overflow : int
-        Number of the cells that had no place there.
-    count, total : float
-        Number and sum of the finite numbers.
-    lowest, highest : (float, int)
-        The least and the greatest of them, and the row it is in.
-    categorical : bool
-        Whether they are of pandas' category type.
-    ranked : bool
-        Whether quantiles will be asked for.
+    Of the first `DISTINCT` different cells (missing ones are one), how often each was seen, and the
+    first row it was in; `overflow` cells had no place there. Of the finite numbers their `count`,
+    `total`, `lowest` and `highest` with the rows these are in; quantiles where it is `ranked`. It
+    is `categorical` where cells are of pandas' category type.
     """
 
     distinct: dict[Any, list[int]] = dataclasses.field(default_factory=dict)
@@ -67,10 +56,7 @@ class ColumnProfile:
         import pandas as pd
 
         self.categorical |= isinstance(cells.dtype, pd.CategoricalDtype)
-        if cells.dtype.kind in "biuf":
-            numbers = cells.to_numpy(dtype=np.float64)
-        else:
-            numbers = parse_numbers(cells)
+        numbers = parse_numbers(cells)
         finite = np.isfinite(numbers)
         if finite.any():
             self._add_numbers(np.where(finite, numbers, np.nan), finite, start)
@@ -156,7 +142,7 @@ class ColumnProfile:
             raise DataError(message(call, expected, f"more in column {name!r}", advice))
         column = self.column(name, str, call=call)
         known = np.isfinite(column.numbers)
-        values, counts = column.numbers[known], self._counts[known]
+        values, counts = column.numbers[known], cast("Array", column.counts)[known]
         order = values.argsort(kind="stable")
         values, counts = values[order], counts[order]
         if impute == "most_frequent":
@@ -164,7 +150,3 @@ class ColumnProfile:
         ends = np.cumsum(counts)
         middle = [(self.count - 1) // 2, self.count // 2]
         return float(values[np.searchsorted(ends, middle, side="right")].mean())
-
-    @property
-    def _counts(self) -> Array:
-        return np.array([count for count, _ in self.distinct.values()])

@@ -13,24 +13,24 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from kanlens.checks import message
-from kanlens.data.cell_parsing import Place, listed, row_text
-from kanlens.data.tables import check_levels
+from kanlens.data.cell_parsing import listed, row_text
+from kanlens.data.schema import default_schema
+from kanlens.data.tables import check_levels, row_in_file
 from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
 from kanlens.files import (
     GROUP,
     PARQUET_SUFFIXES,
     TEXT_SUFFIXES,
-    line_number,
     read_text_in_parts,
     text_columns,
-    write_parts,
+    write_frames,
 )
 from kanlens.interruption import unfinished
 from kanlens.outputs import Pathlike, ending_of, reason
@@ -42,23 +42,9 @@ if TYPE_CHECKING:
 OPEN = 200  # columns of row groups in which reads have stopped; each keeps about a megabyte
 
 
-class RowReader(Protocol):
-    """Rows that can be read from any place: their number, and the columns there are."""
-
-    name: str
-    rows: int
-    columns: list[str]
-
-    def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return the rows from `start` up to `stop`, numbered from 0, and some columns."""
-
-    def place(self, start: int) -> Place:
-        """Return what words the number of a row that is counted from `start`."""
-
-
 @dataclass(eq=False)
 class FrameReader:
-    """The rows of a frame."""
+    """The rows of a frame, read from any place: their number, and the columns there are."""
 
     frame: pd.DataFrame
     name: str = "DataFrame"
@@ -67,19 +53,21 @@ class FrameReader:
         self.rows, self.columns = len(self.frame), [str(label) for label in self.frame.columns]
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return rows of some columns."""
+        """Return the rows from `start` up to `stop`, numbered from 0, and some columns."""
         picks = [self.columns.index(name) for name in columns]
         return self.frame.iloc[start:stop, picks].set_axis(list(columns), axis=1)
 
-    def place(self, start: int) -> Place:
-        """Return what words a row number."""
-        return lambda row: row_text(start + row)
+    def place(self, row: int) -> str:
+        """Word the number of a row."""
+        return row_text(row)
 
 
 class ParquetReader:
     """The rows of Parquet files, in the order of their names; folders may be partitioned (hive).
 
-    `origin` is the text file that was turned into them, for the lines that errors name.
+    `origin` is the text file that was turned into them, for the lines that errors name. Who goes on
+    where a read has stopped within a row group is spared what lies before: `_stopped` holds the
+    rest of a batch, and the batches that follow, by columns and place.
     """
 
     def __init__(self, path: Pathlike, *, call: str, origin: Path | None = None) -> None:
@@ -87,6 +75,8 @@ class ParquetReader:
         import pyarrow.dataset as ds
 
         self.path, self.call, self.origin = Path(path), call, origin
+        self._schemas: dict[tuple[str, ...], pa.Schema] = {}
+        self._stopped: dict[Any, tuple[Any, Any]] = {}
         self.name = (origin or self.path).name
         if not (names := _files(self.path)):
             got, advice = f"none in {str(path)!r}", "Write the table as Parquet"
@@ -96,7 +86,8 @@ class ParquetReader:
             kind = ds.ParquetFileFormat(default_fragment_scan_options=frugal)
             base = str(path) if self.path.is_dir() else None
             found = ds.dataset(names, format=kind, partitioning="hive", partition_base_dir=base)
-            self.files = [(one, _schema_of(one)) for one in found.get_fragments()]
+            fragments: list[Any] = list(found.get_fragments())
+            self.files = [(one, one.physical_schema) for one in fragments]
             counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
         except FileNotFoundError as error:
             text = message(call, "a file or folder", f"none at {str(path)!r}", "Check the path")
@@ -115,64 +106,28 @@ class ParquetReader:
         """Return rows of some columns; only the row groups that hold them are read."""
         import pyarrow as pa
 
-        stop = min(stop, self.rows)
-        first, last = np.searchsorted(self.starts, [start, max(start, stop - 1)], side="right") - 1
-        schema = self._schema(tuple(columns))
-        parts = [schema.empty_table()]
-        for index in range(int(first), int(last) + 1) if stop > start else ():
-            begin = int(self.starts[index])
-            parts += self._group(index, schema, max(start - begin, 0), stop - begin)
-        return pa.concat_tables(parts).to_pandas(ignore_metadata=True)
-
-    def _group(self, index: int, schema: pa.Schema, start: int, stop: int) -> list[pa.Table]:
-        """Return the rows of one row group between two places of it.
-
-        Who goes on where a read has stopped is spared what lies before that.
-        """
-        import pyarrow as pa
-
-        parts: list[pa.Table] = []
-        file, group = self.groups[index]
-        fragment = self.files[file][0]
-        key = (index, tuple(schema.names), start)
-        try:
-            at, rest, batches = self._open_groups.pop(key, (0, None, None))
-            if batches is None:
-                batches = fragment.subset(row_group_ids=[group]).to_batches(
-                    schema=schema, batch_size=GROUP // 4 + 1, batch_readahead=0, use_threads=False
-                )
-            while at < stop:
-                batch = next(batches, None) if rest is None else rest
-                if batch is None:
-                    return parts
-                here = batch.slice(max(start - at, 0), max(0, stop - max(at, start)))
-                parts.append(pa.Table.from_batches([here.select(schema.names)], schema))
-                rest = batch.slice(stop - at) if at + len(batch) > stop else None
-                at = min(at + len(batch), stop)
-            if at < self.starts[index + 1] - self.starts[index]:
-                self._open_groups[(*key[:2], at)] = (at, rest, batches)
-                if len(schema) * len(self._open_groups) > OPEN:
-                    self._open_groups.pop(next(iter(self._open_groups)))
-        except (pa.lib.ArrowException, OSError) as error:
-            got = f"{reason(error)} in {Path(fragment.path).name!r}"
-            advice = "Write that file again"
-            raise FileFormatError(message(self.call, "a readable file", got, advice)) from error
-        return parts
-
-    @cached_property
-    def _open_groups(self) -> dict[Any, tuple[int, Any, Any]]:
-        """Where reads have stopped within row groups: the place, the rest, and what goes on."""
-        return {}
+        stop, schema, parts = min(stop, self.rows), self._schema(tuple(columns)), list[pa.Table]()
+        rest, batches = self._stopped.pop((*columns, start), (None, None))
+        if batches is None:
+            first = int(np.searchsorted(self.starts, start, side="right")) - 1
+            groups = [(self.files[file][0], group) for file, group in self.groups[first:]]
+            batches = _batches(groups, schema, start - int(self.starts[first]), self.call)
+        while start < stop:
+            batch = next(batches) if rest is None else rest
+            parts.append(pa.Table.from_batches([batch.slice(0, stop - start)], schema))
+            start += len(parts[-1])
+            rest = batch.slice(len(parts[-1])) if len(parts[-1]) < len(batch) else None
+        if start not in self.starts:
+            self._stopped[(*columns, start)] = rest, batches
+            if len(schema) * len(self._stopped) > OPEN:
+                self._stopped.pop(next(iter(self._stopped)))
+        return pa.concat_tables([schema.empty_table(), *parts]).to_pandas(ignore_metadata=True)
 
     def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
         """Return the types of columns, each the same kind in every file; refuse what differs."""
         if columns not in self._schemas:
             self._schemas[columns] = self._unified(columns)
         return self._schemas[columns]
-
-    @cached_property
-    def _schemas(self) -> dict[tuple[str, ...], pa.Schema]:
-        return {}
 
     def _unified(self, columns: tuple[str, ...]) -> pa.Schema:
         import pyarrow as pa
@@ -198,15 +153,10 @@ class ParquetReader:
         known |= {name: pa.field(name, pa.string()) for name in self.partitions}
         return pa.schema([known[name] for name in columns])
 
-    def place(self, start: int) -> Place:
-        """Return what words a row number: the row of a file, or the line of a text file."""
-        return partial(self._place, start)
-
-    def _place(self, start: int, row: int) -> str:
-        row += start
+    def place(self, row: int) -> str:
+        """Word the number of a row: within its file, and with the line of a text file."""
         if self.origin is not None:
-            line = line_number(self.origin, row)
-            return row_text(row) + (f" (line {line})" if line is not None else "")
+            return row_in_file(self.origin, row)
         if len(self.files) == 1:
             return row_text(row)
         index = int(np.searchsorted(self.starts, row, side="right")) - 1
@@ -214,6 +164,28 @@ class ParquetReader:
         begin = next(i for i, (one, _) in enumerate(self.groups) if one == file)
         within = row - int(self.starts[begin])
         return f"{row_text(within)} of {Path(self.files[file][0].path).name}"
+
+
+def _batches(
+    groups: list[tuple[Any, int]], schema: pa.Schema, before: int, call: str
+) -> Iterator[Any]:
+    """Yield the rows of row groups, each of a fragment, but for so many before the first."""
+    import pyarrow as pa
+
+    size = {"batch_size": GROUP // 4 + 1, "batch_readahead": 0, "use_threads": False}
+    for fragment, group in groups:
+        try:
+            for batch in fragment.subset(row_group_ids=[group]).to_batches(schema=schema, **size):
+                if before < len(batch):
+                    yield batch.slice(before).select(schema.names)
+                before = max(0, before - len(batch))
+        except (pa.lib.ArrowException, OSError) as error:
+            got = f"{reason(error)} in {Path(fragment.path).name!r}"
+            advice = "Write that file again"
+            raise FileFormatError(message(call, "a readable file", got, advice)) from error
+
+
+RowReader: TypeAlias = FrameReader | ParquetReader
 
 
 def _files(path: Path) -> list[str]:
@@ -255,7 +227,7 @@ def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader
     path = Path(name)
     unfinished.add(path)  # so that it also goes where a command is left abruptly
     try:
-        if not write_parts(map(_general, parts()), path, call=call):
+        if not write_frames(map(_general, parts()), path, call=call):
             raise DataError(message(call, "at least one row", "none", "Add the data"))
         reader = ParquetReader(path, call=call, origin=origin)
     except BaseException:
@@ -298,9 +270,9 @@ def _text_parts(path: Path, call: str) -> Iterator[pd.DataFrame]:
 
 def _kind(column: pd.Series) -> str:
     """Return the type of a part of a column: numbers, truth values, text, or "" of no cells."""
-    kind = {"b": "bool", "i": "float64", "u": "float64", "f": "float64"}
-    found = kind.get(column.dtype.kind, "str")
-    return "" if found == "float64" and bool(column.isna().all()) else found
+    if column.dtype.kind not in "iuf":
+        return "bool" if column.dtype.kind == "b" else "str"
+    return "" if bool(column.isna().all()) else "float64"
 
 
 def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
@@ -321,17 +293,12 @@ def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
         got = ", ".join(str(part.shape) for part in parts)
         expected = "batches of x (rows, in), or (x, y)"
         raise DataError(message(call, expected, f"shapes {got}", "Stack rows to batches"))
-    frame = pd.DataFrame(parts[0], columns=[f"x{i + 1}" for i in range(parts[0].shape[1])])
-    for y in parts[1:]:
-        columns = y.reshape(len(y), -1).T
-        names = ["y"] if len(columns) == 1 else [f"y{i + 1}" for i in range(len(columns))]
-        for name, values in zip(names, columns, strict=True):
-            frame[name] = values
+    ys = [part.reshape(len(part), -1) for part in parts[1:]]
+    names = default_schema(parts[0].shape[1], ys[0].shape[1] if ys else 1)
+    frame = pd.DataFrame(parts[0], columns=list(names.feature_names))
+    for y in ys:
+        frame[list(names.output_names)] = y
     return frame
-
-
-def _schema_of(fragment: Any) -> pa.Schema:
-    return fragment.physical_schema
 
 
 def _names(schema: pa.Schema) -> list[str]:

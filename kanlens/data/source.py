@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from kanlens.files import GROUP, PARQUET_SUFFIXES
 from kanlens.memory import allowed_memory
 from kanlens.outputs import Pathlike, Shown, ending_of
 from kanlens.progress import progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CELL = 40  # bytes that a cell takes while a table is read: text more, numbers less
 NUMBER = 32  # bytes that a number takes in work on a row, with what is made of it
@@ -98,9 +101,15 @@ class Source(Shown):
 
     def read(self, start: int, stop: int) -> Table:
         """Return the rows from `start` up to `stop`."""
-        frame = self.reader.read(start, stop, self.columns)
-        place, target = self.reader.place(start), self.target or None
-        return encode_table(frame, self.source, self.schema, self.call, place, target)
+        return self._encoded(self.reader.read(start, stop, self.columns), range(start, stop))
+
+    def _encoded(self, frame: pd.DataFrame, numbers: Sequence[int] | Array) -> Table:
+        """Return a frame of rows as a table; their numbers in the source are for errors."""
+
+        def place(row: int) -> str:
+            return self.reader.place(int(numbers[row]))
+
+        return encode_table(frame, self.source, self.schema, self.call, place, self.target or None)
 
     def batches(self, rows: int = GROUP) -> Iterator[Table]:
         """Yield all rows in order, so many at once.
@@ -144,9 +153,7 @@ class Source(Shown):
             here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start
             if len(here):
                 parts.append(self.reader.read(start, stop, self.columns).iloc[here])
-        frame, place = pd.concat(parts, ignore_index=True), self.reader.place(0)
-        about = (self.source, self.schema, self.call)
-        return encode_table(frame, *about, lambda row: place(int(rows[row])), self.target or None)
+        return self._encoded(pd.concat(parts, ignore_index=True), rows)
 
     def sample(self, rows: int, *, extremes: bool = False) -> Table:
         """Return so many rows, evenly spread, or all when there are no more.
@@ -163,7 +170,8 @@ class Source(Shown):
 
     def spread(self, rows: int, *, extremes: bool = False) -> Array:
         """Return the numbers of the rows that `sample` takes."""
-        picks = evenly_spread(self.rows, rows)
+        count = min(rows, self.rows)
+        picks = np.linspace(0, self.rows - 1, count).round().astype(np.int64)
         return np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks
 
     def table(self, *, call: str, numbers: int = 0) -> Table:
@@ -176,11 +184,6 @@ class Source(Shown):
         advice = "Allow more with max_memory, or take a sample"
         warnings.warn(message(call, expected, got, advice), stacklevel=4)
         return self.sample(held)
-
-
-def evenly_spread(rows: int, count: int) -> Array:
-    """Return the numbers of at most `count` rows, from the first to the last."""
-    return np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64)
 
 
 def is_large(path: Pathlike, *, call: str) -> bool:
@@ -263,7 +266,7 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
 
     def column(name: str, *, coded: bool, target: bool) -> Column:
         found = profiles[name].column(
-            name, reader.place(0), call="scan_table", coded=coded, target=target
+            name, reader.place, call="scan_table", coded=coded, target=target
         )
         classes = coded or found.inferred == "categorical"
         if profiles[name].overflow and (classes or (target and asked.task == "classification")):

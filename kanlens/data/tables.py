@@ -321,7 +321,7 @@ def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
         frame, name = source.copy(), "DataFrame"
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        frame, name, place = read_frame(path, call=call), path.name, partial(_row_in_file, path)
+        frame, name, place = read_frame(path, call=call), path.name, partial(row_in_file, path)
     else:
         got = type(source).__name__
         raise DTypeError(message(call, "a path or a DataFrame", got, "Pass one of these"))
@@ -340,7 +340,8 @@ def check_levels(frame: pd.DataFrame, call: str) -> None:
         raise DataError(message(call, "column names", got, "Join the levels to one name each"))
 
 
-def _row_in_file(path: Path, row: int) -> str:
+def row_in_file(path: Path, row: int) -> str:
+    """Word the number of a row of a file, and in text its line."""
     line = line_number(path, row)
     return row_text(row) if line is None else f"{row_text(row)} (line {line})"
 

@@ -1,28 +1,35 @@
-"""`attribute` and `importance` for tables of any size: part by part, by one process or many."""
+"""`attribute` and `importance` of tables of any size, part by part, and `compare`, by many."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.attribution.dispatch import attribute as attribute_rows
-from kanlens.attribution.dispatch import importance_table
+from kanlens.attribution import dispatch
+from kanlens.attribution.comparison import Comparison, compare_runs
 from kanlens.attribution.problem import explained_output
-from kanlens.attribution.result import Attribution, Importance, Moments
+from kanlens.attribution.result import Attribution, Importance
+from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_count, check_generator, message, rewording
 from kanlens.data.source import Source, scan_features
-from kanlens.distributed.jobs import Job, Summary, attribute_part, encoded, merged, read_summary
-from kanlens.distributed.manifest import (
-    check_same,
+from kanlens.distributed.jobs import (
+    Job,
+    Summary,
+    attribute_by,
+    attribute_part,
+    begun,
+    encoded,
+    merged,
     new_seed,
-    read_manifest,
+    read_summary,
     remove_unfinished,
-    write_manifest,
 )
 from kanlens.distributed.tasks import Workers, completed, workers_for
 from kanlens.errors import (
@@ -42,7 +49,6 @@ if TYPE_CHECKING:
 
     from kanlens.model.network import KAN, Rows
 
-ABOUT = ("method", "target", "unit", "baseline", "remark")
 BLOCK = 4096  # rows that one generator draws for, and that are explained at once
 PART = 16 * BLOCK  # rows of a task, and of a file
 SAMPLE = 10_000  # rows that say which class is predicted for most
@@ -153,22 +159,22 @@ def attribute(
     (3, ['x1', 'x2', 'output', 'reference', 'completeness_gap'])
     """
     call, folder = "attribute", Path(output)
-    model, source = _opened(call, model, data, workers)
+    model, source = _opened(call, model, data, workers, generator, part_rows)
     how = {"method": method, "background": background, **options}
-    first = _first_row(call, model, source, target, how)
-    job = _job(call, model, source, first, how, generator, part_rows)
-    job = _begun(dataclasses.replace(job, folder=str(folder.resolve())), own=generator is not None)
+    first, job = _planned(call, model, source, target, how, new_seed(generator), part_rows)
+    job = begun(dataclasses.replace(job, folder=str(folder.resolve())), own=generator is not None)
     with workers_for(call, workers) as client:
         summaries, kept = _all_parts(client, job, progress)
     moments, largest = merged(summaries)
+    about = ("method", "target", "unit", "baseline", "remark")
     return AttributionFolder(
         folder=folder,
         rows=job.rows,
         parts=job.parts,
         kept=kept,
         largest=largest,
-        importance=_importance(first, moments),
-        **{name: getattr(first, name) for name in ABOUT},
+        importance=Importance.of(moments, first),
+        **{name: getattr(first, name) for name in about},
     )
 
 
@@ -218,102 +224,88 @@ def importance(
     import pandas as pd
 
     call, frames = "importance", []
-    model, source = _opened(call, model, data, workers)
+    model, source = _opened(call, model, data, workers, generator, part_rows)
     how = {"method": method, "background": background, **options}
-    wanted = range(len(model.output_names)) if target is None else [target]
-    firsts = [_first_row(call, model, source, one, how) for one in wanted]
-    jobs = [_job(call, model, source, one, how, generator, part_rows) for one in firsts]
+    plans = [
+        _planned(call, model, source, one, how, new_seed(generator), part_rows)
+        for one in (range(len(model.output_names)) if target is None else [target])
+    ]
     with workers_for(call, workers) as client:
-        for first, job in zip(firsts, jobs, strict=True):
+        for first, job in plans:
             own = dataclasses.replace(job, grouped=grouped)
             moments, _ = merged(_all_parts(client, own, progress)[0])
-            found = _importance(first.grouped() if grouped else first, moments)
-            frames.append(importance_table(found))
+            found = Importance.of(moments, first.grouped() if grouped else first)
+            frames.append(dispatch.importance_table(found))
     return pd.concat(frames, ignore_index=True)
 
 
-def _opened(call: str, model: Model, data: Pathlike, workers: Workers) -> tuple[KAN, Source]:
-    """Return the model and the table; refuse a table that workers elsewhere cannot read."""
+def _opened(
+    call: str,
+    model: Model,
+    data: Pathlike,
+    workers: Workers,
+    generator: torch.Generator | None,
+    part_rows: int,
+) -> tuple[KAN, Source]:
+    """Return the model and the table; refuse one that workers elsewhere cannot read, and parts."""
     kan = check_model(call, model)
     if not isinstance(data, str | os.PathLike):
         got, advice = type(data).__name__, "Write the table to a Parquet file"
         raise DTypeError(message(call, "a path", got, advice))
     source = scan_features(data, kan.schema, call=call)
-    if (
-        workers is not None
-        and not isinstance(workers, int)
-        and getattr(source.reader, "origin", None) is not None
-    ):
+    elsewhere = workers is not None and not isinstance(workers, int)
+    if elsewhere and getattr(source.reader, "origin", None) is not None:
         expected, advice = "a Parquet file or folder, which workers can read in parts", "Convert it"
         raise DataError(message(call, expected, repr(source.reader.name), advice))
-    return kan, source
-
-
-def _first_row(
-    call: str, model: KAN, source: Source, target: int | str | None, how: dict[str, Any]
-) -> Attribution:
-    """Explain one row, so that what does not fit is refused before all the work."""
-    classes = model.task == "classification" and len(model.output_names) > 1 and target is None
-    rows = source.sample(SAMPLE).x if classes else source.read(0, 1).x
-    with rewording(call):
-        index = explained_output(model, target, rows, call=call)
-        found = attribute_rows(model, rows[:1], target=index, progress=False, **how)
-    if isinstance(found, Attribution):
-        return found
-    expected, got = "a method with values of every row", f"one of the model, {how['method']!r}"
-    advice = "Take some of the rows, with kanlens.importance or --max-rows"
-    raise MethodError(message(call, expected, got, advice))
-
-
-def _job(
-    call: str,
-    model: KAN,
-    source: Source,
-    first: Attribution,
-    how: dict[str, Any],
-    generator: torch.Generator | None,
-    part_rows: int,
-) -> Job:
-    """Return what is to be done."""
     check_generator(call, generator)
     check_count(call, "part_rows", part_rows)
     if part_rows % BLOCK:
         expected, advice = f"part_rows to be a multiple of {BLOCK:,}", f"For example {PART:,}"
         raise InvalidValueError(message(call, expected, f"{part_rows:,}", advice))
-    background = how["background"]
+    return kan, source
+
+
+def _planned(
+    call: str,
+    model: KAN,
+    source: Source,
+    target: int | str | None,
+    how: dict[str, Any],
+    seed: int,
+    part_rows: int,
+) -> tuple[Attribution, Job]:
+    """Explain one row, so that what does not fit is refused before all the work; plan that."""
+    classes = model.task == "classification" and len(model.output_names) > 1 and target is None
+    rows = source.sample(SAMPLE).x if classes else source.read(0, 1).x
+    with rewording(call):
+        index = explained_output(model, target, rows, call=call)
+        first = dispatch.attribute(model, rows[:1], target=index, progress=False, **how)
+    if not isinstance(first, Attribution):
+        expected, got = "a method with values of every row", f"one of the model, {how['method']!r}"
+        advice = "Take some of the rows, with kanlens.importance or --max-rows"
+        raise MethodError(message(call, expected, got, advice))
     reader: Any = source.reader
-    return Job(
+    background = how["background"]
+    return first, Job(
         call=call,
         model=encoded(model),
         path=str(Path(reader.path).resolve()),
         origin=None if reader.origin is None else str(reader.origin.resolve()),
         method=first.method,
         options={name: how[name] for name in how.keys() - {"method", "background"}},
-        output=model.output_index(first.target, call=call),
+        output=index,
         background=None if background is None else model.prepare(background, call=call),
         rows=source.rows,
         part_rows=part_rows,
         block_rows=BLOCK,
-        seed=new_seed(generator),
+        seed=seed,
     )
-
-
-def _begun(job: Job, *, own: bool) -> Job:
-    """Return the job as it is in its folder, with the seed it began with unless it has its own."""
-    known = read_manifest(Path(job.folder or ""), call=job.call)
-    if known is None:
-        write_manifest(job)
-        return job
-    job = job if own else dataclasses.replace(job, seed=known["seed"])
-    check_same(known, job)
-    return job
 
 
 def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summary], int]:
     """Do the parts that are not there yet; return all summaries, and how many were there."""
     numbers = range(job.parts)
-    there = {n: read_summary(job, n) for n in numbers} if job.folder is not None else {}
-    done = {number: one for number, one in there.items() if one is not None}
+    done = {n: one for n in numbers if (one := read_summary(job, n)) is not None}
     kept, left = len(done), [number for number in numbers if number not in done]
     try:
         with progress_bar(job.call, job.parts, shown=progress) as advance, interrupts_pass():
@@ -328,13 +320,81 @@ def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summa
             warnings.warn(got, InterruptedWarning, stacklevel=3)
         raise
     finally:
-        if job.folder is not None:
-            remove_unfinished(job)
+        remove_unfinished(job)
     return [done[number] for number in numbers], kept
 
 
-def _importance(first: Attribution, sizes: Moments) -> Importance:
-    """Return the importance of all rows."""
-    about = {"method": first.method, "features": first.features, "target": first.target}
-    unit = first.unit if first.shares else ""
-    return Importance.of(sizes, first.values.dtype, unit=unit, **about)
+def compare(
+    model: Model,
+    x: Rows,
+    *,
+    background: Rows | None = None,
+    target: int | str | None = None,
+    methods: Sequence[str] | str | None = None,
+    metrics: Sequence[str] | str | None = None,
+    generator: torch.Generator | None = None,
+    workers: Workers = None,
+    progress: bool | None = None,
+) -> Comparison:
+    """Compare methods that are run by several processes; their metrics follow in this one.
+
+    Parameters
+    ----------
+    model, x, background, target, methods, metrics, progress
+        As for `kanlens.compare`.
+    generator : torch.Generator, optional
+        Draws a seed, from which every method has a generator of its own, so that the numbers do
+        not depend on the workers, nor on the other methods. Default: one of the system's choice.
+    workers : int or str, optional
+        As for `attribute` in this module.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InvalidValueError, DTypeError, MethodError
+        As `kanlens.compare`; the last also if no scheduler or worker answers.
+
+    Examples
+    --------
+    >>> from kanlens import KAN
+    >>> x = torch.rand(5, 2)
+    >>> found = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"])
+    >>> list(found.attributions)
+    ['shapley', 'secant', 'random']
+    """
+    runs_of = functools.partial(SharedRuns, workers)
+    how = {"background": background, "target": target, "progress": progress}
+    return compare_runs(runs_of, model, x, methods, metrics, generator=generator, **how)
+
+
+class SharedRuns(Runs):
+    """Runs of methods as tasks, each with a generator of its own."""
+
+    def __init__(self, workers: Workers, *given: Any, **how: Any) -> None:
+        super().__init__(*given, **how)
+        self.workers = workers
+
+    def run(self, names: list[str], *, optional: bool) -> None:
+        """Run methods, and a random attribution at the end."""
+        x = self.model.prepare(self.x, call="compare")
+        how = {"background": self.rows, "target": self.target}
+        job = (encoded(self.model), x, how, new_seed(self.generator))
+        bar = progress_bar("compare", len(names), shown=self.progress)
+        with workers_for("compare", self.workers) as client, bar as advance:
+            found = {}
+            for name, one in completed(client, "compare", attribute_by, job, names):
+                found[name] = one
+                advance(note=name)
+        for name in names:
+            one, seconds = found[name]
+            if isinstance(one, MethodError):
+                if not optional:
+                    raise one
+                self.skipped[name] = str(one)
+            else:
+                self.done[name], self.seconds[name] = one, seconds
+        if self.done:
+            self.done[RANDOM] = self._random()

@@ -2,18 +2,21 @@
 
 A part is some blocks of rows, counted from the first row of the table. Random numbers are drawn
 from a generator per block, so that the numbers do not depend on what a part is, nor on who does it.
+A manifest says what the parts in a folder are of, so that a run can go on and no other can mix in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
+import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,17 +25,22 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.result import Attribution, Moments
+from kanlens.attribution.registry import METHODS
+from kanlens.attribution.result import Attribution, Importance, Moments
+from kanlens.checks import message, reworded
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
-from kanlens.errors import KanlensError, MethodError
+from kanlens.errors import KanlensError, MethodError, OutputError
 from kanlens.io.checkpoint import load, save
 from kanlens.memory import LEAST, memory_limit
 from kanlens.model.network import KAN
-from kanlens.outputs import atomic_write
+from kanlens.outputs import atomic_write, check_writable, reason, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NAME = "_manifest.json"  # readers of Parquet folders pass over names that begin so
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.parquet|\.json)")  # what a process that was killed leaves
 
 Summary: TypeAlias = dict[str, Any]  # of a part, as JSON: `rows`, `moments`, `largest`
 _one_at_a_time = threading.Lock()  # threads of a worker share torch's random state
@@ -42,24 +50,10 @@ _one_at_a_time = threading.Lock()  # threads of a worker share torch's random st
 class Job:
     """What is done with the rows of a table, in plain values that any process can be told.
 
-    Attributes
-    ----------
-    call : str
-        The public call, for error messages.
-    model : bytes
-        A .safetensors file.
-    path, origin : str, str or None
-        Parquet file or folder, and the text file that it was made of.
-    method, options, output, background : str, dict, int, Tensor or None
-        As for `kanlens.attribute`; the background has the shape (rows, in).
-    rows, part_rows, block_rows : int
-        Rows of the table, of each part, and those that one generator draws for.
-    seed : int
-        What the generator of each block starts from, with the number of the block.
-    folder : str or None
-        Where the parts are written.
-    grouped : bool
-        Whether the one-hot features of a column count together.
+    The model is a .safetensors file, `path` a Parquet file or folder, and `origin` the text file
+    that it was made of; method, options, output and background (rows, in) are as for
+    `kanlens.attribute`. A part is of `part_rows`, and a generator, which starts from the seed and
+    the number of its block, draws for `block_rows`. Parts are written to `folder` if there is one.
     """
 
     call: str
@@ -106,7 +100,10 @@ def attribute_part(job: Job, part: int) -> Summary | KanlensError:
 
 def merged(summaries: list[Summary]) -> tuple[Moments, dict[str, float]]:
     """Return the moments of all rows, and the largest of each error."""
-    moments = [Moments(one["rows"], *map(_tensor, one["moments"])) for one in summaries]
+    moments = [
+        Moments(one["rows"], *torch.tensor(one["moments"], dtype=torch.float64))
+        for one in summaries
+    ]
     largest: dict[str, float] = {}
     for name, size in (item for one in summaries for item in one["largest"].items()):
         largest[name] = max(size, largest.get(name, 0.0))
@@ -114,10 +111,12 @@ def merged(summaries: list[Summary]) -> tuple[Moments, dict[str, float]]:
 
 
 def read_summary(job: Job, part: int) -> Summary | None:
-    """Return what a part says of itself; None where it is not there, or not whole."""
+    """Return what a part says of itself; None where it is not written, or not whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if job.folder is None:
+        return None
     start, stop = job.span(part)
     try:
         known = pq.read_metadata(job.file(part))
@@ -141,6 +140,14 @@ def decoded(content: bytes) -> KAN:
         return load(path)
 
 
+def new_seed(generator: torch.Generator | None) -> int:
+    """Return a seed that a generator draws; without one, of the system's choice."""
+    source = torch.Generator() if generator is None else generator
+    if generator is None:
+        source.seed()
+    return int(torch.randint(2**62, (), generator=source, device=source.device))
+
+
 def seeded(seed: int, number: int) -> torch.Generator:
     """Return the generator of one of the blocks, or tasks, of a run."""
     state = np.random.SeedSequence([seed, number]).generate_state(2)
@@ -156,25 +163,11 @@ def _opened(job: Job) -> tuple[KAN, Source]:
 
 
 def _part(job: Job, part: int) -> Summary:
-    frames: list[pd.DataFrame] = []
-    summaries: list[Summary] = []
-    for found in explained_blocks(job, part):
-        summaries.append(_summary(Moments.of(found.values.abs()), _errors(found)))
-        if job.folder is not None:
-            frames.append(found.to_frame())
-    summary = _summary(*merged(summaries))
-    if job.folder is not None:
-        _write(job, part, frames, summary)
-    return summary
-
-
-def explained_blocks(job: Job, part: int) -> Iterator[Attribution]:
-    """Yield the attributions of the blocks of a part."""
     model, source = _opened(job)
     start, stop = job.span(part)
-    x = source.read(start, stop).x
+    x, frames, summaries = source.read(start, stop).x, list[Any](), list[Summary]()
     for begin, end in blocks(stop - start, job.block_rows):
-        found = attribute(
+        found: Any = attribute(  # values of rows, as of the first one
             model,
             x[begin:end],
             method=job.method,
@@ -184,9 +177,28 @@ def explained_blocks(job: Job, part: int) -> Iterator[Attribution]:
             progress=False,
             **job.options,
         )
-        if not isinstance(found, Attribution):
-            raise MethodError(f"{job.call}: expected values of rows, got those of the model.")
-        yield found.grouped() if job.grouped else found
+        found = found.grouped() if job.grouped else found
+        summaries.append(_summary(Moments.of(found.values.abs()), _errors(found)))
+        if job.folder is not None:
+            frames.append(found.to_frame())
+    summary = _summary(*merged(summaries))
+    if job.folder is not None:
+        _write(job, part, frames, summary)
+    return summary
+
+
+def attribute_by(
+    job: tuple[bytes, torch.Tensor, dict[str, Any], int], name: str
+) -> tuple[Attribution | Importance | MethodError, float]:
+    """Run one method; return what it found, or why it does not fit, and the seconds it took."""
+    content, x, how, seed = job
+    model, generator = decoded(content), seeded(seed, list(METHODS).index(name))
+    started = time.perf_counter()
+    try:
+        found = attribute(model, x, method=name, generator=generator, progress=False, **how)
+    except MethodError as error:
+        return MethodError(str(reworded("compare", error))), 0.0
+    return found, time.perf_counter() - started
 
 
 def _errors(found: Attribution) -> dict[str, float]:
@@ -213,10 +225,6 @@ def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) ->
         pq.write_table(known, temporary, use_dictionary=False)
 
 
-def _tensor(numbers: list[float]) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
-
-
 def _share_of_worker() -> int | None:
     """Return the bytes that work may take on a worker of Dask; None elsewhere."""
     with contextlib.suppress(KeyError, AttributeError, ValueError):
@@ -224,3 +232,82 @@ def _share_of_worker() -> int | None:
         limit: int | None = worker.memory_manager.memory_limit
         return limit and max(LEAST, limit // 4)
     return None
+
+
+def begun(job: Job, *, own: bool) -> Job:
+    """Return the job as it is in its folder, with the seed it began with unless it has its `own`.
+
+    An empty folder gets its manifest; one of a run of something else is refused.
+    """
+    folder = Path(job.folder or "")
+    known = read_manifest(folder, call=job.call)
+    if known is None:
+        with atomic_write(folder / NAME, call=job.call) as temporary:
+            temporary.write_text(json.dumps(manifest_of(job), indent=1, sort_keys=True) + "\n")
+        return job
+    job = job if own else replace(job, seed=known["seed"])
+    for name, value in manifest_of(job).items():
+        if known.get(name) != value:
+            plain = name not in ("model", "background", "data")
+            got = f"{value!r}, after {known.get(name)!r}" if plain else "another"
+            expected = f"the {name.replace('_', ' ')} of the run in {job.folder!r}"
+            advice = "Name another folder to write to, or remove this one"
+            raise OutputError(message(job.call, expected, got, advice))
+    return job
+
+
+def manifest_of(job: Job) -> dict[str, Any]:
+    """Return what decides over the numbers of a job, and over what is a part."""
+    background = None if job.background is None else job.background.cpu().numpy().tobytes()
+    return {
+        "model": hashlib.sha256(job.model).hexdigest(),
+        "method": job.method,
+        "options": to_plain(job.options),
+        "output": job.output,
+        "background": background and hashlib.sha256(background).hexdigest(),
+        "data": _files(job),
+        "rows": job.rows,
+        "part_rows": job.part_rows,
+        "block_rows": job.block_rows,
+        "seed": job.seed,
+    }
+
+
+def _files(job: Job) -> list[list[Any]]:
+    """Return the files that the rows are in: name, bytes, and when they were written."""
+    paths = [Path(job.origin or "")]
+    if job.origin is None:
+        paths = [Path(one.path) for one, _ in ParquetReader(job.path, call=job.call).files]
+    facts = [(path, path.stat()) for path in paths]
+    return [[str(path), one.st_size, one.st_mtime_ns] for path, one in facts]
+
+
+def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
+    """Return the manifest of a folder, None of one that is not there or empty; refuse others."""
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return None
+        found: dict[str, Any] = json.loads((folder / NAME).read_text())
+        return found
+    except FileNotFoundError as error:
+        expected, got = "an empty folder, or one of a run to go on with", f"others, {str(folder)!r}"
+        raise OutputError(message(call, expected, got, "Name another with -o")) from error
+    except (OSError, ValueError) as error:
+        got = f"{reason(error)} at {str(folder)!r}"
+        raise OutputError(
+            message(call, "a folder to write", got, "Name another with -o")
+        ) from error
+
+
+def check_folder(folder: Path, *, call: str) -> None:
+    """Refuse now a folder that parts could not be written to later."""
+    read_manifest(folder, call=call)
+    check_writable(folder / NAME, call=call)
+
+
+def remove_unfinished(job: Job) -> None:
+    """Remove the files that processes were writing when they were killed."""
+    for path in Path(job.folder).glob(".*") if job.folder is not None else ():
+        if TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()

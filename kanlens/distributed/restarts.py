@@ -13,8 +13,7 @@ from kanlens.checks import check_count, check_generator, message
 from kanlens.data.source import Source
 from kanlens.discovery.finding import Discovery
 from kanlens.discovery.finding import discover as discover_once
-from kanlens.distributed.jobs import seeded
-from kanlens.distributed.manifest import new_seed
+from kanlens.distributed.jobs import new_seed, seeded
 from kanlens.distributed.tasks import Workers, completed, workers_for
 from kanlens.errors import DataError, DTypeError, InterruptedWarning, KanlensError
 from kanlens.interruption import interrupts_pass

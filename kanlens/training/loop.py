@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from kanlens.checks import check_generator, message
 from kanlens.data.source import Source
+from kanlens.data.tables import Table
 from kanlens.encoding import needed_widths, prepare_data
 from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.interruption import Interruption
@@ -28,9 +29,6 @@ from kanlens.training.result import FitResult
 from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
 from kanlens.training.streaming import StreamedRun
-
-if TYPE_CHECKING:
-    from kanlens.data.tables import Table
 
 REFINED = {  # how a network that was chosen on some rows of a source sees all of them
     "optimizer": "adam",
@@ -227,27 +225,29 @@ def _run_on(
     ranks: Ranks,
 ) -> TrainingRun:
     """Return a run on the rows, in memory where all processes have room for them."""
-    held = _held(data, ranks, model.input_shift.device)
-    if isinstance(data, Source) and held < data.rows:
-        if sample_weight is not None:
-            expected, got = "no sample_weight for rows beyond memory", "some"
-            advice = "Leave it out, or allow more max_memory"
-            raise InvalidValueError(message("fit", expected, got, advice))
-        return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
-    if isinstance(data, Source):
-        data = data.read(0, data.rows)
-    x, y = prepare_data(model, data)
-    return TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x), ranks)
+    data, held = _held(data, ranks, model.input_shift.device)
+    if not isinstance(data, Source):
+        x, y = prepare_data(model, data)
+        return TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x), ranks)
+    if sample_weight is not None:
+        expected, got = "no sample_weight for rows beyond memory", "some"
+        advice = "Leave it out, or allow more max_memory"
+        raise InvalidValueError(message("fit", expected, got, advice))
+    return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
 
 
-def _held(data: Any, ranks: Ranks, device: torch.device) -> int:
-    """Return how many rows of a source memory holds, as the first process finds; 0 of others."""
+def _held(data: Any, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
+    """Return how many rows of a source memory holds, as the first process finds; 0 of others.
+
+    The data come first, as a table where all rows of a source are held.
+    """
     held = data.held() if isinstance(data, Source) else 0
     if isinstance(data, Source) and held < data.rows:
         held = min(held, SAMPLE)
     found = torch.tensor([held])
     ranks.copy([found], device)
-    return int(found)
+    whole = isinstance(data, Source) and int(found) >= data.rows
+    return data.read(0, data.rows) if whole else data, int(found)
 
 
 def _start(run: TrainingRun, saved: Checkpoint) -> None:
@@ -316,8 +316,8 @@ def fit_by_default(
     """
     check_generator("fit", generator)
     with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
-        held = _held(data, ranks, torch.device("cpu"))
-        if isinstance(data, Source) and held < data.rows:
+        data, held = _held(data, ranks, torch.device("cpu"))
+        if isinstance(data, Source):
             first = fit_by_default(
                 build, data.sample(held), strategy=strategy, progress=progress, generator=generator
             )
@@ -326,8 +326,6 @@ def fit_by_default(
             about: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, **REFINED}
             about |= {"checkpoint_every": checkpoint_every, "strategy": strategy}
             return fit(first.model, data, progress=progress, generator=generator, **about)
-        if isinstance(data, Source):
-            data = data.read(0, data.rows)
         written = ranks.index == 0
         saved = checked_checkpoint(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written

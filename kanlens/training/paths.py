@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from kanlens.checks import (
     message,
     reworded,
 )
+from kanlens.data.tables import Table
 from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.interruption import Interruption
@@ -53,9 +54,6 @@ from kanlens.training.resumption import (
     identity_of,
 )
 from kanlens.training.run import TrainingRun
-
-if TYPE_CHECKING:
-    from kanlens.data.tables import Table
 
 COUNT = 10  # strengths by default
 WEAKEST = 1e-3  # first strength above 0, relative to the one at which killing all edges pays

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
@@ -133,8 +133,11 @@ class ProximalSteps:
         total = total + self.objective.penalty_term(inputs)
         if not bool(torch.isfinite(total)):
             return math.nan, []
-        found = zip(model.layers, inputs, nodes, strict=True)
-        free = [(layer, rows.detach(), node) for layer, rows, node in found if _free(layer)]
+        free = [
+            (layer, rows.detach(), node)
+            for layer, rows, node in zip(model.layers, inputs, nodes, strict=True)
+            if all(parameter.requires_grad for parameter in layer.parameters())
+        ]
         local = 0 * total
         for layer, rows, node in free:
             local = local + (node.unsqueeze(1) * activation_l2(layer, rows)).sum()
@@ -163,11 +166,6 @@ def _curvatures(output: Tensor, sums: Sequence[Tensor]) -> list[Tensor]:  # each
 
 def _weights(layer: KANLinear) -> tuple[Tensor, Tensor, Tensor]:
     return layer.spline_weight, layer.base_weight, layer.bias
-
-
-def _free(layer: nn.Module) -> bool:
-    """Tell whether all parameters of a layer are trainable."""
-    return all(parameter.requires_grad for parameter in layer.parameters())
 
 
 class _Move:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,10 +57,8 @@ class Ranks:
 
         Gradients go back to one's own rows only: their sum over processes is the gradient.
         """
-        return None if self.count == 1 else partial(self._average, part)
-
-    def _average(self, part: float, mean: Tensor) -> Tensor:
-        return cast("Tensor", cast("Any", _Sum).apply(part * mean))
+        summed = cast("Any", _Sum).apply
+        return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 
     def gather(self, part: Tensor, n: int) -> Tensor:
         """Return what all processes made of n rows (n, ...), from that of one's own share."""

@@ -131,23 +131,16 @@ def identity_of(
 def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) -> None:
     """Refuse the state of a run on other data, of another model, or with other options."""
     there = saved.get("identity") or {}
-    other = [name for name in sorted(here) if there.get(name) != here[name]]
-    if other:
-        expected = "a checkpoint of the same data, model and options"
-        advice = "Resume with the same arguments, or leave out resume=... to start anew"
-        got = f"one of other {difference(there, here, other[0])}"
-        raise FileFormatError(message(call, expected, got, advice))
-
-
-def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
-    """Describe how one part of two runs' identities differs; options by the first that does."""
-    if name != "options" or not isinstance(there.get(name), dict):
-        return name
-    old, new = there[name], here[name]
-    key = next((key for key in new if old.get(key) != new[key]), None)
-    if key is None:
-        return name
-    return f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
+    other = next((name for name in sorted(here) if there.get(name) != here[name]), None)
+    if other is None:
+        return
+    if other == "options" and isinstance(there.get(other), dict):
+        old, new = there[other], here[other]
+        if (key := next((key for key in new if old.get(key) != new[key]), None)) is not None:
+            other = f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
+    expected = "a checkpoint of the same data, model and options"
+    advice = "Resume with the same arguments, or leave out resume=... to start anew"
+    raise FileFormatError(message(call, expected, f"one of other {other}", advice))
 
 
 def _wrong(call: str, path: Path, got: str) -> str:

@@ -42,6 +42,7 @@ COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
 BLOCKS = 16  # of rows that processes share; more of them than blocks have nothing to do
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 QUICK = 2_000_000  # numbers in a basis from which statistics are had in a moment
+SAVED = ("held_out", "history", "best", "step", "stale", "stopped_because", "batch", "grid_error")
 
 Part = tuple[Tensor, Tensor, Tensor | None, float]  # x, y, weights of rows, and the share of all
 
@@ -444,14 +445,7 @@ class TrainingRun:
         return {
             "identity": self.identity,
             "scaled": self.model.scaled,
-            "held_out": self.held_out,
-            "history": list(self.history),
-            "best": self.best,  # made anew where it changes
-            "step": self.step,
-            "stale": self.stale,
-            "stopped_because": self.stopped_because,
-            "batch": self.batch,
-            "grid_error": self.grid_error,
+            **{name: copy.copy(getattr(self, name)) for name in SAVED},
             "proximal_size": self.proximal.size if self.proximal is not None else None,
             "node_weights": self.objective.node_weights,
             "zeros": self.proximal.zeros if self.proximal is not None else None,
@@ -463,10 +457,8 @@ class TrainingRun:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go back to what `state` has returned; refuse that of another run."""
         check_identity(saved, self.identity, call="fit")
-        self.held_out, self.history = saved["held_out"], list(saved["history"])
-        self.best, self.step, self.stale = saved["best"], saved["step"], saved["stale"]
-        self.stopped_because = saved["stopped_because"]
-        self.batch, self.grid_error = saved["batch"], saved["grid_error"]
+        for name in SAVED:
+            setattr(self, name, copy.copy(saved[name]))
         self.drawn = saved["generator"]
         self._split()
         self.model.load_state_dict(saved["model"])

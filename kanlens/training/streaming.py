@@ -35,17 +35,13 @@ SEGMENT = 16  # blocks in a row, at most: what lies together is read together
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowStream:
-    """The rows of a source but those `without` (increasing row numbers), in drawn order.
-
-    `process` is the number of this one among the `processes`.
-    """
+    """The rows of a source but those `without` (increasing row numbers), in drawn order."""
 
     model: KAN
     source: Source
     without: Array
     batch_size: int
-    process: int = 0
-    processes: int = 1
+    ranks: Ranks
 
     @property
     def rows(self) -> int:
@@ -70,7 +66,7 @@ class RowStream:
         sizes, taken = self._sizes(streams), [0] * STREAMS
         for batch in itertools.islice(sizes, done):
             taken = [rows + size for rows, size in zip(taken, batch, strict=True)]
-        own = range(self.process, STREAMS, self.processes)
+        own = range(self.ranks.index, STREAMS, self.ranks.count)
         readers = [_Reader(self, streams[i], seed, taken[i]) for i in own]
         for batch in sizes:
             parts = [one.next(batch[i]) for one, i in zip(readers, own, strict=True) if batch[i]]
@@ -119,23 +115,18 @@ class _Reader:
         self.stream, self.seed, self.blocks = stream, seed, list(blocks)
         while self.blocks and taken >= stream.left(*self.blocks[0]):
             taken -= stream.left(*self.blocks.pop(0))
-        self.rows, self.at = stream.nothing, 0
-        if taken:
-            self.next(taken)
+        self.x, self.y = stream.nothing
+        self.next(taken)
 
     def next(self, rows: int) -> tuple[Tensor, Tensor]:
         """Return the next rows; there are so many."""
-        parts = [tuple(part[self.at : self.at + rows] for part in self.rows)]
-        while sum(len(x) for x, _ in parts) < rows:
+        while len(self.x) < rows:
             start, stop = self.blocks.pop(0)
             x, y = self.stream.read(start, stop)
             drawn = torch.Generator().manual_seed((self.seed + 0x9E3779B9 * (start + 1)) % 2**63)
             order = torch.randperm(len(x), generator=drawn)
-            self.rows, self.at = (x[order], y[order]), 0
-            wanted = rows - sum(len(x) for x, _ in parts)
-            parts.append(tuple(part[:wanted] for part in self.rows))
-        self.at += len(parts[-1][0])
-        x, y = (torch.cat(part) for part in zip(*parts, strict=True))
+            self.x, self.y = torch.cat((self.x, x[order])), torch.cat((self.y, y[order]))
+        x, y, self.x, self.y = self.x[:rows], self.y[:rows], self.x[rows:], self.y[rows:]
         return x, y
 
 
@@ -173,8 +164,7 @@ class StreamedRun(TrainingRun):
             source=self.source,
             without=self.picks[self.held_out.numpy()],
             batch_size=self.options.batch_size,
-            process=self.ranks.index,
-            processes=self.ranks.count,
+            ranks=self.ranks,
         )
 
     def _rest(self) -> Iterator[Part]:

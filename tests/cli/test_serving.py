@@ -9,7 +9,7 @@ from http.server import HTTPServer
 import pytest
 
 from kanlens.cli import main
-from kanlens.cli.serving import Latest, server
+from kanlens.cli.picture_commands import Latest, server
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import DataError
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from kanlens.data.cell_parsing import Column, category_texts, missing_cells, parse_numbers
+from kanlens.data.cell_parsing import Column, missing_cells, parse_numbers
 from kanlens.data.columns import (
     check_quantities,
     choose_columns,
@@ -301,7 +301,8 @@ def test_nothing_in_a_cell_is_evaluated():
 
 
 def test_true_and_one_stay_apart_in_mixed_columns():
-    assert category_texts(pd.Series([True, 1, "a"], dtype=object)).tolist() == ["True", "1", "a"]
+    column = Column(name="a", cells=pd.Series([True, 1, "a"], dtype=object), call="read_table")
+    assert column.texts.tolist() == ["True", "1", "a"]
 
 
 # -- which columns

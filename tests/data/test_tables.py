@@ -17,7 +17,7 @@ from kanlens.errors import (
     InvalidValueError,
     MissingFileError,
 )
-from kanlens.files import write_frame
+from kanlens.files import write_frames
 
 
 def refused(error: type[Exception], text: str):
@@ -356,7 +356,7 @@ def test_classes_of_a_trained_model():
 def test_an_unseen_category_is_refused_with_its_line(tmp_path):
     schema = read_table(FRAME, target="y").schema
     path = tmp_path / "new.csv"
-    write_frame(FRAME.assign(color=["red", "red", "pink", "red"]), path, call="w")
+    write_frames([FRAME.assign(color=["red", "red", "pink", "red"])], path, call="w")
     text = (
         "predict: expected column 'color' to hold 'blue', 'green', 'red', "
         "got 'pink' in row 2 (line 4). Correct it, or train with that category."

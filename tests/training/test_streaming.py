@@ -11,6 +11,7 @@ from kanlens.data import source as sources
 from kanlens.data.source import scan_table
 from kanlens.errors import InvalidValueError
 from kanlens.training import streaming
+from kanlens.training.ranks import Ranks
 from kanlens.training.streaming import STREAMS, RowStream
 
 ROWS = 1000
@@ -32,8 +33,7 @@ def stream(source, process=0, processes=1, without=(), batch_size=64):
         source=source,
         without=np.array(without, dtype=np.int64),
         batch_size=batch_size,
-        process=process,
-        processes=processes,
+        ranks=Ranks(index=process, count=processes),
     )
 
 
