@@ -70,7 +70,10 @@ def within_memory(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-        with memory_limit(function.__name__, cast("Memory", kwargs.get("max_memory"))):
+        given = cast("Memory", kwargs.get("max_memory"))
+        if given is None:
+            return function(*args, **kwargs)
+        with memory_limit(function.__name__, given):
             return function(*args, **kwargs)
 
     return limited

@@ -359,7 +359,10 @@ grid_range, enable_standalone_scale_spline
         if not isinstance(x, Tensor):
             x = self._convert(x, "KAN.forward")
         check_columns("KAN.forward", x, self.layers[0].in_features, self.input_shift.dtype)
-        return self.scale_outputs(self.run(self.scale_inputs(x)))
+        x = (x.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
+        for layer, nodes in zip(self.layers, self.nodes, strict=True):
+            x = layer(x) if nodes.plain else nodes(layer(x))
+        return x * self.output_scale + self.output_shift
 
     def through(self, index: int, x: Tensor) -> Tensor:
         """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""

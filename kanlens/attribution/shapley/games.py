@@ -210,7 +210,11 @@ class _GameDecomposition:
     def cut(self, units: list[int], features: Tensor) -> KAN:
         """Return the network that leads from some features to some units and to the output."""
         problem, model = self.problem, self.problem.model
-        (first, _), *others = self._kept(units)
+        sizes = [(layer.out_features, layer.in_features) for layer in model.layers]
+        kept = self._kept(units)
+        if [(len(outs), len(ins)) for outs, ins in kept] == sizes and len(features) == sizes[0][1]:
+            return model  # nothing to cut
+        (first, _), *others = kept
         start = model.layers[0].select(first, features.tolist())
         if not problem.additive:
             start.bias.data += self._constants(features)[first]
