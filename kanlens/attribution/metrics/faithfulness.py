@@ -15,6 +15,7 @@ from torch import Tensor
 from kanlens.attribution.metrics.case import Case, MissingPartError, Score, metric
 from kanlens.attribution.metrics.points import (
     Function,
+    Mover,
     displaced,
     evaluated,
     normal,
@@ -37,8 +38,6 @@ SUBSETS = 16  # of each size there
 MASKS = 50  # subsets of `infidelity` and `faithfulness_correlation`
 MOVES = 100  # of each sample
 STRENGTH = 0.1  # standard deviation of a move, in ranges of the feature
-
-Mover = Callable[[Tensor], Tensor]
 
 
 def subset_correlation(
@@ -225,13 +224,20 @@ def removal_error_scaled(case: Case) -> Score:
 
 def _removed(case: Case, *, scaled: bool) -> Score:
     if "removals" not in case.kept:  # the same for both metrics
-        output, masks = case.watched(), removal_masks(case, case.x)
-        change = removal_changes(output, case.x, masks, case.references)
-        case.kept["removals"] = (masks, change, output.share)
-    masks, change, offgrid = case.kept["removals"]
-    expected = _shares(case) @ masks.to(case.x).mT
-    error = fitted_error(expected, change, scaled=scaled, dim=1)
-    return Score.of(error / case.variance, offgrid=offgrid)
+        output, masks, shares, errors = (
+            case.watched(),
+            removal_masks(case, case.x),
+            _shares(case),
+            [],
+        )
+        for part in slices(len(case.x), len(masks)):
+            change = removal_changes(output, case.x[part], masks, case.references)
+            expected = shares[part] @ masks.to(change).mT
+            both = (fitted_error(expected, change, scaled=one, dim=1) for one in (False, True))
+            errors.append(torch.stack([*both]))
+        case.kept["removals"] = (*torch.cat(errors, 1), output.share)
+    plain, fitted, offgrid = case.kept["removals"]
+    return Score.of((fitted if scaled else plain) / case.variance, offgrid=offgrid)
 
 
 def removal_masks(case: Case, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from kanlens.model.analysis import BUDGET
 
 Function = Callable[[Tensor], Tensor]
 Outside = Callable[[Tensor], Tensor]
+Mover = Callable[[Tensor], Tensor]
 
 REDRAWS = 20  # of values that fell outside the grid
 HALVINGS = 50  # of the way from a point inside the grid to one outside

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.metrics.case import Case, Method, MissingPartError, Score, given, metric
-from kanlens.attribution.metrics.points import displaced, evaluated, normal, uniform
+from kanlens.attribution.metrics.points import (
+    Mover,
+    displaced,
+    evaluated,
+    normal,
+    slices,
+    uniform,
+)
 
 NEIGHBOURS = 8  # of each sample
 RADIUS = 0.1  # of the box of `max_sensitivity`, in standard deviations of each feature
@@ -94,9 +101,14 @@ def relative_stability(
 )
 def sensitivity_max(case: Case) -> Score:
     """Largest relative change of the values in a box of a tenth of a deviation."""
-    moved = _moved(case, RADIUS, uniform)
-    rows = max_sensitivity(given(case.method), case.x, case.values, moved)
-    return Score.of(rows, offgrid=_offgrid(case, moved))
+    move, x, method, rows = _mover(case, RADIUS, uniform), case.x, given(case.method), []
+    output = case.watched() if case.has_output else None
+    for part in slices(len(x), NEIGHBOURS * x.shape[1]):
+        moved = move(x[part])
+        rows.append(max_sensitivity(method, x[part], case.values[part], moved))
+        if output is not None:
+            evaluated(output, moved)
+    return Score.of(torch.cat(rows), offgrid=math.nan if output is None else output.share)
 
 
 def _relative(name: str, view: View, what: str, *, worst: bool = False) -> None:
@@ -146,20 +158,20 @@ _relative("rrs", _hidden, "the first layer's nodes")
 _relative("rrs_max", _hidden, "the first layer's nodes", worst=True)
 
 
-def _moved(
+def _mover(
     case: Case, size: float, law: Callable[[tuple[int, ...], torch.Generator], Tensor]
-) -> Tensor:
-    """Return neighbours of the samples, shape (draws, batch, in)."""
-    scale = size * case.known.std(0, correction=0)
+) -> Mover:
+    """Return what draws neighbours of samples (batch, in), shape (draws, batch, in)."""
+    scale, draws = size * case.known.std(0, correction=0), case.draws()
     if not bool((scale > 0).any()):
         raise MissingPartError("nothing can move")
-    return displaced(case.x, scale, NEIGHBOURS, case.draws(), outside=case.leaves, law=law)
+    return lambda x: displaced(x, scale, NEIGHBOURS, draws, outside=case.leaves, law=law)
 
 
 def neighbours(case: Case) -> tuple[Tensor, Tensor, float]:
     """Return near neighbours of the samples, their attribution, and the share outside the grids."""
     if "neighbours" not in case.kept:
-        method, moved = given(case.method), _moved(case, NEAR, normal)
+        method, moved = given(case.method), _mover(case, NEAR, normal)(case.x)
         case.kept["neighbours"] = (moved, attributed(method, moved), _offgrid(case, moved))
     return case.kept["neighbours"]
 
