@@ -11,8 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, TypeAlias, TypeVar, cast
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 
 SMALL = 100_000_000  # bytes that are not worth a look
 UNKNOWN = 2**30  # bytes that work may take where the system does not say what is free

@@ -15,6 +15,7 @@ from kanlens.errors import (
     InvalidValueError,
     MissingDependencyError,
     ShapeError,
+    reworded,
 )
 
 
@@ -138,10 +139,10 @@ def test_rows():
 
 
 def test_reworded_keeps_the_class_and_the_reason():
-    error = checks.reworded("prune", DataError("trace: expected a: b, got c. Do d."))
+    error = reworded("prune", DataError("trace: expected a: b, got c. Do d."))
     assert type(error) is DataError
     assert str(error) == "prune: expected a: b, got c. Do d."
-    assert str(checks.reworded("prune", DataError("bare reason"))) == "prune: bare reason"
+    assert str(reworded("prune", DataError("bare reason"))) == "prune: bare reason"
 
 
 def test_nearest_is_the_only_one_that_contains_it():

@@ -25,11 +25,11 @@ from kanlens.certificates.statements import (
     OutputCertificate,
     Range,
 )
-from kanlens.checks import check_count, check_positive, message, nearest
+from kanlens.checks import check_count, check_positive, nearest
 from kanlens.data.schema import Feature, Schema
-from kanlens.deadlines import Deadline
-from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
 from kanlens.functions.elementary import Array
+from kanlens.long_work import Deadline
 from kanlens.memory import Memory, check_memory, within_memory
 from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model

@@ -13,7 +13,7 @@ import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
-from kanlens.interruption import interrupts_pass
+from kanlens.long_work import interrupts_pass
 from kanlens.training.prediction import judge
 
 if TYPE_CHECKING:

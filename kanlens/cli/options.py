@@ -15,13 +15,13 @@ import typer
 
 import kanlens
 from kanlens.attribution.problem import explained_output
-from kanlens.checks import check_count, message
+from kanlens.checks import check_count
 from kanlens.cli.terminal import Terminal
 from kanlens.data.cell_parsing import listed
 from kanlens.data.schema import Schema
 from kanlens.data.source import Source, is_large, scan_features, scan_table
 from kanlens.data.tables import Table, read_features, read_table
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.errors import DataError, InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.training.prediction import outside_words
 

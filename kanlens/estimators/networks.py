@@ -13,9 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
 from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
-from kanlens.checks import message
 from kanlens.data.schema import Schema, class_schema
-from kanlens.errors import InvalidValueError, RangeWarning
+from kanlens.errors import InvalidValueError, RangeWarning, message
 from kanlens.estimators.inputs import (
     Regression,
     asked,

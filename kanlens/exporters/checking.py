@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kanlens.checks import check_choice, message
-from kanlens.errors import DTypeError, InvalidValueError, OutputError
+from kanlens.checks import check_choice
+from kanlens.errors import DTypeError, InvalidValueError, OutputError, message
 from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_file import ONNX

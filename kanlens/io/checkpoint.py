@@ -37,8 +37,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from kanlens.checks import message, reworded
-from kanlens.errors import DTypeError, FileFormatError, KanlensError
+from kanlens.errors import DTypeError, FileFormatError, KanlensError, message, reworded
 from kanlens.io.tensor_files import printable, read_safetensors
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.config import KANConfig

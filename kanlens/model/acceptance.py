@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
-from kanlens.checks import message, rewording
-from kanlens.errors import DTypeError
+from kanlens.errors import DTypeError, message, rewording
 from kanlens.model.network import KAN
 
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import find_place, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import find_place
+from kanlens.errors import InvalidValueError, message
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from kanlens.checks import check_count, message
+from kanlens.checks import check_count
 from kanlens.data.schema import Schema
-from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.errors import FileFormatError, InvalidValueError, message
 from kanlens.memory import check_memory
 from kanlens.model.products import Grouping, Nodes
 

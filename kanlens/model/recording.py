@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_rows, message
-from kanlens.errors import ShapeError
+from kanlens.checks import check_rows
+from kanlens.errors import ShapeError, message
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import levels_of, rows_at_once

@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.attribution.edge_bands import Band, edge_band
-from kanlens.checks import message, rewording
-from kanlens.errors import DTypeError, InvalidValueError, MethodError
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, rewording
 from kanlens.model.acceptance import Model, check_model, held_network
 from kanlens.model.analysis import check_layer, find_node
 from kanlens.model.network import KAN

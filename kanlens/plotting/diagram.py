@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from kanlens.checks import check_choice, check_count, message
-from kanlens.errors import DataError, ShapeError
+from kanlens.checks import check_choice, check_count
+from kanlens.errors import DataError, ShapeError, message
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced

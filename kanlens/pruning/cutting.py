@@ -11,15 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import (
-    check_choice,
-    check_count,
-    check_generator,
-    check_positive,
-    check_rows,
-    message,
-)
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_choice, check_count, check_generator, check_positive, check_rows
+from kanlens.errors import InvalidValueError, message
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN, Rows

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kanlens.checks import check_count, check_generator, rewording
-from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.checks import check_count, check_generator
+from kanlens.errors import rewording
+from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain

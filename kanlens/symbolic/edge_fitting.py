@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from kanlens.deadlines import check_time
+from kanlens.long_work import check_time
 from kanlens.model.layers import KANLinear
 from kanlens.model.series_layer import edge_basis
 from kanlens.symbolic.library import Family

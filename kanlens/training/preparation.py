@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.memory import check_memory
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations

@@ -22,7 +22,7 @@ from kanlens.errors import (
     MissingFileError,
     OutputError,
 )
-from kanlens.interruption import unfinished
+from kanlens.long_work import unfinished
 from kanlens.memory import memory_limit
 
 ROWS = 60
