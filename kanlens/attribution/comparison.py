@@ -20,7 +20,7 @@ from kanlens.checks import check_choice, check_generator
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, reworded
 from kanlens.long_work import interrupts_pass, progress_bar
 from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import Rows
 from kanlens.outputs import Shown, to_plain
 

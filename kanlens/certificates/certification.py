@@ -32,8 +32,7 @@ from kanlens.functions.elementary import Array
 from kanlens.long_work import Deadline
 from kanlens.memory import Memory, check_memory, within_memory
 from kanlens.model import kernels
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy
+from kanlens.model.analysis import Model, check_model, float64_copy
 from kanlens.model.normalization import expand_normalization
 from kanlens.threads import one_thread
 

@@ -11,7 +11,7 @@ from kanlens.cli.application import command
 from kanlens.cli.options import read_rows, read_test, split_names
 from kanlens.cli.terminal import TEXT, Terminal, seeded
 from kanlens.errors import DataError, message
-from kanlens.training.prediction import judge
+from kanlens.training.objective import judge
 
 if TYPE_CHECKING:
     from kanlens import KAN, SymbolicResult, Table

@@ -30,7 +30,7 @@ from kanlens.errors import InvalidValueError, message
 from kanlens.files import read_frame
 from kanlens.long_work import progress_bar
 from kanlens.training.loop import fit_by_default
-from kanlens.training.prediction import ScoreSums, judge, predictions
+from kanlens.training.objective import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -40,7 +40,7 @@ from kanlens.errors import (
     rewording,
 )
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.outputs import Pathlike
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from kanlens.distributed.jobs import new_seed, seeded
 from kanlens.distributed.tasks import Workers, completed, workers_for
 from kanlens.errors import DataError, DTypeError, InterruptedWarning, KanlensError, message
 from kanlens.long_work import interrupts_pass, progress_bar
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.symbolic.front import choose
 from kanlens.training.loop import fit as fit_once

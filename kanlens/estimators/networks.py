@@ -30,7 +30,7 @@ from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit
 from kanlens.training.loop import fit_by_default
-from kanlens.training.prediction import outside_words
+from kanlens.training.objective import outside_words
 
 _FEW = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit

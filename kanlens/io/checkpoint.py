@@ -39,7 +39,7 @@ from torch import Tensor
 
 from kanlens.errors import DTypeError, FileFormatError, KanlensError, message, reworded
 from kanlens.io.tensor_files import printable, read_safetensors
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.config import KANConfig
 from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN

@@ -12,8 +12,7 @@ from torch import Tensor
 from kanlens.checks import check_rows
 from kanlens.errors import ShapeError, message
 from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import levels_of, rows_at_once
+from kanlens.model.analysis import Model, check_model, levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN, Rows

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.errors import MethodError, message
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.checks import check_choice, check_count, check_generator, check_positive, check_rows
 from kanlens.errors import InvalidValueError, message
 from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.pruning.compaction import reached
 from kanlens.pruning.history import PruneResult

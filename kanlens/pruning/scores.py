@@ -16,7 +16,7 @@ from kanlens.encoding import prepare_target
 from kanlens.errors import MethodError, message
 from kanlens.long_work import progress_bar
 from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
 from kanlens.pruning.propagation import Propagation

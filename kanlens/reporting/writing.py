@@ -20,7 +20,7 @@ from kanlens.checks import check_count, check_generator
 from kanlens.errors import rewording
 from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
 from kanlens.plotting import formats
 from kanlens.reporting.analysis import Request, analyze, check_request

@@ -17,7 +17,7 @@ from kanlens.checks import check_choice, check_generator
 from kanlens.errors import InvalidValueError, message
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN

@@ -17,7 +17,7 @@ from kanlens.encoding import needed_widths, prepare_data
 from kanlens.errors import InvalidValueError, LostProcessError, message
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.threads import threads_for
 from kanlens.training.ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals

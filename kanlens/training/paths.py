@@ -20,8 +20,7 @@ from kanlens.data.tables import Table
 from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError, message, reworded
 from kanlens.long_work import Interruption, progress_bar
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import nonzero_edges
+from kanlens.model.analysis import Model, check_model, nonzero_edges
 from kanlens.model.moments import is_spline_layer
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace

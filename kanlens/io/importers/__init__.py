@@ -37,7 +37,7 @@ from kanlens.io.importers.live import check_live
 from kanlens.io.importers.settings import CALL, ImportOptions, refuse
 from kanlens.io.importers.source import Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
-from kanlens.model.acceptance import HasNetwork, held_network
+from kanlens.model.analysis import HasNetwork, held_network
 from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
