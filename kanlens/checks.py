@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import importlib.metadata
 import math
 import numbers
 import warnings
@@ -34,6 +34,14 @@ def optional_module(name: str, *, call: str, extra: str) -> Any:
         advice = f"Install it with pip install 'kanlens[{extra}]'"
         text = message(call, f"the package {name}", "none", advice)
         raise MissingDependencyError(text) from error
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package; "unknown" of one that is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:

@@ -43,7 +43,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["checks"],
     ["long_work"],
     ["outputs"],
-    ["files", "memory", "threads"],
+    ["files", "resources"],
     ["functions"],
     ["splines", "data"],
     ["model"],

@@ -186,3 +186,8 @@ def test_a_missing_optional_package_is_told_with_its_extra():
     )
     with refused(MissingDependencyError, text):
         checks.optional_module("kanlens_lacks", call="export", extra="export")
+
+
+def test_version_of_a_package_that_is_installed_or_not():
+    assert checks.version_of("torch") == torch.__version__
+    assert checks.version_of("no-such-package-of-kanlens") == "unknown"

@@ -19,10 +19,10 @@ from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_choice, check_generator
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, reworded
 from kanlens.long_work import interrupts_pass, progress_bar
-from kanlens.memory import Memory, within_memory
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import Rows
 from kanlens.outputs import Shown, to_plain
+from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,10 +23,9 @@ from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_generator, check_rows
 from kanlens.errors import InvalidValueError, MethodError, message, rewording
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
-from kanlens.memory import Memory, within_memory
 from kanlens.model.analysis import Model, check_model, float64_copy, over_rows
 from kanlens.model.network import KAN, Rows
-from kanlens.threads import threads_for
+from kanlens.resources import Memory, threads_for, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from kanlens.functions.elementary import Array
 from kanlens.model.analysis import Model, check_model, float64_copy, separates
 from kanlens.model.network import KAN, Rows
 from kanlens.outputs import Shown, to_plain
-from kanlens.threads import threads_for
+from kanlens.resources import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,11 +30,10 @@ from kanlens.data.schema import Feature, Schema
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
 from kanlens.functions.elementary import Array
 from kanlens.long_work import Deadline
-from kanlens.memory import Memory, check_memory, within_memory
 from kanlens.model import kernels
 from kanlens.model.analysis import Model, check_model, float64_copy
 from kanlens.model.normalization import expand_normalization
-from kanlens.threads import one_thread
+from kanlens.resources import Memory, check_memory, one_thread, within_memory
 
 CALL = "certify"
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"

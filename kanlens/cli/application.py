@@ -33,7 +33,7 @@ from kanlens.errors import (
     LostProcessError,
     message,
 )
-from kanlens.memory import memory_limit
+from kanlens.resources import memory_limit
 
 if sys.version_info >= (3, 11):
     import tomllib

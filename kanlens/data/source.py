@@ -24,8 +24,8 @@ from kanlens.data.tables import Table, encode_table
 from kanlens.errors import DataError, InvalidValueError, message, rewording
 from kanlens.files import GROUP, PARQUET_SUFFIXES
 from kanlens.long_work import progress_bar
-from kanlens.memory import allowed_memory
 from kanlens.outputs import Pathlike, Shown, ending_of
+from kanlens.resources import allowed_memory
 
 if TYPE_CHECKING:
     import pandas as pd

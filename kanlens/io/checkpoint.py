@@ -27,7 +27,6 @@ test data and its outputs in expected.json; never edit an old one.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +36,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from kanlens.checks import version_of
 from kanlens.errors import DTypeError, FileFormatError, KanlensError, message, reworded
 from kanlens.io.tensor_files import printable, read_safetensors
 from kanlens.model.analysis import Model, check_model
@@ -117,7 +117,7 @@ def save(model: Model, path: Pathlike) -> Path:
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "kanlens_version": _kanlens_version(),
+        "kanlens_version": version_of("kanlens"),
         "config": config,
     }
     content = _sorted_header(safetensors_bytes(tensors, metadata))
@@ -181,13 +181,6 @@ def load(path: Pathlike) -> KAN:
 
 def _damaged(expected: str, got: str, call: str = "load") -> FileFormatError:
     return FileFormatError(message(call, expected, got, "Save the model again"))
-
-
-def _kanlens_version() -> str:
-    try:
-        return importlib.metadata.version("kanlens")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _tensors(model: KAN) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from kanlens.model.products import Nodes
 from kanlens.model.series_layer import SeriesLinear
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
-# as many, which is within any limit of memory that can be set (`kanlens.memory.LEAST`).
+# as many, which is within any limit of memory that can be set (`kanlens.resources.LEAST`).
 BUDGET = 2**20
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kanlens.checks import check_rows
 from kanlens.errors import ShapeError, message
-from kanlens.memory import Memory, within_memory
 from kanlens.model.analysis import Model, check_model, levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
@@ -19,6 +18,7 @@ from kanlens.model.network import KAN, Rows
 from kanlens.model.products import Nodes
 from kanlens.model.statistics import LayerStatistics, summarize
 from kanlens.outputs import Shown
+from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd

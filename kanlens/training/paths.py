@@ -24,7 +24,7 @@ from kanlens.model.analysis import Model, check_model, nonzero_edges
 from kanlens.model.moments import is_spline_layer
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
-from kanlens.threads import threads_for
+from kanlens.resources import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options
 from kanlens.training.preparation import rows_kept

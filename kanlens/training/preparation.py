@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from kanlens.errors import InvalidValueError, message
-from kanlens.memory import check_memory
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
+from kanlens.resources import check_memory
 from kanlens.training.options import Options
 
 QUANTILES = (0.05, 0.95)

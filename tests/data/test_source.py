@@ -23,7 +23,7 @@ from kanlens.errors import (
     OutputError,
 )
 from kanlens.long_work import unfinished
-from kanlens.memory import memory_limit
+from kanlens.resources import memory_limit
 
 ROWS = 60
 
