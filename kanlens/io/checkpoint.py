@@ -62,13 +62,9 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         tensors[name] = torch.full_like(shift, end)
 
 
-def _upgrade_2(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 2 had no normalized nodes, and is version 3 otherwise."""
-
-
 _UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
     1: _upgrade_1,
-    2: _upgrade_2,
+    2: lambda config, tensors: None,  # without normalized nodes, and version 3 otherwise
 }
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
