@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kanlens.checks import message
 from kanlens.cli.application import Flagged, execute
 from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
-from kanlens.errors import KanlensError
+from kanlens.errors import KanlensError, message
 
 if TYPE_CHECKING:
     from benchmarks.harness import Benchmark, Findings, Setup

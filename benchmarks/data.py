@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import MissingFileError
+from kanlens.errors import MissingFileError, message
 
 if TYPE_CHECKING:
     from kanlens.data.tables import Table

@@ -20,10 +20,9 @@ from benchmarks.machine import STAMP, stamp
 from benchmarks.records import Key, Records, Rows
 from kanlens.checks import check_choice, check_count
 from kanlens.distributed.tasks import completed, workers_for
-from kanlens.interruption import interrupts_pass
+from kanlens.long_work import interrupts_pass, progress_bar
 from kanlens.outputs import check_writable
-from kanlens.progress import progress_bar
-from kanlens.threads import one_thread
+from kanlens.resources import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd

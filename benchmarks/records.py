@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.machine import STAMP, WORDS
-from kanlens.checks import message
-from kanlens.errors import FileFormatError
+from kanlens.errors import FileFormatError, message
 from kanlens.files import write_frames
 
 if TYPE_CHECKING:

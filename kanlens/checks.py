@@ -1,17 +1,13 @@
-"""Input checks shared by every public call, and the wording of their errors.
-
-Every message reads ``<call>: expected X, got Y. <what to do>.``
-"""
+"""Input checks shared by every public call."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import importlib
+import importlib.metadata
 import math
 import numbers
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,17 +18,12 @@ from kanlens.errors import (
     DataError,
     DTypeError,
     InvalidValueError,
-    KanlensError,
     MissingDependencyError,
     ShapeError,
+    message,
 )
 
 DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
-
-
-def message(call: str, expected: str, got: str, advice: str) -> str:
-    """Word an error of a public call; the advice is a sentence without its stop, or a question."""
-    return f"{call}: expected {expected}, got {got}. {advice}{'' if advice.endswith('?') else '.'}"
 
 
 def optional_module(name: str, *, call: str, extra: str) -> Any:
@@ -43,6 +34,14 @@ def optional_module(name: str, *, call: str, extra: str) -> Any:
         advice = f"Install it with pip install 'kanlens[{extra}]'"
         text = message(call, f"the package {name}", "none", advice)
         raise MissingDependencyError(text) from error
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package; "unknown" of one that is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
@@ -174,19 +173,3 @@ def warn_of_distant(
         advice = f"Correct that cell, or predict a logarithm: {consequence}"
         warnings.warn(message(call, expected, got, advice), stacklevel=4)
     return torch.from_numpy(~beyond.any(1))
-
-
-def reworded(call: str, error: KanlensError) -> KanlensError:
-    """Give an error raised by inner code the name of the outer call."""
-    text = str(error)
-    _, colon, rest = text.partition(": ")
-    return type(error)(f"{call}: {rest if colon else text}")
-
-
-@contextlib.contextmanager
-def rewording(call: str) -> Iterator[None]:
-    """Give errors of inner code in the block the name of the outer call."""
-    try:
-        yield
-    except KanlensError as error:
-        raise reworded(call, error) from error

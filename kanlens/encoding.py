@@ -15,21 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import (
-    check_finite,
-    check_magnitude,
-    check_rows,
-    message,
-    reworded,
-    rewording,
-    warn_of_distant,
-)
+from kanlens.checks import check_finite, check_magnitude, check_rows, warn_of_distant
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
 from kanlens.data.columns import is_classes
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.source import Source
 from kanlens.data.tables import Table, read_table
-from kanlens.errors import DataError, KanlensError, ShapeError
+from kanlens.errors import DataError, KanlensError, ShapeError, message, reworded, rewording
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations

@@ -1,4 +1,12 @@
-"""One exception class per cause; each is also the builtin a caller would expect."""
+"""One exception class per cause, also the builtin a caller would expect, and their wording.
+
+Every message reads ``<call>: expected X, got Y. <what to do>.``
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 
 class KanlensError(Exception):
@@ -55,3 +63,24 @@ class RangeWarning(UserWarning):
 
 class InterruptedWarning(UserWarning):
     """An interrupt (Ctrl-C) ended work early; the result is what was found until then."""
+
+
+def message(call: str, expected: str, got: str, advice: str) -> str:
+    """Word an error of a public call; the advice is a sentence without its stop, or a question."""
+    return f"{call}: expected {expected}, got {got}. {advice}{'' if advice.endswith('?') else '.'}"
+
+
+def reworded(call: str, error: KanlensError) -> KanlensError:
+    """Give an error raised by inner code the name of the outer call."""
+    text = str(error)
+    _, colon, rest = text.partition(": ")
+    return type(error)(f"{call}: {rest if colon else text}")
+
+
+@contextlib.contextmanager
+def rewording(call: str) -> Iterator[None]:
+    """Give errors of inner code in the block the name of the outer call."""
+    try:
+        yield
+    except KanlensError as error:
+        raise reworded(call, error) from error

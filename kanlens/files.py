@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kanlens.checks import message
-from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError
+from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError, message
 from kanlens.outputs import Pathlike, atomic_write, check_ending, ending_of, reason
 
 if TYPE_CHECKING:

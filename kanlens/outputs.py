@@ -19,9 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import KanlensError, OutputError
-from kanlens.interruption import unfinished
+from kanlens.errors import KanlensError, OutputError, message
+from kanlens.long_work import unfinished
 
 Pathlike = str | os.PathLike[str]
 LINE = 200  # characters of a repr

@@ -15,6 +15,7 @@ from kanlens.errors import (
     InvalidValueError,
     MissingDependencyError,
     ShapeError,
+    reworded,
 )
 
 
@@ -138,10 +139,10 @@ def test_rows():
 
 
 def test_reworded_keeps_the_class_and_the_reason():
-    error = checks.reworded("prune", DataError("trace: expected a: b, got c. Do d."))
+    error = reworded("prune", DataError("trace: expected a: b, got c. Do d."))
     assert type(error) is DataError
     assert str(error) == "prune: expected a: b, got c. Do d."
-    assert str(checks.reworded("prune", DataError("bare reason"))) == "prune: bare reason"
+    assert str(reworded("prune", DataError("bare reason"))) == "prune: bare reason"
 
 
 def test_nearest_is_the_only_one_that_contains_it():
@@ -185,3 +186,8 @@ def test_a_missing_optional_package_is_told_with_its_extra():
     )
     with refused(MissingDependencyError, text):
         checks.optional_module("kanlens_lacks", call="export", extra="export")
+
+
+def test_version_of_a_package_that_is_installed_or_not():
+    assert checks.version_of("torch") == torch.__version__
+    assert checks.version_of("no-such-package-of-kanlens") == "unknown"

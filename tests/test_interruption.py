@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from kanlens.errors import InterruptedWarning
-from kanlens.interruption import Interruption, interrupts_pass, interrupts_wait
+from kanlens.long_work import Interruption, interrupts_pass, interrupts_wait
 
 
 def test_the_first_interrupt_is_kept_and_the_second_goes_through():

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from kanlens import memory
+from kanlens import resources
 from kanlens.errors import InvalidValueError
 
 
@@ -24,24 +24,24 @@ def test_what_a_container_leaves(tmp_path, monkeypatch, names, contents, left):
     for name, content in zip(names, contents, strict=True):
         (tmp_path / name).write_text(content + "\n")
         (tmp_path / name).with_name("memory.stat").write_text("anon 7\ninactive_file 50\n")
-    monkeypatch.setattr(memory, "_GROUP", tmp_path)
-    monkeypatch.setattr(memory, "_of_machine", lambda: None)
-    assert memory.available_memory() == left
-    monkeypatch.setattr(memory, "_of_machine", lambda: 60)
-    assert memory.available_memory() == min(60, left if left is not None else 60)
+    monkeypatch.setattr(resources, "_GROUP", tmp_path)
+    monkeypatch.setattr(resources, "_of_machine", lambda: None)
+    assert resources.available_memory() == left
+    monkeypatch.setattr(resources, "_of_machine", lambda: 60)
+    assert resources.available_memory() == min(60, left if left is not None else 60)
 
 
 def test_only_work_that_is_large_and_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 5)
-    memory.check_memory("fit", 1e8, "work", "Rest")
+    monkeypatch.setattr(resources, "available_memory", lambda: 5)
+    resources.check_memory("fit", 1e8, "work", "Rest")
     text = (
         "fit: expected work that fits into the 0.0 GB of memory available, got work that takes at "
         "least 2.0 GB. Rest."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        memory.check_memory("fit", 2e9, "work", "Rest")
-    monkeypatch.setattr(memory, "available_memory", lambda: None)
-    memory.check_memory("fit", 1e30, "work", "Rest")
+        resources.check_memory("fit", 2e9, "work", "Rest")
+    monkeypatch.setattr(resources, "available_memory", lambda: None)
+    resources.check_memory("fit", 1e30, "work", "Rest")
 
 
 @pytest.mark.parametrize(
@@ -49,33 +49,33 @@ def test_only_work_that_is_large_and_does_not_fit_is_refused(monkeypatch):
     [(2**26, 2**26), ("1GB", 10**9), ("1.5 gb", 15 * 10**8), ("100M", 10**8), ("1GiB", 2**30)],
 )
 def test_a_budget_is_read_from_bytes_and_from_text(given, size):
-    assert memory.parse_memory("prune", given) == size
-    with memory.memory_limit("prune", given):
-        assert memory.allowed_memory() == size
+    assert resources.parse_memory("prune", given) == size
+    with resources.memory_limit("prune", given):
+        assert resources.allowed_memory() == size
 
 
 @pytest.mark.parametrize("given", ["much", "1XB", "-1GB", 5, "63MB", True, "IB", 1.5])
 def test_a_budget_that_is_none_is_refused(given):
     with pytest.raises(InvalidValueError, match=r"^prune: expected max_memory .* got .*\. For"):
-        memory.parse_memory("prune", given)
+        resources.parse_memory("prune", given)
 
 
 def test_a_quarter_of_what_is_free_is_allowed_by_default(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 2**32)
-    assert memory.allowed_memory() == 2**30
-    monkeypatch.setattr(memory, "available_memory", lambda: None)
-    assert memory.allowed_memory() == memory.UNKNOWN
+    monkeypatch.setattr(resources, "available_memory", lambda: 2**32)
+    assert resources.allowed_memory() == 2**30
+    monkeypatch.setattr(resources, "available_memory", lambda: None)
+    assert resources.allowed_memory() == resources.UNKNOWN
 
 
 def test_the_keyword_of_a_function_is_in_force_within_it():
-    @memory.within_memory
+    @resources.within_memory
     def work(x, *, max_memory=None):
-        return x, memory.allowed_memory()
+        return x, resources.allowed_memory()
 
-    before = memory.allowed_memory()
+    before = resources.allowed_memory()
     assert work(3, max_memory="1GB") == (3, 10**9)
-    with memory.memory_limit("outer", "2GB"):
+    with resources.memory_limit("outer", "2GB"):
         assert work(3)[1] == 2 * 10**9
     with pytest.raises(InvalidValueError, match=r"^work: expected max_memory"):
         work(3, max_memory="no")
-    assert abs(memory.allowed_memory() / before - 1) < 0.5
+    assert abs(resources.allowed_memory() / before - 1) < 0.5

@@ -11,7 +11,7 @@ import torch
 
 from kanlens import outputs
 from kanlens.errors import MissingFileError, OutputError
-from kanlens.interruption import unfinished
+from kanlens.long_work import unfinished
 from kanlens.outputs import atomic_write, check_writable, to_plain
 
 

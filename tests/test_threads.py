@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from kanlens.threads import SMALL, one_blas_thread, one_thread, threads_for
+from kanlens.resources import FEW, one_blas_thread, one_thread, threads_for
 
 
 def blas_threads():
@@ -26,7 +26,7 @@ def test_torch_has_one_thread_inside_and_as_many_as_before_after():
     try:
         with one_thread():
             assert torch.get_num_threads() == 1
-        with threads_for(SMALL):
+        with threads_for(FEW):
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 2
     finally:

@@ -17,7 +17,7 @@ from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.attribution.runs import RANDOM
 from kanlens.errors import KanlensError
-from kanlens.threads import one_thread
+from kanlens.resources import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,7 @@ from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.statistics import grouped
-from kanlens.checks import message
-from kanlens.errors import FileFormatError
+from kanlens.errors import FileFormatError, message
 from kanlens.model.network import KAN
 
 if TYPE_CHECKING:

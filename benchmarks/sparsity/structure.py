@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import ShapeError
+from kanlens.errors import ShapeError, message
 
 __all__ = ["Recovery", "live", "recovered_edges", "recovered_inputs"]
 

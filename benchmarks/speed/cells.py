@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 
 PATTERN = re.compile(
     r"(?P<batch>\d+)x(?P<inputs>\d+)->(?P<outputs>\d+) G(?P<grid>\d+)"

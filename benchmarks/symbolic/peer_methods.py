@@ -30,7 +30,7 @@ from benchmarks.harness import Setup
 from benchmarks.machine import load, version_of
 from benchmarks.symbolic.equivalence import judge
 from kanlens.discovery.finding import discover
-from kanlens.threads import one_thread
+from kanlens.resources import one_thread
 
 if TYPE_CHECKING:
     import sympy

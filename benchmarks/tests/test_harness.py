@@ -22,7 +22,7 @@ from benchmarks.symbolic import experiments
 from benchmarks.symbolic.experiments import SYMBOLIC
 from benchmarks.tests.pair import PAIR, double
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.interruption import Interruption
+from kanlens.long_work import Interruption
 
 EVERY = [each for b in (SPEED, SPARSITY, SYMBOLIC, ATTRIBUTION) for each in b.experiments]
 DATA = Path(harness.__file__).parents[1] / "figures" / "data"

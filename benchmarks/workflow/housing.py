@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.data import TABLES, table_file, there
 from benchmarks.harness import Experiment, Key, Setup, Tables, Units
-from kanlens.checks import message
-from kanlens.errors import KanlensError
+from kanlens.errors import KanlensError, message
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,10 @@ from torch import Tensor
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
 from kanlens.attribution.shapley.enumeration import value_weights
-from kanlens.checks import check_choice, message
-from kanlens.errors import MethodError
+from kanlens.checks import check_choice
+from kanlens.errors import MethodError, message
+from kanlens.long_work import progress_bar
 from kanlens.model.analysis import nonzero_edges, over_rows
-from kanlens.progress import progress_bar
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
 NUMBERS = 2**20  # probabilities held at once

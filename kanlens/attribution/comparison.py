@@ -16,14 +16,13 @@ from kanlens.attribution.problem import MEAN_OUTPUT, NO_BACKGROUND
 from kanlens.attribution.registry import METHODS, REFUSED
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
-from kanlens.checks import check_choice, check_generator, message, reworded
-from kanlens.errors import DTypeError, InvalidValueError, MethodError
-from kanlens.interruption import interrupts_pass
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.checks import check_choice, check_generator
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, reworded
+from kanlens.long_work import interrupts_pass, progress_bar
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import Rows
 from kanlens.outputs import Shown, to_plain
-from kanlens.progress import progress_bar
+from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd

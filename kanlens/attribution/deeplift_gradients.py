@@ -7,8 +7,8 @@ from torch import Tensor
 
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, SLOPES, LocalValues, Problem, pairs
+from kanlens.long_work import progress_bar
 from kanlens.model.layers import KANLinear
-from kanlens.progress import progress_bar
 
 SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
 

@@ -20,15 +20,12 @@ from kanlens.attribution.problem import (
 )
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
-from kanlens.checks import check_choice, check_generator, check_rows, message, rewording
-from kanlens.errors import InvalidValueError, MethodError
-from kanlens.interruption import Interruption, interrupts_pass
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy, over_rows
+from kanlens.checks import check_choice, check_generator, check_rows
+from kanlens.errors import InvalidValueError, MethodError, message, rewording
+from kanlens.long_work import Interruption, interrupts_pass, progress_bar
+from kanlens.model.analysis import Model, check_model, float64_copy, over_rows
 from kanlens.model.network import KAN, Rows
-from kanlens.progress import progress_bar
-from kanlens.threads import threads_for
+from kanlens.resources import Memory, threads_for, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd

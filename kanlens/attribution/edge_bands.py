@@ -13,12 +13,18 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import check_outputs
-from kanlens.checks import check_choice, check_rows, message
+from kanlens.checks import check_choice, check_rows
 from kanlens.encoding import prepare_target
-from kanlens.errors import DataError, MethodError
+from kanlens.errors import DataError, MethodError, message
 from kanlens.functions.elementary import Array
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import check_layer, edge_units, find_node, float64_copy
+from kanlens.model.analysis import (
+    Model,
+    check_layer,
+    check_model,
+    edge_units,
+    find_node,
+    float64_copy,
+)
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.network import KAN, Rows
 from kanlens.model.series_layer import edge_basis

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import Problem, check_outputs, explained_output, given_rows, pairs
-from kanlens.checks import check_choice, check_count, find_place, message
+from kanlens.checks import check_choice, check_count, find_place
 from kanlens.data.schema import choices
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions.elementary import Array
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy, separates
+from kanlens.model.analysis import Model, check_model, float64_copy, separates
 from kanlens.model.network import KAN, Rows
 from kanlens.outputs import Shown, to_plain
-from kanlens.threads import threads_for
+from kanlens.resources import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,9 @@ from kanlens.attribution.additive import contributions
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import GlobalScores, Problem, borrowed_randomness
 from kanlens.checks import check_count
+from kanlens.long_work import progress_bar
 from kanlens.model.analysis import live_features, nonzero_edges, reaching
 from kanlens.model.recording import edge_moments
-from kanlens.progress import progress_bar
 
 ROUNDS = 8  # independent designs, whose spread is the uncertainty of Sobol indices
 

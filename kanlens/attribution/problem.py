@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_finite, check_rows, message, rewording
-from kanlens.errors import MethodError
+from kanlens.checks import check_finite, check_rows
+from kanlens.errors import MethodError, message, rewording
 from kanlens.model import analysis
 from kanlens.model.network import KAN, Rows
 

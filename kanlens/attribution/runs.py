@@ -17,11 +17,9 @@ from kanlens.attribution.metrics.case import Case, case_for
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO, explained_output
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
-from kanlens.checks import rewording
-from kanlens.errors import MethodError
-from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.errors import MethodError, rewording
+from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.network import KAN, Rows
-from kanlens.progress import progress_bar
 
 CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
 RANDOM = "random"  # the floor: values that know nothing

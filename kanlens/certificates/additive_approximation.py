@@ -15,7 +15,7 @@ from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import FLAT
 from kanlens.certificates.intervals import Interval
 from kanlens.certificates.sampling import spread_points
-from kanlens.deadlines import NEVER, Deadline
+from kanlens.long_work import NEVER, Deadline
 from kanlens.model.analysis import BUDGET, nonzero_edges
 from kanlens.model.network import KAN
 

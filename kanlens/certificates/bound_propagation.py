@@ -15,7 +15,7 @@ from kanlens.certificates.gradients import MOST_ROWS, GradientBounds, gradient_b
 from kanlens.certificates.intervals import EPS, Interval
 from kanlens.certificates.relaxation import LayerBounds, node_bounds
 from kanlens.certificates.sampling import dual_norms
-from kanlens.deadlines import NEVER, Deadline
+from kanlens.long_work import NEVER, Deadline
 from kanlens.model.analysis import rows_at_once
 from kanlens.model.enclosures import (
     FARTHEST,

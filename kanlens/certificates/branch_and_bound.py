@@ -10,10 +10,8 @@ from torch import Tensor
 
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.sampling import NORMS, Extremes
-from kanlens.deadlines import Deadline
-from kanlens.interruption import Interruption
+from kanlens.long_work import Deadline, Interruption, progress_bar
 from kanlens.model.analysis import BUDGET
-from kanlens.progress import progress_bar
 
 BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut

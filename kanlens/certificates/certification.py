@@ -25,17 +25,15 @@ from kanlens.certificates.statements import (
     OutputCertificate,
     Range,
 )
-from kanlens.checks import check_count, check_positive, message, nearest
+from kanlens.checks import check_count, check_positive, nearest
 from kanlens.data.schema import Feature, Schema
-from kanlens.deadlines import Deadline
-from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
 from kanlens.functions.elementary import Array
-from kanlens.memory import Memory, check_memory, within_memory
+from kanlens.long_work import Deadline
 from kanlens.model import kernels
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy
+from kanlens.model.analysis import Model, check_model, float64_copy
 from kanlens.model.normalization import expand_normalization
-from kanlens.threads import one_thread
+from kanlens.resources import Memory, check_memory, one_thread, within_memory
 
 CALL = "certify"
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from kanlens.deadlines import NEVER, Deadline
+from kanlens.long_work import NEVER, Deadline
 from kanlens.model.analysis import BUDGET, rows_at_once
 from kanlens.model.network import KAN
 

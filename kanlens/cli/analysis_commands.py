@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kanlens
-from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import read_rows, read_test, split_names
 from kanlens.cli.terminal import TEXT, Terminal, seeded
-from kanlens.errors import DataError
-from kanlens.training.prediction import judge
+from kanlens.errors import DataError, message
+from kanlens.training.objective import judge
 
 if TYPE_CHECKING:
     from kanlens import KAN, SymbolicResult, Table

@@ -22,12 +22,18 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import kanlens
-from kanlens.checks import message, nearest
+from kanlens.checks import nearest
 from kanlens.cli.options import Json, MaxMemory, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE, ranks
 from kanlens.cli.terminal import Terminal, seeded, wrapped
-from kanlens.errors import FileFormatError, InterruptedWarning, KanlensError, LostProcessError
-from kanlens.memory import memory_limit
+from kanlens.errors import (
+    FileFormatError,
+    InterruptedWarning,
+    KanlensError,
+    LostProcessError,
+    message,
+)
+from kanlens.resources import memory_limit
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,7 +13,6 @@ import typer
 import kanlens
 from kanlens import distributed
 from kanlens.attribution import METHODS, Attribution, Importance
-from kanlens.checks import message
 from kanlens.cli.application import app, command, in_flags
 from kanlens.cli.options import (
     BACKGROUND,
@@ -31,7 +30,7 @@ from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.distributed.jobs import check_folder
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.errors import InvalidValueError, MethodError, message
 from kanlens.files import GROUP
 from kanlens.model.network import KAN
 from kanlens.outputs import ending_of

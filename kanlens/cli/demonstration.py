@@ -13,8 +13,8 @@ import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
-from kanlens.interruption import interrupts_pass
-from kanlens.training.prediction import judge
+from kanlens.long_work import interrupts_pass
+from kanlens.training.objective import judge
 
 if TYPE_CHECKING:
     from kanlens import KAN, Attribution, SymbolicResult, Table

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import kanlens
-from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import (
     factor,
@@ -27,11 +26,11 @@ from kanlens.cli.options import (
 )
 from kanlens.cli.terminal import Terminal
 from kanlens.data.source import Source
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.files import read_frame
-from kanlens.progress import progress_bar
+from kanlens.long_work import progress_bar
 from kanlens.training.loop import fit_by_default
-from kanlens.training.prediction import ScoreSums, judge, predictions
+from kanlens.training.objective import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
     import pandas as pd

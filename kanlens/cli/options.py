@@ -15,15 +15,15 @@ import typer
 
 import kanlens
 from kanlens.attribution.problem import explained_output
-from kanlens.checks import check_count, message
+from kanlens.checks import check_count
 from kanlens.cli.terminal import Terminal
 from kanlens.data.cell_parsing import listed
 from kanlens.data.schema import Schema
 from kanlens.data.source import Source, is_large, scan_features, scan_table
 from kanlens.data.tables import Table, read_features, read_table
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.errors import DataError, InvalidValueError, message
 from kanlens.model.network import KAN
-from kanlens.training.prediction import outside_words
+from kanlens.training.objective import outside_words
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
 FIRST = 1000  # rows by which targets are looked for where there are more than memory holds

@@ -13,7 +13,6 @@ from typing import Any
 import typer
 
 import kanlens
-from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import (
     SEEDS,
@@ -24,7 +23,7 @@ from kanlens.cli.options import (
     split_names,
 )
 from kanlens.cli.terminal import Terminal, seeded
-from kanlens.errors import KanlensError, OutputError
+from kanlens.errors import KanlensError, OutputError, message
 
 SEE = "The page says where it comes from"
 HOST = "127.0.0.1"

@@ -145,7 +145,7 @@ def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
         from kanlens.cli.outline import outline
 
         outline()(prog_name="kanlens")
-    from kanlens.interruption import unfinished
+    from kanlens.long_work import unfinished
 
     command = load()
     interrupts.unfinished, interrupts.running = unfinished, True

@@ -19,9 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 import kanlens
-from kanlens.checks import message
 from kanlens.cli.process import ranks
-from kanlens.errors import OutputError
+from kanlens.errors import OutputError, message
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 

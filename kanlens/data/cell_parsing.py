@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import DataError, DTypeError
+from kanlens.errors import DataError, DTypeError, message
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kanlens.checks import check_choice, message, nearest
+from kanlens.checks import check_choice, nearest
 from kanlens.data.cell_parsing import LEAVE_OUT, NUMBER_LIKE, Array, Column, Place, listed
 from kanlens.data.schema import Feature, Output, Schema, Task, class_schema
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.errors import DataError, InvalidValueError, message
 
 if TYPE_CHECKING:
     import pandas as pd

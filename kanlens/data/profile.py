@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from kanlens.checks import message
 from kanlens.data.cell_parsing import Array, Column, Place, parse_numbers
 from kanlens.data.columns import Impute
-from kanlens.errors import DataError
+from kanlens.errors import DataError, message
 
 if TYPE_CHECKING:
     import pandas as pd

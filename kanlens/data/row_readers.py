@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from kanlens.checks import message
 from kanlens.data.cell_parsing import listed, row_text
 from kanlens.data.schema import default_schema
 from kanlens.data.tables import check_levels, row_in_file
-from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
+from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError, message
 from kanlens.files import (
     GROUP,
     PARQUET_SUFFIXES,
@@ -32,7 +31,7 @@ from kanlens.files import (
     text_columns,
     write_frames,
 )
-from kanlens.interruption import unfinished
+from kanlens.long_work import unfinished
 from kanlens.outputs import Pathlike, ending_of, reason
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kanlens.checks import message, nearest
+from kanlens.checks import nearest
 from kanlens.data.cell_parsing import Array, Column, Place, listed, row_text
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.errors import DataError, InvalidValueError, message
 
 if TYPE_CHECKING:
     import pandas as pd

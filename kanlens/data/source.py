@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kanlens.checks import check_choice, check_count, message, rewording
+from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import Array, Column
 from kanlens.data.columns import ColumnRoles
 from kanlens.data.profile import DISTINCT, ColumnProfile
 from kanlens.data.row_readers import RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
 from kanlens.data.tables import Table, encode_table
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.errors import DataError, InvalidValueError, message, rewording
 from kanlens.files import GROUP, PARQUET_SUFFIXES
-from kanlens.memory import allowed_memory
+from kanlens.long_work import progress_bar
 from kanlens.outputs import Pathlike, Shown, ending_of
-from kanlens.progress import progress_bar
+from kanlens.resources import allowed_memory
 
 if TYPE_CHECKING:
     import pandas as pd

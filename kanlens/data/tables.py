@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_generator, check_positive, check_rows, message
+from kanlens.checks import check_choice, check_generator, check_positive, check_rows
 from kanlens.data.cell_parsing import Column, Place, row_text
 from kanlens.data.columns import ColumnRoles, Impute, as_names, read_targets
 from kanlens.data.schema import Schema, Task
-from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
 from kanlens.files import GROUP, line_number, read_frame
 from kanlens.outputs import Shown
 

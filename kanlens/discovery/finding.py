@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from kanlens.checks import check_generator, check_positive
-from kanlens.deadlines import Deadline, ending
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
 from kanlens.discovery.problems import SearchProblem
@@ -28,16 +27,15 @@ from kanlens.discovery.scaling import (
 )
 from kanlens.discovery.search import POWER_LAW, DeferredWork, explore, search
 from kanlens.discovery.smoothness import loo_error, noise_of, unfollowed
-from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
-from kanlens.progress import progress_bar
+from kanlens.resources import one_blas_thread, one_thread
 from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
 from kanlens.symbolic.rewriting import multiplied_in
 from kanlens.symbolic.simplification import can_refine, complexity, count_numbers, shorten, snap
-from kanlens.threads import one_blas_thread, one_thread
 
 INTERRUPTED = "interrupted"
 

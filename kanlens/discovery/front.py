@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.deadlines import Deadline
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.smoothness import exceptions, is_noise
+from kanlens.long_work import Deadline
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.front import front
 from kanlens.symbolic.rewriting import even_ratios, joined, thinner, varying_powers, without_dust

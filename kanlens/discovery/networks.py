@@ -17,13 +17,12 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.deadlines import Deadline, OutOfTimeError, check_time
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.errors import KanlensError
-from kanlens.interruption import Interruption
+from kanlens.long_work import Deadline, Interruption, OutOfTimeError, check_time
 from kanlens.model.network import KAN
 from kanlens.pruning import prune
 from kanlens.symbolic.assignment import assign_functions, function_edges

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.deadlines import Deadline
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, away, eliminate, relative_error, solve
 from kanlens.discovery.smoothness import loo_error, noise_of, noise_ratio
+from kanlens.long_work import Deadline
 from kanlens.symbolic.composition import Expr
 
 Inverse = Callable[[Expr], Expr]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.deadlines import check_time
 from kanlens.discovery import settings as tuned
+from kanlens.long_work import check_time
 from kanlens.splines import spline
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]

@@ -13,14 +13,14 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.checks import check_finite, message
+from kanlens.checks import check_finite
 from kanlens.data.cell_parsing import as_tensor
-from kanlens.deadlines import ending
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, spread_rows
 from kanlens.discovery.smoothness import distant_rows, outlier_rows, wrong_beside
-from kanlens.errors import ShapeError
+from kanlens.errors import ShapeError, message
+from kanlens.long_work import ending
 from kanlens.symbolic.composition import Expr
 
 CALL = "discover"

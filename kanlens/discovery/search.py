@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from kanlens.deadlines import work_in
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.additive import AdditiveModel, OuterFunction, SeparableProduct
 from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through
@@ -40,6 +39,7 @@ from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.sparse import DictionarySum, SparseSum
 from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
 from kanlens.discovery.univariate import CURVE
+from kanlens.long_work import work_in
 from kanlens.model import kernels
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers

@@ -15,9 +15,9 @@ import math
 
 import numpy as np
 
-from kanlens.deadlines import check_time
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, Basis, relative_error, solve, spread_rows, varies
+from kanlens.long_work import check_time
 
 
 def loo_error(columns: Array, target: Array) -> float:

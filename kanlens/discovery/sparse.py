@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.deadlines import check_time
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, sum_of_terms
 from kanlens.discovery.front import Front
@@ -26,6 +25,7 @@ from kanlens.discovery.index_model import indices
 from kanlens.discovery.monomials import evaluate, functions_of, monomial
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import Array, away, best_pairs, relative_error, solve, weighted
+from kanlens.long_work import check_time
 from kanlens.symbolic.composition import Expr
 
 WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from kanlens.attribution.comparison import Comparison, compare_runs
 from kanlens.attribution.problem import explained_output
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.attribution.runs import RANDOM, Runs
-from kanlens.checks import check_count, check_generator, message, rewording
+from kanlens.checks import check_count, check_generator
 from kanlens.data.source import Source, scan_features
 from kanlens.distributed.jobs import (
     Job,
@@ -35,14 +34,14 @@ from kanlens.distributed.tasks import Workers, completed, workers_for
 from kanlens.errors import (
     DataError,
     DTypeError,
-    InterruptedWarning,
     InvalidValueError,
     MethodError,
+    message,
+    rewording,
 )
-from kanlens.interruption import interrupts_pass
-from kanlens.model.acceptance import Model, check_model
+from kanlens.long_work import Interruption, interrupts_pass, progress_bar
+from kanlens.model.analysis import Model, check_model
 from kanlens.outputs import Pathlike
-from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -316,8 +315,7 @@ def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summa
     except KeyboardInterrupt:
         if job.folder is not None:
             text = f"{len(done)} of {job.parts} parts are done; the same call goes on from there"
-            got = message(job.call, "to come to an end", "an interrupt", text)
-            warnings.warn(got, InterruptedWarning, stacklevel=3)
+            Interruption(happened=True).warn(job.call, text)
         raise
     finally:
         remove_unfinished(job)

@@ -27,14 +27,13 @@ from torch import Tensor
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution, Importance, Moments
-from kanlens.checks import message, reworded
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
-from kanlens.errors import KanlensError, MethodError, OutputError
+from kanlens.errors import KanlensError, MethodError, OutputError, message, reworded
 from kanlens.io.checkpoint import load, save
-from kanlens.memory import LEAST, memory_limit
 from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write, check_writable, reason, to_plain
+from kanlens.resources import LEAST, memory_limit
 
 if TYPE_CHECKING:
     import pandas as pd

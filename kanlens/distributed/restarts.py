@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_count, check_generator, message
+from kanlens.checks import check_count, check_generator
 from kanlens.data.source import Source
 from kanlens.discovery.finding import Discovery
 from kanlens.discovery.finding import discover as discover_once
 from kanlens.distributed.jobs import new_seed, seeded
 from kanlens.distributed.tasks import Workers, completed, workers_for
-from kanlens.errors import DataError, DTypeError, InterruptedWarning, KanlensError
-from kanlens.interruption import interrupts_pass
-from kanlens.model.acceptance import Model, check_model
+from kanlens.errors import DataError, DTypeError, InterruptedWarning, KanlensError, message
+from kanlens.long_work import interrupts_pass, progress_bar
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.layers import KANLinear
-from kanlens.progress import progress_bar
 from kanlens.symbolic.front import choose
 from kanlens.training.loop import fit as fit_once
 from kanlens.training.result import FitResult

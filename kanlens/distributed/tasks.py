@@ -12,8 +12,8 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
-from kanlens.checks import check_count, message, optional_module
-from kanlens.errors import KanlensError, MethodError
+from kanlens.checks import check_count, optional_module
+from kanlens.errors import KanlensError, MethodError, message
 
 RETRIES = 2  # of a task that failed for another reason than that it is refused
 PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker

@@ -13,9 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
 from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
-from kanlens.checks import message
 from kanlens.data.schema import Schema, class_schema
-from kanlens.errors import InvalidValueError, RangeWarning
+from kanlens.errors import InvalidValueError, RangeWarning, message
 from kanlens.estimators.inputs import (
     Regression,
     asked,
@@ -31,7 +30,7 @@ from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit
 from kanlens.training.loop import fit_by_default
-from kanlens.training.prediction import outside_words
+from kanlens.training.objective import outside_words
 
 _FEW = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import sympy
 
-from kanlens.checks import message
-from kanlens.errors import MissingDependencyError, OutputError
+from kanlens.errors import MissingDependencyError, OutputError, message
 from kanlens.exporters.dialects import C99, formula
 from kanlens.exporters.subject import Format, Layer, Subject
 from kanlens.functions.elementary import Array

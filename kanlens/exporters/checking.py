@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +11,39 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kanlens.checks import check_choice, message
-from kanlens.errors import DTypeError, InvalidValueError, OutputError
+from kanlens.checks import check_choice
+from kanlens.errors import DTypeError, InvalidValueError, OutputError, message
 from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_file import ONNX
 from kanlens.exporters.sql_query import SQL_QUERY
 from kanlens.exporters.subject import Format, Subject, predicted, refuse
 from kanlens.exporters.symbolic_text import LATEX, SYMPY
-from kanlens.exporters.torch_program import TORCH
 from kanlens.exporters.workbook import WORKBOOK
 from kanlens.functions.elementary import Array
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model import kernels
+from kanlens.model.analysis import Model, check_model
 from kanlens.outputs import atomic_write, ending_of
 
+
+def _write_program(subject: Subject, path: Path) -> None:
+    """Write a program of torch, with weights and any number of rows."""
+    model = copy.deepcopy(subject.model).requires_grad_(False).eval()
+    rows = torch.from_numpy(subject.rows).to(model.input_shift)
+    with kernels.use("torch"):
+        program = torch.export.export(
+            model, (rows,), dynamic_shapes={"x": {0: torch.export.Dim("batch")}}
+        )
+    torch.export.save(program, path)
+
+
+def _run_program(subject: Subject, path: Path) -> list[Array]:
+    program = torch.export.load(path).module()
+    rows = torch.from_numpy(subject.rows).to(subject.model.input_shift)
+    return [np.asarray(program(rows).cpu())]
+
+
+TORCH = Format(name="torch", ending=".pt2", write=_write_program, run=_run_program, single=True)
 _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
 """Every kind of file by name."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import types
-from importlib.machinery import SourceFileLoader
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -117,19 +117,9 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-class _SourceAlone(SourceFileLoader):
-    """Reads a file of Python, and leaves no bytecode beside it."""
-
-    def set_data(self, *_: Any, **__: Any) -> None:
-        """Write nothing."""
-
-
 def load_module(path: Path) -> Any:
-    """Import a file of Python."""
-    loader = _SourceAlone("exported", str(path))
-    module = types.ModuleType("exported")
-    loader.exec_module(module)
-    return module
+    """Return what a file of Python defines; no bytecode is left beside it."""
+    return SimpleNamespace(**runpy.run_path(str(path)))
 
 
 def _run(subject: Subject, path: Path) -> list[Array]:

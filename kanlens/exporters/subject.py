@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.checks import message
-from kanlens.errors import MethodError
+from kanlens.errors import MethodError, message
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.model import kernels
 from kanlens.model.analysis import float64_copy

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kanlens.checks import check_choice, message, nearest
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_choice, nearest
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions import activations, rational, wavelets
 from kanlens.functions.elementary import ElementaryFunction, Scalar, sympy_call
 

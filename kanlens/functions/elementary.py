@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_count, message
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.checks import check_count
+from kanlens.errors import InvalidValueError, MethodError, message
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

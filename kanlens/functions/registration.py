@@ -10,8 +10,8 @@ import numpy as np
 import torch as pytorch
 from torch import Tensor
 
-from kanlens.checks import check_count, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_count
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions.catalog import ALIASES, FUNCTIONS
 from kanlens.functions.elementary import (
     ElementaryFunction,

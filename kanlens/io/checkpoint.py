@@ -27,7 +27,6 @@ test data and its outputs in expected.json; never edit an old one.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -37,10 +36,10 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from kanlens.checks import message, reworded
-from kanlens.errors import DTypeError, FileFormatError, KanlensError
+from kanlens.checks import version_of
+from kanlens.errors import DTypeError, FileFormatError, KanlensError, message, reworded
 from kanlens.io.tensor_files import printable, read_safetensors
-from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.config import KANConfig
 from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
@@ -63,13 +62,9 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         tensors[name] = torch.full_like(shift, end)
 
 
-def _upgrade_2(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 2 had no normalized nodes, and is version 3 otherwise."""
-
-
 _UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
     1: _upgrade_1,
-    2: _upgrade_2,
+    2: lambda config, tensors: None,  # without normalized nodes, and version 3 otherwise
 }
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
@@ -118,7 +113,7 @@ def save(model: Model, path: Pathlike) -> Path:
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "kanlens_version": _kanlens_version(),
+        "kanlens_version": version_of("kanlens"),
         "config": config,
     }
     content = _sorted_header(safetensors_bytes(tensors, metadata))
@@ -182,13 +177,6 @@ def load(path: Pathlike) -> KAN:
 
 def _damaged(expected: str, got: str, call: str = "load") -> FileFormatError:
     return FileFormatError(message(call, expected, got, "Save the model again"))
-
-
-def _kanlens_version() -> str:
-    try:
-        return importlib.metadata.version("kanlens")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _tensors(model: KAN) -> dict[str, Tensor]:

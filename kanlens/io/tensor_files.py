@@ -11,8 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import DTypeError, FileFormatError, MissingFileError
+from kanlens.errors import DTypeError, FileFormatError, MissingFileError, message
 from kanlens.outputs import Pathlike
 
 

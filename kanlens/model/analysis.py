@@ -1,24 +1,53 @@
-"""Shared by analyses: float64 copies, nonzero edges, batch sizes within memory."""
+"""Shared by analyses: models they take, float64 copies, nonzero edges, batches within memory."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import find_place, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import find_place
+from kanlens.errors import DTypeError, InvalidValueError, message, rewording
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.model.series_layer import SeriesLinear
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
-# as many, which is within any limit of memory that can be set (`kanlens.memory.LEAST`).
+# as many, which is within any limit of memory that can be set (`kanlens.resources.LEAST`).
 BUDGET = 2**20
+
+
+class HasNetwork(Protocol):
+    """A fitted estimator: `network_` is the KAN it predicts with."""
+
+    @property
+    def network_(self) -> KAN:
+        """The network; refused before the estimator is fitted."""
+        ...
+
+
+Model: TypeAlias = KAN | HasNetwork
+
+
+def held_network(call: str, given: Any) -> Any:
+    """Return the network of a fitted estimator; whatever else was given, as it is."""
+    if not hasattr(type(given), "network_"):
+        return given
+    with rewording(call):
+        return given.network_
+
+
+def check_model(call: str, model: object) -> KAN:
+    """Return the KAN that was given, or that a fitted estimator holds; refuse all else."""
+    found = held_network(call, model)
+    if not isinstance(found, KAN):
+        got, advice = type(found).__name__, "Bring it in with import_model first"
+        raise DTypeError(message(call, "a KAN", got, advice))
+    return found
 
 
 def widest(model: KAN) -> int:

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from kanlens.checks import check_count, message
+from kanlens.checks import check_count
 from kanlens.data.schema import Schema
-from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.memory import check_memory
+from kanlens.errors import FileFormatError, InvalidValueError, message
 from kanlens.model.products import Grouping, Nodes
+from kanlens.resources import check_memory
 
 _BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
 _SOLVED = 8  # bytes of a number in the equations that its splines are drawn by

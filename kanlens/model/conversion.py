@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_positive, check_rows, message
-from kanlens.errors import MethodError
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy
+from kanlens.checks import check_positive, check_rows
+from kanlens.errors import MethodError, message
+from kanlens.model.analysis import Model, check_model, float64_copy
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import trace

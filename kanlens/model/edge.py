@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor, nn
 
-from kanlens.checks import check_count, check_positive, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_count, check_positive
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions.elementary import Array
 from kanlens.model.statistics import LayerStatistics
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_positive, message
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.checks import check_positive
+from kanlens.errors import InvalidValueError, MethodError, message
 from kanlens.functions.catalog import FUNCTIONS, find_function
 from kanlens.functions.elementary import Array, ElementaryFunction, repeated
 from kanlens.functions.sums import integrate

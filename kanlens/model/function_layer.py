@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, message
-from kanlens.errors import ShapeError
+from kanlens.checks import check_columns
+from kanlens.errors import ShapeError, message
 from kanlens.functions.catalog import FUNCTIONS, check_functions
 from kanlens.model.edge_sum import Weights
 from kanlens.model.enclosures import Enclosure, SplineEnclosure

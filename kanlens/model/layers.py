@@ -25,9 +25,8 @@ from kanlens.checks import (
     check_generator,
     check_positive,
     check_rows,
-    message,
 )
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions.catalog import BASES, base_name
 from kanlens.model import kernels
 from kanlens.model.basis_means import basis_means, known_means

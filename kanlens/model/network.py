@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import (
-    check_choice,
-    check_columns,
-    check_finite,
-    check_generator,
-    find_place,
-    message,
-)
+from kanlens.checks import check_choice, check_columns, check_finite, check_generator, find_place
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
 from kanlens.data.source import Source
-from kanlens.errors import ShapeError
+from kanlens.errors import ShapeError, message
 from kanlens.functions.elementary import Array
 from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear

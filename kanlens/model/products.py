@@ -25,8 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 
 if TYPE_CHECKING:
     Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]

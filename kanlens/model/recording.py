@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_rows, message
-from kanlens.errors import ShapeError
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import levels_of, rows_at_once
+from kanlens.checks import check_rows
+from kanlens.errors import ShapeError, message
+from kanlens.model.analysis import Model, check_model, levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN, Rows
 from kanlens.model.products import Nodes
 from kanlens.model.statistics import LayerStatistics, summarize
 from kanlens.outputs import Shown
+from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_columns
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions.catalog import find_function
 from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.sums import FunctionSum

@@ -11,9 +11,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from kanlens.attribution.result import Attribution, Importance
-from kanlens.checks import check_choice, check_count, message
+from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import listed
-from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.errors import DTypeError, InvalidValueError, ShapeError, message
 from kanlens.plotting.formats import number, signed
 from kanlens.plotting.interactions import CALL, draw_flows, draw_interactions
 from kanlens.plotting.samples import (

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.certificates import Certificate
-from kanlens.checks import check_count, message
-from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.checks import check_count
+from kanlens.errors import DTypeError, InvalidValueError, message
 from kanlens.plotting.interactions import Ranked
 from kanlens.plotting.style import STYLE, in_unit, literal, name_rows, picture, rows_axes
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from kanlens.checks import check_count, message
-from kanlens.errors import DTypeError
+from kanlens.checks import check_count
+from kanlens.errors import DTypeError, message
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,

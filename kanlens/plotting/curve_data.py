@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kanlens.checks import check_count, message
-from kanlens.errors import DataError, MethodError
+from kanlens.checks import check_count
+from kanlens.errors import DataError, MethodError, message
 from kanlens.model.analysis import edge_units, find_node
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced

@@ -12,10 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.attribution.edge_bands import Band, edge_band
-from kanlens.checks import message, rewording
-from kanlens.errors import DTypeError, InvalidValueError, MethodError
-from kanlens.model.acceptance import Model, check_model, held_network
-from kanlens.model.analysis import check_layer, find_node
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, rewording
+from kanlens.model.analysis import Model, check_layer, check_model, find_node, held_network
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
 from kanlens.plotting.curve_data import Curve, chosen_edges, function_curve, model_curves

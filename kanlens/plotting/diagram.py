@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from kanlens.checks import check_choice, check_count, message
-from kanlens.errors import DataError, ShapeError
-from kanlens.model.acceptance import Model, check_model
+from kanlens.checks import check_choice, check_count
+from kanlens.errors import DataError, ShapeError, message
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves

@@ -12,9 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kanlens.attribution.effects import FEW, Effect, Kind, Settings
 from kanlens.attribution.effects import effect as computed
-from kanlens.checks import message, rewording
-from kanlens.errors import InvalidValueError
-from kanlens.model.acceptance import Model
+from kanlens.errors import InvalidValueError, message, rewording
+from kanlens.model.analysis import Model
 from kanlens.plotting.curve_data import MARGIN, binned
 from kanlens.plotting.curves import SHADE, draw_density, range_of, set_range, words_for
 from kanlens.plotting.formats import percent, tick

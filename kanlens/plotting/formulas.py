@@ -13,8 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.checks import message
-from kanlens.errors import DataError, DTypeError, ShapeError
+from kanlens.errors import DataError, DTypeError, ShapeError, message
 from kanlens.model.network import Rows, find_output
 from kanlens.plotting.style import (
     ASIDE,

@@ -15,8 +15,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from kanlens.attribution.result import Attribution
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.plotting.formats import MINUS
 from kanlens.plotting.style import (
     ASIDE,

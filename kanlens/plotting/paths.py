@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.checks import message
-from kanlens.errors import DataError
+from kanlens.errors import DataError, message
 from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, numbers, picture
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)

@@ -13,8 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Polygon
 
 from kanlens.attribution.result import Attribution
-from kanlens.checks import find_place, message
-from kanlens.errors import MethodError, ShapeError
+from kanlens.checks import find_place
+from kanlens.errors import MethodError, ShapeError, message
 from kanlens.plotting.formats import number
 from kanlens.plotting.interactions import CALL, DIVERGING, Ranked, spread_apart
 from kanlens.plotting.style import (

@@ -25,8 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
-from kanlens.checks import message
-from kanlens.errors import DTypeError
+from kanlens.errors import DTypeError, message
 from kanlens.outputs import Pathlike, atomic_write, check_ending
 from kanlens.plotting.formats import tick
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import message
-from kanlens.errors import MethodError
-from kanlens.model.acceptance import Model, check_model
+from kanlens.errors import MethodError, message
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 

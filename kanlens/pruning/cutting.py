@@ -11,23 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import (
-    check_choice,
-    check_count,
-    check_generator,
-    check_positive,
-    check_rows,
-    message,
-)
-from kanlens.errors import InvalidValueError
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.checks import check_choice, check_count, check_generator, check_positive, check_rows
+from kanlens.errors import InvalidValueError, message
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.pruning.compaction import reached
 from kanlens.pruning.history import PruneResult
 from kanlens.pruning.removal import EdgeRemover
 from kanlens.pruning.scores import SCORES
-from kanlens.threads import threads_for
+from kanlens.resources import Memory, threads_for, within_memory
 
 HELD_OUT = 0.2  # share of the rows that tuning never sees, by which it is judged
 LEAST_ROWS = 5

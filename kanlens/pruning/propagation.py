@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from kanlens.memory import allowed_memory, check_memory
 from kanlens.model.analysis import BUDGET, levels_of, over_rows, rows_at_once
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.series_layer import SeriesLinear
+from kanlens.resources import allowed_memory, check_memory
 
 Edge = tuple[int, int, int]  # layer, out, in
 Levels = tuple[list[Tensor], list[Tensor]]  # values and sums

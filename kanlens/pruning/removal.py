@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import MethodError, TrainingError
-from kanlens.interruption import Interruption
+from kanlens.errors import MethodError, TrainingError, message
+from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.network import KAN
-from kanlens.progress import progress_bar
 from kanlens.pruning.compaction import compact, connected, varying
 from kanlens.pruning.history import RemovalLog, renew_statistics
 from kanlens.pruning.propagation import Edge, Propagation, factors_for

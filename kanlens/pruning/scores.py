@@ -11,17 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_rows, message, warn_of_distant
+from kanlens.checks import check_rows, warn_of_distant
 from kanlens.encoding import prepare_target
-from kanlens.errors import MethodError
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.errors import MethodError, message
+from kanlens.long_work import progress_bar
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
-from kanlens.progress import progress_bar
 from kanlens.pruning.propagation import Propagation
+from kanlens.resources import Memory, threads_for, within_memory
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
-from kanlens.threads import threads_for
 from kanlens.training.objective import constant_loss, task_loss
 
 if TYPE_CHECKING:

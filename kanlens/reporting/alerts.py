@@ -8,8 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from kanlens.attribution.runs import RANDOM
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.plotting.formats import counted, fixed, listed, number, percent
 
 FEW = 50  # rows

@@ -16,10 +16,10 @@ from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
-from kanlens.checks import check_choice, message
-from kanlens.errors import DTypeError, InvalidValueError, MethodError
+from kanlens.checks import check_choice
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, message
+from kanlens.long_work import progress_bar
 from kanlens.model.recording import Trace, trace
-from kanlens.progress import progress_bar
 from kanlens.reporting.planning import Plan, make_plan
 from kanlens.reporting.subject import Subject, measure_performance, spread, subject_losses
 

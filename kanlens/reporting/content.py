@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from kanlens.attribution.metrics import METRICS, Case
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
+from kanlens.checks import version_of
 from kanlens.data.schema import Feature
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
@@ -72,7 +72,7 @@ def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
     plan, subject = analysis.plan, analysis.subject
     return {
         "title": title,
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in PACKAGES},
         "target": subject.model.output_names[subject.target],
         "unit": subject.unit,
         "method": plan.method,
@@ -95,13 +95,6 @@ def _compared(analysis: Analysis) -> tuple[int, int | None]:
     rows = len(next(iter(analysis.comparison.attributions.values())).values)
     passed = analysis.request.comparison is not None
     return rows, None if passed else len(analysis.plan.compared_background)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _fingerprint(tensors: Any) -> str:

@@ -44,16 +44,11 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     if few or any(len(np.unique(y[kept])) < least for kept, _ in splits):
         return None
     scores = {"this model": _judged(subject, y, asked)["score"]}
-    baselines = _baselines(classifies)
+    baselines, say = _baselines(classifies), "predict_proba" if classifies else "predict"
     if x.shape[1] * (least if classifies else 1) > WIDE:
         del baselines["gradient boosting"]
     for name, made in baselines.items():
-        said = [
-            made.fit(x[kept], y[kept]).predict_proba(x[part])
-            if classifies
-            else made.fit(x[kept], y[kept]).predict(x[part])
-            for kept, part in splits
-        ]
+        said = [getattr(made.fit(x[kept], y[kept]), say)(x[part]) for kept, part in splits]
         scores[name] = _score(y[asked], np.concatenate(said), classifies)
     return {
         "rows": len(asked),

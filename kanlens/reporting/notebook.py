@@ -96,11 +96,6 @@ def _(result: SparsityPath) -> Iterator[str]:
 
 
 @_parts.register
-def _(result: Trace) -> Iterator[str]:
-    yield _table(result.to_frame())
-
-
-@_parts.register
 def _(result: PruneResult) -> Iterator[str]:
     if result.removed:
         yield _picture(partial(plotting.pruning, result), 3.6, 2.4, "Loss while edges were removed")
@@ -163,6 +158,7 @@ def _(result: EdgeFunction | FunctionEdge) -> Iterator[str]:
     yield _picture(partial(plotting.edge, result), 3.4, 2.4, "Curve of the function")
 
 
-@_parts.register
-def _(result: Report) -> Iterator[str]:
+@_parts.register(Trace)
+@_parts.register(Report)
+def _(result: Trace | Report) -> Iterator[str]:
     yield _table(result.to_frame())

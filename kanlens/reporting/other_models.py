@@ -12,9 +12,8 @@ from torch import Tensor
 
 from kanlens.attribution.metrics import rank_agreement
 from kanlens.attribution.result import Attribution
-from kanlens.checks import message
-from kanlens.errors import DTypeError, InvalidValueError, MethodError
-from kanlens.model.acceptance import Model, check_model
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, message
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.plotting.formats import counted, listed, number

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kanlens.checks import check_count, check_generator, rewording
-from kanlens.interruption import Interruption, interrupts_pass
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.checks import check_count, check_generator
+from kanlens.errors import rewording
+from kanlens.long_work import Interruption, interrupts_pass
+from kanlens.model.analysis import Model, check_model
 from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
 from kanlens.plotting import formats
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
 from kanlens.reporting.subject import read_subject
+from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
     import pandas as pd

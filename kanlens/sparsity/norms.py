@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_columns, check_rows, message
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.checks import check_columns, check_rows
+from kanlens.errors import InvalidValueError, MethodError, message
 from kanlens.functions.catalog import BASES
 from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.model.moments import (

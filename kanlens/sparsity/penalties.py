@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_columns, check_positive, check_rows, message
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.checks import check_columns, check_positive, check_rows
+from kanlens.errors import InvalidValueError, MethodError, message
 from kanlens.model.layers import EdgeLayer, KANLinear, entropy
 from kanlens.model.moments import Average, is_spline_layer, means_and_norms
 from kanlens.sparsity.norms import (

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from kanlens.checks import check_count, message
-from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.checks import check_count
+from kanlens.errors import InvalidValueError, ShapeError, message
 from kanlens.functions.elementary import Array
 from kanlens.functions.sums import FunctionSum
 

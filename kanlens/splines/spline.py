@@ -12,8 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import ShapeError
+from kanlens.errors import ShapeError, message
 
 Extrapolation = Literal["linear", "zero"]
 COLLAPSED = 1e-2  # spacing, as a share of the even one, below which quantiles are repeated

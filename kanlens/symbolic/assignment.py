@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.interruption import Interruption
+from kanlens.long_work import Interruption
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.edge_fitting import AT_ONCE, EdgeFits, fit_edges, sample_edges

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.deadlines import check_time
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.registration import MODULES
+from kanlens.long_work import check_time
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes

@@ -18,12 +18,12 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from kanlens.deadlines import check_time
+from kanlens.long_work import check_time
 from kanlens.model.layers import KANLinear
 from kanlens.model.series_layer import edge_basis
+from kanlens.resources import one_thread
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.polishing import EdgeResiduals, Fits
-from kanlens.threads import one_thread
 
 _STARTS_KEPT = 3
 _FIRST_STEPS = 6  # with all kept starts

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kanlens.deadlines import check_time
+from kanlens.long_work import check_time
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Function = Callable[[Array], Array]

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.network import KAN
-from kanlens.progress import progress_bar
 from kanlens.pruning import prune
 from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.partition import Partition, partition

@@ -18,8 +18,7 @@ from unicodedata import normalize
 import sympy
 from sympy.printing.str import StrPrinter
 
-from kanlens.checks import message
-from kanlens.errors import DataError
+from kanlens.errors import DataError, message
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.elementary import ElementaryFunction
 from kanlens.model.function_edge import FunctionEdge

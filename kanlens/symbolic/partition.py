@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_rows, message, warn_of_distant
+from kanlens.checks import check_rows, warn_of_distant
 from kanlens.encoding import prepare_target
-from kanlens.errors import DataError
-from kanlens.interruption import Interruption
+from kanlens.errors import DataError, message
+from kanlens.long_work import Interruption
 from kanlens.model.analysis import over_rows, rows_at_once
 from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.assignment import Goal

@@ -9,7 +9,7 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.interruption import Interruption
+from kanlens.long_work import Interruption
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Edge, Goal, function_edges, rank_candidates, revert
 from kanlens.symbolic.composition import (

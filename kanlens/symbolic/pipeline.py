@@ -13,15 +13,14 @@ import sympy
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_generator, message
-from kanlens.errors import InvalidValueError
-from kanlens.interruption import Interruption
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.checks import check_choice, check_generator
+from kanlens.errors import InvalidValueError, message
+from kanlens.long_work import Interruption, progress_bar
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.progress import progress_bar
+from kanlens.resources import Memory, one_thread, within_memory
 from kanlens.symbolic.assignment import (
     EdgeChoice,
     assign_functions,
@@ -52,7 +51,6 @@ from kanlens.symbolic.path import build_path
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
-from kanlens.threads import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd

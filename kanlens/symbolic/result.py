@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import sympy
 
-from kanlens.checks import check_choice, check_columns, check_count, message
+from kanlens.checks import check_choice, check_columns, check_count
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import default_schema
-from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.errors import InvalidValueError, ShapeError, message
 from kanlens.model.network import find_output
 from kanlens.outputs import Shown
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded

@@ -26,7 +26,7 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.deadlines import check_time
+from kanlens.long_work import check_time
 from kanlens.symbolic.composition import Array, Expr, compiled, evaluator
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.least_squares import Minimum, minimize

@@ -11,8 +11,8 @@ import sympy
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, message
-from kanlens.errors import DTypeError, MethodError
+from kanlens.checks import check_columns
+from kanlens.errors import DTypeError, MethodError, message
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.notation import formula_text
 

@@ -10,17 +10,15 @@ from typing import Any
 
 import torch
 
-from kanlens.checks import check_generator, message
+from kanlens.checks import check_generator
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.encoding import needed_widths, prepare_data
-from kanlens.errors import InvalidValueError, LostProcessError
-from kanlens.interruption import Interruption
-from kanlens.memory import Memory, within_memory
-from kanlens.model.acceptance import Model, check_model
+from kanlens.errors import InvalidValueError, LostProcessError, message
+from kanlens.long_work import Interruption, progress_bar
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
-from kanlens.progress import progress_bar
-from kanlens.threads import threads_for
+from kanlens.resources import Memory, threads_for, within_memory
 from kanlens.training.ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
 from kanlens.training.options import Options, PenaltyChoice
 from kanlens.training.preparation import row_weights, unchanged_on_failure

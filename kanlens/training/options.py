@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kanlens.checks import check_choice, check_count, check_positive, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_choice, check_count, check_positive
+from kanlens.errors import InvalidValueError, message
 from kanlens.sparsity import PENALTIES
 
 OPTIMIZERS = ("lbfgs", "adam", "adamw")

@@ -15,25 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import (
-    check_choice,
-    check_count,
-    check_generator,
-    check_positive,
-    message,
-    reworded,
-)
+from kanlens.checks import check_choice, check_count, check_generator, check_positive
 from kanlens.data.tables import Table
 from kanlens.encoding import prepare_data
-from kanlens.errors import InvalidValueError, KanlensError
-from kanlens.interruption import Interruption
-from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import nonzero_edges
+from kanlens.errors import InvalidValueError, KanlensError, message, reworded
+from kanlens.long_work import Interruption, progress_bar
+from kanlens.model.analysis import Model, check_model, nonzero_edges
 from kanlens.model.moments import is_spline_layer
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
-from kanlens.progress import progress_bar
-from kanlens.threads import threads_for
+from kanlens.resources import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options
 from kanlens.training.preparation import rows_kept

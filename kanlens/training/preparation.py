@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
-from kanlens.memory import check_memory
+from kanlens.errors import InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
+from kanlens.resources import check_memory
 from kanlens.training.options import Options
 
 QUANTILES = (0.05, 0.95)

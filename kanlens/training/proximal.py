@@ -28,8 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import MethodError
+from kanlens.errors import MethodError, message
 from kanlens.model.analysis import nonzero_edges
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import Moments, is_spline_layer, rooted

@@ -21,8 +21,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, message
-from kanlens.errors import InvalidValueError, LostProcessError
+from kanlens.checks import check_choice
+from kanlens.errors import InvalidValueError, LostProcessError, message
 from kanlens.model.moments import Average
 from kanlens.outputs import reason
 

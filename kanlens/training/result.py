@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.outputs import Shown, to_plain
 from kanlens.sparsity import weight_l1

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from kanlens.checks import check_positive, message
-from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.checks import check_positive
+from kanlens.errors import FileFormatError, InvalidValueError, message
 from kanlens.io.tensor_files import read_safetensors
 from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write, check_writable

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError, TrainingError
-from kanlens.interruption import Interruption, interrupts_wait
+from kanlens.errors import InvalidValueError, TrainingError, message
+from kanlens.long_work import Interruption, interrupts_wait
 from kanlens.model import kernels
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace

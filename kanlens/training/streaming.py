@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
 from kanlens.data.cell_parsing import Array
 from kanlens.data.row_readers import blocks
 from kanlens.data.source import Source
 from kanlens.encoding import encode_labelled, prepare_data
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.training.options import Options
 from kanlens.training.ranks import Ranks

@@ -24,7 +24,7 @@ from kanlens.certificates.sampling import (
     spread_points,
     steepest_pairs,
 )
-from kanlens.deadlines import Deadline
+from kanlens.long_work import Deadline
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.attribution.adversary import broken
-from kanlens import deadlines
+from kanlens import long_work
 from kanlens.certificates import additive_approximation, relaxation
 from kanlens.certificates.additive_approximation import additive_changes
 from kanlens.certificates.bound_propagation import BoundPropagation
@@ -14,8 +14,8 @@ from kanlens.certificates.certification import certify
 from kanlens.certificates.intervals import Interval
 from kanlens.certificates.sampling import explore, spread_points
 from kanlens.certificates.statements import _sentence
-from kanlens.deadlines import Deadline
 from kanlens.errors import DataError
+from kanlens.long_work import Deadline
 from kanlens.model import analysis, kernels
 from kanlens.model.analysis import float64_copy
 from kanlens.model.layers import KANLinear
@@ -30,7 +30,7 @@ class Clock:
 
     def __init__(self, monkeypatch, end):
         self.now, self.end, self.late = 0.0, end, []
-        monkeypatch.setattr(deadlines, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(long_work, "time", SimpleNamespace(monotonic=lambda: self.now))
         real_forward, real_combine = KANLinear.forward, relaxation.combine
 
         def forward(layer, x):

@@ -5,7 +5,7 @@ import re
 import pytest
 import typer
 
-from kanlens import memory
+from kanlens import resources
 from kanlens.cli import main
 from kanlens.cli.application import app, load_commands
 
@@ -52,11 +52,11 @@ def test_a_wrong_value_ends_in_one_line(name, text, capsys):
 def test_a_right_value_is_in_force_while_the_command_runs(name, capsys, monkeypatch):
     seen = []
     terminal = "kanlens.cli.application.Terminal"
-    monkeypatch.setattr(terminal, lambda *_, **__: seen.append(memory.allowed_memory()) or 1 / 0)
+    monkeypatch.setattr(terminal, lambda *_, **__: seen.append(resources.allowed_memory()) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(words(name, "--max-memory", "64MiB"))
     assert seen == [2**26]
-    assert memory.allowed_memory() != 2**26
+    assert resources.allowed_memory() != 2**26
 
 
 def test_without_a_value_it_is_usage(capsys):

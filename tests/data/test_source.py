@@ -22,8 +22,8 @@ from kanlens.errors import (
     MissingFileError,
     OutputError,
 )
-from kanlens.interruption import unfinished
-from kanlens.memory import memory_limit
+from kanlens.long_work import unfinished
+from kanlens.resources import memory_limit
 
 ROWS = 60
 

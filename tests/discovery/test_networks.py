@@ -8,7 +8,6 @@ import sympy
 import torch
 
 import kanlens
-from kanlens.deadlines import Deadline
 from kanlens.discovery import finding, networks, search
 from kanlens.discovery.front import Front
 from kanlens.discovery.networks import (
@@ -22,6 +21,7 @@ from kanlens.discovery.networks import (
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.search import DeferredWork, TimeSlice, explore, part_of
 from kanlens.errors import InterruptedWarning
+from kanlens.long_work import Deadline
 from kanlens.symbolic.composition import evaluator
 
 A, B, C = sympy.symbols("a b c", real=True)

@@ -5,11 +5,11 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.deadlines import Deadline
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import MonomialSum
 from kanlens.discovery.problems import SearchProblem, remove_factors_to_noise, transformed
 from kanlens.discovery.smoothness import is_noise, noise_of, noise_ratio
+from kanlens.long_work import Deadline
 from kanlens.symbolic.rewriting import thinner
 
 A, B, C = sympy.symbols("a b c", real=True)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.deadlines import Deadline
 from kanlens.discovery.additive import (
     OuterFunction,
     SeparableProduct,
@@ -43,6 +42,7 @@ from kanlens.discovery.settings import EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
 from kanlens.discovery.univariate import multipliers, smooth_curve, windows
+from kanlens.long_work import Deadline
 
 A, B, C = sympy.symbols("a b c", real=True)
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.deadlines import Deadline
 from kanlens.discovery.curves import U
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import MonomialsTimesIndex
@@ -15,6 +14,7 @@ from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.settings import EXACT
 from kanlens.discovery.sparse import SparseSum, grown_sums, products
 from kanlens.discovery.univariate import CURVE, multipliers
+from kanlens.long_work import Deadline
 
 NAMES = sympy.symbols("a b c d", real=True)
 

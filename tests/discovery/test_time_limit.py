@@ -6,13 +6,13 @@ import sympy
 import torch
 
 import kanlens
-from kanlens.deadlines import NEVER, Deadline, check_time, ending
 from kanlens.discovery import search, smoothness
 from kanlens.discovery.front import Front
 from kanlens.discovery.networks import trained, views
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.scaling import table_of
 from kanlens.discovery.symmetry import mixed_differences
+from kanlens.long_work import NEVER, Deadline, check_time, ending
 from kanlens.model import kernels
 from kanlens.training.run import TrainingRun
 

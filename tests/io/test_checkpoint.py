@@ -292,14 +292,6 @@ def test_file_is_plain_safetensors(path):
     assert header.index('"config"') < header.index('"format"') < header.index('"kanlens_version"')
 
 
-def test_version_without_an_installed_package(monkeypatch):
-    def missing(name):
-        raise checkpoint.importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(checkpoint.importlib.metadata, "version", missing)
-    assert checkpoint._kanlens_version() == "unknown"
-
-
 def test_save_and_load_leave_model_and_random_state(path):
     model = trained()
     model.eval()

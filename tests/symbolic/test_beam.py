@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kanlens.interruption import Interruption
+from kanlens.long_work import Interruption
 from kanlens.symbolic import beam as module
 from kanlens.symbolic.assignment import Candidate, EdgeChoice, Goal, assign_functions, rank_layer
 from kanlens.symbolic.beam import Beam

@@ -5,10 +5,10 @@ import pytest
 import sympy
 import torch
 
-from kanlens.deadlines import Deadline
 from kanlens.discovery.finding import chosen_entry
 from kanlens.discovery.front import Front
 from kanlens.discovery.scaling import table_of
+from kanlens.long_work import Deadline
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
 from kanlens.symbolic.multi_start import Recipe, find_formula

@@ -7,10 +7,10 @@ import pytest
 import sympy
 import torch
 
-from kanlens.deadlines import check_time, ending, work_in
 from kanlens.discovery.regression import eliminate, quick_error
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import grown_sums
+from kanlens.long_work import check_time, ending, work_in
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.least_squares import minimize

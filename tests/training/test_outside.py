@@ -17,7 +17,7 @@ import kanlens
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.cli import main
 from kanlens.errors import RangeWarning
-from kanlens.training.prediction import outside_words
+from kanlens.training.objective import outside_words
 from kanlens.training.preparation import settle_range
 
 N = 160

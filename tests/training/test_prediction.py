@@ -14,8 +14,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.data.tables import read_table
 from kanlens.errors import DataError
-from kanlens.training.objective import classes, score, task_loss
-from kanlens.training.prediction import ScoreSums, judge, predictions
+from kanlens.training.objective import ScoreSums, classes, judge, predictions, score, task_loss
 
 Build = Callable[..., kanlens.KAN]
 

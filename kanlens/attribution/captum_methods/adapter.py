@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem, borrowed_randomness
-from kanlens.checks import check_count, message
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.checks import check_count
+from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.long_work import progress_bar
 from kanlens.model.analysis import nonzero_edges, reaching
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Nodes
-from kanlens.progress import progress_bar
 
 REPEATS = 5  # runs of a sampling method whose spread is its standard error
 _TABLE_LOCK = threading.Lock()

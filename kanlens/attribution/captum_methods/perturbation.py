@@ -12,10 +12,10 @@ from torch import Tensor
 from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_runs
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_ROW, LocalValues, Problem
-from kanlens.checks import check_count, message
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.checks import check_count
+from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.long_work import progress_bar
 from kanlens.model.analysis import BUDGET, live_features
-from kanlens.progress import progress_bar
 
 ZEILER = "M. Zeiler, R. Fergus, Visualizing and Understanding Convolutional Networks, 2014"
 OTHER_ROWS = "mean output over the samples, whose values replace each other"

@@ -31,10 +31,10 @@ from kanlens.attribution.problem import (
     Problem,
     borrowed_randomness,
 )
-from kanlens.checks import check_choice, check_count, check_positive, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_choice, check_count, check_positive
+from kanlens.errors import InvalidValueError, message
+from kanlens.long_work import progress_bar
 from kanlens.model.analysis import live_features
-from kanlens.progress import progress_bar
 
 SHAP = "S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017"
 TUNNELED = {"saliency": SLOPES, "input_x_gradient": ZERO, "integrated_gradients": MEAN_ROW}

@@ -42,7 +42,7 @@ from kanlens.attribution.problem import (
     pairs,
 )
 from kanlens.checks import check_count
-from kanlens.progress import progress_bar
+from kanlens.long_work import progress_bar
 
 NODES_AT_ZERO = "output with all nodes of the level at zero"
 

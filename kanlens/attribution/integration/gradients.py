@@ -25,10 +25,10 @@ from kanlens.attribution.integration.lines import (
 )
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, LocalValues, Problem, pairs
-from kanlens.checks import check_choice, check_positive, message
-from kanlens.errors import MethodError
+from kanlens.checks import check_choice, check_positive
+from kanlens.errors import MethodError, message
+from kanlens.long_work import progress_bar
 from kanlens.model import analysis
-from kanlens.progress import progress_bar
 
 BASELINES = ("each", "mean")
 MORE = 2  # nodes for a segment that has too few, before it is cut

@@ -13,8 +13,8 @@ from kanlens.attribution.metrics.case import Case, MethodOn, Score, given, metri
 from kanlens.attribution.metrics.points import normal
 from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreement
 from kanlens.attribution.result import Attribution
-from kanlens.checks import check_choice, message
-from kanlens.errors import ShapeError
+from kanlens.checks import check_choice
+from kanlens.errors import ShapeError, message
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 

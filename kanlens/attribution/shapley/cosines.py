@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kanlens.attribution.shapley.curve_samples import EPS, Samples, at_point, samples
-from kanlens.checks import check_count, check_positive, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_count, check_positive
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions.elementary import Array
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.spline_edge import EdgeFunction

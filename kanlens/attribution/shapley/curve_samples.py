@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.polynomial import polyval
 
-from kanlens.checks import message
-from kanlens.errors import MethodError
+from kanlens.errors import MethodError, message
 from kanlens.functions.elementary import Array, repeated
 from kanlens.functions.sums import FunctionSum
 from kanlens.model.function_edge import FunctionEdge

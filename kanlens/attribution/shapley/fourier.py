@@ -16,8 +16,7 @@ from torch import Tensor
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.errors import InvalidValueError, ShapeError, message
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import BUDGET
 from kanlens.model.kernels.product_games import cosine_interactions, cosine_values, half_rules

@@ -24,10 +24,8 @@ from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.games import Game, Solution
 from kanlens.attribution.shapley.permutations import PermutationPaths, Surrogate, count, fitted
 from kanlens.checks import check_count, check_positive
-from kanlens.deadlines import NEVER, Deadline
-from kanlens.interruption import Interruption
+from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar
 from kanlens.model.analysis import BUDGET
-from kanlens.progress import progress_bar
 
 MOST = 2**20  # permutations for one sample
 LEAST = 96  # antithetic pairs in a round, so that their spread is known

@@ -19,11 +19,9 @@ from kanlens.attribution.shapley.cosines import LEAST
 from kanlens.attribution.shapley.fourier import Expansion, expand, seconds
 from kanlens.attribution.shapley.games import LIMIT, Game, Solution, games, players
 from kanlens.attribution.shapley.sampling import sampled
-from kanlens.checks import check_choice, check_positive, message
-from kanlens.deadlines import NEVER, Deadline
-from kanlens.errors import MethodError
-from kanlens.interruption import Interruption
-from kanlens.progress import progress_bar, say_duration
+from kanlens.checks import check_choice, check_positive
+from kanlens.errors import MethodError, message
+from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar, say_duration
 
 Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]

@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from torch import Tensor, nn
 
-from kanlens.checks import check_choice, message, reworded
+from kanlens.checks import check_choice
 from kanlens.data.columns import TASKS
 from kanlens.data.schema import Task
 from kanlens.data.tables import Table, read_table
 from kanlens.encoding import adopt_data
-from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError
+from kanlens.errors import (
+    FileFormatError,
+    InvalidValueError,
+    KanlensError,
+    ShapeError,
+    message,
+    reworded,
+)
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
 from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
@@ -30,7 +37,7 @@ from kanlens.io.importers.live import check_live
 from kanlens.io.importers.settings import CALL, ImportOptions, refuse
 from kanlens.io.importers.source import Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
-from kanlens.model.acceptance import HasNetwork, held_network
+from kanlens.model.analysis import HasNetwork, held_network
 from kanlens.model.network import KAN
 
 if TYPE_CHECKING:

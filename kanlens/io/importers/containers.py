@@ -26,8 +26,8 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from kanlens.checks import message, optional_module
-from kanlens.errors import FileFormatError
+from kanlens.checks import optional_module
+from kanlens.errors import FileFormatError, message
 from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import printable

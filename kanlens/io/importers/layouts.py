@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import message
-from kanlens.errors import DTypeError, ShapeError
+from kanlens.errors import DTypeError, ShapeError, message
 from kanlens.io.importers.inert import attribute, children, class_of, path_of
 from kanlens.io.importers.settings import CALL, ImportOptions, listed_names, refuse
 from kanlens.io.importers.source import Source

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kanlens.checks import message
-from kanlens.errors import ShapeError
+from kanlens.errors import ShapeError, message
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout

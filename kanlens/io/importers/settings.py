@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from kanlens.checks import check_choice, message
-from kanlens.errors import InvalidValueError
+from kanlens.checks import check_choice
+from kanlens.errors import InvalidValueError, message
 from kanlens.functions.catalog import BASES, base_name
 from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import class_of, path_of

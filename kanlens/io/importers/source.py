@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import message
-from kanlens.errors import DTypeError, FileFormatError, KanlensError
+from kanlens.errors import DTypeError, FileFormatError, KanlensError, message
 from kanlens.io.importers.containers import (
     ADVICE,
     located,

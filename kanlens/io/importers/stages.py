@@ -14,9 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from kanlens.checks import message, reworded
 from kanlens.data.schema import default_schema
-from kanlens.errors import KanlensError, ShapeError
+from kanlens.errors import KanlensError, ShapeError, message, reworded
 from kanlens.io.importers.settings import CALL, SUMS, ImportOptions
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import LAYER_KINDS, KANLinear

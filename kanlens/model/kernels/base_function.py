@@ -19,7 +19,7 @@ from torch import Tensor
 from kanlens.functions.catalog import BASES
 from kanlens.model.kernels import pool
 from kanlens.model.kernels.compiling import flat, get, in_order, put
-from kanlens.threads import one_thread
+from kanlens.resources import one_thread
 
 SLICE = 32_640  # numbers, just below those from which torch shares out work
 WORK = 0.4  # nanoseconds of one number of a base function and its slope

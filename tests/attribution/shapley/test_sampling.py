@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kanlens import deadlines
+from kanlens import long_work
 from kanlens.attribution.shapley import permutations, sampling
 from kanlens.attribution.shapley.enumeration import enumerated
 from kanlens.attribution.shapley.games import Game, games
 from kanlens.attribution.shapley.permutations import Surrogate
 from kanlens.attribution.shapley.sampling import LEAST, MOVES, sampled
-from kanlens.deadlines import Deadline
 from kanlens.errors import InvalidValueError
+from kanlens.long_work import Deadline
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.shapley.definition import KINDS, network, problem_of
@@ -188,7 +188,7 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
 
         return slow
 
-    for module in (sampling, deadlines):
+    for module in (sampling, long_work):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(sampling._Run, "_round", taking(2.0, sampling._Run._round))
     monkeypatch.setattr(sampling._Run, "_fit", taking(6.0, sampling._Run._fit))
@@ -208,7 +208,7 @@ def test_without_time_for_a_round_some_rows_are_met(monkeypatch, limit, met):
         now[0] += len(rows)
         return real(self, who, rows, order)
 
-    for module in (sampling, deadlines):
+    for module in (sampling, long_work):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(sampling.PermutationPaths, "walk", slow)
     monkeypatch.setattr(sampling.PermutationPaths, "at_once", lambda *_: 100)
@@ -248,7 +248,7 @@ def test_without_time_parts_are_larger(monkeypatch):
 def test_parts_share_the_time(monkeypatch):
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a second at every look
-    monkeypatch.setattr(deadlines, "time", clock)
+    monkeypatch.setattr(long_work, "time", clock)
     monkeypatch.setattr(sampling, "BUDGET", 1)
     game = game_of(build([12, 4, 3, 1]), batch=3, rows=2)
     found = sampled(

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kanlens import deadlines
+from kanlens import long_work
 from kanlens.attribution.shapley import enumeration, values
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import games
@@ -122,7 +122,7 @@ def test_what_would_take_long_to_enumerate_is_sampled(draw, monkeypatch, limit, 
         return real(game, **options)
 
     clock = SimpleNamespace(monotonic=lambda: now[0])
-    for module in (deadlines, enumeration):
+    for module in (long_work, enumeration):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(enumeration, "enumerated", slow)
     problem = problem_of(build([6, 4, 3, 1]), draw(9, 6), draw(20, 6, seed=2))
@@ -277,7 +277,7 @@ def test_sampled_games_share_tolerance_and_time(draw, monkeypatch):
         return sampled(game, **options)
 
     monkeypatch.setattr(values, "sampled", watched)
-    monkeypatch.setattr(deadlines, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(long_work, "time", SimpleNamespace(monotonic=lambda: 0.0))
     problem = problem_of(model, draw(2, 4), draw(3, 4, seed=2))
     found = shapley(problem, algorithm="sampling", tolerance=0.1, time_limit=10.0)
     assert seen == [(4, 0.1 / 2**0.5, 5.0), (3, 0.1 / 2**0.5, 10.0)]  # what is left
