@@ -160,7 +160,7 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     Examples
     --------
     >>> x = torch.rand(5, 2)
-    >>> from kanlens.model.network import KAN, Rows
+    >>> from kanlens.model.network import KAN
     >>> table = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"]).frame
     >>> table["method"].tolist()
     ['shapley', 'secant', 'random']

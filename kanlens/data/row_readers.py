@@ -105,7 +105,8 @@ class ParquetReader:
         """Return rows of some columns; only the row groups that hold them are read."""
         import pyarrow as pa
 
-        stop, schema, parts = min(stop, self.rows), self._schema(tuple(columns)), list[pa.Table]()
+        start, stop = max(start, 0), min(stop, self.rows)
+        schema, parts = self._schema(tuple(columns)), list[pa.Table]()
         rest, batches = self._stopped.pop((*columns, start), (None, None))
         if batches is None:
             first = int(np.searchsorted(self.starts, start, side="right")) - 1
@@ -113,10 +114,11 @@ class ParquetReader:
             batches = _batches(groups, schema, start - int(self.starts[first]), self.call)
         while start < stop:
             batch = next(batches) if rest is None else rest
-            parts.append(pa.Table.from_batches([batch.slice(0, stop - start)], schema))
-            start += len(parts[-1])
-            rest = batch.slice(len(parts[-1])) if len(parts[-1]) < len(batch) else None
-        if start not in self.starts:
+            here = batch.slice(0, stop - start)
+            parts.append(pa.Table.from_batches([here], schema))
+            start += len(here)
+            rest = batch.slice(len(here)) if len(here) < len(batch) else None
+        if start < self.rows and start not in self.starts:
             self._stopped[(*columns, start)] = rest, batches
             if len(schema) * len(self._stopped) > OPEN:
                 self._stopped.pop(next(iter(self._stopped)))
@@ -182,6 +184,8 @@ def _batches(
             got = f"{reason(error)} in {Path(fragment.path).name!r}"
             advice = "Write that file again"
             raise FileFormatError(message(call, "a readable file", got, advice)) from error
+    advice = "Scan the table again"
+    raise FileFormatError(message(call, "the rows there were", "fewer of them", advice))
 
 
 RowReader: TypeAlias = FrameReader | ParquetReader

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 
 from kanlens.checks import check_count, check_generator
 from kanlens.data.source import Source
+from kanlens.data.tables import Table
 from kanlens.discovery.finding import Discovery
 from kanlens.discovery.finding import discover as discover_once
 from kanlens.distributed.jobs import new_seed, seeded
 from kanlens.distributed.tasks import Workers, completed, workers_for
-from kanlens.errors import DataError, DTypeError, InterruptedWarning, KanlensError, message
-from kanlens.long_work import interrupts_pass, progress_bar
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    InvalidValueError,
+    KanlensError,
+    TrainingError,
+    message,
+)
+from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.front import choose
 from kanlens.training.loop import fit as fit_once
 from kanlens.training.result import FitResult
-
-if TYPE_CHECKING:
-    from kanlens.data.tables import Table
-    from kanlens.model.network import Rows
-
-RESTARTS = 4
 
 
 def fit(
     model: Model,
     data: Table | Source | tuple[Any, Any],
     *,
-    restarts: int = RESTARTS,
+    restarts: int = 4,
     generator: torch.Generator | None = None,
     workers: Workers = None,
     progress: bool | None = None,
@@ -68,12 +70,9 @@ def fit(
 
     Raises
     ------
-    InvalidValueError, DataError, ShapeError, TrainingError
-        As `kanlens.fit`.
-    MethodError
-        If no scheduler or worker answers.
-    DTypeError
-        If a layer has no splines, whose weights could be drawn.
+    InvalidValueError, DataError, ShapeError, TrainingError, DTypeError, MethodError
+        As `kanlens.fit`; the last two also if a layer has no splines, whose weights could be drawn,
+        and if no scheduler or worker answers.
 
     Examples
     --------
@@ -85,20 +84,22 @@ def fit(
     """
     kan = check_model("fit", model)
     check_generator("fit", generator)
+    wrong = next((type(one).__name__ for one in kan.layers if type(one) is not KANLinear), None)
+    if wrong is not None:
+        advice = "Train it once, with kanlens.fit"
+        raise DTypeError(message("fit", "layers of splines for restarts", wrong, advice))
+    if named := sorted(options.keys() & {"checkpoint", "resume"}):
+        expected, advice = "no checkpoint for restarts", "Leave it out"
+        raise InvalidValueError(message("fit", expected, named[0], advice))
     if isinstance(data, Source):
         if data.held() < data.rows:
             advice = "Train once, with kanlens.fit, or allow more max_memory"
             got = f"{data.rows:,} rows"
             raise DataError(message("fit", "rows that memory holds for restarts", got, advice))
         data = data.read(0, data.rows)
-    for layer in kan.layers:
-        if type(layer) is not KANLinear:
-            advice = "Train it once, with kanlens.fit"
-            got = type(layer).__name__
-            raise DTypeError(message("fit", "layers of splines for restarts", got, advice))
-    job = (kan, data, options, new_seed(generator))
-    found: list[FitResult] = _begun("fit", fit_again, job, restarts, workers, progress)
-    return sorted(found, key=_held_out_loss)
+    job = (fit_again, kan, data, options, new_seed(generator))
+    found: list[FitResult] = _begun("fit", job, restarts, workers, progress)
+    return sorted(found, key=lambda one: one.validation_loss if len(one.held_out) else one.loss)
 
 
 def discover(
@@ -107,7 +108,7 @@ def discover(
     feature_names: Iterable[str] | None = None,
     *,
     time_limit: float = 60.0,
-    restarts: int = RESTARTS,
+    restarts: int = 4,
     generator: torch.Generator | None = None,
     workers: Workers = None,
     progress: bool | None = None,
@@ -121,7 +122,9 @@ def discover(
     ----------
     x, y, feature_names, time_limit
         As for `kanlens.discover`; the limit is of each search.
-    restarts, generator, workers, progress
+    generator : torch.Generator, optional
+        Draws the seed of the searches. Default: seed 0, and none for the first.
+    restarts, workers, progress
         As for `fit` in this module.
 
     Returns
@@ -131,10 +134,8 @@ def discover(
 
     Raises
     ------
-    ShapeError, DTypeError, DataError, InvalidValueError
-        As `kanlens.discover`.
-    MethodError
-        If no scheduler or worker answers.
+    ShapeError, DTypeError, DataError, InvalidValueError, MethodError
+        As `kanlens.discover`; the last if no scheduler or worker answers.
 
     Examples
     --------
@@ -145,8 +146,8 @@ def discover(
     check_generator("discover", generator)
     names = None if feature_names is None else list(feature_names)
     seed = None if generator is None else new_seed(generator)
-    job = (x, y, names, time_limit, seed)
-    found = _begun("discover", discover_again, job, restarts, workers, progress)
+    job = (discover_again, x, y, names, time_limit, seed)
+    found: list[Discovery] = _begun("discover", job, restarts, workers, progress)
     found.sort(key=_loss)
     lengths = [int(one.get_best()["complexity"]) for one in found]
     best = found.pop(choose(lengths, [_loss(one) for one in found], "best", negligible=1e-12))
@@ -154,55 +155,55 @@ def discover(
 
 
 def _begun(
-    call: str,
-    function: Callable[..., Any],
-    job: Any,
-    restarts: int,
-    workers: Workers,
-    progress: bool | None,
+    call: str, job: Any, restarts: int, workers: Workers, progress: bool | None
 ) -> list[Any]:
     """Return what each start came to; after an interrupt, with a warning, what is done."""
     check_count(call, "restarts", restarts)
-    found: dict[int, Any] = {}
-    bar = progress_bar(call, restarts, shown=progress)
+    found: dict[int, list[Any]] = {}
+    stop = Interruption()
+    with (
+        workers_for(call, workers) as client,
+        progress_bar(call, restarts, shown=progress) as advance,
+        stop.kept(),
+        interrupts_pass(),
+    ):
+        for number, one in completed(client, call, attempt, job, range(restarts)):
+            found[number] = one
+            advance()
+    done = [one for number in sorted(found) for one in found[number]]
+    results = [one for one in done if not isinstance(one, TrainingError)]
+    if not results:
+        raise done[0] if done else KeyboardInterrupt
+    stop.warn(call, f"The best of {len(results)} of {restarts} restarts is returned")
+    return results
+
+
+def attempt(job: Any, number: int) -> list[Any] | KanlensError:
+    """Begin once; what is refused is returned, since it would be refused again."""
+    function, *given = job
     try:
-        with workers_for(call, workers) as client, bar as advance, interrupts_pass():
-            for number, one in completed(client, call, function, job, range(restarts)):
-                found[number] = one
-                advance()
-    except KeyboardInterrupt:
-        if not found:
-            raise
-        got = f"an interrupt after {len(found)} of {restarts} restarts"
-        text = message(call, "to come to an end", got, "The best of these is returned")
-        warnings.warn(text, InterruptedWarning, stacklevel=3)
-    return [found[number] for number in sorted(found)]
+        return [function(*given, number)]
+    except TrainingError as error:  # other weights may do better
+        return [error]
+    except KanlensError as error:
+        return error
 
 
-def fit_again(job: Any, number: int) -> FitResult | KanlensError:
-    """Train one copy; return why not where that would be refused again."""
-    given, data, options, seed = job
-    model, draws = copy.deepcopy(given), seeded(seed, number)
+def fit_again(given: KAN, data: Any, options: dict[str, Any], seed: int, number: int) -> FitResult:
+    """Train one copy."""
+    model, draws = copy.deepcopy(given).cpu(), seeded(seed, number)
     for layer in model.layers if number else ():
         layer.reset_parameters(generator=draws)
-    try:
-        return fit_once(model, data, generator=seeded(seed, 0), progress=False, **options)
-    except KanlensError as error:
-        return error
+    model.to(given.input_shift.device)
+    return fit_once(model, data, generator=seeded(seed, 0), progress=False, **options)
 
 
-def discover_again(job: Any, number: int) -> Discovery | KanlensError:
-    """Search once; return why not where that would be refused again."""
-    x, y, names, limit, seed = job
+def discover_again(
+    x: Any, y: Any, names: Any, limit: float, seed: int | None, number: int
+) -> Discovery:
+    """Search once."""
     draws = seeded(seed or 0, number) if number or seed is not None else None
-    try:
-        return discover_once(x, y, names, time_limit=limit, generator=draws, progress=False)
-    except KanlensError as error:
-        return error
-
-
-def _held_out_loss(found: FitResult) -> float:
-    return found.validation_loss if len(found.held_out) else found.loss
+    return discover_once(x, y, names, time_limit=limit, generator=draws, progress=False)
 
 
 def _loss(found: Discovery) -> float:

@@ -11,12 +11,12 @@ import torch
 import kanlens
 from kanlens.cli import main
 from kanlens.distributed import discover, fit, restarts
-from kanlens.distributed.restarts import discover_again
 from kanlens.errors import (
     DataError,
     DTypeError,
     InterruptedWarning,
     InvalidValueError,
+    TrainingError,
 )
 from kanlens.model.function_layer import FunctionLinear
 from tests.made import draw
@@ -84,6 +84,26 @@ def test_what_fit_refuses_is_refused():
         fit(model, DATA)
 
 
+def test_a_start_that_fails_costs_nothing_but_itself(monkeypatch):
+    once, calls = restarts.fit_once, []
+
+    def diverging(*given, **how):
+        calls.append(given)
+        if len(calls) != 2:
+            raise TrainingError("fit: expected a finite loss")
+        return once(*given, **how)
+
+    monkeypatch.setattr(restarts, "fit_once", diverging)
+    assert len(fit(network(), DATA, restarts=3, **SHORT)) == 1
+    with pytest.raises(TrainingError, match="fit: expected a finite loss"):
+        fit(network(), DATA, restarts=3, **SHORT)
+
+
+def test_copies_have_no_checkpoint(tmp_path):
+    with pytest.raises(InvalidValueError, match="fit: expected no checkpoint for restarts"):
+        fit(network(), DATA, checkpoint=tmp_path / "run")
+
+
 def test_a_source_beyond_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     pd.DataFrame({"x1": x[:, 0], "x2": x[:, 1], "y": DATA[1]}).to_parquet(path)
@@ -104,7 +124,7 @@ def test_an_interrupt_returns_what_is_done(monkeypatch):
         return once(*given, **how)
 
     monkeypatch.setattr(restarts, "fit_once", interrupted)
-    with pytest.warns(InterruptedWarning, match="an interrupt after 2 of 4 restarts"):
+    with pytest.warns(InterruptedWarning, match="an interrupt. The best of 2 of 4 restarts"):
         found = fit(network(), DATA, restarts=4, generator=seeded(), **SHORT)
     assert len(found) == 2
     calls[:] = [None, None]
@@ -117,7 +137,8 @@ def test_the_formula_of_the_front_comes_first():
     rows = np.random.default_rng(0).uniform(1, 2, (100, 2))
     found = discover(rows, rows[:, 0] / rows[:, 1], ("a", "b"), restarts=2, progress=False)
     assert [str(one.sympy()) for one in found] == ["a/b", "a/b"]
-    assert discover_again((rows[:, :1], "y", None, 1.0, 0), 0).args[0].startswith("discover (y): ")
+    with pytest.raises(DTypeError, match=r"^discover \(y\): "):
+        discover(rows, "y", progress=False)
 
 
 def test_a_better_formula_is_put_first(monkeypatch):
