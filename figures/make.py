@@ -117,13 +117,14 @@ def draw_known_function() -> Figure:
 def benchmark_pictures() -> dict[str, Picture]:
     """Return the figures of `python -m benchmarks`, each drawn from some of its experiments."""
     from benchmarks.attribution.experiments import ATTRIBUTION
+    from benchmarks.scaling.experiments import SCALING
     from benchmarks.sparsity.experiments import SPARSITY
     from benchmarks.speed.experiments import SPEED
     from benchmarks.symbolic.experiments import SYMBOLIC
 
     return {
         name: benchmark_picture(benchmark, name)
-        for benchmark in (SPEED, SPARSITY, SYMBOLIC, ATTRIBUTION)
+        for benchmark in (SPEED, SCALING, SPARSITY, SYMBOLIC, ATTRIBUTION)
         for name in benchmark.pictures
         if name != "speed-cuda"
     }

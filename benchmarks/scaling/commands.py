@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,11 +27,6 @@ class Watched:
     words: str = ""
     peaks: dict[int, float] = field(default_factory=dict)
     killed: int | None = None
-
-    @property
-    def workers(self) -> list[float]:
-        """Peaks of the processes below the first, the largest first."""
-        return sorted(list(self.peaks.values())[1:], reverse=True)
 
 
 def watch(
@@ -52,21 +48,22 @@ def watch(
     """
     found, started = Watched(), time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    while process.poll() is None:
-        for one in [process.pid, *_below(process.pid)]:
-            found.peaks[one] = max(found.peaks.get(one, 0.0), _peak(one))
-        if kill is not None and found.killed is None and kill():
-            found.killed = _killed(process.pid, victim)
-        time.sleep(PAUSE)
-    found.seconds, found.code = time.perf_counter() - started, process.returncode
-    found.words = " ".join((process.stderr.read() if process.stderr else "").split())[-500:]
+    command = [sys.executable, "-m", *arguments]
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=said, env=environment
+        ) as process,
+    ):
+        while process.poll() is None:
+            for one in [process.pid, *_below(process.pid)]:
+                found.peaks[one] = max(found.peaks.get(one, 0.0), _peak(one))
+            if kill is not None and found.killed is None and kill():
+                found.killed = _killed(process.pid, victim)
+            time.sleep(PAUSE)
+        found.seconds, found.code = time.perf_counter() - started, process.returncode
+        said.seek(0)
+        found.words = " ".join(said.read().split())[-500:]
     return found
 
 

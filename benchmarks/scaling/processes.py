@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +18,46 @@ from benchmarks.scaling.subject import write_folder
 
 ROWS, FEATURES = 10_000_000, 10
 FILES = 20
-TRAINED = 1_000_000  # rows of which an epoch compares ranks
 COUNTS = (1, 2)
-METHOD = "secant"
-BATCH = 20_000
+METHODS = {"workers": "shapley", "deep workers": "secant"}  # exact, of a sum of functions; a line
+TRAINED, DEEP = 30_000_000, 4_000_000  # rows of the epoch, and for a network with hidden nodes
+BATCH, HIDDEN = 20_000, "100"  # rows of a batch, and nodes, where ranks train
+WORDS = {  # of each task
+    "ranks": "one epoch, [10, 100, 1]",
+    "workers": "exact Shapley values, [10, 1]",
+    "deep workers": "secant, [10, 10, 1]",
+    "rank killed": "one epoch, a rank killed, resumed",
+    "worker killed": "exact Shapley values, a worker killed",
+}
+TARGETS = (10**9, 10**10)  # rows that are extrapolated to
 
 
 def plan(setup: Setup) -> Units:
-    """Return the units: ranks, workers, and the table that is larger than memory."""
-    ranks = [("ranks", count) for count in COUNTS]
-    workers = [("workers", count) for count in COUNTS]
-    return Units(keys=(*ranks, ("train", 1), *workers, ("killed", 2)), whole=not setup.smoke)
+    """Return the units: an epoch by ranks, attributions by workers, and one of each killed."""
+    counts = [(task, count) for task in ("ranks", *METHODS) for count in COUNTS]
+    killed = [("rank killed", 2), ("worker killed", 2)]
+    return Units(keys=(*counts, *killed), whole=not setup.smoke)
 
 
 def run(setup: Setup, key: Key) -> Rows:
     """Run one unit on a table that is written for it, once for all units of a run."""
     task, count = key
-    rows = 20_000 if setup.smoke else TRAINED if task == "ranks" else ROWS
+    sizes = {"ranks": TRAINED, "rank killed": TRAINED, "deep workers": DEEP}
+    rows = 20_000 if setup.smoke else sizes.get(task, ROWS)
     table = write_folder(_scratch() / f"rows-{rows}", rows, FEATURES, FILES)
-    if task in ("ranks", "train"):
-        found, note = _trained(table, count, rows), ""
+    if task.startswith("rank"):
+        found, note = _trained(table, count, rows, killed="killed" in task)
     else:
-        found, note = _attributed(table, count, rows, killed=task == "killed")
+        name = "deep workers" if task.startswith("deep") else "workers"
+        found, note = _attributed(table, count, name, killed="killed" in task)
     if found.code:
         note = f"ended with {found.code}: {found.words}"
-    peak = max((found.workers if task in ("workers", "killed") else []) or found.peaks.values())
+    peak = max(found.peaks.values())
     return [{"rows": rows, "seconds": found.seconds, "peak_mib": peak, "note": note}]
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+_seconds: dict[Path, float] = {}  # of an epoch by one rank, by table
 
 
 def _scratch() -> Path:
@@ -53,37 +66,72 @@ def _scratch() -> Path:
     return Path(_FOLDERS[0].name)
 
 
-def _trained(table: Path, count: int, rows: int) -> Watched:
-    """Train for one epoch by the command, under torchrun where there are several ranks."""
+def _trained(table: Path, count: int, rows: int, *, killed: bool) -> tuple[Watched, str]:
+    """Train for one epoch by the command, under torchrun where there are several ranks.
+
+    One of them is killed halfway, by the seconds of one rank; they are then those of both runs.
+    """
     start = ["kanlens"]
     if count > 1:
         start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m"]
         start += ["kanlens"]
-    output = _scratch() / f"model-{count}-{rows}.safetensors"
-    options = ["--hidden", "10", "--optimizer", "adam", "--steps", "1", "--seed", "0", "--quiet"]
+    output = _scratch() / f"model-{rows}-{count}-{killed}.safetensors"
+    end = time.monotonic() + _seconds.get(table, 0.0) / count / 2
+
+    def halfway() -> bool:
+        return time.monotonic() > end
+
+    options = ["--hidden", HIDDEN, "--optimizer", "adam", "--steps", "1", "--seed", "0", "--quiet"]
     options += ["--batch-size", str(BATCH), "--max-memory", "1GB", "-o", str(output)]
-    return watch([*start, "train", str(table), "--target", "y", *options])
+    command = [*start, "train", str(table), "--target", "y", *options]
+    found = watch(command, kill=halfway if killed else None, victim=_is_rank)
+    words = ""
+    if killed:
+        again = watch([*command, "--resume"])
+        words = f"killed after {found.seconds:.0f} s; " if found.killed else "over before; "
+        peaks = {**found.peaks, **again.peaks}
+        found = replace(again, seconds=found.seconds + again.seconds, peaks=peaks)
+    _seconds.setdefault(table, found.seconds)
+    if found.code or count == 1:
+        return found, ""
+    return found, words + _weights_differ(output, _scratch() / f"model-{rows}-1-False.safetensors")
 
 
-def _attributed(table: Path, count: int, rows: int, *, killed: bool) -> tuple[Watched, str]:
+def _is_rank(line: str) -> bool:
+    return "kanlens train" in line
+
+
+def _weights_differ(path: Path, other: Path) -> str:
+    """Say how far the weights of two models are apart."""
+    from safetensors.torch import load_file
+
+    one, two = load_file(path), load_file(other)
+    largest = max(float((one[k] - two[k]).abs().max()) for k in one if k in two and one[k].numel())
+    return f"weights within {largest:.0e} of one rank's"
+
+
+def _attributed(table: Path, count: int, task: str, *, killed: bool) -> tuple[Watched, str]:
     """Attribute all rows with workers; say whether the rows are those of one worker."""
     import kanlens
 
-    model, out = _scratch() / "model.safetensors", _scratch() / f"out-{rows}-{count}-{killed}"
+    name = task.replace(" ", "-")
+    model, out = _scratch() / f"{name}.safetensors", _scratch() / f"{name}-{count}-{killed}"
+    source = kanlens.scan_table(table, target="y", progress=False)
     if not model.exists():
-        network = kanlens.KAN([FEATURES, 10, 1], generator=torch.Generator().manual_seed(0))
-        sample = kanlens.scan_table(table, target="y", progress=False).sample(2000)
-        kanlens.fit(network.double(), sample, steps=3, progress=False)
+        widths = [FEATURES, *[10] * task.startswith("deep"), 1]
+        network = kanlens.KAN(widths, generator=torch.Generator().manual_seed(0)).double()
+        kanlens.fit(network, source.sample(2000), steps=3, progress=False)
         kanlens.save(network, model)
-    half = -(-rows // 65_536) // 2
+    half = -(-source.rows // 65_536) // 2
 
     def halfway() -> bool:
         return out.exists() and len(list(out.glob("part-*.parquet"))) >= half
 
-    options = ["--method", METHOD, "--workers", str(count), "--seed", "0", "--quiet"]
+    options = ["--method", METHODS[task], "--workers", str(count), "--seed", "0", "--quiet"]
     command = ["kanlens", "attribute", str(model), str(table), *options, "-o", str(out)]
     found = watch(command, kill=halfway if killed else None)
-    return found, _compared(out, _scratch() / f"out-{rows}-1-False", rows)
+    words = "over before; " if killed and not found.killed else ""
+    return found, words + _compared(out, _scratch() / f"{name}-1-False", source.rows)
 
 
 def _compared(out: Path, other: Path, rows: int) -> str:

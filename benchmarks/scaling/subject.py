@@ -20,7 +20,7 @@ import torch
 from benchmarks.processes import peak_memory
 
 GROUP = 2**17  # rows of a row group, as pandas and Spark write them about
-SIZES = {"rows": 100_000, "features": 10, "width": 5, "grid": 5}
+SIZES = {"rows": 40_000, "features": 10, "width": 5, "grid": 5}
 EPOCHS = 1
 
 

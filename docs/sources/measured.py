@@ -391,7 +391,86 @@ def workflow() -> dict[str, str]:
     }
 
 
+# --- scaling ------------------------------------------------------------------------------------
+
+
+def scaling() -> dict[str, str]:
+    """How time grows, what several processes save, and what very many rows would take."""
+    growth, processes = read("scaling"), read("scaling-processes")
+    return {
+        "scaling_growth": growth_table(growth),
+        "scaling_processes": processes_table(processes),
+        "scaling_beyond": beyond_table(processes),
+        "scaling_origin": origin(pd.concat([growth, processes])),
+        "scaling_processors": str(processes.threads.iloc[0]),
+    }
+
+
+AXES = ("rows", "features", "width", "grid")
+BYTES = 8  # of a number
+
+
+def growth_table(frame: pd.DataFrame) -> str:
+    """Return exponents with their intervals, and what the most rows take."""
+    lines = []
+    for task, part in frame.dropna(subset=["seconds"]).groupby("task", sort=False):
+        exponents = [exponent_cell(part[part["axis"] == axis]) for axis in AXES]
+        rows = part[part["axis"] == "rows"]
+        middle = rows.groupby("value")[["seconds", "extra_mib"]].median()
+        cells = ["-"] * 4
+        if len(middle):
+            cells = [short(number) for number in middle.iloc[[0, -1]].to_numpy().T.flatten()]
+        lines.append([task, *exponents, *cells])
+    few, most = (f"{n:,}" for n in frame[frame["axis"] == "rows"].value.agg(["min", "max"]))
+    head = [f"s, {few} rows", f"s, {most} rows", f"MiB, {few}", f"MiB, {most}"]
+    return table(["task", *AXES, *head], lines)
+
+
+def exponent_cell(part: pd.DataFrame) -> str:
+    """Write the exponent that seconds follow, with half of its 95 % interval."""
+    from benchmarks.scaling.experiments import exponent
+
+    if part["value"].nunique() < 3:
+        return "-"
+    slope, half = exponent(part["value"], part["seconds"])
+    return f"{slope:.2f} ± {half:.2f}"
+
+
+def processes_table(frame: pd.DataFrame) -> str:
+    """Return what one and two processes take, and what one that is killed costs."""
+    from benchmarks.scaling.processes import WORDS
+
+    lines = []
+    for task, part in frame.groupby("task", sort=False):
+        first = part.loc[part["count"].idxmin(), "seconds"]
+        for row in part.itertuples():
+            faster = f"{first / row.seconds:.2f}" if row.count > 1 and len(part) > 1 else "-"
+            note = row.note if isinstance(row.note, str) else ""
+            cells = [f"{row.rows:,}", short(row.seconds), faster, short(row.peak_mib), note]
+            lines.append([WORDS[task], row.count, *cells])
+    head = ["work", "processes", "rows", "seconds", "times one", "MiB, largest", "result"]
+    return table(head, lines)
+
+
+def beyond_table(frame: pd.DataFrame) -> str:
+    """Return what so many rows would take one processor, each as long as in the largest run."""
+    from benchmarks.scaling.processes import TARGETS, WORDS
+
+    alone, lines = frame[frame["count"] == 1].set_index("task"), []
+    for task, (read_numbers, written) in MOVED.items():
+        run = alone.loc[task]
+        hours = [short(run.seconds / run.rows * target / 3600) for target in TARGETS]
+        moved = [short((read_numbers + written) * BYTES * target / 1e12) for target in TARGETS]
+        lines.append([WORDS[task], *hours, *moved])
+    powers = [f"10^{round(math.log10(target))} rows" for target in TARGETS]
+    head = [*(f"core-hours, {one}" for one in powers), *(f"TB, {one}" for one in powers)]
+    return table(["work", *head], lines)
+
+
+MOVED = {"ranks": (11, 0), "workers": (10, 13), "deep workers": (10, 13)}  # numbers a row
+
+
 AREAS: tuple[Callable[[], dict[str, str]], ...] = (
     *(libraries, speed, penalties, budgets, digits, known_function, recovery, identification),
-    *(planted, claims, certificates, trained, workflow),
+    *(planted, claims, certificates, trained, workflow, scaling),
 )
