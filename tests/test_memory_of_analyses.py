@@ -16,18 +16,26 @@ SCRIPT = """
 import sys, torch, kanlens
 from kanlens.model.recording import store_statistics
 from kanlens.pruning import propagation
+from kanlens.symbolic import partition
 
 propagation.MOST_VALUES = 2**20  # edges of both sizes are more, as those of two million rows are
+partition.JUDGES = 20_000  # and so are rows that choose a formula
 
 torch.set_num_threads(1)
 draw = torch.Generator().manual_seed(0)
 model = kanlens.KAN([10, 3, 1], generator=draw)
+straight = kanlens.KAN([10, 1], generator=draw)
+store_statistics(straight, torch.rand(500, 10, generator=draw))
 analyses = {
     "trace": lambda x: kanlens.trace(model, x),
     "statistics": lambda x: store_statistics(model, x),
     "suggest": lambda x: kanlens.suggest(model, x, functions=["x"], progress=False),
     "gradient": lambda x: kanlens.attribute(model, x, method="gradient"),
     "prune": lambda x: kanlens.prune(model, x, threshold=0.2, progress=False),
+    "edge scores": lambda x: kanlens.edge_scores(model, x),
+    "symbolize": lambda x: kanlens.symbolize(model, x, functions=["x"], progress=False),
+    "shapley": lambda x: kanlens.attribute(straight, x),
+    "importance": lambda x: kanlens.importance(straight, x),
     "all edges": lambda x: model.layers[0].edge_values(x).square(),
 }
 
