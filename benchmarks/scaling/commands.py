@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.processes import MIB, ROOT
 
-PAUSE = 0.2  # seconds between two looks
+PAUSE = 2.0  # seconds between two looks, each of which reads a file for every thread
 
 
 @dataclass(kw_only=True)
