@@ -399,6 +399,7 @@ def scaling() -> dict[str, str]:
     growth, processes = read("scaling"), read("scaling-processes")
     return {
         "scaling_growth": growth_table(growth),
+        "scaling_rows": f"{growth.rows.max():,}",
         "scaling_processes": processes_table(processes),
         "scaling_beyond": beyond_table(processes),
         "scaling_origin": origin(pd.concat([growth, processes])),
@@ -415,15 +416,11 @@ def growth_table(frame: pd.DataFrame) -> str:
     lines = []
     for task, part in frame.dropna(subset=["seconds"]).groupby("task", sort=False):
         exponents = [exponent_cell(part[part["axis"] == axis]) for axis in AXES]
-        rows = part[part["axis"] == "rows"]
-        middle = rows.groupby("value")[["seconds", "extra_mib"]].median()
-        cells = ["-"] * 4
-        if len(middle):
-            cells = [short(number) for number in middle.iloc[[0, -1]].to_numpy().T.flatten()]
-        lines.append([task, *exponents, *cells])
-    few, most = (f"{n:,}" for n in frame[frame["axis"] == "rows"].value.agg(["min", "max"]))
-    head = [f"s, {few} rows", f"s, {most} rows", f"MiB, {few}", f"MiB, {most}"]
-    return table(["task", *AXES, *head], lines)
+        most = part[(part["axis"] == "rows") & (part["value"] == part["value"].max())]
+        lines.append(
+            [task, *exponents, short(most.seconds.median()), short(most.extra_mib.median())]
+        )
+    return table(["task", *AXES, "seconds", "MiB"], lines)
 
 
 def exponent_cell(part: pd.DataFrame) -> str:
@@ -433,7 +430,7 @@ def exponent_cell(part: pd.DataFrame) -> str:
     if part["value"].nunique() < 3:
         return "-"
     slope, half = exponent(part["value"], part["seconds"])
-    return f"{slope:.2f} ± {half:.2f}"
+    return f"{slope:.2f}±{half:.2f}"
 
 
 def processes_table(frame: pd.DataFrame) -> str:

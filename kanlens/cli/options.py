@@ -78,7 +78,7 @@ PANELS = {  # of help, by argument
     **dict.fromkeys(("restarts", "scheduler", "workers"), "Several processes"),
     **dict.fromkeys(("penalty", "strength", "entropy_weight", "proximal"), "Penalty"),
 }
-LEAST = {"finetune": 0}  # of numbers that are not left to be refused by the work itself
+LEAST = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers refused before any work
 WORDS = {  # on what several commands take, by argument
     "background": "Table of rows to compare with.  [default: those the model keeps, else rows of "
     "DATA]",
