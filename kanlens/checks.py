@@ -157,10 +157,7 @@ def warn_of_distant(
     *,
     consequence: str = "other rows hardly count beside it",
 ) -> Tensor:
-    """Warn of targets (row, out) so far from nearly all others that no other row would count.
-
-    Returns which rows (row,) are others.
-    """
+    """Warn of targets (row, out) so far off that no other counts; return which are others."""
     values = y.detach().cpu().double().numpy()
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
     beyond = np.maximum(low - values, values - high) > DISTANT * (high - low)

@@ -13,7 +13,8 @@ from kanlens.errors import InvalidValueError
 ROWS, SMALL, LARGE = 2_000_000, 50_000, 200_000
 LIMIT = 1e9  # bytes
 SCRIPT = """
-import sys, torch, kanlens
+import ctypes, sys, torch, kanlens
+from kanlens.attribution.metrics import METRICS
 from kanlens.model.recording import store_statistics
 from kanlens.pruning import propagation
 from kanlens.symbolic import partition
@@ -26,6 +27,8 @@ draw = torch.Generator().manual_seed(0)
 model = kanlens.KAN([10, 3, 1], generator=draw)
 straight = kanlens.KAN([10, 1], generator=draw)
 store_statistics(straight, torch.rand(500, 10, generator=draw))
+metrics = [name for name, one in METRICS.items() if one.needs <= {"exact"}]
+metrics += ["infidelity", "deletion"]
 analyses = {
     "trace": lambda x: kanlens.trace(model, x),
     "statistics": lambda x: store_statistics(model, x),
@@ -36,6 +39,9 @@ analyses = {
     "symbolize": lambda x: kanlens.symbolize(model, x, functions=["x"], progress=False),
     "shapley": lambda x: kanlens.attribute(straight, x),
     "importance": lambda x: kanlens.importance(straight, x),
+    "compare": lambda x: kanlens.compare(
+        straight, x, methods=["gradient_x_input"], metrics=metrics, progress=False
+    ),
     "all edges": lambda x: model.layers[0].edge_values(x).square(),
 }
 
@@ -48,6 +54,7 @@ for name, run in analyses.items():
     found = []
     for rows in map(int, sys.argv[2:]):
         x = torch.rand(rows, 10, generator=draw)
+        ctypes.CDLL(None).malloc_trim(0)  # what another analysis freed would hide what is taken
         open("/proc/self/clear_refs", "w").write("5")
         before = high()
         kept = run(x)

@@ -65,13 +65,13 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
     """Return f_i(x_i) of an additive output, in its units, shape (batch, in)."""
     model, target = problem.model, problem.target
     layer = model.layers[0].select([target], range(len(x[0]))).requires_grad_(False)
+    nodes = model.nodes[0]
+    scale = model.output_scale[target] * (nodes.scale[target] if nodes.scaled else 1.0)
 
     def run(part: Tensor) -> list[Tensor]:
-        return [layer.edge_values(model.scale_inputs(part))[:, 0]]
+        return [layer.edge_values(model.scale_inputs(part))[:, 0] * scale]
 
-    (values,) = over_rows(run, x, problem.rows_at_once)
-    nodes = model.nodes[0]
-    return values * model.output_scale[target] * (nodes.scale[target] if nodes.scaled else 1.0)
+    return over_rows(run, x, problem.rows_at_once)[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,7 +66,7 @@ class Comparison(Shown):
         Spearman's correlation of the values over the features, mean over samples, methods x
         methods.
     scores : dict of str to dict of str to Score
-        By method and metric, with the number of every sample.
+        By method and metric, with the number of every sample, in the dtype of the model.
     skipped : dict of str to str
         Methods that could not run, or did not before an interrupt, and why.
     """
@@ -272,7 +272,8 @@ def _scores(runs: Runs, columns: list[str]) -> dict[str, dict[str, Score]]:
             case = runs.case(name, compared=compared)
             for column in columns:
                 advance(0, note=f"{column} of {name}")
-                scores[column] = METRICS[column].function(case)
+                score = METRICS[column].function(case)
+                scores[column] = replace(score, rows=score.rows.to(case.attribution.values))
                 advance()
     return found
 

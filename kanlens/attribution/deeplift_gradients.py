@@ -59,10 +59,7 @@ def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
 def _changes(
     problem: Problem, ours: list[Tensor], theirs: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return by how much edges (batch, row, out, in) and inputs (batch, row, in) change.
-
-    A sum changes by what the edges into it do, so that no rounding lies between.
-    """
+    """Return the changes of edges (batch, row, out, in) and of inputs, sums of these, unrounded."""
     model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         plain = index > 0 and model.nodes[index - 1].plain

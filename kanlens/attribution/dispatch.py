@@ -227,10 +227,7 @@ def _problem(
 def _answered(
     chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
 ) -> LocalValues | GlobalScores:
-    """Run a method, on some samples at a time where it takes them one by one.
-
-    Then no more than the result, in the dtype asked for, is held of all samples.
-    """
+    """Run a method, on some samples at a time where it takes them one by one; hold only results."""
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
         return cast("LocalValues | GlobalScores", chosen.function(problem, **options))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE = 0.95
+ROWS = 65_536  # whose moments are taken at once
 _SHOWN = (
     *("method", "target", "unit", "baseline", "features", "values", "output", "reference"),
     *("completeness_gap", "standard_error", "bound", "interactions", "paths", "evaluations"),
@@ -154,7 +158,8 @@ class Attribution(Shown):
         ----------
         .. [1] P. Hall, On the Removal of Skewness by Transformation, 1992.
         """
-        return Importance.of(Moments.of(self.values.abs()), self)
+        parts = (part.abs() for part in self.values.split(ROWS))
+        return Importance.of(Moments.over(parts), self)
 
     def grouped(self) -> Attribution:
         """Return the attribution to table columns: the one-hot features of each are summed.
@@ -295,6 +300,11 @@ class Moments:
         squares = away.square().sum(0)
         skew = (away / (squares / len(x)).sqrt()).pow(3).mean(0)
         return cls(len(x), mean, squares, skew.nan_to_num(0, 0, 0))
+
+    @classmethod
+    def over(cls, parts: Iterable[Tensor]) -> Moments:
+        """Return the moments of all rows of parts."""
+        return functools.reduce(operator.add, map(cls.of, parts))
 
     def __add__(self, other: Moments) -> Moments:
         rows, step = self.rows + other.rows, other.mean - self.mean

@@ -74,8 +74,13 @@ class Runs:
                     raise
                 self.skipped[name] = str(error)
                 return
-        self.done[name] = found
-        self.seconds[name] = time.perf_counter() - started
+        self.keep(name, found, time.perf_counter() - started)
+
+    def keep(self, name: str, found: Attribution, seconds: float) -> None:
+        """Keep a method's attribution; all share one copy of the samples."""
+        first = next(iter(self.done.values()), found)
+        self.done[name] = dataclasses.replace(found, x=first.x)
+        self.seconds[name] = seconds
 
     def _attribute(
         self, name: str, x: Rows, background: Rows | None, model: KAN | None = None
@@ -118,7 +123,8 @@ class Runs:
                 return None
         size = float(found.values.abs().mean())  # next to which the errors of others are large
         near = found.bound is None or float(found.bound.max()) <= CERTAIN * size
-        return found if near and found.standard_error is None else None
+        kept = near and found.standard_error is None
+        return dataclasses.replace(found, x=None) if kept else None
 
     @functools.cached_property
     def rows(self) -> Tensor | None:

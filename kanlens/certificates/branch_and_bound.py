@@ -85,10 +85,7 @@ def refine(
 
 
 def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
-    """Return the most boxes to bound: one where cutting can not help.
-
-    Fewer than features is no help in a model so large that no more fit into `NUMBERS`.
-    """
+    """Return the most boxes to bound: one where cutting can not help, as in very large models."""
     if not propagation.bounded:
         return 1
     room = NUMBERS // propagation.size
@@ -181,10 +178,7 @@ def _children(propagation: BoundPropagation, parents: BoxBounds, goals: Tensor) 
 
 
 def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
-    """Score every feature of every box (box, 3, in) by what cutting it is worth, at most 1.
-
-    A goal (box,) is the feature of a slope, -1 for values or -2 for norms of the gradient.
-    """
+    """Score what cutting by each feature is worth, at most 1, for the goals (box,) of boxes."""
     value, bend, own = worth.unbind(1)
     mine = goals[:, None] == torch.arange(worth.shape[2], device=worth.device)
     slope = bend / worth.shape[2] + torch.where(mine, own, 0.0)

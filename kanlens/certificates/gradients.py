@@ -111,10 +111,7 @@ def gradient_bounds(
 
 
 def _jacobians(model: KAN, layers: list[LayerBounds], slopes: list[Interval]) -> list[Interval]:
-    """Bound the Jacobians of every layer's inputs but the first's, (box, node, feature) each.
-
-    From bounds of the edges' slopes (box, out, in); in the scaled units of the features.
-    """
+    """Bound the Jacobians (box, node, feature) of all layers' inputs but the first's."""
     found: list[Interval] = []
     for index, layer in enumerate(layers[:-1]):
         now = slopes[index]

@@ -325,10 +325,7 @@ def certify(
 def _known(
     kan: KAN, data: Path | None, column: str | None, given: Domain, terminal: Terminal
 ) -> Domain:
-    """Return the range of every feature: in a table, else in the data the model was trained on.
-
-    None are known, and none needed, where the ranges of all features are given.
-    """
+    """Return the features' ranges, in a table or the training data; None where all are given."""
     if data is not None:
         x = read_rows(data, kan, column, terminal).x
         low, high = x.amin(0), x.amax(0)

@@ -181,10 +181,7 @@ def split_names(text: str | None) -> list[str]:
 def open_columns(
     data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
 ) -> Table | Source:
-    """Open a table to train on, columns being lists of names with commas; options as there.
-
-    It is a source when it is larger than memory.
-    """
+    """Open a table to train on, a source if memory does not hold it; columns are lists of names."""
     names: dict[str, Any] = {what: split_names(text) or () for what, text in columns.items()}
     names["features"] = names.get("features") or None
     read = scan_table if is_large(data, call="read_table") else read_table
@@ -316,10 +313,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
 def background_rows(
     path: Path | None, kan: KAN, table: Table, most: int | None, terminal: Terminal
 ) -> torch.Tensor:
-    """Return rows to compare with: of a table, else what the model kept, else of the data.
-
-    The last is said aloud.
-    """
+    """Return rows to compare with: of a table, the model's, or (said aloud) those of the data."""
     if path is not None:
         call = f"{terminal.call}: background"
         given = held(open_given(path, kan, call=call), call, kan)

@@ -182,10 +182,7 @@ class Schema:
 
 
 def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[float]]]:
-    """Return the categories that the features of a column tell apart, and what codes them.
-
-    Those that have no feature (any more) are one.
-    """
+    """Return the categories a column's features tell apart, all others as one, and their codes."""
     named = [str(feature.category) for feature in features]
     known = features[0].categories or named
     rest = [name for name in known if name not in named]

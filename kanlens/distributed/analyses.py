@@ -393,6 +393,6 @@ class SharedRuns(Runs):
                     raise one
                 self.skipped[name] = str(one)
             else:
-                self.done[name], self.seconds[name] = one, seconds
+                self.keep(name, one, seconds)
         if self.done:
             self.done[RANDOM] = self._random()

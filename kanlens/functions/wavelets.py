@@ -55,10 +55,7 @@ def _morlet_slope(u: Tensor) -> Tensor:
 
 
 def _morlet_turns(n: int) -> tuple[float, ...]:
-    """Return where the n-th derivative is zero, 1 to 3, as far as it does not underflow.
-
-    It is the real part of P(w) exp(-u**2 / 2 + 5 i u) with w = 5 i - u: its phase says where.
-    """
+    """Return where the n-th derivative, Re P(5 i - u) exp(-u**2 / 2 + 5 i u), is zero, n to 3."""
     target, u = (np.arange(-60, 61) + 0.5) * math.pi, np.zeros(121)
     for _ in range(40):
         w = FREQUENCY * 1j - u

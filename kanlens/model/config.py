@@ -152,10 +152,7 @@ class KANConfig:
 
 
 def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
-    """Return the nodes of every layer; refuse unknown kinds and layers that do not fit.
-
-    Their scales are ones until they are loaded.
-    """
+    """Return every layer's nodes, unscaled; refuse unknown kinds and layers that do not fit."""
     unknown = [layer.kind for layer in config.layers if layer.kind not in kinds]
     if unknown or not config.layers:
         expected = f"layers of kind {', '.join(sorted(kinds))}"

@@ -378,10 +378,7 @@ def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
 
 
 def _slope_hulls(own: SplineEnclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and greatest B-spline coefficient of the slope: (out, in, piece) each.
-
-    With the sign that the stored coefficients give them.
-    """
+    """Return the extreme B-spline coefficients of the slope, (out, in, piece) each, with sign."""
     knots, k = own.knots, own.degree
     zero = torch.zeros_like(own.coef[..., :1])
     rises = torch.cat([zero, own.coef, zero], -1).diff(dim=-1)

@@ -155,10 +155,7 @@ class FunctionLinear(SeriesLinear):
         return self._placed(slopes, lambda edges: edges.slopes_at(x[:, edges.in_]))
 
     def affine_derivatives(self, x: Tensor) -> Tensor:
-        """Return the derivatives of the edges by a, b, c, d at x (batch, in): (batch, out, in, 4).
-
-        With the mask; zero where the edge is a spline.
-        """
+        """Return derivatives by a, b, c, d at x, zero for splines: (batch, out, in, 4)."""
         found = x.new_zeros(len(x), self.out_features, self.in_features, 4)
         for edges in self._function_edges():
             at = x[:, edges.in_]

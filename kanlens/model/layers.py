@@ -365,10 +365,7 @@ class KANLinear(nn.Module):
         return self.weights().coefficients()
 
     def base_weights(self) -> Tensor:
-        """Return the weight of the base function of every edge, mask multiplied in: (out, in).
-
-        Zero where the base function is.
-        """
+        """Return the weights (out, in) of the base function, zero where masked or where it is."""
         found = self.weights().base_weights()
         return torch.zeros_like(found) if self.base_name == "zero" else found
 

@@ -111,10 +111,7 @@ def kept_inputs(model: KAN) -> list[list[int]]:
 def _cut_nodes(
     model: KAN, index: int, wanted: list[int] | None
 ) -> tuple[list[int], list[int], Nodes]:
-    """Return what becomes of the nodes of a layer: which stay, of which subnodes, and themselves.
-
-    Both lists hold old indices in the new order; all nodes stay where none are `wanted`.
-    """
+    """Return which nodes and subnodes stay (all if none are `wanted`), and the new nodes."""
     old, layer = model.nodes[index], model.layers[index]
     if old.normalized:
         kept = list(range(old.grouping.nodes)) if wanted is None else wanted

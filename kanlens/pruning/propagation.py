@@ -259,10 +259,7 @@ class Propagation:
         return values, sums
 
     def _effect(self, index: int, node: int, moved: Tensor, edge: Edge | None) -> Tensor:
-        """Return by how much the edges that leave a node change (batch, out), moved as it is.
-
-        What it is for an `edge` that goes is remembered.
-        """
+        """Return the change (batch, out) by edges that leave a node, kept where an `edge` goes."""
         version = int(self.versions[index + 1].sum())
         ends = (self.values[index + 1][:, node], moved[:, node])
         if edge is not None and edge in self._effects:

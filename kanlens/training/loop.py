@@ -235,10 +235,7 @@ def _run_on(
 
 
 def _held(data: Any, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return how many rows of a source memory holds, as the first process finds; 0 of others.
-
-    The data come first, as a table where all rows of a source are held.
-    """
+    """Return how many rows of a source memory holds, as the first process finds; 0 of a table."""
     held = data.held() if isinstance(data, Source) else 0
     if isinstance(data, Source) and held < data.rows:
         held = min(held, SAMPLE)

@@ -89,10 +89,7 @@ class ProximalSteps:
                     tensor[held] = 0.0
 
     def iterate(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
-        """Take at most `most` steps while each lowers the objective by a share of `gain`.
-
-        Tells whether another set of edges is zero.
-        """
+        """Take `most` steps, while each gains the share `gain`; tell if other edges are zero."""
         before = self.zeros
         for _ in range(most):
             if self.step(x, y) < gain:
@@ -122,10 +119,7 @@ class ProximalSteps:
 
     @torch.enable_grad()
     def _moves(self, x: Tensor, y: Tensor) -> tuple[float, list[_Move]]:
-        """Return the objective, and for every layer the descent direction of its smooth part.
-
-        There are none where the objective is not finite.
-        """
+        """Return the objective and every layer's descent direction, none if it is not finite."""
         model, nodes = self.objective.model, self.objective.node_weights or []
         (*inputs, last), _ = model.levels(model.scale_inputs(x))
         total = task_loss(model, model.scale_outputs(last), y)

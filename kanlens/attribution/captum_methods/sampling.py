@@ -129,10 +129,7 @@ def captum_noise_tunnel(
 
 
 class _NoisyField:
-    """The output in units in which every feature has the deviation 1 in the background.
-
-    Captum adds the same noise to all; a constant feature has a unit so small that it is none.
-    """
+    """The output in units of the background's deviations, as captum adds the same noise to all."""
 
     def __init__(self, problem: Problem) -> None:
         rows = problem.background

@@ -148,10 +148,7 @@ def _view(run: Run, problem: Problem, level: int | None) -> tuple[Any, tuple[Any
 def _over_background(
     run: Run, problem: Problem, attribute: Callable[..., Tensor], size: tuple[int, int]
 ) -> Tensor:
-    """Average what captum finds over all background rows, in blocks that fit the budget.
-
-    `size` holds the evaluations for a pair of a sample and a background row, and the columns.
-    """
+    """Average over background rows, in blocks; `size` is evaluations of a pair of rows, columns."""
     evaluations, width = size
     x, rows = problem.x, problem.background
     if run.edges:  # captum has no rule for the step that holds features in their range

@@ -317,10 +317,7 @@ def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _SegmentSt
 
 
 def _counts(lines: Lines, segments: Segments, survey: _SegmentState, tolerance: float) -> Tensor:
-    """Return the number of nodes of the smaller rule for every segment.
-
-    The larger rule's error falls as rate**(3 m + 2); on a piece of a spline some number is exact.
-    """
+    """Return the smaller rule's nodes on segments: the larger's error is rate**(3 m + 2)."""
     exact = min(MOST, -(-lines.degrees[-1] // 2))
     allowed = torch.log(CAUTION * tolerance / segments.length)
 

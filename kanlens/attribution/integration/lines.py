@@ -278,10 +278,7 @@ def _brackets(curve: Interpolation, values: Tensor, knots: Tensor) -> tuple[Tens
 
 
 class Interpolation:
-    """The polynomial through values at `count` Chebyshev points from -1 to 1, both ends among them.
-
-    It is sampled at `places`, the ends of equal intervals.
-    """
+    """The polynomial through values at Chebyshev points, sampled at the ends of equal intervals."""
 
     def __init__(self, count: int, intervals: int, *, device: torch.device | None = None) -> None:
         nodes = -np.cos(np.pi * np.arange(count) / (count - 1))

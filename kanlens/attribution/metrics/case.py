@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.attribution.method import cited, headline
 from kanlens.attribution.metrics.points import (
+    BASES,
     Function,
     Outside,
     copied_generator,
     evaluated,
     inside_rows,
+    slices,
     some_rows,
 )
 from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
@@ -28,6 +31,7 @@ from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
+PART = 65_536  # samples that are looked at together where all of them count
 ROWS = 128  # background rows that removed features are replaced from, at most
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -56,12 +60,12 @@ class Score:
     def quantile(self, share: float) -> float:
         """Return a quantile over the samples where the metric is defined."""
         known = self.rows[~self.rows.isnan()]
-        return float(known.quantile(share)) if len(known) else math.nan
+        return float(np.quantile(known.numpy(force=True), share)) if len(known) else math.nan
 
 
-_AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {
+_AGGREGATES: dict[str, Callable[[Tensor], Any]] = {
     "mean": torch.mean,
-    "median": lambda rows: rows.quantile(0.5),
+    "median": lambda rows: np.quantile(rows.numpy(force=True), 0.5),
     "maximum": torch.max,
 }
 
@@ -169,14 +173,44 @@ class Case:
     method_on: MethodOn | None = None  # with another model
     outside: Outside | None = None  # of the first layer's grid
     generator: torch.Generator | None = None
-    kept: dict[str, tuple[Tensor, Tensor, float]] = field(default_factory=dict, init=False)
+    kept: dict[str, tuple[Tensor, float]] = field(default_factory=dict, init=False)
 
-    @cached_property
+    def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
+        """Apply a function of a case (..., batch) to its samples, some at a time, and join.
+
+        `numbers` are what a value of a sample takes at most. A part has the values, the exact ones
+        and x of its samples; what follows from all samples is to be asked of the whole case.
+        """
+
+        def cut(found: Attribution, part: slice) -> Attribution:
+            x = None if found.x is None else found.x[part]
+            return replace(found, values=found.values[part], x=x)
+
+        def at(part: slice) -> Tensor:
+            exact = None if self.exact is None else cut(self.exact, part)
+            return run(replace(self, attribution=cut(self.attribution, part), exact=exact))
+
+        n, n_in = self.attribution.values.shape
+        return torch.cat([at(part) for part in slices(n, numbers * n_in)], -1)
+
+    def score(
+        self,
+        run: Callable[[Case], Tensor],
+        numbers: int = BASES,
+        *,
+        aggregate: str = "mean",
+        output: GridMonitor | None = None,
+    ) -> Score:
+        """Return the score of what `each` finds, with what `output` has seen by then."""
+        rows = self.each(run, numbers)
+        return Score.of(rows, aggregate, offgrid=math.nan if output is None else output.share)
+
+    @property
     def values(self) -> Tensor:
         """The attribution's values in float64, shape (batch, in)."""
         return self.attribution.values.detach().double()
 
-    @cached_property
+    @property
     def exact_values(self) -> Tensor:
         """The exact values in float64, of the same columns."""
         exact = given(self.exact)
@@ -184,12 +218,12 @@ class Case:
             raise MissingPartError("exact values of other columns")
         return exact.values.detach().double()
 
-    @cached_property
+    @property
     def x(self) -> Tensor:
         """The samples in float64; there are none when the columns of the values are no features."""
         return given(self.attribution.x).detach().double()
 
-    @cached_property
+    @property
     def rows(self) -> Tensor:
         """The background in float64."""
         return given(self.background).detach().double()
@@ -235,15 +269,17 @@ class Case:
         """At most 128 background rows inside the grid, chosen as in `references`."""
         return some_rows(inside_rows(self.rows, self.x, self.leaves), ROWS, self.draws())
 
-    @cached_property
-    def known(self) -> Tensor:
-        """Samples and `replacements`, whose spread is the unit of moves, shape (rows, in)."""
-        return self.x if self.background is None else torch.cat([self.replacements, self.x])
+    def known(self) -> Iterator[Tensor]:
+        """Yield `replacements` and samples, some at a time: their spread is the unit of moves."""
+        if self.background is not None:
+            yield self.replacements
+        yield from (part.double() for part in given(self.attribution.x).detach().split(PART))
 
     @cached_property
     def variance(self) -> float:
-        """Variance of the output over `known`; NaN where it does not vary."""
-        found = evaluated(self.watched(), self.known)
+        """Variance of the output over what is `known`; NaN where it does not vary."""
+        output = self.watched()
+        found = torch.cat([evaluated(output, part) for part in self.known()])
         size = float(found.var(correction=0))
         return size if size > (NOISE * float(found.abs().max())) ** 2 else math.nan
 

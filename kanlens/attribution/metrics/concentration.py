@@ -38,16 +38,16 @@ def share_entropy(values: Tensor) -> Tensor:
 @metric("none", of=gini_index)
 def gini(case: Case) -> Score:
     """Gini index of the |values| of a sample: 0 all equal, near 1 a single one."""
-    return Score.of(gini_index(case.values))
+    return case.score(lambda part: gini_index(part.values))
 
 
 @metric("none", reference=_BHATT)
 def entropy(case: Case) -> Score:
     """Entropy of a sample's shares of the sum of |values|."""
-    return Score.of(share_entropy(case.values))
+    return case.score(lambda part: share_entropy(part.values))
 
 
 @metric("none", reference=_BHATT)
 def effective_features(case: Case) -> Score:
     """How many equal features would have the same entropy."""
-    return Score.of(share_entropy(case.values).exp())
+    return case.score(lambda part: share_entropy(part.values).exp())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -12,7 +13,6 @@ from kanlens.attribution.metrics.rankings import (
     cleaned,
     correlation,
     dense_ranks,
-    rank_agreement,
     ratio,
     spearman,
     top_agreement,
@@ -89,8 +89,10 @@ def sample_gap(case: Case) -> Score:
 @_lower("model")
 def dummy(case: Case) -> Score:
     """Largest |value| of a feature without a live path to the output; 0 where there is none."""
-    live = live_features(given(case.model), case.target).to(case.x.device)
-    return Score.of(case.values.abs().masked_fill(live, 0.0).amax(1), "maximum")
+    live = live_features(given(case.model), case.target).to(given(case.attribution.x).device)
+    return case.score(
+        lambda part: part.values.abs().masked_fill(live, 0.0).amax(1), aggregate="maximum"
+    )
 
 
 # --- how far it is from exact Shapley values -----------------------------------------------------
@@ -99,22 +101,31 @@ def dummy(case: Case) -> Score:
 @metric("lower", "exact", cost=_COST)
 def shapley_error(case: Case) -> Score:
     """Sum of the L1 distances from the exact Shapley values over the sum of their L1 norms."""
-    exact = case.exact_values
-    value = float(ratio((case.values - exact).abs().sum(), exact.abs().sum()))
-    return Score(rows=relative_l1(case.values, exact), value=value, aggregate="ratio of sums")
+
+    def distances(part: Case) -> Tensor:
+        exact = part.exact_values
+        return torch.stack([(part.values - exact).abs().sum(1), exact.abs().sum(1)])
+
+    off, size = case.each(distances)
+    value = float(ratio(off.sum(), size.sum()))
+    return Score(rows=ratio(off, size), value=value, aggregate="ratio of sums")
 
 
 @_higher()
 def shapley_rank(case: Case) -> Score:
     """Spearman's correlation with the exact Shapley values over the features, mean over samples."""
-    values, exact = cleaned(case.values), cleaned(case.exact_values)
-    return Score(rows=spearman(values, exact), value=rank_agreement(values, exact))
+    return _agreement(case, lambda values, exact: spearman(cleaned(values), cleaned(exact)))
+
+
+def _agreement(case: Case, measure: Callable[[Tensor, Tensor], Tensor]) -> Score:
+    """Return the agreement of every sample's values with the exact ones."""
+    return case.score(lambda part: measure(part.values, part.exact_values))
 
 
 @_higher()
 def shapley_sign(case: Case) -> Score:
     """Share of features with the sign of the exact value."""
-    return Score.of(sign_match(case.values, case.exact_values))
+    return _agreement(case, sign_match)
 
 
 def _of_top(name: str, summary: str, **how: bool) -> None:
@@ -122,7 +133,7 @@ def _of_top(name: str, summary: str, **how: bool) -> None:
 
     @_agreeing(name=name, summary=summary)
     def score(case: Case) -> Score:
-        return Score.of(top_agreement(case.values, case.exact_values, **how))
+        return _agreement(case, lambda values, exact: top_agreement(values, exact, **how))
 
 
 _of_top(
@@ -141,10 +152,10 @@ _of_top(
 @_agreeing(name="rank_correlation")
 def size_rank_correlation(case: Case) -> Score:
     """RC, rank correlation: of the dense ranks of |value| with the exact ones."""
-    return Score.of(rank_correlation(case.values, case.exact_values))
+    return _agreement(case, rank_correlation)
 
 
 @_agreeing(name="pairwise_rank_agreement")
 def pairs_in_order(case: Case) -> Score:
     """PRA, pairwise rank agreement: share of pairs in the exact order of |value|."""
-    return Score.of(pairwise_rank_agreement(case.values, case.exact_values))
+    return _agreement(case, pairwise_rank_agreement)

@@ -19,7 +19,6 @@ from kanlens.attribution.metrics.points import (
     displaced,
     evaluated,
     normal,
-    slices,
     some_rows,
     subsets,
     without,
@@ -200,11 +199,16 @@ def faithfulness_correlation(case: Case) -> Score:
 
 
 def _correlated(case: Case, sizes: list[int], draws: int) -> Score:
-    x, references, values = case.x, case.references, _shares(case)
-    generator, output = case.draws(), case.watched()
-    masks = [subsets(x.shape[1], size, draws, generator).to(x.device) for size in sizes]
-    parts = [subset_correlation(output, x, values, mask, references) for mask in masks]
-    return Score.of(torch.stack(parts).nanmean(0), offgrid=output.share)
+    references, generator, output = case.references, case.draws(), case.watched()
+    n_in, device = references.shape[1], references.device
+    masks = [subsets(n_in, size, draws, generator).to(device) for size in sizes]
+
+    def correlations(part: Case) -> Tensor:
+        x, shares = part.x, _shares(part, references)
+        found = [subset_correlation(output, x, shares, mask, references) for mask in masks]
+        return torch.stack(found).nanmean(0)
+
+    return case.score(correlations, draws, output=output)
 
 
 _infidelity = partial(metric, "lower", "model", of=infidelity)
@@ -224,20 +228,18 @@ def removal_error_scaled(case: Case) -> Score:
 
 def _removed(case: Case, *, scaled: bool) -> Score:
     if "removals" not in case.kept:  # the same for both metrics
-        output, masks, shares, errors = (
-            case.watched(),
-            removal_masks(case, case.x),
-            _shares(case),
-            [],
-        )
-        for part in slices(len(case.x), len(masks)):
-            change = removal_changes(output, case.x[part], masks, case.references)
-            expected = shares[part] @ masks.to(change).mT
+        output, references = case.watched(), case.references
+        masks = removal_masks(case, references)
+
+        def errors(part: Case) -> Tensor:
+            change = removal_changes(output, part.x, masks, references)
+            expected = _shares(part, references) @ masks.to(change).mT
             both = (fitted_error(expected, change, scaled=one, dim=1) for one in (False, True))
-            errors.append(torch.stack([*both]))
-        case.kept["removals"] = (*torch.cat(errors, 1), output.share)
-    plain, fitted, offgrid = case.kept["removals"]
-    return Score.of((fitted if scaled else plain) / case.variance, offgrid=offgrid)
+            return torch.stack([*both])
+
+        case.kept["removals"] = case.each(errors, len(masks)), output.share
+    found, offgrid = case.kept["removals"]
+    return Score.of(found[int(scaled)] / case.variance, offgrid=offgrid)
 
 
 def removal_masks(case: Case, x: Tensor) -> Tensor:
@@ -254,24 +256,24 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
 @_infidelity(cost="100 evaluations a sample", name="infidelity_noise")
 def noise_error(case: Case) -> Score:
     """Infidelity to noise of a tenth of each range, in variances of the output; the median."""
-    x, values, move, output = case.x, case.values, noise(case), case.watched()
-    counted = case.references.mean(0)
-    reference = None if case.slopes else counted
-    parts = [
-        infidelity(output, x[part], values[part], move(x[part]), reference=reference)
-        for part in slices(len(x), MOVES * x.shape[1])
-    ]
-    return Score.of(torch.cat(parts) / case.variance, "median", offgrid=output.share)
+    move, output, reference = noise(case), case.watched(), case.references.mean(0)
+
+    def errors(part: Case) -> Tensor:
+        counted, x = None if case.slopes else reference, part.x
+        return infidelity(output, x, part.values, move(x), reference=counted) / case.variance
+
+    return case.score(errors, MOVES, aggregate="median", output=output)
 
 
-def _shares(case: Case) -> Tensor:
+def _shares(part: Case, references: Tensor) -> Tensor:
     """Return the values as shares of the change; slopes are multiplied by the distance."""
-    return case.values * (case.x - case.references.mean(0)) if case.slopes else case.values
+    return part.values * (part.x - references.mean(0)) if part.slopes else part.values
 
 
 def noise(case: Case) -> Mover:
     """Return what moves samples (batch, in) by a tenth of each range, to (draws, batch, in)."""
-    width = case.known.amax(0) - case.known.amin(0)
+    ends = torch.cat([torch.stack(part.aminmax(dim=0)) for part in case.known()])
+    width = ends.amax(0) - ends.amin(0)
     if not bool((width > 0).any()):
         raise MissingPartError("nothing can move")
     generator = case.draws()  # one for all parts of the samples
@@ -296,12 +298,13 @@ def _moving(name: str, mover: Callable[[Case], Mover], how: str, *, important: b
         summary=f"Mean |change| when {how}",
     )
     def score(case: Case) -> Score:
-        x, values, move, output = case.x, case.values, mover(case), case.watched()
-        parts = [
-            prediction_gap(output, x[part], values[part], move(x[part]), important=important)
-            for part in slices(len(x), MOVES * x.shape[1])
-        ]
-        return Score.of(torch.cat(parts), offgrid=output.share)
+        move, output = mover(case), case.watched()
+        how = {"important": important}
+        return case.score(
+            lambda part: prediction_gap(output, part.x, part.values, move(part.x), **how),
+            MOVES,
+            output=output,
+        )
 
 
 _moving("pgi", noise, "noise moves the largest k, area over k up to a quarter")
@@ -323,33 +326,35 @@ _balanced = partial(metric, "higher", "model", cost=_CURVE, of=area_over)
 @_balanced()
 def deletion(case: Case) -> Score:
     """Area under the straight line as features go, the largest value first (ABC)."""
-    order = (-case.values).argsort(dim=1, stable=True)
-    return _scored(case, order, lambda curve: -area_over(curve))
+    return _scored(case, _falling, lambda curve: -area_over(curve))
 
 
 @_balanced()
 def insertion(case: Case) -> Score:
     """Area over the straight line as features come, the largest value first (ABC)."""
-    order = (-case.values).argsort(dim=1, stable=True)
-    return _scored(case, order, area_over, insert=True)
+    return _scored(case, _falling, area_over, insert=True)
 
 
 @metric("higher", "model", cost=_CURVE, reference=_SAMEK)
 def morf(case: Case) -> Score:
     """Mean |change| of the output as features go, the largest |value| first."""
-    return _scored(case, order_by_size(case.values), change_area)
+    return _scored(case, order_by_size, change_area)
 
 
 @metric("lower", "model", cost=_CURVE, reference=_SAMEK)
 def lerf(case: Case) -> Score:
     """Mean |change| of the output as features go, the smallest |value| first."""
-    return _scored(case, order_by_size(case.values).flip(1), change_area)
+    return _scored(case, lambda values: order_by_size(values).flip(1), change_area)
 
 
-def _scored(case: Case, order: Tensor, area: Function, *, insert: bool = False) -> Score:
-    x, references, output = case.x, case.references, case.watched()
-    parts = [
-        area(removal_curve(output, x[part], order[part], references, insert=insert))
-        for part in slices(len(x), x.shape[1] ** 2)
-    ]
-    return Score.of(torch.cat(parts), offgrid=output.share)
+def _falling(values: Tensor) -> Tensor:
+    return (-values).argsort(dim=1, stable=True)
+
+
+def _scored(case: Case, order: Function, area: Function, *, insert: bool = False) -> Score:
+    references, output = case.references, case.watched()
+
+    def areas(part: Case) -> Tensor:
+        return area(removal_curve(output, part.x, order(part.values), references, insert=insert))
+
+    return case.score(areas, references.shape[1], output=output)

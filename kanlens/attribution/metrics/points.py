@@ -83,10 +83,7 @@ def displaced(
 
 
 def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
-    """Clip `end` to the grid along the segment from `start`.
-
-    Where `start` lies outside too, it is returned.
-    """
+    """Clip `end` to the grid along the segment from `start`, which is returned if it is outside."""
     width = start.shape[-1]
 
     def off(points: Tensor) -> Tensor:

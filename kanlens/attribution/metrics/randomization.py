@@ -54,9 +54,13 @@ def parameter_randomization(
 )
 def mprt(case: Case) -> Score:
     """Rank correlation with the values of models whose layers are drawn anew, mean over layers."""
-    method_on, model, x = given(case.method_on), given(case.model), case.x
-    found = parameter_randomization(method_on, model, x, case.values, case.draws())
-    return Score.of(found.nanmean(0))
+    method_on, model = given(case.method_on), given(case.model)
+
+    def correlation(part: Case) -> Tensor:  # each part draws the same models
+        draws = case.draws()
+        return parameter_randomization(method_on, model, part.x, part.values, draws).nanmean(0)
+
+    return case.score(correlation)
 
 
 def stability_across(

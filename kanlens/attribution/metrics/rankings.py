@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from kanlens.model.analysis import BUDGET
+
 NOISE = 1e-12  # of a sample's largest |value|: less than this is rounding, and counts as zero
 SHARE = 0.25  # of all features: how many are at the top
 
@@ -62,7 +64,10 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Return Spearman's correlation of each pair of rows; NaN where all values are equal."""
-    return correlation(average_ranks(a.double()), average_ranks(b.double()))
+    at_once = max(1, BUDGET // (16 * a.shape[1]))  # 16: ranks and what they are found by
+    pairs = zip(a.split(at_once), b.split(at_once), strict=True)
+    ranks = ([average_ranks(part.double()) for part in pair] for pair in pairs)
+    return torch.cat([correlation(*pair) for pair in ranks])
 
 
 def rank_agreement(a: Tensor, b: Tensor) -> float:

@@ -14,9 +14,9 @@ from kanlens.attribution.metrics.points import (
     displaced,
     evaluated,
     normal,
-    slices,
     uniform,
 )
+from kanlens.attribution.result import Moments
 
 NEIGHBOURS = 8  # of each sample
 RADIUS = 0.1  # of the box of `max_sensitivity`, in standard deviations of each feature
@@ -101,14 +101,16 @@ def relative_stability(
 )
 def sensitivity_max(case: Case) -> Score:
     """Largest relative change of the values in a box of a tenth of a deviation."""
-    move, x, method, rows = _mover(case, RADIUS, uniform), case.x, given(case.method), []
+    move, method = mover(case, RADIUS, uniform), given(case.method)
     output = case.watched() if case.has_output else None
-    for part in slices(len(x), NEIGHBOURS * x.shape[1]):
-        moved = move(x[part])
-        rows.append(max_sensitivity(method, x[part], case.values[part], moved))
+
+    def changes(part: Case) -> Tensor:
+        moved = move(part.x)
         if output is not None:
             evaluated(output, moved)
-    return Score.of(torch.cat(rows), offgrid=math.nan if output is None else output.share)
+        return max_sensitivity(method, part.x, part.values, moved)
+
+    return case.score(changes, NEIGHBOURS, output=output)
 
 
 def _relative(name: str, view: View, what: str, *, worst: bool = False) -> None:
@@ -125,15 +127,33 @@ def _relative(name: str, view: View, what: str, *, worst: bool = False) -> None:
         summary=f"{first} relative change of the values over that of {what}",
     )
     def score(case: Case) -> Score:
-        if not case.has_output:
-            raise MissingPartError("points at which the output is not known")
-        known, x = view(case, case.known), case.x
-        moved, values, offgrid = neighbours(case)
-        floor = FLOOR * known.std(0, correction=0)
-        seen, moved_seen = view(case, x), view(case, moved)
-        ratios = relative_stability(case.values, values, seen, moved_seen, floor)  # (draws, batch)
-        rows = ratios.amax(0) if worst else ratios.quantile(0.5, dim=0)
-        return Score.of(rows, aggregate, offgrid=offgrid)
+        if view is _hidden:
+            given(case.model)
+        ratios, offgrid = _ratios(case)
+        return Score.of(ratios[VIEWS.index(view), int(worst)], aggregate, offgrid=offgrid)
+
+
+def _ratios(case: Case) -> tuple[Tensor, float]:
+    """Return median and largest ratios at neighbours (view, 2, batch), and the share off grid."""
+    if not case.has_output:
+        raise MissingPartError("points at which the output is not known")
+    if "neighbours" not in case.kept:
+        method, move, output = given(case.method), mover(case, NEAR, normal), case.watched()
+        views = VIEWS if case.model is not None else VIEWS[:-1]
+        floors = [FLOOR * _spread(case, view) for view in views]
+
+        def ratios(part: Case) -> Tensor:
+            x, moved, found = part.x, move(part.x), []
+            values = attributed(method, moved)
+            evaluated(output, moved)
+            for view, floor in zip(views, floors, strict=True):
+                seen = view(case, x), view(case, moved)
+                one = relative_stability(part.values, values, *seen, floor)  # (draws, batch)
+                found.append(torch.stack([one.quantile(0.5, dim=0), one.amax(0)]))
+            return torch.stack(found)
+
+        case.kept["neighbours"] = case.each(ratios, NEIGHBOURS), output.share
+    return case.kept["neighbours"]
 
 
 def _inputs(case: Case, x: Tensor) -> Tensor:
@@ -150,6 +170,7 @@ def _hidden(case: Case, x: Tensor) -> Tensor:
     return model.through(0, model.scale_inputs(x))
 
 
+VIEWS: tuple[View, ...] = (_inputs, _outputs, _hidden)
 _relative("ris", _inputs, "the input")
 _relative("ris_max", _inputs, "the input; rows are the published RIS", worst=True)
 _relative("ros", _outputs, "the output")
@@ -158,28 +179,17 @@ _relative("rrs", _hidden, "the first layer's nodes")
 _relative("rrs_max", _hidden, "the first layer's nodes", worst=True)
 
 
-def _mover(
+def mover(
     case: Case, size: float, law: Callable[[tuple[int, ...], torch.Generator], Tensor]
 ) -> Mover:
     """Return what draws neighbours of samples (batch, in), shape (draws, batch, in)."""
-    scale, draws = size * case.known.std(0, correction=0), case.draws()
+    scale, draws = size * _spread(case, _inputs), case.draws()
     if not bool((scale > 0).any()):
         raise MissingPartError("nothing can move")
     return lambda x: displaced(x, scale, NEIGHBOURS, draws, outside=case.leaves, law=law)
 
 
-def neighbours(case: Case) -> tuple[Tensor, Tensor, float]:
-    """Return near neighbours of the samples, their attribution, and the share outside the grids."""
-    if "neighbours" not in case.kept:
-        method, moved = given(case.method), _mover(case, NEAR, normal)(case.x)
-        case.kept["neighbours"] = (moved, attributed(method, moved), _offgrid(case, moved))
-    return case.kept["neighbours"]
-
-
-def _offgrid(case: Case, points: Tensor) -> float:
-    """Return the share of values outside their grids at points where a method was asked."""
-    if not case.has_output:
-        return math.nan
-    output = case.watched()
-    evaluated(output, points)
-    return output.share
+def _spread(case: Case, view: View) -> Tensor:
+    """Return the standard deviation of a view of all known rows, taken some at a time."""
+    total = Moments.over(view(case, part) for part in case.known())
+    return (total.squares / total.rows).sqrt()

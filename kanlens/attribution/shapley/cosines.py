@@ -139,10 +139,7 @@ def _coefficients(given: Samples, terms: int) -> tuple[Array, Array]:
 
 
 def _end_polynomial(given: Samples) -> Array:
-    """Return the polynomial with the odd derivatives of the edge at both ends, shape (5,).
-
-    What is left then goes on smoothly when it is mirrored at the ends, as cosines are.
-    """
+    """Return the polynomial (5,) with the odd derivatives of both ends: the rest is smooth."""
     largest = LARGEST * float(np.ptp(given.values))
     for thirds in (given.thirds, np.zeros(2)):
         if not np.abs((*given.slopes, *thirds)).max() <= largest:  # infinity and NaN too

@@ -203,10 +203,7 @@ def _power_interactions(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
 def _blocks(
     steps: Tensor, starts: Tensor, cosines: Array, each: int
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Cut games and cosines into blocks that take `each` numbers for one of both.
-
-    Yields games, ``exp(i m pi step)`` (game, player, cosine), and the product of no player.
-    """
+    """Cut games and cosines into blocks; yield phases (game, player, cosine), the empty product."""
     terms = max(1, min(len(cosines), BUDGET // each))
     games = max(1, BUDGET // (each * terms))
     for game in range(0, len(steps), games):

@@ -27,10 +27,7 @@ Who: TypeAlias = "tuple[int, ...]"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """Additive component of an output as a cooperative game on the features it depends on.
-
-    All components add up to the output, up to a constant.
-    """
+    """Additive component of an output, up to a constant, as a game on the features it reads."""
 
     model: KAN  # model(x)[:, 0] is the part, in the units of the output; float64, no gradients
     features: Tensor  # (in,): columns of the problem's x that the model reads
@@ -185,10 +182,7 @@ class _GameDecomposition:
         return two and unit >= self.problem.model.nodes[0].grouping.sums
 
     def _kept(self, units: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-        """Return outputs and inputs of every layer that units need; of the first, all inputs.
-
-        A product needs all its factors, also constant ones, as do nodes normalized together.
-        """
+        """Return outputs and inputs of every layer that units need, products with all factors."""
         last, nodes = len(self.live) - 1, [self.problem.target]
         kept: list[tuple[list[int], list[int]]] = []
         for index in range(last, -1, -1):

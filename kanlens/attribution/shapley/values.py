@@ -22,6 +22,7 @@ from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import check_choice, check_positive
 from kanlens.errors import MethodError, message
 from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar, say_duration
+from kanlens.model.analysis import over_rows
 
 Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
@@ -153,7 +154,11 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
     names, member = players(problem, by_column=groups == "columns")
     if problem.additive:
         mean = contributions(problem, problem.background).mean(0)
-        values = (contributions(problem, problem.x) - mean) @ member
+
+        def run(part: Tensor) -> list[Tensor]:
+            return [(contributions(problem, part) - mean) @ member]
+
+        (values,) = over_rows(run, problem.x, problem.rows_at_once)
         total = Solution(values=values, evaluations=1.0)
         remark = "closed form: a sum of functions"
     else:
@@ -275,10 +280,7 @@ def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str 
 
 
 def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Expansion | None:
-    """Return a game in cosines; None where sampling is allowed and does better.
-
-    It does where a function has poles or jumps, and where the expansion takes long.
-    """
+    """Return a game in cosines; None where sampling is allowed and does better, as at poles."""
     tolerance = BOUND * unit if solver.tolerance is None else solver.tolerance
     left = solver.deadline.left
     limit = PATIENCE if left == math.inf else left / share

@@ -157,10 +157,7 @@ def can_run_double(x: Tensor) -> bool:
 
 
 def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis | None:
-    """Return the pieces of a layer's basis, None where kernels cannot read x or the weights.
-
-    They are worked out anew when the grid has changed.
-    """
+    """Return the pieces of a layer's basis, of its present grid; None if kernels cannot read it."""
     for each in (x, layer.grid, *weights):
         if each is not None and (
             type(each) not in (Tensor, nn.Parameter)

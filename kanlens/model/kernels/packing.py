@@ -153,10 +153,7 @@ def pack(given, base, packed, sizes, lanes, origin, begin, end):
 
 @jit
 def unpack(grad, given, wanted, sizes, lanes, origin, begin, end):
-    """Write the gradients of a layer's weights from that of the packed ones.
-
-    `grad` begins with input `origin`.
-    """
+    """Write the gradients of a layer's weights from the packed ones' from input `origin` on."""
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = given, wanted
     n_in, n_out, stride = sizes
     n_basis = len(spline) // (n_in * n_out)

@@ -115,10 +115,7 @@ def amplitudes(cosines, block, sign, z, live, a):
 
 @inlined
 def seated(steps, starts, p, who, numbers):
-    """Select players with a nonzero step; write the first powers of their phase factors.
-
-    The row after theirs is that of the start.
-    """
+    """Select players with a nonzero step; write their first phase factors, and the start's."""
     live = 0
     for j in range(steps.shape[1]):
         if steps[p, j] != 0.0:

@@ -15,13 +15,18 @@ from kanlens.attribution.metrics import (
     Score,
     case_for,
     gini_index,
+    points,
     rank_agreement,
     share_entropy,
 )
+from kanlens.attribution.metrics import case as evaluation
 from kanlens.attribution.problem import MEAN_ROW, ZERO
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.metrics import cases
+
+DRAWN = ["infidelity_noise", "pgi", "pgu", "max_sensitivity"]
+DRAWN += ["ris", "ris_max", "ros", "ros_max", "rrs", "rrs_max"]
 
 
 def make(values, output=None, reference=0.0):
@@ -259,6 +264,36 @@ def test_a_float32_model_is_judged_in_float64(network):
 
 def linear_output(model, x):
     return model(x.to(model.dtype))[:, 0].detach().float()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_samples_may_be_judged_a_few_at_a_time(name, network, monkeypatch):
+    model = network([3, 2, 1])
+    x, rows = cases.inside(model, 11), cases.inside(model, 4, seed=2)
+    exact = cases.network_case(model, x, rows).attribution
+    values = exact.values + 0.1 * cases.draw(*exact.values.shape)
+    found = dataclasses.replace(exact, values=values)
+
+    def judged():  # what one case has found is kept
+        case = cases.network_case(model, x, rows)
+        return METRICS[name].function(dataclasses.replace(case, attribution=found, exact=exact))
+
+    sizes, whole = [], judged()
+    monkeypatch.setattr(points, "BUDGET", 60)
+    monkeypatch.setattr(evaluation, "PART", 2)
+    monkeypatch.setattr(
+        evaluation, "slices", lambda *work: sizes.append(work) or points.slices(*work)
+    )
+    parts = judged()
+    assert bool(sizes) == (name not in ("mean_gap", "max_gap", "relative_gap", "sample_gap"))
+    assert parts.rows.shape == whole.rows.shape == (11,)
+    if name in DRAWN:  # a draw for each part
+        assert_close(parts.rows.isnan(), whole.rows.isnan())
+        usual = whole.rows.nanmedian()
+        assert_close(parts.rows.nanmedian(), usual, rtol=0.3, atol=0.0)
+    else:
+        assert_close(parts.rows, whole.rows, rtol=1e-10, atol=1e-12, equal_nan=True)
+        assert parts.value == pytest.approx(whole.value, rel=1e-10, nan_ok=True)
 
 
 def test_scores():

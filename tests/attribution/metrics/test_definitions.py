@@ -36,9 +36,9 @@ from kanlens.attribution.metrics import (
     top_agreement,
 )
 from kanlens.attribution.metrics.faithfulness import removal_masks
-from kanlens.attribution.metrics.points import copied_generator, subsets, without
+from kanlens.attribution.metrics.points import copied_generator, normal, subsets, without
 from kanlens.attribution.metrics.rankings import average_ranks, correlation, count_of, dense_ranks
-from kanlens.attribution.metrics.stability import neighbours
+from kanlens.attribution.metrics.stability import NEAR, attributed, mover
 from tests.attribution.metrics import cases
 
 X, ROWS, A = cases.draw(4, 5), cases.draw(3, 5, seed=2), cases.draw(4, 5, seed=3)
@@ -385,7 +385,8 @@ def test_stability_takes_medians_and_maxima(network):
     with torch.no_grad():
         model.output_shift -= model(x[:1])[0]  # so that the first output is zero
     judged = cases.network_case(model, x, x)
-    moved, values, _ = neighbours(judged)
+    moved = mover(judged, NEAR, normal)(x)
+    values = attributed(judged.method, moved)
     views = {
         "ris": lambda points: points,
         "ros": model,
@@ -445,7 +446,7 @@ def test_moves_are_in_units_of_the_data():
     assert METRICS["pgi"].function(judged).value == pytest.approx(mean, rel=0.02)
     furthest = METRICS["max_sensitivity"].function(judged).rows * x[:, 0].abs()
     assert 0.095 * deviation < float(furthest.max()) <= 0.1 * deviation + 1e-12
-    moved, _, _ = neighbours(judged)
+    moved = mover(judged, NEAR, normal)(x)
     assert float((moved - x).std()) == pytest.approx(1e-3 * deviation, rel=0.05)
 
 
