@@ -26,7 +26,8 @@ torch.set_num_threads(1)
 draw = torch.Generator().manual_seed(0)
 model = kanlens.KAN([10, 3, 1], generator=draw)
 straight = kanlens.KAN([10, 1], generator=draw)
-store_statistics(straight, torch.rand(500, 10, generator=draw))
+for one in (model, straight):
+    store_statistics(one, torch.rand(500, 10, generator=draw))
 metrics = [name for name, one in METRICS.items() if one.needs <= {"exact"}]
 metrics += ["infidelity", "deletion"]
 analyses = {
@@ -42,6 +43,10 @@ analyses = {
     "compare": lambda x: kanlens.compare(
         straight, x, methods=["gradient_x_input"], metrics=metrics, progress=False
     ),
+    "sampled": lambda x: kanlens.attribute(
+        model, x, method="captum_gradient_shap", n_samples=5, progress=False
+    ),
+    "report": lambda x: kanlens.report(model, x, path=sys.argv[2], progress=False),
     "all edges": lambda x: model.layers[0].edge_values(x).square(),
 }
 
@@ -52,7 +57,7 @@ def high():
 for name, run in analyses.items():
     run(torch.rand(500, 10, generator=draw))
     found = []
-    for rows in map(int, sys.argv[2:]):
+    for rows in map(int, sys.argv[3:]):
         x = torch.rand(rows, 10, generator=draw)
         ctypes.CDLL(None).malloc_trim(0)  # what another analysis freed would hide what is taken
         open("/proc/self/clear_refs", "w").write("5")
@@ -65,10 +70,11 @@ for name, run in analyses.items():
 
 
 @pytest.fixture(scope="module")
-def peaks():
+def peaks(tmp_path_factory):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the system does not say how much memory a process took at most")
-    call = [sys.executable, "-c", SCRIPT, "VmHWM", str(SMALL), str(LARGE)]
+    page = str(tmp_path_factory.mktemp("report") / "page.html")
+    call = [sys.executable, "-c", SCRIPT, "VmHWM", page, str(SMALL), str(LARGE)]
     lines = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     table = [line.split(",") for line in lines.strip().split("\n")]
     return {name: [int(size) for size in sizes] for name, *sizes in table}

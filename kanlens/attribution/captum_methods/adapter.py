@@ -19,7 +19,7 @@ from kanlens.attribution.problem import Problem, borrowed_randomness
 from kanlens.checks import check_count
 from kanlens.errors import InvalidValueError, MethodError, message
 from kanlens.long_work import progress_bar
-from kanlens.model.analysis import nonzero_edges, reaching
+from kanlens.model.analysis import nonzero_edges, over_rows, reaching
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Nodes
 
@@ -57,8 +57,8 @@ def total_output(problem: Problem, x: Tensor) -> Tensor:
 def over_parts(problem: Problem, run: Callable[[Tensor], Tensor], *, at_once: int) -> Tensor:
     """Run a method of captum's that needs gradients on one part of the samples after the other."""
     with torch.enable_grad():
-        parts = problem.x.split(max(1, at_once))
-        return finite(torch.cat([run(part.clone().requires_grad_()).detach() for part in parts]))
+        given = problem.x, max(1, at_once)
+        return over_rows(lambda x: [finite(run(x.clone().requires_grad_()).detach())], *given)[0]
 
 
 def five_runs(
@@ -66,17 +66,18 @@ def five_runs(
 ) -> tuple[Tensor, Tensor]:
     """Share `n_samples` draws among five runs; return their mean and its standard error."""
     sizes = [len(part) for part in torch.arange(n_samples).tensor_split(REPEATS)]
-    mean = spread = torch.zeros_like(problem.x)
+    mean, spread = torch.zeros_like(problem.x), torch.zeros_like(problem.x)
     with (
         borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", REPEATS, shown=problem.progress) as advance,
     ):
         for size, drawn in zip(sizes, itertools.accumulate(sizes), strict=True):
-            step = run(size) - mean
-            mean = mean + step * (size / drawn)  # Welford's update
-            spread = spread + step.square_() * (size * (drawn - size) / (drawn * n_samples))
+            step = run(size).sub_(mean)
+            mean.add_(step, alpha=size / drawn)  # Welford's update
+            spread.add_(step.square_(), alpha=size * (drawn - size) / (drawn * n_samples))
+            del step  # before the next run
             advance(1)
-    return mean, (spread / (REPEATS - 1)).sqrt()
+    return mean, spread.div_(REPEATS - 1).sqrt_()
 
 
 # --- views of a KAN for captum's hooks: edge by edge, or from the nodes of a level on -----------

@@ -118,7 +118,7 @@ def captum_noise_tunnel(
     values, error = field.drawn(draw, n_samples, steps)
     if of == "saliency":  # slopes per unit of the field
         unit = field.unit if kind == "smoothgrad" else field.unit.square()
-        values, error = values / unit, error / unit
+        values, error = values.div_(unit), error.div_(unit)
     return problem.local(
         values,
         TUNNELED[of] if kind == "smoothgrad" else SQUARES,
