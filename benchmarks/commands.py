@@ -73,6 +73,12 @@ def speed(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or both.  [default: those there are]")
     ] = None,
+    isa: Annotated[
+        str | None,
+        typer.Option(
+            help="native, or avx2: timed as on a processor without AVX-512; or both, with commas."
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Most rounds of one shape.")] = 30,
     seconds: Annotated[float, typer.Option(help="Time for the rounds of one shape.")] = 10.0,
     memory_limit: Annotated[
@@ -100,6 +106,7 @@ def speed(
         seconds=seconds,
         memory_limit=memory_limit,
         devices=tuple(split_names(device)) or None,
+        isa=tuple(split_names(isa)),
         seed=seed,
     )
     terminal = Terminal(quiet=quiet, as_json=as_json)

@@ -90,7 +90,9 @@ def processor() -> str:
 
 @lru_cache(maxsize=1)
 def instruction_set() -> str:
-    """Return the widest vectors of the processor: "AVX-512", "AVX2", "NEON" or as torch says.
+    """Return the widest vectors in use: "AVX-512", "AVX2", "NEON" or as torch says.
+
+    Torch may be told to use shorter ones than the processor has; kernels are told the same way.
 
     Examples
     --------
@@ -101,7 +103,10 @@ def instruction_set() -> str:
 
     flags = f"{_said('cpuinfo', 'flags')} {_said('cpuinfo', 'Features')}".split()
     found = [name for flag, name in VECTORS.items() if flag in flags]
-    return found[0] if found else torch.backends.cpu.get_cpu_capability()
+    if not found:
+        return torch.backends.cpu.get_cpu_capability()
+    told = os.environ.get("ATEN_CPU_CAPABILITY", "").upper()
+    return f"{told} of {found[0]}" if told and told not in found[0] else found[0]
 
 
 def _said(file: str, name: str) -> str:

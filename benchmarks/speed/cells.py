@@ -10,7 +10,7 @@ from kanlens.errors import InvalidValueError, message
 
 PATTERN = re.compile(
     r"(?P<batch>\d+)x(?P<inputs>\d+)->(?P<outputs>\d+) G(?P<grid>\d+)"
-    r"(?: order (?P<order>[1-5]))?(?P<uneven> non-uniform)?"
+    r"(?: order (?P<order>[1-5]))?(?P<uneven> non-uniform)?(?P<double> float64)?"
 )
 
 
@@ -28,6 +28,8 @@ class Cell:
         Degree of the pieces.
     uniform : bool
         Whether all intervals have one length; otherwise every input has knots of its own.
+    dtype : {"float32", "float64"}
+        Of all numbers.
 
     Examples
     --------
@@ -41,13 +43,15 @@ class Cell:
     grid_size: int
     order: int = 3
     uniform: bool = True
+    dtype: str = "float32"
 
     @property
     def name(self) -> str:
         """The cell in words, which `parse` reads."""
         order = "" if self.order == 3 else f" order {self.order}"
         shape = f"{self.batch}x{self.in_features}->{self.out_features} G{self.grid_size}"
-        return f"{shape}{order}{'' if self.uniform else ' non-uniform'}"
+        dtype = "" if self.dtype == "float32" else f" {self.dtype}"
+        return f"{shape}{order}{'' if self.uniform else ' non-uniform'}{dtype}"
 
     @property
     def basis(self) -> int:
@@ -65,8 +69,8 @@ def parse(text: str) -> Cell | None:
 
     Examples
     --------
-    >>> parse("8x2->1 G5 order 2")
-    Cell(batch=8, in_features=2, out_features=1, grid_size=5, order=2, uniform=True)
+    >>> parse("8x2->1 G5 order 2").order
+    2
     >>> parse("G5") is None
     True
     """
@@ -80,6 +84,7 @@ def parse(text: str) -> Cell | None:
         grid_size=int(found["grid"]),
         order=int(found["order"] or 3),
         uniform=found["uneven"] is None,
+        dtype="float32" if found["double"] is None else "float64",
     )
 
 
@@ -95,9 +100,16 @@ def named(*names: str) -> tuple[Cell, ...]:
 
 
 CELLS = named(
+    "1x784->64 G5",
+    "16x784->64 G5",
+    "64x64->10 G5",
+    "37x29->13 G30 non-uniform",
     "64x784->64 G5",
+    "64x784->64 G5 float64",
+    "1024x784->64 G5",
     "1024x256->256 G5",
     "4096x64->64 G5",
+    "4096x64->64 G5 float64",
     "4096x64->64 G5 order 2",
     "4096x64->64 G5 order 5",
     "4096x64->64 G5 non-uniform",

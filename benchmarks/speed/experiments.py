@@ -14,12 +14,14 @@ from benchmarks.machine import available_memory, stamp, version_of
 from benchmarks.speed import cells as known
 from benchmarks.speed import memory, timing
 from benchmarks.speed.cells import Cell, place_on
+from benchmarks.speed.instruction_sets import AS, ENVIRONMENTS, time_elsewhere
 from benchmarks.speed.peers import chosen
 from benchmarks.speed.picture import PICTURES
 from benchmarks.speed.subject import Peer
 from benchmarks.speed.tables import memory_tables, scaling_tables, timing_tables
 from kanlens.checks import check_choice, check_count, check_positive
 
+NATIVE = "native"
 PASSING = ("date", "load")  # of a stamp: what may differ between rows that belong together
 SCALING_SHARE = 0.3  # of the rounds' seconds, for a point on a curve
 
@@ -45,6 +47,8 @@ class SpeedSetup(Setup):
         GiB; a peer expected to need more is not run. Half of what is free when None.
     devices : tuple of str or None
         Of "cpu" and "cuda"; those there are when None.
+    isa : tuple of str
+        Of "native" and ``ENVIRONMENTS``: how the processor is timed; as it is when empty.
     seed : int
         Draws the numbers and the order of turns.
 
@@ -61,6 +65,7 @@ class SpeedSetup(Setup):
     seconds: float = 10.0
     memory_limit: float | None = None
     devices: tuple[str, ...] | None = None
+    isa: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +73,8 @@ class SpeedSetup(Setup):
         super().__post_init__()
         for device in self.devices or ():
             check_choice("benchmarks speed", "device", device, devices())
+        for name in self.isa:
+            check_choice("benchmarks speed", "isa", name, [NATIVE, *ENVIRONMENTS])
         check_count("benchmarks speed", "rounds", self.rounds)
         check_positive("benchmarks speed", "seconds", self.seconds)
         if self.memory_limit is not None:
@@ -91,13 +98,21 @@ class SpeedSetup(Setup):
 
     def plan(self, cells: Sequence[Cell]) -> Units:
         """Return the chosen ones of some cells on every device, as units."""
-        on = self.devices or devices()
+        on = self.on()
         keys = [(device, cell.name) for device in on for cell in known.select(cells, self.cells)]
         return Units(keys=tuple(keys), whole=not self.cells)
 
+    def on(self) -> tuple[str, ...]:
+        """Return the devices, the processor once for each of its instruction sets."""
+        isa = [device for device in self.devices or devices() if device == "cpu"] and self.isa
+        others = [f"cpu{AS}{name}" for name in isa if name != NATIVE]
+        native = [d for d in self.devices or devices() if not (d == "cpu" and isa) or NATIVE in isa]
+        return (*native, *others)
+
     def taking_part(self, device: str) -> tuple[Peer, ...]:
         """Return the peers on a device."""
-        return tuple(p for p in chosen(self.peers, paths=self.paths) if device in p.devices)
+        kind = device.partition(AS)[0]
+        return tuple(p for p in chosen(self.peers, paths=self.paths) if kind in p.devices)
 
     def settings(self, *, scaling: bool = False) -> timing.Settings:
         """Return how cells are timed."""
@@ -152,7 +167,7 @@ def _plan_timing(setup: SpeedSetup) -> Units:
 
 
 def _plan_memory(setup: SpeedSetup) -> Units:
-    return setup.plan(setup.weighed())
+    return replace(setup, isa=()).plan(setup.weighed())  # which vectors do not change
 
 
 def _plan_scaling(setup: SpeedSetup) -> Units:
@@ -160,9 +175,14 @@ def _plan_scaling(setup: SpeedSetup) -> Units:
     return setup.plan(points(curves)) if curves else Units(keys=(), whole=False)
 
 
-def _run_timing(setup: SpeedSetup, key: Key) -> Rows:
+def _run_timing(setup: SpeedSetup, key: Key, *, scaling: bool = False) -> Rows:
     device, (cell,) = key[0], known.named(key[1])
-    return timing.time_cell(cell, setup.taking_part(device), setup.settings(), device=device)
+    peers, settings = setup.taking_part(device), setup.settings(scaling=scaling)
+    _, _, instructions = device.partition(AS)
+    if instructions:
+        names = [peer.name for peer in peers]
+        return time_elsewhere(cell, names, settings, instructions=instructions)
+    return timing.time_cell(cell, peers, settings, device=device)
 
 
 def _run_memory(setup: SpeedSetup, key: Key) -> Rows:
@@ -171,14 +191,13 @@ def _run_memory(setup: SpeedSetup, key: Key) -> Rows:
 
 
 def _run_scaling(setup: SpeedSetup, key: Key) -> Rows:
-    device, (cell,) = key[0], known.named(key[1])
-    settings = setup.settings(scaling=True)
-    rows = timing.time_cell(cell, setup.taking_part(device), settings, device=device)
-    return on_curves(cell, rows, setup.curves())
+    (cell,) = known.named(key[1])
+    return on_curves(cell, _run_timing(setup, key, scaling=True), setup.curves())
 
 
 def _current(setup: SpeedSetup, key: Key, rows: Rows) -> bool:
-    return finished(rows, setup.taking_part(key[0]))
+    own = [{**row, "isa": None} for row in rows] if AS in key[0] else rows
+    return finished(own, setup.taking_part(key[0]))
 
 
 def finished(rows: Sequence[Mapping[str, Any]], peers: Sequence[Peer]) -> bool:

@@ -111,7 +111,7 @@ FASTER: tuple[tuple[str, str, float, Callable[[Cell], bool], bool], ...] = (
 def _timed(speed: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of forward and backward that have a time, with their cells."""
     kept = speed[
-        (speed["device"] == "cpu")
+        speed["device"].str.startswith("cpu")
         & (speed["pass"] == BOTH)
         & speed["status"].isin(TIMED)
         & speed["cell"].isin([cell.name for cell in CELLS])

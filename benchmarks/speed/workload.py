@@ -66,16 +66,16 @@ def draw(cell: Cell, generator: torch.Generator, device: str = "cpu") -> Workloa
     """
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device)
+        return torch.randn(shape, generator=generator).to(device, dtype)
 
-    size = cell.in_features**-0.5
+    size, dtype = cell.in_features**-0.5, getattr(torch, cell.dtype)
     rows = torch.rand(cell.batch, cell.in_features, generator=generator)
     return Workload(
         cell=cell,
         knots=knots(cell, generator).to(device),
         coefficients=size * normal(cell.out_features, cell.in_features, cell.basis),
         base_weight=size * normal(cell.out_features, cell.in_features),
-        x=(2 * rows - 1).to(device),
+        x=(2 * rows - 1).to(device, dtype),
         cotangent=normal(cell.batch, cell.out_features),
     )
 

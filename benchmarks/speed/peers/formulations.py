@@ -27,7 +27,7 @@ def linear(problem: Workload) -> Subject:
     cell = problem.cell
     width = cell.in_features * (cell.basis + 1)
     with unseeded():
-        layer = nn.Linear(width, cell.out_features, device=problem.x.device)
+        layer = nn.Linear(width, cell.out_features).to(problem.x)
     flat = problem.coefficients.flatten(1)
     with torch.no_grad():
         layer.weight.copy_(torch.cat([flat, problem.base_weight], 1))

@@ -36,7 +36,7 @@ def build(problem: Workload, *, path: Path = "auto", compiled: bool = False) -> 
         grid_size=cell.grid_size,
         spline_order=cell.order,
         generator=torch.Generator(),
-    ).to(problem.x.device)
+    ).to(problem.x)
     with torch.no_grad():
         layer.grid.copy_(problem.knots)
         layer.spline_weight.copy_(problem.coefficients / SCALER)

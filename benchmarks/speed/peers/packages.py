@@ -36,8 +36,7 @@ def pykan(problem: Workload) -> Subject:
             out_dim=cell.out_features,
             num=cell.grid_size,
             k=cell.order,
-            device=problem.x.device.type,
-        )
+        ).to(problem.x)
     with torch.no_grad():
         layer.grid.copy_(problem.knots)
         layer.coef.copy_(problem.coefficients.permute(1, 0, 2) / SCALE)
@@ -69,7 +68,7 @@ def flashkan(problem: Workload) -> Subject:
             cell.out_features,
             grid_size=cell.grid_size,
             spline_order=cell.order,
-        ).to(problem.x.device)
+        ).to(problem.x)
     with torch.no_grad():
         layer.spline_weight.copy_(problem.coefficients)
         layer.base_weight.copy_(problem.base_weight)
@@ -100,7 +99,7 @@ def inkan(problem: Workload, *, compiled: bool) -> Subject:
             cell.out_features,
             grid_size=cell.grid_size,
             compile_basis=compiled,
-        ).to(problem.x.device)
+        ).to(problem.x)
     splines = cell.in_features * cell.basis
     with torch.no_grad():
         flat = problem.coefficients.flatten(1)
