@@ -1,4 +1,4 @@
-"""The thread pool: ranges, errors, threads."""
+"""The threads of the kernels: ranges, errors, those of torch and those of Python."""
 
 import threading
 import time
@@ -9,6 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kanlens.model.kernels import pool
+
+
+@pytest.fixture(autouse=True, scope="module", params=["torch's", "Python's"])
+def threads_of(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "Python's":
+            patch.setattr(pool, "_openmp", lambda: None)
+        elif pool._openmp() is None:
+            pytest.skip("torch brings no OpenMP that can be called")
+        yield request.param
 
 
 @given(st.integers(0, 5000), st.integers(1, 50), st.integers(1, 70))
