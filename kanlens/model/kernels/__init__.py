@@ -102,21 +102,19 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
     basis = local_basis_of(layer, x, weights)
     if basis is None:
         return None
-    result: Tensor
     if norms:
         from kanlens.model.kernels.edge_l1 import EdgeL1
 
-        result = EdgeL1.apply(basis, layer.base_name, x, *weights)
+        result: Tensor = EdgeL1.apply(basis, layer.base_name, x, *weights)
         return result
     path, n_out = _asked.get(), layer.out_features
     if path == "auto" and n_out > WIDE and not pool.forked():  # torch's threads would be gone
         path = choose(len(x), layer.in_features, n_out, layer.grid_size, layer.spline_order)
     if path == "dense":
         return layer.in_torch(functools.partial(edge_sum, few=True), x)
-    from kanlens.model.kernels.sparse import FusedSum
+    from kanlens.model.kernels.sparse import fused_sum
 
-    result = FusedSum.apply(basis, layer.base_name, x, *weights)
-    return result
+    return fused_sum(basis, layer.base_name, x, weights)
 
 
 def ready_within(seconds: float) -> bool:
@@ -158,6 +156,7 @@ def can_run_double(x: Tensor) -> bool:
 
 def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis | None:
     """Return the pieces of a layer's basis, of its present grid; None if kernels cannot read it."""
+    dual = torch.autograd.forward_ad
     for each in (x, layer.grid, *weights):
         if each is not None and (
             type(each) not in (Tensor, nn.Parameter)
@@ -165,7 +164,7 @@ def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis 
             or each.dtype != x.dtype
             or each.layout != torch.strided
             or each.is_neg()
-            or torch.autograd.forward_ad.unpack_dual(each).tangent is not None
+            or (dual._current_level >= 0 and dual.unpack_dual(each).tangent is not None)
         ):
             return None
     if x.dtype not in (torch.float32, torch.float64) or not _has_numba():

@@ -15,6 +15,7 @@ from kanlens.model.kernels.vectors import add_products, add_rows, write_polynomi
 RUN = 128  # terms added up before they join a longer sum, which then is rounded less often
 PAIRS = 16  # of inputs, likewise
 SHARED = 2  # rows that must share a piece, on average, for it to pay to bring them together
+COUNTED = 128  # pieces that are sooner counted than searched, whose way cannot be guessed
 LANES = 256  # outputs taken together, so that the weights of two inputs stay in a core's cache
 
 
@@ -35,6 +36,10 @@ def guess_piece(x, starts, ends, at, pieces, low, density):
 def search_piece(x, starts, at, pieces):
     """Return the piece of any grid that holds x; 0 for NaN."""
     piece, beyond = 0, pieces
+    if pieces <= COUNTED:
+        for j in range(1, pieces):
+            piece += x >= get(starts, at + j)
+        return piece
     while beyond - piece > 1:
         middle = (piece + beyond) >> 1
         if x >= get(starts, at + middle):
@@ -89,7 +94,7 @@ def add_edges(x, base, packed, basis, y, sizes, spans, window):
     (n_in, stride, size, n_out), (begin, end, block) = sizes, spans
     half = block * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
-    others, other_firsts, part = numbers[half:], firsts[block:], np.empty(block * n_out, x.dtype)
+    others, other_firsts, part = numbers[half:], firsts[block:], np.empty(block * stride, x.dtype)
     for top in range(begin, end, block):
         bottom = min(end, top + block)
         for i in range(0, n_in, 2):
@@ -100,28 +105,34 @@ def add_edges(x, base, packed, basis, y, sizes, spans, window):
                 then = i + 1, top, bottom
                 locate(x, base, n_in, *then, basis, others, other_firsts, stride, window)
             places = (n_in, stride, size, i, bottom - top, half)
-            add_inputs(packed, n_out, part, places, numbers, firsts, other_firsts, window)
+            add_inputs(packed, part, places, numbers, firsts, other_firsts, window)
             if (i + 2) % (2 * PAIRS) == 0 or i + 2 >= n_in:
-                add_part(part, y, top * n_out, (bottom - top) * n_out)
+                add_part(part, stride, y, top, bottom, n_out)
 
 
 @inner
-def add_part(part, y, at, count):
-    """Add the first numbers of an array to those of y from a place on."""
-    for j in range(count):
-        put(y, at + j, get(y, at + j) + get(part, j))
+def add_part(part, stride, y, top, bottom, n_out):
+    """Add the numbers of rows that end with a vector to those of rows of y."""
+    for r in range(bottom - top):
+        to, at = (top + r) * n_out, r * stride
+        for j in range(n_out):
+            put(y, to + j, get(y, to + j) + get(part, at + j))
 
 
 @inner
-def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
-    """Add to y (row, out) what inputs i and i + 1, if there is one, contribute to its rows."""
+def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
+    """Add to y (row, lane) what inputs i and i + 1, if there is one, contribute to its rows.
+
+    The rows of y end with a vector, as those of the weights do: one row's vector that reaches into
+    the next row has to wait for that to be written, which was measured to take as long again.
+    """
     n_in, stride, size, i, rows, half = places
     step = len(window) + 1
-    for left in range(0, n_out, LANES):
-        width = min(LANES, n_out - left)
+    for left in range(0, stride, LANES):
+        width = min(LANES, stride - left)
         start, base = i * size + left, (i + 1) * size - stride + left
         for r in range(rows):
-            to, row, at = r * n_out + left, start + get(firsts, r), r * step
+            to, row, at = r * stride + left, start + get(firsts, r), r * step
             if i + 1 < n_in:
                 both = row, start + size + get(other_firsts, r)
                 bases, places = (base, base + size), (at, half + at)
