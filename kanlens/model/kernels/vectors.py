@@ -257,6 +257,100 @@ def write_slopes(emit, u, scale, powers, at, values, slopes, to, window):
         emit.store(emit.cut(result, live), array, to, live)
 
 
+@emitted
+def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, base_at, window):
+    """Add to `sums` the sums of the functions alive over points, times the sign of an edge there.
+
+    The edge is their sum, each times its weight, the base function's last. In one pass that writes
+    nothing between: in passes for each function it was measured to take twice as long.
+    """
+    builder, live, none = emit.builder, len(window), emit.zero(emit.full)
+    totals = [cgutils.alloca_once_value(builder, none) for _ in range(live + 1)]
+    for total in totals:
+        builder.store(none, total)
+
+    def add(sign: Value, rows: list[Value], _: Value) -> None:
+        for row, total in zip(rows, totals, strict=True):
+            builder.store(emit.sum(emit.product(sign, row), builder.load(total)), total)
+
+    _over_points(emit, numbers, length, count, weights, live, add)
+    for total in totals[:-1]:
+        _add_number(emit, builder.load(total), sums, at)
+        at = builder.add(at, stride)
+    _add_number(emit, builder.load(totals[-1]), sums, base_at)
+
+
+@emitted
+def add_signed_slopes(emit, numbers, slopes, length, count, weights, factor, totals, window):
+    """Add to `totals` at every point a factor times the sign and the slope of an edge."""
+    by = emit.splat(factor, emit.full)
+    ones = _splats(emit, weights, len(window) + 1)
+
+    def add(sign: Value, _: list[Value], j: Value) -> None:
+        slope = _weighted(emit, ones, _rows(emit, slopes, length, j, len(ones)))
+        before = emit.load(totals, j, emit.full)
+        more = emit.product(emit.product(sign, by), slope)
+        emit.store(emit.sum(more, before), totals, j, emit.full)
+
+    _over_points(emit, numbers, length, count, weights, len(window), add)
+
+
+def _over_points(
+    emit: Emitter,
+    numbers: Value,
+    length: Value,
+    count: Value,
+    weights: Value,
+    live: int,
+    body: Callable[[Value, list[Value], Value], None],
+) -> None:
+    """Run ``body(sign of the edge, functions, place)`` for every vector of points."""
+    builder, none = emit.builder, emit.zero(emit.full)
+    ones = _splats(emit, weights, live + 1)
+    plus, minus = (ir.Constant(none.type, [sign] * emit.full) for sign in (1.0, -1.0))
+    start, step = (ir.Constant(count.type, each) for each in (0, emit.full))
+    with cgutils.for_range_slice(builder, start, count, step, count.type) as (j, _):
+        rows = _rows(emit, numbers, length, j, live + 1)
+        value = _weighted(emit, ones, rows)
+        below = builder.select(builder.fcmp_ordered("<", value, none), minus, none)
+        body(builder.select(builder.fcmp_ordered(">", value, none), plus, below), rows, j)
+
+
+def _splats(emit: Emitter, weights: Value, count: int) -> list[Value]:
+    places = [ir.Constant(ir.IntType(64), k) for k in range(count)]
+    return [emit.splat(emit.load(weights, place, 1), emit.full) for place in places]
+
+
+def _rows(emit: Emitter, numbers: Value, length: Value, j: Value, count: int) -> list[Value]:
+    found = []
+    for _ in range(count):
+        found.append(emit.load(numbers, j, emit.full))
+        j = emit.builder.add(j, length)
+    return found
+
+
+def _weighted(emit: Emitter, ones: list[Value], rows: list[Value]) -> Value:
+    value = emit.product(ones[0], rows[0])
+    for one, row in zip(ones[1:], rows[1:], strict=True):
+        value = emit.sum(emit.product(one, row), value)
+    return value
+
+
+def _add_number(emit: Emitter, vector: Value, sums: Value, at: Value) -> None:
+    """Add the numbers of a vector to one in double precision."""
+    builder, width = emit.builder, emit.full
+    while width > 1:
+        width //= 2
+        lanes = ir.VectorType(ir.IntType(32), width)
+        halves = (ir.Constant(lanes, list(range(b, b + width))) for b in (0, width))
+        vector = emit.sum(*(builder.shuffle_vector(vector, vector, half) for half in halves))
+    number = builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+    place = builder.gep(sums, [at])
+    if emit.size == 4:
+        number = builder.fpext(number, ir.DoubleType())
+    builder.store(builder.fadd(builder.load(place), number), place)
+
+
 def _padded(live: int) -> int:
     """Return the least power of two that is not less: registers have such lengths."""
     return 1 << (live - 1).bit_length()

@@ -1,5 +1,6 @@
 """`activation_l1` as a function of torch: what it costs, and wrong answers seen."""
 
+import statistics
 import sys
 import threading
 import time
@@ -194,9 +195,9 @@ def test_time_is_within_two_passes_and_a_half_of_the_layer():
         return time.thread_time() - begin
 
     calls = [lambda: layer(x), lambda: layer.activation_l1(x)]
-    rounds = [[seconds(call) for call in calls] for _ in range(4)][1:]
-    layer_time, norm_time = (min(times) for times in zip(*rounds, strict=True))
-    assert norm_time < 2.5 * layer_time  # 1.9 was measured
+    rounds = [[seconds(call) for call in calls] for _ in range(8)][1:]
+    ratios = [norm_time / layer_time for layer_time, norm_time in rounds]
+    assert statistics.median(ratios) < 2.5  # 2.0 was measured
 
 
 # --- the comparison has teeth -------------------------------------------------------------------
