@@ -148,12 +148,12 @@ one_thread = functools.partial(threads_for, 0)
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let the matrix products of NumPy and SciPy use one thread inside the block.
+def one_thread_of(libraries: str) -> Iterator[None]:
+    """Let libraries, "blas" or "openmp" as threadpoolctl calls them, use one thread in the block.
 
     Thousands of small least-squares problems were measured to take nine times as long with two.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
+    with threadpool_limits(limits=1, user_api=libraries):
         yield

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from kanlens.resources import FEW, one_blas_thread, one_thread, threads_for
+from kanlens.resources import FEW, one_thread, one_thread_of, threads_for
 
 
 def blas_threads():
@@ -15,7 +15,7 @@ def blas_threads():
 def test_matrix_products_of_numpy_have_one_thread_inside_and_as_many_as_before_after():
     with threadpool_limits(limits=2, user_api="blas"):
         before = blas_threads()
-        with one_blas_thread():
+        with one_thread_of("blas"):
             assert blas_threads() == {1}
         assert blas_threads() == before
 

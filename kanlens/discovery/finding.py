@@ -29,7 +29,7 @@ from kanlens.discovery.search import POWER_LAW, DeferredWork, explore, search
 from kanlens.discovery.smoothness import loo_error, noise_of, unfollowed
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
-from kanlens.resources import one_blas_thread, one_thread
+from kanlens.resources import one_thread, one_thread_of
 from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
 from kanlens.symbolic.receipt import Receipt, examine
@@ -134,7 +134,7 @@ def discover(
         entries, because = [constant(table)], "every way was tried"
         picked = chosen = entries[0]
     else:
-        with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
+        with one_thread(), one_thread_of("blas"), np.errstate(all="ignore"):
             table, front, because = _searched(table, start, time_limit, progress, generator)
             entries = front.entries
             table, chosen = chosen_entry(table, front)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from scipy.stats import spearmanr
 from kanlens.attribution.result import Attribution
 from kanlens.plotting.formats import counted, listed, number, percent, with_unit
 from kanlens.reporting.subject import Subject, spread
+from kanlens.resources import one_thread_of
 from kanlens.training.objective import classes
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
 DRIVERS = 3  # features that are named
 SAME = 1e-6  # of a score: it is of the same rows
 FOLDS, FEW, MOST = 5, 50, 5000  # of cross-validation, and its fewest and most rows
+SMALL = 2**20  # numbers of a table on which threads of boosting wait more than they work
 WIDE = 500  # features times classes above which boosting would take minutes, and is left out
 
 Content = dict[str, Any]
@@ -47,9 +50,10 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     baselines, say = _baselines(classifies), "predict_proba" if classifies else "predict"
     if x.shape[1] * (least if classifies else 1) > WIDE:
         del baselines["gradient boosting"]
-    for name, made in baselines.items():
-        said = [getattr(made.fit(x[kept], y[kept]), say)(x[part]) for kept, part in splits]
-        scores[name] = _score(y[asked], np.concatenate(said), classifies)
+    with one_thread_of("openmp") if x.size <= SMALL else nullcontext():
+        for name, made in baselines.items():
+            said = [getattr(made.fit(x[kept], y[kept]), say)(x[part]) for kept, part in splits]
+            scores[name] = _score(y[asked], np.concatenate(said), classifies)
     return {
         "rows": len(asked),
         "held_out": held is not None,
