@@ -136,7 +136,7 @@ class GaussianLayer(nn.Module):
 
 def gaussian(problem: Workload) -> Subject:
     """Make the layer of a problem."""
-    layer = GaussianLayer(problem.coefficients, problem.base_weight)
+    layer = GaussianLayer(problem.coefficients, problem.base_weight).to(problem.x)
     return Subject(
         layer=layer,
         x=problem.x,
