@@ -288,11 +288,7 @@ def _dependence(
 
 
 def _outputs(problem: Problem, rows: Tensor, columns: list[int], codes: Tensor) -> Tensor:
-    """Return the output of every row with some columns set to each of the codes: (row, point).
-
-    A sum of the first layer has a term for each feature: all are computed once for each row, and
-    those of the columns, which are exchanged, once for each point.
-    """
+    """Return every row's output with some columns set to each of the codes: (row, point)."""
     model = problem.model
 
     def sums(values: Tensor | None) -> Tensor:  # of the rows, or of the first one with values

@@ -266,11 +266,7 @@ def _plain(x: Tensor) -> Any:
 
 
 def _merged(pairs: Tensor, member: Tensor) -> Tensor:
-    """Return the interactions of groups of features, shape (batch, group, group).
-
-    Those of two groups are the sums of those of their features; within a group every pair counts
-    once to the main effect, so that main effects and pairs add up to the same.
-    """
+    """Return interactions of groups (batch, group, group); pairs within are main effects."""
     own = torch.diag_embed(pairs.diagonal(dim1=1, dim2=2))
     off = pairs - own
     between = member.mT @ off @ member

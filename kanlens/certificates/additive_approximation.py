@@ -91,11 +91,7 @@ def additive_part(
 
 
 def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Tell whether an output is structurally additive in the features that are `free` (in,).
-
-    It is when no edge that the output depends on, but for those of the first layer, starts at a
-    node that depends on several features.
-    """
+    """Tell whether an output is structurally additive in the features that are `free` (in,)."""
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
         live = nonzero_edges(model.layers[index])

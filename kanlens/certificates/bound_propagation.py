@@ -293,11 +293,7 @@ class BoundPropagation:
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute widths that arise at the inputs of layers to the features.
-
-    From the `amounts` that arise at the inputs of each layer, the last layer first; a node passes
-    its own to the inputs of its edges in proportion to how much these vary on the box.
-    """
+    """Attribute widths that arise at layers' inputs to the features, as edges vary on the box."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))

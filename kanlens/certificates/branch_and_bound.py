@@ -97,11 +97,7 @@ def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
 def open_gaps(
     boxes: BoxBounds, seen: Extremes, domain: Tensor, tolerance: float
 ) -> Tensor:  # (goal, box)
-    """Return the gap of every goal on every box; boxes with a positive one are worth cutting.
-
-    The goals are the largest and the least output, the same of its distance from the additive
-    function, the largest and the least slopes, their signs, and the norms of the gradient.
-    """
+    """Return every goal's gap on every box, open above 0: extremes, distances, slopes, norms."""
     width, flat = seen.value[1] - seen.value[0], FLAT * max(abs(end) for end in seen.value)
     apart = max(seen.apart[1] - seen.apart[0], tolerance * width)
     room, far = max(tolerance * width, flat), max(tolerance * apart, flat)
@@ -134,11 +130,7 @@ def _cuttable(boxes: BoxBounds, domain: Tensor) -> Tensor:  # (box, in)
 
 
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
-    """Select the boxes with the largest gaps, and the kind of goal that each is cut for.
-
-    A quarter of them are for the output and another for signs of slopes while one is open. Of what
-    is asked, a number is the feature of a slope, -1 a value, -2 a norm.
-    """
+    """Select the boxes of the largest gaps, and for what to cut: a feature, -1 value, -2 norm."""
     kinds = [-1] * 4 + list(range(n_in)) * 4 + [-2] * len(NORMS)
     signs = slice(4 + 2 * n_in, 4 + 4 * n_in)
     found: dict[int, int] = {}

@@ -140,11 +140,7 @@ def _relaxed(
     bounds: list[Interval],
     seed: Tensor,
 ) -> Interval:
-    """Bound the gradient (box, in) by linear relaxation, in the scaled units of the features.
-
-    From control points and bounds of the slopes of every layer's edges, and the derivatives `seed`
-    (box, node) of the output by the last nodes.
-    """
+    """Bound the gradient (box, in) by linear relaxation, from derivatives by the last nodes."""
     now, chain = Interval(seed, seed), _jacobians(model, layers, bounds)
     terms: list[Interval] = []
     for index in reversed(range(1, len(layers))):

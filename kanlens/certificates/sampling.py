@@ -70,11 +70,7 @@ class PointPair:
 
 
 def dual_norms(slope: Tensor) -> Tensor:  # (..., in) -> (..., 3)
-    """Return the norms of gradients dual to the distances of `NORMS`.
-
-    |F(x) - F(y)| is at most the largest 2-norm of the gradient times the 2-norm of x - y, its
-    1-norm times the inf-norm, its inf-norm times the 1-norm.
-    """
+    """Return the norms of gradients that are dual to the distances of `NORMS`."""
     sizes = slope.abs()
     return torch.stack([sizes.square().sum(-1).sqrt(), sizes.sum(-1), sizes.amax(-1)], -1)
 

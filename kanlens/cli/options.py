@@ -261,11 +261,7 @@ def read_rows(
 def open_rows(
     data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
 ) -> Table | Source:
-    """Open a table beside a model; say which column is the target and what lies outside.
-
-    The target, several with commas, is looked for where it is None; `without` is said to follow
-    when there is none. It is a source when it is larger than memory.
-    """
+    """Open a table beside a model; say which column is the target, and what lies outside."""
     given = split_names(target)
     rows = open_given(data, kan, call=terminal.call, target=given or None)
     table = rows if isinstance(rows, Table) else rows.read(0, FIRST)

@@ -78,11 +78,7 @@ def column_features(
 
 
 def is_classes(column: Column) -> bool:
-    """Say whether a target column holds classes rather than quantities.
-
-    It does when it is text, truth values, of pandas' category type, or has two distinct
-    values that are whole numbers.
-    """
+    """Say whether a target holds classes: text, truth values, categories, or two whole numbers."""
     if _is_text(column):
         return True
     values = np.unique(column.numbers)

@@ -254,11 +254,7 @@ def _edges(graph: Graph, layer: Layer, u: str) -> str:
 
 
 def _through_nodes(graph: Graph, layer: Layer, slopes: str, ours: str, theirs: str) -> str:
-    """Turn slopes by nodes (batch, out, node) into slopes by sums (batch, out, sum).
-
-    The factors of a product share its change by their Shapley values: the mean, on the line from
-    the one point to the other, of the product of the others.
-    """
+    """Turn slopes by nodes (batch, out, node) into those by sums; factors by Shapley values."""
     add, rates = graph.add, []
     for members, scale in zip(layer.members, layer.scale, strict=True):
         here, there = ([add("Gather", one, [k], axis=1) for k in members] for one in (ours, theirs))

@@ -292,11 +292,7 @@ class KANLinear(nn.Module):
         return self._move(spline.resized_breakpoints(old, grid_size), self.even_points(201))
 
     def _move(self, cuts: Tensor, x: Tensor) -> float:
-        """Take other breakpoints (in, G + 1), refit the splines, and measure what that changed.
-
-        Over the rows of x (batch, in) inside the old grid; when no row is inside with all its
-        values, over the rows with values moved to the grid's nearest end.
-        """
+        """Take other breakpoints (in, G + 1), refit the splines; return the change on x inside."""
         inside = x[~self.outside(x).any(1)]
         if not len(inside):
             inside = x[torch.isfinite(x).all(1)].clamp(*self.domain())

@@ -221,11 +221,7 @@ class Nodes(nn.Module):
         return found
 
     def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
-        """Return by how much the node of each subnode (..., sub) moves with it; 1 for plain sums.
-
-        The derivative, or with `theirs`, the subnodes at another point, the exact Shapley split of
-        the change between the two. Normalization, in which a node reads several, is left aside.
-        """
+        """Return nodes' slopes by their subnodes (..., sub), or the Shapley split to `theirs`."""
         if theirs is not None:
             ours, theirs = torch.broadcast_tensors(ours, theirs)
         found = torch.ones_like(ours)

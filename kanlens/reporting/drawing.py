@@ -68,11 +68,7 @@ def draw(
 
 
 def _curves(figure: Figure) -> Iterator[tuple[str, dict[str, str]]]:
-    """Mark the functions in a figure; yield of each its mark, and its points as a page reads them.
-
-    Every number is that of the curve, rounded to `FIGURES` digits of the range: the number of
-    decimals, the first number without its point, and the steps from there.
-    """
+    """Mark the functions in a figure; yield their marks, and points as steps of rounded numbers."""
     lines: Any = figure.findobj(Line2D)
     for place, line in enumerate(lines):
         own, points = line.get_label() in ("_curve", "sum"), line.get_xydata()

@@ -31,11 +31,7 @@ LINE = 72  # characters of terms in one line of mathematics
 
 
 def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
-    """List the live edges of every layer, the strongest of each layer first.
-
-    std and mean are over the rows, in the scaled units of the node; relative is std over the
-    layer's largest; a destination is a node, or a factor of a product as y.1.
-    """
+    """List the live edges, the strongest of each layer first; std and mean in the node's units."""
     model = analysis.subject.model
     records: list[dict[str, Any]] = []
     for index, layer in enumerate(model.layers):

@@ -240,11 +240,7 @@ class LayerEdges:
 
 @torch.no_grad()
 def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
-    """Evaluate every live edge on its range: half evenly, half at quantiles of the data.
-
-    An input with at most two distinct values says nothing about the curve between them; its
-    edges are sampled along the straight line.
-    """
+    """Evaluate every live edge on its range: half evenly, half at quantiles of the data."""
     levels = torch.linspace(_TAIL, 1 - _TAIL, _QUANTILES, dtype=inputs.dtype)
     spots = inputs.quantile(levels, dim=0)  # (quantile, in)
     least, most = inputs.amin(0), inputs.amax(0)

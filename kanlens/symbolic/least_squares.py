@@ -95,11 +95,7 @@ def descend(
     damping: Damping = NIELSEN,
     exact: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Run Levenberg-Marquardt on all problems at once, each with its own damping.
-
-    Returns the parameters (problem, parameter), losses and normal matrices. A problem is finished
-    at a loss of `exact`.
-    """
+    """Run Levenberg-Marquardt on all problems; return parameters, losses, normal matrices."""
     theta = problems.allowed(start)
     state = [theta, problems.losses(theta), *problems.equations()]
     best, active = [value.copy() for value in state[:3]], np.arange(len(theta))

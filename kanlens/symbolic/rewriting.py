@@ -198,11 +198,7 @@ def without_dust(expression: Expr, share: float = _DUST) -> Expr:
 
 
 def _simplified(expression: Expr) -> Expr:
-    """Let sympy try, on expressions of exact numbers, small ones in exponents.
-
-    sympy takes exp(25/49) for the 25th power of exp(1/49), and writes out polynomials of such
-    degrees in all they consist of: that was seen to take hours.
-    """
+    """Let sympy try, with small exact numbers in exponents: exp(25/49) took it hours."""
     exponents = [node.exp for node in expression.atoms(sympy.Pow, sympy.exp)]
     numbers = [number for each in exponents for number in each.atoms(sympy.Rational)]
     common = math.lcm(*(int(number.q) for number in numbers))

@@ -239,11 +239,7 @@ _DENOMINATORS: dict[Any, Callable[[Expr], Expr]] = {
 
 
 def wider(x: Array) -> Array:
-    """Return points in ranges a little wider than those of the data.
-
-    Rows are moved away from the center of the data, and each feature is swept over its range with
-    the others as they are in the data.
-    """
+    """Return points in ranges a little wider than the data's: rows moved out, and sweeps."""
     low, high = x.min(axis=0), x.max(axis=0)
     room = BEYOND * (high - low)
     pick = np.linspace(0, len(x) - 1, min(len(x), _POINTS // (2 * x.shape[1]) + 1))

@@ -220,11 +220,7 @@ class EnsembleRun(TrainingRun):
 
 @torch.no_grad()
 def add_penalties(layer: KANLinear, bend: Tensor, norms: float) -> None:
-    """Add to the gradients of a layer those of the penalties on its coefficients.
-
-    They are the quadratic form `bend` (basis, basis) of every edge, and `norms` times the norms of
-    the edges. Written out, they take half the time that going back through them does.
-    """
+    """Add the gradients of the penalties `bend` and `norms`, written out: in half of the time."""
     weights = layer.weights()
     scale = (layer.spline_scaler * weights.mask).unsqueeze(-1)
     coef, base = weights.spline * scale, weights.base_weights()

@@ -144,11 +144,7 @@ class ProximalSteps:
 
 
 def _curvatures(output: Tensor, sums: Sequence[Tensor]) -> list[Tensor]:  # each (out,)
-    """Return the mean square of the slope of a network's outputs in each of its layers' sums.
-
-    For several outputs it is that of their sum with signs, drawn anew for every row so that their
-    products cancel in the mean.
-    """
+    """Return the mean squared slope of the outputs, signed at random, in each layer's sums."""
     source = torch.Generator().manual_seed(0)  # the same signs every time
     signs = 2 * torch.randint(2, output.shape, generator=source).to(output) - 1
     slopes = torch.autograd.grad((signs * output).sum(), sums)

@@ -241,11 +241,7 @@ def mean_and_error(losses: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> list[Tensor]:
-    """Tell which edges have at least `threshold` of their layer's largest weight L1 norm.
-
-    At 0 every edge counts that is not exactly zero; masked ones never do. `inputs` (batch, in) are
-    what reaches each layer.
-    """
+    """Tell which edges have `threshold` of their layer's largest weight L1 norm; 0: not zero."""
     found = []
     for layer, x in zip(model.layers, inputs, strict=True):
         norms = weight_l1(layer, x) * (layer.mask != 0)

@@ -311,11 +311,7 @@ class TrainingRun:
         return value
 
     def _by_blocks(self) -> Tensor:
-        """Return what `_sum` does, to the last digit the same whatever the number of processes.
-
-        Sums over blocks of rows are added in the order of the blocks, since the steps of LBFGS make
-        much of a difference in the last digit.
-        """
+        """Return what `_sum` does, to the last digit the same for any number of processes."""
         n, parameters = len(self.train_x), list(self.model.parameters())
         sums = self.train_x.new_zeros(BLOCKS, 1 + sum(map(Tensor.numel, parameters)))
         for block in range(BLOCKS)[self.ranks.share(BLOCKS)[0]]:

@@ -329,11 +329,7 @@ def _counts(lines: Lines, segments: Segments, survey: _SegmentState, tolerance: 
 
 
 def _apply(lines: Lines, segments: Segments, survey: _SegmentState, counts: Tensor) -> _Tried:
-    """Integrate over segments.
-
-    The difference of the two rules is the smaller one's error. Where coefficients decay
-    geometrically the larger one's, relatively, is its power (3 m + 2) / (2 m).
-    """
+    """Integrate over segments; the larger rule's error is a power of the two rules' difference."""
     values = lines.start.new_empty(len(segments), lines.start.shape[1])
     apart, estimate, size = torch.empty_like(values), torch.empty_like(values), survey.size * 0
     for m in counts.unique().tolist():

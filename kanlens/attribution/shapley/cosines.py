@@ -152,11 +152,7 @@ def _end_polynomial(given: Samples) -> Array:
 
 
 def bound(given: Samples, polynomial: Array, cosines: Array) -> tuple[float, float]:
-    """Return a series' maximum error at an edge's samples, and its bound anywhere.
-
-    The second is a bound; see `fit`. Where the edge has no finite second derivative it is
-    monotone, and a cell adds the change of the edge and the largest possible one of the series.
-    """
+    """Return a series' maximum error at an edge's samples, and its bound anywhere; see `fit`."""
     h, waves = 1.0 / given.cells, np.pi * np.arange(1, len(cosines) + 1)
     shown = [_evaluated(given, polynomial, cosines, order) for order in (0, 2)]
     off, off_second = np.abs(given.values - shown[0]), np.abs(given.second - shown[1])

@@ -127,11 +127,7 @@ def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
 def _against_few_rows(
     game: Game, x: Tensor, seed: int, deadline: Deadline, stop: Interruption
 ) -> SampledSolution:
-    """Pair samples with random rows until the deadline, one permutation pair each.
-
-    Errors follow from the spread between rows, as those of Student's t where these are few.
-    Gains must add up to what all rows give: the less sure ones are moved the more.
-    """
+    """Pair samples with random rows until the deadline; errors are from the spread of rows."""
     walks, generator = PermutationPaths(game, x), torch.Generator().manual_seed(seed)
     batch, rows, players, _ = walks.shape
     drawn = torch.randperm(rows, generator=generator).repeat(math.ceil(FEW / rows)).to(x.device)

@@ -37,11 +37,7 @@ def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> E
 
 
 def _named(library: str, names: str, marks: str, after: str = "", **options: Any) -> Layout:
-    """Return the layout of splines (out, in, n) with knots (in, m), base, scaler, bias and mask.
-
-    `names` are in that order; those in `marks` are there always. What is `after` the sums are the
-    names of a layer normalization and a PReLU.
-    """
+    """Return a layout of splines, knots, base, scaler, bias, mask (`names`), and norm and PReLU."""
     spline, knots, *others = names.split()
     beside = dict(zip(("base", "scaler", "bias", "mask"), others, strict=False))
 
