@@ -103,6 +103,8 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
     """Yield problems of fewer columns, monomials of those there are, the fewest first."""
     moved = slopes.values * slopes.columns
+    if len(moved) < problem.width or not np.isfinite(moved).all():
+        return
     _, sizes, across = np.linalg.svd(moved, full_matrices=False)
     falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
     for count in range(1, problem.width):
@@ -155,7 +157,7 @@ def _exponents(width: int) -> tuple[Array, Array]:
 
 def sums_of_powers(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
     """Yield problems of one column, a sum of multiples of powers, the likeliest first."""
-    if problem.width > tuned.WIDEST_SUM:
+    if problem.width > tuned.WIDEST_SUM or not np.isfinite(slopes.values).all():
         return
     whole = tuple(p for p in tuned.SUMMED_POWERS if p in (1.0, 2.0))
     allowed = [tuned.SUMMED_POWERS if ok else whole for ok in problem.positive]

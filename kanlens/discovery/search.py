@@ -92,7 +92,7 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
     before = [ansatz for ansatz in BEFORE if shallow or not ansatz.costly]
     several = problem.width > 1
     yield from (partial(ansatz.offer, problem, front) for ansatz in AT_ONCE)
-    if several:
+    if 1 < problem.width <= tuned.MOST_SLOPES:
         yield partial(_by_slopes, problem, front, depth)
     yield from (partial(ansatz.offer, problem, front) for ansatz in before)
     if several:

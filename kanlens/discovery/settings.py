@@ -154,6 +154,7 @@ ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
 
 # --- what slopes show ---------------------------------------------------------------------------
 
+MOST_SLOPES = 12  # columns beyond which so many monomials are not compared
 SLOPE_ROWS = 1200  # of the smooth model whose slopes are taken
 SLOPE_NUGGET = 1e-9
 KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes are taken

@@ -91,3 +91,18 @@ def test_a_function_of_one_sum_has_slopes_in_its_ratio(function, powers, weights
 def test_what_is_no_function_of_a_sum_has_none():
     given = problem(lambda a, b: np.exp(a) * np.log(b + 1) + a, 2)
     assert not list(sums_of_powers(given, Slopes.of(given)))
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_a_few_rows_tell_nothing_and_do_no_harm(count):
+    given = problem(lambda *x: np.sin(x[0] * x[1]) + x[2] * x[3], 6, count=count)
+    slopes = Slopes.of(given)
+    assert all(each.width < 6 for each in few_monomials(given, slopes))
+    assert not list(sums_of_powers(given, slopes))
+
+
+def test_slopes_that_are_not_finite_show_nothing():
+    given = problem(lambda a, b: a * b, 2, count=50)
+    lost = Slopes(given.columns, np.full((50, 2), np.nan), 1.0)
+    assert not list(few_monomials(given, lost))
+    assert not list(sums_of_powers(given, lost))
