@@ -26,17 +26,9 @@ PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one produc
 PACKED = 0.2  # of one number of the weights
 
 
-def fused_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
-    """Return the sum over edges, y (batch, out) from x (batch, in)."""
-    tensors = (x, *weights) if torch.is_grad_enabled() else ()
-    if any(each is not None and each.requires_grad for each in tensors):
-        y: Tensor = FusedSum.apply(basis, base, x, *weights)
-        return y
-    return _sum(basis, base, x, weights)  # in two thirds of the time, for few rows
-
-
-def _sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
-    rows, n_in = x.shape
+def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
+    """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
+    (rows, n_in), weights = x.shape, Weights(*tensors)
     at, n_out = layout(weights.spline.shape, x.dtype, basis.degree), len(weights.bias)
     y, work = x.new_empty(rows, n_out), at.time * x.numel()
     threads = torch.get_num_threads() if work >= pool.SERIAL else 1
@@ -53,10 +45,10 @@ class FusedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
-        """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
+        """Return what `plain_sum` does."""
         ctx.basis, ctx.base = basis, base
         ctx.save_for_backward(x, *tensors)
-        return _sum(basis, base, x, Weights(*tensors))
+        return plain_sum(basis, base, x, *tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
