@@ -24,7 +24,13 @@ SLACK = 4 * MIB  # the counters of the kernel are kept per thread and summed up 
 PAUSE = 0.0005  # seconds between two looks of the watching thread
 
 
-def ask(module: str, question: Mapping[str, Any], *, timeout: float = TIMEOUT) -> dict[str, Any]:
+def ask(
+    module: str,
+    question: Mapping[str, Any],
+    *,
+    timeout: float = TIMEOUT,
+    told: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Run a module in a new process and return its answer.
 
     Parameters
@@ -36,6 +42,8 @@ def ask(module: str, question: Mapping[str, Any], *, timeout: float = TIMEOUT) -
         What it is asked.
     timeout : float
         Seconds after which the process is ended.
+    told : mapping of str to str, optional
+        Added to its environment.
 
     Returns
     -------
@@ -48,7 +56,7 @@ def ask(module: str, question: Mapping[str, Any], *, timeout: float = TIMEOUT) -
     True
     """
     places = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), **(told or {})}
     command = [sys.executable, "-W", "ignore", "-m", module, json.dumps(dict(question))]
     try:
         done = subprocess.run(

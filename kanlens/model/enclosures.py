@@ -360,7 +360,11 @@ def _terms(own: SplineEnclosure, derivative: int) -> Tensor:  # (out, in)
 
 
 def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
-    """Bound the error of a polynomial through six nodes, of a function's values or its slope's."""
+    """Bound the error of the polynomial through a function's, or its slope's, values at nodes.
+
+    The sixth derivative serves both: it is the fifth of the slope. No polynomial through six nodes
+    is farther from a function than 4 times its largest value.
+    """
     left, right = term.inner(cuts[:, :-1], cuts[:, 1:], pieces=True)
     half = 0.5 * (right - left)
     bend = torch.stack(term.g.extremes(left, right, VALUE)).abs().amax(0)

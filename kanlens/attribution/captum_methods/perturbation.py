@@ -116,7 +116,7 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
         total = torch.zeros_like(x)
         for _ in range(size):
             total += permutation.attribute(x, perturbations_per_eval=at_once)
-        return finite(total).mul_(live / size)
+        return finite(total).mul_(live).div_(size)
 
     values, error = five_runs(problem, run, n_samples)
     return LocalValues(

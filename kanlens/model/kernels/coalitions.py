@@ -129,7 +129,11 @@ def _curves(layer: KANLinear, basis: LocalBasis) -> _Curves:
 
 
 def _bins(cuts: Array) -> tuple[Array, Array, int]:
-    """Cut lines of knots (node, knot) evenly; return knots before bins, bins a unit, the most."""
+    """Cut the lines between the first and last knots (node, knot) evenly into bins.
+
+    Returns how many knots lie before each (node, bin), bins per unit of each line, and the most
+    knots in a bin.
+    """
     length = cuts[:, -1] - cuts[:, 0]
     finest = (np.diff(cuts).min(1) / length).min()
     count = int(min(MOST_BINS, np.ceil(1 / finest) + 1))

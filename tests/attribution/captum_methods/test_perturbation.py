@@ -8,9 +8,11 @@ import re
 
 import pytest
 import torch
+from torch.testing import assert_close
 
-from kanlens.attribution import METHODS
+from kanlens.attribution import METHODS, attribute
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model.network import KAN
 
 captum_feature_ablation = METHODS["captum_feature_ablation"].function
 captum_feature_permutation = METHODS["captum_feature_permutation"].function
@@ -92,3 +94,13 @@ def test_permutation_of_many_samples_in_parts(problem, monkeypatch):
     again = dataclasses.replace(given, generator=torch.Generator().manual_seed(3))
     parts = captum_feature_permutation(again)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-14)
+
+
+def test_shuffles_are_averaged_in_float64():
+    model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
+    x = torch.tensor([[0.0, 0.3], [1.0, 0.3]], dtype=torch.float64).repeat(8, 1)
+    step = float((model(x[1:2]) - model(x[:1])).detach())  # what the first feature can change
+    found = attribute(model, x, method="captum_feature_permutation", n_samples=15)
+    times = 15 * found.values[:, 0] / step
+    assert_close(times, times.round(), rtol=0.0, atol=1e-10)
+    assert times.abs().max() > 1
