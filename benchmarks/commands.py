@@ -178,7 +178,8 @@ def symbolic(
     parts: Annotated[
         str | None,
         typer.Option(
-            help="Of speed, identification, known, recovery and peers, with commas.  [default: all]"
+            help="Of speed, identification, known, recovery, drawn and peers, with commas.  "
+            "[default: all]"
         ),
     ] = None,
     data: DataFolder = None,

@@ -1,4 +1,4 @@
-"""The experiments on edges and known equations."""
+"""The experiments on edges, known equations and drawn formulas."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from benchmarks.symbolic.identification import IDENTIFICATION
 from benchmarks.symbolic.known import KNOWN
 from benchmarks.symbolic.peers import PEERS
 from benchmarks.symbolic.pictures import PICTURES
-from benchmarks.symbolic.recovery import RECOVERY
+from benchmarks.symbolic.recovery import DRAWN, RECOVERY
 from benchmarks.symbolic.speed import SPEED
 
 SYMBOLIC = Benchmark(
     name="symbolic",
-    experiments=(SPEED, IDENTIFICATION, KNOWN, RECOVERY, PEERS),
+    experiments=(SPEED, IDENTIFICATION, KNOWN, RECOVERY, DRAWN, PEERS),
     pictures=PICTURES,
 )

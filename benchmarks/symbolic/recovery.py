@@ -1,9 +1,10 @@
-"""How many known equations `discover` finds again from their data.
+"""How many known equations, and formulas of drawn structure, `discover` finds from their data.
 
 Every equation from three seeds without noise, and every third with 0.1 and 1 % of it. Recovered:
 the difference to the truth is constant, or the ratio, to 1e-6 on fresh rows and on ranges twice as
 wide. Noise leaves room for numbers, so that there is a second column, `rounded`, for which they are
-rounded first, as SRBench does. `judging` has both, and the reasons of failures.
+rounded first, as SRBench does. `equivalence` has both, and the reasons of failures. Of
+the two suites of drawn formulas the search was tuned with one, and the other judges it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.equations import equations_of, sample, thirds
+from benchmarks.equations import Equation, equations_of, sample, thirds
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
+from benchmarks.symbolic.drawn import SUITES, drawn, names_of
 from benchmarks.symbolic.equivalence import REASONS, VERDICT, judge, reason
 from kanlens.discovery.finding import discover
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "RECOVERY", "reason", "shares"]
+__all__ = ["COLUMNS", "DRAWN", "RECOVERY", "look_for", "reason", "shares"]
 
 SEEDS = 3
 TIME_LIMIT, SMOKE_LIMIT = 60.0, 10.0
+SMOKE_COUNT = 1  # drawn formulas of a suite
 NOISES = (0.0, 0.001, 0.01)
 COLUMNS = (
     *("tier", "shape", "rows"),
@@ -51,10 +54,14 @@ def _run(setup: Setup, key: Key) -> Rows:
     """Look for one equation."""
     source, name, noise, seed = key
     equation = equations_of(setup)[(source, name)]
-    x, y = sample(equation, float(noise), int(seed))
+    return look_for(equation, float(noise), int(seed), SMOKE_LIMIT if setup.smoke else TIME_LIMIT)
+
+
+def look_for(equation: Equation, noise: float, seed: int, limit: float) -> Rows:
+    """Draw the data of an equation and return what `discover` makes of it in so many seconds."""
+    x, y = sample(equation, noise, seed)
     generator = torch.Generator()
-    generator.manual_seed(int(seed))
-    limit = SMOKE_LIMIT if setup.smoke else TIME_LIMIT
+    generator.manual_seed(seed)
     found = discover(
         x, y, equation.variables, time_limit=limit, generator=generator, progress=False
     )
@@ -65,7 +72,7 @@ def _run(setup: Setup, key: Key) -> Rows:
         "seconds": found.seconds,
         "stopped": found.stopped_because,
     }
-    return [{**row, **judge(found.sympy(), equation, found.stopped_because, int(seed))}]
+    return [{**row, **judge(found.sympy(), equation, found.stopped_because, seed)}]
 
 
 def shares(frame: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -128,4 +135,41 @@ RECOVERY = Experiment(
     plan=_plan,
     run=_run,
     summary=_summary,
+)
+
+
+def _plan_drawn(setup: Setup) -> Units:
+    chosen = names_of(SMOKE_COUNT) if setup.smoke else names_of()
+    seed = setup.seeds[0]
+    return Units(keys=tuple((suite, name, seed) for suite in SUITES for name in chosen))
+
+
+def _run_drawn(setup: Setup, key: Key) -> Rows:
+    """Look for one formula."""
+    suite, name, seed = key
+    equation = drawn(str(suite), str(name))
+    return look_for(equation, 0.0, int(seed), SMOKE_LIMIT if setup.smoke else TIME_LIMIT)
+
+
+def _summary_drawn(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
+    """Return the shares that were found by suite and kind, and what was not."""
+    found, failed = shares(frame, ["source"])
+    missed = frame[frame["recovered"] == 0]
+    columns = ["source", "name", "reason", "r2", "seconds", "formula"]
+    return {
+        "formulas of drawn structure": found,
+        "why drawn formulas were missed": failed,
+        "drawn formulas not recovered": missed[columns],
+    }
+
+
+DRAWN = Experiment(
+    name="drawn",
+    question="How many formulas of drawn structure does discover find from their data?",
+    tables={"symbolic-drawn": COLUMNS},
+    keys=("source", "name", "seed"),
+    text=TEXT,
+    plan=_plan_drawn,
+    run=_run_drawn,
+    summary=_summary_drawn,
 )

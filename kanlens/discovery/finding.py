@@ -38,6 +38,7 @@ from kanlens.symbolic.rewriting import multiplied_in
 from kanlens.symbolic.simplification import can_refine, complexity, count_numbers, shorten, snap
 
 INTERRUPTED = "interrupted"
+OPEN = ("every way was tried", "the time was over", INTERRUPTED)  # ends without what was looked for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -69,6 +70,8 @@ def discover(
 ) -> Discovery:
     """Find a formula for a target in a table.
 
+    The slopes of a smooth model tell which few products of powers of the columns, or which one sum
+    of them, the target is a function of; those take the place of the columns, again and again.
     Models of one layer, sums of splines of columns, are solved by least squares for the target
     and functions of it; splines that fit are written as elementary functions. Around this goes a
     search over structure as in AI Feynman [1]_: factors and columns that the target does not need
@@ -87,6 +90,8 @@ def discover(
     rows that chose. Where a formula leaves
     nothing that the columns could explain, its parts that the data do not need are left out, and
     the search ends: at once if it holds no inexact number, else after waiting for a better one.
+    Where none does, the best one of at most twelve terms is returned, and the receipt says that it
+    is an approximation.
 
     Parameters
     ----------
@@ -131,7 +136,7 @@ def discover(
     start = time.monotonic()
     table = table_of(x, y, feature_names, generator, seconds=tuned.SIFTING * time_limit)
     if not resolved(table.y) or not table.useful:
-        entries, because = [constant(table)], "every way was tried"
+        entries, because, near = [constant(table)], "every way was tried", False
         picked = chosen = entries[0]
     else:
         with one_thread(), one_thread_of("blas"), np.errstate(all="ignore"):
@@ -139,7 +144,9 @@ def discover(
             entries = front.entries
             table, chosen = chosen_entry(table, front)
             picked = in_units(table, chosen)
-    found = _result(table, entries, chosen, picked, because, start)
+            near = because in OPEN and chosen.error > table.rounding
+    receipt = _receipt(table, picked, near=near)
+    found = _result(table, entries, chosen, picked, receipt, because, start)
     Interruption(happened=because == INTERRUPTED).warn(CALL)
     return found
 
@@ -227,6 +234,7 @@ def _result(
     entries: list[Entry],
     chosen: Entry,
     picked: Entry,
+    receipt: Receipt,
     because: str,
     start: float,
 ) -> Discovery:
@@ -240,7 +248,7 @@ def _result(
 
     return Discovery(
         stages=tuple(map(stage, shown(entries, chosen))),
-        receipt=_receipt(table, picked),
+        receipt=receipt,
         feature_names=table.feature_names,
         output_names=(table.output_name,),
         limit=chosen.error * (1 + 1e-9),
@@ -250,7 +258,7 @@ def _result(
     )
 
 
-def _receipt(table: ScaledTable, picked: Entry) -> Receipt:
+def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
     """Judge a formula on rows it was not fitted to, and on those set aside that it follows."""
     x, y, fitted_to, chosen_on = table.judged
     others, values = table.aside
@@ -266,6 +274,7 @@ def _receipt(table: ScaledTable, picked: Entry) -> Receipt:
         chosen_on=chosen_on,
         snapped=picked.snapped,
         unfollowed_rows=int(lost.sum()),
+        approximate=near,
     )
 
 
@@ -303,7 +312,12 @@ def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
     differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
     found = [*(e for e in differ if e.complexity < chosen.complexity), chosen]
     for entry in ranked:
-        better = entry.error < found[-1].error / 1.001 and max(entry.error, tuned.EXACT) != level
+        told = entry.is_short or entry.error <= tuned.EXACT
+        better = (
+            told
+            and entry.error < found[-1].error / 1.001
+            and max(entry.error, tuned.EXACT) != level
+        )
         if entry.complexity > chosen.complexity and better:
             row = [*found, entry]
             values = pareto.scores([e.complexity for e in row], [e.error for e in row])

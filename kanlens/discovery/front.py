@@ -42,6 +42,12 @@ class Entry:
         """Nodes of the formula, an inexact number as several."""
         return self.complexity + tuned.NUMBER * count_numbers(self.expression)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether its sums hold so few terms that it tells a reader something."""
+        sums = self.expression.atoms(sympy.Add)
+        return 1 + sum(len(each.args) - 1 for each in sums) <= tuned.MOST_TERMS
+
     def beats(self, other: Entry, every: list[Entry]) -> bool:
         """Say whether this entry dominates another; ties go by order."""
         ours, theirs = (
@@ -176,11 +182,13 @@ class Front:
         return found
 
     def chosen(self) -> Entry:
-        """Return the best balance of error and length; no shorter one, nor the mean, beats it."""
+        """Return the best balance of error and length, if it is not exact among the short ones."""
         levels = [max(entry.error, self.exact) for entry in self.entries]
         worst = max(self._mean_error, min(levels))
         able = front([entry.length for entry in self.entries], levels)
-        return min((self.entries[k] for k in able if levels[k] <= worst), key=self._cost)
+        good = [self.entries[k] for k in able if levels[k] <= worst]
+        short = [e for e in good if e.error <= self.exact or e.is_short]
+        return min(short or good, key=self._cost)
 
     def _cost(self, entry: Entry) -> float:
         overall = entry.error if math.isnan(entry.overall) else entry.overall
@@ -317,6 +325,10 @@ class Front:
     def values(self, expression: Expr) -> Array:
         """Return the values of a formula, (row,)."""
         return np.asarray(evaluator((expression,), self.symbols)(self.x)[:, 0])
+
+    def error_of(self, expression: Expr) -> float:
+        """Return the error of a formula as it is; infinite where it is none."""
+        return math.inf if _unsound(expression) else self._error(expression)
 
     def _error(self, expression: Expr) -> float:
         return self._entry(expression).error

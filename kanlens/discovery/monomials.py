@@ -18,7 +18,14 @@ from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, linear
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.regression import Array, eliminate, quick_error, solve, weighted
+from kanlens.discovery.regression import (
+    Array,
+    away,
+    eliminate,
+    quick_error,
+    solve,
+    weighted,
+)
 from kanlens.symbolic.composition import Expr
 
 Powers = tuple[float, ...]
@@ -208,13 +215,17 @@ def _terms(problem: SearchProblem, library: list[Powers]) -> tuple[list[Expr], A
 
 @dataclass(frozen=True)
 class PolynomialRatio(Ansatz):
-    """A ratio of two polynomials of given degrees."""
+    """A ratio of two polynomials of given degrees, of two sums of powers, also negative ones."""
 
     degrees: tuple[tuple[int, int], ...] = tuned.RATIO_DEGREES
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        for degrees in self.degrees:
-            top, bottom = (total_degree(problem.width, degree) for degree in degrees)
+        width = problem.width
+        pairs = [tuple(total_degree(width, degree) for degree in each) for each in self.degrees]
+        if away(problem.columns, tuned.CLEAR_OF_ZERO).all() and width in tuned.RATIO_POWERS:
+            powers = tuned.RATIO_POWERS[width]
+            pairs.append((list(itertools.product(powers, repeat=width)),) * 2)
+        for top, bottom in pairs:
             most = min(tuned.RATIO_LIBRARY, problem.count // 3)
             if top and bottom and len(top) + len(bottom) <= most:
                 quotient = Quotient(problem, *_terms(problem, top), *_terms(problem, bottom))

@@ -1,11 +1,12 @@
 """Order of the ansatzes, recursion into simpler problems, and those that a trained network shows.
 
-By the gradients of a network columns are left out or joined, and a sum or product loses the part
-that it tells.
+By the slopes of a network columns are left out or joined; a sum or product loses a part it tells.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
@@ -23,6 +24,7 @@ from kanlens.discovery.index_model import (
     PowersTimesIndex,
     ProductWithCombination,
 )
+from kanlens.discovery.invariance import Slopes, few_monomials, smooth_model, sums_of_powers
 from kanlens.discovery.monomials import MonomialSum, PolynomialRatio, WaveRatio
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
 from kanlens.discovery.problems import (
@@ -47,10 +49,12 @@ from kanlens.symbolic.simplification import count_numbers
 POWER_LAW = PowerLaw()
 _ADDITIVE, _MONOMIALS = AdditiveModel(), MonomialSum()
 _SEPARABLE, _SPARSE = SeparableProduct(), SparseSum()
-BEFORE: tuple[Ansatz, ...] = (  # a problem is made simpler
+AT_ONCE: tuple[Ansatz, ...] = (
     LinearModel(),
     POWER_LAW,
     Through(POWER_LAW, ("log", *tuned.ANGLES_OF_TARGET)),
+)
+BEFORE: tuple[Ansatz, ...] = (  # a problem is made simpler
     _ADDITIVE,
     _MONOMIALS,
     CURVE,
@@ -59,13 +63,13 @@ BEFORE: tuple[Ansatz, ...] = (  # a problem is made simpler
     _SPARSE,
 )
 AFTER: tuple[Ansatz, ...] = (
-    DictionarySum(),
-    OuterFunction(),
-    PowersTimesIndex(),
     PolynomialRatio(),
-    WaveRatio(),
+    DictionarySum(),
     MonomialsTimesIndex(),
+    PowersTimesIndex(),
+    WaveRatio(),
     ProductWithCombination(),
+    OuterFunction(),
 )
 
 
@@ -73,32 +77,54 @@ def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) ->
     """Offer formulas of a problem and of the simpler ones it leads to."""
     if not front.is_new(*problem.key):
         return
-    for step in _steps(problem, front, depth):
-        if front.done:
+    queue = front if isinstance(front, Queue) else Queue(front)
+    for step in _steps(problem, queue, depth):
+        if queue.done:
             return
         step()
+        queue.refit(tuned.REFITTED)
+    if queue is not front:
+        queue.refit()
 
 
 def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
     shallow = problem.width <= tuned.NARROW or depth >= tuned.DEPTH - 1
-    for ansatz in BEFORE:
-        if shallow or not ansatz.costly:
-            yield partial(ansatz.offer, problem, front)
-    if problem.width > 1:
-        reduced = remove_power_factors(problem, front.deadline)
-        if reduced.width < problem.width:
-            yield partial(search, reduced, front, depth=depth)
-        quieter = remove_factors_to_noise(problem, front.deadline)
-        if quieter.width < problem.width and quieter.key != reduced.key:
-            yield partial(search, quieter, front, depth=depth)
-        yield partial(_divided_formulas, problem, front, depth)
-    for ansatz in AFTER:
-        yield partial(ansatz.offer, problem, front)
-    if depth > 0 and problem.width > 1:
+    before = [ansatz for ansatz in BEFORE if shallow or not ansatz.costly]
+    several = problem.width > 1
+    yield from (partial(ansatz.offer, problem, front) for ansatz in AT_ONCE)
+    if 1 < problem.width <= tuned.MOST_SLOPES:
+        yield partial(_by_slopes, problem, front, depth)
+    yield from (partial(ansatz.offer, problem, front) for ansatz in before)
+    if several:
+        yield from _with_less(problem, front, depth)
+    yield from (partial(ansatz.offer, problem, front) for ansatz in AFTER)
+    if depth > 0 and several:
         level = best_loo_error(problem)
         for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
             if error < max(2 * level, tuned.NO_LOO_ERROR):
                 yield partial(search, merged, front, depth=depth - 1)
+
+
+def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
+    """Yield the searches without columns that are factors or say nothing."""
+    reduced = remove_power_factors(problem, front.deadline)
+    if reduced.width < problem.width:
+        yield partial(search, reduced, front, depth=depth)
+    quieter = remove_factors_to_noise(problem, front.deadline)
+    if quieter.width < problem.width and quieter.key != reduced.key:
+        yield partial(search, quieter, front, depth=depth)
+    yield partial(_divided_formulas, problem, front, depth)
+
+
+def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
+    """Search what slopes show the target to be a function of."""
+    slopes = Slopes.of(problem)
+    for each in sums_of_powers(problem, slopes):
+        CURVE.offer(each, front)
+    made = [(smooth_model(each)[0], each) for each in few_monomials(problem, slopes)]
+    error, fewer = min(made, key=lambda pair: pair[0], default=(np.inf, problem))
+    if error < max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED) and not front.done:
+        search(fewer, front, depth=depth)
 
 
 def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
@@ -129,6 +155,35 @@ class TimeSlice(Front):
         """Offer a formula to the whole front."""
         if not self.done:
             self._front.offer(expression)
+
+
+class Queue(TimeSlice):
+    """Front to which formulas that are not yet near wait to be offered, the nearest first."""
+
+    def __init__(self, front: Front) -> None:
+        self._front, self.deadline = front, front.deadline
+        self._waiting: list[tuple[float, int, Expr]] = []
+        self._count = itertools.count()  # ties go by order
+
+    @property
+    def done(self) -> bool:
+        """Whether the search may end."""
+        return self._front.done
+
+    def offer(self, expression: Expr) -> None:
+        """Offer a formula that is near at once, and let others wait."""
+        error = self._front.error_of(expression)
+        if error < tuned.NEAR_START:
+            self._front.offer(expression)
+        elif error < tuned.HOPELESS:
+            heapq.heappush(self._waiting, (error, next(self._count), expression))
+
+    def refit(self, most: int | None = None) -> None:
+        """Offer as many of those that wait, by default all."""
+        for _ in range(len(self._waiting) if most is None else min(most, len(self._waiting))):
+            if self.done:
+                return
+            self._front.offer(heapq.heappop(self._waiting)[-1])
 
 
 class DeferredWork(TimeSlice):

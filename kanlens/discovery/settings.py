@@ -87,6 +87,7 @@ RATIO_DEGREES = (
     *((1, 1), (2, 1), (1, 2), (2, 2), (3, 1)),
     *((3, 2), (4, 2), (2, 4), (3, 3), (4, 4)),
 )
+RATIO_POWERS = {2: (-1.0, -0.5, 0.0, 0.5, 1.0), 3: (-1.0, 0.0, 1.0)}  # by the number of columns
 RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and that are kept
 FUNCTION_RATIO_TERMS = 5  # kept beside a function: more of them can follow any curve
 NULL_VALUE = 0.02  # smallest singular value, in parts of the typical one, that is a null vector's
@@ -151,6 +152,30 @@ PRODUCT_CURVES = 4  # formulas of a factor
 RATES = (-6.0, -3.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0)
 ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
 
+# --- what slopes show ---------------------------------------------------------------------------
+
+MOST_SLOPES = 12  # columns beyond which so many monomials are not compared
+SLOPE_ROWS = 1200  # of the smooth model whose slopes are taken
+SLOPE_NUGGET = 1e-9
+KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes are taken
+STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, from first to last
+STRETCH_GAIN = 0.7  # factor on the error from which smaller factors are tried
+SPAN_GAIN, SPANNED = 0.7, 1e-6  # factor on the error that fewer monomials must reach, or error
+LEAST_FALL = 0.7  # of singular values behind the last monomial
+SPAN_ROOM = (
+    0.01,
+    2.0,
+    0.3,
+)  # sine of the angle to a span: at least, in parts of its error, at most
+SAME_SPAN = 0.2  # of exponents, below which they are the same direction
+MOST_SPANNED = 6  # columns up to which all of them may be in one monomial
+POWER_COSTS = {0.0: 0.0, 1.0: 1.0, -1.0: 1.1, 2.0: 1.5, -2.0: 1.6, 0.5: 1.7, -0.5: 1.8}
+WIDEST_SUM, SUMS_TRIED = 4, 2  # columns of a sum of powers, and sums
+SUMMED_POWERS = (1.0, 2.0, -1.0, 0.5)
+SUM_GAP = 0.02  # share of slopes that are not those of a function of a sum
+SHARPENED, SUM_PIECES, SUM_STEP = 6, 30, 1e-4  # rounds, splines, and difference step of its weights
+SUM_ERROR = 1e-5  # of the spline of a sum
+
 # --- the search, and the moves to simpler problems ----------------------------------------------
 
 DEPTH, BRANCHES = 3, 3  # pairs of columns put together, and ways of each that are followed
@@ -198,6 +223,7 @@ NORMAL = 1.4826  # standard deviation over median absolute deviation
 
 HOPELESS = 0.9  # error
 ROUGH_START = 1e-4  # error below which every start is refitted
+NEAR_START, REFITTED = 1e-6, 2  # error below which one is refitted at once, and others per step
 FAR_START = 1e2  # factor by which a formula may start worse than a simpler one
 LONG_FORMULA, LONG_TO_THIN = 120, 45  # nodes beyond which nothing is refitted, no part left out
 NUMEROUS = 7  # numbers beyond which no part is left out
@@ -214,6 +240,7 @@ PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every numbe
 FEW_NUMBERS, ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
 WORSE = 1.05  # factor by which a formula is worse than a shorter one by more than chance
 MOST_ARGUMENTS = 60  # of a sum or product
+MOST_TERMS = 12  # of all sums of a formula that is no more than near
 LONG_FRACTION = 10**4  # largest numerator of a fraction that is shown as one
 
 # --- rows and scales ----------------------------------------------------------------------------

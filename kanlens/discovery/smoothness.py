@@ -62,7 +62,7 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Arra
     """Return leave-one-out errors, and their variances: near 1 where no other row tells of it."""
     check_time()
     try:
-        inverse = np.linalg.inv(_kernel(x, x, scale) + np.diag(nugget))
+        inverse = np.linalg.inv(kernel(x, x, scale) + np.diag(nugget))
     except np.linalg.LinAlgError:
         return np.full(len(target), np.inf), np.ones(len(target))
     return np.asarray(inverse @ target / np.diag(inverse)), np.asarray(1 / np.diag(inverse))
@@ -74,17 +74,18 @@ def predicted(
     """Return the posterior means and variances of other rows, for one length scale."""
     from scipy.linalg import lu_factor, lu_solve
 
-    factors = lu_factor(_kernel(x, x, scale) + np.diag(nugget))
+    factors = lu_factor(kernel(x, x, scale) + np.diag(nugget))
     weights, means, variances = lu_solve(factors, target), [], []
     for part in np.array_split(others, math.ceil(len(others) / tuned.SMOOTH_ROWS)):
         check_time()
-        across = _kernel(part, x, scale)
+        across = kernel(part, x, scale)
         means.append(across @ weights)
         variances.append(1 - np.einsum("ok,ko->o", across, lu_solve(factors, across.T)))
     return np.concatenate(means), np.concatenate(variances)
 
 
-def _kernel(one: Array, two: Array, scale: float) -> Array:
+def kernel(one: Array, two: Array, scale: float) -> Array:
+    """Return the RBF kernel between rows, for a length scale."""
     distance = np.maximum(_squared_distances(one, two), 0.0)
     return np.asarray(np.exp(-0.5 * distance / (scale**2 * one.shape[1])))
 
@@ -100,9 +101,14 @@ def even(columns: Array) -> Array:
     for x in columns.T:
         if not varies(x):
             continue
-        u = np.log(x) if x.min() > 0 and x.max() > tuned.WIDE_RANGE * x.min() else x
+        u = np.log(x) if logarithmic(x) else x
         made.append((u - u.mean()) / u.std())
     return np.stack(made, axis=1) if made else np.zeros((len(columns), 0))
+
+
+def logarithmic(x: Array) -> bool:
+    """Say whether a column is positive and of a wide range."""
+    return bool(x.min() > 0 and x.max() > tuned.WIDE_RANGE * x.min())
 
 
 def is_noise(columns: Array, made: Array, target: Array) -> bool:

@@ -211,6 +211,9 @@ class KANLinear(nn.Module):
         DTypeError
             If the dtype of `x` is not the layer's.
         """
+        half = x.dtype != self.grid.dtype and x.dtype in (torch.float16, torch.bfloat16)
+        if half and torch.is_autocast_enabled(x.device.type):  # what the layer before made
+            x = x.to(self.grid.dtype)
         check_columns("KANLinear.forward", x, self.in_features, self.grid.dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
         y = kernels.fused(self, flat)

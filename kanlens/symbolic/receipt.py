@@ -72,6 +72,8 @@ class Receipt:
         Whether so close a fit to y by chance is out of the question: rows beyond the numbers
         in the formula, times what each tells, outweigh the nodes that were chosen. Rows held
         out had no part in either, so that a few are enough.
+    approximate : bool
+        Whether the search for it ended without a formula that leaves nothing, or only noise.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
@@ -121,6 +123,7 @@ class Receipt:
     model_r2: float | None = None
     explains: bool = False
     enough_rows: bool = False
+    approximate: bool = False
     accuracy: float | None = None
     model_accuracy: float | None = None
     spline_edges: tuple[str, ...] = ()
@@ -204,6 +207,11 @@ class Receipt:
         elif self.poles:
             lines.append(
                 f"WARNING: the formula goes to infinity between the rows: {self.poles[0]}."
+            )
+        elif self.approximate:
+            lines.append(
+                f"NOTE: the formula is an approximation, which leaves {self.loss:.1e} of the "
+                "variance of y; no exact one was found."
             )
         elif not self.trustworthy:
             lines.append(self._distrust())

@@ -107,6 +107,28 @@ def test_the_result_has_a_front_and_a_receipt():
     np.testing.assert_allclose(found.predict(x)[:, 0], y, rtol=1e-12)
 
 
+@pytest.mark.slow  # every way is tried
+def test_what_has_no_formula_gets_a_short_one_that_says_so():
+    from scipy import special
+
+    x = np.random.default_rng(0).uniform(1.0, 4.0, (300, 3))
+    y = special.j0(2 * x[:, 0] * x[:, 1]) * special.gamma(x[:, 2]) + special.j1(x[:, 2] * x[:, 0])
+    found = kanlens.discover(x, y, time_limit=4.0, progress=False)
+    for k in range(len(found.equations_)):
+        assert 1 + sum(len(each.args) - 1 for each in found.sympy(k).atoms(sympy.Add)) <= 12
+    assert found.receipt.approximate
+    assert "NOTE: the formula is an approximation, which leaves" in found.receipt.summary()
+
+
+def test_what_is_exact_or_leaves_only_noise_is_no_approximation():
+    names, _, x, y = rows("a*b", a=P, b=P, count=200)
+    noise = 0.01 * y.std() * np.random.default_rng(1).normal(size=len(y))
+    for target in (y, y + noise):
+        found = kanlens.discover(x, target, names, time_limit=10.0, progress=False)
+        assert not found.receipt.approximate
+        assert "approximation" not in found.receipt.summary()
+
+
 @pytest.mark.parametrize(("value", "text"), [(3, "3"), (0.25, "0.25"), (2e-12, "2e-12")])
 def test_a_constant_target_is_that_constant(value, text):
     x = np.random.default_rng(0).normal(size=(20, 2))

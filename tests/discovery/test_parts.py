@@ -38,6 +38,7 @@ from kanlens.discovery.problems import (
     transformed,
 )
 from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
+from kanlens.discovery.search import Queue
 from kanlens.discovery.settings import EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
@@ -305,6 +306,30 @@ def test_multipliers_do_not_divide_by_zero():
     assert all(
         np.isfinite(1 / factor).all() for factor, _ in multipliers(x + 0.001) if factor.all()
     )
+
+
+def test_what_is_near_is_offered_at_once_and_the_rest_waits_for_the_nearest():
+    front, offered = front_of(problem(lambda a, b: a**2 * b)), []
+    front.offer = offered.append
+    queue = Queue(front)
+    far, nearer, near = 2 * A**2, A**2 * B + A / 5, A**2 * B
+    for formula in (far, nearer, near, sympy.log(-A)):
+        queue.offer(formula)
+    assert offered == [near]
+    queue.refit(1)
+    assert offered == [near, nearer]
+    queue.refit()
+    assert offered == [near, nearer, far]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_formula_of_many_terms_is_chosen_only_where_it_is_exact(exact):
+    long = sympy.Add(*(A**i * B**j / (1 + i + 2 * j) for i in range(4) for j in range(4)))
+    given = problem(lambda a, b: sympy.lambdify((A, B), long)(a, b) + (not exact) * np.cos(a * b))
+    front = front_of(given)
+    front.start((A * B, long))
+    assert {entry.expression for entry in front.entries} >= {A * B, long}
+    assert (front.chosen().expression == long) is exact
 
 
 def test_the_front_keeps_what_is_simpler_or_better():

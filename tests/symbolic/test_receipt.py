@@ -210,6 +210,14 @@ def test_without_a_model_the_formula_is_held_against_y():
     assert "nothing to check" in examine((s,), None, x, feature_names=["a"]).summary()
 
 
+def test_an_approximation_says_what_it_leaves():
+    receipt = Receipt(rows=9, r2=0.75, rmse=0.1, loss=0.25, approximate=True)
+    assert receipt.summary().splitlines()[-1] == (
+        "NOTE: the formula is an approximation, which leaves 2.5e-01 of the variance of y; "
+        "no exact one was found."
+    )
+
+
 def test_constants_are_listed_once():
     receipt = Receipt(rows=9, snapped=("0", "pi", "0", "1/2", "0"), snap_costs=(0.0, 2e-9, 0, 0, 0))
     assert "Exact constants: 0 (3 times), pi, 1/2; the dearest cost 2.0e-09." in receipt.summary()

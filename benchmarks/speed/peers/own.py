@@ -71,7 +71,7 @@ def _path(path: Path) -> Peer:
         name=f"kanlens {path}",
         build=partial(build, path=path),
         refuses=lambda cell: _lacks(path),
-        devices=("cpu",),
+        devices=("cpu", "cuda") if path == "torch" else ("cpu",),
         optional=True,
     )
 

@@ -1,8 +1,9 @@
-"""Fused CPU kernels for spline layers; only these layers know that they exist.
+"""Fused kernels for spline layers, on the CPU and on CUDA; only these layers know that they exist.
 
 `fused` computes a layer's output, or the mean absolute value of its edges, and is differentiable;
 it declines where a kernel cannot run, and the layer then uses torch operations that give the same
-numbers. Importing this compiles nothing: numba is loaded and a kernel compiled when one first runs.
+numbers. Importing this compiles nothing: numba, or triton for CUDA, is loaded and a kernel compiled
+when one first runs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -38,17 +39,22 @@ CAUTION = 2.0  # factor by which they may take longer
 WIDE, FEW = 2048, 64  # outputs from which, and rows up to which, a matrix product pays
 COLUMNS_PER_TERM = 2.5  # columns of a matrix product in the time of one term of the sparse kernel
 
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of kernels for CUDA
+INTERPRETED = False  # those take CPU tensors too, for tests in triton's interpreter
+
 _asked: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
+_compared: WeakKeyDictionary[LocalBasis, tuple[Tensor, int]] = WeakKeyDictionary()
 
 
 @contextmanager
 def use(path: Path) -> Iterator[None]:
     """Make every spline layer take one path inside the block.
 
-    The paths are the measured rule ("auto"), the sparse kernel, matrix products made for few rows
-    ("dense"), or torch operations that are good for many. Where a kernel cannot run (CUDA,
-    `torch.compile`, half precision, no numba) these run in its place.
+    The paths are the rule ("auto"), measured on the CPU, the sparse kernel, matrix products made
+    for few rows ("dense"), or torch operations that are good for many. Where a kernel cannot run
+    (`torch.compile`, CUDA without triton, half precision on the CPU) these run in its place. On
+    CUDA, where nothing has been measured yet, "auto" is the sparse kernel.
 
     Examples
     --------
@@ -94,7 +100,7 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
         or (torch.is_grad_enabled() and (layer.grid.requires_grad or layer.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
-        or torch.is_autocast_enabled("cpu")
+        or (x.is_cpu and torch.is_autocast_enabled("cpu"))
         or (transformed is not None and transformed())
     ):
         return None
@@ -102,6 +108,8 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
     basis = local_basis_of(layer, x, weights)
     if basis is None:
         return None
+    if not x.is_cpu or INTERPRETED:
+        return _in_triton(basis, layer, x, norms)
     if norms:
         from kanlens.model.kernels.edge_l1 import EdgeL1
 
@@ -118,6 +126,17 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
     recorded = any(each is not None and each.requires_grad for each in tensors)
     run = FusedSum.apply if recorded else plain_sum  # quicker by half for few rows
     return run(basis, layer.base_name, x, *weights)
+
+
+def _in_triton(basis: LocalBasis, layer: KANLinear, x: Tensor, norms: bool) -> Tensor:
+    """Return what `fused` does, on CUDA."""
+    from kanlens.model.kernels import triton_l1, triton_sum
+
+    if asked() == "dense" and not norms:
+        return layer.in_torch(functools.partial(edge_sum, few=True), x)
+    function: Any = triton_l1.TritonL1 if norms else triton_sum.TritonSum
+    result: Tensor = function.apply(basis, layer.base_name, x, *layer.weights())
+    return result
 
 
 def ready_within(seconds: float) -> bool:
@@ -157,30 +176,62 @@ def can_run_double(x: Tensor) -> bool:
     return wanted and _has_numba()
 
 
+@functools.cache
+def _has_triton(device: torch.device, dtype: torch.dtype) -> bool:
+    if importlib.util.find_spec("triton") is None:
+        return False
+    from kanlens.model.kernels.triton_trial import can_run
+
+    return can_run(device, dtype)
+
+
 def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis | None:
     """Return the pieces of a layer's basis, of its present grid; None if kernels cannot read it."""
-    dual = torch.autograd.forward_ad
+    dual, device = torch.autograd.forward_ad, None if x.is_cpu else x.device
     for each in (x, layer.grid, *weights):
         if each is not None and (
             type(each) not in (Tensor, nn.Parameter)
-            or not each.is_cpu
+            or not (each.is_cpu if device is None else each.device == device)
             or each.dtype != x.dtype
             or each.layout != torch.strided
             or each.is_neg()
             or (dual._current_level >= 0 and dual.unpack_dual(each).tangent is not None)
         ):
             return None
-    if x.dtype not in (torch.float32, torch.float64) or not _has_numba():
+    if device is None and not INTERPRETED:
+        able = x.dtype in (torch.float32, torch.float64) and _has_numba()
+    else:
+        able = x.dtype in FLOATS and (INTERPRETED or (x.is_cuda and _has_triton(x.device, x.dtype)))
+    if not able:
         return None
-    known = _bases.get(layer)
+    known, grid = _bases.get(layer), layer.grid
     if (
         known is None
         or (known.extrapolation, known.degree) != (layer.extrapolation, layer.spline_order)
-        or known.knots.dtype != layer.grid.dtype
-        or not torch.equal(known.knots, layer.grid)
+        or known.knots.is_cpu != x.is_cpu
+        or (device is not None and not _is_of(known, grid))
+        or (device is None and known.knots.dtype != grid.dtype)
+        or (device is None and not torch.equal(known.knots, grid))
     ):
         from kanlens.model.kernels.local_basis import local_basis
 
-        known = local_basis(layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
+        knots = grid if grid.dtype == torch.float64 else grid.float()
+        known = local_basis(knots, layer.spline_order, extrapolation=layer.extrapolation)
         _bases[layer] = known
     return known
+
+
+def _is_of(known: LocalBasis, grid: Tensor) -> bool:
+    """Tell whether a basis is that of a grid on a GPU, for which it waits if that may be new."""
+    version = None if grid.is_inference() else grid._version
+    compared = _compared.get(known)
+    unchanged = compared is not None and compared[0] is grid and compared[1] == version
+    if version is not None and unchanged:
+        return True
+    knots, wide = known.knots, grid if grid.dtype == torch.float64 else grid.float()
+    if knots.device != grid.device or knots.dtype != wide.dtype:
+        return False
+    same = torch.equal(knots, wide)
+    if same and version is not None:
+        _compared[known] = grid, version
+    return same

@@ -22,6 +22,7 @@ from kanlens.model.edge_sum import Weights, mean_absolute_edges
 from kanlens.model.kernels import base_function, pool, sparse
 from kanlens.model.kernels.compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels.local_basis import LocalBasis
+from kanlens.model.kernels.second_order import Gradients, batched, differentiable
 from kanlens.model.kernels.sparse_loops import find_piece, sort_rows
 from kanlens.model.kernels.vectors import add_signed_slopes, add_signed_sums
 
@@ -46,11 +47,11 @@ class EdgeL1(torch.autograd.Function):
         """Return the gradients, by torch operations when they must be differentiable again."""
         basis, base, (x, *tensors) = ctx.basis, ctx.base, ctx.saved_tensors
         want_x, *want = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled() or sparse.batched(grad):
+        if torch.is_grad_enabled() or batched(grad):
             reference = partial(mean_absolute_edges, again=False)
             given, wanted = ctx.saved_tensors, (want_x, *want[:3], False, False)
-            return None, None, *sparse.differentiable(reference, basis, base, given, grad, wanted)
-        weights, found = Weights(*tensors), sparse.Gradients()
+            return None, None, *differentiable(reference, basis, base, given, grad, wanted)
+        weights, found = Weights(*tensors), Gradients()
         at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
         given = np.zeros((x.shape[1], at.stride), ctx.slopes.dtype)
         given[:, : len(grad)] = grad.resolve_neg().numpy().T

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.kernels.compiling import Array
 from kanlens.splines.spline import Extrapolation
 
+if TYPE_CHECKING:  # loads numba, which CUDA does without
+    from kanlens.model.kernels.compiling import Array
+
 EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
+
+
+class Tables(NamedTuple):
+    """A basis as kernels on a device take it, there."""
+
+    pieces: Tensor  # (rows * piece, 3 + powers): where it starts, origin, scale, powers
+    first: Tensor  # (piece,), int32: first function alive
+    jump: int  # pieces from one input to the next; 0 when all share one row
+    steps: int  # of the search for a piece by bisection
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +67,16 @@ class LocalBasis:
         pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
         guess = self.low, self.density, int(self.even)
         return *pieces, *guess, self.stride, int(self.stride > 0)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The same for kernels on the device of `knots`."""
+        powers = self.powers[: len(self.starts) * (self.degree + 1) ** 2]
+        columns = self.starts, self.origins, self.scales, powers.reshape(len(self.starts), -1)
+        with torch.inference_mode(False):
+            pieces = torch.from_numpy(np.column_stack(columns)).to(self.knots.device)
+            first = torch.from_numpy(self.first.astype(np.int32)).to(self.knots.device)
+        return Tables(pieces, first, self.stride, (self.pieces - 1).bit_length())
 
 
 def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> LocalBasis:

@@ -6,8 +6,6 @@ Its passes take only the degree + 1 basis functions that are nonzero at each poi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, packing, pool, sparse_loops
 from kanlens.model.kernels.compiling import Array, flat
 from kanlens.model.kernels.local_basis import LocalBasis
+from kanlens.model.kernels.second_order import Gradients, batched, differentiable
 
 FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
@@ -25,16 +24,6 @@ DESK = 65_536  # numbers of packed weights, likewise
 LINE = 64  # bytes
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
-
-
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """Gradients of x (batch, in) and of the weights; None where none is wanted."""
-
-    x: Tensor | None = None
-    spline: Tensor | None = None
-    scale: Tensor | None = None
-    base: Tensor | None = None
 
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
@@ -83,40 +72,6 @@ class FusedSum(torch.autograd.Function):
         if bias is not None:
             sparse_loops.column_sums(flat(grad), len(bias), flat(bias))
         return None, None, found.x, found.spline, found.scale, found.base, bias, None
-
-
-def differentiable(
-    reference: Callable[..., Tensor],
-    basis: LocalBasis,
-    base: str,
-    tensors: Sequence[Tensor | None],
-    grad: Tensor,
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:
-    """Return gradients to x and the weights that have gradients of their own.
-
-    They are those of `reference`, which does in torch operations what a kernel does.
-    """
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():  # aliases: a tensor may have been made from another
-        given: list[Any] = [each if each is None else each.view_as(each) for each in tensors]
-        y = reference(
-            given[0],
-            Weights(*given[1:]),
-            grid=basis.knots,
-            degree=basis.degree,
-            extrapolation=basis.extrapolation,
-            base=base,
-        )
-    asked = [each for each, want in zip(given, wanted, strict=True) if want]
-    found = iter(torch.autograd.grad(y, asked, grad, create_graph=again))
-    return [next(found) if want else None for want in wanted]
-
-
-def batched(grad: Tensor) -> bool:
-    """Tell whether many gradients come at once, as ``is_grads_batched`` sends them."""
-    functorch = torch._C._functorch
-    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 def backward(

@@ -1,0 +1,108 @@
+"""Tests of what slopes show: few monomials, or one sum of powers; and that others have none."""
+
+import numpy as np
+import pytest
+import sympy
+
+from kanlens.discovery.invariance import Slopes, few_monomials, sums_of_powers
+from kanlens.discovery.problems import SearchProblem, best_loo_error
+
+NAMES = sympy.symbols("a b c d f g", real=True)
+A, B, C, D, F, G = NAMES
+
+
+def problem(function, width, *, low=0.5, high=2.0, count=900):
+    x = np.random.default_rng(0).uniform(low, high, (count, width))
+    held_out = np.arange(count) % 3 == 0
+    return SearchProblem(x, NAMES[:width], function(*x.T), held_out)
+
+
+def fewest(given):
+    """Return the columns of the reduction that smooth models tell most of."""
+    made = list(few_monomials(given, Slopes.of(given)))
+    return min(made, key=best_loo_error) if made else None
+
+
+@pytest.mark.parametrize(
+    ("function", "ratio"),
+    [
+        (lambda a, b: a**2 * np.sin(b), lambda a, b: 2 * np.tan(b) / a),
+        (lambda a, b: np.cos(a * b), lambda a, b: b / a),
+        (lambda a, b: np.exp(5 * a - 2 * b), lambda a, b: -2.5 + 0 * a),
+    ],
+)
+def test_slopes_are_in_the_ratio_of_those_of_the_target(function, ratio):
+    found = Slopes.of(problem(function, 2))
+    a, b = found.columns.T
+    off = found.values[:, 0] - ratio(a, b) * found.values[:, 1]
+    assert np.median(np.abs(off)) < 1e-3 * np.abs(found.values).max()
+
+
+@pytest.mark.parametrize(
+    ("function", "width", "expected"),
+    [
+        (lambda a, b, c, d: np.cos(1.4 * a * b * c + d), 4, {A * B * C, D}),
+        (lambda a, b, c, d: np.arctan(a / b + c * d), 4, {B / A, C * D}),
+        (lambda a, b, c: np.exp(-a * b) * np.sqrt(b + a * b * c), 3, None),
+        (lambda a, b, c, d: a**2 * np.exp(-b) * np.sin(c * d), 4, {A, B, C * D}),
+    ],
+)
+def test_a_function_of_few_monomials_has_slopes_in_their_span(function, width, expected):
+    found = fewest(problem(function, width))
+    if expected is None:
+        assert found is None or best_loo_error(found) > 1e-5 or found.width == 3
+    else:
+        assert set(found.names) == expected
+
+
+def test_a_quotient_of_sums_is_one_of_three_monomials():
+    def quotient(a, b, c, d, f, g):
+        return (a * b * c + d * f) / (a * g + f**2)
+
+    given = problem(quotient, 6, count=1000)
+    found = fewest(given)
+    assert found.width == 3
+    assert best_loo_error(found) < best_loo_error(given)
+
+
+def test_a_column_of_both_signs_is_not_divided_by_nor_has_a_root():
+    given = problem(lambda a, b, c: np.sin(a * b + c), 3, low=-1.0)
+    for each in few_monomials(given, Slopes.of(given)):
+        powers = [p for name in each.names for p in name.as_powers_dict().values()]
+        assert all(p == int(p) and p > 0 for p in powers)
+
+
+@pytest.mark.parametrize(
+    ("function", "powers", "weights"),
+    [
+        (lambda a, b: np.cos(3 * a - 2 * b), (1, 1), -2 / 3),
+        (lambda a, b: np.cos(a**2 + 0.7 * b), (2, 1), 0.7),
+        (lambda a, b: 1 / (1 + 1 / a + 0.5 * np.sqrt(b)), (-1, 0.5), 0.5),
+    ],
+)
+def test_a_function_of_one_sum_has_slopes_in_its_ratio(function, powers, weights):
+    given = problem(function, 2)
+    first = next(sums_of_powers(given, Slopes.of(given)))
+    (name,) = first.names
+    ratio = name.coeff(B ** sympy.Rational(powers[1])) / name.coeff(A ** sympy.Rational(powers[0]))
+    assert float(ratio) == pytest.approx(weights, rel=1e-2)
+
+
+def test_what_is_no_function_of_a_sum_has_none():
+    given = problem(lambda a, b: np.exp(a) * np.log(b + 1) + a, 2)
+    assert not list(sums_of_powers(given, Slopes.of(given)))
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_a_few_rows_tell_nothing_and_do_no_harm(count):
+    given = problem(lambda *x: np.sin(x[0] * x[1]) + x[2] * x[3], 6, count=count)
+    slopes = Slopes.of(given)
+    assert all(each.width < 6 for each in few_monomials(given, slopes))
+    assert not list(sums_of_powers(given, slopes))
+
+
+def test_slopes_that_are_not_finite_show_nothing():
+    given = problem(lambda a, b: a * b, 2, count=50)
+    lost = Slopes(given.columns, np.full((50, 2), np.nan), 1.0)
+    assert not list(few_monomials(given, lost))
+    assert not list(sums_of_powers(given, lost))
