@@ -149,15 +149,10 @@ def ready_within(seconds: float) -> bool:
         return False
     if seconds >= CAUTION * COMPILING:
         return True
-    from kanlens.model.kernels import base_function, packing, sparse_loops
+    from kanlens.model.kernels import passes
     from kanlens.model.kernels.compiling import is_compiled
 
-    needed = (
-        *(sparse_loops.forward, sparse_loops.backward, sparse_loops.column_sums),
-        *(packing.pack, packing.unpack, sparse_loops.backward_inputs),
-        *(base_function.write_silu, base_function.write_silu_pair),
-    )
-    return all(is_compiled(kernel, "float64") for kernel in needed)
+    return all(is_compiled(kernel, "float64") for kernel in (passes.forward, passes.backward))
 
 
 def use_within(seconds: float) -> AbstractContextManager[None]:

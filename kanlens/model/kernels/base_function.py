@@ -18,7 +18,8 @@ from torch import Tensor
 
 from kanlens.functions.catalog import BASES
 from kanlens.model.kernels import pool
-from kanlens.model.kernels.compiling import flat, get, in_order, put
+from kanlens.model.kernels.compiling import flat, get, in_order, jit, put
+from kanlens.model.kernels.parallel import share_out
 from kanlens.resources import one_thread
 
 SLICE = 32_640  # numbers, just below those from which torch shares out work
@@ -37,7 +38,7 @@ def values(base: str, x: Tensor) -> Tensor:
     given = x.detach().contiguous()
     result = torch.empty_like(given)
     arrays = flat(given), flat(result)
-    pool.share(write_silu, arrays, x.numel(), WORK * x.numel(), chunks=1)
+    pool.share(silu, arrays, x.numel(), WORK * x.numel(), chunks=1)
     return result
 
 
@@ -49,7 +50,7 @@ def pair(base: str, x: Tensor) -> tuple[Tensor, Tensor]:
     given = x.detach().contiguous()
     value, slope = torch.empty_like(given), torch.empty_like(given)
     arrays = flat(given), flat(value), flat(slope)
-    pool.share(write_silu_pair, arrays, x.numel(), WORK * x.numel(), chunks=1)
+    pool.share(silu_pair, arrays, x.numel(), WORK * x.numel(), chunks=1)
     return value, slope
 
 
@@ -76,7 +77,8 @@ def _in_slices(
                 for result, found in zip(results, function(given[part]), strict=True):
                     result[part] = found
 
-    pool.share(task, (), len(given), WORK * x.numel(), multiple=SLICE)
+    threads, _ = pool.team(WORK * x.numel())
+    pool.run(task, pool.split(len(given), threads * pool.CHUNKS, SLICE), threads)
     return tuple(result.view(x.shape) for result in results)
 
 
@@ -99,12 +101,24 @@ def exponential(x):
     return result * power_of_two(half) * power_of_two(whole - half)
 
 
+@jit
+def silu(given, span, team):
+    """Write a span of x * sigmoid(x), as `write_silu` does."""
+    share_out(write_silu, given, span, team)
+
+
 @in_order
 def write_silu(x, values, begin, end):
     """Write x * sigmoid(x) for places begin to end of flat arrays."""
     for j in range(begin, end):
         point = np.float64(get(x, j))
         put(values, j, point * (1.0 / (1.0 + exponential(-point))))
+
+
+@jit
+def silu_pair(given, span, team):
+    """Write a span of x * sigmoid(x) and of its derivative, as `write_silu_pair` does."""
+    share_out(write_silu_pair, given, span, team)
 
 
 @in_order

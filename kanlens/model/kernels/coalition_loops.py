@@ -6,6 +6,7 @@ import numpy as np
 
 from kanlens.model.kernels.base_function import write_silu
 from kanlens.model.kernels.compiling import get, inlined, inner, jit, number_like, put
+from kanlens.model.kernels.parallel import share_out
 
 TOGETHER = 10  # players whose coalitions are taken at once: 1024 numbers stay in a core's cache
 
@@ -80,7 +81,13 @@ def move(points, scale, shift, count):
 
 
 @jit
-def add_worths(ours, theirs, start, totals, nodes, curves, base, sizes, window, begin, end):
+def add_worths(given, span, team):
+    """Add what coalitions are worth for a span of samples, as `add_worths_of` does."""
+    share_out(add_worths_of, given, span, team)
+
+
+@inner
+def add_worths_of(ours, theirs, start, totals, nodes, curves, base, sizes, window, begin, end):
     """Add to totals (batch, coalition) what coalitions are worth against each background row.
 
     For samples a from begin to end, rows b and all sets S of players p it is ``sum_j f_j(node_j)``,

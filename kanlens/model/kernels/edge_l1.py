@@ -22,6 +22,7 @@ from kanlens.model.edge_sum import Weights, mean_absolute_edges
 from kanlens.model.kernels import base_function, pool, sparse
 from kanlens.model.kernels.compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels.local_basis import LocalBasis
+from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.second_order import Gradients, batched, differentiable
 from kanlens.model.kernels.sparse_loops import find_piece, sort_rows
 from kanlens.model.kernels.vectors import add_signed_slopes, add_signed_sums
@@ -166,7 +167,13 @@ def load_weights(packed, at, stride, base_at, weights, window):
 
 
 @jit
-def norms_of(x, base, packed, basis, window, norms, grads, sizes, begin, end):
+def norms_of(given, span, team):
+    """Write the norms of a span of inputs, as `sum_edges` does."""
+    share_out(sum_edges, given, span, team)
+
+
+@inner
+def sum_edges(x, base, packed, basis, window, norms, grads, sizes, begin, end):
     """Write the norms (in, stride) of some inputs, and their gradients to the packed weights."""
     (rows, n_in, n_out, stride, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), x, window)
@@ -200,7 +207,13 @@ def write_norms(packed, sums, i, rows, norms, grads, n_out, stride):
 
 
 @jit
-def gradient_x(x, base, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
+def gradient_x(given, span, team):
+    """Write the gradient to a span of inputs, as `sum_slopes` does."""
+    share_out(sum_slopes, given, span, team)
+
+
+@inner
+def sum_slopes(x, base, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
     """Write the gradient to x (row, in) of some inputs, from that of their norms (in, stride)."""
     (rows, n_in, n_out, stride, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), x, window)

@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from kanlens.model.kernels.compiling import inner, jit
+from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.vectors import Emitter, Value, emitted
 
 COLUMNS = 256  # basis functions, of some inputs, whose weights are packed at a time
@@ -119,7 +120,13 @@ def lay_out_factors(scale, mask, n_in, span, desk, places, lanes):
 
 
 @jit
-def pack(given, base, packed, sizes, lanes, origin, begin, end):
+def pack(given, span, team):
+    """Write the weights of a span of inputs, as `pack_inputs` does."""
+    share_out(pack_inputs, given, span, team)
+
+
+@inner
+def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
     """Write the weights of inputs begin to end as (in, basis + 1, lane).
 
     Of those given, `spline` (out, in, basis) is multiplied by `scale` (out, in) unless that is
@@ -152,7 +159,13 @@ def pack(given, base, packed, sizes, lanes, origin, begin, end):
 
 
 @jit
-def unpack(grad, given, wanted, sizes, lanes, origin, begin, end):
+def unpack(given, span, team):
+    """Write the gradients of a span of inputs, as `unpack_inputs` does."""
+    share_out(unpack_inputs, given, span, team)
+
+
+@inner
+def unpack_inputs(grad, given, wanted, sizes, lanes, origin, begin, end):
     """Write the gradients of a layer's weights from the packed ones' from input `origin` on."""
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = given, wanted
     n_in, n_out, stride = sizes

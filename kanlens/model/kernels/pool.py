@@ -4,6 +4,7 @@ Torch's threads wait for work in a loop for some milliseconds: others beside the
 processor. On two cores, 4096 rows of a 64 -> 64 layer between matrix products were measured to take
 1.1 ms by these threads, 1.6 by Python's, 2.1 by one. Python's are used where there are no others:
 numba's cannot be started from several Python threads, or after a fork, with every threading layer.
+A kernel is handed a range, which `parallel.share_out` shares out among them.
 """
 
 from __future__ import annotations
@@ -17,15 +18,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import torch
 
-SERIAL = 100_000  # nanoseconds of work below which waking another thread costs what it saves
+SERIAL = 10_000  # nanoseconds of work below which waking another thread costs what it saves
 CHUNKS = 3  # pieces of work per thread, so that a thread held up elsewhere takes fewer
 
-_CALLED = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _pools: dict[int, ThreadPoolExecutor] = {}  # by number of threads
 _parents = [os.getpid()]  # and then the forks this process comes from
 
@@ -53,7 +52,7 @@ def _pool(helpers: int) -> ThreadPoolExecutor:
 
 
 def share(
-    task: Callable[..., Any],
+    kernel: Callable[..., Any],
     arguments: tuple[Any, ...],
     count: int,
     nanoseconds: float,
@@ -61,21 +60,35 @@ def share(
     multiple: int = 1,
     chunks: int = CHUNKS,
 ) -> None:
-    """Call ``task(*arguments, begin, end)`` on parts of range(count), as `split` cuts it.
+    """Call ``kernel(arguments, (begin, end, step), (threads, OpenMP))`` for range(count).
 
-    There is one part where work that takes one thread so long deserves no other, else `chunks` for
-    each thread.
+    The step is a multiple of `multiple`. Work that takes one thread so long may deserve no other;
+    else there are `chunks` steps for each thread.
+    """
+    threads, start = team(nanoseconds)
+    blocks = -(-count // multiple)
+    step = max(1, -(-blocks // (threads * chunks))) * multiple
+    if threads == 1 or start:
+        kernel(arguments, (0, count, step), (threads, start))
+        return
+
+    def task(begin: int, end: int) -> None:
+        kernel(arguments, (begin, end, step), (1, 0))
+
+    run(task, split(count, threads * chunks, multiple), threads)
+
+
+def team(nanoseconds: float) -> tuple[int, int]:
+    """Return how many threads work that takes one so long deserves, and where OpenMP starts them.
+
+    That is 0 for Python's.
     """
     threads = torch.get_num_threads() if nanoseconds >= SERIAL else 1
-    if threads <= 1:
-        if count:
-            task(*arguments, 0, count)
-        return
-    run(partial(task, *arguments), split(count, threads * chunks, multiple), threads)
+    return threads, 0 if threads == 1 or forked() else openmp()
 
 
 def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], threads: int) -> None:
-    """Call ``task(begin, end)`` for every range, on this thread and others.
+    """Call ``task(begin, end)`` for every range, on this thread and others that Python started.
 
     Ranges are taken one by one by whichever thread is free. The first error of a task is raised
     when all have stopped.
@@ -86,7 +99,7 @@ def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], thre
         return
     waiting, errors = deque(ranges), deque[BaseException]()
 
-    def work(*_: Any) -> None:
+    def work() -> None:
         try:
             while True:
                 try:
@@ -97,35 +110,22 @@ def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], thre
         except BaseException as error:  # noqa: BLE001 - raised when all have stopped
             errors.append(error)
 
-    parallel = None if forked() else _openmp()
-    if parallel is None:
-        _by_python(work, min(threads, len(ranges)) - 1, threads)
-    else:
-        parallel(_CALLED(work), None, threads, 0)
+    others: list[Future[None]] = []
+    with contextlib.suppress(RuntimeError):  # at the interpreter's end no thread can be had
+        others.extend(_pool(threads - 1).submit(work) for _ in range(min(threads, len(ranges)) - 1))
+    work()
+    for other in others:
+        if not other.cancel():  # one that never started has nothing left to do
+            other.result()
     if errors:
         raise errors[0]
 
 
 @functools.cache
-def _openmp() -> Any:
-    """Return OpenMP's function that calls another on all threads of a team, if torch brings it."""
-    if sys.platform != "linux":
-        return None
-    found = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
-    if found is not None:
-        found.argtypes, found.restype = [_CALLED, ctypes.c_void_p, *2 * [ctypes.c_uint]], None
-    return found
-
-
-def _by_python(work: Callable[[], None], helpers: int, threads: int) -> None:
-    """Do the work on this thread and some of Python's."""
-    others: list[Future[None]] = []
-    with contextlib.suppress(RuntimeError):  # at the interpreter's end no thread can be had
-        others.extend(_pool(threads - 1).submit(work) for _ in range(helpers))
-    work()
-    for other in others:
-        if not other.cancel():  # one that never started has nothing left to do
-            other.result()
+def openmp() -> int:
+    """Return where OpenMP's GOMP_parallel is, for `parallel.share_out`; 0 if torch brings none."""
+    found = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if sys.platform == "linux" else None
+    return (found and ctypes.cast(found, ctypes.c_void_p).value) or 0
 
 
 def split(count: int, parts: int, multiple: int = 1) -> list[tuple[int, int]]:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from kanlens.model.kernels.compiling import FASTMATH, inlined, jit
+from kanlens.model.kernels.compiling import FASTMATH, inlined, inner, jit
+from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.vectors import Emitter, Value, emitted
 
 LANES = 32
@@ -176,7 +177,13 @@ def complex_rows(count):
 
 
 @jit
-def add_values(steps, starts, cosines, nodes, weights, found, first, last):
+def add_values(given, span, team):
+    """Add the Shapley values of a span of games, as `add_values_of` does."""
+    share_out(add_values_of, given, span, team)
+
+
+@inner
+def add_values_of(steps, starts, cosines, nodes, weights, found, first, last):
     """Add the Shapley values of games ``first`` to ``last``.
 
     Steps and starts are in units of the interval. Row q of `nodes` and `weights` has those of the
@@ -227,8 +234,14 @@ def hand_out_pairs(found, p, who, live, z, total):
 
 
 @jit
-def add_interactions(steps, starts, cosines, nodes, weights, found, first, last):
-    """Add the interactions of every two players of games ``first`` to ``last``, as `add_values`."""
+def add_interactions(given, span, team):
+    """Add the interactions of a span of games, as `add_interactions_of` does."""
+    share_out(add_interactions_of, given, span, team)
+
+
+@inner
+def add_interactions_of(steps, starts, cosines, nodes, weights, found, first, last):
+    """Add the interactions of every two players of games ``first`` to ``last``, alike."""
     n = steps.shape[1]
     who, w, z = np.empty(n, np.int64), complex_rows(n + 1), complex_rows(n + 1)
     before, after, total = complex_rows(n), complex_rows(n + 1), complex_rows(n * n)

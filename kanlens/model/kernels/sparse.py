@@ -6,21 +6,18 @@ Its passes take only the degree + 1 basis functions that are nonzero at each poi
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
-from kanlens.model.kernels import base_function, packing, pool, sparse_loops
+from kanlens.model.kernels import base_function, packing, passes, pool
 from kanlens.model.kernels.compiling import Array, flat
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.second_order import Gradients, batched, differentiable
 
-FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
-BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
-DESK = 65_536  # numbers of packed weights, likewise
 LINE = 64  # bytes
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
@@ -28,16 +25,36 @@ PACKED = 0.2  # of one number of the weights
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
-    (rows, n_in), weights = x.shape, Weights(*tensors)
-    at, n_out = layout(weights.spline.shape, x.dtype, basis.degree), len(weights.bias)
-    y, work = x.new_empty(rows, n_out), at.time * x.numel()
-    threads = torch.get_num_threads() if work >= pool.SERIAL else 1
-    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // threads)))
-    points = flat(x.contiguous()), flat(base_function.values(base, x)), pack(weights, at)
-    out = flat(weights.bias), flat(y), (n_in, at.stride, at.size), block
-    given = *points, basis.arrays, basis.window, *out
-    pool.share(sparse_loops.forward, given, rows, work, multiple=block)
+    weights, y = Weights(*tensors), x.new_empty(len(x), len(tensors[3]))
+    values = None if base == "silu" else base_function.values(base, x)
+    run(passes.forward, weights, basis, [(x, values, weights.bias, y)], len(x))
     return y
+
+
+def run(
+    kernel: Callable[..., None],
+    weights: Weights,
+    basis: LocalBasis,
+    tensors: Sequence[Sequence[Any]],
+    count: int,
+) -> None:
+    """Call a pass with weights and tuples of tensors; threads of Python share out a range."""
+    x, (n_out, n_in, n_basis) = tensors[0][0], weights.spline.shape
+    groups = (weights.spline, weights.scale, weights.mask, weights.base), *tensors
+    held = [[each if each is None else each.contiguous() for each in group] for group in groups]
+    at = [tuple([0 if each is None else each.data_ptr() for each in group]) for group in held]
+    time = layout(weights.spline.shape, x.dtype, basis.degree).time
+    work = len(tensors) * (time * x.numel() + PACKED * weights.spline.numel())
+    given = *at, basis.arrays, basis.window, (len(x), n_in, n_out, n_basis)
+    threads, openmp = pool.team(work)
+    if threads == 1 or openmp:
+        kernel(*given, (0, count), (threads, openmp))
+        return
+
+    def task(begin: int, end: int) -> None:
+        kernel(*given, (begin, end), (1, 0))
+
+    pool.run(task, pool.split(count, threads), threads)
 
 
 class FusedSum(torch.autograd.Function):
@@ -57,111 +74,28 @@ class FusedSum(torch.autograd.Function):
         given, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or batched(grad):
             return None, None, *differentiable(edge_sum, basis, base, given, grad, wanted)
-        (x, *tensors), (want_x, *want) = given, wanted
-        grad = grad.contiguous().resolve_neg()
-        found = backward(
-            x.contiguous(),
-            *base_function.pair(base, x),
-            basis,
-            Weights(*tensors),
-            grad,
-            want_x=want_x,
-            want_weights=any(want[:3]),
-        )
-        bias = grad.new_empty(grad.shape[1]) if want[3] else None
-        if bias is not None:
-            sparse_loops.column_sums(flat(grad), len(bias), flat(bias))
-        return None, None, found.x, found.spline, found.scale, found.base, bias, None
+        return None, None, *backward(basis, base, given, grad.resolve_neg(), wanted), None
 
 
 def backward(
-    x: Tensor,
-    base: Tensor,
-    base_slope: Tensor,
     basis: LocalBasis,
-    weights: Weights,
+    base: str,
+    given: Sequence[Any],
     grad: Tensor,
-    *,
-    want_x: bool,
-    want_weights: bool,
-) -> Gradients:
-    """Return the gradients from that of the output (batch, out), those that are wanted.
-
-    The base function of `x` and its derivative are (batch, in).
-    """
-    at = layout(weights.spline.shape, x.dtype, basis.degree)
-    work = 2 * at.time * x.numel() + 2 * PACKED * weights.spline.numel()
-    threads = torch.get_num_threads() if work >= pool.SERIAL else 1
-    points = flat(x), flat(base), flat(base_slope)
-    given = points, basis, weights, at, grad, torch.empty_like(x) if want_x else None
-    if x.shape[1] >= 2 * threads or not want_weights or not len(x):
-        return _by_feature(*given, work, want_weights=want_weights)
-    return _by_rows(*given, threads)
-
-
-def _by_rows(
-    points: tuple[Array, Array, Array],
-    basis: LocalBasis,
-    weights: Weights,
-    at: PackedLayout,
-    grad: Tensor,
-    grad_x: Tensor | None,
-    threads: int,
-) -> Gradients:
-    """Return all gradients, parallel over rows: with too few features to share out."""
-    (rows, n_out), n_in = grad.shape, weights.spline.shape[1]
-    spans = pool.split(rows, threads)
-    sums = grad.new_empty(len(spans), n_in * at.size)  # added up at the end
-    none = points[0][:0]
-    packed, wanted = (none, none) if grad_x is None else (pack(weights, at), flat(grad_x))
-    grads, block, sizes = flat(grad), _backward_block(grad), (n_in, n_out, at.stride, at.size)
-
-    def part(j: int, _: int) -> None:
-        reach, total = (*spans[j], 0, n_in, block, 0), flat(sums[j])
-        given = packed, basis.arrays, grads, total, wanted, sizes, reach, basis.window
-        sparse_loops.backward(*points, *given)
-
-    pool.run(part, [(j, j + 1) for j in range(len(spans))], threads)
-    return unpack(sums.numpy().sum(0), weights, at, grad_x)
-
-
-def _by_feature(
-    points: tuple[Array, Array, Array],
-    basis: LocalBasis,
-    weights: Weights,
-    at: PackedLayout,
-    grad: Tensor,
-    grad_x: Tensor | None,
-    work: float,
-    *,
-    want_weights: bool,
-) -> Gradients:
-    """Return gradients, parallel over features: no two threads share a write."""
-    (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
-    group = max(1, min(packing.COLUMNS, DESK // at.stride) // n_basis)  # inputs packed at a time
-    scale = weights.mask[:0] if weights.scale is None else weights.scale
-    factors = flat(weights.spline), flat(scale), flat(weights.mask)
-    base_weight, grads = flat(weights.base), flat(grad)
-    none = grads[:0]
-    found, arrays = _room(weights, none) if want_weights else ([None] * 3, [none] * 3)
-    wanted = (none if grad_x is None else flat(grad_x), *arrays)
-    sizes, block = (rows, n_in, n_out, at.stride, n_basis, group), _backward_block(grad)
-
-    def task(begin: int, end: int) -> None:
-        desks = (np.empty if rows else np.zeros)(
-            (2, min(group, end - begin) * at.size), grads.dtype
-        )
-        held, reach = (desks[0], desks[1] if want_weights else none), (begin, end, block)
-        given = points, factors, base_weight, basis.arrays, grads, held, wanted, sizes, reach
-        sparse_loops.backward_inputs(*given, at.lanes, basis.window)
-
-    pool.share(task, (), n_in, work)
-    return Gradients(grad_x, *found)
-
-
-def _backward_block(grad: Tensor) -> int:
-    """Return how many rows of a gradient (batch, out) are taken together."""
-    return max(64, min(1024, BACKWARD_BLOCK // max(1, grad.shape[1])))
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of x and the weights that are wanted, from that of y (batch, out)."""
+    (x, *tensors), order = given, torch.contiguous_format
+    pair = (None, None) if base == "silu" else base_function.pair(base, x)
+    wants = wanted[0], *3 * [any(wanted[1:4])], wanted[4]
+    found = [
+        torch.empty_like(each, memory_format=order) if want and each is not None else None
+        for each, want in zip(given, wants, strict=False)
+    ]
+    grad_x, spline, scale, base_weight, bias = found
+    into = grad_x, spline, scale, None, base_weight, bias
+    run(passes.backward, Weights(*tensors), basis, [(x, *pair, grad), into], x.shape[1])
+    return found
 
 
 class PackedLayout(NamedTuple):

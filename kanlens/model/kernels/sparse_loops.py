@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanlens.model.kernels.compiling import get, inlined, inner, jit, number_like, put
-from kanlens.model.kernels.packing import pack, unpack
-from kanlens.model.kernels.vectors import add_products, add_rows, write_polynomials, write_slopes
+from kanlens.model.kernels.compiling import get, inlined, inner, number_like, put
+from kanlens.model.kernels.vectors import (
+    add_products,
+    add_rows,
+    write_polynomials,
+    write_slopes,
+)
 
 RUN = 128  # terms added up before they join a longer sum, which then is rounded less often
 PAIRS = 16  # of inputs, likewise
@@ -78,35 +82,28 @@ def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window)
         put(firsts, r, get(first, piece) * stride)
 
 
-@jit
-def forward(x, base, packed, basis, window, bias, y, sizes, block, begin, end):
-    """Write y (row, out) of rows begin to end."""
-    n_out = len(bias)
-    for r in range(begin, end):
-        for o in range(n_out):
-            y[r * n_out + o] = bias[o]
-    add_edges(x, base, packed, basis, y, (*sizes, n_out), (begin, end, block), window)
-
-
 @inner
 def add_edges(x, base, packed, basis, y, sizes, spans, window):
-    """Add what all inputs contribute to some rows, two inputs at a time."""
-    (n_in, stride, size, n_out), (begin, end, block) = sizes, spans
+    """Add what some inputs contribute to some rows, two inputs at a time.
+
+    The packed weights begin with the first of these inputs.
+    """
+    (n_in, stride, size, n_out), (begin, end, block, first, last) = sizes, spans
     half = block * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
     others, other_firsts, part = numbers[half:], firsts[block:], np.empty(block * stride, x.dtype)
     for top in range(begin, end, block):
         bottom = min(end, top + block)
-        for i in range(0, n_in, 2):
-            if i % (2 * PAIRS) == 0:
+        for i in range(first, last, 2):
+            if (i - first) % (2 * PAIRS) == 0:
                 part[:] = 0
             locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
-            if i + 1 < n_in:
+            if i + 1 < last:
                 then = i + 1, top, bottom
                 locate(x, base, n_in, *then, basis, others, other_firsts, stride, window)
-            places = (n_in, stride, size, i, bottom - top, half)
+            places = (i + 1 < last, stride, size, i - first, bottom - top, half)
             add_inputs(packed, part, places, numbers, firsts, other_firsts, window)
-            if (i + 2) % (2 * PAIRS) == 0 or i + 2 >= n_in:
+            if (i - first + 2) % (2 * PAIRS) == 0 or i + 2 >= last:
                 add_part(part, stride, y, top, bottom, n_out)
 
 
@@ -121,19 +118,19 @@ def add_part(part, stride, y, top, bottom, n_out):
 
 @inner
 def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
-    """Add to y (row, lane) what inputs i and i + 1, if there is one, contribute to its rows.
+    """Add to y (row, lane) what inputs i and perhaps i + 1 contribute to its rows.
 
     The rows of y end with a vector, as those of the weights do: one row's vector that reaches into
     the next row has to wait for that to be written, which was measured to take as long again.
     """
-    n_in, stride, size, i, rows, half = places
+    two, stride, size, i, rows, half = places
     step = len(window) + 1
     for left in range(0, stride, LANES):
         width = min(LANES, stride - left)
         start, base = i * size + left, (i + 1) * size - stride + left
         for r in range(rows):
             to, row, at = r * stride + left, start + get(firsts, r), r * step
-            if i + 1 < n_in:
+            if two:
                 both = row, start + size + get(other_firsts, r)
                 bases, places = (base, base + size), (at, half + at)
                 add_products(y, to, width, packed, stride, both, bases, numbers, places, window)
@@ -197,8 +194,10 @@ def dot_product(y, at, count, matrix, numbers, place, window):
     return result
 
 
-@jit
-def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
+@inner
+def backward_some(
+    x, base, base_slope, packed, basis, grad, grad_packed, grad_x, sizes, spans, window
+):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
 
     Either gradient is left out when its array is empty. The packed arrays begin with input
@@ -254,41 +253,3 @@ def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
             stop, place = min(ends[c], done + RUN), first[c] * stride
             add_rows(mine, stride, place, base_row, n_out, rows, order, done, stop, numbers, window)
             done = stop
-
-
-@jit
-def backward_inputs(
-    points, given, base_weight, basis, grad, desks, wanted, sizes, span, lanes, window
-):
-    """Write the gradients of inputs first to last: of x, and of their weights.
-
-    With few rows the way of the weights through memory takes longer than the sums. Here they are
-    read once, and what is made of them stays in a core's cache: the desks, with room for the packed
-    weights of a group of inputs, and for the gradient of these. The gradient of x, or those of the
-    weights, are left out when their arrays are empty.
-    """
-    (x, base, base_slope), (grad_x, grad_spline, grad_scale, grad_base) = points, wanted
-    (rows, n_in, n_out, stride, n_basis, group), (packed, total) = sizes, desks
-    first, last, block = span
-    size = (n_basis + 1) * stride
-    weights, outer = (grad_spline, grad_scale, grad_base), (n_in, n_out, stride)
-    for left in range(first, last, group):
-        right = min(last, left + group)
-        if len(grad_x) > 0:
-            pack(given, base_weight, packed, outer, lanes, left, left, right)
-        inside = (n_in, n_out, stride, size)
-        spans = (0, rows, left, right, block, left)
-        backward(x, base, base_slope, packed, basis, grad, total, grad_x, inside, spans, window)
-        if len(grad_base) > 0:
-            unpack(total, given, weights, outer, lanes, left, left, right)
-
-
-@jit
-def column_sums(rows, n_columns, sums):
-    """Write the sums of the columns of a matrix, added up in float64."""
-    totals = np.zeros(n_columns)
-    for at in range(0, len(rows), n_columns):
-        for j in range(n_columns):
-            totals[j] += get(rows, at + j)
-    for j in range(n_columns):
-        sums[j] = totals[j]

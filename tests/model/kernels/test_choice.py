@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.kernels import PATHS, asked, compiling, sparse_loops
+from kanlens.model.kernels import PATHS, asked, compiling, passes
 from kanlens.model.layers import KANLinear
 
 size = st.integers(0, 100_000)
@@ -117,5 +117,5 @@ def test_a_kernel_that_ran_is_compiled_for_its_numbers():
     layer = KANLinear(2, 3).double()
     with torch.no_grad(), kernels.use("sparse"):
         layer(torch.zeros(4, 2, dtype=torch.float64))
-    assert compiling.is_compiled(sparse_loops.forward, "float64")
-    assert not compiling.is_compiled(sparse_loops.forward, "complex64")
+    assert compiling.is_compiled(passes.forward, "float64")
+    assert not compiling.is_compiled(passes.forward, "complex64")

@@ -1,6 +1,5 @@
 """`activation_l1` as a function of torch: what it costs, and wrong answers seen."""
 
-import statistics
 import sys
 import threading
 import time
@@ -136,7 +135,7 @@ from kanlens.model.kernels import pool
 from tests.model.kernels.norms import norms_agree, rough, uniform
 pool.SERIAL = 0
 layer, x = rough(8, 32), uniform(3000, 8)
-pool._openmp = lambda: None
+pool.openmp = lambda: 0
 assert norms_agree(layer, x) and pool._pools
 context = multiprocessing.get_context("fork")
 queue = context.Queue()
@@ -196,8 +195,8 @@ def test_time_is_within_two_passes_and_a_half_of_the_layer():
 
     calls = [lambda: layer(x), lambda: layer.activation_l1(x)]
     rounds = [[seconds(call) for call in calls] for _ in range(8)][1:]
-    ratios = [norm_time / layer_time for layer_time, norm_time in rounds]
-    assert statistics.median(ratios) < 2.5  # 2.0 was measured
+    layer_time, norm_time = map(min, zip(*rounds, strict=True))  # others on the machine add to both
+    assert norm_time / layer_time < 2.5  # 2.2 was measured
 
 
 # --- the comparison has teeth -------------------------------------------------------------------
@@ -236,8 +235,8 @@ def test_the_comparison_sees_one_wrong_number_of_a_kernel(kernel, result, seen, 
     layer, x, right = rough(2, 5), uniform(300, 2), getattr(edge_l1, kernel)
     assert norms_agree(layer, x)
 
-    def wrong(*given):
-        right(*given)
+    def wrong(given, *places):
+        right(given, *places)
         given[result][0] *= -1
 
     monkeypatch.setattr(edge_l1, kernel, wrong)

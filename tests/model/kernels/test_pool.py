@@ -1,4 +1,4 @@
-"""The threads of the kernels: ranges, errors, those of torch and those of Python."""
+"""The threads of the kernels: ranges, errors, how many take part."""
 
 import threading
 import time
@@ -9,16 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kanlens.model.kernels import pool
-
-
-@pytest.fixture(autouse=True, scope="module", params=["torch's", "Python's"])
-def threads_of(request):
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "Python's":
-            patch.setattr(pool, "_openmp", lambda: None)
-        elif pool._openmp() is None:
-            pytest.skip("torch brings no OpenMP that can be called")
-        yield request.param
 
 
 @given(st.integers(0, 5000), st.integers(1, 50), st.integers(1, 70))
@@ -80,20 +70,27 @@ def test_an_error_reaches_the_caller_when_all_have_stopped(threads, bad):
     assert sorted(done) == [0, 1]
 
 
-def test_only_long_work_is_shared_out_among_the_threads_of_torch():
-    def parts(nanoseconds):
-        found = []
-        pool.share(lambda begin, end: found.append((begin, end)), (), 100, nanoseconds)
-        return len(found)
+@pytest.mark.parametrize("openmp", [0, 1])
+def test_only_long_work_is_shared_out_among_the_threads_of_torch(openmp, monkeypatch):
+    monkeypatch.setattr(pool, "openmp", lambda: openmp)
+    found = []
 
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            assert parts(pool.SERIAL) == (1 if threads == 1 else threads * pool.CHUNKS)
-            assert parts(pool.SERIAL - 1) == 1
-    finally:
-        torch.set_num_threads(before)
+    def kernel(given, span, team):
+        found.append((given, span, team))
+
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        for nanoseconds in (pool.SERIAL - 1, pool.SERIAL):
+            found.clear()
+            pool.share(kernel, ("given",), 100, nanoseconds, multiple=4)
+            spans = sorted(span for _, span, _ in found)
+            many = threads > 1 and nanoseconds == pool.SERIAL
+            assert [n for a, b, _ in spans for n in range(a, b)] == list(range(100))
+            assert len(spans) == (threads * pool.CHUNKS if many and not openmp else 1)
+            assert {team for _, _, team in found} == {(threads, 1) if many and openmp else (1, 0)}
+            assert all(step % 4 == 0 for *_, step in spans)
+            if many and openmp:
+                assert -(-100 // spans[0][2]) in range(threads, threads * pool.CHUNKS + 1)
 
 
 def test_calls_from_many_threads_at_once_finish():

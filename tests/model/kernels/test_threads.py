@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.model import kernels
-from kanlens.model.kernels import pool, sparse_loops
+from kanlens.model.kernels import passes, pool
 from tests.model.kernels.layers import KERNELS, TOLERANCES, Case, agrees, make, run
 from tests.model.layers_for_tests import MODES
 
@@ -146,7 +146,7 @@ def test_small_work_starts_no_other(path, monkeypatch):
 
 @pytest.mark.usefixtures("many_threads")
 def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
-    right, calls = sparse_loops.forward, []
+    right, calls = passes.forward, []
 
     def failing(*args: object) -> None:
         calls.append(1)
@@ -155,7 +155,8 @@ def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
         right(*args)
 
     case = make(batch=700)
-    monkeypatch.setattr(sparse_loops, "forward", failing)
+    monkeypatch.setattr(pool, "openmp", lambda: 0)
+    monkeypatch.setattr(passes, "forward", failing)
     with pytest.raises(MemoryError, match="no room"):
         run(case, "sparse")
     monkeypatch.undo()

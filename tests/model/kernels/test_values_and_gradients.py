@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanlens.functions.catalog import BASES
+from kanlens.model.kernels import passes
 from tests.model.kernels.layers import (
     GRIDS,
     KERNELS,
@@ -14,6 +15,7 @@ from tests.model.kernels.layers import (
     PATHS,
     TOLERANCES,
     Case,
+    agrees,
     cases,
     make,
     misfits,
@@ -111,3 +113,19 @@ def test_the_gradient_of_a_mean_adds_up_over_many_rows(path):
     case = make(n_in=2, n_out=3, batch=60_000, dtype=torch.float32)
     case = Case(case.layer, case.x, torch.full((60_000, 3), 1 / 180_000))
     assert misfits(case, path)["bias"] <= 2e-7
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("grid", ["even", "uneven", "updated"])
+@pytest.mark.parametrize("mode", MODES)
+def test_many_rows_and_few_outputs_take_polynomials(order, grid, mode):
+    for n_in, n_out, dtype in (
+        (1, 1, torch.float64),
+        (3, 9, torch.float32),
+        (4, 33, torch.float64),
+    ):
+        options = {"spline_order": order, "grid_size": 2, "extrapolation": mode, "dtype": dtype}
+        case = make(n_in=n_in, n_out=n_out, batch=700, grid=grid, mask="fractions", **options)
+        pieces, lanes = 2 * order + 4, 64 // dtype.itemsize  # with both ends, at most
+        assert passes.MANY * pieces * -(-n_out // lanes) <= 700 or n_out > 9
+        assert agrees(case, "sparse")

@@ -1,0 +1,264 @@
+"""The passes of a spline layer, each in one call from Python, shared out among threads.
+
+For few rows what Python does takes as long as the sums. Tensors come as addresses, which it has ten
+times faster than arrays; where one is 0, the tensor is not there, or silu for a base function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from kanlens.model.kernels.base_function import write_silu, write_silu_pair
+from kanlens.model.kernels.compiling import get, inlined, inner, jit, put
+from kanlens.model.kernels.few_outputs import write_narrow_rows, write_polynomials_of
+from kanlens.model.kernels.packing import COLUMNS, pack_inputs, unpack_inputs
+from kanlens.model.kernels.parallel import share_out
+from kanlens.model.kernels.single_rows import add_each_row, write_each_row
+from kanlens.model.kernels.sparse_loops import add_edges, backward_some
+from kanlens.model.kernels.vectors import BYTES
+
+FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
+BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
+DESK = 65_536  # numbers of packed weights, likewise
+FEW = 64  # rows up to which a forward pass is shared out by inputs
+SPAN, SPANS = 16, 8  # least inputs of a span, most spans: as many whatever the threads
+DIRECT = 2  # rows up to which packing the weights takes longer than reading them as they lie
+TABLE = 131_072  # numbers of polynomials that stay in a core's cache
+MOST = 8  # vectors of outputs up to which they pay
+MANY = 32  # rows for each vector of a piece from which turning weights into polynomials pays
+SLICE = 4096  # numbers of x whose base function a thread finds at a time
+CHUNKS = 3  # parts of a loop per thread, so that a thread held up elsewhere takes fewer
+
+
+@intrinsic
+def pointer(typing: Any, address: Any, like: Any) -> Any:
+    """Return an address as that of numbers like those of an array."""
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return types.CPointer(like.dtype)(address, like), generate
+
+
+@inlined
+def numbers_at(address, count, like):
+    """Return `count` numbers at an address as an array; none at 0."""
+    return carray(pointer(address, like), (count if address else 0,))
+
+
+@inlined
+def layout(n_out, n_basis, like):
+    """Return the distance between packed rows, whole vectors, and the numbers of one input."""
+    lanes = BYTES // like.itemsize
+    stride = -(-n_out // lanes) * lanes
+    return lanes, stride, (n_basis + 1) * stride
+
+
+@inlined
+def steps(span, multiple, team):
+    """Return a span (begin, end) and how much of it a thread takes at a time."""
+    begin, end = span
+    return begin, end, max(1, -(-(end - begin) // (multiple * CHUNKS * team[0]))) * multiple
+
+
+@inlined
+def weights_at(addresses, edges, n_basis, like):
+    """Return what multiplies the basis, with scale and mask, and the weights of the base."""
+    spline = numbers_at(addresses[0], edges * n_basis, like)
+    scale, mask = numbers_at(addresses[1], edges, like), numbers_at(addresses[2], edges, like)
+    return (spline, scale, mask), numbers_at(addresses[3], edges, like)
+
+
+@jit
+def forward(weights, tensors, basis, window, sizes, span, team):
+    """Write y (row, out) for a span of rows, from x and its base function, and the bias."""
+    (rows, n_in, n_out, n_basis), (at_x, at_base, at_bias, at_y) = sizes, tensors
+    points, like, silu = rows * n_in, basis[0], at_base == 0
+    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
+    x, y = numbers_at(at_x, points, like), numbers_at(at_y, rows * n_out, like)
+    base = np.empty(points, like.dtype) if silu else numbers_at(at_base, points, like)
+    bias = numbers_at(at_bias, n_out, like)
+    if span[1] - span[0] == rows <= min(FEW, FORWARD_BLOCK // n_out):
+        if silu:
+            share_out(write_silu, (x, base), (0, points, SLICE), team)
+        length = max(SPAN, -(-n_in // SPANS))
+        parts = -(-n_in // length)
+        sums = np.empty(parts * rows * n_out, like.dtype)
+        adding = x, base, given, base_weight, basis, window, sums, (*sizes, length)
+        share_out(write_spans, adding, (0, parts, 1), team)
+        add_up(sums, bias, y)
+        return
+    lanes, stride, size = layout(n_out, n_basis, like)
+    packed = np.empty(n_in * size, like.dtype)
+    packing = given, base_weight, packed, (n_in, n_out, stride), lanes, 0
+    share_out(pack_inputs, packing, steps((0, n_in), 1, team), team)
+    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // team[0])))
+    pieces = len(basis[4])
+    room = n_in * (pieces * len(window) + 1) * stride
+    wide = room > TABLE or stride > MOST * lanes
+    if not wide and rows * lanes >= MANY * pieces * stride:
+        table = np.empty(room, like.dtype)
+        turning = packed, table, basis, (stride, size), window
+        share_out(write_polynomials_of, turning, steps((0, n_in), 1, team), team)
+        narrow = x, base, table, basis, window, bias, y, (n_in, stride, silu), block
+        share_out(write_narrow_rows, narrow, steps(span, block, team), team)
+        return
+    task = x, base, packed, basis, window, bias, y, (n_in, stride, size, silu), block
+    share_out(write_rows, task, steps(span, block, team), team)
+
+
+@inlined
+def add_up(sums, bias, y):
+    """Write y (row, out), the bias and what the spans of inputs add to it."""
+    for at in range(0, len(y), len(bias)):
+        for o in range(len(bias)):
+            put(y, at + o, get(bias, o))
+    for at in range(0, len(sums), max(1, len(y))):
+        for j in range(len(y)):
+            put(y, j, get(y, j) + get(sums, at + j))
+
+
+@inner
+def write_rows(x, base, packed, basis, window, bias, y, sizes, block, begin, end):
+    """Write y (row, out) of rows begin to end."""
+    (n_in, stride, size, silu), n_out = sizes, len(bias)
+    if silu:
+        write_silu(x, base, begin * n_in, end * n_in)
+    for r in range(begin, end):
+        for o in range(n_out):
+            y[r * n_out + o] = bias[o]
+    spans = begin, end, block, 0, n_in
+    add_edges(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
+
+
+@inner
+def write_spans(x, base, given, base_weight, basis, window, sums, shape, begin, end):
+    """Write what spans begin to end of the inputs add to y: (span, row, out)."""
+    rows, n_in, n_out, n_basis, length = shape
+    whole = rows * n_out
+    for part in range(begin, end):
+        left, right = part * length, min(n_in, (part + 1) * length)
+        mine = sums[part * whole : (part + 1) * whole]
+        mine[:] = 0
+        sizes = rows, n_in, n_out, n_basis, left, right
+        if rows <= DIRECT:
+            add_each_row(x, base, given, base_weight, basis, mine, sizes, window)
+        else:
+            add_rows(x, base, given, base_weight, basis, mine, sizes, window)
+
+
+@inner
+def add_rows(x, base, given, base_weight, basis, y, sizes, window):
+    """Add what some inputs contribute to all rows, packing the weights of a few at a time."""
+    rows, n_in, n_out, n_basis, begin, end = sizes
+    lanes, stride, size = layout(n_out, n_basis, x)
+    group = max(1, min(COLUMNS, DESK // stride) // n_basis)
+    packed = np.empty(min(group, end - begin) * size, x.dtype)
+    for left in range(begin, end, group):
+        right = min(end, left + group)
+        pack_inputs(given, base_weight, packed, (n_in, n_out, stride), lanes, left, left, right)
+        spans = 0, rows, rows, left, right
+        add_edges(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
+
+
+@jit
+def backward(weights, tensors, found, basis, window, sizes, span, team):
+    """Write the gradients that have addresses, those of the weights for a span of inputs.
+
+    Parts of the inputs are shared out, for which no two threads share a write; of the rows where
+    there are too few inputs for that.
+    """
+    (rows, n_in, n_out, n_basis), (at_x, at_base, at_slope, at_grad) = sizes, tensors
+    points, edges, like = rows * n_in, n_in * n_out, basis[0]
+    given, base_weight = weights_at(weights, edges, n_basis, like)
+    x, grad = numbers_at(at_x, points, like), numbers_at(at_grad, rows * n_out, like)
+    base, slope = numbers_at(at_base, points, like), numbers_at(at_slope, points, like)
+    if at_base == 0:
+        base, slope = np.empty(points, like.dtype), np.empty(points, like.dtype)
+        share_out(write_silu_pair, (x, base, slope), (0, points, SLICE), team)
+    (grad_spline, grad_scale, _), grad_base = weights_at(found[1:5], edges, n_basis, like)
+    wanted, grad_x = (grad_spline, grad_scale, grad_base), numbers_at(found[0], points, like)
+    block = max(64, min(1024, BACKWARD_BLOCK // n_out))
+    given_all = (x, base, slope), given, base_weight, basis, grad, grad_x, wanted
+    task = *given_all, (*sizes, block), window
+    if n_in >= 2 * team[0] or len(grad_base) == 0 or rows == 0:
+        share_out(write_inputs, task, steps(span, SPAN if rows <= DIRECT else 1, team), team)
+    else:
+        write_by_rows(task, team)
+    column_sums(grad, n_out, numbers_at(found[5], n_out, like))
+
+
+@inner
+def write_inputs(
+    points, given, base_weight, basis, grad, grad_x, wanted, shape, window, begin, end
+):
+    """Write the gradients of inputs begin to end: of x, and of their weights.
+
+    With few rows the way of the weights through memory takes longer than the sums. Here they are
+    read once, and what is made of them stays in a core's cache: the packed weights of a group of
+    inputs, and the gradient of these.
+    """
+    (x, base, slope), (rows, n_in, n_out, n_basis, block) = points, shape
+    (lanes, stride, size), want_weights = layout(n_out, n_basis, x), len(wanted[2]) > 0
+    group = min(end - begin, max(1, min(COLUMNS, DESK // stride) // n_basis))
+    room = group * size
+    packed, total = np.empty(room, x.dtype), np.zeros(room if want_weights else 0, x.dtype)
+    outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
+    if 0 < rows <= DIRECT and want_weights:
+        sizes = rows, n_in, n_out, n_basis, begin, end
+        if write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, sizes, window):
+            return
+    for left in range(begin, end, group):
+        right = min(end, left + group)
+        if len(grad_x) > 0:
+            pack_inputs(given, base_weight, packed, outer, lanes, left, left, right)
+        spans = 0, rows, left, right, block, left
+        backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
+        if want_weights:
+            unpack_inputs(total, given, wanted, outer, lanes, left, left, right)
+
+
+@inner
+def write_by_rows(task, team):
+    """Write all gradients; each thread adds up those over some of the rows."""
+    points, given, base_weight, basis, grad, grad_x, wanted, shape, window = task
+    rows, n_in, n_out, n_basis, block = shape
+    (lanes, stride, size), like = layout(n_out, n_basis, grad), grad
+    part = -(-rows // team[0])
+    parts, whole = -(-rows // part), n_in * size
+    packed, sums = np.empty(whole, like.dtype), np.empty(parts * whole, like.dtype)
+    outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
+    pack_inputs(given, base_weight, packed, outer, lanes, 0, 0, n_in)
+    of_rows = points, packed, basis, grad, grad_x, sums, inside, (rows, part, block), window
+    share_out(write_part, of_rows, (0, parts, 1), team)
+    for j in range(1, parts):
+        for k in range(whole):
+            put(sums, k, get(sums, k) + get(sums, j * whole + k))
+    unpack_inputs(sums, given, wanted, outer, lanes, 0, 0, n_in)
+
+
+@inner
+def write_part(points, packed, basis, grad, grad_x, sums, inside, of_rows, window, begin, end):
+    """Write the gradients over parts begin to end of the rows; that of packed weights for each."""
+    (x, base, slope), (rows, part, block), (n_in, _, _, size) = points, of_rows, inside
+    whole = n_in * size
+    for j in range(begin, end):
+        first, last = j * part, min(rows, (j + 1) * part)
+        total, spans = sums[j * whole : (j + 1) * whole], (first, last, 0, n_in, block, 0)
+        backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
+
+
+@inner
+def column_sums(rows, n_columns, sums):
+    """Write the sums of the columns of a matrix, added up in float64, where they are wanted."""
+    totals = np.zeros(len(sums))
+    for at in range(0, len(rows) if len(sums) > 0 else 0, n_columns):
+        for j in range(n_columns):
+            totals[j] += get(rows, at + j)
+    for j in range(len(sums)):
+        sums[j] = totals[j]
