@@ -30,6 +30,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if importlib.util.find_spec("triton") is None:  # doctests import every module
     collect_ignore = ["kanlens/model/kernels/triton_kernels.py"]
 
+importlib.import_module("numba")  # from the first small call on, so that no two calls differ
 torch.set_num_threads(1)  # test processes share the processors
 
 settings.register_profile("local", max_examples=25, deadline=None)

@@ -1,9 +1,11 @@
 import re
+import sys
 
 import pytest
 
 from kanlens import resources
 from kanlens.errors import InvalidValueError
+from tests.model.kernels.processes import python
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,23 @@ def test_the_keyword_of_a_function_is_in_force_within_it():
     with pytest.raises(InvalidValueError, match=r"^work: expected max_memory"):
         work(3, max_memory="no")
     assert abs(resources.allowed_memory() / before - 1) < 0.5
+
+
+FAULTS = """
+import resource, torch, kanlens
+model, x = kanlens.KAN([10, 10, 1]), torch.randn(3000, 10)
+kanlens.attribute(model, x[:9], method="secant", background=x[:5])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+kanlens.attribute(model, x, method="secant", background=x[:100])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.slow  # other interpreters
+@pytest.mark.skipif(sys.platform != "linux", reason="told to glibc")
+def test_memory_that_is_freed_is_kept_unless_the_environment_says_otherwise():
+    kept, returned = (
+        int(python(FAULTS, **environment))
+        for environment in ({}, {"MALLOC_TRIM_THRESHOLD_": str(2**17)})
+    )
+    assert kept < returned / 3

@@ -3,13 +3,15 @@
 `fused` computes a layer's output, or the mean absolute value of its edges, and is differentiable;
 it declines where a kernel cannot run, and the layer then uses torch operations that give the same
 numbers. Importing this compiles nothing: numba, or triton for CUDA, is loaded and a kernel compiled
-when one first runs.
+when one first runs. Loading numba takes half a second, and compiling ten if that was never done:
+the first few small calls of a process leave it to torch, whose last digits may be others.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -34,6 +36,7 @@ __all__ = ["asked", "choose", "fused", "ready_within", "use", "use_within"]
 Path = Literal["auto", "sparse", "dense", "torch"]
 PATHS = ("auto", "sparse", "dense", "torch")
 
+SMALL, FIRST = 1_000_000, 8  # products of a small call, and how many of these load nothing
 LOADING, COMPILING = 1.5, 10.0  # seconds of work: of loading numba, of compiling all kernels
 CAUTION = 2.0  # factor by which they may take longer
 WIDE, FEW = 2048, 64  # outputs from which, and rows up to which, a matrix product pays
@@ -42,6 +45,7 @@ COLUMNS_PER_TERM = 2.5  # columns of a matrix product in the time of one term of
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of kernels for CUDA
 INTERPRETED = False  # those take CPU tensors too, for tests in triton's interpreter
 
+_small_calls = itertools.count()
 _asked: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
 _compared: WeakKeyDictionary[LocalBasis, tuple[Tensor, int]] = WeakKeyDictionary()
@@ -93,6 +97,8 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
 
     With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
     """
+    if "numba" not in sys.modules and x.is_cpu and _is_small_start(layer, x):
+        return None
     transformed = getattr(torch._C, "_are_functorch_transforms_active", None)
     if (
         torch.compiler.is_compiling()
@@ -137,6 +143,13 @@ def _in_triton(basis: LocalBasis, layer: KANLinear, x: Tensor, norms: bool) -> T
     function: Any = triton_l1.TritonL1 if norms else triton_sum.TritonSum
     result: Tensor = function.apply(basis, layer.base_name, x, *layer.weights())
     return result
+
+
+def _is_small_start(layer: KANLinear, x: Tensor) -> bool:
+    """Tell whether a call is small, and one of the first."""
+    if asked() != "auto" or len(x) * layer.spline_weight.numel() > SMALL:
+        return False
+    return next(_small_calls) < FIRST
 
 
 def ready_within(seconds: float) -> bool:

@@ -144,7 +144,7 @@ def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
         for top in range(0, n_out, lanes):
             rows = n_out - top
             span = (top, rows, left, inputs)
-            lay_out_factors(scale, mask, n_in, span, desk, (0, at_factor), lanes)
+            lay_out_factors(scale, mask, n_in, span, desk, (np.int64(0), at_factor), lanes)
             lay_out(base, n_in, top, rows, left, inputs, desk, at_base, lanes)
             columns = inputs * n_basis
             lay_out(
@@ -180,7 +180,7 @@ def unpack_inputs(grad, given, wanted, sizes, lanes, origin, begin, end):
         for top in range(0, n_out, lanes):
             rows = n_out - top
             span = (top, rows, left, inputs)
-            lay_out_factors(scale, mask, n_in, span, desk, (0, at_factor), lanes)
+            lay_out_factors(scale, mask, n_in, span, desk, (np.int64(0), at_factor), lanes)
             if len(scale) > 0:
                 lay_out(spline, width, top, rows, column, columns, desk, at_spline, lanes)
             for i in range(inputs):

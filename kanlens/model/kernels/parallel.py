@@ -27,7 +27,7 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
     whichever thread of a `team` is free: (number of threads, address of GOMP_parallel). One thread
     is the caller's.
     """
-    given = (*arguments.types, types.int64, types.int64)
+    given = (*map(types.unliteral, arguments.types), types.int64, types.int64)
     called = task.get_call_type(typing, given, {})
 
     def generate(context: Any, builder: ir.IRBuilder, _: Any, args: Any) -> Value:

@@ -25,13 +25,10 @@ from kanlens.model.kernels.vectors import BYTES
 FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 DESK = 65_536  # numbers of packed weights, likewise
-FEW = 64  # rows up to which a forward pass is shared out by inputs
 SPAN, SPANS = 16, 8  # least inputs of a span, most spans: as many whatever the threads
 DIRECT = 2  # rows up to which packing the weights takes longer than reading them as they lie
-TABLE = 131_072  # numbers of polynomials that stay in a core's cache
-MOST = 8  # vectors of outputs up to which they pay
-MANY = 32  # rows for each vector of a piece from which turning weights into polynomials pays
 SLICE = 4096  # numbers of x whose base function a thread finds at a time
+ZERO = np.int64(0)  # a plain 0 is a type of its own, for which all is compiled once more
 CHUNKS = 3  # parts of a loop per thread, so that a thread held up elsewhere takes fewer
 
 
@@ -74,42 +71,73 @@ def weights_at(addresses, edges, n_basis, like):
     return (spline, scale, mask), numbers_at(addresses[3], edges, like)
 
 
-@jit
-def forward(weights, tensors, basis, window, sizes, span, team):
-    """Write y (row, out) for a span of rows, from x and its base function, and the bias."""
-    (rows, n_in, n_out, n_basis), (at_x, at_base, at_bias, at_y) = sizes, tensors
-    points, like, silu = rows * n_in, basis[0], at_base == 0
-    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
+@inlined
+def points_of(tensors, like, sizes):
+    """Return x, its base function or room for it, whether that is to be found, the bias, and y."""
+    (rows, n_in, n_out, _), (at_x, at_base, at_bias, at_y) = sizes, tensors
+    points, silu = rows * n_in, at_base == 0
     x, y = numbers_at(at_x, points, like), numbers_at(at_y, rows * n_out, like)
     base = np.empty(points, like.dtype) if silu else numbers_at(at_base, points, like)
-    bias = numbers_at(at_bias, n_out, like)
-    if span[1] - span[0] == rows <= min(FEW, FORWARD_BLOCK // n_out):
-        if silu:
-            share_out(write_silu, (x, base), (0, points, SLICE), team)
-        length = max(SPAN, -(-n_in // SPANS))
-        parts = -(-n_in // length)
-        sums = np.empty(parts * rows * n_out, like.dtype)
-        adding = x, base, given, base_weight, basis, window, sums, (*sizes, length)
-        share_out(write_spans, adding, (0, parts, 1), team)
-        add_up(sums, bias, y)
-        return
-    lanes, stride, size = layout(n_out, n_basis, like)
-    packed = np.empty(n_in * size, like.dtype)
-    packing = given, base_weight, packed, (n_in, n_out, stride), lanes, 0
-    share_out(pack_inputs, packing, steps((0, n_in), 1, team), team)
-    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // team[0])))
-    pieces = len(basis[4])
-    room = n_in * (pieces * len(window) + 1) * stride
-    wide = room > TABLE or stride > MOST * lanes
-    if not wide and rows * lanes >= MANY * pieces * stride:
-        table = np.empty(room, like.dtype)
-        turning = packed, table, basis, (stride, size), window
-        share_out(write_polynomials_of, turning, steps((0, n_in), 1, team), team)
-        narrow = x, base, table, basis, window, bias, y, (n_in, stride, silu), block
-        share_out(write_narrow_rows, narrow, steps(span, block, team), team)
-        return
+    return x, base, silu, numbers_at(at_bias, n_out, like), y
+
+
+@jit
+def forward_few(weights, tensors, basis, window, sizes, span, team):
+    """Write y (row, out) for few rows, sharing out the inputs; the span is left alone."""
+    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
+    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
+    x, base, silu, bias, y = points_of(tensors, like, sizes)
+    if silu:
+        share_out(write_silu, (x, base), (0, len(x), SLICE), team)
+    length = max(SPAN, -(-n_in // SPANS))
+    parts = -(-n_in // length)
+    sums = np.empty(parts * rows * n_out, like.dtype)
+    task = x, base, given, base_weight, basis, window, sums, (*sizes, length)
+    share_out(write_spans, task, (0, parts, 1), team)
+    add_up(sums, bias, y)
+
+
+@jit
+def forward(weights, tensors, basis, window, sizes, span, team):
+    """Write y (row, out) for a span of rows, sharing these out."""
+    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
+    x, base, silu, bias, y = points_of(tensors, like, sizes)
+    packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
+    block = rows_of_block(rows, n_out, team)
     task = x, base, packed, basis, window, bias, y, (n_in, stride, size, silu), block
     share_out(write_rows, task, steps(span, block, team), team)
+
+
+@jit
+def forward_narrow(weights, tensors, basis, window, sizes, span, team):
+    """Write y (row, out) for a span of many rows of few outputs, by way of polynomials."""
+    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
+    x, base, silu, bias, y = points_of(tensors, like, sizes)
+    packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
+    table = np.empty(n_in * (len(basis[4]) * len(window) + 1) * stride, like.dtype)
+    turning = packed, table, basis, (stride, size), window
+    share_out(write_polynomials_of, turning, steps((0, n_in), 1, team), team)
+    block = rows_of_block(rows, n_out, team)
+    task = x, base, table, basis, window, bias, y, (n_in, stride, silu), block
+    share_out(write_narrow_rows, task, steps(span, block, team), team)
+
+
+@inlined
+def all_packed(weights, like, sizes, team):
+    """Return the weights as (in, basis + 1, lane), flat."""
+    _, n_in, n_out, n_basis = sizes
+    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
+    lanes, stride, size = layout(n_out, n_basis, like)
+    packed = np.empty(n_in * size, like.dtype)
+    task = given, base_weight, packed, (n_in, n_out, stride), lanes, 0
+    share_out(pack_inputs, task, steps((0, n_in), 1, team), team)
+    return packed
+
+
+@inlined
+def rows_of_block(rows, n_out, team):
+    """Return how many rows are taken together."""
+    return max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // team[0])))
 
 
 @inlined
@@ -132,7 +160,7 @@ def write_rows(x, base, packed, basis, window, bias, y, sizes, block, begin, end
     for r in range(begin, end):
         for o in range(n_out):
             y[r * n_out + o] = bias[o]
-    spans = begin, end, block, 0, n_in
+    spans = begin, end, block, ZERO, n_in
     add_edges(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
 
 
@@ -162,7 +190,7 @@ def add_rows(x, base, given, base_weight, basis, y, sizes, window):
     for left in range(begin, end, group):
         right = min(end, left + group)
         pack_inputs(given, base_weight, packed, (n_in, n_out, stride), lanes, left, left, right)
-        spans = 0, rows, rows, left, right
+        spans = ZERO, rows, rows, left, right
         add_edges(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
 
 
@@ -217,7 +245,7 @@ def write_inputs(
         right = min(end, left + group)
         if len(grad_x) > 0:
             pack_inputs(given, base_weight, packed, outer, lanes, left, left, right)
-        spans = 0, rows, left, right, block, left
+        spans = ZERO, rows, left, right, block, left
         backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
         if want_weights:
             unpack_inputs(total, given, wanted, outer, lanes, left, left, right)
@@ -233,13 +261,13 @@ def write_by_rows(task, team):
     parts, whole = -(-rows // part), n_in * size
     packed, sums = np.empty(whole, like.dtype), np.empty(parts * whole, like.dtype)
     outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
-    pack_inputs(given, base_weight, packed, outer, lanes, 0, 0, n_in)
+    pack_inputs(given, base_weight, packed, outer, lanes, ZERO, ZERO, n_in)
     of_rows = points, packed, basis, grad, grad_x, sums, inside, (rows, part, block), window
     share_out(write_part, of_rows, (0, parts, 1), team)
     for j in range(1, parts):
         for k in range(whole):
             put(sums, k, get(sums, k) + get(sums, j * whole + k))
-    unpack_inputs(sums, given, wanted, outer, lanes, 0, 0, n_in)
+    unpack_inputs(sums, given, wanted, outer, lanes, ZERO, ZERO, n_in)
 
 
 @inner
@@ -249,7 +277,7 @@ def write_part(points, packed, basis, grad, grad_x, sums, inside, of_rows, windo
     whole = n_in * size
     for j in range(begin, end):
         first, last = j * part, min(rows, (j + 1) * part)
-        total, spans = sums[j * whole : (j + 1) * whole], (first, last, 0, n_in, block, 0)
+        total, spans = sums[j * whole : (j + 1) * whole], (first, last, ZERO, n_in, block, ZERO)
         backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
 
 

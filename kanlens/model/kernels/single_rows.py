@@ -107,7 +107,8 @@ def write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, size
     """Write the gradients of some inputs, and tell so: not where NaN is among them."""
     (x, base, slope), (rows, n_in, n_out, n_basis, begin, end) = points, sizes
     live, count, first = len(window), end - begin, basis[4]
-    numbers, slopes = np.empty((2, count * (live + 1)), x.dtype)
+    size = count * (live + 1)
+    numbers, slopes = np.empty(size, x.dtype), np.empty(size, x.dtype)
     firsts, held = np.empty(count, np.int64), np.empty(1, np.int32)
     for r in range(rows):
         for i in range(count):
@@ -116,7 +117,7 @@ def write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, size
             if locate_slopes(x, base, slope, n_in, *row, basis, *room, window):
                 return False
             put(firsts, i, get(first, held[0]))
-        bends = np.zeros(count * (live + 1), x.dtype)
+        bends = np.zeros(size, x.dtype)
         mine, fresh = grad[r * n_out : (r + 1) * n_out], r == 0
         places = n_in, n_basis, begin, fresh
         add_row_gradients(numbers, firsts, given, base_weight, mine, bends, wanted, places, window)

@@ -19,6 +19,10 @@ from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.second_order import Gradients, batched, differentiable
 
 LINE = 64  # bytes
+FEW = 64  # rows up to which a forward pass is shared out by inputs
+TABLE = 131_072  # numbers of polynomials that stay in a core's cache
+MOST = 8  # vectors of outputs up to which they pay
+MANY = 32  # rows for each vector of a piece from which turning weights into polynomials pays
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
 
@@ -27,7 +31,14 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
     weights, y = Weights(*tensors), x.new_empty(len(x), len(tensors[3]))
     values = None if base == "silu" else base_function.values(base, x)
-    run(passes.forward, weights, basis, [(x, values, weights.bias, y)], len(x))
+    kernel, at = passes.forward, layout(weights.spline.shape, x.dtype, basis.degree)
+    (rows, n_in), n_out, count = x.shape, len(weights.bias), len(x)
+    room = n_in * (basis.pieces * (basis.degree + 1) + 1) * at.stride
+    if rows <= min(FEW, passes.FORWARD_BLOCK // n_out):
+        kernel, count = passes.forward_few, 1  # no range of rows
+    elif room <= TABLE and basis.pieces * at.stride * MANY <= rows * at.lanes:
+        kernel = passes.forward_narrow if at.stride <= MOST * at.lanes else kernel
+    run(kernel, weights, basis, [(x, values, weights.bias, y)], count)
     return y
 
 

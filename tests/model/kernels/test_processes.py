@@ -77,6 +77,31 @@ def test_a_layer_still_runs_while_the_interpreter_ends():
     assert python(CASE + ENDING).splitlines() == ["late True True", "at exit True True"]
 
 
+START = """
+import sys, torch
+from kanlens.model import kernels
+from kanlens.model.layers import KANLinear
+layer, x = KANLinear(4, 3), torch.rand(5, 4)
+print("numba" in sys.modules)
+{call}
+print("numba" in sys.modules)
+"""
+
+
+@pytest.mark.slow  # another interpreter
+@pytest.mark.parametrize(
+    ("call", "loads"),
+    [
+        ("for _ in range(kernels.FIRST): layer(x).sum().backward()", False),
+        ("for _ in range(kernels.FIRST + 1): layer(x)", True),
+        ("layer(torch.rand(50_000, 4))", True),
+        ("with kernels.use('sparse'): layer(x)", True),
+    ],
+)
+def test_the_first_small_calls_load_nothing(call, loads):
+    assert python(START.format(call=call)).split() == ["False", str(loads)]
+
+
 WITHOUT = """
 import os, sys, torch
 import importlib.util as u

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanlens.functions.catalog import BASES
-from kanlens.model.kernels import passes
+from kanlens.model.kernels import sparse
 from tests.model.kernels.layers import (
     GRIDS,
     KERNELS,
@@ -127,5 +127,5 @@ def test_many_rows_and_few_outputs_take_polynomials(order, grid, mode):
         options = {"spline_order": order, "grid_size": 2, "extrapolation": mode, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=700, grid=grid, mask="fractions", **options)
         pieces, lanes = 2 * order + 4, 64 // dtype.itemsize  # with both ends, at most
-        assert passes.MANY * pieces * -(-n_out // lanes) <= 700 or n_out > 9
+        assert sparse.MANY * pieces * -(-n_out // lanes) <= 700 or n_out > 9
         assert agrees(case, "sparse")
