@@ -68,17 +68,19 @@ def judge(speed: pd.DataFrame, memory: pd.DataFrame) -> list[Finding]:
     list of Finding
     """
     timed = _timed(speed)
+    steps = [row for row in timed if row["pass"] == BOTH]
     rivals = [name for name, peer in PEERS.items() if peer.rival]
     return [
         _right(speed),
+        _at_least("faster than every B-spline peer", timed, rivals, 1.0, strict=True),
         *(
-            _at_least(f"{words} every B-spline peer{where}", timed, rivals, bound, takes, strict)
-            for words, where, bound, takes, strict in FASTER
+            _at_least(f"{words} every B-spline peer{where}", steps, rivals, bound, takes)
+            for words, where, bound, takes in FASTER
         ),
         *(
             _at_least(
                 f"at least {bound:g} times as fast as {RECURSION} at G{grid}",
-                timed,
+                steps,
                 [RECURSION],
                 bound,
                 _grid(grid),
@@ -87,11 +89,20 @@ def judge(speed: pd.DataFrame, memory: pd.DataFrame) -> list[Finding]:
         ),
         _at_most(
             "at most 1.3 times the time of nn.Linear at " + " and ".join(NEAR_LINEAR),
-            timed,
+            steps,
             1.3,
             lambda cell: cell.name in NEAR_LINEAR,
         ),
-        _at_most("below half the time of nn.Linear at G50", timed, 0.5, _grid(50), strict=True),
+        *(
+            _at_most(
+                f"at most {bound:g} times the time of nn.Linear at {words} rows",
+                timed,
+                bound,
+                takes,
+            )
+            for words, bound, takes in NEAR
+        ),
+        _at_most("below half the time of nn.Linear at G50", steps, 0.5, _grid(50), strict=True),
         _light(memory),
     ]
 
@@ -100,19 +111,21 @@ def _grid(size: int) -> Callable[[Cell], bool]:
     return lambda cell: cell.grid_size == size
 
 
-FASTER: tuple[tuple[str, str, float, Callable[[Cell], bool], bool], ...] = (
-    ("faster than", "", 1.0, lambda cell: True, True),
-    ("at least 1.1 times as fast as", " at G5", 1.1, _grid(5), False),
-    ("at least 4 times as fast as", " at G50", 4.0, _grid(50), False),
-    ("at least 5 times as fast as", " at G200", 5.0, _grid(200), False),
+FASTER: tuple[tuple[str, str, float, Callable[[Cell], bool]], ...] = (
+    ("at least 1.1 times as fast as", " at G5", 1.1, _grid(5)),
+    ("at least 4 times as fast as", " at G50", 4.0, _grid(50)),
+    ("at least 5 times as fast as", " at G200", 5.0, _grid(200)),
+)
+NEAR: tuple[tuple[str, float, Callable[[Cell], bool]], ...] = (
+    ("1024 and more", 1.5, lambda cell: cell.batch >= 1024 and cell.grid_size == 5),
+    ("64", 2.0, lambda cell: cell.batch == 64),
 )
 
 
 def _timed(speed: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of forward and backward that have a time, with their cells."""
+    """Return the rows that have a time, with their cells."""
     kept = speed[
         speed["device"].str.startswith("cpu")
-        & (speed["pass"] == BOTH)
         & speed["status"].isin(TIMED)
         & speed["cell"].isin([cell.name for cell in CELLS])
     ]
@@ -124,11 +137,12 @@ def _at_least(
     rows: Sequence[dict[str, Any]],
     peers: Sequence[str],
     bound: float,
-    takes: Callable[[Cell], bool],
+    takes: Callable[[Cell], bool] = lambda cell: True,
+    *,
     strict: bool = False,
 ) -> Finding:
     found = [
-        (float(row["vs_kanlens"]), f"{row['cell']}, {row['peer']}")
+        (float(row["vs_kanlens"]), f"{row['cell']} {row['pass']}, {row['peer']}")
         for row in rows
         if row["peer"] in peers and takes(row["shape"]) and row["vs_kanlens"] is not None
     ]
@@ -144,7 +158,7 @@ def _at_most(
     strict: bool = False,
 ) -> Finding:
     found = [
-        (float(row["vs_linear"]), str(row["cell"]))
+        (float(row["vs_linear"]), f"{row['cell']} {row['pass']}")
         for row in rows
         if row["peer"] == OWN and takes(row["shape"]) and row["vs_linear"] is not None
     ]
