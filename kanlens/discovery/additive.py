@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,14 +38,15 @@ class ColumnSplines:
     error: float
     constant: float = 0.0
 
-    def curves(self) -> tuple[Array, list[Array]]:
-        """Return even points of every column and the splines there."""
-        pairs = zip(self.bases, self.coefficients, strict=True)
-        values = [basis.at(basis.grid) @ c for basis, c in pairs]
-        return np.stack([basis.grid for basis in self.bases]), values
+    def curves(self, ends: Array | None = None) -> tuple[Array, list[Array]]:
+        """Return even points of every column, maybe between given ends, and the splines there."""
+        ends = np.array([(b.low, b.high) for b in self.bases]) if ends is None else ends
+        grids = np.linspace(ends[:, 0], ends[:, 1], tuned.GRID_POINTS, axis=1)
+        pairs = zip(self.bases, self.coefficients, grids, strict=True)
+        return grids, [basis.at(grid) @ c for basis, c, grid in pairs]
 
 
-def _matrix(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
+def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
     """Return bases, ones and the B-splines of every column, each centered, and whose each is."""
     bases = [Basis.of(column, pieces) for column in problem.columns.T]
     blocks, owners = [np.ones((len(problem.columns), 1))], [np.zeros(1, dtype=int)]
@@ -55,7 +57,7 @@ def _matrix(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Ar
     return bases, np.concatenate(blocks, axis=1), np.concatenate(owners)
 
 
-def _by_column(coefficients: Array, owners: Array) -> list[Array]:
+def by_column(coefficients: Array, owners: Array) -> list[Array]:
     """Return the coefficients of every column, with 0 for the B-spline that was left out."""
     columns = range(1, int(owners.max()) + 1)
     return [np.concatenate(([0.0], coefficients[owners == i])) for i in columns]
@@ -64,7 +66,7 @@ def _by_column(coefficients: Array, owners: Array) -> list[Array]:
 def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]:
     """Lay fewer pieces where there are few rows."""
     most = problem.count // (3 * problem.width) - 4
-    return _matrix(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
+    return column_splines(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
 
 
 def additive_error(problem: SearchProblem, weights: Array | None = None) -> float:
@@ -79,7 +81,7 @@ def solve_additive(problem: SearchProblem, weights: Array | None = None) -> Colu
     heavy, target = weighted(weights, matrix, problem.target)
     found = solve(heavy[problem.fitted], target[problem.fitted])
     error = relative_error((heavy @ found)[problem.judged], target[problem.judged])
-    parts = _by_column(found, owners)
+    parts = by_column(found, owners)
     means = [
         float(basis.at(x)[:, 1:].mean(axis=0) @ c[1:])
         for basis, x, c in zip(bases, problem.columns.T, parts, strict=True)
@@ -153,21 +155,28 @@ class OuterFunction(Ansatz):
             inner = {i: sympy.Float(float(weights[i]) / largest) * U for i in kept}
             yield from _outer_formulas(problem, inner, front)
         found = inner_sum(problem)
-        if found.error > self.limits.error or front.done:
-            return
-        grids, values = found.curves()
-        spread = max(float(v.std()) for v in values)
-        live = [i for i, v in enumerate(values) if v.std() > tuned.IDLE_WEIGHT * spread]
-        for choice in written(
-            grids[live],
-            [values[i] / spread for i in live],
-            [U for _ in live],
-            most=self.limits.written,
-            outer=("id", "exp"),
-            inner=("id", "sq"),
-            epsilon=max(found.error, 1e-8),
-        ):
-            yield from _outer_formulas(problem, dict(zip(live, choice, strict=True)), front)
+        if not front.done:
+            yield from functions_of_sum(problem, found, front)
+
+
+def functions_of_sum(problem: SearchProblem, found: ColumnSplines, front: Front) -> Iterator[Expr]:
+    """Yield formulas of an unknown function of a sum of splines."""
+    if found.error > tuned.OUTER.error:
+        return
+    ends = np.quantile(problem.columns, tuned.CURVE_ENDS, axis=0).T
+    grids, values = found.curves(ends)
+    spread = max(float(v.std()) for v in values)
+    live = [i for i, v in enumerate(values) if v.std() > tuned.IDLE_WEIGHT * spread]
+    for choice in written(
+        grids[live],
+        [values[i] / spread for i in live],
+        [U for _ in live],
+        most=tuned.OUTER.written,
+        outer=("id", "exp"),
+        inner=("id", "sq", "inv"),
+        epsilon=max(found.error, 1e-10),
+    ):
+        yield from _outer_formulas(problem, dict(zip(live, choice, strict=True)), front)
 
 
 def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front) -> Iterator[Expr]:
@@ -178,14 +187,15 @@ def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front
         total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
         names.append(rest.subs(U, problem.names[i]))
     if np.isfinite(total).all() and np.ptp(total) > 0:
-        yield from CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
+        every = CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
+        yield from itertools.islice(every, tuned.OUTER_WRITTEN)
 
 
 def inner_sum(problem: SearchProblem) -> ColumnSplines:
     """Return the sum of splines that some function of the target equals best, with 1 - r**2."""
-    bases, matrix, owners = _matrix(problem, tuned.OUTER.pieces[0])
+    bases, matrix, owners = column_splines(problem, tuned.OUTER.pieces[0])
     error, found = _correlated(problem, matrix[:, 1:])
-    return ColumnSplines(bases, _by_column(found, owners[1:]), error)
+    return ColumnSplines(bases, by_column(found, owners[1:]), error)
 
 
 def inner_line(problem: SearchProblem) -> tuple[float, Array]:
@@ -224,7 +234,7 @@ class SeparableProduct(Ansatz):
     limits = tuned.SEPARABLE
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        if problem.one_sign or problem.count < 3 * tuned.SEPARABLE.pieces[0]:
+        if problem.count < 3 * tuned.SEPARABLE.pieces[0]:
             return
         found = spline_product(problem)
         if found.error > self.limits.error:

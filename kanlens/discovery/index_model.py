@@ -1,27 +1,25 @@
-"""Index models: splines of one combination of columns, times other functions of columns.
+"""Index models: a function of one combination of columns, times functions of columns.
 
 `PowersTimesIndex` takes the logarithm of the target for a sum of logarithms and a spline of the
-combination; `MonomialsTimesIndex` takes the target for a sum of monomials times splines of it.
-`ProductWithCombination` solves y = a(w) b(z) as the null vector of a(w) - y / b(z), linear in the
-splines of a and 1/b.
+combination; `ProductWithCombination` solves y = a(w) b(z) as the null vector of a(w) - y / b(z),
+linear in the splines of a and 1/b.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import sympy
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
-from kanlens.discovery.curves import U, fit_curves, written
+from kanlens.discovery.curves import U, fit_curves
 from kanlens.discovery.front import Front
-from kanlens.discovery.monomials import Powers, evaluate, monomial, unit
-from kanlens.discovery.problems import PAIRS, SearchProblem, divided, transformed
-from kanlens.discovery.regression import Array, Basis, away, eliminate, quick_error, solve, varies
+from kanlens.discovery.monomials import Powers, evaluate, monomial
+from kanlens.discovery.problems import PAIRS, SearchProblem, divided
+from kanlens.discovery.regression import Array, Basis, away, quick_error, solve, varies
 from kanlens.discovery.univariate import CURVE, PLAIN_CURVE
 from kanlens.symbolic.composition import Expr, evaluator
 
@@ -107,138 +105,6 @@ def _powers_beside(
         if tuple(powers) not in seen and np.abs(powers).max() <= tuned.HIGHEST_POWER:
             seen.add(tuple(powers))
             yield powers
-
-
-@dataclass(frozen=True, eq=False)
-class WeightedSplines:
-    """A sum of few monomials times functions of one combination, and their values on a grid."""
-
-    problem: SearchProblem
-    index: Index
-    library: list[Powers]
-    grid: Array
-    values: list[Array]
-    error: float
-
-    @classmethod
-    def of(cls, problem: SearchProblem, index: Index, library: list[Powers]) -> WeightedSplines:
-        """Fit with ever finer splines and keep the best."""
-        rows, best = problem.fitted, float("inf")
-        for pieces in tuned.WEIGHTED.pieces:
-            matrix, basis = _weighted_matrix(problem, index, library, pieces)
-            if matrix.shape[1] > rows.sum() // 3 and best < float("inf"):
-                break
-            error = quick_error(matrix, problem.target, problem.held_out)
-            if error < best:
-                best = error
-                found = solve(matrix[rows], problem.target[rows]).reshape(len(library), -1)
-                grid, values = basis.grid, list((basis.at(basis.grid) @ found.T).T)
-        return cls(problem, index, library, grid, values, best)
-
-    @property
-    def cost(self) -> float:
-        """Error, dearer with every further monomial."""
-        return max(self.error, 1e-12) * tuned.MONOMIAL_PRICE ** len(self.library)
-
-
-class MonomialsTimesIndex(Ansatz):
-    """A sum of monomials times functions of one combination, for a few transforms."""
-
-    limits = tuned.WEIGHTED
-
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        scored = sorted(_costs(problem, front), key=lambda item: item[:2])
-        models = []
-        for cost, _, each, index, library in scored[: tuned.INDICES_COMPARED]:
-            if cost < min(self.limits.error, 1e3 * scored[0][0]) and not front.done:
-                models += _short_models(each, index, library)
-        for model in sorted(models, key=lambda model: model.cost)[: self.limits.tried]:
-            yield from self._written(model, front)
-            other = model.index.inverse
-            if other is not None and not front.done:
-                other_model = WeightedSplines.of(model.problem, other, model.library)
-                yield from self._written(other_model, front)
-
-    def _written(self, model: WeightedSplines, front: Front) -> Iterator[Expr]:
-        """Write each function; one alone in all the ways there are for one column, too."""
-        if model.error > self.limits.error:
-            return
-        problem, count = model.problem, len(model.library)
-        for parts in written(
-            np.repeat(model.grid[None], count, axis=0),
-            model.values,
-            [model.index.name] * count,
-            most=self.limits.written,
-            outer=("id", "invsq", "inv", "sq"),
-            epsilon=float(np.clip(model.error, 1e-9, 1e-2)),
-        ):
-            pairs = zip(parts, model.library, strict=True)
-            terms = (part * monomial(problem.names, powers) for part, powers in pairs)
-            yield problem.rebuild(sympy.Add(*terms))
-        factor = evaluate(problem.columns, model.library[:1])[:, 0]
-        if count == 1 and away(factor, tuned.POWER):
-            rest = problem.over(factor, monomial(problem.names, model.library[0]))
-            yield from CURVE.formulas(rest.onto(model.index.values, model.index.name), front)
-
-
-_Costed = tuple[float, int, SearchProblem, Index, list[Powers]]
-
-
-def _costs(problem: SearchProblem, front: Front) -> list[_Costed]:
-    """Return the error of every combination with every set of monomials, for some targets."""
-    scored: list[_Costed] = []
-    for name, each in transformed(problem, tuned.WEIGHTED.targets):
-        for index in indices(each):
-            if front.done:
-                return scored
-            for library in _multipliers(each, index):
-                matrix, _ = _weighted_matrix(each, index, library)
-                if matrix.shape[1] <= problem.count // 2:
-                    error = quick_error(matrix, each.target, each.held_out)
-                    cost = max(error, 1e-9) * (1 if name == "id" else 2)
-                    scored.append((cost, matrix.shape[1], each, index, library))
-    return scored
-
-
-def _short_models(
-    problem: SearchProblem, index: Index, library: list[Powers]
-) -> list[WeightedSplines]:
-    """Drop monomials one by one, and fit what is left when few are, with finer splines."""
-    matrix, _ = _weighted_matrix(problem, index, library)
-    groups = np.repeat(np.arange(len(library)), matrix.shape[1] // len(library))
-    rows = problem.fitted
-    path = eliminate(matrix[rows], problem.target[rows], groups, ridge=tuned.INDEX_RIDGE)
-    few = (each.groups for each in path if len(each.groups) <= tuned.MOST_MONOMIALS)
-    return [WeightedSplines.of(problem, index, [library[g] for g in groups]) for groups in few]
-
-
-def _multipliers(problem: SearchProblem, index: Index) -> list[list[Powers]]:
-    """Return sets of monomials of the columns that the combination does not replace."""
-    width, own = problem.width, index.exponents or ()
-    single = sum(1 for p in own if p) == 1
-    free = [i for i in range(width) if not (single and own[i])]
-    one = [unit(width, {})]
-    firsts = [unit(width, {i: 1.0}) for i in free]
-    products = [unit(width, {i: 1.0, j: 1.0}) for i, j in itertools.combinations(free, 2)]
-    squares = [unit(width, {i: 2.0}) for i in free]
-    found = [one + firsts, one + firsts + products + squares]
-    if problem.positive[free].all() and len(free) > 1:
-        roots = [unit(width, {i: 0.5, j: 0.5}) for i, j in itertools.combinations(free, 2)]
-        ratios = [unit(width, {i: 1.0, j: -1.0}) for i, j in itertools.permutations(free, 2)]
-        found += [one + firsts + roots, firsts + ratios]
-    return [library for library in found if len(library) <= tuned.INDEX_LIBRARY]
-
-
-def _weighted_matrix(
-    problem: SearchProblem,
-    index: Index,
-    library: Sequence[Powers],
-    pieces: int = tuned.WEIGHTED.pieces[0],
-) -> tuple[Array, Basis]:
-    basis = Basis.of(index.values, pieces)
-    splines = basis.at(index.values)  # (row, basis)
-    weights = evaluate(problem.columns, library)  # (row, monomial)
-    return (weights[:, :, None] * splines[:, None, :]).reshape(len(splines), -1), basis
 
 
 class ProductWithCombination(Ansatz):

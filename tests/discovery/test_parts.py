@@ -14,10 +14,10 @@ from kanlens.discovery.additive import (
     solve_additive,
 )
 from kanlens.discovery.ansatz import Ansatz, PowerLaw, Through
+from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.curves import U, fit_curves
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import (
-    MonomialsTimesIndex,
     PowersTimesIndex,
     ProductWithCombination,
 )
@@ -38,10 +38,10 @@ from kanlens.discovery.problems import (
     transformed,
 )
 from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
-from kanlens.discovery.search import Queue
 from kanlens.discovery.settings import EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
+from kanlens.discovery.turns import Queue
 from kanlens.discovery.univariate import multipliers, smooth_curve, windows
 from kanlens.long_work import Deadline
 
@@ -70,7 +70,7 @@ def solved(ansatz, given):
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: t.name)
 def test_transforms_are_undone_by_their_inverses(transform):
-    t = np.linspace(0.2, 1.2, 9)
+    t = np.linspace(0.2, 0.95, 9)
     np.testing.assert_allclose(transform.inverse(transform.value(t)), t, rtol=1e-12)
     back = sympy.lambdify(U, transform.expression(U), "numpy")(transform.value(t))
     np.testing.assert_allclose(back, t, rtol=1e-12)
@@ -166,7 +166,7 @@ def test_columns_of_both_signs_get_whole_powers():
     [
         (MonomialSum(), lambda a, b: np.sqrt(a**2 - 2 * a * b + 3 * b**2), 2, 120),
         (PolynomialRatio(), lambda a, b, c: (a + b) / (1 + a * b * c), 3, 300),
-        (MonomialsTimesIndex(), lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3, 120),
+        (SumOfBlocks(), lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3, 120),
         (PowersTimesIndex(), lambda a, b, c: a**2 / (np.exp(b / c) + 2), 3, 120),
         (ProductWithCombination(), lambda a, b: np.sin(a * b / 2) * b**2, 2, 120),
         (SeparableProduct(), lambda a, b: np.cos(a) * np.sin(2 * b), 2, 300),
@@ -211,8 +211,6 @@ def test_an_ansatz_leaves_alone_what_it_does_not_suit():
         given, ansatz = problem(lambda a, *_: a, width), Counting()
         ansatz.offer(given, front_of(given))
         assert ansatz.fitted == 0
-    one_sign = problem(lambda a, b: a * b)
-    assert list(SeparableProduct().formulas(one_sign, front_of(one_sign))) == []
     few = problem(lambda a, b: a * b, count=40)
     assert list(OuterFunction().formulas(few, front_of(few))) == []
 
