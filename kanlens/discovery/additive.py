@@ -1,13 +1,7 @@
 """Sums and products of splines of single columns.
 
-`AdditiveModel` tries known functions of the target; `OuterFunction` finds an unknown one as the
-first canonical correlation [1]_ between the splines of y and those of the columns.
-`SeparableProduct` is for targets of any sign, where logarithms fail.
-
-References
-----------
-.. [1] L. Breiman, J. H. Friedman, Estimating optimal transformations for multiple regression and
-   correlation, J. Am. Stat. Assoc. 80, 1985.
+`AdditiveModel` tries known functions of the target; `functions_of_sum` writes an unknown one.
+`SeparableProduct` is for products, also of any sign, where logarithms fail.
 """
 
 from __future__ import annotations
@@ -140,25 +134,6 @@ def _sum(
     return sympy.Add(*parts, sympy.Float(rest))
 
 
-class OuterFunction(Ansatz):
-    """An unknown function of a sum of multiples, or of functions, of the columns."""
-
-    limits = tuned.OUTER
-
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        if problem.count < 4 * tuned.OUTER.pieces[0] * problem.width:
-            return
-        straight, weights = inner_line(problem)
-        if straight < self.limits.error:
-            largest = float(np.abs(weights).max())
-            kept = [i for i, w in enumerate(weights) if abs(w) > tuned.IDLE_WEIGHT * largest]
-            inner = {i: sympy.Float(float(weights[i]) / largest) * U for i in kept}
-            yield from _outer_formulas(problem, inner, front)
-        found = inner_sum(problem)
-        if not front.done:
-            yield from functions_of_sum(problem, found, front)
-
-
 def functions_of_sum(problem: SearchProblem, found: ColumnSplines, front: Front) -> Iterator[Expr]:
     """Yield formulas of an unknown function of a sum of splines."""
     if found.error > tuned.OUTER.error:
@@ -191,43 +166,6 @@ def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front
         yield from itertools.islice(every, tuned.OUTER_WRITTEN)
 
 
-def inner_sum(problem: SearchProblem) -> ColumnSplines:
-    """Return the sum of splines that some function of the target equals best, with 1 - r**2."""
-    bases, matrix, owners = column_splines(problem, tuned.OUTER.pieces[0])
-    error, found = _correlated(problem, matrix[:, 1:])
-    return ColumnSplines(bases, by_column(found, owners[1:]), error)
-
-
-def inner_line(problem: SearchProblem) -> tuple[float, Array]:
-    """Return 1 - r**2 and the multiples of columns whose sum some function of y equals best."""
-    size = problem.columns.std(axis=0)
-    error, found = _correlated(problem, problem.columns / size)
-    return error, found / size
-
-
-def _correlated(problem: SearchProblem, inside: Array) -> tuple[float, Array]:
-    """Return 1 - r**2 of the first canonical pair on the held-out rows, and its weights."""
-    fitted, judged = problem.fitted, problem.judged
-    inside = inside - inside[fitted].mean(axis=0)
-    outside = Basis.of(problem.target, tuned.OUTER.pieces[0]).at(problem.target)[:, 1:]
-    outside = outside - outside[fitted].mean(axis=0)
-    one, back = _whitened(inside[fitted])
-    two, forth = _whitened(outside[fitted])
-    if 0 in (one.shape[1], two.shape[1]):  # one of them is constant on the fitted rows
-        return float("inf"), np.zeros(inside.shape[1])
-    u, _, vt = np.linalg.svd(one.T @ two, full_matrices=False)
-    found, other = back @ u[:, 0], forth @ vt[0]
-    r = np.corrcoef(inside[judged] @ found, outside[judged] @ other)[0, 1]
-    return float(1 - r**2), np.asarray(found)
-
-
-def _whitened(matrix: Array) -> tuple[Array, Array]:
-    """Return an orthonormal basis of the columns, and how it is made of them."""
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    good = s > tuned.WHITENING_RIDGE * max(s[0], np.finfo(float).tiny)
-    return u[:, good], vt[good].T / s[good]
-
-
 class SeparableProduct(Ansatz):
     """A product of functions of the columns, where the target changes its sign."""
 
@@ -247,6 +185,7 @@ class SeparableProduct(Ansatz):
             problem.names,
             most=self.limits.written,
             outer=("id", "inv", "sq"),
+            inner=("id", "sq", "inv"),
             epsilon=float(np.clip(found.error, 1e-8, 1e-2)),
         ):
             yield problem.rebuild(scale * sympy.Mul(*parts))

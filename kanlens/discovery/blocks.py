@@ -176,7 +176,7 @@ class BlockGroup:
         matrix = matrix - matrix.mean(axis=2, keepdims=True)
         size = np.sqrt(np.square(matrix).sum(axis=2, keepdims=True))
         matrix = matrix / np.where(size > 0, size, 1.0)
-        matrix = (matrix - (matrix @ known) @ known.T).astype(np.float32)
+        matrix = matrix - (matrix @ known) @ known.T
         ridge = np.eye(matrix.shape[1], dtype=np.float32) * np.float32(tuned.BLOCK_RIDGE)
         return cls(matrix, matrix @ matrix.transpose(0, 2, 1) + ridge)
 
@@ -207,7 +207,8 @@ class BlockLibrary:
         good = np.flatnonzero(allowed(problem, every))[: tuned.BARE_BLOCKS]
         every, costs, options = every[good], costs[good], arguments(problem)
         pieces = tuned.BLOCK_SUMS.pieces[0]
-        splines = np.stack([Basis.of(a.scaled, pieces).at(a.scaled)[rows].T for a in options])
+        made = [Basis.of(a.scaled, pieces).at(a.scaled)[rows].T for a in options]
+        splines = np.stack(made).astype(np.float32)
         single = [n for n, each in enumerate(options) if each.used.sum() == 1]
         beside = [Block(options[n], every[0]) for n in single]
         centered = splines[single] - splines[single].mean(axis=2, keepdims=True)
@@ -216,6 +217,8 @@ class BlockLibrary:
             beside, known = [], known[:, :0]
         places, factors = _simplest_pairs(options, every, costs)
         products = evaluate(problem.columns[rows], every).T[:, None]
+        products = (products / np.abs(products).max(axis=2, keepdims=True)).astype(np.float32)
+        known = known.astype(np.float32)
         bent = BlockGroup.of(splines[places] * products[factors], known)
         blocks = [Block(options[n], every[k]) for n, k in zip(places, factors, strict=True)]
         blocks += [Block(None, powers) for powers in every[1:]]
@@ -262,17 +265,17 @@ class BlockLibrary:
 
     def exchanged(self, total: BlockSum, begun: BlockSum) -> BlockSum:
         """Put a better block in the place of another while there is one."""
-        for turn in range(tuned.EXCHANGE_ROUNDS * len(total.chosen)):
-            if len(total.chosen) < 2 or total.error < tuned.EXACT_BLOCKS:
-                break
+        place = kept = 0
+        while kept < len(total.chosen) > 1 and total.error > tuned.EXACT_BLOCKS:
             rest = begun
-            for place, k in enumerate(total.chosen):
-                if place != turn % len(total.chosen):
-                    rest = rest.plus(k, self.columns(k))
+            for k in (*total.chosen[:place], *total.chosen[place + 1 :]):
+                rest = rest.plus(k, self.columns(k))
             gains = self.gains(rest)
             k = int(gains.argmax())
             if rest.error - float(gains[k]) < tuned.BLOCK_GAIN * total.error:
-                total = rest.plus(k, self.columns(k))
+                total, place, kept = rest.plus(k, self.columns(k)), 0, 0  # the new one is the last
+            else:
+                place, kept = place + 1, kept + 1
         return total
 
 
@@ -332,7 +335,7 @@ class BlockModel:
             [argument.name for argument, *_ in bent],
             most=tuned.BLOCK_SUMS.written,
             outer=("id", "invsq", "inv", "sq"),
-            inner=("id", "inv"),
+            inner=("id", "sq", "inv"),
             epsilon=float(np.clip(self.error, 1e-9, 1e-2)),
         ):
             terms = (part * name for part, (_, name, *_) in zip(parts, bent, strict=True))
@@ -355,7 +358,7 @@ class SumOfBlocks(Ansatz):
         models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
         made = transformed(problem, self.limits.targets)
         rough = [library.grown(each.target, *tuned.FEW_GROWN)[0].promise for _, each in made]
-        for k in np.argsort(rough)[: self.limits.tried]:
+        for k in np.argsort(rough)[: tuned.BLOCK_TARGETS]:
             name, each = made[k]
             new: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
             for total in library.grown(each.target, *tuned.GROWN)[: self.limits.tried]:

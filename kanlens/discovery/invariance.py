@@ -1,8 +1,8 @@
-"""What the slopes of a target show it to be a function of: few monomials, or one sum of powers.
+"""What the slopes of a target show it to be a function of: few monomials, or a sum of functions.
 
 The slopes are those of a smooth model of the rows. By the logarithms of the columns, those of a
-function of few monomials lie in the span of their exponents [1]_; by the powers of a sum, those of
-a function of it are everywhere in the ratio of its weights.
+function of few monomials lie in the span of their exponents [1]_, and those of a monomial times it
+in a plane beside it; those of a function of a sum are everywhere in the ratio of those of the sum.
 
 References
 ----------
@@ -16,12 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import sympy
 from scipy.linalg import eigh
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.additive import ColumnSplines, by_column, column_splines
-from kanlens.discovery.ansatz import linear
 from kanlens.discovery.monomials import allowed, evaluate, monomial, simplest
 from kanlens.discovery.problems import SearchProblem, divided
 from kanlens.discovery.regression import Array, Basis, away, quick_error, solve, spread_rows, varies
@@ -106,22 +104,30 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
     """Yield problems of fewer columns, monomials of those there are, the fewest first.
 
-    The target is divided by a monomial where its slopes are those of a product with one.
+    At first the target is divided by a monomial where its slopes are those of a product with one.
     """
-    moved = np.column_stack((slopes.values * slopes.columns, slopes.sizes))
+    moved = slopes.values * slopes.columns
     if len(moved) <= problem.width or not np.isfinite(moved).all():
         return
-    _, sizes, across = np.linalg.svd(moved, full_matrices=False)
-    falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
-    for count in range(1, problem.width):
-        if falls[count] < tuned.LEAST_FALL:
-            chosen, factors = _basis(problem, across, sizes, count)
-            if len(chosen) == count and len(factors):
-                columns = evaluate(problem.columns, np.stack(chosen))
-                names = tuple(monomial(problem.names, powers) for powers in chosen)
-                if np.isfinite(columns).all() and all(map(varies, columns.T)):
-                    less = divided(problem, factors[0], set()) if factors[0].any() else problem
-                    yield replace(less, columns=columns, names=names)
+    for rows in (np.column_stack((moved, slopes.sizes)), moved):
+        _, sizes, across = np.linalg.svd(rows, full_matrices=False)
+        falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
+        extra = len(sizes) - problem.width
+        for count in range(1, problem.width):
+            if falls[count + extra - 1] < tuned.LEAST_FALL:
+                yield from _reduced(problem, *_basis(problem, across, sizes, count), count)
+
+
+def _reduced(
+    problem: SearchProblem, chosen: list[Array], factors: Array, count: int
+) -> Iterator[SearchProblem]:
+    """Yield the problem of monomials, if there are so many, and a factor of the target."""
+    if len(chosen) == count and len(factors):
+        columns = evaluate(problem.columns, np.stack(chosen))
+        names = tuple(monomial(problem.names, powers) for powers in chosen)
+        if np.isfinite(columns).all() and all(map(varies, columns.T)):
+            less = divided(problem, factors[0], set()) if factors[0].any() else problem
+            yield replace(less, columns=columns, names=names)
 
 
 def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
@@ -138,7 +144,8 @@ def _basis(
     Beside them return those of factors of the target, the simplest first.
     """
     every, _ = simplest(problem.width)
-    able = every[allowed(problem, every) & _near(every, 0.0, across, sizes, count + 1)]
+    extra = len(sizes) - problem.width
+    able = every[allowed(problem, every) & _near(every, 0.0, across, sizes, count + extra)]
     left = able / np.maximum(np.sqrt(np.square(able).sum(axis=1)), 0.5)[:, None]
     found: list[Array] = []
     while len(found) < count:
@@ -148,74 +155,20 @@ def _basis(
         found.append(able[new[0]])
         own = left[new[0]] / np.sqrt(np.square(left[new[0]]).sum())
         left = left - (left @ own)[:, None] * own
+    if not extra:
+        return found, every[:1]
     factors = allowed(problem, -every, tuned.NO_ZERO) & _near(every, 1.0, across, sizes, count + 1)
     return found, every[factors]
 
 
 def _near(every: Array, last: float, across: Array, sizes: Array, count: int) -> Array:
     """Say which exponents, with one more number, are in the span of the first directions."""
-    whole = np.column_stack((every, np.full(len(every), last)))
+    whole = np.column_stack((every, np.full(len(every), last)))[:, : len(sizes)]
     parts = whole @ across.T / (np.sqrt(np.square(whole).sum(axis=1))[:, None] + 1e-300)
     off = np.sqrt(np.square(parts[:, count:]).sum(axis=1))
     unsure = np.sqrt(np.square(parts[:, :count] * (sizes[count] / sizes[:count])).sum(axis=1))
     room = np.minimum(tuned.SPAN_ROOM[0] + tuned.SPAN_ROOM[1] * unsure, tuned.SPAN_ROOM[2])
     return np.asarray(off < room)
-
-
-def sums_of_powers(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems of one column, a sum of multiples of powers, the likeliest first."""
-    if problem.width > tuned.WIDEST_SUM or not np.isfinite(slopes.values).all():
-        return
-    whole = tuple(p for p in tuned.SUMMED_POWERS if p in (1.0, 2.0))
-    allowed = [tuned.SUMMED_POWERS if ok else whole for ok in problem.positive]
-    ranked = []
-    for powers in itertools.product(*allowed):
-        gap, weights = _ratios(problem, slopes, np.array(powers))
-        if gap < tuned.SUM_GAP:
-            ranked.append((gap, powers, weights))
-    for _, powers, rough in sorted(ranked, key=lambda item: item[0])[: tuned.SUMS_TRIED]:
-        terms = problem.columns ** np.array(powers)
-        weights, error = _sharpened(problem, terms, rough)
-        if error < tuned.SUM_ERROR:
-            sizes = np.abs(weights) * np.std(terms, axis=0)
-            weights = np.where(sizes > tuned.IDLE_WEIGHT * sizes.max(), weights, 0.0)
-            first = int(sizes.argmax())
-            weights = weights / weights[first]
-            names = [n ** sympy.Rational(p) for n, p in zip(problem.names, powers, strict=True)]
-            rest = np.where(np.arange(len(weights)) == first, 0.0, weights)
-            yield problem.onto(terms @ weights, names[first] + linear(rest, names))
-
-
-def _ratios(problem: SearchProblem, slopes: Slopes, powers: Array) -> tuple[float, Array]:
-    """Return the share of slopes by powers that are not in one ratio, and that ratio."""
-    spread = np.std(problem.columns**powers, axis=0)
-    with np.errstate(all="ignore"):
-        turned = slopes.values / (powers * slopes.columns ** (powers - 1)) * spread
-    turned = turned[np.isfinite(turned).all(axis=1)]
-    if len(turned) < len(slopes.values) // 2:
-        return 1.0, spread
-    turned = turned / (np.sqrt(np.square(turned).sum(axis=1))[:, None] + 1e-300)
-    values, vectors = np.linalg.eigh(turned.T @ turned / len(turned))
-    return 1 - float(values[-1]), vectors[:, -1] / spread
-
-
-def _sharpened(problem: SearchProblem, terms: Array, weights: Array) -> tuple[Array, float]:
-    """Improve the weights of a sum whose splines tell the target; return them with the error."""
-    best, found = np.inf, weights
-    for _ in range(tuned.SHARPENED):
-        total = terms @ weights
-        basis = Basis.of(total, tuned.SUM_PIECES)
-        matrix = basis.at(total)
-        error = quick_error(matrix, problem.target, problem.held_out)
-        if not error < best:
-            break
-        best, found = error, weights
-        curve = solve(matrix, problem.target)
-        step = tuned.SUM_STEP * float(np.ptp(total))
-        rise = (basis.at(total + step) - basis.at(total - step)) @ curve / (2 * step)
-        moves = solve(rise[:, None] * terms[:, 1:], problem.target - matrix @ curve)
-        weights = weights + np.concatenate(([0.0], moves))
-    return found, float(best)
 
 
 def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:

@@ -15,24 +15,18 @@ import torch
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.additive import (
     AdditiveModel,
-    OuterFunction,
     SeparableProduct,
     functions_of_sum,
 )
 from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through, offer_all
 from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.front import Front
-from kanlens.discovery.index_model import (
-    PowersTimesIndex,
-    ProductWithCombination,
-)
 from kanlens.discovery.invariance import (
     Slopes,
     few_monomials,
     inverted,
     smooth_model,
     sum_of_splines,
-    sums_of_powers,
 )
 from kanlens.discovery.monomials import MonomialSum, PolynomialRatio, WaveRatio
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
@@ -72,15 +66,8 @@ BEFORE: tuple[Ansatz, ...] = (  # a problem is made simpler
     Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
     _SPARSE,
 )
-AFTER: tuple[Ansatz, ...] = (
-    SumOfBlocks(),
-    PolynomialRatio(),
-    DictionarySum(),
-    PowersTimesIndex(),
-    WaveRatio(),
-    ProductWithCombination(),
-    OuterFunction(),
-)
+OF_SUMS: tuple[Ansatz, ...] = (PolynomialRatio(), SumOfBlocks())
+AFTER: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio())
 
 
 def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) -> None:
@@ -107,9 +94,11 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
     yield from (partial(ansatz.offer, problem, front) for ansatz in before)
     if 1 < problem.width <= tuned.MOST_SLOPES:
         yield partial(_nested, problem, front)
+    early, late = (OF_SUMS, AFTER) if problem.width <= tuned.FEW else ((), (*OF_SUMS, *AFTER))
+    yield from (partial(ansatz.offer, problem, front) for ansatz in early)
     if several:
         yield from _with_less(problem, front, depth)
-    yield from (partial(ansatz.offer, problem, front) for ansatz in AFTER)
+    yield from (partial(ansatz.offer, problem, front) for ansatz in late)
     if depth > 0 and several:
         level = best_loo_error(problem)
         for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
@@ -131,11 +120,9 @@ def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Cal
 def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
     """Search what slopes show the target to be a function of."""
     slopes = Slopes.of(problem)
-    for each in sums_of_powers(problem, slopes):
-        CURVE.offer(each, front)
     made = [(smooth_model(each)[0], each) for each in few_monomials(problem, slopes)]
     error, fewer = min(made, key=lambda pair: pair[0], default=(np.inf, problem))
-    if error < max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED):
+    if error < min(max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED), tuned.LOST_SPAN):
         for each in (fewer, *inverted(fewer)):
             CURVE.offer(each, front)
         if not front.done:

@@ -46,7 +46,6 @@ NO_ZERO = 1e-6  # least over largest size of a column that may have a logarithm
 POWER = 1e-9  # likewise of a target or factor that may have a power below 1
 LOGARITHM = 1e-250  # likewise of a target that may have a logarithm
 LOGARITHM_OF_SURFACE = 1e-100  # likewise of one whose logarithm is to be smooth
-NO_FACTOR = 1e-9  # size below which a factor is none
 TURN = 1.0  # range of a column that may be an angle
 ANGLE = 0.5  # range of a target that may be an angle or a logarithm
 EXPONENT = 30.0  # range and size below which a target may have an exponential
@@ -66,15 +65,10 @@ GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two f
 DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
 OUTER = Limits(narrowest=2, error=3e-3, written=6, pieces=(8,))  # the error is 1 - r**2
 OUTER_WRITTEN = 12  # formulas of the function of one sum
-WHITENING_RIDGE = 1e-9
 IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
 SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8, pieces=(14,))
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
-BILINEAR = Limits(  # the error is not squared; the column has the first pieces
-    narrowest=2, widest=4, error=0.03, tried=3, written=4, pieces=(6, 20, 40)
-)
-SURE_NULL_VECTOR = 1e-3  # size of a null vector's image that needs no comparison
-MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, "exp", "sinh"))
+MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, *ANGLES_OF_TARGET))
 LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
 DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
 PAIR_EXPONENTS = ((-2.0, -1.0, 1.0, 2.0), (-1.0, -0.5, 0.5, 1.0))
@@ -103,24 +97,22 @@ SPARSE_TERMS = 5
 EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are exchanged
 EXACT_SUM = 1e-20
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
-DICTIONARY_TERMS = 900
+DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
 PAIRS_COMPARED, TRIPLE_STARTS = 20, 12  # pairs that are solved, and to which a third is added
-FACTORED = Limits(narrowest=2, widest=6, error=0.02, tried=3, pieces=(9,))
-HIGHEST_POWER = 8.0  # beside a combination
-INDEX_COLUMNS = 4  # of a product that is a combination
 BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
     narrowest=2,
     widest=6,
     error=0.02,
     tried=3,
     written=6,
-    targets=("id", "log", "inv", "sq", "exp", "sqrt", "atanh"),
+    targets=("id", "log", "inv", "sq", "exp", "sqrt", "tan", "atanh"),
     pieces=(7, 14, 28, 56),
 )
 BLOCKS, BARE_BLOCKS, BLOCK_ROWS = 8000, 5000, 250  # compared: with functions, without; rows
 ARGUMENTS, ARGUMENT_COLUMNS = 80, 3  # products, and likewise sums, that functions are taken of
 PAIR_COST = 0.5  # of a sum, beside those of its terms
-FEW_GROWN, GROWN = (2, 3), (3, 12)  # blocks added, sums kept: for all targets, for the best
+FEW_GROWN, GROWN = (2, 3), (3, 9)  # blocks added, sums kept: for all targets, for the best
+BLOCK_TARGETS = 2  # the best of all
 EXCHANGED_SHARE = 3  # of so many sums kept, in one blocks are exchanged
 FEW_BLOCKS = 5  # in the end, with splines of single columns
 BLOCK_RIDGE, BLOCK_ROUNDING = 1e-5, 1e-4  # in single precision
@@ -169,6 +161,7 @@ KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes a
 STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, from first to last
 STRETCH_GAIN = 0.7  # factor on the error from which smaller factors are tried
 SPAN_GAIN, SPANNED = 0.7, 1e-6  # factor on the error that fewer monomials must reach, or error
+LOST_SPAN = 0.1  # error from which they tell nothing
 LEAST_FALL = 0.7  # of singular values behind the last monomial
 SPAN_ROOM = (
     0.01,
@@ -178,10 +171,7 @@ SPAN_ROOM = (
 SAME_SPAN = 0.2  # of exponents, below which they are the same direction
 MOST_SPANNED = 6  # columns up to which all of them may be in one monomial
 POWER_COSTS = {0.0: 0.0, 1.0: 1.0, -1.0: 1.1, 2.0: 1.5, -2.0: 1.6, 0.5: 1.7, -0.5: 1.8}
-WIDEST_SUM, SUMS_TRIED = 4, 2  # columns of a sum of powers, and sums
-SUMMED_POWERS = (1.0, 2.0, -1.0, 0.5)
-SUM_GAP = 0.02  # share of slopes that are not those of a function of a sum
-SHARPENED, SUM_PIECES, SUM_STEP = 6, 30, 1e-4  # rounds, splines, and difference step of its weights
+SUM_PIECES, SUM_STEP = 30, 1e-4  # splines of a sum, and difference step
 SUM_ERROR = 1e-4  # of the spline of a sum
 SUMMED_PIECES, SUM_ROUNDS, SUM_RIDGE = 10, 20, 1e-6  # of splines of columns under that of a sum
 
@@ -189,6 +179,7 @@ SUMMED_PIECES, SUM_ROUNDS, SUM_RIDGE = 10, 20, 1e-6  # of splines of columns und
 
 DEPTH, BRANCHES = 3, 3  # pairs of columns put together, and ways of each that are followed
 NARROW = 3  # columns up to which the products without division go far enough
+FEW = 4  # columns up to which sums of blocks and ratios come before columns are left out
 NO_LOO_ERROR = 1e-5  # loo_error that counts as none
 NEAR_HALF_POWER, NEAR_THIRD_POWER = 0.02, 1e-3  # distance at which a power is that
 NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
