@@ -1,5 +1,6 @@
 """The pieces of the search, each against a slower or closed-form answer."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -310,6 +311,15 @@ def test_a_formula_of_many_terms_is_chosen_only_where_it_is_exact(exact):
     front.start((A * B, long))
     assert {entry.expression for entry in front.entries} >= {A * B, long}
     assert (front.chosen().expression == long) is exact
+
+
+def test_a_formula_is_exact_only_where_it_is_so_on_all_rows():
+    given = problem(lambda a, b: a * b)
+    target = given.target.copy()
+    target[np.flatnonzero(~given.held_out)[0]] += 0.1
+    front = front_of(dataclasses.replace(given, target=target))
+    front.start((A * B,))
+    assert front.best_error > EXACT
 
 
 def test_the_front_keeps_what_is_simpler_or_better():

@@ -2,7 +2,14 @@
 
 import sympy
 
-from kanlens.symbolic.rewriting import even_ratios, joined, multiplied_in, thinner, without_dust
+from kanlens.symbolic.rewriting import (
+    _simplified,
+    even_ratios,
+    joined,
+    multiplied_in,
+    thinner,
+    without_dust,
+)
 
 X, Y, Z = sympy.symbols("x y z", real=True)
 
@@ -39,3 +46,12 @@ def test_one_part_is_left_out_anywhere():
     assert X in thinner(sympy.Abs(X))
     assert X - 3 in thinner(sympy.Max(0, X - 3))
     assert all(e.free_symbols for e in thinner(X + 2))
+
+
+def test_angles_of_many_terms_are_not_left_to_sympy():
+    """It expands them without end."""
+    few, many = X + Y, X + Y + Z
+    assert _simplified(sympy.sin(few) * sympy.cos(few)) == sympy.sin(2 * few) / 2
+    for angle in (many, sympy.sin(X) + Y):
+        product = sympy.sin(angle) * sympy.cos(angle)
+        assert _simplified(product) == product
