@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
-from benchmarks.equations import equations_of, sample
+from benchmarks.equations import sample
 from benchmarks.harness import Setup
 from benchmarks.machine import load, version_of
+from benchmarks.symbolic.drawn import equation_of
 from benchmarks.symbolic.equivalence import judge
 from kanlens.discovery.finding import discover
 from kanlens.resources import one_thread
@@ -273,7 +274,7 @@ def _found(method: Method, question: dict[str, Any]) -> dict[str, Any]:
 
     data = Path(question["data"]) if question["data"] else None
     setup = Setup(data=data, smoke=question["smoke"])
-    equation = equations_of(setup)[question["source"], question["name"]]
+    equation = equation_of(setup, question["source"], question["name"])
     x, y = sample(equation, question["noise"], question["seed"])
     watch = threading.Timer(OVERTIME * question["limit"], _give_up, [question["limit"]])
     watch.daemon = True

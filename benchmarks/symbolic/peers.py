@@ -1,6 +1,7 @@
 """How many known equations other tools find, and kanlens on the same rows in the same time.
 
-Every third equation, one seed, no noise and a hundredth. Each run is a process of its own, which
+Every third equation, one seed, no noise and a hundredth; and every fifth formula of drawn
+structure that judges, without noise. Each run is a process of its own, which
 ends when the time is over; what fails is a row that says why. `peer_methods` has the settings.
 """
 
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.equations import equations_of, thirds
+from benchmarks.equations import thirds
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import missing, version_of
 from benchmarks.processes import ask, ask_all
+from benchmarks.symbolic.drawn import equation_of, names_of
 from benchmarks.symbolic.peer_methods import METHODS
 from benchmarks.symbolic.recovery import (
     COLUMNS,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOISES = (0.0, 0.01)
+FIFTH = 5
 SMOKE_LIMIT = 4.0
 MODULE = "benchmarks.symbolic.peer_methods"
 _STARTING = 60.0  # seconds a process may take beside the search, for imports and the verdict
@@ -37,18 +40,13 @@ def _plan(setup: Setup) -> Units:
     if not chosen:
         return Units(keys=(), skipped=LEFT_OUT)
     skipped = unusable()
-    noises = NOISES[:1] if setup.smoke else NOISES
+    judging = () if setup.smoke else names_of()[::FIFTH]
+    runs = [(*key, 0.0) for key in (*chosen, *(("judging", name) for name in judging))]
+    runs += [] if setup.smoke else [(*key, noise) for noise in NOISES[1:] for key in chosen]
+    methods = [method for method in METHODS if method not in skipped]
     seed = setup.seeds[0]
-    return Units(
-        keys=tuple(
-            (method, *key, noise, seed)
-            for noise in noises
-            for key in chosen
-            for method in METHODS
-            if method not in skipped
-        ),
-        skipped=skipped,
-    )
+    keys = tuple((method, *run, seed) for run in runs for method in methods)
+    return Units(keys=keys, skipped=skipped)
 
 
 def unusable() -> dict[str, str]:
@@ -67,7 +65,7 @@ def unusable() -> dict[str, str]:
 def _run(setup: Setup, key: Key) -> Rows:
     """Have one method look for one equation."""
     method, source, name, noise, seed = key
-    equation = equations_of(setup)[source, name]
+    equation = equation_of(setup, str(source), str(name))
     limit = SMOKE_LIMIT if setup.smoke else TIME_LIMIT
     question = {
         "method": method,

@@ -1,17 +1,12 @@
 """Sums and products of splines of single columns.
 
-`AdditiveModel` tries known functions of the target; `OuterFunction` finds an unknown one as the
-first canonical correlation [1]_ between the splines of y and those of the columns.
-`SeparableProduct` is for targets of any sign, where logarithms fail.
-
-References
-----------
-.. [1] L. Breiman, J. H. Friedman, Estimating optimal transformations for multiple regression and
-   correlation, J. Am. Stat. Assoc. 80, 1985.
+`AdditiveModel` tries known functions of the target; `functions_of_sum` writes an unknown one.
+`SeparableProduct` is for products, also of any sign, where logarithms fail.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,14 +32,15 @@ class ColumnSplines:
     error: float
     constant: float = 0.0
 
-    def curves(self) -> tuple[Array, list[Array]]:
-        """Return even points of every column and the splines there."""
-        pairs = zip(self.bases, self.coefficients, strict=True)
-        values = [basis.at(basis.grid) @ c for basis, c in pairs]
-        return np.stack([basis.grid for basis in self.bases]), values
+    def curves(self, ends: Array | None = None) -> tuple[Array, list[Array]]:
+        """Return even points of every column, maybe between given ends, and the splines there."""
+        ends = np.array([(b.low, b.high) for b in self.bases]) if ends is None else ends
+        grids = np.linspace(ends[:, 0], ends[:, 1], tuned.GRID_POINTS, axis=1)
+        pairs = zip(self.bases, self.coefficients, grids, strict=True)
+        return grids, [basis.at(grid) @ c for basis, c, grid in pairs]
 
 
-def _matrix(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
+def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
     """Return bases, ones and the B-splines of every column, each centered, and whose each is."""
     bases = [Basis.of(column, pieces) for column in problem.columns.T]
     blocks, owners = [np.ones((len(problem.columns), 1))], [np.zeros(1, dtype=int)]
@@ -55,7 +51,7 @@ def _matrix(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Ar
     return bases, np.concatenate(blocks, axis=1), np.concatenate(owners)
 
 
-def _by_column(coefficients: Array, owners: Array) -> list[Array]:
+def by_column(coefficients: Array, owners: Array) -> list[Array]:
     """Return the coefficients of every column, with 0 for the B-spline that was left out."""
     columns = range(1, int(owners.max()) + 1)
     return [np.concatenate(([0.0], coefficients[owners == i])) for i in columns]
@@ -64,7 +60,7 @@ def _by_column(coefficients: Array, owners: Array) -> list[Array]:
 def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]:
     """Lay fewer pieces where there are few rows."""
     most = problem.count // (3 * problem.width) - 4
-    return _matrix(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
+    return column_splines(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
 
 
 def additive_error(problem: SearchProblem, weights: Array | None = None) -> float:
@@ -79,7 +75,7 @@ def solve_additive(problem: SearchProblem, weights: Array | None = None) -> Colu
     heavy, target = weighted(weights, matrix, problem.target)
     found = solve(heavy[problem.fitted], target[problem.fitted])
     error = relative_error((heavy @ found)[problem.judged], target[problem.judged])
-    parts = _by_column(found, owners)
+    parts = by_column(found, owners)
     means = [
         float(basis.at(x)[:, 1:].mean(axis=0) @ c[1:])
         for basis, x, c in zip(bases, problem.columns.T, parts, strict=True)
@@ -138,36 +134,24 @@ def _sum(
     return sympy.Add(*parts, sympy.Float(rest))
 
 
-class OuterFunction(Ansatz):
-    """An unknown function of a sum of multiples, or of functions, of the columns."""
-
-    limits = tuned.OUTER
-
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        if problem.count < 4 * tuned.OUTER.pieces[0] * problem.width:
-            return
-        straight, weights = inner_line(problem)
-        if straight < self.limits.error:
-            largest = float(np.abs(weights).max())
-            kept = [i for i, w in enumerate(weights) if abs(w) > tuned.IDLE_WEIGHT * largest]
-            inner = {i: sympy.Float(float(weights[i]) / largest) * U for i in kept}
-            yield from _outer_formulas(problem, inner, front)
-        found = inner_sum(problem)
-        if found.error > self.limits.error or front.done:
-            return
-        grids, values = found.curves()
-        spread = max(float(v.std()) for v in values)
-        live = [i for i, v in enumerate(values) if v.std() > tuned.IDLE_WEIGHT * spread]
-        for choice in written(
-            grids[live],
-            [values[i] / spread for i in live],
-            [U for _ in live],
-            most=self.limits.written,
-            outer=("id", "exp"),
-            inner=("id", "sq"),
-            epsilon=max(found.error, 1e-8),
-        ):
-            yield from _outer_formulas(problem, dict(zip(live, choice, strict=True)), front)
+def functions_of_sum(problem: SearchProblem, found: ColumnSplines, front: Front) -> Iterator[Expr]:
+    """Yield formulas of an unknown function of a sum of splines."""
+    if found.error > tuned.OUTER.error:
+        return
+    ends = np.quantile(problem.columns, tuned.CURVE_ENDS, axis=0).T
+    grids, values = found.curves(ends)
+    spread = max(float(v.std()) for v in values)
+    live = [i for i, v in enumerate(values) if v.std() > tuned.IDLE_WEIGHT * spread]
+    for choice in written(
+        grids[live],
+        [values[i] / spread for i in live],
+        [U for _ in live],
+        most=tuned.OUTER.written,
+        outer=("id", "exp"),
+        inner=("id", "sq", "inv"),
+        epsilon=max(found.error, 1e-10),
+    ):
+        yield from _outer_formulas(problem, dict(zip(live, choice, strict=True)), front)
 
 
 def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front) -> Iterator[Expr]:
@@ -178,44 +162,8 @@ def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front
         total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
         names.append(rest.subs(U, problem.names[i]))
     if np.isfinite(total).all() and np.ptp(total) > 0:
-        yield from CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
-
-
-def inner_sum(problem: SearchProblem) -> ColumnSplines:
-    """Return the sum of splines that some function of the target equals best, with 1 - r**2."""
-    bases, matrix, owners = _matrix(problem, tuned.OUTER.pieces[0])
-    error, found = _correlated(problem, matrix[:, 1:])
-    return ColumnSplines(bases, _by_column(found, owners[1:]), error)
-
-
-def inner_line(problem: SearchProblem) -> tuple[float, Array]:
-    """Return 1 - r**2 and the multiples of columns whose sum some function of y equals best."""
-    size = problem.columns.std(axis=0)
-    error, found = _correlated(problem, problem.columns / size)
-    return error, found / size
-
-
-def _correlated(problem: SearchProblem, inside: Array) -> tuple[float, Array]:
-    """Return 1 - r**2 of the first canonical pair on the held-out rows, and its weights."""
-    fitted, judged = problem.fitted, problem.judged
-    inside = inside - inside[fitted].mean(axis=0)
-    outside = Basis.of(problem.target, tuned.OUTER.pieces[0]).at(problem.target)[:, 1:]
-    outside = outside - outside[fitted].mean(axis=0)
-    one, back = _whitened(inside[fitted])
-    two, forth = _whitened(outside[fitted])
-    if 0 in (one.shape[1], two.shape[1]):  # one of them is constant on the fitted rows
-        return float("inf"), np.zeros(inside.shape[1])
-    u, _, vt = np.linalg.svd(one.T @ two, full_matrices=False)
-    found, other = back @ u[:, 0], forth @ vt[0]
-    r = np.corrcoef(inside[judged] @ found, outside[judged] @ other)[0, 1]
-    return float(1 - r**2), np.asarray(found)
-
-
-def _whitened(matrix: Array) -> tuple[Array, Array]:
-    """Return an orthonormal basis of the columns, and how it is made of them."""
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    good = s > tuned.WHITENING_RIDGE * max(s[0], np.finfo(float).tiny)
-    return u[:, good], vt[good].T / s[good]
+        every = CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
+        yield from itertools.islice(every, tuned.OUTER_WRITTEN)
 
 
 class SeparableProduct(Ansatz):
@@ -224,7 +172,7 @@ class SeparableProduct(Ansatz):
     limits = tuned.SEPARABLE
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        if problem.one_sign or problem.count < 3 * tuned.SEPARABLE.pieces[0]:
+        if problem.count < 3 * tuned.SEPARABLE.pieces[0]:
             return
         found = spline_product(problem)
         if found.error > self.limits.error:
@@ -237,6 +185,7 @@ class SeparableProduct(Ansatz):
             problem.names,
             most=self.limits.written,
             outer=("id", "inv", "sq"),
+            inner=("id", "sq", "inv"),
             epsilon=float(np.clip(found.error, 1e-8, 1e-2)),
         ):
             yield problem.rebuild(scale * sympy.Mul(*parts))

@@ -41,10 +41,15 @@ class Ansatz(ABC):
 
     def offer(self, problem: SearchProblem, front: Front) -> None:
         """Offer formulas of y to a front."""
-        for formula in self.formulas(problem, front):
-            front.offer(formula)
-            if front.done:
-                return
+        offer_all(self.formulas(problem, front), front)
+
+
+def offer_all(formulas: Iterable[Expr], front: Front) -> None:
+    """Offer formulas of y until the search may end."""
+    for formula in formulas:
+        front.offer(formula)
+        if front.done:
+            return
 
 
 @dataclass(frozen=True)

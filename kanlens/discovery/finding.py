@@ -25,8 +25,9 @@ from kanlens.discovery.scaling import (
     shortest,
     table_of,
 )
-from kanlens.discovery.search import POWER_LAW, DeferredWork, explore, search
+from kanlens.discovery.search import POWER_LAW, explore, search
 from kanlens.discovery.smoothness import loo_error, noise_of, unfollowed
+from kanlens.discovery.turns import DeferredWork
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
 from kanlens.resources import one_thread, one_thread_of
@@ -70,13 +71,15 @@ def discover(
 ) -> Discovery:
     """Find a formula for a target in a table.
 
-    The slopes of a smooth model tell which few products of powers of the columns, or which one sum
-    of them, the target is a function of; those take the place of the columns, again and again.
+    The slopes of a smooth model tell which few products of powers of the columns the target is a
+    function of, and which product divides it; those take the place of the columns, again and again.
+    They also tell the functions of the columns whose sum some function of is the target.
     Models of one layer, sums of splines of columns, are solved by least squares for the target
-    and functions of it; splines that fit are written as elementary functions. Around this goes a
-    search over structure as in AI Feynman [1]_: factors and columns that the target does not need
-    are taken away, columns are put together as products, ratios, sums and differences, and sums
-    and ratios of monomials, and of monomials times functions of one combination, are fitted.
+    and functions of it; splines that fit are written as elementary functions. So are sums of few
+    products of powers times functions of products, sums or differences of other columns. Around
+    this goes a search over structure as in AI Feynman [1]_: factors and columns that the target
+    does not need are taken away, and columns are put together as products, ratios, sums and
+    differences.
 
     Where this finds nothing exact, small networks are trained on the rows. Their slopes and
     differences tell, in spite of noise, which columns are needed, and which only together; what
@@ -198,8 +201,8 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
     with interrupts_pass(), ending(front.deadline.end):
         # while more rows still tell more of a smooth target, the search does best
         late = loo_error(*given) < tuned.SMOOTH_TARGET and noise_of(*given) == 0.0
-        first = tuned.LATE_NETWORKS if late else tuned.FIRST_NETWORKS
-        early = DeferredWork(front, first, tuned.NETWORKS, lambda own: explore(problem, own, draws))
+        after = tuned.LATE_NETWORKS if late else tuned.EARLY_NETWORKS
+        early = DeferredWork(front, after, tuned.NETWORKS, lambda own: explore(problem, own, draws))
         every = _origins(problem, table)
         for each in every[1:]:
             POWER_LAW.offer(each, early)

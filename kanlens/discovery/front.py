@@ -339,6 +339,7 @@ class Front:
         if np.isfinite(values).all():
             error = relative_error(values[self.judged], self.y[self.judged])
             overall = relative_error(values, self.y)
+            error = max(error, overall) if error < tuned.NOISELESS else error
         return Entry(expression, error, complexity(expression), snapped, overall)
 
     def _keep(self, entry: Entry) -> None:

@@ -1,8 +1,8 @@
-"""What the slopes of a target show it to be a function of: few monomials, or one sum of powers.
+"""What the slopes of a target show it to be a function of: few monomials, or a sum of functions.
 
 The slopes are those of a smooth model of the rows. By the logarithms of the columns, those of a
-function of few monomials lie in the span of their exponents [1]_; by the powers of a sum, those of
-a function of it are everywhere in the ratio of its weights.
+function of few monomials lie in the span of their exponents [1]_, and those of a monomial times it
+in a plane beside it; those of a function of a sum are everywhere in the ratio of those of the sum.
 
 References
 ----------
@@ -14,15 +14,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
-import sympy
+from scipy.linalg import eigh
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.ansatz import linear
-from kanlens.discovery.monomials import evaluate, monomial
-from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.additive import ColumnSplines, by_column, column_splines
+from kanlens.discovery.monomials import allowed, evaluate, monomial, simplest
+from kanlens.discovery.problems import SearchProblem, divided
 from kanlens.discovery.regression import Array, Basis, away, quick_error, solve, spread_rows, varies
 from kanlens.discovery.smoothness import kernel, left_out, logarithmic
 
@@ -33,6 +32,7 @@ class Slopes:
 
     columns: Array  # (row, feature)
     values: Array  # (row, feature)
+    sizes: Array  # (row,): the target; ones where the slopes are those of its logarithm
     error: float  # leave-one-out, of the smooth model that has them
 
     @classmethod
@@ -47,7 +47,8 @@ class Slopes:
         known = variance <= np.quantile(variance, tuned.KNOWN_SLOPES)
         rates = [1 / c if logarithmic(c) else np.ones(len(c)) for c in x.T]
         by_column = slopes * stretches * np.stack(rates, axis=1)[rows]
-        return cls(x[rows][known], by_column[known], error)
+        sizes = target if target is problem.target else np.ones(len(target))
+        return cls(x[rows][known], by_column[known], sizes[rows][known], error)
 
 
 def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
@@ -101,111 +102,141 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 
 
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems of fewer columns, monomials of those there are, the fewest first."""
+    """Yield problems of fewer columns, monomials of those there are, the fewest first.
+
+    At first the target is divided by a monomial where its slopes are those of a product with one.
+    """
     moved = slopes.values * slopes.columns
-    if len(moved) < problem.width or not np.isfinite(moved).all():
+    if len(moved) <= problem.width or not np.isfinite(moved).all():
         return
-    _, sizes, across = np.linalg.svd(moved, full_matrices=False)
-    falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
-    for count in range(1, problem.width):
-        if falls[count - 1] < tuned.LEAST_FALL:
-            chosen = _basis(problem, across, sizes, count)
-            if len(chosen) == count:
-                columns = evaluate(problem.columns, np.stack(chosen))
-                names = tuple(monomial(problem.names, powers) for powers in chosen)
-                if np.isfinite(columns).all() and all(map(varies, columns.T)):
-                    yield replace(problem, columns=columns, names=names)
+    for rows in (np.column_stack((moved, slopes.sizes)), moved):
+        _, sizes, across = np.linalg.svd(rows, full_matrices=False)
+        falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
+        extra = len(sizes) - problem.width
+        for count in range(1, problem.width):
+            if falls[count + extra - 1] < tuned.LEAST_FALL:
+                yield from _reduced(problem, *_basis(problem, across, sizes, count), count)
 
 
-def _basis(problem: SearchProblem, across: Array, sizes: Array, count: int) -> list[Array]:
-    """Return the simplest exponents that span the first directions, as far as these are known."""
-    every, costs = _exponents(problem.width)
-    length = np.sqrt(np.square(every).sum(axis=1))
-    parts = every @ across.T / length[:, None]
+def _reduced(
+    problem: SearchProblem, chosen: list[Array], factors: Array, count: int
+) -> Iterator[SearchProblem]:
+    """Yield the problem of monomials, if there are so many, and a factor of the target."""
+    if len(chosen) == count and len(factors):
+        columns = evaluate(problem.columns, np.stack(chosen))
+        names = tuple(monomial(problem.names, powers) for powers in chosen)
+        if np.isfinite(columns).all() and all(map(varies, columns.T)):
+            less = divided(problem, factors[0], set()) if factors[0].any() else problem
+            yield replace(less, columns=columns, names=names)
+
+
+def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
+    """Yield the problem of one over the only column."""
+    if problem.width == 1 and problem.positive.all():
+        yield problem.onto(1 / problem.columns[:, 0], 1 / problem.names[0])
+
+
+def _basis(
+    problem: SearchProblem, across: Array, sizes: Array, count: int
+) -> tuple[list[Array], Array]:
+    """Return the simplest exponents that span the first directions, as far as these are known.
+
+    Beside them return those of factors of the target, the simplest first.
+    """
+    every, _ = simplest(problem.width)
+    extra = len(sizes) - problem.width
+    able = every[allowed(problem, every) & _near(every, 0.0, across, sizes, count + extra)]
+    left = able / np.maximum(np.sqrt(np.square(able).sum(axis=1)), 0.5)[:, None]
+    found: list[Array] = []
+    while len(found) < count:
+        new = np.flatnonzero(np.square(left).sum(axis=1) > tuned.SAME_SPAN**2)
+        if not len(new):
+            break
+        found.append(able[new[0]])
+        own = left[new[0]] / np.sqrt(np.square(left[new[0]]).sum())
+        left = left - (left @ own)[:, None] * own
+    if not extra:
+        return found, every[:1]
+    factors = allowed(problem, -every, tuned.NO_ZERO) & _near(every, 1.0, across, sizes, count + 1)
+    return found, every[factors]
+
+
+def _near(every: Array, last: float, across: Array, sizes: Array, count: int) -> Array:
+    """Say which exponents, with one more number, are in the span of the first directions."""
+    whole = np.column_stack((every, np.full(len(every), last)))[:, : len(sizes)]
+    parts = whole @ across.T / (np.sqrt(np.square(whole).sum(axis=1))[:, None] + 1e-300)
     off = np.sqrt(np.square(parts[:, count:]).sum(axis=1))
     unsure = np.sqrt(np.square(parts[:, :count] * (sizes[count] / sizes[:count])).sum(axis=1))
-    near = off < np.minimum(tuned.SPAN_ROOM[0] + tuned.SPAN_ROOM[1] * unsure, tuned.SPAN_ROOM[2])
-    whole = (every == np.round(every))[:, ~problem.positive].all(axis=1)
-    one_sign = np.ptp(np.sign(problem.columns), axis=0) == 0
-    clear = np.where(one_sign, tuned.CLEAR_OF_POLE, tuned.CLEAR_OF_BOTH_SIGNS)
-    divides = ~(every < 0)[:, ~away(problem.columns, clear)].any(axis=1)
-    able = np.flatnonzero(near & whole & divides)
-    found: list[Array] = []
-    for k in able[np.argsort(costs[able], kind="stable")]:
-        trial = np.stack([*found, every[k]]) / np.sqrt(len(found) + 1)
-        if np.linalg.matrix_rank(trial, tol=tuned.SAME_SPAN) > len(found):
-            found.append(every[k])
-        if len(found) == count:
-            break
-    return found
+    room = np.minimum(tuned.SPAN_ROOM[0] + tuned.SPAN_ROOM[1] * unsure, tuned.SPAN_ROOM[2])
+    return np.asarray(off < room)
 
 
-@lru_cache(maxsize=8)
-def _exponents(width: int) -> tuple[Array, Array]:
-    """Return all exponents of monomials, (monomial, feature), and what each costs."""
-    most = width if width <= tuned.MOST_SPANNED else tuned.MOST_SPANNED // 2
-    powers = np.array(sorted(tuned.POWER_COSTS, key=abs))
-    found = []
-    for places in itertools.combinations(range(width), most):
-        block = np.zeros((len(powers) ** most, width))
-        block[:, places] = np.array(list(itertools.product(powers, repeat=most)))
-        found.append(block)
-    every = np.unique(np.concatenate(found), axis=0)
-    every = every[(every != 0).any(axis=1)]
-    return every, np.vectorize(tuned.POWER_COSTS.__getitem__)(every).sum(axis=1)
+def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:
+    """Return the sum of splines of columns that the target is a function of, with its error.
+
+    The slopes tell the sum; then its splines are improved together with one of their sum, which
+    also is for functions that turn, and in the end with finer ones.
+    """
+    bases, matrix, owners = column_splines(problem, tuned.SUMMED_PIECES)
+    first = _told_by_slopes(problem, slopes, bases, owners[1:] - 1)
+    error, found = _improved(problem, matrix[:, 1:], first, tuned.SUM_PIECES)
+    if error < tuned.SUM_ERROR:
+        total = matrix[:, 1:] @ found
+        bases, matrix, owners = column_splines(problem, 2 * tuned.SUMMED_PIECES)
+        first = solve(matrix, total)[1:]
+        last, found = _improved(problem, matrix[:, 1:], first, 2 * tuned.SUM_PIECES)
+        error = min(error, last)  # finer splines of the sum may miss its ends
+    return ColumnSplines(bases, by_column(found, owners[1:]), error)
 
 
-def sums_of_powers(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems of one column, a sum of multiples of powers, the likeliest first."""
-    if problem.width > tuned.WIDEST_SUM or not np.isfinite(slopes.values).all():
-        return
-    whole = tuple(p for p in tuned.SUMMED_POWERS if p in (1.0, 2.0))
-    allowed = [tuned.SUMMED_POWERS if ok else whole for ok in problem.positive]
-    ranked = []
-    for powers in itertools.product(*allowed):
-        gap, weights = _ratios(problem, slopes, np.array(powers))
-        if gap < tuned.SUM_GAP:
-            ranked.append((gap, powers, weights))
-    for _, powers, rough in sorted(ranked, key=lambda item: item[0])[: tuned.SUMS_TRIED]:
-        terms = problem.columns ** np.array(powers)
-        weights, error = _sharpened(problem, terms, rough)
-        if error < tuned.SUM_ERROR:
-            sizes = np.abs(weights) * np.std(terms, axis=0)
-            weights = np.where(sizes > tuned.IDLE_WEIGHT * sizes.max(), weights, 0.0)
-            first = int(sizes.argmax())
-            weights = weights / weights[first]
-            names = [n ** sympy.Rational(p) for n, p in zip(problem.names, powers, strict=True)]
-            rest = np.where(np.arange(len(weights)) == first, 0.0, weights)
-            yield problem.onto(terms @ weights, names[first] + linear(rest, names))
+def _told_by_slopes(
+    problem: SearchProblem, slopes: Slopes, bases: list[Basis], owners: Array
+) -> Array:
+    """Return the splines of columns whose slopes are in the ratios of those of the target.
+
+    That is linear: the slope of one by i times that of the other by j is the same with i and j
+    exchanged. Splines that hardly bend go on where no slopes are known.
+    """
+    size = problem.columns.std(axis=0)
+    rises = np.zeros((len(slopes.values), len(owners)))
+    bends = np.zeros((len(owners), len(owners)))
+    for i, basis in enumerate(bases):
+        x, step, own = slopes.columns[:, i], tuned.SUM_STEP * (basis.high - basis.low), owners == i
+        slope = (basis.at(x + step) - basis.at(x - step))[:, 1:] / (2 * step)
+        rises[:, own] = slope * size[i]
+        second = np.diff(np.eye(own.sum() + 1), 2, axis=0)[:, 1:]
+        bends[np.ix_(own, own)] = second.T @ second
+    moved = slopes.values * size
+    moved = moved / (np.sqrt(np.square(moved).sum(axis=1))[:, None] + 1e-300)
+    wrong = np.zeros_like(bends)
+    for i, j in itertools.combinations(range(problem.width), 2):
+        gap = moved[:, [i]] * rises * (owners == j) - moved[:, [j]] * rises * (owners == i)
+        wrong += gap.T @ gap
+    weight = (rises.T @ rises) * (owners[:, None] == owners)
+    room = tuned.SUM_RIDGE * np.trace(weight)
+    weight = weight + tuned.SUM_RIDGE * room * np.eye(len(owners))
+    return np.asarray(eigh(wrong + room * bends, weight, subset_by_index=(0, 0))[1][:, 0])
 
 
-def _ratios(problem: SearchProblem, slopes: Slopes, powers: Array) -> tuple[float, Array]:
-    """Return the share of slopes by powers that are not in one ratio, and that ratio."""
-    spread = np.std(problem.columns**powers, axis=0)
-    with np.errstate(all="ignore"):
-        turned = slopes.values / (powers * slopes.columns ** (powers - 1)) * spread
-    turned = turned[np.isfinite(turned).all(axis=1)]
-    if len(turned) < len(slopes.values) // 2:
-        return 1.0, spread
-    turned = turned / (np.sqrt(np.square(turned).sum(axis=1))[:, None] + 1e-300)
-    values, vectors = np.linalg.eigh(turned.T @ turned / len(turned))
-    return 1 - float(values[-1]), vectors[:, -1] / spread
-
-
-def _sharpened(problem: SearchProblem, terms: Array, weights: Array) -> tuple[Array, float]:
-    """Improve the weights of a sum whose splines tell the target; return them with the error."""
-    best, found = np.inf, weights
-    for _ in range(tuned.SHARPENED):
-        total = terms @ weights
-        basis = Basis.of(total, tuned.SUM_PIECES)
-        matrix = basis.at(total)
-        error = quick_error(matrix, problem.target, problem.held_out)
-        if not error < best:
+def _improved(
+    problem: SearchProblem, matrix: Array, weights: Array, pieces: int
+) -> tuple[float, Array]:
+    """Improve splines of the columns together with a spline of their sum; return error, weights."""
+    best, found, rows = np.inf, weights, problem.fitted
+    for _ in range(tuned.SUM_ROUNDS):
+        total = matrix @ weights
+        basis = Basis.of(total, pieces)
+        over = basis.at(total)
+        error = quick_error(over, problem.target, problem.held_out)
+        if not error < tuned.FINER_GAIN * best:
             break
         best, found = error, weights
-        curve = solve(matrix, problem.target)
+        curve = solve(over[rows], problem.target[rows])
         step = tuned.SUM_STEP * float(np.ptp(total))
         rise = (basis.at(total + step) - basis.at(total - step)) @ curve / (2 * step)
-        moves = solve(rise[:, None] * terms[:, 1:], problem.target - matrix @ curve)
-        weights = weights + np.concatenate(([0.0], moves))
-    return found, float(best)
+        both = np.column_stack((over, rise[:, None] * matrix))
+        left = problem.target - over @ curve
+        size = np.sqrt(np.square(both).mean(axis=0)) + 1e-300
+        moves = np.linalg.lstsq((both / size)[rows], left[rows], rcond=tuned.SUM_RIDGE)[0] / size
+        weights = weights + moves[over.shape[1] :]
+    return float(best), found

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import sympy
@@ -79,6 +80,31 @@ def evaluate(columns: Array, library: Sequence[Powers] | Array) -> Array:
             if p:
                 found[:, powers == p] *= (column**p)[:, None]
     return found
+
+
+@lru_cache(maxsize=8)
+def simplest(width: int) -> tuple[Array, Array]:
+    """Return exponents of monomials, (monomial, feature), the simplest first, and their costs."""
+    most = width if width <= tuned.MOST_SPANNED else tuned.MOST_SPANNED // 2
+    powers = np.array(sorted(tuned.POWER_COSTS, key=abs))
+    found = []
+    for places in itertools.combinations(range(width), most):
+        block = np.zeros((len(powers) ** most, width))
+        block[:, places] = np.array(list(itertools.product(powers, repeat=most)))
+        found.append(block)
+    every = np.unique(np.concatenate(found), axis=0)
+    costs = np.vectorize(tuned.POWER_COSTS.__getitem__)(every).sum(axis=1)
+    order = np.argsort(costs, kind="stable")
+    return every[order], costs[order]
+
+
+def allowed(problem: SearchProblem, exponents: Array, clear: float | None = None) -> Array:
+    """Say which monomials the columns allow: roots of positive ones, division by clear ones."""
+    one_sign = np.ptp(np.sign(problem.columns), axis=0) == 0
+    both = np.where(one_sign, tuned.CLEAR_OF_POLE, tuned.CLEAR_OF_BOTH_SIGNS)
+    divides = away(problem.columns, both if clear is None else clear)
+    whole = (exponents == np.round(exponents))[:, ~problem.positive].all(axis=1)
+    return np.asarray(whole & ~(exponents < 0)[:, ~divides].any(axis=1))
 
 
 def monomial(names: Sequence[Expr], powers: Sequence[float] | Array) -> Expr:

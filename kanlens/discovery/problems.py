@@ -150,6 +150,8 @@ class Transform:
             return False
         if self.name == "log":
             return bool(away(target, tuned.LOGARITHM))
+        if self.name == "atanh":
+            return largest < 1 and bool(np.ptp(np.arctanh(target)) > tuned.ANGLE)
         if self.name in ("exp", "sinh"):
             varied = self.name == "exp" or wide > tuned.ANGLE
             return varied and wide < tuned.EXPONENT and largest < tuned.EXPONENT
@@ -176,6 +178,7 @@ TRANSFORMS = (
     Transform("sin", np.sin, np.arcsin, sympy.asin),
     Transform("tan", np.tan, np.arctan, sympy.atan),
     Transform("cos", np.cos, np.arccos, sympy.acos),
+    Transform("atanh", np.arctanh, np.tanh, sympy.tanh),
     Transform("sinh", np.sinh, np.arcsinh, sympy.asinh),
 )
 

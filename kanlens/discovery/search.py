@@ -5,26 +5,29 @@ By the slopes of a network columns are left out or joined; a sum or product lose
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
-from typing import Any
 
 import numpy as np
 import torch
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.additive import AdditiveModel, OuterFunction, SeparableProduct
-from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through
-from kanlens.discovery.front import Front
-from kanlens.discovery.index_model import (
-    MonomialsTimesIndex,
-    PowersTimesIndex,
-    ProductWithCombination,
+from kanlens.discovery.additive import (
+    AdditiveModel,
+    SeparableProduct,
+    functions_of_sum,
 )
-from kanlens.discovery.invariance import Slopes, few_monomials, smooth_model, sums_of_powers
+from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through, offer_all
+from kanlens.discovery.blocks import SumOfBlocks
+from kanlens.discovery.front import Front
+from kanlens.discovery.invariance import (
+    Slopes,
+    few_monomials,
+    inverted,
+    smooth_model,
+    sum_of_splines,
+)
 from kanlens.discovery.monomials import MonomialSum, PolynomialRatio, WaveRatio
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
 from kanlens.discovery.problems import (
@@ -40,6 +43,7 @@ from kanlens.discovery.regression import Array, relative_error, spread_rows
 from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.sparse import DictionarySum, SparseSum
 from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
+from kanlens.discovery.turns import Queue, TimeSlice
 from kanlens.discovery.univariate import CURVE
 from kanlens.long_work import work_in
 from kanlens.model import kernels
@@ -62,15 +66,8 @@ BEFORE: tuple[Ansatz, ...] = (  # a problem is made simpler
     Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
     _SPARSE,
 )
-AFTER: tuple[Ansatz, ...] = (
-    PolynomialRatio(),
-    DictionarySum(),
-    MonomialsTimesIndex(),
-    PowersTimesIndex(),
-    WaveRatio(),
-    ProductWithCombination(),
-    OuterFunction(),
-)
+OF_SUMS: tuple[Ansatz, ...] = (PolynomialRatio(), SumOfBlocks())
+AFTER: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio())
 
 
 def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) -> None:
@@ -95,9 +92,13 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
     if 1 < problem.width <= tuned.MOST_SLOPES:
         yield partial(_by_slopes, problem, front, depth)
     yield from (partial(ansatz.offer, problem, front) for ansatz in before)
+    if 1 < problem.width <= tuned.MOST_SLOPES:
+        yield partial(_nested, problem, front)
+    early, late = (OF_SUMS, AFTER) if problem.width <= tuned.FEW else ((), (*OF_SUMS, *AFTER))
+    yield from (partial(ansatz.offer, problem, front) for ansatz in early)
     if several:
         yield from _with_less(problem, front, depth)
-    yield from (partial(ansatz.offer, problem, front) for ansatz in AFTER)
+    yield from (partial(ansatz.offer, problem, front) for ansatz in late)
     if depth > 0 and several:
         level = best_loo_error(problem)
         for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
@@ -119,12 +120,20 @@ def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Cal
 def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
     """Search what slopes show the target to be a function of."""
     slopes = Slopes.of(problem)
-    for each in sums_of_powers(problem, slopes):
-        CURVE.offer(each, front)
     made = [(smooth_model(each)[0], each) for each in few_monomials(problem, slopes)]
     error, fewer = min(made, key=lambda pair: pair[0], default=(np.inf, problem))
-    if error < max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED) and not front.done:
-        search(fewer, front, depth=depth)
+    if error < min(max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED), tuned.LOST_SPAN):
+        for each in (fewer, *inverted(fewer)):
+            CURVE.offer(each, front)
+        if not front.done:
+            search(fewer, front, depth=depth)
+
+
+def _nested(problem: SearchProblem, front: Front) -> None:
+    """Offer functions of a sum of functions, which slopes tell."""
+    found = sum_of_splines(problem, Slopes.of(problem))
+    if found.error < tuned.SUM_ERROR and not front.done:
+        offer_all(functions_of_sum(problem, found, front), front)
 
 
 def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
@@ -135,80 +144,6 @@ def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
         top = problem.width > tuned.NARROW and depth == tuned.DEPTH
         for ansatz in (_ADDITIVE, _MONOMIALS, *((_SPARSE,) if top else ())):
             ansatz.offer(trial, front)
-
-
-class TimeSlice(Front):
-    """Front with its own share of the time budget; all else is that of the whole front."""
-
-    def __init__(self, front: Front, share: float) -> None:
-        self._front, self.deadline = front, front.deadline.portion(share)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._front, name)
-
-    @property
-    def done(self) -> bool:
-        """Whether this part of the work may end."""
-        return self.deadline.passed or self._front.done
-
-    def offer(self, expression: Expr) -> None:
-        """Offer a formula to the whole front."""
-        if not self.done:
-            self._front.offer(expression)
-
-
-class Queue(TimeSlice):
-    """Front to which formulas that are not yet near wait to be offered, the nearest first."""
-
-    def __init__(self, front: Front) -> None:
-        self._front, self.deadline = front, front.deadline
-        self._waiting: list[tuple[float, int, Expr]] = []
-        self._count = itertools.count()  # ties go by order
-
-    @property
-    def done(self) -> bool:
-        """Whether the search may end."""
-        return self._front.done
-
-    def offer(self, expression: Expr) -> None:
-        """Offer a formula that is near at once, and let others wait."""
-        error = self._front.error_of(expression)
-        if error < tuned.NEAR_START:
-            self._front.offer(expression)
-        elif error < tuned.HOPELESS:
-            heapq.heappush(self._waiting, (error, next(self._count), expression))
-
-    def refit(self, most: int | None = None) -> None:
-        """Offer as many of those that wait, by default all."""
-        for _ in range(len(self._waiting) if most is None else min(most, len(self._waiting))):
-            if self.done:
-                return
-            self._front.offer(heapq.heappop(self._waiting)[-1])
-
-
-class DeferredWork(TimeSlice):
-    """Front whose `done` runs deferred work, once, when a first share of the time is over."""
-
-    def __init__(
-        self, front: Front, first: float, share: float, work: Callable[[Front], object]
-    ) -> None:
-        super().__init__(front, first)
-        self._due, self.deadline = self.deadline, front.deadline
-        self._share = share
-        self._work: Callable[[Front], object] | None = work
-
-    @property
-    def done(self) -> bool:
-        """Whether the search may end; runs the deferred work when it is due."""
-        if self._due.passed:
-            self.run_pending(self._share)
-        return self._front.done
-
-    def run_pending(self, share: float = 1.0) -> None:
-        """Do the other work unless it has been done; by default it may take all that is left."""
-        work, self._work = self._work, None
-        if work is not None and not self._front.done:
-            work(TimeSlice(self._front, share))
 
 
 def explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:

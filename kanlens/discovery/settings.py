@@ -46,7 +46,6 @@ NO_ZERO = 1e-6  # least over largest size of a column that may have a logarithm
 POWER = 1e-9  # likewise of a target or factor that may have a power below 1
 LOGARITHM = 1e-250  # likewise of a target that may have a logarithm
 LOGARITHM_OF_SURFACE = 1e-100  # likewise of one whose logarithm is to be smooth
-NO_FACTOR = 1e-9  # size below which a factor is none
 TURN = 1.0  # range of a column that may be an angle
 ANGLE = 0.5  # range of a target that may be an angle or a logarithm
 EXPONENT = 30.0  # range and size below which a target may have an exponential
@@ -59,21 +58,17 @@ DIFFERENCE_STEP = 1e-6  # of a difference quotient, in parts of the target
 # --- the ansatzes -------------------------------------------------------------------------------
 
 POWERS_OF_TARGET = ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt")
-ANGLES_OF_TARGET = ("exp", "sin", "tan", "cos", "sinh")
+ANGLES_OF_TARGET = ("exp", "sin", "tan", "cos", "sinh", "atanh")
 EVERY_TARGET = (*POWERS_OF_TARGET, *ANGLES_OF_TARGET)
 ADDITIVE = Limits(error=0.2, tried=2, written=12, targets=EVERY_TARGET, pieces=(10,))
 GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
 DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
 OUTER = Limits(narrowest=2, error=3e-3, written=6, pieces=(8,))  # the error is 1 - r**2
-WHITENING_RIDGE = 1e-9
+OUTER_WRITTEN = 12  # formulas of the function of one sum
 IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
 SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8, pieces=(14,))
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
-BILINEAR = Limits(  # the error is not squared; the column has the first pieces
-    narrowest=2, widest=4, error=0.03, tried=3, written=4, pieces=(6, 20, 40)
-)
-SURE_NULL_VECTOR = 1e-3  # size of a null vector's image that needs no comparison
-MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, "exp", "sinh"))
+MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, *ANGLES_OF_TARGET))
 LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
 DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
 PAIR_EXPONENTS = ((-2.0, -1.0, 1.0, 2.0), (-1.0, -0.5, 0.5, 1.0))
@@ -102,24 +97,29 @@ SPARSE_TERMS = 5
 EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are exchanged
 EXACT_SUM = 1e-20
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
-DICTIONARY_TERMS = 900
+DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
 PAIRS_COMPARED, TRIPLE_STARTS = 20, 12  # pairs that are solved, and to which a third is added
-FACTORED = Limits(narrowest=2, widest=6, error=0.02, tried=3, pieces=(9,))
-HIGHEST_POWER = 8.0  # beside a combination
-WEIGHTED = Limits(  # the first pieces while combinations are compared
+BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
     narrowest=2,
     widest=6,
     error=0.02,
     tried=3,
     written=6,
-    targets=("id", "sq", "inv", "log", "sin"),
+    targets=("id", "log", "inv", "sq", "exp", "sqrt", "tan", "atanh"),
     pieces=(7, 14, 28, 56),
 )
-INDEX_COLUMNS = 4  # of a product that is a combination
-INDEX_LIBRARY, MOST_MONOMIALS = 16, 4  # before a combination, at first and in the end
-INDICES_COMPARED = 10  # combinations whose monomials are chosen
-INDEX_RIDGE = 1e-7  # splines of one combination times several columns say nearly the same
-MONOMIAL_PRICE = 3.0  # factor on the error for each
+BLOCKS, BARE_BLOCKS, BLOCK_ROWS = 8000, 5000, 250  # compared: with functions, without; rows
+ARGUMENTS, ARGUMENT_COLUMNS = 80, 3  # products, and likewise sums, that functions are taken of
+PAIR_COST = 0.5  # of a sum, beside those of its terms
+FEW_GROWN, GROWN = (2, 3), (3, 9)  # blocks added, sums kept: for all targets, for the best
+BLOCK_TARGETS = 2  # the best of all
+EXCHANGED_SHARE = 3  # of so many sums kept, in one blocks are exchanged
+FEW_BLOCKS = 5  # in the end, with splines of single columns
+BLOCK_RIDGE, BLOCK_ROUNDING = 1e-5, 1e-4  # in single precision
+BLOCK_GAIN = 0.9  # factor on the error that an exchange must reach
+BLOCK_PRICE = 5.0  # factor on the error for each
+EXACT_BLOCKS, NEAR_BLOCKS, FAR_BLOCKS = 1e-9, 1e-6, 0.5  # errors: none, written at once, hopeless
+BLOCK_ELIMINATION = 1e-7  # ridge; blocks of one combination say nearly the same
 
 # --- curves -------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ FAMILIES = 8  # elementary functions per curve, the best ones
 INDEPENDENT = 40  # values of a curve that count as independent
 CURVE_NODE = 1.4  # price of a node, in units of the log likelihood
 TRANSFORM_PRICE = {"id": 0, "inv": 1, "sq": 1, "sqrt": 1, "log": 2, "invsq": 2, "invsqrt": 2}
-TRANSFORM_PRICE |= {"exp": 2, "sin": 3, "tan": 3, "cos": 3, "sinh": 3}
+TRANSFORM_PRICE |= {"exp": 2, "sin": 3, "tan": 3, "cos": 3, "sinh": 3, "atanh": 3}
 INNER_PRICE = {"id": 0, "sq": 1, "inv": 1, "sqrt": 1, "log": 2, "exp": 2}
 POWER_SUMS: tuple[tuple[float, ...], ...] = (
     *((1, 2), (1, 2, 3, 4, 5, 6), (2, 4, 6, 8, 10, 12)),
@@ -161,6 +161,7 @@ KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes a
 STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, from first to last
 STRETCH_GAIN = 0.7  # factor on the error from which smaller factors are tried
 SPAN_GAIN, SPANNED = 0.7, 1e-6  # factor on the error that fewer monomials must reach, or error
+LOST_SPAN = 0.1  # error from which they tell nothing
 LEAST_FALL = 0.7  # of singular values behind the last monomial
 SPAN_ROOM = (
     0.01,
@@ -170,16 +171,15 @@ SPAN_ROOM = (
 SAME_SPAN = 0.2  # of exponents, below which they are the same direction
 MOST_SPANNED = 6  # columns up to which all of them may be in one monomial
 POWER_COSTS = {0.0: 0.0, 1.0: 1.0, -1.0: 1.1, 2.0: 1.5, -2.0: 1.6, 0.5: 1.7, -0.5: 1.8}
-WIDEST_SUM, SUMS_TRIED = 4, 2  # columns of a sum of powers, and sums
-SUMMED_POWERS = (1.0, 2.0, -1.0, 0.5)
-SUM_GAP = 0.02  # share of slopes that are not those of a function of a sum
-SHARPENED, SUM_PIECES, SUM_STEP = 6, 30, 1e-4  # rounds, splines, and difference step of its weights
-SUM_ERROR = 1e-5  # of the spline of a sum
+SUM_PIECES, SUM_STEP = 30, 1e-4  # splines of a sum, and difference step
+SUM_ERROR = 1e-4  # of the spline of a sum
+SUMMED_PIECES, SUM_ROUNDS, SUM_RIDGE = 10, 20, 1e-6  # of splines of columns under that of a sum
 
 # --- the search, and the moves to simpler problems ----------------------------------------------
 
 DEPTH, BRANCHES = 3, 3  # pairs of columns put together, and ways of each that are followed
 NARROW = 3  # columns up to which the products without division go far enough
+FEW = 4  # columns up to which sums of blocks and ratios come before columns are left out
 NO_LOO_ERROR = 1e-5  # loo_error that counts as none
 NEAR_HALF_POWER, NEAR_THIRD_POWER = 0.02, 1e-3  # distance at which a power is that
 NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
@@ -261,7 +261,7 @@ DECIMALS = 15  # to which a constant may be rounded
 SIFTING = 0.5  # of the time, at most, to set wrong rows aside: of 10 s a third was too little
 RESERVE = 0.25  # seconds, for the receipt
 SEARCHING, POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
-FIRST_NETWORKS, LATE_NETWORKS = 0.5, 0.75  # of the search, then networks; without noise
+EARLY_NETWORKS, LATE_NETWORKS = 15, 60  # pieces of the search, then networks; without noise
 SMOOTH_TARGET = 0.05  # loo_error of a target that smooth models can tell
 PASSES = 4  # searches, each without the rows that the one before did not follow
 NETWORKS = 0.8  # of what is then left, for them

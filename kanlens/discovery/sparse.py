@@ -20,8 +20,8 @@ import sympy
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, sum_of_terms
+from kanlens.discovery.blocks import arguments
 from kanlens.discovery.front import Front
-from kanlens.discovery.index_model import indices
 from kanlens.discovery.monomials import evaluate, functions_of, monomial
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import Array, away, best_pairs, relative_error, solve, weighted
@@ -271,7 +271,8 @@ def _monomials(problem: SearchProblem) -> list[tuple[Expr, Array]]:
 
 def _arguments(problem: SearchProblem) -> list[tuple[Expr, Array]]:
     """Return what functions are taken of: combinations of columns, and products of moved ones."""
-    found = [(index.name, index.values) for index in indices(problem)]
+    simple = sorted(arguments(problem), key=lambda each: each.cost)[: tuned.DICTIONARY_ARGUMENTS]
+    found = [(each.name, each.values) for each in simple]
     for i, j in itertools.combinations(range(problem.width), 2):
         (p, a), (q, b) = ((problem.names[k], problem.columns[:, k]) for k in (i, j))
         found += [((p - 1) * (q - 1), (a - 1) * (b - 1)), ((p + 1) * (q + 1), (a + 1) * (b + 1))]

@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import Any
 
 import sympy
+from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
 from kanlens.symbolic.composition import Expr
 
@@ -203,6 +204,8 @@ def _simplified(expression: Expr) -> Expr:
     numbers = [number for each in exponents for number in each.atoms(sympy.Rational)]
     common = math.lcm(*(int(number.q) for number in numbers))
     small = common <= _LARGEST and all(abs(int(number.p)) <= _LARGEST for number in numbers)
+    angles = [wave.args[0] for wave in expression.atoms(TrigonometricFunction)]  # it expands these
+    small &= all(len(a.args) <= 2 and not a.has(TrigonometricFunction) for a in angles if a.is_Add)
     return sympy.simplify(expression) if small and not expression.has(sympy.Float) else expression
 
 
@@ -293,6 +296,10 @@ def joined(expression: Expr) -> Expr:
             inside = sympy.Mul(*(f.base ** (2 * f.exp) for f in roots))
             rest = sympy.Mul(*(f for f in made.args if f not in roots))
             return rest * sympy.sqrt(inside)
+        if roots and roots[0].exp == sympy.Rational(1, 2) and roots[0].base.is_Add:
+            whole = sympy.Mul(*(f for f in made.args if f.is_Symbol))
+            inside = sympy.Add(*(term * whole**2 for term in roots[0].base.args))
+            return made / roots[0] / whole * sympy.sqrt(inside)
     return _joined_logarithms(made) if made.is_Add else made
 
 
@@ -342,8 +349,8 @@ def _without_one(expression: Expr) -> Iterator[Expr]:
         for k in range(len(args)):
             if args[k] != -1:
                 yield expression.func(*args[:k], *args[k + 1 :])
-    elif isinstance(expression, sympy.Abs):
-        yield args[0]
+    elif isinstance(expression, (sympy.Abs, sympy.Max)):  # its sign may never change
+        yield from (arg for arg in args if arg.free_symbols)
     elif expression.is_Function:
         yield sympy.Integer(1)  # it may hardly vary
     for k, arg in enumerate(args):

@@ -19,7 +19,8 @@ from kanlens.discovery.networks import (
     views,
 )
 from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.search import DeferredWork, TimeSlice, explore, part_of
+from kanlens.discovery.search import explore, part_of
+from kanlens.discovery.turns import DeferredWork, TimeSlice
 from kanlens.errors import InterruptedWarning
 from kanlens.long_work import Deadline
 from kanlens.symbolic.composition import evaluator
@@ -145,26 +146,29 @@ def test_a_portion_takes_nothing_when_its_time_is_over():
     assert not front.done
 
 
-def test_an_interlude_comes_once_and_when_it_is_due():
+def test_an_interlude_comes_once_and_after_so_many_pieces_of_work():
     given, heard = problem(lambda a, b: a * b), []
     front = front_of(given, 100.0)
-    early = DeferredWork(front, 0.5, 0.5, heard.append)
+    early = DeferredWork(front, 1, 0.5, heard.append)
+    assert early.is_new(A)
+    assert not early.is_new(A)
     assert not early.done
     assert heard == []
-    late = DeferredWork(front, 0.0, 0.5, heard.append)
-    assert not late.done
-    assert not late.done
+    assert TimeSlice(early, 0.5).is_new(B)
+    assert not early.done
+    assert not early.done
     assert len(heard) == 1
     assert heard[0].deadline.left < 51
-    early.run_pending()
-    early.run_pending()
+    late = DeferredWork(front, 5, 0.5, heard.append)
+    late.run_pending()
+    late.run_pending()
     assert len(heard) == 2
 
 
 def test_no_interlude_after_an_exact_formula():
     given, heard = problem(lambda a, b: a * b), []
     front = front_of(given)
-    early = DeferredWork(front, 0.9, 0.5, heard.append)
+    early = DeferredWork(front, 9, 0.5, heard.append)
     early.offer(1.5 * A * B)
     early.run_pending()
     assert heard == []

@@ -1,5 +1,6 @@
 """The pieces of the search, each against a slower or closed-form answer."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,20 +8,14 @@ import pytest
 import sympy
 
 from kanlens.discovery.additive import (
-    OuterFunction,
     SeparableProduct,
     additive_error,
-    inner_sum,
     solve_additive,
 )
 from kanlens.discovery.ansatz import Ansatz, PowerLaw, Through
+from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.curves import U, fit_curves
 from kanlens.discovery.front import Front
-from kanlens.discovery.index_model import (
-    MonomialsTimesIndex,
-    PowersTimesIndex,
-    ProductWithCombination,
-)
 from kanlens.discovery.monomials import (
     MonomialSum,
     PolynomialRatio,
@@ -38,10 +33,10 @@ from kanlens.discovery.problems import (
     transformed,
 )
 from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
-from kanlens.discovery.search import Queue
 from kanlens.discovery.settings import EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
+from kanlens.discovery.turns import Queue
 from kanlens.discovery.univariate import multipliers, smooth_curve, windows
 from kanlens.long_work import Deadline
 
@@ -70,7 +65,7 @@ def solved(ansatz, given):
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: t.name)
 def test_transforms_are_undone_by_their_inverses(transform):
-    t = np.linspace(0.2, 1.2, 9)
+    t = np.linspace(0.2, 0.95, 9)
     np.testing.assert_allclose(transform.inverse(transform.value(t)), t, rtol=1e-12)
     back = sympy.lambdify(U, transform.expression(U), "numpy")(transform.value(t))
     np.testing.assert_allclose(back, t, rtol=1e-12)
@@ -166,11 +161,8 @@ def test_columns_of_both_signs_get_whole_powers():
     [
         (MonomialSum(), lambda a, b: np.sqrt(a**2 - 2 * a * b + 3 * b**2), 2, 120),
         (PolynomialRatio(), lambda a, b, c: (a + b) / (1 + a * b * c), 3, 300),
-        (MonomialsTimesIndex(), lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3, 120),
-        (PowersTimesIndex(), lambda a, b, c: a**2 / (np.exp(b / c) + 2), 3, 120),
-        (ProductWithCombination(), lambda a, b: np.sin(a * b / 2) * b**2, 2, 120),
+        (SumOfBlocks(), lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3, 120),
         (SeparableProduct(), lambda a, b: np.cos(a) * np.sin(2 * b), 2, 300),
-        (OuterFunction(), lambda a, b: np.tanh(a / 3 + np.log(b)), 2, 120),
         (RatioWithFunction(), lambda a: (a**2 - 3) / np.log(a), 1, 120),
         (RatioWithFunction(), lambda a: (2 * a - np.sin(a)) / (a**2 + 1), 1, 120),
     ],
@@ -211,10 +203,6 @@ def test_an_ansatz_leaves_alone_what_it_does_not_suit():
         given, ansatz = problem(lambda a, *_: a, width), Counting()
         ansatz.offer(given, front_of(given))
         assert ansatz.fitted == 0
-    one_sign = problem(lambda a, b: a * b)
-    assert list(SeparableProduct().formulas(one_sign, front_of(one_sign))) == []
-    few = problem(lambda a, b: a * b, count=40)
-    assert list(OuterFunction().formulas(few, front_of(few))) == []
 
 
 def test_a_function_of_the_target_is_searched_by_the_same_ansatz():
@@ -227,13 +215,6 @@ def test_a_function_of_the_target_is_searched_by_the_same_ansatz():
 def test_a_way_does_not_find_what_it_is_not_for():
     entry = solved(PolynomialRatio(), problem(lambda a, b: np.sin(a * b), 2))
     assert entry.error > 1e-3
-
-
-def test_the_inner_sum_explains_an_outer_function():
-    found = inner_sum(problem(lambda a, b: np.exp(np.sin(a) + b), count=600))
-    assert found.error < 1e-3
-    assert len(found.coefficients) == 2
-    assert inner_sum(problem(lambda a, b: np.sin(3 * a * b))).error > 0.1
 
 
 def test_loo_error_falls_when_columns_say_the_same_in_fewer():
@@ -330,6 +311,15 @@ def test_a_formula_of_many_terms_is_chosen_only_where_it_is_exact(exact):
     front.start((A * B, long))
     assert {entry.expression for entry in front.entries} >= {A * B, long}
     assert (front.chosen().expression == long) is exact
+
+
+def test_a_formula_is_exact_only_where_it_is_so_on_all_rows():
+    given = problem(lambda a, b: a * b)
+    target = given.target.copy()
+    target[np.flatnonzero(~given.held_out)[0]] += 0.1
+    front = front_of(dataclasses.replace(given, target=target))
+    front.start((A * B,))
+    assert front.best_error > EXACT
 
 
 def test_the_front_keeps_what_is_simpler_or_better():

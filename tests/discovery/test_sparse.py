@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import sympy
 
+from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.curves import U
 from kanlens.discovery.front import Front
-from kanlens.discovery.index_model import MonomialsTimesIndex
 from kanlens.discovery.monomials import WaveRatio
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.settings import EXACT
@@ -106,7 +106,7 @@ def test_products_of_two_functions_of_one_column_are_found(text, low):
 
 def test_one_monomial_times_a_curve_of_a_combination_is_found():
     given = problem("a*(1 - cos(2*a*b))/(a*b)**2", 2, low=0.5, count=100)
-    assert solved(MonomialsTimesIndex(), given).error <= 1e-20
+    assert solved(SumOfBlocks(), given).error <= 1e-20
 
 
 def test_multipliers_are_what_their_expressions_say():

@@ -2,7 +2,14 @@
 
 import sympy
 
-from kanlens.symbolic.rewriting import even_ratios, joined, multiplied_in, thinner, without_dust
+from kanlens.symbolic.rewriting import (
+    _simplified,
+    even_ratios,
+    joined,
+    multiplied_in,
+    thinner,
+    without_dust,
+)
 
 X, Y, Z = sympy.symbols("x y z", real=True)
 
@@ -21,6 +28,7 @@ def test_terms_that_are_rounding_are_left_out_at_any_depth():
 
 def test_roots_and_logarithms_are_joined():
     assert joined(3 * sympy.sqrt(X) * sympy.sqrt(Y)) == 3 * sympy.sqrt(X * Y)
+    assert joined(2 * X * sympy.sqrt(Y / X**2 + 1)) == 2 * sympy.sqrt(Y + X**2)
     assert joined(Z * sympy.log(X) - Z * sympy.log(Y)) == Z * sympy.log(X / Y)
     both = sympy.sqrt(X) / sympy.sqrt(Y) + sympy.log(X) - sympy.log(Y)
     assert joined(both) == sympy.sqrt(X / Y) + sympy.log(X / Y)
@@ -36,4 +44,14 @@ def test_one_part_is_left_out_anywhere():
     assert X / Y in thinner(X / (Y + 0.01))
     assert sympy.Integer(1) + X in thinner(sympy.cos(Y) + X)
     assert X in thinner(sympy.Abs(X))
+    assert X - 3 in thinner(sympy.Max(0, X - 3))
     assert all(e.free_symbols for e in thinner(X + 2))
+
+
+def test_angles_of_many_terms_are_not_left_to_sympy():
+    """It expands them without end."""
+    few, many = X + Y, X + Y + Z
+    assert _simplified(sympy.sin(few) * sympy.cos(few)) == sympy.sin(2 * few) / 2
+    for angle in (many, sympy.sin(X) + Y):
+        product = sympy.sin(angle) * sympy.cos(angle)
+        assert _simplified(product) == product

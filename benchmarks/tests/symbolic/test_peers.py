@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.harness import Setup
 from benchmarks.symbolic import peer_methods, peers
+from benchmarks.symbolic.drawn import drawn, names_of
 from benchmarks.symbolic.equivalence import VERDICT
 from benchmarks.symbolic.peer_methods import METHODS, Method, from_gplearn, from_operon
 from benchmarks.symbolic.peers import MODULE, PEERS, unusable
@@ -94,6 +95,16 @@ def test_a_method_gets_the_rows_and_its_formula_the_names(instead):
     assert (torch.get_rng_state() == before).all()
 
 
+def test_a_method_may_look_for_a_formula_of_a_drawn_suite(instead):
+    equation = drawn("tuning", "fraction 031")
+    names = [sympy.Symbol(name, real=True) for name in equation.variables]
+    truth = equation.expression.subs(dict(zip(names, sympy.symbols("X:6"), strict=False)))
+    for found, recovered in ((truth, 1), (truth + sympy.Symbol("X0"), 0)):
+        question = {**instead(lambda *_, f=found: (f, "")), "source": "tuning"}
+        answer = peer_methods.answer({**question, "name": "fraction 031"})
+        assert answer["recovered"] == recovered
+
+
 LATE = """
 import sys, time
 from benchmarks.symbolic import peer_methods as p
@@ -157,9 +168,12 @@ def test_every_third_equation_by_every_method(tmp_path, monkeypatch):
     names = "".join(f'e{i},{i + 1}*a,1,"a:[1,2]",1\n' for i in range(7))
     (tmp_path / "feynman.csv").write_text("id,formula,n_vars,ranges,tier\n" + names)
     keys = PEERS.plan(Setup(data=tmp_path)).keys
-    assert len(keys) == len(METHODS) * 3 * len(peers.NOISES)
-    assert {key[2] for key in keys} == {"e0", "e3", "e6"}
-    assert {key[3] for key in keys[: len(keys) // 2]} == {0.0}  # what has no noise comes first
+    fifth = len(names_of()) // peers.FIFTH
+    assert len(keys) == len(set(keys)) == len(METHODS) * (3 * len(peers.NOISES) + fifth)
+    assert {key[2] for key in keys if key[1] == "feynman"} == {"e0", "e3", "e6"}
+    assert {key[3] for key in keys if key[1] == "judging"} == {0.0}
+    noises = [key[3] for key in keys]
+    assert noises == sorted(noises)  # what has no noise comes first
     assert PEERS.plan(Setup()).skipped
 
 

@@ -1,0 +1,392 @@
+"""Sums of few blocks: a monomial of some columns times a function of a combination of others.
+
+The functions are splines, so that a sum is found by least squares: blocks are added to the best
+sums one by one, and exchanged, as in orthogonal matching pursuit of groups [1]_. Beside them may be
+a spline of every column.
+
+References
+----------
+.. [1] A. C. Lozano, G. Swirszcz, N. Abe, Group orthogonal matching pursuit for variable selection
+   and prediction, NeurIPS 2009.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+
+from kanlens.discovery import settings as tuned
+from kanlens.discovery.ansatz import Ansatz, linear
+from kanlens.discovery.curves import written
+from kanlens.discovery.front import Front
+from kanlens.discovery.monomials import allowed, evaluate, monomial, simplest
+from kanlens.discovery.problems import SearchProblem, transformed
+from kanlens.discovery.regression import (
+    Array,
+    Basis,
+    away,
+    eliminate,
+    quick_error,
+    solve,
+    spread_rows,
+    varies,
+)
+from kanlens.discovery.smoothness import logarithmic
+from kanlens.discovery.univariate import CURVE
+from kanlens.long_work import check_time
+from kanlens.symbolic.composition import Expr
+
+_UNKNOWN = sympy.Function("_unknown")
+
+
+@dataclass(frozen=True, eq=False)
+class Argument:
+    """A combination of columns that a function is taken of."""
+
+    values: Array  # (row,)
+    name: Expr
+    used: Array  # bool (feature,)
+    cost: float
+
+    @property
+    def scaled(self) -> Array:
+        """The values, or their logarithm if they are positive and of a wide range."""
+        return np.log(self.values) if logarithmic(self.values) else self.values
+
+
+def arguments(problem: SearchProblem) -> list[Argument]:
+    """Return the simplest products of powers, of which no two are alike, and sums of two."""
+    every, costs = simplest(problem.width)
+    good = allowed(problem, every) & every.any(axis=1)
+    every, costs = every[good], costs[good]
+    first = every[np.arange(len(every)), (every != 0).argmax(axis=1)]
+    _, unlike = np.unique(every / first[:, None], axis=0, return_index=True)
+    used = (every != 0).sum(axis=1)
+    few = sorted(k for k in unlike if used[k] <= tuned.ARGUMENT_COLUMNS)[: tuned.ARGUMENTS]
+    found = [(float(costs[k]) if used[k] > 1 else 0.0, every[[k]], 0) for k in few]
+    pairs = [
+        (float(costs[i] + costs[j]) + tuned.PAIR_COST, every[[i, j]], sign)
+        for i, j in itertools.combinations(range(min(len(every), tuned.ARGUMENTS)), 2)
+        if not (every[i] * every[j]).any()
+        for sign in (-1, 1)
+    ]
+    found += sorted(pairs, key=lambda pair: pair[0])[: tuned.ARGUMENTS]
+    made = [_argument(problem, *each) for each in found]
+    return [each for each in made if varies(each.values)]
+
+
+def _argument(problem: SearchProblem, cost: float, powers: Array, sign: int) -> Argument:
+    """Return a monomial, or the sum or difference of two."""
+    values = evaluate(problem.columns, powers)
+    names = [monomial(problem.names, each) for each in powers]
+    total, name = values[:, 0] + sign * values[:, -1], names[0] + sign * names[-1]
+    return Argument(total, name, np.asarray(powers.any(axis=0)), cost)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Functions of a combination of columns, or only 1, times a monomial of other columns."""
+
+    argument: Argument | None
+    powers: Array  # (feature,)
+
+    def name(self, problem: SearchProblem) -> Expr:
+        """Return it with a function that is not yet known."""
+        inside = self.argument.name if self.argument else sympy.Integer(1)
+        return monomial(problem.names, self.powers) * _UNKNOWN(inside)
+
+    def matrix(self, problem: SearchProblem, pieces: int) -> tuple[Array, Basis | None]:
+        """Return its splines, (row, spline)."""
+        factor = evaluate(problem.columns, self.powers[None])
+        if self.argument is None:
+            return factor, None
+        basis = Basis.of(self.argument.scaled, pieces)
+        return basis.at(self.argument.scaled) * factor, basis
+
+    def curve(self, basis: Basis | None, coefficients: Array) -> tuple[Array, Array]:
+        """Return even points between nearly the least and the largest value, and splines there."""
+        if basis is None or self.argument is None:
+            return coefficients, coefficients
+        values = self.argument.values
+        low, high = np.quantile(values, tuned.CURVE_ENDS)
+        grid = np.linspace(float(low), float(high), tuned.GRID_POINTS)
+        return grid, basis.at(np.log(grid) if logarithmic(values) else grid) @ coefficients
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSum:
+    """Blocks that are fitted together: an orthonormal basis of them, and what they leave."""
+
+    chosen: tuple[int, ...]
+    basis: Array  # (row, direction)
+    residual: Array  # (row,), of a target of size 1
+
+    @property
+    def error(self) -> float:
+        """Share of the variance that is left."""
+        return float(self.residual @ self.residual)
+
+    @property
+    def promise(self) -> float:
+        """Error, dearer with every further block."""
+        return max(self.error, tuned.EXACT_BLOCKS) * tuned.BLOCK_PRICE ** len(self.chosen)
+
+    def plus(self, k: int, columns: Array) -> BlockSum:
+        """Add a block of columns, (column, row)."""
+        new = directions(columns.T - self.basis @ (self.basis.T @ columns.T))
+        new = directions(new - self.basis @ (self.basis.T @ new))
+        left = self.residual - new @ (new.T @ self.residual)
+        return BlockSum((*self.chosen, k), np.column_stack((self.basis, new)), left)
+
+
+def _simplest_pairs(options: list[Argument], every: Array, costs: Array) -> tuple[Array, Array]:
+    """Return the numbers of combinations, and of monomials of other columns, if there are any."""
+    found = []
+    for n, each in enumerate(options):
+        pair = len(each.used) == 2 and each.used.all()  # of all columns
+        apart = np.flatnonzero(
+            ~every[:, :1].any(axis=1) if pair else ~every[:, each.used].any(axis=1)
+        )
+        found.append(np.stack((costs[apart] + each.cost, np.full(len(apart), n), apart)))
+    cost, places, factors = np.concatenate(found, axis=1)
+    order = np.argsort(cost, kind="stable")[: tuned.BLOCKS]
+    return places[order].astype(int), factors[order].astype(int)
+
+
+def directions(columns: Array) -> Array:
+    """Return an orthonormal basis of columns, but for rounding."""
+    u, s, _ = np.linalg.svd(columns.astype(float), full_matrices=False)
+    return np.asarray(u[:, s > tuned.BLOCK_ROUNDING])
+
+
+@dataclass(frozen=True, eq=False)
+class BlockGroup:
+    """Blocks of as many splines each, on some rows, less what splines of all columns tell."""
+
+    matrix: Array  # (block, spline, row)
+    gram: Array  # (block, spline, spline)
+
+    @classmethod
+    def of(cls, matrix: Array, known: Array) -> BlockGroup:
+        """Center the blocks and make them of size 1."""
+        matrix = matrix - matrix.mean(axis=2, keepdims=True)
+        size = np.sqrt(np.square(matrix).sum(axis=2, keepdims=True))
+        matrix = matrix / np.where(size > 0, size, 1.0)
+        matrix = matrix - (matrix @ known) @ known.T
+        ridge = np.eye(matrix.shape[1], dtype=np.float32) * np.float32(tuned.BLOCK_RIDGE)
+        return cls(matrix, matrix @ matrix.transpose(0, 2, 1) + ridge)
+
+    def gains(self, used: Array) -> Array:
+        """Return by how much each block would lower what is left, the last column."""
+        made = (self.matrix.reshape(-1, len(used)) @ used).reshape(*self.gram.shape[:2], -1)
+        across, right = made[..., :-1], made[..., -1:]
+        solved = np.linalg.solve(self.gram - across @ across.transpose(0, 2, 1), right)
+        return np.asarray((right * solved).sum(axis=(1, 2)), dtype=float)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockLibrary:
+    """The simplest blocks of a problem, and splines of all columns beside them."""
+
+    blocks: list[Block]
+    groups: tuple[BlockGroup, BlockGroup]  # with functions, and without
+    rows: Array
+    beside: list[Block]
+    known: Array  # (row, direction): directions of the splines of columns
+
+    @classmethod
+    def of(cls, problem: SearchProblem) -> BlockLibrary:
+        """Take the simplest pairs of a combination and a monomial of other columns."""
+        rows = np.flatnonzero(problem.fitted)
+        rows = rows[spread_rows(len(rows), tuned.BLOCK_ROWS)]
+        every, costs = simplest(problem.width)
+        good = np.flatnonzero(allowed(problem, every))[: tuned.BARE_BLOCKS]
+        every, costs, options = every[good], costs[good], arguments(problem)
+        pieces = tuned.BLOCK_SUMS.pieces[0]
+        made = [Basis.of(a.scaled, pieces).at(a.scaled)[rows].T for a in options]
+        splines = np.stack(made).astype(np.float32)
+        single = [n for n, each in enumerate(options) if each.used.sum() == 1]
+        beside = [Block(options[n], every[0]) for n in single]
+        centered = splines[single] - splines[single].mean(axis=2, keepdims=True)
+        known = directions(np.concatenate(centered).T)
+        if known.shape[1] > len(rows) // 4:
+            beside, known = [], known[:, :0]
+        places, factors = _simplest_pairs(options, every, costs)
+        products = evaluate(problem.columns[rows], every).T[:, None]
+        products = (products / np.abs(products).max(axis=2, keepdims=True)).astype(np.float32)
+        known = known.astype(np.float32)
+        bent = BlockGroup.of(splines[places] * products[factors], known)
+        blocks = [Block(options[n], every[k]) for n, k in zip(places, factors, strict=True)]
+        blocks += [Block(None, powers) for powers in every[1:]]
+        return cls(blocks, (bent, BlockGroup.of(products[1:], known)), rows, beside, known)
+
+    def columns(self, k: int) -> Array:
+        """Return the splines of a block, (spline, row)."""
+        bent, bare = self.groups
+        count = len(bent.matrix)
+        return np.asarray(bent.matrix[k] if k < count else bare.matrix[k - count])
+
+    def gains(self, total: BlockSum) -> Array:
+        """Return by how much each block would lower the squared residual."""
+        check_time()
+        used = np.column_stack((total.basis, total.residual)).astype(np.float32)
+        return np.concatenate([group.gains(used) for group in self.groups])
+
+    def begun(self, target: Array) -> BlockSum:
+        """Return the sum of no block."""
+        y = target[self.rows] - target[self.rows].mean()
+        y = y / (np.sqrt(y @ y) or 1.0)
+        return BlockSum((), np.zeros((len(y), 0)), y - self.known @ (self.known.T @ y))
+
+    def grown(self, target: Array, most: int, beam: int) -> list[BlockSum]:
+        """Return the best sums of one block, two, and so on, of so many that are kept each time."""
+        begun = self.begun(target)
+        sums, found = [begun], []
+        for _ in range(most):
+            trials: dict[frozenset[int], tuple[float, int, BlockSum]] = {}
+            for each in sums:
+                gains = self.gains(each)
+                for k in map(int, np.argsort(-gains)[:beam]):
+                    key = frozenset((*each.chosen, k))
+                    trials.setdefault(key, (each.error - float(gains[k]), k, each))
+            best = sorted(trials.values(), key=lambda t: t[0])[:beam]
+            sums = [each.plus(k, self.columns(k)) for _, k, each in best]
+            few = beam // tuned.EXCHANGED_SHARE
+            better = [self.exchanged(each, begun) for each in sums[:few]]
+            sums = sorted((*better, *sums[few:]), key=lambda s: s.error)
+            found += sums[: tuned.BLOCK_SUMS.tried]
+            if not tuned.EXACT_BLOCKS < sums[0].error < tuned.FAR_BLOCKS:
+                break
+        return sorted(found, key=lambda s: s.promise)
+
+    def exchanged(self, total: BlockSum, begun: BlockSum) -> BlockSum:
+        """Put a better block in the place of another while there is one."""
+        place = kept = 0
+        while kept < len(total.chosen) > 1 and total.error > tuned.EXACT_BLOCKS:
+            rest = begun
+            for k in (*total.chosen[:place], *total.chosen[place + 1 :]):
+                rest = rest.plus(k, self.columns(k))
+            gains = self.gains(rest)
+            k = int(gains.argmax())
+            if rest.error - float(gains[k]) < tuned.BLOCK_GAIN * total.error:
+                total, place, kept = rest.plus(k, self.columns(k)), 0, 0  # the new one is the last
+            else:
+                place, kept = place + 1, kept + 1
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class BlockModel:
+    """A sum of few blocks with the splines that fit a target, and its error on held-out rows."""
+
+    problem: SearchProblem
+    blocks: list[Block]
+    constant: float
+    curves: list[tuple[Array, Array]]  # points and values there; of a monomial alone its multiple
+    error: float
+
+    @classmethod
+    def of(cls, problem: SearchProblem, blocks: list[Block]) -> BlockModel:
+        """Fit with ever finer splines and keep the best."""
+        rows, best = problem.fitted, float("inf")
+        found: tuple[float, list[tuple[Array, Array]]] = (0.0, [])
+        for pieces in tuned.BLOCK_SUMS.pieces:
+            parts = [each.matrix(problem, pieces) for each in blocks]
+            matrix = np.column_stack((np.ones(len(rows)), *(part for part, _ in parts)))
+            if matrix.shape[1] > rows.sum() // 3 and best < float("inf"):
+                break
+            error = quick_error(matrix, problem.target, problem.held_out)
+            if error < best:
+                best, sizes = error, solve(matrix[rows], problem.target[rows])
+                cuts = np.cumsum([part.shape[1] for part, _ in parts])[:-1]
+                bases = (basis for _, basis in parts)
+                pairs = zip(blocks, bases, np.split(sizes[1:], cuts), strict=True)
+                found = float(sizes[0]), [each.curve(basis, own) for each, basis, own in pairs]
+        return cls(problem, blocks, *found, best)
+
+    @property
+    def cost(self) -> float:
+        """Error, dearer with every further block."""
+        return max(self.error, tuned.EXACT_BLOCKS) * tuned.BLOCK_PRICE ** len(self.blocks)
+
+    @property
+    def key(self) -> frozenset[Expr]:
+        """What identifies the blocks."""
+        return frozenset(each.name(self.problem) for each in self.blocks)
+
+    def formulas(self, front: Front) -> Iterator[Expr]:
+        """Write each function; one alone in all the ways there are for one column, too."""
+        problem = self.problem
+        names = [monomial(problem.names, each.powers) for each in self.blocks]
+        known = list(zip(self.blocks, names, self.curves, strict=True))
+        bare = [(curve[1][0], name) for block, name, curve in known if block.argument is None]
+        rest = linear((self.constant, *(size for size, _ in bare)), (1, *(n for _, n in bare)))
+        bent = [(block.argument, name, *curve) for block, name, curve in known if block.argument]
+        if not bent:
+            yield problem.rebuild(rest)
+            return
+        for parts in written(
+            np.stack([grid for _, _, grid, _ in bent]),
+            [values for *_, values in bent],
+            [argument.name for argument, *_ in bent],
+            most=tuned.BLOCK_SUMS.written,
+            outer=("id", "invsq", "inv", "sq"),
+            inner=("id", "sq", "inv"),
+            epsilon=float(np.clip(self.error, 1e-9, 1e-2)),
+        ):
+            terms = (part * name for part, (_, name, *_) in zip(parts, bent, strict=True))
+            yield problem.rebuild(sympy.Add(rest, *terms))
+        factor = evaluate(problem.columns, self.blocks[0].powers[None])[:, 0]
+        if len(known) == 1 and away(factor, tuned.POWER):
+            argument = bent[0][0]
+            less = problem.over(factor, names[0]).onto(argument.values, argument.name)
+            yield from CURVE.formulas(less, front)
+
+
+class SumOfBlocks(Ansatz):
+    """A sum of few monomials, each times a function of a combination of other columns."""
+
+    limits = tuned.BLOCK_SUMS
+
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        """Write models that are nearly exact at once, and the best others in the end."""
+        library = BlockLibrary.of(problem)
+        models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
+        made = transformed(problem, self.limits.targets)
+        rough = [library.grown(each.target, *tuned.FEW_GROWN)[0].promise for _, each in made]
+        for k in np.argsort(rough)[: tuned.BLOCK_TARGETS]:
+            name, each = made[k]
+            new: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
+            for total in library.grown(each.target, *tuned.GROWN)[: self.limits.tried]:
+                blocks = [*library.beside, *(library.blocks[k] for k in total.chosen)]
+                new |= {(name, model.key): model for model in _short_models(each, blocks)}
+            near = {key: m for key, m in new.items() if m.error < tuned.NEAR_BLOCKS}
+            models |= {key: m for key, m in new.items() if key not in near}
+            yield from self._written(near.values(), front)
+            if front.done:
+                return
+        yield from self._written(models.values(), front)
+
+    def _written(self, models: Iterable[BlockModel], front: Front) -> Iterator[Expr]:
+        ranked = sorted(models, key=lambda model: model.cost)[: self.limits.tried]
+        for model in ranked:
+            if model.error < self.limits.error:
+                yield from model.formulas(front)
+
+
+def _short_models(problem: SearchProblem, blocks: list[Block]) -> list[BlockModel]:
+    """Drop blocks one by one, and fit what is left when few are, with finer splines."""
+    parts = [each.matrix(problem, tuned.BLOCK_SUMS.pieces[0])[0] for each in blocks]
+    groups = np.repeat(np.arange(len(parts) + 1), [1, *(part.shape[1] for part in parts)])
+    matrix, rows = np.concatenate([np.ones((len(parts[0]), 1)), *parts], axis=1), problem.fitted
+    path = eliminate(matrix[rows], problem.target[rows], groups, ridge=tuned.BLOCK_ELIMINATION)
+    few = [[g - 1 for g in each.groups if g] for each in path]
+    return [
+        BlockModel.of(problem, [blocks[k] for k in chosen])
+        for chosen in few
+        if 0 < len(chosen) <= tuned.FEW_BLOCKS
+    ]
