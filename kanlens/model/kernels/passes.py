@@ -18,7 +18,7 @@ from kanlens.model.kernels.compiling import get, inlined, inner, jit, put
 from kanlens.model.kernels.few_outputs import write_narrow_rows, write_polynomials_of
 from kanlens.model.kernels.packing import COLUMNS, pack_inputs, unpack_inputs
 from kanlens.model.kernels.parallel import share_out
-from kanlens.model.kernels.single_rows import add_each_row, write_each_row
+from kanlens.model.kernels.single_rows import find_live, write_each_row, write_outputs
 from kanlens.model.kernels.sparse_loops import add_edges, backward_some
 from kanlens.model.kernels.vectors import BYTES
 
@@ -83,12 +83,22 @@ def points_of(tensors, like, sizes):
 
 @jit
 def forward_few(weights, tensors, basis, window, sizes, span, team):
-    """Write y (row, out) for few rows, sharing out the inputs; the span is left alone."""
+    """Write y (row, out) for few rows, sharing out the inputs; the span is left alone.
+
+    The outputs instead for one row or two, so that the weights are read as they lie in memory.
+    """
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
     given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
     x, base, silu, bias, y = points_of(tensors, like, sizes)
     if silu:
         share_out(write_silu, (x, base), (0, len(x), SLICE), team)
+    if rows <= DIRECT:
+        live = np.empty(n_in * (len(window) + 1), like.dtype), np.empty(n_in, np.int64)
+        for r in range(rows):
+            find_live(x, base, basis, n_in, r, *live, window)
+            row = *live, base, given, base_weight, bias, y, (r, n_in, n_basis), window
+            share_out(write_outputs, row, steps((0, n_out), 1, team), team)
+        return
     length = max(SPAN, -(-n_in // SPANS))
     parts = -(-n_in // length)
     sums = np.empty(parts * rows * n_out, like.dtype)
@@ -174,10 +184,7 @@ def write_spans(x, base, given, base_weight, basis, window, sums, shape, begin, 
         mine = sums[part * whole : (part + 1) * whole]
         mine[:] = 0
         sizes = rows, n_in, n_out, n_basis, left, right
-        if rows <= DIRECT:
-            add_each_row(x, base, given, base_weight, basis, mine, sizes, window)
-        else:
-            add_rows(x, base, given, base_weight, basis, mine, sizes, window)
+        add_rows(x, base, given, base_weight, basis, mine, sizes, window)
 
 
 @inner

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from kanlens.model.kernels.compiling import get, inlined, inner, number_like, put
+from kanlens.model.kernels.compiling import get, inlined, inner, put
 from kanlens.model.kernels.sparse_loops import locate, locate_slopes
 from kanlens.model.kernels.vectors import Value, emitted
 
@@ -54,27 +54,29 @@ def add_live(emit, y, to, matrix, at, stride, factors, count, numbers, firsts, w
 
 
 @inner
-def add_each_row(x, base, given, base_weight, basis, y, sizes, window):
-    """Add to y (row, out) what some inputs contribute."""
-    (spline, scale, mask), (rows, n_in, n_out, n_basis, begin, end) = given, sizes
-    live, count = len(window), end - begin
-    numbers, firsts = np.empty(count * (live + 1), x.dtype), np.empty(count, np.int64)
-    factors = np.empty(count, x.dtype)
-    for r in range(rows):
-        for i in range(count):
-            room = numbers[i * (live + 1) :], firsts[i:]
-            locate(x, base, n_in, begin + i, r, r + 1, basis, *room, 1, window)
-        for o in range(n_out):
-            at, to, total = o * n_in + begin, r * n_out + o, number_like(x, 0)
-            for i in range(count):
-                on = get(mask, at + i)
-                put(factors, i, on)
-                total += on * get(base_weight, at + i) * get(base, r * n_in + begin + i)
-            if len(scale) > 0:
-                for i in range(count):
-                    put(factors, i, get(factors, i) * get(scale, at + i))
-            put(y, to, get(y, to) + total)
-            add_live(y, to, spline, at * n_basis, n_basis, factors, count, numbers, firsts, window)
+def find_live(x, base, basis, n_in, r, numbers, firsts, window):
+    """Write the functions alive at every input of a row, and where their coefficients begin."""
+    for i in range(n_in):
+        room = numbers[i * (len(window) + 1) :], firsts[i:]
+        locate(x, base, n_in, i, r, r + 1, basis, *room, 1, window)
+
+
+@inner
+def write_outputs(numbers, firsts, base, given, base_weight, bias, y, shape, window, begin, end):
+    """Write outputs begin to end of a row."""
+    (spline, scale, mask), (r, n_in, n_basis) = given, shape
+    factors = np.empty(n_in, numbers.dtype)
+    for o in range(begin, end):
+        at, to, total = o * n_in, r * len(bias) + o, get(bias, o)
+        for i in range(n_in):
+            on = get(mask, at + i)
+            put(factors, i, on)
+            total += on * get(base_weight, at + i) * get(base, r * n_in + i)
+        if len(scale) > 0:
+            for i in range(n_in):
+                put(factors, i, get(factors, i) * get(scale, at + i))
+        put(y, to, total)
+        add_live(y, to, spline, at * n_basis, n_basis, factors, n_in, numbers, firsts, window)
 
 
 @emitted
