@@ -90,6 +90,7 @@ def test_the_numbers_of_readme_are_those_that_were_measured(monkeypatch):
     numbers = importlib.import_module("sources.measured").measured()
     for text in (
         "{speed_low} to {speed_high} times one `nn.Linear`",
+        "at most {speed_many} from 1024 rows on",
         "{shapley_faster} times as fast",
         "{certificates_attempts} attacks on {certificates_networks} networks broke "
         "{certificates_broken}",

@@ -64,14 +64,20 @@ def libraries() -> dict[str, str]:
 def speed() -> dict[str, str]:
     """Tables of the time and memory of one layer."""
     times, memory = read("speed"), read("speed-memory")
-    both = times[times["pass"] == "forward+backward"]
-    ratios = both[both.peer == "kanlens"].vs_linear
+    steps = times["pass"] == "forward+backward"
+    narrow = times.device == "cpu as avx2"  # timed as on a processor without AVX-512
+    both, forward = times[steps & ~narrow], times[~steps & ~narrow]
+    own = times[steps & (times.peer == "kanlens")]
+    ratios, many = own.vs_linear, own[own.batch >= 1024].vs_linear
     return {
         "speed_both": layers(both, "ms"),
-        "speed_forward": layers(times[times["pass"] == "forward"], "ms"),
+        "speed_forward": layers(forward, "ms"),
+        "speed_both_avx2": layers(times[steps & narrow], "ms"),
+        "speed_forward_avx2": layers(times[~steps & narrow], "ms"),
         "speed_memory": layers(memory, "extra_mib"),
         "speed_low": short(float(ratios.min())),
         "speed_high": short(float(ratios.max())),
+        "speed_many": short(float(many.max())),
         "speed_origin": f"{origin(times)[:-1]}, {times.threads.iloc[0]} threads, float32.",
         "speed_wrong": "; ".join(wrong_values(both)),
     }
@@ -203,6 +209,20 @@ def known_function() -> dict[str, str]:
         "known_origin": origin(frame),
         "known_others": table(head, rows),
         "known_others_origin": origin(more),
+    }
+
+
+def drawn() -> dict[str, str]:
+    """How many formulas of each drawn structure were found."""
+    frame = read("symbolic-drawn")
+    kinds = frame.groupby("tier", sort=False).recovered.agg(["sum", "count"])
+    found = frame[frame.recovered == 1].seconds
+    return {
+        "drawn": table(list(kinds.index), [[f"{n} of {all_}" for n, all_ in kinds.to_numpy()]]),
+        "drawn_found": f"{frame.recovered.sum()} of {len(frame)}",
+        "drawn_soon": str((found <= 20).sum()),
+        "drawn_seconds": short(float(found.median())),
+        "drawn_origin": origin(frame),
     }
 
 
@@ -468,6 +488,16 @@ MOVED = {"ranks": (11, 0), "workers": (10, 13), "deep workers": (10, 13)}  # num
 
 
 AREAS: tuple[Callable[[], dict[str, str]], ...] = (
-    *(libraries, speed, penalties, budgets, digits, known_function, recovery, identification),
+    *(
+        libraries,
+        speed,
+        penalties,
+        budgets,
+        digits,
+        known_function,
+        recovery,
+        drawn,
+        identification,
+    ),
     *(planted, claims, certificates, trained, workflow, scaling),
 )
