@@ -32,6 +32,7 @@ UNITS |= {f"{unit}I": 2 ** (10 * power) for power, unit in enumerate("KMGT", 1)}
 Memory: TypeAlias = str | int | None  # bytes, or text such as "1GB" or "512MiB"
 P = ParamSpec("P")
 R = TypeVar("R")
+_begun: list[bool] = []
 _allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as glibc numbers them
 _GROUP = Path("/sys/fs/cgroup")
@@ -81,6 +82,7 @@ def within_memory(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:
         keep_freed_memory()
+        begin_analysis()
         given = cast("Memory", kwargs.get("max_memory"))
         if given is None:
             return function(*args, **kwargs)
@@ -88,6 +90,20 @@ def within_memory(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return limited
+
+
+def begin_analysis() -> None:
+    """Say that an analysis has begun: from now on no layer is left to torch for being called first.
+
+    Its last digits would depend on what the process did before, and on who shares in the work.
+    """
+    if not _begun:
+        _begun.append(True)
+
+
+def analysis_begun() -> bool:
+    """Tell whether an analysis has begun in this process."""
+    return bool(_begun)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from kanlens.checks import check_count, optional_module
 from kanlens.errors import KanlensError, MethodError, message
+from kanlens.resources import begin_analysis
 
 RETRIES = 2  # of a task that failed for another reason than that it is refused
 PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker
@@ -69,7 +70,8 @@ def completed(
     distributed = optional_module("distributed", call=call, extra="distributed")
     shipped = client.submit(_same, job, pure=False, retries=RETRIES)  # again if its worker dies
     waiting = {
-        client.submit(function, shipped, task, pure=False, retries=RETRIES): task for task in tasks
+        client.submit(_on_worker, function, shipped, task, pure=False, retries=RETRIES): task
+        for task in tasks
     }
     try:
         for future in distributed.as_completed(list(waiting), loop=client.loop):
@@ -84,6 +86,12 @@ def completed(
         raise MethodError(message(call, expected, got, "What is done is kept")) from error
     finally:
         client.cancel([shipped, *waiting])
+
+
+def _on_worker(function: Callable[[Any, Any], Any], job: Any, task: Any) -> Any:
+    """Call the function of a task, whose numbers are those of any other process."""
+    begin_analysis()
+    return function(job, task)
 
 
 def _same(job: Any) -> Any:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from kanlens.checks import check_choice
 from kanlens.model.edge_sum import edge_sum
 from kanlens.model.kernels import pool
+from kanlens.resources import analysis_begun
 
 if TYPE_CHECKING:
     from kanlens.model.edge_sum import Weights
@@ -147,7 +148,7 @@ def _in_triton(basis: LocalBasis, layer: KANLinear, x: Tensor, norms: bool) -> T
 
 def _is_small_start(layer: KANLinear, x: Tensor) -> bool:
     """Tell whether a call is small, and one of the first."""
-    if asked() != "auto" or len(x) * layer.spline_weight.numel() > SMALL:
+    if asked() != "auto" or analysis_begun() or len(x) * layer.spline_weight.numel() > SMALL:
         return False
     return next(_small_calls) < FIRST
 

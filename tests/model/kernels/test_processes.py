@@ -96,6 +96,7 @@ print("numba" in sys.modules)
         ("for _ in range(kernels.FIRST + 1): layer(x)", True),
         ("layer(torch.rand(50_000, 4))", True),
         ("with kernels.use('sparse'): layer(x)", True),
+        ("import kanlens; kanlens.trace(kanlens.KAN([4, 1]), x).edge_values(0); layer(x)", True),
     ],
 )
 def test_the_first_small_calls_load_nothing(call, loads):

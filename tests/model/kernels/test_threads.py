@@ -154,7 +154,7 @@ def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
             raise MemoryError("no room")
         right(*args)
 
-    case = make(batch=700)
+    case = make(batch=700, n_out=40)
     monkeypatch.setattr(pool, "openmp", lambda: 0)
     monkeypatch.setattr(passes, "forward", failing)
     with pytest.raises(MemoryError, match="no room"):
