@@ -201,4 +201,3 @@ CURVE = SingleColumn(
     outer=("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "sinh"),
     inner=("id", "sq", "inv", "sqrt", "log", "exp"),
 )
-PLAIN_CURVE = SingleColumn(deep=False, outer=("id",), inner=("id", "sq"))

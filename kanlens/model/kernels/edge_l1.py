@@ -58,7 +58,7 @@ class EdgeL1(torch.autograd.Function):
         given[:, : len(grad)] = grad.resolve_neg().numpy().T
         if any(want[:3]):
             total = ctx.slopes.reshape(len(given), -1, given.shape[1]) * given[:, None]
-            found = sparse.unpack(total.reshape(-1), weights, at, None)
+            found = sparse.unpack(total.reshape(-1), weights, at)
         grad_x = _gradient_x(x.contiguous(), weights, basis, base, given) if want_x else None
         return None, None, grad_x, found.spline, found.scale, found.base, None, None
 

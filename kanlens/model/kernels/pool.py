@@ -57,17 +57,15 @@ def share(
     count: int,
     nanoseconds: float,
     *,
-    multiple: int = 1,
     chunks: int = CHUNKS,
 ) -> None:
     """Call ``kernel(arguments, (begin, end, step), (threads, OpenMP))`` for range(count).
 
-    The step is a multiple of `multiple`. Work that takes one thread so long may deserve no other;
-    else there are `chunks` steps for each thread.
+    Work that takes one thread so long may deserve no other; else there are `chunks` steps for each
+    thread.
     """
     threads, start = team(nanoseconds)
-    blocks = -(-count // multiple)
-    step = max(1, -(-blocks // (threads * chunks))) * multiple
+    step = max(1, -(-count // (threads * chunks)))
     if threads == 1 or start:
         kernel(arguments, (0, count, step), (threads, start))
         return
@@ -75,7 +73,7 @@ def share(
     def task(begin: int, end: int) -> None:
         kernel(arguments, (begin, end, step), (1, 0))
 
-    run(task, split(count, threads * chunks, multiple), threads)
+    run(task, split(count, threads * chunks), threads)
 
 
 def team(nanoseconds: float) -> tuple[int, int]:

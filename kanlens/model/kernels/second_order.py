@@ -18,9 +18,8 @@ from kanlens.model.kernels.local_basis import LocalBasis
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Gradients of x (batch, in) and of the weights; None where none is wanted."""
+    """Gradients of the weights; None where none is wanted."""
 
-    x: Tensor | None = None
     spline: Tensor | None = None
     scale: Tensor | None = None
     base: Tensor | None = None

@@ -140,15 +140,15 @@ def pack(weights: Weights, at: PackedLayout) -> Array:
     return packed
 
 
-def unpack(grad: Array, weights: Weights, at: PackedLayout, grad_x: Tensor | None) -> Gradients:
-    """Return the gradients of the weights from that of the packed ones, beside that of x."""
+def unpack(grad: Array, weights: Weights, at: PackedLayout) -> Gradients:
+    """Return the gradients of the weights from that of the packed ones."""
     n_out, n_in, _ = weights.spline.shape
     found, wanted = _room(weights, grad[:0])
     scale = weights.mask[:0] if weights.scale is None else weights.scale
     factors = flat(weights.spline), flat(scale), flat(weights.mask)
     given = grad, factors, tuple(wanted), (n_in, n_out, at.stride), at.lanes, 0
     pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
-    return Gradients(grad_x, *found)
+    return Gradients(*found)
 
 
 def _room(weights: Weights, none: Array) -> tuple[list[Tensor | None], list[Array]]:

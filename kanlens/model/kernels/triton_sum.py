@@ -169,4 +169,4 @@ def unpack(total: Tensor, weights: Weights) -> Gradients:
         scale = ((coef * wide.spline).sum(-1) * wide.mask).to(weights.scale.dtype)
     spline = (coef * factor.unsqueeze(-1)).to(weights.spline.dtype).contiguous()
     base = (total[:, -1].mT * wide.mask).to(weights.base.dtype).contiguous()
-    return Gradients(None, spline, scale, base)
+    return Gradients(spline, scale, base)

@@ -82,13 +82,12 @@ def test_only_long_work_is_shared_out_among_the_threads_of_torch(openmp, monkeyp
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for nanoseconds in (pool.SERIAL - 1, pool.SERIAL):
             found.clear()
-            pool.share(kernel, ("given",), 100, nanoseconds, multiple=4)
+            pool.share(kernel, ("given",), 100, nanoseconds)
             spans = sorted(span for _, span, _ in found)
             many = threads > 1 and nanoseconds == pool.SERIAL
             assert [n for a, b, _ in spans for n in range(a, b)] == list(range(100))
             assert len(spans) == (threads * pool.CHUNKS if many and not openmp else 1)
             assert {team for _, _, team in found} == {(threads, 1) if many and openmp else (1, 0)}
-            assert all(step % 4 == 0 for *_, step in spans)
             if many and openmp:
                 assert -(-100 // spans[0][2]) in range(threads, threads * pool.CHUNKS + 1)
 
