@@ -78,7 +78,7 @@ def speed() -> dict[str, str]:
         "speed_low": short(float(ratios.min())),
         "speed_high": short(float(ratios.max())),
         "speed_many": short(float(many.max())),
-        "speed_origin": f"{origin(times)[:-1]}, {times.threads.iloc[0]} threads, float32.",
+        "speed_origin": f"{origin(times)} Threads: {times.threads.iloc[0]}, float32.",
         "speed_wrong": "; ".join(wrong_values(both)),
     }
 
