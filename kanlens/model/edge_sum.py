@@ -82,16 +82,14 @@ def edge_sum(
     degree: int,
     extrapolation: Extrapolation,
     base: str,
-    few: bool = False,
 ) -> Tensor:  # (batch, out)
     """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
 
-    With `few` rows the basis goes straight on beyond the grid; with many, that takes longer than to
-    work out by how much every edge does.
+    How much every edge does beyond the grid takes less time than to have the basis go on there.
     """
     y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
     coef = weights.coefficients()
-    if few or extrapolation == "zero":
+    if extrapolation == "zero":
         basis = spline.basis(x, grid, degree, extrapolation=extrapolation)
         return y.addmm_(basis.flatten(1), coef.flatten(1).mT)
     low, high = spline.grid_ends(grid, degree)

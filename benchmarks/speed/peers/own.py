@@ -14,7 +14,7 @@ from kanlens.model.kernels import Path
 from kanlens.model.layers import KANLinear
 
 SCALER = 0.5
-WAYS: tuple[Path, ...] = ("sparse", "dense", "torch")
+WAYS: tuple[Path, ...] = ("sparse", "torch")
 
 
 def build(problem: Workload, *, path: Path = "auto", compiled: bool = False) -> Subject:
@@ -24,7 +24,7 @@ def build(problem: Workload, *, path: Path = "auto", compiled: bool = False) -> 
     ----------
     problem : Workload
         Its numbers.
-    path : {"auto", "sparse", "dense", "torch"}
+    path : {"auto", "sparse", "torch"}
         As `kanlens.model.kernels.use` takes it; "auto" is the layer's own choice.
     compiled : bool
         Whether the layer goes through torch.compile.

@@ -23,8 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice
-from kanlens.model.edge_sum import edge_sum
-from kanlens.model.kernels import pool
 from kanlens.resources import analysis_begun
 
 if TYPE_CHECKING:
@@ -32,16 +30,14 @@ if TYPE_CHECKING:
     from kanlens.model.kernels.local_basis import LocalBasis
     from kanlens.model.layers import KANLinear
 
-__all__ = ["asked", "choose", "fused", "ready_within", "use", "use_within"]
+__all__ = ["asked", "fused", "ready_within", "use", "use_within"]
 
-Path = Literal["auto", "sparse", "dense", "torch"]
-PATHS = ("auto", "sparse", "dense", "torch")
+Path = Literal["auto", "sparse", "torch"]
+PATHS = ("auto", "sparse", "torch")
 
 SMALL, FIRST = 1_000_000, 8  # products of a small call, and how many of these load nothing
 LOADING, COMPILING = 1.5, 10.0  # seconds of work: of loading numba, of compiling all kernels
 CAUTION = 2.0  # factor by which they may take longer
-WIDE, FEW = 2048, 64  # outputs from which, and rows up to which, a matrix product pays
-COLUMNS_PER_TERM = 2.5  # columns of a matrix product in the time of one term of the sparse kernel
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of kernels for CUDA
 INTERPRETED = False  # those take CPU tensors too, for tests in triton's interpreter
@@ -56,10 +52,9 @@ _compared: WeakKeyDictionary[LocalBasis, tuple[Tensor, int]] = WeakKeyDictionary
 def use(path: Path) -> Iterator[None]:
     """Make every spline layer take one path inside the block.
 
-    The paths are the rule ("auto"), measured on the CPU, the sparse kernel, matrix products made
-    for few rows ("dense"), or torch operations that are good for many. Where a kernel cannot run
-    (`torch.compile`, CUDA without triton, half precision on the CPU) these run in its place. On
-    CUDA, where nothing has been measured yet, "auto" is the sparse kernel.
+    The paths are the sparse kernels, torch operations, or the rule ("auto"): the kernels but for
+    the first small calls of a process. Where a kernel cannot run (`torch.compile`, CUDA without
+    triton, half precision on the CPU) torch operations run in its place.
 
     Examples
     --------
@@ -78,19 +73,6 @@ def use(path: Path) -> Iterator[None]:
 def asked() -> Path:
     """Return the path asked for on this thread."""
     return _asked.get()
-
-
-def choose(batch: int, n_in: int, n_out: int, grid_size: int, degree: int) -> Path:
-    """Return the faster path for a layer; the inputs make no difference.
-
-    The sparse kernel multiplies degree + 2 numbers per edge and row, the dense way
-    grid_size + degree + 1, at the speed of a matrix product. Forward and backward on two cores, in
-    milliseconds, sparse against dense: 1.7 and 5.1 for 64 x 784 -> 64 with 5 intervals, 10 and 23
-    for 512 x 128 -> 1024, 8.0 and 9.0 for 64 x 128 -> 2048; but 7.4 and 5.2 for 16 x 64 -> 4096,
-    where most of the time is that of the weights, which the sparse kernel has to turn.
-    """
-    coarse = grid_size + degree + 1 <= COLUMNS_PER_TERM * (degree + 2)
-    return "dense" if n_out > WIDE and batch <= FEW and coarse else "sparse"
 
 
 def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
@@ -122,11 +104,6 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
 
         result: Tensor = EdgeL1.apply(basis, layer.base_name, x, *weights)
         return result
-    path, n_out = _asked.get(), layer.out_features
-    if path == "auto" and n_out > WIDE and not pool.forked():  # torch's threads would be gone
-        path = choose(len(x), layer.in_features, n_out, layer.grid_size, layer.spline_order)
-    if path == "dense":
-        return layer.in_torch(functools.partial(edge_sum, few=True), x)
     from kanlens.model.kernels.sparse import FusedSum, plain_sum
 
     tensors = (x, *weights) if torch.is_grad_enabled() else ()
@@ -139,8 +116,6 @@ def _in_triton(basis: LocalBasis, layer: KANLinear, x: Tensor, norms: bool) -> T
     """Return what `fused` does, on CUDA."""
     from kanlens.model.kernels import triton_l1, triton_sum
 
-    if asked() == "dense" and not norms:
-        return layer.in_torch(functools.partial(edge_sum, few=True), x)
     function: Any = triton_l1.TritonL1 if norms else triton_sum.TritonSum
     result: Tensor = function.apply(basis, layer.base_name, x, *layer.weights())
     return result
@@ -197,14 +172,15 @@ def _has_triton(device: torch.device, dtype: torch.dtype) -> bool:
 def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis | None:
     """Return the pieces of a layer's basis, of its present grid; None if kernels cannot read it."""
     dual, device = torch.autograd.forward_ad, None if x.is_cpu else x.device
+    dtype, tangents = x.dtype, dual._current_level >= 0
     for each in (x, layer.grid, *weights):
         if each is not None and (
             type(each) not in (Tensor, nn.Parameter)
             or not (each.is_cpu if device is None else each.device == device)
-            or each.dtype != x.dtype
+            or each.dtype != dtype
             or each.layout != torch.strided
             or each.is_neg()
-            or (dual._current_level >= 0 and dual.unpack_dual(each).tangent is not None)
+            or (tangents and dual.unpack_dual(each).tangent is not None)
         ):
             return None
     if device is None and not INTERPRETED:

@@ -1,9 +1,7 @@
 """Elementwise base function and its derivative, on this package's threads.
 
-silu has loops of its own, with an exp the compiler can vectorize. torch takes the same time for the
-numbers themselves, but shares out a large tensor on threads of its own, which then wait by spinning
-and hold up those of the kernels; and a call of torch for every slice that is too short for that
-costs more than the slice.
+silu has loops of its own, with an exp the compiler can vectorize, for passes to call where they
+need it. torch takes the same time for the numbers themselves.
 """
 
 from __future__ import annotations
@@ -18,8 +16,7 @@ from torch import Tensor
 
 from kanlens.functions.catalog import BASES
 from kanlens.model.kernels import pool
-from kanlens.model.kernels.compiling import flat, get, in_order, jit, put
-from kanlens.model.kernels.parallel import share_out
+from kanlens.model.kernels.compiling import get, in_order, inlined, put
 from kanlens.resources import one_thread
 
 SLICE = 32_640  # numbers, just below those from which torch shares out work
@@ -33,24 +30,12 @@ TERMS = tuple(1 / math.factorial(p) for p in range(14))
 
 def values(base: str, x: Tensor) -> Tensor:
     """Return the base function of x."""
-    if base != "silu":
-        return _in_slices(lambda part: (BASES[base].value(part),), x, count=1)[0]
-    given = x.detach().contiguous()
-    result = torch.empty_like(given)
-    arrays = flat(given), flat(result)
-    pool.share(silu, arrays, x.numel(), WORK * x.numel(), chunks=1)
-    return result
+    return _in_slices(lambda part: (BASES[base].value(part),), x, count=1)[0]
 
 
 def pair(base: str, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the base function of x and its derivative."""
-    if base != "silu":
-        value, slope = _in_slices(BASES[base].pair, x, count=2)
-        return value, slope
-    given = x.detach().contiguous()
-    value, slope = torch.empty_like(given), torch.empty_like(given)
-    arrays = flat(given), flat(value), flat(slope)
-    pool.share(silu_pair, arrays, x.numel(), WORK * x.numel(), chunks=1)
+    value, slope = _in_slices(BASES[base].pair, x, count=2)
     return value, slope
 
 
@@ -101,12 +86,6 @@ def exponential(x):
     return result * power_of_two(half) * power_of_two(whole - half)
 
 
-@jit
-def silu(given, span, team):
-    """Write a span of x * sigmoid(x), as `write_silu` does."""
-    share_out(write_silu, given, span, team)
-
-
 @in_order
 def write_silu(x, values, begin, end):
     """Write x * sigmoid(x) for places begin to end of flat arrays."""
@@ -115,10 +94,14 @@ def write_silu(x, values, begin, end):
         put(values, j, point * (1.0 / (1.0 + exponential(-point))))
 
 
-@jit
-def silu_pair(given, span, team):
-    """Write a span of x * sigmoid(x) and of its derivative, as `write_silu_pair` does."""
-    share_out(write_silu_pair, given, span, team)
+@inlined
+def points_and_base(x, base, room, begin, end):
+    """Return numbers of x and their base function; silu, in the room for it, if none is given."""
+    points = x[begin:end]
+    if len(base) > 0:
+        return points, base[begin:end]
+    write_silu(points, room, 0, len(points))
+    return points, room[: len(points)]
 
 
 @in_order

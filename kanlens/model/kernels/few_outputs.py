@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from kanlens.model.kernels.base_function import write_silu
+from kanlens.model.kernels.base_function import points_and_base
 from kanlens.model.kernels.compiling import get, inlined, inner, put
 from kanlens.model.kernels.sparse_loops import PAIRS, add_part, guess_piece, search_piece
 from kanlens.model.kernels.vectors import emitted
@@ -84,17 +84,17 @@ def place(x, base, n_in, i, begin, basis, points, places, bases, to, count, star
 @inner
 def write_narrow_rows(x, base, table, basis, window, bias, y, sizes, block, begin, end):
     """Write y (row, out) of rows begin to end."""
-    (n_in, stride, silu), n_out, live = sizes, len(bias), len(window)
+    (n_in, stride), n_out, live = sizes, len(bias), len(window)
     step = live * stride
     whole = len(basis[4]) * step + stride
     points, bases = np.empty((2, 2 * block), x.dtype)
     places, part = np.empty(2 * block, np.int64), np.empty(block * stride, x.dtype)
     first = np.zeros(stride, x.dtype)
     first[:n_out] = bias
-    if silu:
-        write_silu(x, base, begin * n_in, end * n_in)
+    room = np.empty(block * n_in, x.dtype)
     for top in range(begin, end, block):
         rows = min(end, top + block) - top
+        mine, values = points_and_base(x, base, room, top * n_in, (top + rows) * n_in)
         y[top * n_out : (top + rows) * n_out] = 0
         for i in range(0, n_in, 2):
             if i == 0:
@@ -103,8 +103,8 @@ def write_narrow_rows(x, base, table, basis, window, bias, y, sizes, block, begi
             elif i % (2 * PAIRS) == 0:
                 part[:] = 0
             for m in range(min(2, n_in - i)):
-                room = points, places, bases, m * block, rows
-                place(x, base, n_in, i + m, top, basis, *room, (i + m) * whole, step)
+                into = points, places, bases, m * block, rows
+                place(mine, values, n_in, i + m, 0, basis, *into, (i + m) * whole, step)
             base_row = (i + 1) * whole - stride
             if i + 1 < n_in:
                 both = (base_row, base_row + whole), (0, block)

@@ -13,21 +13,23 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from kanlens.model.kernels.base_function import write_silu, write_silu_pair
+from kanlens.model.kernels.base_function import points_and_base, write_silu, write_silu_pair
 from kanlens.model.kernels.compiling import get, inlined, inner, jit, put
 from kanlens.model.kernels.few_outputs import write_narrow_rows, write_polynomials_of
+from kanlens.model.kernels.few_rows import write_by_design, write_design
 from kanlens.model.kernels.packing import COLUMNS, pack_inputs, unpack_inputs
 from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.single_rows import find_live, write_each_row, write_outputs
-from kanlens.model.kernels.sparse_loops import add_edges, backward_some
+from kanlens.model.kernels.sparse_loops import LANES, add_edges, backward_some
 from kanlens.model.kernels.vectors import BYTES
 
 FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 DESK = 65_536  # numbers of packed weights, likewise
 SPAN, SPANS = 16, 8  # least inputs of a span, most spans: as many whatever the threads
-DIRECT = 2  # rows up to which packing the weights takes longer than reading them as they lie
-SLICE = 4096  # numbers of x whose base function a thread finds at a time
+DIRECT = 2  # rows up to which weights are read as they lie
+SLICE = 1024  # numbers of x whose base function a thread finds at a time
+ODD = 16  # vectors
 ZERO = np.int64(0)  # a plain 0 is a type of its own, for which all is compiled once more
 CHUNKS = 3  # parts of a loop per thread, so that a thread held up elsewhere takes fewer
 
@@ -52,8 +54,19 @@ def numbers_at(address, count, like):
 def layout(n_out, n_basis, like):
     """Return the distance between packed rows, whole vectors, and the numbers of one input."""
     lanes = BYTES // like.itemsize
-    stride = -(-n_out // lanes) * lanes
+    stride = stride_of(n_out, lanes)
     return lanes, stride, (n_basis + 1) * stride
+
+
+@inlined
+def stride_of(n_out, lanes):
+    """Return whole vectors, an odd number of them where they are many.
+
+    Lines of memory whose distance is a power of two share few places in a cache: packing 512 -> 512
+    was measured to take 5.9 ns an edge, and 3.5 with a vector more.
+    """
+    vectors = -(-n_out // lanes)
+    return (vectors | 1 if vectors >= ODD else vectors) * lanes
 
 
 @inlined
@@ -72,49 +85,65 @@ def weights_at(addresses, edges, n_basis, like):
 
 
 @inlined
-def points_of(tensors, like, sizes):
-    """Return x, its base function or room for it, whether that is to be found, the bias, and y."""
+def points_of(tensors, like, sizes, team):
+    """Return x, its base function, the bias, and y; silu is found here if there are threads."""
     (rows, n_in, n_out, _), (at_x, at_base, at_bias, at_y) = sizes, tensors
-    points, silu = rows * n_in, at_base == 0
-    x, y = numbers_at(at_x, points, like), numbers_at(at_y, rows * n_out, like)
-    base = np.empty(points, like.dtype) if silu else numbers_at(at_base, points, like)
-    return x, base, silu, numbers_at(at_bias, n_out, like), y
+    x, base = numbers_at(at_x, rows * n_in, like), numbers_at(at_base, rows * n_in, like)
+    if at_base == 0 and team[0] > 0:
+        base = np.empty(len(x), like.dtype)
+        share_out(write_silu, (x, base), (0, len(x), SLICE), team)
+    return x, base, numbers_at(at_bias, n_out, like), numbers_at(at_y, rows * n_out, like)
 
 
 @jit
-def forward_few(weights, tensors, basis, window, sizes, span, team):
-    """Write y (row, out) for few rows, sharing out the inputs; the span is left alone.
-
-    The outputs instead for one row or two, so that the weights are read as they lie in memory.
-    """
+def forward_single(weights, tensors, basis, window, sizes, span, team):
+    """Write y (row, out) for a row or two, sharing out the outputs; the span is left alone."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
     given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    x, base, silu, bias, y = points_of(tensors, like, sizes)
-    if silu:
-        share_out(write_silu, (x, base), (0, len(x), SLICE), team)
-    if rows <= DIRECT:
-        live = np.empty(n_in * (len(window) + 1), like.dtype), np.empty(n_in, np.int64)
-        for r in range(rows):
-            find_live(x, base, basis, n_in, r, *live, window)
-            row = *live, base, given, base_weight, bias, y, (r, n_in, n_basis), window
-            share_out(write_outputs, row, steps((0, n_out), 1, team), team)
-        return
-    length = max(SPAN, -(-n_in // SPANS))
-    parts = -(-n_in // length)
-    sums = np.empty(parts * rows * n_out, like.dtype)
-    task = x, base, given, base_weight, basis, window, sums, (*sizes, length)
+    x, base, bias, y = points_of(tensors, like, sizes, team)
+    live = np.empty(n_in * (len(window) + 1), like.dtype), np.empty(n_in, np.int64)
+    for r in range(rows):
+        find_live(x, base, basis, n_in, r, *live, window)
+        row = *live, base, given, base_weight, bias, y, (r, n_in, n_basis), window
+        share_out(write_outputs, row, steps((0, n_out), 1, team), team)
+
+
+@jit
+def forward_by_design(weights, tensors, basis, window, sizes, span, team):
+    """Write y (row, out) for a few rows likewise, by way of their design matrix."""
+    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
+    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
+    x, base, bias, y = points_of(tensors, like, sizes, team)
+    design = np.empty(rows * n_in * n_basis, like.dtype)
+    finding = x, base, basis, design, window, (rows, n_in, n_basis)
+    share_out(write_design, finding, steps((0, n_in), SPAN, team), team)
+    multiplying = design, base, given, base_weight, bias, y, sizes
+    share_out(write_by_design, multiplying, steps((0, n_out), 1, team), team)
+
+
+@jit
+def forward_spans(weights, tensors, basis, window, sizes, span, team):
+    """Write y (row, out) for few rows of large layers, sharing out inputs and outputs."""
+    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
+    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
+    x, base, bias, y = points_of(tensors, like, sizes, team)
+    blocks = -(-n_out // LANES)
+    length = max(SPAN, -(-n_in // max(1, SPANS // blocks)))
+    parts = -(-n_in // length) * blocks
+    sums = np.empty(parts * rows * min(n_out, LANES), like.dtype)
+    task = x, base, given, base_weight, basis, window, sums, (*sizes, length, blocks)
     share_out(write_spans, task, (0, parts, 1), team)
-    add_up(sums, bias, y)
+    add_up(sums, bias, y, blocks)
 
 
 @jit
 def forward(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a span of rows, sharing these out."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    x, base, silu, bias, y = points_of(tensors, like, sizes)
+    x, base, bias, y = points_of(tensors, like, sizes, (0, 0))
     packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
     block = rows_of_block(rows, n_out, team)
-    task = x, base, packed, basis, window, bias, y, (n_in, stride, size, silu), block
+    task = x, base, packed, basis, window, bias, y, (n_in, stride, size), block
     share_out(write_rows, task, steps(span, block, team), team)
 
 
@@ -122,13 +151,13 @@ def forward(weights, tensors, basis, window, sizes, span, team):
 def forward_narrow(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a span of many rows of few outputs, by way of polynomials."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    x, base, silu, bias, y = points_of(tensors, like, sizes)
+    x, base, bias, y = points_of(tensors, like, sizes, (0, 0))
     packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
     table = np.empty(n_in * (len(basis[4]) * len(window) + 1) * stride, like.dtype)
     turning = packed, table, basis, (stride, size), window
     share_out(write_polynomials_of, turning, steps((0, n_in), 1, team), team)
     block = rows_of_block(rows, n_out, team)
-    task = x, base, table, basis, window, bias, y, (n_in, stride, silu), block
+    task = x, base, table, basis, window, bias, y, (n_in, stride), block
     share_out(write_narrow_rows, task, steps(span, block, team), team)
 
 
@@ -151,40 +180,49 @@ def rows_of_block(rows, n_out, team):
 
 
 @inlined
-def add_up(sums, bias, y):
-    """Write y (row, out), the bias and what the spans of inputs add to it."""
-    for at in range(0, len(y), len(bias)):
-        for o in range(len(bias)):
+def add_up(sums, bias, y, blocks):
+    """Write y (row, out), the bias and what the spans of inputs add to it, by blocks of outputs."""
+    n_out, room = len(bias), len(y) // len(bias) * min(len(bias), LANES)
+    for at in range(0, len(y), n_out):
+        for o in range(n_out):
             put(y, at + o, get(bias, o))
-    for at in range(0, len(sums), max(1, len(y))):
-        for j in range(len(y)):
-            put(y, j, get(y, j) + get(sums, at + j))
+    for part in range(len(sums) // max(1, room)):
+        first = part % blocks * LANES
+        count = min(LANES, n_out - first)
+        for r in range(len(y) // n_out):
+            to, at = r * n_out + first, part * room + r * count
+            for o in range(count):
+                put(y, to + o, get(y, to + o) + get(sums, at + o))
 
 
 @inner
 def write_rows(x, base, packed, basis, window, bias, y, sizes, block, begin, end):
     """Write y (row, out) of rows begin to end."""
-    (n_in, stride, size, silu), n_out = sizes, len(bias)
-    if silu:
-        write_silu(x, base, begin * n_in, end * n_in)
+    (n_in, stride, size), n_out = sizes, len(bias)
+    room = np.empty(block * n_in, x.dtype)
     for r in range(begin, end):
         for o in range(n_out):
             y[r * n_out + o] = bias[o]
-    spans = begin, end, block, ZERO, n_in
-    add_edges(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
+    for top in range(begin, end, block):
+        bottom = min(end, top + block)
+        points, values = points_and_base(x, base, room, top * n_in, bottom * n_in)
+        mine, spans = y[top * n_out : bottom * n_out], (ZERO, bottom - top, block, ZERO, n_in)
+        add_edges(points, values, packed, basis, mine, (n_in, stride, size, n_out), spans, window)
 
 
 @inner
 def write_spans(x, base, given, base_weight, basis, window, sums, shape, begin, end):
-    """Write what spans begin to end of the inputs add to y: (span, row, out)."""
-    rows, n_in, n_out, n_basis, length = shape
-    whole = rows * n_out
+    """Write what parts begin to end add to y: each (row, out), of a span of inputs and outputs."""
+    rows, n_in, n_out, n_basis, length, blocks = shape
+    whole = rows * min(n_out, LANES)
     for part in range(begin, end):
-        left, right = part * length, min(n_in, (part + 1) * length)
-        mine = sums[part * whole : (part + 1) * whole]
-        mine[:] = 0
-        sizes = rows, n_in, n_out, n_basis, left, right
-        add_rows(x, base, given, base_weight, basis, mine, sizes, window)
+        left, first = part // blocks * length, part % blocks * LANES
+        right, count = min(n_in, left + length), min(LANES, n_out - first)
+        mine, start, stop = sums[part * whole :], first * n_in, (first + count) * n_in
+        mine[: rows * count] = 0
+        some = of_edges(given, start, stop, n_basis)
+        sizes = rows, n_in, count, n_basis, left, right
+        add_rows(x, base, some, base_weight[start:stop], basis, mine, sizes, window)
 
 
 @inner
@@ -205,8 +243,7 @@ def add_rows(x, base, given, base_weight, basis, y, sizes, window):
 def backward(weights, tensors, found, basis, window, sizes, span, team):
     """Write the gradients that have addresses, those of the weights for a span of inputs.
 
-    Parts of the inputs are shared out, for which no two threads share a write; of the rows where
-    there are too few inputs for that.
+    Parts of the inputs are shared out; of the rows where there are too few inputs for that.
     """
     (rows, n_in, n_out, n_basis), (at_x, at_base, at_slope, at_grad) = sizes, tensors
     points, edges, like = rows * n_in, n_in * n_out, basis[0]
@@ -234,25 +271,56 @@ def write_inputs(
 ):
     """Write the gradients of inputs begin to end: of x, and of their weights.
 
-    With few rows the way of the weights through memory takes longer than the sums. Here they are
-    read once, and what is made of them stays in a core's cache: the packed weights of a group of
-    inputs, and the gradient of these.
+    Some outputs at a time, so that much of each of their rows of weights is read at once.
     """
-    (x, base, slope), (rows, n_in, n_out, n_basis, block) = points, shape
+    rows, n_in, n_out, n_basis, block = shape
+    if 0 < rows <= DIRECT and len(wanted[2]) > 0:
+        sizes = rows, n_in, n_out, n_basis, begin, end
+        if write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, sizes, window):
+            return
+    if n_out <= LANES:
+        task = points, given, base_weight, basis, grad, grad_x, wanted, (*shape, ZERO), window
+        write_some_outputs(*task, begin, end)
+        return
+    for first in range(0, n_out, LANES):
+        count = min(LANES, n_out - first)
+        part = np.empty(rows * count, grad.dtype)
+        for r in range(rows):
+            part[r * count : (r + 1) * count] = grad[r * n_out + first : r * n_out + first + count]
+        start, stop = first * n_in, (first + count) * n_in
+        mine = of_edges(given, start, stop, n_basis)
+        found = of_edges(wanted, start, stop, n_basis)
+        sizes = rows, n_in, count, n_basis, block, np.int64(first)
+        task = points, mine, base_weight[start:stop], basis, part, grad_x, found, sizes, window
+        write_some_outputs(*task, begin, end)
+
+
+@inlined
+def of_edges(arrays, start, stop, n_basis):
+    """Return what arrays with `n_basis` numbers, one and one for each edge have for a range."""
+    first, second, third = arrays
+    return first[start * n_basis : stop * n_basis], second[start:stop], third[start:stop]
+
+
+@inner
+def write_some_outputs(
+    points, given, base_weight, basis, grad, grad_x, wanted, shape, window, begin, end
+):
+    """Write the gradients of inputs begin to end of some outputs; that of x adds up.
+
+    What is made of the weights of a group of inputs, read once, stays in a core's cache.
+    """
+    (x, base, slope), (rows, n_in, n_out, n_basis, block, before) = points, shape
     (lanes, stride, size), want_weights = layout(n_out, n_basis, x), len(wanted[2]) > 0
     group = min(end - begin, max(1, min(COLUMNS, DESK // stride) // n_basis))
     room = group * size
     packed, total = np.empty(room, x.dtype), np.zeros(room if want_weights else 0, x.dtype)
     outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
-    if 0 < rows <= DIRECT and want_weights:
-        sizes = rows, n_in, n_out, n_basis, begin, end
-        if write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, sizes, window):
-            return
     for left in range(begin, end, group):
         right = min(end, left + group)
         if len(grad_x) > 0:
             pack_inputs(given, base_weight, packed, outer, lanes, left, left, right)
-        spans = ZERO, rows, left, right, block, left
+        spans = ZERO, rows, left, right, block, left, before
         backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
         if want_weights:
             unpack_inputs(total, given, wanted, outer, lanes, left, left, right)
@@ -284,7 +352,10 @@ def write_part(points, packed, basis, grad, grad_x, sums, inside, of_rows, windo
     whole = n_in * size
     for j in range(begin, end):
         first, last = j * part, min(rows, (j + 1) * part)
-        total, spans = sums[j * whole : (j + 1) * whole], (first, last, ZERO, n_in, block, ZERO)
+        total, spans = (
+            sums[j * whole : (j + 1) * whole],
+            (first, last, ZERO, n_in, block, ZERO, ZERO),
+        )
         backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
 
 

@@ -1,4 +1,4 @@
-"""The gradients that a kernel returns, and by torch operations those it has no way to find.
+"""The gradients that a kernel has no way to find, by torch operations.
 
 These are gradients with gradients of their own, and many gradients at once.
 """
@@ -6,7 +6,6 @@ These are gradients with gradients of their own, and many gradients at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,14 +14,7 @@ from torch import Tensor
 from kanlens.model.edge_sum import Weights
 from kanlens.model.kernels.local_basis import LocalBasis
 
-
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """Gradients of the weights; None where none is wanted."""
-
-    spline: Tensor | None = None
-    scale: Tensor | None = None
-    base: Tensor | None = None
+NO_GRADIENTS: tuple[Tensor | None, ...] = (None, None, None)  # of spline, scale and base weights
 
 
 def differentiable(

@@ -16,10 +16,11 @@ from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, packing, passes, pool
 from kanlens.model.kernels.compiling import Array, flat
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.second_order import Gradients, batched, differentiable
+from kanlens.model.kernels.second_order import batched, differentiable
 
 LINE = 64  # bytes
-FEW = 64  # rows up to which a forward pass is shared out by inputs
+FEW = 64  # rows up to which a forward pass of a large layer is shared out by inputs
+DENSE = 80  # numbers of the design matrix for an input up to which it is the quicker way
 TABLE = 131_072  # numbers of polynomials that stay in a core's cache
 MOST = 8  # vectors of outputs up to which they pay
 MANY = 32  # rows for each vector of a piece from which turning weights into polynomials pays
@@ -31,15 +32,23 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
     weights, y = Weights(*tensors), x.new_empty(len(x), len(tensors[3]))
     values = None if base == "silu" else base_function.values(base, x)
-    kernel, at = passes.forward, layout(weights.spline.shape, x.dtype, basis.degree)
-    (rows, n_in), n_out, count = x.shape, len(weights.bias), len(x)
-    room = n_in * (basis.pieces * (basis.degree + 1) + 1) * at.stride
-    if rows <= min(FEW, passes.FORWARD_BLOCK // n_out):
-        kernel, count = passes.forward_few, 1  # no range of rows
-    elif room <= TABLE and basis.pieces * at.stride * MANY <= rows * at.lanes:
-        kernel = passes.forward_narrow if at.stride <= MOST * at.lanes else kernel
-    run(kernel, weights, basis, [(x, values, weights.bias, y)], count)
+    kernel, shared = _kernel(basis, len(x), layout(weights.spline.shape, x.dtype, basis.degree))
+    run(kernel, weights, basis, [(x, values, weights.bias, y)], len(x) if shared else 1)
     return y
+
+
+def _kernel(basis: LocalBasis, rows: int, at: PackedLayout) -> tuple[Callable[..., None], bool]:
+    """Return the quickest forward pass, and whether threads of Python can share out its rows."""
+    if rows <= passes.DIRECT:
+        return passes.forward_single, False
+    if rows * at.columns <= DENSE:
+        return passes.forward_by_design, False
+    if rows <= FEW and len(basis.knots) * at.size > passes.DESK:
+        return passes.forward_spans, False
+    room = len(basis.knots) * (basis.pieces * (basis.degree + 1) + 1) * at.stride
+    many = basis.pieces * at.stride * MANY <= rows * at.lanes
+    narrow = room <= TABLE and many and at.stride <= MOST * at.lanes
+    return passes.forward_narrow if narrow else passes.forward, True
 
 
 def run(
@@ -115,6 +124,7 @@ class PackedLayout(NamedTuple):
     lanes: int  # numbers of a vector, as long as a line of memory
     stride: int  # from one packed row to the next: whole vectors
     size: int  # numbers of one packed input
+    columns: int  # numbers of one edge in short vectors
     time: float  # nanoseconds of one number of x on one thread, by a rough estimate
 
 
@@ -123,9 +133,10 @@ def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> Pack
     """Return the layout of spline weights (out, in, basis)."""
     n_out, _, n_basis = shape
     lanes = LINE // dtype.itemsize
-    stride = -(-n_out // lanes) * lanes
+    stride = passes.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    return PackedLayout(lanes=lanes, stride=stride, size=(n_basis + 1) * stride, time=time)
+    columns, size = -(-2 * n_basis // lanes) * lanes // 2, (n_basis + 1) * stride
+    return PackedLayout(lanes=lanes, stride=stride, size=size, columns=columns, time=time)
 
 
 def pack(weights: Weights, at: PackedLayout) -> Array:
@@ -140,20 +151,14 @@ def pack(weights: Weights, at: PackedLayout) -> Array:
     return packed
 
 
-def unpack(grad: Array, weights: Weights, at: PackedLayout) -> Gradients:
-    """Return the gradients of the weights from that of the packed ones."""
-    n_out, n_in, _ = weights.spline.shape
-    found, wanted = _room(weights, grad[:0])
+def unpack(grad: Array, weights: Weights, at: PackedLayout) -> tuple[Tensor | None, ...]:
+    """Return the gradients of spline, scale and base weights from that of the packed ones."""
+    (n_out, n_in, _), order = weights.spline.shape, torch.contiguous_format
+    kept = weights.spline, weights.scale, weights.base
+    found = tuple(t if t is None else torch.empty_like(t, memory_format=order) for t in kept)
     scale = weights.mask[:0] if weights.scale is None else weights.scale
     factors = flat(weights.spline), flat(scale), flat(weights.mask)
-    given = grad, factors, tuple(wanted), (n_in, n_out, at.stride), at.lanes, 0
+    wanted = tuple(grad[:0] if each is None else flat(each) for each in found)
+    given = grad, factors, wanted, (n_in, n_out, at.stride), at.lanes, 0
     pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
-    return Gradients(*found)
-
-
-def _room(weights: Weights, none: Array) -> tuple[list[Tensor | None], list[Array]]:
-    """Return room for the gradients of spline, scale and base, and it as arrays, or `none`."""
-    kept = weights.spline, weights.scale, weights.base
-    order = torch.contiguous_format
-    room = [None if t is None else torch.empty_like(t, memory_format=order) for t in kept]
-    return room, [none if each is None else flat(each) for each in room]
+    return found

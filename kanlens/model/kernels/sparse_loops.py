@@ -10,6 +10,7 @@ import numpy as np
 
 from kanlens.model.kernels.compiling import get, inlined, inner, number_like, put
 from kanlens.model.kernels.vectors import (
+    BYTES,
     add_products,
     add_rows,
     write_polynomials,
@@ -101,7 +102,7 @@ def add_edges(x, base, packed, basis, y, sizes, spans, window):
             if i + 1 < last:
                 then = i + 1, top, bottom
                 locate(x, base, n_in, *then, basis, others, other_firsts, stride, window)
-            places = (i + 1 < last, stride, size, i - first, bottom - top, half)
+            places = (i + 1 < last, n_out, stride, size, i - first, bottom - top, half)
             add_inputs(packed, part, places, numbers, firsts, other_firsts, window)
             if (i - first + 2) % (2 * PAIRS) == 0 or i + 2 >= last:
                 add_part(part, stride, y, top, bottom, n_out)
@@ -123,10 +124,10 @@ def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
     The rows of y end with a vector, as those of the weights do: one row's vector that reaches into
     the next row has to wait for that to be written, which was measured to take as long again.
     """
-    two, stride, size, i, rows, half = places
-    step = len(window) + 1
-    for left in range(0, stride, LANES):
-        width = min(LANES, stride - left)
+    two, n_out, stride, size, i, rows, half = places
+    step, lanes = len(window) + 1, BYTES // y.itemsize
+    for left in range(0, n_out, LANES):
+        width = min(LANES, -(-(n_out - left) // lanes) * lanes)
         start, base = i * size + left, (i + 1) * size - stride + left
         for r in range(rows):
             to, row, at = r * stride + left, start + get(firsts, r), r * step
@@ -200,11 +201,11 @@ def backward_some(
 ):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
 
-    Either gradient is left out when its array is empty. The packed arrays begin with input
-    `origin`.
+    Either gradient is left out when its array is empty; that of x adds up over outputs, if there
+    were any `before`. The packed arrays begin with input `origin`.
     """
     n_in, n_out, stride, size = sizes
-    begin, end, first_input, last_input, block, origin = spans
+    begin, end, first_input, last_input, block, origin, before = spans
     live, first = len(window), basis[4]
     want_weights, want_x = len(grad_packed) > 0, len(grad_x) > 0
     numbers = np.empty(block * (live + 1), x.dtype)
@@ -226,7 +227,8 @@ def backward_some(
                     total = dot_product(
                         rows, r * n_out, n_out, matrix, slopes, r * (live + 1), window
                     )
-                    put(grad_x, (top + r) * n_in + i, total)
+                    place = (top + r) * n_in + i
+                    put(grad_x, place, total + get(grad_x, place) if before > 0 else total)
             if want_weights:
                 mine = grad_packed[start : start + size]
                 if top == begin:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, mean_absolute_edges
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.second_order import Gradients, batched, differentiable
+from kanlens.model.kernels.second_order import NO_GRADIENTS, batched, differentiable
 from kanlens.model.kernels.triton_sum import gradient_x, over_rows, pack, unpack, widened
 
 
@@ -37,12 +37,12 @@ class TritonL1(torch.autograd.Function):
             reference = partial(mean_absolute_edges, again=False)
             wanted = want_x, *want[:3], False, False
             return None, None, *differentiable(reference, basis, base, given, grad, wanted)
-        (x, *tensors), found = given, Gradients()
-        weights, shares = Weights(*tensors), widened(grad).mT / len(x)  # (in, out)
-        if any(want[:3]):
-            found = unpack(slopes * shares.unsqueeze(1), weights)
+        x, weights = given[0], Weights(*given[1:])
+        shares = widened(grad).mT / len(x)  # (in, out)
+        total = slopes * shares.unsqueeze(1)
+        found = unpack(total, weights) if any(want[:3]) else NO_GRADIENTS
         grad_x = None
         if want_x:
             each = shares.contiguous().resolve_neg()
             grad_x = gradient_x(basis, base, x, pack(weights), each, signed=True)
-        return None, None, grad_x, found.spline, found.scale, found.base, None, None
+        return None, None, grad_x, *found, None, None

@@ -16,7 +16,7 @@ from torch import Tensor
 from kanlens.functions.catalog import BASES
 from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.second_order import Gradients, batched, differentiable
+from kanlens.model.kernels.second_order import NO_GRADIENTS, batched, differentiable
 
 # Of a tile: so small that no kernel keeps registers in memory, by what ptxas says of an A100.
 ROWS, LEAST = 32, 16  # rows, and the fewest outputs or functions of the basis
@@ -54,13 +54,12 @@ class TritonSum(torch.autograd.Function):
             wanted = want_x, *want
             return None, None, *differentiable(edge_sum, basis, base, given, grad, wanted)
         x, weights = given[0], Weights(*given[1:])
-        grad, found = grad.contiguous().resolve_neg(), Gradients()
+        grad, found = grad.contiguous().resolve_neg(), NO_GRADIENTS
         if any(want[:3]):
-            total, _ = over_rows(basis, base, x, weights, packed, grad)
-            found = unpack(total, weights)
+            found = unpack(over_rows(basis, base, x, weights, packed, grad)[0], weights)
         grad_x = gradient_x(basis, base, x, packed, grad) if want_x else None
         bias = widened(grad).sum(0).to(weights.bias.dtype) if want[3] else None
-        return None, None, grad_x, found.spline, found.scale, found.base, bias, None
+        return None, None, grad_x, *found, bias, None
 
 
 def over_rows(
@@ -159,8 +158,8 @@ def pack(weights: Weights) -> Tensor:
     return torch.cat([coef, base], 1).contiguous()
 
 
-def unpack(total: Tensor, weights: Weights) -> Gradients:
-    """Return the gradients of the weights from that of the packed ones."""
+def unpack(total: Tensor, weights: Weights) -> tuple[Tensor | None, ...]:
+    """Return the gradients of spline, scale and base weights from that of the packed ones."""
     wide = weights_widened(weights)
     coef, factor = total[:, :-1].permute(2, 0, 1), wide.mask
     scale = None
@@ -169,4 +168,4 @@ def unpack(total: Tensor, weights: Weights) -> Gradients:
         scale = ((coef * wide.spline).sum(-1) * wide.mask).to(weights.scale.dtype)
     spline = (coef * factor.unsqueeze(-1)).to(weights.spline.dtype).contiguous()
     base = (total[:, -1].mT * wide.mask).to(weights.base.dtype).contiguous()
-    return Gradients(spline, scale, base)
+    return spline, scale, base

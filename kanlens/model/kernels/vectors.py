@@ -32,12 +32,12 @@ MANY_REGISTERS = "avx512f"  # a processor with it holds the sums of several vect
 class Emitter:
     """Emits loads, stores and products of vectors of one floating type."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any) -> None:
+    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any, length: int) -> None:
         self.context, self.builder = context, builder
         self.element = context.get_data_type(kind)
         self.size = kind.bitwidth // 8
         self.alignment = ir.Constant(ir.IntType(32), self.size)
-        self.full = BYTES // self.size
+        self.full = length // self.size
         self.widths: tuple[int, ...] = (self.full,)
         self.mask: Value | None = None  # of the vector at the end, while its code is emitted
 
@@ -52,7 +52,8 @@ class Emitter:
         if isinstance(kind, types.Array):
             return self.context.make_array(kind)(self.context, self.builder, value).data
         if isinstance(kind, types.BaseTuple):
-            return cgutils.unpack_tuple(self.builder, value, len(kind))
+            members = cgutils.unpack_tuple(self.builder, value, len(kind))
+            return [self.given(*each) for each in zip(kind, members, strict=True)]
         return value
 
     def offset(self, at: Value, count: int) -> Value:
@@ -153,7 +154,7 @@ class Emitter:
         return self.builder.icmp_signed("<", lanes, self.splat(narrow, self.full))
 
 
-def emitted(body: Callable[..., None]) -> Any:
+def emitted(body: Callable[..., None], size: int = BYTES) -> Any:
     """Make a function that kernels call of one that emits what the call does.
 
     It takes an `Emitter` for the type of the numbers in the first array, then what `Emitter.given`
@@ -164,7 +165,7 @@ def emitted(body: Callable[..., None]) -> Any:
     def typed(context: Any, *kinds: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
             element = next(kind.dtype for kind in sig.args if isinstance(kind, types.Array))
-            emit = Emitter(context, builder, element)
+            emit = Emitter(context, builder, element, size)
             body(emit, *map(emit.given, sig.args, args))
             return context.get_dummy_value()
 
@@ -275,9 +276,9 @@ def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, bas
 
     _over_points(emit, numbers, length, count, weights, live, add)
     for total in totals[:-1]:
-        _add_number(emit, builder.load(total), sums, at)
+        add_number(emit, builder.load(total), sums, at)
         at = builder.add(at, stride)
-    _add_number(emit, builder.load(totals[-1]), sums, base_at)
+    add_number(emit, builder.load(totals[-1]), sums, base_at)
 
 
 @emitted
@@ -336,9 +337,9 @@ def _weighted(emit: Emitter, ones: list[Value], rows: list[Value]) -> Value:
     return value
 
 
-def _add_number(emit: Emitter, vector: Value, sums: Value, at: Value) -> None:
+def add_number(emit: Emitter, vector: Value, sums: Value, at: Value) -> None:
     """Add the numbers of a vector to one in double precision."""
-    builder, width = emit.builder, emit.full
+    builder, width = emit.builder, vector.type.count
     while width > 1:
         width //= 2
         lanes = ir.VectorType(ir.IntType(32), width)

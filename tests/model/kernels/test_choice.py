@@ -6,34 +6,11 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
 from kanlens.model.kernels import PATHS, asked, compiling, passes
 from kanlens.model.layers import KANLinear
-
-size = st.integers(0, 100_000)
-
-
-@given(size, st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 1000), st.integers(1, 5))
-def test_a_kernel_is_chosen_for_every_size(batch, n_in, n_out, grid_size, order):
-    path = kernels.choose(batch, n_in, n_out, grid_size, order)
-    assert path in ("sparse", "dense")
-    assert path == kernels.choose(batch, n_in, n_out, grid_size, order)
-
-
-def test_fine_grids_are_sparse():
-    assert kernels.choose(1024, 64, 64, 50, 3) == "sparse"
-    assert kernels.choose(1024, 16, 16, 200, 3) == "sparse"
-
-
-def test_a_matrix_product_does_few_rows_of_wide_outputs():
-    assert kernels.choose(16, 64, 4096, 5, 3) == "dense"
-    assert kernels.choose(16, 64, 4096, 50, 3) == "sparse"
-    assert kernels.choose(512, 64, 4096, 5, 3) == "sparse"
-    assert kernels.choose(64, 784, 64, 5, 3) == "sparse"
 
 
 def test_the_rule_is_asked_for_outside():
@@ -54,12 +31,12 @@ def test_use_nests_and_restores(path):
 
 
 def test_use_restores_after_an_error():
-    with pytest.raises(KeyError), kernels.use("dense"), kernels.use("sparse"):
+    with pytest.raises(KeyError), kernels.use("torch"), kernels.use("sparse"):
         raise KeyError
     assert asked() == "auto"
 
 
-CHOICES = "auto, dense, sparse, torch"
+CHOICES = "auto, sparse, torch"
 REFUSED = {
     "fast": f"Choose one of: {CHOICES}.",
     "Sparse": "Did you mean 'sparse'?",
@@ -82,7 +59,7 @@ def test_use_holds_for_one_thread():
     started, done = threading.Event(), threading.Event()
 
     def other() -> None:
-        with kernels.use("dense"):
+        with kernels.use("torch"):
             started.set()
             done.wait(10)
             seen.append(asked())
@@ -95,7 +72,7 @@ def test_use_holds_for_one_thread():
         done.set()
         thread.join()
         assert asked() == "sparse"
-    assert seen == ["dense"]
+    assert seen == ["torch"]
 
 
 def test_use_holds_in_a_context_copied_from_here():

@@ -31,18 +31,17 @@ import multiprocessing
 assert all(agrees(case, path) for path in KERNELS) and max(used) == 2
 assert all(agrees(other, "sparse") for other in others)
 
-def child(queue, threads, paths):
+def child(queue, threads):
     if threads:
         torch.set_num_threads(threads)
     fresh = not pool._pools
-    right = all(agrees(case, path) for path in paths)
+    right = agrees(case, "sparse")
     queue.put(fresh and right and all(agrees(other, "sparse") for other in others))
 
 context = multiprocessing.get_context("fork")
 queue = context.Queue()
-given = [(1, ("sparse", "dense")), (0, ("sparse",))]  # torch's own threads do not come along:
-given = [each for each in given for _ in range(2)]    # matrix products hang
-children = [context.Process(target=child, args=(queue, *each), daemon=True) for each in given]
+given = [1, 0] * 2  # threads
+children = [context.Process(target=child, args=(queue, each), daemon=True) for each in given]
 for each in children:
     each.start()
 print([queue.get(timeout=60) for _ in children])
@@ -65,16 +64,16 @@ import atexit, threading, time
 def late():
     threading.main_thread().join()
     time.sleep(0.2)
-    print("late", agrees(case, "sparse"), agrees(case, "dense"))
+    print("late", agrees(case, "sparse"))
 
 threading.Thread(target=late).start()
-atexit.register(lambda: print("at exit", agrees(case, "sparse"), agrees(case, "dense")))
+atexit.register(lambda: print("at exit", agrees(case, "sparse")))
 """
 
 
 @pytest.mark.slow  # another interpreter
 def test_a_layer_still_runs_while_the_interpreter_ends():
-    assert python(CASE + ENDING).splitlines() == ["late True True", "at exit True True"]
+    assert python(CASE + ENDING).splitlines() == ["late True", "at exit True"]
 
 
 START = """
@@ -118,7 +117,7 @@ from kanlens.model import kernels
 from kanlens.model.layers import KANLinear
 layer = KANLinear(3, 2, generator=torch.Generator().manual_seed(0))
 x = torch.linspace(-2, 2, 60).view(20, 3)
-for path in ("auto", "sparse", "dense", "torch"):
+for path in ("auto", "sparse", "torch"):
     with kernels.use(path):
         assert torch.equal(layer(x), layer.forward_torch(x))
 model = kanlens.KAN([3, 4, 1], generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.model import kernels
 from kanlens.model.kernels import compiling, local_basis, sparse
 from kanlens.model.kernels.local_basis import LocalBasis
 from tests.model.kernels.layers import KERNELS, Case, agrees, make, run
@@ -126,34 +125,29 @@ def test_a_wrong_gradient_is_noticed(place, monkeypatch):
     assert not agrees(case, "sparse")
 
 
-SUMS = {"sparse": (sparse, "plain_sum"), "dense": (kernels, "edge_sum")}
+def test_a_wrong_output_is_noticed(monkeypatch):
+    case, right = make(), sparse.plain_sum
+
+    def wrong(*args: object) -> object:
+        return right(*args) * (1 + 1e-11)
+
+    monkeypatch.setattr(sparse, "plain_sum", wrong)
+    assert not agrees(case, "sparse")
 
 
-@pytest.mark.parametrize("path", SUMS)
-def test_a_wrong_output_is_noticed(path, monkeypatch):
-    case, right = make(), getattr(*SUMS[path])
-
-    def wrong(*args: object, **options: object) -> object:
-        return right(*args, **options) * (1 + 1e-11)
-
-    monkeypatch.setattr(*SUMS[path], wrong)
-    assert not agrees(case, path)
-
-
-@pytest.mark.parametrize("path", SUMS)
-def test_every_path_is_the_one_asked_for(path, monkeypatch):
+def test_every_path_is_the_one_asked_for(monkeypatch):
     called = []
-    for owner, name in (*SUMS.values(), (sparse, "backward")):
-        right = getattr(owner, name)
+    for name in ("plain_sum", "backward"):
+        right = getattr(sparse, name)
 
-        def seen(*args, right=right, name=name, **options):
+        def seen(*args, right=right, name=name):
             called.append(name)
-            return right(*args, **options)
+            return right(*args)
 
-        monkeypatch.setattr(owner, name, seen)
+        monkeypatch.setattr(sparse, name, seen)
     case = make()
-    run(case, path)
-    assert called == (["plain_sum", "backward"] if path == "sparse" else ["edge_sum"])
+    run(case, "sparse")
+    assert called == ["plain_sum", "backward"]
     called.clear()
     run(case, "torch")
     assert called == []
