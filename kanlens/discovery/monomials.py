@@ -86,14 +86,15 @@ def evaluate(columns: Array, library: Sequence[Powers] | Array) -> Array:
 def simplest(width: int) -> tuple[Array, Array]:
     """Return exponents of monomials, (monomial, feature), the simplest first, and their costs."""
     most = width if width <= tuned.MOST_SPANNED else tuned.MOST_SPANNED // 2
-    powers = np.array(sorted(tuned.POWER_COSTS, key=abs))
+    powers = np.array(sorted(tuned.POWER_COSTS))
+    prices = np.array([tuned.POWER_COSTS[p] for p in powers])
+    chosen = powers[np.indices((len(powers),) * most).reshape(most, -1).T]
     found = []
     for places in itertools.combinations(range(width), most):
-        block = np.zeros((len(powers) ** most, width))
-        block[:, places] = np.array(list(itertools.product(powers, repeat=most)))
-        found.append(block)
-    every = np.unique(np.concatenate(found), axis=0)
-    costs = np.vectorize(tuned.POWER_COSTS.__getitem__)(every).sum(axis=1)
+        found.append(np.zeros((len(chosen), width)))
+        found[-1][:, places] = chosen
+    every = found[0] if len(found) == 1 else np.unique(np.concatenate(found), axis=0)
+    costs = prices[np.searchsorted(powers, every)].sum(axis=1)
     order = np.argsort(costs, kind="stable")
     return every[order], costs[order]
 

@@ -120,8 +120,13 @@ def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Cal
 def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
     """Search what slopes show the target to be a function of."""
     slopes = Slopes.of(problem)
-    made = [(smooth_model(each)[0], each) for each in few_monomials(problem, slopes)]
-    error, fewer = min(made, key=lambda pair: pair[0], default=(np.inf, problem))
+    error, fewer = np.inf, problem
+    for each in few_monomials(problem, slopes):
+        level = smooth_model(each)[0]
+        if level < error:
+            error, fewer = level, each
+        if error < tuned.SPANNED:
+            break
     if error < min(max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED), tuned.LOST_SPAN):
         for each in (fewer, *inverted(fewer)):
             CURVE.offer(each, front)

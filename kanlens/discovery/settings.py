@@ -156,7 +156,8 @@ ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
 # --- what slopes show ---------------------------------------------------------------------------
 
 MOST_SLOPES = 12  # columns beyond which so many monomials are not compared
-SLOPE_ROWS = 1200  # of the smooth model whose slopes are taken
+SLOPE_ROWS = 500  # of the smooth model whose slopes are taken
+STRETCH_ROWS = 150  # on which the stretches of its columns are compared
 SLOPE_NUGGET = 1e-9
 KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes are taken
 STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, from first to last
@@ -262,7 +263,7 @@ DECIMALS = 15  # to which a constant may be rounded
 SIFTING = 0.5  # of the time, at most, to set wrong rows aside: of 10 s a third was too little
 RESERVE = 0.25  # seconds, for the receipt
 SEARCHING, POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
-EARLY_NETWORKS, LATE_NETWORKS = 15, 60  # pieces of the search, then networks; without noise
+EARLY_NETWORKS, MORE_SEARCH = 15, 45  # pieces of the search, then networks; more without noise
 SMOOTH_TARGET = 0.05  # loo_error of a target that smooth models can tell
 PASSES = 4  # searches, each without the rows that the one before did not follow
 NETWORKS = 0.8  # of what is then left, for them
