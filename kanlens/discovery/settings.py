@@ -68,6 +68,7 @@ OUTER_WRITTEN = 12  # formulas of the function of one sum
 IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
 SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8, pieces=(14,))
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
+FAR_PRODUCT = 0.2  # error after so many rounds from which no more are made
 MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, *ANGLES_OF_TARGET))
 LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
 DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
