@@ -98,12 +98,17 @@ def fit_curves(
 ) -> Iterator[list[list[CurveFormula]]]:
     """Fit curves on even grids (curve, point), known to epsilon; yield formulas, best first.
 
-    The best sums of powers, and then those without a function inside, come before all, where they
-    are as near as the curves are known.
+    The best short sums of powers, and then those without a function inside, come before all, where
+    they are as near as the curves are known.
     """
     found = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     own, level = {"id"}, min(tuned.AS_NEAR * epsilon, tuned.NEAR_CURVE)
-    for names, most in ((set(), 1), (own, kept), (set(inner) - own, kept)):
+    rest, none = set(inner) - own, set[str]()
+    for names, most, price in (
+        (none, 1, tuned.SHORT_SUM),
+        (own, kept, np.inf),
+        (rest, kept, np.inf),
+    ):
         jobs = [
             (k, transform, under)
             for k, value in enumerate(values)
@@ -115,7 +120,7 @@ def fit_curves(
         for (k, *_), curves in zip(jobs, _families(jobs, x, values), strict=True):
             found[k] += curves
         ranked = [_ranked(curves, epsilon)[:most] for curves in found]
-        near = [[curve for curve in curves if curve.error < level] for curves in ranked]
+        near = [[c for c in curves if c.error < level and c.price < price] for curves in ranked]
         if names <= own and all(near):
             yield near
     yield ranked

@@ -128,6 +128,7 @@ GRID_POINTS = 128  # where a fitted curve is handed on
 CURVE_ERROR = 1e-9  # of a curve that was itself fitted
 LESS_WELL = 1e-4  # likewise of one that may be known less well
 AS_NEAR, NEAR_CURVE = 1e2, 1e-6  # error of a formula, in parts of the curve's, and at most
+SHORT_SUM = 27.0  # price of a sum of four powers
 CURVES_KEPT = 3
 FAMILIES = 8  # elementary functions per curve, the best ones
 INDEPENDENT = 40  # values of a curve that count as independent
