@@ -18,7 +18,15 @@ from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.curves import U, written
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.regression import Array, Basis, quick_error, relative_error, solve, weighted
+from kanlens.discovery.regression import (
+    Array,
+    Basis,
+    quick_error,
+    quick_errors,
+    relative_error,
+    solve,
+    weighted,
+)
 from kanlens.discovery.univariate import CURVE
 from kanlens.symbolic.composition import Expr, evaluator
 
@@ -83,27 +91,29 @@ def solve_additive(problem: SearchProblem, weights: Array | None = None) -> Colu
     return ColumnSplines(bases, parts, error, float(found[0]) - sum(means))
 
 
+@dataclass(frozen=True)
 class AdditiveModel(Ansatz):
     """A sum of functions of the columns, for the target and its transforms."""
 
+    near: bool  # whether only models that are nearly exact are written, or only the others
     limits = tuned.ADDITIVE
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Take the two best transforms, and where there is noise the two best weighted ones."""
         made = transformed(problem, self.limits.targets)
-        even = [(additive_error(each), (name, each)) for name, each in made]
-        for name, each in self._best(even):
-            yield from self._written(name, each)
-        if min(error for error, _ in even) > tuned.NOISELESS and not front.done:
+        _, matrix, _ = _additive_matrix(problem)
+        errors = quick_errors(matrix, [each.target for _, each in made], problem.held_out)
+        for name, each in self._best(zip(errors, made, strict=True)):
+            found = solve_additive(each)
+            if (found.error < tuned.GOOD_ADDITIVE) == self.near:
+                yield from self._written(name, each, found)
+        if not self.near and min(errors) > tuned.NOISELESS and not front.done:
             uneven = [(name, each) for name, each in made if each.weights is not None]
             for name, each in self._best((additive_error(p, p.weights), (n, p)) for n, p in uneven):
-                yield from self._written(name, each, each.weights)
+                yield from self._written(name, each, solve_additive(each, each.weights))
 
-    def _written(
-        self, name: str, problem: SearchProblem, weights: Array | None = None
-    ) -> Iterator[Expr]:
+    def _written(self, name: str, problem: SearchProblem, found: ColumnSplines) -> Iterator[Expr]:
         """Write the model of a transformed target."""
-        found = solve_additive(problem, weights)
         grids, values = found.curves()
         sizes = np.array([v.std() for v in values])
         least = tuned.DEAD_PART * np.sqrt(found.error + 1e-6) * sizes.max()
@@ -160,7 +170,7 @@ def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front
     for i, expression in inner.items():
         rest = expression.as_independent(U, as_Add=True)[1]
         total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
-        names.append(rest.subs(U, problem.names[i]))
+        names.append(rest.xreplace({U: problem.names[i]}))
     if np.isfinite(total).all() and np.ptp(total) > 0:
         every = CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
         yield from itertools.islice(every, tuned.OUTER_WRITTEN)
@@ -174,6 +184,9 @@ class SeparableProduct(Ansatz):
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         if problem.count < 3 * tuned.SEPARABLE.pieces[0]:
             return
+        for _, each in transformed(problem, ("log",)):  # of which it would be a sum
+            if additive_error(each) > self.limits.error:
+                return
         found = spline_product(problem)
         if found.error > self.limits.error:
             return
@@ -197,14 +210,15 @@ def spline_product(problem: SearchProblem) -> ColumnSplines:
     blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
     parts = [np.ones(block.shape[1]) for block in blocks]
     best, kept, waited = float("inf"), parts, 0
-    for _ in range(tuned.SEPARABLE_ROUNDS):
+    for done in range(tuned.SEPARABLE_ROUNDS):
         _improve(problem, blocks, parts)
         made = np.prod([b @ p for b, p in zip(blocks, parts, strict=True)], axis=0)
         error = relative_error(made[problem.judged], problem.target[problem.judged])
         waited = 0 if error < 0.99 * best else waited + 1
         if error < best:
             best, kept = error, list(parts)
-        if waited >= tuned.SEPARABLE_WAIT:
+        hopeless = best > tuned.FAR_PRODUCT and done >= tuned.SEPARABLE_WAIT
+        if hopeless or waited >= tuned.SEPARABLE_WAIT:
             break
     return ColumnSplines(bases, kept, best)
 

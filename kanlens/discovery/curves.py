@@ -66,8 +66,10 @@ def written(
     x: Array, values: Sequence[Array], names: Sequence[Expr], *, most: int, **options: Any
 ) -> Iterator[list[Expr]]:
     """Yield a formula of each curve in its name: the best ones, then with one changed."""
-    for choice in itertools.islice(_choices(fit_curves(x, values, **options)), most):
-        yield [curve.expression.subs(U, n) for curve, n in zip(choice, names, strict=True)]
+    for every in fit_curves(x, values, **options):
+        for choice in itertools.islice(_choices(every), most):
+            pairs = zip(choice, names, strict=True)
+            yield [curve.expression.xreplace({U: name}) for curve, name in pairs]
 
 
 def _choices(options: list[list[CurveFormula]]) -> list[list[CurveFormula]]:
@@ -93,20 +95,35 @@ def fit_curves(
     inner: Sequence[str] = ("id",),
     epsilon: float = tuned.CURVE_ERROR,
     kept: int = tuned.CURVES_KEPT,
-) -> list[list[CurveFormula]]:
-    """Fit curves on even grids (curve, point), known to epsilon; return formulas, best first."""
-    jobs = [
-        (k, transform, under)
-        for k, value in enumerate(values)
-        for transform in TRANSFORMS
-        if transform.name in outer and transform.fits(value)
-        for under in _INNER
-        if under in inner and _fits_inside(under, x[k])
-    ]
+) -> Iterator[list[list[CurveFormula]]]:
+    """Fit curves on even grids (curve, point), known to epsilon; yield formulas, best first.
+
+    The best short sums of powers, and then those without a function inside, come before all, where
+    they are as near as the curves are known.
+    """
     found = [_powers(x[k], v, outer) for k, v in enumerate(values)]
-    for (k, *_), curves in zip(jobs, _families(jobs, x, values), strict=True):
-        found[k] += curves
-    return [_ranked(curves, epsilon)[:kept] for curves in found]
+    own, level = {"id"}, min(tuned.AS_NEAR * epsilon, tuned.NEAR_CURVE)
+    rest, none = set(inner) - own, set[str]()
+    for names, most, price in (
+        (none, 1, tuned.SHORT_SUM),
+        (own, kept, np.inf),
+        (rest, kept, np.inf),
+    ):
+        jobs = [
+            (k, transform, under)
+            for k, value in enumerate(values)
+            for transform in TRANSFORMS
+            if transform.name in outer and transform.fits(value)
+            for under in inner
+            if under in names and _fits_inside(under, x[k])
+        ]
+        for (k, *_), curves in zip(jobs, _families(jobs, x, values), strict=True):
+            found[k] += curves
+        ranked = [_ranked(curves, epsilon)[:most] for curves in found]
+        near = [[c for c in curves if c.error < level and c.price < price] for curves in ranked]
+        if names <= own and all(near):
+            yield near
+    yield ranked
 
 
 def _ranked(curves: list[CurveFormula], epsilon: float) -> list[CurveFormula]:
@@ -122,17 +139,20 @@ _CurveJob = tuple[int, Transform, str]  # which curve, what is taken of it, and 
 
 def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[list[CurveFormula]]:
     """Fit every function to the curves of all jobs at once, on even points and where they were."""
-    inputs, targets = [], []
+    if not jobs:
+        return []
+    inputs, targets, points = [], [], len(x[0])
     for k, transform, under in jobs:
         u, t = _INNER[under].inverse(x[k]), transform.value(values[k])
-        grid = np.linspace(u.min(), u.max(), len(u))
+        grid = np.linspace(u.min(), u.max(), points)
         rising = np.argsort(u)
         even = np.interp(grid, u[rising], t[rising]) if under != "id" else t
         inputs.append(np.concatenate((grid, u)))
         targets.append(np.concatenate((even, t)))
-    xs, ys = torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
-    samples = EdgeSamples(x=xs, y=ys, low=xs.amin(1), high=xs.amax(1), uniform=len(x[0]))
-    fits = fit_edges(samples, library())
+    count = points if all(under == "id" for *_, under in jobs) else 2 * points
+    xs, ys = (torch.from_numpy(np.stack(each)[:, :count]) for each in (inputs, targets))
+    samples = EdgeSamples(x=xs, y=ys, low=xs.amin(1), high=xs.amax(1), uniform=points)
+    fits = fit_edges(samples, library(), most=tuned.FAMILIES)
     found = []
     for row, job in enumerate(jobs):
         order = fits.r2[row].nan_to_num(-1e9).argsort(descending=True)[: tuned.FAMILIES].tolist()

@@ -26,7 +26,7 @@ from kanlens.discovery.scaling import (
     table_of,
 )
 from kanlens.discovery.search import POWER_LAW, explore, search
-from kanlens.discovery.smoothness import loo_error, noise_of, unfollowed
+from kanlens.discovery.smoothness import is_smooth, unfollowed
 from kanlens.discovery.turns import DeferredWork
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
@@ -199,10 +199,14 @@ def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -
 def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
     problem, given = front.problem, (front.x, front.y)
     with interrupts_pass(), ending(front.deadline.end):
-        # while more rows still tell more of a smooth target, the search does best
-        late = loo_error(*given) < tuned.SMOOTH_TARGET and noise_of(*given) == 0.0
-        after = tuned.LATE_NETWORKS if late else tuned.EARLY_NETWORKS
-        early = DeferredWork(front, after, tuned.NETWORKS, lambda own: explore(problem, own, draws))
+        early = DeferredWork(
+            front,
+            tuned.EARLY_NETWORKS,
+            tuned.NETWORKS,
+            lambda own: explore(problem, own, draws),
+            # while more rows still tell more of a smooth target, the search does best
+            lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
+        )
         every = _origins(problem, table)
         for each in every[1:]:
             POWER_LAW.offer(each, early)

@@ -161,13 +161,15 @@ class Front:
     def _put_exactly(self, entry: Entry) -> None:
         """Trim an exact formula and make its numbers exact; if these are few, the search ends."""
         limit = max(2 * entry.error, self.exact)
-        found = entry.expression
-        for form in (self._lean(found, limit), self._shortened(even_ratios(found))):
-            if self._error(form) <= limit:
-                found = form
-                self._keep(self._entry(form))
-        found = self._lean(found, limit)
-        self._snap(found, entry.error)
+        found = self._lean(entry.expression, limit)
+        self._keep(self._entry(found))
+        snapped = self._snap(even_ratios(found), entry.error)
+        if snapped is None or snapped.error > limit or count_numbers(snapped.expression):
+            short = self._shortened(even_ratios(found))  # where numbers may stand for one
+            if self._error(short) <= limit:
+                found = self._lean(short, limit)
+                self._keep(self._entry(found))
+            self._snap(found, entry.error)
         if self.best_error <= self.exact:
             numbers = min(count_free(e.expression) for e in self.entries if e.error <= self.exact)
             enough = len(np.unique(self.x, axis=0)) / tuned.ROWS_EACH

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import eigh
@@ -23,7 +24,7 @@ from kanlens.discovery.additive import ColumnSplines, by_column, column_splines
 from kanlens.discovery.monomials import allowed, evaluate, monomial, simplest
 from kanlens.discovery.problems import SearchProblem, divided
 from kanlens.discovery.regression import Array, Basis, away, quick_error, solve, spread_rows, varies
-from kanlens.discovery.smoothness import kernel, left_out, logarithmic
+from kanlens.discovery.smoothness import kernel, left_out, logarithmic, solved
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ class Slopes:
     error: float  # leave-one-out, of the smooth model that has them
 
     @classmethod
+    @lru_cache(maxsize=4)  # a problem asks for them twice
     def of(cls, problem: SearchProblem) -> Slopes:
         """Take the slopes of a smooth model of the target, or of its logarithm.
 
@@ -51,13 +53,21 @@ class Slopes:
         return cls(x[rows][known], by_column[known], sizes[rows][known], error)
 
 
+@lru_cache(maxsize=64)  # a problem that is searched asks for it once more
 def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
-    """Return error, stretches of the columns and target of the smooth model that errs least."""
-    target = problem.target
-    few = spread_rows(len(target), tuned.SMOOTH_ROWS)
+    """Return error, stretches of the columns and target of the smooth model that errs least.
+
+    The target is the problem's, or its logarithm where that is smoother.
+    """
+    x, target = _seen(problem.columns), problem.target
+    rows, few = (spread_rows(len(x), n) for n in (tuned.SMOOTH_ROWS, tuned.STRETCH_ROWS))
     sizes = [target, np.log(np.abs(target))] if problem.one_sign and away(target) else [target]
-    models = [(*_stretches(_seen(problem.columns)[few], t[few]), t) for t in sizes]
-    return min(models, key=lambda model: model[0])
+    spread = np.maximum(x[few].std(axis=0), np.finfo(float).tiny)
+    starts = ((t, 1 / (scale * spread)) for t in sizes for scale in tuned.LENGTHS)
+    pairs = ((_loo_error(x[few], t[few], first), t, first) for t, first in starts)
+    _, smoothest, first = min(pairs, key=lambda found: found[0])
+    stretches = _stretches(x[few], smoothest[few], first)
+    return _loo_error(x[rows], smoothest[rows], stretches), stretches, smoothest
 
 
 def _seen(x: Array) -> Array:
@@ -65,40 +75,38 @@ def _seen(x: Array) -> Array:
     return np.stack([np.log(c) if logarithmic(c) else c for c in x.T], axis=1)
 
 
-def _stretches(x: Array, target: Array) -> tuple[float, Array]:
-    """Return how columns are to be stretched for a smooth model to err least, after its error."""
+def _loo_error(x: Array, target: Array, stretches: Array) -> float:
+    """Return the relative leave-one-out error of a smooth model."""
     t = (target - target.mean()) / (target.std() or 1.0)
-    x = x - x.mean(axis=0)
-    nugget = np.full(len(t), tuned.SLOPE_NUGGET)
+    x = (x - x.mean(axis=0)) * stretches
+    errors, _ = left_out(x, t, 1.0, np.full(len(t), tuned.SLOPE_NUGGET))
+    return float(np.mean(np.square(errors)))
 
-    def error(stretches: Array) -> float:
-        return float(np.mean(np.square(left_out(x * stretches, t, 1.0, nugget)[0])))
 
-    spread = np.maximum(x.std(axis=0), np.finfo(float).tiny)
-    same = [1 / (scale * spread) for scale in tuned.LENGTHS]
-    best, found = min(((error(s), s) for s in same), key=lambda pair: pair[0])
-    factor = tuned.STRETCH
+def _stretches(x: Array, target: Array, found: Array) -> Array:
+    """Return how columns are to be stretched for a smooth model to err least, from a start."""
+    best, factor = _loo_error(x, target, found), tuned.STRETCH
     while factor > tuned.LEAST_STRETCH:
         before = best
         for i, by in itertools.product(range(x.shape[1]), (factor, 1 / factor)):
             trial = found.copy()
             trial[i] *= by
-            level = error(trial)
+            level = _loo_error(x, target, trial)
             if level < best:
                 best, found = level, trial
         if best > tuned.STRETCH_GAIN * before:
             factor = np.sqrt(factor)
-    return best, found
+    return found
 
 
 def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
     """Return the slopes of a smooth model at its rows, (row, feature), and its variances there."""
     x = x - x.mean(axis=0)
     k = kernel(x, x, 1.0)
-    inverse = np.linalg.inv(k + tuned.SLOPE_NUGGET * np.eye(len(x)))
-    weights = inverse @ (target - target.mean())
+    nugget = tuned.SLOPE_NUGGET * np.eye(len(x))
+    weights, variances = solved(k + nugget, target - target.mean())
     slopes = (k @ (weights[:, None] * x) - x * (k @ weights)[:, None]) / x.shape[1]
-    return slopes, np.asarray(1 / np.diag(inverse))
+    return slopes, variances
 
 
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
@@ -109,25 +117,27 @@ def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProb
     moved = slopes.values * slopes.columns
     if len(moved) <= problem.width or not np.isfinite(moved).all():
         return
+    seen = set()
     for rows in (np.column_stack((moved, slopes.sizes)), moved):
         _, sizes, across = np.linalg.svd(rows, full_matrices=False)
         falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
         extra = len(sizes) - problem.width
         for count in range(1, problem.width):
             if falls[count + extra - 1] < tuned.LEAST_FALL:
-                yield from _reduced(problem, *_basis(problem, across, sizes, count), count)
+                chosen, factors = _basis(problem, across, sizes, count)
+                key = np.concatenate((*chosen, *factors[:1])).tobytes()
+                if len(chosen) == count and len(factors) and key not in seen:
+                    seen.add(key)
+                    yield from _reduced(problem, np.stack(chosen), factors[0])
 
 
-def _reduced(
-    problem: SearchProblem, chosen: list[Array], factors: Array, count: int
-) -> Iterator[SearchProblem]:
-    """Yield the problem of monomials, if there are so many, and a factor of the target."""
-    if len(chosen) == count and len(factors):
-        columns = evaluate(problem.columns, np.stack(chosen))
-        names = tuple(monomial(problem.names, powers) for powers in chosen)
-        if np.isfinite(columns).all() and all(map(varies, columns.T)):
-            less = divided(problem, factors[0], set()) if factors[0].any() else problem
-            yield replace(less, columns=columns, names=names)
+def _reduced(problem: SearchProblem, chosen: Array, factor: Array) -> Iterator[SearchProblem]:
+    """Yield the problem of monomials of sound values, the target over a factor."""
+    columns = evaluate(problem.columns, chosen)
+    names = tuple(monomial(problem.names, powers) for powers in chosen)
+    if np.isfinite(columns).all() and all(map(varies, columns.T)):
+        less = divided(problem, factor, set()) if factor.any() else problem
+        yield replace(less, columns=columns, names=names)
 
 
 def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
@@ -145,7 +155,8 @@ def _basis(
     """
     every, _ = simplest(problem.width)
     extra = len(sizes) - problem.width
-    able = every[allowed(problem, every) & _near(every, 0.0, across, sizes, count + extra)]
+    able = every[_near(every, 0.0, across, sizes, count + extra)]
+    able = able[allowed(problem, able)]
     left = able / np.maximum(np.sqrt(np.square(able).sum(axis=1)), 0.5)[:, None]
     found: list[Array] = []
     while len(found) < count:
@@ -157,18 +168,19 @@ def _basis(
         left = left - (left @ own)[:, None] * own
     if not extra:
         return found, every[:1]
-    factors = allowed(problem, -every, tuned.NO_ZERO) & _near(every, 1.0, across, sizes, count + 1)
-    return found, every[factors]
+    factors = every[_near(every, 1.0, across, sizes, count + 1)]
+    return found, factors[allowed(problem, -factors, tuned.NO_ZERO)]
 
 
 def _near(every: Array, last: float, across: Array, sizes: Array, count: int) -> Array:
-    """Say which exponents, with one more number, are in the span of the first directions."""
+    """Return which exponents, with one more number, are in the span of the first directions."""
     whole = np.column_stack((every, np.full(len(every), last)))[:, : len(sizes)]
-    parts = whole @ across.T / (np.sqrt(np.square(whole).sum(axis=1))[:, None] + 1e-300)
-    off = np.sqrt(np.square(parts[:, count:]).sum(axis=1))
-    unsure = np.sqrt(np.square(parts[:, :count] * (sizes[count] / sizes[:count])).sum(axis=1))
-    room = np.minimum(tuned.SPAN_ROOM[0] + tuned.SPAN_ROOM[1] * unsure, tuned.SPAN_ROOM[2])
-    return np.asarray(off < room)
+    length = np.linalg.norm(whole, axis=1) + 1e-300
+    off = np.linalg.norm(whole @ across[count:].T, axis=1) / length
+    near = np.flatnonzero(off < tuned.SPAN_ROOM[2])
+    parts = whole[near] @ across[:count].T / length[near, None]
+    unsure = np.linalg.norm(parts * (sizes[count] / sizes[:count]), axis=1)
+    return np.asarray(near[off[near] < tuned.SPAN_ROOM[0] + tuned.SPAN_ROOM[1] * unsure])
 
 
 def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:

@@ -24,6 +24,7 @@ from kanlens.discovery.regression import (
     away,
     eliminate,
     quick_error,
+    quick_errors,
     solve,
     weighted,
 )
@@ -86,14 +87,15 @@ def evaluate(columns: Array, library: Sequence[Powers] | Array) -> Array:
 def simplest(width: int) -> tuple[Array, Array]:
     """Return exponents of monomials, (monomial, feature), the simplest first, and their costs."""
     most = width if width <= tuned.MOST_SPANNED else tuned.MOST_SPANNED // 2
-    powers = np.array(sorted(tuned.POWER_COSTS, key=abs))
+    powers = np.array(sorted(tuned.POWER_COSTS))
+    prices = np.array([tuned.POWER_COSTS[p] for p in powers])
+    chosen = powers[np.indices((len(powers),) * most).reshape(most, -1).T]
     found = []
     for places in itertools.combinations(range(width), most):
-        block = np.zeros((len(powers) ** most, width))
-        block[:, places] = np.array(list(itertools.product(powers, repeat=most)))
-        found.append(block)
-    every = np.unique(np.concatenate(found), axis=0)
-    costs = np.vectorize(tuned.POWER_COSTS.__getitem__)(every).sum(axis=1)
+        found.append(np.zeros((len(chosen), width)))
+        found[-1][:, places] = chosen
+    every = found[0] if len(found) == 1 else np.unique(np.concatenate(found), axis=0)
+    costs = prices[np.searchsorted(powers, every)].sum(axis=1)
     order = np.argsort(costs, kind="stable")
     return every[order], costs[order]
 
@@ -134,16 +136,16 @@ class MonomialSum(Ansatz):
         """Take the best fits of even rows; where there is noise, one weighted fit per target."""
         pairs = [(each, evaluate(problem.columns, each)) for each in libraries(problem)]
         made = [each for _, each in transformed(problem, tuned.MONOMIALS.targets)]
-        even = [fit for each in made for fit in _fits(each, None, pairs, front)]
+        targets, held_out = [each.target for each in made], problem.held_out
+        even = [
+            LibraryFit(error, each, None, *pair)
+            for pair in pairs
+            for error, each in zip(quick_errors(pair[1], targets, held_out), made, strict=True)
+        ]
         yield from self._written(even)
         if min((fit.error for fit in even), default=0.0) > tuned.NOISELESS:
-            yield from self._written(
-                [
-                    min(_fits(each, each.weights, pairs, front), key=lambda fit: fit.error)
-                    for each in made
-                    if each.weights is not None and pairs and not front.done
-                ]
-            )
+            heavy = [each for each in made if each.weights is not None and not front.done]
+            yield from self._written([_weighted_fit(each, pairs) for each in heavy])
 
     def _written(self, fits: list[LibraryFit]) -> Iterator[Expr]:
         """Write the shortest sums of the best fits."""
@@ -160,19 +162,16 @@ class MonomialSum(Ansatz):
                 yield problem.rebuild(linear(solve(matrix[:, terms], target), names))
 
 
-def _fits(
-    problem: SearchProblem,
-    weights: Array | None,
-    libraries: list[tuple[list[Powers], Array]],
-    front: Front,
-) -> list[LibraryFit]:
-    """Fit all libraries to a target whose rows have weights."""
-    found = []
+def _weighted_fit(
+    problem: SearchProblem, libraries: list[tuple[list[Powers], Array]]
+) -> LibraryFit:
+    """Return the best library for a target whose rows have weights."""
+    fits = []
     for library, matrix in libraries:
-        pair = weighted(weights, matrix, problem.target)
-        error = math.inf if front.deadline.passed else quick_error(*pair, problem.held_out)
-        found.append(LibraryFit(error, problem, weights, library, matrix))
-    return found
+        heavy, target = weighted(problem.weights, matrix, problem.target)
+        error = quick_error(heavy, target, problem.held_out)
+        fits.append(LibraryFit(error, problem, problem.weights, library, matrix))
+    return min(fits, key=lambda fit: fit.error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -28,17 +29,23 @@ def relative_error(values: Array, target: Array) -> float:
 
 def quick_error(matrix: Array, target: Array, held_out: Array) -> float:
     """Fit on some rows by normal equations and return the relative error on the others."""
+    return quick_errors(matrix, [target], held_out)[0]
+
+
+def quick_errors(matrix: Array, targets: Sequence[Array], held_out: Array) -> list[float]:
+    """Return the `quick_error` of every target."""
     check_time()
-    scaled = matrix / _sizes(matrix)
+    scaled, values = matrix / _sizes(matrix), np.stack(targets, axis=1)
     rows = scaled[~held_out]
     gram = rows.T @ rows
     gram[np.diag_indices_from(gram)] += tuned.RIDGE * len(rows)
     try:
-        solution = np.linalg.solve(gram, rows.T @ target[~held_out])
+        solution = np.linalg.solve(gram, rows.T @ values[~held_out])
     except np.linalg.LinAlgError:
-        return float("inf")
+        return [float("inf")] * len(targets)
     judged = held_out if held_out.any() else ~held_out
-    return relative_error(scaled[judged] @ solution, target[judged])
+    made = scaled[judged] @ solution
+    return [relative_error(*pair) for pair in zip(made.T, values[judged].T, strict=True)]
 
 
 def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array, Array]:
@@ -111,6 +118,9 @@ def _losses(
     residual = right - part @ coefficients
     inverse = (vt.T / damped) @ vt
     mine = groups[columns]
+    if len(mine) == len(kept):  # one column each
+        found = np.square(coefficients) / np.maximum(np.diag(inverse), np.finfo(float).tiny)
+        return float(residual @ residual), dict(zip(mine.tolist(), found.tolist(), strict=True))
     losses = {}
     for g in kept:
         which = mine == g

@@ -51,23 +51,29 @@ from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers
 
 POWER_LAW = PowerLaw()
-_ADDITIVE, _MONOMIALS = AdditiveModel(), MonomialSum()
-_SEPARABLE, _SPARSE = SeparableProduct(), SparseSum()
+_ADDITIVE, _ROUGHLY = AdditiveModel(near=True), AdditiveModel(near=False)
+_MONOMIALS, _SEPARABLE = MonomialSum(), SeparableProduct()
+_SPARSE_OF_TWO = SparseSum(replace(tuned.SPARSE, widest=2))  # which take a fraction of the time
+_SPARSE = SparseSum(replace(tuned.SPARSE, narrowest=3))
+_RATIO, _BLOCKS = PolynomialRatio(), SumOfBlocks()
 AT_ONCE: tuple[Ansatz, ...] = (
     LinearModel(),
     POWER_LAW,
     Through(POWER_LAW, ("log", *tuned.ANGLES_OF_TARGET)),
 )
-BEFORE: tuple[Ansatz, ...] = (  # a problem is made simpler
+_CHEAP: tuple[Ansatz, ...] = (
     _ADDITIVE,
     _MONOMIALS,
     CURVE,
     _SEPARABLE,
     Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
-    _SPARSE,
+    _SPARSE_OF_TWO,
 )
-OF_SUMS: tuple[Ansatz, ...] = (PolynomialRatio(), SumOfBlocks())
-AFTER: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio())
+_LAST: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio())
+# of problems of few columns and of many: before functions of a sum are looked for, before columns
+# are left out, and after that
+OF_FEW = ((*_CHEAP, _RATIO, _SPARSE), (_ROUGHLY, _BLOCKS), _LAST)
+OF_MANY = ((*_CHEAP, _SPARSE), (_ROUGHLY,), (_RATIO, _BLOCKS, *_LAST))
 
 
 def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) -> None:
@@ -86,15 +92,15 @@ def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) ->
 
 def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
     shallow = problem.width <= tuned.NARROW or depth >= tuned.DEPTH - 1
-    before = [ansatz for ansatz in BEFORE if shallow or not ansatz.costly]
-    several = problem.width > 1
+    several, by_slopes = problem.width > 1, 1 < problem.width <= tuned.MOST_SLOPES
+    before, early, late = OF_FEW if problem.width <= tuned.FEW else OF_MANY
+    before = tuple(ansatz for ansatz in before if shallow or not ansatz.costly)
     yield from (partial(ansatz.offer, problem, front) for ansatz in AT_ONCE)
-    if 1 < problem.width <= tuned.MOST_SLOPES:
+    if by_slopes:
         yield partial(_by_slopes, problem, front, depth)
     yield from (partial(ansatz.offer, problem, front) for ansatz in before)
-    if 1 < problem.width <= tuned.MOST_SLOPES:
+    if by_slopes:
         yield partial(_nested, problem, front)
-    early, late = (OF_SUMS, AFTER) if problem.width <= tuned.FEW else ((), (*OF_SUMS, *AFTER))
     yield from (partial(ansatz.offer, problem, front) for ansatz in early)
     if several:
         yield from _with_less(problem, front, depth)
@@ -120,8 +126,13 @@ def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Cal
 def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
     """Search what slopes show the target to be a function of."""
     slopes = Slopes.of(problem)
-    made = [(smooth_model(each)[0], each) for each in few_monomials(problem, slopes)]
-    error, fewer = min(made, key=lambda pair: pair[0], default=(np.inf, problem))
+    error, fewer = np.inf, problem
+    for each in few_monomials(problem, slopes):
+        level = smooth_model(each)[0]
+        if level < error:
+            error, fewer = level, each
+        if error < tuned.SPANNED:
+            break
     if error < min(max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED), tuned.LOST_SPAN):
         for each in (fewer, *inverted(fewer)):
             CURVE.offer(each, front)
@@ -142,7 +153,7 @@ def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
     if np.any(powers):
         trial = divided(problem, powers, set())
         top = problem.width > tuned.NARROW and depth == tuned.DEPTH
-        for ansatz in (_ADDITIVE, _MONOMIALS, *((_SPARSE,) if top else ())):
+        for ansatz in (_ADDITIVE, _MONOMIALS, *((_SPARSE,) if top else ()), _ROUGHLY):
             ansatz.offer(trial, front)
 
 

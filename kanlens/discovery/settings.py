@@ -68,6 +68,7 @@ OUTER_WRITTEN = 12  # formulas of the function of one sum
 IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
 SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8, pieces=(14,))
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
+FAR_PRODUCT = 0.2  # error after so many rounds from which no more are made
 MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, *ANGLES_OF_TARGET))
 LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
 DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
@@ -126,6 +127,8 @@ BLOCK_ELIMINATION = 1e-7  # ridge; blocks of one combination say nearly the same
 GRID_POINTS = 128  # where a fitted curve is handed on
 CURVE_ERROR = 1e-9  # of a curve that was itself fitted
 LESS_WELL = 1e-4  # likewise of one that may be known less well
+AS_NEAR, NEAR_CURVE = 1e2, 1e-6  # error of a formula, in parts of the curve's, and at most
+SHORT_SUM = 27.0  # price of a sum of four powers
 CURVES_KEPT = 3
 FAMILIES = 8  # elementary functions per curve, the best ones
 INDEPENDENT = 40  # values of a curve that count as independent
@@ -155,7 +158,8 @@ ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
 # --- what slopes show ---------------------------------------------------------------------------
 
 MOST_SLOPES = 12  # columns beyond which so many monomials are not compared
-SLOPE_ROWS = 1200  # of the smooth model whose slopes are taken
+SLOPE_ROWS = 500  # of the smooth model whose slopes are taken
+STRETCH_ROWS = 150  # on which the stretches of its columns are compared
 SLOPE_NUGGET = 1e-9
 KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes are taken
 STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, from first to last
@@ -261,7 +265,7 @@ DECIMALS = 15  # to which a constant may be rounded
 SIFTING = 0.5  # of the time, at most, to set wrong rows aside: of 10 s a third was too little
 RESERVE = 0.25  # seconds, for the receipt
 SEARCHING, POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
-EARLY_NETWORKS, LATE_NETWORKS = 15, 60  # pieces of the search, then networks; without noise
+EARLY_NETWORKS, MORE_SEARCH = 15, 45  # pieces of the search, then networks; more without noise
 SMOOTH_TARGET = 0.05  # loo_error of a target that smooth models can tell
 PASSES = 4  # searches, each without the rows that the one before did not follow
 NETWORKS = 0.8  # of what is then left, for them

@@ -45,6 +45,11 @@ def noise_of(columns: Array, target: Array) -> float:
     return level if noisy else 0.0
 
 
+def is_smooth(columns: Array, target: Array) -> bool:
+    """Say whether more rows still tell more of a target that smooth models can tell."""
+    return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
+
+
 def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
     """Return the squared leave-one-out error over the noise, by the slope in units of y."""
     pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
@@ -61,11 +66,22 @@ def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> fl
 def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Array, Array]:
     """Return leave-one-out errors, and their variances: near 1 where no other row tells of it."""
     check_time()
-    try:
-        inverse = np.linalg.inv(kernel(x, x, scale) + np.diag(nugget))
-    except np.linalg.LinAlgError:
+    matrix = kernel(x, x, scale)
+    matrix[np.diag_indices_from(matrix)] += nugget
+    weights, variances = solved(matrix, target)
+    return weights * variances, variances
+
+
+def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
+    """Solve for a positive definite matrix; with it return one over the diagonal of its inverse."""
+    from scipy.linalg.blas import dsymv
+    from scipy.linalg.lapack import dpotrf, dpotri
+
+    factor, failed = dpotrf(matrix.T, lower=True, clean=False, overwrite_a=True)
+    inverse, singular = dpotri(factor, lower=True, overwrite_c=True)  # its lower half
+    if failed or singular:
         return np.full(len(target), np.inf), np.ones(len(target))
-    return np.asarray(inverse @ target / np.diag(inverse)), np.asarray(1 / np.diag(inverse))
+    return dsymv(1.0, inverse, target, lower=True), 1 / np.diag(inverse)
 
 
 def predicted(
@@ -86,8 +102,9 @@ def predicted(
 
 def kernel(one: Array, two: Array, scale: float) -> Array:
     """Return the RBF kernel between rows, for a length scale."""
-    distance = np.maximum(_squared_distances(one, two), 0.0)
-    return np.asarray(np.exp(-0.5 * distance / (scale**2 * one.shape[1])))
+    found = np.maximum(_squared_distances(one, two), 0.0)
+    found *= -0.5 / (scale**2 * one.shape[1])
+    return np.asarray(np.exp(found, out=found))
 
 
 def _squared_distances(one: Array, two: Array) -> Array:
@@ -121,15 +138,16 @@ def is_noise(columns: Array, made: Array, target: Array) -> bool:
     left, rows = target - made, len(target)
     if rows < tuned.TEST_ROWS * columns.shape[1]:  # of terms, which are more than columns
         return False
-    terms = _terms(columns, made)
-    few, large = rows < tuned.TEST_ROWS * terms.shape[1], tuned.TEST_LARGE_RESIDUAL * target.var()
-    if few or not varies(left) or left.var() > large:
+    if not varies(left) or left.var() > tuned.TEST_LARGE_RESIDUAL * target.var():
         return False
     left = (left - left.mean()) / left.std()
     neighbors = float(np.mean(left * left[nearest(columns)]))
     if neighbors > tuned.TEST_SURE / np.sqrt(rows):
         return False
+    terms = _terms(columns, made)
     terms, count = terms - terms.mean(axis=0), terms.shape[1]
+    if rows < tuned.TEST_ROWS * count:
+        return False
     rest = left - terms @ solve(terms, left)
     over = float(rest @ rest) / (rows - count - 1)
     statistic = (rows - float(rest @ rest)) / count / (over + 1e-300)

@@ -35,10 +35,11 @@ WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
 }
 
 
+@dataclass(frozen=True)
 class SparseSum(Ansatz):
     """A short sum of products of powers and waves, for the target and its transforms."""
 
-    limits = tuned.SPARSE
+    limits: tuned.Limits = tuned.SPARSE
     costly = True
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:

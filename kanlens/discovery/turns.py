@@ -68,14 +68,21 @@ class Queue(TimeSlice):
 class DeferredWork(TimeSlice):
     """Front whose `done` runs deferred work, once, after so many pieces of the other work.
 
-    These are counted, not timed, so that the order of work does not depend on the machine.
+    These are counted, not timed, so that the order of work does not depend on the machine. When
+    they are done, `more` says of how many it waits for in addition.
     """
 
     def __init__(
-        self, front: Front, after: int, share: float, work: Callable[[Front], object]
+        self,
+        front: Front,
+        after: int,
+        share: float,
+        work: Callable[[Front], object],
+        more: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(front, 1.0)
         self._left, self._share = after, share
+        self._more: Callable[[], int] | None = more
         self._work: Callable[[Front], object] | None = work
 
     def is_new(self, *key: Expr) -> bool:
@@ -87,6 +94,8 @@ class DeferredWork(TimeSlice):
     @property
     def done(self) -> bool:
         """Whether the search may end; runs the deferred work when it is due."""
+        if self._left < 0 and self._more is not None:
+            self._left, self._more = self._left + self._more(), None
         if self._left < 0:
             self.run_pending(self._share)
         return self._front.done

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain, zip_longest
 
 import numpy as np
 import sympy
@@ -89,22 +90,22 @@ class SingleColumn(Ansatz):
             return
         epsilon = float(np.clip(error, 1e-10, 1e-2))
         noisy = self.deep and error > tuned.NOISY_CURVE
-        options = fit_curves(
+        for options in fit_curves(
             grids,
             values,
             outer=self.outer,
             inner=self.inner,
             epsilon=epsilon,
             kept=tuned.WRITTEN_UNDER_NOISE if noisy else self.limits.written,
-        )
-        for option in (each for turn in zip(*options, strict=True) for each in turn):
-            if option.error < tuned.LOST_CURVE:
-                yield problem.rebuild(option.expression.subs(U, problem.names[0]))
+        ):
+            good = [[o for o in each if o.error < tuned.LOST_CURVE] for each in options]
+            for option in filter(None, chain(*zip_longest(*good))):
+                yield problem.rebuild(option.expression.xreplace({U: problem.names[0]}))
         for curve_values in zip(grids, values, strict=True) if self.deep else ():
             if front.done:
                 return
             for formula in _products(*curve_values, epsilon):
-                yield problem.rebuild(formula.subs(U, problem.names[0]))
+                yield problem.rebuild(formula.xreplace({U: problem.names[0]}))
         if self.deep:
             yield from _RATIOS.formulas(problem, front)
 
@@ -114,7 +115,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
     with np.errstate(all="ignore"):
         divided = [(values / factor, name) for factor, name in multipliers(grid)]
     pairs = [(v, name) for v, name in divided if np.ptp(v) > 0]
-    options = fit_curves(
+    *_, options = fit_curves(
         np.repeat(grid[None], len(pairs), axis=0),
         [v for v, _ in pairs],
         outer=("id", "inv"),
@@ -155,7 +156,7 @@ class PairOfAtoms(Ansatz):
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
         for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
-            found = [names[k].subs(U, problem.names[0]) for k in pair]
+            found = [names[k].xreplace({U: problem.names[0]}) for k in pair]
             yield sum_of_terms(problem, found, matrix[:, pair])
 
 

@@ -19,6 +19,7 @@ from kanlens.long_work import check_time
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
+from kanlens.symbolic.programs import Program
 
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -75,17 +76,21 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
 
 
 def compiled(expressions: Sequence[Expr], symbols: Sequence[Expr]) -> Callable[..., Any]:
-    """Return a function of one array per symbol to the list of the values of expressions.
-
-    Symbols may have any name: in the code that is compiled they have others, for one that is
-    called pi, e or exp would stand for something else there.
-    """
+    """Return a function of one array per symbol to the list of the values of expressions."""
     check_time()
     return _compiled(tuple(expressions), tuple(symbols))
 
 
 @lru_cache(maxsize=256)  # a search asks for the same one up to three times
 def _compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+    try:
+        return Program(expressions, symbols)
+    except NotImplementedError:  # functions of SciPy, and pieces
+        return _lambdified(expressions, symbols)
+
+
+def _lambdified(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+    """Compile by sympy; symbols have other names there, for pi and exp would be something else."""
     places = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
     used = {symbol for each in expressions for symbol in each.free_symbols}
     renamed = {s: sympy.Symbol(places[s.name], real=s.is_real) for s in used if s.name in places}

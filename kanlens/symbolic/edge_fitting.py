@@ -82,8 +82,10 @@ class EdgeFits:
     constant: Tensor  # (edge,): edges that do not vary beyond rounding, or whose input does not
 
 
-def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
-    """Fit each family to each edge."""
+def fit_edges(
+    samples: EdgeSamples, families: Sequence[Family], *, most: int | None = None
+) -> EdgeFits:
+    """Fit each family to each edge; `most` families of an edge, by default all, to the end."""
     middle, half = (samples.low + samples.high) / 2, (samples.high - samples.low) / 2
     mean, spread = samples.y.mean(1), samples.y.std(1, unbiased=False)
     constant = (spread <= 1e-12 * (1e-300 + samples.y.abs().amax(1))) | (half <= 0)
@@ -95,7 +97,8 @@ def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
         spaces = [samples.space[place] for place in samples.place.split(AT_ONCE)]
     chunks = zip(x.split(AT_ONCE), y.split(AT_ONCE), spaces, strict=True)
     with one_thread():
-        found = [_fit_scaled(families, xs, ys, samples.uniform, space) for xs, ys, space in chunks]
+        fit = partial(_fit_scaled, families, uniform=samples.uniform, most=most or len(families))
+        found = [fit(xs, ys, space=space) for xs, ys, space in chunks]
     fitted = torch.cat(found)  # (edge, family, 6): a, b, c, d, sse, misfit
     a, b, c, d, sse, misfit = fitted.unbind(-1)
     a = a / half[:, None]
@@ -116,7 +119,13 @@ def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
 
 
 def _fit_scaled(
-    families: Sequence[Family], x: Tensor, y: Tensor, uniform: int, space: Tensor | None
+    families: Sequence[Family],
+    x: Tensor,
+    y: Tensor,
+    *,
+    uniform: int,
+    space: Tensor | None,
+    most: int,
 ) -> Tensor:
     """Return a, b, c, d, residual and misfit of every family on scaled edges, (edge, family, 6)."""
     scans = [_scan(family, y[:, :uniform]) for family in families]
@@ -124,7 +133,7 @@ def _fit_scaled(
     starts = Fits(*map(torch.cat, zip(*hopeful, strict=True)))
     few = x[:, :uniform], y[:, :uniform]
     tries, sse = EdgeResiduals(families, few, starts).polished(_FIRST_STEPS)
-    best = tries.best_of_each(sse, len(y))
+    best = tries.best_of_each(sse, len(y), most)
     polished, _ = EdgeResiduals(families, (x, y), best).polished(_LAST_STEPS)
     a = torch.stack([scan[0][:, 0] for scan in scans], dim=1)  # (edge, family)
     b = torch.stack([scan[1][:, 0] for scan in scans], dim=1)

@@ -47,12 +47,16 @@ class Fits(NamedTuple):
         """Keep the fits at `index`."""
         return Fits(*(values[index] for values in self))
 
-    def best_of_each(self, sse: Tensor, edges: int) -> Fits:
-        """Keep the best fit of every pair of family and edge."""
+    def best_of_each(self, sse: Tensor, edges: int, most: int) -> Fits:
+        """Keep the best fit of every pair of family and edge, of `most` families of an edge."""
         key = (self.family * edges + self.edge).numpy()
         order = np.lexsort((sse.numpy(), key))
-        _, first = np.unique(key[order], return_index=True)
-        return self.pick(torch.from_numpy(order[first]))
+        first = order[np.unique(key[order], return_index=True)[1]]
+        edge = self.edge.numpy()[first]
+        ranked = np.lexsort((sse.numpy()[first], edge))
+        place = np.empty(len(first), dtype=int)  # of a fit among those of its edge
+        place[ranked] = np.arange(len(first)) - np.searchsorted(edge[ranked], edge[ranked])
+        return self.pick(torch.from_numpy(first[place < most]))
 
 
 class Measure:

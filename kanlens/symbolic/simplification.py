@@ -344,17 +344,14 @@ def shorten(expression: Expr, symbols: tuple[Expr, ...], x: Array) -> Expr:
     """
     turned, points = reduced_phases(expression), x[:: max(1, len(x) // _POINTS)]
     best = turned if agree(turned, expression, symbols, points) else expression
-    for _ in range(_PASSES):
-        before = best
-        for rule in RULES:
-            if sympy.count_ops(best) > _LONG:
-                return best
-            check_time()
-            trial = rule(best)
-            if _rank(trial) < _rank(best) and agree(trial, best, symbols, points):
-                best = trial
-        if best == before or sympy.count_ops(best) > _AGAIN:
+    rank, untried = _rank(best), len(RULES)
+    for turn, rule in product(range(_PASSES), RULES):
+        if not untried or rank[1] > (_AGAIN if turn else _LONG):
             break
+        check_time()
+        trial, untried = rule(best), untried - 1
+        if trial != best and _rank(trial) < rank and agree(trial, best, symbols, points):
+            best, rank, untried = trial, _rank(trial), len(RULES)
     return best
 
 

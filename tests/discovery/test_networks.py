@@ -165,6 +165,19 @@ def test_an_interlude_comes_once_and_after_so_many_pieces_of_work():
     assert len(heard) == 2
 
 
+def test_an_interlude_asks_once_for_how_much_more_it_waits():
+    heard, asked = [], []
+    front = front_of(problem(lambda a, b: a * b), 100.0)
+    early = DeferredWork(front, 1, 0.5, heard.append, lambda: asked.append(1) or 2)
+    for k in range(3):
+        early.is_new(A + k)
+        assert not early.done
+    assert (asked, heard) == ([1], [])
+    early.is_new(B)
+    assert not early.done
+    assert (asked, len(heard)) == ([1], 1)
+
+
 def test_no_interlude_after_an_exact_formula():
     given, heard = problem(lambda a, b: a * b), []
     front = front_of(given)

@@ -137,11 +137,19 @@ def test_the_parts_of_a_layer_are_the_functions_of_a_sum():
 )
 def test_curves_are_recognised(function, text):
     x = np.linspace(0.5, 3.0, 128)
-    best = fit_curves(x[None], [function(x)], outer=("id", "inv", "sq"))[0][0]
+    *_, [[best, *_]] = fit_curves(x[None], [function(x)], outer=("id", "inv", "sq"))
     assert best.error < 1e-9
     assert text in str(best.expression)
     made = sympy.lambdify(U, best.expression, "numpy")(x)
     np.testing.assert_allclose(made, function(x), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("function", "rounds"), [(np.sqrt, 3), (np.exp, 2), (np.cosh, 1)])
+def test_curves_that_a_few_functions_follow_come_before_all_were_tried(function, rounds):
+    x = np.linspace(0.5, 3.0, 128)
+    found = list(fit_curves(x[None], [function(x)], outer=("id", "sq"), inner=("id", "exp")))
+    assert len(found) >= rounds
+    assert all(curve.error < 1e-6 for [curves] in found[:-1] for curve in curves)
 
 
 def test_monomials_are_products_of_powers():

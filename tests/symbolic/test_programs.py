@@ -1,0 +1,51 @@
+"""Formulas as steps of NumPy: the values of sympy, each part once, what there are no steps for."""
+
+import numpy as np
+import pytest
+import sympy
+
+from kanlens.symbolic.composition import evaluator
+from kanlens.symbolic.programs import Program
+
+A, B = sympy.symbols("a b", real=True)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        A**2 / B - 3,
+        sympy.sqrt(A) * sympy.exp(-B / 2) + sympy.pi,
+        1 / sympy.sqrt(A * B) + A ** sympy.Rational(-5, 2),
+        sympy.Max(A, B, 1) * sympy.Abs(B - 2),
+        sympy.atan(A * B) ** B + sympy.asinh(A),
+        sympy.Integer(3) ** A,
+    ],
+)
+def test_values_are_those_of_sympy(expression):
+    x = np.random.default_rng(0).uniform(0.5, 3.0, (20, 2))
+    assert isinstance(Program([expression], [A, B]), Program)
+    expected = [float(expression.subs({A: a, B: b})) for a, b in x]
+    np.testing.assert_allclose(Program([expression], [A, B])(*x.T)[0], expected, rtol=1e-13)
+    np.testing.assert_allclose(evaluator((expression,), (A, B))(x)[:, 0], expected, rtol=1e-13)
+
+
+def test_what_stands_at_two_places_is_evaluated_once():
+    calls = []
+
+    def counted(x):
+        calls.append(x)
+        return 2 * x
+
+    double = type("double", (sympy.Function,), {"_imp_": staticmethod(counted), "nargs": 1})
+    assert Program([double(A) ** 2 + double(A), double(A)], [A])(3.0) == [42.0, 6.0]
+    assert calls == [3.0]
+
+
+@pytest.mark.parametrize(
+    "expression", [sympy.erf(A), sympy.Piecewise((A, A > 0), (1, True)), A * sympy.root(-1, 3)]
+)
+def test_what_has_no_steps_is_left_to_sympy(expression):
+    with pytest.raises(NotImplementedError):
+        Program([expression], [A])
+    values = evaluator((expression,), (A,))(np.array([[0.5], [0.0]]))
+    assert values.shape == (2, 1)
