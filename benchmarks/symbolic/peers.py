@@ -1,8 +1,8 @@
 """How many known equations other tools find, and kanlens on the same rows in the same time.
 
-Every third equation, one seed, no noise and a hundredth; and every fifth formula of drawn
-structure that judges, without noise. Each run is a process of its own, which
-ends when the time is over; what fails is a row that says why. `peer_methods` has the settings.
+Every third equation, one seed, no noise and a hundredth; and by Operon, without noise, the formulas
+of drawn structure that judge (`recovery.DRAWN` has kanlens's). Each run is a process of its own,
+which ends when the time is over; what fails is a row that says why. `peer_methods` has the settings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOISES = (0.0, 0.01)
-FIFTH = 5
+BESIDE = "operon"  # of the formulas of drawn structure
 SMOKE_LIMIT = 4.0
 MODULE = "benchmarks.symbolic.peer_methods"
 _STARTING = 60.0  # seconds a process may take beside the search, for imports and the verdict
@@ -40,13 +40,12 @@ def _plan(setup: Setup) -> Units:
     if not chosen:
         return Units(keys=(), skipped=LEFT_OUT)
     skipped = unusable()
-    judging = () if setup.smoke else names_of()[::FIFTH]
-    runs = [(*key, 0.0) for key in (*chosen, *(("judging", name) for name in judging))]
-    runs += [] if setup.smoke else [(*key, noise) for noise in NOISES[1:] for key in chosen]
+    noises, judging = (NOISES[:1], ()) if setup.smoke else (NOISES, names_of())
+    runs = [(*key, noise) for noise in noises for key in chosen]
     methods = [method for method in METHODS if method not in skipped]
-    seed = setup.seeds[0]
-    keys = tuple((method, *run, seed) for run in runs for method in methods)
-    return Units(keys=keys, skipped=skipped)
+    keys = [(method, *run) for run in runs for method in methods]
+    keys += [(BESIDE, "judging", name, 0.0) for name in judging if BESIDE in methods]
+    return Units(keys=tuple((*key, setup.seeds[0]) for key in keys), skipped=skipped)
 
 
 def unusable() -> dict[str, str]:

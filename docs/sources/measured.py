@@ -214,7 +214,7 @@ def known_function() -> dict[str, str]:
 
 def drawn() -> dict[str, str]:
     """How many formulas of each drawn structure were found."""
-    frame = read("symbolic-drawn")
+    frame, beside = read("symbolic-drawn"), read("symbolic-peers").query("source == 'judging'")
     kinds = frame.groupby("tier", sort=False).recovered.agg(["sum", "count"])
     found = frame[frame.recovered == 1].seconds
     return {
@@ -223,12 +223,14 @@ def drawn() -> dict[str, str]:
         "drawn_soon": str((found <= 20).sum()),
         "drawn_seconds": short(float(found.median())),
         "drawn_origin": origin(frame),
+        "drawn_beside": f"{beside.recovered.sum()} of {len(beside)}",
+        "drawn_beside_origin": origin(beside),
     }
 
 
 def recovery() -> dict[str, str]:
     """Equations recovered by suite and noise, and by other programs."""
-    frame, peers = read("symbolic-recovery"), read("symbolic-peers")
+    frame, peers = read("symbolic-recovery"), read("symbolic-peers").query("source != 'judging'")
     suites = {"feynman": "AI Feynman", "univariate": "one variable"}
     rows = []
     for (source, noise), group in frame.groupby(["source", "noise"]):
