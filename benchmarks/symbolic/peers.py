@@ -2,7 +2,7 @@
 
 Every third equation, one seed, no noise and a hundredth; and by Operon, without noise, the formulas
 of drawn structure that judge (`recovery.DRAWN` has kanlens's). Each run is a process of its own,
-which ends when the time is over; what fails is a row that says why. `peer_methods` has the settings.
+which ends when the time is over; what fails is a row that says why. Settings: `peer_methods`.
 """
 
 from __future__ import annotations

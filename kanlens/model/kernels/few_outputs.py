@@ -1,8 +1,7 @@
 """Kernel for many rows and few outputs, over piecewise polynomials.
 
-Where all outputs fit a vector, finding what multiplies the weights takes longer than multiplying
-them. Here the weights are turned first into a polynomial for every edge and piece, whose powers are
-those of one number.
+Where all outputs fit a vector, finding what multiplies the weights takes longest. Here the weights
+are turned first into a polynomial for every edge and piece, whose powers are those of one number.
 """
 
 from __future__ import annotations
@@ -89,18 +88,14 @@ def write_narrow_rows(x, base, table, basis, window, bias, y, sizes, block, begi
     whole = len(basis[4]) * step + stride
     points, bases = np.empty((2, 2 * block), x.dtype)
     places, part = np.empty(2 * block, np.int64), np.empty(block * stride, x.dtype)
-    first = np.zeros(stride, x.dtype)
-    first[:n_out] = bias
     room = np.empty(block * n_in, x.dtype)
     for top in range(begin, end, block):
         rows = min(end, top + block) - top
         mine, values = points_and_base(x, base, room, top * n_in, (top + rows) * n_in)
-        y[top * n_out : (top + rows) * n_out] = 0
+        for r in range(top, top + rows):
+            y[r * n_out : (r + 1) * n_out] = bias
         for i in range(0, n_in, 2):
-            if i == 0:
-                for r in range(rows):
-                    part[r * stride : (r + 1) * stride] = first
-            elif i % (2 * PAIRS) == 0:
+            if i % (2 * PAIRS) == 0:
                 part[:] = 0
             for m in range(min(2, n_in - i)):
                 into = points, places, bases, m * block, rows

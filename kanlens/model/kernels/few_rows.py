@@ -1,8 +1,7 @@
 """Kernels for a few rows: their design matrix times the weights where these lie in memory.
 
-A few rows need each weight a few times only: for up to about ten of them, packing the weights takes
-longer than all else. The design matrix (row, in * basis) has every basis function, zeros too, so
-that rows meet the weights in the order of memory; those of an edge share a factor, scale and mask.
+For up to about ten rows, packing the weights takes longer than all else. The design matrix (row,
+in * basis) has every basis function, zeros too, so that rows meet the weights in memory's order.
 """
 
 from __future__ import annotations

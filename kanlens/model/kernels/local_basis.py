@@ -36,9 +36,8 @@ class LocalBasis:
     from 0 to degree, are polynomials of u; every other function is zero. Between knots u goes from
     -0.5 to 0.5, about the middle of the piece, where polynomials lose the fewest digits; but where
     splines run out, u is 0 at their last knots, so that they are zero there to the last digit.
-    `rows` is the number of inputs, or 1 when all have the same knots. `powers` has the coefficient
-    of u to the power p of the k-th function alive in the order row, piece, p, k; zeros at the end
-    let vectors be read that are longer than a row.
+    `rows` is the number of inputs, or 1 when all have the same knots. `powers` has coefficients of
+    u to the power p in the order row, piece, p, function alive, and zeros for long vectors at last.
     """
 
     knots: Tensor  # (in, knot), those all this was made of

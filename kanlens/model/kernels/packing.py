@@ -129,9 +129,8 @@ def pack(given, span, team):
 def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
     """Write the weights of inputs begin to end as (in, basis + 1, lane).
 
-    Of those given, `spline` (out, in, basis) is multiplied by `scale` (out, in) unless that is
-    empty, and it and `base` (out, in) by `mask` (out, in). The packed array begins with input
-    `origin`.
+    Of those given, `scale` (out, in), unless that is empty, multiplies `spline` (out, in, basis),
+    and `mask` it and `base`. The packed array begins with input `origin`.
     """
     (spline, scale, mask), (n_in, n_out, stride) = given, sizes
     n_basis = len(spline) // (n_in * n_out)

@@ -19,7 +19,7 @@ from kanlens.model.kernels.few_outputs import write_narrow_rows, write_polynomia
 from kanlens.model.kernels.few_rows import write_by_design, write_design
 from kanlens.model.kernels.packing import COLUMNS, pack_inputs, unpack_inputs
 from kanlens.model.kernels.parallel import share_out
-from kanlens.model.kernels.single_rows import find_live, write_each_row, write_outputs
+from kanlens.model.kernels.single_rows import TOGETHER, find_live, write_each_row, write_outputs
 from kanlens.model.kernels.sparse_loops import LANES, add_edges, backward_some
 from kanlens.model.kernels.vectors import BYTES
 
@@ -60,10 +60,9 @@ def layout(n_out, n_basis, like):
 
 @inlined
 def stride_of(n_out, lanes):
-    """Return whole vectors, an odd number of them where they are many.
+    """Return whole vectors, an odd number where they are many: powers of two share few cache lines.
 
-    Lines of memory whose distance is a power of two share few places in a cache: packing 512 -> 512
-    was measured to take 5.9 ns an edge, and 3.5 with a vector more.
+    Packing 512 -> 512 was measured to take 5.9 ns an edge, and 3.5 with a vector more.
     """
     vectors = -(-n_out // lanes)
     return (vectors | 1 if vectors >= ODD else vectors) * lanes
@@ -105,7 +104,7 @@ def forward_single(weights, tensors, basis, window, sizes, span, team):
     for r in range(rows):
         find_live(x, base, basis, n_in, r, *live, window)
         row = *live, base, given, base_weight, bias, y, (r, n_in, n_basis), window
-        share_out(write_outputs, row, steps((0, n_out), 1, team), team)
+        share_out(write_outputs, row, steps((0, n_out), len(TOGETHER), team), team)
 
 
 @jit

@@ -1,7 +1,4 @@
-"""Kernels for one row or two, which read the weights where they lie.
-
-Each weight is used once or twice: packing them first takes longer than what is done with them.
-"""
+"""Kernels for one row or two, which read the weights, used once or twice, where they lie."""
 
 from __future__ import annotations
 
@@ -13,44 +10,37 @@ from numba.core import cgutils
 
 from kanlens.model.kernels.compiling import get, inlined, inner, put
 from kanlens.model.kernels.sparse_loops import locate, locate_slopes
-from kanlens.model.kernels.vectors import Value, emitted
+from kanlens.model.kernels.vectors import emitted
 
-TOGETHER = 4  # sums kept at a time, for one has to wait for every product that it gains
+TOGETHER = (0,) * 4  # outputs whose sums are kept at a time; its length is part of a type
 
 
 @emitted
-def add_live(emit, y, to, matrix, at, stride, factors, count, numbers, firsts, window):
-    """Add to y[to] the dot products of live numbers of some inputs, each times its factor.
+def add_live(emit, y, to, matrix, at, stride, factors, count, numbers, firsts, outputs, window):
+    """Add to some outputs the dot products of live numbers of the inputs, each times its factor.
 
-    Of input i these are ``matrix[at + i * stride + firsts[i] + k]`` and
-    ``numbers[i * (window + 1) + k]`` for every k of the window.
+    Of output m and input i these are ``matrix[at + (m * count + i) * stride + firsts[i] + k]`` and
+    ``numbers[i * (window + 1) + k]`` for every k of the window, and ``factors[m * count + i]``.
     """
     builder, live = emit.builder, len(window)
-    sums = [cgutils.alloca_once_value(builder, emit.zero(live)) for _ in range(TOGETHER)]
-    for total in sums:
+    totals = [cgutils.alloca_once_value(builder, emit.zero(live)) for _ in outputs]
+    for total in totals:
         builder.store(emit.zero(live), total)
-
-    def body(i: Value, total: Value) -> None:
-        first = builder.add(builder.mul(i, stride), builder.load(builder.gep(firsts, [i])))
-        weights = emit.load(matrix, builder.add(at, first), live)
-        place = builder.mul(i, ir.Constant(i.type, live + 1))
-        product = emit.product(weights, emit.load(numbers, place, live))
-        factor = emit.splat(emit.load(factors, i, 1), live)
-        builder.store(emit.sum(emit.product(product, factor), builder.load(total)), total)
-
-    zero, one, step = (ir.Constant(count.type, each) for each in (0, 1, TOGETHER))
-    whole = builder.mul(builder.sdiv(count, step), step)
-    with cgutils.for_range_slice(builder, zero, whole, step, count.type) as (i, _):
-        for j, total in enumerate(sums):
-            body(emit.offset(i, j), total)
-    with cgutils.for_range_slice(builder, whole, count, one, count.type) as (i, _):
-        body(i, sums[0])
-    result = emit.load(y, to, 1)
-    vector = functools.reduce(emit.sum, map(builder.load, sums))
-    for k in range(live):
-        lane = ir.Constant(ir.IntType(32), k)
-        result = emit.sum(result, builder.extract_element(vector, lane) if live > 1 else vector)
-    emit.store(result, y, to, 1)
+    with cgutils.for_range(builder, count) as loop:
+        i = loop.index
+        first = builder.add(at, builder.load(builder.gep(firsts, [i])))
+        values = emit.load(numbers, builder.mul(i, ir.Constant(i.type, live + 1)), live)
+        for m, total in enumerate(totals):
+            edge = builder.add(builder.mul(count, ir.Constant(i.type, m)), i)
+            weights = emit.load(matrix, builder.add(first, builder.mul(edge, stride)), live)
+            factor = emit.splat(emit.load(factors, edge, 1), live)
+            product = emit.product(emit.product(weights, values), factor)
+            builder.store(emit.sum(product, builder.load(total)), total)
+    for m, total in enumerate(totals):
+        place, vector = emit.offset(to, m), builder.load(total)
+        for k in range(live):
+            part = builder.extract_element(vector, ir.Constant(ir.IntType(32), k))
+            emit.store(emit.sum(emit.load(y, place, 1), part), y, place, 1)
 
 
 @inner
@@ -65,43 +55,56 @@ def find_live(x, base, basis, n_in, r, numbers, firsts, window):
 def write_outputs(numbers, firsts, base, given, base_weight, bias, y, shape, window, begin, end):
     """Write outputs begin to end of a row."""
     (spline, scale, mask), (r, n_in, n_basis) = given, shape
-    factors = np.empty(n_in, numbers.dtype)
-    for o in range(begin, end):
-        at, to, total = o * n_in, r * len(bias) + o, get(bias, o)
-        for i in range(n_in):
-            on = get(mask, at + i)
-            put(factors, i, on)
-            total += on * get(base_weight, at + i) * get(base, r * n_in + i)
-        if len(scale) > 0:
+    factors, live = np.empty(len(TOGETHER) * n_in, numbers.dtype), (n_in, numbers, firsts)
+    to, first = r * len(bias), begin
+    while first < end:
+        many = len(TOGETHER) if end - first >= len(TOGETHER) else 1
+        for m in range(many):
+            at, mine, total = (first + m) * n_in, m * n_in, get(bias, first + m)
             for i in range(n_in):
-                put(factors, i, get(factors, i) * get(scale, at + i))
-        put(y, to, total)
-        add_live(y, to, spline, at * n_basis, n_basis, factors, n_in, numbers, firsts, window)
+                on = get(mask, at + i)
+                put(factors, mine + i, on * (get(scale, at + i) if len(scale) > 0 else 1))
+                total += on * get(base_weight, at + i) * get(base, r * n_in + i)
+            put(y, to + first + m, total)
+        given_all = y, to + first, spline, first * n_in * n_basis, n_basis, factors
+        if many > 1:
+            add_live(*given_all, *live, TOGETHER, window)
+        else:
+            add_live(*given_all, *live, TOGETHER[:1], window)
+        first += many
 
 
 @emitted
 def add_live_gradients(
-    emit, spline, at, stride, factors, count, numbers, firsts, grad, bends, dots, window
+    emit, spline, at, factors, numbers, firsts, grad, into, sizes, outputs, window
 ):
-    """Add to the gradients of some inputs' coefficients, live numbers times a factor of each input.
+    """Add to the gradients of some inputs' coefficients, live numbers times a factor of each edge.
 
-    `bends` (input, live) gain the coefficients times the factor; `dots` (input,) become the dot
-    products of coefficients and numbers.
+    Of `into`, `bends` (input, live) gain the coefficients times the factor; `dots` (output, input)
+    become the dot products of coefficients and numbers.
     """
-    builder, live = emit.builder, len(window)
-    zero, one = (ir.Constant(count.type, each) for each in (0, 1))
-    with cgutils.for_range_slice(builder, zero, count, one, count.type) as (i, _):
+    builder, live, (bends, dots), (count, stride, row) = emit.builder, len(window), into, sizes
+    lanes = [ir.Constant(ir.IntType(32), k) for k in range(live)]
+    with cgutils.for_range(builder, count) as loop:
+        i = loop.index
         first = builder.add(builder.mul(i, stride), builder.load(builder.gep(firsts, [i])))
-        there, here = builder.add(at, first), builder.mul(i, ir.Constant(i.type, live))
-        weights, factor = emit.load(spline, there, live), emit.splat(emit.load(factors, i, 1), live)
-        values = emit.load(numbers, builder.add(here, i), live)
-        for vector, array, place in ((values, grad, there), (weights, bends, here)):
-            more = emit.sum(emit.product(vector, factor), emit.load(array, place, live))
-            emit.store(more, array, place, live)
-        product = emit.product(weights, values)
-        lanes = [ir.Constant(ir.IntType(32), k) for k in range(live)]
-        parts = [builder.extract_element(product, lane) for lane in lanes]
-        emit.store(functools.reduce(emit.sum, parts), dots, i, 1)
+        here = builder.mul(i, ir.Constant(i.type, live))
+        values, bend = emit.load(numbers, builder.add(here, i), live), emit.load(bends, here, live)
+        for m in range(len(outputs)):
+            o = ir.Constant(i.type, m)
+            edge, there = (builder.add(builder.mul(a, o), b) for a, b in ((count, i), (row, first)))
+            there = builder.add(there, at)
+            weights, factor = (
+                emit.load(spline, there, live),
+                emit.splat(emit.load(factors, edge, 1), live),
+            )
+            more = emit.sum(emit.product(values, factor), emit.load(grad, there, live))
+            emit.store(more, grad, there, live)
+            bend = emit.sum(emit.product(weights, factor), bend)
+            product = emit.product(weights, values)
+            parts = [builder.extract_element(product, lane) for lane in lanes]
+            emit.store(functools.reduce(emit.sum, parts), dots, edge, 1)
+        emit.store(bend, bends, here, live)
 
 
 @inner
@@ -140,34 +143,45 @@ def add_row_gradients(numbers, firsts, given, base_weight, grad, bends, wanted, 
     """
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = given, wanted
     (n_in, n_basis, begin, fresh), live, count = places, len(window), len(firsts)
-    factors, scaled, dots, bases, totals = np.zeros((5, count), grad.dtype)
+    bases, totals = np.zeros((2, count), grad.dtype)
+    factors, scaled, dots = np.empty((3, len(TOGETHER) * count), grad.dtype)
+    row, top = n_in * n_basis, 0
     for i in range(count):
         put(bases, i, get(numbers, i * (live + 1) + live))
-    for o in range(len(grad)):
-        at = o * n_in + begin
-        if fresh:
-            grad_spline[at * n_basis : (at + count) * n_basis] = 0
-            grad_base[at : at + count] = 0
-            grad_scale[at : at + count] = 0
-        for i in range(count):
-            put(factors, i, get(mask, at + i) * get(grad, o))
-        for i in range(count):
-            put(scaled, i, get(factors, i) * (get(scale, at + i) if len(scale) > 0 else 1))
-        add_products_of(factors, bases, grad_base, at, count)
-        for i in range(count):
-            put(totals, i, get(totals, i) + get(factors, i) * get(base_weight, at + i))
-        into = grad_spline, bends, dots
-        add_live_gradients(
-            spline, at * n_basis, n_basis, scaled, count, numbers, firsts, *into, window
+    while top < len(grad):
+        many = len(TOGETHER) if len(grad) - top >= len(TOGETHER) else 1
+        for m in range(many):
+            at, mine = (top + m) * n_in + begin, m * count
+            if fresh:
+                grad_spline[at * n_basis : (at + count) * n_basis] = 0
+                grad_base[at : at + count] = 0
+                grad_scale[at : at + count] = 0
+            for i in range(count):
+                on = get(mask, at + i) * get(grad, top + m)
+                put(factors, mine + i, on)
+                put(scaled, mine + i, on * (get(scale, at + i) if len(scale) > 0 else 1))
+                put(totals, i, get(totals, i) + on * get(base_weight, at + i))
+            for i in range(count):
+                put(grad_base, at + i, get(grad_base, at + i) + get(factors, mine + i) * bases[i])
+        given = spline, (top * n_in + begin) * n_basis, scaled, numbers, firsts, grad_spline
+        into, sizes = (bends, dots), (count, n_basis, row)
+        if many > 1:
+            add_live_gradients(*given, into, sizes, TOGETHER, window)
+        else:
+            add_live_gradients(*given, into, sizes, TOGETHER[:1], window)
+        add_scales(
+            factors, dots, grad_scale, top * n_in + begin, n_in, many if len(scale) > 0 else 0
         )
-        if len(scale) > 0:
-            add_products_of(factors, dots, grad_scale, at, count)
-    for i in range(count):
-        put(bends, count * live + i, get(totals, i))
+        top += many
+    bends[count * live :] = totals
 
 
 @inlined
-def add_products_of(a, b, sums, at, count):
-    """Add the products of two arrays to sums from a place on."""
-    for i in range(count):
-        put(sums, at + i, get(sums, at + i) + get(a, i) * get(b, i))
+def add_scales(factors, dots, found, first, n_in, many):
+    """Add to the gradients of the scales of some outputs."""
+    count = len(factors) // len(TOGETHER)
+    for m in range(many):
+        at, mine = first + m * n_in, m * count
+        for i in range(count):
+            more = get(factors, mine + i) * get(dots, mine + i)
+            put(found, at + i, get(found, at + i) + more)
