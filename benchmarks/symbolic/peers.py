@@ -45,7 +45,8 @@ def _plan(setup: Setup) -> Units:
     methods = [method for method in METHODS if method not in skipped]
     keys = [(method, *run) for run in runs for method in methods]
     keys += [(BESIDE, "judging", name, 0.0) for name in judging if BESIDE in methods]
-    return Units(keys=tuple((*key, setup.seeds[0]) for key in keys), skipped=skipped)
+    ordered = sorted(keys, key=lambda key: key[3])  # what has no noise comes first
+    return Units(keys=tuple((*key, setup.seeds[0]) for key in ordered), skipped=skipped)
 
 
 def unusable() -> dict[str, str]:

@@ -241,10 +241,10 @@ def test_move_measures_the_change_on_rows_inside_the_old_grid():
     before = layer.spline_weight.detach().clone()
     cuts = torch.linspace(-1, 1, 4, dtype=torch.float64)[None]
     x = torch.tensor([[-0.5], [0.4], [7.0], [torch.nan]], dtype=torch.float64)
-    was = layer(x).detach()
+    was = layer(x[:2]).detach()
     with torch.no_grad():
         error = layer._move(cuts, x)
-    assert error == (layer(x)[:2] - was[:2]).abs().max().item()
+    assert error == (layer(x[:2]) - was).abs().max().item()
     assert error > 0
     assert layer.grid_size == 3
     assert layer.spline_weight.shape != before.shape

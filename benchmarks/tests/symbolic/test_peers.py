@@ -168,10 +168,10 @@ def test_every_third_equation_by_every_method(tmp_path, monkeypatch):
     names = "".join(f'e{i},{i + 1}*a,1,"a:[1,2]",1\n' for i in range(7))
     (tmp_path / "feynman.csv").write_text("id,formula,n_vars,ranges,tier\n" + names)
     keys = PEERS.plan(Setup(data=tmp_path)).keys
-    fifth = len(names_of()) // peers.FIFTH
-    assert len(keys) == len(set(keys)) == len(METHODS) * (3 * len(peers.NOISES) + fifth)
+    equations = len(METHODS) * 3 * len(peers.NOISES)
+    assert len(keys) == len(set(keys)) == equations + len(names_of())
     assert {key[2] for key in keys if key[1] == "feynman"} == {"e0", "e3", "e6"}
-    assert {key[3] for key in keys if key[1] == "judging"} == {0.0}
+    assert {(key[0], key[3]) for key in keys if key[1] == "judging"} == {("operon", 0.0)}
     noises = [key[3] for key in keys]
     assert noises == sorted(noises)  # what has no noise comes first
     assert PEERS.plan(Setup()).skipped

@@ -32,23 +32,19 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
     weights, y = Weights(*tensors), x.new_empty(len(x), len(tensors[3]))
     values = None if base == "silu" else base_function.values(base, x)
-    kernel, shared = _kernel(basis, len(x), layout(weights.spline.shape, x.dtype, basis.degree))
-    run(kernel, weights, basis, [(x, values, weights.bias, y)], len(x) if shared else 1)
-    return y
-
-
-def _kernel(basis: LocalBasis, rows: int, at: PackedLayout) -> tuple[Callable[..., None], bool]:
-    """Return the quickest forward pass, and whether threads of Python can share out its rows."""
+    (rows, n_in), at = x.shape, layout(weights.spline.shape, x.dtype, basis.degree)
+    kernel, count = passes.forward, rows
+    room = n_in * (basis.pieces * (basis.degree + 1) + 1) * at.stride
     if rows <= passes.DIRECT:
-        return passes.forward_single, False
-    if rows * at.columns <= DENSE:
-        return passes.forward_by_design, False
-    if rows <= FEW and len(basis.knots) * at.size > passes.DESK:
-        return passes.forward_spans, False
-    room = len(basis.knots) * (basis.pieces * (basis.degree + 1) + 1) * at.stride
-    many = basis.pieces * at.stride * MANY <= rows * at.lanes
-    narrow = room <= TABLE and many and at.stride <= MOST * at.lanes
-    return passes.forward_narrow if narrow else passes.forward, True
+        kernel, count = passes.forward_single, 1  # no range of rows
+    elif rows * at.columns <= DENSE:
+        kernel, count = passes.forward_by_design, 1
+    elif rows <= FEW and n_in * at.size > passes.DESK:
+        kernel, count = passes.forward_spans, 1
+    elif room <= TABLE and basis.pieces * at.stride * MANY <= rows * at.lanes:
+        kernel = passes.forward_narrow if at.stride <= MOST * at.lanes else kernel
+    run(kernel, weights, basis, [(x, values, weights.bias, y)], count)
+    return y
 
 
 def run(
