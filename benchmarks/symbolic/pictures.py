@@ -34,7 +34,7 @@ def _draw_recovery(frames: Frames) -> Figure:
 
     from kanlens.plotting.style import STYLE, context
 
-    own, peers = frames["symbolic-recovery"], frames["symbolic-peers"]
+    own, peers = frames["symbolic-recovery"], frames["symbolic-peers"].query("source != 'judging'")
     pairs = zip(own["source"], own["tier"], strict=True)
     tiers = own.assign(group=[_suite(*pair) for pair in pairs])
     methods = list(dict.fromkeys(peers["method"]))

@@ -67,7 +67,7 @@ class Program:
 
     def __call__(self, *given: Any) -> list[Any]:
         """Return the values of the expressions; none is kept longer than it is needed."""
-        values = list(given)
+        values = [1.0 * each for each in given]  # reciprocals of whole numbers would be whole
         for function, inputs, over in self._steps:
             values.append(function(*[values[k] for k in inputs]))
             for k in over:

@@ -49,3 +49,9 @@ def test_what_has_no_steps_is_left_to_sympy(expression):
         Program([expression], [A])
     values = evaluator((expression,), (A,))(np.array([[0.5], [0.0]]))
     assert values.shape == (2, 1)
+
+
+def test_whole_numbers_are_divided_as_numbers():
+    a = sympy.Symbol("a")
+    found = Program([1 / a, a**-2, a**20], [a])(np.array([2, 10]))
+    np.testing.assert_allclose(found, [[0.5, 0.1], [0.25, 0.01], [2.0**20, 1e20]], rtol=1e-15)
