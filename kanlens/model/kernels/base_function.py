@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kanlens.functions.catalog import BASES
 from kanlens.model.kernels import pool
-from kanlens.model.kernels.compiling import get, in_order, inlined, put
+from kanlens.model.kernels.compiling import get, in_order, put
 from kanlens.resources import one_thread
 
 SLICE = 32_640  # numbers, just below those from which torch shares out work
@@ -92,16 +92,6 @@ def write_silu(x, values, begin, end):
     for j in range(begin, end):
         point = np.float64(get(x, j))
         put(values, j, point * (1.0 / (1.0 + exponential(-point))))
-
-
-@inlined
-def points_and_base(x, base, room, begin, end):
-    """Return numbers of x and their base function; silu, in the room for it, if none is given."""
-    points = x[begin:end]
-    if len(base) > 0:
-        return points, base[begin:end]
-    write_silu(points, room, 0, len(points))
-    return points, room[: len(points)]
 
 
 @in_order

@@ -22,12 +22,14 @@ from kanlens.model.kernels import base_function, pool, sparse
 from kanlens.model.kernels.compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.parallel import share_out
+from kanlens.model.kernels.pieces import write_pieces
 from kanlens.model.kernels.second_order import NO_GRADIENTS, batched, differentiable
-from kanlens.model.kernels.sparse_loops import find_piece, sort_rows
+from kanlens.model.kernels.sparse_loops import sort_rows
 from kanlens.model.kernels.vectors import add_signed_slopes, add_signed_sums
 
 BLOCK = 2048  # rows whose pieces are looked up together
 RUN = 256  # rows of one piece whose basis is at hand
+FIND = 0.3  # nanoseconds in which the piece of one number is found
 LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a multiple
 
 
@@ -68,8 +70,8 @@ def _norms(x: Tensor, weights: Weights, basis: LocalBasis, base: str) -> tuple[T
     at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
     sizes, packed = (len(x), n_in, n_out, at.stride, at.size), sparse.pack(weights, at)
     slopes, found = np.zeros_like(packed), np.empty((n_in, at.stride), packed.dtype)
-    points = flat(x), flat(base_function.values(base, x)), packed, basis.arrays, basis.window
-    given = (*points, found.reshape(-1), slopes, sizes)
+    points = flat(x), flat(base_function.values(base, x)), _pieces(x, basis)
+    given = (points, packed, basis.arrays, basis.window, found.reshape(-1), slopes, sizes)
     pool.share(norms_of, given, n_in, 2 * at.time * x.numel())
     return torch.from_numpy(np.ascontiguousarray(found[:, :n_out].T)), slopes
 
@@ -81,10 +83,23 @@ def _gradient_x(x: Tensor, weights: Weights, basis: LocalBasis, base: str, grad:
     sizes, packed = (len(x), n_in, n_out, at.stride, at.size), sparse.pack(weights, at)
     found = torch.empty_like(x)
     value, slope = base_function.pair(base, x)
-    points = flat(x), flat(value), flat(slope), packed, basis.arrays, basis.window
-    given = (*points, grad.reshape(-1), flat(found), sizes)
+    points = (flat(x), flat(value), _pieces(x, basis)), flat(slope)
+    given = (*points, packed, basis.arrays, basis.window, grad.reshape(-1), flat(found), sizes)
     pool.share(gradient_x, given, n_in, 2 * at.time * x.numel())
     return found
+
+
+def _pieces(x: Tensor, basis: LocalBasis) -> Array:
+    """Return the piece of its input's grid that holds each number of x."""
+    held, (rows, n_in) = np.empty(x.numel(), np.int32), x.shape
+    pool.share(pieces_of, (flat(x), n_in, basis.arrays, held), rows, FIND * x.numel())
+    return held
+
+
+@jit
+def pieces_of(given, span, team):
+    """Write the pieces of a span of rows, as `write_pieces` does."""
+    share_out(write_pieces, given, span, team)
 
 
 @inlined
@@ -98,22 +113,19 @@ def make_room(pieces, like, window):
 
 
 @inner
-def cut(x, n_in, i, begin, end, basis, room):
+def cut(points, n_in, i, begin, end, room):
     """Order places in x by the piece that holds them, and cut them into runs (piece, first, end).
 
     Returns the number of runs, and whether all rows are finite.
     """
-    starts, stops, first, even = basis[0], basis[1], basis[4], basis[8]
-    at, left, rate = i * basis[9], basis[6][i * basis[10]], basis[7][i * basis[10]]
-    (held, order, ends, runs), finite, found, done = room, True, 0, 0
+    (x, _, pieces), (held, order, ends, runs), finite, found, done = points, room, True, 0, 0
     for r in range(begin, end):
-        value = x[r * n_in + i]
-        held[r - begin] = find_piece(value, starts, stops, at, len(first), left, rate, even)
-        finite = finite and abs(value) < np.inf
+        held[r - begin] = pieces[r * n_in + i]
+        finite = finite and abs(x[r * n_in + i]) < np.inf
     sort_rows(held, end - begin, ends, order)
     for j in range(end - begin):
         order[j] = (begin + order[j]) * n_in + i
-    for c in range(len(first)):
+    for c in range(len(ends)):
         while done < ends[c]:
             runs[found, 0], runs[found, 1] = c, done
             done = min(ends[c], done + RUN)
@@ -123,9 +135,10 @@ def cut(x, n_in, i, begin, end, basis, room):
 
 
 @inner
-def tabulate(x, base, places, at, basis, points, numbers, window):
+def tabulate(given, places, at, basis, points, numbers, window):
     """Write the functions alive at places of x, then the base function; return a padded count."""
-    live, count, origin, scale, powers = len(window), len(places), basis[2], basis[3], basis[5]
+    (x, base, _), live, count = given, len(window), len(places)
+    origin, scale, powers = basis[2], basis[3], basis[5]
     for j in range(count):
         points[j] = (x[places[j]] - origin[at]) * scale[at]
         numbers[live, j] = base[places[j]]
@@ -172,20 +185,20 @@ def norms_of(given, span, team):
 
 
 @inner
-def sum_edges(x, base, packed, basis, window, norms, grads, sizes, begin, end):
+def sum_edges(given, packed, basis, window, norms, grads, sizes, begin, end):
     """Write the norms (in, stride) of some inputs, and their gradients to the packed weights."""
     (rows, n_in, n_out, stride, size), first = sizes, basis[4]
-    room, (points, numbers, weights) = make_room(len(first), x, window)
+    room, (points, numbers, weights) = make_room(len(first), packed, window)
     order, runs, sums = room[1], room[3], np.empty(size)
     for i in range(begin, end):
         sums[:] = 0
         for top in range(0, rows, BLOCK):
-            found, finite = cut(x, n_in, i, top, min(rows, top + BLOCK), basis, room)
+            found, finite = cut(given, n_in, i, top, min(rows, top + BLOCK), room)
             if not finite:
                 sums[:] = np.nan
             for n in range(found):
                 c, places = runs[n, 0], order[runs[n, 1] : runs[n, 2]]
-                count = tabulate(x, base, places, i * basis[9] + c, basis, points, numbers, window)
+                count = tabulate(given, places, i * basis[6] + c, basis, points, numbers, window)
                 for o in range(n_out):
                     at, base_at = first[c] * stride + o, size - stride + o
                     load_weights(packed, i * size + at, stride, i * size + base_at, weights, window)
@@ -212,18 +225,18 @@ def gradient_x(given, span, team):
 
 
 @inner
-def sum_slopes(x, base, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
+def sum_slopes(given, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
     """Write the gradient to x (row, in) of some inputs, from that of their norms (in, stride)."""
     (rows, n_in, n_out, stride, size), first = sizes, basis[4]
-    room, (points, numbers, weights) = make_room(len(first), x, window)
+    room, (points, numbers, weights) = make_room(len(first), packed, window)
     order, runs, slopes, totals = room[1], room[3], np.zeros_like(numbers), np.empty_like(points)
     for i in range(begin, end):
         for top in range(0, rows, BLOCK):
-            found, _ = cut(x, n_in, i, top, min(rows, top + BLOCK), basis, room)
+            found, _ = cut(given, n_in, i, top, min(rows, top + BLOCK), room)
             for n in range(found):
                 c, places = runs[n, 0], order[runs[n, 1] : runs[n, 2]]
-                piece, totals[:] = i * basis[9] + c, 0
-                count = tabulate(x, base, places, piece, basis, points, numbers, window)
+                piece, totals[:] = i * basis[6] + c, 0
+                count = tabulate(given, places, piece, basis, points, numbers, window)
                 tabulate_slopes(base_slope, places, piece, basis, points, slopes, window)
                 for o in range(n_out):
                     at, base_at = i * size + first[c] * stride + o, (i + 1) * size - stride + o

@@ -86,15 +86,15 @@ def _add_rows(
 
 
 @inner
-def write_design(x, base, basis, design, window, sizes, begin, end):
+def write_design(points, basis, design, window, sizes, begin, end):
     """Write the basis functions of inputs begin to end: (row, in * basis)."""
     (rows, n_in, n_basis), live = sizes, len(window)
-    numbers, firsts = np.empty(rows * (live + 1), x.dtype), np.empty(rows, np.int64)
+    numbers, firsts = np.empty(rows * (live + 1), design.dtype), np.empty(rows, np.int64)
     for r in range(rows):
         at = r * n_in * n_basis
         design[at + begin * n_basis : at + end * n_basis] = 0
     for i in range(begin, end):
-        locate(x, base, n_in, i, 0, rows, basis, numbers, firsts, 1, window)
+        locate(points, n_in, i, 0, rows, basis, numbers, firsts, 1, window)
         for r in range(rows):
             to = (r * n_in + i) * n_basis + get(firsts, r)
             for k in range(live):

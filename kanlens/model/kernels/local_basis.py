@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # loads numba, which CUDA does without
     from kanlens.model.kernels.compiling import Array
 
 EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
+COUNTED = 128  # pieces that are sooner counted than searched, where they cannot be guessed
+TILE = 256  # numbers of x whose pieces are guessed in one loop, or those of one row
 
 
 class Tables(NamedTuple):
@@ -48,8 +50,8 @@ class LocalBasis:
     first: Array  # (piece,), int64: first function alive
     powers: Array  # (rows * piece * (degree + 1) * (degree + 1) + degree,)
     low: Array  # (rows,)
-    density: Array  # (rows,): (x - low) * density guesses the piece of x
-    even: bool  # whether knots are so evenly spaced that this guess is within one
+    density: Array  # (rows,): (x - low) * density rounds down to a guess of the piece of x
+    sure: float  # how far from a piece's middle the guess is right, of 0.5; 0 if far from even
     stride: int  # pieces from one input to the next; 0 when all share one row
     degree: int
     window: tuple[int, ...]  # as long as the number of functions alive, for the kernels' types
@@ -64,8 +66,12 @@ class LocalBasis:
     def arrays(self) -> tuple[Any, ...]:
         """What the kernels take, in their order."""
         pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
-        guess = self.low, self.density, int(self.even)
-        return *pieces, *guess, self.stride, int(self.stride > 0)
+        n_in, rows = len(self.knots), len(self.low)
+        tile = n_in // rows * max(1, TILE // n_in)  # so many numbers of x have one loop
+        counted = self.sure == 0 and self.pieces <= COUNTED
+        cuts = self.starts.reshape(rows, -1)[:, 1:].T if counted else self.starts[:0]
+        tiles = (np.tile(each, tile).ravel() for each in (self.low, self.density, cuts))
+        return *pieces, self.stride, (*tiles, self.sure)
 
     @cached_property
     def tables(self) -> Tables:
@@ -107,6 +113,8 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
     ends = np.concatenate([starts[:, 1:], np.full_like(starts[:, :1], np.nan)], axis=1)
     density = width.shape[1] / (cuts[:, -1] - cuts[:, 0])
     places = (cuts - cuts[:, :1]) * density[:, None]
+    away = np.abs(places - np.arange(cuts.shape[1])).max()
+    digits = 4 * np.finfo(number).eps * (len(places[0]) + np.abs(cuts * density[:, None]).max())
 
     def flat(values: Array) -> Array:
         return np.ascontiguousarray(values, dtype=number).ravel()
@@ -121,7 +129,7 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
         powers=np.pad(flat(powers), (0, degree)),
         low=flat(cuts[:, 0] - 1 / density),
         density=flat(density),
-        even=bool((np.abs(places - np.arange(cuts.shape[1])) < EVEN).all()),
+        sure=float(max(0.0, 0.5 - away - digits)) if away < EVEN else 0.0,
         stride=0 if shared else len(first),
         degree=degree,
         window=(0,) * (degree + 1),

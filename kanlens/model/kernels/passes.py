@@ -13,22 +13,22 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from kanlens.model.kernels.base_function import points_and_base, write_silu, write_silu_pair
 from kanlens.model.kernels.compiling import get, inlined, inner, jit, put
 from kanlens.model.kernels.few_outputs import write_narrow_rows, write_polynomials_of
 from kanlens.model.kernels.few_rows import write_by_design, write_design
 from kanlens.model.kernels.packing import COLUMNS, pack_inputs, unpack_inputs
 from kanlens.model.kernels.parallel import share_out
+from kanlens.model.kernels.pieces import points_of_rows, room_of_rows, write_points
 from kanlens.model.kernels.single_rows import TOGETHER, find_live, write_each_row, write_outputs
 from kanlens.model.kernels.sparse_loops import LANES, add_edges, backward_some
-from kanlens.model.kernels.vectors import BYTES
+from kanlens.model.kernels.vectors import BYTES, empty_line
 
 FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 DESK = 65_536  # numbers of packed weights, likewise
 SPAN, SPANS = 16, 8  # least inputs of a span, most spans: as many whatever the threads
 DIRECT = 2  # rows up to which weights are read as they lie
-SLICE = 1024  # numbers of x whose base function a thread finds at a time
+SLICE = 1024  # numbers of x whose base function and piece a thread finds at a time
 ODD = 16  # vectors
 ZERO = np.int64(0)  # a plain 0 is a type of its own, for which all is compiled once more
 CHUNKS = 3  # parts of a loop per thread, so that a thread held up elsewhere takes fewer
@@ -69,6 +69,13 @@ def stride_of(n_out, lanes):
 
 
 @inlined
+def half_vectors(n_out, like):
+    """Return the numbers of half vectors that hold so many."""
+    half = BYTES // 2 // like.itemsize
+    return -(-n_out // half) * half
+
+
+@inlined
 def steps(span, multiple, team):
     """Return a span (begin, end) and how much of it a thread takes at a time."""
     begin, end = span
@@ -84,14 +91,27 @@ def weights_at(addresses, edges, n_basis, like):
 
 
 @inlined
-def points_of(tensors, like, sizes, team):
-    """Return x, its base function, the bias, and y; silu is found here if there are threads."""
-    (rows, n_in, n_out, _), (at_x, at_base, at_bias, at_y) = sizes, tensors
-    x, base = numbers_at(at_x, rows * n_in, like), numbers_at(at_base, rows * n_in, like)
-    if at_base == 0 and team[0] > 0:
-        base = np.empty(len(x), like.dtype)
-        share_out(write_silu, (x, base), (0, len(x), SLICE), team)
-    return x, base, numbers_at(at_bias, n_out, like), numbers_at(at_y, rows * n_out, like)
+def find_points(addresses, slopes, basis, sizes, team):
+    """Return x, its base function, the slope of that, and pieces: those of no rows for no team."""
+    (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
+    count, silu = rows * n_in, at_base == 0
+    base, slope = numbers_at(at_base, count, like), numbers_at(at_slope, count, like)
+    room = count if team[0] > 0 else 0
+    if silu:
+        base, slope = np.empty(room, like.dtype), np.empty(room * slopes, like.dtype)
+    points = numbers_at(at_x, count, like), base, slope, np.empty(room, np.int32)
+    if room > 0:
+        given = points, silu, basis, n_in
+        share_out(write_points, given, (0, rows, max(1, SLICE // n_in)), team)
+    return points
+
+
+@inlined
+def arrays_of(tensors, basis, sizes, team):
+    """Return the points of a forward pass, the bias, and y."""
+    (rows, _, n_out, _), (at_x, at_base, at_bias, at_y), like = sizes, tensors, basis[0]
+    points = find_points((at_x, at_base, ZERO), 0, basis, sizes, team)
+    return points, numbers_at(at_bias, n_out, like), numbers_at(at_y, rows * n_out, like)
 
 
 @jit
@@ -99,11 +119,11 @@ def forward_single(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a row or two, sharing out the outputs; the span is left alone."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
     given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    x, base, bias, y = points_of(tensors, like, sizes, team)
+    points, bias, y = arrays_of(tensors, basis, sizes, team)
     live = np.empty(n_in * (len(window) + 1), like.dtype), np.empty(n_in, np.int64)
     for r in range(rows):
-        find_live(x, base, basis, n_in, r, *live, window)
-        row = *live, base, given, base_weight, bias, y, (r, n_in, n_basis), window
+        find_live(points, basis, n_in, r, *live, window)
+        row = *live, points[1], given, base_weight, bias, y, (r, n_in, n_basis), window
         share_out(write_outputs, row, steps((0, n_out), len(TOGETHER), team), team)
 
 
@@ -112,11 +132,11 @@ def forward_by_design(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a few rows likewise, by way of their design matrix."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
     given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    x, base, bias, y = points_of(tensors, like, sizes, team)
+    points, bias, y = arrays_of(tensors, basis, sizes, team)
     design = np.empty(rows * n_in * n_basis, like.dtype)
-    finding = x, base, basis, design, window, (rows, n_in, n_basis)
+    finding = points, basis, design, window, (rows, n_in, n_basis)
     share_out(write_design, finding, steps((0, n_in), SPAN, team), team)
-    multiplying = design, base, given, base_weight, bias, y, sizes
+    multiplying = design, points[1], given, base_weight, bias, y, sizes
     share_out(write_by_design, multiplying, steps((0, n_out), 1, team), team)
 
 
@@ -125,12 +145,12 @@ def forward_spans(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for few rows of large layers, sharing out inputs and outputs."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
     given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    x, base, bias, y = points_of(tensors, like, sizes, team)
+    points, bias, y = arrays_of(tensors, basis, sizes, team)
     blocks = -(-n_out // LANES)
     length = max(SPAN, -(-n_in // max(1, SPANS // blocks)))
     parts = -(-n_in // length) * blocks
     sums = np.empty(parts * rows * min(n_out, LANES), like.dtype)
-    task = x, base, given, base_weight, basis, window, sums, (*sizes, length, blocks)
+    task = points, given, base_weight, basis, window, sums, (*sizes, length, blocks)
     share_out(write_spans, task, (0, parts, 1), team)
     add_up(sums, bias, y, blocks)
 
@@ -139,10 +159,10 @@ def forward_spans(weights, tensors, basis, window, sizes, span, team):
 def forward(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a span of rows, sharing these out."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    x, base, bias, y = points_of(tensors, like, sizes, (0, 0))
+    points, bias, y = arrays_of(tensors, basis, sizes, (0, 0))
     packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
     block = rows_of_block(rows, n_out, team)
-    task = x, base, packed, basis, window, bias, y, (n_in, stride, size), block
+    task = points, packed, basis, window, bias, y, (n_in, stride, size), block
     share_out(write_rows, task, steps(span, block, team), team)
 
 
@@ -150,13 +170,14 @@ def forward(weights, tensors, basis, window, sizes, span, team):
 def forward_narrow(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a span of many rows of few outputs, by way of polynomials."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    x, base, bias, y = points_of(tensors, like, sizes, (0, 0))
+    points, bias, y = arrays_of(tensors, basis, sizes, (0, 0))
     packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
-    table = np.empty(n_in * (len(basis[4]) * len(window) + 1) * stride, like.dtype)
-    turning = packed, table, basis, (stride, size), window
+    width = half_vectors(n_out, like)
+    table = empty_line(n_in * (len(basis[4]) * len(window) + 1) * width, like)
+    turning = packed, table, basis, (width, stride, size), window
     share_out(write_polynomials_of, turning, steps((0, n_in), 1, team), team)
     block = rows_of_block(rows, n_out, team)
-    task = x, base, table, basis, window, bias, y, (n_in, stride), block
+    task = points, table, basis, window, bias, y, (n_in, width), block
     share_out(write_narrow_rows, task, steps(span, block, team), team)
 
 
@@ -166,7 +187,7 @@ def all_packed(weights, like, sizes, team):
     _, n_in, n_out, n_basis = sizes
     given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
     lanes, stride, size = layout(n_out, n_basis, like)
-    packed = np.empty(n_in * size, like.dtype)
+    packed = empty_line(n_in * size, like)
     task = given, base_weight, packed, (n_in, n_out, stride), lanes, 0
     share_out(pack_inputs, task, steps((0, n_in), 1, team), team)
     return packed
@@ -195,22 +216,22 @@ def add_up(sums, bias, y, blocks):
 
 
 @inner
-def write_rows(x, base, packed, basis, window, bias, y, sizes, block, begin, end):
+def write_rows(points, packed, basis, window, bias, y, sizes, block, begin, end):
     """Write y (row, out) of rows begin to end."""
     (n_in, stride, size), n_out = sizes, len(bias)
-    room = np.empty(block * n_in, x.dtype)
+    room = room_of_rows(points, block * n_in)
     for r in range(begin, end):
         for o in range(n_out):
             y[r * n_out + o] = bias[o]
     for top in range(begin, end, block):
         bottom = min(end, top + block)
-        points, values = points_and_base(x, base, room, top * n_in, bottom * n_in)
+        some = points_of_rows(points, room, basis, n_in, top, bottom)
         mine, spans = y[top * n_out : bottom * n_out], (ZERO, bottom - top, block, ZERO, n_in)
-        add_edges(points, values, packed, basis, mine, (n_in, stride, size, n_out), spans, window)
+        add_edges(some, packed, basis, mine, (n_in, stride, size, n_out), spans, window)
 
 
 @inner
-def write_spans(x, base, given, base_weight, basis, window, sums, shape, begin, end):
+def write_spans(points, given, base_weight, basis, window, sums, shape, begin, end):
     """Write what parts begin to end add to y: each (row, out), of a span of inputs and outputs."""
     rows, n_in, n_out, n_basis, length, blocks = shape
     whole = rows * min(n_out, LANES)
@@ -221,21 +242,21 @@ def write_spans(x, base, given, base_weight, basis, window, sums, shape, begin, 
         mine[: rows * count] = 0
         some = of_edges(given, start, stop, n_basis)
         sizes = rows, n_in, count, n_basis, left, right
-        add_rows(x, base, some, base_weight[start:stop], basis, mine, sizes, window)
+        add_rows(points, some, base_weight[start:stop], basis, mine, sizes, window)
 
 
 @inner
-def add_rows(x, base, given, base_weight, basis, y, sizes, window):
+def add_rows(points, given, base_weight, basis, y, sizes, window):
     """Add what some inputs contribute to all rows, packing the weights of a few at a time."""
     rows, n_in, n_out, n_basis, begin, end = sizes
-    lanes, stride, size = layout(n_out, n_basis, x)
+    lanes, stride, size = layout(n_out, n_basis, y)
     group = max(1, min(COLUMNS, DESK // stride) // n_basis)
-    packed = np.empty(min(group, end - begin) * size, x.dtype)
+    packed = empty_line(min(group, end - begin) * size, y)
     for left in range(begin, end, group):
         right = min(end, left + group)
         pack_inputs(given, base_weight, packed, (n_in, n_out, stride), lanes, left, left, right)
         spans = ZERO, rows, rows, left, right
-        add_edges(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
+        add_edges(points, packed, basis, y, (n_in, stride, size, n_out), spans, window)
 
 
 @jit
@@ -245,17 +266,14 @@ def backward(weights, tensors, found, basis, window, sizes, span, team):
     Parts of the inputs are shared out; of the rows where there are too few inputs for that.
     """
     (rows, n_in, n_out, n_basis), (at_x, at_base, at_slope, at_grad) = sizes, tensors
-    points, edges, like = rows * n_in, n_in * n_out, basis[0]
+    edges, like = n_in * n_out, basis[0]
     given, base_weight = weights_at(weights, edges, n_basis, like)
-    x, grad = numbers_at(at_x, points, like), numbers_at(at_grad, rows * n_out, like)
-    base, slope = numbers_at(at_base, points, like), numbers_at(at_slope, points, like)
-    if at_base == 0:
-        base, slope = np.empty(points, like.dtype), np.empty(points, like.dtype)
-        share_out(write_silu_pair, (x, base, slope), (0, points, SLICE), team)
+    points = find_points((at_x, at_base, at_slope), 1, basis, sizes, team)
+    grad = numbers_at(at_grad, rows * n_out, like)
     (grad_spline, grad_scale, _), grad_base = weights_at(found[1:5], edges, n_basis, like)
-    wanted, grad_x = (grad_spline, grad_scale, grad_base), numbers_at(found[0], points, like)
+    wanted, grad_x = (grad_spline, grad_scale, grad_base), numbers_at(found[0], rows * n_in, like)
     block = max(64, min(1024, BACKWARD_BLOCK // n_out))
-    given_all = (x, base, slope), given, base_weight, basis, grad, grad_x, wanted
+    given_all = points, given, base_weight, basis, grad, grad_x, wanted
     task = *given_all, (*sizes, block), window
     if n_in >= 2 * team[0] or len(grad_base) == 0 or rows == 0:
         share_out(write_inputs, task, steps(span, SPAN if rows <= DIRECT else 1, team), team)
@@ -283,7 +301,7 @@ def write_inputs(
         return
     for first in range(0, n_out, LANES):
         count = min(LANES, n_out - first)
-        part = np.empty(rows * count, grad.dtype)
+        part = empty_line(rows * count, grad)
         for r in range(rows):
             part[r * count : (r + 1) * count] = grad[r * n_out + first : r * n_out + first + count]
         start, stop = first * n_in, (first + count) * n_in
@@ -309,18 +327,19 @@ def write_some_outputs(
 
     What is made of the weights of a group of inputs, read once, stays in a core's cache.
     """
-    (x, base, slope), (rows, n_in, n_out, n_basis, block, before) = points, shape
-    (lanes, stride, size), want_weights = layout(n_out, n_basis, x), len(wanted[2]) > 0
+    (rows, n_in, n_out, n_basis, block, before), want_weights = shape, len(wanted[2]) > 0
+    lanes, stride, size = layout(n_out, n_basis, grad)
     group = min(end - begin, max(1, min(COLUMNS, DESK // stride) // n_basis))
     room = group * size
-    packed, total = np.empty(room, x.dtype), np.zeros(room if want_weights else 0, x.dtype)
+    packed, total = empty_line(room, grad), empty_line(room * want_weights, grad)
+    total[:] = 0
     outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
     for left in range(begin, end, group):
         right = min(end, left + group)
         if len(grad_x) > 0:
             pack_inputs(given, base_weight, packed, outer, lanes, left, left, right)
         spans = ZERO, rows, left, right, block, left, before
-        backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
+        backward_some(points, packed, basis, grad, total, grad_x, inside, spans, window)
         if want_weights:
             unpack_inputs(total, given, wanted, outer, lanes, left, left, right)
 
@@ -333,7 +352,7 @@ def write_by_rows(task, team):
     (lanes, stride, size), like = layout(n_out, n_basis, grad), grad
     part = -(-rows // team[0])
     parts, whole = -(-rows // part), n_in * size
-    packed, sums = np.empty(whole, like.dtype), np.empty(parts * whole, like.dtype)
+    packed, sums = empty_line(whole, like), empty_line(parts * whole, like)
     outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
     pack_inputs(given, base_weight, packed, outer, lanes, ZERO, ZERO, n_in)
     of_rows = points, packed, basis, grad, grad_x, sums, inside, (rows, part, block), window
@@ -347,7 +366,7 @@ def write_by_rows(task, team):
 @inner
 def write_part(points, packed, basis, grad, grad_x, sums, inside, of_rows, window, begin, end):
     """Write the gradients over parts begin to end of the rows; that of packed weights for each."""
-    (x, base, slope), (rows, part, block), (n_in, _, _, size) = points, of_rows, inside
+    (rows, part, block), (n_in, _, _, size) = of_rows, inside
     whole = n_in * size
     for j in range(begin, end):
         first, last = j * part, min(rows, (j + 1) * part)
@@ -355,7 +374,7 @@ def write_part(points, packed, basis, grad, grad_x, sums, inside, of_rows, windo
             sums[j * whole : (j + 1) * whole],
             (first, last, ZERO, n_in, block, ZERO, ZERO),
         )
-        backward_some(x, base, slope, packed, basis, grad, total, grad_x, inside, spans, window)
+        backward_some(points, packed, basis, grad, total, grad_x, inside, spans, window)
 
 
 @inner

@@ -44,11 +44,11 @@ def add_live(emit, y, to, matrix, at, stride, factors, count, numbers, firsts, o
 
 
 @inner
-def find_live(x, base, basis, n_in, r, numbers, firsts, window):
+def find_live(points, basis, n_in, r, numbers, firsts, window):
     """Write the functions alive at every input of a row, and where their coefficients begin."""
     for i in range(n_in):
         room = numbers[i * (len(window) + 1) :], firsts[i:]
-        locate(x, base, n_in, i, r, r + 1, basis, *room, 1, window)
+        locate(points, n_in, i, r, r + 1, basis, *room, 1, window)
 
 
 @inner
@@ -110,19 +110,19 @@ def add_live_gradients(
 @inner
 def write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, sizes, window):
     """Write the gradients of some inputs, and tell so: not where NaN is among them."""
-    (x, base, slope), (rows, n_in, n_out, n_basis, begin, end) = points, sizes
+    rows, n_in, n_out, n_basis, begin, end = sizes
     live, count, first = len(window), end - begin, basis[4]
     size = count * (live + 1)
-    numbers, slopes = np.empty(size, x.dtype), np.empty(size, x.dtype)
+    numbers, slopes = np.empty((2, size), grad.dtype)
     firsts, held = np.empty(count, np.int64), np.empty(1, np.int32)
     for r in range(rows):
         for i in range(count):
             row = begin + i, r, r + 1
             room = numbers[i * (live + 1) :], slopes[i * (live + 1) :], held
-            if locate_slopes(x, base, slope, n_in, *row, basis, *room, window):
+            if locate_slopes(points, n_in, *row, basis, *room, window):
                 return False
             put(firsts, i, get(first, held[0]))
-        bends = np.zeros(size, x.dtype)
+        bends = np.zeros(size, grad.dtype)
         mine, fresh = grad[r * n_out : (r + 1) * n_out], r == 0
         places = n_in, n_basis, begin, fresh
         add_row_gradients(numbers, firsts, given, base_weight, mine, bends, wanted, places, window)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanlens.model.kernels.compiling import get, inlined, inner, number_like, put
+from kanlens.model.kernels.compiling import get, inlined, inner, put
 from kanlens.model.kernels.vectors import (
     BYTES,
     add_products,
     add_rows,
+    empty_line,
     write_polynomials,
     write_slopes,
 )
@@ -20,88 +21,43 @@ from kanlens.model.kernels.vectors import (
 RUN = 128  # terms added up before they join a longer sum, which then is rounded less often
 PAIRS = 16  # of inputs, likewise
 SHARED = 2  # rows that must share a piece, on average, for it to pay to bring them together
-COUNTED = 128  # pieces that are sooner counted than searched, whose way cannot be guessed
 LANES = 256  # outputs taken together, so that the weights of two inputs stay in a core's cache
 
 
 @inlined
-def guess_piece(x, starts, ends, at, pieces, low, density):
-    """Return the piece of an even grid that holds x; 0 for NaN."""
-    guess = (x - low) * density
-    inside = guess if guess > 0 else number_like(starts, 0)
-    piece = int(min(inside, number_like(starts, pieces - 1)))
-    if x >= get(ends, at + piece):
-        return piece + 1
-    if x < get(starts, at + piece):
-        return piece - 1
-    return piece
-
-
-@inlined
-def search_piece(x, starts, at, pieces):
-    """Return the piece of any grid that holds x; 0 for NaN."""
-    piece, beyond = 0, pieces
-    if pieces <= COUNTED:
-        for j in range(1, pieces):
-            piece += x >= get(starts, at + j)
-        return piece
-    while beyond - piece > 1:
-        middle = (piece + beyond) >> 1
-        if x >= get(starts, at + middle):
-            piece = middle
-        else:
-            beyond = middle
-    return piece
-
-
-@inner
-def find_piece(x, starts, ends, at, pieces, low, density, even):
-    """Return the piece of a grid that holds x; 0 for NaN."""
-    if even:
-        return guess_piece(x, starts, ends, at, pieces, low, density)
-    return search_piece(x, starts, at, pieces)
-
-
-@inlined
-def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window):
+def locate(points, n_in, i, begin, end, basis, numbers, firsts, stride, window):
     """Write the values alive of input i, and where their coefficients begin, for rows of x."""
-    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
-    live, pieces = len(window), len(first)
-    at = i * jump
-    left, rate = low[i * one], density[i * one]
+    (x, base, _, held), live = points, len(window)
+    _, _, origins, scales, first, powers, jump, _ = basis
     for r in range(end - begin):
-        place = (begin + r) * n_in + i
-        value = get(x, place)
-        if even:
-            piece = guess_piece(value, starts, ends, at, pieces, left, rate)
-        else:
-            piece = search_piece(value, starts, at, pieces)
-        u = (value - get(origins, at + piece)) * get(scales, at + piece)
-        to = r * (live + 1)
-        write_polynomials(u, powers, (at + piece) * live * live, numbers, to, window)
+        place, to = (begin + r) * n_in + i, r * (live + 1)
+        piece = get(held, place)
+        row = i * jump + piece
+        u = (get(x, place) - get(origins, row)) * get(scales, row)
+        write_polynomials(u, powers, row * live * live, numbers, to, window)
         put(numbers, to + live, get(base, place))
         put(firsts, r, get(first, piece) * stride)
 
 
 @inner
-def add_edges(x, base, packed, basis, y, sizes, spans, window):
+def add_edges(points, packed, basis, y, sizes, spans, window):
     """Add what some inputs contribute to some rows, two inputs at a time.
 
     The packed weights begin with the first of these inputs.
     """
     (n_in, stride, size, n_out), (begin, end, block, first, last) = sizes, spans
     half = block * (len(window) + 1)
-    numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
-    others, other_firsts, part = numbers[half:], firsts[block:], np.empty(block * stride, x.dtype)
+    numbers, firsts = np.empty(2 * half, y.dtype), np.empty(2 * block, np.int64)
+    others, other_firsts, part = numbers[half:], firsts[block:], empty_line(block * stride, y)
     for top in range(begin, end, block):
         bottom = min(end, top + block)
         for i in range(first, last, 2):
             if (i - first) % (2 * PAIRS) == 0:
                 part[:] = 0
-            locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
+            locate(points, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
             if i + 1 < last:
                 then = i + 1, top, bottom
-                locate(x, base, n_in, *then, basis, others, other_firsts, stride, window)
+                locate(points, n_in, *then, basis, others, other_firsts, stride, window)
             places = (i + 1 < last, n_out, stride, size, i - first, bottom - top, half)
             add_inputs(packed, part, places, numbers, firsts, other_firsts, window)
             if (i - first + 2) % (2 * PAIRS) == 0 or i + 2 >= last:
@@ -140,28 +96,20 @@ def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
 
 
 @inlined
-def locate_slopes(x, base, base_slope, n_in, i, begin, end, basis, numbers, slopes, held, window):
+def locate_slopes(points, n_in, i, begin, end, basis, numbers, slopes, mine, window):
     """Write values, slopes and piece of input i for rows of x; tell whether NaN is there."""
-    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
-    live, pieces = len(window), len(first)
-    at = i * jump
-    left, rate = low[i * one], density[i * one]
-    bad = False
+    (x, base, base_slope, held), live, bad = points, len(window), False
+    _, _, origins, scales, _, powers, jump, _ = basis
     for r in range(end - begin):
-        place = (begin + r) * n_in + i
-        value = get(x, place)
-        if even:
-            piece = guess_piece(value, starts, ends, at, pieces, left, rate)
-        else:
-            piece = search_piece(value, starts, at, pieces)
-        bad = bad or value != value
-        scale = get(scales, at + piece)
-        u = (value - get(origins, at + piece)) * scale
-        to, source = r * (live + 1), (at + piece) * live * live
-        write_slopes(u, scale, powers, source, numbers, slopes, to, window)
+        place, to = (begin + r) * n_in + i, r * (live + 1)
+        value, piece = get(x, place), get(held, place)
+        row = i * jump + piece
+        scale, bad = get(scales, row), bad or value != value
+        u = (value - get(origins, row)) * scale
+        write_slopes(u, scale, powers, row * live * live, numbers, slopes, to, window)
         put(numbers, to + live, get(base, place))
         put(slopes, to + live, get(base_slope, place))
-        put(held, r, piece)
+        put(mine, r, piece)
     return bad
 
 
@@ -196,9 +144,7 @@ def dot_product(y, at, count, matrix, numbers, place, window):
 
 
 @inner
-def backward_some(
-    x, base, base_slope, packed, basis, grad, grad_packed, grad_x, sizes, spans, window
-):
+def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
 
     Either gradient is left out when its array is empty; that of x adds up over outputs, if there
@@ -208,15 +154,14 @@ def backward_some(
     begin, end, first_input, last_input, block, origin, before = spans
     live, first = len(window), basis[4]
     want_weights, want_x = len(grad_packed) > 0, len(grad_x) > 0
-    numbers = np.empty(block * (live + 1), x.dtype)
-    slopes = np.empty(block * (live + 1), x.dtype)
+    numbers, slopes = np.empty((2, block * (live + 1)), grad.dtype)
     held = np.empty(block, np.int32)
     for top in range(begin, end, block):
         count = min(end, top + block) - top
         rows = grad[top * n_out : (top + count) * n_out]
         for i in range(first_input, last_input):
             bad = locate_slopes(
-                x, base, base_slope, n_in, i, top, top + count, basis, numbers, slopes, held, window
+                points, n_in, i, top, top + count, basis, numbers, slopes, held, window
             )
             start = (i - origin) * size
             base_row = start + size - stride

@@ -15,16 +15,29 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kanlens.model.kernels.compiling import FASTMATH
+from kanlens.model.kernels.compiling import FASTMATH, inlined
 
 Value: TypeAlias = ir.Value
 BYTES = 64  # of a vector
 MANY_REGISTERS = "avx512f"  # a processor with it holds the sums of several vectors at a time
+
+
+@inlined
+def empty_line(count, like):
+    """Return room for numbers that begins a line of memory, so that no vector lies on two.
+
+    Sums of 64 outputs in float64 were measured to take 19 ns where they began amid a line, and 14.
+    """
+    lanes = BYTES // like.itemsize
+    room = np.empty(count + lanes, like.dtype)
+    skip = (-room.ctypes.data % BYTES) // like.itemsize
+    return room[skip : skip + count]
 
 
 class Emitter:
@@ -122,8 +135,13 @@ class Emitter:
         """Return a + b."""
         return self.builder.fadd(a, b, flags=FASTMATH)
 
-    def lanes(self, count: Value, body: Callable[[Value, int], None]) -> None:
-        """Run ``body(place, width)`` over `count` numbers, in vectors as long as they fit."""
+    def lanes(
+        self, count: Value, body: Callable[[Value, int], None], *, whole: bool = False
+    ) -> None:
+        """Run ``body(place, width)`` over `count` numbers, in vectors as long as they fit.
+
+        With `whole` they are known to fit, and none has a mask.
+        """
         builder = self.builder
         place = cgutils.alloca_once_value(builder, ir.Constant(count.type, 0))
         for width in self.widths:
@@ -138,6 +156,8 @@ class Emitter:
             builder.store(following, place)
             builder.branch(test)
             builder.position_at_end(end)
+        if whole:
+            return
         left = builder.sub(count, builder.load(place))
         with builder.if_then(builder.icmp_signed(">", left, ir.Constant(left.type, 0))):
             self.mask = self.first(left)
