@@ -211,10 +211,11 @@ class KANLinear(nn.Module):
         DTypeError
             If the dtype of `x` is not the layer's.
         """
-        half = x.dtype != self.grid.dtype and x.dtype in (torch.float16, torch.bfloat16)
+        dtype = self.grid.dtype
+        half = x.dtype != dtype and x.dtype in (torch.float16, torch.bfloat16)
         if half and torch.is_autocast_enabled(x.device.type):  # what the layer before made
-            x = x.to(self.grid.dtype)
-        check_columns("KANLinear.forward", x, self.in_features, self.grid.dtype)
+            x = x.to(dtype)
+        check_columns("KANLinear.forward", x, self.in_features, dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
         y = kernels.fused(self, flat)
         if y is None:
@@ -346,13 +347,15 @@ class KANLinear(nn.Module):
 
     def weights(self) -> Weights:
         """Return the tensors of the spline edges, with the mask that switches them off."""
-        return Weights(
-            spline=self.spline_weight,
-            scale=self.spline_scaler if self.enable_standalone_scale_spline else None,
-            base=self.base_weight,
-            bias=self.bias,
-            mask=self.mask,
-        )
+        own: Any = self._parameters  # asked one by one, torch takes a microsecond longer
+        scaled = self.enable_standalone_scale_spline
+        try:
+            scale = own["spline_scaler"] if scaled else None
+            spline, base, bias = own["spline_weight"], own["base_weight"], own["bias"]
+        except KeyError:  # torch's pruning or a parametrization keeps it elsewhere
+            scale = self.spline_scaler if scaled else None
+            spline, base, bias = self.spline_weight, self.base_weight, self.bias
+        return Weights(spline, scale, base, bias, self.mask)
 
     def terms(self) -> list[Term]:
         """Return the functions beside the splines of every edge: the base."""

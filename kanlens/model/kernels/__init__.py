@@ -10,10 +10,11 @@ the first few small calls of a process leave it to torch, whose last digits may 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +40,7 @@ SMALL, FIRST = 1_000_000, 8  # products of a small call, and how many of these l
 LOADING, COMPILING = 1.5, 10.0  # seconds of work: of loading numba, of compiling all kernels
 CAUTION = 2.0  # factor by which they may take longer
 
+PLAIN, STRIDED = (Tensor, nn.Parameter), torch.strided
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of kernels for CUDA
 INTERPRETED = False  # those take CPU tensors too, for tests in triton's interpreter
 
@@ -97,27 +99,24 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
     basis = local_basis_of(layer, x, weights)
     if basis is None:
         return None
-    if not x.is_cpu or INTERPRETED:
-        return _in_triton(basis, layer, x, norms)
+    function: Callable[..., Any]
+    cuda = not x.is_cpu or INTERPRETED
     if norms:
-        from kanlens.model.kernels.edge_l1 import EdgeL1
+        from kanlens.model.kernels.norms import EdgeL1
 
-        result: Tensor = EdgeL1.apply(basis, layer.base_name, x, *weights)
-        return result
-    from kanlens.model.kernels.sparse import FusedSum, plain_sum
+        module = f"{__name__}.{'triton_sum' if cuda else 'edge_l1'}"
+        function = functools.partial(EdgeL1.apply, importlib.import_module(module))
+    elif cuda:
+        from kanlens.model.kernels.triton_sum import TritonSum
 
-    tensors = (x, *weights) if torch.is_grad_enabled() else ()
-    recorded = any(each is not None and each.requires_grad for each in tensors)
-    run = FusedSum.apply if recorded else plain_sum  # quicker by half for few rows
-    return run(basis, layer.base_name, x, *weights)
+        function = TritonSum.apply
+    else:
+        from kanlens.model.kernels.sparse import FusedSum, plain_sum
 
-
-def _in_triton(basis: LocalBasis, layer: KANLinear, x: Tensor, norms: bool) -> Tensor:
-    """Return what `fused` does, on CUDA."""
-    from kanlens.model.kernels import triton_l1, triton_sum
-
-    function: Any = triton_l1.TritonL1 if norms else triton_sum.TritonSum
-    result: Tensor = function.apply(basis, layer.base_name, x, *layer.weights())
+        tensors = (x, *weights) if torch.is_grad_enabled() else ()
+        recorded = any(each is not None and each.requires_grad for each in tensors)
+        function = FusedSum.apply if recorded else plain_sum  # quicker by half for few rows
+    result: Tensor = function(basis, layer.base_name, x, *weights)
     return result
 
 
@@ -172,13 +171,13 @@ def _has_triton(device: torch.device, dtype: torch.dtype) -> bool:
 def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis | None:
     """Return the pieces of a layer's basis, of its present grid; None if kernels cannot read it."""
     dual, device = torch.autograd.forward_ad, None if x.is_cpu else x.device
-    dtype, tangents = x.dtype, dual._current_level >= 0
-    for each in (x, layer.grid, *weights):
+    dtype, tangents, grid = x.dtype, dual._current_level >= 0, layer.grid
+    for each in (x, grid, *weights):
         if each is not None and (
-            type(each) not in (Tensor, nn.Parameter)
+            type(each) not in PLAIN
             or not (each.is_cpu if device is None else each.device == device)
             or each.dtype != dtype
-            or each.layout != torch.strided
+            or each.layout != STRIDED
             or each.is_neg()
             or (tangents and dual.unpack_dual(each).tangent is not None)
         ):
@@ -189,7 +188,7 @@ def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis 
         able = x.dtype in FLOATS and (INTERPRETED or (x.is_cuda and _has_triton(x.device, x.dtype)))
     if not able:
         return None
-    known, grid = _bases.get(layer), layer.grid
+    known = _bases.get(layer)
     if (
         known is None
         or (known.extrapolation, known.degree) != (layer.extrapolation, layer.spline_order)

@@ -1,98 +1,67 @@
 """Mean absolute edge value of a spline layer, without the (batch, out, in) tensor of edge values.
 
-The forward pass keeps the gradient to the weights, so value and all gradients take two passes over
-the edge values: 2.6 times as long as the layer itself forward and backward, measured for 2048 rows
-and 256 inputs and outputs.
-
 The rows of an input that lie in one piece of its grid are brought together: there an edge is one
 polynomial plus its weight times the base function, and one pass of vectors sums all rows.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.edge_sum import Weights, mean_absolute_edges
-from kanlens.model.kernels import base_function, pool, sparse
+from kanlens.model.edge_sum import Weights
+from kanlens.model.kernels import base_function, pool
 from kanlens.model.kernels.compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.pieces import write_pieces
-from kanlens.model.kernels.second_order import NO_GRADIENTS, batched, differentiable
 from kanlens.model.kernels.sparse_loops import sort_rows
 from kanlens.model.kernels.vectors import add_signed_slopes, add_signed_sums
 
 BLOCK = 2048  # rows whose pieces are looked up together
 RUN = 256  # rows of one piece whose basis is at hand
-FIND = 0.3  # nanoseconds in which the piece of one number is found
+PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of a weight beside it
 LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a multiple
 
 
-class EdgeL1(torch.autograd.Function):
-    """The norms of all edges of a layer; keeps what is as large as x and as the weights."""
-
-    @staticmethod
-    def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
-        """Return norms (out, in) from x (batch, in) and the fields of `Weights` in their order."""
-        ctx.basis, ctx.base = basis, base
-        ctx.save_for_backward(x, *tensors)
-        result, ctx.slopes = _norms(x.contiguous(), Weights(*tensors), basis, base)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        """Return the gradients, by torch operations when they must be differentiable again."""
-        basis, base, (x, *tensors) = ctx.basis, ctx.base, ctx.saved_tensors
-        want_x, *want = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled() or batched(grad):
-            reference = partial(mean_absolute_edges, again=False)
-            given, wanted = ctx.saved_tensors, (want_x, *want[:3], False, False)
-            return None, None, *differentiable(reference, basis, base, given, grad, wanted)
-        weights, found = Weights(*tensors), NO_GRADIENTS
-        at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
-        given = np.zeros((x.shape[1], at.stride), ctx.slopes.dtype)
-        given[:, : len(grad)] = grad.resolve_neg().numpy().T
-        if any(want[:3]):
-            total = ctx.slopes.reshape(len(given), -1, given.shape[1]) * given[:, None]
-            found = sparse.unpack(total.reshape(-1), weights, at)
-        grad_x = _gradient_x(x.contiguous(), weights, basis, base, given) if want_x else None
-        return None, None, grad_x, *found, None, None
-
-
-def _norms(x: Tensor, weights: Weights, basis: LocalBasis, base: str) -> tuple[Tensor, Array]:
-    """Return the norms (out, in) over x (batch, in), and their slopes in the packed weights."""
-    n_out, n_in, _ = weights.spline.shape
-    at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
-    sizes, packed = (len(x), n_in, n_out, at.stride, at.size), sparse.pack(weights, at)
-    slopes, found = np.zeros_like(packed), np.empty((n_in, at.stride), packed.dtype)
+def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+    """Return the norms (in, out) over x (batch, in), and their slopes in the packed weights."""
+    x = x.contiguous()
+    packed, sizes, time = _packed(x, weights)
+    slopes, found = torch.zeros_like(packed), torch.empty_like(packed[:, 0])
     points = flat(x), flat(base_function.values(base, x)), _pieces(x, basis)
-    given = (points, packed, basis.arrays, basis.window, found.reshape(-1), slopes, sizes)
-    pool.share(norms_of, given, n_in, 2 * at.time * x.numel())
-    return torch.from_numpy(np.ascontiguousarray(found[:, :n_out].T)), slopes
+    given = (points, flat(packed), basis.arrays, basis.window, flat(found), flat(slopes), sizes)
+    pool.share(norms_of, given, len(packed), time)
+    return found, slopes
 
 
-def _gradient_x(x: Tensor, weights: Weights, basis: LocalBasis, base: str, grad: Array) -> Tensor:
-    """Return the gradient to x (batch, in) from that of the norms (in, stride)."""
-    n_out, n_in, _ = weights.spline.shape
-    at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
-    sizes, packed = (len(x), n_in, n_out, at.stride, at.size), sparse.pack(weights, at)
+def _packed(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[int, ...], float]:
+    """Return the packed weights, what kernels take for sizes, and rough nanoseconds of a pass."""
+    with pool.safe():
+        packed = weights.packed()
+    time = 2 * len(x) * (PAIR * x.shape[1] + PRODUCT * packed.numel())
+    return packed, (*x.shape, packed.shape[2], packed[0].numel()), time
+
+
+def norms_gradient(
+    basis: LocalBasis, base: str, x: Tensor, weights: Weights, grad: Tensor
+) -> Tensor:
+    """Return the gradient to x (batch, in) from that of the norms (in, out)."""
+    x = x.contiguous()
+    packed, sizes, time = _packed(x, weights)
     found = torch.empty_like(x)
     value, slope = base_function.pair(base, x)
     points = (flat(x), flat(value), _pieces(x, basis)), flat(slope)
-    given = (*points, packed, basis.arrays, basis.window, grad.reshape(-1), flat(found), sizes)
-    pool.share(gradient_x, given, n_in, 2 * at.time * x.numel())
+    given = (*points, flat(packed), basis.arrays, basis.window, flat(grad), flat(found), sizes)
+    pool.share(gradient_x, given, len(packed), time)
     return found
 
 
 def _pieces(x: Tensor, basis: LocalBasis) -> Array:
     """Return the piece of its input's grid that holds each number of x."""
     held, (rows, n_in) = np.empty(x.numel(), np.int32), x.shape
-    pool.share(pieces_of, (flat(x), n_in, basis.arrays, held), rows, FIND * x.numel())
+    pool.share(pieces_of, (flat(x), n_in, basis.arrays, held), rows, PAIR * x.numel() / 10)
     return held
 
 
@@ -149,7 +118,7 @@ def tabulate(given, places, at, basis, points, numbers, window):
             for p in range(live - 2, -1, -1):
                 value = value * points[j] + powers[column + p * live]
             numbers[k, j] = value
-    padded = (count + LANES - 1) // LANES * LANES
+    padded = -(-count // LANES) * LANES
     numbers[:, count:padded] = 0
     return padded
 
@@ -186,8 +155,8 @@ def norms_of(given, span, team):
 
 @inner
 def sum_edges(given, packed, basis, window, norms, grads, sizes, begin, end):
-    """Write the norms (in, stride) of some inputs, and their gradients to the packed weights."""
-    (rows, n_in, n_out, stride, size), first = sizes, basis[4]
+    """Write the norms (in, out) of some inputs, and their gradients to the packed weights."""
+    (rows, n_in, n_out, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), packed, window)
     order, runs, sums = room[1], room[3], np.empty(size)
     for i in range(begin, end):
@@ -200,22 +169,22 @@ def sum_edges(given, packed, basis, window, norms, grads, sizes, begin, end):
                 c, places = runs[n, 0], order[runs[n, 1] : runs[n, 2]]
                 count = tabulate(given, places, i * basis[6] + c, basis, points, numbers, window)
                 for o in range(n_out):
-                    at, base_at = first[c] * stride + o, size - stride + o
-                    load_weights(packed, i * size + at, stride, i * size + base_at, weights, window)
-                    add_signed_sums(numbers, RUN, count, weights, sums, at, stride, base_at, window)
-        write_norms(packed, sums, i, rows, norms, grads, n_out, stride)
+                    at, base_at = first[c] * n_out + o, size - n_out + o
+                    load_weights(packed, i * size + at, n_out, i * size + base_at, weights, window)
+                    add_signed_sums(numbers, RUN, count, weights, sums, at, n_out, base_at, window)
+        write_norms(packed, sums, i, rows, norms, grads, n_out)
 
 
 @inner
-def write_norms(packed, sums, i, rows, norms, grads, n_out, stride):
+def write_norms(packed, sums, i, rows, norms, grads, n_out):
     """Write the norms of one input and their gradients from the signed sums of the basis."""
     size = len(sums)
     for o in range(n_out):
         total = 0.0
-        for at in range(o, size, stride):
+        for at in range(o, size, n_out):
             total += packed[i * size + at] * sums[at]
             grads[i * size + at] = sums[at] / rows
-        norms[i * stride + o] = total / rows
+        norms[i * n_out + o] = total / rows
 
 
 @jit
@@ -226,8 +195,8 @@ def gradient_x(given, span, team):
 
 @inner
 def sum_slopes(given, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
-    """Write the gradient to x (row, in) of some inputs, from that of their norms (in, stride)."""
-    (rows, n_in, n_out, stride, size), first = sizes, basis[4]
+    """Write the gradient to x (row, in) of some inputs, from that of their norms (in, out)."""
+    (rows, n_in, n_out, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), packed, window)
     order, runs, slopes, totals = room[1], room[3], np.zeros_like(numbers), np.empty_like(points)
     for i in range(begin, end):
@@ -239,9 +208,9 @@ def sum_slopes(given, base_slope, packed, basis, window, grad, grad_x, sizes, be
                 count = tabulate(given, places, piece, basis, points, numbers, window)
                 tabulate_slopes(base_slope, places, piece, basis, points, slopes, window)
                 for o in range(n_out):
-                    at, base_at = i * size + first[c] * stride + o, (i + 1) * size - stride + o
-                    load_weights(packed, at, stride, base_at, weights, window)
-                    factor = grad[i * stride + o]
+                    at, base_at = i * size + first[c] * n_out + o, (i + 1) * size - n_out + o
+                    load_weights(packed, at, n_out, base_at, weights, window)
+                    factor = grad[i * n_out + o]
                     add_signed_slopes(numbers, slopes, RUN, count, weights, factor, totals, window)
                 for j in range(len(places)):
                     grad_x[places[j]] = totals[j] / rows

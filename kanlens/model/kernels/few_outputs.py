@@ -12,10 +12,20 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from kanlens.model.kernels.compiling import get, inner, put
-from kanlens.model.kernels.pieces import points_of_rows, room_of_rows
+from kanlens.model.kernels.compiling import get, inlined, inner, put
+from kanlens.model.kernels.packing import COLUMNS, pack_inputs
 from kanlens.model.kernels.sparse_loops import PAIRS, add_part
-from kanlens.model.kernels.vectors import Value, emitted, empty_line
+from kanlens.model.kernels.vectors import BYTES, Emitter, Value, emitted, empty_line
+
+TABLE = 131_072  # numbers of polynomials that stay in a core's cache
+MOST = 4  # vectors of outputs up to which they pay
+MANY = 5  # rows for each piece, times vectors squared, from which turning the weights pays
+
+
+@inlined
+def pays(rows, pieces, vectors, numbers):
+    """Tell whether so many polynomials are the quicker way."""
+    return vectors <= MOST and pieces * vectors * vectors * MANY <= rows and numbers <= TABLE
 
 
 @emitted
@@ -25,22 +35,17 @@ def add_polynomials(emit, y, width, rows, table, points, basis, inputs, starts, 
     At ``starts[m]`` the table has the polynomials of input ``inputs[m]``, as many numbers for each
     of its pieces, highest power first, and then the weights of the base function.
     """
-    builder, (x, base, _, held), (n_in, step, last) = emit.builder, points, sizes
-    _, _, origins, scales, _, _, jump, _ = basis
-    zero, one = (ir.Constant(rows.type, each) for each in (0, 1))
+    builder, (n_in, step, last) = emit.builder, sizes
 
     def over_rows(add: Callable[..., None]) -> None:
-        with cgutils.for_range_slice(builder, zero, rows, one, rows.type) as (r, _):
+        with cgutils.for_range(builder, rows) as loop:
             found = []
             for i, start in zip(inputs, starts, strict=True):
-                place = builder.add(builder.mul(r, n_in), i)
-                piece = builder.sext(builder.load(builder.gep(held, [place])), i.type)
-                own = builder.add(builder.mul(i, jump), piece)
-                distance = builder.fsub(emit.load(x, place, 1), emit.load(origins, own, 1))
-                u = emit.product(distance, emit.load(scales, own, 1))
+                place = builder.add(builder.mul(loop.index, n_in), i)
+                u, piece, number = _place(emit, points, basis, place, i)
                 at = builder.add(start, builder.mul(piece, step))
-                found.append((u, at, emit.load(base, place, 1), builder.add(start, last)))
-            add(builder.mul(r, width), found)
+                found.append((u, at, number, builder.add(start, last)))
+            add(builder.mul(loop.index, width), found)
 
     def add(to: Value, found: list[Any], left: Value, lanes: int) -> None:
         total = emit.load(y, builder.add(to, left), lanes)
@@ -64,46 +69,77 @@ def add_polynomials(emit, y, width, rows, table, points, basis, inputs, starts, 
             over_rows(lambda *row: emit.lanes(width, lambda *at: add(*row, *at), whole=True))
 
 
-@inner
-def write_polynomials_of(packed, table, basis, sizes, window, begin, end):
-    """Write the polynomials of inputs begin to end, highest power first, and the base's."""
-    (width, stride, size), live, first, powers = sizes, len(window), basis[4], basis[5]
-    pieces = len(first)
-    whole = (pieces * live + 1) * width
-    for i in range(begin, end):
-        for c in range(pieces):
-            for p in range(live):
-                to = i * whole + (c * live + live - 1 - p) * width
-                at = ((i * basis[6] + c) * live + p) * live
-                table[to : to + width] = 0
-                for k in range(live):
-                    row, factor = i * size + (get(first, c) + k) * stride, get(powers, at + k)
-                    for j in range(width):
-                        put(table, to + j, get(table, to + j) + factor * get(packed, row + j))
-        to, row = (i + 1) * whole - width, (i + 1) * size - stride
-        table[to : to + width] = packed[row : row + width]
+def _place(emit: Emitter, points: Any, basis: Any, place: Value, i: Value) -> list[Value]:
+    """Return where a number of x lies in its piece, which that is, and its base function."""
+    builder, (x, base, _, held) = emit.builder, points
+    _, _, origins, scales, _, _, jump, _ = basis
+    piece = builder.sext(builder.load(builder.gep(held, [place])), i.type)
+    own = builder.add(builder.mul(i, jump), piece)
+    distance = builder.fsub(emit.load(x, place, 1), emit.load(origins, own, 1))
+    return [emit.product(distance, emit.load(scales, own, 1)), piece, emit.load(base, place, 1)]
+
+
+@emitted
+def turn_weights(emit, table, to, width, packed, row, stride, powers, at, window):
+    """Write what the functions alive in a piece, each times its row of weights, are as polynomials.
+
+    The highest power comes first.
+    """
+    builder, live = emit.builder, len(window)
+
+    def body(left: Value, lanes: int) -> None:
+        place, weights, here = builder.add(row, left), [], builder.add(to, left)
+        for _ in window:
+            weights.append(emit.load(packed, place, lanes))
+            place = builder.add(place, stride)
+        for p in reversed(range(live)):
+            total = emit.zero(lanes)
+            for k, weight in enumerate(weights):
+                factor = emit.load(powers, emit.offset(at, p * live + k), 1)
+                total = emit.sum(emit.product(emit.splat(factor, lanes), weight), total)
+            emit.store(total, table, here, lanes)
+            here = builder.add(here, width)
+
+    emit.widths = emit.full, emit.full // 2
+    emit.lanes(width, body, whole=True)
 
 
 @inner
-def write_narrow_rows(points, table, basis, window, bias, y, sizes, block, begin, end):
-    """Write y (row, out) of rows begin to end."""
-    (n_in, width), n_out, step = sizes, len(bias), len(window) * sizes[1]
-    last = len(basis[4]) * step
-    whole = last + width
-    part, room = empty_line(block * width, y), room_of_rows(points, block * n_in)
-    for top in range(begin, end, block):
-        rows = min(end, top + block) - top
-        mine = points_of_rows(points, room, basis, n_in, top, top + rows)
-        for r in range(top, top + rows):
-            y[r * n_out : (r + 1) * n_out] = bias
-        for i in range(0, n_in, 2):
-            if i % (2 * PAIRS) == 0:
-                part[:] = 0
-            given = part, width, rows, table, mine, basis
-            lengths, start = (n_in, step, last), i * whole
-            if i + 1 < n_in:
-                add_polynomials(*given, (i, i + 1), (start, start + whole), lengths, window)
-            else:
-                add_polynomials(*given, (i,), (start,), lengths, window)
-            if (i + 2) % (2 * PAIRS) == 0 or i + 2 >= n_in:
-                add_part(part, width, y, top, top + rows, n_out)
+def write_curves(given, base_weight, table, basis, shape, window, origin, begin, end):
+    """Write the polynomials of inputs begin to end, and the base's weights, packed on the way.
+
+    The table begins with input `origin`.
+    """
+    (_, n_in, n_out, n_basis, width, whole), live = shape, len(window)
+    first, powers, jump = basis[4], basis[5], basis[6]
+    lanes, step = BYTES // table.itemsize, live * width
+    stride = -(-n_out // lanes) * lanes
+    size, group = (n_basis + 1) * stride, min(end - begin, max(1, COLUMNS // n_basis))
+    packed = empty_line(group * size, table)
+    for left in range(begin, end, group):
+        right = min(end, left + group)
+        pack_inputs(given, base_weight, packed, (n_in, n_out, stride), lanes, left, left, right)
+        for i in range(left, right):
+            row, to = (i - left) * size, (i - origin) * whole
+            for c in range(len(first)):
+                at, place = (i * jump + c) * live * live, row + get(first, c) * stride
+                turn_weights(table, to + c * step, width, packed, place, stride, powers, at, window)
+            for j in range(width):
+                put(table, to + whole - width + j, get(packed, row + size - stride + j))
+
+
+@inner
+def add_curves(points, table, basis, y, shape, spans, window):
+    """Add to rows of y what inputs first to last give them; the table has only these."""
+    (_, n_in, n_out, _, width, whole), (rows, first, last) = shape, spans
+    part, lengths = empty_line(rows * width, y), (n_in, len(window) * width, whole - width)
+    for i in range(first, last, 2):
+        if (i - first) % (2 * PAIRS) == 0:
+            part[:] = 0
+        given, start = (part, width, rows, table, points, basis), (i - first) * whole
+        if i + 1 < last:
+            add_polynomials(*given, (i, i + 1), (start, start + whole), lengths, window)
+        else:
+            add_polynomials(*given, (i,), (start,), lengths, window)
+        if (i - first + 2) % (2 * PAIRS) == 0 or i + 2 >= last:
+            add_part(part, width, y, rows, n_out)

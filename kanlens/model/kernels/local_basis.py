@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # loads numba, which CUDA does without
     from kanlens.model.kernels.compiling import Array
 
 EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
-COUNTED = 128  # pieces that are sooner counted than searched, where they cannot be guessed
 TILE = 256  # numbers of x whose pieces are guessed in one loop, or those of one row
 
 
@@ -68,8 +67,7 @@ class LocalBasis:
         pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
         n_in, rows = len(self.knots), len(self.low)
         tile = n_in // rows * max(1, TILE // n_in)  # so many numbers of x have one loop
-        counted = self.sure == 0 and self.pieces <= COUNTED
-        cuts = self.starts.reshape(rows, -1)[:, 1:].T if counted else self.starts[:0]
+        cuts = self.starts[:0] if self.sure else self.starts.reshape(rows, -1)[:, 1:].T
         tiles = (np.tile(each, tile).ravel() for each in (self.low, self.density, cuts))
         return *pieces, self.stride, (*tiles, self.sure)
 
@@ -112,9 +110,8 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
     starts[:, end] = np.nextafter(starts[:, end], number.type(np.inf))
     ends = np.concatenate([starts[:, 1:], np.full_like(starts[:, :1], np.nan)], axis=1)
     density = width.shape[1] / (cuts[:, -1] - cuts[:, 0])
-    places = (cuts - cuts[:, :1]) * density[:, None]
-    away = np.abs(places - np.arange(cuts.shape[1])).max()
-    digits = 4 * np.finfo(number).eps * (len(places[0]) + np.abs(cuts * density[:, None]).max())
+    away = np.abs((cuts - cuts[:, :1]) * density[:, None] - np.arange(cuts.shape[1])).max()
+    digits = 4 * np.finfo(number).eps * (cuts.shape[1] + np.abs(cuts * density[:, None]).max())
 
     def flat(values: Array) -> Array:
         return np.ascontiguousarray(values, dtype=number).ravel()

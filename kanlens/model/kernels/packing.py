@@ -10,8 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from kanlens.model.kernels.compiling import inner, jit
-from kanlens.model.kernels.parallel import share_out
+from kanlens.model.kernels.compiling import inner
 from kanlens.model.kernels.vectors import Emitter, Value, emitted
 
 COLUMNS = 256  # basis functions, of some inputs, whose weights are packed at a time
@@ -119,12 +118,6 @@ def lay_out_factors(scale, mask, n_in, span, desk, places, lanes):
         scale_rows(desk, place, 0, desk, place, 0, desk, at_mask + i * lanes, 1)
 
 
-@jit
-def pack(given, span, team):
-    """Write the weights of a span of inputs, as `pack_inputs` does."""
-    share_out(pack_inputs, given, span, team)
-
-
 @inner
 def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
     """Write the weights of inputs begin to end as (in, basis + 1, lane).
@@ -155,12 +148,6 @@ def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
                 scale_rows(packed, to, stride, desk, at, lanes, desk, at_factor + here, n_basis)
                 to += n_basis * stride
                 scale_rows(packed, to, stride, desk, at_base + here, lanes, desk, here, 1)
-
-
-@jit
-def unpack(given, span, team):
-    """Write the gradients of a span of inputs, as `unpack_inputs` does."""
-    share_out(unpack_inputs, given, span, team)
 
 
 @inner

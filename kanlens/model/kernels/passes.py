@@ -14,13 +14,14 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from kanlens.model.kernels.compiling import get, inlined, inner, jit, put
-from kanlens.model.kernels.few_outputs import write_narrow_rows, write_polynomials_of
+from kanlens.model.kernels.few_outputs import add_curves, pays, write_curves
 from kanlens.model.kernels.few_rows import write_by_design, write_design
 from kanlens.model.kernels.packing import COLUMNS, pack_inputs, unpack_inputs
 from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.pieces import points_of_rows, room_of_rows, write_points
+from kanlens.model.kernels.pool import CHUNKS
 from kanlens.model.kernels.single_rows import TOGETHER, find_live, write_each_row, write_outputs
-from kanlens.model.kernels.sparse_loops import LANES, add_edges, backward_some
+from kanlens.model.kernels.sparse_loops import LANES, add_edges, backward_some, write_bias
 from kanlens.model.kernels.vectors import BYTES, empty_line
 
 FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
@@ -31,7 +32,6 @@ DIRECT = 2  # rows up to which weights are read as they lie
 SLICE = 1024  # numbers of x whose base function and piece a thread finds at a time
 ODD = 16  # vectors
 ZERO = np.int64(0)  # a plain 0 is a type of its own, for which all is compiled once more
-CHUNKS = 3  # parts of a loop per thread, so that a thread held up elsewhere takes fewer
 
 
 @intrinsic
@@ -69,13 +69,6 @@ def stride_of(n_out, lanes):
 
 
 @inlined
-def half_vectors(n_out, like):
-    """Return the numbers of half vectors that hold so many."""
-    half = BYTES // 2 // like.itemsize
-    return -(-n_out // half) * half
-
-
-@inlined
 def steps(span, multiple, team):
     """Return a span (begin, end) and how much of it a thread takes at a time."""
     begin, end = span
@@ -107,19 +100,19 @@ def find_points(addresses, slopes, basis, sizes, team):
 
 
 @inlined
-def arrays_of(tensors, basis, sizes, team):
-    """Return the points of a forward pass, the bias, and y."""
-    (rows, _, n_out, _), (at_x, at_base, at_bias, at_y), like = sizes, tensors, basis[0]
+def arrays_of(weights, tensors, basis, sizes, team):
+    """Return the weights, the points of a forward pass, the bias, and y."""
+    (rows, n_in, n_out, n_basis), (at_x, at_base, at_bias, at_y), like = sizes, tensors, basis[0]
+    given = weights_at(weights, n_in * n_out, n_basis, like)
     points = find_points((at_x, at_base, ZERO), 0, basis, sizes, team)
-    return points, numbers_at(at_bias, n_out, like), numbers_at(at_y, rows * n_out, like)
+    return *given, points, numbers_at(at_bias, n_out, like), numbers_at(at_y, rows * n_out, like)
 
 
 @jit
 def forward_single(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a row or two, sharing out the outputs; the span is left alone."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    points, bias, y = arrays_of(tensors, basis, sizes, team)
+    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
     live = np.empty(n_in * (len(window) + 1), like.dtype), np.empty(n_in, np.int64)
     for r in range(rows):
         find_live(points, basis, n_in, r, *live, window)
@@ -131,8 +124,7 @@ def forward_single(weights, tensors, basis, window, sizes, span, team):
 def forward_by_design(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a few rows likewise, by way of their design matrix."""
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    points, bias, y = arrays_of(tensors, basis, sizes, team)
+    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
     design = np.empty(rows * n_in * n_basis, like.dtype)
     finding = points, basis, design, window, (rows, n_in, n_basis)
     share_out(write_design, finding, steps((0, n_in), SPAN, team), team)
@@ -143,11 +135,10 @@ def forward_by_design(weights, tensors, basis, window, sizes, span, team):
 @jit
 def forward_spans(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for few rows of large layers, sharing out inputs and outputs."""
-    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    points, bias, y = arrays_of(tensors, basis, sizes, team)
+    (rows, n_in, n_out, _), like = sizes, basis[0]
+    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
     blocks = -(-n_out // LANES)
-    length = max(SPAN, -(-n_in // max(1, SPANS // blocks)))
+    length = max(2 * SPAN, -(-n_in // max(1, SPANS // blocks)))
     parts = -(-n_in // length) * blocks
     sums = np.empty(parts * rows * min(n_out, LANES), like.dtype)
     task = points, given, base_weight, basis, window, sums, (*sizes, length, blocks)
@@ -158,39 +149,50 @@ def forward_spans(weights, tensors, basis, window, sizes, span, team):
 @jit
 def forward(weights, tensors, basis, window, sizes, span, team):
     """Write y (row, out) for a span of rows, sharing these out."""
-    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    points, bias, y = arrays_of(tensors, basis, sizes, (0, 0))
-    packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
+    (rows, n_in, n_out, _), like = sizes, basis[0]
+    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, (0, 0))
+    shape = shape_of(sizes, n_in, basis, window)
+    table = empty_line(n_in * shape[-1], like)
+    making = given, base_weight, table, basis, shape, window, ZERO
+    share_out(write_table, making, steps((0, n_in), 1, team), team)
     block = rows_of_block(rows, n_out, team)
-    task = points, packed, basis, window, bias, y, (n_in, stride, size), block
+    task = points, table, basis, window, bias, y, shape, block
     share_out(write_rows, task, steps(span, block, team), team)
 
 
-@jit
-def forward_narrow(weights, tensors, basis, window, sizes, span, team):
-    """Write y (row, out) for a span of many rows of few outputs, by way of polynomials."""
-    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    points, bias, y = arrays_of(tensors, basis, sizes, (0, 0))
-    packed, (_, stride, size) = all_packed(weights, like, sizes, team), layout(n_out, n_basis, like)
-    width = half_vectors(n_out, like)
-    table = empty_line(n_in * (len(basis[4]) * len(window) + 1) * width, like)
-    turning = packed, table, basis, (width, stride, size), window
-    share_out(write_polynomials_of, turning, steps((0, n_in), 1, team), team)
-    block = rows_of_block(rows, n_out, team)
-    task = points, table, basis, window, bias, y, (n_in, width), block
-    share_out(write_narrow_rows, task, steps(span, block, team), team)
+@inlined
+def shape_of(sizes, inputs, basis, window):
+    """Return whether weights of so many inputs are turned into polynomials, and what they take.
+
+    That is (turned, in, out, basis, numbers of a row, numbers of an input).
+    """
+    (rows, n_in, n_out, n_basis), like, pieces = sizes, basis[0], len(basis[4])
+    lanes, width, whole = layout(n_out, n_basis, like)
+    functions = pieces * len(window) + 1
+    turned = pays(rows, pieces, width // lanes, inputs * functions * width)
+    if turned:
+        width = -(-2 * n_out // lanes) * lanes // 2  # half vectors
+        whole = functions * width
+    return turned, n_in, n_out, n_basis, width, whole
+
+
+@inner
+def write_table(given, base_weight, table, basis, shape, window, origin, begin, end):
+    """Write what is made of the weights of inputs begin to end; the table begins with `origin`."""
+    if shape[0]:
+        write_curves(given, base_weight, table, basis, shape, window, origin, begin, end)
+    else:
+        sizes, lanes = (shape[1], shape[2], shape[4]), BYTES // table.itemsize
+        pack_inputs(given, base_weight, table, sizes, lanes, origin, begin, end)
 
 
 @inlined
-def all_packed(weights, like, sizes, team):
-    """Return the weights as (in, basis + 1, lane), flat."""
-    _, n_in, n_out, n_basis = sizes
-    given, base_weight = weights_at(weights, n_in * n_out, n_basis, like)
-    lanes, stride, size = layout(n_out, n_basis, like)
-    packed = empty_line(n_in * size, like)
-    task = given, base_weight, packed, (n_in, n_out, stride), lanes, 0
-    share_out(pack_inputs, task, steps((0, n_in), 1, team), team)
-    return packed
+def add_table(points, table, basis, y, shape, spans, window):
+    """Add to rows of y what inputs first to last of a table contribute."""
+    if shape[0]:
+        add_curves(points, table, basis, y, shape, spans, window)
+    else:
+        add_edges(points, table, basis, y, shape, spans, window)
 
 
 @inlined
@@ -203,9 +205,7 @@ def rows_of_block(rows, n_out, team):
 def add_up(sums, bias, y, blocks):
     """Write y (row, out), the bias and what the spans of inputs add to it, by blocks of outputs."""
     n_out, room = len(bias), len(y) // len(bias) * min(len(bias), LANES)
-    for at in range(0, len(y), n_out):
-        for o in range(n_out):
-            put(y, at + o, get(bias, o))
+    write_bias(y, bias, 0, len(y) // n_out)
     for part in range(len(sums) // max(1, room)):
         first = part % blocks * LANES
         count = min(LANES, n_out - first)
@@ -216,18 +216,16 @@ def add_up(sums, bias, y, blocks):
 
 
 @inner
-def write_rows(points, packed, basis, window, bias, y, sizes, block, begin, end):
+def write_rows(points, table, basis, window, bias, y, shape, block, begin, end):
     """Write y (row, out) of rows begin to end."""
-    (n_in, stride, size), n_out = sizes, len(bias)
+    n_in, n_out = shape[1], shape[2]
     room = room_of_rows(points, block * n_in)
-    for r in range(begin, end):
-        for o in range(n_out):
-            y[r * n_out + o] = bias[o]
+    write_bias(y, bias, begin, end)
     for top in range(begin, end, block):
         bottom = min(end, top + block)
         some = points_of_rows(points, room, basis, n_in, top, bottom)
-        mine, spans = y[top * n_out : bottom * n_out], (ZERO, bottom - top, block, ZERO, n_in)
-        add_edges(some, packed, basis, mine, (n_in, stride, size, n_out), spans, window)
+        mine, spans = y[top * n_out : bottom * n_out], (bottom - top, ZERO, n_in)
+        add_table(some, table, basis, mine, shape, spans, window)
 
 
 @inner
@@ -241,22 +239,21 @@ def write_spans(points, given, base_weight, basis, window, sums, shape, begin, e
         mine, start, stop = sums[part * whole :], first * n_in, (first + count) * n_in
         mine[: rows * count] = 0
         some = of_edges(given, start, stop, n_basis)
-        sizes = rows, n_in, count, n_basis, left, right
-        add_rows(points, some, base_weight[start:stop], basis, mine, sizes, window)
+        sizes, span = (rows, n_in, count, n_basis), (left, right)
+        add_rows(points, some, base_weight[start:stop], basis, mine, sizes, span, window)
 
 
 @inner
-def add_rows(points, given, base_weight, basis, y, sizes, window):
-    """Add what some inputs contribute to all rows, packing the weights of a few at a time."""
-    rows, n_in, n_out, n_basis, begin, end = sizes
-    lanes, stride, size = layout(n_out, n_basis, y)
-    group = max(1, min(COLUMNS, DESK // stride) // n_basis)
-    packed = empty_line(min(group, end - begin) * size, y)
+def add_rows(points, given, base_weight, basis, y, sizes, span, window):
+    """Add what a span of inputs contributes to all rows, from tables of a few at a time."""
+    (rows, _, _, n_basis), (begin, end) = sizes, span
+    shape = shape_of(sizes, end - begin, basis, window)
+    group = min(end - begin, max(1, min(COLUMNS // n_basis, DESK // shape[-1])))
+    table = empty_line(group * shape[-1], y)
     for left in range(begin, end, group):
         right = min(end, left + group)
-        pack_inputs(given, base_weight, packed, (n_in, n_out, stride), lanes, left, left, right)
-        spans = ZERO, rows, rows, left, right
-        add_edges(points, packed, basis, y, (n_in, stride, size, n_out), spans, window)
+        write_table(given, base_weight, table, basis, shape, window, left, left, right)
+        add_table(points, table, basis, y, shape, (rows, left, right), window)
 
 
 @jit

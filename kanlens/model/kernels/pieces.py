@@ -21,9 +21,6 @@ def write_pieces(x, n_in, basis, held, begin, end):
         count = min(tile, stop - top)
         if len(cuts) > 0:
             count_pieces(x, top, count, cuts, tile, held)
-        elif sure <= 0:
-            for j in range(count):
-                put(held, top + j, search_piece(get(x, top + j), starts, j % n_in * jump, pieces))
         elif guess_pieces(x, top, count, low, density, sure, pieces, held):
             for j in range(count):
                 value, piece = get(x, top + j), get(held, top + j)
@@ -50,25 +47,11 @@ def guess_pieces(x, top, count, low, density, sure, pieces, held):
 @inlined
 def count_pieces(x, top, count, cuts, tile, held):
     """Write the pieces of consecutive numbers: how many of the cuts of each are not above it."""
-    for j in range(count):
-        put(held, top + j, 0)
+    held[top : top + count] = 0
     for at in range(0, len(cuts), tile):
         for j in range(count):
             more = np.int32(get(x, top + j) >= get(cuts, at + j))
             put(held, top + j, get(held, top + j) + more)
-
-
-@inlined
-def search_piece(x, starts, at, pieces):
-    """Return the piece of any grid that holds x; 0 for NaN."""
-    piece, beyond = np.int32(0), np.int32(pieces)
-    while beyond - piece > 1:
-        middle = np.int32((piece + beyond) >> 1)
-        if x >= get(starts, at + middle):
-            piece = middle
-        else:
-            beyond = middle
-    return piece
 
 
 @inner

@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from kanlens.resources import one_thread
+
 SERIAL = 10_000  # nanoseconds of work below which waking another thread costs what it saves
 CHUNKS = 3  # pieces of work per thread, so that a thread held up elsewhere takes fewer
 
@@ -42,6 +44,11 @@ def forked() -> bool:
     return len(_parents) > 1
 
 
+def safe() -> contextlib.AbstractContextManager[Any]:
+    """Keep torch from threads that a forked process has not, and for which it would wait."""
+    return one_thread() if forked() else contextlib.nullcontext()
+
+
 def _pool(helpers: int) -> ThreadPoolExecutor:
     """Return the pool of so many threads; setdefault is one step, whoever else asks."""
     if helpers not in _pools:
@@ -54,16 +61,13 @@ def share(
     arguments: tuple[Any, ...],
     count: int,
     nanoseconds: float,
-    *,
-    chunks: int = CHUNKS,
 ) -> None:
     """Call ``kernel(arguments, (begin, end, step), (threads, OpenMP))`` for range(count).
 
-    Work that takes one thread so long may deserve no other; else there are `chunks` steps for each
-    thread.
+    Work that takes one thread so long may deserve no other; else each has some steps.
     """
     threads, start = team(nanoseconds)
-    step = max(1, -(-count // (threads * chunks)))
+    step = max(1, -(-count // (threads * CHUNKS)))
     if threads == 1 or start:
         kernel(arguments, (0, count, step), (threads, start))
         return
@@ -71,7 +75,7 @@ def share(
     def task(begin: int, end: int) -> None:
         kernel(arguments, (begin, end, step), (1, 0))
 
-    run(task, split(count, threads * chunks), threads)
+    run(task, split(count, threads * CHUNKS), threads)
 
 
 def team(nanoseconds: float) -> tuple[int, int]:
@@ -124,11 +128,7 @@ def openmp() -> int:
     return (found and ctypes.cast(found, ctypes.c_void_p).value) or 0
 
 
-def split(count: int, parts: int, multiple: int = 1) -> list[tuple[int, int]]:
-    """Cut range(count) into about equal parts whose inner ends are multiples of `multiple`."""
-    if parts <= 1:
-        return [(0, count)] if count else []
-    blocks = -(-count // multiple)
-    parts = max(1, min(parts, blocks))
-    ends = [min(count, (blocks * (j + 1) // parts) * multiple) for j in range(parts)]
-    return [(a, b) for a, b in itertools.pairwise([0, *ends]) if b > a]
+def split(count: int, parts: int) -> list[tuple[int, int]]:
+    """Cut range(count) into about equal parts."""
+    parts = min(parts, count)
+    return list(itertools.pairwise(count * j // max(1, parts) for j in range(parts + 1)))

@@ -13,37 +13,34 @@ import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
-from kanlens.model.kernels import base_function, packing, passes, pool
-from kanlens.model.kernels.compiling import Array, flat
+from kanlens.model.kernels import base_function, few_outputs, passes, pool
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.second_order import batched, differentiable
+from kanlens.model.kernels.vectors import BYTES
 
-LINE = 64  # bytes
 FEW = 64  # rows up to which a forward pass of a large layer is shared out by inputs
 DENSE = 80  # numbers of the design matrix for an input up to which it is the quicker way
-TABLE = 131_072  # numbers of polynomials that stay in a core's cache
-MOST = 8  # vectors of outputs up to which they pay
-MANY = 32  # rows for each vector of a piece from which turning weights into polynomials pays
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
+
+quick: Callable[[int, int, int, int], bool] = few_outputs.pays.py_func  # type: ignore[attr-defined]
 
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
-    weights, y = Weights(*tensors), x.new_empty(len(x), len(tensors[3]))
+    weights, rows = Weights(*tensors), x.shape[0]
+    n_out, n_in, n_basis = shape = weights.spline.shape
     values = None if base == "silu" else base_function.values(base, x)
-    (rows, n_in), at = x.shape, layout(weights.spline.shape, x.dtype, basis.degree)
+    y, at = x.new_empty((rows, n_out)), layout(shape, x.dtype, basis.degree)
     kernel, count = passes.forward, rows
-    room = n_in * (basis.pieces * (basis.degree + 1) + 1) * at.stride
     if rows <= passes.DIRECT:
         kernel, count = passes.forward_single, 1  # no range of rows
     elif rows * at.columns <= DENSE:
         kernel, count = passes.forward_by_design, 1
-    elif rows <= FEW and n_in * at.size > passes.DESK:
+    elif rows <= FEW and (n_in * at.size > passes.DESK or quick(rows, basis.pieces, at.vectors, 0)):
         kernel, count = passes.forward_spans, 1
-    elif room <= TABLE and basis.pieces * at.stride * MANY <= rows * at.lanes:
-        kernel = passes.forward_narrow if at.stride <= MOST * at.lanes else kernel
-    run(kernel, weights, basis, [(x, values, weights.bias, y)], count)
+    sizes = rows, n_in, n_out, n_basis
+    run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, at.time)
     return y
 
 
@@ -52,16 +49,20 @@ def run(
     weights: Weights,
     basis: LocalBasis,
     tensors: Sequence[Sequence[Any]],
+    sizes: tuple[int, int, int, int],
     count: int,
+    time: float,
 ) -> None:
-    """Call a pass with weights and tuples of tensors; threads of Python share out a range."""
-    x, (n_out, n_in, n_basis) = tensors[0][0], weights.spline.shape
+    """Call a pass with weights and tuples of tensors; threads of Python share out a range.
+
+    It takes so many nanoseconds for one number of x; sizes are of its rows, inputs, outputs, basis.
+    """
+    rows, n_in, n_out, n_basis = sizes
     groups = (weights.spline, weights.scale, weights.mask, weights.base), *tensors
     held = [[each if each is None else each.contiguous() for each in group] for group in groups]
     at = [tuple([0 if each is None else each.data_ptr() for each in group]) for group in held]
-    time = layout(weights.spline.shape, x.dtype, basis.degree).time
-    work = len(tensors) * (time * x.numel() + PACKED * weights.spline.numel())
-    given = *at, basis.arrays, basis.window, (len(x), n_in, n_out, n_basis)
+    work = len(tensors) * n_in * (time * rows + PACKED * n_out * n_basis)
+    given = *at, basis.arrays, basis.window, sizes
     threads, openmp = pool.team(work)
     if threads == 1 or openmp:
         kernel(*given, (0, count), (threads, openmp))
@@ -110,15 +111,18 @@ def backward(
     ]
     grad_x, spline, scale, base_weight, bias = found
     into = grad_x, spline, scale, None, base_weight, bias
-    run(passes.backward, Weights(*tensors), basis, [(x, *pair, grad), into], x.shape[1])
+    weights, (rows, n_in) = Weights(*tensors), x.shape
+    n_out, _, n_basis = weights.spline.shape
+    time = layout((n_out, n_in, n_basis), x.dtype, basis.degree).time
+    sizes = rows, n_in, n_out, n_basis
+    run(passes.backward, weights, basis, [(x, *pair, grad), into], sizes, n_in, time)
     return found
 
 
 class PackedLayout(NamedTuple):
     """How the weights of a layer are packed, and what a pass over them costs."""
 
-    lanes: int  # numbers of a vector, as long as a line of memory
-    stride: int  # from one packed row to the next: whole vectors
+    vectors: int  # from one packed row to the next
     size: int  # numbers of one packed input
     columns: int  # numbers of one edge in short vectors
     time: float  # nanoseconds of one number of x on one thread, by a rough estimate
@@ -128,33 +132,8 @@ class PackedLayout(NamedTuple):
 def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> PackedLayout:
     """Return the layout of spline weights (out, in, basis)."""
     n_out, _, n_basis = shape
-    lanes = LINE // dtype.itemsize
+    lanes = BYTES // dtype.itemsize
     stride = passes.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
+    columns = -(-2 * n_basis // lanes) * lanes // 2
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    columns, size = -(-2 * n_basis // lanes) * lanes // 2, (n_basis + 1) * stride
-    return PackedLayout(lanes=lanes, stride=stride, size=size, columns=columns, time=time)
-
-
-def pack(weights: Weights, at: PackedLayout) -> Array:
-    """Return the weights as (in, basis + 1, lane), flat."""
-    n_out, n_in, _ = weights.spline.shape
-    packed = flat(weights.spline.new_empty(n_in * at.size))
-    sizes = (n_in, n_out, at.stride)
-    scale = weights.mask[:0] if weights.scale is None else weights.scale
-    factors = flat(weights.spline), flat(scale), flat(weights.mask)
-    given = factors, flat(weights.base), packed, sizes, at.lanes, 0
-    pool.share(packing.pack, given, n_in, PACKED * packed.size, chunks=1)
-    return packed
-
-
-def unpack(grad: Array, weights: Weights, at: PackedLayout) -> tuple[Tensor | None, ...]:
-    """Return the gradients of spline, scale and base weights from that of the packed ones."""
-    (n_out, n_in, _), order = weights.spline.shape, torch.contiguous_format
-    kept = weights.spline, weights.scale, weights.base
-    found = tuple(t if t is None else torch.empty_like(t, memory_format=order) for t in kept)
-    scale = weights.mask[:0] if weights.scale is None else weights.scale
-    factors = flat(weights.spline), flat(scale), flat(weights.mask)
-    wanted = tuple(grad[:0] if each is None else flat(each) for each in found)
-    given = grad, factors, wanted, (n_in, n_out, at.stride), at.lanes, 0
-    pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
-    return found
+    return PackedLayout(stride // lanes, (n_basis + 1) * stride, columns, time)

@@ -40,35 +40,37 @@ def locate(points, n_in, i, begin, end, basis, numbers, firsts, stride, window):
 
 
 @inner
-def add_edges(points, packed, basis, y, sizes, spans, window):
-    """Add what some inputs contribute to some rows, two inputs at a time.
+def add_edges(points, packed, basis, y, shape, spans, window):
+    """Add to rows of y what inputs first to last, all that are packed, contribute."""
+    (_, n_in, n_out, _, stride, size), (rows, first, last) = shape, spans
+    half = rows * (len(window) + 1)
+    numbers, firsts = np.empty(2 * half, y.dtype), np.empty(2 * rows, np.int64)
+    others, other_firsts, part = numbers[half:], firsts[rows:], empty_line(rows * stride, y)
+    for i in range(first, last, 2):
+        if (i - first) % (2 * PAIRS) == 0:
+            part[:] = 0
+        locate(points, n_in, i, 0, rows, basis, numbers, firsts, stride, window)
+        if i + 1 < last:
+            locate(points, n_in, i + 1, 0, rows, basis, others, other_firsts, stride, window)
+        places = (i + 1 < last, n_out, stride, size, i - first, rows, half)
+        add_inputs(packed, part, places, numbers, firsts, other_firsts, window)
+        if (i - first + 2) % (2 * PAIRS) == 0 or i + 2 >= last:
+            add_part(part, stride, y, rows, n_out)
 
-    The packed weights begin with the first of these inputs.
-    """
-    (n_in, stride, size, n_out), (begin, end, block, first, last) = sizes, spans
-    half = block * (len(window) + 1)
-    numbers, firsts = np.empty(2 * half, y.dtype), np.empty(2 * block, np.int64)
-    others, other_firsts, part = numbers[half:], firsts[block:], empty_line(block * stride, y)
-    for top in range(begin, end, block):
-        bottom = min(end, top + block)
-        for i in range(first, last, 2):
-            if (i - first) % (2 * PAIRS) == 0:
-                part[:] = 0
-            locate(points, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
-            if i + 1 < last:
-                then = i + 1, top, bottom
-                locate(points, n_in, *then, basis, others, other_firsts, stride, window)
-            places = (i + 1 < last, n_out, stride, size, i - first, bottom - top, half)
-            add_inputs(packed, part, places, numbers, firsts, other_firsts, window)
-            if (i - first + 2) % (2 * PAIRS) == 0 or i + 2 >= last:
-                add_part(part, stride, y, top, bottom, n_out)
+
+@inlined
+def write_bias(y, bias, begin, end):
+    """Write the bias to rows begin to end of y; a slice of it takes three times as long."""
+    for r in range(begin, end):
+        for o in range(len(bias)):
+            put(y, r * len(bias) + o, get(bias, o))
 
 
 @inner
-def add_part(part, stride, y, top, bottom, n_out):
+def add_part(part, stride, y, rows, n_out):
     """Add the numbers of rows that end with a vector to those of rows of y."""
-    for r in range(bottom - top):
-        to, at = (top + r) * n_out, r * stride
+    for r in range(rows):
+        to, at = r * n_out, r * stride
         for j in range(n_out):
             put(y, to + j, get(y, to + j) + get(part, at + j))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.catalog import BASES
-from kanlens.model.edge_sum import Weights, edge_sum
+from kanlens.model.edge_sum import Weights, edge_sum, widened
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.second_order import NO_GRADIENTS, batched, differentiable
 
@@ -34,7 +34,7 @@ class TritonSum(torch.autograd.Function):
         from kanlens.model.kernels import triton_kernels
 
         weights = Weights(*tensors)
-        packed = pack(weights)
+        packed = weights.packed()
         ctx.basis, ctx.base = basis, base
         ctx.save_for_backward(x, *tensors, packed if ctx.needs_input_grad[2] else None)
         points, bias = x.contiguous(), weights.bias.contiguous()
@@ -56,7 +56,7 @@ class TritonSum(torch.autograd.Function):
         x, weights = given[0], Weights(*given[1:])
         grad, found = grad.contiguous().resolve_neg(), NO_GRADIENTS
         if any(want[:3]):
-            found = unpack(over_rows(basis, base, x, weights, packed, grad)[0], weights)
+            found = weights.unpacked(over_rows(basis, base, x, weights, packed, grad)[0])
         grad_x = gradient_x(basis, base, x, packed, grad) if want_x else None
         bias = widened(grad).sum(0).to(weights.bias.dtype) if want[3] else None
         return None, None, grad_x, *found, bias, None
@@ -77,7 +77,7 @@ def over_rows(
     """
     from kanlens.model.kernels import triton_kernels
 
-    packed = pack(weights) if packed is None else packed
+    packed = weights.packed() if packed is None else packed
     (n_in, size, n_out), points = packed.shape, x.contiguous()
     outs, terms = tile(n_out, BYTES // packed.itemsize), tile(size, TERMS)
     others = -(-n_out // outs), -(-size // terms)
@@ -92,6 +92,19 @@ def over_rows(
     grid = (parts * n_in, *others)
     launch(triton_kernels.by_weights, grid, basis, tensors, packed, span=span, **options)
     return result.sum(0), norms.sum(0)
+
+
+def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+    """Return the norms (in, out) over x (batch, in), and their slopes in the packed weights."""
+    slopes, norms = over_rows(basis, base, x, weights, None, None)
+    return norms / len(x), slopes / len(x)
+
+
+def norms_gradient(
+    basis: LocalBasis, base: str, x: Tensor, weights: Weights, grad: Tensor
+) -> Tensor:
+    """Return the gradient to x (batch, in) from that of the norms (in, out)."""
+    return gradient_x(basis, base, x, weights.packed(), grad / len(x), signed=True)
 
 
 def gradient_x(
@@ -131,41 +144,9 @@ def tile(count: int, most: int) -> int:
     return max(LEAST, min(most, 1 << (count - 1).bit_length()))
 
 
-def widened(tensor: Tensor) -> Tensor:
-    """Return numbers in the type they are added up in: at least float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
 def result_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype of a matrix product of x, as autocast would have it."""
     kind = x.device.type
     if x.dtype != torch.float64 and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return x.dtype
-
-
-def weights_widened(weights: Weights) -> Weights:
-    """Return weights in the type they are multiplied in."""
-    scale = None if weights.scale is None else widened(weights.scale)
-    spline, base, bias, mask = map(widened, (weights.spline, *weights[2:]))
-    return Weights(spline, scale, base, bias, mask)
-
-
-def pack(weights: Weights) -> Tensor:
-    """Return the weights as (in, basis + 1, out), that of the base last."""
-    wide = weights_widened(weights)
-    coef, base = wide.coefficients().permute(1, 2, 0), wide.base_weights().mT.unsqueeze(1)
-    return torch.cat([coef, base], 1).contiguous()
-
-
-def unpack(total: Tensor, weights: Weights) -> tuple[Tensor | None, ...]:
-    """Return the gradients of spline, scale and base weights from that of the packed ones."""
-    wide = weights_widened(weights)
-    coef, factor = total[:, :-1].permute(2, 0, 1), wide.mask
-    scale = None
-    if weights.scale is not None and wide.scale is not None:
-        factor = factor * wide.scale
-        scale = ((coef * wide.spline).sum(-1) * wide.mask).to(weights.scale.dtype)
-    spline = (coef * factor.unsqueeze(-1)).to(weights.spline.dtype).contiguous()
-    base = (total[:, -1].mT * wide.mask).to(weights.base.dtype).contiguous()
-    return spline, scale, base

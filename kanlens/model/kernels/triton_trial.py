@@ -9,17 +9,19 @@ from __future__ import annotations
 import functools
 import subprocess
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum, mean_absolute_edges
 from kanlens.model.kernels.local_basis import local_basis
+from kanlens.model.kernels.norms import EdgeL1
 from kanlens.splines import spline
 
 TOLERANCE = 0.02  # relative: more than rounding to half precision, less than any mistake
 DEGREE = 3
+Function: TypeAlias = Callable[..., Tensor]
 
 
 @functools.cache
@@ -27,11 +29,11 @@ def can_run(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether kernels for numbers of a type run on a device and give what torch does."""
     import triton
 
-    from kanlens.model.kernels.triton_l1 import TritonL1
-    from kanlens.model.kernels.triton_sum import TritonSum
+    from kanlens.model.kernels import triton_sum
 
-    pairs: list[tuple[Any, Callable[..., Tensor]]]
-    pairs = [(TritonSum, edge_sum), (TritonL1, mean_absolute_edges)]
+    pairs: list[tuple[Function, Function]]
+    norms = functools.partial(EdgeL1.apply, triton_sum)
+    pairs = [(triton_sum.TritonSum.apply, edge_sum), (norms, mean_absolute_edges)]
     try:
         with (
             torch.inference_mode(False),
@@ -44,7 +46,7 @@ def can_run(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _agrees(
-    kernel: Any, reference: Callable[..., Tensor], device: torch.device, dtype: torch.dtype
+    kernel: Function, reference: Function, device: torch.device, dtype: torch.dtype
 ) -> bool:
     """Tell whether a kernel and its gradients are those of a function in torch operations."""
     kind = torch.float64 if dtype == torch.float64 else torch.float32
@@ -54,13 +56,13 @@ def _agrees(
     given.append(torch.ones(3, 2, device=device, dtype=dtype))
     options = {"grid": knots.double(), "degree": DEGREE, "extrapolation": "linear", "base": "silu"}
 
-    def run(function: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+    def run(function: Function, dtype: torch.dtype) -> list[Tensor]:
         tensors = [each.to(dtype).clone().requires_grad_() for each in given[:4]]
         y = function(*tensors, *(each.to(dtype) for each in given[4:]))
         grad = _numbers(y.shape, device).to(y.dtype)
         return [y.detach(), *torch.autograd.grad(y, tensors, grad)]
 
-    found = run(lambda *tensors: kernel.apply(basis, "silu", *tensors), dtype)
+    found = run(lambda *tensors: kernel(basis, "silu", *tensors), dtype)
     wanted = run(lambda x, *tensors: reference(x, Weights(*tensors), **options), torch.float64)
     return all(
         bool((one - other).abs().max() <= TOLERANCE * other.abs().max())

@@ -34,8 +34,7 @@ def empty_line(count, like):
 
     Sums of 64 outputs in float64 were measured to take 19 ns where they began amid a line, and 14.
     """
-    lanes = BYTES // like.itemsize
-    room = np.empty(count + lanes, like.dtype)
+    room = np.empty(count + BYTES // like.itemsize, like.dtype)
     skip = (-room.ctypes.data % BYTES) // like.itemsize
     return room[skip : skip + count]
 

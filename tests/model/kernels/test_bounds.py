@@ -23,11 +23,11 @@ class Guards:
         self.run, self.calls = run, 0
 
     def __call__(
-        self, kernel: object, weights: Weights, basis: object, tensors: Groups, count: int
+        self, kernel: object, weights: Weights, basis: object, tensors: Groups, *rest: object
     ) -> None:
         self.calls += 1
         placed = [self.place(group) for group in (weights, *tensors)]
-        self.run(kernel, Weights(*placed[0]), basis, placed[1:], count)
+        self.run(kernel, Weights(*placed[0]), basis, placed[1:], *rest)
         for group, mine in zip((weights, *tensors), placed, strict=True):
             for tensor, inside in zip(group, mine, strict=True):
                 if tensor is not None:

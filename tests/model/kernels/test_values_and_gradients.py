@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kanlens.functions.catalog import BASES
 from kanlens.model import kernels
-from kanlens.model.kernels import sparse
+from kanlens.model.kernels import few_outputs, sparse
 from tests.model.kernels.layers import (
     GRIDS,
     KERNELS,
@@ -122,12 +122,12 @@ def test_many_rows_and_few_outputs_take_polynomials(order, grid, mode):
     for n_in, n_out, dtype in (
         (1, 1, torch.float64),
         (3, 9, torch.float32),
-        (4, 33, torch.float64),
+        (4, 20, torch.float64),
     ):
         options = {"spline_order": order, "grid_size": 2, "extrapolation": mode, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=700, grid=grid, mask="fractions", **options)
-        pieces, lanes = 2 * order + 4, 64 // dtype.itemsize  # with both ends, at most
-        assert sparse.MANY * pieces * -(-n_out // lanes) <= 700 or n_out > 9
+        pieces, vectors = 2 * order + 4, -(-n_out // (64 // dtype.itemsize))  # at most
+        assert few_outputs.pays.py_func(700, pieces, vectors, 0)
         assert agrees(case, "sparse")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.model import kernels
+from kanlens.model.edge_sum import Weights
 from kanlens.model.kernels import local_basis, triton_sum, triton_trial
 from kanlens.model.layers import KANLinear
 from tests.model.kernels import norms
@@ -68,9 +69,12 @@ def test_the_trial_of_a_device_succeeds(dtype):
     assert triton_trial.can_run.__wrapped__(torch.device(DEVICE), dtype)
 
 
-@pytest.mark.parametrize("name", ["over_rows", "gradient_x", "pack"])
-def test_the_trial_fails_where_a_kernel_is_wrong(name, monkeypatch):
-    right = getattr(triton_sum, name)
+@pytest.mark.parametrize(
+    ("of", "name"),
+    [(triton_sum, "over_rows"), (triton_sum, "gradient_x"), (Weights, "packed")],
+)
+def test_the_trial_fails_where_a_kernel_is_wrong(of, name, monkeypatch):
+    right = getattr(of, name)
 
     def wrong(*given, **options):
         found = right(*given, **options)
@@ -78,7 +82,7 @@ def test_the_trial_fails_where_a_kernel_is_wrong(name, monkeypatch):
         first *= 1.05
         return found
 
-    monkeypatch.setattr(triton_sum, name, wrong)
+    monkeypatch.setattr(of, name, wrong)
     assert not triton_trial.can_run.__wrapped__(torch.device(DEVICE), torch.float32)
 
 
