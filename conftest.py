@@ -6,11 +6,17 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded, as torch does
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 import pytest
 import torch
 from hypothesis import settings
@@ -31,7 +37,24 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if importlib.util.find_spec("triton") is None:  # doctests import every module
     collect_ignore = ["kanlens/model/kernels/triton_kernels.py"]
 
-importlib.import_module("numba")  # from the first small call on, so that no two calls differ
+# Numba is loaded from the first small call on, so that no two calls differ. A kernel that another
+# process is compiling is waited for and then read: all of them want the same ones at the start.
+_dispatcher = importlib.import_module("numba.core.dispatcher")
+_compile, _held = _dispatcher.Dispatcher.compile, set()  # files of kernels this process compiles
+
+
+def _compile_once(kernel: Any, signature: Any) -> Any:
+    path = Path(os.environ["NUMBA_CACHE_DIR"], f"{kernel.py_func.__module__}.{kernel.__name__}")
+    with _dispatcher.global_compiler_lock, ExitStack() as stack:
+        if fcntl and path.name.startswith("kanlens") and path not in _held:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
+            _held.add(path)
+            stack.callback(_held.remove, path)
+        return _compile(kernel, signature)
+
+
+_dispatcher.Dispatcher.compile = _compile_once
 torch.set_num_threads(1)  # test processes share the processors
 
 settings.register_profile("local", max_examples=25, deadline=None)
