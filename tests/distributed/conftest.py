@@ -1,4 +1,4 @@
-"""A table in three files, a network, and two workers of Dask that all tests of a module share."""
+"""A table in three files, a network, and two workers of Dask that all tests share."""
 
 import logging
 
@@ -38,7 +38,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(analyses, "BLOCK", 50)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def scheduler():
     """The address of a scheduler with two workers in processes of their own."""
     import distributed
