@@ -51,12 +51,21 @@ def one(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def two(folder: Path) -> dict[str, Any]:
-    code, words = on_two("equal,whole", folder)
+def lost(folder: Path) -> tuple[int, str]:
+    """What is said where a process is lost; what it left to go on from is kept twice."""
+    said = on_two("killed", folder)
+    for count in (1, 2):
+        (folder / f"run{count}").write_bytes((folder / "run").read_bytes())
+    return said
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path, lost: tuple[int, str]) -> dict[str, Any]:
+    code, words = on_two("resumed,equal,whole", folder)
     assert code == 0, words
     assert "kanlens" not in words
-    found = {name: torch.load(folder / f"{name}2.pt") for name in ("equal", "whole")}
-    return found["equal"] | {"whole": found["whole"]}
+    found = {name: torch.load(folder / f"{name}2.pt") for name in ("resumed", "equal", "whole")}
+    return found["equal"] | found
 
 
 def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
@@ -102,20 +111,16 @@ def check_other_rows_in_another_process_are_refused(two: dict[str, Any]) -> None
 
 
 def check_a_job_goes_on_from_where_it_lost_a_process(
-    one: dict[str, Any], two: dict[str, Any], folder: Path
+    one: dict[str, Any], two: dict[str, Any], lost: tuple[int, str], folder: Path
 ) -> None:
-    code, words = on_two("killed", folder)
+    code, words = lost
     assert code == 1
-    lost = r"LostProcessError: fit: expected all processes to train to the end, got .*lost.*\. "
-    assert re.search(f"{lost}Start all again with resume=True, to go on from 'run'\\.", words)
+    said = r"LostProcessError: fit: expected all processes to train to the end, got .*lost.*\. "
+    assert re.search(f"{said}Start all again with resume=True, to go on from 'run'\\.", words)
     state = read_state(folder / "run")
     assert (state["step"], state["batch"]) == (3, 2)
-    for count in (1, 2):
-        (folder / f"run{count}").write_bytes((folder / "run").read_bytes())
     assert distance(rank_program.run("resumed"), one["whole"]) < 1e-9
-    code, words = on_two("resumed", folder)
-    assert code == 0, words
-    assert distance(torch.load(folder / "resumed2.pt"), two["whole"]) == 0
+    assert distance(two["resumed"], two["whole"]) == 0
 
 
 def test_rows_are_dealt_out_evenly() -> None:
@@ -141,7 +146,9 @@ def test_a_strategy_without_processes_is_refused() -> None:
         kanlens.fit(kanlens.KAN([1, 1]), data, strategy="fsdp")
 
 
-def test_processes_do_what_one_does(one: dict[str, Any], two: dict[str, Any], folder: Path) -> None:
+def test_processes_do_what_one_does(
+    one: dict[str, Any], two: dict[str, Any], lost: tuple[int, str], folder: Path
+) -> None:
     """All in one test: each worker of pytest would start the processes anew."""
     for case in [*rank_program.CASES, "norms", "streamed"]:
         check_two_processes_lead_to_what_one_leads_to(one, two, case)
@@ -152,4 +159,4 @@ def test_processes_do_what_one_does(one: dict[str, Any], two: dict[str, Any], fo
         check_the_mean_of_the_penalties_of_processes_is_noticed(one, two, case)
     check_layers_train_in_the_wrappers_of_torch(one, two)
     check_other_rows_in_another_process_are_refused(two)
-    check_a_job_goes_on_from_where_it_lost_a_process(one, two, folder)
+    check_a_job_goes_on_from_where_it_lost_a_process(one, two, lost, folder)
