@@ -1,5 +1,7 @@
 """Formulas of drawn structure: they are sound, and the judge refuses others."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from benchmarks.symbolic.equivalence import judge
 from benchmarks.symbolic.recovery import DRAWN
 
 SMOKE = Setup(smoke=True)
+drawn_once = functools.cache(drawn)
 
 
 def test_every_suite_has_every_kind_in_turn():
@@ -25,7 +28,7 @@ def test_every_suite_has_every_kind_in_turn():
 
 @pytest.mark.parametrize("name", names_of(8))
 def test_a_formula_is_drawn_again_alike_and_otherwise_in_the_other_suite(name):
-    one, again, other = drawn("tuning", name), drawn("tuning", name), drawn("judging", name)
+    one, again, other = drawn_once("tuning", name), drawn("tuning", name), drawn("judging", name)
     assert (one.text, one.ranges) == (again.text, again.ranges)
     assert (one.text, one.ranges) != (other.text, other.ranges)
     assert one.tier == name.split()[0]
@@ -50,7 +53,7 @@ def test_what_is_not_sound_is_refused(text):
 @pytest.mark.parametrize("name", names_of(8))
 def test_the_judge_takes_the_formula_and_no_other(name):
     """A term more that has a ten-thousandth of the spread makes it another formula."""
-    equation = drawn("tuning", name)
+    equation = drawn_once("tuning", name)
     truth, first = equation.expression, sympy.Symbol(equation.variables[0], real=True)
     _, y = sample(equation, 0.0, 0)
     wrong = truth + 1e-4 * float(y.std()) * first**3
