@@ -19,6 +19,7 @@ from kanlens.discovery.additive import (
     functions_of_sum,
 )
 from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through, offer_all
+from kanlens.discovery.bilinear import ProductWithCombination
 from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.front import Front
 from kanlens.discovery.invariance import (
@@ -69,7 +70,7 @@ _CHEAP: tuple[Ansatz, ...] = (
     Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
     _SPARSE_OF_TWO,
 )
-_LAST: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio())
+_LAST: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio(), ProductWithCombination())
 # of problems of few columns and of many: before functions of a sum are looked for, before columns
 # are left out, and after that
 OF_FEW = ((*_CHEAP, _RATIO, _SPARSE), (_ROUGHLY, _BLOCKS), _LAST)

@@ -109,6 +109,10 @@ BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
     targets=("id", "log", "inv", "sq", "exp", "sqrt", "tan", "atanh"),
     pieces=(7, 14, 28, 56),
 )
+PRODUCTS = Limits(  # the error is not squared; the column has the first pieces
+    narrowest=2, widest=4, error=0.03, tried=3, written=4, pieces=(6, 20, 40)
+)
+PRODUCT_OUTER = ("id", "inv", "sq", "invsq", "sqrt", "log")  # of the function of the column
 BLOCKS, BARE_BLOCKS, BLOCK_ROWS = 8000, 5000, 250  # compared: with functions, without; rows
 ARGUMENTS, ARGUMENT_COLUMNS = 80, 3  # products, and likewise sums, that functions are taken of
 PAIR_COST = 0.5  # of a sum, beside those of its terms

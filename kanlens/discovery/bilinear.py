@@ -1,0 +1,83 @@
+"""Products of a function of one column and a function of a combination of columns.
+
+y = f(z) g(c) says that y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
+for g: their null vector has both functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kanlens.discovery import settings as tuned
+from kanlens.discovery.ansatz import Ansatz
+from kanlens.discovery.blocks import Argument, arguments
+from kanlens.discovery.curves import U, written
+from kanlens.discovery.front import Front
+from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.regression import Array, Basis, away
+from kanlens.discovery.univariate import CURVE
+from kanlens.long_work import check_time
+from kanlens.symbolic.composition import Expr, evaluator
+
+
+@dataclass(frozen=True, eq=False)
+class NullVector:
+    """How near to zero the equation of a product comes, and 1 / f on even points of a column."""
+
+    size: float  # of what is left on rows held out, in deviations of g
+    argument: Argument
+    column: int
+    curve: Array  # (point,), of one sign
+
+    @classmethod
+    def of(cls, problem: SearchProblem, argument: Argument, column: int) -> NullVector:
+        """Return the null vector of splines of a combination and a column."""
+        target = problem.target / (problem.target.std() or 1.0)
+        basis = Basis.of(problem.columns[:, column], tuned.PRODUCTS.pieces[0])
+        below = -target[:, None] * basis.at(problem.columns[:, column])
+        best = cls(np.inf, argument, column, np.ones(len(basis.grid)))
+        for pieces in tuned.PRODUCTS.pieces:
+            above = Basis.of(argument.scaled, pieces).at(argument.scaled)
+            matrix = np.concatenate((above, below), axis=1)
+            if matrix.shape[1] > problem.fitted.sum() // 3:
+                break
+            vector = np.linalg.svd(matrix[problem.fitted], full_matrices=False)[2][-1]
+            g = above[problem.held_out] @ vector[: above.shape[1]]
+            size = float(np.sqrt(np.mean((matrix[problem.held_out] @ vector) ** 2)) / g.std())
+            curve = basis.at(basis.grid) @ vector[above.shape[1] :]
+            if size < 0.5 * best.size and (curve.min() > 0 or curve.max() < 0):
+                best = cls(size, argument, column, np.abs(curve))
+        return best
+
+
+class ProductWithCombination(Ansatz):
+    """A function of one column times a function of a combination."""
+
+    limits = tuned.PRODUCTS
+
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        """Divide by the likeliest functions of a column, and look for those of combinations."""
+        found = []
+        for argument in arguments(problem) if problem.held_out.any() else ():
+            for column in range(problem.width) if argument.used.sum() > 1 else ():
+                check_time()
+                found.append(NullVector.of(problem, argument, column))
+        for each in self._best((null.size, null) for null in found):
+            yield from _written(problem, each, front)
+
+
+def _written(problem: SearchProblem, null: NullVector, front: Front) -> Iterator[Expr]:
+    """Write y with what 1 / f seems to be divided out."""
+    name, z = problem.names[null.column], problem.columns[:, null.column]
+    curve, grid = null.curve / null.curve.mean(), np.linspace(z.min(), z.max(), len(null.curve))
+    most, outer = tuned.PRODUCTS.written, tuned.PRODUCT_OUTER
+    for (below,) in written(grid[None], [curve], [U], most=most, outer=outer):
+        made = evaluator((below,), (U,))(z[:, None])[:, 0]
+        if np.isfinite(made).all() and away(made):
+            rest = problem.over(1 / made, 1 / below.xreplace({U: name}))
+            yield from CURVE.formulas(rest.onto(null.argument.values, null.argument.name), front)
+        if front.done:
+            return
