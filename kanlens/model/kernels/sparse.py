@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
-from kanlens.model.kernels import base_function, few_outputs, passes, pool
+from kanlens.model.kernels import base_function, passes, pool
+from kanlens.model.kernels.few_outputs import MANY, MOST
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.second_order import batched, differentiable
 from kanlens.model.kernels.vectors import BYTES
@@ -23,8 +24,6 @@ DENSE = 80  # numbers of the design matrix for an input up to which it is the qu
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
 
-quick: Callable[[int, int, int, int], bool] = few_outputs.pays.py_func  # type: ignore[attr-defined]
-
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
@@ -33,11 +32,12 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     values = None if base == "silu" else base_function.values(base, x)
     y, at = x.new_empty((rows, n_out)), layout(shape, x.dtype, basis.degree)
     kernel, count = passes.forward, rows
+    turned = at.vectors <= MOST and basis.pieces * at.vectors**2 * MANY <= rows
     if rows <= passes.DIRECT:
         kernel, count = passes.forward_single, 1  # no range of rows
     elif rows * at.columns <= DENSE:
         kernel, count = passes.forward_by_design, 1
-    elif rows <= FEW and (n_in * at.size > passes.DESK or quick(rows, basis.pieces, at.vectors, 0)):
+    elif rows <= FEW and (turned or n_in * at.size > passes.DESK):
         kernel, count = passes.forward_spans, 1
     sizes = rows, n_in, n_out, n_basis
     run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, at.time)
