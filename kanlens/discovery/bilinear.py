@@ -46,7 +46,8 @@ class NullVector:
                 break
             vector = np.linalg.svd(matrix[problem.fitted], full_matrices=False)[2][-1]
             g = above[problem.held_out] @ vector[: above.shape[1]]
-            size = float(np.sqrt(np.mean((matrix[problem.held_out] @ vector) ** 2)) / g.std())
+            left = np.sqrt(np.mean((matrix[problem.held_out] @ vector) ** 2))
+            size = float(left / (g.std() + 1e-300))  # g may be nothing
             curve = basis.at(basis.grid) @ vector[above.shape[1] :]
             if size < 0.5 * best.size and (curve.min() > 0 or curve.max() < 0):
                 best = cls(size, argument, column, np.abs(curve))
