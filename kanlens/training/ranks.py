@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -182,7 +183,10 @@ def _lost_are_noticed() -> Iterator[None]:
 
 @contextmanager
 def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
-    """Say in one line that another process is lost: by an error here, or by torchrun's signal."""
+    """Say in one line that another process is lost: by an error here, or by torchrun's signal.
+
+    The signal, which comes at any moment after the loss, cuts no error off that tells of it.
+    """
     go_on = "Start all again, with checkpoint=... to go on from next time"
     if checkpoint is not None:
         go_on = f"Start all again with resume=True, to go on from {Path(checkpoint).name!r}"
@@ -190,9 +194,12 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     def lost(why: str) -> LostProcessError:
         return LostProcessError(message("fit", "all processes to train to the end", why, go_on))
 
+    def known() -> bool:
+        return isinstance(sys.exc_info()[1], ConnectionError | LostProcessError)
+
     def end(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise lost("the signal to end, as when another is lost")
+        if not known():
+            raise lost("the signal to end, as when another is lost")
 
     here = threading.current_thread() is threading.main_thread()  # which alone gets signals
     heard = here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -203,5 +210,5 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     except ConnectionError as error:
         raise lost(f"one that is lost: {reason(error)}") from error
     finally:
-        if heard:
+        if heard and not known():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 import kanlens
-from kanlens.errors import InvalidValueError
-from kanlens.training.ranks import Ranks
+from kanlens.errors import InvalidValueError, LostProcessError
+from kanlens.training.ranks import Ranks, _in_words
 from kanlens.training.resumption import read_state
 from tests.training import rank_program
 
@@ -144,6 +145,34 @@ def test_a_strategy_without_processes_is_refused() -> None:
         kanlens.fit(kanlens.KAN([1, 1]), data, strategy="ddp")
     with pytest.raises(InvalidValueError, match=r"^fit: expected strategy to be "):
         kanlens.fit(kanlens.KAN([1, 1]), data, strategy="fsdp")
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    yield
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.usefixtures("handled")
+def test_torchruns_signal_does_not_cut_off_the_error_of_a_lost_process() -> None:
+    with pytest.raises(LostProcessError, match="one that is lost: 'gone'"):
+        try:
+            with _in_words(None):
+                try:
+                    raise ConnectionError("gone")
+                finally:
+                    signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(LostProcessError, match="the signal to end"), _in_words(None):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("handled")
+def test_torchruns_signal_ends_training_and_later_the_process() -> None:
+    with _in_words(None):
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_processes_do_what_one_does(
