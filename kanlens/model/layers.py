@@ -352,10 +352,12 @@ class KANLinear(nn.Module):
         try:
             scale = own["spline_scaler"] if scaled else None
             spline, base, bias = own["spline_weight"], own["base_weight"], own["bias"]
+            mask: Any = self._buffers["mask"]
         except KeyError:  # torch's pruning or a parametrization keeps it elsewhere
             scale = self.spline_scaler if scaled else None
             spline, base, bias = self.spline_weight, self.base_weight, self.bias
-        return Weights(spline, scale, base, bias, self.mask)
+            mask = self.mask
+        return Weights(spline, scale, base, bias, mask)
 
     def terms(self) -> list[Term]:
         """Return the functions beside the splines of every edge: the base."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import torch
@@ -47,7 +48,7 @@ def build(problem: Workload, *, path: Path = "auto", compiled: bool = False) -> 
         layer,
         lambda named: named["spline_weight"] / SCALER,
         call=torch.compile(layer) if compiled else None,
-        around=partial(kernels.use, path),
+        around=contextlib.nullcontext if path == "auto" else partial(kernels.use, path),
     )
 
 

@@ -85,17 +85,17 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
     if "numba" not in sys.modules and x.is_cpu and _is_small_start(layer, x):
         return None
     transformed = getattr(torch._C, "_are_functorch_transforms_active", None)
+    weights, graded = layer.weights(), torch.is_grad_enabled()
     if (
         torch.compiler.is_compiling()
         or _asked.get() == "torch"
-        or (torch.is_grad_enabled() and (layer.grid.requires_grad or layer.mask.requires_grad))
+        or (graded and (layer.grid.requires_grad or weights.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
         or (x.is_cpu and torch.is_autocast_enabled("cpu"))
         or (transformed is not None and transformed())
     ):
         return None
-    weights = layer.weights()
     basis = local_basis_of(layer, x, weights)
     if basis is None:
         return None
@@ -111,11 +111,11 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
 
         function = TritonSum.apply
     else:
-        from kanlens.model.kernels.sparse import FusedSum, plain_sum
+        from kanlens.model.kernels import sparse
 
-        tensors = (x, *weights) if torch.is_grad_enabled() else ()
+        tensors = (*weights, x) if graded else ()
         recorded = any(each is not None and each.requires_grad for each in tensors)
-        function = FusedSum.apply if recorded else plain_sum  # quicker by half for few rows
+        function = sparse.FusedSum.apply if recorded else sparse.plain_sum  # quicker by half
     result: Tensor = function(basis, layer.base_name, x, *weights)
     return result
 
@@ -176,8 +176,8 @@ def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis 
         if each is not None and (
             type(each) not in PLAIN
             or not (each.is_cpu if device is None else each.device == device)
-            or each.dtype != dtype
-            or each.layout != STRIDED
+            or each.dtype is not dtype
+            or each.layout is not STRIDED
             or each.is_neg()
             or (tangents and dual.unpack_dual(each).tangent is not None)
         ):

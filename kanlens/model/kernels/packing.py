@@ -17,14 +17,15 @@ COLUMNS = 256  # basis functions, of some inputs, whose weights are packed at a 
 
 
 @emitted
-def turn_block(emit, source, at, stride, rows, columns, target, to, target_stride):
+def turn_block(emit, source, at, stride, rows, columns, target, to, target_stride, kept):
     """Write so many rows and columns of a matrix the other way round.
 
-    What is more than fits one vector, in either direction, is left out.
+    What is more than fits one vector, in either direction, is left out; so many numbers of each are
+    `kept`, after the rows those of the last row.
     """
     emit.mask = emit.first(columns)
     block = _transposed(emit, _masked_rows(emit, source, at, stride, rows))
-    mask = emit.first(rows)
+    mask = emit.first(kept)
     nothing = ir.Constant(mask.type, [0] * emit.full)
     for j, row in enumerate(block):
         there = emit.builder.icmp_signed("<", ir.Constant(columns.type, j), columns)
@@ -93,7 +94,7 @@ def lay_out(matrix, width, top, rows, left, columns, desk, to, lanes):
     """Write some rows and columns of a matrix of so many columns as rows of the desk."""
     for j in range(0, columns, lanes):
         at, place = top * width + left + j, to + j * lanes
-        turn_block(matrix, at, width, rows, columns - j, desk, place, lanes)
+        turn_block(matrix, at, width, rows, columns - j, desk, place, lanes, lanes)
 
 
 @inner
@@ -101,7 +102,7 @@ def put_back(desk, at, lanes, matrix, width, top, rows, left, columns):
     """Write rows of the desk as columns of a matrix."""
     for j in range(0, columns, lanes):
         to, place = top * width + left + j, at + j * lanes
-        turn_block(desk, place, lanes, columns - j, rows, matrix, to, width)
+        turn_block(desk, place, lanes, columns - j, rows, matrix, to, width, columns - j)
 
 
 @inner
@@ -130,7 +131,7 @@ def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
     group = max(1, COLUMNS // n_basis)
     part = group * lanes
     at_factor, at_base, at_spline = part, 2 * part, 3 * part
-    desk = np.zeros(3 * part + group * n_basis * lanes, packed.dtype)
+    desk = np.empty(3 * part + group * n_basis * lanes, packed.dtype)
     for left in range(begin, end, group):
         inputs = min(group, end - left)
         for top in range(0, n_out, lanes):
@@ -159,7 +160,7 @@ def unpack_inputs(grad, given, wanted, sizes, lanes, origin, begin, end):
     group = max(1, COLUMNS // n_basis)
     part, width = group * lanes, n_in * n_basis
     at_factor, at_base, at_scale, at_spline = part, 2 * part, 3 * part, 4 * part
-    desk = np.zeros(4 * part + group * n_basis * lanes, grad.dtype)
+    desk = np.empty(4 * part + group * n_basis * lanes, grad.dtype)
     for left in range(begin, end, group):
         inputs = min(group, end - left)
         column, columns = left * n_basis, inputs * n_basis

@@ -30,14 +30,16 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
     given = (*map(types.unliteral, arguments.types), types.int64, types.int64)
     called = task.get_call_type(typing, given, {})
 
-    def generate(context: Any, builder: ir.IRBuilder, _: Any, args: Any) -> Value:
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
         compiled = task.dispatcher.overloads[called.args]
         context.active_code_library.add_linking_library(compiled.library)
-        begin, end, step = (_word(builder, args[2], j) for j in range(3))
-        threads, address = (_word(builder, args[3], j) for j in range(2))
-        shared = cgutils.pack_struct(builder, [args[1], begin, end, step, ir.Constant(WORD, 0)])
+        begin, end, step = (builder.extract_value(args[2], j) for j in range(3))
+        threads, address = (builder.extract_value(args[3], j) for j in range(2))
+        lent = _lent(context, builder, sig.args[1], args[1])
+        shared = cgutils.pack_struct(builder, [lent, begin, end, step, ir.Constant(WORD, 0)])
         place = cgutils.alloca_once_value(builder, shared)
-        worker, data = _worker(context, builder, compiled, shared.type), _bytes(builder, place)
+        worker = _worker(context, builder, compiled, shared.type)
+        data = builder.bitcast(place, BYTE.as_pointer())
         with builder.if_else(builder.icmp_signed(">", threads, ir.Constant(WORD, 1))) as (
             many,
             one,
@@ -58,12 +60,17 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
     return types.void(task, arguments, span, team), generate
 
 
-def _word(builder: ir.IRBuilder, numbers: Value, j: int) -> Value:
-    return builder.extract_value(numbers, j)
-
-
-def _bytes(builder: ir.IRBuilder, place: Value) -> Value:
-    return builder.bitcast(place, BYTE.as_pointer())
+def _lent(context: Any, builder: ir.IRBuilder, kind: Any, value: Value) -> Value:
+    """Return a value whose arrays count no references: for a count, threads wait for each other."""
+    if isinstance(kind, types.BaseTuple):
+        members = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
+        lent = [_lent(context, builder, *member) for member in members]
+        return context.make_tuple(builder, kind, lent)
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = cgutils.get_null_value(array.meminfo.type)
+        return array._getvalue()
+    return value
 
 
 def _worker(context: Any, outer: ir.IRBuilder, compiled: Any, shared: Any) -> Value:

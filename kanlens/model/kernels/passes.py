@@ -28,6 +28,7 @@ FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 DESK = 65_536  # numbers of packed weights, likewise
 SPAN, SPANS = 16, 8  # least inputs of a span, most spans: as many whatever the threads
+FEW = 64  # rows up to which threads make tables of their own: no core waits for another's
 DIRECT = 2  # rows up to which weights are read as they lie
 SLICE = 1024  # numbers of x whose base function and piece a thread finds at a time
 ODD = 16  # vectors
@@ -72,7 +73,7 @@ def stride_of(n_out, lanes):
 def steps(span, multiple, team):
     """Return a span (begin, end) and how much of it a thread takes at a time."""
     begin, end = span
-    return begin, end, max(1, -(-(end - begin) // (multiple * CHUNKS * team[0]))) * multiple
+    return begin, end, max(1, (end - begin) // (multiple * CHUNKS * team[0])) * multiple
 
 
 @inlined
@@ -152,11 +153,12 @@ def forward(weights, tensors, basis, window, sizes, span, team):
     (rows, n_in, n_out, _), like = sizes, basis[0]
     given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, (0, 0))
     shape = shape_of(sizes, n_in, basis, window)
-    table = empty_line(n_in * shape[-1], like)
-    making = given, base_weight, table, basis, shape, window, ZERO
-    share_out(write_table, making, steps((0, n_in), 1, team), team)
-    block = rows_of_block(rows, n_out, team)
-    task = points, table, basis, window, bias, y, shape, block
+    table = empty_line(0 if shape[0] and rows <= FEW else n_in * shape[-1], like)
+    if len(table) > 0:
+        making = given, base_weight, table, basis, shape, window, ZERO
+        share_out(write_table, making, steps((0, n_in), 1, team), team)
+    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // team[0])))
+    task = points, given, base_weight, table, basis, window, bias, y, shape, block
     share_out(write_rows, task, steps(span, block, team), team)
 
 
@@ -196,12 +198,6 @@ def add_table(points, table, basis, y, shape, spans, window):
 
 
 @inlined
-def rows_of_block(rows, n_out, team):
-    """Return how many rows are taken together."""
-    return max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // team[0])))
-
-
-@inlined
 def add_up(sums, bias, y, blocks):
     """Write y (row, out), the bias and what the spans of inputs add to it, by blocks of outputs."""
     n_out, room = len(bias), len(y) // len(bias) * min(len(bias), LANES)
@@ -216,9 +212,12 @@ def add_up(sums, bias, y, blocks):
 
 
 @inner
-def write_rows(points, table, basis, window, bias, y, shape, block, begin, end):
+def write_rows(points, given, base_weight, table, basis, window, bias, y, shape, block, begin, end):
     """Write y (row, out) of rows begin to end."""
     n_in, n_out = shape[1], shape[2]
+    if len(table) == 0:
+        table = empty_line(n_in * shape[-1], y)
+        write_table(given, base_weight, table, basis, shape, window, ZERO, ZERO, n_in)
     room = room_of_rows(points, block * n_in)
     write_bias(y, bias, begin, end)
     for top in range(begin, end, block):
@@ -229,18 +228,16 @@ def write_rows(points, table, basis, window, bias, y, shape, block, begin, end):
 
 
 @inner
-def write_spans(points, given, base_weight, basis, window, sums, shape, begin, end):
-    """Write what parts begin to end add to y: each (row, out), of a span of inputs and outputs."""
+def write_spans(points, given, base_weight, basis, window, sums, shape, part, _):
+    """Write what a part adds to y (row, out), that of a span of inputs and of outputs."""
     rows, n_in, n_out, n_basis, length, blocks = shape
-    whole = rows * min(n_out, LANES)
-    for part in range(begin, end):
-        left, first = part // blocks * length, part % blocks * LANES
-        right, count = min(n_in, left + length), min(LANES, n_out - first)
-        mine, start, stop = sums[part * whole :], first * n_in, (first + count) * n_in
-        mine[: rows * count] = 0
-        some = of_edges(given, start, stop, n_basis)
-        sizes, span = (rows, n_in, count, n_basis), (left, right)
-        add_rows(points, some, base_weight[start:stop], basis, mine, sizes, span, window)
+    left, first = part // blocks * length, part % blocks * LANES
+    span, count = (left, min(n_in, left + length)), min(LANES, n_out - first)
+    mine, sizes = sums[part * rows * min(n_out, LANES) :], (rows, n_in, count, n_basis)
+    mine[: rows * count] = 0
+    start, stop = first * n_in, (first + count) * n_in
+    some, bases = of_edges(given, start, stop, n_basis), base_weight[start:stop]
+    add_rows(points, some, bases, basis, mine, sizes, span, window)
 
 
 @inner
@@ -273,7 +270,8 @@ def backward(weights, tensors, found, basis, window, sizes, span, team):
     given_all = points, given, base_weight, basis, grad, grad_x, wanted
     task = *given_all, (*sizes, block), window
     if n_in >= 2 * team[0] or len(grad_base) == 0 or rows == 0:
-        share_out(write_inputs, task, steps(span, SPAN if rows <= DIRECT else 1, team), team)
+        multiple = SPAN if rows <= DIRECT or n_in >= 2 * SPAN * team[0] else 1  # lines of grad_x
+        share_out(write_inputs, task, steps(span, multiple, team), team)
     else:
         write_by_rows(task, team)
     column_sums(grad, n_out, numbers_at(found[5], n_out, like))
@@ -352,8 +350,8 @@ def write_by_rows(task, team):
     packed, sums = empty_line(whole, like), empty_line(parts * whole, like)
     outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
     pack_inputs(given, base_weight, packed, outer, lanes, ZERO, ZERO, n_in)
-    of_rows = points, packed, basis, grad, grad_x, sums, inside, (rows, part, block), window
-    share_out(write_part, of_rows, (0, parts, 1), team)
+    of_rows = points, packed, basis, grad, grad_x, sums, inside, block, part, window
+    share_out(write_part, of_rows, (0, rows, part), team)
     for j in range(1, parts):
         for k in range(whole):
             put(sums, k, get(sums, k) + get(sums, j * whole + k))
@@ -361,17 +359,12 @@ def write_by_rows(task, team):
 
 
 @inner
-def write_part(points, packed, basis, grad, grad_x, sums, inside, of_rows, window, begin, end):
-    """Write the gradients over parts begin to end of the rows; that of packed weights for each."""
-    (rows, part, block), (n_in, _, _, size) = of_rows, inside
-    whole = n_in * size
-    for j in range(begin, end):
-        first, last = j * part, min(rows, (j + 1) * part)
-        total, spans = (
-            sums[j * whole : (j + 1) * whole],
-            (first, last, ZERO, n_in, block, ZERO, ZERO),
-        )
-        backward_some(points, packed, basis, grad, total, grad_x, inside, spans, window)
+def write_part(points, packed, basis, grad, grad_x, sums, inside, block, part, window, begin, end):
+    """Write the gradients over a part of the rows; that of packed weights for each part."""
+    n_in, whole = inside[0], inside[0] * inside[3]
+    total = sums[begin // part * whole :][:whole]
+    spans = begin, end, ZERO, n_in, block, ZERO, ZERO
+    backward_some(points, packed, basis, grad, total, grad_x, inside, spans, window)
 
 
 @inner

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, passes, pool
-from kanlens.model.kernels.few_outputs import MANY, MOST
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.second_order import batched, differentiable
 from kanlens.model.kernels.vectors import BYTES
 
-FEW = 64  # rows up to which a forward pass of a large layer is shared out by inputs
 DENSE = 80  # numbers of the design matrix for an input up to which it is the quicker way
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
@@ -30,14 +28,13 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     weights, rows = Weights(*tensors), x.shape[0]
     n_out, n_in, n_basis = shape = weights.spline.shape
     values = None if base == "silu" else base_function.values(base, x)
-    y, at = x.new_empty((rows, n_out)), layout(shape, x.dtype, basis.degree)
+    y, at = x.new_empty(rows, n_out), layout(shape, x.dtype, basis.degree)
     kernel, count = passes.forward, rows
-    turned = at.vectors <= MOST and basis.pieces * at.vectors**2 * MANY <= rows
     if rows <= passes.DIRECT:
         kernel, count = passes.forward_single, 1  # no range of rows
     elif rows * at.columns <= DENSE:
         kernel, count = passes.forward_by_design, 1
-    elif rows <= FEW and (turned or n_in * at.size > passes.DESK):
+    elif rows <= passes.FEW and at.size > passes.DESK:
         kernel, count = passes.forward_spans, 1
     sizes = rows, n_in, n_out, n_basis
     run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, at.time)
@@ -111,10 +108,9 @@ def backward(
     ]
     grad_x, spline, scale, base_weight, bias = found
     into = grad_x, spline, scale, None, base_weight, bias
-    weights, (rows, n_in) = Weights(*tensors), x.shape
-    n_out, _, n_basis = weights.spline.shape
-    time = layout((n_out, n_in, n_basis), x.dtype, basis.degree).time
-    sizes = rows, n_in, n_out, n_basis
+    weights = Weights(*tensors)
+    n_out, n_in, n_basis = shape = weights.spline.shape
+    sizes, time = (len(x), n_in, n_out, n_basis), layout(shape, x.dtype, basis.degree).time
     run(passes.backward, weights, basis, [(x, *pair, grad), into], sizes, n_in, time)
     return found
 
@@ -122,8 +118,7 @@ def backward(
 class PackedLayout(NamedTuple):
     """How the weights of a layer are packed, and what a pass over them costs."""
 
-    vectors: int  # from one packed row to the next
-    size: int  # numbers of one packed input
+    size: int  # numbers of all packed weights
     columns: int  # numbers of one edge in short vectors
     time: float  # nanoseconds of one number of x on one thread, by a rough estimate
 
@@ -131,9 +126,9 @@ class PackedLayout(NamedTuple):
 @functools.cache
 def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> PackedLayout:
     """Return the layout of spline weights (out, in, basis)."""
-    n_out, _, n_basis = shape
+    n_out, n_in, n_basis = shape
     lanes = BYTES // dtype.itemsize
     stride = passes.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
     columns = -(-2 * n_basis // lanes) * lanes // 2
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    return PackedLayout(stride // lanes, (n_basis + 1) * stride, columns, time)
+    return PackedLayout(n_in * (n_basis + 1) * stride, columns, time)

@@ -11,6 +11,7 @@ import numpy as np
 from kanlens.model.kernels.compiling import get, inlined, inner, put
 from kanlens.model.kernels.vectors import (
     BYTES,
+    add_dot_product,
     add_products,
     add_rows,
     empty_line,
@@ -132,19 +133,6 @@ def sort_rows(held, count, ends, order):
         put(ends, piece, place + 1)
 
 
-@inlined
-def dot_product(y, at, count, matrix, numbers, place, window):
-    """Return the dot product of y[at : at + count] and a sum of rows, each times its number."""
-    packed, stride, first, base = matrix
-    live, result = len(window), y.dtype.type(0)
-    for j in range(count):
-        value = get(numbers, place + live) * get(packed, base + j)
-        for k in range(live):
-            value += get(numbers, place + k) * get(packed, first + k * stride + j)
-        result += value * get(y, at + j)
-    return result
-
-
 @inner
 def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
@@ -169,13 +157,12 @@ def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans
             base_row = start + size - stride
             if want_x:
                 for r in range(count):
-                    live_row = start + get(first, get(held, r)) * stride
-                    matrix = (packed, stride, live_row, base_row)
-                    total = dot_product(
-                        rows, r * n_out, n_out, matrix, slopes, r * (live + 1), window
-                    )
-                    place = (top + r) * n_in + i
-                    put(grad_x, place, total + get(grad_x, place) if before > 0 else total)
+                    place, at = (top + r) * n_in + i, r * (live + 1)
+                    if before == 0:
+                        put(grad_x, place, 0)
+                    alive = start + get(first, get(held, r)) * stride, stride, base_row
+                    given = grad_x, place, rows, r * n_out, n_out, packed
+                    add_dot_product(*given, alive, slopes, at, window)
             if want_weights:
                 mine = grad_packed[start : start + size]
                 if top == begin:

@@ -51,12 +51,6 @@ class Emitter:
         self.widths: tuple[int, ...] = (self.full,)
         self.mask: Value | None = None  # of the vector at the end, while its code is emitted
 
-    def widen(self) -> None:
-        """Take several vectors at a time where the processor has registers for them."""
-        features = self.context.codegen().magic_tuple()[2]  # part of the key of numba's cache
-        if f"+{MANY_REGISTERS}" in features:
-            self.widths = (4 * self.full, self.full)
-
     def given(self, kind: Any, value: Value) -> Any:
         """Return the pointer to an array's first number, a tuple's members, or else the value."""
         if isinstance(kind, types.Array):
@@ -218,6 +212,27 @@ def add_products(emit, y, at, count, matrix, stride, firsts, bases, numbers, pla
 
 
 @emitted
+def add_dot_product(emit, sums, place, y, at, count, matrix, rows, numbers, first, window):
+    """Add the dot product of y[at : at + count] and rows of a matrix, each times its number.
+
+    The rows begin at `rows`: the first alive, the distance to the next, that of the base function.
+    """
+    builder, (row, stride, base), none = emit.builder, rows, emit.zero(emit.full)
+    ones = _splats(emit, numbers, first, len(window) + 1)
+    total = cgutils.alloca_once(builder, none.type)
+    builder.store(none, total)
+
+    def body(j: Value, width: int) -> None:
+        values = _rows(emit, matrix, stride, builder.add(row, j), len(window))
+        values.append(emit.load(matrix, builder.add(base, j), width))
+        more = emit.product(_weighted(emit, ones, values), emit.load(y, builder.add(at, j), width))
+        builder.store(emit.sum(more, builder.load(total)), total)
+
+    emit.lanes(count, body)
+    add_number(emit, builder.load(total), sums, place)
+
+
+@emitted
 def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, numbers, window):
     """Add to the live rows of a matrix the rows of y in order[begin:end], each times its number.
 
@@ -225,7 +240,8 @@ def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, num
     the row at `base` likewise with the last number. The sums stay in registers meanwhile and are
     added at the end, which rounds less than one sum over all calls.
     """
-    emit.widen()
+    if f"+{MANY_REGISTERS}" in emit.context.codegen().magic_tuple()[2]:  # in numba's key of caches
+        emit.widths = (4 * emit.full, emit.full)
     builder, rows = emit.builder, [first]
     for _ in window[1:]:
         rows.append(builder.add(rows[-1], stride))
@@ -302,7 +318,7 @@ def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, bas
 def add_signed_slopes(emit, numbers, slopes, length, count, weights, factor, totals, window):
     """Add to `totals` at every point a factor times the sign and the slope of an edge."""
     by = emit.splat(factor, emit.full)
-    ones = _splats(emit, weights, len(window) + 1)
+    ones = _splats(emit, weights, ir.Constant(count.type, 0), len(window) + 1)
 
     def add(sign: Value, _: list[Value], j: Value) -> None:
         slope = _weighted(emit, ones, _rows(emit, slopes, length, j, len(ones)))
@@ -324,7 +340,7 @@ def _over_points(
 ) -> None:
     """Run ``body(sign of the edge, functions, place)`` for every vector of points."""
     builder, none = emit.builder, emit.zero(emit.full)
-    ones = _splats(emit, weights, live + 1)
+    ones = _splats(emit, weights, ir.Constant(count.type, 0), live + 1)
     plus, minus = (ir.Constant(none.type, [sign] * emit.full) for sign in (1.0, -1.0))
     start, step = (ir.Constant(count.type, each) for each in (0, emit.full))
     with cgutils.for_range_slice(builder, start, count, step, count.type) as (j, _):
@@ -334,9 +350,9 @@ def _over_points(
         body(builder.select(builder.fcmp_ordered(">", value, none), plus, below), rows, j)
 
 
-def _splats(emit: Emitter, weights: Value, count: int) -> list[Value]:
-    places = [ir.Constant(ir.IntType(64), k) for k in range(count)]
-    return [emit.splat(emit.load(weights, place, 1), emit.full) for place in places]
+def _splats(emit: Emitter, weights: Value, first: Value, count: int) -> list[Value]:
+    numbers = [emit.load(weights, emit.offset(first, k), 1) for k in range(count)]
+    return [emit.splat(number, emit.full) for number in numbers]
 
 
 def _rows(emit: Emitter, numbers: Value, length: Value, j: Value, count: int) -> list[Value]:
@@ -355,7 +371,7 @@ def _weighted(emit: Emitter, ones: list[Value], rows: list[Value]) -> Value:
 
 
 def add_number(emit: Emitter, vector: Value, sums: Value, at: Value) -> None:
-    """Add the numbers of a vector to one in double precision."""
+    """Add the numbers of a vector to one, which may be of double precision."""
     builder, width = emit.builder, vector.type.count
     while width > 1:
         width //= 2
@@ -364,7 +380,7 @@ def add_number(emit: Emitter, vector: Value, sums: Value, at: Value) -> None:
         vector = emit.sum(*(builder.shuffle_vector(vector, vector, half) for half in halves))
     number = builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
     place = builder.gep(sums, [at])
-    if emit.size == 4:
+    if place.type.pointee != number.type:
         number = builder.fpext(number, ir.DoubleType())
     builder.store(builder.fadd(builder.load(place), number), place)
 

@@ -1,5 +1,6 @@
 """Loops on threads that compiled code starts: every place once, errors, calls within calls."""
 
+import sys
 import threading
 
 import numpy as np
@@ -40,6 +41,17 @@ def add_in_turn(given, span, team):
     share_out(add_rows, given, span, team)
 
 
+@inner
+def add_all(numbers, more, begin, end):
+    for j in range(begin, end):
+        numbers[j] += more[j:].sum() + np.full(9, 1.0)[j % 9]
+
+
+@jit
+def add_made_here(numbers, span, team):
+    share_out(add_all, (numbers, np.full(len(numbers), 2.0)), span, team)
+
+
 def team(threads):
     return threads, pool.openmp()
 
@@ -69,6 +81,14 @@ def test_a_loop_within_a_loop():
     numbers = np.zeros(60)
     add_in_turn((numbers, 6, team(2)), (0, 10, 1), team(3))
     assert (numbers == 1).all()
+
+
+def test_lent_arrays_live_until_the_loop_has_ended():
+    for threads in (1, 2, 3) * 20:
+        numbers = np.zeros(40)
+        add_made_here(numbers, (0, 40, 1), team(threads))
+        assert (numbers == 2 * np.arange(40, 0, -1) + 1).all()
+        assert sys.getrefcount(numbers) == 2
 
 
 def test_calls_from_many_threads_at_once():
