@@ -199,14 +199,15 @@ class BlockLibrary:
     known: Array  # (row, direction): directions of the splines of columns
 
     @classmethod
-    def of(cls, problem: SearchProblem) -> BlockLibrary:
-        """Take the simplest pairs of a combination and a monomial of other columns."""
+    def of(cls, problem: SearchProblem, pieces: int, some: Array | None = None) -> BlockLibrary:
+        """Take the simplest pairs of a combination and a monomial, or one of some, of others."""
         rows = np.flatnonzero(problem.fitted)
         rows = rows[spread_rows(len(rows), tuned.BLOCK_ROWS)]
         every, costs = simplest(problem.width)
+        if some is not None:
+            every, costs = some, np.zeros(len(some))
         good = np.flatnonzero(allowed(problem, every))[: tuned.BARE_BLOCKS]
         every, costs, options = every[good], costs[good], arguments(problem)
-        pieces = tuned.BLOCK_SUMS.pieces[0]
         made = [Basis.of(a.scaled, pieces).at(a.scaled)[rows].T for a in options]
         splines = np.stack(made).astype(np.float32)
         single = [n for n, each in enumerate(options) if each.used.sum() == 1]
@@ -234,7 +235,7 @@ class BlockLibrary:
         """Return by how much each block would lower the squared residual."""
         check_time()
         used = np.column_stack((total.basis, total.residual)).astype(np.float32)
-        return np.concatenate([group.gains(used) for group in self.groups])
+        return np.concatenate([each.gains(used) for each in self.groups if len(each.matrix)])
 
     def begun(self, target: Array) -> BlockSum:
         """Return the sum of no block."""
@@ -262,6 +263,15 @@ class BlockLibrary:
             if not tuned.EXACT_BLOCKS < sums[0].error < tuned.FAR_BLOCKS:
                 break
         return sorted(found, key=lambda s: s.promise)
+
+    def refined(self, problem: SearchProblem) -> Iterator[tuple[BlockLibrary, list[BlockSum]]]:
+        """Yield the best sums, then those of finer splines times the monomials that are in them."""
+        sums = self.grown(problem.target, *tuned.GROWN)[: tuned.BLOCK_SUMS.tried]
+        yield self, sums
+        within = (tuple(self.blocks[k].powers) for each in sums for k in each.chosen)
+        powers = np.array(list(dict.fromkeys(((0.0,) * problem.width, *within))))
+        finer = BlockLibrary.of(problem, tuned.BLOCK_SUMS.pieces[2], powers)
+        yield finer, finer.grown(problem.target, *tuned.FEW_GROWN)[: tuned.BLOCK_SUMS.tried]
 
     def exchanged(self, total: BlockSum, begun: BlockSum) -> BlockSum:
         """Put a better block in the place of another while there is one."""
@@ -354,21 +364,20 @@ class SumOfBlocks(Ansatz):
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Write models that are nearly exact at once, and the best others in the end."""
-        library = BlockLibrary.of(problem)
+        library = BlockLibrary.of(problem, self.limits.pieces[0])
         models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
         made = transformed(problem, self.limits.targets)
         rough = [library.grown(each.target, *tuned.FEW_GROWN)[0].promise for _, each in made]
         for k in np.argsort(rough)[: tuned.BLOCK_TARGETS]:
             name, each = made[k]
-            new: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
-            for total in library.grown(each.target, *tuned.GROWN)[: self.limits.tried]:
-                blocks = [*library.beside, *(library.blocks[k] for k in total.chosen)]
-                new |= {(name, model.key): model for model in _short_models(each, blocks)}
-            near = {key: m for key, m in new.items() if m.error < tuned.NEAR_BLOCKS}
-            models |= {key: m for key, m in new.items() if key not in near}
-            yield from self._written(near.values(), front)
-            if front.done:
-                return
+            for finer, sums in library.refined(each):
+                fits = (fit for total in sums for fit in _short_models(each, finer, total))
+                new = {(name, fit.key): fit for fit in fits}
+                near = {key: m for key, m in new.items() if m.error < tuned.NEAR_BLOCKS}
+                models |= {key: m for key, m in new.items() if key not in near}
+                yield from self._written(near.values(), front)
+                if near or front.done:
+                    break
         yield from self._written(models.values(), front)
 
     def _written(self, models: Iterable[BlockModel], front: Front) -> Iterator[Expr]:
@@ -378,15 +387,14 @@ class SumOfBlocks(Ansatz):
                 yield from model.formulas(front)
 
 
-def _short_models(problem: SearchProblem, blocks: list[Block]) -> list[BlockModel]:
+def _short_models(
+    problem: SearchProblem, library: BlockLibrary, total: BlockSum
+) -> list[BlockModel]:
     """Drop blocks one by one, and fit what is left when few are, with finer splines."""
+    blocks = [*library.beside, *(library.blocks[k] for k in total.chosen)]
     parts = [each.matrix(problem, tuned.BLOCK_SUMS.pieces[0])[0] for each in blocks]
     groups = np.repeat(np.arange(len(parts) + 1), [1, *(part.shape[1] for part in parts)])
     matrix, rows = np.concatenate([np.ones((len(parts[0]), 1)), *parts], axis=1), problem.fitted
     path = eliminate(matrix[rows], problem.target[rows], groups, ridge=tuned.BLOCK_ELIMINATION)
-    few = [[g - 1 for g in each.groups if g] for each in path]
-    return [
-        BlockModel.of(problem, [blocks[k] for k in chosen])
-        for chosen in few
-        if 0 < len(chosen) <= tuned.FEW_BLOCKS
-    ]
+    few = ([blocks[g - 1] for g in each.groups if g] for each in path)
+    return [BlockModel.of(problem, each) for each in few if 0 < len(each) <= tuned.FEW_BLOCKS]

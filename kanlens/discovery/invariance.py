@@ -34,7 +34,6 @@ class Slopes:
     columns: Array  # (row, feature)
     values: Array  # (row, feature)
     sizes: Array  # (row,): the target; ones where the slopes are those of its logarithm
-    error: float  # leave-one-out, of the smooth model that has them
 
     @classmethod
     @lru_cache(maxsize=4)  # a problem asks for them twice
@@ -43,14 +42,14 @@ class Slopes:
 
         The slopes of both are in the same ratios.
         """
-        x, (error, stretches, target) = problem.columns, smooth_model(problem)
+        x, (_, stretches, target) = problem.columns, smooth_model(problem)
         rows = spread_rows(len(target), tuned.SLOPE_ROWS)
         slopes, variance = _slopes(_seen(x)[rows] * stretches, target[rows])
         known = variance <= np.quantile(variance, tuned.KNOWN_SLOPES)
         rates = [1 / c if logarithmic(c) else np.ones(len(c)) for c in x.T]
         by_column = slopes * stretches * np.stack(rates, axis=1)[rows]
         sizes = target if target is problem.target else np.ones(len(target))
-        return cls(x[rows][known], by_column[known], sizes[rows][known], error)
+        return cls(x[rows][known], by_column[known], sizes[rows][known])
 
 
 @lru_cache(maxsize=64)  # a problem that is searched asks for it once more
@@ -70,6 +69,15 @@ def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
     return _loo_error(x[rows], smoothest[rows], stretches), stretches, smoothest
 
 
+def error_of_y(problem: SearchProblem) -> float:
+    """Return the mean squared error of the smooth model in units of y, but for rows in corners."""
+    x, (_, stretches, target) = _seen(problem.columns), smooth_model(problem)
+    rate = problem.steepness * (1.0 if target is problem.target else problem.target)
+    rows = spread_rows(len(x), tuned.SMOOTH_ROWS)
+    errors = _loo_errors(x[rows], target[rows], stretches) * rate[rows]
+    return float(np.mean(np.sort(np.square(errors))[: round(tuned.JUDGING * len(rows))]))
+
+
 def _seen(x: Array) -> Array:
     """Return columns as a smooth model sees them, those of a wide range by their logarithm."""
     return np.stack([np.log(c) if logarithmic(c) else c for c in x.T], axis=1)
@@ -77,10 +85,15 @@ def _seen(x: Array) -> Array:
 
 def _loo_error(x: Array, target: Array, stretches: Array) -> float:
     """Return the relative leave-one-out error of a smooth model."""
-    t = (target - target.mean()) / (target.std() or 1.0)
+    return float(np.mean(np.square(_loo_errors(x, target, stretches)))) / (target.var() or 1.0)
+
+
+def _loo_errors(x: Array, target: Array, stretches: Array) -> Array:
+    """Return the leave-one-out errors of a smooth model."""
+    spread = target.std() or 1.0
     x = (x - x.mean(axis=0)) * stretches
-    errors, _ = left_out(x, t, 1.0, np.full(len(t), tuned.SLOPE_NUGGET))
-    return float(np.mean(np.square(errors)))
+    nugget = np.full(len(target), tuned.SLOPE_NUGGET)
+    return left_out(x, (target - target.mean()) / spread, 1.0, nugget)[0] * spread
 
 
 def _stretches(x: Array, target: Array, found: Array) -> Array:

@@ -24,6 +24,7 @@ from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.front import Front
 from kanlens.discovery.invariance import (
     Slopes,
+    error_of_y,
     few_monomials,
     inverted,
     smooth_model,
@@ -126,15 +127,14 @@ def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Cal
 
 def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
     """Search what slopes show the target to be a function of."""
-    slopes = Slopes.of(problem)
-    error, fewer = np.inf, problem
-    for each in few_monomials(problem, slopes):
-        level = smooth_model(each)[0]
-        if level < error:
-            error, fewer = level, each
-        if error < tuned.SPANNED:
+    level, fewer = tuned.SPAN_GAIN * error_of_y(problem), problem
+    for each in few_monomials(problem, Slopes.of(problem)):
+        own, now = smooth_model(each)[0], error_of_y(each)
+        if own < tuned.SPANNED or (own < tuned.LOST_SPAN and now < level):
+            level, fewer = now, each
+        if own < tuned.SPANNED:
             break
-    if error < min(max(tuned.SPAN_GAIN * slopes.error, tuned.SPANNED), tuned.LOST_SPAN):
+    if fewer is not problem:
         for each in (fewer, *inverted(fewer)):
             CURVE.offer(each, front)
         if not front.done:

@@ -165,6 +165,7 @@ MOST_SLOPES = 12  # columns beyond which so many monomials are not compared
 SLOPE_ROWS = 500  # of the smooth model whose slopes are taken
 STRETCH_ROWS = 150  # on which the stretches of its columns are compared
 SLOPE_NUGGET = 1e-9
+JUDGING = 0.9  # share of the rows, those of least error, by which fewer monomials are judged
 KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes are taken
 STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, from first to last
 STRETCH_GAIN = 0.7  # factor on the error from which smaller factors are tried

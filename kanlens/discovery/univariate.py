@@ -127,7 +127,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
         for curve in curves:
             made = evaluator((curve.expression * name,), (U,))(grid[:, None])[:, 0]
             error = relative_error(made, values)
-            if error < tuned.LOST_CURVE:
+            if error < tuned.LOST_CURVE and curve.price < tuned.SHORT_SUM:
                 every.append((error, curve, name))
     every.sort(key=lambda item: replace(item[1], error=item[0]).score(epsilon))
     return (curve.expression * name for _, curve, name in every[: tuned.SINGLE.written])

@@ -30,7 +30,7 @@ def test_functions_are_taken_of_products_and_sums_none_of_which_is_a_power_of_an
 
 def test_no_column_of_both_signs_is_divided_by():
     given = problem(lambda a, b, c: a, 3, low=-1.0)
-    blocks = BlockLibrary.of(given).blocks
+    blocks = BlockLibrary.of(given, tuned.BLOCK_SUMS.pieces[0]).blocks
     powers = np.stack([each.powers for each in blocks])
     assert (powers >= 0).all()
     assert (powers == np.round(powers)).all()
@@ -38,7 +38,7 @@ def test_no_column_of_both_signs_is_divided_by():
 
 def test_a_block_gains_what_least_squares_says():
     given = problem(lambda a, b, c: a * np.sin(b * c) + c, 3, count=300)
-    library = BlockLibrary.of(given)
+    library = BlockLibrary.of(given, tuned.BLOCK_SUMS.pieces[0])
     begun = library.begun(given.target)
     first = int(library.gains(begun).argmax())
     total = begun.plus(first, library.columns(first))
@@ -62,6 +62,7 @@ def test_a_block_gains_what_least_squares_says():
         (lambda a, b, c, d: a * c * np.exp(-1.1 / d) + d * np.log(b), 4),
         (lambda a, b, c: np.exp(np.sin(2 * a * b) - c**2 * b), 3),
         (lambda a, b, c: np.tanh(np.cos(2 * a) / b - c), 3),
+        (lambda a, b, c: a * np.cos(4 * b * c) + np.cos(4 * b * c) ** 2, 3),
         (lambda a, b: a / np.sqrt(b) - 2 * a**2 * b, 2),
     ],
 )

@@ -9,11 +9,13 @@ from kanlens.discovery.ansatz import offer_all
 from kanlens.discovery.front import Front
 from kanlens.discovery.invariance import (
     Slopes,
+    error_of_y,
     few_monomials,
     inverted,
     sum_of_splines,
 )
 from kanlens.discovery.problems import SearchProblem, best_loo_error
+from kanlens.discovery.search import search
 from kanlens.discovery.settings import EXACT
 from kanlens.long_work import Deadline
 
@@ -99,6 +101,27 @@ def test_a_monomial_times_a_function_of_few_others_is_divided_by_it(function, wi
     np.testing.assert_allclose(found.target * factor(*given.columns.T), given.target, rtol=1e-12)
 
 
+def test_a_reduction_is_judged_by_its_error_in_units_of_y_and_not_by_rows_in_corners():
+    x = np.random.default_rng(0).uniform((1, 3, 1, 1), (5, 10, 2, 5), (600, 4))
+    a, b, c, d = x.T
+    given = SearchProblem(
+        x, NAMES[:4], (d - a * c / b**2) / np.sqrt(1 - (c / b) ** 2), np.arange(600) % 3 == 0
+    )
+    less = min(few_monomials(given, Slopes.of(given)), key=error_of_y)
+    assert less.width == 2
+    assert error_of_y(less) < 0.01 * error_of_y(given)
+    front = Front(given, Deadline.after(60.0))
+    front.start()
+    search(given, front)
+    assert front.best_error <= EXACT
+
+
+def test_the_error_of_y_does_not_change_with_the_unit_of_the_target():
+    given = problem(lambda a, b: a * np.sin(3 * b) + 4, 2)
+    other = given.over(np.full(900, 7.0), sympy.Integer(7))
+    assert error_of_y(other) == pytest.approx(error_of_y(given), rel=1e-6)
+
+
 def test_the_only_column_is_turned_over_where_it_is_clear_of_zero():
     (turned,) = inverted(problem(lambda a: a, 1))
     assert turned.names == (1 / A,)
@@ -150,5 +173,5 @@ def test_a_few_rows_tell_nothing_and_do_no_harm(count):
 
 def test_slopes_that_are_not_finite_show_nothing():
     given = problem(lambda a, b: a * b, 2, count=50)
-    lost = Slopes(given.columns, np.full((50, 2), np.nan), np.ones(50), 1.0)
+    lost = Slopes(given.columns, np.full((50, 2), np.nan), np.ones(50))
     assert not list(few_monomials(given, lost))

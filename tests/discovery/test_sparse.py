@@ -104,6 +104,13 @@ def test_products_of_two_functions_of_one_column_are_found(text, low):
     assert solved(CURVE, problem(text, 1, low=low, high=6.0)).error <= 1e-20
 
 
+def test_a_factor_is_found_where_long_sums_of_powers_follow_the_curve_as_well():
+    x = np.random.default_rng(3).uniform(1.0, 5.0, (200, 4))
+    a = x[:, 0] * x[:, 1] / (x[:, 2] * x[:, 3])
+    given = SearchProblem(a[:, None], NAMES[:1], a / np.expm1(a / 6), np.arange(200) % 3 == 0)
+    assert solved(CURVE, given).error <= EXACT
+
+
 def test_one_monomial_times_a_curve_of_a_combination_is_found():
     given = problem("a*(1 - cos(2*a*b))/(a*b)**2", 2, low=0.5, count=100)
     assert solved(SumOfBlocks(), given).error <= 1e-20
