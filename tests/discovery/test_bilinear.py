@@ -21,7 +21,7 @@ def problem(formula, *, count=600):
 
 
 def best_error(given):
-    front = Front(given, Deadline.after(60.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     ProductWithCombination().offer(given, front)
     return front.best_error

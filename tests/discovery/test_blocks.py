@@ -68,7 +68,7 @@ def test_a_block_gains_what_least_squares_says():
 )
 def test_a_sum_of_blocks_is_found(function, width):
     given = problem(function, width)
-    front = Front(given, Deadline.after(60.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     SumOfBlocks().offer(given, front)
     assert front.best_error <= tuned.EXACT
@@ -76,7 +76,7 @@ def test_a_sum_of_blocks_is_found(function, width):
 
 def test_what_is_no_sum_of_few_blocks_is_not_taken_for_one():
     given = problem(lambda a, b, c: np.sin(3 * a * b + np.exp(b * c)), 3)
-    front = Front(given, Deadline.after(60.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     SumOfBlocks().offer(given, front)
     assert front.best_error > 1e-3
@@ -85,7 +85,7 @@ def test_what_is_no_sum_of_few_blocks_is_not_taken_for_one():
 @pytest.mark.parametrize("count", [3, 5, 12])
 def test_few_rows_do_no_harm(count):
     given = problem(lambda a, b: a * np.sin(b), 2, count=count)
-    front = Front(given, Deadline.after(60.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     SumOfBlocks().offer(given, front)
     assert front.entries

@@ -110,7 +110,7 @@ def test_a_reduction_is_judged_by_its_error_in_units_of_y_and_not_by_rows_in_cor
     less = min(few_monomials(given, Slopes.of(given)), key=error_of_y)
     assert less.width == 2
     assert error_of_y(less) < 0.01 * error_of_y(given)
-    front = Front(given, Deadline.after(60.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     search(given, front)
     assert front.best_error <= EXACT
@@ -152,7 +152,7 @@ def test_a_function_of_a_sum_of_functions_is_followed_though_it_turns(function, 
 )
 def test_a_function_of_a_sum_of_functions_is_written(function):
     given = problem(function, 2, count=300)
-    front = Front(given, Deadline.after(60.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     found = sum_of_splines(given, Slopes.of(given))
     offer_all(functions_of_sum(given, found, front), front)

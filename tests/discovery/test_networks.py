@@ -69,7 +69,7 @@ def test_what_has_no_logarithm_is_seen_as_it_is():
 
 def test_a_network_knows_values_and_slopes():
     given = problem(lambda a, b: a * np.sin(b), count=150)
-    found = interpolator(given, Deadline.after(20.0), draws())
+    found = interpolator(given, Deadline.after(600.0), draws())
     assert found.error < 1e-2
     x, y, judged = given.columns, given.target, given.held_out
     gap = np.mean((found(x[judged]) - y[judged]) ** 2)
@@ -86,7 +86,7 @@ def test_a_network_knows_values_and_slopes():
 def test_slopes_are_by_the_columns_where_these_are_seen_by_logarithms():
     given = problem(lambda a, b: a * b)
     view = View((True, True), 1)
-    found = trained(given, [2, 1], view, Deadline.after(20.0), draws(), 10)
+    found = trained(given, [2, 1], view, Deadline.after(600.0), draws(), 10)
     assert found.error < 1e-5
     np.testing.assert_allclose(found.slopes[:9], 1 / given.columns[:9], rtol=0.05)
     assert found.sizes.tolist() == [1.0] * 200
@@ -95,7 +95,7 @@ def test_slopes_are_by_the_columns_where_these_are_seen_by_logarithms():
 def test_training_is_repeatable_and_seeds_nothing():
     given, state = problem(lambda a, b: a * b), torch.get_rng_state()
     view = views(given)[0]
-    made = [trained(given, [2, 2, 1], view, Deadline.after(20.0), draws(5), 3) for _ in range(2)]
+    made = [trained(given, [2, 2, 1], view, Deadline.after(600.0), draws(5), 3) for _ in range(2)]
     np.testing.assert_array_equal(made[0](given.columns), made[1](given.columns))
     assert bool((torch.get_rng_state() == state).all())
 
@@ -103,7 +103,7 @@ def test_training_is_repeatable_and_seeds_nothing():
 def test_no_time_and_few_rows_give_no_network():
     given = problem(lambda a, b: a * b)
     assert interpolator(given, Deadline.after(0.0), draws()) is None
-    assert interpolator(problem(lambda a, b: a, count=20), Deadline.after(9.0), draws()) is None
+    assert interpolator(problem(lambda a, b: a, count=20), Deadline.after(600.0), draws()) is None
 
 
 def test_training_ends_with_the_time():
@@ -122,7 +122,7 @@ def test_an_interrupt_goes_through_training(monkeypatch):
 
     monkeypatch.setattr(networks, "_watching", lambda deadline: lambda *_, **__: interrupted(0))
     with pytest.raises(KeyboardInterrupt):
-        trained(given, [2, 1], views(given)[0], Deadline.after(9.0), draws(), 3)
+        trained(given, [2, 1], views(given)[0], Deadline.after(600.0), draws(), 3)
 
 
 def test_a_portion_ends_before_the_whole_and_shares_its_formulas():
@@ -198,7 +198,7 @@ def test_networks_are_read_as_formulas(monkeypatch):
 
 def test_a_network_with_a_product_is_read():
     given = problem(lambda a, b: a * b, low=-1.0, high=1.0)
-    found = trained(given, [2, (0, 1), 1], views(given)[0], Deadline.after(9.0), draws(1), 20)
+    found = trained(given, [2, (0, 1), 1], views(given)[0], Deadline.after(600.0), draws(1), 20)
     x = torch.from_numpy(given.columns)
     formula = formula_of(found.network, x, torch.from_numpy(given.target)[:, None])
     names = sympy.symbols("x1 x2", real=True)
@@ -208,7 +208,7 @@ def test_a_network_with_a_product_is_read():
 
 def test_an_interrupt_goes_through_reading(monkeypatch):
     given = problem(lambda a, b: a + b)
-    found = trained(given, [2, 1], views(given)[0], Deadline.after(9.0), draws(), 3)
+    found = trained(given, [2, 1], views(given)[0], Deadline.after(600.0), draws(), 3)
 
     def interrupted(*_, stop, **__):
         stop.happened = True

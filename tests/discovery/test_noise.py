@@ -25,7 +25,7 @@ def noisy(function, width=2, *, noise=0.01, count=600, low=1.0, high=4.0, seed=0
 
 
 def front_of(given):
-    front = Front(given, Deadline.after(20.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     return front
 
@@ -67,12 +67,12 @@ def test_noise_ratio_is_one_for_noise_and_more_where_a_column_is_missing():
 
 def test_factors_are_taken_away_though_nothing_gets_more_even():
     given = noisy(lambda a, b, c: a / np.sqrt(1 - (b / c / 8) ** 2), 3)
-    rest = remove_factors_to_noise(given, Deadline.after(20.0))
+    rest = remove_factors_to_noise(given, Deadline.after(600.0))
     assert A not in rest.names
     assert rest.rebuild(B).has(A)
     np.testing.assert_allclose(rest.slope, np.abs(given.columns[:, 0]))
     clean = noisy(lambda a, b, c: a * np.sin(b * c), 3, noise=0.0)
-    assert remove_factors_to_noise(clean, Deadline.after(20.0)) is clean
+    assert remove_factors_to_noise(clean, Deadline.after(600.0)) is clean
 
 
 def test_thinner_formulas_leave_out_one_part():

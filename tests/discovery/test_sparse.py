@@ -29,7 +29,7 @@ def problem(text, width, *, low=1.0, high=3.0, count=120):
 
 
 def solved(ansatz, given):
-    front = Front(given, Deadline.after(30.0))
+    front = Front(given, Deadline.after(600.0))
     front.start()
     ansatz.offer(given, front)
     return front.chosen()
