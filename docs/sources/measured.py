@@ -214,7 +214,8 @@ def known_function() -> dict[str, str]:
 
 def drawn() -> dict[str, str]:
     """How many formulas of each drawn structure were found."""
-    frame, beside = read("symbolic-drawn"), read("symbolic-peers").query("source == 'judging'")
+    tables = ("symbolic-drawn", "symbolic-peers")
+    frame, beside = (read(name).query("source == 'judging'") for name in tables)
     kinds = frame.groupby("tier", sort=False).recovered.agg(["sum", "count"])
     found = frame[frame.recovered == 1].seconds
     return {

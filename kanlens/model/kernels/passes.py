@@ -74,7 +74,8 @@ def stride_of(n_out, lanes):
 def steps(span, multiple, team):
     """Return a span (begin, end) and how much of it a thread takes at a time."""
     begin, end = span
-    return begin, end, max(1, (end - begin) // (multiple * CHUNKS * team[0])) * multiple
+    parts = CHUNKS * team[0] if team[0] > 1 else 1
+    return begin, end, max(1, (end - begin) // (multiple * parts)) * multiple
 
 
 @inlined
@@ -328,7 +329,7 @@ def write_some_outputs(
     group = min(end - begin, max(1, min(COLUMNS, DESK // stride) // n_basis))
     room = group * size
     packed, total = empty_line(room, grad), empty_line(room * want_weights, grad)
-    total[:] = 0
+    total[: room * (rows == 0)] = 0
     outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
     for left in range(begin, end, group):
         right = min(end, left + group)

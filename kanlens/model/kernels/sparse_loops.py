@@ -146,13 +146,12 @@ def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans
     want_weights, want_x = len(grad_packed) > 0, len(grad_x) > 0
     numbers, slopes = np.empty((2, block * (live + 1)), grad.dtype)
     held = np.empty(block, np.int32)
+    room = numbers, slopes, held
     for top in range(begin, end, block):
         count = min(end, top + block) - top
         rows = grad[top * n_out : (top + count) * n_out]
         for i in range(first_input, last_input):
-            bad = locate_slopes(
-                points, n_in, i, top, top + count, basis, numbers, slopes, held, window
-            )
+            bad = locate_slopes(points, n_in, i, top, top + count, basis, *room, window)
             start = (i - origin) * size
             base_row = start + size - stride
             if want_x:
