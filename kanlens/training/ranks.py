@@ -199,6 +199,7 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
 
     def end(number: int, frame: object) -> None:
         if not known():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             raise lost("the signal to end, as when another is lost")
 
     here = threading.current_thread() is threading.main_thread()  # which alone gets signals

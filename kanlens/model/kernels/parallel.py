@@ -61,7 +61,7 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
 
 
 def _lent(context: Any, builder: ir.IRBuilder, kind: Any, value: Value) -> Value:
-    """Return a value whose arrays count no references: for a count, threads wait for each other."""
+    """Return arrays, which the caller keeps, without the counts of references threads wait for."""
     if isinstance(kind, types.BaseTuple):
         members = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
         lent = [_lent(context, builder, *member) for member in members]

@@ -29,7 +29,7 @@ BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 DESK = 65_536  # numbers of packed weights, likewise
 SPAN, SPANS = 16, 8  # least inputs of a span, most spans: as many whatever the threads
 FEW = 64  # rows up to which threads make tables of their own: no core waits for another's
-MANY = 16  # rows for each basis function from which threads take rows of narrow layers
+BY_ROWS = 16  # rows for each basis function from which threads take rows of narrow layers
 DIRECT = 2  # rows up to which weights are read as they lie
 SLICE = 1024  # numbers of x whose base function and piece a thread finds at a time
 ODD = 16  # vectors
@@ -270,7 +270,7 @@ def backward(weights, tensors, found, basis, window, sizes, span, team):
     wanted, grad_x = (grad_spline, grad_scale, grad_base), numbers_at(found[0], rows * n_in, like)
     block = max(64, min(1024, BACKWARD_BLOCK // n_out))
     task = points, given, base_weight, basis, grad, grad_x, wanted, (*sizes, block), window
-    enough = 2 * SPAN if n_out <= LANES and rows >= MANY * n_basis * team[0] else 2  # for a thread
+    enough = 2 * SPAN if n_out <= LANES and rows >= BY_ROWS * n_basis * team[0] else 2  # inputs
     if n_in >= enough * team[0] or team[0] == 1 or len(grad_base) == 0 or rows == 0:
         multiple = SPAN if rows <= DIRECT or n_in >= 2 * SPAN * team[0] else 1  # lines of grad_x
         share_out(write_inputs, task, steps(span, multiple, team), team)
