@@ -200,7 +200,7 @@ class BlockLibrary:
 
     @classmethod
     def of(cls, problem: SearchProblem, pieces: int, some: Array | None = None) -> BlockLibrary:
-        """Take the simplest pairs of a combination and a monomial of other columns, or of `some`."""
+        """Take the simplest pairs of a combination and a monomial of others, or of `some`."""
         rows = np.flatnonzero(problem.fitted)
         rows = rows[spread_rows(len(rows), tuned.BLOCK_ROWS)]
         every, costs = simplest(problem.width)
