@@ -159,6 +159,21 @@ def test_jvp(path):
     assert_close(slope, along, **EXACT)
 
 
+@pytest.mark.parametrize("graded", [False, True])
+def test_what_a_transform_left_behind(path, counted, graded):
+    case, kept = make(), []
+
+    def call(x: Tensor) -> Tensor:
+        kept.append(x.clone())
+        return x.sum()
+
+    grad(call)(case.x)
+    with torch.set_grad_enabled(graded):
+        found = case.layer(kept[0])
+    assert counted.calls == 0
+    assert_close(found, expected(case), **EXACT)
+
+
 @pytest.mark.parametrize("name", ["x", "spline_weight", "spline_scaler", "base_weight", "bias"])
 def test_forward_mode_along_every_input(path, name):
     case = make()
