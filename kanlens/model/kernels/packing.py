@@ -110,11 +110,9 @@ def lay_out_factors(scale, mask, n_in, span, desk, places, lanes):
     """Lay out the mask, and what multiplies the coefficients: the mask, times a scale if any."""
     (top, rows, left, inputs), (at_mask, at_factor) = span, places
     lay_out(mask, n_in, top, rows, left, inputs, desk, at_mask, lanes)
-    if len(scale) == 0:
-        desk[at_factor : at_factor + inputs * lanes] = desk[at_mask : at_mask + inputs * lanes]
-        return
-    lay_out(scale, n_in, top, rows, left, inputs, desk, at_factor, lanes)
-    for i in range(inputs):
+    scaled = len(scale) > 0
+    lay_out(scale if scaled else mask, n_in, top, rows, left, inputs, desk, at_factor, lanes)
+    for i in range(inputs if scaled else 0):
         place = at_factor + i * lanes
         scale_rows(desk, place, 0, desk, place, 0, desk, at_mask + i * lanes, 1)
 

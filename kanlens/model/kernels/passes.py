@@ -300,7 +300,8 @@ def write_inputs(
         count = min(LANES, n_out - first)
         part = empty_line(rows * count, grad)
         for r in range(rows):
-            part[r * count : (r + 1) * count] = grad[r * n_out + first : r * n_out + first + count]
+            for j in range(count):  # numba compiles a second more for slices
+                put(part, r * count + j, get(grad, r * n_out + first + j))
         start, stop = first * n_in, (first + count) * n_in
         mine = of_edges(given, start, stop, n_basis)
         found = of_edges(wanted, start, stop, n_basis)

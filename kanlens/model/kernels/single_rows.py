@@ -143,7 +143,7 @@ def add_row_gradients(numbers, firsts, given, base_weight, grad, bends, wanted, 
     """
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = given, wanted
     (n_in, n_basis, begin, fresh), live, count = places, len(window), len(firsts)
-    bases, totals = np.zeros((2, count), grad.dtype)
+    bases, totals = np.empty(count, grad.dtype), bends[count * live :]
     factors, scaled, dots = np.empty((3, len(TOGETHER) * count), grad.dtype)
     row, top = n_in * n_basis, 0
     for i in range(count):
@@ -173,7 +173,6 @@ def add_row_gradients(numbers, firsts, given, base_weight, grad, bends, wanted, 
             factors, dots, grad_scale, top * n_in + begin, n_in, many if len(scale) > 0 else 0
         )
         top += many
-    bends[count * live :] = totals
 
 
 @inlined

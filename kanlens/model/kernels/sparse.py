@@ -19,6 +19,7 @@ from kanlens.model.kernels.second_order import batched, differentiable
 from kanlens.model.kernels.vectors import BYTES
 
 DENSE = 80  # numbers of the design matrix for an input up to which it is the quicker way
+LARGE = 8192  # packed weights up to which passes for few rows save 2 us, and take 4 s to compile
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
 
@@ -29,10 +30,10 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
     n_out, n_in, n_basis = shape = weights.spline.shape
     values = None if base == "silu" else base_function.values(base, x)
     y, at = x.new_empty(rows, n_out), layout(shape, x.dtype, basis.degree)
-    kernel, count = passes.forward, rows
-    if rows <= passes.DIRECT:
+    kernel, count, large = passes.forward, rows, at.size > LARGE
+    if large and rows <= passes.DIRECT:
         kernel, count = passes.forward_single, 1  # no range of rows
-    elif rows * at.columns <= DENSE:
+    elif large and rows * at.columns <= DENSE:
         kernel, count = passes.forward_by_design, 1
     elif rows <= passes.FEW and at.size > passes.DESK:
         kernel, count = passes.forward_spans, 1

@@ -1,11 +1,19 @@
-"""Numbers of threads for tests of kernels."""
+"""Numbers of threads for tests of kernels, and passes for few rows in small layers too."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from kanlens.model.kernels import pool
+from kanlens.model.kernels import pool, sparse
+
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let the smallest layers take the passes of large ones; return where they begin."""
+    before = sparse.LARGE
+    monkeypatch.setattr(sparse, "LARGE", 0)
+    return before
 
 
 @pytest.fixture

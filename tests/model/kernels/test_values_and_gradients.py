@@ -141,6 +141,19 @@ def test_a_few_rows_meet_the_weights_where_they_lie(order, batch):
         check(case, ("sparse",))
 
 
+@pytest.mark.parametrize("batch", [0, 1, 2, 3, 9])
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_few_rows_of_small_layers_take_the_pass_of_many(batch, dtype, large, monkeypatch):
+    cases = [
+        make(n_in=40, n_out=n_out, batch=batch, mask="fractions", dtype=dtype) for n_out in (3, 64)
+    ]
+    few = "forward_single" if batch < 3 else "forward_by_design"
+    assert [kernel_of(case) for case in cases] == [few, few]
+    monkeypatch.setattr(sparse, "LARGE", large)
+    assert [kernel_of(case) for case in cases] == ["forward", few]
+    check(cases[0], ("sparse",))
+
+
 @pytest.mark.parametrize("n_out", [257, 300, 530])
 @pytest.mark.parametrize("batch", [1, 3, 20, 70])
 @pytest.mark.parametrize("dtype", TOLERANCES)
