@@ -259,7 +259,7 @@ def _result(
         feature_names=table.feature_names,
         output_names=(table.output_name,),
         limit=chosen.error * (1 + 1e-9),
-        negligible=(tuned.EXACT,),
+        negligible=(max(tuned.EXACT, chosen.error),),  # so that what was chosen is what is given
         stopped_because=because,
         seconds=time.monotonic() - start,
     )

@@ -93,6 +93,15 @@ def test_noise_is_not_fitted():
     assert found.sympy() == sympy.sympify("3*a*b**2")
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_what_was_chosen_is_given_beside_what_follows_the_noise(seed):
+    names, truth, x, y = rows("log((1 + a)*(1 + a**2))", count=20, seed=seed, a=(0.0, 2.0))
+    noise = np.random.default_rng(seed).standard_normal(20)
+    found = kanlens.discover(x, y + 0.001 * y.std() * noise, names, progress=False)
+    assert found.get_best()["loss"] > 1.5 * found.equations_["loss"].min()
+    assert sympy.simplify(sympy.exp(found.sympy() - truth)) == 1
+
+
 def test_the_result_has_a_front_and_a_receipt():
     names, _, x, y = rows("a*sin(b)", a=P, b=P)
     found = kanlens.discover(x, y, names, progress=False)
