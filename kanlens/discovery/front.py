@@ -184,17 +184,28 @@ class Front:
         return found
 
     def chosen(self) -> Entry:
-        """Return the best balance of error and length, if it is not exact among the short ones."""
+        """Return the best balance of error and length, if it is not exact among the short ones.
+
+        For a few rows a line is the shortest way to tell of a curve and its errors, and yet not
+        right: what leaves far more than another formula, and not by chance, is no candidate.
+        """
         levels = [max(entry.error, self.exact) for entry in self.entries]
         worst = max(self._mean_error, min(levels))
         able = front([entry.length for entry in self.entries], levels)
         good = [self.entries[k] for k in able if levels[k] <= worst]
         short = [e for e in good if e.error <= self.exact or e.is_short]
-        return min(short or good, key=self._cost)
+        every = short or good
+        factor = max(tuned.FAR_WORSE[0], math.exp(tuned.FAR_WORSE[1] / len(self.y)))
+        limit = factor * max(self.exact, min(map(self._unexplained, every)))
+        return min((e for e in every if self._unexplained(e) <= limit), key=self._cost)
+
+    def _unexplained(self, entry: Entry) -> float:
+        """Return the error on all rows, or that on those which judge where it is far larger."""
+        overall = entry.error if math.isnan(entry.overall) else entry.overall
+        return max(overall, entry.error / tuned.UNSURE)
 
     def _cost(self, entry: Entry) -> float:
-        overall = entry.error if math.isnan(entry.overall) else entry.overall
-        error = max(overall, entry.error / tuned.UNSURE, self.exact / 100)
+        error = max(self._unexplained(entry), self.exact / 100)
         price = tuned.NODE * entry.length + tuned.DIGITS * sum(_digits(entry.expression))
         return len(self.y) * math.log(error) + price
 

@@ -245,6 +245,7 @@ POLISHED, NOTED = 4, 12  # formulas that are polished last, and remembered for t
 SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
 HOPE = 0.75  # share of the numbers of a formula that may become exact
 UNSURE = 4.0  # factor of the error on rows held out over that on all that shows an overfit
+FAR_WORSE = 3.0, 22.0  # factor on the error that no length makes up for, n log(factor) by chance
 PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
 FEW_NUMBERS, ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
 WORSE = 1.05  # factor by which a formula is worse than a shorter one by more than chance

@@ -49,6 +49,19 @@ def test_what_cannot_be_told_is_not_called_noise():
     assert not is_noise(x, np.zeros(600), draw.normal(size=600))  # a formula that says nothing
 
 
+@pytest.mark.parametrize("count, line_is_chosen", [(6, True), (20, False), (200, False)])
+def test_a_line_is_no_candidate_where_a_curve_leaves_far_less(count, line_is_chosen):
+    given = noisy(
+        lambda a: np.log((1 + a) * (1 + a**2)), 1, noise=0.002, count=count, low=0.0, high=2.0
+    )
+    front = front_of(given)
+    for formula in (1.4 * A, 3.6 - 144 / (sympy.exp(A) + 5.3) ** 2):
+        front.offer(formula)
+    _, line, curve = sorted(front.entries, key=lambda e: e.complexity)
+    assert (front._cost(line) < front._cost(curve)) == (count < 40)
+    assert front.chosen() is (line if line_is_chosen else curve)
+
+
 def test_the_size_of_noise_is_estimated_where_there_is_some():
     given = noisy(lambda a, b: a * b, noise=0.03)
     variance = 0.03**2 * np.mean(given.target**2)
