@@ -137,11 +137,11 @@ def forward_by_design(weights, tensors, basis, window, sizes, span, team):
 
 @jit
 def forward_spans(weights, tensors, basis, window, sizes, span, team):
-    """Write y (row, out) for few rows of large layers, sharing out inputs and outputs."""
+    """Write y (row, out) for few rows, sharing out inputs and outputs."""
     (rows, n_in, n_out, _), like = sizes, basis[0]
     given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
     blocks = -(-n_out // LANES)
-    length = max(2 * SPAN, -(-n_in // max(1, SPANS // blocks)))
+    length = -(-n_in // max(1, min(-(-n_in // (2 * SPAN)), SPANS // blocks)))
     parts = -(-n_in // length) * blocks
     sums = np.empty(parts * rows * min(n_out, LANES), like.dtype)
     task = points, given, base_weight, basis, window, sums, (*sizes, length, blocks)

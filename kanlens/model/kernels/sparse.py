@@ -35,7 +35,7 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
         kernel, count = passes.forward_single, 1  # no range of rows
     elif large and rows * at.columns <= DENSE:
         kernel, count = passes.forward_by_design, 1
-    elif rows <= passes.FEW and at.size > passes.DESK:
+    elif large and rows <= passes.FEW and (n_in > 2 * passes.SPAN or at.size > passes.DESK):
         kernel, count = passes.forward_spans, 1
     sizes = rows, n_in, n_out, n_basis
     run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, at.time)

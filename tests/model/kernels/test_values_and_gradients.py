@@ -165,6 +165,14 @@ def test_wide_layers_are_taken_by_blocks_of_outputs(n_out, batch, dtype):
         assert off <= max(TOLERANCES[dtype], torch_path[name]), name
 
 
+@pytest.mark.parametrize("n_in", [33, 64, 100, 290])
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_few_rows_share_out_the_inputs(n_in, dtype, many_threads):
+    case = make(n_in=n_in, n_out=10, batch=33, grid="uneven", mask="fractions", dtype=dtype)
+    assert kernel_of(case) == "forward_spans"
+    assert agrees(case, "sparse")
+
+
 def kernel_of(case: Case) -> str:
     """The name of the forward pass that a case takes."""
     seen = []
