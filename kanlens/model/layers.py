@@ -211,13 +211,14 @@ class KANLinear(nn.Module):
         DTypeError
             If the dtype of `x` is not the layer's.
         """
-        dtype = self.grid.dtype
+        grid = self.grid
+        dtype = grid.dtype
         half = x.dtype != dtype and x.dtype in (torch.float16, torch.bfloat16)
         if half and torch.is_autocast_enabled(x.device.type):  # what the layer before made
             x = x.to(dtype)
         check_columns("KANLinear.forward", x, self.in_features, dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y = kernels.fused(self, flat)
+        y = kernels.fused(self, flat, grid)
         if y is None:
             y = self.forward_torch(flat)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
@@ -549,7 +550,7 @@ class KANLinear(nn.Module):
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
-        norms = kernels.fused(self, x, norms=True)
+        norms = kernels.fused(self, x, self.grid, norms=True)
         return self.in_torch(mean_absolute_edges, x) if norms is None else norms
 
     def places(self) -> Tensor:  # (point, in)

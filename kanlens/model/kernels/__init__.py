@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -77,7 +77,7 @@ def asked() -> Path:
     return _asked.get()
 
 
-def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
+def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> Tensor | None:
     """Return y (batch, out) for x (batch, in), or None where torch operations must do it.
 
     With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
@@ -88,36 +88,35 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
     if (
         torch.compiler.is_compiling()
         or _asked.get() == "torch"
-        or (graded and (layer.grid.requires_grad or weights.mask.requires_grad))
+        or (graded and (grid.requires_grad or weights.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
         or (x.is_cpu and torch.is_autocast_enabled("cpu"))
         or torch._C._are_functorch_transforms_active()
     ):
         return None
-    basis = local_basis_of(layer, x, weights)
+    basis = local_basis_of(layer, x, grid, weights)
     if basis is None:
         return None
+    cuda, base = not x.is_cpu or INTERPRETED, layer.base_name
     function: Callable[..., Any]
-    cuda = not x.is_cpu or INTERPRETED
     if norms:
-        from kanlens.model.kernels.norms import EdgeL1
-
-        module = f"{__name__}.{'triton_sum' if cuda else 'edge_l1'}"
-        function = functools.partial(EdgeL1.apply, importlib.import_module(module))
+        passes = _module("triton_sum" if cuda else "edge_l1")
+        function = functools.partial(_module("norms").EdgeL1.apply, passes)
     elif cuda:
-        from kanlens.model.kernels.triton_sum import TritonSum
-
-        function = TritonSum.apply
+        function = _module("triton_sum").TritonSum.apply
     else:
-        from kanlens.model.kernels import sparse
+        sparse = _module("sparse")
+        if not (graded and any(t is not None and t.requires_grad for t in (*weights, x))):
+            return cast(Tensor, sparse.plain_sum(basis, base, x, weights))  # quicker by half
+        function = super(torch.autograd.Function, sparse.FusedSum).apply  # no transforms: 2 us
+    return cast(Tensor, function(basis, base, x, *weights))
 
-        tensors = (*weights, x) if graded else ()
-        function = sparse.plain_sum  # quicker by half
-        if any(each is not None and each.requires_grad for each in tensors):
-            function = super(torch.autograd.Function, sparse.FusedSum).apply  # no transforms: 2 us
-    result: Tensor = function(basis, layer.base_name, x, *weights)
-    return result
+
+@functools.cache
+def _module(name: str) -> Any:
+    """Return a module of this package; an import statement takes 0.2 us of every call."""
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def _is_small_start(layer: KANLinear, x: Tensor) -> bool:
@@ -168,10 +167,12 @@ def _has_triton(device: torch.device, dtype: torch.dtype) -> bool:
     return can_run(device, dtype)
 
 
-def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis | None:
+def local_basis_of(
+    layer: KANLinear, x: Tensor, grid: Tensor, weights: Weights
+) -> LocalBasis | None:
     """Return the pieces of a layer's basis, of its present grid; None if kernels cannot read it."""
     dual, device = torch.autograd.forward_ad, None if x.is_cpu else x.device
-    dtype, tangents, grid = x.dtype, dual._current_level >= 0, layer.grid
+    dtype, tangents = x.dtype, dual._current_level >= 0
     for each in (x, grid, *weights):
         if each is not None and (
             type(each) not in PLAIN
@@ -195,7 +196,7 @@ def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis 
         or known.knots.is_cpu != x.is_cpu
         or (device is not None and not _is_of(known, grid))
         or (device is None and known.knots.dtype != grid.dtype)
-        or (device is None and not torch.equal(known.knots, grid))
+        or (device is None and not known.knots.equal(grid))
     ):
         from kanlens.model.kernels.local_basis import local_basis
 

@@ -37,7 +37,8 @@ def coalition_worths(
     place tells whether player p is in it.
     """
     able = _can_run(ours, layer)
-    basis = kernels.local_basis_of(layer, ours, layer.weights()) if able else None
+    given = layer, ours, layer.grid, layer.weights()
+    basis = kernels.local_basis_of(*given) if able else None
     if basis is None:
         return None
     from kanlens.model.kernels.coalition_loops import add_worths

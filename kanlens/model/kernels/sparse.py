@@ -24,10 +24,9 @@ PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one produc
 PACKED = 0.2  # of one number of the weights
 
 
-def plain_sum(basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
-    """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
-    weights, rows = Weights(*tensors), x.shape[0]
-    n_out, n_in, n_basis = shape = weights.spline.shape
+def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
+    """Return y (batch, out) from x (batch, in)."""
+    rows, (n_out, n_in, n_basis) = x.shape[0], (shape := weights.spline.shape)
     values = None if base == "silu" else base_function.values(base, x)
     y, at = x.new_empty(rows, n_out), layout(shape, x.dtype, basis.degree)
     kernel, count, large = passes.forward, rows, at.size > LARGE
@@ -77,10 +76,10 @@ class FusedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
-        """Return what `plain_sum` does."""
+        """Return what `plain_sum` does, for the fields of `Weights` in their order."""
         ctx.basis, ctx.base = basis, base
         ctx.save_for_backward(x, *tensors)
-        return plain_sum(basis, base, x, *tensors)
+        return plain_sum(basis, base, x, Weights(*tensors))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:

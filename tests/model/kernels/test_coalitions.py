@@ -121,7 +121,7 @@ def test_very_uneven_grids_need_several_steps(monkeypatch):
     given_steps = steps(SHAPES["sums"], 4)
     expected = one_by_one(*given_steps, SHAPES["sums"], layer)
     monkeypatch.setattr(coalitions, "MOST_BINS", 2)
-    basis = kernels.local_basis_of(layer, layer.grid, layer.weights())
+    basis = kernels.local_basis_of(layer, layer.grid, layer.grid, layer.weights())
     assert coalitions._curves(layer, basis).hops > 2
     found = coalition_worths(*given_steps, SHAPES["sums"], layer)
     assert_close(found, expected, rtol=1e-12, atol=1e-11)
@@ -187,7 +187,7 @@ def test_wrong_pieces_are_seen(field, monkeypatch):
     layer, nodes = spline_layer(3), SHAPES["sums"]
     given_steps = steps(nodes, 4)
     expected = one_by_one(*given_steps, nodes, layer)
-    basis = kernels.local_basis_of(layer, layer.grid, layer.weights())
+    basis = kernels.local_basis_of(layer, layer.grid, layer.grid, layer.weights())
     right = coalitions._curves(layer, basis)
     wrong = right._replace(**{field: WRONG[field](getattr(right, field))})
     monkeypatch.setattr(coalitions, "_curves", lambda *_: wrong)

@@ -218,7 +218,7 @@ def test_the_comparison_sees_a_small_error(name, dtype):
 def test_the_comparison_sees_a_wrong_piece(monkeypatch):
     layer, x = rough(2, 5), uniform(300, 2)
     assert norms_agree(layer, x)
-    basis = kernels.local_basis_of(layer, x, layer.weights())
+    basis = kernels.local_basis_of(layer, x, layer.grid, layer.weights())
     powers = basis.powers.copy()
     powers[40] += 1e-9
     wrong = replace(basis, powers=powers)

@@ -196,7 +196,8 @@ def test_gradients_have_gradients(norms):
 
 def test_under_autocast_sums_are_in_half_precision_and_gradients_are_not():
     case = there(make(dtype=torch.float32))
-    given = kernels.local_basis_of(case.layer, case.x, case.layer.weights())
+    layer = case.layer
+    given = kernels.local_basis_of(layer, case.x, layer.grid, layer.weights())
     x = case.x.clone().requires_grad_()
     weights, parameters = case.layer.weights(), list(case.layer.parameters())
     with torch.autocast(DEVICE, dtype=torch.bfloat16):
