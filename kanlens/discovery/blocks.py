@@ -203,23 +203,22 @@ class BlockLibrary:
         """Take the simplest pairs of a combination and a monomial of others, or of `some`."""
         rows = np.flatnonzero(problem.fitted)
         rows = rows[spread_rows(len(rows), tuned.BLOCK_ROWS)]
-        every, costs = simplest(problem.width)
-        if some is not None:
-            every, costs = some, np.zeros(len(some))
+        every, costs = simplest(problem.width) if some is None else (some, np.zeros(len(some)))
         good = np.flatnonzero(allowed(problem, every))[: tuned.BARE_BLOCKS]
         every, costs, options = every[good], costs[good], arguments(problem)
         made = [Basis.of(a.scaled, pieces).at(a.scaled)[rows].T for a in options]
-        splines = np.stack(made).astype(np.float32)
+        most = max(map(len, made))  # of few values there are fewer
+        same = [np.pad(each, ((0, most - len(each)), (0, 0))) for each in made]
+        splines = np.stack(same).astype(np.float32)
         single = [n for n, each in enumerate(options) if each.used.sum() == 1]
         beside = [Block(options[n], every[0]) for n in single]
         centered = splines[single] - splines[single].mean(axis=2, keepdims=True)
-        known = directions(np.concatenate(centered).T)
+        known = directions(np.concatenate(centered).T).astype(np.float32)
         if known.shape[1] > len(rows) // 4:
             beside, known = [], known[:, :0]
         places, factors = _simplest_pairs(options, every, costs)
         products = evaluate(problem.columns[rows], every).T[:, None]
         products = (products / np.abs(products).max(axis=2, keepdims=True)).astype(np.float32)
-        known = known.astype(np.float32)
         bent = BlockGroup.of(splines[places] * products[factors], known)
         blocks = [Block(options[n], every[k]) for n, k in zip(places, factors, strict=True)]
         blocks += [Block(None, powers) for powers in every[1:]]

@@ -138,8 +138,10 @@ def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProb
         for count in range(1, problem.width):
             if falls[count + extra - 1] < tuned.LEAST_FALL:
                 chosen, factors = _basis(problem, across, sizes, count)
-                key = np.concatenate((*chosen, *factors[:1])).tobytes()
-                if len(chosen) == count and len(factors) and key not in seen:
+                if len(chosen) != count or not len(factors):
+                    continue
+                key = np.concatenate((*chosen, factors[0])).tobytes()
+                if key not in seen:
                     seen.add(key)
                     yield from _reduced(problem, np.stack(chosen), factors[0])
 

@@ -159,6 +159,16 @@ def test_nothing_varies_but_the_target():
     assert float(found.sympy()) == pytest.approx(y.mean())
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_columns_of_few_values_are_taken(seed):
+    draw = np.random.default_rng(seed)
+    shape = int(draw.integers(3, 25)), int(draw.integers(1, 5))
+    x = draw.integers(0, draw.integers(2, 4), shape).astype(float)
+    for y in (x[:, 0] * x[:, -1], np.abs(x[:, 0] - x[:, -1]), 1.0 * (draw.random(len(x)) > 0.5)):
+        found = kanlens.discover(x, y, time_limit=1.0, progress=False)
+        assert np.isfinite(float(found.get_best()["loss"]))
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_few_rows_get_a_line_and_a_warning(count):
     x = np.arange(1.0, count + 1)
