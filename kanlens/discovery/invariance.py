@@ -230,7 +230,7 @@ def _told_by_slopes(
     for i, basis in enumerate(bases):
         x, step, own = slopes.columns[:, i], tuned.SUM_STEP * (basis.high - basis.low), owners == i
         slope = (basis.at(x + step) - basis.at(x - step))[:, 1:] / (2 * step)
-        rises[:, own] = slope * size[i]
+        rises[:, own] = slope * size[i] if size[i] > 0 and step > 0 else 0.0
         second = np.diff(np.eye(own.sum() + 1), 2, axis=0)[:, 1:]
         bends[np.ix_(own, own)] = second.T @ second
     moved = slopes.values * size
