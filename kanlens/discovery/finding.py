@@ -279,7 +279,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
         feature_names=table.feature_names,
         fitted_to=None if fitted_to is None else torch.from_numpy(fitted_to),
         chosen_on=chosen_on,
-        snapped=picked.snapped,
+        snapped=picked.constants,
         unfollowed_rows=int(lost.sum()),
         approximate=near,
     )

@@ -48,6 +48,14 @@ class Entry:
         sums = self.expression.atoms(sympy.Add)
         return 1 + sum(len(each.args) - 1 for each in sums) <= tuned.MOST_TERMS
 
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """The exact constants put in that the formula as it is now written shows."""
+        nodes = list(sympy.preorder_traversal(self.expression))
+        factors = [n.as_independent(*n.free_symbols, as_Add=False)[0] for n in nodes if n.is_Mul]
+        shown = {str(n) for n in (*factors, *nodes) if n.is_number}
+        return tuple(text for text in self.snapped if text in shown)
+
     def beats(self, other: Entry, every: list[Entry]) -> bool:
         """Say whether this entry dominates another; ties go by order."""
         ours, theirs = (

@@ -203,7 +203,7 @@ def table_of(
         near = ~more_wrong
         more_wrong[near] = wrong_beside(*sound, more[0][near][:, useful], more[1][near])
     aside = columns[wrong], target[wrong]
-    columns, target, held_out = columns[~wrong], target[~wrong], held_out[~wrong]
+    columns, target, held_out = columns[~wrong], target[~wrong], _telling(held_out, target, wrong)
     rest = more[0][~more_wrong], more[1][~more_wrong]
     choosing, judging = ((rest[0][k::2], rest[1][k::2]) for k in range(2))
     return ScaledTable(
@@ -269,6 +269,16 @@ def _rows(count: int, generator: torch.Generator | None) -> tuple[Array, Array]:
     if len(pick) <= tuned.NONE_HELD_OUT:
         held_out[:] = False
     return pick, held_out
+
+
+def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
+    """Return the rows held out, without wrong ones; of all targets where they hardly differ."""
+    held_out, target = held_out[~wrong], Scale.of(target[~wrong]).scaled(target[~wrong])
+    count = int(held_out.sum())
+    if count and target[held_out].var() < tuned.TELLING * target.var():
+        ranks = (np.arange(count) + 0.5) * len(target) / count
+        held_out = np.isin(np.arange(len(target)), np.argsort(target)[ranks.astype(int)])
+    return held_out
 
 
 def _useful(columns: Array) -> tuple[int, ...]:

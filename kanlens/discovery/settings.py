@@ -257,6 +257,7 @@ LONG_FRACTION = 10**4  # largest numerator of a fraction that is shown as one
 
 MOST_ROWS = 2000
 HELD_OUT, NONE_HELD_OUT = 0.3, 4  # share of the rows, and rows with which none can be
+TELLING = 0.1  # of the variance of the target that rows held out must have
 MANY_UNSEEN = 200  # rows beyond those of the search that choose and judge
 SAME_COLUMN = 1e-8  # distance of columns of unit length, up to which they are one
 FAR_FROM_ZERO = 100.0  # of the middle, in spreads, from which zero is moved there

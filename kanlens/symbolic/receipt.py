@@ -50,7 +50,7 @@ class Receipt:
     chosen_on : bool
         Whether these rows, which it was not fitted to, chose it among others; that flatters it.
     fitted_rows : int
-        Rows it was fitted to.
+        Rows it was fitted to that differ in the features it holds.
     numbers : int
         Numbers in the formulas, exact ones and coefficients of splines among them.
     max_deviation, mean_deviation : float or None
@@ -165,8 +165,7 @@ class Receipt:
             lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
         return "\n".join([*lines, *self._largest_part(), *self._warnings()])
 
-    def __str__(self) -> str:
-        return self.summary()
+    __str__ = summary
 
     def _largest_part(self) -> list[str]:
         """Name the edge with the largest share of the difference from the model."""
@@ -276,14 +275,16 @@ def examine(
     rows = x.numpy(force=True)
     values = evaluator(expressions, symbols)(rows)
     good = np.isfinite(values).all(axis=1)
-    span = rows if fitted_to is None else np.concatenate((fitted_to.numpy(force=True), rows))
+    fitted = rows if fitted_to is None else fitted_to.numpy(force=True)
+    span = rows if fitted_to is None else np.concatenate((fitted, rows))
     broken = broken_parts(expressions, symbols, span)
     functions = {type(node) for e in expressions for node in e.atoms(sympy.Function)}
+    held = np.flatnonzero(np.isin(names, [str(s) for e in expressions for s in e.free_symbols]))
     facts: dict[str, Any] = {
         "rows": len(values),
         "held_out": fitted_to is not None and not chosen_on,
         "chosen_on": chosen_on,
-        "fitted_rows": len(rows if fitted_to is None else fitted_to),
+        "fitted_rows": _different(fitted, held),
         "numbers": count_all_numbers(expressions),
         "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "spline"))),
         "undefined_rows": int((~good).sum()),
@@ -298,12 +299,17 @@ def examine(
         facts |= {**_distances(values, output, good), "outside_share": _outside(model, x)}
     if y is not None:
         facts |= against(model, values, output, y.numpy(force=True))
-        n_rows = facts["rows"] + facts["fitted_rows"] * chosen_on
         shares = facts.pop("shares", None)
+        n_rows = _different(span if chosen_on else rows, held)
         facts["enough_rows"] = shares is not None and enough(
             expressions, shares, n_rows, held_out=facts["held_out"]
         )
     return Receipt(**{**facts, **known})
+
+
+def _different(rows: Array, held: Any) -> int:
+    """Count the rows that differ in some features; all where there are none."""
+    return len({row.tobytes() for row in rows[:, held]}) if len(held) else len(rows)
 
 
 def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:
@@ -322,10 +328,9 @@ def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:
 
 def _outside(model: KAN, x: Tensor) -> float:
     """Return the share of rows with a feature outside the training range."""
-    known = model.feature_range
-    if known is None:
+    if model.feature_range is None:
         return float(model.outside(x).any(1).double().mean())
-    low, high = known
+    low, high = model.feature_range
     slack = 1e-6 * (high - low)
     return float(((x < low - slack) | (x > high + slack)).any(1).double().mean())
 
@@ -382,9 +387,8 @@ def enough(
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)
-        needed = _CHANCE + _NODE * nodes
         saved_bits = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _FINEST, 1.0))
-        if not saved_bits >= needed:
+        if not saved_bits >= _CHANCE + _NODE * nodes:
             return False
     return True
 

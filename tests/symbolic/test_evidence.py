@@ -43,6 +43,17 @@ def test_too_few_rows_are_called_that():
     assert text in found.summary().splitlines()
 
 
+def test_rows_that_are_alike_count_once():
+    formula, x, y = table(FORMULAS["parabola"], 4)
+    x, y = x.repeat(9, 1), y.repeat(9, 1)
+    x[:, 1] = torch.linspace(0, 1, 36)  # of which the formula knows nothing
+    found = receipt(formula, x, y)
+    assert (found.rows, found.fitted_rows) == (36, 4)
+    assert not found.enough_rows
+    assert receipt(formula, x, y, fitted_to=x, chosen_on=True).enough_rows == found.enough_rows
+    assert receipt(sympy.Float(1.5), x, 0 * y + 1.5).fitted_rows == 36
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e30, 1e200, 1e-200])
 @pytest.mark.parametrize("rows", [10, 50])
 def test_scale_does_not_matter(scale, rows):
