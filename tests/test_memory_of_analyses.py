@@ -11,7 +11,7 @@ import torch
 import kanlens
 from kanlens.errors import InvalidValueError
 
-ROWS, SMALL, LARGE = 2_000_000, 50_000, 200_000
+ROWS, SMALL, LARGE = 2_000_000, 25_000, 100_000
 LIMIT = 1e9  # bytes
 # Freed arrays go back at once: which pieces of them are in the way differs from time to time.
 FREED = "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
@@ -22,7 +22,7 @@ from kanlens.model.recording import store_statistics
 from kanlens.pruning import propagation
 from kanlens.symbolic import partition
 
-propagation.MOST_VALUES = 2**20  # edges of both sizes are more, as those of two million rows are
+propagation.MOST_VALUES = 2**19  # edges of both sizes are more, as those of two million rows are
 partition.JUDGES = 20_000  # and so are rows that choose a formula
 
 torch.set_num_threads(1)
@@ -78,7 +78,7 @@ def peaks(tmp_path_factory):
         pytest.skip("the system does not say how much memory a process took at most")
     page = str(tmp_path_factory.mktemp("report") / "page.html")
     call = [sys.executable, "-c", SCRIPT, "VmHWM", page, str(SMALL), str(LARGE)]
-    kept = {**os.environ, **dict.fromkeys(FREED, "131072")}
+    kept = {**os.environ, **dict.fromkeys(FREED, "1048576")}
     lines = subprocess.run(call, capture_output=True, text=True, check=True, env=kept).stdout
     table = [line.split(",") for line in lines.strip().split("\n")]
     return {name: [int(size) for size in sizes] for name, *sizes in table}
