@@ -41,53 +41,28 @@ def locate(
 
 
 @triton.jit
-def value_of(u, powers, k, DEGREE: tl.constexpr):
-    """Return the value of the k-th function alive, by Horner's rule."""
+def value_of(u, powers, k, SLOPE: tl.constexpr, DEGREE: tl.constexpr):
+    """Return the value of the k-th function alive, or its derivative in u, by Horner's rule."""
     row: tl.constexpr = DEGREE + 1
-    value = tl.load(powers + DEGREE * row + k)
-    for p in tl.static_range(1, DEGREE + 1):
-        value = value * u + tl.load(powers + (DEGREE - p) * row + k)
+    value = (DEGREE if SLOPE else 1) * tl.load(powers + DEGREE * row + k)
+    for p in tl.static_range(1, DEGREE + 1 - SLOPE):
+        number = tl.load(powers + (DEGREE - p) * row + k)
+        value = value * u + (DEGREE - p if SLOPE else 1) * number
     return value
 
 
 @triton.jit
-def slope_of(u, powers, k, DEGREE: tl.constexpr):
-    """Return the derivative in u of the k-th function alive."""
-    row: tl.constexpr = DEGREE + 1
-    value = DEGREE * tl.load(powers + DEGREE * row + k)
-    for p in tl.static_range(1, DEGREE):
-        value = value * u + (DEGREE - p) * tl.load(powers + (DEGREE - p) * row + k)
-    return value
-
-
-@triton.jit
-def add_weighted(total, numbers, packed, places, outs, n_out):
-    """Add numbers (row,), times rows of the packed weights, to a total (row, out)."""
-    at = packed + places[:, None] * n_out + outs[None, :]
-    return total + numbers[:, None] * tl.load(at, mask=outs[None, :] < n_out, other=0.0)
-
-
-@triton.jit
-def edge_values(u, powers, start, base, packed, n_basis, outs, n_out, DEGREE: tl.constexpr):
-    """Return the values (row, out) of the edges of one input."""
+def edge_values(
+    u, scale, powers, start, base, packed, n_basis, outs, n_out, SLOPE: tl.constexpr,
+    DEGREE: tl.constexpr,
+):  # fmt: skip
+    """Return the values (row, out) of the edges of one input, or their derivatives in x."""
     weight = tl.load(packed + n_basis * n_out + outs, mask=outs < n_out, other=0.0)
     total = base[:, None] * weight[None, :]
     for k in tl.static_range(DEGREE + 1):
-        number = value_of(u, powers, k, DEGREE)
-        total = add_weighted(total, number, packed, start + k, outs, n_out)
-    return total
-
-
-@triton.jit
-def edge_slopes(
-    u, scale, powers, start, base_slope, packed, n_basis, outs, n_out, DEGREE: tl.constexpr
-):
-    """Return the derivatives in x (row, out) of the edges of one input."""
-    weight = tl.load(packed + n_basis * n_out + outs, mask=outs < n_out, other=0.0)
-    total = base_slope[:, None] * weight[None, :]
-    for k in tl.static_range(DEGREE + 1):
-        number = slope_of(u, powers, k, DEGREE) * scale
-        total = add_weighted(total, number, packed, start + k, outs, n_out)
+        number = value_of(u, powers, k, SLOPE, DEGREE) * (scale if SLOPE else 1)
+        at = packed + (start + k)[:, None] * n_out + outs[None, :]
+        total += number[:, None] * tl.load(at, mask=outs[None, :] < n_out, other=0.0)
     return total
 
 
@@ -96,7 +71,7 @@ def basis_tile(u, powers, start, base, terms, n_basis, DEGREE: tl.constexpr):
     """Return some functions of the basis (term, row), of which number `n_basis` is the base."""
     tile = tl.where(terms[:, None] == n_basis, base[None, :], 0.0)
     for k in tl.static_range(DEGREE + 1):
-        number = value_of(u, powers, k, DEGREE)
+        number = value_of(u, powers, k, False, DEGREE)
         tile += tl.where(terms[:, None] == start[None, :] + k, number[None, :], 0.0)
     return tile
 
@@ -121,8 +96,10 @@ def forward(
     for i in range(n_in):
         points = tl.load(x + rows * n_in + i, mask=live, other=0.0).to(kind)
         height = tl.load(base + rows * n_in + i, mask=live, other=0.0)
-        u, _, powers, start = locate(points, i, pieces, first, jump, count, DEGREE, STEPS)
-        total += edge_values(u, powers, start, height, here, n_basis, outs, n_out, DEGREE)
+        u, scale, powers, start = locate(points, i, pieces, first, jump, count, DEGREE, STEPS)
+        total += edge_values(
+            u, scale, powers, start, height, here, n_basis, outs, n_out, False, DEGREE
+        )
         here += (n_basis + 1) * n_out
     total += tl.load(bias + outs, mask=outs < n_out, other=0.0).to(kind)[None, :]
     inside = live[:, None] & (outs[None, :] < n_out)
@@ -151,10 +128,14 @@ def by_x(
     here, total = packed + i.to(tl.int64) * (n_basis + 1) * n_out, tl.zeros((ROWS,), kind)
     for left in range(0, n_out, OUTS):
         outs = left + tl.arange(0, OUTS)
-        rising = edge_slopes(u, scale, powers, start, rise, here, n_basis, outs, n_out, DEGREE)
+        rising = edge_values(
+            u, scale, powers, start, rise, here, n_basis, outs, n_out, True, DEGREE
+        )
         if SIGNED:
             given = tl.load(grad + i * n_out + outs, mask=outs < n_out, other=0.0)[None, :]
-            values = edge_values(u, powers, start, height, here, n_basis, outs, n_out, DEGREE)
+            values = edge_values(
+                u, scale, powers, start, height, here, n_basis, outs, n_out, False, DEGREE
+            )
             rising *= sign(values)
         else:
             inside = live[:, None] & (outs[None, :] < n_out)
@@ -190,11 +171,12 @@ def by_weights(
         inside = live[:, None] & (outs[None, :] < n_out)
         points = tl.load(x + rows * n_in + i, mask=live, other=0.0).to(kind)
         height = tl.load(base + rows * n_in + i, mask=live, other=0.0)
-        u, _, powers, start = locate(points, i, pieces, first, jump, count, DEGREE, STEPS)
+        u, scale, powers, start = locate(points, i, pieces, first, jump, count, DEGREE, STEPS)
         tile, nan = basis_tile(u, powers, start, height, terms, n_basis, DEGREE), float("nan")
         if SIGNED:
+            mine = packed + here
             values = edge_values(
-                u, powers, start, height, packed + here, n_basis, outs, n_out, DEGREE
+                u, scale, powers, start, height, mine, n_basis, outs, n_out, False, DEGREE
             )
             finite = tl.abs(points) < float("inf")
             given = tl.where(inside, sign(values), 0.0)
