@@ -14,7 +14,6 @@ import torch
 from kanlens.checks import check_generator, check_positive
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
-from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.scaling import (
     CALL,
@@ -60,6 +59,7 @@ class Discovery(SymbolicResult):
     seconds: float
 
 
+@np.errstate(all="ignore")
 def discover(
     x: Rows,
     y: Any,
@@ -142,7 +142,7 @@ def discover(
         entries, because, near = [constant(table)], "every way was tried", False
         picked = chosen = entries[0]
     else:
-        with one_thread(), one_thread_of("blas"), np.errstate(all="ignore"):
+        with one_thread(), one_thread_of("blas"):
             table, front, because = _searched(table, start, time_limit, progress, generator)
             entries = front.entries
             table, chosen = chosen_entry(table, front)
@@ -207,7 +207,7 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
             # while more rows still tell more of a smooth target, the search does best
             lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
         )
-        every = _origins(problem, table)
+        every = table.beside_its_zero(problem)
         for each in every[1:]:
             POWER_LAW.offer(each, early)
         for each in every:
@@ -220,22 +220,6 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
             front.finish(last)
 
 
-def _origins(problem: SearchProblem, table: ScaledTable) -> list[SearchProblem]:
-    """Return the problem, and that with the zero of the data, which powers of a year need."""
-    zeros = [table.scales[i].origin for i in table.useful]
-    above = table.y_scale.origin
-    if not any((*zeros, above)):
-        return [problem]
-    given = dataclasses.replace(
-        problem,
-        columns=problem.columns + np.array([float(zero) for zero in zeros]),
-        names=tuple(name + zero for name, zero in zip(problem.names, zeros, strict=True)),
-        target=problem.target + float(above),
-        rebuild=lambda e: e - above,
-    )
-    return [problem, given]
-
-
 def _result(
     table: ScaledTable,
     entries: list[Entry],
@@ -245,24 +229,27 @@ def _result(
     because: str,
     start: float,
 ) -> Discovery:
-    def stage(entry: Entry) -> Stage:
+    def written(entry: Entry) -> Entry:
         expression = table.from_origin(table.in_units(entry.expression))
-        return Stage(
-            name="snapped" if entry.snapped else "fitted",
-            expressions=(plain(picked.expression if entry is chosen else expression),),
-            losses=(entry.error,),
-        )
+        found = plain(picked.expression if entry is chosen else expression)
+        return dataclasses.replace(entry, expression=found, complexity=complexity(found))
 
+    every = {entry: written(entry) for entry in (*entries, chosen)}
     return Discovery(
-        stages=tuple(map(stage, shown(entries, chosen))),
+        stages=tuple(map(_stage, shown(list(every.values()), every[chosen]))),
         receipt=receipt,
         feature_names=table.feature_names,
         output_names=(table.output_name,),
-        limit=chosen.error * (1 + 1e-9),
-        negligible=(max(tuned.EXACT, chosen.error),),  # so that what was chosen is what is given
+        limit=rule_of(chosen)["limit"],
+        negligible=(rule_of(chosen)["negligible"],),
         stopped_because=because,
         seconds=time.monotonic() - start,
     )
+
+
+def _stage(entry: Entry) -> Stage:
+    name = "snapped" if entry.snapped else "fitted"
+    return Stage(name=name, expressions=(entry.expression,), losses=(entry.error,))
 
 
 def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
@@ -311,8 +298,8 @@ def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> lis
 def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
     """Return the front, simplest first, without what says the same as the chosen formula.
 
-    Of formulas with equal errors the chosen one stays, and none that is longer may have the
-    higher score. The mean is always there.
+    Of formulas with equal errors the chosen one stays, and none that is longer may be picked in
+    its place. The mean is always there.
     """
     level = max(chosen.error, tuned.EXACT)
     ranked = sorted(entries, key=lambda e: e.complexity)
@@ -320,17 +307,17 @@ def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
     found = [*(e for e in differ if e.complexity < chosen.complexity), chosen]
     for entry in ranked:
         told = entry.is_short or entry.error <= tuned.EXACT
-        better = (
-            told
-            and entry.error < found[-1].error / 1.001
-            and max(entry.error, tuned.EXACT) != level
-        )
-        if entry.complexity > chosen.complexity and better:
-            row = [*found, entry]
-            values = pareto.scores([e.complexity for e in row], [e.error for e in row])
-            if values[-1] < values[found.index(chosen)]:
+        better = entry.error < found[-1].error / 1.001 and max(entry.error, tuned.EXACT) != level
+        if told and better and entry.complexity > chosen.complexity:
+            sizes, errors = zip(*((e.complexity, e.error) for e in (*found, entry)), strict=True)
+            if found.index(chosen) == pareto.choose(sizes, errors, "best", **rule_of(chosen)):
                 found.append(entry)
     return found
+
+
+def rule_of(chosen: Entry) -> dict[str, float]:
+    """Return what `SymbolicResult` goes by so that it gives the formula that was chosen."""
+    return {"limit": chosen.error * (1 + 1e-9), "negligible": max(tuned.EXACT, chosen.error)}
 
 
 def constant(table: ScaledTable) -> Entry:

@@ -53,7 +53,7 @@ class Entry:
         """The exact constants put in that the formula as it is now written shows."""
         nodes = list(sympy.preorder_traversal(self.expression))
         factors = [n.as_independent(*n.free_symbols, as_Add=False)[0] for n in nodes if n.is_Mul]
-        shown = {str(n) for n in (*factors, *nodes) if n.is_number}
+        shown = {str(n) for n in (*(f for f in factors if f != 1), *nodes) if n.is_number}
         return tuple(text for text in self.snapped if text in shown)
 
     def beats(self, other: Entry, every: list[Entry]) -> bool:

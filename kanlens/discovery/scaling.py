@@ -149,6 +149,21 @@ class ScaledTable:
         names = tuple(self.symbols[i] for i in self.useful)
         return SearchProblem(columns, names, self.y_scale.scaled(self.y), self.held_out)
 
+    def beside_its_zero(self, problem: SearchProblem) -> list[SearchProblem]:
+        """Return the problem, and that with the zero of the data, which powers of a year need."""
+        zeros = [self.scales[i].origin for i in self.useful]
+        above = self.y_scale.origin
+        if not any((*zeros, above)):
+            return [problem]
+        given = dataclasses.replace(
+            problem,
+            columns=problem.columns + np.array([float(zero) for zero in zeros]),
+            names=tuple(name + zero for name, zero in zip(problem.names, zeros, strict=True)),
+            target=problem.target + float(above),
+            rebuild=lambda e: e - above,
+        )
+        return [problem, given]
+
     @property
     def moved(self) -> bool:
         """Whether the search sees anything in other units than those of the data."""

@@ -220,6 +220,7 @@ FEWEST_ROWS = 8  # among which none is wrong
 WRONG_ROUNDS = 12
 FAR_OFF = 8.0  # robust deviations
 FAR_LEAST = 1.0  # least distance, of the inverse hyperbolic sine of robust deviations of the target
+BY_CHANCE = 1e-3  # chance of rows off a constant to lie where they do, below which it is no mistake
 ALONE = 3.0  # deviations more, where the model knows nothing of a row
 WORST = 0.5  # share of the largest error from which rows are taken out in the same round
 MOST_WRONG = 0.1  # share of the rows beyond which they are no exceptions

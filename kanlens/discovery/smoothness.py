@@ -188,12 +188,21 @@ def outlier_rows(columns: Array, target: Array) -> Array:
         return found
     middle, spread = _middle(target)
     if spread == 0:  # all but a few are equal
-        return np.asarray(target != middle)
+        off = np.asarray(target != middle)
+        return off if off.any() and _scattered(columns, off) else found
     size = np.arcsinh((target - middle) / spread)
     blocks = -(-len(target) // tuned.WRONG_BLOCK)
     for k in range(blocks):
         found[k::blocks] = _wrong_in(even(columns[k::blocks]), size[k::blocks])
     return _if_few(found)
+
+
+def _scattered(columns: Array, found: Array) -> bool:
+    """Say whether rows lie anywhere among the others, as mistakes do, in every column."""
+    from scipy.stats import ks_2samp
+
+    chances = [ks_2samp(c[found], c[~found]).pvalue for c in columns.T]
+    return min(chances, default=1.0) * len(chances) > tuned.BY_CHANCE or not chances
 
 
 def _if_few(found: Array) -> Array:
@@ -212,7 +221,7 @@ def wrong_beside(columns: Array, target: Array, others: Array, values: Array) ->
     none = np.zeros(len(values), dtype=bool)
     middle, spread = _middle(target)
     if len(target) < tuned.FEWEST_ROWS or not len(values) or spread == 0:
-        return none
+        return _if_few(values != middle) if len(values) and np.ptp(target) == 0 else none
     pick = spread_rows(len(target), tuned.WRONG_BLOCK)
     size = np.arcsinh((target[pick] - middle) / spread)
     x = even(np.concatenate((columns[pick], others)))

@@ -200,7 +200,10 @@ class Receipt:
         return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
 
     def _warnings(self) -> list[str]:
-        lines = []
+        lines, left = (
+            [],
+            "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y",
+        )
         if self.undefined_rows:
             lines.append(f"WARNING: the formula is not finite on {self.undefined_rows} rows.")
         elif self.poles:
@@ -208,10 +211,7 @@ class Receipt:
                 f"WARNING: the formula goes to infinity between the rows: {self.poles[0]}."
             )
         elif self.approximate:
-            lines.append(
-                f"NOTE: the formula is an approximation, which leaves {self.loss:.1e} of the "
-                "variance of y; no exact one was found."
-            )
+            lines.append(f"NOTE: the formula is an approximation{left}; no exact one was found.")
         elif not self.trustworthy:
             lines.append(self._distrust())
         elif self.relative_rmse is not None and not self._follows:
@@ -225,7 +225,7 @@ class Receipt:
         if 0 < self.fitted_rows <= self.numbers:
             lines.append(
                 f"WARNING: the formula holds {self.numbers} numbers and was fitted to "
-                f"{self.fitted_rows} rows; others would fit as well."
+                f"{self.fitted_rows} different rows; others would fit as well."
             )
         if not self.defined_beyond:
             lines.append(
@@ -245,10 +245,7 @@ class Receipt:
         if self.rmse is None:
             return "WARNING: there was nothing to check the formula against."
         if self.explains:
-            return (
-                f"NOTE: the formula explains y, but {self.rows} rows are too few to tell it from "
-                "others that would."
-            )
+            return "NOTE: the formula explains y, but others may: there are too few different rows."
         return "NOTE: the formula leaves a part of y unexplained, noise or structure."
 
 
@@ -309,7 +306,7 @@ def examine(
 
 def _different(rows: Array, held: Any) -> int:
     """Count the rows that differ in some features; all where there are none."""
-    return len({row.tobytes() for row in rows[:, held]}) if len(held) else len(rows)
+    return len({row.tobytes() for row in rows[:, held] + 0.0}) if len(held) else len(rows)
 
 
 def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:

@@ -368,6 +368,7 @@ class SymbolicResult(Shown):
             return np.asarray(schema.encode(x, call="SymbolicResult.predict"))
         call, width = "SymbolicResult.predict", len(self.feature_names)
         rows = as_tensor(x, call)
+        rows = rows[:, None] if rows.dim() == width == 1 else rows
         if rows.dim() != 2:
             expected, advice = f"x of shape (batch, {width})", "Pass a table: one row per sample"
             raise ShapeError(message(call, expected, str(tuple(rows.shape)), advice))

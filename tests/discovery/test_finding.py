@@ -12,6 +12,8 @@ import sympy
 import torch
 
 import kanlens
+from kanlens.discovery.finding import rule_of, shown
+from kanlens.discovery.front import Entry
 from kanlens.errors import (
     DataError,
     DTypeError,
@@ -19,6 +21,9 @@ from kanlens.errors import (
     InvalidValueError,
     ShapeError,
 )
+from kanlens.symbolic.front import choose
+
+X1, X2 = sympy.symbols("x1 x2")
 
 
 def rows(text, *, count=100, seed=0, **ranges):
@@ -169,6 +174,24 @@ def test_columns_of_few_values_are_taken(seed):
         assert np.isfinite(float(found.get_best()["loss"]))
 
 
+def test_where_rows_that_judge_have_one_target_there_is_a_receipt():
+    x = np.arange(1.0, 13)
+    y = np.array([1, 2.5, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1.0])
+    found = kanlens.discover(x, y, time_limit=1.0, progress=False)
+    assert found.receipt.loss is None
+    assert "is an approximation; no exact one was found." in str(found.receipt)
+
+
+def test_the_receipt_is_about_the_formula_that_is_given():
+    chosen = Entry(X1, 0.03, 7)
+    entries = [Entry(sympy.Float(2), 1.2, 1), Entry(X2, 1.5, 5), chosen, Entry(X1 * X2, 0.007, 9)]
+    found = shown(entries, chosen)
+    sizes, errors = [e.complexity for e in found], [e.error for e in found]
+    assert found[choose(sizes, errors, "best", **rule_of(chosen))] is chosen
+    assert entries[-1] not in found
+    assert shown([*entries[:-1], Entry(X1 * X2, 0.029, 9)], chosen)[-1].error == 0.029
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_few_rows_get_a_line_and_a_warning(count):
     x = np.arange(1.0, count + 1)
@@ -176,8 +199,8 @@ def test_a_few_rows_get_a_line_and_a_warning(count):
     assert found.sympy() == 2 * sympy.Symbol("x1")
     assert found.receipt.explains
     assert not found.receipt.trustworthy
-    text = f"the formula explains y, but {count} rows are too few to tell it from others"
-    assert text in found.receipt.summary()
+    assert "others may: there are too few different rows." in found.receipt.summary()
+    np.testing.assert_array_equal(found.predict(x), found.predict(x[:, None]))
 
 
 @pytest.mark.parametrize("power", [-12, 12])

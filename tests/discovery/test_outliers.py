@@ -137,6 +137,11 @@ def test_wrong_rows_of_smooth_tables():
     assert np.flatnonzero(found).tolist() == [17]
     half = np.where(x[:, 0] > 1.5, 1e6, 0.0)
     assert not outlier_rows(x, half).any()
+    flat = np.zeros(900)
+    flat[[5, 400, 899]] = 1.0
+    assert np.flatnonzero(outlier_rows(x, flat)).tolist() == [5, 400, 899]
+    assert np.flatnonzero(wrong_beside(x, 0 * y, x, flat)).tolist() == [5, 400, 899]
+    assert not outlier_rows(x, np.maximum(0, x[:, 0] - 2.9)).any()  # all at one end of a column
     assert not outlier_rows(x[:5], y[:5]).any()
 
 

@@ -100,6 +100,7 @@ def test_only_constants_that_the_formula_shows_are_named():
     put_in = ("1/10", "pi/2", "2/3", "1", "-1/2")
     shown = Entry(sympy.pi * X1 / 2 + X2 ** sympy.Rational(2, 3) - X1**2 / 2, 0.0, 9, put_in)
     assert shown.constants == ("pi/2", "2/3", "-1/2")
+    assert Entry(X1 * X2 + X1, 0.0, 5, ("1",)).constants == ()
     x = uniform()
     units = found_in(x * [1e-9, 1e9], 1e9 * x[:, 0] ** 2 * x[:, 1])
     assert units.sympy() == 10**18 * X1**2 * X2

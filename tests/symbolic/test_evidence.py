@@ -39,7 +39,7 @@ def test_an_exact_formula_is_trusted_from_few_rows_on(name):
 
 def test_too_few_rows_are_called_that():
     found = receipt(*table(FORMULAS["parabola"], 4))
-    text = "NOTE: the formula explains y, but 4 rows are too few to tell it from others that would."
+    text = "NOTE: the formula explains y, but others may: there are too few different rows."
     assert text in found.summary().splitlines()
 
 
@@ -52,6 +52,8 @@ def test_rows_that_are_alike_count_once():
     assert not found.enough_rows
     assert receipt(formula, x, y, fitted_to=x, chosen_on=True).enough_rows == found.enough_rows
     assert receipt(sympy.Float(1.5), x, 0 * y + 1.5).fitted_rows == 36
+    zeros = torch.tensor([[0.0, 1.0], [-0.0, 2.0]], dtype=torch.float64)
+    assert receipt(A, zeros, zeros[:, :1]).fitted_rows == 1
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e30, 1e200, 1e-200])
