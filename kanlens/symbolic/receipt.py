@@ -200,10 +200,8 @@ class Receipt:
         return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
 
     def _warnings(self) -> list[str]:
-        lines, left = (
-            [],
-            "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y",
-        )
+        lines: list[str] = []
+        part = "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y"
         if self.undefined_rows:
             lines.append(f"WARNING: the formula is not finite on {self.undefined_rows} rows.")
         elif self.poles:
@@ -211,7 +209,7 @@ class Receipt:
                 f"WARNING: the formula goes to infinity between the rows: {self.poles[0]}."
             )
         elif self.approximate:
-            lines.append(f"NOTE: the formula is an approximation{left}; no exact one was found.")
+            lines.append(f"NOTE: the formula is an approximation{part}; no exact one was found.")
         elif not self.trustworthy:
             lines.append(self._distrust())
         elif self.relative_rmse is not None and not self._follows:
