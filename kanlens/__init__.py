@@ -62,7 +62,8 @@ _HOMES = {  # of every public name
     }.items()
     for name in names.split()
 }
-_MODULES = {"plot": "kanlens.plotting", "sparsity": "kanlens.sparsity"}
+_MODULES = {"plot": "kanlens.plotting"}
+_MODULES |= {name: f"kanlens.{name}" for name in ("attribution", "distributed", "sparsity")}
 
 __all__ = [
     "KAN",

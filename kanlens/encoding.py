@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kanlens.checks import check_finite, check_magnitude, check_rows, warn_of_distant
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
-from kanlens.data.columns import is_classes
+from kanlens.data.column_types import is_classes
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.source import Source
 from kanlens.data.tables import Table, read_table
@@ -26,7 +26,7 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations
 
-_READER = re.compile(r"\b((?:impute|drop)='[^']*')")
+_READER = re.compile(r"\b((?:impute|drop|na|decimal)='[^']*')")
 
 
 def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
@@ -131,6 +131,8 @@ def _unnamed(model: KAN) -> bool:
 
 def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batch, in)
     """Return the columns of a table that the model takes, and give it their schema."""
+    if trained and len(table.feature_names) > len(model.feature_names):  # none marks missing cells
+        table = table.keep([one.name for one in table.schema.features if one.kind != "missing"])
     known, wanted = table.feature_names, model.feature_names
     missing = [name for name in wanted if name not in known]
     if missing and len(known) != len(wanted):
@@ -148,7 +150,7 @@ def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batc
         raise DataError(message("fit", expected, f"a table without {missing[0]!r}", advice))
     picks = list(range(len(known))) if missing else [known.index(name) for name in wanted]
     features = tuple(table.schema.features[index] for index in picks)
-    model.schema = dataclasses.replace(model.schema, features=features)
+    model.schema = dataclasses.replace(model.schema, features=features, format=table.schema.format)
     return table.x[:, picks]
 
 
@@ -189,7 +191,8 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
         if trained:
             advice = "Name as many target columns, or a target with as many classes"
         raise ShapeError(message("fit", expected, f"{found}{whose}", advice))
-    model.schema = dataclasses.replace(schema, features=model.schema.features)
+    inputs = model.schema
+    model.schema = dataclasses.replace(schema, features=inputs.features, format=inputs.format)
     return y
 
 

@@ -11,6 +11,7 @@ import gzip
 import io
 import itertools
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 GROUP = 2**16  # rows of a row group that is written
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+WORKBOOK_SUFFIXES = (".xlsx",)  # read, not written
 TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
 ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
 
@@ -82,8 +84,8 @@ def _write_text(frames: Iterable[pd.DataFrame], path: Path, suffix: str, _: str)
     return rows
 
 
-def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet file, by the suffix of `path`, as it stands.
+def read_frame(path: Pathlike, *, call: str, decimal: str = ".") -> pd.DataFrame:
+    """Read a CSV, TSV or Parquet file or the first sheet of a workbook, by the suffix of `path`.
 
     Text is UTF-8 with one header line. The separator is a tab in ``.tsv``; in other text
     files the first of comma, semicolon, tab and bar that parts the header and the first row
@@ -91,12 +93,14 @@ def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
     Column names are kept to the letter; a column without one is called ``Unnamed: 0``.
     """
     source, suffix = Path(path), ending_of(path)
-    if suffix not in TABLE_SUFFIXES:
-        expected = f"a file whose name ends in {ENDINGS}"
+    if suffix not in TABLE_SUFFIXES + WORKBOOK_SUFFIXES:
+        expected = f"a file whose name ends in {ENDINGS}, {WORKBOOK_SUFFIXES[0]}"
         advice = "Convert the file, or pass a DataFrame"
         raise FileFormatError(message(call, expected, repr(str(path)), advice))
     with readable(path, call):
-        read = _read_parquet if suffix in PARQUET_SUFFIXES else _read_text
+        if suffix in TEXT_SUFFIXES:
+            return _read_text(source, call, decimal)
+        read = _read_parquet if suffix in PARQUET_SUFFIXES else _read_workbook
         return read(source, call)
 
 
@@ -154,9 +158,23 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
         raise FileFormatError(message(call, "a Parquet file", got, advice)) from error
 
 
-def _read_text(path: Path, call: str) -> pd.DataFrame:
+def _read_workbook(path: Path, call: str) -> pd.DataFrame:
+    """Read the first sheet: the values that its formulas had when it was saved."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_excel(path, engine="openpyxl")
+    except (ValueError, TypeError, KeyError, LookupError, zipfile.BadZipFile) as error:
+        got = f"{reason(error)} in {path.name!r}"
+        advice = "The file is truncated or not an .xlsx file; save it again"
+        raise FileFormatError(message(call, "a workbook", got, advice)) from error
+    _refuse_repeats([str(name) for name in frame.columns], path, call)
+    return frame
+
+
+def _read_text(path: Path, call: str, decimal: str) -> pd.DataFrame:
     with _worded(path, call) as (names, separator):
-        frame = _parse(path, names, separator)
+        frame = _parse(path, names, separator, decimal=decimal)
         if len(frame) and len(names) > 1 and frame.iloc[:, -1].isna().any():
             _refuse_uneven(path, separator, len(names), call)
     return frame
@@ -169,7 +187,7 @@ def text_columns(path: Pathlike, *, call: str) -> list[str]:
 
 
 def read_text_in_parts(
-    path: Pathlike, rows: int, *, call: str, dtype: Any = None
+    path: Pathlike, rows: int, *, call: str, decimal: str = ".", dtype: Any = None
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a text table as `read_frame` does, so many at once.
 
@@ -177,7 +195,8 @@ def read_text_in_parts(
     """
     with readable(path, call), _worded(Path(path), call) as (names, separator):
         checked = len(names) < 2
-        with _parse(Path(path), names, separator, chunksize=rows, dtype=dtype) as parts:
+        how: dict[str, Any] = {"chunksize": rows, "decimal": decimal, "dtype": dtype}
+        with _parse(Path(path), names, separator, **how) as parts:
             for part in parts:
                 if not checked and part.iloc[:, -1].isna().any():
                     _refuse_uneven(Path(path), separator, len(names), call)

@@ -117,11 +117,11 @@ def test_folder_names_do_not_become_columns(tmp_path):
 
 def test_unknown_ending():
     text = (
-        "r: expected a file whose name ends in .csv, .tsv, .txt, .csv.gz, .parquet, .pq, "
-        "got 'a.xlsx'. Convert the file, or pass a DataFrame."
+        "r: expected a file whose name ends in .csv, .tsv, .txt, .csv.gz, .parquet, .pq, .xlsx, "
+        "got 'a.xls'. Convert the file, or pass a DataFrame."
     )
     with refused(FileFormatError, text):
-        read_frame("a.xlsx", call="r")
+        read_frame("a.xls", call="r")
 
 
 @pytest.mark.parametrize("name", ["none.csv", "none.parquet", "file/none.csv"])

@@ -140,6 +140,7 @@ def frames(draw):
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@pytest.mark.filterwarnings("ignore:.*2\\*\\*53")
 def test_a_file_reads_as_its_frame(tmp_path, ending, frame):
     path = tmp_path / f"a{ending}"
     write_frames([frame], path, call="w")

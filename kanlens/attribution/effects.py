@@ -64,6 +64,9 @@ class Effect(Shown):
         By how much the output of single rows changes when the feature is set to each point.
     members : Tensor, shape (model, point) or (model, point, other point), or None
         Effects in each of several models, of which `values` is the mean.
+    missing : float or None
+        Effect of a missing cell, for a single number or date whose column had some; the other
+        attributes are about the rows where the cell is known.
     """
 
     settings: tuple[Settings, ...]
@@ -74,6 +77,7 @@ class Effect(Shown):
     values: Tensor
     ice: Tensor | None = None
     members: Tensor | None = None
+    missing: float | None = None
 
     def _line(self) -> str:
         names = " and ".join(one.name for one in self.settings)
@@ -87,7 +91,10 @@ class Effect(Shown):
         points = product(*(one.labels or one.x.tolist() for one in self.settings))
         frame = pd.DataFrame(list(points), columns=[one.name for one in self.settings])
         name = next(name for name in ("effect", "effect_", "effect__") if name not in frame)
-        return frame.assign(**{name: self.values.flatten().tolist()})
+        frame = frame.assign(**{name: self.values.flatten().tolist()})
+        if self.missing is not None:
+            frame.loc[len(frame)] = [np.nan, self.missing]
+        return frame
 
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON; the data are left out."""
@@ -174,7 +181,7 @@ def effect(
     check_count(call, "grid", most, least=2)
     with torch.inference_mode(False), torch.no_grad():
         given = given_rows(model, data, call=call, what="data", needs="rows of data")
-        rows = given.detach()
+        rows = _known_rows(model, places, given.detach())
         index = explained_output(model, target, rows, call=call)
         settings = [_settings(model, place, rows, kind, most) for place in places]
         picks = _spread(len(rows), ROWS[kind])
@@ -187,6 +194,8 @@ def effect(
                 if kind == "ale" and not exact
                 else _dependence(problem, settings, 1 if exact else len(held), ice)
             )
+            values = _centered(values.cpu(), settings, picks)
+            missing = _missing_effect(problem, settings, values) if other is None else None
     unit = model.schema.outputs[index].unit
     return Effect(
         settings=tuple(settings),
@@ -194,7 +203,8 @@ def effect(
         unit=unit if model.task == "regression" else "log-odds",
         kind=kind,
         exact=exact,
-        values=_centered(values.cpu(), settings, picks),
+        values=values,
+        missing=missing,
         ice=None if lines is None else lines.cpu(),
     )
 
@@ -212,7 +222,10 @@ def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any)
         raise InvalidValueError(message("effect", expected, "others", advice))
     members = torch.stack([one.values for one in found])
     exact = all(one.exact for one in found)
-    return replace(first, values=members.mean(0), members=members, exact=exact, ice=None)
+    absent = [one.missing for one in found if one.missing is not None]
+    missing = float(np.mean(absent)) if absent else None
+    values: dict[str, Any] = {"values": members.mean(0), "missing": missing}
+    return replace(first, **values, members=members, exact=exact, ice=None)
 
 
 def _spread(count: int, most: int) -> Tensor:
@@ -237,7 +250,40 @@ def _columns(model: KAN, feature: Any) -> list[int]:
     choices = names if isinstance(feature, str) else names[: len(known)]
     advice = "Name a feature of the model"
     index = find_place("effect", expected, feature, choices, advice) % len(known)
-    return list(model.schema.groups.get(known[index].column, [index]))
+    group = model.schema.groups.get(known[index].column, (index,))
+    return list(group) if known[group[0]].category is not None else [index]
+
+
+def _mark(model: KAN, place: list[int]) -> int | None:
+    """Return the input that marks missing cells of a number or date, None without one."""
+    one = model.schema.features[place[0]]
+    if one.category is not None or one.kind == "missing":
+        return None
+    marks = enumerate(model.schema.features)
+    return next((k for k, f in marks if f.kind == "missing" and f.column == one.column), None)
+
+
+def _known_rows(model: KAN, places: list[list[int]], rows: Tensor) -> Tensor:
+    """Return the rows where no number or date that is asked about is missing; else all."""
+    marks = [mark for place in places if (mark := _mark(model, place)) is not None]
+    known = (rows[:, marks] == 0).all(1)
+    return rows[known] if bool(known.any()) else rows
+
+
+def _missing_effect(problem: Problem, settings: list[Settings], values: Tensor) -> float | None:
+    """Return the effect at the value that fills missing cells, and of their mark."""
+    (one,), model = settings, problem.model
+    mark = _mark(model, one.columns)
+    if mark is None:
+        return None
+    fill = model.schema.features[one.columns[0]].filler or 0.0
+    x = problem.x.clone()
+    x[:, one.columns] = fill
+    x[:, mark] = 1.0
+    change = problem.output_in_parts(x)
+    x[:, mark] = 0.0
+    change = (change - problem.output_in_parts(x)).mean()
+    return float(np.interp(fill, one.x.numpy(), values.numpy()) + change.cpu())
 
 
 def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:
@@ -249,7 +295,9 @@ def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int
     if one.category is None or len(labels) < 2:
         data = data[:, 0]
         x = _points(data.numpy(), kind, most)
-        labels = tuple(f"{value:.6g}" for value in x.tolist()) if len(x) <= 2 else ()
+        words = dict(enumerate(("known", "missing"))) if one.kind == "missing" else {}
+        few = x.tolist() if len(x) <= 2 else []
+        labels = tuple(words.get(value, f"{value:.6g}") for value in few)
         codes = x[:, None]
     else:
         x, codes = torch.arange(len(labels)).double(), torch.tensor(told).double()

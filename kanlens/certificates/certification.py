@@ -193,7 +193,7 @@ def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
     """
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
-        if feature.kind != "numeric":
+        if feature.kind not in ("numeric", "date"):
             columns.setdefault(feature.column, []).append(index)
     return tuple(
         column

@@ -67,6 +67,8 @@ def train(
     drop: str | None = None,
     categorical: str | None = None,
     impute: str | None = None,
+    na: str | None = None,
+    decimal: str | None = None,
     hidden: str | None = None,
     grid_size: int | None = None,
     spline_order: int = 3,
@@ -98,8 +100,9 @@ def train(
     checkpoint = output.parent / f"{output.name}.checkpoint"
     parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
-    columns = {"features": features, "drop": drop, "categorical": categorical}
-    table = open_columns(data, split_names(target), columns, task=task, impute=impute)
+    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
+    cells = {"impute": impute, "decimal": decimal}
+    table = open_columns(data, split_names(target), columns, task=task, **cells)
     training, test = _held_out(table, holdout, generator) if holdout else (table, None)
     given: dict[str, Any] = {
         "optimizer": optimizer,
@@ -229,6 +232,8 @@ def sparsity_path(
     drop: str | None = None,
     categorical: str | None = None,
     impute: str | None = None,
+    na: str | None = None,
+    decimal: str | None = None,
     hidden: str = "5",
     grid_size: int = 5,
     spline_order: int = 3,
@@ -246,8 +251,9 @@ def sparsity_path(
     """
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
-    columns = {"features": features, "drop": drop, "categorical": categorical}
-    rows = open_columns(data, split_names(target), columns, task=task, impute=impute)
+    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
+    cells = {"impute": impute, "decimal": decimal}
+    rows = open_columns(data, split_names(target), columns, task=task, **cells)
     table = held(rows, "kanlens")
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)
@@ -358,6 +364,8 @@ def import_command(
     drop: str | None = None,
     categorical: str | None = None,
     impute: str | None = None,
+    na: str | None = None,
+    decimal: str | None = None,
     terminal: Terminal,
 ) -> None:
     """Turn a model trained elsewhere into a kanlens model; the library is recognised.
@@ -377,8 +385,9 @@ def import_command(
         target = split_names(column)
         if not target:  # the outputs name it
             target = list(default.targets_among(list(read_frame(data, call="import").columns)))
-        columns = {"features": feature_names, "drop": drop, "categorical": categorical}
-        table = held(open_columns(data, target, columns, task=task, impute=impute), "kanlens")
+        columns = {"features": feature_names, "drop": drop, "categorical": categorical, "na": na}
+        cells = {"impute": impute, "decimal": decimal}
+        table = held(open_columns(data, target, columns, task=task, **cells), "kanlens")
         say_target(table, default, target, terminal, "its columns are all features")
         names = list(table.feature_names) if names else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}

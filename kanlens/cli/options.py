@@ -54,6 +54,7 @@ Json: TypeAlias = Annotated[
 ]
 
 CHOICES = {  # of options that take one of a few words, by argument
+    "decimal": (",", "."),
     "extrapolation": ("constant", "linear", "zero"),
     "impute": ("mean", "median", "most_frequent"),
     "model_selection": ("best", "accuracy", "score"),
@@ -71,7 +72,7 @@ FLAGS = {  # of options that are not called as their argument
     "show": ["--open"],
 }
 PANELS = {  # of help, by argument
-    **dict.fromkeys(("features", "drop", "categorical", "impute"), "Columns"),
+    **dict.fromkeys(("features", "drop", "categorical", "impute", "na", "decimal"), "Columns"),
     **dict.fromkeys(("hidden", "grid_size", "spline_order", "extrapolation"), "Network"),
     **dict.fromkeys(("optimizer", "steps", "learning_rate", "batch_size"), "Training"),
     **dict.fromkeys(("validation", "patience", "holdout", "resume"), "Training"),
@@ -85,7 +86,8 @@ WORDS = {  # on what several commands take, by argument
     "categorical": "Columns whose numbers are codes, with commas.",
     "column": "Column that holds the target; several with commas.  [default: the one trained on, "
     "else the one named like the output]",
-    "data": "A table: .csv, .tsv or .parquet.",
+    "data": "A table: .csv, .tsv, .xlsx or .parquet.",
+    "decimal": "The decimal sign.  [default: a comma where numbers can be read only so]",
     "drop": "Columns to leave out, with commas.",
     "extrapolation": "Beyond the training data: constant holds a feature at the end of its range, "
     "linear goes on straight, zero lets the splines run out.",
@@ -93,11 +95,12 @@ WORDS = {  # on what several commands take, by argument
     "grid_size": "Intervals of each edge's grid.",
     "hidden": "Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
     "none.",
-    "impute": "Fill missing cells.",
+    "impute": "Fill missing cells with this.  [default: they are a level of their own]",
     "max_background": "Background rows, spread over those there are.",
     "max_rows": "Rows to use, spread over the table.",
     "method": "See 'kanlens methods'.",
     "model": "A kanlens model.",
+    "na": "Cells that stand for a missing one, with commas: ?,-999.",
     "options": "Option of the method, as name=value; may be given several times.",
     "output": "Model to write.",
     "output_name": "Output to look at, by name or index.  [default: the only one, or the class "

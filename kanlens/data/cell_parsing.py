@@ -7,6 +7,7 @@ model are read by the same functions, so a cell means the same in both.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,40 @@ Place = Callable[[int], str]  # words a row number, e.g. "row 3"
 PLAIN_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
 LEAVE_OUT = ", or leave it out with drop"  # advice where a column is no target
 NUMBER_LIKE = (*PLAIN_NUMBERS, "string", "mixed", "mixed-integer", "empty")
+DATE_LIKE = ("datetime64", "datetime", "date", "period")
+SYMBOLS = "$€£¥%"  # around numbers; the unit where all cells of a column have the same
+_SYMBOL = re.compile(rf"[{SYMBOLS}\s]")
+
+
+def _written(decimal: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return patterns of a number as people write it, and of its thousands separators."""
+    groups = rf"[{',' if decimal == '.' else '.'}'\u2019\u00a0\u202f ]"
+    whole = rf"(?:\d{{1,3}}(?P<group>{groups})\d{{3}}(?:(?P=group)\d{{3}})*|\d+)"
+    sign = rf"\s*[-+]?\s*[{SYMBOLS[:-1]}]?\s*[-+]?\s*"
+    fraction = rf"(?:\{decimal}\d*)?(?:[eE][-+]?\d+)?\s*[{SYMBOLS}]?\s*"
+    return re.compile(sign + rf"(?:{whole}|(?=\{decimal}\d))" + fraction), re.compile(groups)
+
+
+_WRITTEN = {decimal: _written(decimal) for decimal in ".,"}
+_EPOCH = np.datetime64("1970-01-01")
+DATE_PARTS: dict[str, Callable[[Any], Any]] = {  # of a column of times
+    "year": lambda times: times.dt.year,
+    "month": lambda times: times.dt.month,
+    "weekday": lambda times: times.dt.day_of_week,
+    "hour": lambda times: times.dt.hour + times.dt.minute / 60,
+    "days": lambda times: (times - _EPOCH) / np.timedelta64(1, "D"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFormat:
+    """The decimal sign of a table, and its texts for a missing cell besides blanks."""
+
+    decimal: str = "."
+    missing: tuple[str, ...] = ()
+
+
+PLAIN = CellFormat()
 
 
 def label_text(value: object) -> str:
@@ -44,11 +79,15 @@ def cell_text(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def missing_cells(column: pd.Series) -> Array:
-    """Say which cells are missing: NaN, None, NaT, NA and blank text."""
+def missing_cells(column: pd.Series, texts: Sequence[str] = ()) -> Array:
+    """Return the mask of missing cells: NaN, None, NaT, NA, blank text and the given `texts`."""
     import pandas as pd
 
     missing = np.array(column.isna(), dtype=bool)
+    if texts:
+        codes, values = _distinct(column)
+        marks = [label_text(value).strip() in texts for value in values]
+        missing |= np.array([*marks, True])[codes]
     if pd.api.types.infer_dtype(column) in ("string", "mixed", "mixed-integer", "categorical"):
         codes, values = _distinct(column)
         blank = [isinstance(value, str) and not value.strip() for value in values]
@@ -56,10 +95,11 @@ def missing_cells(column: pd.Series) -> Array:
     return missing
 
 
-def parse_numbers(column: pd.Series) -> Array:
-    """Read cells as float64; NaN where a cell is missing or no number.
+def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
+    """Read cells as float64; NaN where a cell is missing or not a number.
 
-    Truth values count as 0 and 1. Dates, times and complex values are no numbers.
+    Truth values count as 0 and 1. Texts may have thousands separators and a currency or percent
+    sign, which is ignored. Dates, times and complex values are not numbers.
     """
     import pandas as pd
 
@@ -67,11 +107,44 @@ def parse_numbers(column: pd.Series) -> Array:
         column = column.astype(object)
     if pd.api.types.infer_dtype(column) not in NUMBER_LIKE:
         return np.full(len(column), np.nan)
+    if decimal != "." and column.dtype.kind not in "biuf":
+        column = column.map(lambda cell: _plain(cell, decimal))
     try:
         numbers = pd.to_numeric(column, errors="coerce")
     except OverflowError:  # integers beyond any float, which later count as infinite
         numbers = pd.to_numeric(column.map(_within_floats), errors="coerce")
-    return np.array(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+    values = np.array(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+    unread = np.isnan(values) & np.array(column.notna(), dtype=bool)
+    if unread.any():
+        texts = column[unread].map(lambda cell: _plain(cell, "."))
+        values[unread] = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    return values
+
+
+def _plain(cell: Any, decimal: str) -> Any:
+    """Return a written number without separators and symbols; other text becomes missing."""
+    if not isinstance(cell, str):
+        return cell
+    written, groups = _WRITTEN[decimal]
+    if not written.fullmatch(cell):
+        return None
+    return groups.sub("", _SYMBOL.sub("", cell)).replace(decimal, ".")
+
+
+def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
+    """Read cells as times in UTC without a zone; NaT where a cell is missing or not a date.
+
+    Texts like 3/4/2021 begin with the day where `day_first`, else with the month.
+    """
+    import pandas as pd
+
+    kind = pd.api.types.infer_dtype(column)
+    if kind == "period":
+        column = pd.Series(pd.PeriodIndex(column).to_timestamp(), index=column.index)
+    elif kind not in (*DATE_LIKE, "string", "mixed"):
+        return pd.Series(np.full(len(column), np.datetime64("NaT", "ns")), index=column.index)
+    how: dict[str, Any] = {"errors": "coerce", "dayfirst": day_first, "format": "mixed"}
+    return pd.to_datetime(column, utc=True, **how).dt.tz_localize(None)
 
 
 def _distinct(column: pd.Series) -> tuple[Array, Sequence[object]]:
@@ -105,7 +178,8 @@ class Column:
     """One column of a table, and how errors about it are worded.
 
     It is `coded` where its numbers are codes of categories, and a `target` where a model is to
-    predict it, so that it cannot be left out. With `counts` (rows,) each cell stands for so many.
+    predict it, so that it cannot be left out. With `counts` (rows,) each cell stands for several.
+    Texts of dates begin with the day where `day_first`, else with the month.
     """
 
     name: str
@@ -115,6 +189,8 @@ class Column:
     coded: bool = False
     target: bool = False
     counts: Array | None = None
+    format: CellFormat = PLAIN
+    day_first: bool = False
 
     def total(self, mask: Array) -> int:
         """Return how many cells those in a mask (rows,) stand for."""
@@ -133,12 +209,18 @@ class Column:
     @cached_property
     def present(self) -> Array:
         """Which cells are not missing, shape (rows,)."""
-        return ~missing_cells(self.cells)
+        return ~missing_cells(self.cells, self.format.missing)
 
     @cached_property
     def numbers(self) -> Array:
-        """The cells as numbers, shape (rows,); NaN where one is missing or no number."""
-        return parse_numbers(self.cells)
+        """The cells as numbers, shape (rows,); NaN where one is missing or not a number."""
+        numbers = parse_numbers(self.cells, self.format.decimal)
+        return np.where(self.present, numbers, np.nan) if self.format.missing else numbers
+
+    @cached_property
+    def dates(self) -> pd.Series:
+        """The cells as times, shape (rows,); NaT where one is missing or not a date."""
+        return parse_dates(self.cells, self.day_first)
 
     @property
     def unreadable(self) -> Array:
@@ -175,16 +257,16 @@ class Column:
             advice = "Drop such rows, or train on a table read with impute='median'"
         raise DataError(message(self.call, "no missing cells", got, advice))
 
-    def read(self, imputation: float | str | None = None) -> Array:
+    def read(self, filler: float | None = None) -> Array:
         """Return cells as finite numbers, missing ones replaced; refuse all others."""
         if self.unreadable.any():
             row = int(self.unreadable.argmax())
             expected = f"numbers in column {self.name!r}"
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)}"
             raise DataError(message(self.call, expected, got, "Correct that cell"))
-        if imputation is None:
+        if filler is None:
             self.refuse_missing()
-        numbers = np.where(self.present, self.numbers, float(imputation or 0))
+        numbers = np.where(self.present, self.numbers, filler or 0.0)
         if np.isinf(numbers).any():
             row = int(np.isinf(numbers).argmax())
             expected = f"finite numbers in column {self.name!r}"
@@ -192,22 +274,35 @@ class Column:
             raise DataError(message(self.call, expected, got, "Correct that cell"))
         return numbers
 
-    def read_labels(self, labels: Sequence[str]) -> Array:
-        """Return the text of every cell, each one of the known labels; refuse any other.
+    def read_date(self, part: str, filler: float | None = None) -> Array:
+        """Return a part of every date as a number, missing ones replaced; refuse other cells."""
+        unread = np.array(self.dates.isna()) & self.present
+        if unread.any():
+            row = int(unread.argmax())
+            expected = f"dates in column {self.name!r}"
+            got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)}"
+            raise DataError(message(self.call, expected, got, "Correct that cell"))
+        if filler is None:
+            self.refuse_missing()
+        values = DATE_PARTS[part](self.dates).to_numpy(np.float64, na_value=np.nan)
+        return np.where(self.present, values, filler or 0.0)
 
-        Where the labels are False and True, 0 and 1 are read as these.
-        """
+    def labels(self, known: Sequence[str]) -> Array:
+        """Return the text of every cell; 0 and 1 are read as the labels False and True."""
+        if set(known) != {"False", "True"}:
+            return self.texts
+        coded = {"0": "False", "1": "True"}
+        return np.array([coded.get(text, text) for text in self.texts], dtype=object)
+
+    def read_labels(self, known: Sequence[str]) -> Array:
+        """Return the text of every cell, which is one of the known labels; refuse any other."""
         self.refuse_missing()
-        texts, known = self.texts, set(labels)
-        if known == {"False", "True"}:
-            coded = {"0": "False", "1": "True"}
-            texts = np.array([coded.get(text, text) for text in texts], dtype=object)
+        texts, labels = self.labels(known), set(known)
         for row, text in enumerate(texts):
-            if text not in known:
-                what, one = ("target", "class") if self.target else ("column", "category")
-                expected = f"{what} {self.name!r} to hold {listed(labels)}"
+            if text not in labels:
+                expected = f"target {self.name!r} to hold {listed(known)}"
                 got = f"{cell_text(text)} in {self.place(row)}"
-                advice = f"Correct it, or train with that {one}"
+                advice = "Correct it, or train with that class"
                 raise DataError(message(self.call, expected, got, advice))
         return texts
 

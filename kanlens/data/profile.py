@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from kanlens.data.cell_parsing import Array, Column, Place, parse_numbers
-from kanlens.data.columns import Impute
+from kanlens.data.cell_parsing import PLAIN, Array, CellFormat, Column, Place
+from kanlens.data.column_types import Impute
 from kanlens.errors import DataError, message
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class ColumnProfile:
     highest: tuple[float, int] = (-math.inf, 0)
     categorical: bool = False
     ranked: bool = True
+    format: CellFormat = PLAIN
 
     @cached_property
     def digest(self) -> Any:
@@ -55,7 +56,7 @@ class ColumnProfile:
         import pandas as pd
 
         self.categorical |= isinstance(cells.dtype, pd.CategoricalDtype)
-        numbers = parse_numbers(cells)
+        numbers = Column(name="", cells=cells, call="", format=self.format).numbers
         finite = np.isfinite(numbers)
         if finite.any():
             self._add_numbers(np.where(finite, numbers, np.nan), finite, start)
@@ -105,9 +106,7 @@ class ColumnProfile:
             else:
                 self.overflow += count
 
-    def column(
-        self, name: str, place: Place, *, call: str, coded: bool = False, target: bool = False
-    ) -> Column:
+    def column(self, name: str, place: Place, **about: Any) -> Column:
         """Return the distinct cells as a column that knows how often each is there."""
         import pandas as pd
 
@@ -120,11 +119,10 @@ class ColumnProfile:
         return Column(
             name=name,
             cells=cells,
-            call=call,
             place=lambda row: place(places[row]),
             counts=counts,
-            coded=coded,
-            target=target,
+            format=self.format,
+            **about,
         )
 
     def typical(self, impute: Impute, name: str, call: str) -> float:
@@ -142,8 +140,8 @@ class ColumnProfile:
         column = self.column(name, str, call=call)
         known = np.isfinite(column.numbers)
         values, counts = column.numbers[known], cast("Array", column.counts)[known]
-        order = values.argsort(kind="stable")
-        values, counts = values[order], counts[order]
+        values, places = np.unique(values, return_inverse=True)  # "1" and 1 are one number
+        counts = np.bincount(places.ravel(), counts)
         if impute == "most_frequent":
             return float(values[counts.argmax()])
         ends = np.cumsum(counts)

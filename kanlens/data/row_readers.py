@@ -27,6 +27,8 @@ from kanlens.files import (
     GROUP,
     PARQUET_SUFFIXES,
     TEXT_SUFFIXES,
+    WORKBOOK_SUFFIXES,
+    read_frame,
     read_text_in_parts,
     text_columns,
     write_frames,
@@ -200,7 +202,7 @@ def _files(path: Path) -> list[str]:
     return sorted(str(one) for one in found if not any(part[0] in "_." for part in own[one]))
 
 
-def open_rows(source: Any, *, call: str) -> RowReader:
+def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
     """Return a reader of the rows of a path, a frame, a DataLoader or another iterable."""
     import pandas as pd
 
@@ -210,9 +212,11 @@ def open_rows(source: Any, *, call: str) -> RowReader:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if ending_of(path) in TEXT_SUFFIXES and not path.is_dir():
-            return _written(partial(_text_parts, path, call), call, origin=path)
+            return _written(partial(_text_parts, path, call, decimal), call, origin=path)
+        if ending_of(path) in WORKBOOK_SUFFIXES:
+            return FrameReader(read_frame(path, call=call), path.name)
         if not path.is_dir() and ending_of(path) not in PARQUET_SUFFIXES and path.exists():
-            expected = "a table: .csv, .tsv, .parquet, or a folder of Parquet files"
+            expected = "a table: .csv, .tsv, .parquet, .xlsx, or a folder of Parquet files"
             advice = "Convert it, or pass a DataFrame"
             raise FileFormatError(message(call, expected, repr(path.name), advice))
         return ParquetReader(path, call=call)
@@ -260,15 +264,15 @@ def _general(part: pd.DataFrame) -> pd.DataFrame:
     return part.astype(types)
 
 
-def _text_parts(path: Path, call: str) -> Iterator[pd.DataFrame]:
+def _text_parts(path: Path, call: str, decimal: str) -> Iterator[pd.DataFrame]:
     """Read a text file twice: for what its columns are in all parts, then as that."""
     kinds: dict[str, set[str]] = {name: set() for name in text_columns(path, call=call)}
-    for part in read_text_in_parts(path, GROUP, call=call):
+    for part in read_text_in_parts(path, GROUP, call=call, decimal=decimal):
         for name in kinds:
             kinds[name].add(_kind(part[name]))
     types = {name: min(found - {""}, default="float64") for name, found in kinds.items()}
     mixed = {name: "str" for name, found in kinds.items() if len(found - {""}) > 1}
-    return read_text_in_parts(path, GROUP, call=call, dtype=types | mixed)
+    return read_text_in_parts(path, GROUP, call=call, decimal=decimal, dtype=types | mixed)
 
 
 def _kind(column: pd.Series) -> str:

@@ -1,11 +1,13 @@
 """What a model's inputs and outputs are: names, units, kinds, task.
 
-A categorical column is one feature per category, any other column one feature.
+A categorical column is one feature per category, a column of dates one per part of the date, any
+other column one feature. A column with missing cells has one more, which marks them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kanlens.checks import nearest
-from kanlens.data.cell_parsing import Array, Column, Place, listed, row_text
+from kanlens.data.cell_parsing import PLAIN, Array, CellFormat, Column, Place, listed, row_text
 from kanlens.errors import DataError, InvalidValueError, message
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["numeric", "binary", "categorical"]
+Kind = Literal["numeric", "binary", "categorical", "date", "missing"]
 Task = Literal["regression", "classification"]
 
 
@@ -28,9 +30,11 @@ Task = Literal["regression", "classification"]
 class Feature:
     """One input of a model and the column it is read from.
 
-    Its name is the column's, or ``column=category`` for a one-hot feature. `category` is the cell
-    value that it codes as 1 (None: the cell is the number), `categories` are all values the column
-    had when the table was read, and `imputation` replaces a missing cell (None refuses those).
+    Its name is the column's, ``column=category`` for a one-hot feature, ``column.part`` for a part
+    of a date, or ``column=missing`` for the one that is 1 where the cell is missing. `category` is
+    the cell value that it codes as 1 (None: the cell is the number), and `categories` are all
+    values the column had when the table was read. A missing cell is replaced by `imputation`, else
+    with a warning by `typical`, the median of the column; with neither it is refused.
     """
 
     name: str
@@ -40,6 +44,15 @@ class Feature:
     categories: tuple[str, ...] = ()
     unit: str = ""
     imputation: float | str | None = None
+    typical: float | None = None
+    part: str = ""
+    day_first: bool = False
+
+    @property
+    def filler(self) -> float | None:
+        """The number that replaces a missing cell; None where it is refused."""
+        value = self.typical if self.imputation is None else self.imputation
+        return None if value is None else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +79,8 @@ class Schema:
         For classification the outputs are logits: one for two classes, else one per class.
     class_labels : tuple of str
         The classes, in the order of their codes 0, 1, ...; empty for regression.
+    format : CellFormat
+        How the cells are written.
     """
 
     features: tuple[Feature, ...]
@@ -73,6 +88,7 @@ class Schema:
     target: str | None = None
     task: Task = "regression"
     class_labels: tuple[str, ...] = ()
+    format: CellFormat = PLAIN
 
     def __post_init__(self) -> None:
         for what in ("feature_names", "output_names"):
@@ -128,14 +144,16 @@ class Schema:
 
         The frame holds at least the columns of the features (or columns named as the features);
         their order is free and other columns are ignored. Columns that are only counted, from 0 to
-        the last feature, are taken in order, as those of an array. `place` words a row number for
-        errors.
+        the last feature, are taken in order, as those of an array. A category that the column did
+        not have when the schema was made is none of the known ones, with a warning. `place` words a
+        row number for errors.
         """
-        cells = _Cells(frame, call, place)
+        cells = _Cells(frame, call, place, self)
         counted = [str(index) for index in range(len(self.features))]
         if cells.names == counted and not {one.column for one in self.features} & set(counted):
             cells.names = list(self.feature_names)
         columns = [cells.feature(feature) for feature in self.features]
+        cells.warn()
         return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 
     def encode_target(self, values: Any, *, call: str, place: Place = row_text) -> Array:
@@ -146,7 +164,7 @@ class Schema:
         """
         import pandas as pd
 
-        column = partial(Column, call=call, place=place)
+        column = partial(Column, call=call, place=place, format=self.format)
         if self.task == "classification":
             target = column(name=self.target or "y", cells=_series(values), target=True)
             codes = {label: code for code, label in enumerate(self.class_labels)}
@@ -177,17 +195,19 @@ class Schema:
         )
         outputs = tuple(Output(**item) for item in data["outputs"])
         rest = {key: data[key] for key in ("target", "task") if key in data}
-        labels = tuple(data.get("class_labels", ()))
-        return cls(features=features, outputs=outputs, class_labels=labels, **rest)
+        labels, cells = tuple(data.get("class_labels", ())), data.get("format", {})
+        cells = CellFormat(**{**cells, "missing": tuple(cells.get("missing", ()))})
+        return cls(features=features, outputs=outputs, class_labels=labels, format=cells, **rest)
 
 
 def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[float]]]:
     """Return the categories a column's features tell apart, all others as one, and their codes."""
-    named = [str(feature.category) for feature in features]
-    known = features[0].categories or named
-    rest = [name for name in known if name not in named]
+    marks = [one.name[len(one.column) + 1 :] for one in features if one.kind == "missing"]
+    named = [str(one.category) for one in features if one.kind != "missing"] + marks
+    shown = features[0].categories or named
+    rest = [name for name in shown if name not in named]
     other = ", ".join(rest) if len(rest) < 3 else "all others"
-    labels = tuple(dict.fromkeys(other if name in rest else name for name in known))
+    labels = tuple(dict.fromkeys(other if name in rest else name for name in (*shown, *marks)))
     return labels, [[float(name == label) for name in named] for label in labels]
 
 
@@ -231,45 +251,90 @@ def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[s
 
 
 class _Cells:
-    """The columns of one frame, read as features, each categorical column only once."""
+    """The columns of one frame, read as features, each column only once."""
 
-    def __init__(self, frame: pd.DataFrame, call: str, place: Place) -> None:
-        self.frame, self.call, self.place = frame, call, place
+    def __init__(self, frame: pd.DataFrame, call: str, place: Place, schema: Schema) -> None:
+        self.frame, self.call, self.place, self.schema = frame, call, place, schema
         self.names = [str(name) for name in frame.columns]
+        self.columns: dict[str, Column] = {}
         self.texts: dict[str, Array] = {}
+        self.marked = {one.column for one in schema.features if one.kind == "missing"}
+        self.blanks: dict[str, int] = {}  # missing cells without a mark or an imputation
+        self.unseen: dict[str, list[str]] = {}
 
     def feature(self, feature: Feature) -> Array:
         """Return one feature of every row."""
         if feature.column not in self.names and feature.name in self.names:
             return self.column(feature.name).read()  # already one-hot coded by the caller
+        column = self.column(feature.column, feature.day_first)
+        if feature.kind == "missing":
+            return (~column.present).astype(np.float64)
         if feature.category is None:
-            return self.column(feature.column).read(feature.imputation)
+            if feature.imputation is None and feature.typical is not None:
+                self._count_blanks(column)
+            if feature.kind == "date":
+                return column.read_date(feature.part, feature.filler)
+            return column.read(feature.filler)
         if feature.column not in self.texts:
-            self.texts[feature.column] = self.labels(feature)
+            self.texts[feature.column] = self._labels(column, feature)
         return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str, day_first: bool = False) -> Column:
         """Return the column of that name; refuse none and several."""
+        if name in self.columns:
+            return self.columns[name]
         count = self.names.count(name)
-        if count == 1:
-            cells = self.frame.iloc[:, self.names.index(name)]
-            return Column(name=name, cells=cells, call=self.call, place=self.place)
-        if count:
+        if count > 1:
             text = message(self.call, f"one column {name!r}", str(count), "Rename or drop one")
             raise DataError(text)
-        hint = nearest(name, self.names)
-        advice = f"Add it, or rename {hint!r}" if hint else "Add it"
-        got = f"columns {listed(self.names)}"
-        raise DataError(message(self.call, f"a column {name!r}", got, advice))
+        if not count:
+            hint = nearest(name, self.names)
+            advice = f"Add it, or rename {hint!r}" if hint else "Add it"
+            got = f"columns {listed(self.names)}"
+            raise DataError(message(self.call, f"a column {name!r}", got, advice))
+        cells = self.frame.iloc[:, self.names.index(name)]
+        about: dict[str, Any] = {"call": self.call, "place": self.place}
+        about |= {"format": self.schema.format, "day_first": day_first}
+        self.columns[name] = Column(name=name, cells=cells, **about)
+        return self.columns[name]
 
-    def labels(self, feature: Feature) -> Array:
-        """Return the category text of every cell; refuse missing and unknown ones."""
-        column = self.column(feature.column)
-        if feature.imputation is not None and not column.present.all():
-            cells = column.cells.astype(object)
-            cells[~column.present] = str(feature.imputation)
-            column = dataclasses.replace(column, cells=cells)
-        return column.read_labels(feature.categories)
+    def _count_blanks(self, column: Column) -> None:
+        missing = column.total(~column.present)
+        if missing and column.name not in self.marked:
+            self.blanks[column.name] = missing
+
+    def _labels(self, column: Column, feature: Feature) -> Array:
+        """Return the category text of every cell, "" where it is missing or unknown."""
+        present, texts = column.present, column.labels(feature.categories).copy()
+        if feature.imputation is None:
+            self._count_blanks(column)
+        texts[~present] = "" if feature.imputation is None else str(feature.imputation)
+        unknown = present & ~np.isin(texts.astype(str), np.array(feature.categories, dtype=str))
+        if unknown.any():
+            self.unseen[column.name] = texts[unknown].tolist()
+        return texts
+
+    def warn(self) -> None:
+        """Warn about cells that none of the training rows resembled."""
+        words = []
+        for name, texts in self.unseen.items():
+            some = listed(sorted(set(texts))[:3])
+            words.append(f"{len(texts)} in {name!r} ({some}), as {self._fallback(name)}")
+        for name, count in self.blanks.items():
+            words.append(f"{count} missing in {name!r}, as {self._fallback(name)}")
+        if words:
+            expected = "cells like those of training"
+            advice = "Train again with such rows where they matter"
+            warnings.warn(message(self.call, expected, "; ".join(words), advice), stacklevel=4)
+
+    def _fallback(self, name: str) -> str:
+        """Return how a cell counts that is not one of the known categories of a column."""
+        features = [one for one in self.schema.features if one.column == name]
+        if features[0].category is None:
+            return "date in the middle" if features[0].part else f"{features[0].typical:.6g}"
+        if features[0].kind == "binary":
+            return repr(features[0].categories[0])
+        return "none of the known categories"
 
 
 def _series(values: Any) -> pd.Series:

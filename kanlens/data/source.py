@@ -16,7 +16,8 @@ import numpy as np
 
 from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import Array, Column
-from kanlens.data.columns import ColumnRoles
+from kanlens.data.column_types import Impute
+from kanlens.data.columns import ColumnRoles, warn_of_left_out
 from kanlens.data.profile import DISTINCT, ColumnProfile
 from kanlens.data.row_readers import RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
@@ -217,8 +218,8 @@ def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> So
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     **roles
-        ``target``, ``task``, ``features``, ``drop``, ``categorical``, ``impute`` and ``units`` of
-        `read_table`.
+        ``target``, ``task``, ``features``, ``drop``, ``categorical``, ``impute``, ``units``, ``na``
+        and ``decimal`` of `read_table`.
 
     Returns
     -------
@@ -244,8 +245,9 @@ def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> So
     """
     for name in roles:
         check_choice("scan_table", "argument", name, ColumnRoles.__dataclass_fields__)
-    asked, reader = ColumnRoles(**roles), open_rows(source, call="scan_table")
+    asked = ColumnRoles(**roles)
     with rewording("scan_table"):
+        reader = open_rows(source, call="scan_table", decimal=asked.format.decimal)
         return _scanned(asked, reader, progress)
 
 
@@ -256,7 +258,7 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
         raise DataError(message("scan_table", "at least one row", got, "Add the data"))
     used = asked.names(reader.columns)
     ranked = asked.impute == "median"
-    profiles = {name: ColumnProfile(ranked=ranked) for name in used}
+    profiles = {name: ColumnProfile(ranked=ranked, format=asked.format) for name in used}
     with progress_bar("columns", reader.rows, shown=progress) as advance:
         for start, stop in blocks(reader.rows, GROUP):
             frame = reader.read(start, stop, used)
@@ -265,9 +267,8 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
             advance(stop - start)
 
     def column(name: str, *, coded: bool, target: bool) -> Column:
-        found = profiles[name].column(
-            name, reader.place, call="scan_table", coded=coded, target=target
-        )
+        about: dict[str, Any] = {"call": "scan_table", "coded": coded, "target": target}
+        found = profiles[name].column(name, reader.place, **about)
         classes = coded or found.inferred == "categorical"
         if profiles[name].overflow and (classes or (target and asked.task == "classification")):
             got, advice = (
@@ -277,7 +278,8 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
             raise DataError(message("scan_table", f"at most {DISTINCT} categories", got, advice))
         return found
 
-    schema = asked.find_schema(column, reader.columns)
+    schema, left_out = asked.find_schema(column, reader.columns)
+    warn_of_left_out(left_out, "scan_table")
     impute = partial(_imputed, asked, profiles)
     schema = dataclasses.replace(schema, features=tuple(map(impute, schema.features)))
     ends = [(one.lowest[1], one.highest[1]) for one in profiles.values() if one.count]
@@ -286,10 +288,14 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
 
 def _imputed(asked: ColumnRoles, profiles: dict[str, ColumnProfile], feature: Feature) -> Feature:
     """Return a feature with the value that replaces missing numbers, over all rows."""
-    if asked.impute is None or feature.category is not None:
+    if feature.category is not None or feature.kind not in ("numeric", "binary"):
         return feature
-    how = "most_frequent" if feature.kind == "binary" else asked.impute
-    value = profiles[feature.column].typical(how, feature.column, "scan_table")
+    profile = profiles[feature.column]
+    usual: Impute = asked.impute or ("mean" if profile.overflow else "median")
+    how = "most_frequent" if feature.kind == "binary" else usual
+    value = profile.typical(how, feature.column, "scan_table")
+    if asked.impute is None:
+        return dataclasses.replace(feature, typical=value)
     return dataclasses.replace(feature, imputation=value)
 
 
@@ -302,7 +308,10 @@ def scan_features(
     read, so that what does not fit is refused now.
     """
     found = Source(
-        schema=schema, reader=open_rows(source, call=call), target=tuple(target or ()), call=call
+        schema=schema,
+        reader=open_rows(source, call=call, decimal=schema.format.decimal),
+        target=tuple(target or ()),
+        call=call,
     )
     if not found.rows:
         got = f"a table without rows, {found.source!r}"

@@ -1,13 +1,14 @@
 """CSV, Parquet and DataFrames as tables: tensors with names, units and kinds.
 
-A column is numeric, binary (truth values, 0 and 1, or two texts) or categorical (more texts,
-one feature each). Cells are data only; nothing in them is evaluated.
+A column is numeric, binary (truth values, 0 and 1, or two texts), categorical (more texts, one
+feature each) or a date. Cells are data only; nothing in them is evaluated.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_positive, check_rows
-from kanlens.data.cell_parsing import Column, Place, row_text
-from kanlens.data.columns import ColumnRoles, Impute, as_names, read_targets
+from kanlens.data.cell_parsing import Array, Column, Place, missing_cells, row_text
+from kanlens.data.column_types import Impute, has_decimal_comma
+from kanlens.data.columns import ColumnRoles, as_names, read_targets, warn_of_left_out
 from kanlens.data.schema import Schema, Task
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
 from kanlens.files import GROUP, line_number, read_frame
@@ -49,6 +52,8 @@ class Table(Shown):
         Where it came from: the file name, or ``"DataFrame"``.
     frame : DataFrame
         The cells as they were read, all columns; its index holds the row numbers of the source.
+    roles : ColumnRoles or None
+        The arguments of `read_table`, by which `split` reads the rows to train on alone.
 
     Raises
     ------
@@ -61,6 +66,7 @@ class Table(Shown):
     schema: Schema
     source: str = "DataFrame"
     frame: pd.DataFrame
+    roles: ColumnRoles | None = None
 
     def _line(self) -> str:
         target, task = self.schema.target, self.schema.task
@@ -160,12 +166,16 @@ class Table(Shown):
         for name in wanted:
             check_choice("Table.keep", "feature", name, self.feature_names)
         picks = [self.feature_names.index(name) for name in wanted]
-        return dataclasses.replace(self, x=self.x[:, picks], schema=self.schema.select(picks))
+        schema = self.schema.select(picks)
+        return dataclasses.replace(self, x=self.x[:, picks], schema=schema, roles=None)
 
     def split(
         self, fraction: float, generator: torch.Generator | None = None
     ) -> tuple[Table, Table]:
         """Part the rows at random into two tables; each keeps their order.
+
+        Categories, imputed values and all else that `read_table` finds out come from the rows to
+        train on alone; classes that occur once are among these.
 
         Parameters
         ----------
@@ -203,10 +213,33 @@ class Table(Shown):
         device = generator.device if generator is not None else torch.device("cpu")
         order = torch.randperm(self.rows, generator=generator, device=device).cpu()
         held_out = min(max(round(fraction * self.rows), 1), self.rows - 1)
-        return (
-            self.take(order[held_out:].sort().values),
-            self.take(order[:held_out].sort().values),
-        )
+        train = order[held_out:].sort().values
+        test = order[:held_out].sort().values
+        if self.y is not None and self.schema.task == "classification":
+            alone = ~torch.isin(self.y[test], self.y[train])
+            if not alone.all():
+                train = torch.cat([train, test[alone]]).sort().values
+                test = test[~alone]
+        return self._parted(train, test)
+
+    def _parted(self, train: Tensor, test: Tensor) -> tuple[Table, Table]:
+        """Return the rows to train on, read anew by themselves, and the others read as these."""
+        parts = self.take(train), self.take(test)
+        if self.roles is None:
+            return parts
+        left_out = [*as_names(self.roles.drop), *self.schema.target_columns]
+        roles = dataclasses.replace(self.roles, target=None, drop=left_out)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about columns, as when all rows were read
+            features = _learned(parts[0].frame, "", roles, row_text).schema.features
+        schema = dataclasses.replace(self.schema, features=features)
+        return parts[0]._encoded_by(schema), parts[1]._encoded_by(schema)
+
+    def _encoded_by(self, schema: Schema) -> Table:
+        """Return the table with the features of another schema."""
+        place = partial(_place_in, self.frame.index.to_numpy(), row_text)
+        x = torch.from_numpy(schema.encode(self.frame, call="Table.split", place=place))
+        return dataclasses.replace(self, x=x, schema=schema)
 
 
 def read_table(
@@ -219,19 +252,30 @@ def read_table(
     categorical: Label | Sequence[Label] = (),
     impute: Impute | None = None,
     units: Mapping[Any, str] | None = None,
+    na: Label | Sequence[Label] = (),
+    decimal: str | None = None,
 ) -> Table:
-    """Read a table to train on, and find out what its columns are.
+    """Read a table to train on, and find out the types of its columns.
 
     Truth values, 0 and 1, and columns of two texts become one binary feature; for texts the
-    second in sorted order is 1. Columns of more texts become one feature per text, and
-    ``schema.groups`` says which belong together. Cells that are empty, blank or (in text
-    files) one of pandas' words for missing are missing. Columns are called by their label, and a
-    label that is no text (a number, a date) by its text as well, which becomes the name.
+    second in sorted order is 1. Columns of more texts become one feature per text, dates their
+    year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary, and
+    ``schema.groups`` says which belong together. Numbers may have thousands separators and a
+    currency or percent sign, which becomes the unit where all cells have it.
+
+    Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
+    column with missing cells has one feature more, 1 where the cell is missing; its number is then
+    the median. Rows without a target are left out, and so are columns that identify rows (numbers
+    of rows, texts that differ from row to row) unless `features` names them, both with a warning.
+
+    Columns are called by their label, and a label that is not text (a number, a date) by its text
+    as well, which becomes the name.
 
     Parameters
     ----------
     source : str, path or DataFrame
-        A ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``) or ``.parquet`` file, or a frame.
+        A ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or ``.xlsx`` file (its
+        first sheet), or a frame.
     target : label or sequence of labels, optional
         Column to predict; several columns make a regression with as many outputs.
     task : {"regression", "classification"}, optional
@@ -245,11 +289,15 @@ def read_table(
     categorical : label or sequence of labels
         Columns whose numbers are codes of categories.
     impute : {"median", "mean", "most_frequent"}, optional
-        Replaces missing feature cells: numbers by this statistic of their column, binary and
-        categorical cells by the most frequent one. Missing cells are refused when None.
-        The values are kept in the schema, for frames read later.
+        Replaces missing feature cells instead of marking them: numbers by this statistic of their
+        column, binary and categorical cells by the most frequent one. The values are kept in the
+        schema, for frames read later.
     units : mapping, optional
         Unit of each column that has one.
+    na : label or sequence of labels
+        Cells that stand for a missing one, as ``("?", -999)``.
+    decimal : {".", ","}, optional
+        The decimal sign. By default a comma where columns have numbers that can be read only so.
 
     Returns
     -------
@@ -258,8 +306,8 @@ def read_table(
     Raises
     ------
     DataError
-        For a missing column, a missing, unreadable or infinite cell (with its row), text that
-        identifies rows, dates, a table without rows.
+        For a missing column, an unreadable or infinite cell (with its row), a table without rows or
+        without a usable column.
     MissingFileError, FileFormatError
         If the file is missing, empty, truncated or of another kind.
     InvalidValueError
@@ -275,12 +323,6 @@ def read_table(
     >>> table.x.shape, table.y.shape, table.schema.task
     (torch.Size([4, 4]), torch.Size([4, 1]), 'regression')
     """
-    frame, name, place = _open(source, "read_table")
-
-    def column(label: str, *, coded: bool, target: bool) -> Column:
-        about: dict[str, Any] = {"call": "read_table", "place": place}
-        return Column(name=label, cells=frame[label], coded=coded, target=target, **about)
-
     roles = ColumnRoles(
         target=target,
         task=task,
@@ -289,9 +331,53 @@ def read_table(
         categorical=categorical,
         impute=impute,
         units=units,
+        na=na,
+        decimal=decimal,
     )
-    schema = roles.find_schema(column, list(frame.columns))
-    return encode_table(frame, name, schema, "read_table", place)
+    frame, name, place = _open(source, "read_table", decimal or ".")
+    if decimal is None and has_decimal_comma(frame):
+        roles = dataclasses.replace(roles, decimal=",")
+        frame, name, place = _open(source, "read_table", ",")
+    frame, place = _with_targets(frame, roles, place)
+    return _learned(frame, name, roles, place)
+
+
+def _with_targets(
+    frame: pd.DataFrame, roles: ColumnRoles, place: Place
+) -> tuple[pd.DataFrame, Place]:
+    """Leave out rows whose target is missing, with a warning."""
+    known = list(frame.columns)
+    names = [name for name in as_names(roles.target) if known.count(name) == 1]
+    present = np.ones(len(frame), dtype=bool)
+    for name in names:
+        present &= ~missing_cells(frame[name], roles.format.missing)
+    count = int((~present).sum())
+    if not count or count == len(frame):  # without any, the target is refused
+        return frame, place
+    got = f"{count:,} of {len(frame):,} without (first in {place(int(present.argmin()))})"
+    expected = f"a target {', '.join(names)} in every row"
+    advice = "These rows are left out"
+    warnings.warn(message("read_table", expected, got, advice), stacklevel=3)
+    frame = frame[present]
+    return frame, partial(_place_in, frame.index.to_numpy(), place)
+
+
+def _place_in(numbers: Array, place: Place, row: int) -> str:
+    """Return the place of a row among some, which have `numbers` in the source."""
+    return place(int(numbers[row]))
+
+
+def _learned(frame: pd.DataFrame, name: str, roles: ColumnRoles, place: Place) -> Table:
+    """Find out the types of a frame's columns, and encode its cells."""
+
+    def column(label: str, *, coded: bool, target: bool) -> Column:
+        about: dict[str, Any] = {"call": "read_table", "place": place, "format": roles.format}
+        return Column(name=label, cells=frame[label], coded=coded, target=target, **about)
+
+    schema, left_out = roles.find_schema(column, list(frame.columns))
+    warn_of_left_out(left_out, "read_table")
+    table = encode_table(frame, name, schema, "read_table", place)
+    return dataclasses.replace(table, roles=roles)
 
 
 def read_features(
@@ -308,12 +394,12 @@ def read_features(
     model was trained on or, if it knows none, those named like its outputs; there is a `y` when
     they are there and none of their cells is missing.
     """
-    frame, name, place = _open(source, call)
+    frame, name, place = _open(source, call, schema.format.decimal)
     return encode_table(frame, name, schema, call, place, target)
 
 
-def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
-    """Return the frame, the name of its source, and what words its row numbers."""
+def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, Place]:
+    """Return the frame, the name of its source, and how its rows are named."""
     import pandas as pd
 
     place: Place = row_text
@@ -321,7 +407,8 @@ def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
         frame, name = source.copy(), "DataFrame"
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        frame, name, place = read_frame(path, call=call), path.name, partial(row_in_file, path)
+        frame = read_frame(path, call=call, decimal=decimal)
+        name, place = path.name, partial(row_in_file, path)
     else:
         got = type(source).__name__
         raise DTypeError(message(call, "a path or a DataFrame", got, "Pass one of these"))

@@ -75,17 +75,14 @@ def validated(estimator: Any, *data: Any, **options: Any) -> Any:
 
 
 def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Return a frame with columns of text, truth values or categories as numbers, else X itself.
+    """Return the columns of a frame as numbers, anything else unchanged.
 
-    Such columns become features as `kanlens.read_table` makes them, which the estimator keeps.
+    Columns become features as `kanlens.read_table` makes them, which the estimator keeps.
     """
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
     call = type(estimator).__name__
     if reset:
         estimator._table = None
-        mixed = hasattr(X, "dtypes") and hasattr(X, "columns")
-        if not mixed or all(is_numeric_dtype(d) and not is_bool_dtype(d) for d in X.dtypes):
+        if not (hasattr(X, "dtypes") and hasattr(X, "columns")):
             return X
         with rewording(call):
             table = read_table(X)

@@ -85,8 +85,10 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 output_names=names,
                 generator=generator,
             ).double()
-            features = model.schema.features if self._table is None else self._table.features
-            model.schema = dataclasses.replace(schema or model.schema, features=features)
+            inputs = self._table or model.schema
+            model.schema = dataclasses.replace(
+                schema or model.schema, features=inputs.features, format=inputs.format
+            )
             return model
 
         data = torch.tensor(rows), torch.tensor(y)
@@ -152,7 +154,9 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         scale = dict(zip(model.output_names, model.output_scale.tolist(), strict=True))
         sizes = frame["importance"] / frame["output"].map(scale)
         columns = list(dict.fromkeys(one.column for one in model.schema.features))
-        found = sizes.groupby(frame["feature"]).sum().reindex(columns).to_numpy()
+        if self._table is not None:  # some may be left out
+            columns = [str(label) for label in self._labels]
+        found = sizes.groupby(frame["feature"]).sum().reindex(columns, fill_value=0.0).to_numpy()
         return np.asarray(found / found.sum() if found.sum() > 0 else found)
 
     @property

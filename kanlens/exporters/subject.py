@@ -218,14 +218,22 @@ class Subject:
 
         numbers = _numbers(self.exact)
         columns: dict[str, Any] = {}
+        marked = {one.column for one in self.model.schema.features if one.kind == "missing"}
         for index, feature in enumerate(self.model.schema.features):
             cells: list[Any] = numbers[:, index].tolist()
+            if feature.kind == "date":
+                days = (
+                    numbers[:, index] if feature.part == "days" else 37.0 * np.arange(len(numbers))
+                )
+                dates = pd.to_datetime(days.round().clip(-1e5, 1e5), unit="D")
+                cells = dates.strftime("%Y-%m-%d").tolist()
             if feature.category is not None:
                 kinds = feature.categories
                 cells = [kinds[(k + index) % len(kinds)] for k in range(len(numbers))]
-            if feature.imputation is not None:
+            if feature.imputation is not None or feature.column in marked:
                 cells[0] = None
-            columns.setdefault(feature.column, cells)
+            if feature.part == "days" or feature.column not in columns:
+                columns[feature.column] = cells
         return pd.DataFrame(columns)
 
     @cached_property

@@ -71,7 +71,9 @@ def _model_curve(
         feature = model.schema.features[in_]
         names["input_unit"] = feature.unit
         levels = feature.categories if feature.kind == "binary" else ("no", "yes")
-        if feature.kind != "numeric" and feature.category is not None and len(levels) == 2:
+        levels = ("known", "missing") if feature.kind == "missing" else levels
+        coded = feature.category is not None or feature.kind == "missing"
+        if coded and len(levels) == 2:
             names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
     if layer == len(model.layers) - 1 and out < model.nodes[layer].grouping.sums:
         known = model.schema.outputs[out].unit

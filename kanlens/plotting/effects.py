@@ -43,6 +43,7 @@ NEAR = 0.08  # of the range of a feature, from the nearest row: beyond, a surfac
 LEVELS = 30  # that are drawn, at most
 DOTS = 1000  # rows that are drawn, at most
 MANY = 20  # models from which the range of their effects leaves out the outermost
+WIDE = 1e4  # numbers whose ticks are long
 LETTER = 0.054  # inches, of the name of a level
 
 
@@ -63,7 +64,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 
     `kanlens.attribution.effect` says how it is found. Thin gray lines are single rows, counted from
     their outputs as they are. Light gray has no data, the strip is their density, percentages are
-    shares of rows; of several models, the shading is the spread of their effects. Of two features,
+    shares of rows, the diamond is a missing cell; of several models, the shading is the spread of
+    their effects. Of two features,
     what both do together: orange and solid lines raise the output, blue and dashed ones lower it.
 
     Parameters
@@ -122,13 +124,25 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     ax.add_collection(LineCollection(paths, colors=LINES, linewidths=0.5, zorder=2, label="_ice"))
     style: Any = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
     ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
-    ends = _draw_spread(ax, found, x)
+    ends = [*_draw_spread(ax, found, x), *_draw_missing(ax, found.missing)]
     ax.set_xlim(low, high)
+    if max(abs(low), abs(high)) >= WIDE:
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
     ax.set_xlabel(words_for("", one.name, one.unit, wide))
     ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
     return ax
+
+
+def _draw_missing(ax: Axes, effect: float | None) -> list[Array]:
+    """Draw the effect of a missing cell at the right border; return its place."""
+    if effect is None:
+        return []
+    right: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
+    ax.plot(1.0, effect, "D", color=STYLE.accent, markersize=4.5, label="_missing", **right)
+    ax.text(1.04, effect, "missing", va="center", **right, **ASIDE)
+    return [np.array([effect])]
 
 
 def _draw_spread(ax: Axes, found: Effect, places: Array) -> list[Array]:

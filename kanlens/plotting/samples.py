@@ -65,7 +65,12 @@ def steps_of(
     values = numbers(result.values)[row]
     rows = ranked(np.abs(values), result.features, top)
     names, steps = list(rows.names), rows.columns(values)
-    one_hot = set().union(*result.groups.values())
+    one_hot = {
+        i
+        for column, indices in result.groups.items()
+        for i in indices
+        if result.features[i].startswith(f"{column}=")
+    }
     for place, i in enumerate(rows.order):
         if samples is not None:
             value = float(samples[row, i])

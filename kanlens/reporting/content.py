@@ -249,7 +249,7 @@ def _rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _label(feature: Feature, value: float) -> str | None:
     """Return the text that a value of 0 or 1 stands for, None for numbers."""
-    if feature.category is None or value not in (0, 1):
+    if feature.kind != "missing" and (feature.category is None or value not in (0, 1)):
         return None
     if feature.kind == "binary":
         return feature.categories[int(value)]

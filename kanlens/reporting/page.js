@@ -387,6 +387,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
   }
   function word(one, where) {
     const value = where[one.columns[0]];
+    if (one.blank && where[one.columns[1]] === 1) return "missing";
     if (!one.codes) {
       const text = number(value);
       return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
@@ -401,7 +402,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       one.field.value = k < 0 ? "" : k;
       return;
     }
-    if (!typing) one.field.value = Number(value.toPrecision(6));
+    if (!typing) one.field.value = word(one, x) === "missing" ? "" : Number(value.toPrecision(6));
     const width = one.high - one.low;
     one.slider.value = width ? Math.round(((value - one.low) / width) * one.steps) : 0;
     one.slider.setAttribute("aria-valuetext", unit(word(one, x), one.unit));
@@ -513,10 +514,14 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       one.field.addEventListener("change", () => set(one, one.codes[one.field.value]));
       return;
     }
-    one.slider.addEventListener("input", () => set(one, [position(one, Number(one.slider.value))]));
+    const given = (value) => (one.blank ? [value, 0] : [value]);
+    one.slider.addEventListener("input", () => {
+      set(one, given(position(one, Number(one.slider.value))));
+    });
     one.field.addEventListener("input", () => {
       const value = one.field.valueAsNumber;
-      if (Number.isFinite(value)) set(one, [value], true);
+      if (Number.isFinite(value)) set(one, given(value), true);
+      else if (one.blank && !one.field.validity.badInput) set(one, one.blank, true);
     });
     one.field.addEventListener("change", () => show(one));
   });

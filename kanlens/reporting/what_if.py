@@ -110,10 +110,14 @@ def _layer(layer: exported.Layer) -> dict[str, Any]:
 
 
 def _columns(model: KAN) -> list[tuple[list[Feature], list[int]]]:
-    """Return the features of every choice or number and where they are: one-hot ones together."""
+    """Return the features of every choice or number and where they are.
+
+    One-hot features are together, and a number with the mark of its missing cells.
+    """
     found: dict[str, tuple[list[Feature], list[int]]] = {}
     for index, feature in enumerate(model.schema.features):
-        name = feature.name if feature.category is None else feature.column
+        own = feature.category is None and feature.kind != "missing"
+        name = feature.name if own else feature.column
         features, columns = found.setdefault(name, ([], []))
         features.append(feature)
         columns.append(index)
@@ -123,12 +127,21 @@ def _columns(model: KAN) -> list[tuple[list[Feature], list[int]]]:
 def _control(x: Array, features: Sequence[Feature], columns: list[int]) -> dict[str, Any]:
     """Describe a choice or a number, and where it starts: the most frequent or the median."""
     first, values = features[0], x[:, columns]
-    name = first.name if first.category is None else first.column
+    name = first.name if first.category is None and first.kind != "missing" else first.column
     shared = {"name": name, "unit": first.unit, "columns": columns}
+    blank = [first.filler or 0.0, 1.0]  # a number and the mark of its missing cells
     if first.category is not None:
         labels, codes = choices(features)
     elif first.kind == "binary":
         labels, codes = ("0", "1"), [[0.0], [1.0]]
+        if len(features) == 2:
+            labels, codes = ("0", "1", "missing"), [[0.0, 0.0], [1.0, 0.0], blank]
+    elif first.kind == "missing":  # of a date
+        labels, codes = ("known", "missing"), [[0.0], [1.0]]
+    elif len(features) == 2:
+        known = values[values[:, 1] == 0, 0]
+        slider = _slider(known if len(known) else values[:, 0])
+        return shared | slider | {"start": [*slider["start"], 0.0], "blank": blank}
     else:
         return shared | _slider(values[:, 0])
     counts = [(values == np.array(code)).all(1).sum() for code in codes]

@@ -16,7 +16,8 @@ from kanlens.cli.options import (
     output_index,
     split_names,
 )
-from kanlens.data.columns import IMPUTATIONS, TASKS
+from kanlens.data.column_types import IMPUTATIONS
+from kanlens.data.columns import DECIMALS, TASKS
 from kanlens.exporters.checking import FORMATS
 from kanlens.pruning.scores import SCORES
 from kanlens.symbolic.front import RULES
@@ -49,7 +50,7 @@ def test_a_penalty_has_a_factor():
 
 def test_the_choices_are_those_that_there_are():
     known = {"task": TASKS, "impute": IMPUTATIONS, "optimizer": OPTIMIZERS, "score": SCORES}
-    known |= {"model_selection": RULES, "to": FORMATS}
+    known |= {"model_selection": RULES, "to": FORMATS, "decimal": DECIMALS}
     assert {name: set(CHOICES[name]) for name in known} == {n: set(v) for n, v in known.items()}
     (left,) = CHOICES.keys() - known.keys()
     for word in CHOICES[left]:

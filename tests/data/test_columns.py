@@ -4,19 +4,22 @@ import datetime
 import decimal
 import re
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from kanlens.data.cell_parsing import Column, missing_cells, parse_numbers
-from kanlens.data.columns import (
+from kanlens.data.column_types import (
     check_quantities,
-    choose_columns,
     class_labels,
     column_features,
     is_classes,
 )
+from kanlens.data.columns import choose_columns
+from kanlens.data.schema import Schema
 from kanlens.errors import DataError
 
 
@@ -42,12 +45,11 @@ ABC = ["a", "b", "c"] * 2
         [1, 2, 3],
         [1.5, 1e308, -1e308],
         ["1", " 2.5 ", "-1e-3"],
-        pd.Series([1, 2, None], dtype="Int64"),
-        pd.Series([2**63, 1, 2], dtype="uint64"),
+        pd.Series([1, 2, 4], dtype="Int64"),
+        pd.Series([2**53, 1, 2], dtype="uint64"),
         pd.Series([1, 2, 3], dtype="float16"),
-        [10**30, 1, 2],
-        [decimal.Decimal("1.5"), decimal.Decimal(2), None],
-        arrow([1, 2, None], pa.int64()),
+        [decimal.Decimal("1.5"), decimal.Decimal(2)],
+        arrow([1, 2], pa.int64()),
         arrow([decimal.Decimal(1)], pa.decimal128(5, 2)),
         [1, 2, 1],
         [0, 0, 0],
@@ -60,7 +62,7 @@ def test_numeric(cells):
 
 
 @pytest.mark.parametrize(
-    "cells", [[0, 1, 0], [0.0, 1.0], ["0", "1"], pd.Series([0, 1, None], dtype="Int64")]
+    "cells", [[0, 1, 0], [0.0, 1.0], ["0", "1"], pd.Series([0, 1], dtype="Int64")]
 )
 def test_zeros_and_ones_are_binary_numbers(cells):
     (feature,) = column_features(column(cells))
@@ -72,9 +74,8 @@ def test_zeros_and_ones_are_binary_numbers(cells):
     [
         [True, False],
         [True, True],
-        [True, None],
         ["True", "True", "True"],
-        pd.Series([True, None], dtype="boolean"),
+        pd.Series([True, True], dtype="boolean"),
         arrow([True, False], pa.bool_()),
     ],
 )
@@ -88,7 +89,7 @@ def test_truth_values_are_binary_even_if_one_is_not_there(cells):
 
 
 def test_two_texts_are_binary():
-    (feature,) = column_features(column(["yes", "no", None, "yes"]))
+    (feature,) = column_features(column(["yes", "no", "no", "yes"]))
     assert (feature.name, feature.kind) == ("c", "binary")
     assert (feature.category, feature.categories) == ("yes", ("no", "yes"))
 
@@ -102,7 +103,6 @@ def test_two_texts_are_binary():
         pd.Series(ABC, dtype=object),
         arrow(ABC, pa.string()),
         arrow(ABC, pa.dictionary(pa.int32(), pa.string())),
-        [*ABC, None, " ", ""],
     ],
 )
 def test_categorical(cells):
@@ -159,8 +159,130 @@ def test_imputation_values(cells, impute, filler):
     assert value == filler
 
 
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        ([1.5, None, 4], ["c", "c=missing"]),
+        (["yes", " ", "no"], ["c", "c=missing"]),
+        ([*ABC, None], ["c=a", "c=b", "c=c", "c=missing"]),
+        (["missing", "b", "a", "a", ""], ["c=a", "c=b", "c=missing", "c=(missing)"]),
+        (["2020-01-31", None, "2020-02-01"], ["c.month", "c.weekday", "c.days", "c=missing"]),
+    ],
+)
+def test_missing_cells_have_a_feature_of_their_own(cells, names):
+    features = column_features(column(cells))
+    assert [one.name for one in features] == names
+    assert [one.kind == "missing" for one in features] == [*[False] * (len(names) - 1), True]
+    assert {one.column for one in features} == {"c"}
+    assert len(column_features(column(cells), impute="median")) == len(names) - 1
+
+
+def test_whole_numbers_that_floats_round_are_told():
+    text = (
+        "read_table: expected whole numbers up to 2**53, got 9223372036854775808 in column 'c'. "
+        "They are rounded; if they identify rows, leave the column out."
+    )
+    with pytest.warns(UserWarning, match=re.escape(text)):
+        column_features(column(pd.Series([2**63, 1, 2], dtype="uint64")))
+
+
+@pytest.mark.parametrize(
+    ("cells", "decimal", "numbers"),
+    [
+        (["1,234.5", "1,000,000", "-12,345"], ".", [1234.5, 1e6, -12345]),
+        (["$3.50", "-$1,000", "$ -2", "€4"], ".", [3.5, -1000, -2, 4]),
+        (["3%", "4.5 %", ".5%", "1e-3%"], ".", [3, 4.5, 0.5, 1e-3]),
+        (["1'000.5", "2\u202f000", "3 000", "+7"], ".", [1000.5, 2000, 3000, 7]),
+        (["3,5", "1.234,5", "-,25", "12"], ",", [3.5, 1234.5, -0.25, 12]),
+        (["1.234", "1.234.567", 2.5], ",", [1234, 1234567, 2.5]),
+        (["1,23", "12,3456", "1,2345", "1 23", "--1", "$", "%", "5 $ %", "1,000.5,1"], ".", None),
+        (["1.5", "1,5,5", "1,234.5"], ",", None),
+    ],
+)
+def test_numbers_as_people_write_them(cells, decimal, numbers):
+    values = parse_numbers(pd.Series(cells, dtype=object), decimal)
+    if numbers is None:
+        assert np.isnan(values).all()
+    else:
+        np.testing.assert_array_equal(values, numbers)
+
+
+@hypothesis.given(
+    st.floats(-1e12, 1e12).map(lambda value: round(value, 3)), st.sampled_from([".", ","])
+)
+def test_grouped_numbers_are_what_they_were_written_from(value, decimal):
+    text = f"{value:,.3f}"
+    if decimal == ",":
+        text = text.translate(str.maketrans(",.", ".,"))
+    assert parse_numbers(pd.Series([text]), decimal)[0] == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit"),
+    [(["$3", "$4.5"], "$"), (["3 %", "4%"], "%"), (["$3", "4"], ""), (["$3", "€4"], ""), ([1], "")],
+)
+def test_a_sign_that_all_cells_have_is_the_unit(cells, unit):
+    assert column_features(column(cells))[0].unit == unit
+    assert column_features(column(cells), unit="own")[0].unit == "own"
+
+
+@pytest.mark.parametrize(
+    ("cells", "parts", "rows"),
+    [
+        (
+            ["2020-01-31", "2021-01-31"],
+            ["year", "weekday", "days"],
+            [[2020, 4, 18292], [2021, 6, 18658]],
+        ),
+        (["31/1/2020", "1/2/2020"], ["month", "weekday", "days"], [[1, 4, 18292], [2, 5, 18293]]),
+        (["1/31/2020", "2/1/2020"], ["month", "weekday", "days"], [[1, 4, 18292], [2, 5, 18293]]),
+        (["3.1.2020", "4.1.2020"], ["weekday", "days"], [[4, 18264], [5, 18265]]),
+        (["3/1/2020", "4/1/2020"], ["month", "weekday", "days"], [[3, 6, 18322], [4, 2, 18353]]),
+        (
+            ["2020-01-31T06:00", "2020-01-31 18:30"],
+            ["hour", "days"],
+            [[6, 18292.25], [18.5, 18292 + 18.5 / 24]],
+        ),
+        (["2020-01", "2020-03"], ["month", "weekday", "days"], [[1, 2, 18262], [3, 6, 18322]]),
+        (
+            ["1 Jan 2020", "2 Feb 2020"],
+            ["month", "weekday", "days"],
+            [[1, 2, 18262], [2, 6, 18294]],
+        ),
+        (
+            ["Jan 2, 2020", "Feb 2, 2020"],
+            ["month", "weekday", "days"],
+            [[1, 3, 18263], [2, 6, 18294]],
+        ),
+        (pd.to_datetime(["2020-01-01"] * 2), ["days"], [[18262]] * 2),
+        (
+            pd.to_datetime(["2020-01-01", "2020-01-02"], utc=True),
+            ["weekday", "days"],
+            [[2, 18262], [3, 18263]],
+        ),
+        (
+            pd.period_range("2020-01", periods=2, freq="M"),
+            ["month", "weekday", "days"],
+            [[1, 2, 18262], [2, 5, 18293]],
+        ),
+        (
+            [datetime.date(2020, 1, 2), datetime.datetime(2020, 1, 3, 12)],
+            ["weekday", "hour", "days"],
+            [[3, 0, 18263], [4, 12, 18264.5]],
+        ),
+    ],
+)
+def test_dates(cells, parts, rows):
+    frame = pd.DataFrame({"c": pd.Series(cells)})
+    features = column_features(column(cells))
+    assert [one.part for one in features] == parts
+    assert {one.kind for one in features} == {"date"}
+    schema = Schema(features=features, outputs=())
+    np.testing.assert_allclose(schema.encode(frame, call="f"), rows, rtol=1e-12)
+
+
 CONVERT = "Convert the column, or leave it out with drop='c'."
-DATES = "Turn dates and times into numbers, or leave it out with drop='c'."
+CORRECT = "Correct that cell, or pass na='x' if it is a missing one."
 
 
 @pytest.mark.parametrize(
@@ -168,55 +290,30 @@ DATES = "Turn dates and times into numbers, or leave it out with drop='c'."
     [
         ([None, None], "values, got column 'c'. Fill it, or leave it out with drop='c'."),
         (["", " "], "values, got column 'c'. Fill it, or leave it out with drop='c'."),
+        ([1, "x", 2], f"numbers, got 'x' in row 1 of column 'c'. {CORRECT}"),
+        (["1", "x"], f"numbers, got 'x' in row 1 of column 'c'. {CORRECT}"),
         (
-            [1, "x", 2],
-            "numbers, got 'x' in row 1 of column 'c'. "
-            "Correct that cell, or leave it out with drop='c'.",
+            ["1,5", "2,5", "2", "1,75"],
+            "numbers, got '1,5' in row 0 of column 'c'. Pass decimal=','.",
         ),
         (
-            ["1", "x"],
-            "numbers, got 'x' in row 1 of column 'c'. "
-            "Correct that cell, or leave it out with drop='c'.",
-        ),
-        (
-            ["1,5", "2,5", "2", "1.000,5"],
-            "numbers, got '1,5' in row 0 of column 'c'. "
-            "Write numbers with a decimal point and without thousands separators.",
+            ["3%", "0.05", "0"],
+            "percent signs as in the other cells, got '0.05' in row 1 of column 'c'. "
+            "Write the sign in all cells or in none.",
         ),
         (
             ["a", "b", None, "c"],
-            "texts that repeat, got 3 different ones in 3 cells in column 'c'. "
+            "at most 100 texts, which repeat, got 3 different texts in 3 cells in column 'c'. "
             "If it identifies rows, leave it out with drop='c'.",
         ),
         (
             [f"t{i}" for i in range(101)] * 2,
-            "at most 100 distinct texts, got 101 in column 'c'. "
+            "at most 100 texts, which repeat, got 101 distinct texts in column 'c'. "
             "If it identifies rows, leave it out with drop='c'.",
         ),
         (
-            pd.to_datetime(["2020-01-01"] * 2),
-            "numbers or text, got Timestamp('2020-01-01 00:00:00') in row 0 of column 'c'. "
-            + DATES,
-        ),
-        (
             pd.to_timedelta([1], unit="s"),
-            f"numbers or text, got Timedelta('0 days 00:00:01') in row 0 of column 'c'. {DATES}",
-        ),
-        (
-            pd.period_range("2020", periods=2, freq="D"),
-            f"numbers or text, got Period('2020-01-01', 'D') in row 0 of column 'c'. {DATES}",
-        ),
-        (
-            [None, datetime.date(2020, 1, 2)],
-            f"numbers or text, got datetime.date(2020, 1, 2) in row 1 of column 'c'. {DATES}",
-        ),
-        (
-            ["2020-01-02", "2020-01-03T10:00", "2020-01-02"],
-            f"numbers or text, got '2020-01-02' in row 0 of column 'c'. {DATES}",
-        ),
-        (
-            ["1/2/2020", "3.4.20 10:00"] * 2,
-            f"numbers or text, got '1/2/2020' in row 0 of column 'c'. {DATES}",
+            f"numbers or text, got Timedelta('0 days 00:00:01') in row 0 of column 'c'. {CONVERT}",
         ),
         ([[1], [2]], f"numbers or text, got [1] in row 0 of column 'c'. {CONVERT}"),
         (
@@ -265,7 +362,7 @@ def test_class_labels():
     with refused(f"read_table: expected {text}"):
         class_labels(column(["a", "a"]))
     text = (
-        "texts that repeat, got 3 different ones in 3 cells in column 'c'. "
+        "at most 100 texts, which repeat, got 3 different texts in 3 cells in column 'c'. "
         "If it identifies rows, leave it out with drop='c'."
     )
     with refused(f"read_table: expected {text}"):
@@ -351,12 +448,6 @@ def test_choose_columns():
             ["y"],
             {"target": "y"},
             "a feature column beside the target, got columns 'y'. Add one.",
-        ),
-        (
-            ["Unnamed: 0", "y"],
-            {"target": "y"},
-            "a name for every column, got 'Unnamed: 0'. Name it, or leave it out with "
-            "drop='Unnamed: 0', if it holds row numbers.",
         ),
     ],
 )

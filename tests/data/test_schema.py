@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kanlens.data.cell_parsing import label_text
 from kanlens.data.schema import Feature, Output, Schema, choices, default_schema
+from kanlens.data.tables import read_table
 from kanlens.errors import DataError, InvalidValueError
 
 
@@ -104,29 +105,51 @@ def test_truth_values_may_be_written_as_zero_and_one(cells):
             "numbers in column 'size', got Timestamp('2020-01-01 00:00:00') in row 0. "
             "Correct that cell.",
         ),
-        (
-            "color",
-            ["red", "pink"],
-            "column 'color' to hold 'blue', 'green', 'red', got 'pink' in row 1. "
-            "Correct it, or train with that category.",
-        ),
-        (
-            "ok",
-            [True, None],
-            "no missing cells, got 1 in column 'ok' (first in row 1). "
-            "Drop such rows, or train on a table read with impute='median'.",
-        ),
-        (
-            "ok",
-            [2, 1],
-            "column 'ok' to hold 'False', 'True', got '2' in row 0. "
-            "Correct it, or train with that category.",
-        ),
     ],
 )
 def test_encode_refuses_cells(column, cells, text):
     with refused(DataError, f"predict: expected {text}"):
         SCHEMA.encode(FRAME.assign(**{column: cells}), call="predict")
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "row", "text"),
+    [
+        ("color", ["red", "pink"], 1, "1 in 'color' ('pink'), as none of the known categories"),
+        ("ok", [True, None], 1, "1 missing in 'ok', as 'False'"),
+        ("ok", [2, 1], 0, "1 in 'ok' ('2'), as 'False'"),
+        ("ok", [7, "x"], 0, "2 in 'ok' ('7', 'x'), as 'False'"),
+    ],
+)
+def test_unseen_and_missing_cells_are_told_and_count_as_no_category(column, cells, row, text):
+    expected = (
+        f"predict: expected cells like those of training, got {text}. "
+        "Train again with such rows where they matter."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(expected)}$"):
+        x = SCHEMA.encode(FRAME.assign(**{column: cells}), call="predict")
+    picks = [k for k, one in enumerate(SCHEMA.features) if one.column == column]
+    assert not x[row, picks].any()
+
+
+def test_missing_numbers_take_the_median_or_their_own_level():
+    read = pd.DataFrame({"a": [1.0, 2.0, 9.0, 2.5], "b": [1.0, None, 4.0, 3.0], "k": list("aab ")})
+    schema = read_table(read.assign(c=["u", "v", "w", "w"])).schema
+    assert schema.feature_names == ("a", "b", "b=missing", "k", "k=missing", "c=u", "c=v", "c=w")
+    assert schema.groups == {"b": (1, 2), "k": (3, 4), "c": (5, 6, 7)}
+    new = pd.DataFrame({"a": [None, 3], "b": [None, 7], "k": ["", "b"], "c": ["v", " "]})
+    text = "got 1 missing in 'a', as 2.25; 1 missing in 'c', as none of the known categories. Train"
+    with pytest.warns(UserWarning, match=re.escape(text)):
+        x = schema.encode(new, call="predict")
+    rows = [[2.25, 3, 1, 0, 1, 0, 1, 0], [3, 7, 0, 1, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(x, rows)
+
+
+def test_choices_of_a_column_with_missing_cells():
+    frame = pd.DataFrame({"k": ["a", "b", "c", None] * 2, "s": ["u", "v", "", "u"] * 2})
+    schema = read_table(frame).schema
+    assert choices(schema.features[:4]) == (("a", "b", "c", "missing"), np.eye(4).tolist())
+    assert choices(schema.features[4:]) == (("u", "v", "missing"), [[0, 0], [1, 0], [0, 1]])
 
 
 def test_encode_words_rows_as_it_is_told():

@@ -97,6 +97,7 @@ def test_every_source_is_the_table_it_stands_for(tmp_path, impute):
     coded=st.booleans(),
     impute=st.sampled_from([None, "median", "mean", "most_frequent"]),
 )
+@pytest.mark.filterwarnings("ignore:.*(left out|2\\*\\*53)")
 def test_columns_are_the_same_kind_as_of_a_table(cells, coded, impute):
     frame = pd.DataFrame({"a": pd.Series(cells, dtype=object), "b": range(len(cells))})
     how = {"impute": impute, "categorical": ["a"] if coded else ()}

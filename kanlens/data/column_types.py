@@ -1,0 +1,315 @@
+"""The type of a column of cells: numbers, two or more categories, dates, or classes.
+
+One that is not any of these is refused, with the cell or the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import re
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from kanlens.data.cell_parsing import (
+    DATE_LIKE,
+    DATE_PARTS,
+    LEAVE_OUT,
+    NUMBER_LIKE,
+    SYMBOLS,
+    Array,
+    CellFormat,
+    Column,
+    listed,
+)
+from kanlens.data.schema import Feature
+from kanlens.errors import DataError, message
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Impute = Literal["median", "mean", "most_frequent"]
+
+IMPUTATIONS = ("mean", "median", "most_frequent")
+MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
+TRUTH_VALUES = ("False", "True")
+EXACT = 2**53  # up to which float64 holds every whole number
+_CONVERT = f"Convert the column{LEAVE_OUT}"
+_TIMES = "Turn dates and times into numbers"
+_DATE = re.compile(
+    r"\s*(\d{4}-\d{1,2}(-\d{1,2})?([T ].*)?|\d{4}/\d{1,2}/\d{1,2}( .*)?"
+    r"|(?P<first>\d{1,2})[/.-](?P<second>\d{1,2})[/.-]\d{2,4}( .*)?"
+    r"|\d{1,2}[ -][A-Za-z]{3,9}\.?[ ,-]+\d{2,4}|[A-Za-z]{3,9}\.? (\d{1,2},? )?\d{4})\s*"
+)
+_COMMA_DECIMAL = re.compile(r"\s*[-+]?(\d[\d.]*)?,(\d{1,2}|\d{4,})\s*")  # never thousands
+_IDENTIFIER = re.compile(
+    r"(?i:id|index|uuid|guid|row|row[_ ]?(id|number|no|nr))|.*([_ ]id|[_ ]?ID|Id)"
+)
+UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls columns without a name
+
+
+def column_features(
+    column: Column, *, impute: Impute | None = None, unit: str = ""
+) -> tuple[Feature, ...]:
+    """Find out the type of a column, and return the features it becomes.
+
+    One, or for categories one each, and for dates one for each part that varies. `impute` is the
+    statistic that later replaces missing cells; binary and categorical columns always take the
+    most frequent value, the first in order among several. Without it, a column with missing cells
+    has one more feature, which is 1 where the cell is missing.
+    """
+    kind = _column_type(column)
+    if kind == "text":
+        features = _categories(column, impute, unit)
+    else:
+        features = _dates(column, impute) if kind == "date" else (_number(column, impute, unit),)
+    if impute or column.present.all():
+        return features
+    mark = "(missing)" if "missing" in features[0].categories else "missing"
+    name, labels = f"{column.name}={mark}", features[0].categories
+    return (*features, Feature(name=name, column=column.name, kind="missing", categories=labels))
+
+
+def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
+    """Return the feature of a column of numbers."""
+    usable = column.present & np.isfinite(column.numbers)  # others are refused when encoded
+    values = column.numbers[usable]
+    _warn_of_rounding(column, values)
+    two = bool(np.isin(values, (0, 1)).all()) and len(np.unique(values)) == 2
+    how: Impute = "most_frequent" if two else (impute or "median")
+    filler = _typical(values, how)
+    return Feature(
+        name=column.name,
+        column=column.name,
+        kind="binary" if two else "numeric",
+        unit=unit or _symbol(column),
+        imputation=filler if impute else None,
+        typical=None if impute else filler,
+    )
+
+
+def _warn_of_rounding(column: Column, values: Array) -> None:
+    """Warn about whole numbers that float64 rounds."""
+    if column.inferred not in ("floating", "boolean") and (np.abs(values) > EXACT).any():
+        got = f"{values[np.abs(values).argmax()]:.0f} in column {column.name!r}"
+        advice = "They are rounded; if they identify rows, leave the column out"
+        expected = "whole numbers up to 2**53"
+        warnings.warn(message(column.call, expected, got, advice), stacklevel=6)
+
+
+def _symbol(column: Column) -> str:
+    """Return the currency or percent sign that all cells of a column have, "" without one."""
+    if column.inferred not in ("string", "mixed", "mixed-integer"):
+        return ""
+    texts = column.cells[column.present].astype(str)
+    signs = texts.str.extract(rf"([{SYMBOLS}])", expand=False)
+    with_sign = signs.notna().to_numpy()
+    numbers = column.numbers[column.present]
+    bare = ~with_sign & (numbers != 0)
+    if (signs == "%").any() and bare.any():
+        row = int(np.flatnonzero(column.present)[bare.argmax()])
+        advice = "Write the sign in all cells or in none"
+        raise column.refuse(row, "percent signs as in the other cells", advice)
+    return str(signs.iloc[0]) if signs.nunique() == 1 and with_sign.all() else ""
+
+
+def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
+    """Return the features of a column of text: one for two categories, else one each."""
+    labels = _labels(column)
+    reason = _identifies(column, labels)
+    if reason:
+        raise _refused_identifier(column, reason)
+    common = None
+    if impute:
+        common = max(labels, key=lambda text: column.total(column.present & (column.texts == text)))
+    binary = len(labels) == 2
+    return tuple(
+        Feature(
+            name=column.name if binary else f"{column.name}={label}",
+            column=column.name,
+            kind="binary" if binary else "categorical",
+            category=label,
+            categories=labels,
+            unit=unit,
+            imputation=common,
+        )
+        for label in (labels[1:] if binary else labels)
+    )
+
+
+def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
+    """Return the features of a column of dates: the parts that vary, and at least the days."""
+    column = dataclasses.replace(column, day_first=_day_first(column))
+    dates = column.dates[column.present].sort_values()
+    middle = dates.iloc[[len(dates) // 2]]
+    parts = [part for part in DATE_PARTS if part == "days" or DATE_PARTS[part](dates).nunique() > 1]
+    fillers = {part: float(DATE_PARTS[part](middle).iloc[0]) for part in parts}
+    return tuple(
+        Feature(
+            name=f"{column.name}.{part}",
+            column=column.name,
+            kind="date",
+            part=part,
+            unit={"days": "d", "hour": "h"}.get(part, ""),
+            day_first=column.day_first,
+            imputation=filler if impute else None,
+            typical=None if impute else filler,
+        )
+        for part, filler in fillers.items()
+    )
+
+
+def _day_first(column: Column) -> bool:
+    """Return whether texts like 3/4/2021 begin with the day: as all cells allow, or with points."""
+    if column.inferred not in ("string", "mixed"):
+        return False
+    texts = column.cells[column.present].astype(str)
+    numbers = texts.str.extract(_DATE)[["first", "second"]].astype(float)
+    if (numbers > 12).any().any():
+        return bool((numbers["first"] > 12).any())
+    return bool(texts.str.match(r"\s*\d{1,2}\.").any())
+
+
+def is_classes(column: Column) -> bool:
+    """Return whether a target has classes: text, truth values, categories, two whole numbers."""
+    kind = _column_type(column)
+    if kind == "date":
+        raise column.refuse(int(column.present.argmax()), "numbers or text", _TIMES)
+    if kind == "text":
+        return True
+    values = np.unique(column.numbers[column.present])
+    whole = np.isfinite(values).all() and (values == np.round(values)).all()
+    return len(values) == 2 and bool(whole)
+
+
+def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
+    """Return the classes of a target column without missing cells, in order; numbers in theirs.
+
+    There may be any number of them where the user has `asked` for classes.
+    """
+    _refuse_foreign(column)
+    labels = _labels(column)
+    found = set(column.texts[column.present])
+    if len(found) < 2:  # labels of truth values are two
+        got = f"only {listed(sorted(found))} in column {column.name!r}"
+        text = message(column.call, "at least two classes", got, "Choose another target")
+        raise DataError(text)
+    reason = _identifies(column, labels)
+    if reason and not asked:
+        raise _refused_identifier(column, reason)
+    return labels
+
+
+def check_quantities(column: Column) -> None:
+    """Refuse a regression target with cells that are no numbers."""
+    if column.unreadable.any():
+        _refuse_foreign(column)
+        advice = "Correct that cell, or use task='classification'"
+        raise column.refuse(int(column.unreadable.argmax()), "numbers", advice)
+
+
+def _column_type(column: Column) -> Literal["number", "text", "date"]:
+    """Return whether cells are numbers, labels or dates; refuse others."""
+    if not column.present.any():
+        raise column.refuse(None, "values", f"Fill it{LEAVE_OUT}")
+    if column.inferred in DATE_LIKE and not column.coded:
+        return "date"
+    _refuse_foreign(column)
+    if column.coded or column.inferred in ("categorical", "boolean"):
+        return "text"
+    unreadable = column.unreadable
+    if not unreadable.any():
+        return "number"
+    row = int(unreadable.argmax())
+    texts = column.cells[unreadable].astype(str)
+    if 2 * column.total(unreadable) <= column.total(column.present):
+        advice = f"Correct that cell, or pass na={texts.iloc[0]!r} if it is a missing one"
+        raise column.refuse(row, "numbers", advice)
+    if texts.str.fullmatch(_COMMA_DECIMAL).all():
+        raise column.refuse(row, "numbers", "Pass decimal=','")
+    dated = bool(texts.drop_duplicates().str.fullmatch(_DATE).all())
+    return "date" if dated and not column.dates[column.present].isna().any() else "text"
+
+
+def _refuse_foreign(column: Column) -> None:
+    """Refuse cells that are neither numbers, texts nor truth values."""
+    row = int(column.present.argmax())
+    if column.inferred not in ("categorical", *DATE_LIKE, *NUMBER_LIKE):
+        raise column.refuse(row, "numbers or text", _CONVERT)
+    if column.inferred.startswith("mixed"):
+        for row in np.flatnonzero(column.present).tolist():
+            if not isinstance(column.cells.iloc[row], (str, numbers.Number, np.generic)):
+                raise column.refuse(row, "numbers or text", _CONVERT)
+
+
+def _identifies(column: Column, labels: Sequence[str]) -> str:
+    """Return why text identifies rows instead of describing them; "" where it does not."""
+    if len(labels) <= 2 or column.coded or column.inferred == "categorical":
+        return ""  # categories that the user declared may be many
+    if len(labels) > MOST_CATEGORIES:
+        return f"{len(labels)} distinct texts"
+    rows = column.total(column.present)
+    return f"{rows} different texts in {rows} cells" if len(labels) == rows else ""
+
+
+def _refused_identifier(column: Column, reason: str) -> DataError:
+    advice = f"If it identifies rows, leave it out with drop={column.name!r}"
+    if column.target:
+        advice = "Choose another target, or use task='classification' if these are classes"
+    expected = f"at most {MOST_CATEGORIES} texts, which repeat"
+    return DataError(message(column.call, expected, f"{reason} in column {column.name!r}", advice))
+
+
+def useless(column: Column) -> str:
+    """Return why a column that nobody asked for is left out; "" where it is of use."""
+    if not column.present.any():
+        return "no values"
+    if column.coded or column.inferred == "categorical" or column.inferred in DATE_LIKE:
+        return ""
+    values = column.numbers[column.present]
+    if not np.isnan(values).any():
+        rows = column.total(column.present)
+        counted = rows > 2 and len(np.unique(values)) == rows and (values == values.round()).all()
+        numbered = _IDENTIFIER.fullmatch(column.name) or UNNAMED.fullmatch(column.name)
+        return "a number for each row" if counted and numbered else ""
+    return _identifies(column, _labels(column)) if _column_type(column) == "text" else ""
+
+
+def has_decimal_comma(frame: pd.DataFrame) -> bool:
+    """Return whether a column has only numbers, some with a comma that cannot part thousands."""
+    for _, cells in frame.items():
+        if cells.dtype.kind in "biufMm" or not cells.map(lambda c: isinstance(c, str)).any():
+            continue
+        texts = cells[cells.map(lambda cell: isinstance(cell, str))]
+        if not texts.str.fullmatch(_COMMA_DECIMAL).any():
+            continue
+        column = Column(name="", cells=texts, call="", format=CellFormat(decimal=","))
+        if not column.unreadable.any():
+            return True
+    return False
+
+
+def _labels(column: Column) -> tuple[str, ...]:
+    """Return the distinct texts of the present cells, in order; numbers in theirs."""
+    texts = set(column.texts[column.present])
+    if texts <= set(TRUTH_VALUES):  # as text too, which files do not tell apart
+        return TRUTH_VALUES
+    try:
+        return tuple(sorted(texts, key=lambda text: (float(text), text)))
+    except ValueError:
+        return tuple(sorted(texts))
+
+
+def _typical(values: Array, impute: Impute) -> float:
+    """Return the median, mean or smallest most frequent value, 0 of none."""
+    if not values.size:
+        return 0.0
+    if impute == "most_frequent":
+        found, counts = np.unique(values, return_counts=True)
+        return float(found[counts.argmax()])
+    scale = max(1.0, float(np.abs(values).max()) / 1e150)  # sums must not overflow
+    average = np.median if impute == "median" else np.mean
+    return float(average(values / scale) * scale)
