@@ -251,7 +251,10 @@ def _columns(model: KAN, feature: Any) -> list[int]:
     advice = "Name a feature of the model"
     index = find_place("effect", expected, feature, choices, advice) % len(known)
     group = model.schema.groups.get(known[index].column, (index,))
-    return list(group) if known[group[0]].category is not None else [index]
+    if known[group[0]].category is not None:
+        return list(group)
+    days = [k for k in group if known[k].part == "days"]
+    return days if days and feature == known[index].column else [index]
 
 
 def _mark(model: KAN, place: list[int]) -> int | None:

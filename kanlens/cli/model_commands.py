@@ -25,6 +25,7 @@ from kanlens.cli.options import (
     split_names,
 )
 from kanlens.cli.terminal import Terminal
+from kanlens.data.schema import reading_notes
 from kanlens.data.source import Source
 from kanlens.errors import InvalidValueError, message
 from kanlens.files import read_frame
@@ -103,6 +104,8 @@ def train(
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
     table = open_columns(data, split_names(target), columns, task=task, **cells)
+    for note in reading_notes(table.schema):
+        terminal.say(note)
     training, test = _held_out(table, holdout, generator) if holdout else (table, None)
     given: dict[str, Any] = {
         "optimizer": optimizer,

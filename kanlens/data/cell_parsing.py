@@ -38,7 +38,7 @@ _SYMBOL = re.compile(rf"[{SYMBOLS}\s]")
 def _written(decimal: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return patterns of a number as people write it, and of its thousands separators."""
     groups = rf"[{',' if decimal == '.' else '.'}'\u2019\u00a0\u202f ]"
-    whole = rf"(?:\d{{1,3}}(?P<group>{groups})\d{{3}}(?:(?P=group)\d{{3}})*|\d+)"
+    whole = rf"(?:[1-9]\d{{0,2}}(?P<group>{groups})\d{{3}}(?:(?P=group)\d{{3}})*|\d+)"
     sign = rf"\s*[-+]?\s*[{SYMBOLS[:-1]}]?\s*[-+]?\s*"
     fraction = rf"(?:\{decimal}\d*)?(?:[eE][-+]?\d+)?\s*[{SYMBOLS}]?\s*"
     return re.compile(sign + rf"(?:{whole}|(?=\{decimal}\d))" + fraction), re.compile(groups)
@@ -116,9 +116,15 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
     values = np.array(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     unread = np.isnan(values) & np.array(column.notna(), dtype=bool)
     if unread.any():
-        texts = column[unread].map(lambda cell: _plain(cell, "."))
-        values[unread] = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        codes, texts = pd.factorize(column[unread].astype(str))
+        plain = pd.Series([_plain(text, ".") for text in texts], dtype=object)
+        values[unread] = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)[codes]
     return values
+
+
+def is_number(text: str, decimal: str) -> bool:
+    """Return whether a text is a number with that decimal sign."""
+    return _WRITTEN[decimal][0].fullmatch(text) is not None
 
 
 def _plain(cell: Any, decimal: str) -> Any:

@@ -21,8 +21,8 @@ from kanlens.data.cell_parsing import (
     NUMBER_LIKE,
     SYMBOLS,
     Array,
-    CellFormat,
     Column,
+    is_number,
     listed,
 )
 from kanlens.data.schema import Feature
@@ -44,9 +44,9 @@ _DATE = re.compile(
     r"|(?P<first>\d{1,2})[/.-](?P<second>\d{1,2})[/.-]\d{2,4}( .*)?"
     r"|\d{1,2}[ -][A-Za-z]{3,9}\.?[ ,-]+\d{2,4}|[A-Za-z]{3,9}\.? (\d{1,2},? )?\d{4})\s*"
 )
-_COMMA_DECIMAL = re.compile(r"\s*[-+]?(\d[\d.]*)?,(\d{1,2}|\d{4,})\s*")  # never thousands
 _IDENTIFIER = re.compile(
-    r"(?i:id|index|uuid|guid|row|row[_ ]?(id|number|no|nr))|.*([_ ]id|[_ ]?ID|Id)"
+    r"(?i:id|idx|index|uuid|guid|key|row|nr|no|number|#|row[_ ]?(id|number|no|nr))"
+    r"|.*([_ ]id|[_ ]?ID|Id)"
 )
 UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls columns without a name
 
@@ -224,13 +224,13 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
     if not unreadable.any():
         return "number"
     row = int(unreadable.argmax())
-    texts = column.cells[unreadable].astype(str)
+    texts = column.cells[unreadable].astype(str).drop_duplicates()
     if 2 * column.total(unreadable) <= column.total(column.present):
         advice = f"Correct that cell, or pass na={texts.iloc[0]!r} if it is a missing one"
         raise column.refuse(row, "numbers", advice)
-    if texts.str.fullmatch(_COMMA_DECIMAL).all():
+    if all(is_number(text, ",") for text in texts):
         raise column.refuse(row, "numbers", "Pass decimal=','")
-    dated = bool(texts.drop_duplicates().str.fullmatch(_DATE).all())
+    dated = bool(texts.str.fullmatch(_DATE).all())
     return "date" if dated and not column.dates[column.present].isna().any() else "text"
 
 
@@ -281,13 +281,12 @@ def useless(column: Column) -> str:
 def has_decimal_comma(frame: pd.DataFrame) -> bool:
     """Return whether a column has only numbers, some with a comma that cannot part thousands."""
     for _, cells in frame.items():
-        if cells.dtype.kind in "biufMm" or not cells.map(lambda c: isinstance(c, str)).any():
+        if cells.dtype.kind in "biufMm":
             continue
-        texts = cells[cells.map(lambda cell: isinstance(cell, str))]
-        if not texts.str.fullmatch(_COMMA_DECIMAL).any():
-            continue
-        column = Column(name="", cells=texts, call="", format=CellFormat(decimal=","))
-        if not column.unreadable.any():
+        texts = cells[cells.notna()].astype(str).str.strip().drop_duplicates().tolist()
+        texts = list(filter(None, texts))
+        commas = all(is_number(text, ",") for text in texts)
+        if commas and not all(is_number(text, ".") for text in texts):
             return True
     return False
 

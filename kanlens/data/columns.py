@@ -154,7 +154,7 @@ def warn_of_left_out(left_out: Mapping[str, str], call: str) -> None:
     """Warn about columns that are left out, with the reasons."""
     if left_out:
         got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
-        advice = "These columns are left out; name them with features= to use them"
+        advice = "These columns are left out unless features names them"
         warnings.warn(message(call, "columns that describe rows", got, advice), stacklevel=4)
 
 

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kanlens.checks import nearest
-from kanlens.data.cell_parsing import PLAIN, Array, CellFormat, Column, Place, listed, row_text
+from kanlens.data.cell_parsing import (
+    PLAIN,
+    SYMBOLS,
+    Array,
+    CellFormat,
+    Column,
+    Place,
+    listed,
+    row_text,
+)
 from kanlens.errors import DataError, InvalidValueError, message
 
 if TYPE_CHECKING:
@@ -211,6 +220,23 @@ def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[flo
     return labels, [[float(name == label) for name in named] for label in labels]
 
 
+def reading_notes(schema: Schema) -> list[str]:
+    """Return one sentence for each unusual way in which columns are read."""
+    by_kind: dict[str, list[str]] = {}
+    parts = list(dict.fromkeys(one.part for one in schema.features if one.part))
+    for one in schema.features:
+        by_kind.setdefault(one.kind, []).append(one.column)
+    names = {kind: listed(list(dict.fromkeys(columns))) for kind, columns in by_kind.items()}
+    signs = [f"{f.column!r} in {f.unit}" for f in schema.features if f.unit and f.unit in SYMBOLS]
+    comma = "numbers have a decimal comma" if schema.format.decimal == "," else ""
+    notes = [
+        f"dates become {', '.join(parts)}: {names['date']}" if parts else "",
+        f"missing cells are a level of their own: {names['missing']}" if "missing" in names else "",
+        "; ".join(filter(None, [comma, *signs])),
+    ]
+    return list(filter(None, notes))
+
+
 def class_schema(target: str, labels: Sequence[str], *, logits: int = 1) -> Schema:
     """Return a schema without features for classes: one logit for two, unless told, or one each."""
     shown = labels[1:] if len(labels) == 2 and logits == 1 else labels
@@ -304,12 +330,14 @@ class _Cells:
             self.blanks[column.name] = missing
 
     def _labels(self, column: Column, feature: Feature) -> Array:
-        """Return the category text of every cell, "" where it is missing or unknown."""
+        """Return the category text of every cell, "" where it is missing."""
+        import pandas as pd
+
         present, texts = column.present, column.labels(feature.categories).copy()
         if feature.imputation is None:
             self._count_blanks(column)
         texts[~present] = "" if feature.imputation is None else str(feature.imputation)
-        unknown = present & ~np.isin(texts.astype(str), np.array(feature.categories, dtype=str))
+        unknown = present & ~pd.Index(texts).isin(feature.categories)
         if unknown.any():
             self.unseen[column.name] = texts[unknown].tolist()
         return texts

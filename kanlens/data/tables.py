@@ -336,8 +336,10 @@ def read_table(
     )
     frame, name, place = _open(source, "read_table", decimal or ".")
     if decimal is None and has_decimal_comma(frame):
-        roles = dataclasses.replace(roles, decimal=",")
-        frame, name, place = _open(source, "read_table", ",")
+        again, name, place = _open(source, "read_table", ",")
+        floats = frame.columns[[kind.kind == "f" for kind in frame.dtypes]]
+        if all(kind.kind in "iuf" for kind in again[floats].dtypes):  # else points are decimals too
+            roles, frame = dataclasses.replace(roles, decimal=","), again
     frame, place = _with_targets(frame, roles, place)
     return _learned(frame, name, roles, place)
 

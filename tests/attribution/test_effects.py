@@ -423,3 +423,52 @@ def test_what_is_written() -> None:
     assert list(effect(model, 0, ROWS, grid=3).to_frame()) == ["effect", "effect_"]
     frame = effect(model, 0, ROWS, grid=3, other=1).to_frame()
     assert list(frame) == ["effect", "effect_", "effect__"]
+
+
+BLANKS = pd.DataFrame(
+    {
+        "a": [1.0, None, 3.0, 4.5, None, 2.0] * 4,
+        "k": ["u", "v", "w", None, "v", "u"] * 4,
+        "d": pd.date_range("2020-01-30", periods=24).astype(str),
+        "y": range(24),
+    }
+)
+
+
+@pytest.mark.parametrize("kind", ["pdp", "ale"])
+@pytest.mark.parametrize("hidden", [[], [3]])
+def test_a_missing_cell_has_an_effect_of_its_own(hidden: list[int], kind: Any) -> None:
+    table = kanlens.read_table(BLANKS, target="y")
+    model = made([len(table.feature_names), *hidden, 1], seed=4)
+    model.schema = table.schema
+    a, mark = (table.feature_names.index(name) for name in ("a", "a=missing"))
+    known = table.x[table.x[:, mark] == 0]
+    fill = float(np.median(known[:, a]))
+    there, filled = known.clone(), known.clone()
+    there[:, a], there[:, mark] = fill, 1.0
+    filled[:, a] = fill
+    found = effect(model, "a", table.x, kind=kind)
+    assert sorted(set(found.settings[0].data.tolist())) == [1, 2, 3, 4.5]
+    curve = np.interp(fill, found.settings[0].x, found.values)
+    expected = curve + float((model(there) - model(filled)).detach().mean())
+    assert found.missing == pytest.approx(expected, abs=1e-12)
+    frame = found.to_frame()
+    assert np.isnan(frame["a"].iloc[-1])
+    assert frame["effect"].iloc[-1] == found.missing
+    assert effect([model, model], "a", table.x, kind=kind).missing == found.missing
+
+
+def test_levels_of_a_column_with_missing_cells_and_of_dates() -> None:
+    table = kanlens.read_table(BLANKS, target="y")
+    model = made([len(table.feature_names), 1])
+    model.schema = table.schema
+    levels = effect(model, "k", table.x)
+    assert levels.settings[0].labels == ("u", "v", "w", "missing")
+    assert levels.missing is None
+    marks = effect(model, "a=missing", table.x).settings[0]
+    assert (marks.name, marks.labels) == ("a=missing", ("known", "missing"))
+    days = effect(model, "d", table.x).settings[0]
+    assert (days.name, days.unit) == ("d.days", "d")
+    assert effect(model, "d.month", table.x).settings[0].columns == [
+        table.feature_names.index("d.month")
+    ]

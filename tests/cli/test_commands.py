@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 import kanlens
 from kanlens.cli import main
 
+COMMAS = str.maketrans(",.", ".,")
+
 
 def answer(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
     """Run a command with --json and return what it printed."""
@@ -441,3 +443,37 @@ def test_a_malformed_penalty_is_a_usage_error(workshop, capsys):
     words = ["train", f"{workshop}/data.csv", "--target", "area", "--strength", "1"]
     assert main([*words, "--penalty", "activation_l1=much"]) == 2
     assert "is no list like" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_table_as_people_have_it_is_trained_on_with_few_words(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    value = draw.normal(size=60)
+    frame = pd.DataFrame(
+        {
+            "Nr": range(1, 61),
+            "name": [f"person {k}" for k in range(60)],
+            "since": pd.date_range("2020-01-01", periods=60).strftime("%d.%m.%Y"),
+            "price": [f"{1000 + 100 * v:,.2f} €".translate(COMMAS) for v in value],
+            "city": np.where(np.arange(60) % 7, draw.choice(["Bonn", "Ulm", "Jena"], 60), ""),
+            "sales": np.where(np.arange(60) % 9, [f"{v:.3f}".replace(".", ",") for v in value], ""),
+        }
+    )
+    path = tmp_path / "table.csv"
+    frame.to_csv(path, sep=";", index=False, encoding="utf-8-sig", lineterminator="\r\n")
+    model = tmp_path / "m.safetensors"
+    words = ["train", path, "--target", "sales", "--hidden", "0", "--steps", "3", "-o", model]
+    assert main([*map(str, words), "--holdout", "0.2"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    about = lines[: next(k for k, line in enumerate(lines) if line.startswith("training on"))]
+    assert len(about) <= 6
+    told = " ".join(about)
+    for word in ("'Nr'", "'name'", "'since'", "'city'", "decimal comma", "'price' in €", "7 of 60"):
+        assert word in told
+    assert kanlens.load(model).feature_names[-1] == "city=missing"
+    again = frame.assign(city="Rom").iloc[:3]
+    again.to_csv(tmp_path / "new.csv", sep=";", index=False)
+    assert (
+        main(["predict", str(model), str(tmp_path / "new.csv"), "-o", str(tmp_path / "p.csv")]) == 0
+    )
+    assert "3 in 'city' ('Rom'), as none of the known categories" in capsys.readouterr().err

@@ -217,8 +217,8 @@ def test_tables_as_people_have_them(tmp_path):
         "read_table: expected a target paid in every row, got 1 of 4 without "
         "(first in row 3 (line 5)). These rows are left out.",
         "read_table: expected columns that describe rows, got a number for each row in 'id'; "
-        "3 different texts in 3 cells in 'name'. These columns are left out; name them with "
-        "features= to use them.",
+        "3 different texts in 3 cells in 'name'. These columns are left out unless features "
+        "names them.",
     ]
     names = ["bought.year", "bought.month", "bought.weekday", "bought.days"]
     assert table.feature_names == (*names, "price", "share", "weight", "weight=missing")
@@ -227,6 +227,15 @@ def test_tables_as_people_have_them(tmp_path):
     assert [f.unit for f in table.schema.features[3:6]] == ["d", "$", "%"]
     later = read_features(path, Schema.from_dict(table.schema.to_dict()), call="predict")
     assert_close(later.x[:3], table.x)
+
+
+def test_commas_beside_decimal_points_are_refused(tmp_path):
+    path = make(tmp_path, "a;b;y\n1,5;2.5;1\n2,5;3.5;2\n1,5;4.5;3\n")
+    text = "got '1,5' in row 0 (line 2) of column 'a'. Pass decimal=','."
+    with pytest.raises(DataError, match=re.escape(text)):
+        read_table(path, target="y")
+    path = make(tmp_path, "a;b;y\n1,5;2;1\n2,5;;2\n1,5;4;3\n")
+    assert read_table(path, target="y").x[:, 0].tolist() == [1.5, 2.5, 1.5]
 
 
 def test_marks_for_missing_cells(tmp_path):

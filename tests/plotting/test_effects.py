@@ -62,6 +62,19 @@ def test_a_curve_carries_the_numbers_and_the_rows(ax: Axes) -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x2 (a)", "effect on y (EUR)")
 
 
+def test_a_missing_cell_is_at_the_border(ax: Axes) -> None:
+    frame = pd.DataFrame({"a": [1.0, None, 3.0, 4.5, None, 2.0] * 4, "y": range(24)})
+    table = kanlens.read_table(frame, target="y")
+    model = made([2, 1])
+    model.schema = table.schema
+    found = computed(model, "a", table.x)
+    effect(found, ax=ax)
+    assert xy(ax, "_missing").tolist() == [[1.0, found.missing]]
+    low, high = ax.get_ylim()
+    assert low < found.missing < high
+    assert "missing" in [text.get_text() for text in ax.texts]
+
+
 def test_where_no_data_are_is_gray(ax: Axes) -> None:
     rows = ROWS.clone()
     rows[0, 1] = 9.0  # far from all others

@@ -214,6 +214,19 @@ def test_choices_classes_and_their_probabilities(browser: Browser) -> None:
     assert set(asked.shares()) == {"new", "rooms"}  # green is the most frequent
 
 
+def test_an_empty_number_is_a_missing_cell(browser: Browser) -> None:
+    size = [0.5, None, 2.5, 4.25, 10.0, 3.125]
+    table = read_table(pd.DataFrame({"size": size, "y": range(6)}), target="y")
+    model = made([2, 3, 1], seed=2)
+    model.schema = table.schema
+    asked = Asked(browser, model, table)
+    asked.page.fill("#set-0", "")
+    asked.took(0, [3.125, 1.0])
+    assert asked.words("#fall .detail")[0].endswith("missing")
+    asked.page.fill("#set-0", "7.5")
+    asked.took(0, [7.5, 0.0])
+
+
 def test_two_classes_have_one_logit(browser: Browser) -> None:
     x = draw(30, 2)
     table = read_table(

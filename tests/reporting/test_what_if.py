@@ -140,6 +140,26 @@ def test_a_column_is_one_control() -> None:
     assert (flag["labels"], flag["codes"]) == (["0", "1"], [[0], [1]])
 
 
+def test_missing_cells_are_a_state_of_their_column() -> None:
+    frame = pd.DataFrame(
+        {
+            "size": [0.0, None, 2.5, 4.25, 10.0, 3.125],
+            "flag": [0, 1, None, 0, 1, 1],
+            "kind": ["a", "b", "c", None, "b", "a"],
+            "day": ["2020-01-01", None, "2020-01-03", "2020-02-01", "2020-02-02", "2020-02-03"],
+            "y": [1.0, 2.0, 3.0, 4.0, 5.0, 6.5],
+        }
+    )
+    size, flag, kind, *parts, day = controls(frame)
+    assert (size["columns"], size["start"], size["blank"]) == ([0, 1], [3.1, 0], [3.125, 1])
+    assert (size["low"], size["high"]) == (0, 10)
+    assert (flag["labels"], flag["codes"]) == (["0", "1", "missing"], [[0, 0], [1, 0], [1, 1]])
+    assert kind["labels"] == ["a", "b", "c", "missing"]
+    assert kind["codes"] == np.eye(4).tolist()
+    assert [one["name"] for one in parts] == ["day.month", "day.weekday", "day.days"]
+    assert (day["name"], day["labels"], day["codes"]) == ("day", ["known", "missing"], [[0], [1]])
+
+
 def test_a_constant_column_has_no_slider() -> None:
     model = network([2, 1])
     x = torch.tensor([[0.5, 1.0], [0.5, 2.0], [0.5, 3.0]], dtype=torch.float64)
