@@ -20,7 +20,8 @@ from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_positive, check_rows
 from kanlens.data.cell_parsing import Column, Place, row_text
-from kanlens.data.columns import ColumnRoles, Impute, as_names, read_targets
+from kanlens.data.columns import ColumnRoles, Impute, as_names, read_targets, refuse_unknown
+from kanlens.data.groups import row_groups, split_groups
 from kanlens.data.schema import Schema, Task
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
 from kanlens.files import GROUP, line_number, read_frame
@@ -49,6 +50,8 @@ class Table(Shown):
         Where it came from: the file name, or ``"DataFrame"``.
     frame : DataFrame
         The cells as they were read, all columns; its index holds the row numbers of the source.
+    groups : str or None
+        The column of `frame` whose equal cells mark rows that are held out together.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class Table(Shown):
     schema: Schema
     source: str = "DataFrame"
     frame: pd.DataFrame
+    groups: str | None = None
 
     def _line(self) -> str:
         target, task = self.schema.target, self.schema.task
@@ -163,9 +167,16 @@ class Table(Shown):
         return dataclasses.replace(self, x=self.x[:, picks], schema=self.schema.select(picks))
 
     def split(
-        self, fraction: float, generator: torch.Generator | None = None
+        self,
+        fraction: float,
+        generator: torch.Generator | None = None,
+        *,
+        groups: Any = None,
+        last: bool = False,
     ) -> tuple[Table, Table]:
-        """Part the rows at random into two tables; each keeps their order.
+        """Split the rows into two tables, at random or in time; each keeps their order.
+
+        Copies of a row, within 1e-6 of the range of every column, go to one table.
 
         Parameters
         ----------
@@ -173,6 +184,11 @@ class Table(Shown):
             Share of the rows to hold out, between 0 and 1; at least one row goes to each.
         generator : torch.Generator, optional
             Source of the draw; torch's default generator when None.
+        groups : array-like, shape (rows,), or str, optional
+            Label of each row, or the column that has them; rows of one label go to one table.
+            Default: the column `groups` of the table.
+        last : bool
+            Hold out the last rows, of a table in the order of time, whatever their groups.
 
         Returns
         -------
@@ -182,9 +198,9 @@ class Table(Shown):
         Raises
         ------
         InvalidValueError
-            If `fraction` is not between 0 and 1.
+            If `fraction` is not between 0 and 1, or all rows are of one group.
         ShapeError
-            If there are fewer than two rows.
+            If there are fewer than two rows, or not one label for each.
 
         Examples
         --------
@@ -200,16 +216,22 @@ class Table(Shown):
             text = message("Table.split", "fraction below 1", repr(fraction), "Change it")
             raise InvalidValueError(text)
         check_rows("Table.split", self.x, least=2)
+        held_out = min(max(round(fraction * self.rows), 1), self.rows - 1)
+        if last:
+            cut = self.rows - held_out
+            return self.take(range(cut)), self.take(range(cut, self.rows))
+        groups = self.groups if groups is None else groups
+        if isinstance(groups, str):
+            check_choice("Table.split", "groups", groups, self.frame.columns)
+            groups = self.frame[groups]
+        together = row_groups(self.x, self.y, groups, call="Table.split")
         device = generator.device if generator is not None else torch.device("cpu")
         order = torch.randperm(self.rows, generator=generator, device=device).cpu()
-        held_out = min(max(round(fraction * self.rows), 1), self.rows - 1)
-        return (
-            self.take(order[held_out:].sort().values),
-            self.take(order[:held_out].sort().values),
-        )
+        test, training = split_groups(order, together, [held_out])
+        return self.take(training.sort().values), self.take(test.sort().values)
 
 
-def read_table(
+def read_table(  # noqa: PLR0913 - one keyword per choice
     source: str | os.PathLike[str] | pd.DataFrame,
     *,
     target: Label | Sequence[Label] | None = None,
@@ -219,6 +241,7 @@ def read_table(
     categorical: Label | Sequence[Label] = (),
     impute: Impute | None = None,
     units: Mapping[Any, str] | None = None,
+    groups: Label | None = None,
 ) -> Table:
     """Read a table to train on, and find out what its columns are.
 
@@ -250,6 +273,9 @@ def read_table(
         The values are kept in the schema, for frames read later.
     units : mapping, optional
         Unit of each column that has one.
+    groups : label, optional
+        Column whose equal cells mark rows that belong together, such as those of one person: it is
+        no feature, and such rows are held out together.
 
     Returns
     -------
@@ -276,6 +302,8 @@ def read_table(
     (torch.Size([4, 4]), torch.Size([4, 1]), 'regression')
     """
     frame, name, place = _open(source, "read_table")
+    group = as_names(groups)
+    refuse_unknown("groups", group, list(frame.columns), call="read_table")
 
     def column(label: str, *, coded: bool, target: bool) -> Column:
         about: dict[str, Any] = {"call": "read_table", "place": place}
@@ -285,13 +313,14 @@ def read_table(
         target=target,
         task=task,
         features=features,
-        drop=drop,
+        drop=[*as_names(drop), *group],
         categorical=categorical,
         impute=impute,
         units=units,
     )
     schema = roles.find_schema(column, list(frame.columns))
-    return encode_table(frame, name, schema, "read_table", place)
+    table = encode_table(frame, name, schema, "read_table", place)
+    return dataclasses.replace(table, groups=group[0] if group else None)
 
 
 def read_features(

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.checks import check_choice
+from kanlens.data.source import Source
+from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
@@ -101,6 +104,24 @@ def row_weights(given: Any, x: Tensor) -> Tensor | None:  # (batch,)
         got = f"shape {tuple(weights.shape)}" if weights.shape != (len(x),) else "other numbers"
         raise InvalidValueError(message("fit", expected, got, "Give one weight for each row"))
     return weights / weights.mean()
+
+
+def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
+    """Return data without the column of groups, and the labels (batch,) of their rows or None."""
+    if isinstance(data, Table):
+        groups = data.groups if groups is None else groups
+        if not isinstance(groups, str):
+            return data, groups
+        check_choice("fit", "groups", groups, data.frame.columns)
+        features = [one.name for one in data.schema.features if one.column != groups]
+        return data.keep(features), data.frame[groups]
+    if groups is not None and isinstance(data, Source):
+        expected, advice = "groups of rows that memory holds", "Allow more max_memory"
+        raise InvalidValueError(message("fit", expected, f"{data.rows:,} rows", advice))
+    if isinstance(groups, str) and hasattr(data[0], "columns"):
+        check_choice("fit", "groups", groups, data[0].columns)
+        return (data[0].drop(columns=groups), data[1]), data[0][groups]
+    return data, groups
 
 
 def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)

@@ -1,0 +1,201 @@
+"""Groups of rows that folds must not separate: copies of a row, and rows of one label.
+
+A copy in another fold gives away the target of a row that is held out. Rows are sorted by a
+weighted sum of their columns, so that copies are neighbors, and compared column by column.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.data.cell_parsing import Array
+from kanlens.errors import DataError, InvalidValueError, ShapeError, message
+
+NEAR = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
+LONG = 20.0  # times the middle nine tenths of a column: its range, at most, for bad cells
+FAR = 3.0  # times `NEAR`: diameter of a group of near copies, which chains exceed
+LAGS = 200  # neighbors that a row is compared with
+SAMPLE = 20_000  # rows that quantiles are taken from
+CHANCE = 10.0  # times the pairs of equal rows that independent columns lead to
+
+
+def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
+    """Return the group of every row, shape (batch,), counted from 0.
+
+    Rows are in one group if they are copies, equal in x (batch, in) and in targets y, or have equal
+    `labels`. Classes of equal x stay together whatever they are: a member that learned one of them
+    would be judged by the other. Where columns have so few values that rows are equal by chance,
+    only labels count.
+
+    Raises
+    ------
+    ShapeError, DataError, InvalidValueError
+        If there is not one label for each row, or fewer than two groups.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[0.1], [0.5], [0.9], [0.5]])
+    >>> row_groups(x, x.square(), call="fit")
+    tensor([0, 1, 2, 1])
+    """
+    columns = x.detach().cpu().double().numpy()
+    targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
+    rows = np.column_stack((targets, columns))
+    codes = _copies(rows)
+    if _by_chance(rows, codes):
+        codes = np.arange(len(rows))
+    elif y is not None and not y.is_floating_point():
+        codes = _copies(columns)
+    if labels is not None:
+        codes = _joined(codes, _label_codes(labels, len(rows), call))
+        if not codes.any():
+            advice = "Leave groups out, or name another column"
+            raise InvalidValueError(message(call, "at least two groups", "one", advice))
+    return torch.from_numpy(codes if codes.any() else np.arange(len(rows)))
+
+
+def all_single(groups: Tensor) -> bool:
+    """Return whether every row is a group of its own."""
+    return int(groups.max()) + 1 == len(groups)
+
+
+def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """Split rows in drawn `order` into parts of about `counts` rows and the rest; cut no group.
+
+    Examples
+    --------
+    >>> split_groups(torch.tensor([3, 0, 2, 1]), torch.tensor([0, 1, 2, 1]), [1])
+    [tensor([0]), tensor([3, 2, 1])]
+    """
+    if all_single(groups):
+        return list(order.split([*counts, len(order) - sum(counts)]))
+    codes = groups[order].numpy()
+    sizes, first = np.bincount(codes), np.unique(codes, return_index=True)[1]
+    large = np.where(sizes > min(filter(None, counts), default=0), sizes, 0)
+    drawn = np.lexsort((first, large))  # groups larger than a part come last
+    ends = np.concatenate(([0], np.cumsum(sizes[drawn])))
+    cuts = [0]
+    for count, end in zip(counts, np.cumsum(counts), strict=True):
+        nearest = int(np.abs(ends - end).argmin())
+        cuts.append(min(max(nearest, cuts[-1] + 1), len(sizes) - 1) if count else cuts[-1])
+    part = np.empty(len(sizes), dtype=np.int64)
+    part[drawn] = np.searchsorted(cuts[1:], np.arange(len(sizes)), side="right")
+    return [order[torch.from_numpy(part[codes] == index)] for index in range(len(cuts))]
+
+
+def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
+    """Return the fold of every row, shape (batch,), when groups are dealt in the `order` of rows.
+
+    Larger groups are dealt first, each to the smallest fold.
+    """
+    if all_single(groups):
+        found = torch.empty(len(order), dtype=torch.long)
+        found[order] = torch.arange(len(order)) % folds
+        return found
+    codes = groups[order].numpy()
+    sizes = np.bincount(codes)
+    middle = np.bincount(codes, np.arange(len(codes))) / sizes
+    fold, totals = np.empty(len(sizes), dtype=np.int64), [(0, index) for index in range(folds)]
+    for group in np.lexsort((middle, -sizes)):
+        total, fold[group] = totals[0]
+        heapq.heapreplace(totals, (total + int(sizes[group]), int(fold[group])))
+    return torch.from_numpy(fold)[groups]
+
+
+def _copies(rows: Array) -> Array:
+    """Return a code for every row (batch, columns), the same for those that are nearly equal."""
+    low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
+    span = np.ptp(rows, axis=0)
+    span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
+    with np.errstate(over="ignore", invalid="ignore"):  # of cells that are no finite numbers
+        rows = rows[:, span > 0] / span[span > 0]
+        weights = np.random.default_rng(0).uniform(0.5, 1.5, rows.shape[1])
+        keys = np.zeros(len(rows))
+        for column, weight in zip(rows.T, weights, strict=True):
+            keys += column * weight  # one after the other, so that equal rows have equal keys
+        order = np.argsort(keys, kind="stable")
+        rows, keys = rows[order], keys[order]
+        new = np.concatenate(([True], (rows[1:] != rows[:-1]).any(1)))
+        near = _near(rows[new], keys[new], NEAR * weights.sum())
+    codes = np.empty(len(rows), dtype=np.int64)
+    codes[order] = near[np.cumsum(new) - 1]
+    return np.unique(codes, return_inverse=True)[1].ravel()
+
+
+def _near(rows: Array, keys: Array, window: float) -> Array:
+    """Return codes of different rows, sorted by their keys, the same for near copies."""
+    left, pairs = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
+    for lag in range(1, LAGS):
+        left = left[: np.searchsorted(left, len(keys) - lag)]
+        left = left[keys[left + lag] - keys[left] <= window]
+        if not len(left):
+            break
+        close = left
+        for column in rows.T:
+            close = close[np.abs(column[close + lag] - column[close]) <= NEAR]
+        pairs.append(np.stack((close, close + lag)))
+    own = np.arange(len(keys))
+    links = np.concatenate(pairs, axis=1)
+    joined = _connected(links[0], links[1], len(keys))
+    first = np.unique(joined, return_index=True)[1][joined]
+    later = np.flatnonzero(first != own)
+    far = (np.abs(rows[later] - rows[first[later]]) > FAR * NEAR).any(1)  # links of a chain
+    first[later[far]] = later[far]
+    return first
+
+
+def _connected(left: Array, right: Array, count: int) -> Array:
+    """Return the connected component of each of `count` nodes, of edges from left to right."""
+    if not len(left):
+        return np.arange(count)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = coo_array((np.ones(len(left)), (left, right)), shape=(count, count))
+    return np.asarray(connected_components(edges, directed=False)[1], dtype=np.int64)
+
+
+def _by_chance(rows: Array, codes: Array) -> bool:
+    """Return whether columns of few values, drawn independently, explain the equal rows."""
+
+    def pairs(values: Array) -> float:
+        counts = np.unique(values, return_counts=True)[1].astype(float)
+        return float((counts * (counts - 1)).sum() / (len(values) * (len(values) - 1.0)))
+
+    first = np.unique(codes, return_index=True)[1]
+    if len(first) in (1, len(rows)):
+        return True
+    equal, expected = pairs(codes), 1.0
+    for column in rows[first].T:
+        expected *= pairs(column)
+        if CHANCE * expected < equal:
+            return False
+    return True
+
+
+def _label_codes(labels: Any, rows: int, call: str) -> Array:
+    """Return codes of the labels of rows."""
+    import pandas as pd
+
+    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if values.shape != (rows,):
+        got = f"shape {values.shape}"
+        raise ShapeError(message(call, f"groups of shape ({rows},)", got, "Give each row a label"))
+    codes = np.asarray(pd.factorize(values)[0], dtype=np.int64)
+    if (codes < 0).any():
+        got = f"an empty cell in row {int(codes.argmin())}"
+        raise DataError(message(call, "a group for every row", got, "Fill it"))
+    return codes
+
+
+def _joined(codes: Array, labels: Array) -> Array:
+    """Return the groups of rows that share a code or a label."""
+    count = int(codes.max()) + 1
+    nodes = _connected(codes, labels + count, count + int(labels.max()) + 1)
+    return np.unique(nodes[codes], return_inverse=True)[1].ravel()
