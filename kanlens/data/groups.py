@@ -26,23 +26,12 @@ CHANCE = 10.0  # times the pairs of equal rows that independent columns lead to
 
 
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
-    """Return the group of every row, shape (batch,), counted from 0.
+    """Return the group (batch,) of every row of x (batch, in), counted from 0.
 
-    Rows are in one group if they are copies, equal in x (batch, in) and in targets y, or have equal
-    `labels`. Classes of equal x stay together whatever they are: a member that learned one of them
-    would be judged by the other. Where columns have so few values that rows are equal by chance,
-    only labels count.
-
-    Raises
-    ------
-    ShapeError, DataError, InvalidValueError
-        If there is not one label for each row, or fewer than two groups.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[0.1], [0.5], [0.9], [0.5]])
-    >>> row_groups(x, x.square(), call="fit")
-    tensor([0, 1, 2, 1])
+    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`.
+    Classes of equal x stay together whatever they are: a member that learned one of them would be
+    judged by the other. Where columns have so few values that rows are equal by chance, only labels
+    count. Labels that are missing, too few, or all alike are refused.
     """
     columns = x.detach().cpu().double().numpy()
     targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
@@ -53,11 +42,12 @@ def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: 
     elif y is not None and not y.is_floating_point():
         codes = _copies(columns)
     if labels is not None:
-        codes = _joined(codes, _label_codes(labels, len(rows), call))
-        if not codes.any():
+        known, count = _label_codes(labels, len(rows), call), len(rows)
+        codes = _connected(codes, known + count, count + int(known.max()) + 1)[codes]
+        if (codes == codes[0]).all():
             advice = "Leave groups out, or name another column"
             raise InvalidValueError(message(call, "at least two groups", "one", advice))
-    return torch.from_numpy(codes if codes.any() else np.arange(len(rows)))
+    return torch.from_numpy(np.unique(codes, return_inverse=True)[1].ravel())
 
 
 def all_single(groups: Tensor) -> bool:
@@ -66,21 +56,14 @@ def all_single(groups: Tensor) -> bool:
 
 
 def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Split rows in drawn `order` into parts of about `counts` rows and the rest; cut no group.
-
-    Examples
-    --------
-    >>> split_groups(torch.tensor([3, 0, 2, 1]), torch.tensor([0, 1, 2, 1]), [1])
-    [tensor([0]), tensor([3, 2, 1])]
-    """
+    """Split rows in drawn `order` into parts of about `counts` rows and the rest; cut no group."""
     if all_single(groups):
         return list(order.split([*counts, len(order) - sum(counts)]))
     codes = groups[order].numpy()
     sizes, first = np.bincount(codes), np.unique(codes, return_index=True)[1]
     large = np.where(sizes > min(filter(None, counts), default=0), sizes, 0)
     drawn = np.lexsort((first, large))  # groups larger than a part come last
-    ends = np.concatenate(([0], np.cumsum(sizes[drawn])))
-    cuts = [0]
+    ends, cuts = np.concatenate(([0], np.cumsum(sizes[drawn]))), [0]
     for count, end in zip(counts, np.cumsum(counts), strict=True):
         nearest = int(np.abs(ends - end).argmin())
         cuts.append(min(max(nearest, cuts[-1] + 1), len(sizes) - 1) if count else cuts[-1])
@@ -90,14 +73,12 @@ def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[T
 
 
 def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
-    """Return the fold of every row, shape (batch,), when groups are dealt in the `order` of rows.
+    """Return the fold (batch,) of every row when groups are dealt in the `order` of their rows.
 
     Larger groups are dealt first, each to the smallest fold.
     """
     if all_single(groups):
-        found = torch.empty(len(order), dtype=torch.long)
-        found[order] = torch.arange(len(order)) % folds
-        return found
+        return (torch.arange(len(order)) % folds)[order.argsort()]
     codes = groups[order].numpy()
     sizes = np.bincount(codes)
     middle = np.bincount(codes, np.arange(len(codes))) / sizes
@@ -109,7 +90,7 @@ def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
 
 
 def _copies(rows: Array) -> Array:
-    """Return a code for every row (batch, columns), the same for those that are nearly equal."""
+    """Return a code below their number for all rows (batch, columns), the same for copies."""
     low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
     span = np.ptp(rows, axis=0)
     span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
@@ -122,15 +103,16 @@ def _copies(rows: Array) -> Array:
         order = np.argsort(keys, kind="stable")
         rows, keys = rows[order], keys[order]
         new = np.concatenate(([True], (rows[1:] != rows[:-1]).any(1)))
-        near = _near(rows[new], keys[new], NEAR * weights.sum())
+        near = _near_copies(rows[new], keys[new], NEAR * weights.sum())
     codes = np.empty(len(rows), dtype=np.int64)
     codes[order] = near[np.cumsum(new) - 1]
-    return np.unique(codes, return_inverse=True)[1].ravel()
+    return codes
 
 
-def _near(rows: Array, keys: Array, window: float) -> Array:
-    """Return codes of different rows, sorted by their keys, the same for near copies."""
-    left, pairs = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
+def _near_copies(rows: Array, keys: Array, window: float) -> Array:
+    """Return for each of different rows, sorted by their keys, the first of its near copies."""
+    own, links = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
+    left = own
     for lag in range(1, LAGS):
         left = left[: np.searchsorted(left, len(keys) - lag)]
         left = left[keys[left + lag] - keys[left] <= window]
@@ -139,10 +121,9 @@ def _near(rows: Array, keys: Array, window: float) -> Array:
         close = left
         for column in rows.T:
             close = close[np.abs(column[close + lag] - column[close]) <= NEAR]
-        pairs.append(np.stack((close, close + lag)))
-    own = np.arange(len(keys))
-    links = np.concatenate(pairs, axis=1)
-    joined = _connected(links[0], links[1], len(keys))
+        links.append(np.stack((close, close + lag)))
+    pairs = np.concatenate(links, axis=1)
+    joined = _connected(pairs[0], pairs[1], len(keys))
     first = np.unique(joined, return_index=True)[1][joined]
     later = np.flatnonzero(first != own)
     far = (np.abs(rows[later] - rows[first[later]]) > FAR * NEAR).any(1)  # links of a chain
@@ -164,16 +145,16 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 def _by_chance(rows: Array, codes: Array) -> bool:
     """Return whether columns of few values, drawn independently, explain the equal rows."""
 
-    def pairs(values: Array) -> float:
+    def share(values: Array) -> float:  # of pairs that are equal
         counts = np.unique(values, return_counts=True)[1].astype(float)
         return float((counts * (counts - 1)).sum() / (len(values) * (len(values) - 1.0)))
 
     first = np.unique(codes, return_index=True)[1]
     if len(first) in (1, len(rows)):
         return True
-    equal, expected = pairs(codes), 1.0
+    equal, expected = share(codes), 1.0
     for column in rows[first].T:
-        expected *= pairs(column)
+        expected *= share(column)
         if CHANCE * expected < equal:
             return False
     return True
@@ -192,10 +173,3 @@ def _label_codes(labels: Any, rows: int, call: str) -> Array:
         got = f"an empty cell in row {int(codes.argmin())}"
         raise DataError(message(call, "a group for every row", got, "Fill it"))
     return codes
-
-
-def _joined(codes: Array, labels: Array) -> Array:
-    """Return the groups of rows that share a code or a label."""
-    count = int(codes.max()) + 1
-    nodes = _connected(codes, labels + count, count + int(labels.max()) + 1)
-    return np.unique(nodes[codes], return_inverse=True)[1].ravel()

@@ -30,7 +30,7 @@ VALUES = 5  # numbers kept for one input of a layer and one row; measured: 6 to 
 @contextlib.contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
     """Put a model back as it was when the block raises: tensors, names, scaling, statistics."""
-    schema, scaled, background = model.schema, model.scaled, model.background
+    schema, scaled, background, record = model.schema, model.scaled, model.background, model.record
     statistics = [layer.statistics for layer in model.layers]
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     try:
@@ -38,6 +38,7 @@ def unchanged_on_failure(model: KAN) -> Iterator[None]:
     except BaseException:
         model.load_state_dict(state)
         model.schema, model.scaled, model.background = schema, scaled, background
+        model.record = record
         for layer, known in zip(model.layers, statistics, strict=True):
             layer.statistics = known
         raise

@@ -170,7 +170,7 @@ class TrainingRun:
         """Drop statistics of earlier data, which would enter the penalty; make the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
-        self.model.background = None
+        self.model.background = self.model.record = None
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")
