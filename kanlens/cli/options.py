@@ -192,7 +192,7 @@ def open_columns(
     if not is_large(data, call="read_table"):
         return read_table(data, target=target, groups=groups, **names, **options)
     if groups is not None:
-        expected, advice = "a table that memory holds for groups", "Allow more with max_memory"
+        expected, advice = "a table that memory holds for groups", "Allow more with --max-memory"
         raise InvalidValueError(message("read_table", expected, repr(data.name), advice))
     found = scan_table(data, target=target, **names, **options)
     return found.read(0, found.rows) if found.held() == found.rows else found

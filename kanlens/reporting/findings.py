@@ -131,7 +131,7 @@ def _beside(content: Content) -> str:
     """Return sentences on rows that training had not seen, and on simple models."""
     found, training, data = content["baselines"], content["training"], content["data"]
     unseen = data["held_out_rows"] or 0
-    text = f"{counted(unseen, 'row')} of them were held out of training. "
+    text = f"{unseen:,} of them were held out of training. "
     if unseen == data["rows"]:
         text = "They were held out of training. "
     elif training is not None and training["held_out_rows"]:
