@@ -22,7 +22,8 @@ LONG = 20.0  # times the middle nine tenths of a column: its range, at most, for
 FAR = 3.0  # times `NEAR`: diameter of a group of near copies, which chains exceed
 LAGS = 200  # neighbors that a row is compared with
 SAMPLE = 20_000  # rows that quantiles are taken from
-CHANCE = 10.0  # times the pairs of equal rows that independent columns lead to
+AGREE = 0.8  # of rows of equal x, agreement of targets beyond chance from which they are copies
+MANY = 10  # times chance at which numbers agree; rows of a cell of a table of few values
 
 
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
@@ -30,24 +31,24 @@ def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: 
 
     Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`.
     Classes of equal x stay together whatever they are: a member that learned one of them would be
-    judged by the other. Where columns have so few values that rows are equal by chance, only labels
+    judged by the other. Where rows are equal by chance, in a table of few values, only labels
     count. Labels that are missing, too few, or all alike are refused.
     """
     columns = x.detach().cpu().double().numpy()
     targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
-    rows = np.column_stack((targets, columns))
-    codes = _copies(rows)
-    if _by_chance(rows, codes):
-        codes = np.arange(len(rows))
-    elif y is not None and not y.is_floating_point():
-        codes = _copies(columns)
+    codes = _copies(np.column_stack((targets, columns)))
+    if len(np.unique(codes)) < len(codes):
+        classes = y is not None and not y.is_floating_point()
+        codes = _without_chance(codes, columns, targets, classes)
     if labels is not None:
-        known, count = _label_codes(labels, len(rows), call), len(rows)
+        count = len(columns)
+        known = _label_codes(labels, count, call)
         codes = _connected(codes, known + count, count + int(known.max()) + 1)[codes]
         if (codes == codes[0]).all():
             advice = "Leave groups out, or name another column"
             raise InvalidValueError(message(call, "at least two groups", "one", advice))
-    return torch.from_numpy(np.unique(codes, return_inverse=True)[1].ravel())
+    codes = np.unique(codes, return_inverse=True)[1].ravel()
+    return torch.from_numpy(codes if codes.any() else np.arange(len(codes)))
 
 
 def all_single(groups: Tensor) -> bool:
@@ -142,22 +143,27 @@ def _connected(left: Array, right: Array, count: int) -> Array:
     return np.asarray(connected_components(edges, directed=False)[1], dtype=np.int64)
 
 
-def _by_chance(rows: Array, codes: Array) -> bool:
-    """Return whether columns of few values, drawn independently, explain the equal rows."""
+def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
+    """Return codes of copies, or of single rows where these are equal by chance.
 
-    def share(values: Array) -> float:  # of pairs that are equal
-        counts = np.unique(values, return_counts=True)[1].astype(float)
-        return float((counts * (counts - 1)).sum() / (len(values) * (len(values) - 1.0)))
+    That is where rows of equal x have other targets, and where there are few cells for many rows,
+    although no column tells all of them apart.
+    """
+    equal = _copies(columns)
+    cells = len(np.unique(equal))
+    alike = _equal_pairs(codes) / _equal_pairs(equal)
+    chance = _equal_pairs(_copies(targets)) if targets.size else 0.0
+    noisy = alike - chance < AGREE * (1 - chance) and (classes or alike < MANY * chance)
+    few = len(codes) > MANY * cells
+    if noisy or (few and all(len(np.unique(column)) < cells for column in columns.T)):
+        return np.arange(len(codes))
+    return equal if classes else codes
 
-    first = np.unique(codes, return_index=True)[1]
-    if len(first) in (1, len(rows)):
-        return True
-    equal, expected = share(codes), 1.0
-    for column in rows[first].T:
-        expected *= share(column)
-        if CHANCE * expected < equal:
-            return False
-    return True
+
+def _equal_pairs(codes: Array) -> float:
+    """Return the share of pairs of rows that have equal codes."""
+    counts = np.unique(codes, return_counts=True)[1].astype(float)
+    return float((counts * (counts - 1)).sum() / (len(codes) * (len(codes) - 1.0)))
 
 
 def _label_codes(labels: Any, rows: int, call: str) -> Array:

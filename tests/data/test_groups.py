@@ -23,7 +23,8 @@ def as_sets(groups):
 
 def test_copies_are_those_that_a_comparison_of_every_two_rows_finds():
     x = np.concatenate((DRAW.normal(size=(40, 3)), DRAW.integers(0, 3, (40, 3))))
-    x, y = x[DRAW.integers(0, 80, 200)], DRAW.integers(0, 2, 200)[:, None] * 1.0
+    drawn = DRAW.integers(0, 80, 200)
+    x, y = x[drawn], DRAW.normal(size=(80, 1))[drawn]
     rows = np.column_stack((x, y))
     groups = groups_of(x, y).numpy()
     np.testing.assert_array_equal(groups[:, None] == groups, (rows[:, None] == rows).all(2))
@@ -58,6 +59,11 @@ def test_a_bad_cell_does_not_make_all_rows_equal():
     assert len(set(groups_of(x, y).tolist())) == 200
 
 
+KINDS = DRAW.integers(0, 5, (2000, 2)) // [[1, 2]]
+CODED = np.column_stack((np.eye(5)[KINDS[:, 0]], np.eye(3)[KINDS[:, 1]], np.eye(5)[KINDS[:, 0]]))
+CLASSES = (DRAW.uniform(size=2000) < 0.2 + 0.1 * KINDS[:, 0]).astype(int)
+
+
 @pytest.mark.parametrize(
     ("x", "y"),
     [
@@ -65,6 +71,9 @@ def test_a_bad_cell_does_not_make_all_rows_equal():
         (np.eye(5)[DRAW.integers(0, 5, 300)], DRAW.integers(0, 2, 300)),
         (DRAW.integers(0, 3, (500, 3)), DRAW.integers(0, 2, 500)),
         (np.zeros((9, 1)), np.zeros((9, 1))),
+        (CODED, CLASSES),
+        (CODED, 1.0 * CLASSES[:, None]),
+        (CODED, CODED[:, :1] + CODED[:, 5:6]),  # what columns say exactly, in few cells
     ],
 )
 def test_rows_of_few_values_are_equal_by_chance(x, y):
