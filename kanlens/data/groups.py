@@ -42,8 +42,8 @@ def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: 
         codes = _without_chance(codes, columns, targets, classes)
     if labels is not None:
         count = len(columns)
-        known = _label_codes(labels, count, call)
-        codes = _connected(codes, known + count, count + int(known.max()) + 1)[codes]
+        marks = _label_codes(labels, count, call)
+        codes = _connected(codes, marks + count, count + int(marks.max()) + 1)[codes]
         if (codes == codes[0]).all():
             advice = "Leave groups out, or name another column"
             raise InvalidValueError(message(call, "at least two groups", "one", advice))

@@ -21,12 +21,12 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """Scores of a network and of simple models on the same rows, which none of them had seen."""
+    """Scores of a network and of simple models on the same rows, which were new to each of them."""
 
     metric: str  # "R2" or "accuracy"
     scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
-    rows: int  # that judged them
-    folds: int  # that were held out in turn
+    rows: int  # number of rows judged
+    folds: int  # number of folds held out in turn
     features: tuple[Feature, ...]  # of the rows that hashes are of
     held_out: str  # hashes of the rows that training never saw, in base64
     given_away: dict[str, float]  # scores of columns that predict the target on their own
@@ -40,45 +40,46 @@ class TrainingRecord:
     def from_dict(cls, data: dict[str, Any]) -> TrainingRecord:
         """Rebuild a record from its JSON; a ValueError or TypeError describes a fault."""
         features = Schema.from_dict({"features": data["features"], "outputs": []}).features
-        found = cls(**{**data, "features": features})
-        numbers = [*found.scores.values(), *found.given_away.values(), found.rows, found.folds]
-        fine = found.metric in ("R2", "accuracy") and set(found.scores) <= set(SCORED)
-        if not fine or not all(one is None or np.isfinite(one) for one in numbers):
-            raise ValueError(f"a record of training has {found.metric!r} of {found.scores}")
-        found.count_held_out(np.empty(0, dtype=np.uint64))
-        return found
+        record = cls(**{**data, "features": features})
+        numbers = [*record.scores.values(), *record.given_away.values(), record.rows, record.folds]
+        valid = record.metric in ("R2", "accuracy") and set(record.scores) <= set(SCORED)
+        if not valid or not all(value is None or np.isfinite(value) for value in numbers):
+            raise ValueError(f"a record of training has {record.metric!r} of {record.scores}")
+        record.count_held_out(np.empty(0, dtype=np.uint64))
+        return record
 
     def count_held_out(self, hashes: Array) -> int:
-        """Return how often rows, given by their hashes (row,), are among those held out."""
-        known = np.frombuffer(base64.b64decode(self.held_out, validate=True), dtype="<u8")
-        known, times = np.unique(known, return_counts=True)
-        own, counts = np.unique(hashes, return_counts=True)
-        _, left, right = np.intersect1d(own, known, assume_unique=True, return_indices=True)
-        return int(np.minimum(counts[left], times[right]).sum())
+        """Return the number of rows, given by their hashes (row,), that were held out."""
+        stored = np.frombuffer(base64.b64decode(self.held_out, validate=True), dtype="<u8")
+        (own, counts), (stored, times) = (
+            np.unique(h, return_counts=True) for h in (hashes, stored)
+        )
+        _, left, right = np.intersect1d(own, stored, assume_unique=True, return_indices=True)
+        return int(np.minimum(counts[left], times[right]).sum())  # of equal rows, some may be
 
     def facts(self) -> dict[str, float | None]:
         """Return the scores of simple models by name and metric."""
-        shown = {"mean": "majority"} if self.metric == "accuracy" else {}
-        known = (name for name in SCORED[1:] if name in self.scores)
-        return {f"{shown.get(name, name)}_{self.metric}": self.scores[name] for name in known}
+        labels = {"mean": "majority"} if self.metric == "accuracy" else {}
+        names = (name for name in SCORED[1:] if name in self.scores)
+        return {f"{labels.get(name, name)}_{self.metric}": self.scores[name] for name in names}
 
 
 def row_hashes(x: Tensor, y: Tensor) -> Array:
     """Return 64-bit hashes (row,) of rows x (row, in) with targets y, as float32 has them."""
     with np.errstate(over="ignore"):
         values = np.column_stack((x.cpu().numpy(), y.cpu().numpy())).astype(np.float32) + 0.0
-    found = np.zeros(len(values), dtype="<u8")
+    hashes = np.zeros(len(values), dtype="<u8")
     for column in np.ascontiguousarray(values.T).view(np.uint32):
-        found = (found ^ column.astype(np.uint64)) * FACTOR
-        found ^= found >> np.uint64(29)
-    return found
+        hashes = (hashes ^ column.astype(np.uint64)) * FACTOR
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
     """Return the beginning of a hash over the bytes of tensors."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in tensors:
         array = tensor.detach().cpu().contiguous()
-        found.update(f"{array.dtype}{tuple(array.shape)}".encode())
-        found.update(array.numpy().tobytes())
-    return found.hexdigest()[:16]
+        digest.update(f"{array.dtype}{tuple(array.shape)}".encode())
+        digest.update(array.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -109,7 +109,7 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
 
 
 def _held_out(model: KAN, data: Any, x: Tensor, y: Tensor | None) -> int | None:
-    """Return how many rows were held out of training; a pruned model has lost columns of them."""
+    """Return the number of rows held out of training; a pruned model has lost columns of them."""
     record, frame = model.record, getattr(data, "frame", data)
     if record is None or y is None:
         return None

@@ -36,14 +36,14 @@ def add_record(result: FitResult, training: Table, test: Table | None) -> None:
     """Give a trained network the record of its training; after an interrupt it has none."""
     stop, model = Interruption(), result.model
     with stop.kept():
-        rows = [encode_labelled(model, one, call="train") for one in (training, test) if one]
-        x, y = map(torch.cat, zip(*rows, strict=True))
+        parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
+        x, y = map(torch.cat, zip(*parts, strict=True))
         model.record = training_record(result, x, y, training.rows)
     stop.warn("train", "The model is kept, without scores of simple models")
 
 
 def training_record(result: FitResult, x: Tensor, y: Tensor, first: int) -> TrainingRecord:
-    """Return the scores of a trained network and of simple models on rows that none had seen.
+    """Return the scores of a trained network and of simple models on rows new to each of them.
 
     The `first` rows of x (row, in), with targets y, are those of training. All are judged on the
     rows of its folds, or on those it held out, or without any on the rows that follow.
@@ -64,7 +64,7 @@ def training_record(result: FitResult, x: Tensor, y: Tensor, first: int) -> Trai
     hashes = np.sort(row_hashes(x[unseen], y[unseen]))
     return TrainingRecord(
         metric=result.metric_name,
-        scores={name: one if math.isfinite(one) else None for name, one in scores.items()},
+        scores={key: value if math.isfinite(value) else None for key, value in scores.items()},
         rows=sum(len(judged) for _, judged in splits),
         folds=len(splits),
         features=model.schema.features,
@@ -80,33 +80,33 @@ def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[st
     Rows x (batch, in) have targets y as `prepare_target` returns them.
     """
     classifies = model.task == "classification"
-    rows = x.detach().double().cpu().numpy()
-    targets = y.cpu().numpy().reshape(len(y), -1)
-    judged = torch.cat([test for _, test in splits])
-    models, scores = _baselines(classifies), {}
+    rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
+    truth = y[torch.cat([judged for _, judged in splits])].cpu()
+    estimators, scores = _baselines(classifies), {}
     if rows.shape[1] * len(model.output_names) > WIDE:
-        del models["boosting"]
+        del estimators["boosting"]
     with one_thread_of("openmp"):  # more of them wait for each other on a busy machine
-        for name, made in models.items():
+        for name, estimator in estimators.items():
             parts = [
-                np.column_stack([_predicted(made, rows, column, *split) for column in targets.T])
+                np.column_stack([_predict(estimator, rows, column, *split) for column in targets.T])
                 for split in splits
             ]
-            said = torch.from_numpy(np.concatenate(parts))
-            known = y[judged].cpu()
-            right = (said[:, 0] == known).double().mean() if classifies else None
-            scores[name] = score(model, said, known) if right is None else float(right)
+            outputs = torch.from_numpy(np.concatenate(parts))
+            if classifies:
+                scores[name] = float((outputs[:, 0] == truth).double().mean())
+            else:
+                scores[name] = score(model, outputs, truth)
     return scores
 
 
-def _predicted(made: Any, x: Array, y: Array, learned: Tensor, judged: Tensor) -> Array:
-    """Return what a model that learned some rows says of others; of one class, always that."""
-    some = learned[:: 1 + len(learned) // MOST].numpy()
-    if (y[some] == y[some][0]).all():
-        return np.full(len(judged), y[some][0])
+def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor) -> Array:
+    """Return predictions of rows `judged` after a fit to rows `learned`; one target needs none."""
+    rows = learned[:: 1 + len(learned) // MOST].numpy()
+    if (y[rows] == y[rows][0]).all():
+        return np.full(len(judged), y[rows][0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fit that has not quite converged
-        return np.asarray(made.fit(x[some], y[some]).predict(x[judged.numpy()]))
+        return np.asarray(estimator.fit(x[rows], y[rows]).predict(x[judged.numpy()]))
 
 
 def _baselines(classifies: bool) -> dict[str, Any]:
@@ -138,18 +138,19 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
         columns.setdefault(feature.column, []).append(index)
-    groups = row_groups(x, y, call="train").numpy()
-    rows = np.random.default_rng(0).permutation(np.unique(groups, return_index=True)[1])[:SAMPLE]
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:SAMPLE])
+    groups = row_groups(x[rows], y[rows], call="train").numpy()
+    rows = rows[np.sort(np.unique(groups, return_index=True)[1])]
     if len(columns) < 2 or len(rows) < FEW:
         return {}
-    values, targets = x.cpu().double().numpy()[rows], y.cpu().double().numpy()[rows]
+    values, targets = (part[rows].cpu().double().numpy() for part in (x, y))
     scores = {}
     for column, indices in columns.items():
         codes = [values[:, index] for index in indices]
         if len(indices) > 1 and schema.features[indices[0]].kind == "categorical":
             codes = [values[:, indices] @ np.arange(1, len(indices) + 1)]
-        scores[column] = max(_neighbor_score(one, targets) for one in codes)
-    return {column: one for column, one in scores.items() if one >= SURE}
+        scores[column] = max(_neighbor_score(code, targets) for code in codes)
+    return {column: value for column, value in scores.items() if value >= SURE}
 
 
 def _neighbor_score(values: Array, targets: Array) -> float:
