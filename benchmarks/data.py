@@ -66,7 +66,7 @@ def table(name: str, folder: Path | None) -> Table:
     """
     import pandas as pd
 
-    from kanlens.data.tables import read_table
+    from kanlens.data.table_reader import read_table
 
     frame = pd.read_csv(table_file(name, folder)).drop_duplicates()
     return read_table(frame, target=TABLES[name], impute="median")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kanlens.attribution import METHODS, Attribution, Importance, attribute, compare, importance
     from kanlens.certificates import Certificate, certify
     from kanlens.data.source import Source, scan_table
-    from kanlens.data.tables import Table, read_table
+    from kanlens.data.table_reader import read_table
+    from kanlens.data.tables import Table
     from kanlens.discovery.finding import discover
     from kanlens.errors import KanlensError
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
@@ -41,7 +42,8 @@ _HOMES = {  # of every public name
         "kanlens.attribution": "Attribution Importance METHODS attribute compare importance",
         "kanlens.certificates": "Certificate certify",
         "kanlens.data.source": "Source scan_table",
-        "kanlens.data.tables": "Table read_table",
+        "kanlens.data.table_reader": "read_table",
+        "kanlens.data.tables": "Table",
         "kanlens.discovery.finding": "discover",
         "kanlens.errors": "KanlensError",
         "kanlens.estimators": "KANClassifier KANRegressor KANSymbolicRegressor",

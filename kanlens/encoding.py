@@ -20,7 +20,8 @@ from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed
 from kanlens.data.column_types import is_classes
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.source import Source
-from kanlens.data.tables import Table, read_table
+from kanlens.data.table_reader import read_table
+from kanlens.data.tables import Table
 from kanlens.errors import DataError, KanlensError, ShapeError, message, reworded, rewording
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
@@ -139,6 +140,8 @@ def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batc
         expected = f"{_counted(len(wanted), 'feature')}, as the model has"
         got = f"{len(known)} ({listed(known)})"
         advice = f"Build the model with {_counted(len(known), 'input')}"
+        if any(one.kind == "missing" for one in table.schema.features):
+            advice += ", or fill missing cells with impute='median'"
         if trained:
             advice = (
                 "Name the target, and the columns it was trained on, in the order of its inputs"
@@ -233,7 +236,8 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
         advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
         raise ShapeError(message("fit", "y to be numbers, or one column of classes", got, advice))
     with rewording("fit"):
-        frame = pd.DataFrame({"x": range(len(cells)), "y": cells})
+        frame = pd.DataFrame({"x": 0.0, "y": cells})
+        Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
         table = read_table(frame, target="y", task="classification")
     schema, codes = table.schema, cast("Tensor", table.y)  # which the frame has
     count = len(model.output_names)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.errors import DataError
 
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.data.tables import Table, read_table
+from kanlens.data.table_reader import read_table
+from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.files import write_frames
 

@@ -192,7 +192,7 @@ def command(
                 function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **given)
 
         seeds: Any = NoSeed if own.keys().isdisjoint(("generator", "seed")) else Seed
-        start = own["seed"].default if "seed" in own else None
+        start = own["seed"].default if "seed" in own else 0 if "generator" in own else None
         common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
         if "data" in own:
             common["max_memory"] = (MaxMemory, None)

@@ -14,6 +14,7 @@ from kanlens.cli.application import command
 from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.long_work import interrupts_pass
+from kanlens.training.baselines import add_record
 from kanlens.training.objective import judge
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class _Job:
         model = kanlens.KAN(widths, grid_size=3, generator=self.generator).double()
         options = {"steps": 20, "penalty": "weight_l1", "strength": 0.01, "grid_updates": 6}
         history = self._fit(model, training, **options)
+        add_record(history, training, test)
         before = judge(model, test)
         say(f"   trained a KAN {list(model.widths)}: test {_words(before)}")
         pruned = kanlens.prune(model, training.x, training.y, budget=0.02, progress=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from kanlens.cli.options import (
     norms,
     open_columns,
     open_rows,
-    refusing,
+    read_strengths,
     say_outside,
     say_target,
     set_options,
@@ -27,9 +28,11 @@ from kanlens.cli.options import (
 from kanlens.cli.terminal import Terminal
 from kanlens.data.schema import reading_notes
 from kanlens.data.source import Source
+from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError, message
 from kanlens.files import read_frame
 from kanlens.long_work import progress_bar
+from kanlens.training.baselines import add_record
 from kanlens.training.loop import fit_by_default
 from kanlens.training.objective import ScoreSums, judge, predictions
 
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from kanlens import KAN, FitResult, Table
+    from kanlens import KAN, FitResult
 
 PARTS = ("train", "test")
 MANY_ROWS = 5000  # above, training goes over batches by default
@@ -55,7 +58,8 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
     proximal="Make edges exactly zero, with activation_l2.",
     validation="Share of rows to stop early by.  [default: 0.2]",
     patience="Steps without improvement before the end.  [default: 20]",
-    holdout="Share of rows for testing only; both parts are written.",
+    holdout="Share of rows for testing only, drawn; both parts are written.",
+    holdout_last="Share of rows for testing only, the last ones: of a table in order of time.",
     resume="Go on where a killed run stopped, with its draws, not --seed's.",
 )
 def train(
@@ -70,6 +74,7 @@ def train(
     impute: str | None = None,
     na: str | None = None,
     decimal: str | None = None,
+    groups: str | None = None,
     hidden: str | None = None,
     grid_size: int | None = None,
     spline_order: int = 3,
@@ -85,6 +90,7 @@ def train(
     validation: float | None = None,
     patience: int | None = None,
     holdout: float = 0.0,
+    holdout_last: float = 0.0,
     resume: bool = False,
     restarts: int = 1,
     scheduler: str | None = None,
@@ -99,14 +105,16 @@ def train(
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     checkpoint = output.parent / f"{output.name}.checkpoint"
-    parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout}
+    parts = {
+        one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout or holdout_last
+    }
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
-    table = open_columns(data, split_names(target), columns, task=task, **cells)
+    table = open_columns(data, split_names(target), columns, groups, task=task, **cells)
     for note in reading_notes(table.schema):
         terminal.say(note)
-    training, test = _held_out(table, holdout, generator) if holdout else (table, None)
+    training, test = _held_out(table, holdout, holdout_last, generator)
     given: dict[str, Any] = {
         "optimizer": optimizer,
         "steps": steps,
@@ -130,25 +138,33 @@ def train(
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
-    model = result.model
+    model, interrupted = result.model, result.stopped_because.startswith("interrupted")
+    if terminal.first and not interrupted and isinstance(training, Table):
+        add_record(result, training, test)
     terminal.write(model, output)
-    if terminal.first and not result.stopped_because.startswith("interrupted"):
+    if terminal.first and not interrupted:
         checkpoint.unlink(missing_ok=True)
-    facts = _outcome(result, output, training, terminal)
+    facts = _outcome(result, output, training, terminal) | {"seed": generator.initial_seed()}
     if test is not None:
         facts.update(_write_parts(parts, cast("Table", training), test, model, terminal))
     terminal.facts("trained", facts)
 
 
 def _held_out(
-    table: Table | Source, share: float, generator: torch.Generator
-) -> tuple[Table, Table]:
+    table: Table | Source, holdout: float, holdout_last: float, generator: torch.Generator
+) -> tuple[Table | Source, Table | None]:
     """Return the rows to train on and those to test on; refuse a table larger than memory."""
-    if isinstance(table, Source):
+    if holdout and holdout_last:
+        expected, advice = "one of --holdout and --holdout-last", "Leave one of them out"
+        raise InvalidValueError(message("train", expected, "both", advice))
+    share = holdout or holdout_last
+    if share and isinstance(table, Source):
         expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
         advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
         raise InvalidValueError(message("train", expected, got, advice))
-    return table.split(share, generator)
+    if not share:
+        return table, None
+    return cast("Table", table).split(share, generator, last=bool(holdout_last))
 
 
 def _trained(
@@ -169,7 +185,8 @@ def _trained(
         model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
         size = sum(parameter.numel() for parameter in model.parameters())
         words = f"{model.widths[0]} features, KAN {list(model.shape)}, {size} weights"
-    terminal.say(f"training on {training.source}: {training.rows} rows, {words}")
+    seed = f"seed {run['generator'].initial_seed()}"
+    terminal.say(f"training on {training.source}: {training.rows} rows, {words}; {seed}")
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
@@ -194,6 +211,10 @@ def _outcome(
     if not isinstance(training, Source):
         say_outside(result.model, training, terminal)
     judged = "validation" if len(result.held_out) else "training"
+    record = result.model.record
+    for column in record.given_away if record else ():
+        words = f"alone predicts {result.model.schema.target}; unless it is known before, leave it"
+        terminal.say(f"WARNING: {column} {words} out with --drop {shlex.quote(column)}")
     return {
         "model": str(output),
         "widths": list(result.model.widths),
@@ -202,6 +223,8 @@ def _outcome(
         "best_step": result.best_step,
         "stopped_because": result.stopped_because,
         f"{judged}_{result.metric_name}": result.metric,
+        **(record.facts() if record else {}),
+        **({"given_away": list(record.given_away)} if record and record.given_away else {}),
         "seconds": result.seconds,
     }
 
@@ -243,6 +266,7 @@ def sparsity_path(
     extrapolation: str = "constant",
     penalty: str = "weight_l1",
     strengths: str = "10",
+    groups: str | None = None,
     optimizer: str = "lbfgs",
     steps: int = 50,
     terminal: Terminal,
@@ -256,7 +280,7 @@ def sparsity_path(
     terminal.check([data], model=output, table=listing)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
-    rows = open_columns(data, split_names(target), columns, task=task, **cells)
+    rows = open_columns(data, split_names(target), columns, groups, task=task, **cells)
     table = held(rows, "kanlens")
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)
@@ -264,7 +288,7 @@ def sparsity_path(
         model,
         table,
         penalty=norms(penalty) or "weight_l1",
-        strengths=_strengths(strengths),
+        strengths=read_strengths(strengths),
         optimizer=optimizer,
         steps=steps,
         progress=terminal.progress,
@@ -283,12 +307,6 @@ def sparsity_path(
     }
     terminal.frame("path", frame)
     terminal.facts("best", facts, steps=frame.to_dict("records"))
-
-
-def _strengths(text: str) -> int | list[float]:
-    """Return a number of strengths, or the strengths."""
-    with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
-        return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
 
 
 @command(
@@ -321,25 +339,6 @@ def predict(
     if sums.rows == rows.rows:
         facts.update(sums.score())
     terminal.facts("predicted", facts)
-
-
-@command(
-    example="kanlens info model.safetensors",
-)
-def info(model: Path, *, terminal: Terminal) -> None:
-    """Describe a model: shape, edges alive, grid, features, how it was made."""
-    import pandas as pd
-
-    from kanlens.io.tensor_files import read_metadata
-    from kanlens.model.network import describe
-
-    facts = describe(kanlens.load(model))
-    metadata = read_metadata(model, call="info")
-    facts["written_by"] = f"kanlens {metadata.get('kanlens_version', 'of an unknown version')}"
-    facts["format_version"] = metadata["format_version"]
-    features = facts.pop("features")
-    terminal.facts(model.name, facts, features=features)
-    terminal.frame("features", pd.DataFrame(features))
 
 
 @command(

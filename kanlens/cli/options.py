@@ -20,7 +20,8 @@ from kanlens.cli.terminal import Terminal
 from kanlens.data.cell_parsing import listed
 from kanlens.data.schema import Schema
 from kanlens.data.source import Source, is_large, scan_features, scan_table
-from kanlens.data.tables import Table, read_features, read_table
+from kanlens.data.table_reader import read_features, read_table
+from kanlens.data.tables import Table
 from kanlens.errors import DataError, InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.training.objective import outside_words
@@ -72,10 +73,11 @@ FLAGS = {  # of options that are not called as their argument
     "show": ["--open"],
 }
 PANELS = {  # of help, by argument
-    **dict.fromkeys(("features", "drop", "categorical", "impute", "na", "decimal"), "Columns"),
+    **dict.fromkeys(("features", "drop", "categorical", "groups"), "Columns"),
+    **dict.fromkeys(("impute", "na", "decimal"), "Columns"),
     **dict.fromkeys(("hidden", "grid_size", "spline_order", "extrapolation"), "Network"),
     **dict.fromkeys(("optimizer", "steps", "learning_rate", "batch_size"), "Training"),
-    **dict.fromkeys(("validation", "patience", "holdout", "resume"), "Training"),
+    **dict.fromkeys(("validation", "patience", "holdout", "holdout_last", "resume"), "Training"),
     **dict.fromkeys(("restarts", "scheduler", "workers"), "Several processes"),
     **dict.fromkeys(("penalty", "strength", "entropy_weight", "proximal"), "Penalty"),
 }
@@ -93,6 +95,7 @@ WORDS = {  # on what several commands take, by argument
     "linear goes on straight, zero lets the splines run out.",
     "features": "Columns to use, with commas.",
     "grid_size": "Intervals of each edge's grid.",
+    "groups": "Column that is no feature; rows of equal cells are held out together.",
     "hidden": "Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
     "none.",
     "impute": "Fill missing cells with this.  [default: they are a level of their own]",
@@ -182,16 +185,22 @@ def split_names(text: str | None) -> list[str]:
 
 
 def open_columns(
-    data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
+    data: Path,
+    target: list[str],
+    columns: Mapping[str, str | None],
+    groups: str | None = None,
+    **options: Any,
 ) -> Table | Source:
     """Open a table to train on, a source if memory does not hold it; columns are lists of names."""
     names: dict[str, Any] = {what: split_names(text) or () for what, text in columns.items()}
     names["features"] = names.get("features") or None
-    read = scan_table if is_large(data, call="read_table") else read_table
-    found: Table | Source = read(data, target=target, **names, **options)
-    if isinstance(found, Source) and found.held() == found.rows:
-        return found.read(0, found.rows)
-    return found
+    if not is_large(data, call="read_table"):
+        return read_table(data, target=target, groups=groups, **names, **options)
+    if groups is not None:
+        expected, advice = "a table that memory holds for groups", "Allow more with --max-memory"
+        raise InvalidValueError(message("read_table", expected, repr(data.name), advice))
+    found = scan_table(data, target=target, **names, **options)
+    return found.read(0, found.rows) if found.held() == found.rows else found
 
 
 def open_given(
@@ -241,6 +250,12 @@ def norms(text: str | None) -> str | dict[str, float] | None:
     pairs = [part.partition("=") for part in split_names(text)]
     with refusing("--penalty", text, "is no list like activation_l1=1,curvature=0.001"):
         return {name.strip(): float(weight) for name, _, weight in pairs}
+
+
+def read_strengths(text: str) -> int | list[float]:
+    """Return a number of strengths, or the strengths."""
+    with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
+        return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
 
 
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:

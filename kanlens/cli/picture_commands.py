@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,7 +14,6 @@ import typer
 import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import (
-    SEEDS,
     asked_output,
     background_rows,
     output_index,
@@ -258,10 +256,9 @@ def serve(
     port: int = 8000,
     show: bool = False,
     terminal: Terminal,
-    seed: int | None = None,
+    seed: int = 0,
 ) -> None:
     """Show the report in a browser of this machine; anew at a reload after a file has changed."""
-    start = random.randrange(SEEDS["max"]) if seed is None else seed
     with TemporaryDirectory() as name:
         folder = Path(name)
 
@@ -277,7 +274,7 @@ def serve(
                 output_name=output_name,
                 max_rows=max_rows,
                 terminal=Terminal("report", quiet=terminal.quiet),
-                generator=seeded(start),
+                generator=seeded(seed),
             )
 
         sources = [path for path in (model, data, background) if path is not None]

@@ -114,10 +114,17 @@ class ColumnRoles:
         targets, features = choose_columns(known, *roles, call="read_table")
         return [*targets, *features]
 
-    def find_schema(
-        self, column: Callable[..., Column], known: Sequence[str]
-    ) -> tuple[Schema, dict[str, str]]:
-        """Return the schema of the columns `known`, and why columns are left out, by name.
+    def read_schema(self, frame: pd.DataFrame, place: Place) -> Schema:
+        """Return the schema of the columns of a frame; `place` words a row number for errors."""
+
+        def column(name: str, *, coded: bool, target: bool) -> Column:
+            about: dict[str, Any] = {"call": "read_table", "place": place, "format": self.format}
+            return Column(name=name, cells=frame[name], coded=coded, target=target, **about)
+
+        return self.find_schema(column, list(frame.columns))
+
+    def find_schema(self, column: Callable[..., Column], known: Sequence[str]) -> Schema:
+        """Return the schema of the columns `known`; warn about those that are left out.
 
         `column` returns one by its name, and whether it is ``coded`` and a ``target``.
         """
@@ -146,16 +153,12 @@ class ColumnRoles:
             raise DataError(message(call, "a column that can be a feature", got, "Add one"))
         as_targets = [column(name, coded=name in coded, target=True) for name in targets]
         schema = target_schema(as_targets, self.task, units)
-        schema = dataclasses.replace(schema, features=_distinct(features), format=self.format)
-        return schema, left_out
-
-
-def warn_of_left_out(left_out: Mapping[str, str], call: str) -> None:
-    """Warn about columns that are left out, with the reasons."""
-    if left_out:
-        got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
-        advice = "These columns are left out unless features names them"
-        warnings.warn(message(call, "columns that describe rows", got, advice), stacklevel=4)
+        if left_out:
+            got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
+            advice = "These columns are left out unless features names them"
+            text = message(cells.call, "columns that describe rows", got, advice)
+            warnings.warn(text, stacklevel=4)
+        return dataclasses.replace(schema, features=_distinct(features), format=self.format)
 
 
 def _distinct(features: list[Feature]) -> tuple[Feature, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from kanlens.data.cell_parsing import listed, row_text
 from kanlens.data.schema import default_schema
-from kanlens.data.tables import check_levels, row_in_file
+from kanlens.data.table_reader import check_levels, row_in_file
 from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError, message
 from kanlens.files import (
     GROUP,

@@ -17,11 +17,12 @@ import numpy as np
 from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import Array, Column
 from kanlens.data.column_types import Impute
-from kanlens.data.columns import ColumnRoles, warn_of_left_out
+from kanlens.data.columns import ColumnRoles
 from kanlens.data.profile import DISTINCT, ColumnProfile
 from kanlens.data.row_readers import RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
-from kanlens.data.tables import Table, encode_table
+from kanlens.data.table_reader import encode_table
+from kanlens.data.tables import Table
 from kanlens.errors import DataError, InvalidValueError, message, rewording
 from kanlens.files import GROUP, PARQUET_SUFFIXES
 from kanlens.long_work import progress_bar
@@ -278,8 +279,7 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
             raise DataError(message("scan_table", f"at most {DISTINCT} categories", got, advice))
         return found
 
-    schema, left_out = asked.find_schema(column, reader.columns)
-    warn_of_left_out(left_out, "scan_table")
+    schema = asked.find_schema(column, reader.columns)
     impute = partial(_imputed, asked, profiles)
     schema = dataclasses.replace(schema, features=tuple(map(impute, schema.features)))
     ends = [(one.lowest[1], one.highest[1]) for one in profiles.values() if one.count]
@@ -304,8 +304,8 @@ def scan_features(
 ) -> Source:
     """Return a source of rows for a model that is trained, by the names in its schema.
 
-    Columns and targets are found as `kanlens.data.tables.read_features` does; the first row is
-    read, so that what does not fit is refused now.
+    Columns and targets are found as `read_features` does; the first row is read, so that what does
+    not fit is refused now.
     """
     found = Source(
         schema=schema,

@@ -1,32 +1,24 @@
-"""CSV, Parquet and DataFrames as tables: tensors with names, units and kinds.
-
-A column is numeric, binary (truth values, 0 and 1, or two texts), categorical (more texts, one
-feature each) or a date. Cells are data only; nothing in them is evaluated.
-"""
+"""Tables: rows of numbers with names, units and kinds, and the cells they were read from."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_positive, check_rows
-from kanlens.data.cell_parsing import Array, Column, Place, missing_cells, row_text
-from kanlens.data.column_types import Impute, has_decimal_comma
-from kanlens.data.columns import ColumnRoles, as_names, read_targets, warn_of_left_out
-from kanlens.data.schema import Schema, Task
-from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
-from kanlens.files import GROUP, line_number, read_frame
+from kanlens.data.cell_parsing import row_text
+from kanlens.data.columns import ColumnRoles, as_names
+from kanlens.data.groups import row_groups, split_groups
+from kanlens.data.schema import Schema
+from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.files import GROUP
 from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
@@ -54,6 +46,8 @@ class Table(Shown):
         The cells as they were read, all columns; its index holds the row numbers of the source.
     roles : ColumnRoles or None
         The arguments of `read_table`, by which `split` reads the rows to train on alone.
+    groups : str or None
+        The column of `frame` whose equal cells mark rows that are held out together.
 
     Raises
     ------
@@ -67,6 +61,7 @@ class Table(Shown):
     source: str = "DataFrame"
     frame: pd.DataFrame
     roles: ColumnRoles | None = None
+    groups: str | None = None
 
     def _line(self) -> str:
         target, task = self.schema.target, self.schema.task
@@ -170,12 +165,18 @@ class Table(Shown):
         return dataclasses.replace(self, x=self.x[:, picks], schema=schema, roles=None)
 
     def split(
-        self, fraction: float, generator: torch.Generator | None = None
+        self,
+        fraction: float,
+        generator: torch.Generator | None = None,
+        *,
+        groups: Any = None,
+        last: bool = False,
     ) -> tuple[Table, Table]:
-        """Part the rows at random into two tables; each keeps their order.
+        """Split the rows into two tables, at random or in time; each keeps their order.
 
-        Categories, imputed values and all else that `read_table` finds out come from the rows to
-        train on alone; classes that occur once are among these.
+        Copies of a row, within 1e-6 of the range of every column, go to one table. Categories,
+        imputed values and all else that `read_table` finds out come from the rows to train on
+        alone; classes that occur once are among these.
 
         Parameters
         ----------
@@ -183,6 +184,11 @@ class Table(Shown):
             Share of the rows to hold out, between 0 and 1; at least one row goes to each.
         generator : torch.Generator, optional
             Source of the draw; torch's default generator when None.
+        groups : array-like, shape (rows,), or str, optional
+            Label of each row, or the column that has them; rows of one label go to one table.
+            Default: the column `groups` of the table.
+        last : bool
+            Hold out the last rows, of a table in the order of time, whatever their groups.
 
         Returns
         -------
@@ -192,9 +198,9 @@ class Table(Shown):
         Raises
         ------
         InvalidValueError
-            If `fraction` is not between 0 and 1.
+            If `fraction` is not between 0 and 1, or all rows are of one group.
         ShapeError
-            If there are fewer than two rows.
+            If there are fewer than two rows, or not one label for each.
 
         Examples
         --------
@@ -210,17 +216,23 @@ class Table(Shown):
             text = message("Table.split", "fraction below 1", repr(fraction), "Change it")
             raise InvalidValueError(text)
         check_rows("Table.split", self.x, least=2)
+        held_out = min(max(round(fraction * self.rows), 1), self.rows - 1)
+        if last:
+            return self._parted(*torch.arange(self.rows).tensor_split([self.rows - held_out]))
+        groups = self.groups if groups is None else groups
+        if isinstance(groups, str):
+            check_choice("Table.split", "groups", groups, self.frame.columns)
+            groups = self.frame[groups]
+        together = row_groups(self.x, self.y, groups, call="Table.split")
         device = generator.device if generator is not None else torch.device("cpu")
         order = torch.randperm(self.rows, generator=generator, device=device).cpu()
-        held_out = min(max(round(fraction * self.rows), 1), self.rows - 1)
-        train = order[held_out:].sort().values
-        test = order[:held_out].sort().values
+        test, train = split_groups(order, together, [held_out])
         if self.y is not None and self.schema.task == "classification":
             alone = ~torch.isin(self.y[test], self.y[train])
-            if not alone.all():
-                train = torch.cat([train, test[alone]]).sort().values
-                test = test[~alone]
-        return self._parted(train, test)
+            moved = torch.isin(together[test], together[test][alone])
+            if not moved.all():
+                train, test = torch.cat([train, test[moved]]), test[~moved]
+        return self._parted(train.sort().values, test.sort().values)
 
     def _parted(self, train: Tensor, test: Tensor) -> tuple[Table, Table]:
         """Return the rows to train on, read anew by themselves, and the others read as these."""
@@ -231,220 +243,14 @@ class Table(Shown):
         roles = dataclasses.replace(self.roles, target=None, drop=left_out)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about columns, as when all rows were read
-            features = _learned(parts[0].frame, "", roles, row_text).schema.features
+            features = roles.read_schema(parts[0].frame, row_text).features
         schema = dataclasses.replace(self.schema, features=features)
         return parts[0]._encoded_by(schema), parts[1]._encoded_by(schema)
 
     def _encoded_by(self, schema: Schema) -> Table:
         """Return the table with the features of another schema."""
-        place = partial(_place_in, self.frame.index.to_numpy(), row_text)
-        x = torch.from_numpy(schema.encode(self.frame, call="Table.split", place=place))
-        return dataclasses.replace(self, x=x, schema=schema)
-
-
-def read_table(
-    source: str | os.PathLike[str] | pd.DataFrame,
-    *,
-    target: Label | Sequence[Label] | None = None,
-    task: Task | None = None,
-    features: Label | Sequence[Label] | None = None,
-    drop: Label | Sequence[Label] = (),
-    categorical: Label | Sequence[Label] = (),
-    impute: Impute | None = None,
-    units: Mapping[Any, str] | None = None,
-    na: Label | Sequence[Label] = (),
-    decimal: str | None = None,
-) -> Table:
-    """Read a table to train on, and find out the types of its columns.
-
-    Truth values, 0 and 1, and columns of two texts become one binary feature; for texts the
-    second in sorted order is 1. Columns of more texts become one feature per text, dates their
-    year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary, and
-    ``schema.groups`` says which belong together. Numbers may have thousands separators and a
-    currency or percent sign, which becomes the unit where all cells have it.
-
-    Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
-    column with missing cells has one feature more, 1 where the cell is missing; its number is then
-    the median. Rows without a target are left out, and so are columns that identify rows (numbers
-    of rows, texts that differ from row to row) unless `features` names them, both with a warning.
-
-    Columns are called by their label, and a label that is not text (a number, a date) by its text
-    as well, which becomes the name.
-
-    Parameters
-    ----------
-    source : str, path or DataFrame
-        A ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``), ``.parquet`` or ``.xlsx`` file (its
-        first sheet), or a frame.
-    target : label or sequence of labels, optional
-        Column to predict; several columns make a regression with as many outputs.
-    task : {"regression", "classification"}, optional
-        By default classification when the target is text, truth values, of pandas' category
-        type, or has two distinct whole numbers. Classes that are coded as numbers, and more than
-        two, must be asked for with ``task="classification"``.
-    features : label or sequence of labels, optional
-        Columns to use, in this order; by default all but the target and `drop`.
-    drop : label or sequence of labels
-        Columns to leave out.
-    categorical : label or sequence of labels
-        Columns whose numbers are codes of categories.
-    impute : {"median", "mean", "most_frequent"}, optional
-        Replaces missing feature cells instead of marking them: numbers by this statistic of their
-        column, binary and categorical cells by the most frequent one. The values are kept in the
-        schema, for frames read later.
-    units : mapping, optional
-        Unit of each column that has one.
-    na : label or sequence of labels
-        Cells that stand for a missing one, as ``("?", -999)``.
-    decimal : {".", ","}, optional
-        The decimal sign. By default a comma where columns have numbers that can be read only so.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    DataError
-        For a missing column, an unreadable or infinite cell (with its row), a table without rows or
-        without a usable column.
-    MissingFileError, FileFormatError
-        If the file is missing, empty, truncated or of another kind.
-    InvalidValueError
-        If `task` or `impute` is none of the choices.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame({"size": [1.5, 2, 3, 5], "kind": list("abca"), "y": [1, 3, 5, 7]})
-    >>> table = read_table(frame, target="y", units={"size": "mm"})
-    >>> table.feature_names
-    ('size', 'kind=a', 'kind=b', 'kind=c')
-    >>> table.x.shape, table.y.shape, table.schema.task
-    (torch.Size([4, 4]), torch.Size([4, 1]), 'regression')
-    """
-    roles = ColumnRoles(
-        target=target,
-        task=task,
-        features=features,
-        drop=drop,
-        categorical=categorical,
-        impute=impute,
-        units=units,
-        na=na,
-        decimal=decimal,
-    )
-    frame, name, place = _open(source, "read_table", decimal or ".")
-    if decimal is None and has_decimal_comma(frame):
-        again, name, place = _open(source, "read_table", ",")
-        floats = frame.columns[[kind.kind == "f" for kind in frame.dtypes]]
-        if all(kind.kind in "iuf" for kind in again[floats].dtypes):  # else points are decimals too
-            roles, frame = dataclasses.replace(roles, decimal=","), again
-    frame, place = _with_targets(frame, roles, place)
-    return _learned(frame, name, roles, place)
-
-
-def _with_targets(
-    frame: pd.DataFrame, roles: ColumnRoles, place: Place
-) -> tuple[pd.DataFrame, Place]:
-    """Leave out rows whose target is missing, with a warning."""
-    known = list(frame.columns)
-    names = [name for name in as_names(roles.target) if known.count(name) == 1]
-    present = np.ones(len(frame), dtype=bool)
-    for name in names:
-        present &= ~missing_cells(frame[name], roles.format.missing)
-    count = int((~present).sum())
-    if not count or count == len(frame):  # without any, the target is refused
-        return frame, place
-    got = f"{count:,} of {len(frame):,} without (first in {place(int(present.argmin()))})"
-    expected = f"a target {', '.join(names)} in every row"
-    advice = "These rows are left out"
-    warnings.warn(message("read_table", expected, got, advice), stacklevel=3)
-    frame = frame[present]
-    return frame, partial(_place_in, frame.index.to_numpy(), place)
-
-
-def _place_in(numbers: Array, place: Place, row: int) -> str:
-    """Return the place of a row among some, which have `numbers` in the source."""
-    return place(int(numbers[row]))
-
-
-def _learned(frame: pd.DataFrame, name: str, roles: ColumnRoles, place: Place) -> Table:
-    """Find out the types of a frame's columns, and encode its cells."""
-
-    def column(label: str, *, coded: bool, target: bool) -> Column:
-        about: dict[str, Any] = {"call": "read_table", "place": place, "format": roles.format}
-        return Column(name=label, cells=frame[label], coded=coded, target=target, **about)
-
-    schema, left_out = roles.find_schema(column, list(frame.columns))
-    warn_of_left_out(left_out, "read_table")
-    table = encode_table(frame, name, schema, "read_table", place)
-    return dataclasses.replace(table, roles=roles)
-
-
-def read_features(
-    source: str | os.PathLike[str] | pd.DataFrame,
-    schema: Schema,
-    *,
-    call: str,
-    target: Sequence[str] | None = None,
-) -> Table:
-    """Read a table for a model that is trained, by the names in its schema.
-
-    Columns may be in any order, and those the model does not know are ignored; the schema's
-    imputation values replace missing cells. Targets are the columns given, by default those the
-    model was trained on or, if it knows none, those named like its outputs; there is a `y` when
-    they are there and none of their cells is missing.
-    """
-    frame, name, place = _open(source, call, schema.format.decimal)
-    return encode_table(frame, name, schema, call, place, target)
-
-
-def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, Place]:
-    """Return the frame, the name of its source, and how its rows are named."""
-    import pandas as pd
-
-    place: Place = row_text
-    if isinstance(source, pd.DataFrame):
-        frame, name = source.copy(), "DataFrame"
-    elif isinstance(source, str | os.PathLike):
-        path = Path(source)
-        frame = read_frame(path, call=call, decimal=decimal)
-        name, place = path.name, partial(row_in_file, path)
-    else:
-        got = type(source).__name__
-        raise DTypeError(message(call, "a path or a DataFrame", got, "Pass one of these"))
-    if not len(frame):
-        got = f"a table without rows, {name!r}"
-        raise DataError(message(call, "at least one row", got, "Add the data"))
-    check_levels(frame, call)
-    frame.columns = [str(label) for label in frame.columns.get_level_values(0)]
-    return frame.reset_index(drop=True), name, place
-
-
-def check_levels(frame: pd.DataFrame, call: str) -> None:
-    """Refuse columns with names of several levels."""
-    if frame.columns.nlevels > 1:
-        got = f"{frame.columns.nlevels} levels of them"
-        raise DataError(message(call, "column names", got, "Join the levels to one name each"))
-
-
-def row_in_file(path: Path, row: int) -> str:
-    """Word the number of a row of a file, and in text its line."""
-    line = line_number(path, row)
-    return row_text(row) if line is None else f"{row_text(row)} (line {line})"
-
-
-def encode_table(
-    frame: pd.DataFrame,
-    name: str,
-    schema: Schema,
-    call: str,
-    place: Place,
-    target: Sequence[str] | None = None,
-) -> Table:
-    """Encode the cells of a frame as the schema says."""
-    x = torch.from_numpy(schema.encode(frame, call=call, place=place))
-    found = read_targets(frame, schema, target, call=call, place=place)
-    y = None if found is None else torch.from_numpy(found)
-    return Table(x=x, y=y, schema=schema, source=name, frame=frame)
+        numbers = self.frame.index.to_numpy()
+        x = schema.encode(
+            self.frame, call="Table.split", place=lambda row: row_text(int(numbers[row]))
+        )
+        return dataclasses.replace(self, x=torch.from_numpy(x), schema=schema)

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
 from sklearn.utils.validation import _check_sample_weight  # noqa: TID253
 
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError, message, rewording
 from kanlens.functions.elementary import Array
 

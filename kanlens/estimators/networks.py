@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
 from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
+from kanlens.data.groups import row_groups
 from kanlens.data.schema import Schema, class_schema
 from kanlens.errors import InvalidValueError, RangeWarning, message
 from kanlens.estimators.inputs import (
@@ -67,13 +68,16 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         rows: Array,
         y: Array,
         outputs: int,
-        sample_weight: Any,
+        of_rows: tuple[Any, Any],  # weights and groups
         *,
         names: Sequence[str] | None = None,
         schema: Schema | None = None,
     ) -> None:
         """Train a network and keep it, with what is known of its training."""
-        generator = generator_from(self)
+        generator, (sample_weight, groups) = generator_from(self), of_rows
+        if groups is not None:  # rows of several groups join these, also where they become one row
+            call = type(self).__name__
+            groups = row_groups(torch.tensor(rows), torch.tensor(y), groups, call=call)
         rows, y, weights, places = distinct(rows, y, sample_weight)
 
         def build(hidden: list[int], grid_size: int) -> KAN:
@@ -94,6 +98,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         data = torch.tensor(rows), torch.tensor(y)
         weighted = weights if (weights != weights[0]).any() else None
         common: dict[str, Any] = {"sample_weight": weighted, "progress": False}
+        common["groups"] = None if groups is None else groups[places]
         given = (self.hidden, self.grid_size, self.steps, self.penalty)
         if any(value is not None for value in given) or self.strength != 0:
             found = fit(
@@ -233,7 +238,7 @@ class KANRegressor(Regression, _Network):
     True
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> KANRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANRegressor:
         """Train the network.
 
         Parameters
@@ -244,6 +249,8 @@ class KANRegressor(Regression, _Network):
         y : array-like, shape (batch,) or (batch, out)
         sample_weight : array-like, shape (batch,), optional
             A row of weight 2 counts as two rows.
+        groups : array-like, shape (batch,), optional
+            Rows of one label, such as those of one person, are held out together.
 
         Returns
         -------
@@ -251,7 +258,7 @@ class KANRegressor(Regression, _Network):
             Itself.
         """
         rows, outputs, names = self._tables(X, y)
-        self._train(rows, outputs, outputs.shape[1], sample_weight, names=names)
+        self._train(rows, outputs, outputs.shape[1], (sample_weight, groups), names=names)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KANRegressor:
@@ -289,12 +296,12 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
     1.0
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> KANClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANClassifier:
         """Train the network.
 
         Parameters
         ----------
-        X, sample_weight
+        X, sample_weight, groups
             As for `KANRegressor.fit`.
         y : array-like, shape (batch,)
             Labels of at least two classes.
@@ -309,7 +316,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         ValueError
             If there is only one class, or `y` is no labels.
         """
-        return self._begin(X, y, None, sample_weight)
+        return self._begin(X, y, None, (sample_weight, groups))
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -319,7 +326,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         Without `classes` they are those of the first rows.
         """
         if not hasattr(self, "model_"):
-            return self._begin(X, y, classes, sample_weight)
+            return self._begin(X, y, classes, (sample_weight, None))
         rows, target = self._labelled(X, y, reset=False)
         self._train_on(rows, self._codes(target), sample_weight)
         return self
@@ -343,7 +350,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             raise InvalidValueError(text)
         return np.searchsorted(self.classes_, target)
 
-    def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> KANClassifier:
+    def _begin(self, X: Any, y: Any, classes: Any, of_rows: tuple[Any, Any]) -> KANClassifier:
         """Train a new network, for the labels in `y` where no classes are given."""
         rows, target = self._labelled(X, y, reset=True)
         self.classes_ = np.unique(target if classes is None else classes)
@@ -355,7 +362,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         labels = tuple(str(label) for label in self.classes_)
         schema = class_schema(names[0] if names and len(names) == 1 else "y", labels)
         codes, outputs = self._codes(target), len(schema.outputs)
-        self._train(rows, codes, outputs, sample_weight, schema=schema)
+        self._train(rows, codes, outputs, of_rows, schema=schema)
         return self
 
     def predict_proba(self, X: Any) -> Array:

@@ -15,7 +15,8 @@ Metadata, all strings::
     format_version   "3"; version 1 held no inputs in a range, version 2 normalized no nodes
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
-                     where a layer's outputs are multiplied, normalized or scaled, nodes
+                     where a layer's outputs are multiplied, normalized or scaled, nodes; and the
+                     record of training, which not all models have
 
 The header is sorted, so that the same model gives the same bytes.
 

@@ -16,6 +16,7 @@ from kanlens.checks import check_count
 from kanlens.data.schema import Schema
 from kanlens.errors import FileFormatError, InvalidValueError, message
 from kanlens.model.products import Grouping, Nodes
+from kanlens.model.training_record import TrainingRecord
 from kanlens.resources import check_memory
 
 _BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
@@ -97,6 +98,8 @@ class KANConfig:
         Whether `kanlens.fit` has features held in the range of its data.
     nodes : tuple of NodesConfig
         One per layer; empty, and absent from the JSON, when every node is a plain sum.
+    record : TrainingRecord or None
+        How the network was judged in training; absent from the JSON when None.
     """
 
     layers: tuple[LayerConfig, ...]
@@ -104,6 +107,7 @@ class KANConfig:
     scaled: bool = False
     holds_inputs: bool = False
     nodes: tuple[NodesConfig, ...] = ()
+    record: TrainingRecord | None = None
 
     def to_json(self) -> str:
         """Return the configuration as JSON, keys sorted.
@@ -124,6 +128,8 @@ class KANConfig:
         }
         if self.nodes:
             data["nodes"] = [nodes.to_dict() for nodes in self.nodes]
+        if self.record is not None:
+            data["record"] = self.record.to_dict()
         return json.dumps(data, sort_keys=True)
 
     @classmethod
@@ -144,7 +150,8 @@ class KANConfig:
                 if not isinstance(flag, bool):
                     raise TypeError(f"{name} is {flag!r}")
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
-            return cls(layers=layers, schema=schema, nodes=nodes, **flags)
+            record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
+            return cls(layers=layers, schema=schema, nodes=nodes, record=record, **flags)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
             text = message("KANConfig", "a kanlens configuration", got, "Save the model again")

@@ -18,6 +18,7 @@ from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.products import Nodes, check_nodes, read_widths
 from kanlens.model.statistics import LayerStatistics
+from kanlens.model.training_record import TrainingRecord
 from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ grid_range, enable_standalone_scale_spline
         self.schema = schema
         self.scaled, self.holds_inputs = False, False
         self.background: Tensor | None = None
+        self.record: TrainingRecord | None = None
         n_in, n_out = len(schema.features), len(schema.outputs)
         self.register_buffer("input_shift", torch.zeros(n_in))
         self.register_buffer("input_scale", torch.ones(n_in))
@@ -159,6 +161,7 @@ grid_range, enable_standalone_scale_spline
         layers = [LAYER_KINDS[layer.kind].from_config(layer) for layer in config.layers]
         model = cls.from_layers(layers, config.schema, nodes=nodes)
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
+        model.record = config.record
         return model
 
     @classmethod
@@ -206,6 +209,7 @@ grid_range, enable_standalone_scale_spline
             scaled=self.scaled,
             holds_inputs=self.holds_inputs,
             nodes=nodes,
+            record=self.record,
         )
 
     @property

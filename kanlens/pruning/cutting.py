@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_count, check_generator, check_positive, check_rows
+from kanlens.data.groups import row_groups, split_groups
 from kanlens.errors import InvalidValueError, message
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
@@ -116,7 +117,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     held_out = None
     if finetune:
         _check_tunable(model, rows, y)
-        held_out = hold_out(len(rows), generator)
+        held_out = hold_out(len(rows), generator, row_groups(rows, call="prune"))
     widest = max(max(layer.out_features, layer.degrees_of_freedom) for layer in model.layers)
     with threads_for(len(rows) * widest):  # edges are evaluated node by node
         remover = EdgeRemover(
@@ -192,8 +193,9 @@ def _check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
         raise InvalidValueError(message("prune", expected, "frozen ones", advice))
 
 
-def hold_out(rows: int, generator: torch.Generator | None) -> Tensor:
-    """Draw the rows by which tuning is judged, sorted."""
+def hold_out(rows: int, generator: torch.Generator | None, groups: Tensor | None = None) -> Tensor:
+    """Draw the rows by which tuning is judged, sorted; no group is split."""
     device = "cpu" if generator is None else generator.device
     order = torch.randperm(rows, generator=generator, device=device).cpu()
-    return order[: max(1, round(HELD_OUT * rows))].sort().values
+    groups = torch.arange(rows) if groups is None else groups
+    return split_groups(order, groups, [max(1, round(HELD_OUT * rows))])[0].sort().values

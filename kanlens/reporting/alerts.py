@@ -13,6 +13,7 @@ from kanlens.plotting.formats import counted, fixed, listed, number, percent
 
 FEW = 50  # rows
 DISAGREE = 0.5  # Spearman's correlation
+RANKED = 5  # features below which a correlation of ranks is chance
 GAP = 0.01  # relative completeness gap of a method that is made to be complete
 FAR = 0.1  # relative RMSE of a formula
 FAINT = 0.01  # relative deviation of an edge that hardly varies
@@ -27,7 +28,8 @@ Alerts = Iterator[dict[str, str]]
 
 def find_alerts(content: Content) -> list[dict[str, str]]:
     """Find what limits the numbers of a report: level, code and text, warnings first."""
-    checks = (_constant, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
+    first = (_constant, _given_away, _outside, _performance, _formula)
+    checks = (*first, _methods, _disagreement, _edges, _data)
     found = [alert for check in checks for alert in check(content)]
     return sorted(found, key=lambda alert: alert["level"] != "warning")
 
@@ -41,6 +43,16 @@ def _constant(content: Content) -> Alerts:
         return
     text = "No feature changes the output on these rows: there is nothing to explain."
     yield _alert("constant_output", text)
+
+
+def _given_away(content: Content) -> Alerts:
+    metric = "accuracy" if content["model"]["task"] == "classification" else "R²"
+    for column, score in content["data"]["given_away"].items():
+        text = (
+            f"{column} alone predicts {content['meta']['target']} ({metric} {fixed(score)}). If it "
+            "is not known before, the model is of no use for new rows: train without it."
+        )
+        yield _alert("target_given_away", text)
 
 
 def _outside(content: Content) -> Alerts:
@@ -137,6 +149,8 @@ def gap_of(record: dict[str, Any]) -> float:
 def _disagreement(content: Content) -> Alerts:
     """Report pairs of methods with different rankings; only complete ones should agree."""
     agreement = content["comparison"]["agreement"]
+    if len(content["importance"]["features"]) < RANKED:
+        return
     complete = {one["method"] for one in content["comparison"]["methods"] if one["complete"]}
     pairs = [
         (agreement[a][b], a, b)

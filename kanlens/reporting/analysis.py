@@ -21,7 +21,13 @@ from kanlens.errors import DTypeError, InvalidValueError, MethodError, message
 from kanlens.long_work import progress_bar
 from kanlens.model.recording import Trace, trace
 from kanlens.reporting.planning import Plan, make_plan
-from kanlens.reporting.subject import Subject, measure_performance, spread, subject_losses
+from kanlens.reporting.subject import (
+    Subject,
+    measure_performance,
+    spread,
+    subject_losses,
+    wrong_rows,
+)
 
 if TYPE_CHECKING:
     from kanlens.certificates import Certificate
@@ -291,8 +297,10 @@ def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int,
     found: dict[int, str] = {}
     losses = subject_losses(subject)
     if losses is not None:
-        for place in np.argsort(-losses[rows], kind="stable")[:WORST]:
-            found[int(rows[place])] = "among the largest errors"
+        wrong = wrong_rows(subject)[rows].numpy()
+        right = "among the least certain" if subject.labels else "predicted exactly"
+        for place in np.lexsort((-losses[rows], ~wrong))[:WORST]:
+            found[int(rows[place])] = "among the largest errors" if wrong[place] else right
     x = subject.x.double().cpu()
     spreads = x.std(0, correction=0)
     scaled = (x - x.median(0).values) / torch.where(spreads > 0, spreads, torch.ones_like(spreads))

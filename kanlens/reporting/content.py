@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -17,6 +16,7 @@ from kanlens.checks import version_of
 from kanlens.data.schema import Feature
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
+from kanlens.model.training_record import fingerprint
 from kanlens.outputs import to_plain
 from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import SHOWN, Analysis
@@ -85,8 +85,8 @@ def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
         "traced_rows": len(analysis.trace.x),
         "without_interactions": without_pairs(analysis),
         "generator": generator,
-        "model_fingerprint": _fingerprint(subject.model.state_dict().values()),
-        "data_fingerprint": _fingerprint([subject.x]),
+        "model_fingerprint": fingerprint(subject.model.state_dict().values()),
+        "data_fingerprint": fingerprint([subject.x]),
     }
 
 
@@ -95,16 +95,6 @@ def _compared(analysis: Analysis) -> tuple[int, int | None]:
     rows = len(next(iter(analysis.comparison.attributions.values())).values)
     passed = analysis.request.comparison is not None
     return rows, None if passed else len(analysis.plan.compared_background)
-
-
-def _fingerprint(tensors: Any) -> str:
-    """Return the beginning of a hash over the bytes of tensors."""
-    found = hashlib.sha256()
-    for tensor in tensors:
-        array = tensor.detach().cpu().contiguous()
-        found.update(f"{array.dtype}{tuple(array.shape)}".encode())
-        found.update(array.numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def _data(analysis: Analysis) -> dict[str, Any]:
@@ -127,6 +117,8 @@ def _data(analysis: Analysis) -> dict[str, Any]:
         "index": subject.index,
         "has_target": subject.y is not None,
         "target": schema.target,
+        "held_out_rows": subject.held_out,
+        "given_away": subject.given_away,
         "features": features,
     }
 

@@ -2,123 +2,94 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from kanlens.attribution.result import Attribution
+from kanlens.data.groups import deal_groups, row_groups
+from kanlens.model.training_record import fingerprint
 from kanlens.plotting.formats import counted, listed, number, percent, with_unit
 from kanlens.reporting.subject import Subject, spread
-from kanlens.resources import one_thread_of
-from kanlens.training.objective import classes
+from kanlens.training.baselines import baseline_scores, training_record
+from kanlens.training.objective import metric_name, score
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
 DRIVERS = 3  # features that are named
 SAME = 1e-6  # of a score: it is of the same rows
 FOLDS, FEW, MOST = 5, 50, 5000  # of cross-validation, and its fewest and most rows
-SMALL = 2**20  # numbers of a table on which threads of boosting wait more than they work
-WIDE = 500  # features times classes above which boosting would take minutes, and is left out
+REGRESSORS = {
+    "network": "this model",
+    "mean": "the mean",
+    "linear": "a linear model",
+    "boosting": "gradient boosting",
+}
+CLASSIFIERS = REGRESSORS | {"mean": "the most frequent class", "linear": "logistic regression"}
 
 Content = dict[str, Any]
 
 
 def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
-    """Judge the model and three baselines on the rows held out of its training.
+    """Return the scores of the model and of simple ones on rows that none had seen.
 
-    The baselines, trained on all other rows, are the mean (or the shares of the classes), a linear
-    model and, unless there are many features, gradient boosting. Where `history`, a FitResult, held
-    out no rows or is of other rows, they are cross-validated. None without targets, and where these
-    are too few.
+    They are those that the model's file holds of its training, else of rows that `history`, a
+    FitResult, held out. Where neither is known, simple models are cross-validated on at most `MOST`
+    rows, and the model may have seen them. None without targets, and where these are too few.
     """
-    if subject.y is None:
+    model, record, y = subject.model, subject.model.record, subject.y
+    if record is None and _same_rows(subject, history):
+        record = training_record(history, subject.x, cast("Tensor", y), subject.rows)
+    if record is not None and len(record.scores) > 1:
+        changed = record.weights != fingerprint(model.state_dict().values())
+        about = {"rows": record.rows, "folds": record.folds, "changed": changed}
+        return {**about, "held_out": True, **_named(record.metric, record.scores)}
+    if y is None or subject.rows < FEW:
         return None
-    classifies = subject.model.task == "classification"
-    x = subject.x.double().cpu().numpy()
-    y = (subject.y if classifies else subject.y[:, subject.target].double()).cpu().numpy()
-    held = _held_out(subject, history, y)
-    parts = _folds(subject.rows) if held is None else [held]
-    asked = np.concatenate(parts)
-    known = asked if held is None else np.arange(subject.rows)
-    splits = [(np.setdiff1d(known, part), part) for part in parts]
-    least = len(subject.labels) if classifies else 2  # different targets to learn from
-    few = held is None and len(asked) < FEW
-    if few or any(len(np.unique(y[kept])) < least for kept, _ in splits):
+    judged = spread(subject.rows, MOST)
+    groups = row_groups(subject.x[judged], y[judged], call="report")
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(judged)))
+    folds = deal_groups(order, groups, FOLDS)
+    splits = [(judged[folds != fold], judged[folds == fold]) for fold in folds.unique()]
+    least = len(subject.labels) or 2  # different targets to learn from
+    if any(len(y[learned].unique(dim=0)) < least for learned, _ in splits):
         return None
-    scores = {"this model": _judged(subject, y, asked)["score"]}
-    baselines, say = _baselines(classifies), "predict_proba" if classifies else "predict"
-    if x.shape[1] * (least if classifies else 1) > WIDE:
-        del baselines["gradient boosting"]
-    with one_thread_of("openmp") if x.size <= SMALL else nullcontext():
-        for name, made in baselines.items():
-            said = [getattr(made.fit(x[kept], y[kept]), say)(x[part]) for kept, part in splits]
-            scores[name] = _score(y[asked], np.concatenate(said), classifies)
-    return {
-        "rows": len(asked),
-        "held_out": held is not None,
-        "metric": "log loss" if classifies else "R2",
-        "models": [{"name": name, "score": score} for name, score in scores.items()],
-    }
+    own = {"network": score(model, subject.output[judged], y[judged])}
+    scores = own | baseline_scores(model, subject.x, y, splits)
+    about = {"rows": len(judged), "folds": len(splits), "changed": False}
+    return {**about, "held_out": False, **_named(metric_name(model), scores)}
 
 
-def _held_out(subject: Subject, history: Any, y: Any) -> Any:
+def _same_rows(subject: Subject, history: Any) -> bool:
+    """Return whether training held out some of these rows; not if they are others."""
+    if history is None or not 0 < len(history.held_out) < subject.rows - 1 or subject.y is None:
+        return False
+    held = history.held_out
+    if held.max() >= subject.rows:
+        return False
+    check = score(subject.model, subject.output[held], subject.y[held])
+    return bool(abs(check - history.metric) <= SAME * max(1.0, abs(check)))
+
+
+def _named(metric: str, scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return the metric, and the scores with names for readers."""
+    names = CLASSIFIERS if metric == "accuracy" else REGRESSORS
+    models = [{"name": names[key], "score": scores[key]} for key in names if key in scores]
+    return {"metric": metric, "models": models}
+
+
+def _held_out(subject: Subject, history: Any) -> Tensor | None:
     """Return the rows that training held out; None where they are others, or not known."""
-    if history is None or not len(history.held_out):
+    if history is None or not len(history.held_out) or subject.y is None:
         return None
-    held, rows = history.held_out.numpy(), subject.rows
-    if held.max() >= rows or len(held) >= rows - 1:
+    held: Tensor = history.held_out
+    if held.max() >= subject.rows or len(held) >= subject.rows - 1:
         return None
-    check = _judged(subject, y, held)["check"]
+    check = score(subject.model, subject.output[held], subject.y[held])
     return None if abs(check - history.metric) > SAME * max(1.0, abs(check)) else held
-
-
-def _folds(rows: int) -> list[Any]:
-    """Part rows at random into folds, at most so many of them, spread over all."""
-    picks = spread(rows, MOST).numpy()
-    return np.array_split(np.random.default_rng(0).permutation(picks), FOLDS)
-
-
-def _judged(subject: Subject, y: Any, held: Any) -> dict[str, float]:
-    """Return the score of the model on some rows, and the metric that training reports of them."""
-    if subject.model.task == "classification":
-        guess = classes(subject.output).cpu().numpy()
-        score = _score(y[held], subject.probabilities[held], True)
-        return {"score": score, "check": float((guess == y)[held].mean())}
-    output = subject.output.double().cpu().numpy()
-    targets: Any = subject.y
-    each = [
-        _score(targets[:, i].double().cpu().numpy()[held], output[held, i], False)
-        for i in range(output.shape[1])
-    ]
-    return {"score": each[subject.target], "check": float(np.mean(each))}
-
-
-def _score(y: Any, said: Any, classifies: bool) -> float:
-    from sklearn.metrics import log_loss, r2_score
-
-    if classifies:
-        return float(log_loss(y, said, labels=range(said.shape[1])))
-    return float(r2_score(y, said))
-
-
-def _baselines(classifies: bool) -> dict[str, Any]:
-    from sklearn import dummy, ensemble, linear_model
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    if classifies:
-        logistic = linear_model.LogisticRegression(max_iter=1000)
-        return {
-            "the shares of the classes": dummy.DummyClassifier(strategy="prior"),
-            "logistic regression": make_pipeline(StandardScaler(), logistic),
-            "gradient boosting": ensemble.HistGradientBoostingClassifier(random_state=0),
-        }
-    return {
-        "the mean": dummy.DummyRegressor(),
-        "a linear model": make_pipeline(StandardScaler(), linear_model.LinearRegression()),
-        "gradient boosting": ensemble.HistGradientBoostingRegressor(random_state=0),
-    }
 
 
 def directions(found: Attribution) -> dict[str, float | None]:
@@ -153,26 +124,43 @@ def _quality(content: Content) -> str:
         text = f"On {rows} the model names the right class in {percent(found['accuracy'])}"
         most = percent(found["majority_share"])
         text += f", where always naming the most frequent one does in {most}"
-    return f"{text}. {_beside(content['baselines'], content['training'])}"
+    return f"{text}. {_beside(content)}"
 
 
-def _beside(found: Content | None, training: Content | None) -> str:
-    """Say how the model is on rows that it had not seen, and simple models on such rows."""
-    said = "If these rows trained it, new ones are predicted less well. "
-    if training is not None and training["held_out_rows"]:
+def _beside(content: Content) -> str:
+    """Return sentences on rows that training had not seen, and on simple models."""
+    found, training, data = content["baselines"], content["training"], content["data"]
+    unseen = data["held_out_rows"] or 0
+    text = f"{unseen:,} of them were held out of training. "
+    if unseen == data["rows"]:
+        text = "They were held out of training. "
+    elif training is not None and training["held_out_rows"]:
         rows, metric = counted(training["held_out_rows"], "row"), training["metric_name"]
-        score = number(training["metric"])
-        said = f"In training, {metric.replace('R2', 'R²')} was {score} on {rows} held out. "
+        text = f"In training, {_scored(metric, training['metric'])} on {rows} held out. "
+    elif not unseen:
+        text = "If these rows trained it, new ones are predicted less well. "
     if found is None:
-        return said.rstrip()
+        return text.rstrip()
     own, *others = found["models"]
-    metric = found["metric"].replace("R2", "R²")
-    if found["held_out"]:
-        pairs = [f"{number(one['score'])} of {one['name']}" for one in others]
-        whole = f"On the {counted(found['rows'], 'row')} held out of training {metric} is "
-        return f"{whole}{number(own['score'])}, beside {listed(pairs)}."
-    pairs = [f"{number(one['score'])} ({one['name']})" for one in others]
-    return f"{said}Simple models reach {metric} {listed(pairs)} on rows they had not seen."
+    metric, rows = found["metric"], f"the {counted(found['rows'], 'row')}"
+    if not found["held_out"]:
+        pairs = [f"{_score(metric, one['score'])} ({one['name']})" for one in others]
+        name = metric.replace("R2", "R²")
+        return f"{text}Simple models reach {name} {listed(pairs)} on rows they had not seen."
+    text = text * (data["held_out_rows"] is not None)
+    turns = "of training, each held out in turn," if found["folds"] > 1 else "held out of training"
+    pairs = [f"{_score(metric, one['score'])} of {one['name']}" for one in others]
+    verb, state = ("was", " before it was changed") if found["changed"] else ("is", "")
+    scored = _scored(metric, own["score"], verb)
+    return f"{text}On {rows} {turns} {scored}{state}, beside {listed(pairs)}."
+
+
+def _scored(metric: str, value: float | None, verb: str = "was") -> str:
+    return f"{metric.replace('R2', 'R²')} {verb} {_score(metric, value)}"
+
+
+def _score(metric: str, value: float | None) -> str:
+    return percent(value) if metric == "accuracy" else number(value and round(value, 3))
 
 
 def _drivers(content: Content) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,20 @@ from torch.nn import functional
 from kanlens.attribution.problem import PART, explained_output
 from kanlens.checks import check_rows
 from kanlens.data.schema import default_schema
-from kanlens.data.tables import Table, read_features
+from kanlens.data.table_reader import read_features
+from kanlens.data.tables import Table
 from kanlens.encoding import prepare_target
+from kanlens.errors import KanlensError
 from kanlens.model.network import KAN
+from kanlens.model.training_record import row_hashes
 from kanlens.outputs import to_plain
+from kanlens.training.baselines import giveaways
 from kanlens.training.objective import classes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BINS = 10  # of a calibration curve
 CURVE = 101  # points kept of a ROC curve
+ROUNDING = 1e-6  # of the largest target: an error that is none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +43,7 @@ class Subject:
     names: tuple[Any, ...]  # what each row is called in the source
     index: str | None  # name of the column with these names; None where rows are counted from 0
     target: int  # index of the output that is explained
+    held_out: int | None  # rows that were held out of training; None where it is not known
 
     @property
     def rows(self) -> int:
@@ -56,6 +63,13 @@ class Subject:
         """Unit of the output that is explained."""
         known = self.model.schema.outputs[self.target].unit
         return known or ("log-odds" if self.model.task == "classification" else "")
+
+    @property
+    def given_away(self) -> dict[str, float]:
+        """Columns that predict the target on their own, of the training data where known."""
+        if self.model.record is not None:
+            return self.model.record.given_away
+        return {} if self.y is None else giveaways(self.model.schema, self.x, self.y)
 
     @property
     def logits(self) -> Tensor:
@@ -91,7 +105,24 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
         names=tuple(int(k) if isinstance(k, int | np.integer) else str(k) for k in names),
         index=None if counted else str(names.name or ""),
         target=index,
+        held_out=_held_out(model, data, x, targets),
     )
+
+
+def _held_out(model: KAN, data: Any, x: Tensor, y: Tensor | None) -> int | None:
+    """Return the number of rows held out of training; a pruned model has lost columns of them."""
+    record, frame = model.record, getattr(data, "frame", data)
+    if record is None or y is None:
+        return None
+    if record.features != model.schema.features:
+        if isinstance(frame, tuple | Tensor):
+            return None
+        try:
+            whole = dataclasses.replace(model.schema, features=record.features)
+            x = read_features(frame, whole, call="report").x
+        except KanlensError:  # of columns that the model does not need
+            return None
+    return record.count_held_out(row_hashes(x, y))
 
 
 def _rows_of(model: KAN, data: Any) -> tuple[Any, Any, str]:
@@ -125,6 +156,15 @@ def subject_losses(subject: Subject) -> Array | None:
         return np.asarray(functional.cross_entropy(subject.logits, codes, reduction="none"))
     error = subject.output[:, subject.target] - subject.y[:, subject.target]
     return np.asarray(error.abs().double().cpu().numpy())
+
+
+def wrong_rows(subject: Subject) -> Any:
+    """Return the mask (row,) of rows of another class than predicted, or with an error."""
+    y: Any = subject.y
+    if subject.model.task == "classification":
+        return (classes(subject.output) != y).cpu()
+    y, output = (values[:, subject.target].double().cpu() for values in (y, subject.output))
+    return (output - y).abs() > ROUNDING * y.abs().max()
 
 
 def measure_performance(subject: Subject) -> dict[str, Any] | None:

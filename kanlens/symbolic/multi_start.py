@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.data.groups import row_groups
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.network import KAN
 from kanlens.pruning import prune
@@ -62,7 +63,7 @@ def find_formula(
     are in float64. A fifth of the rows choose it among all starts, with fewer than 20 those it was
     fitted to; its receipt is made on them, from 1000 rows on on a tenth that chose nothing.
     """
-    parts = partition(len(x), generator)
+    parts = partition(len(x), generator, groups=row_groups(x, y, call="find_formula"))
     rows = parts.fitted
     tests = parts.choosing if len(parts.choosing) else rows
     best: SymbolicResult | None = None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows, warn_of_distant
+from kanlens.data.groups import row_groups, split_groups
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, message
 from kanlens.long_work import Interruption
@@ -49,11 +50,17 @@ class Partition(NamedTuple):
         return PartitionedRows(fitted, *(pair if len(pair[0]) else None for pair in others))
 
 
-def partition(rows: int, generator: torch.Generator | None, *, judging: bool = True) -> Partition:
+def partition(
+    rows: int,
+    generator: torch.Generator | None,
+    *,
+    judging: bool = True,
+    groups: Tensor | None = None,
+) -> Partition:
     """Split rows into those that fit, choose and judge a formula.
 
     They are drawn by the generator, or spread evenly. With fewer than 20 all are fitted to; with
-    fewer than 1000, or where there are other rows for it, none only judge.
+    fewer than 1000, or where there are other rows for it, none only judge. No group is split.
     """
     if generator is None:
         order = (torch.arange(rows, dtype=torch.float64) * _GOLDEN % 1.0).argsort()
@@ -61,7 +68,7 @@ def partition(rows: int, generator: torch.Generator | None, *, judging: bool = T
         order = torch.randperm(rows, generator=generator)
     choose = round(CHOOSING * rows) if rows >= FEW else 0
     judge = round(JUDGING * rows) if judging and rows >= SUFFICIENT else 0
-    parts = order.split([choose, judge, rows - choose - judge])
+    parts = split_groups(order, torch.arange(rows) if groups is None else groups, [choose, judge])
     first, second, rest = (part.sort().values for part in parts)
     return Partition(fitted=rest, choosing=first, judging=second)
 
@@ -80,13 +87,19 @@ def thinned(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def places_of(
-    x: Tensor, generator: torch.Generator | None, *, split: bool = True, judging: bool = True
+    x: Tensor,
+    generator: torch.Generator | None,
+    y: Tensor | None = None,
+    *,
+    split: bool = True,
+    judging: bool = True,
 ) -> Partition:
     """Return the rows of each part, at most 2000 fitted to; without `split` all only fit."""
     if not split:
         none = torch.arange(0)
         return Partition(thinned(x, generator), none, none)
-    parts = partition(len(x), generator, judging=judging)
+    groups = row_groups(x, y, call="symbolize")
+    parts = partition(len(x), generator, judging=judging, groups=groups)
     fitted = parts.fitted[thinned(x[parts.fitted], generator)]
     left = torch.ones(len(x), dtype=torch.bool)
     left[torch.cat((fitted, parts.judging))] = False
@@ -124,7 +137,7 @@ def parts_of(
     elif tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"
         raise DataError(message("symbolize", "x_test with y_test", "None", advice))
-    found = places_of(x, generator, split=choosing is None, judging=judging is None).of(x, y)
+    found = places_of(x, generator, y, split=choosing is None, judging=judging is None).of(x, y)
     return PartitionedRows(found.fitted, choosing or found.choosing, judging or found.judging)
 
 

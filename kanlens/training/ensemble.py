@@ -28,6 +28,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from kanlens.data.groups import deal_groups, row_groups
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
@@ -59,12 +60,13 @@ def grid_intervals(rows: int) -> int:
 class EnsembleRun(TrainingRun):
     """The state of the training of all members of a network with at most one hidden layer.
 
-    Rows x (batch, in) and targets are as for `TrainingRun`, weights (batch,) are of rows. The
-    network trained, `model`, is in single precision and scaled units and has the outputs of
+    Rows x (batch, in), targets and groups are as for `TrainingRun`, weights (batch,) are of rows.
+    The network trained, `model`, is in single precision and scaled units and has the outputs of
     all members, one after the other.
     """
 
     weights: Tensor
+    groups: Tensor
 
     def __init__(
         self,
@@ -74,10 +76,13 @@ class EnsembleRun(TrainingRun):
         weights: Tensor | None,
         generator: torch.Generator | None,
         ranks: Ranks | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         settle_range(target, x, beyond=True)
         settle_scaling(target, x, y, None)
-        self.target, self.rows, self.members = target, x, min(MEMBERS, len(x))
+        groups = row_groups(x, y, call="fit") if groups is None else groups
+        self.target, self.rows = target, x
+        self.members = min(MEMBERS, int(groups.max()) + 1)
         if target.task == "regression":
             y = ((y - target.output_shift) / target.output_scale).float()
         scaled = target.scale_inputs(x).float()
@@ -101,7 +106,7 @@ class EnsembleRun(TrainingRun):
         self.bend = differences.mT @ differences
         weights = torch.ones(len(x)) if weights is None else weights.float()
         members = self._members(generator)
-        super().__init__(members, options, scaled, y, generator, weights, ranks)
+        super().__init__(members, options, scaled, y, generator, weights, ranks, groups)
 
     def _members(self, generator: torch.Generator | None) -> KAN:
         """Return the members beside each other, in scaled units, none joined to another's nodes."""
@@ -130,7 +135,7 @@ class EnsembleRun(TrainingRun):
         return model
 
     def begin(self, held_out: Tensor | None = None) -> None:
-        """Deal the rows, in the order of their targets, to the folds."""
+        """Deal the groups of rows, in the order of their targets, to the folds."""
         order = self._permutation(len(self.x))
         first = self.y[order] if self.y.dim() == 1 else self.y[order, 0]
         super().begin(order[first.argsort(stable=True)])
@@ -139,9 +144,8 @@ class EnsembleRun(TrainingRun):
 
     def _split(self) -> None:
         """Give every member the rows that are not in its fold."""
-        fold = torch.empty(len(self.x), dtype=torch.long)
-        fold[self.held_out] = torch.arange(len(self.x)) % self.members
-        self.judged = fold.unsqueeze(1) == torch.arange(self.members)  # (row, member)
+        self.folds = deal_groups(self.held_out, self.groups, self.members)
+        self.judged = self.folds.unsqueeze(1) == torch.arange(self.members)  # (row, member)
         weights = self.weights.unsqueeze(1)
         self.shares, self.counts = weights * ~self.judged, weights * self.judged
         self.train_x, self.train_y, self.test_x, self.test_y = (self.x, self.y) * 2
@@ -215,7 +219,8 @@ class EnsembleRun(TrainingRun):
 
     def finish(self, seconds: float) -> FitResult:
         """Report on the network."""
-        return dataclasses.replace(super().finish(seconds), model=self.target)
+        found = super().finish(seconds)
+        return dataclasses.replace(found, model=self.target, folds=self.folds)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from kanlens.checks import check_generator
+from kanlens.data.groups import row_groups
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.encoding import needed_widths, prepare_data
@@ -21,7 +22,7 @@ from kanlens.model.network import KAN
 from kanlens.resources import Memory, threads_for, within_memory
 from kanlens.training.ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
 from kanlens.training.options import Options, PenaltyChoice
-from kanlens.training.preparation import row_weights, unchanged_on_failure
+from kanlens.training.preparation import labelled, row_weights, unchanged_on_failure
 from kanlens.training.ranks import Ranks, joined
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
@@ -59,6 +60,7 @@ def fit(
     grid_updates: int = 5,
     scale: bool | None = None,
     sample_weight: Any = None,
+    groups: Any = None,
     strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
@@ -85,7 +87,7 @@ def fit(
         Trained in place. Names, units, kinds and task of the data become the model's; a model
         whose features have names finds its columns by these. With None the rows choose: the network
         that predicts held-out ones best, of those that `kanlens.KANRegressor` tries, is made and
-        trained, and the options below, but for the last eight, stay as they are.
+        trained, and options before `sample_weight` must keep their defaults.
     data : Table, Source or tuple (x, y)
         Of a source that is larger than memory, batches are of all rows, read in drawn order;
         scaling, grids, statistics and the loss by which training stops are of at most 200,000
@@ -128,6 +130,11 @@ def fit(
         Set the scaling from the data. Default: only when the model has never been scaled.
     sample_weight : array-like, shape (batch,), optional
         How much the loss of each row counts: none, or a number of at least 0 for each.
+    groups : array-like, shape (batch,), or str, optional
+        Label of each row; rows of one label, such as those of one person, are held out together.
+        The column of a table or frame with this name, which then is no feature. Default: the
+        `groups` of the table. Copies of a row, within 1e-6 of the range of every column, are held
+        out together in any case.
     strategy : {"ddp"}, optional
         Train in all processes that ``torchrun`` has started, each on its share of the rows of a
         step, with sums over all of them (gloo, or nccl for models on CUDA): losses, penalties and
@@ -192,9 +199,10 @@ def fit(
     check_generator("fit", generator)
     if model is None:
         return fit_by_default(
-            _builder(data, options, generator),
+            _builder(labelled(data, groups)[0], options, generator),
             data,
             sample_weight=sample_weight,
+            groups=groups,
             strategy=strategy,
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
@@ -202,6 +210,7 @@ def fit(
             progress=progress,
             generator=generator,
         )
+    data, labels = labelled(data, groups)
     model = check_model("fit", model)
     with joined(strategy, model.input_shift.device, checkpoint) as ranks:
         written = ranks.index == 0
@@ -209,7 +218,7 @@ def fit(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written
         )
         with unchanged_on_failure(model):
-            run = _run_on(data, model, options, sample_weight, generator, ranks)
+            run = _run_on(data, model, options, (sample_weight, labels), generator, ranks)
             _start(run, saved)
         return carry_out(run, started, saved, Interruption(), progress)
 
@@ -218,15 +227,18 @@ def _run_on(
     data: Table | Source | tuple[Any, Any],
     model: KAN,
     options: Options,
-    sample_weight: Any,
+    of_rows: tuple[Any, Any],  # their weights and labels of groups
     generator: torch.Generator | None,
     ranks: Ranks,
 ) -> TrainingRun:
     """Return a run on the rows, in memory where all processes have room for them."""
     data, held = _held(data, ranks, model.input_shift.device)
+    sample_weight, labels = of_rows
     if not isinstance(data, Source):
         x, y = prepare_data(model, data)
-        return TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x), ranks)
+        groups = row_groups(x, y, labels, call="fit") if options.validation else None
+        weights = row_weights(sample_weight, x)
+        return TrainingRun(model, options, x, y, generator, weights, ranks, groups)
     if sample_weight is not None:
         expected, got = "no sample_weight for rows beyond memory", "some"
         advice = "Leave it out, or allow more max_memory"
@@ -294,6 +306,7 @@ def fit_by_default(
     data: Table | Source | tuple[Any, Any],
     *,
     sample_weight: Any = None,
+    groups: Any = None,
     strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
@@ -310,6 +323,7 @@ def fit_by_default(
     over all rows follow, of which the checkpoint is.
     """
     check_generator("fit", generator)
+    data, labels = labelled(data, groups)
     with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
         data, held = _held(data, ranks, torch.device("cpu"))
         if isinstance(data, Source):
@@ -325,13 +339,14 @@ def fit_by_default(
         saved = checked_checkpoint(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written
         )
-        return _fit_both(build, data, sample_weight, ranks, saved, progress, generator)
+        of_rows = sample_weight, labels
+        return _fit_both(build, data, of_rows, ranks, saved, progress, generator)
 
 
 def _fit_both(
     build: Callable[[list[int], int], KAN],
     data: Table | tuple[Any, Any],
-    sample_weight: Any,
+    of_rows: tuple[Any, Any],
     ranks: Ranks,
     saved: Checkpoint,
     progress: bool | None,
@@ -343,15 +358,15 @@ def _fit_both(
     intervals = grid_intervals(rows)
     model = build([], intervals)
     x, y = prepare_data(model, data)
-    weights = row_weights(sample_weight, x)
-    run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks)
+    weights, groups = row_weights(of_rows[0], x), row_groups(x, y, of_rows[1], call="fit")
+    run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks, groups)
     _start(run, Checkpoint(None))
     additive = carry_out(run, started, Checkpoint(None), stop, progress)
     if stop.happened:
         return additive
     wide = build([MEMBERS * NODES], intervals)
     wide.schema = model.schema
-    run = EnsembleRun(wide, x, y, weights, generator, ranks)
+    run = EnsembleRun(wide, x, y, weights, generator, ranks, groups)
     _start(run, saved)
     found = carry_out(run, started, saved, stop, progress)
     gain = additive.validation_loss - found.validation_loss

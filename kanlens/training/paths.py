@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_count, check_generator, check_positive
+from kanlens.data.groups import row_groups
 from kanlens.data.tables import Table
 from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError, message, reworded
@@ -27,7 +28,7 @@ from kanlens.model.recording import store_statistics, trace
 from kanlens.resources import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options
-from kanlens.training.preparation import rows_kept
+from kanlens.training.preparation import labelled, rows_kept
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import (
     PathStep,
@@ -63,6 +64,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     strengths: Sequence[float] | int | None = None,
     threshold: float = 0.01,
     tolerance: float = 0.01,
+    groups: Any = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -96,7 +98,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         Share of its layer's largest weight L1 norm below which an edge counts as dead.
     tolerance : float
         Share of what is explained that the chosen model may give up: see `SparsityPath.best`.
-    checkpoint, checkpoint_every, resume
+    groups, checkpoint, checkpoint_every, resume
         As for `kanlens.fit`; the path goes on within a strength.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
@@ -149,10 +151,12 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     first = copy.deepcopy(model)
     try:
         plan = Options(**{"proximal": exact, **options}, penalty=weights)
+        data, labels = labelled(data, groups)
         x, y = prepare_data(first, data)
+        together = row_groups(x, y, labels, call="sparsity_path") if plan.validation else None
     except KanlensError as error:
         raise reworded("sparsity_path", error) from error
-    path = _PathRun(first, plan, x, y, threshold, given, generator, saved)
+    path = _PathRun(first, plan, x, y, together, threshold, given, generator, saved)
     path.restore(saved.begun)
     total = given if isinstance(given, int) else len(given)
     stop = Interruption()
@@ -201,6 +205,7 @@ class _PathRun:
     plan: Options
     x: Tensor
     y: Tensor
+    groups: Tensor | None
     threshold: float
     strengths: list[float] | int
     generator: torch.Generator | None
@@ -241,7 +246,7 @@ class _PathRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the path that resumes from it."""
-        found = identity_of(self.model, self.plan, self.x, self.y)
+        found = identity_of(self.model, self.plan, self.x, self.y)  # rows held out are restored
         chosen = {"strengths": self.strengths, "threshold": self.threshold}
         return {**found, "options": {**found["options"], **chosen}}
 
@@ -296,7 +301,8 @@ class _PathRun:
         """Train a model, and return what a checkpoint needs to know of that."""
         started = time.perf_counter()
         options = replace(self.plan, strength=strength)
-        run = TrainingRun(model, options, self.x, self.y, self.generator)
+        rows = self.x, self.y
+        run = TrainingRun(model, options, *rows, self.generator, groups=self.groups)
         if self.begun is None:
             run.begin(self.held_out)
         else:

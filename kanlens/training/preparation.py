@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.checks import check_choice
+from kanlens.data.source import Source
+from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
@@ -27,7 +30,7 @@ VALUES = 5  # numbers kept for one input of a layer and one row; measured: 6 to 
 @contextlib.contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
     """Put a model back as it was when the block raises: tensors, names, scaling, statistics."""
-    schema, scaled, background = model.schema, model.scaled, model.background
+    schema, scaled, background, record = model.schema, model.scaled, model.background, model.record
     statistics = [layer.statistics for layer in model.layers]
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     try:
@@ -35,6 +38,7 @@ def unchanged_on_failure(model: KAN) -> Iterator[None]:
     except BaseException:
         model.load_state_dict(state)
         model.schema, model.scaled, model.background = schema, scaled, background
+        model.record = record
         for layer, known in zip(model.layers, statistics, strict=True):
             layer.statistics = known
         raise
@@ -101,6 +105,24 @@ def row_weights(given: Any, x: Tensor) -> Tensor | None:  # (batch,)
         got = f"shape {tuple(weights.shape)}" if weights.shape != (len(x),) else "other numbers"
         raise InvalidValueError(message("fit", expected, got, "Give one weight for each row"))
     return weights / weights.mean()
+
+
+def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
+    """Return data without the column of groups, and the labels (batch,) of their rows or None."""
+    if isinstance(data, Table):
+        groups = data.groups if groups is None else groups
+        if not isinstance(groups, str):
+            return data, groups
+        check_choice("fit", "groups", groups, data.frame.columns)
+        features = [one.name for one in data.schema.features if one.column != groups]
+        return data.keep(features), data.frame[groups]
+    if groups is not None and isinstance(data, Source):
+        expected, advice = "groups of rows that memory holds", "Allow more max_memory"
+        raise InvalidValueError(message("fit", expected, f"{data.rows:,} rows", advice))
+    if isinstance(groups, str) and hasattr(data[0], "columns"):
+        check_choice("fit", "groups", groups, data[0].columns)
+        return (data[0].drop(columns=groups), data[1]), data[0][groups]
+    return data, groups
 
 
 def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)

@@ -46,6 +46,8 @@ class FitResult(Shown):
         Indices of the rows kept out of training.
     seconds : float
         Time taken.
+    folds : Tensor, shape (batch,), or None
+        Fold of each row, where each was held out from one member of a network.
     """
 
     model: KAN
@@ -58,6 +60,7 @@ class FitResult(Shown):
     metric: float
     held_out: Tensor
     seconds: float
+    folds: Tensor | None = None
 
     def _line(self) -> str:
         rows = (

@@ -114,13 +114,13 @@ def checked_checkpoint(
 
 
 def identity_of(
-    model: KAN, options: Options, x: Tensor, y: Tensor, weights: Tensor | None = None
+    model: KAN, options: Options, x: Tensor, y: Tensor, *of_rows: Tensor | None
 ) -> dict[str, Any]:
     """Return what a checkpoint must share with the run that resumes from it."""
     digest = hashlib.sha256()
-    for part in (x, y) if weights is None else (x, y, weights):
+    for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
-    config = replace(model.config, scaled=False).to_json()
+    config = replace(model.config, scaled=False, record=None).to_json()
     return {
         "data": [list(x.shape), digest.hexdigest()],
         "model": [str(model.dtype), config],

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.data.groups import all_single, row_groups, split_groups
 from kanlens.errors import InvalidValueError, TrainingError, message
 from kanlens.long_work import Interruption, interrupts_wait
 from kanlens.model import kernels
@@ -50,8 +51,9 @@ class TrainingRun:
     """The state of one training run; `begin` or `restore` it, `train`, then `finish` it.
 
     Takes all rows x (batch, in) in the units of the data, and targets as
-    `kanlens.encoding.prepare_target` returns them; weights (batch,) of rows have mean 1. The
-    generator draws held-out rows and batches; when None, its seed is drawn from torch's own.
+    `kanlens.encoding.prepare_target` returns them; weights (batch,) of rows have mean 1. Rows are
+    held out by `groups` (batch,), as `row_groups` returns them. The generator draws held-out rows
+    and batches; when None, its seed is drawn from torch's own.
     """
 
     optimizer: torch.optim.Optimizer
@@ -67,9 +69,11 @@ class TrainingRun:
         generator: torch.Generator | None = None,
         weights: Tensor | None = None,
         ranks: Ranks | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         self.model, self.options, self.x, self.y = model, options, x, y
         self.weights, self.ranks = weights, Ranks() if ranks is None else ranks
+        self.groups = groups
         self.objective = Objective(
             model=model,
             penalty=options.weights,
@@ -123,8 +127,7 @@ class TrainingRun:
         self._seeded()
         if held_out is None:
             count = round(self.options.validation * len(self.x))
-            order = self._permutation(len(self.x)) if count else torch.arange(0)
-            held_out = order[:count].sort().values
+            held_out = self._drawn(count) if count else torch.arange(0)
         self.held_out = held_out
         self._split()
         settle_range(self.model, self.x)
@@ -139,6 +142,12 @@ class TrainingRun:
         self._keep(record)
         if self.options.steps == 0:
             self.stopped_because = "no steps were asked for"
+
+    def _drawn(self, count: int) -> Tensor:
+        """Return about `count` rows, in order, and with each row all of its group."""
+        order, groups = self._permutation(len(self.x)), self.groups
+        groups = row_groups(self.x, self.y, call="fit") if groups is None else groups
+        return split_groups(order, groups, [count])[0].sort().values
 
     def _permutation(self, n: int) -> Tensor:
         source = self.generator
@@ -161,7 +170,7 @@ class TrainingRun:
         """Drop statistics of earlier data, which would enter the penalty; make the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
-        self.model.background = None
+        self.model.background = self.model.record = None
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")
@@ -433,7 +442,9 @@ class TrainingRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that resumes from it."""
-        return identity_of(self.model, self.options, self.x, self.y, self.weights)
+        groups = self.groups
+        groups = None if groups is None or all_single(groups) else groups
+        return identity_of(self.model, self.options, self.x, self.y, self.weights, groups)
 
     def state(self) -> dict[str, Any]:
         """Return a copy of what `restore` needs."""

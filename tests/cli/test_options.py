@@ -7,13 +7,13 @@ import pytest
 from kanlens import KAN
 from kanlens.cli import main
 from kanlens.cli.attribution_commands import _given
-from kanlens.cli.model_commands import _strengths
 from kanlens.cli.options import (
     CHOICES,
     factor,
     hidden_nodes,
     norms,
     output_index,
+    read_strengths,
     split_names,
 )
 from kanlens.data.column_types import IMPUTATIONS
@@ -34,8 +34,8 @@ from kanlens.training.options import OPTIMIZERS
         (norms, "activation_l1=1,curvature=0.001", {"activation_l1": 1.0, "curvature": 0.001}),
         (hidden_nodes, "5,3:2", [5, (3, 2)]),
         (hidden_nodes, "0", []),
-        (_strengths, "8", 8),
-        (_strengths, "0,0.01", [0.0, 0.01]),
+        (read_strengths, "8", 8),
+        (read_strengths, "0,0.01", [0.0, 0.01]),
         (_given, "a=0:1, b=-2:2.5", {"a": (0.0, 1.0), "b": (-2.0, 2.5)}),
         (_given, "color=red, dark=0:1", {"color=red, dark": (0.0, 1.0)}),  # names with signs
     ],

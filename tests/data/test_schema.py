@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kanlens.data.cell_parsing import label_text
 from kanlens.data.schema import Feature, Output, Schema, choices, default_schema
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError
 
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from kanlens.data.schema import Output, Schema, default_schema
 from kanlens.data.source import scan_table
-from kanlens.data.tables import read_features, read_table
+from kanlens.data.table_reader import read_features, read_table
 from kanlens.errors import (
     DataError,
     DTypeError,

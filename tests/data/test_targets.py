@@ -9,7 +9,7 @@ import pytest
 from kanlens.data.cell_parsing import row_text
 from kanlens.data.columns import read_targets
 from kanlens.data.schema import default_schema
-from kanlens.data.tables import read_features, read_table
+from kanlens.data.table_reader import read_features, read_table
 from kanlens.errors import DataError
 
 FRAME = pd.DataFrame({"x1": [1.0, 2.0], "y": [3.5, 4.0], "z": [5.0, 6.5], "word": ["a", "b"]})

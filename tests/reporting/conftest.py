@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kanlens.data.schema import Feature, Output, Schema
-from kanlens.data.tables import Table, read_table
+from kanlens.data.table_reader import read_table
+from kanlens.data.tables import Table
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.reporting import Report, report

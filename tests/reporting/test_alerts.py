@@ -14,9 +14,17 @@ def calm() -> dict[str, Any]:
     """Return the content of a report in which nothing stands out."""
     methods = [{"method": name, "complete": True, "relative_gap": 1e-15} for name in ("a", "b")]
     return {
-        "meta": {"background_origin": "rows that the model kept from its training"},
-        "data": {"rows": 500, "features": [{"name": "x1", "constant": False, "outside": 0.0}]},
+        "meta": {
+            "background_origin": "rows that the model kept from its training",
+            "target": "y",
+        },
+        "data": {
+            "rows": 500,
+            "given_away": {},
+            "features": [{"name": "x1", "constant": False, "outside": 0.0}],
+        },
         "model": {
+            "task": "regression",
             "edges_alive": 3,
             "edges_total": 3,
             "features_used": 1,
@@ -28,7 +36,7 @@ def calm() -> dict[str, Any]:
             },
         },
         "performance": {"task": "regression", "r2": 0.9},
-        "importance": {"features": [{"importance": 1.0}]},
+        "importance": {"features": [{"importance": 1.0}] * 5},
         "edges": [{"relative": 1.0}],
         "formula": None,
         "comparison": {
@@ -70,6 +78,13 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         True,
         "warning",
         "Constant in these rows: x1. Nothing can be said about its effect here.",
+    ),
+    "target_given_away": (
+        "data.given_away",
+        {"x1": 0.9987},
+        "warning",
+        "x1 alone predicts y (R² 1.00). If it is not known before, the model is of no use for new "
+        "rows: train without it.",
     ),
     "dead_edges": ("model.edges_total", 4, "note", "1 of 4 edges is removed."),
     "unused_features": ("model.features_used", 0, "note", "1 feature has no edge left."),
@@ -155,6 +170,13 @@ def test_methods_that_are_not_complete_are_only_noted() -> None:
         ("note", "methods_disagree"),
     ]
     assert "One of each pair is not complete, and answers another question." in found[1]["text"]
+
+
+def test_ranks_of_four_features_agree_or_not_by_chance() -> None:
+    content = put("comparison.agreement.a.b", 0.2)
+    assert find_alerts(content)
+    content["importance"]["features"] = [{"importance": 1.0}] * 4
+    assert find_alerts(content) == []
 
 
 def test_a_gap_that_is_not_finite_is_a_gap() -> None:

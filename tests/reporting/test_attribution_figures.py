@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.reporting.analysis import Analysis

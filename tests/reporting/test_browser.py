@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.data.tables import Table, read_table
+from kanlens.data.table_reader import read_table
+from kanlens.data.tables import Table
 from kanlens.exporters.dialects import JAVASCRIPT, formula
 from kanlens.exporters.subject import predicted
 from kanlens.functions.catalog import FUNCTIONS, find_function

@@ -16,14 +16,15 @@ import torch
 from kanlens.attribution import attribute, compare
 from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.result import Attribution
-from kanlens.data.tables import read_table
+from kanlens.data.schema import class_schema
+from kanlens.data.table_reader import read_table
 from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.recording import trace
 from kanlens.pruning import prune
-from kanlens.reporting.analysis import SHOWN, Analysis
+from kanlens.reporting.analysis import SHOWN, Analysis, pick_rows
 from kanlens.reporting.content import to_plain
-from kanlens.reporting.subject import spread
+from kanlens.reporting.subject import read_subject, spread
 from kanlens.training import fit
 from tests.reporting.conftest import METHODS, network, seeded
 
@@ -116,6 +117,27 @@ def test_masked_edges_are_not_listed(content_of: Build, model: KAN, rows: torch.
     assert all((e["out"], e["in"]) != (0, 1) for e in found["edges"] if e["layer"] == 0)
     assert found["model"]["edges_alive"] == 7
     assert found["model"]["edges_total"] == 8
+
+
+def test_a_row_predicted_right_is_no_largest_error(model: KAN, rows: torch.Tensor) -> None:
+    subject = read_subject(model, (rows, model(rows).detach()), None)
+    reasons = [reason.partition(",")[0] for _, reason in pick_rows(subject)]
+    assert reasons[:3] == ["predicted exactly"] * 3
+    classifier = network([3, 3])
+    classes = class_schema("y", ["a", "b", "c"])
+    classifier.schema = dataclasses.replace(classes, features=classifier.schema.features)
+    codes = classifier(rows).argmax(1)
+    likely = classifier(rows).softmax(1).max(1).values
+    for wrong in ([], [int(likely.argmax())], [5, 9, 13, 20]):
+        labels = codes.clone()
+        labels[wrong] = (labels[wrong] + 1) % 3
+        subject = read_subject(classifier, (rows, labels), 0)
+        picks = pick_rows(subject)[:3]
+        named = {row for row, reason in picks if reason.startswith("among the largest errors")}
+        assert named <= set(wrong)
+        assert len(named) == min(3, len(wrong))
+        others = [reason for row, reason in picks if row not in named]
+        assert all(reason.startswith("among the least certain") for reason in others)
 
 
 def test_rows_add_up_and_include_the_worst(

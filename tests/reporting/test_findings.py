@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LinearRegression
-from sklearn.metrics import log_loss, r2_score
+from sklearn.metrics import r2_score
 
 import kanlens
 from kanlens.attribution.result import Attribution
-from kanlens.reporting import findings
 from kanlens.reporting.findings import directions, measure_baselines, write_findings
 from kanlens.reporting.subject import read_subject
+from kanlens.training import baselines
 from tests.reporting.conftest import network, seeded
 
 Build = Callable[..., dict[str, Any]]
@@ -57,20 +57,24 @@ def test_boosting_that_would_take_minutes_is_left_out(monkeypatch: pytest.Monkey
     every: Any = measure_baselines(subject, history)
     names = [one["name"] for one in every["models"]]
     assert names[-1] == "gradient boosting"
-    monkeypatch.setattr(findings, "WIDE", 5)
+    monkeypatch.setattr(baselines, "WIDE", 2)
     few: Any = measure_baselines(subject, history)
     assert [one["name"] for one in few["models"]] == names[:-1]
 
 
-def test_baselines_of_classes_are_judged_by_log_loss() -> None:
+def test_baselines_of_classes_are_judged_by_accuracy_as_the_model_is() -> None:
     model, (x, y), history = trained(classes=True)
     subject = read_subject(model, (x, y), None)
     found: Any = measure_baselines(subject, history)
     held = history.held_out.numpy()
-    own = log_loss(y[held], subject.probabilities[held], labels=list(subject.labels))
-    assert found["metric"] == "log loss"
-    assert found["models"][0]["score"] == pytest.approx(own, rel=1e-12)
-    assert len(found["models"]) == 4
+    right = subject.probabilities.argmax(1) == (y == "low")
+    assert found["metric"] == "accuracy"
+    assert found["models"][0] == {"name": "this model", "score": right[held].mean()}
+    kept = np.setdiff1d(np.arange(80), held)
+    frequent = max(set(y[kept]), key=list(y[kept]).count)
+    scores = {one["name"]: one["score"] for one in found["models"]}
+    assert scores["the most frequent class"] == (y[held] == frequent).mean()
+    assert list(scores)[2:] == ["logistic regression", "gradient boosting"]
 
 
 def test_baselines_are_cross_validated_on_rows_of_unknown_use() -> None:
@@ -82,8 +86,8 @@ def test_baselines_are_cross_validated_on_rows_of_unknown_use() -> None:
     assert scores["this model"] == pytest.approx(r2_score(y, model(x).detach()), rel=1e-12)
     order = np.random.default_rng(0).permutation(80)
     said = np.empty(80)
-    for part in np.split(order, 5):
-        kept = np.setdiff1d(order, part)
+    for fold in range(5):
+        part, kept = order[fold::5], np.setdiff1d(np.arange(80), order[fold::5])
         said[part] = LinearRegression().fit(x[kept], y[kept]).predict(x[part])
     assert scores["a linear model"] == pytest.approx(r2_score(y, said), rel=1e-9)
     assert scores["the mean"] < -1e-6  # 0 where it has seen the rows

@@ -157,6 +157,27 @@ def test_the_page_holds_the_numbers_of_the_content(bare: dict[str, Any]) -> None
     assert "Beware of <b> & co." in page.text
 
 
+def test_the_page_says_which_rows_the_model_had_not_seen(
+    model: Any, rows: torch.Tensor, y: torch.Tensor, analyzed: Callable[..., Any]
+) -> None:
+    content = build_content(analyzed(model, (rows, y)), title="T", generator="seed 0")
+    assert content["data"]["held_out_rows"] is None
+    models = [{"name": "this model", "score": 0.931}, {"name": "gradient boosting", "score": 0.5}]
+    about = {"rows": 80, "folds": 6, "changed": True, "held_out": True, "metric": "accuracy"}
+    content["baselines"] = {**about, "models": models}
+    for count, words in (
+        (None, "If the model was trained on these rows, the numbers are better than those of new"),
+        (content["data"]["rows"], "They were held out of training."),
+        (3, "3 of them were held out of training; on the others the numbers are better"),
+    ):
+        content["data"]["held_out_rows"] = count
+        text = Page(render_page(content, pictures())).text
+        assert words in text
+        assert "Beside simple models, on the 80 rows of training, each held out in turn" in text
+        assert "Scores of this model are from before it was changed." in text
+        assert "gradient boosting 50.0%" in text
+
+
 def test_formula_words() -> None:
     assert formula_words(None) == ""
     receipt = {"relative_rmse": 0.0123, "r2": 0.9, "model_r2": 0.91, "accuracy": None}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.model.network import KAN
 from kanlens.reporting.subject import read_subject, spread

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.exporters.dialects import JAVASCRIPT
 from kanlens.exporters.subject import Subject as Exported
 from kanlens.exporters.subject import predicted

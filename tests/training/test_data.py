@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.encoding import prepare_data, prepare_target
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.training.preparation import settle_scaling
@@ -284,7 +284,10 @@ def test_wrong_class_codes_are_refused(y: list[float], got: str) -> None:
 
 def test_text_among_numbers_is_refused() -> None:
     y = [*np.linspace(0, 1, 11).tolist(), "none of it"]
-    text = "fit: expected numbers, got 'none of it' in row 11 of column 'y'. Correct that cell."
+    text = (
+        "fit: expected numbers, got 'none of it' in row 11 of column 'y'. "
+        "Correct that cell, or pass na='none of it' if it is a missing one."
+    )
     with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
         quick(model([1, 1]), (rows(), y))
 
@@ -304,7 +307,7 @@ def test_a_refused_call_changes_nothing() -> None:
     frame = pd.DataFrame({"a": [0.0, np.nan, 1.0], "y": list("uvu")})
     net = model([1, 1])
     schema, state = net.schema, {k: v.clone() for k, v in net.state_dict().items()}
-    with pytest.raises(DataError):
+    with pytest.raises(ShapeError):
         quick(net, (frame[["a"]], frame["y"]))
     with pytest.raises(InvalidValueError):
         quick(net, (rows(2), torch.arange(2.0)), validation=0.9)

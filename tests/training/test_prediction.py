@@ -12,7 +12,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.data.tables import read_table
+from kanlens.data.table_reader import read_table
 from kanlens.errors import DataError
 from kanlens.training.objective import ScoreSums, classes, judge, predictions, score, task_loss
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from kanlens.checks import check_choice
 from kanlens.data.columns import TASKS
 from kanlens.data.schema import Task
-from kanlens.data.tables import Table, read_table
+from kanlens.data.table_reader import read_table
+from kanlens.data.tables import Table
 from kanlens.encoding import adopt_data
 from kanlens.errors import (
     FileFormatError,

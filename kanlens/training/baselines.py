@@ -1,0 +1,171 @@
+"""Simple models judged on the same rows as a network, and columns that give its target away."""
+
+from __future__ import annotations
+
+import base64
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.data.cell_parsing import Array
+from kanlens.data.groups import row_groups
+from kanlens.data.schema import Schema
+from kanlens.data.tables import Table
+from kanlens.encoding import encode_labelled
+from kanlens.long_work import Interruption
+from kanlens.model.network import KAN
+from kanlens.model.training_record import TrainingRecord, fingerprint, row_hashes
+from kanlens.resources import one_thread_of
+from kanlens.training.objective import score
+from kanlens.training.preparation import rows_kept
+from kanlens.training.result import FitResult
+
+MOST = 100_000  # rows that a simple model learns from
+WIDE = 500  # features times outputs above which boosting would take minutes
+SURE = 0.995  # score of a column that gives the target away: 1.00 as printed
+FEW, SAMPLE = 20, 20_000  # rows that judge a column, at least and at most
+
+Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of rows to judge
+
+
+def add_record(result: FitResult, training: Table, test: Table | None) -> None:
+    """Give a trained network the record of its training; after an interrupt it has none."""
+    stop, model = Interruption(), result.model
+    with stop.kept():
+        parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
+        x, y = map(torch.cat, zip(*parts, strict=True))
+        model.record = training_record(result, x, y, training.rows)
+    stop.warn("train", "The model is kept, without scores of simple models")
+
+
+def training_record(result: FitResult, x: Tensor, y: Tensor, first: int) -> TrainingRecord:
+    """Return the scores of a trained network and of simple models on rows new to each of them.
+
+    The `first` rows of x (row, in), with targets y, are those of training. All are judged on the
+    rows of its folds, or on those it held out, or without any on the rows that follow.
+    """
+    model, network, unseen = result.model, result.metric, result.held_out
+    rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
+    if result.folds is not None:
+        folds, unseen = result.folds, unseen[:0]
+        splits = [(rows[folds != fold], rows[folds == fold]) for fold in folds.unique()]
+    elif len(unseen):
+        splits = [(rows[rows_kept(first, unseen)], unseen)]
+    elif len(tests):
+        splits = [(rows, tests)]
+        with torch.no_grad():
+            network = score(model, model(x[tests]), y[tests])
+    unseen = torch.cat((unseen, tests))
+    scores = {"network": network, **baseline_scores(model, x, y, splits)} if splits else {}
+    hashes = np.sort(row_hashes(x[unseen], y[unseen]))
+    return TrainingRecord(
+        metric=result.metric_name,
+        scores={key: value if math.isfinite(value) else None for key, value in scores.items()},
+        rows=sum(len(judged) for _, judged in splits),
+        folds=len(splits),
+        features=model.schema.features,
+        held_out=base64.b64encode(hashes.tobytes()).decode(),
+        given_away=giveaways(model.schema, x[:first], y[:first]),
+        weights=fingerprint(model.state_dict().values()),
+    )
+
+
+def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[str, float]:
+    """Return the scores of a constant, a linear model and gradient boosting, as `score` has them.
+
+    Rows x (batch, in) have targets y as `prepare_target` returns them.
+    """
+    classifies = model.task == "classification"
+    rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
+    truth = y[torch.cat([judged for _, judged in splits])].cpu()
+    estimators, scores = _baselines(classifies), {}
+    if rows.shape[1] * len(model.output_names) > WIDE:
+        del estimators["boosting"]
+    with one_thread_of("openmp"):  # more of them wait for each other on a busy machine
+        for name, estimator in estimators.items():
+            parts = [
+                np.column_stack([_predict(estimator, rows, column, *split) for column in targets.T])
+                for split in splits
+            ]
+            outputs = torch.from_numpy(np.concatenate(parts))
+            if classifies:
+                scores[name] = float((outputs[:, 0] == truth).double().mean())
+            else:
+                scores[name] = score(model, outputs, truth)
+    return scores
+
+
+def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor) -> Array:
+    """Return predictions of rows `judged` after a fit to rows `learned`; one target needs none."""
+    rows = learned[:: 1 + len(learned) // MOST].numpy()
+    if (y[rows] == y[rows][0]).all():
+        return np.full(len(judged), y[rows][0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fit that has not quite converged
+        return np.asarray(estimator.fit(x[rows], y[rows]).predict(x[judged.numpy()]))
+
+
+def _baselines(classifies: bool) -> dict[str, Any]:
+    from sklearn import dummy, ensemble, linear_model
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if classifies:
+        logistic = linear_model.LogisticRegression(max_iter=1000)
+        return {
+            "mean": dummy.DummyClassifier(),
+            "linear": make_pipeline(StandardScaler(), logistic),
+            "boosting": ensemble.HistGradientBoostingClassifier(random_state=0),
+        }
+    return {
+        "mean": dummy.DummyRegressor(),
+        "linear": make_pipeline(StandardScaler(), linear_model.LinearRegression()),
+        "boosting": ensemble.HistGradientBoostingRegressor(random_state=0),
+    }
+
+
+def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
+    """Return the columns that predict the targets of rows on their own, with their scores.
+
+    Each row is predicted from its neighbors in a column: by a straight line between their targets,
+    scored by R2 but for the noise of the neighbors; or by the class of the one before, scored by
+    the share of errors that are saved. Of copies one row counts.
+    """
+    columns: dict[str, list[int]] = {}
+    for index, feature in enumerate(schema.features):
+        columns.setdefault(feature.column, []).append(index)
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:SAMPLE])
+    groups = row_groups(x[rows], y[rows], call="train").numpy()
+    rows = rows[np.sort(np.unique(groups, return_index=True)[1])]
+    if len(columns) < 2 or len(rows) < FEW:
+        return {}
+    values, targets = (part[rows].cpu().double().numpy() for part in (x, y))
+    scores = {}
+    for column, indices in columns.items():
+        codes = [values[:, index] for index in indices]
+        if len(indices) > 1 and schema.features[indices[0]].kind == "categorical":
+            codes = [values[:, indices] @ np.arange(1, len(indices) + 1)]
+        scores[column] = max(_neighbor_score(code, targets) for code in codes)
+    return {column: value for column, value in scores.items() if value >= SURE}
+
+
+def _neighbor_score(values: Array, targets: Array) -> float:
+    """Return the best score of a target (row,) or targets (row, out) in the order of values."""
+    order = np.argsort(values, kind="stable")  # equal ones as drawn
+    values, targets = values[order], targets[order]
+    if targets.ndim == 1:
+        counts = np.unique(targets, return_counts=True)[1]
+        changes = (targets[1:] != targets[:-1]).sum() - (len(counts) - 1)
+        expected = len(targets) - (counts**2).sum() / len(targets)
+        return float(1 - changes / expected) if expected else 0.0
+    gap = values[2:] - values[:-2]
+    share = np.divide(values[1:-1] - values[:-2], gap, out=np.full(len(gap), 0.5), where=gap > 0)
+    share = share[:, None]
+    errors = targets[1:-1] - targets[:-2] - share * (targets[2:] - targets[:-2])
+    noise = (errors**2 / (1 + share**2 + (1 - share) ** 2)).mean(0)
+    varies = targets.var(0) > 0
+    return float((1 - noise[varies] / targets.var(0)[varies]).max(initial=0.0))
