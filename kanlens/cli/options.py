@@ -30,7 +30,7 @@ FIRST = 1000  # rows by which targets are looked for where there are more than m
 EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
-    int | None, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS, **EVERYWHERE)
+    int | None, typer.Option("--seed", help="Seed of random draws.", **SEEDS, **EVERYWHERE)
 ]
 NoSeed: TypeAlias = Annotated[
     int | None,

@@ -304,6 +304,9 @@ def read_table(  # noqa: PLR0913 - one keyword per choice
     frame, name, place = _open(source, "read_table")
     group = as_names(groups)
     refuse_unknown("groups", group, list(frame.columns), call="read_table")
+    if set(group) & {*as_names(target), *as_names(features)}:
+        expected = "groups to be another column than target and features"
+        raise DataError(message("read_table", expected, repr(group[0]), "Name it once"))
 
     def column(label: str, *, coded: bool, target: bool) -> Column:
         about: dict[str, Any] = {"call": "read_table", "place": place}
