@@ -91,7 +91,7 @@ WORDS = {  # on what several commands take, by argument
     "linear goes on straight, zero lets the splines run out.",
     "features": "Columns to use, with commas.",
     "grid_size": "Intervals of each edge's grid.",
-    "groups": "Column that is no feature; rows of equal cells are held out together.",
+    "groups": "Column that marks rows to hold out together, not used as a feature.",
     "hidden": "Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
     "none.",
     "impute": "Fill missing cells.",

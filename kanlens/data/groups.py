@@ -95,7 +95,7 @@ def _copies(rows: Array) -> Array:
     low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
     span = np.ptp(rows, axis=0)
     span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
-    with np.errstate(over="ignore", invalid="ignore"):  # of cells that are no finite numbers
+    with np.errstate(over="ignore", invalid="ignore"):  # of cells that are not finite
         rows = rows[:, span > 0] / span[span > 0]
         weights = np.random.default_rng(0).uniform(0.5, 1.5, rows.shape[1])
         keys = np.zeros(len(rows))

@@ -275,7 +275,7 @@ def read_table(  # noqa: PLR0913 - one keyword per choice
         Unit of each column that has one.
     groups : label, optional
         Column whose equal cells mark rows that belong together, such as those of one person: it is
-        no feature, and such rows are held out together.
+        not a feature, and such rows are held out together.
 
     Returns
     -------
