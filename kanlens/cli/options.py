@@ -31,7 +31,7 @@ FIRST = 1000  # rows by which targets are looked for where there are more than m
 EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
-    int | None, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS, **EVERYWHERE)
+    int | None, typer.Option("--seed", help="Seed of random draws.", **SEEDS, **EVERYWHERE)
 ]
 NoSeed: TypeAlias = Annotated[
     int | None,
@@ -95,7 +95,7 @@ WORDS = {  # on what several commands take, by argument
     "linear goes on straight, zero lets the splines run out.",
     "features": "Columns to use, with commas.",
     "grid_size": "Intervals of each edge's grid.",
-    "groups": "Column that is no feature; rows of equal cells are held out together.",
+    "groups": "Column that marks rows to hold out together, not used as a feature.",
     "hidden": "Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
     "none.",
     "impute": "Fill missing cells with this.  [default: they are a level of their own]",

@@ -95,7 +95,7 @@ def _copies(rows: Array) -> Array:
     low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
     span = np.ptp(rows, axis=0)
     span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
-    with np.errstate(over="ignore", invalid="ignore"):  # of cells that are no finite numbers
+    with np.errstate(over="ignore", invalid="ignore"):  # of cells that are not finite
         rows = rows[:, span > 0] / span[span > 0]
         weights = np.random.default_rng(0).uniform(0.5, 1.5, rows.shape[1])
         keys = np.zeros(len(rows))
@@ -146,14 +146,15 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
     """Return codes of copies, or of single rows where these are equal by chance.
 
-    That is where rows of equal x have other targets, and where there are few cells for many rows,
-    although no column tells all of them apart.
+    That is where rows of equal x have other targets, unless the whole table is there several times,
+    and where there are few cells for many rows, although no column tells all of them apart.
     """
     equal = _copies(columns)
     cells = len(np.unique(equal))
     alike = _equal_pairs(codes) / _equal_pairs(equal)
     chance = _equal_pairs(_copies(targets)) if targets.size else 0.0
     noisy = alike - chance < AGREE * (1 - chance) and (classes or alike < MANY * chance)
+    noisy = noisy and np.gcd.reduce(np.unique(codes, return_counts=True)[1]) == 1
     few = len(codes) > MANY * cells
     if noisy or (few and all(len(np.unique(column)) < cells for column in columns.T)):
         return np.arange(len(codes))

@@ -15,6 +15,7 @@ import torch
 
 from kanlens.checks import check_finite
 from kanlens.data.cell_parsing import as_tensor
+from kanlens.data.groups import row_groups, split_groups
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, spread_rows
@@ -206,7 +207,7 @@ def table_of(
 ) -> ScaledTable:
     """Check a table, draw or spread rows, and set wrong ones aside while there is time."""
     names, columns, target = _checked(x, y, feature_names)
-    pick, held_out = _rows(len(columns), generator)
+    pick, held_out = _rows(columns, target, generator)
     unseen = np.setdiff1d(np.arange(len(columns)), pick)
     unseen = unseen[: len(unseen) * (len(unseen) >= tuned.MANY_UNSEEN)]
     more, columns = (columns[unseen], target[unseen]), columns[pick]
@@ -271,8 +272,9 @@ def as_array(values: Any, what: str) -> Array:
     return np.array(tensor.detach().cpu().double().numpy())
 
 
-def _rows(count: int, generator: torch.Generator | None) -> tuple[Array, Array]:
-    """Choose rows, and those of them that are held out."""
+def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> tuple[Array, Array]:
+    """Return the rows chosen, and a mask of those of them held out, with copies of each."""
+    count = len(columns)
     if generator is None:
         pick = spread_rows(count, tuned.MOST_ROWS)
         order = np.argsort(np.arange(len(pick)) * _GOLDEN % 1.0, kind="stable")
@@ -280,7 +282,9 @@ def _rows(count: int, generator: torch.Generator | None) -> tuple[Array, Array]:
         pick = torch.randperm(count, generator=generator)[: tuned.MOST_ROWS].numpy()
         order = np.arange(len(pick))
     held_out = np.zeros(len(pick), dtype=bool)
-    held_out[order[: max(1, round(tuned.HELD_OUT * len(pick)))]] = True
+    rows = torch.from_numpy(columns[pick]), torch.from_numpy(target[pick][:, None])
+    share = [max(1, round(tuned.HELD_OUT * len(pick)))]
+    held_out[split_groups(torch.as_tensor(order), row_groups(*rows, call=CALL), share)[0]] = True
     if len(pick) <= tuned.NONE_HELD_OUT:
         held_out[:] = False
     return pick, held_out

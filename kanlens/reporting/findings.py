@@ -34,7 +34,7 @@ Content = dict[str, Any]
 
 
 def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
-    """Return the scores of the model and of simple ones on rows that none had seen.
+    """Return the scores of the model and of simple ones on rows new to each of them.
 
     They are those that the model's file holds of its training, else of rows that `history`, a
     FitResult, held out. Where neither is known, simple models are cross-validated on at most `MOST`

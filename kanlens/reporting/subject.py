@@ -28,7 +28,7 @@ from kanlens.training.objective import classes
 Array = np.ndarray[Any, np.dtype[Any]]
 BINS = 10  # of a calibration curve
 CURVE = 101  # points kept of a ROC curve
-ROUNDING = 1e-6  # of the largest target: an error that is none
+ROUNDING = 1e-6  # relative to the largest target
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -132,7 +132,7 @@ def fit(
         How much the loss of each row counts: none, or a number of at least 0 for each.
     groups : array-like, shape (batch,), or str, optional
         Label of each row; rows of one label, such as those of one person, are held out together.
-        The column of a table or frame with this name, which then is no feature. Default: the
+        The column of a table or frame with this name, which is then not a feature. Default: the
         `groups` of the table. Copies of a row, within 1e-6 of the range of every column, are held
         out together in any case.
     strategy : {"ddp"}, optional

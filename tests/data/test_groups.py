@@ -47,6 +47,13 @@ def test_equal_x_with_other_numbers_is_no_copy_and_with_other_classes_is():
     assert as_sets(groups_of(x)) == [(i, i + 50) for i in range(50)]
 
 
+def test_a_whole_table_given_twice_is_seen_although_its_values_are_few():
+    x, y = DRAW.integers(0, 5, (200, 3)), DRAW.integers(0, 2, 200)
+    assert len(groups_of(x, y).unique()) == 200
+    groups = groups_of(np.tile(x, (2, 1)), np.tile(y, 2))
+    assert torch.equal(groups[:200], groups[200:])
+
+
 @pytest.mark.parametrize("rows", [1000, 100_000])
 def test_a_dense_curve_is_not_one_group(rows):
     x = np.linspace(0, 1, rows)[:, None]
@@ -179,6 +186,11 @@ def test_unknown_columns_of_groups_are_refused():
         table(groups="whom")
     expected = "read_table: expected groups among the columns 'who', 'a', 'y', got 'whom'."
     assert str(caught.value) == f"{expected} Did you mean 'who'?"
+    for roles in ({"groups": "y"}, {"groups": "a", "features": ["a"]}):
+        with pytest.raises(DataError) as caught:
+            table(**roles)
+        text = "read_table: expected groups to be another column than target and features, got "
+        assert str(caught.value) == f"{text}{roles['groups']!r}. Name it once."
     with pytest.raises(InvalidValueError, match=r"^Table\.split: expected groups to be one of"):
         table(drop="who").split(0.2, groups="whom")
 

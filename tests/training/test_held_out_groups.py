@@ -8,6 +8,7 @@ import torch
 import kanlens
 from kanlens import distributed
 from kanlens.data.groups import row_groups
+from kanlens.discovery.scaling import table_of
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.pruning.cutting import hold_out
 from kanlens.symbolic.partition import places_of
@@ -49,6 +50,12 @@ def test_copies_are_judged_by_members_that_have_seen_none():
     assert torch.equal(run.judged.float().argmax(1), run.folds)
 
 
+def match_rows(x, some):
+    """Return positions of some rows in x, other ones for each copy."""
+    places = (some.unsqueeze(1) == x).all(2).nonzero()[:, 1]
+    return places[: len(some) * 3].unique()
+
+
 def held_out_by_each_way():
     """Return the rows held out by every call that holds some out, on rows given three times."""
     x, y = noise(3)
@@ -62,6 +69,8 @@ def held_out_by_each_way():
     yield "prune", hold_out(450, seeded(), row_groups(x, call="prune")), 90
     for generator in (None, seeded()):
         yield "symbolize", places_of(x, generator, y).choosing, 90
+        table = table_of(x, y, None, generator)
+        yield "discover", match_rows(x, torch.from_numpy(table.x[table.held_out])), 135
 
 
 def test_copies_are_held_out_together_everywhere():
