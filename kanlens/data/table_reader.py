@@ -87,7 +87,7 @@ def read_table(
     decimal : {".", ","}, optional
         The decimal sign. By default a comma where columns have numbers that can be read only so.
     groups : label, optional
-        Column whose equal cells mark rows that belong together, such as those of one person: it is
+        Column whose equal cells mark rows that belong together, such as those of one person. It is
         not a feature, and such rows are held out together.
 
     Returns
@@ -132,6 +132,9 @@ def read_table(
         if all(kind.kind in "iuf" for kind in again[floats].dtypes):  # else points are decimals too
             roles, frame = dataclasses.replace(roles, decimal=","), again
     refuse_unknown("groups", as_names(groups), list(frame.columns), call="read_table")
+    if set(as_names(groups)) & {*as_names(target), *as_names(features)}:
+        expected = "groups to be another column than target and features"
+        raise DataError(message("read_table", expected, repr(groups), "Name it once"))
     frame, place = _with_targets(frame, roles, place)
     schema = roles.read_schema(frame, place)
     table = encode_table(frame, name, schema, "read_table", place)

@@ -3,169 +3,90 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 import shutil
+import string
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import sympy
 
 from kanlens.errors import MissingDependencyError, OutputError, message
+from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters.dialects import C99, formula
-from kanlens.exporters.subject import Format, Layer, Subject
+from kanlens.exporters.subject import Format, Subject, rendered
 from kanlens.functions.elementary import Array
 from kanlens.splines.pieces import Index
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
-_HEAD = """/* {title}.
- *
- * {name}_predict(x, y) reads the {n_in} features x, in the units of the data, one-hot features as 0
- * and 1, and writes the {n_out} outputs y, of a classifier logits:
- *   x: {features}
- *   y: {outputs}
- * {name}_check() returns the largest difference from what the model says of a few rows.
- * It allocates nothing; link with -lm.
- */
-#ifndef {guard}
-#define {guard}
-
-#include <math.h>
-
-static inline void {name}_add(double t, const double *weights, int n, double *y)
-{{
-    int k;
-    for (k = 0; k < n; k++)
-        y[k] += t * weights[k];
-}}
-
-/* Add what the pieces of one spline per output rise by, from their starts to their ends or to u. */
-static inline void {name}_spline(double u, const double *breaks, int n_breaks, int degree,
-                                 const double *matrix, int n, double *y)
-{{
-    int piece, power, last = n_breaks - 1;
-    double t, p;
-    if (u < breaks[0])
-        {name}_add(u - breaks[0], matrix, n, y);
-    if (u > breaks[last])
-        {name}_add(u - breaks[last], matrix + n, n, y);
-    for (piece = 0; piece < last && !(u <= breaks[piece]); piece++) {{
-        t = (u > breaks[piece + 1] ? breaks[piece + 1] : u) - breaks[piece];
-        for (power = 0, p = t; power < degree; power++, p *= t)
-            {name}_add(p, matrix + (2 + power * last + piece) * n, n, y);
-    }}
-}}
-"""
-_FOOT = """
-static inline double {name}_check(void)
-{{
-    double y[{n_out}], worst = 0.0;
-    int row, k;
-    for (row = 0; row < {n_rows}; row++) {{
-        {name}_predict({name}_check_x + row * {n_in}, y);
-        for (k = 0; k < {n_out}; k++)
-            worst = fmax(worst, fabs(y[k] - {name}_check_y[row * {n_out} + k]));
-    }}
-    return worst;
-}}
-
-#endif
-"""
-
-
-class _Header:
-    """The text of a header, and the arrays that its functions read."""
-
-    def __init__(self, subject: Subject) -> None:
-        self.name, self.description = subject.name, subject.description
-        self.parts: list[str] = []
-
-    def array(self, layer: int | str, label: str, values: Array | Index) -> str:
-        """Add a constant array and return its name."""
-        name = f"{self.name}_{label}{layer}"
-        kind = "double" if values.dtype.kind == "f" else "int"
-        texts = [repr(value).replace("inf", "HUGE_VAL") for value in values.ravel().tolist()]
-        lines = ",\n    ".join(", ".join(texts[k : k + 8]) for k in range(0, len(texts), 8))
-        self.parts.append(f"static const {kind} {name}[{len(texts)}] = {{\n    {lines}}};\n")
-        return name
-
-    def functions(self) -> None:
-        """Add the elementary functions."""
-        for k, g in enumerate(self.description.functions.values()):
-            text = C99.text(formula(g, sympy.Symbol("u")))
-            head = f"static inline double {self.name}_g{k}(double u) /* {_comment([g.name])} */"
-            self.parts.append(f"{head}\n{{\n    return {text};\n}}\n")
-
-    def function(self, name: str, writes: str, lines: Sequence[str]) -> None:
-        """Add a function of two arrays."""
-        body = "\n    ".join(["int k;", *lines])
-        head = f"static inline void {self.name}_{name}(const double *{writes[0]}, double *y)"
-        self.parts.append(f"{head}\n{{\n    {body}\n}}\n")
-
-    def layer(self, index: int, layer: Layer) -> None:
-        """Add one layer as a function of its inputs u that writes its nodes y."""
-        n, splines = len(layer.bias), layer.splines
-        array = partial(self.array, index)
-        body = [f"double s[{n}];", *_loop(n, f"s[k] = {array('bias', layer.bias)}[k];")]
-        if splines:
-            count, stride = splines.breaks.shape[1], splines.matrix[0].size
-            breaks, matrix = array("breaks", splines.breaks), array("matrix", splines.matrix)
-            cuts = f"{breaks} + k * {count}, {count}, {splines.degree}"
-            call = f"{self.name}_spline(u[k], {cuts}, {matrix} + k * {stride}, {n}, s);"
-            body += _loop(layer.width, call)
-        for k, terms in enumerate(layer.terms):
-            g = list(self.description.functions).index(terms.g.name)
-            a, b, weights = (array(f"{p}{k}_", getattr(terms, p)) for p in ("a", "b", "weights"))
-            inner = f"{a}[k] * u[{array(f'inputs{k}_', terms.inputs)}[k]] + {b}[k]"
-            call = f"{self.name}_add({self.name}_g{g}({inner}), {weights} + k * {n}, {n}, s);"
-            body += _loop(len(terms.inputs), call)
-        for k, members in enumerate(layer.members):
-            product = " * ".join(f"s[{m}]" for m in members)
-            body.append(f"y[{k}] = {product} * {float(layer.scale[k])} + {float(layer.shift[k])};")
-        self.function(f"layer{index}", "u", body)
-
-    def predict(self) -> None:
-        """Add the function that scales features, calls the layers and scales outputs."""
-        names = ("low", "high", "shift", "scale", "output_shift", "output_scale")
-        layers, outputs = self.description.layers, len(self.description.outputs)
-        low, high, shift, scale, end_shift, end_scale = (
-            f"{self.array('', name, values)}[k]"
-            for name, values in zip(names, self.description.scaling, strict=True)
-        )
-        held = f"x[k] < {low} ? {low} : x[k] > {high} ? {high} : x[k]"
-        widths = [*(layer.width for layer in layers), outputs]
-        body = [
-            *(f"double u{k}[{width}];" for k, width in enumerate(widths)),
-            *_loop(widths[0], f"u0[k] = (({held}) - {shift}) / {scale};"),
-            *(f"{self.name}_layer{k}(u{k}, u{k + 1});" for k in range(len(layers))),
-            *_loop(outputs, f"y[k] = u{len(layers)}[k] * {end_scale} + {end_shift};"),
-        ]
-        self.function("predict", "x", body)
-
-
-def _loop(count: int, statement: str) -> list[str]:
-    return [f"for (k = 0; k < {count}; k++)", f"    {statement}"]
-
 
 def _write(subject: Subject, path: Path) -> None:
-    header, description = _Header(subject), subject.description
-    x, y = subject.shown()
-    words = {"name": header.name, "n_in": x.shape[1], "n_out": y.shape[1], "n_rows": len(x)}
-    names = {"features": _comment(description.features), "outputs": _comment(description.outputs)}
-    guard, title = f"KANLENS_{header.name.upper()}_H", _comment([subject.title])
-    header.parts.append(_HEAD.format(title=title, guard=guard, **words, **names))
-    header.functions()
-    for k, layer in enumerate(description.layers):
-        header.layer(k, layer)
-    header.predict()
-    header.array("", "check_x", x)
-    header.array("", "check_y", y)
-    header.parts.append(_FOOT.format(**words))
-    path.write_text("\n".join(header.parts), encoding="ascii")
+    description, u = subject.description, sympy.Symbol("u")
+    names = list(description.functions)
+    parts = [rule.content[0] for rule in subject.rules if rule.kind == "date"]
+    text = rendered(
+        "header.h.j2",
+        name=subject.name,
+        guard=f"KANLENS_{subject.name.upper()}_H",
+        title=_comment([subject.title]),
+        features=_comment(description.features),
+        outputs=_comment(description.outputs),
+        columns=_comment([f"{name} ({kind})" for name, kind in subject.columns.items()]),
+        labels=[_string(str(label)) for label in subject.classes],
+        names=names,
+        functions={_comment([k]): C99.text(formula(description.functions[k], u)) for k in names},
+        dates={part: _date(part) for part in parts},
+        layers=description.layers,
+        encoded=[_feature(rule, subject) for rule in subject.rules],
+        scaling=description.scaling,
+        check=subject.examples(),
+        array=_array,
+        n_in=len(description.features),
+        n_out=len(description.outputs),
+    )
+    path.write_text(text, encoding="ascii")
+
+
+def _array(name: str, values: Array | Index) -> str:
+    """Write a constant array."""
+    kind = "double" if values.dtype.kind == "f" else "int"
+    texts = [repr(value).replace("inf", "HUGE_VAL") for value in values.ravel().tolist()]
+    lines = ",\n        ".join(", ".join(texts[k : k + 8]) for k in range(0, len(texts), 8))
+    return f"static const {kind} {name}[{len(texts)}] = {{\n        {lines}}};"
+
+
+def _date(part: str) -> tuple[list[tuple[str, str]], str]:
+    """Write a part of a date as steps that have names, and the last."""
+    steps, (last,) = sympy.cse([date_part(part, sympy.Symbol("days"))])
+    return [(str(symbol), C99.text(value)) for symbol, value in steps], C99.text(last)
+
+
+def _feature(rule: Cell, subject: Subject) -> str:
+    """Write a feature of raw cells."""
+    cell = f"cells[{list(subject.columns).index(rule.column)}]"
+    number, schema = f"{cell}.number", subject.model.schema
+    marks = [f"isnan({number})", *(f"{number} == {mark}" for mark in blank_numbers(schema))]
+    among = f"{subject.name}_in({cell}.text, (const char *const[]){{{{{{}}, 0}}}})".format
+    blank, value = " || ".join(marks), number
+    if subject.columns[rule.column] == "text":
+        blank = among(", ".join(map(_string, blank_texts(schema))))
+    if rule.kind == "text":
+        value = among(", ".join(map(_string, rule.content))) if rule.content else "0"
+    elif rule.kind == "date":
+        value = f"{subject.name}_{rule.content[0]}({number})"
+    return f"{blank} ? {'NAN' if math.isnan(rule.blank) else rule.blank} : {value}"
+
+
+def _string(text: str) -> str:
+    """Write a string of C in UTF-8."""
+    plain = string.ascii_letters + string.digits + " _-.,:()"
+    codes = ((chr(byte), f"\\{byte:03o}") for byte in text.encode())
+    return f'"{"".join(char if char in plain else code for char, code in codes)}"'
 
 
 def _comment(words: Sequence[str]) -> str:
@@ -180,25 +101,42 @@ def _run(subject: Subject, path: Path) -> list[Array]:
     if compiler is None:
         text = message("export", "a C compiler (cc, gcc or clang)", "none", "Install one")
         raise MissingDependencyError(text)
-    x = np.ascontiguousarray(subject.rows)
-    y = np.empty((len(x), len(subject.description.outputs)))
+    classes, count = subject.classes, len(subject.frame)
+    y = np.empty((count, len(classes or subject.description.outputs)))
+    labels, cells = np.empty(count, dtype=np.intc), (_Cell * subject.frame.size)()
+    for k, column in enumerate(subject.cells.values()):
+        for row, value in enumerate(column):
+            is_text = isinstance(value, str)
+            number = math.nan if value is None or is_text else value
+            place = row * len(subject.columns) + k
+            cells[place] = number, value.encode() if is_text else None
+    text = rendered(
+        "rows.c.j2",
+        name=subject.name,
+        header=str(path.resolve()).replace("\\", "/"),
+        classes=classes,
+        n_in=len(subject.rules),
+        n_cells=len(subject.columns),
+        n_out=y.shape[1],
+    )
     with tempfile.TemporaryDirectory() as folder:
         library, source = Path(folder) / "model.so", Path(folder) / "model.c"
-        header = str(path.resolve()).replace("\\", "/")
-        source.write_text(
-            f'#include "{header}"\nvoid run(int n, const double *x, double *y);\n'
-            f"void run(int n, const double *x, double *y)\n{{\n    int k;\n"
-            f"    (void){subject.name}_check();\n    for (k = 0; k < n; k++)\n"
-            f"        {subject.name}_predict(x + k * {x.shape[1]}, y + k * {y.shape[1]});\n}}\n"
-        )
+        source.write_text(text, encoding="utf-8")
         flags = [*STRICT, "-O1", "-shared", "-fPIC", str(source), "-o", str(library), "-lm"]
         done = subprocess.run([compiler, *flags], check=False, capture_output=True, text=True)
         if done.returncode:
             got = next(filter(re.compile("error").search, done.stderr.splitlines()), "none")
             expected, advice = "a header that compiles", "Choose another format"
             raise OutputError(message("export", expected, got, advice))
-        ctypes.CDLL(str(library)).run(len(x), *(ctypes.c_void_p(one.ctypes.data) for one in (x, y)))
-    return [y]
+        places = (ctypes.c_void_p(array.ctypes.data) for array in (y, labels))
+        ctypes.CDLL(str(library)).run(count, cells, *places)
+    return [y, *([np.array(classes, dtype=object)[labels]] if classes else [])]
+
+
+class _Cell(ctypes.Structure):
+    """A raw cell."""
+
+    _fields_ = (("number", ctypes.c_double), ("text", ctypes.c_char_p))
 
 
 C_HEADER = Format(name="c", ending=".h", write=_write, run=_run)

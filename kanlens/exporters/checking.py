@@ -17,33 +17,50 @@ from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_file import ONNX
 from kanlens.exporters.sql_query import SQL_QUERY
-from kanlens.exporters.subject import Format, Subject, predicted, refuse
+from kanlens.exporters.subject import Format, Subject, chances, predicted, refuse
 from kanlens.exporters.symbolic_text import LATEX, SYMPY
 from kanlens.exporters.workbook import WORKBOOK
 from kanlens.functions.elementary import Array
 from kanlens.model import kernels
 from kanlens.model.analysis import Model, check_model
+from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write, ending_of
+
+
+class _Filled(torch.nn.Module):
+    """A model that takes fillers (in,) for NaN."""
+
+    fillers: torch.Tensor
+
+    def __init__(self, model: KAN, fillers: Array) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.register_buffer("fillers", torch.from_numpy(fillers).to(model.input_shift))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the outputs (batch, out)."""
+        y: torch.Tensor = self.model(torch.where(x.isnan(), self.fillers, x))
+        return y
 
 
 def _write_program(subject: Subject, path: Path) -> None:
     """Write a program of torch, with weights and any number of rows."""
-    model = copy.deepcopy(subject.model).requires_grad_(False).eval()
-    rows = torch.from_numpy(subject.rows).to(model.input_shift)
+    model, batch = _Filled(subject.model, subject.fillers), torch.export.Dim("batch")
+    rows = torch.from_numpy(subject.rows).to(subject.model.input_shift)
     with kernels.use("torch"):
-        program = torch.export.export(
-            model, (rows,), dynamic_shapes={"x": {0: torch.export.Dim("batch")}}
-        )
+        program = torch.export.export(model, (rows,), dynamic_shapes={"x": {0: batch}})
     torch.export.save(program, path)
 
 
 def _run_program(subject: Subject, path: Path) -> list[Array]:
-    program = torch.export.load(path).module()
-    rows = torch.from_numpy(subject.rows).to(subject.model.input_shift)
-    return [np.asarray(program(rows).cpu())]
+    """Run a program on rows, the first without the numbers that it fills; no rows go first."""
+    program, x = torch.export.load(path).module(), subject.rows.copy()
+    x[0, ~np.isnan(subject.fillers)] = np.nan
+    rows = torch.from_numpy(x).to(subject.model.input_shift)
+    return [torch.cat([program(rows[:0]), program(rows)]).cpu().numpy()]
 
 
-TORCH = Format(name="torch", ending=".pt2", write=_write_program, run=_run_program, single=True)
+TORCH = Format("torch", ".pt2", _write_program, _run_program, single=True, classifies=False)
 _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
 """Every kind of file by name."""
@@ -63,8 +80,8 @@ class Exported:
     rows : int
         Number of rows compared: at random, at knots, at and beyond the ends of ranges.
     error : float
-        Largest difference of an output, relative to the largest: from the model, or where the file
-        computes in float64, from the same weights in float64.
+        Largest difference of an output, relative to the largest, or of a probability: from the
+        model, or where the file computes in float64, from the same weights in float64.
     explained_error : float or None
         Likewise of what features did, from `kanlens.attribute` with method="secant".
     """
@@ -156,16 +173,23 @@ def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
     real = np.isfinite(wanted).all(1)
     if not real.mean() > 0.5:
         refuse("a model that is finite on most rows", f"{real.mean():.0%}", "Train it again")
+    wanted = wanted[real]
+    if subject.classes and chosen.classifies:
+        wanted = chances(wanted)
     errors: dict[int, float] = {}
-    for found in chosen.run(subject, temporary):
-        right = wanted[real] if found.ndim == 2 else subject.scores(subject.rows[real])
-        limit, what = (most, "outputs") if found.ndim == 2 else (max(EXPLAINED, most), "scores")
-        error = _difference(found[real], right)
+    for values in chosen.run(subject, temporary):
+        actual, right, limit, noun = values[real], wanted, most, "outputs"
+        if values.ndim == 1:  # compared by the probability of the label
+            picks = actual[:, None] == np.array(subject.classes, dtype=object)
+            actual, right, noun = (picks * wanted).sum(1), wanted.max(1), "labels"
+        elif values.ndim == 3:
+            right, limit, noun = subject.scores(subject.rows[real]), max(EXPLAINED, most), "scores"
+        error = _difference(actual, right)
         if not error <= limit:
-            expected = f"a file for {chosen.name} within {limit:g} of the model's {what}"
+            expected = f"a file for {chosen.name} within {limit:g} of the model's {noun}"
             advice = "Nothing was written; choose another format, or convert it with model.double()"
             raise OutputError(message("export", expected, f"{error:.2g} of them", advice))
-        errors[found.ndim] = max(errors.get(found.ndim, 0.0), error)
+        errors[values.ndim] = max(errors.get(values.ndim, 0.0), error)
     return Exported(
         path=subject.path,
         format=chosen.name,

@@ -6,6 +6,7 @@ For those that have no loops, formulas without: one text for every node.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,7 @@ from sympy.printing.str import StrPrinter
 from kanlens.exporters.subject import Description, Layer, Splines, Terms, refuse
 from kanlens.functions.elementary import Array, ElementaryFunction
 
+Pieces = tuple[int, Array]  # an input, and the coefficients (power, out) of a piece, from power 1
 _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 
 
@@ -126,13 +128,14 @@ def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -
     """Make a dialect of calls alike, pairs of names, and texts with places for arguments."""
     calls = {word: same(word) for word in _SAME.split()}
     calls |= dict(pair.split("=") for pair in others.split()) | forms
-    return Dialect(name=name, functions=calls, number=_double if name == "SQL" else repr)
+    number = {"SQL": _double, "Excel": lambda value: repr(value).upper()}.get(name, repr)
+    return Dialect(name=name, functions=calls, number=number)
 
 
 C99 = _dialect(
     "C99",
     str,
-    "log=log erf=erf Abs=fabs Max=fmax Min=fmin Pow=pow",
+    "log=log floor=floor erf=erf Abs=fabs Max=fmax Min=fmin Pow=pow",
     sign="(double)(({0} > 0.0) - ({0} < 0.0))",
     Piecewise="({0} ? {1} : {2})",
 )
@@ -147,116 +150,101 @@ NUMPY = _dialect(
     "np.{}".format,
     "asin=np.arcsin acos=np.arccos atan=np.arctan asinh=np.arcsinh acosh=np.arccosh "
     "atanh=np.arctanh log=np.log erf=erf Abs=np.abs sign=np.sign Max=np.maximum Min=np.minimum "
-    "Pow=np.power Piecewise=np.where",
+    "floor=np.floor Pow=np.power Piecewise=np.where",
 )
 SQL = _dialect(
     "SQL",
     str,
-    "log=ln Abs=abs sign=sign Pow=power",
+    "log=ln floor=floor Abs=abs sign=sign Pow=power",
     Max="CASE WHEN {0} > {1} THEN {0} ELSE {1} END",
     Min="CASE WHEN {0} < {1} THEN {0} ELSE {1} END",
     Piecewise="CASE WHEN {0} THEN {1} ELSE {2} END",
 )
 EXCEL = _dialect(
     "Excel",
-    str,
-    "log=ln erf=erf Abs=abs sign=sign Pow=power Piecewise=if",
-    exp="exp(if({0}<709.0,{0},709.0))",  # beyond, Excel has an error in place of infinity
-    Max="if({0}>{1},{0},{1})",  # its MAX and MIN look through whole ranges
-    Min="if({0}<{1},{0},{1})",
+    str.upper,
+    "log=LN erf=ERF Abs=ABS sign=SIGN Pow=POWER",
+    exp="EXP(IF({0}<709.0,{0},709.0))",  # beyond, Excel has an error in place of infinity
+    Max="IF({0}>{1},{0},{1})",  # its MAX and MIN look through whole ranges
+    Min="IF({0}<{1},{0},{1})",
+    Piecewise="IF({0},{1},{2})",
 )
 
 
-MOST = 1_000_000  # characters of all formulas: what SQLite reads where nobody has changed it
+MOST = 1_000_000  # characters of all formulas: SQLite's limit where nobody has changed it
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unrolled:
-    """A description in a dialect.
-
-    `define` is given the level of some formulas, each as the terms that it is the sum of, and
-    returns the names that they can be read by from then on.
-    """
+class Unrolled(ABC):
+    """A network as formulas, level by level, for languages without loops."""
 
     dialect: Dialect
-    define: Callable[[str, list[list[str]]], list[str]]
 
-    def outputs(self, description: Description, features: Sequence[str]) -> list[list[str]]:
-        """Define all nodes, from the names of the features on; return the terms of the outputs."""
-        names = self.define("u", self._scaled(features, *description.scaling[:4]))
+    @abstractmethod
+    def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
+        """Add a column for each formula and return the references to them."""
+
+    @abstractmethod
+    def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
+        """Add the sums of a layer and return the references to them."""
+
+    def outputs(self, description: Description, features: Sequence[str]) -> list[str]:
+        """Add all levels, from the names of the features on; return formulas of the outputs."""
+        names = self.level("u", self._scaled(features, *description.scaling[:4]))
         for index, layer in enumerate(description.layers):
-            names = self.define(f"s{index}_", self._sums(names, index, layer))
-            if any(len(one) > 1 for one in layer.members) or not layer.plain:
-                names = self.define(f"h{index}_", self._nodes(names, layer))
+            names = self.sums(index, layer, names)
+            if any(len(members) > 1 for members in layer.members) or not layer.plain:
+                names = self.level(f"h{index}_", self._nodes(names, layer))
         shift, scale = map(np.ndarray.tolist, description.scaling[4:])
         texts = zip(names, scale, shift, strict=True)
-        return [[f"{name}*{self.number(a)}", self.number(b)] for name, a, b in texts]
+        return [f"{name}*{self.number(a)} + {self.number(b)}" for name, a, b in texts]
+
+    def level(self, prefix: str, formulas: Sequence[str]) -> list[str]:
+        """Add columns with counted names."""
+        return self.define([f"{prefix}{k}" for k in range(len(formulas))], formulas)
 
     def number(self, value: float) -> str:
         """Write a number to the last digit."""
         return self.dialect.number(float(value))
 
-    def _scaled(self, names: Sequence[str], *scaling: Array) -> list[list[str]]:
-        found = []
-        for name, low, high, shift, scale in zip(
-            names, *map(np.ndarray.tolist, scaling), strict=True
-        ):
-            held = self._held(name, low, high)
-            found.append([f"({held} - {self.number(shift)})/{self.number(scale)}"])
-        return found
+    def _scaled(self, names: Sequence[str], *scaling: Array) -> list[str]:
+        columns = zip(names, *map(np.ndarray.tolist, scaling), strict=True)
+        return [
+            f"({self._held(name, low, high)} - {self.number(shift)})/{self.number(scale)}"
+            for name, low, high, shift, scale in columns
+        ]
 
-    def _held(self, text: str, low: float, high: float) -> str:
-        """Hold what a text stands for between two ends, which may be infinite."""
-        held = sympy.Symbol(text)
-        held = sympy.Min(held, high) if high < np.inf else held
-        held = sympy.Max(held, low, evaluate=False) if low > -np.inf else held
-        return self.dialect.text(held)
+    def _held(self, name: str, low: float, high: float, origin: float = 0.0) -> str:
+        """Hold a column between two ends, which may be infinite, and count it from an origin.
 
-    def _sums(self, names: Sequence[str], index: int, layer: Layer) -> list[list[str]]:
-        rises = self._rises(names, index, layer.splines) if layer.splines else []
-        found = []
-        for out, bias in enumerate(layer.bias):
-            parts = [self.number(bias)]
-            for name, powers in rises:
-                if powers[:, out].any():
-                    parts.append(f"{name}*{self._polynomial(name, powers[:, out])}")
-            parts += [text for terms in layer.terms for text in self._terms(names, terms, out)]
-            found.append(parts)
-        return found
-
-    def _rises(self, names: Sequence[str], index: int, splines: Splines) -> list[tuple[str, Array]]:
-        """Define how far inputs are within pieces; return names and coefficients (power, out)."""
-        texts, found = [], []
-        for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
-            ends = [-np.inf, *breaks, np.inf]
-            for piece, (start, end) in enumerate(pairwise(ends)):
-                powers = splines.powers[in_, piece, 1:]
-                if powers.any():
-                    origin = start if piece else end
-                    far, least = f"({name} - {self.number(origin)})", 0 if piece else -np.inf
-                    texts.append([self._held(far, least, end - origin)])
-                    found.append(powers)
-        return list(zip(self.define(f"t{index}_", texts), found, strict=True))
-
-    def _terms(self, names: Sequence[str], terms: Terms, out: int) -> list[str]:
-        found = []
-        for column in np.flatnonzero(terms.weights[:, out]):
-            u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
-            inner = u if (a, b) == (1, 0) else float(a) * u + float(b)
-            text = self.dialect.text(formula(terms.g, inner))
-            found.append(f"{self.number(terms.weights[column, out])}*({text})")
-        return found
-
-    def _polynomial(self, name: str, powers: Array) -> str:
-        """Write a polynomial by Horner's rule, constant first."""
-        text, *rest = map(self.number, np.trim_zeros(powers, "b")[::-1])
-        for power in rest:
-            text = f"({power} + {name}*{text})"
+        A missing cell is compared with nothing, and stays missing.
+        """
+        text = f"({name} - {self.number(origin)})" if origin else name
+        for sign, end in ((">=", high), ("<=", low)):
+            if np.isfinite(end):
+                outside = f"{name} {sign} {self.number(end)}", self.number(end - origin)
+                text = self.dialect.functions["Piecewise"].format(*outside, text)
         return text
 
-    def _nodes(self, names: Sequence[str], layer: Layer) -> list[list[str]]:
+    def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
+        """Write how far inputs are within pieces, and return the pieces that are not flat."""
+        texts, pieces = [], []
+        for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
+            for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):
+                powers = splines.powers[in_, piece, 1:]
+                if powers.any():
+                    texts.append(self._held(name, start, end, start if piece else end))
+                    pieces.append((in_, powers))
+        return texts, pieces
+
+    def term(self, names: Sequence[str], terms: Terms, column: int) -> str:
+        """Write a function of an input."""
+        u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
+        inner = u if (a, b) == (1, 0) else float(a) * u + float(b)
+        return self.dialect.text(formula(terms.g, inner))
+
+    def _nodes(self, names: Sequence[str], layer: Layer) -> list[str]:
         nodes = zip(layer.members, layer.scale, layer.shift, strict=True)
         return [
-            ["*".join([*(names[k] for k in members), self.number(scale)]), self.number(shift)]
+            f"{'*'.join([*(names[k] for k in members), self.number(scale)])} + {self.number(shift)}"
             for members, scale, shift in nodes
         ]

@@ -17,15 +17,19 @@ import numpy as np
 import sympy
 
 from kanlens.checks import optional_module
+from kanlens.data.schema import Schema
+from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters.dialects import formula
 from kanlens.exporters.subject import Format, Layer, Splines, Subject, Terms, refuse
 from kanlens.functions.elementary import Array
 from kanlens.outputs import to_plain
 
-OPSET, IR_VERSION = 17, 8
+ML = "ai.onnx.ml"
+OPSETS, IR_VERSION = {"": 17, ML: 3}, 8
 SAME = 1e-7  # inputs closer than this have the slope of a step of this size
 _SINGLE = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erf")
-_DOUBLE = ("exp", "log", "sin", "cos", "tanh", "Abs", "sign", "Pow", "Add", "Mul", "Max", "Min")
+_ALGEBRAIC = ("floor", "Abs", "sign", "Pow", "Add", "Mul", "Max", "Min")
+_DOUBLE = ("exp", "log", "sin", "cos", "tanh", *_ALGEBRAIC)
 _EXACT = {  # in place of _SINGLE, which runtimes lack in float64, without a loss at poles and ends
     "tan": lambda u: sympy.sin(u) / sympy.cos(u),
     "asin": lambda u: 2 * sympy.atan(u / (1 + sympy.sqrt(1 - u**2))),
@@ -49,17 +53,29 @@ class Graph:
     def add(self, kind: str, *inputs: Any, name: str = "", **attributes: Any) -> str:
         """Add a node; numbers and arrays among its inputs become constants."""
         names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
-        output = name or f"v{len(self.nodes)}"
+        output = name or f"kan/v{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, names, [output], **attributes))
         return output
 
     def constant(self, value: Any) -> str:
-        """Add a constant: whole numbers as they are, others in the dtype of the graph."""
+        """Add a constant: whole numbers and texts as they are, others in the graph's dtype."""
         array = np.asarray(value)
-        array = array.astype(np.int64 if array.dtype.kind in "iu" else self.dtype)
-        name = f"c{len(self.constants)}"
+        kinds = {"i": np.int64, "u": np.int64, "U": object}
+        array = array.astype(kinds.get(array.dtype.kind, self.dtype))
+        name = f"kan/c{len(self.constants)}"
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+    def value(self, name: str, dtype: Any, sizes: Sequence[int]) -> Any:
+        """Describe an input or an output of any number of rows."""
+        kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *sizes])
+
+    def unmarked(self, value: str, schema: Schema) -> str:
+        """Replace the numbers that stand for missing ones by NaN."""
+        for mark in blank_numbers(schema):
+            value = self.add("Where", self.add("Equal", value, mark), np.nan, value)
+        return value
 
     def cast(self, value: str, dtype: Any, name: str = "") -> str:
         """Convert a value to another dtype."""
@@ -95,7 +111,7 @@ class Graph:
         parts = [self.function(part, u) for part in expression.args]
         if double and name in ("atan", "erf"):
             return self.arctangent(*parts) if name == "atan" else self.error_function(*parts)
-        if name not in (_DOUBLE if double else _DOUBLE + _SINGLE):
+        if name not in _DOUBLE and (double or name not in _SINGLE):
             refuse("functions that ONNX has", name, "Choose another format")
         kind = name.capitalize()
         return self.fold(kind, parts) if len(parts) > 1 else self.add(kind, *parts)
@@ -179,22 +195,17 @@ class Graph:
 def _write(subject: Subject, path: Path) -> None:
     description, onnx = subject.description, optional_module("onnx", call="export", extra="export")
     graph = Graph(onnx, str(subject.model.dtype).removeprefix("torch."))
-    kind = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
-    *_, (u, _) = _levels(graph, subject, "x")
-    shift, scale = description.scaling[4:]
-    graph.add("Add", graph.add("Mul", u, scale), shift, name="y")
-    sizes = {"y": ["batch", len(shift)]}
-    x, y = subject.shown()
+    inputs, features = _add_inputs(graph, subject)
+    outputs = _add_outputs(graph, subject, features)
+    x, y = subject.examples()
     facts: dict[str, Any] = {"features": description.features, "outputs": description.outputs}
-    facts |= {"check_x": x, "check_y": y}
+    facts |= {"columns": subject.columns, "classes": subject.classes, "check_x": x, "check_y": y}
     if subject.explain:
         facts["reference"] = subject.reference
-        sizes[_add_scores(graph, subject)] = ["batch", len(shift), x.shape[1]]
-    value = onnx.helper.make_tensor_value_info
-    inputs = [value("x", kind, ["batch", x.shape[1]])]
-    outputs = [value(name, kind, size) for name, size in sizes.items()]
     made = onnx.helper.make_graph(graph.nodes, "kan", inputs, outputs, graph.constants)
-    versions = {"opset_imports": [onnx.helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
+    domains = sorted({node.domain for node in graph.nodes})
+    opsets = [onnx.helper.make_opsetid(domain, OPSETS[domain]) for domain in domains]
+    versions = {"opset_imports": opsets, "ir_version": IR_VERSION}
     model = onnx.helper.make_model(made, doc_string=subject.title, **versions)
     texts = {name: json.dumps(to_plain(fact)) for name, fact in facts.items()}
     onnx.helper.set_model_props(model, texts)
@@ -202,19 +213,97 @@ def _write(subject: Subject, path: Path) -> None:
     onnx.save(model, path)
 
 
+def _add_outputs(graph: Graph, subject: Subject, x: str) -> list[Any]:
+    """Add the passes through the network; return the outputs of the graph."""
+    *_, (u, _) = _levels(graph, subject, x)
+    shift, scale = subject.description.scaling[4:]
+    classes, count, dtype = np.array(subject.classes), len(shift), graph.dtype
+    y = graph.add("Add", graph.add("Mul", u, scale), shift, name="" if len(classes) else "y")
+    outputs = [graph.value("y", dtype, [count])]
+    if len(classes):
+        y = graph.add("Mul", y, [0.0, 1.0]) if count == 1 else y
+        graph.add("Gather", classes, graph.add("ArgMax", y, axis=1, keepdims=0), name="label")
+        graph.add("Softmax", y, axis=1, name="probabilities")
+        kind = np.int64 if classes.dtype.kind == "i" else object
+        outputs = [graph.value("label", kind, [])]
+        outputs.append(graph.value("probabilities", dtype, [len(classes)]))
+    if subject.explain:
+        scores = _add_scores(graph, subject, x)
+        outputs.append(graph.value(scores, dtype, [count, len(subject.rules)]))
+    return outputs
+
+
+def _whole(subject: Subject) -> bool:
+    """Return whether every column is a number and a single feature, so that x is the input."""
+    return all(rule.kind == "number" for rule in subject.rules)
+
+
+def _add_inputs(graph: Graph, subject: Subject) -> tuple[list[Any], str]:
+    """Add the features; return the inputs of the graph, x or raw columns, and their name."""
+    x, inputs = "x", [graph.value("x", graph.dtype, [len(subject.rules)])]
+    if _whole(subject):
+        x = graph.unmarked(x, subject.model.schema)
+    else:
+        kinds = {"text": object, "date": np.float64, "number": graph.dtype}
+        columns = subject.columns.items()
+        inputs = [graph.value(_input(name), kinds[kind], [1]) for name, kind in columns]
+        features = [_add_feature(graph, rule, subject) for rule in subject.rules]
+        x = graph.add("Concat", *features, axis=1)
+    if not np.isnan(subject.fillers).all():
+        x = graph.add("Where", graph.add("IsNaN", x), subject.fillers, x)
+    return inputs, x
+
+
+def _input(column: str) -> str:
+    """Return the name of the input for a raw column, which must differ from those of outputs."""
+    return f"{column} " if column in ("y", "label", "probabilities", "scores") else column
+
+
+def _add_feature(graph: Graph, rule: Cell, subject: Subject) -> str:
+    """Add a feature (batch, 1) of a raw column."""
+    column, kind, dtype = _input(rule.column), subject.columns[rule.column], graph.dtype
+    schema = subject.model.schema
+    if kind == "text":
+        values = dict.fromkeys(rule.content, 1.0) | dict.fromkeys(blank_texts(schema), rule.blank)
+        codes: dict[str, Any] = {
+            "keys_strings": list(values),
+            "values_floats": list(values.values()),
+        }
+        value = graph.add("LabelEncoder", column, domain=ML, default_float=0.0, **codes)
+        return graph.cast(value, dtype)
+    graph.dtype = np.dtype(np.float64) if kind == "date" else dtype
+    value = graph.unmarked(column, schema)
+    if rule.kind == "date":
+        value = graph.function(date_part(rule.content[0], sympy.Symbol("u")), value)
+    elif rule.kind == "text":
+        value = graph.add("IsNaN", value)
+    graph.dtype = dtype
+    return graph.cast(value, dtype)
+
+
 def _run(subject: Subject, path: Path) -> list[Array]:
+    """Run a graph; no rows go first."""
     runtime = optional_module("onnxruntime", call="export", extra="export")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    x = subject.rows.astype(str(subject.model.dtype).removeprefix("torch."))
-    found: list[Array] = session.run(None, {"x": x})
-    return found
+    dtype = str(subject.model.dtype).removeprefix("torch.")
+    kinds: dict[str, Any] = {"text": object, "date": np.float64, "number": dtype}
+    columns = {}
+    for name, kind in subject.columns.items():
+        cells = ["" if kind == "text" and cell is None else cell for cell in subject.cells[name]]
+        columns[_input(name)] = np.array(cells, dtype=kinds[kind])[:, None]
+    feed = {"x": np.concatenate([*columns.values()], axis=1)} if _whole(subject) else columns
+    none, every = (
+        session.run(None, {name: x[rows] for name, x in feed.items()})
+        for rows in (slice(0), slice(None))
+    )
+    return [np.concatenate(pair) for pair in zip(none, every, strict=True)]
 
 
-def _add_scores(graph: Graph, subject: Subject) -> str:
-    """Add the scores (batch, out, in) of the graph's x; the graph is in float64 from now on."""
+def _add_scores(graph: Graph, subject: Subject, x: str) -> str:
+    """Add the scores (batch, out, in) of features; the graph is in float64 from now on."""
     kept, graph.dtype = graph.dtype, np.dtype(np.float64)
     layers, add = subject.description.layers, graph.add
-    ours = _levels(graph, subject, graph.cast("x", graph.dtype))
+    ours = _levels(graph, subject, graph.cast(x, graph.dtype))
     theirs = _levels(graph, subject, subject.reference)
     slopes = graph.constant(np.diag(subject.description.scaling[5])[None])  # (1, out, node)
     for index in reversed(range(len(layers))):

@@ -6,7 +6,9 @@ its inputs, plus weights times elementary functions of a straight line in one in
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,6 +21,7 @@ import torch
 
 from kanlens.attribution import attribute
 from kanlens.errors import MethodError, message
+from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, cell_rule, column_kinds
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.model import kernels
 from kanlens.model.analysis import float64_copy
@@ -64,6 +67,25 @@ class Splines:
         inner = self.powers[:, 1:-1, 1:].swapaxes(1, 2)  # (in, power, piece, out)
         tails = self.powers[:, [0, -1], 1]
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
+
+    def combined(self, in_: int) -> tuple[Index, Array]:
+        """Return outputs (rank,) whose splines in an input span those of all, and the weights.
+
+        B-splines on a grid span fewer dimensions than they have pieces and, often, outputs. Outputs
+        are picked by a pivoted QR decomposition; the weights are (rank, out).
+        """
+        from scipy.linalg import qr, solve_triangular
+
+        inner = np.diff(self.breaks[in_])
+        widths = np.concatenate(([1.0], inner, [1.0]))[:, None] ** np.arange(1, self.degree + 1)
+        sizes = self.powers[in_, :, 1:] * widths[:, :, None]
+        r, order = qr(sizes.reshape(-1, sizes.shape[-1]), mode="r", pivoting=True)
+        diagonal = np.abs(r.diagonal())
+        rank = int((diagonal > len(widths) * np.finfo(float).eps * diagonal[0]).sum())
+        weights = np.zeros((rank, len(order)))
+        weights[:, order[:rank]] = np.eye(rank)
+        weights[:, order[rank:]] = solve_triangular(r[:rank, :rank], r[:rank, rank:])
+        return order[:rank], weights
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,34 +234,68 @@ class Subject:
         return f"{shown}, exported by kanlens {version('kanlens')}"
 
     @cached_property
+    def rules(self) -> list[Cell]:
+        """The rules of all features."""
+        return [cell_rule(feature) for feature in self.model.schema.features]
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """The kinds of raw columns by name."""
+        return column_kinds(self.model.schema)
+
+    @property
+    def fillers(self) -> Array:  # (in,)
+        """The numbers that stand for missing ones, NaN where these are refused."""
+        return np.array([np.nan if rule.kind == "text" else rule.blank for rule in self.rules])
+
+    @property
+    def classes(self) -> tuple[str | int, ...]:
+        """The labels of a classifier, as numbers where all are whole ones; else empty."""
+        labels = self.model.class_labels
+        whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", label) for label in labels)
+        return tuple(map(int, labels)) if whole else labels
+
+    @cached_property
     def frame(self) -> pd.DataFrame:
-        """Rows as tables have them: at random, at knots, at ends; categories take turns."""
+        """Rows as tables have them: at random, at knots, at ends; categories take turns.
+
+        The first row is blank, as is another cell of each column; a text is an unseen category.
+        """
         import pandas as pd
 
-        numbers = _numbers(self.exact)
-        columns: dict[str, Any] = {}
-        marked = {one.column for one in self.model.schema.features if one.kind == "missing"}
-        for index, feature in enumerate(self.model.schema.features):
-            cells: list[Any] = numbers[:, index].tolist()
-            if feature.kind == "date":
-                days = (
-                    numbers[:, index] if feature.part == "days" else 37.0 * np.arange(len(numbers))
-                )
-                dates = pd.to_datetime(days.round().clip(-1e5, 1e5), unit="D")
-                cells = dates.strftime("%Y-%m-%d").tolist()
-            if feature.category is not None:
-                kinds = feature.categories
-                cells = [kinds[(k + index) % len(kinds)] for k in range(len(numbers))]
-            if feature.imputation is not None or feature.column in marked:
-                cells[0] = None
-            if feature.part == "days" or feature.column not in columns:
-                columns[feature.column] = cells
+        numbers, schema, columns = _numbers(self.exact), self.model.schema, {}
+        marks = {"text": blank_texts(schema)[-1], "number": next(iter(blank_numbers(schema)), None)}
+        for place, (name, kind) in enumerate(self.columns.items(), start=1):
+            picks = [k for k, rule in enumerate(self.rules) if rule.column == name]
+            features = [schema.features[k] for k in picks]
+            cells = list(numbers[:, picks[0]])
+            if kind == "text":
+                texts = features[0].categories or [str(feature.category) for feature in features]
+                cells = [texts[(k + place) % len(texts)] for k in range(len(cells))]
+                cells[(place + RANDOM // 2) % RANDOM] = f"{max(texts)}?"
+            elif kind == "date":
+                days = [numbers[:, k] for k in picks if schema.features[k].part == "days"]
+                cells = _dates(days[0] if days else 211.217 * np.arange(len(cells)))
+            if not math.isnan(self.rules[picks[0]].blank):
+                cells[0], cells[place % RANDOM] = None, marks.get(kind)
+            columns[name] = pd.Series(cells, dtype=object)
         return pd.DataFrame(columns)
+
+    @cached_property
+    def cells(self) -> dict[str, list[Any]]:
+        """The columns of the frame, with dates as days since 1970-01-01."""
+        cells = {name: self.frame[name].tolist() for name in self.frame}
+        for name in [name for name, kind in self.columns.items() if kind == "date"]:
+            times = [text and np.datetime64(text, "s").astype(float) for text in cells[name]]
+            cells[name] = [time if time is None else time / 86400 for time in times]
+        return cells
 
     @cached_property
     def rows(self) -> Array:  # (batch, in)
         """The same rows as the model takes them."""
-        return self.model.schema.encode(self.frame, call="export")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of cells that are blank or unseen on purpose
+            return self.model.schema.encode(self.frame, call="export")
 
     @cached_property
     def reference(self) -> Array:  # (1, in)
@@ -255,14 +311,19 @@ class Subject:
         found = [ask(target=one, progress=False).values.numpy() for one in outputs]
         return np.stack(found, axis=1)
 
-    def shown(self) -> tuple[Array, Array]:
-        """Return a few rows and what the float64 model says of them."""
-        y = predicted(self.exact, self.rows)
-        chosen = np.flatnonzero(np.isfinite(y).all(1))[:SHOWN]
-        return self.rows[chosen], y[chosen]
+    @cached_property
+    def shown(self) -> Index:
+        """Indices of the rows that a file shows: a few after those with blanks."""
+        finite = np.flatnonzero(np.isfinite(predicted(self.exact, self.rows)).all(1))
+        full = finite[finite > len(self.columns)]
+        return (full if len(full) else finite)[:SHOWN]
+
+    def examples(self) -> tuple[Array, Array]:
+        """Return these rows and the outputs of the float64 model."""
+        return self.rows[self.shown], predicted(self.exact, self.rows[self.shown])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Format:
     """A kind of file: how it is written, and what it says of the subject's rows when it is run."""
 
@@ -271,6 +332,7 @@ class Format:
     write: Callable[[Subject, Path], None]
     run: Callable[[Subject, Path], Sequence[Array]]  # (batch, out) from everything that runs it
     single: bool = False  # whether it computes in the dtype of the model, and not in float64
+    classifies: bool = True  # whether it has probabilities (batch, class) and labels (batch,)
     explains: bool = False  # whether it can say (batch, out, in), too
 
 
@@ -281,9 +343,34 @@ def predicted(model: KAN, x: Array) -> Array:
         return np.asarray(model(torch.from_numpy(x).to(model.input_shift)).cpu().numpy())
 
 
+def chances(logits: Array) -> Array:  # (batch, out) -> (batch, class)
+    """Return the probabilities of classes; a single output is the logit of the second."""
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True))
+
+
+def rendered(template: str, **words: Any) -> str:
+    """Fill a template of this package."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    files = FileSystemLoader(Path(__file__).parent / "templates")
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=files, undefined=StrictUndefined, **blocks)
+    return environment.get_template(template).render(words) + "\n"
+
+
 def refuse(expected: str, got: str, advice: str) -> NoReturn:
     """Refuse a model that a format cannot hold."""
     raise MethodError(message("export", expected, got, advice))
+
+
+def _dates(days: Any) -> list[str]:
+    """Write days since 1970-01-01 as dates, to the second."""
+    import pandas as pd
+
+    return list(pd.to_datetime(days.clip(-7e4, 7e4), unit="D").strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def _numbers(model: KAN) -> Array:  # (row, in)

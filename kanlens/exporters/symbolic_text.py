@@ -7,23 +7,12 @@ from pathlib import Path
 import numpy as np
 from sympy import Function
 
-from kanlens.exporters.subject import Format, Subject, refuse
+from kanlens.exporters.subject import Format, Subject, refuse, rendered
 from kanlens.functions.elementary import Array
 from kanlens.symbolic.composition import Expr, compose, evaluator, feature_symbols, plain, rounded
 from kanlens.symbolic.notation import formula_text, latex, latex_name, parse_formula, written
 
 DIGITS = 15  # of the numbers in LaTeX
-
-_DOCUMENT = r"""% {title}
-\documentclass{{article}}
-\usepackage{{amsmath}}
-\begin{{document}}
-\allowdisplaybreaks
-\begin{{align*}}
-{formulas}
-\end{{align*}}
-\end{{document}}
-"""
 
 
 def _formulas(subject: Subject) -> tuple[Expr, ...]:
@@ -55,7 +44,7 @@ def _write_latex(subject: Subject, path: Path) -> None:
     pairs = zip(subject.description.outputs, _formulas(subject), strict=True)
     lines = [f"{latex_name(name)} &= {latex(rounded(one, DIGITS))}" for name, one in pairs]
     title = "\n".join([subject.title, *(f"% within {text!a}" for text in _held(subject))])
-    text = _DOCUMENT.format(title=title, formulas=" \\\\\n".join(lines))
+    text = rendered("document.tex.j2", title=title, formulas=" \\\\\n".join(lines))
     path.write_text(text, encoding="utf-8")
 
 
@@ -77,5 +66,5 @@ def _run_latex(subject: Subject, path: Path) -> list[Array]:
     return _evaluated(subject, tuple(rounded(one, DIGITS) for one in _formulas(subject)))
 
 
-SYMPY = Format(name="sympy", ending=".txt", write=_write_sympy, run=_run_sympy)
-LATEX = Format(name="latex", ending=".tex", write=_write_latex, run=_run_latex)
+SYMPY = Format(name="sympy", ending=".txt", write=_write_sympy, run=_run_sympy, classifies=False)
+LATEX = Format(name="latex", ending=".tex", write=_write_latex, run=_run_latex, classifies=False)

@@ -5,7 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.exporters.subject import Subject, describe
+from kanlens.model.network import KAN
 from tests.exporters.conftest import build
+from tests.made import made
 
 
 def evaluated(layer, u):
@@ -37,6 +39,23 @@ def test_the_rises_of_pieces_add_up_to_where_they_end():
     widths = np.diff(splines.breaks)[:, :, None] ** np.arange(splines.degree + 1)
     ends = np.einsum("ipk,ipko->ipo", widths, splines.powers[:, 1:-1])
     assert_close(torch.tensor(ends), torch.tensor(splines.powers[:, 2:, 0]))
+
+
+def test_few_splines_combine_to_all(model):
+    for layer in (layer for layer in describe(model).layers if layer.splines):
+        for in_, powers in enumerate(layer.splines.powers[:, :, 1:]):
+            picks, weights = layer.splines.combined(in_)
+            assert_close(torch.tensor(powers[:, :, picks] @ weights), torch.tensor(powers))
+            assert np.linalg.matrix_rank(weights) == len(picks)
+
+
+def test_splines_on_one_grid_are_as_many_as_its_functions():
+    layer = made([1, 40]).layers[0]
+    layer.grid.copy_(torch.sinh(layer.grid))
+    splines = describe(KAN.from_layers([layer], made([1, 40]).schema)).layers[0].splines
+    picks, weights = splines.combined(0)
+    assert len(picks) == layer.spline_weight.shape[2] - 1  # without the constant
+    assert np.abs(weights).max() < 100
 
 
 def test_edges_that_are_off_have_no_atom():

@@ -1,5 +1,6 @@
 """The query, run by SQLite and DuckDB on raw tables."""
 
+import re
 import sqlite3
 
 import duckdb
@@ -13,6 +14,7 @@ from kanlens.encoding import adopt_data
 from kanlens.errors import MethodError
 from kanlens.exporters import export, sql_query
 from kanlens.exporters.subject import Subject
+from kanlens.model.network import KAN
 from tests.exporters.conftest import build
 from tests.made import draw
 
@@ -80,13 +82,16 @@ def test_truth_values_are_known_as_databases_hold_them(kind, tmp_path):
         torch.testing.assert_close(found, model(frame[["on"]]).detach())
 
 
-def test_an_unknown_category_has_no_prediction(house, tmp_path):
-    model, frame = house
-    export(model, tmp_path / "model.sql")
-    frame = frame.head(2).assign(town=["Rome", "Paris"])
-    for rows in answers((tmp_path / "model.sql").read_text(), frame, KINDS):
-        assert isinstance(rows[0][-1], float)
-        assert rows[1][-1] is None
+def test_curves_of_a_feature_are_shared_by_the_nodes(tmp_path):
+    model = KAN([3, 20, 1], generator=torch.Generator().manual_seed(0)).double()
+    assert export(model, tmp_path / "model.sql").error < 1e-13
+    text = (tmp_path / "model.sql").read_text()
+    basis = model.layers[0].spline_weight.shape[2]
+    assert len(set(re.findall(r"AS (kan_c0_\d+)", text))) == 3 * (
+        basis - 1
+    )  # constants are in the bias
+    assert len(set(re.findall(r"AS (kan_g0_\d+_\d+)", text))) == 3
+    assert len(set(re.findall(r"AS (kan_c1_\d+)", text))) == 20
 
 
 def test_columns_are_carried_along_and_the_table_has_its_name(house, tmp_path):

@@ -1,5 +1,7 @@
 """The Excel workbook, its formulas evaluated by the library formulas."""
 
+import re
+
 import pytest
 import torch
 
@@ -34,19 +36,27 @@ def test_functions_have_their_names(name, tmp_path):
 def test_every_sample_is_a_row_with_what_the_model_says(tmp_path):
     export(build("functions"), tmp_path / "model.xlsx")
     head, _, third, *others = sheet(tmp_path / "model.xlsx")
-    assert [head[0], *head[-2:]] == ["x1", "y", "y (model)"]
+    assert [head[0], head[3], *head[-2:]] == ["x1", "x1 (feature)", "y", "y (model)"]
     assert len(others) == 2
     formulas = [cell for cell in third if isinstance(cell, str)]
-    assert any("(A3 - " in formula for formula in formulas)
-    assert all(formula.startswith("=") and "#" not in formula for formula in formulas)
+    assert any("(D3 - " in formula for formula in formulas)
+    assert all(formula.startswith("=") and "\0" not in formula for formula in formulas)
 
 
-def test_a_sum_that_is_too_long_goes_on_in_another_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr(workbook, "LONGEST", 80)
-    assert export(build("functions"), tmp_path / "model.xlsx").error < 1e-13
-    head, row, *_ = sheet(tmp_path / "model.xlsx")
-    assert "s0_0, part" in head
-    assert max(len(cell) for cell in row if isinstance(cell, str)) <= 81
+def test_the_weights_of_a_sum_are_a_row_below_what_they_multiply(tmp_path):
+    export(build("splines"), tmp_path / "model.xlsx")
+    book = openpyxl.load_workbook(tmp_path / "model.xlsx")
+    sums = [cell for cell in book["model"][2] if "SUMPRODUCT" in str(cell.value)]
+    assert len(sums) == 4 + 2
+    for row, cell in enumerate(sums, start=2):
+        text = r"=(.*) \+ SUMPRODUCT\((.*),weights!(.*)\)"
+        bias, terms, weights = re.fullmatch(text, cell.value).groups()
+        first, last = terms.split(":")
+        assert weights == f"{first[:-1]}${row}:{last[:-1]}${row}"
+        assert bias == f"weights!$B${row}"
+        node, number, *_ = [one.value for one in book["weights"][row]]
+        assert node == book["model"].cell(1, cell.column).value
+        assert isinstance(number, float)
 
 
 def test_an_edge_that_is_too_long_is_refused_with_its_length(tmp_path, monkeypatch):
