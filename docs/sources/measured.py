@@ -46,7 +46,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def libraries() -> dict[str, str]:
     """Table of what becomes of networks of other libraries."""
-    frame = read("libraries")
+    frame, themselves = read("libraries"), read("libraries-themselves")
     words = ["loads", *frame.columns[2:]]
     rows = [
         [line.library, "0" if line.difference == 0 else f"{line.difference:.0e}", "yes", *line[2:]]
@@ -55,6 +55,7 @@ def libraries() -> dict[str, str]:
     return {
         "libraries": table(["library", "difference", *words], rows),
         "libraries_count": str(len(frame)),
+        "libraries_themselves": table([*themselves.columns], themselves.astype(str).to_numpy()),
     }
 
 

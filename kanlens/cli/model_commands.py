@@ -377,10 +377,13 @@ def import_command(
     from kanlens.io.importers.settings import SETTINGS
 
     terminal.check([foreign, data], model=output)
-    asked = ("what a file may not say", f"Choose one of: {', '.join(SETTINGS)}")
-    said: dict[str, Any] = set_options(terminal.call, settings, SETTINGS.__contains__, *asked)
+    names = ("base_activation", "extrapolation", *SETTINGS)
+    advice = f"Choose one of: {', '.join(names)}"
+    said: dict[str, Any] = set_options(
+        terminal.call, settings, names.__contains__, "what a file may not say", advice
+    )
     said["submodule"] = submodule
-    names, outputs = split_names(feature_names) or None, split_names(output_names) or None
+    features, outputs = split_names(feature_names) or None, split_names(output_names) or None
     table = None
     if data is not None:
         default = kanlens.import_model(foreign, output_names=outputs, **said).schema
@@ -391,11 +394,13 @@ def import_command(
         cells = {"impute": impute, "decimal": decimal}
         table = held(open_columns(data, target, columns, task=task, **cells), "kanlens")
         say_target(table, default, target, terminal, "its columns are all features")
-        names = list(table.feature_names) if names else None
+        features = list(table.feature_names) if features else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}
-    kan = kanlens.import_model(foreign, feature_names=names, output_names=outputs, **known, **said)
+    known |= {"feature_names": features, "output_names": outputs}
+    kan = kanlens.import_model(foreign, **known, **said)
     terminal.write(kan, output)
     facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}
+    facts["provenance"] = kan.provenance
     if table is not None and table.y is not None:
         facts.update(judge(kan, table))
     terminal.facts("imported", facts)

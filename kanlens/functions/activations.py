@@ -1,10 +1,11 @@
-"""Closed forms of SiLU, GELU and tanh: derivatives of any order and antiderivatives."""
+"""Closed forms of activations: derivatives of any order and antiderivatives."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,14 +56,38 @@ def _sigmoid_polynomial(n: int) -> Array:
     return np.asarray(polynomial.coef, dtype=np.float64)
 
 
-def _sigmoid(x: Array, n: int) -> Array:
-    """n-th derivative of the logistic function, with small relative error in both tails."""
-    from scipy.special import expit
-
+def _logistic(x: Array, n: int, c: complex = 1.0) -> Any:
+    """Return the n-th derivative of e^x / (e^x + c), with small relative error in both tails."""
+    small, right = np.exp(-np.abs(x)), x > 0
+    share = np.where(right, c * small / (1.0 + c * small), small / (small + c))
     if n == 0:
-        return np.asarray(expit(x), dtype=np.float64)
-    tail = np.polynomial.polynomial.polyval(expit(-np.abs(x)), _sigmoid_polynomial(n))
-    return np.asarray(np.where((x > 0) & (n % 2 == 0), -tail, tail), dtype=np.float64)
+        return np.where(right, 1.0 - share, share)
+    tail = np.polynomial.polynomial.polyval(share, _sigmoid_polynomial(n))
+    return np.where(right & (n % 2 == 0), -tail, tail)
+
+
+def _mish_gate(x: Array, n: int) -> Array:
+    """Return the n-th derivative of tanh(softplus(x)), a complex logistic function's part."""
+    return np.asarray(((1 + 1j) * _logistic(x, n, 1 - 1j)).imag)
+
+
+def _softplus_nth(x: Array, n: int) -> Array:
+    return np.asarray(_logistic(x, n - 1) if n else np.logaddexp(0.0, x))
+
+
+def _elu_nth(u: Array, n: int) -> Array:
+    right, decay = u > 0, np.exp(np.minimum(u, 0.0))
+    if n:
+        return np.asarray(np.where(right, float(n == 1), decay))
+    return np.asarray(np.where(right, u, np.expm1(np.minimum(u, 0.0))))
+
+
+def _hard_swish_nth(u: Array, n: int) -> Array:
+    inside = np.polynomial.polynomial.polyval(
+        np.clip(u, -3.0, 3.0), np.polynomial.polynomial.polyder([0.0, 0.5, 1 / 6], n)
+    )
+    beyond = (u > 0) * float(n == 1) if n else np.maximum(u, 0.0)
+    return np.asarray(np.where(np.abs(u) < 3, inside, beyond))
 
 
 def _normal(x: Array, n: int) -> Array:
@@ -93,18 +118,34 @@ def _gated(gate: Callable[[Array, int], Array], x: Array, n: int) -> Array:
 
 def tanh_nth(x: Array, n: int) -> Array:
     """Return the n-th derivative of tanh."""
-    return np.tanh(x) if n == 0 else 2.0 ** (n + 1) * _sigmoid(2.0 * x, n)
+    return np.tanh(x) if n == 0 else 2.0 ** (n + 1) * np.asarray(_logistic(2.0 * x, n))
 
 
-def silu_integral(x: Array) -> Array:
-    """Integrate x * sigmoid(x): x softplus(x) + Li2(-e^x), inverted for positive x."""
+def silu_integral(x: Array, c: complex = 1.0) -> Any:
+    """Integrate x e^x / (e^x + c): x log(1 + e^x / c) + Li2(-e^x / c), inverted for positive x."""
     from scipy.special import spence
 
     decay = np.exp(-np.abs(x))
-    log, dilogarithm = np.log1p(decay), spence(1.0 + decay)
-    right = 0.5 * x * x - math.pi**2 / 12.0 - dilogarithm
-    left = dilogarithm + math.pi**2 / 12.0
-    return np.asarray(x * log + np.where(x > 0, right, left), dtype=np.float64)
+    right = 0.5 * x * x + x * np.log1p(c * decay) - spence(1 + c * decay) + spence(1 + c)
+    left = x * np.log1p(decay / c) + spence(1 + decay / c) - spence(1 + 1 / c)
+    return np.where(x > 0, right, left)
+
+
+def _mish_integral(x: Array) -> Array:
+    return np.asarray(((1 + 1j) * silu_integral(x, 1 - 1j)).imag)
+
+
+def _softplus_integral(x: Array) -> Array:
+    """Integrate log(1 + e^x), a dilogarithm, by that of the mirrored function for positive x."""
+    from scipy.special import spence
+
+    left = spence(2.0) - spence(1.0 + np.exp(-np.abs(x)))
+    return np.asarray(np.where(x > 0, 0.5 * x * x - left, left))
+
+
+def _hard_swish_integral(u: Array) -> Array:
+    inside, beyond = np.clip(u, -3.0, 3.0), np.maximum(u, 3.0)
+    return np.asarray(inside**3 / 18 + inside**2 / 4 + beyond**2 / 2 - 4.5)
 
 
 def gelu_integral(x: Array) -> Array:
@@ -121,6 +162,17 @@ def tanh_integral(x: Array) -> Array:
     return np.asarray(np.where(size < 1.0, near, far), dtype=np.float64)
 
 
+def _softplus_sympy(u: Any) -> Any:
+    """Return log(1 + e^u) in a form that does not overflow."""
+    return sympy_call("Max", u, 0) + sympy_call("log", 1 + sympy_call("exp", -abs(u)))
+
+
+def _mish_pair(u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gate tanh(softplus(u)), and u times its slope."""
+    gate = torch.tanh(torch.logaddexp(u, torch.zeros_like(u)))
+    return gate, u * torch.sigmoid(u) * (1 - gate**2)
+
+
 GATED = (
     unsearched(
         name="silu",
@@ -133,7 +185,7 @@ GATED = (
         curvature_turning=(-3.435840993535111, 0.0, 3.435840993535111),
         torch_forms=(nn.SiLU, functional.silu),
         together=silu_pair,
-        closed_form=functools.partial(_gated, _sigmoid),
+        closed_form=functools.partial(_gated, _logistic),
         primitive=silu_integral,
     ),
     unsearched(
@@ -149,5 +201,85 @@ GATED = (
         together=gelu_pair,
         closed_form=functools.partial(_gated, _normal),
         primitive=gelu_integral,
+    ),
+    unsearched(
+        name="logistic",
+        value=torch.sigmoid,
+        derivative=lambda u: torch.sigmoid(u) * torch.sigmoid(-u),
+        expression=lambda u: 1 / (1 + sympy_call("exp", -u)),
+        complexity=3,
+        slope_turning=(0.0,),
+        curvature_turning=(-math.log(2 + 3**0.5), math.log(2 + 3**0.5)),
+        torch_forms=(nn.Sigmoid, torch.sigmoid, functional.sigmoid),
+        closed_form=_logistic,
+        primitive=lambda u: np.logaddexp(0.0, u) - math.log(2.0),
+    ),
+    unsearched(
+        name="softplus",
+        value=lambda u: torch.logaddexp(u, torch.zeros_like(u)),
+        derivative=torch.sigmoid,
+        expression=_softplus_sympy,
+        complexity=4,
+        slope_turning=(),
+        curvature_turning=(0.0,),
+        torch_forms=(nn.Softplus, functional.softplus),
+        closed_form=_softplus_nth,
+        primitive=_softplus_integral,
+    ),
+    unsearched(
+        name="mish",
+        value=lambda u: u * _mish_pair(u)[0],
+        derivative=lambda u: torch.add(*_mish_pair(u)),
+        expression=lambda u: u * sympy_call("tanh", _softplus_sympy(u)),
+        complexity=5,
+        turning=(-1.1924312145154952,),
+        slope_turning=(-2.2563763963607935, 1.4905711794854284),
+        curvature_turning=(-3.2673378465204044, -0.08793443131491424, 2.1148425630208774),
+        torch_forms=(nn.Mish, functional.mish),
+        closed_form=functools.partial(_gated, _mish_gate),
+        primitive=_mish_integral,
+    ),
+    unsearched(
+        name="elu",
+        value=lambda u: torch.where(u > 0, u, torch.expm1(u.clamp(max=0.0))),
+        derivative=lambda u: torch.exp(u.clamp(max=0.0)),
+        expression=lambda u: (
+            sympy_call("Max", u, 0) + sympy_call("exp", sympy_call("Min", u, 0)) - 1
+        ),
+        complexity=4,
+        slope_turning=(),
+        curvature_turning=(0.0,),
+        kinks=(0.0,),
+        torch_forms=(nn.ELU, functional.elu),
+        closed_form=_elu_nth,
+        primitive=lambda u: np.where(u > 0, 0.5 * u * u, np.expm1(np.minimum(u, 0.0)) - u),
+    ),
+    unsearched(
+        name="leaky_relu",
+        value=lambda u: torch.where(u > 0, u, 0.01 * u),
+        derivative=lambda u: 0.01 + 0.99 * (u > 0).to(u),
+        expression=lambda u: sympy_call("Max", u, u / 100),
+        complexity=4,
+        degree=1.0,
+        slope_turning=(),
+        curvature_turning=(),
+        kinks=(0.0,),
+        torch_forms=(nn.LeakyReLU, functional.leaky_relu),
+        closed_form=lambda u, n: np.where(u > 0, 1.0, 0.01) * (float(n == 1) if n else u),
+        primitive=lambda u: np.where(u > 0, 0.5, 0.005) * u * u,
+    ),
+    unsearched(
+        name="hardswish",
+        value=lambda u: torch.where(u.abs() < 3, u * (u + 3) / 6, torch.relu(u)),
+        derivative=lambda u: torch.where(u.abs() < 3, u / 3 + 0.5, (u > 0).to(u)),
+        expression=lambda u: u * sympy_call("Min", sympy_call("Max", u + 3, 0), 6) / 6,
+        complexity=4,
+        turning=(-1.5,),
+        slope_turning=(-3.0, 3.0),
+        curvature_turning=(-3.0, 3.0),
+        kinks=(-3.0, 3.0),
+        torch_forms=(nn.Hardswish, functional.hardswish),
+        closed_form=_hard_swish_nth,
+        primitive=_hard_swish_integral,
     ),
 )

@@ -23,6 +23,8 @@ from kanlens.functions import activations, rational, wavelets
 from kanlens.functions.elementary import ElementaryFunction, Scalar, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
+USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.01}
+"""Parameters of torch's activations, as the functions of the catalog have them."""
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
@@ -48,19 +50,23 @@ def check_functions(call: str, names: Iterable[str]) -> None:
         raise InvalidValueError(message(call, "functions that are known", repr(name), advice))
 
 
-def base_name(given: object, *, call: str = "base_activation") -> str:
-    """Return the name in `BASES` of a name, torch module (class), torch function or entry."""
-    if isinstance(given, str):
-        check_choice(call, "base_activation", given, BASES)
+def base_name(given: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
+    """Return the name in `BASES` of a name, torch module (class), torch function or entry.
+
+    The error lists all names, `others` of the caller among them.
+    """
+    if isinstance(given, str) and given in BASES:
         return given
     kind = given if isinstance(given, type) else type(given)
-    exact = getattr(given, "approximate", "none") == "none"
+    exact = all(getattr(given, name, usual) == usual for name, usual in USUAL.items())
     for name, base in BASES.items():
         if exact and any(given is form or kind is form for form in (base, *base.torch_forms)):
             return name
+    names = ", ".join(sorted({*BASES, *others}))
+    expected, advice = f"base_activation to be one of {names}", "Register it first"
+    hint = nearest(given, names.split(", ")) if isinstance(given, str) else None
+    advice = f"Did you mean {hint!r}?" if hint else f"{advice}, with kanlens.register_function"
     shown = given.__name__ if isinstance(given, type) else repr(given)
-    expected = "a known base activation (its name, torch module or torch function)"
-    advice = f"Choose one of: {', '.join(sorted(BASES))}"
     raise InvalidValueError(message(call, expected, shown, advice))
 
 
@@ -230,6 +236,7 @@ _ALGEBRAIC = (
         complexity=3,
         degree=1.0,
         kinks=(0.0,),
+        torch_forms=(nn.ReLU, torch.relu, functional.relu),
         closed_form=lambda u, n: np.asarray((u > 0) * float(n == 1) if n else np.maximum(u, 0.0)),
         primitive=lambda u: 0.5 * np.maximum(u, 0.0) ** 2,
     ),
@@ -247,6 +254,7 @@ _TRANSCENDENTAL = (
         period=2 * math.pi,
         slope_turning=(0.0, math.pi),
         curvature_turning=(math.pi / 2, -math.pi / 2),
+        torch_forms=(torch.sin,),
         closed_form=lambda u, n: np.sin(u + 0.5 * math.pi * n) if n else np.sin(u),
         primitive=lambda u: 2 * np.sin(0.5 * u) ** 2,
     ),
@@ -318,14 +326,14 @@ FUNCTIONS: dict[str, ElementaryFunction] = {
 }
 """Every elementary function by name, in the order of a table of functions."""
 
+_ALIKE = "silu gelu tanh softplus mish elu leaky_relu hardswish relu sin"
 BASES: dict[str, ElementaryFunction] = {
-    "silu": FUNCTIONS["silu"],
     "identity": FUNCTIONS["x"],
     "zero": FUNCTIONS["constant"],
-    "tanh": FUNCTIONS["tanh"],
-    "gelu": FUNCTIONS["gelu"],
+    "sigmoid": FUNCTIONS["logistic"],
+    **{name: FUNCTIONS[name] for name in _ALIKE.split()},
 }
-"""The base activations by the names that layers and files give them."""
+"""The base activations by the names that layers and files give them, and registered functions."""
 
 ALIASES: dict[str, str] = {
     "linear": "x",

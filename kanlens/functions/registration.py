@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens.checks import check_count
 from kanlens.errors import InvalidValueError, message
-from kanlens.functions.catalog import ALIASES, FUNCTIONS
+from kanlens.functions.catalog import ALIASES, BASES, FUNCTIONS
 from kanlens.functions.elementary import (
     ElementaryFunction,
     Interval,
@@ -48,12 +48,16 @@ class Registration:
         self.function = function
         self._before = FUNCTIONS.get(function.name)
         FUNCTIONS[function.name] = function
+        if function.domain == "real":
+            BASES.setdefault(function.name, function)
 
     def remove(self) -> None:
         """Take the function out of the library; nothing happens when it is not there any more."""
         if FUNCTIONS.get(self.function.name) is not self.function:
             return
         del FUNCTIONS[self.function.name]
+        if BASES.get(self.function.name) is self.function:
+            del BASES[self.function.name]
         if self._before is not None:
             FUNCTIONS[self.function.name] = self._before
 
@@ -78,8 +82,9 @@ def register_function(
     """Add a function g to the library, so that an edge can be ``c * g(a * x + b) + d``.
 
     From then on `suggest` and `symbolize` try it, formulas hold its sympy expression, symbolic
-    edges evaluate it, and files that name it can be loaded. It holds for this process: a program
-    that loads such a file registers the function first.
+    edges evaluate it, and files that name it can be loaded. Where it is defined everywhere, it can
+    be a base activation. It holds for this process: a program that loads such a file registers the
+    function first.
 
     Parameters
     ----------

@@ -100,6 +100,8 @@ class KANConfig:
         One per layer; empty, and absent from the JSON, when every node is a plain sum.
     record : TrainingRecord or None
         How the network was judged in training; absent from the JSON when None.
+    provenance : str
+        Where an imported model is from, and what was assumed; absent from the JSON of others.
     """
 
     layers: tuple[LayerConfig, ...]
@@ -108,6 +110,7 @@ class KANConfig:
     holds_inputs: bool = False
     nodes: tuple[NodesConfig, ...] = ()
     record: TrainingRecord | None = None
+    provenance: str = ""
 
     def to_json(self) -> str:
         """Return the configuration as JSON, keys sorted.
@@ -130,6 +133,8 @@ class KANConfig:
             data["nodes"] = [nodes.to_dict() for nodes in self.nodes]
         if self.record is not None:
             data["record"] = self.record.to_dict()
+        if self.provenance:
+            data["provenance"] = self.provenance
         return json.dumps(data, sort_keys=True)
 
     @classmethod
@@ -151,7 +156,11 @@ class KANConfig:
                     raise TypeError(f"{name} is {flag!r}")
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
             record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
-            return cls(layers=layers, schema=schema, nodes=nodes, record=record, **flags)
+            origin = data.get("provenance", "")
+            if not isinstance(origin, str):
+                raise TypeError(f"provenance is {origin!r}")
+            about: dict[str, Any] = {"record": record, "provenance": origin, **flags}
+            return cls(layers=layers, schema=schema, nodes=nodes, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
             text = message("KANConfig", "a kanlens configuration", got, "Save the model again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -99,6 +99,31 @@ class Term(NamedTuple):
         """Return the x of input i at which a * x + b is one of the points."""
         a, b = float(self.a[i]), float(self.b[i])
         return [(point - b) / a for point in points]
+
+
+def kinked(grid: Tensor, terms: Iterable[Term]) -> Tensor:
+    """Return a grid (in, knot) with the places where functions of nonzero weight are not smooth."""
+    return with_kinks(
+        grid,
+        (
+            (int(i), place)
+            for term in terms
+            if (kinks := (*term.g.kinks, *term.g.jumps))
+            for i in ((term.weight != 0).any(0) & (term.a != 0)).nonzero()
+            for place in term.places(kinks, int(i))
+        ),
+    )
+
+
+def with_kinks(grid: Tensor, kinks: Iterable[tuple[int, float]]) -> Tensor:
+    """Return a grid (in, knot) with kinks added, increasing; rows end in their last breakpoint."""
+    places: list[list[float]] = [[] for _ in grid]
+    for i, place in kinks:
+        places[i].append(place)
+    width, last = max(map(len, places)), grid[:, -1].tolist()
+    rows = [[*row, *([end] * (width - len(row)))] for row, end in zip(places, last, strict=True)]
+    extra = torch.tensor(rows, dtype=torch.float64).reshape(len(grid), width).to(grid)
+    return torch.cat((grid, extra), dim=1).sort(dim=1).values if width else grid
 
 
 def edge_sum(

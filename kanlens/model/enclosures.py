@@ -369,7 +369,8 @@ def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
     half = 0.5 * (right - left)
     bend = torch.stack(term.g.extremes(left, right, VALUE)).abs().amax(0)
     found = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
-    if any(term.g is base for base in BASES.values()):
+    settles = term.g.closed_form is not None and term.g.period is None  # not registered, no wave
+    if settles and any(term.g is base for base in BASES.values()):
         straight = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
         found = torch.where(straight, found.clamp(max=STRAIGHT), found)
     largest = torch.stack(term.g.extremes(left, right, VALUE - count)).abs().amax(0)

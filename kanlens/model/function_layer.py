@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kanlens.checks import check_columns
 from kanlens.errors import ShapeError, message
 from kanlens.functions.catalog import FUNCTIONS, check_functions
-from kanlens.model.edge_sum import Weights
+from kanlens.model.edge_sum import Weights, with_kinks
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_enclosures import FunctionEdges, FunctionEnclosure
@@ -165,9 +165,12 @@ class FunctionLinear(SeriesLinear):
             found[:, edges.out, edges.in_] = columns * edges.mask.unsqueeze(-1)
         return found
 
+    def breakpoints(self) -> Tensor:
+        """Return where pieces meet (in, n), the kinks of functions among them."""
+        return with_kinks(super().breakpoints(), self._kinks())
+
     def _kinks(self) -> Iterator[tuple[int, float]]:
         """Yield inputs and places where functions are not smooth."""
-        yield from super()._kinks()
         for edges in self._function_edges():
             a, b, _, _ = edges.affine.detach().unbind(-1)
             for kink in (*edges.g.kinks, *edges.g.jumps):

@@ -32,7 +32,7 @@ from kanlens.model import kernels
 from kanlens.model.basis_means import basis_means, known_means
 from kanlens.model.config import LayerConfig, check_grid, check_layer
 from kanlens.model.edge import EdgeLayer
-from kanlens.model.edge_sum import Term, Weights, edge_sum, mean_absolute_edges
+from kanlens.model.edge_sum import Term, Weights, edge_sum, kinked, mean_absolute_edges
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.spline_edge import EdgeFunction
@@ -402,10 +402,9 @@ class KANLinear(nn.Module):
         return splines + base.unsqueeze(1) * self.base_weights()
 
     def breakpoints(self) -> Tensor:
-        """Return where pieces meet: the grid, with the knots beyond it when splines run out."""
-        if self.extrapolation == "zero":
-            return self.grid
-        return spline.breakpoints(self.grid, self.spline_order)
+        """Return where pieces meet (in, n): the grid, knots where splines run out, kinks."""
+        inner = spline.breakpoints(self.grid, self.spline_order)
+        return kinked(self.grid if self.extrapolation == "zero" else inner, self.terms())
 
     @property
     def piece_degree(self) -> int | None:

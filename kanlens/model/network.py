@@ -138,6 +138,7 @@ grid_range, enable_standalone_scale_spline
         self.nodes = cast("Sequence[Nodes]", nn.ModuleList(nodes))
         self.schema = schema
         self.scaled, self.holds_inputs = False, False
+        self.provenance = ""  # of an imported model: where it is from, and what was assumed
         self.background: Tensor | None = None
         self.record: TrainingRecord | None = None
         n_in, n_out = len(schema.features), len(schema.outputs)
@@ -162,6 +163,7 @@ grid_range, enable_standalone_scale_spline
         model = cls.from_layers(layers, config.schema, nodes=nodes)
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
         model.record = config.record
+        model.provenance = config.provenance
         return model
 
     @classmethod
@@ -210,6 +212,7 @@ grid_range, enable_standalone_scale_spline
             holds_inputs=self.holds_inputs,
             nodes=nodes,
             record=self.record,
+            provenance=self.provenance,
         )
 
     @property
@@ -233,7 +236,8 @@ grid_range, enable_standalone_scale_spline
         count = sum(one.numel() for one in self.parameters())
         names = f"{', '.join(self.feature_names)} -> {', '.join(self.output_names)}"
         edges = f"{self.edges_alive:,} of {total:,} edges"
-        return f"{list(self.shape)}, {edges}, {count:,} parameters, {self.task}: {names}"
+        shape = f"{list(self.shape)}, {edges}, {count:,} parameters, {self.task}"
+        return f"{shape}: {names}" + (f"; {self.provenance}" if self.provenance else "")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -514,6 +518,7 @@ def describe(model: KAN) -> dict[str, Any]:
         "base_activation": [config.base_activation for config in configs],
         "extrapolation": [config.extrapolation for config in configs],
         "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
+        **({"provenance": model.provenance} if model.provenance else {}),
         "features": _features(model),
     }
 

@@ -44,6 +44,7 @@ def expand_normalization(model: KAN) -> KAN:
     for name, tensor in model.named_buffers(recurse=False):
         setattr(found, name, tensor)
     found.scaled, found.holds_inputs = model.scaled, model.holds_inputs
+    found.provenance = model.provenance
     found.background = model.background
     return found.requires_grad_(next(model.parameters()).requires_grad).train(model.training)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -110,26 +110,6 @@ class SeriesLinear(KANLinear):
         if not self.series:
             return super().activation_l1(x)
         return mean_absolute(x, self.edge_values, self.series_weight.numel())
-
-    def _kinks(self) -> Iterator[tuple[int, float]]:
-        """Yield inputs and places where functions beside the splines are not smooth."""
-        for term in self.terms()[1:]:
-            kinks = (*term.g.kinks, *term.g.jumps)
-            alive = (term.weight != 0).any(0) & (term.a != 0)
-            for i in alive.nonzero()[:, 0].tolist() if kinks else ():
-                yield from ((i, place) for place in term.places(kinks, i))
-
-    def breakpoints(self) -> Tensor:
-        """Return where pieces meet: the grid, and the kinks of functions, shape (in, n).
-
-        Increasing; an input with fewer kinks repeats its last breakpoint.
-        """
-        grid, kinks = super().breakpoints(), list(self._kinks())
-        found = [[place for i, place in kinks if i == k] for k in range(self.in_features)]
-        width, last = max(len(places) for places in found), grid[:, -1].tolist()
-        rows = [[*k, *([end] * (width - len(k)))] for k, end in zip(found, last, strict=True)]
-        extra = torch.tensor(rows, dtype=torch.float64).reshape(self.in_features, width).to(grid)
-        return torch.cat((grid, extra), dim=1).sort(dim=1).values
 
     @property
     def piece_degree(self) -> int | None:

@@ -41,6 +41,11 @@ POLISH = 50  # proximal steps at the end, at most
 COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
 BLOCKS = 16  # of rows that processes share; more of them than blocks have nothing to do
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
+UNSEEN = (
+    "which is unchanged: pass more steps, or another learning_rate",
+    "which may have been trained on the held-out rows and is unchanged: pass validation=0, or rows "
+    "that it has not seen",
+)
 QUICK = 2_000_000  # numbers in a basis from which statistics are had in a moment
 SAVED = ("held_out", "history", "best", "step", "stale", "stopped_because", "batch", "grid_error")
 
@@ -480,11 +485,15 @@ class TrainingRun:
 
     def finish(self, seconds: float) -> FitResult:
         """Report."""
-        best = self.best["record"]
+        best, reason = self.best["record"], self.stopped_because
+        if self.model.provenance and self.history and best["step"] == 0:
+            reason += (
+                f"; none was better than the model as imported, {UNSEEN[len(self.test_x) > 0]}"
+            )
         return FitResult(
             model=self.model,
             history=tuple(self.history),
-            stopped_because=self.stopped_because,
+            stopped_because=reason,
             best_step=int(best["step"]),
             loss=best["loss"],
             validation_loss=best["validation_loss"],

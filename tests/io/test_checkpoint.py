@@ -606,7 +606,7 @@ def test_configuration_that_cannot_be_read(path, config, reason):
         ("grid_size", 1.5),
         ("spline_order", 0),
         ("spline_order", None),
-        ("base_activation", "sine"),
+        ("base_activation", "cube"),
         ("base_activation", None),
         ("extrapolation", "cubic"),
         ("unknown", 1),

@@ -18,6 +18,14 @@ BASES: dict[str, Callable[[float], float]] = {
     "zero": lambda x: 0.0,
     "tanh": math.tanh,
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "softplus": lambda x: math.log(1 + math.exp(x)),
+    "mish": lambda x: x * math.tanh(math.log(1 + math.exp(x))),
+    "relu": lambda x: max(x, 0.0),
+    "leaky_relu": lambda x: max(x, x / 100),
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "hardswish": lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
+    "sin": math.sin,
 }
 
 

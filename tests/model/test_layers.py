@@ -570,8 +570,9 @@ def refused(kind: type[KanlensError], text: str):
         ),
         (
             {"base_activation": "sulu"},
-            "base_activation: expected base_activation to be one of gelu, identity, silu, tanh, "
-            "zero, got 'sulu'. Did you mean 'silu'?",
+            "base_activation: expected base_activation to be one of elu, gelu, hardswish, "
+            "identity, leaky_relu, mish, relu, sigmoid, silu, sin, softplus, tanh, zero, "
+            "got 'sulu'. Did you mean 'silu'?",
         ),
     ],
 )

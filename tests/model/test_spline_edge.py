@@ -214,10 +214,11 @@ GOOD = {"knots": range(-1, 4), "coefficients": [0, 1, 0], "degree": 1}
             "EdgeFunction: expected a finite base_weight, got inf. Change it.",
         ),
         (
-            {"base": "sigmoid"},
+            {"base": "softpuls"},
             InvalidValueError,
-            "EdgeFunction: expected base to be one of gelu, identity, silu, tanh, zero, got "
-            "'sigmoid'. Choose one of: gelu, identity, silu, tanh, zero.",
+            "EdgeFunction: expected base to be one of elu, gelu, hardswish, identity, leaky_relu, "
+            "mish, relu, sigmoid, silu, sin, softplus, tanh, zero, got 'softpuls'. "
+            "Did you mean 'softplus'?",
         ),
         (
             {"extrapolation": "flat"},

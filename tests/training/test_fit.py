@@ -363,6 +363,27 @@ def test_all_steps_done_says_so(network: Callable[..., kanlens.KAN], waves: Data
     assert run(network(), waves, steps=2).stopped_because == "all 2 steps done"
 
 
+def test_an_imported_model_that_no_step_improves_says_so_and_names_the_way_on(
+    network: Callable[..., kanlens.KAN], waves: Data
+) -> None:
+    draw = torch.Generator().manual_seed(1)
+    x, y = waves[0], torch.randn(60, 1, dtype=torch.float64, generator=draw)
+    elsewhere = network((2, 6, 1))
+    run(elsewhere, (x, y), steps=30, validation=0.0)  # which learns them by heart
+    net = kanlens.import_model(elsewhere.state_dict())
+    before = [p.detach().clone() for p in net.parameters()]
+    result = run(net, (x, y), steps=2)
+    assert result.best_step == 0
+    assert result.stopped_because == (
+        "all 2 steps done; none was better than the model as imported, which may have been trained "
+        "on the held-out rows and is unchanged: pass validation=0, or rows that it has not seen"
+    )
+    assert_close(list(net.parameters()), before, rtol=0, atol=0)
+    on = run(net, (x, y), steps=2, validation=0.0, grid_updates=0)
+    assert on.best_step == 2
+    assert on.stopped_because == "all 2 steps done"
+
+
 def test_the_model_remembers_its_training_data(
     network: Callable[..., kanlens.KAN], waves: Data
 ) -> None:

@@ -12,15 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice
-from kanlens.data.columns import TASKS
 from kanlens.data.schema import Task
-from kanlens.data.table_reader import read_table
-from kanlens.data.tables import Table
-from kanlens.encoding import adopt_data
 from kanlens.errors import (
     FileFormatError,
     InvalidValueError,
@@ -29,13 +24,14 @@ from kanlens.errors import (
     message,
     reworded,
 )
-from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
 from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
-from kanlens.io.importers.layouts import Layout, join, names_below, stem_of
+from kanlens.io.importers.layouts import Layout
 from kanlens.io.importers.live import check_live
-from kanlens.io.importers.settings import CALL, ImportOptions, refuse
+from kanlens.io.importers.order import INDEXED, join, names_below, stem_of
+from kanlens.io.importers.rows import Remake, adopted, check_data, is_tabular, training_data
+from kanlens.io.importers.settings import CALL, ImportOptions, listed_names, refuse
 from kanlens.io.importers.source import Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.analysis import HasNetwork, held_network
@@ -43,6 +39,8 @@ from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kanlens.data.tables import Table
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
@@ -85,7 +83,9 @@ def import_model(
     submodule : str, optional
         The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
-        The function beside the splines; by default the module's, or SiLU for a state dict.
+        The function beside the splines, one of the catalog or of `register_function`. Default: the
+        module's. A state dict does not tell: the library's default is assumed, `data` test it, and
+        the attribute `provenance` of the result says so.
     extrapolation : {"linear", "zero"}, optional
         What splines do outside the grid; by default the library's way: "zero" for efficient-kan.
         In a state dict of kanlens' own layers, known by their masks, "linear".
@@ -94,7 +94,8 @@ def import_model(
         its feature columns, in the order of the inputs. The outputs of a classifier may be named by
         its classes; without, these are in sorted order.
     data : Table, (x, y), path or DataFrame, optional
-        The rows it was trained on, or rows like them.
+        The rows it was trained on, or rows like them. With targets, each base activation is tried
+        where none is known; the one that fits clearly best is taken.
     target : str or sequence of str, optional
         Target columns of a path or DataFrame. Default: those named like the outputs, if any.
     task : {"regression", "classification"}, optional
@@ -103,7 +104,8 @@ def import_model(
         What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
         `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`,
         `beta`, `layers`, `layer_type`. What is needed and not given is asked for, with the
-        library's default.
+        library's default. `layers` lists the layers in order and the functions between them, as
+        ``"0,tanh,2"``; `classes` names classes of your own whose forward is the library's.
 
     Returns
     -------
@@ -130,46 +132,76 @@ def import_model(
     """
     if extrapolation is not None:
         check_choice(CALL, "extrapolation", extrapolation, ["linear", "zero"])
-    _check_data(data, target, task)
+    check_data(data, target, task)
     options = ImportOptions(
         base_activation=base_activation,
         extrapolation=extrapolation,
-        feature_names=None if _is_tabular(data) else feature_names,
+        feature_names=None if is_tabular(data) else feature_names,
         output_names=output_names,
         settings=settings,
     )
     options.check()
-    model = _read(held_network(CALL, source), options, submodule)
+    model, remake = _read(held_network(CALL, source), options, submodule)
     if data is not None:
         try:
-            adopt_data(model, _training_data(model, data, target, task, feature_names))
+            rows = training_data(model, data, target, task, feature_names)
+            model = adopted(model, rows, options, remake)
         except KanlensError as error:
             raise reworded(CALL, error) from error
+    if remake is not None:
+        facts = ", ".join(f"{name}={value!r}" for name, value in options.assumed.items())
+        lines = [model.provenance, f"{facts} assumed, which no tensor tells" if facts else ""]
+        model.provenance = "; ".join(line for line in (*lines, *options.notes) if line)
     return model
 
 
-def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
-    """Copy, load or convert what was given, or a part of it."""
+def _read(source: Any, options: ImportOptions, part: str | None) -> tuple[KAN, Remake | None]:
+    """Return a copied, loaded or converted model, and a function that converts it again."""
     if isinstance(source, KAN) and part is None:
         _refuse_options(options)
         check_sound(CALL, source, InvalidValueError)
-        return copy.deepcopy(source)
+        return copy.deepcopy(source), None
     if isinstance(source, str | os.PathLike) and _is_checkpoint(source):
         _refuse_options(options)
         try:
-            return load(source)
+            return load(source), None
         except KanlensError as error:
             raise reworded(CALL, error) from error
     importer, found = _recognized(_parts(sources(source), part))
-    model = _converted(importer, found, options)
+
+    def remake(options: ImportOptions) -> KAN:
+        model = _converted(importer, found, options)
+        check_sound(CALL, model, InvalidValueError)
+        model.provenance = f"{importer.library}, imported from {found.name}"
+        return model
+
+    model = remake(options)
+    _check_source(importer, found, model, options)
     options.refuse_unused(importer.library)
-    check_sound(CALL, model, InvalidValueError)
+    return model, remake
+
+
+def _check_source(importer: Layout, found: Source, model: KAN, options: ImportOptions) -> None:
+    """Refuse a live module with other outputs, and classes that nothing vouches for."""
     live = getattr(found.module, "__dict__", {}).get("live")  # what was given where it was changed
     if live is None and isinstance(found.module, nn.Module):
         live = found.module
-    if live is not None and options.extrapolation is None:
-        check_live(live, model, importer.tolerance)
-    return model
+    compared = False
+    if live is not None:
+        if options.extrapolation is not None:
+            plain = dataclasses.replace(options.trial(), extrapolation=None)
+            model = _converted(importer, found, plain)
+        compared = check_live(live, model, importer.tolerance, options)
+    options.used.add("classes")
+    accepted = listed_names(options.settings.get("classes", ""))
+    for place, path in options.strangers.items():
+        kind = printable(path)[:80]
+        name = kind.rpartition(".")[2]
+        if compared or name in accepted:
+            continue
+        got = f"{kind} as {place!r}" if place else f"the class {kind}"
+        advice = f"Pass classes={name!r} if its forward is the library's, or submodule for a part"
+        refuse(f"classes of {importer.library} in {found.name}", got, advice)
 
 
 def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
@@ -238,7 +270,10 @@ def list_kans(source: Any) -> list[FoundKAN]:
         for known in IMPORTERS:
             for name, keys in _networks(known, one).items():
                 if not keys & taken and (index, name) not in found:
-                    found[index, name] = _listed(known, one, name)
+                    parts = [_listed(known, one, name)]
+                    if not parts[0].widths:  # as the kernels of a convolution
+                        parts = _apart(known, one, name) or parts
+                    found |= {(index, part.name): part for part in parts}
                 taken |= keys
     return list(found.values())
 
@@ -256,13 +291,24 @@ def _networks(known: Layout, source: Source) -> dict[str, set[str]]:
     return found
 
 
+def _apart(known: Layout, source: Source, name: str) -> list[FoundKAN]:
+    """Return the networks of one layer each below a name, where all of them can be imported."""
+    parts = (INDEXED.fullmatch(parent) for parent in known.groups(source.state))
+    names = [join(part[1] or "", part[2]) for part in parts if part and part[1] == name]
+    kans = [_listed(known, source, part) for part in dict.fromkeys(names)]
+    return kans if len(kans) > 1 and all(kan.widths for kan in kans) else []
+
+
 def _listed(known: Layout, source: Source, name: str) -> FoundKAN:
     part = source.below(name) if name else source
-    try:
-        model = _converted(known, part, ImportOptions(settings={"layers": names_below(part, "")}))
-    except KanlensError as error:
-        return FoundKAN(name=name, library=known.library, reason=str(error))
-    return FoundKAN(name=name, library=known.library, widths=model.widths)
+    reason = ""
+    for settings in ({}, {"layers": names_below(part, "")}):
+        try:
+            model = _converted(known, part, ImportOptions(settings=settings))
+            return FoundKAN(name=name, library=known.library, widths=model.widths)
+        except KanlensError as error:
+            reason = reason or str(error)
+    return FoundKAN(name=name, library=known.library, reason=reason)
 
 
 def _is_checkpoint(path: str | os.PathLike[str]) -> bool:
@@ -300,50 +346,3 @@ def _keys(state: Mapping[str, Tensor]) -> str:
     shown = ", ".join(repr(key) for key in list(state)[:4])
     more = f", ... ({len(state)} in all)" if len(state) > 4 else ""
     return f"tensors {shown}{more}"
-
-
-# --- the data a model was trained on -----------------------------------------------------------
-
-
-def _is_tabular(data: Any) -> bool:
-    """Tell whether the columns of the data are still to be told apart."""
-    return isinstance(data, str | os.PathLike) or hasattr(data, "iloc")
-
-
-def _check_data(data: Any, target: Any, task: Task | None) -> None:
-    """Refuse options that the data leave no room for."""
-    if task is not None:
-        check_choice(CALL, "task", task, TASKS)
-    if target is not None and not _is_tabular(data):
-        got = type(data).__name__ if data is not None else "none"
-        fault = ("a path or DataFrame beside target", got, "Give data with that column")
-    elif task is not None and data is None:
-        fault = ("data beside task", "none", "Give the data it was trained on")
-    elif isinstance(data, Table) and task not in (None, data.schema.task):
-        got = f"a Table for {data.schema.task}"
-        fault = (f"data for {task}", got, f"Read it with task={task!r}")
-    else:
-        return
-    refuse(*fault)
-
-
-def _training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:
-    """Return rows and targets as `adopt_data` takes them; the task is found out when None."""
-    if not _is_tabular(data):
-        if task is None or not (isinstance(data, tuple | list) and len(data) == 2):
-            return data
-        x, y = data
-        values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-        if task == "regression":
-            return x, values.astype(np.float64)
-        import pandas as pd
-
-        return x, pd.Series(values.ravel()).astype("category")
-    if target is None:
-        frame = data if hasattr(data, "iloc") else read_frame(data, call=CALL)
-        found = model.schema.targets_among([str(name) for name in frame.columns])
-        target = found if len(found) > 1 else next(iter(found), None)
-    table = read_table(data, target=target, task=task, features=features)
-    if features is not None and len(table.feature_names) == model.widths[0]:
-        model.schema = dataclasses.replace(model.schema, features=table.schema.features)
-    return table

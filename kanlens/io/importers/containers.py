@@ -53,9 +53,9 @@ _OPCODES = (
 )
 
 
-def refusal(name: str, what: str) -> FileFormatError:
-    """Word the error of a file that is no state dict."""
-    return FileFormatError(f"{CALL}: {printable(name)} {what}, expected a state dict. {ADVICE}.")
+def refusal(name: str, what: str, advice: str = ADVICE) -> FileFormatError:
+    """Return the error of a file that is no state dict."""
+    return FileFormatError(f"{CALL}: {printable(name)} {what}, expected a state dict. {advice}.")
 
 
 class _Fixed:
@@ -114,6 +114,7 @@ class _Reader(Unpickler):
             "torch._utils._rebuild_parameter": _Fixed(lambda data, *_: data),
             "torch._utils._rebuild_parameter_with_state": _Fixed(lambda data, *_: data),
             "torch._tensor._rebuild_from_type_v2": _Fixed(lambda build, _, args, *__: build(*args)),
+            **dict.fromkeys(("builtins.getattr", "__builtin__.getattr"), _Fixed(self._member)),
         }
         found = builders.get(path, _TYPES.get(path, self.names.get(path)))
         if found is None:
@@ -121,6 +122,13 @@ class _Reader(Unpickler):
         if len(self.names) > _NAMED:
             raise ValueError("names without end")
         return found
+
+    def _member(self, *names: Any) -> Any:
+        """Return an inert class for a function of torch that a pickle asks for by getattr."""
+        path = path_of(names[0]) if len(names) == 2 else ""
+        if not path.startswith("torch.") or not isinstance(names[1], str):
+            raise _CallError("builtins.getattr")
+        return self.find_class(path, names[1])
 
     def persistent_load(self, pid: Any) -> _Fixed:
         """Return the storage of that name, all of it, as it stands in the file."""
@@ -156,7 +164,8 @@ def read_archive(path: Path) -> object:
         if "model.weights.h5" in names:
             return _read_keras(archive, path.name)
         if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
-            raise refusal(path.name, "is a TorchScript program")
+            advice = "Pass torch.jit.load(path), or its state_dict()"
+            raise refusal(path.name, "is a TorchScript program", advice)
         pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         order = [name for name in names if name.endswith("byteorder")]
         if len(pickles) != 1 or (order and archive.read(order[0]) != b"little"):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from kanlens.io.importers.inert import class_of
-from kanlens.io.importers.layouts import Group, Layout, join
+from kanlens.io.importers.layouts import Group, Layout
+from kanlens.io.importers.order import join
 from kanlens.io.importers.polynomials import in_chebyshev
 from kanlens.io.importers.pykan import on_shared_knots
 from kanlens.io.importers.series import bumps, series_edges, waves

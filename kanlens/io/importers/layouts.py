@@ -8,22 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kanlens.errors import DTypeError, ShapeError, message
-from kanlens.io.importers.inert import attribute, children, class_of, path_of
-from kanlens.io.importers.settings import CALL, ImportOptions, listed_names, refuse
+from kanlens.io.importers.inert import Inert, attribute, class_of, path_of
+from kanlens.io.importers.order import HEADS, INDEXED, function_between, in_order, join, stem_of
+from kanlens.io.importers.settings import CALL, ImportOptions, refuse
 from kanlens.io.importers.source import Source
-from kanlens.io.importers.stages import Affine, Norm, Stage, elementwise, leaky, linear, network
+from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, linear, network
 from kanlens.model.network import KAN
 
 Tensors = dict[str, Tensor]
 Size = int | None  # None: any
 
-_INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})((?:\.[A-Za-z_]\w*)*)")
 _ADVICE = "The tensors are not those of one layer; save the model again"
-_SILENT = ("Dropout", "Dropout1d", "Identity", "Flatten")  # nothing in eval mode
-_SPOKEN = ("SiLU", "GELU", "Tanh", "Sigmoid", "Softsign", "ReLU", "ReLU6")
+_BASES = ("base_name", "base_activation", "base_fun_name", "base_fun", "residual")
 _SCALING = (  # the range is infinite where a feature has none
     *("input_shift", "input_scale", "output_shift", "output_scale"),
     *("input_low", "input_high"),
@@ -41,6 +40,7 @@ class Layout:
     fits: Callable[[Tensors], bool] = lambda tensors: True
     usual: str = "silu"  # the function beside the splines
     tolerance: float = 1e-9
+    norm: bool = False  # whether it scales nodes by their spread
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """Return the marks of every layer of this kind by the layer's name in front of theirs."""
@@ -69,24 +69,67 @@ class Layout:
         """Return the stages of layers and torch's between; all but `passed` tensors are used."""
         found = {name: Group(name, self, source, options) for name in self.groups(source.state)}
         read = {name: self.read(group) for name, group in found.items()}
-        named = len(found) > 1 and not any(map(_INDEXED.fullmatch, found))
-        stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in found}
         own = {key for group in found.values() for key in group.keys}
-        rest = {key: tensor for key, tensor in source.state.items() if key not in own}
-        for other in BETWEEN:
-            for parent in other.groups(rest):
-                indexed = _INDEXED.fullmatch(parent)
-                stem = stem_of(parent) if indexed else parent.rpartition(".")[0]
-                if bool(indexed) is not named and stem in stems:
-                    found.setdefault(parent, Group(parent, other, source, options))
+        norms = _between(read, source, options, own)
+        found |= norms
+        entries = in_order([*read], [*norms], source, options)
+        read |= {name: group.layout.read(group) for name, group in norms.items()}
+        if source.module is None and "layers" not in options.settings:  # nothing is between them
+            options.assume("layers", ",".join(name for name, _ in entries))
+        first = next(one for stages in read.values() for one in stages if isinstance(one, Edges))
         stages: list[Stage] = []
-        for parent in in_order(list(found), source, options):
-            if parent not in found:
-                stages += _silent(source, parent, stages)
+        for name, module in entries:
+            if name in read:
+                stages += read[name]
                 continue
-            stages += read.get(parent) or found[parent].layout.read(found[parent])
-        _refuse_others(source, passed.union(*(group.keys for group in found.values())))
+            kind = (module if isinstance(module, str) else class_of(module)).lower()
+            if kind in HEADS and name == entries[-1][0]:
+                options.notes[f"its {kind} left out: outputs are logits"] = None
+                continue
+            last = vars(stages[-1]) if stages else {"base": first.base[:1].T}
+            like = next(last[part] for part in ("base", "scale", "weight") if part in last)
+            stages += function_between((name, module), like, len(like), source)
+        keys = passed.union(*(group.keys for group in found.values()))
+        _refuse_others(source, keys)
+        options.strangers.update(_strangers(source, keys))
         return stages
+
+
+def _between(
+    read: Mapping[str, Any], source: Source, options: ImportOptions, own: set[str]
+) -> dict[str, Group]:
+    """Return torch's layers among those of a KAN, or in a list of norms next to theirs."""
+    named = len(read) > 1 and not any(map(INDEXED.fullmatch, read))
+    stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in read}
+    above = {stem.rpartition(".")[0] for stem in stems}
+    rest = {key: tensor for key, tensor in source.state.items() if key not in own}
+    groups: dict[str, Group] = {}
+    for layout in BETWEEN:
+        for parent in layout.groups(rest):
+            indexed = INDEXED.fullmatch(parent)
+            stem = stem_of(parent) if indexed else parent.rpartition(".")[0]
+            among = bool(indexed) is not named and stem in stems
+            aside = indexed and not named and layout.norm and stem.rpartition(".")[0] in above
+            if among or aside or options.settings.get("layers"):
+                groups.setdefault(parent, Group(parent, layout, source, options))
+    return groups
+
+
+def _strangers(source: Source, keys: set[str]) -> dict[str, str]:
+    """Return the classes that hold tensors and are neither torch's nor the library's, by place."""
+    strangers: dict[str, str] = {}
+    for key in keys & source.state.keys():
+        parts = source.spelled(key).split(".")
+        for place in (".".join(parts[:count]) for count in range(len(parts))):
+            module = source.owner(place)
+            kind = type(module)
+            path = path_of(module) or f"{kind.__module__}.{kind.__qualname__}"
+            owner = path.partition(".")[0]
+            plain = isinstance(module, Inert) and not path_of(module)
+            own = plain or _is_own(path.rpartition(".")[2]) or owner in ("torch", "kanlens")
+            if module is not None and not own:
+                strangers[place] = path
+    return strangers
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +169,9 @@ class Group:
 
     def known(self, name: str, default: Any = None) -> Any:
         """Return what the module of the layer, one around it, or a file beside it says."""
-        parts = self.name.split(".")
-        paths = [".".join(parts[:count]) for count in range(len(parts), -1, -1)]
+        mark = join(self.name, self.layout.marks.split()[0])
+        names = self.name.split("."), self.source.spelled(mark).split(".")
+        paths = [".".join(parts[:count]) for parts in names for count in range(len(parts), -1, -1)]
         found = [attribute(self.source.owner(path), name) for path in paths]
         found.append(self.source.facts.get(name))
         return next((one for one in found if one is not None), default)
@@ -139,16 +183,32 @@ class Group:
 
     def base(self) -> str:
         """Return the name of the function beside the splines."""
-        names = ("base_name", "base_activation", "base_fun_name", "residual")
-        found = (self.known(name) for name in names)
-        return self.options.base(next((one for one in found if one is not None), self.layout.usual))
+        bases = (self.known(name) for name in _BASES)
+        base = next((base for base in bases if base is not None), None)
+        if base is None and self.options.base_activation is None:
+            base = self.options.assume("base_activation", self.layout.usual)
+        return self.options.base(base)
 
-    def norm(self, name: str, width: Size, eps: float = 1e-5) -> list[Norm]:
+    def find_bias(self, name: str, n_out: int) -> Tensor | None:
+        """Return a bias (out,), which may be kept as a row; None if there is none."""
+        row = self.source.state.get(join(self.name, name)) if name else None
+        if row is not None and row.dim() == 2:
+            return self.get(name, 1, n_out)[0]
+        return self.find(name, n_out)
+
+    def norm(self, name: str, width: Size, eps: float | None = None) -> list[Norm]:
         """Return the layer normalization of that name; none where there is none."""
         weight = self.find(f"{name}weight", width)
         if weight is None:
             return []
+        eps = self.eps(name) if eps is None else eps
         return [Norm(weight=weight, bias=self.get(f"{name}bias", len(weight)), eps=eps)]
+
+    def eps(self, name: str) -> float:
+        """Return the number that a normalization adds to variances; torch's if nothing says."""
+        place = join(self.name, name).rstrip(".")
+        eps = attribute(self.source.owner(place), "eps")
+        return eps if isinstance(eps, float) else float(self.options.assume("eps", 1e-5))
 
     def beside(
         self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
@@ -162,7 +222,7 @@ class Group:
             "base": weight.new_zeros(n_out, n_in) if found is None else found,
             "activation": "zero" if found is None else self.base(),
             "scaler": None if scale is None else scale.expand(n_out, n_in),
-            "bias": self.find(bias, n_out),
+            "bias": self.find_bias(bias, n_out),
             "mask": self.find(mask, n_out, n_in),
         }
 
@@ -175,9 +235,26 @@ def _scaling(state: Mapping[str, Tensor], layer: str) -> Tensors:
     return {key: state[key] for name in _SCALING if (key := join(own, name)) in state}
 
 
-def join(parent: str, name: str) -> str:
-    """Return the name of a tensor in a state dict."""
-    return f"{parent}.{name}" if parent else name
+_FAMILIES = "Bessel|Cheby|Cheby2|Gegenbauer|Hermite|Jacobi|Laguerre|Legendre|Lucas"
+_OWN = (
+    "KAN KANLinear KANLinear0 KANLinearFFT KANLayer KANNetwork KANModule KANLinearModule "
+    "KANGAMModule EfficientKAN EfficientKANLinear BSpline_KAN MultKAN Symbolic_KANLayer ConvKAN "
+    "KANSequential FastKAN FastKANLayer FasterKAN FasterKANLayer SplineLinear RadialBasisFunction "
+    "RBFKAN RBF_KAN ReflectionalSwitchFunction RBFKANLayer RBF_KANLayer RBFLinear BSRBF_KAN "
+    "BSRBF_KANLayer WavKAN WavKANLayer WavKANLinear ChebyKAN KACN KAJN KAGN FibonacciKANLayer "
+    "GRAMLayer BottleNeckKAGN BottleNeckGRAMLayer OrthogPolyKANLayer LaguerreKANLayerNorm "
+    "NaiveFourierKANLayer FourierKAN FourierKANLayer Fourier_KAN SineKAN SineKANLayer ReLUKAN "
+    "ReLUKANLayer RationalKAN KAT_Group Linear BSplineBasis GaussianRbfBasis Bessel_KAN "
+    "Chebyshev_KAN Chebyshev2_KAN Gegenbauer_KAN Hermite_KAN Jacobi_KAN Laguerre_KAN Legendre_kan "
+    "Lucas_KAN Mexican_Hat_KAN Morlet_KAN Dog_KAN Meyer_KAN Shannon_KAN"
+)
+"""Classes whose forward the layouts are written from."""
+
+
+def _is_own(name: str) -> bool:
+    """Return whether a class of that name computes what the layouts say."""
+    family = re.fullmatch(rf"({_FAMILIES})KANLayer(WithNorm)?", name)
+    return family is not None or name in _OWN.split()
 
 
 def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
@@ -194,80 +271,6 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
         expected = f"{key} to be a dense tensor of floating dtype"
         raise DTypeError(message(CALL, expected, got, "Save the model in float32 or float64"))
     return tensor.detach()
-
-
-def stem_of(parent: str) -> str:
-    """Return what stands before the number of a layer: "model.layers" of "model.layers.0"."""
-    part = _INDEXED.fullmatch(parent)
-    return (part[1] or "") if part else parent
-
-
-def in_order(parents: list[str], source: Source, options: ImportOptions) -> list[str]:
-    """Return the names of layers from input to output: of one, or of numbered ones.
-
-    Modules without tensors, which only a module knows of, are among them. Layers with names of
-    their own are in the order that a live module has them in, or that the caller says.
-    """
-    parts = {parent: _INDEXED.fullmatch(parent) for parent in parents}
-    if len(parts) == 1 and None in parts.values():
-        return list(parts)
-    heads = {part[1] if part else parent.rpartition(".")[0] for parent, part in parts.items()}
-    if None in parts.values() or len(heads) > 1:
-        return _named(parents, source, options, heads)
-    order = dict(sorted((int(part[2]), parent) for parent, part in parts.items() if part))
-    head, index = heads.pop() or "", 0
-    while index <= max(order) or source.owner(join(head, str(index))) is not None:
-        if index not in order and source.owner(join(head, str(index))) is not None:
-            order[index] = join(head, str(index))
-        index += 1
-    if sorted(order) != list(range(len(order))):
-        got = ", ".join(str(index) for index in sorted(order)[:8])
-        expected = f"layers in {source.name} to be numbered from 0 without gaps"
-        refuse(expected, got, "Pass every layer of the KAN")
-    return [order[index] for index in sorted(order)]
-
-
-def _named(
-    parents: list[str], source: Source, options: ImportOptions, heads: set[str]
-) -> list[str]:
-    """Return layers with names of their own in order."""
-    options.used.add("layers")
-    given, head = options.settings.get("layers"), min(heads)
-    names = [join(head, name) for name in listed_names(given)] if given else []
-    if not given and len(heads) == 1 and isinstance(source.module, nn.Module):  # which is compared
-        names = [join(head, name) for name in children(source.owner(head), "_modules")]
-    if not set(parents) <= set(names):
-        shown = ", ".join(repr(parent) for parent in sorted(parents)[:4])
-        got = f"layers {shown}{', ...' if len(parents) > 4 else ''}"
-        advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
-        if len(heads) == 1:
-            order = ",".join(names_below(source, head))
-            advice = f"Pass layers={order!r} if that is their order, with nothing between"
-        refuse(f"one KAN in {source.name}", got, advice)
-    return names
-
-
-def names_below(source: Source, head: str) -> list[str]:
-    """Return the names of what has tensors below a name, in the order of the tensors."""
-    start = join(head, "")
-    keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
-    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
-
-
-def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
-    """Return the stages of a module without tensors: none, or a function of each node."""
-    module, last = source.owner(parent), before[-1] if before else None
-    kind = class_of(module)
-    if kind in _SILENT:
-        return []
-    like = getattr(last, "base", getattr(last, "scale", getattr(last, "weight", None)))
-    if kind in _SPOKEN and like is not None:
-        return [elementwise(parent, kind.lower(), len(like), like)]
-    if kind != "LeakyReLU" or like is None:
-        kinds = (*_SILENT, *_SPOKEN, "LeakyReLU")
-        expected = f"only {', '.join(kinds)} between the layers of {source.name}"
-        refuse(expected, f"{kind} as {parent}", "Pass the part of the model that is the KAN")
-    return [leaky(parent, like.new_tensor([attribute(module, "negative_slope")]), len(like))]
 
 
 def _refuse_others(source: Source, known: set[str]) -> None:
@@ -290,28 +293,24 @@ def _linear(group: Group) -> list[Stage]:
 def batch_norm(group: Group, start: str = "") -> list[Stage]:
     """Return eval-mode batch normalization, an affine map of every node."""
     mean = group.get(f"{start}running_mean", None)
-    scale = (group.get(f"{start}running_var", len(mean)) + _eps(group)).rsqrt()
+    scale = (group.get(f"{start}running_var", len(mean)) + group.eps(start)).rsqrt()
+    group.keys.add(join(group.name, f"{start}num_batches_tracked"))
     weight, bias = (group.find(f"{start}{name}", len(mean)) for name in ("weight", "bias"))
     scale = scale if weight is None else scale * weight
     return [Affine(scale=scale, shift=-mean * scale + (0 if bias is None else bias))]
 
 
-def _eps(group: Group) -> float:
-    found = attribute(group.source.owner(group.name), "eps")
-    return found if isinstance(found, float) else 1e-5
-
-
 def _layer_norm(group: Group) -> list[Stage]:
     module = group.source.owner(group.name)
     if path_of(module).startswith("torch.") and class_of(module) != "LayerNorm":
-        return _silent(group.source, group.name, [])  # the tensors of others are alike
-    return [*group.norm("", None, _eps(group))]
+        return function_between((group.name, module), group.get("weight", None), 0, group.source)
+    return [*group.norm("", None)]
 
 
 BETWEEN = (
-    Layout("torch", batch_norm, "running_mean running_var", "num_batches_tracked"),
+    Layout("torch", batch_norm, "running_mean running_var", "num_batches_tracked", norm=True),
     Layout("torch", _linear, "weight", fits=lambda tensors: tensors["weight"].dim() == 2),
     Layout("Keras", _linear, "kernel"),
-    Layout("torch", _layer_norm, "weight bias", fits=lambda t: t["weight"].dim() == 1),
+    Layout("torch", _layer_norm, "weight bias", fits=lambda t: t["weight"].dim() == 1, norm=True),
 )
 """Layers of torch that stand between layers of a KAN in a row."""

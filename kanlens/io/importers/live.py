@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.io.importers.inert import class_of
-from kanlens.io.importers.settings import refuse
+from kanlens.io.importers.settings import ImportOptions, refuse
 from kanlens.model.network import KAN
 from kanlens.splines.spline import breakpoints
 
@@ -32,8 +32,12 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 
 @torch.no_grad()
-def check_live(module: Any, model: KAN, tolerance: float) -> None:
-    """Refuse a module whose outputs are not the network's, to a share of the largest in float64."""
+def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
+    """Return whether a module was run; refuse outputs that are not the network's.
+
+    They may differ by a share of the largest in float64. Probabilities of the network's outputs, or
+    their logarithms, are noted.
+    """
     x = full = probes(model)
     kept = getattr(module, "input_id", None)
     if isinstance(kept, Tensor) and kept.numel() == x.shape[1]:  # the columns that pykan takes
@@ -47,19 +51,27 @@ def check_live(module: Any, model: KAN, tolerance: float) -> None:
         else:  # of JAX
             found = torch.from_numpy(np.array(module(full.numpy())))
     except _FAILURES:  # it takes no such rows: a convolution, or one around the network
-        return
+        return False
     finally:
         for one, mode in zip(modules, modes, strict=True):
             one.training = mode
         torch.set_rng_state(random)
     ours = model(x)
-    if not isinstance(found, Tensor) or found.shape != ours.shape:
-        return
+    if not isinstance(found, Tensor) or found.shape != ours.shape or math.isinf(tolerance):
+        return False
     size = float(found.abs().nan_to_num(0.0, 0.0, 0.0).max())
-    off = float((found - ours).abs().nan_to_num(0.0, 0.0, 0.0).max())
+    heads = {"": ours, "softmax": ours.softmax(-1), "logsoftmax": ours.log_softmax(-1)}
+    apart = {
+        name: float((found - values).abs().nan_to_num(0.0, 0.0, 0.0).max())
+        for name, values in heads.items()
+    }
     step = _STEPS * torch.finfo(ours.dtype).eps
-    bound = tolerance if ours.dtype == torch.float64 else max(tolerance, _SINGLE, step)
-    if off > bound * size and math.isfinite(tolerance):
+    bound = size * (tolerance if ours.dtype == torch.float64 else max(tolerance, _SINGLE, step))
+    if all(off > bound for off in apart.values()):
         expected = f"{class_of(module)} to compute what its library does with these tensors"
-        got = f"outputs {off:.3g} apart, of size {size:.3g}"
-        refuse(expected, got, "Its forward is another; import its state dict if that is meant")
+        got = f"outputs {apart['']:.3g} apart, of size {size:.3g}"
+        refuse(expected, got, "Give its layers a method to_kanlens that says what they compute")
+    head = min(apart, key=lambda name: apart[name] > bound)  # the first that is near
+    if head:
+        options.notes[f"its {head} left out: outputs are logits"] = None
+    return True

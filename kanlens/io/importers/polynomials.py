@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.elementary import Array
-from kanlens.io.importers.layouts import Group, Layout, join
+from kanlens.io.importers.layouts import Group, Layout
+from kanlens.io.importers.order import join
 from kanlens.io.importers.series import series_edges
-from kanlens.io.importers.stages import Edges, Stage, elementwise
+from kanlens.io.importers.stages import Edges, Stage, elementwise, linear
 
 
 def _recurrence(
@@ -89,11 +90,14 @@ def _change(basis: Callable[[Array], list[Array]], count: int) -> Tensor:
 
 
 def _gram(group: Group) -> list[Stage]:
-    """Return two layers: the Gram polynomials of tanh as nodes, and SiLU of these and of x."""
+    """Return two layers: the Gram polynomials of tanh as nodes, and SiLU of these and of x.
+
+    In a bottleneck, the polynomials are of fewer nodes, linear in x, and so are outputs in theirs.
+    """
     weight = group.get("grams_basis_weights", None, None, None)
-    n_in, n_out, count = weight.shape
+    count = weight.shape[2]
     factors = group.get("beta_weights", count).double().cpu().numpy()
-    base = group.get("base_weights", n_out, n_in)
+    base = group.get("base_weights", None, None)
 
     def step(n: int, t: Array, last: Array, before: Array) -> Array:
         m = n - 1
@@ -101,18 +105,27 @@ def _gram(group: Group) -> list[Stage]:
         return np.asarray(t * last - beta * before)
 
     change = _change(lambda t: _recurrence(t, t, count, step), count).to(weight)
+    (n_out, n_in), inner, before, bias = base.shape, len(weight), list[Stage](), None
     each = torch.eye(n_in).to(weight)
-    nodes = torch.einsum("ij,dk->idjk", each, change[:, 1:]).flatten(0, 1)  # (node, in, T_k)
+    if "inner_proj.weight" in group:
+        into, outof = (group.get(f"{name}_proj.weight", None, None) for name in ("inner", "outer"))
+        shift = torch.cat([group.get("inner_proj.bias", inner), base.new_zeros(n_in)])
+        before = [linear(group.name, torch.cat([into, each]), shift)]
+        weight = torch.einsum("lkd,ok->lod", weight, outof)
+        bias, each = group.get("outer_proj.bias", n_out), torch.eye(inner + n_in).to(weight)
+    nodes = torch.einsum("ij,dk->idjk", each[:inner], change[:, 1:]).flatten(0, 1)  # node, in, T_k
     nodes = torch.cat([nodes, nodes.new_zeros(n_in, *nodes.shape[1:])])
     first = replace(
         series_edges(group, _tanh(count), nodes, 1.0, 0.0),
-        base=torch.cat([nodes.new_zeros(n_in * count, n_in), each]),
+        base=torch.cat([nodes.new_zeros(inner * count, len(each)), each[-n_in:]]),
         activation="identity",
-        bias=torch.cat([change[:, 0].repeat(n_in), nodes.new_zeros(n_in)]),
+        bias=torch.cat([change[:, 0].repeat(inner), nodes.new_zeros(n_in)]),
     )
     both = torch.cat([weight.transpose(0, 1).flatten(1), base], 1)
-    second = Edges(name=group.name, base=both, activation=group.base(), extrapolation="linear")
-    return [first, second, *_after(group, base)]
+    second = Edges(
+        name=group.name, base=both, bias=bias, activation=group.base(), extrapolation="linear"
+    )
+    return [*before, first, second, *_after(group, base)]
 
 
 def _after(group: Group, like: Tensor) -> list[Stage]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import attribute, class_of
-from kanlens.io.importers.layouts import Group, Layout, batch_norm, join
+from kanlens.io.importers.layouts import Group, Layout, batch_norm
+from kanlens.io.importers.order import join
 from kanlens.io.importers.settings import SETTINGS, refuse
 from kanlens.io.importers.stages import Edges, Stage, one_by_one
 
@@ -43,17 +44,23 @@ def bumps(
 
 def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
     """Return the width of Gaussians: what is known of it, else the mean distance of centers."""
-    found = attribute(group.source.owner(join(group.name, owner)), "denominator")
-    usual = float(grid.max() - grid.min()) / max(len(grid) - 1, 1)
-    holds = SETTINGS["denominator"].holds
-    return float(group.setting("denominator", found if holds(found) else usual))
+    width = attribute(group.source.owner(join(group.name, owner)), "denominator")
+    width = group.known("denominator") if width is None else width
+    if not SETTINGS["denominator"].holds(width):
+        width = float(grid.max() - grid.min()) / max(len(grid) - 1, 1)
+        if owner == "rbf" and "denominator" not in group.options.settings:
+            group.options.assume("denominator", float(f"{width:.7g}"))
+    return float(group.setting("denominator", width))
 
 
-def _normed(group: Group, edges: Edges) -> list[Stage]:
-    """Put the layer normalization of a layer before its series; its base sees raw inputs."""
-    norm = group.norm("layernorm.", edges.base.shape[1])
+def _normed(group: Group, edges: Edges, *, raw: bool = True) -> list[Stage]:
+    """Put the normalization of a layer before it; where `raw`, its base sees raw inputs."""
+    n_in, names = edges.base.shape[1], ("norm.", "layernorm.")  # of both, the first is in use
+    if "norm.running_mean" in group:
+        return [*batch_norm(group, "norm."), edges]
+    norm = [stage for name in names for stage in group.norm(name, n_in)][:1]
     weights, places = edges.series_weight, edges.series_affine
-    if not norm or not edges.base.any() or weights is None or places is None:
+    if not (norm and raw) or not edges.base.any() or weights is None or places is None:
         return [*norm, edges]
     wide = replace(
         edges,
@@ -88,7 +95,7 @@ def _bsrbf(group: Group) -> list[Stage]:
     edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
     knots = group.get("grid", weight.shape[1], None)
     edges = replace(edges, spline=weight, knots=knots, extrapolation="zero")
-    return [*group.norm("layernorm.", weight.shape[1]), edges]
+    return _normed(group, edges, raw=False)
 
 
 def _rbf_kan(group: Group) -> list[Stage]:
@@ -157,7 +164,8 @@ def _fourier(group: Group) -> list[Stage]:
 
 def _lkan(group: Group) -> list[Stage]:
     found = group.get("coeff", 2, None, None, None)
-    return [waves(group, found, base="scale_base", scaler="scale_spline")]
+    base = group.get("scale_base", *found.shape[1:3])  # of SiLU, whatever its option says
+    return [replace(waves(group, found, scaler="scale_spline"), base=base, activation="silu")]
 
 
 def _sine(group: Group) -> list[Stage]:
@@ -190,6 +198,8 @@ def _wavelets(group: Group) -> list[Stage]:
         base = group.get("weight1", n_out, n_in)
         edges = replace(edges, base=base, activation=group.base(), **one_by_one(table, affine))
     else:
+        if group.source.module is None:
+            group.options.assume("base_activation", "zero")
         edges = replace(edges, functions=((name,) * n_in,) * n_out, affine=affine)
     return [edges, *batch_norm(group, "bn.")]
 
@@ -213,6 +223,8 @@ def _kat(group: Group) -> list[Stage]:
     pairs = zip(top.tolist(), bottom.abs().tolist(), strict=True)
     names = [rational_name(p, [0.0, *q], even=True) for p, q in pairs]
     own = torch.arange(weight.shape[1], device=weight.device) // (weight.shape[1] // len(bottom))
+    if group.source.module is None:  # KAT_Group_Torch has no absolute values of x
+        group.options.assume("classes", "KAT_Group")
     return [_rationals(group, names, weight, own, group.find("bias", len(weight)))]
 
 
@@ -256,14 +268,14 @@ LAYOUTS = (
     *(Layout(library, _refusing(reason), marks) for library, marks, reason in _REFUSED),
     Layout("KAT", _kat, "weight_numerator weight_denominator weight"),
     Layout("FR-KAN", _fr_kan, "w_a w_b ln_weight"),
-    Layout("BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid layernorm.weight"),
+    Layout("BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid grid"),
     Layout(
         "FastKAN, FasterKAN",
         _fast_kan,
         "rbf.grid spline_linear.weight",
         "rbf.inv_denominator base_linear.weight base_linear.bias",
     ),
-    Layout("RBF-KAN", _rbf_kan, "rbf_linear.grid rbf_linear.spline_weight base_linear.weight"),
+    Layout("RBF-KAN", _rbf_kan, "rbf_linear.grid rbf_linear.spline_weight"),
     Layout("KANLib GRBF", _kanlib, "coefficients basis.grid basis.epsilon"),
     Layout(
         "Wav-KAN",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn, TypeAlias
 
+import torch
 from torch import nn
 
 from kanlens.checks import check_choice
 from kanlens.errors import InvalidValueError, message
-from kanlens.functions.catalog import BASES, base_name
+from kanlens.functions.catalog import BASES, USUAL, base_name
 from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import class_of, path_of
 
@@ -77,6 +78,7 @@ SETTINGS = {
     **{name: _exponent(1.0) for name in ("a", "b")},
     **{name: _exponent(3.0) for name in ("alpha", "beta")},
     "layers": Setting("the names of the layers in order", _names, None),
+    "classes": Setting("names of classes that compute what the library's do", _names, None),
     "layer_type": _one_of("chebyshev", "legendre"),
 }
 """Every keyword by which `import_model` is told what a file does not say."""
@@ -92,6 +94,9 @@ class ImportOptions:
     output_names: Sequence[str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    assumed: dict[str, Any] = field(default_factory=dict)  # what nothing says, by keyword
+    notes: dict[str, None] = field(default_factory=dict)  # sentences about the result, in order
+    strangers: dict[str, str] = field(default_factory=dict)  # classes of nobody's, by place
 
     def check(self) -> None:
         """Refuse settings that are unknown or can have no such value."""
@@ -103,8 +108,18 @@ class ImportOptions:
     @property
     def given(self) -> tuple[str, ...]:
         """Names of the options that are set."""
-        found = (name for name, value in vars(self).items() if value is not None)
-        return (*(name for name in found if name not in ("settings", "used")), *self.settings)
+        named = (name for name in vars(self) if name not in ("settings", *_RECORDS))
+        return (*(name for name in named if getattr(self, name) is not None), *self.settings)
+
+    def trial(self, **values: Any) -> ImportOptions:
+        """Return options with more values, and with records of their own."""
+        base = values.pop("base_activation", self.base_activation)
+        records: dict[str, Any] = {name: type(getattr(self, name))() for name in _RECORDS}
+        return replace(self, base_activation=base, settings={**self.settings, **values}, **records)
+
+    def assume(self, name: str, value: Any) -> Any:
+        """Return a value that nothing confirms, and record it."""
+        return self.assumed.setdefault(name, value)
 
     def setting(self, name: str, library: str, found: Any) -> Any:
         """Return what the caller says, else what was found; ask for it where neither will do."""
@@ -122,27 +137,54 @@ class ImportOptions:
             expected, got = f"no {name} beside a network of {library}", repr(self.settings[name])
             refuse(expected, got, "Leave it out")
 
-    def base(self, found: Any) -> str:
-        """Return the name in `BASES` or `SUMS` of a function found, unless the caller knows."""
-        given = found if self.base_activation is None else self.base_activation
-        given = given[:80] if isinstance(given, str) else given
-        path = path_of(given) or f"{getattr(given, '__module__', '')}.{class_of(given)}"
-        owner, _, name = path.lower().rpartition(".")
-        of_jax = owner.startswith("jax.") and name != "gelu"  # which is approximated there
-        of_file = owner.startswith("torch.") and bool(path_of(given))
-        if name in BASES and (of_jax or of_file):
-            return name
-        if name in SUMS and (of_jax or owner.startswith("torch.") or not owner):
-            return name
-        return base_name(given, call=CALL)
+    def base(self, known: Any) -> str:
+        """Return the name in `BASES` or of a sum of a function, unless the caller knows."""
+        return activation_name(known if self.base_activation is None else self.base_activation)
 
 
-SUMS: dict[str, tuple[tuple[tuple[str, float, float, float], ...], float]] = {
-    "relu": ((("relu", 1.0, 0.0, 1.0),), 0.0),
+_RECORDS = ("used", "assumed", "notes", "strangers")
+_FAMILIES = {"elu": "alpha", "leaky_relu": "negative_slope", "softplus": "beta"}
+
+
+def activation_name(given: Any) -> str:
+    """Return the name in `BASES`, or that `sum_of` knows, of a function, module or path."""
+    given = given[:80] if isinstance(given, str) else given
+    path = path_of(given) or f"{getattr(given, '__module__', '')}.{class_of(given)}"
+    owner, _, name = path.lower().rpartition(".")
+    name = "leaky_relu" if name == "leakyrelu" else name
+    of_torch = owner.partition(".")[0] == "torch" or getattr(torch, name, None) is given
+    of_jax = owner.startswith("jax.") and name != "gelu"  # which is approximated there
+    parameter: Any = getattr(given, _FAMILIES.get(name, ""), None)
+    if of_torch and _real(parameter, -math.inf) and parameter != USUAL[_FAMILIES[name]]:
+        return f"{name}({float(parameter)!r})"
+    plain = getattr(given, "approximate", "none") == "none"
+    if name in BASES and plain and (of_jax or (path_of(given) and (of_torch or not owner))):
+        return name
+    if name in SUMS and (of_jax or of_torch or not owner):
+        return name
+    return base_name(given, call=CALL, others=SUMS)
+
+
+Terms: TypeAlias = tuple[tuple[tuple[str, float, float, float], ...], float]
+SUMS: dict[str, Terms] = {
     "relu6": ((("relu", 1.0, 0.0, 1.0), ("relu", 1.0, -6.0, -1.0)), 0.0),
     "sigmoid": ((("tanh", 0.5, 0.0, 0.5),), 0.5),
     "cos": ((("sin", 1.0, math.pi / 2, 1.0),), 0.0),
     "arccos": ((("arcsin", 1.0, 0.0, -1.0),), math.pi / 2),
+    "hardsigmoid": ((("relu", 1 / 6, 0.5, 1.0), ("relu", 1 / 6, -0.5, -1.0)), 0.0),
+    "logsigmoid": ((("softplus", -1.0, 0.0, -1.0),), 0.0),
     "softsign": (((rational_name([0, 1], [0, 1], even=True), 1.0, 0.0, 1.0),), 0.0),
 }
 """What is a sum of elementary functions c g(a x + b), given as g, a, b, c, and a constant."""
+
+
+def sum_of(name: str) -> Terms | None:
+    """Return the terms of a sum in `SUMS`, or of a family like "elu(0.5)"; None for others."""
+    family, _, number = name.rstrip(")").partition("(")
+    if family not in _FAMILIES or not number:
+        return SUMS.get(name)
+    value = float(number)
+    if family == "softplus":
+        return (("softplus", value, 0.0, 1 / value),), 0.0
+    left = ("x" if family == "leaky_relu" else "elu", 1.0, 0.0, value)
+    return (left, ("relu", 1.0, 0.0, 1 - value)), 0.0

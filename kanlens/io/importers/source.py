@@ -38,6 +38,7 @@ from kanlens.io.tensor_files import (
 )
 from kanlens.model.layers import KANLinear
 
+_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # of torch.save without a zip file
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
 _OF_JAX = "c_basis c_res c_spl c_ext bias omega phase c_cos c_sin"
 _UNREADABLE = (
@@ -93,7 +94,7 @@ def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any
             parts = [state[key] for key in old]
             same = len({part.shape for part in parts}) == 1
             tensors |= {new: torch.stack(parts)} if same else dict(zip(old, parts, strict=True))
-    spelling = {new: old[0] for new, old in keys.items() if len(old) == 1 and new != old[0]}
+    spelling = {new: old[0] for new, old in keys.items() if new in tensors and new != old[0]}
     return Source(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
 
 
@@ -225,6 +226,8 @@ def read_tensors(path: Path) -> object:
     if not looks_like_torch(start):
         expected, advice = "a file of torch.save or .safetensors", "It is truncated or foreign"
         raise FileFormatError(message(CALL, expected, f"{path.name!r}, neither", advice))
+    if start[:1] != b"P" and start != _MAGIC:
+        raise refusal(path.name, "is a pickle that torch.save did not write")
     try:
         if start[:1] == b"P":
             return read_archive(path)
@@ -232,14 +235,17 @@ def read_tensors(path: Path) -> object:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what they say is said better below
             return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        damaged = "cannot be read (its pickle is damaged)"
-        raise refusal(path.name, damaged if start[:1] == b"P" else "is a pickled module") from error
-    except _UNREADABLE as error:
+    except (UnpicklingError, *_UNREADABLE) as error:
         if isinstance(error, KanlensError):
             raise
         reason = printable(" ".join(str(error).split())[:120]) or type(error).__name__
-        raise refusal(path.name, f"cannot be read ({reason})") from error
+        if "global" in str(error).lower():
+            advice = f"{ADVICE}, or save the module again: zip files are read"
+            raise refusal(path.name, "is a pickled module without a zip file", advice) from error
+        cut = isinstance(error, (BadZipFile, EOFError)) or start[:1] != b"P"
+        what = "is truncated or damaged" if cut or "exhausted" in reason else "cannot be read"
+        advice = "Copy it again, or save the model again"
+        raise refusal(path.name, f"{what} ({reason})", advice) from error
 
 
 def _state_dicts(

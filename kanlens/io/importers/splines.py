@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from kanlens.io.importers.inert import class_of
-from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm, join
+from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm
+from kanlens.io.importers.order import join
 from kanlens.io.importers.settings import refuse
 from kanlens.io.importers.stages import Edges, Stage, edges_of, leaky, uniform
 from kanlens.model.layers import KANLinear

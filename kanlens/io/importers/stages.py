@@ -16,7 +16,8 @@ from torch import Tensor
 
 from kanlens.data.schema import default_schema
 from kanlens.errors import KanlensError, ShapeError, message, reworded
-from kanlens.io.importers.settings import CALL, SUMS, ImportOptions
+from kanlens.functions.catalog import BASES
+from kanlens.io.importers.settings import CALL, ImportOptions, sum_of
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.network import KAN
@@ -90,9 +91,10 @@ class Edges:
 
     def spelled_out(self) -> Edges:
         """Return edges with a base function that is a sum of functions in their series."""
-        if self.activation not in SUMS:
+        total = sum_of(self.activation)
+        if self.activation in BASES or total is None:
             return self
-        terms, rest = SUMS[self.activation]
+        terms, rest = total
         names, a, b, c = zip(*terms, strict=True)
         base, places = self.base, torch.tensor([a, b], dtype=torch.float64).T.to(self.base)
         constant = rest * (base if self.mask is None else base * self.mask).sum(1)

@@ -41,7 +41,7 @@ def normed(name):
 def pykan():
     """A live model with products, masks and symbolic edges."""
     double = doubles.pykan(names=test_pykan.NAMES)
-    return double, {}, test_pykan.Model(double)
+    return double, {}, test_pykan.MultKAN(double)
 
 
 def efficient_kan(widths=FEW):

@@ -99,7 +99,7 @@ def points(layer, rows=12, seed=3):
     return torch.cat([x.to(grid.dtype), *(knots.T for knots in near)])
 
 
-class EfficientLayer(nn.Module):
+class EfficientKANLinear(nn.Module):
     """A module with the tensors and attributes of efficient-kan's layer."""
 
     def __init__(self, state, activation=nn.SiLU, grid_eps=0.02):
@@ -116,7 +116,7 @@ class EfficientLayer(nn.Module):
 class EfficientKAN(nn.Module):
     def __init__(self, layers, activation=nn.SiLU):
         super().__init__()
-        self.layers = nn.ModuleList(EfficientLayer(layer, activation) for layer in layers)
+        self.layers = nn.ModuleList(EfficientKANLinear(layer, activation) for layer in layers)
 
 
 # --- equal outputs -----------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_bare_layer(prefix):
 
 def test_sequence_of_layers():
     layers = [layer_state(3, 4), layer_state(4, 1, seed=1)]
-    sequence = nn.Sequential(*(EfficientLayer(layer) for layer in layers))
+    sequence = nn.Sequential(*(EfficientKANLinear(layer) for layer in layers))
     x = points(layers[0])
     expected = reference_network(x, layers, 3)
     torch.testing.assert_close(import_model(sequence)(x), expected, rtol=1e-10, atol=1e-10)
@@ -259,15 +259,15 @@ def test_base_activation_given_by_the_caller(given):
 def test_unknown_base_activation():
     _, layers = network_state()
     text = (
-        "import_model: expected a known base activation (its name, torch module or torch function)"
+        "import_model: expected base_activation to be one of arccos, cos, elu, gelu, hardsigmoid, "
+        "hardswish, identity, leaky_relu, logsigmoid, mish, relu, relu6, sigmoid, silu, sin, "
+        "softplus, softsign, tanh, zero, got Hardshrink(0.5). "
+        "Register it first, with kanlens.register_function."
     )
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
-        import_model(EfficientKAN(layers, nn.Softplus))
-    assert import_model(EfficientKAN(layers, nn.Softplus), base_activation="silu").widths == (
-        3,
-        4,
-        2,
-    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        import_model(EfficientKAN(layers, nn.Hardshrink))
+    found = import_model(EfficientKAN(layers, nn.Hardshrink), base_activation="silu")
+    assert found.widths == (3, 4, 2)
 
 
 def test_names():
@@ -540,7 +540,7 @@ def test_gap_in_the_layers():
     refused(
         InvalidValueError,
         "import_model: expected layers in the state dict to be numbered from 0 without gaps, "
-        "got 0, 2. Pass every layer of the KAN.",
+        "got 0, 2. Pass layers='0,tanh,2' if tanh stands there, or dropout or another function.",
         state,
     )
 

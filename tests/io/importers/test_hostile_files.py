@@ -102,6 +102,7 @@ class Calls:
 
 LIES = "beyond its storage"
 DAMAGED = "cannot be read ("
+CUT = "is truncated or damaged ("
 FILES = {
     "call of os": (
         zipped(call("posix", "mkdir") + STOP),
@@ -172,7 +173,7 @@ FILES = {
     "long number": (zipped(b"\x80\x02\x8b\xff\xff\xff\x7f1."), DAMAGED),
     "buffers": (zipped(b"\x80\x05\x97."), "opcode NEXT_BUFFER"),
     "frame": (zipped(b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f]."), DAMAGED),
-    "no stop": (zipped(b"\x80\x02}"), DAMAGED),
+    "no stop": (zipped(b"\x80\x02}"), CUT),
     "empty stack": (zipped(b"\x80\x02."), DAMAGED),
     "no pickle": (zipped(b"hello"), DAMAGED),
     "deep": (zipped(b"\x80\x02" + b"}" + (text("a") + b"}") * 5000 + b"s" * 5000 + STOP), "got no"),
@@ -205,8 +206,8 @@ FILES = {
     "script": (zipped(b"\x80\x02}.", others=[("a/constants.pkl", b"")]), "a TorchScript program"),
     "zip of nothing": (zipped(None), "neither"),
     "zip of text": (zipped(None, others=[("readme", b"hello")]), "no file of torch.save"),
-    "half a zip": (saved(network_state()[0])[:900], DAMAGED),
-    "plain pickle": (pickle.dumps(Calls(os.mkdir, "CANARY"), 2), "is a pickled module"),
+    "half a zip": (saved(network_state()[0])[:900], CUT),
+    "plain pickle": (pickle.dumps(Calls(os.mkdir, "CANARY"), 2), "is a pickle that torch.save"),
     "empty": (b"", "neither"),
     "long header": (b"\xff" * 7 + b"\x7f{}", "a .safetensors file"),
     "nan": (

@@ -148,7 +148,13 @@ def test_pickled_module(tmp_path, kind, suffix):
         path.write_bytes(pickle.dumps(Network(), 5 if kind == "pickle5" else 2))
     else:
         torch.save(Network(), path, _use_new_zipfile_serialization=kind == "torch")
-    text = f"import_model: {path.name} is a pickled module, expected a state dict. {SAVE}"
+    what, advice = "a pickled module", SAVE
+    if kind == "legacy":
+        what += " without a zip file"
+        advice = f"{SAVE[:-1]}, or save the module again: zip files are read."
+    elif kind != "torch":
+        what = "a pickle that torch.save did not write"
+    text = f"import_model: {path.name} is {what}, expected a state dict. {advice}"
     refused(FileFormatError, text, path)
 
 
@@ -160,7 +166,7 @@ def test_pickles_are_not_run(tmp_path, state, kind):
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "torch")
-    with pytest.raises(FileFormatError, match=r"^import_model: model\.pt is a pickled module"):
+    with pytest.raises(FileFormatError, match=r"^import_model: model\.pt is a pickle"):
         import_model(path)
     assert not trace.exists()
     if kind == "torch":
@@ -173,7 +179,10 @@ def test_torchscript(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated; its files stay around
         torch.jit.script(nn.Linear(2, 1)).save(str(path))
-    text = f"import_model: script.pt is a TorchScript program, expected a state dict. {SAVE}"
+    text = (
+        "import_model: script.pt is a TorchScript program, expected a state dict. "
+        "Pass torch.jit.load(path), or its state_dict()."
+    )
     refused(FileFormatError, text, path)
 
 

@@ -41,7 +41,7 @@ def test_jax_kan_is_asked_and_compared():
         InvalidValueError, match=r"expected layer_type \(one of chebyshev, legendre"
     ):
         import_model(doubles.pure(double))
-    with pytest.raises(InvalidValueError, match="Its forward is another"):
+    with pytest.raises(InvalidValueError, match="Give its layers a method to_kanlens"):
         import_model(doubles.live(double, "legendre", 0.1))
     arrays = doubles.pure(doubles.jax_kan())
     del arrays["layers"][1]["grid"]
@@ -213,7 +213,7 @@ def test_layers_with_names_of_their_own():
     with pytest.raises(InvalidValueError, match=re.escape(text)):
         import_model(module.state_dict())
     module.forward = lambda x: Named.forward(module, x) + 0.1
-    with pytest.raises(InvalidValueError, match="Its forward is another"):
+    with pytest.raises(InvalidValueError, match="Give its layers a method to_kanlens"):
         import_model(module)
 
 
@@ -239,5 +239,7 @@ def test_a_base_of_another_library_is_not_taken_for_that_of_torch():
     class Sigmoid(nn.Module):
         pass
 
-    with pytest.raises(InvalidValueError, match="expected a known base activation"):
+    with pytest.raises(
+        InvalidValueError, match=r"expected base_activation to be one of .*, got Sigmoid\."
+    ):
         import_model(layer_state(3, 4), base_activation=Sigmoid)

@@ -22,7 +22,7 @@ NAMES = {
 }
 
 
-class Model(nn.Module):
+class MultKAN(nn.Module):
     """A live module with the tensors and the attributes of pykan's."""
 
     def __init__(self, double):
@@ -49,7 +49,7 @@ class Model(nn.Module):
 @pytest.mark.parametrize("names", [{}, NAMES], ids=["splines", "symbolic"])
 def test_a_live_model(names):
     double = doubles.pykan(names=names)
-    model = equal(double, 3, Model(double))
+    model = equal(double, 3, MultKAN(double))
     assert model.shape == (3, (1, [2, 3]), 2)
     assert model.edges_alive == 3 * 6 + 3 * 2 - 2 + ((1, 0, 0) in names)
 
@@ -58,7 +58,7 @@ def test_edges_that_add_a_spline_and_a_function():
     names = {**NAMES, (0, 1, 1): "cos", (0, 3, 1): "cos", (0, 1, 2): "tanh"}
     both = [(0, 0, 1), (0, 1, 1), (0, 1, 2), (1, 1, 2)]
     double = doubles.pykan(names=names, both=both)
-    model = equal(double, 3, Model(double))
+    model = equal(double, 3, MultKAN(double))
     assert model.layers[0].series == ("sin", "sin", "tanh")
     assert model.layers[0].functions[3][1] == "sin"
     assert model.layers[0].functions[1][1] == "spline"
@@ -95,7 +95,7 @@ def test_a_state_dict_with_symbolic_edges_asks_for_their_names():
 
 def test_symbolic_edges_count_only_where_they_are_enabled():
     double = doubles.pykan(names=NAMES)
-    without = Model(double)
+    without = MultKAN(double)
     without.symbolic_enabled = False
     for tensor in (double.state["symbolic_fun.0.mask"], double.state["symbolic_fun.1.mask"]):
         tensor.zero_()

@@ -12,6 +12,8 @@ from kanlens.data.table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError, KanlensError, ShapeError
 from kanlens.io.importers import import_model
 
+# weights are drawn, not trained
+pytestmark = pytest.mark.filterwarnings("ignore:import_model. expected outputs nearer")
 DRAW = np.random.default_rng(0)
 FRAME = pd.DataFrame({"size": DRAW.uniform(0, 2, 24), "kind": list("abc") * 8})
 FRAME["price"] = FRAME["size"] ** 2 + (FRAME["kind"] == "b")

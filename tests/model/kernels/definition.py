@@ -57,6 +57,20 @@ def values_and_slopes(x: Array, knots: Array, degree: int, mode: str) -> tuple[A
     return values + (x - inside)[:, None] * slopes, slopes
 
 
+def piecewise(name: str, x: Array) -> tuple[Array, Array]:
+    """The sine, or a base function with kinks, and its derivative."""
+    if name == "sin":
+        return np.sin(x), np.cos(x)
+    if name in ("relu", "leaky_relu"):
+        slope = np.where(x > 0, WIDE(1), WIDE(name == "leaky_relu") / 100)
+        return x * slope, slope
+    if name == "elu":
+        return np.where(x > 0, x, np.expm1(np.minimum(x, 0))), np.exp(np.minimum(x, 0))
+    inside, beyond = np.abs(x) < 3, (x > 0).astype(WIDE)  # hardswish
+    value = np.where(inside, x * (x + 3) / 6, x * beyond)
+    return value, np.where(inside, (2 * x + 3) / 6, beyond)
+
+
 def base_function(name: str, x: Array) -> tuple[Array, Array]:
     """The base function and its derivative."""
     x = x.astype(WIDE)
@@ -69,9 +83,18 @@ def base_function(name: str, x: Array) -> tuple[Array, Array]:
     if name == "gelu":
         share = ndtr(x.astype(float)).astype(WIDE)
         return x * share, share + x * np.exp(-x * x / 2) / np.sqrt(2 * WIDE(np.pi))
-    decay = np.exp(-np.abs(x))  # silu
-    gate = np.where(x < 0, decay, 1) / (1 + decay)
-    return x * gate, gate + x * gate * (np.where(x < 0, 1, decay) / (1 + decay))
+    if name in ("sin", "relu", "leaky_relu", "elu", "hardswish"):
+        return piecewise(name, x)
+    decay = np.exp(-np.abs(x))
+    gate, rest = (np.where(side, decay, 1) / (1 + decay) for side in (x < 0, x >= 0))
+    if name == "sigmoid":
+        return gate, gate * rest
+    soft = np.maximum(x, 0) + np.log1p(decay)
+    if name == "softplus":
+        return soft, gate
+    if name == "mish":
+        return x * np.tanh(soft), np.tanh(soft) + x * gate / np.cosh(np.minimum(soft, 5000)) ** 2
+    return x * gate, gate + x * gate * rest  # silu
 
 
 def wide(tensor: Tensor) -> Array:

@@ -51,6 +51,9 @@ def test_base_is_its_formula_and_slope_is_autograds(name):
     np.testing.assert_allclose(values, expected, rtol=1e-14, atol=1e-14)
     functions = {"silu": torch.nn.functional.silu, "gelu": torch.nn.functional.gelu}
     functions |= {"tanh": torch.tanh, "identity": lambda v: 1 * v, "zero": lambda v: 0 * v}
+    functions |= {"sigmoid": torch.sigmoid, "relu": torch.relu, "sin": torch.sin}
+    others = ["softplus", "mish", "leaky_relu", "elu", "hardswish"]
+    functions |= {name: getattr(torch.nn.functional, name) for name in others}
     (slope,) = torch.autograd.grad(functions[name](x).sum(), x)
     np.testing.assert_allclose(slopes, slope.numpy(), rtol=1e-12, atol=1e-15)
 

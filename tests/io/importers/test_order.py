@@ -1,0 +1,380 @@
+"""The order of layers, functions between them, norms beside them, and classes of other forwards."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import kanlens
+from kanlens.errors import InvalidValueError
+from kanlens.io.importers import import_model
+from tests.io.importers import doubles, series_doubles
+from tests.io.importers.test_efficient_kan import (
+    EfficientKAN,
+    EfficientKANLinear,
+    layer_state,
+    network_state,
+    points,
+    reference_layer,
+    reference_network,
+)
+
+FIRST, SECOND = layer_state(3, 4), layer_state(4, 2, seed=1)
+X = points(FIRST)[::3]
+
+
+class Layer(EfficientKANLinear):
+    """A layer that can be run."""
+
+    def forward(self, x):
+        tensors = dict(self.named_parameters()) | dict(self.named_buffers())
+        return reference_layer(x, tensors, 3)
+
+
+EfficientKANLinear = type("EfficientKANLinear", (Layer,), {})
+
+
+def row(*between, after=()):
+    """Return a Sequential of two layers with modules between them and after."""
+    parts = [EfficientKANLinear(FIRST), *between, EfficientKANLinear(SECOND), *after]
+    return nn.Sequential(*parts).double().eval()
+
+
+def same(model, module, head=lambda y: y):
+    with torch.no_grad():
+        expected = module(X)
+    assert (head(model(X)) - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def refused(source, text, **options):
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(f'import_model: expected {text}')}$"):
+        import_model(source, **options)
+
+
+# --- a state dict without all numbers ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("between", "layers"),
+    [
+        ([nn.Tanh()], "0,tanh,2"),
+        ([nn.Dropout(), nn.Tanh()], "0,dropout,tanh,3"),
+        ([nn.Dropout(), nn.Tanh()], ["0", "Tanh", "3"]),
+        ([nn.Dropout()], "0,2"),
+        ([nn.BatchNorm1d(4), nn.SiLU(), nn.Linear(4, 4)], "0,1,silu,3,4"),
+        ([nn.LayerNorm(4), nn.Dropout()], "0,1,dropout,3"),
+        ([nn.Mish()], "net.0,mish,net.2"),
+        ([nn.ReLU6()], "0,relu6,2"),
+    ],
+)
+def test_a_state_dict_with_gaps_is_opened_by_layers(between, layers):
+    module = row(*between)
+    state = {f"net.{key}": tensor for key, tensor in module.state_dict().items()}
+    with pytest.raises(InvalidValueError, match="numbered from 0 without gaps"):
+        import_model(state)
+    model = import_model(state, layers=layers)
+    same(model, module)
+    assert "layers=" not in model.provenance
+    same(import_model(module), module)
+
+
+def test_functions_before_the_first_layer_and_after_the_last():
+    module = nn.Sequential(nn.Tanh(), *row(), nn.Sigmoid()).eval()
+    same(import_model(module.state_dict(), layers="tanh,1,2,sigmoid"), module)
+    same(import_model(module), module)
+
+
+def test_the_refusal_names_layers():
+    refused(
+        row(nn.Tanh(), nn.Dropout()).state_dict(),
+        "layers in the state dict to be numbered from 0 without gaps, got 0, 3. "
+        "Pass layers='0,tanh,tanh,3' if tanh stands there, or dropout or another function.",
+    )
+    refused(
+        row(nn.Tanh()).state_dict(),
+        "layers to list every layer in the state dict, got none of '2'. Add it at its place.",
+        layers="0,tanh",
+    )
+    refused(
+        row(nn.Tanh()).state_dict(),
+        "only activations, Dropout, Identity or Flatten between layers of the state dict, "
+        "got glu as glu. "
+        "Name a registered function in its place in layers, or pass the part that is a KAN.",
+        layers="0,glu,2",
+    )
+
+
+def test_a_registered_function_may_stand_between():
+    import sympy
+
+    class Arsinh(nn.Module):
+        def forward(self, x):
+            return torch.asinh(x)
+
+    module = row(Arsinh())
+    with pytest.raises(InvalidValueError, match="got Arsinh as 1"):
+        import_model(module)
+    with kanlens.register_function("bent", torch.asinh, sympy.asinh, turning=()):
+        same(import_model(module.state_dict(), layers="0,bent,2"), module)
+
+
+# --- what the last layer is followed by --------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", [nn.Softmax(-1), nn.LogSoftmax(1)])
+def test_a_softmax_at_the_end_leaves_the_logits(tmp_path, head):
+    module = row(after=[head])
+    torch.save(module, tmp_path / "whole.pt")
+    name = type(head).__name__.lower()
+    for source in (module, tmp_path / "whole.pt"):
+        model = import_model(source)
+        same(model, module, head)
+        assert model.provenance.endswith(f"its {name} left out: outputs are logits")
+    model = import_model(module.state_dict(), layers=f"0,1,{name}")
+    same(model, module, head)
+    with pytest.raises(InvalidValueError, match=f"got {type(head).__name__} as 1"):
+        import_model(row(head))
+
+
+def test_a_module_may_return_the_logarithms_of_probabilities():
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kan = row()
+
+        def forward(self, x):
+            return F.log_softmax(self.kan(x), -1)
+
+    model = import_model(Classifier())
+    same(model, Classifier(), lambda y: y.log_softmax(-1))
+    assert model.provenance.endswith("its logsoftmax left out: outputs are logits")
+
+
+# --- norms in blocks and in lists of their own -------------------------------------------------
+
+
+class Block(nn.Module):
+    """A layer and the normalization of its outputs."""
+
+    def __init__(self, state, width):
+        super().__init__()
+        self.layer, self.layer_norm = EfficientKANLinear(state), nn.LayerNorm(width).double()
+        with torch.no_grad():
+            self.layer_norm.weight.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))
+
+    def forward(self, x):
+        return self.layer_norm(self.layer(x))
+
+
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([Block(FIRST, 4), Block(SECOND, 2)])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_blocks_of_a_layer_and_a_norm(tmp_path):
+    module = Blocks()
+    model = import_model(module.state_dict())
+    same(model, module)
+    order = "layers.0.layer,layers.0.layer_norm,layers.1.layer,layers.1.layer_norm"
+    assert f"layers='{order}'" in model.provenance
+    same(import_model(module), module)
+    torch.save(module, tmp_path / "blocks.pt")
+    with pytest.raises(
+        InvalidValueError, match=r"got the class .*\.Blocks\. Pass classes='Blocks'"
+    ):
+        import_model(tmp_path / "blocks.pt")
+    same(import_model(tmp_path / "blocks.pt", classes="Blocks,Block"), module)
+
+
+class Aside(nn.Module):
+    """Layers in one list, norms of their inputs in another."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([EfficientKANLinear(FIRST), EfficientKANLinear(SECOND)])
+        self.layer_norm = nn.ModuleList([nn.LayerNorm(3).double(), nn.LayerNorm(4).double()])
+
+    def forward(self, x):
+        for norm, layer in zip(self.layer_norm, self.layers, strict=True):
+            x = layer(norm(x))
+        return x
+
+
+def test_norms_in_a_list_of_their_own():
+    module, order = Aside(), "layer_norm.0,layers.0,layer_norm.1,layers.1"
+    same(import_model(module), module)
+    refused(
+        module.state_dict(),
+        "one KAN in the state dict, "
+        "got layers 'layer_norm.0', 'layer_norm.1', 'layers.0', 'layers.1'. "
+        f"Pass layers={order!r} if that is their order, with nothing between.",
+    )
+    same(import_model(module.state_dict(), layers=order), module)
+    model = import_model(module.state_dict(), layers="layers.0,layers.1")
+    assert model.provenance.endswith("layer_norm.0, layer_norm.1 left out")
+
+
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.BatchNorm1d])
+def test_the_eps_of_a_norm_is_read(tmp_path, kind):
+    module = row(kind(4, eps=0.1))
+    torch.save(module, tmp_path / "whole.pt")
+    for source in (module, tmp_path / "whole.pt"):
+        model = import_model(source)
+        same(model, module)
+        assert "eps" not in model.provenance
+    assert "eps=1e-05" in import_model(module.state_dict()).provenance
+
+
+# --- classes of other forwards -----------------------------------------------------------------
+
+
+class Doubled(EfficientKANLinear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Net(EfficientKAN):
+    def forward(self, x):
+        return 2 * x
+
+
+def test_a_pickled_subclass_is_refused_or_vouched_for(tmp_path):
+    module = nn.Sequential(Doubled(FIRST), EfficientKANLinear(SECOND))
+    torch.save(module, tmp_path / "sub.pt")
+    place = f"{__name__}.Doubled as '0'"
+    text = (
+        f"classes of efficient-kan in 'sub.pt', got {place}. "
+        "Pass classes='Doubled' if its forward is the library's, or submodule for a part."
+    )
+    refused(tmp_path / "sub.pt", text)
+    model = import_model(tmp_path / "sub.pt", classes="Doubled")
+    torch.testing.assert_close(model(X), reference_network(X, [FIRST, SECOND], 3))
+    with pytest.raises(InvalidValueError, match="Sequential to compute what its library does"):
+        import_model(module)
+    with pytest.raises(InvalidValueError, match="Sequential to compute what its library does"):
+        import_model(module, extrapolation="linear")
+
+
+def test_a_network_of_ones_own_is_asked_about_and_its_part_imported(tmp_path):
+    torch.save(nn.ModuleDict({"net": Net(network_state()[1])}), tmp_path / "net.pt")
+    with pytest.raises(InvalidValueError, match=r"got .*\.Net as 'net'\. Pass classes='Net' if"):
+        import_model(tmp_path / "net.pt")
+    model = import_model(tmp_path / "net.pt", submodule="net.layers")
+    torch.testing.assert_close(model(X), reference_network(X, network_state()[1], 3))
+    text = "no classes beside a network of efficient-kan, got 'Net'. Leave it out."
+    assert import_model(network_state()[0], classes="Net").widths == (3, 4, 2), text
+
+
+def test_kat_without_absolute_values_is_refused_by_its_class(tmp_path):
+    class KAT_Group_Torch(nn.Module):
+        pass
+
+    module = nn.Sequential(KAT_Group_Torch(), nn.Linear(4, 2).double())
+    module[0].weight_numerator = nn.Parameter(torch.ones(1, 6, dtype=torch.float64))
+    module[0].weight_denominator = nn.Parameter(torch.ones(2, 4, dtype=torch.float64))
+    globals()["KAT_Group_Torch"] = KAT_Group_Torch
+    KAT_Group_Torch.__qualname__ = "KAT_Group_Torch"
+    torch.save(module, tmp_path / "kat.pt")
+    for source in (module, tmp_path / "kat.pt"):
+        with pytest.raises(InvalidValueError, match=r"got .*\.KAT_Group_Torch as '0'\."):
+            import_model(source)
+    assert "classes='KAT_Group'" in import_model(module.state_dict()).provenance
+
+
+# --- layers that were refused for wrong reasons ------------------------------------------------
+
+
+def test_a_bias_in_a_row():
+    double = doubles.lkan()
+    state = {k: v[None] if k.endswith("bias") else v for k, v in double.state.items()}
+    x = doubles.rows(double, 3)
+    torch.testing.assert_close(import_model(state)(x), double(x), rtol=1e-12, atol=1e-12)
+
+
+def test_the_kernels_of_a_convolution_are_listed_each():
+    state = {
+        f"conv1.convs.{n}.conv.{key}": tensor
+        for n in range(3)
+        for key, tensor in layer_state(9, 1, seed=n).items()
+    }
+    found = [(one.name, one.widths) for one in kanlens.list_kans(state)]
+    assert found == [(f"conv1.convs.{n}", (9, 1)) for n in range(3)]
+    assert import_model(state, submodule="conv1.convs.1").widths == (9, 1)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch", None])
+def test_bsrbf_kan_with_another_norm(norm):
+    generator = torch.Generator().manual_seed(4)
+    draw = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
+    base, weight, knots = draw(2, 3), draw(2, 3 * 7), layer_state(3, 2, size=4)["grid"]
+    centers = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
+    norms = {"layer": nn.LayerNorm(3), "batch": nn.BatchNorm1d(3), None: nn.Identity()}
+    module = norms[norm].double().eval()
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            module.state_dict()[name].copy_(tensor + 0.3 * draw(3).abs())
+    state = {"base_weight": base, "spline_weight": weight, "rbf.grid": centers, "grid": knots}
+    state |= {f"norm.{name}": tensor for name, tensor in module.state_dict().items()}
+
+    def formula(x):
+        z = module(x)
+        bumps = torch.exp(-(((z[..., None] - centers) / 0.5) ** 2))
+        basis = doubles.reference_basis(z, knots, 3) + bumps
+        return F.silu(z) @ base.T + basis.flatten(1) @ weight.T
+
+    x = draw(20, 3)
+    torch.testing.assert_close(import_model(state)(x), formula(x), rtol=1e-11, atol=1e-11)
+
+
+def test_a_bottleneck_of_gram_polynomials():
+    generator = torch.Generator().manual_seed(5)
+    draw = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
+    n_in, inner, n_out, degree = 4, 2, 3, 3
+    state = {
+        "beta_weights": draw(degree + 1),
+        "grams_basis_weights": draw(inner, inner, degree + 1),
+        "base_weights": draw(n_out, n_in),
+        "inner_proj.weight": draw(inner, n_in),
+        "inner_proj.bias": draw(inner),
+        "outer_proj.weight": draw(n_out, inner),
+        "outer_proj.bias": draw(n_out),
+        "norm.weight": draw(n_out),
+        "norm.bias": draw(n_out),
+    }
+
+    def formula(x):
+        t = torch.tanh(x @ state["inner_proj.weight"].T + state["inner_proj.bias"])
+        basis = [torch.ones_like(t), t]
+        for i in range(2, degree + 1):
+            n, m = i - 1, i
+            beta = ((m + n) * (m - n) * n**2) / (m**2 / (4.0 * n**2 - 1.0))
+            basis.append(t * basis[-1] - beta * state["beta_weights"][n] * basis[-2])
+        grams = torch.einsum(
+            "bld,lod->bo", F.silu(torch.stack(basis, -1)), state["grams_basis_weights"]
+        )
+        sums = grams @ state["outer_proj.weight"].T + state["outer_proj.bias"]
+        sums = sums + F.silu(x) @ state["base_weights"].T
+        return F.silu(F.layer_norm(sums, (n_out,), state["norm.weight"], state["norm.bias"]))
+
+    x = draw(20, n_in)
+    torch.testing.assert_close(import_model(state)(x), formula(x), rtol=1e-10, atol=1e-10)
+
+
+def test_two_norms_of_which_the_library_uses_one():
+    double = series_doubles.network(series_doubles.fast_kan, (2, 2, 1))
+    state = dict(double.state)
+    for i in range(2):
+        for name in ("layernorm", "norm"):
+            state[f"layers.{i}.{name}.weight"] = torch.ones(2, dtype=torch.float64) * len(name)
+            state[f"layers.{i}.{name}.bias"] = torch.zeros(2, dtype=torch.float64)
+    unused = {k: 0 * v if ".layernorm." in k else v for k, v in state.items()}
+    x = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(import_model(state)(x), import_model(unused)(x), rtol=0, atol=0)
