@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import (
+    check_learnable,
     factor,
     held,
     hidden_nodes,
@@ -26,7 +28,7 @@ from kanlens.cli.options import (
 )
 from kanlens.cli.terminal import Terminal
 from kanlens.data.source import Source
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import DataError, InvalidValueError, message
 from kanlens.files import read_frame
 from kanlens.long_work import progress_bar
 from kanlens.training.loop import fit_by_default
@@ -101,6 +103,7 @@ def train(
     columns = {"features": features, "drop": drop, "categorical": categorical}
     table = open_columns(data, split_names(target), columns, task=task, impute=impute)
     training, test = _held_out(table, holdout, generator) if holdout else (table, None)
+    check_learnable(training, terminal.call)
     given: dict[str, Any] = {
         "optimizer": optimizer,
         "steps": steps,
@@ -125,6 +128,11 @@ def train(
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
     model = result.model
+    if not math.isfinite(result.metric):
+        checkpoint.unlink(missing_ok=True)
+        expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
+        advice = "Pass more rows, or another share with --validation"
+        raise DataError(message(terminal.call, expected, got, advice))
     terminal.write(model, output)
     if terminal.first and not result.stopped_because.startswith("interrupted"):
         checkpoint.unlink(missing_ok=True)
@@ -142,7 +150,9 @@ def _held_out(
         expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
         advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
         raise InvalidValueError(message("train", expected, got, advice))
-    return table.split(share, generator)
+    training, test = table.split(share, generator)
+    check_learnable(test, "train", "rows held out", least=2)
+    return training, test
 
 
 def _trained(
@@ -249,6 +259,7 @@ def sparsity_path(
     columns = {"features": features, "drop": drop, "categorical": categorical}
     rows = open_columns(data, split_names(target), columns, task=task, impute=impute)
     table = held(rows, "kanlens")
+    check_learnable(table, terminal.call)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)
     path = kanlens.sparsity_path(

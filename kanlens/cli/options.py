@@ -23,9 +23,11 @@ from kanlens.data.source import Source, is_large, scan_features, scan_table
 from kanlens.data.tables import Table, read_features, read_table
 from kanlens.errors import DataError, InvalidValueError, message
 from kanlens.model.network import KAN
+from kanlens.model.statistics import deviations
 from kanlens.training.objective import outside_words
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
+LEAST_ROWS = 10  # that a model is trained on
 FIRST = 1000  # rows by which targets are looked for where there are more than memory holds
 EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
@@ -189,6 +191,23 @@ def open_columns(
     if isinstance(found, Source) and found.held() == found.rows:
         return found.read(0, found.rows)
     return found
+
+
+def check_learnable(
+    rows: Table | Source, call: str, what: str = "rows to train on", least: int = LEAST_ROWS
+) -> None:
+    """Refuse rows that cannot judge a model: too few, or with the same target throughout."""
+    advice = "Pass more rows" if least == LEAST_ROWS else "Raise --holdout"
+    if rows.rows < least:
+        raise DataError(message(call, f"at least {least} {what}", str(rows.rows), advice))
+    if isinstance(rows, Source):  # whose rows of extreme targets show whether any differ
+        rows = rows.take(rows.extremes or (0,))
+    y = rows.y
+    if rows.schema.task == "regression" and y is not None and not bool(deviations(y).any()):
+        columns = listed(rows.schema.target_columns or rows.schema.output_names)
+        advice = "Choose another target" if least == LEAST_ROWS else advice
+        got = f"{y[0, 0].item():.6g} in each of them"
+        raise DataError(message(call, f"{what} that differ in {columns}", got, advice))
 
 
 def open_given(
