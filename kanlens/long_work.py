@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from kanlens.errors import InterruptedWarning, message
+from kanlens.errors import InterruptedWarning, escaped, message
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ def progress_bar(
     )
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar:
-        task = bar.add_task(description, total=total, note="")
-        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+        task = bar.add_task(escaped(description), total=total, note="")
+        yield lambda steps=1, note="": bar.update(task, advance=steps, note=escaped(note))
 
 
 def say_duration(

@@ -231,6 +231,9 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
 
     try:
         return HTTPServer((HOST, port), Request)
+    except OverflowError:
+        text = message("serve", "a port from 0 to 65535", str(port), "Choose another with --port")
+        raise OutputError(text) from None
     except OSError as error:
         got = f"{port} ({error.strerror})"
         text = message("serve", "a port that is free", got, "Choose another with --port")

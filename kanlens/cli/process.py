@@ -120,6 +120,7 @@ def run(load: Callable[[], Callable[[], int]] = load) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # signs it has no bytes for
     try:
         code = _run(interrupts, load)
         interrupts.ignore()

@@ -20,7 +20,7 @@ from rich.text import Text
 
 import kanlens
 from kanlens.cli.process import ranks
-from kanlens.errors import OutputError, message
+from kanlens.errors import OutputError, escaped, message
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 
@@ -115,7 +115,7 @@ class Terminal:
     def frame(self, title: str, frame: pd.DataFrame) -> None:
         """Print a DataFrame as a table on stdout, unless JSON was asked for."""
         rows = [[_cell(value) for value in row] for row in frame.head(SHOWN_ROWS).to_numpy()]
-        names = [str(name) for name in frame.columns]
+        names = [escaped(str(name)) for name in frame.columns]
         fits = self.room(frame.head(SHOWN_ROWS)) >= -PAD
         self._table(title, names if fits else [broken(name, HEAD) for name in names], rows)
         if len(frame) > SHOWN_ROWS and not self.as_json:
@@ -152,7 +152,8 @@ class Terminal:
     ) -> None:
         if self.as_json:
             return
-        table = Table(title=Text(title), title_justify="left", show_header=header, box=None)
+        heading = Text(escaped(title))
+        table = Table(title=heading, title_justify="left", show_header=header, box=None)
         for name in names:
             table.add_column(Text(name), overflow="fold")
         for row in rows:
@@ -161,8 +162,8 @@ class Terminal:
 
 
 def wrapped(console: Console, text: str) -> None:
-    """Print words as they are; where a terminal shows them, no line ends within a word."""
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    """Print words, escaped; where a terminal shows them, no line ends within a word."""
+    console.print(escaped(text), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def terms(expression: str) -> list[str]:
@@ -208,7 +209,7 @@ def _cell(value: Any, digits: int = 4) -> str:
         return f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value)
-    return str(value)
+    return escaped(str(value))
 
 
 def blocks(frame: pd.DataFrame, width: int, *, key: int = 20) -> list[pd.DataFrame]:
@@ -219,7 +220,7 @@ def blocks(frame: pd.DataFrame, width: int, *, key: int = 20) -> list[pd.DataFra
     cells = frame.map(lambda value: _cell(value, 3))
     if sum(_width(cells, name) for name in cells) <= width:
         return [frame]
-    cells.columns = [broken(str(name), HEAD) for name in cells]
+    cells.columns = [broken(escaped(str(name)), HEAD) for name in cells]
     first = str(cells.columns[0])
     cells[first] = [broken(text, key) for text in cells[first]]
     free = width - _width(cells, first)
