@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+import tempfile
 import threading
 import time
 import warnings
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 LONG = 60.0  # seconds, above which work says how long it will take
 _SETTLED = 0.2  # seconds after which a block knows how much of the time it gets
-unfinished: set[Path] = set()  # files being written under other names, for who leaves abruptly
+unfinished: set[Path] = set()  # temporary files and folders, removed when a command is left
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
 
 
@@ -111,6 +112,18 @@ def interrupts_wait() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
     for number in waiting:
         signal.raise_signal(number)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a temporary folder that goes with the block, or with a command that is left."""
+    with tempfile.TemporaryDirectory(prefix="kanlens-") as name:
+        folder = Path(name)
+        unfinished.add(folder)
+        try:
+            yield folder
+        finally:
+            unfinished.discard(folder)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import (
+    check_judged,
     check_learnable,
     factor,
     held,
@@ -28,7 +28,7 @@ from kanlens.cli.options import (
 )
 from kanlens.cli.terminal import Terminal
 from kanlens.data.source import Source
-from kanlens.errors import DataError, InvalidValueError, message
+from kanlens.errors import InvalidValueError, message
 from kanlens.files import read_frame
 from kanlens.long_work import progress_bar
 from kanlens.training.loop import fit_by_default
@@ -128,13 +128,10 @@ def train(
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
     model = result.model
-    if not math.isfinite(result.metric):
-        checkpoint.unlink(missing_ok=True)
-        expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
-        advice = "Pass more rows, or another share with --validation"
-        raise DataError(message(terminal.call, expected, got, advice))
+    if not result.interrupted:
+        check_judged(result, checkpoint, terminal.call)
     terminal.write(model, output)
-    if terminal.first and not result.stopped_because.startswith("interrupted"):
+    if terminal.first and not result.interrupted:
         checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training, terminal)
     if test is not None:
@@ -199,7 +196,7 @@ def _outcome(
         say_outside(result.model, training, terminal)
     judged = "validation" if len(result.held_out) else "training"
     return {
-        "model": str(output),
+        "model": str(terminal.place(output)),
         "widths": list(result.model.widths),
         "rows": training.rows,
         "steps": len(result.history),
@@ -276,8 +273,8 @@ def sparsity_path(
     terminal.write(path.model_at(), output)
     terminal.write(frame, listing)
     facts: dict[str, Any] = {
-        "model": str(output),
-        "path": str(listing),
+        "model": str(terminal.place(output)),
+        "path": str(terminal.place(listing)),
         "strength": best.strength,
         "edges_alive": best.edges_alive,
         "held_out_loss": best.held_out_loss,

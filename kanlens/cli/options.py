@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from kanlens.errors import DataError, InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.training.objective import outside_words
+from kanlens.training.result import FitResult
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
 LEAST_ROWS = 10  # that a model is trained on
@@ -208,6 +210,15 @@ def check_learnable(
         advice = "Choose another target" if least == LEAST_ROWS else advice
         got = f"{y[0, 0].item():.6g} in each of them"
         raise DataError(message(call, f"{what} that differ in {columns}", got, advice))
+
+
+def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
+    """Refuse a model that the rows held out from its training do not judge."""
+    if not math.isfinite(result.metric):
+        checkpoint.unlink(missing_ok=True)
+        expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
+        advice = "Pass more rows, or another share with --validation"
+        raise DataError(message(call, expected, got, advice))
 
 
 def open_given(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -24,6 +23,7 @@ from kanlens.cli.options import (
 )
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import KanlensError, OutputError, message
+from kanlens.long_work import temporary_folder
 
 SEE = "The page says where it comes from"
 HOST = "127.0.0.1"
@@ -132,7 +132,7 @@ def report(
     result = kanlens.report(
         kan,
         table,
-        output,
+        terminal.place(output),
         title=title,
         background=against,
         target=target,
@@ -265,8 +265,7 @@ def serve(
 ) -> None:
     """Show the report in a browser of this machine; anew at a reload after a file has changed."""
     start = random.randrange(SEEDS["max"]) if seed is None else seed
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
 
         def write() -> None:
             report(

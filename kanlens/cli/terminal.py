@@ -8,6 +8,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import kanlens
 from kanlens.cli.process import ranks
 from kanlens.errors import OutputError, escaped, message
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
-from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
+from kanlens.outputs import atomic_write, check_ending, check_writable, ending_of, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,9 @@ NAMES = re.compile(r"[^_ =]*[_ =]+|[^_ =]+")  # pieces of names that a line may 
 WORDS = re.compile(r"\S*\s+|\S+")
 
 
+interrupted: ContextVar[bool] = ContextVar("interrupted", default=False)  # the command
+
+
 class Terminal:
     """Where the command `call` prints and writes: no words when `quiet`, JSON instead of tables.
 
@@ -45,6 +49,7 @@ class Terminal:
     def __init__(self, call: str = "", *, quiet: bool = False, as_json: bool = False) -> None:
         self.call, self.quiet, self.as_json = call, quiet, as_json
         self.first = ranks()[0] == 0
+        self.places: dict[Path, Path] = {}
         width = None if sys.stdout.isatty() else PIPED_WIDTH
         self.words = Console(stderr=True, quiet=not self.first)
         self.data = Console(width=width, quiet=not self.first)
@@ -83,10 +88,25 @@ class Terminal:
             words = f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"
             self.say(f"wrote {path} ({words})")
 
+    def place(self, path: Path) -> Path:
+        """Return the file to write: of an interrupted command never one that exists."""
+        if path not in self.places:
+            kept, number = path, 1
+            while interrupted.get() and kept.exists():
+                ending = ending_of(path)
+                stem = path.name[: len(path.name) - len(ending)]
+                kept = path.with_name(f"{stem}.partial{number if number > 1 else ''}{ending}")
+                number += 1
+            if kept != path:
+                self.say(f"{path} stays as it was; the partial result has a name of its own")
+            self.places[path] = kept
+        return self.places[path]
+
     def write(self, result: Any, path: Path | None) -> None:
         """Write a model, table, parts of one, picture or text, and say so; nothing without path."""
         if path is None or not self.first:
             return
+        path = self.place(path)
         if isinstance(result, str):
             with atomic_write(path, call=self.call) as temporary:
                 temporary.write_text(result, encoding="utf-8")

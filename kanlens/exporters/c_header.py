@@ -6,7 +6,6 @@ import ctypes
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from kanlens.errors import MissingDependencyError, OutputError, message
 from kanlens.exporters.dialects import C99, formula
 from kanlens.exporters.subject import Format, Layer, Subject
 from kanlens.functions.elementary import Array
+from kanlens.long_work import temporary_folder
 from kanlens.splines.pieces import Index
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
@@ -182,8 +182,8 @@ def _run(subject: Subject, path: Path) -> list[Array]:
         raise MissingDependencyError(text)
     x = np.ascontiguousarray(subject.rows)
     y = np.empty((len(x), len(subject.description.outputs)))
-    with tempfile.TemporaryDirectory() as folder:
-        library, source = Path(folder) / "model.so", Path(folder) / "model.c"
+    with temporary_folder() as folder:
+        library, source = folder / "model.so", folder / "model.c"
         header = str(path.resolve()).replace("\\", "/")
         source.write_text(
             f'#include "{header}"\nvoid run(int n, const double *x, double *y);\n'

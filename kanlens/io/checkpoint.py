@@ -16,7 +16,7 @@ Metadata, all strings::
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
                      where a layer's outputs are multiplied, normalized or scaled, nodes
-    kanlens_checksum SHA-256 of the other metadata and the tensors; earlier files have none
+    kanlens_checksum SHA-256 of format, its version, config and tensors; earlier files have none
 
 The header is sorted, so that the same model gives the same bytes.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError, message
 from kanlens.outputs import Pathlike
 
-CHECKSUM = "kanlens_checksum"  # its key in the metadata
+CHECKSUM, WRITER = "kanlens_checksum", "kanlens_version"  # keys in the metadata
 
 
 def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -29,8 +29,8 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
 
 
 def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors and of all metadata but itself."""
-    texts = sorted(pair for pair in metadata.items() if pair[0] != CHECKSUM)
+    """Return the SHA-256 of tensors and metadata but for itself and the version that wrote them."""
+    texts = sorted(pair for pair in metadata.items() if pair[0] not in (CHECKSUM, WRITER))
     digest = hashlib.sha256(json.dumps(texts).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

@@ -28,7 +28,7 @@ from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
 from kanlens.training.streaming import StreamedRun
 
-REFINED = {  # how a network that was chosen on some rows of a source sees all of them
+REFINED: dict[str, Any] = {  # how a network chosen on some rows of a source sees all of them
     "optimizer": "adam",
     "steps": 2,
     "batch_size": 2000,
@@ -270,13 +270,20 @@ def _builder(
 
 
 def carry_out(
-    run: TrainingRun, started: float, saved: Checkpoint, stop: Interruption, progress: bool | None
+    run: TrainingRun,
+    started: float,
+    saved: Checkpoint,
+    stop: Interruption,
+    progress: bool | None,
+    *,
+    noted: bool = True,
 ) -> FitResult:
-    """Train to the end, or to an interrupt with a warning."""
+    """Train to the end, or to an interrupt with a warning; the checkpoint follows if `noted`."""
+    note = saved.note if noted and saved.path is not None else None
     steps, shown = run.options.steps, progress if run.ranks.index == 0 else False
     try:
         with threads_for(run.size), progress_bar("training", steps, shown=shown) as advance:
-            run.train(advance, note=None if saved.path is None else saved.note, stop=stop)
+            run.train(advance, note=note, stop=stop)
     except (ConnectionError, LostProcessError):
         saved.write()
         raise
@@ -305,27 +312,29 @@ def fit_by_default(
 
     `build` makes one of hidden nodes and intervals. The first has no hidden layer, and is kept
     unless one lowers the loss by `GAIN` and `LEAST`. Every row is held out from one member, and the
-    metric of the result is over all of them. The checkpoint is of the second network; the first is
-    quickly had again. Of a source larger than memory, some rows choose the network, and two passes
-    over all rows follow, of which the checkpoint is.
+    metric of the result is over all of them. While the first network trains, which takes seconds,
+    the checkpoint holds what the draws began with; then it is of the second. Of a source larger
+    than memory, some rows choose the network, and two passes over all rows follow, with a
+    checkpoint of their own in the same file.
     """
     check_generator("fit", generator)
     with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
         data, held = _held(data, ranks, torch.device("cpu"))
-        if isinstance(data, Source):
-            first = fit_by_default(
-                build, data.sample(held), strategy=strategy, progress=progress, generator=generator
-            )
-            if first.stopped_because.startswith("interrupted"):
-                return first
-            about: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, **REFINED}
-            about |= {"checkpoint_every": checkpoint_every, "strategy": strategy}
-            return fit(first.model, data, progress=progress, generator=generator, **about)
         written = ranks.index == 0
         saved = checked_checkpoint(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written
         )
-        return _fit_both(build, data, sample_weight, ranks, saved, progress, generator)
+        if not isinstance(data, Source):
+            return _fit_both(build, data, sample_weight, ranks, saved, progress, generator)
+        about: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+        about |= {"strategy": strategy, "progress": progress, "generator": generator}
+        model = saved.model(Options(**REFINED))
+        if model is None:
+            first = fit_by_default(build, data.sample(held), resume=resume, **about)
+            if first.interrupted:
+                return first
+            return fit(first.model, data, **REFINED, **about)
+        return fit(model.to(build([], 3).dtype), data, resume=resume, **REFINED, **about)
 
 
 def _fit_both(
@@ -341,12 +350,14 @@ def _fit_both(
     started, stop = time.perf_counter(), Interruption()
     rows = len(data[0]) if isinstance(data, tuple) else data.rows
     intervals = grid_intervals(rows)
+    drawn = saved.first_draws(generator)
     model = build([], intervals)
     x, y = prepare_data(model, data)
     weights = row_weights(sample_weight, x)
     run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks)
+    saved.begin({"identity": run.identity, "draws": drawn})
     _start(run, Checkpoint(None))
-    additive = carry_out(run, started, Checkpoint(None), stop, progress)
+    additive = carry_out(run, started, saved, stop, progress, noted=False)
     if stop.happened:
         return additive
     wide = build([MEMBERS * NODES], intervals)
@@ -357,5 +368,5 @@ def _fit_both(
     gain = additive.validation_loss - found.validation_loss
     pays = gain > max(LEAST, GAIN * additive.validation_loss)
     if stop.happened:  # whichever it is, training is not done
-        additive = replace(additive, stopped_because=found.stopped_because)
+        additive = replace(additive, stopped_because=found.stopped_because, interrupted=True)
     return found if pays else additive

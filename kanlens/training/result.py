@@ -46,6 +46,8 @@ class FitResult(Shown):
         Indices of the rows kept out of training.
     seconds : float
         Time taken.
+    interrupted : bool
+        Whether an interrupt ended training.
     """
 
     model: KAN
@@ -58,6 +60,7 @@ class FitResult(Shown):
     metric: float
     held_out: Tensor
     seconds: float
+    interrupted: bool = False
 
     def _line(self) -> str:
         rows = (

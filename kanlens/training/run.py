@@ -82,6 +82,7 @@ class TrainingRun:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {}
         self.step, self.stale = 0, 0
+        self.interrupted = False
         self.failed = False  # a batch had a loss that was not finite
         self.stopped_because = ""
         self.proximal: ProximalSteps | None = None
@@ -215,7 +216,8 @@ class TrainingRun:
                 few = max(1, len(self.train_x) * self.widest // QUICK)
                 with kernels.use("torch"):  # a kernel might have to be compiled
                     self._describe(few)
-        if stop is not None and stop.happened:
+        self.interrupted = stop is not None and stop.happened
+        if self.interrupted:
             self.stopped_because = f"interrupted after step {len(self.history)}"
 
     def _take_steps(self, advance: Callable[..., None]) -> None:
@@ -481,4 +483,5 @@ class TrainingRun:
             metric=best["metric"],
             held_out=self.held_out,
             seconds=seconds,
+            interrupted=self.interrupted,
         )

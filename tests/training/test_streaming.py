@@ -1,5 +1,7 @@
 """Streams of batches: every row once in an epoch, whatever the processes, and after a break."""
 
+from functools import partialmethod
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,10 @@ import kanlens
 from kanlens.data import source as sources
 from kanlens.data.source import scan_table
 from kanlens.errors import InvalidValueError
-from kanlens.training import streaming
+from kanlens.training import ensemble, streaming
+from kanlens.training.ensemble import EnsembleRun
 from kanlens.training.ranks import Ranks
+from kanlens.training.run import TrainingRun
 from kanlens.training.streaming import STREAMS, RowStream
 
 ROWS = 1000
@@ -185,3 +189,35 @@ def test_rows_choose_the_network_and_all_are_seen(large, monkeypatch):
     assert found.metric > 0.99
     assert len(calls) > 2
     assert found.model.feature_names == ("a", "b")
+
+
+@pytest.mark.parametrize("place", ["second", "all rows"])
+def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
+    path, done = tmp_path / "run.safetensors", []
+
+    def trained_by_default(seed, **options):
+        generator = torch.Generator().manual_seed(seed)
+        how = {"generator": generator, "progress": False, "max_memory": "64MiB", **options}
+        return kanlens.fit(None, large, **how)
+
+    whole, learn = trained_by_default(0), TrainingRun._learn
+
+    def broken(self, function, *given):
+        choice = ("first", "second")[len(self.model.layers) - 1]
+        done.append("all rows" if function is learn else choice)
+        if done.count(place) == 3:
+            raise RuntimeError("killed")
+        function(self, *given)
+
+    with monkeypatch.context() as within, pytest.raises(RuntimeError, match="killed"):
+        for run in (EnsembleRun, TrainingRun):
+            within.setattr(run, "_learn", partialmethod(broken, run._learn))
+        trained_by_default(0, checkpoint=path, checkpoint_every=0)
+    with monkeypatch.context() as within:
+        if place == "all rows":  # which network it is, is known
+            within.setattr(EnsembleRun, "_learn", pytest.fail)
+        again = trained_by_default(1, checkpoint=path, resume=True)
+    for ours, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert again.history == whole.history
