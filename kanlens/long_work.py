@@ -23,6 +23,7 @@ from kanlens.errors import InterruptedWarning, escaped, message
 T = TypeVar("T")
 
 LONG = 60.0  # seconds, above which work says how long it will take
+_PROBE = 0.1  # seconds that tell the share of a processor; measured within a tenth of it
 _SETTLED = 0.2  # seconds after which a block knows how much of the time it gets
 unfinished: set[Path] = set()  # temporary files and folders, removed when a command is left
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
@@ -242,3 +243,11 @@ def work_in(seconds: float) -> float:
     if passed < _SETTLED:
         return seconds
     return seconds * min((time.thread_time() - block.worked) / passed, 1.0)
+
+
+def processor_share() -> float:
+    """Measure the share of a processor that others leave to this thread, by working a moment."""
+    start, worked = time.monotonic(), time.thread_time()
+    while (passed := time.monotonic() - start) < _PROBE:
+        pass
+    return min((time.thread_time() - worked) / passed, 1.0)

@@ -223,7 +223,7 @@ def _run_on(
     ranks: Ranks,
 ) -> TrainingRun:
     """Return a run on the rows, in memory where all processes have room for them."""
-    data, held = _held(data, ranks, model.input_shift.device)
+    data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
     if not isinstance(data, Source):
         x, y = prepare_data(model, data)
         return TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x), ranks)
@@ -234,9 +234,12 @@ def _run_on(
     return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
 
 
-def _held(data: Any, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return how many rows of a source memory holds, as the first process finds; 0 of a table."""
-    held = data.held() if isinstance(data, Source) else 0
+def _held(data: Any, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
+    """Return the data, and the rows of a source that memory holds; 0 of a table.
+
+    It is as the first process finds; work with a model takes `numbers` of each row.
+    """
+    held = data.held(numbers) if isinstance(data, Source) else 0
     if isinstance(data, Source) and held < data.rows:
         held = min(held, SAMPLE)
     found = torch.tensor([held])
@@ -319,7 +322,9 @@ def fit_by_default(
     """
     check_generator("fit", generator)
     with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
-        data, held = _held(data, ranks, torch.device("cpu"))
+        features, outputs = needed_widths(data)
+        numbers = features + MEMBERS * (NODES + outputs)
+        data, held = _held(data, numbers, ranks, torch.device("cpu"))
         written = ranks.index == 0
         saved = checked_checkpoint(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written

@@ -12,7 +12,8 @@ import kanlens
 from kanlens.data import source as sources
 from kanlens.data.source import scan_table
 from kanlens.errors import InvalidValueError
-from kanlens.training import ensemble, streaming
+from kanlens.resources import memory_limit
+from kanlens.training import ensemble, loop, streaming
 from kanlens.training.ensemble import EnsembleRun
 from kanlens.training.ranks import Ranks
 from kanlens.training.run import TrainingRun
@@ -191,6 +192,33 @@ def test_rows_choose_the_network_and_all_are_seen(large, monkeypatch):
     assert found.model.feature_names == ("a", "b")
 
 
+def test_the_work_of_a_model_on_the_rows_that_are_held_counts(large, monkeypatch):
+    monkeypatch.setattr(sources, "CELL", 40)
+    monkeypatch.setattr(loop, "SAMPLE", 10**9)
+    monkeypatch.setattr(sources.Source, "rows", 10**9)
+    held = {}
+    with memory_limit("fit", "200MB"):
+        for width in (1, 100, 1000):
+            numbers = sum(kanlens.KAN([2, width, 1]).widths)
+            held[width] = loop._held(large, numbers, Ranks(), torch.device("cpu"))[1]
+            assert held[width] * (5 * 40 + 32 * numbers) <= 100_000_000  # half of it
+    assert held[1] > 5 * held[100] > 25 * held[1000]
+
+
+def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch):
+    numbers, held = [], loop._held
+
+    def seen(data, count, *given):
+        numbers.append(count)
+        return held(data, count, *given)
+
+    monkeypatch.setattr(loop, "_held", seen)
+    monkeypatch.setattr(ensemble, "UPDATES", (1, 1, 10**9, 1))
+    kanlens.fit(None, large, progress=False, max_memory="64MiB")
+    assert numbers[0] == 2 + 6 * (8 + 1)
+
+
+@pytest.mark.slow  # trains three times
 @pytest.mark.parametrize("place", ["second", "all rows"])
 def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, monkeypatch, place):
     monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
