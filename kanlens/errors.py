@@ -73,13 +73,7 @@ class InterruptedWarning(UserWarning):
 
 
 def escaped(text: str) -> str:
-    r"""Return text with escapes, as Python writes them, for control characters but tab and newline.
-
-    Examples
-    --------
-    >>> print(escaped("red \x1b[31m"))
-    red \x1b[31m
-    """
+    """Return text with Python's escapes for control characters, but tab and newline."""
     return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

@@ -197,12 +197,10 @@ def _drivers(content: Content) -> str:
 
 
 def _explains(content: Content) -> bool:
-    """Return whether the model predicts its target better than a constant, as far as is known."""
-    found = content["performance"]
-    if found is None or found["task"] != "regression":
-        return True
-    r2 = next(one["r2"] for one in found["outputs"] if one["name"] == content["meta"]["target"])
-    return r2 is not None and r2 > 0
+    """Return whether the model is known to predict its target no worse than a constant."""
+    outputs = (content["performance"] or {}).get("outputs") or []  # of a regression
+    r2 = [one["r2"] or 0.0 for one in outputs if one["name"] == content["meta"]["target"]]
+    return not r2 or r2[0] > 0
 
 
 def _beside_first(one: Content, unit: str) -> str:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice
-from kanlens.long_work import processor_share, work_in
+from kanlens.long_work import processor_share
 from kanlens.resources import analysis_begun
 
 if TYPE_CHECKING:
@@ -149,10 +149,9 @@ def use_within(seconds: float) -> AbstractContextManager[None]:
 
     On a busy machine that takes longer: the time counts by the share of a processor there is.
     """
-    work = work_in(seconds)
-    if work == seconds and CAUTION * LOADING < seconds < math.inf:  # no share is known
-        work *= processor_share()
-    return use(asked() if ready_within(work) else "torch")
+    if CAUTION * LOADING <= seconds < math.inf:
+        seconds *= processor_share()
+    return use(asked() if ready_within(seconds) else "torch")
 
 
 @functools.cache

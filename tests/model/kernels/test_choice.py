@@ -115,13 +115,6 @@ def test_numba_is_not_loaded_where_that_takes_too_long(monkeypatch):
         assert asked() == "torch"
 
 
-def test_a_share_that_is_known_is_not_measured_again(monkeypatch):
-    monkeypatch.setattr(kernels, "work_in", lambda seconds: 0.9 * seconds)
-    monkeypatch.setattr(kernels, "processor_share", pytest.fail)
-    with kernels.use_within(60.0):
-        assert asked() == "auto"
-
-
 def test_a_kernel_that_ran_is_compiled_for_its_numbers():
     layer = KANLinear(2, 3).double()
     with torch.no_grad(), kernels.use("sparse"):
