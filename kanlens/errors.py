@@ -6,7 +6,14 @@ Every message reads ``<call>: expected X, got Y. <what to do>.``
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+
+# Signs that a terminal or a page obeys rather than shows: controls, directions of writing, halves
+# of surrogate pairs. Spaces of all widths and the joiners of emoji are none of them.
+_OBEYED = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 class KanlensError(Exception):
@@ -65,9 +72,18 @@ class InterruptedWarning(UserWarning):
     """An interrupt (Ctrl-C) ended work early; the result is what was found until then."""
 
 
+def escaped(text: str) -> str:
+    """Return text with Python's escapes for control characters, but tab and newline."""
+    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def message(call: str, expected: str, got: str, advice: str) -> str:
-    """Word an error of a public call; the advice is a sentence without its stop, or a question."""
-    return f"{call}: expected {expected}, got {got}. {advice}{'' if advice.endswith('?') else '.'}"
+    """Format an error of a public call on one line; names in it may hold any characters.
+
+    The advice is a sentence without its stop, or a question.
+    """
+    text = f"{call}: expected {expected}, got {got}. {advice}{'' if advice.endswith('?') else '.'}"
+    return escaped(text.replace("\t", "\\t").replace("\n", "\\n"))
 
 
 def reworded(call: str, error: KanlensError) -> KanlensError:

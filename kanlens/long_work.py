@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+import tempfile
 import threading
 import time
 import warnings
@@ -15,15 +16,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from kanlens.errors import InterruptedWarning, message
+from kanlens.errors import InterruptedWarning, escaped, message
 
 T = TypeVar("T")
 
 LONG = 60.0  # seconds, above which work says how long it will take
-_SETTLED = 0.2  # seconds after which a block knows how much of the time it gets
-unfinished: set[Path] = set()  # files being written under other names, for who leaves abruptly
+_PROBE = 0.1  # seconds that tell the share of a processor; measured within a tenth of it
+unfinished: set[Path] = set()  # temporary files and folders, removed when a command is left
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
 
 
@@ -53,8 +54,8 @@ def progress_bar(
     )
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar:
-        task = bar.add_task(description, total=total, note="")
-        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+        task = bar.add_task(escaped(description), total=total, note="")
+        yield lambda steps=1, note="": bar.update(task, advance=steps, note=escaped(note))
 
 
 def say_duration(
@@ -111,6 +112,18 @@ def interrupts_wait() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
     for number in waiting:
         signal.raise_signal(number)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a temporary folder that goes with the block, or with a command that is left."""
+    with tempfile.TemporaryDirectory(prefix="kanlens-") as name:
+        folder = Path(name)
+        unfinished.add(folder)
+        try:
+            yield folder
+        finally:
+            unfinished.discard(folder)
 
 
 @contextmanager
@@ -182,16 +195,7 @@ class OutOfTimeError(Exception):
     """The time is over; nothing is lost by it."""
 
 
-class _Block(NamedTuple):
-    """When the work must end, when it began, and what this thread had worked by then."""
-
-    end: float
-    begin: float
-    worked: float
-
-
-_NO_LIMIT = _Block(math.inf, math.inf, math.inf)
-_block: ContextVar[_Block] = ContextVar("kanlens_time_limit", default=_NO_LIMIT)
+_end: ContextVar[float] = ContextVar("kanlens_time_limit", default=math.inf)
 
 
 @contextmanager
@@ -201,31 +205,26 @@ def ending(end: float) -> Iterator[None]:
     The block is then left without an error. Inside another such block the earlier end counts, and
     where that is the other's, both are left.
     """
-    outer = _block.get()
-    inner = _Block(min(outer.end, end), time.monotonic(), time.thread_time())
-    token = _block.set(inner if outer is _NO_LIMIT else outer._replace(end=inner.end))
+    outer = _end.get()
+    token = _end.set(min(outer, end))
     try:
         yield
     except OutOfTimeError:
-        if time.monotonic() >= outer.end:
+        if time.monotonic() >= outer:
             raise
     finally:
-        _block.reset(token)
+        _end.reset(token)
 
 
 def check_time() -> None:
     """Break off the work around where its time is over."""
-    if time.monotonic() >= _block.get().end:
+    if time.monotonic() >= _end.get():
         raise OutOfTimeError
 
 
-def work_in(seconds: float) -> float:
-    """Return how long one processor works in some time, as far as others leave it to this thread.
-
-    Judged by what the thread got since the block of `ending` began; all of it outside of any.
-    """
-    block = _block.get()
-    passed = time.monotonic() - block.begin
-    if passed < _SETTLED:
-        return seconds
-    return seconds * min((time.thread_time() - block.worked) / passed, 1.0)
+def processor_share() -> float:
+    """Measure the share of a processor that others leave to this thread, by working a moment."""
+    start, worked = time.monotonic(), time.thread_time()
+    while (passed := time.monotonic() - start) < _PROBE:
+        pass
+    return min((time.thread_time() - worked) / passed, 1.0)

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kanlens.errors import KanlensError, OutputError, message
+from kanlens.errors import KanlensError, OutputError, escaped, message
 from kanlens.long_work import unfinished
 
 Pathlike = str | os.PathLike[str]
@@ -33,7 +33,7 @@ class Shown:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        words = " ".join(f"{type(self).__name__}: {self._line()}".split())
+        words = escaped(" ".join(f"{type(self).__name__}: {self._line()}".split()))
         return words if len(words) <= LINE else f"{words[: LINE - 1]}…"
 
     def _repr_html_(self) -> str:

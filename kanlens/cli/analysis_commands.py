@@ -93,7 +93,7 @@ def prune(
         generator=generator,
     )
     facts: dict[str, Any] = {
-        "model": str(output),
+        "model": str(terminal.place(output)),
         "widths": result.model.widths,
         **{name: getattr(result, name) for name in PRUNED},
         **_on_test(tests, kan, result.model),
@@ -165,7 +165,7 @@ def symbolize(
     equations.insert(0, "picked", marks)
     _show_formulas(terminal, equations, result, most=60)
     terminal.say("it is the network with functions on its edges; the formula may be shorter")
-    terminal.emit({"model": str(output), **json.loads(result.to_json())})
+    terminal.emit({"model": str(terminal.place(output)), **json.loads(result.to_json())})
 
 
 def _show_formulas(

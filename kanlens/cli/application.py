@@ -25,7 +25,7 @@ import kanlens
 from kanlens.checks import nearest
 from kanlens.cli.options import Json, MaxMemory, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE, ranks
-from kanlens.cli.terminal import Terminal, seeded, wrapped
+from kanlens.cli.terminal import Terminal, interrupted, seeded, wrapped
 from kanlens.errors import (
     FileFormatError,
     InterruptedWarning,
@@ -257,12 +257,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
     """Run a command of an application called `name` and return its exit code, as `main` does."""
     words = Console(stderr=True, quiet=ranks()[0] > 0)
-
-    interrupted = False
+    interrupted.set(False)
 
     def show(message: Warning | str, *place: object, **line: object) -> None:
-        nonlocal interrupted
-        interrupted |= isinstance(message, InterruptedWarning)
+        interrupted.set(interrupted.get() or isinstance(message, InterruptedWarning))
         wrapped(words, f"kanlens: {message}")
 
     try:
@@ -283,7 +281,7 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
         return 1
     except SystemExit as stop:  # typer always leaves this way, from an interrupt without a word
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if code == INTERRUPTED and not interrupted:
+        if code == INTERRUPTED and not interrupted.get():
             words.print(f"kanlens: interrupted; {WHOLE}")
-        return INTERRUPTED if interrupted and not code else code
+        return INTERRUPTED if interrupted.get() and not code else code
     return 0

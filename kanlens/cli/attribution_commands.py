@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from kanlens.data.tables import Table
 from kanlens.distributed.jobs import check_folder
 from kanlens.errors import InvalidValueError, MethodError, message
 from kanlens.files import GROUP
+from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
 from kanlens.outputs import ending_of
 
@@ -112,7 +112,7 @@ def _attribute_parts(
     kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
 ) -> None:
     """Attribute part by part, into a folder, or by way of a temporary one into a file."""
-    with tempfile.TemporaryDirectory(prefix="kanlens-") as temporary:
+    with temporary_folder() as temporary:
         found = distributed.attribute(kan, data, output if folder else temporary, **how)
         if not folder:
             reader = ParquetReader(temporary, call=terminal.call)
@@ -134,7 +134,8 @@ def _attributed(
 ) -> None:
     """Print what was explained, and which features matter most."""
     target = f"{result.target} ({result.unit})" if result.unit else result.target
-    known = {"attributions": str(output), "method": result.method, "target": target, **facts}
+    known = {"attributions": str(terminal.place(output)), "method": result.method}
+    known |= {"target": target, **facts}
     frame = importance.to_frame()
     terminal.facts("attributed", known, importance=frame.to_dict(orient="records"))
     terminal.frame("importance", frame)

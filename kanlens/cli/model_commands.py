@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import (
+    check_judged,
+    check_learnable,
     factor,
     held,
     hidden_nodes,
@@ -115,6 +117,7 @@ def train(
     for note in reading_notes(table.schema):
         terminal.say(note)
     training, test = _held_out(table, holdout, holdout_last, generator)
+    check_learnable(training, terminal.call)
     given: dict[str, Any] = {
         "optimizer": optimizer,
         "steps": steps,
@@ -138,11 +141,13 @@ def train(
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
-    model, interrupted = result.model, result.stopped_because.startswith("interrupted")
-    if terminal.first and not interrupted and isinstance(training, Table):
-        add_record(result, training, test)
+    model = result.model
+    if not result.interrupted:
+        check_judged(result, checkpoint, terminal.call)
+        if terminal.first and isinstance(training, Table):
+            add_record(result, training, test)
     terminal.write(model, output)
-    if terminal.first and not interrupted:
+    if terminal.first and not result.interrupted:
         checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training, terminal) | {"seed": generator.initial_seed()}
     if test is not None:
@@ -164,7 +169,9 @@ def _held_out(
         raise InvalidValueError(message("train", expected, got, advice))
     if not share:
         return table, None
-    return cast("Table", table).split(share, generator, last=bool(holdout_last))
+    training, test = cast("Table", table).split(share, generator, last=bool(holdout_last))
+    check_learnable(test, "train", "rows held out", least=2)
+    return training, test
 
 
 def _trained(
@@ -216,7 +223,7 @@ def _outcome(
         words = f"alone predicts {result.model.schema.target}; unless it is known before, leave it"
         terminal.say(f"WARNING: {column} {words} out with --drop {shlex.quote(column)}")
     return {
-        "model": str(output),
+        "model": str(terminal.place(output)),
         "widths": list(result.model.widths),
         "rows": training.rows,
         "steps": len(result.history),
@@ -282,6 +289,7 @@ def sparsity_path(
     cells = {"impute": impute, "decimal": decimal}
     rows = open_columns(data, split_names(target), columns, groups, task=task, **cells)
     table = held(rows, "kanlens")
+    check_learnable(table, terminal.call)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)
     path = kanlens.sparsity_path(
@@ -298,8 +306,8 @@ def sparsity_path(
     terminal.write(path.model_at(), output)
     terminal.write(frame, listing)
     facts: dict[str, Any] = {
-        "model": str(output),
-        "path": str(listing),
+        "model": str(terminal.place(output)),
+        "path": str(terminal.place(listing)),
         "strength": best.strength,
         "edges_alive": best.edges_alive,
         "held_out_loss": best.held_out_loss,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,12 @@ from kanlens.data.table_reader import read_features, read_table
 from kanlens.data.tables import Table
 from kanlens.errors import DataError, InvalidValueError, message
 from kanlens.model.network import KAN
+from kanlens.model.statistics import deviations
 from kanlens.training.objective import outside_words
+from kanlens.training.result import FitResult
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
+LEAST_ROWS = 10  # that a model is trained on
 FIRST = 1000  # rows by which targets are looked for where there are more than memory holds
 EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
@@ -201,6 +205,32 @@ def open_columns(
         raise InvalidValueError(message("read_table", expected, repr(data.name), advice))
     found = scan_table(data, target=target, **names, **options)
     return found.read(0, found.rows) if found.held() == found.rows else found
+
+
+def check_learnable(
+    rows: Table | Source, call: str, what: str = "rows to train on", least: int = LEAST_ROWS
+) -> None:
+    """Refuse rows that cannot judge a model: too few, or with the same target throughout."""
+    advice = "Pass more rows" if least == LEAST_ROWS else "Raise --holdout"
+    if rows.rows < least:
+        raise DataError(message(call, f"at least {least} {what}", str(rows.rows), advice))
+    if isinstance(rows, Source):  # whose rows of extreme targets show whether any differ
+        rows = rows.take(rows.extremes or (0,))
+    y = rows.y
+    if rows.schema.task == "regression" and y is not None and not bool(deviations(y).any()):
+        columns = listed(rows.schema.target_columns or rows.schema.output_names)
+        advice = "Choose another target" if least == LEAST_ROWS else advice
+        got = f"{y[0, 0].item():.6g} in each of them"
+        raise DataError(message(call, f"{what} that differ in {columns}", got, advice))
+
+
+def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
+    """Refuse a model that the rows held out from its training do not judge."""
+    if not math.isfinite(result.metric):
+        checkpoint.unlink(missing_ok=True)
+        expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
+        advice = "Pass more rows, or another share with --validation"
+        raise DataError(message(call, expected, got, advice))
 
 
 def open_given(

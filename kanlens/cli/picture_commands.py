@@ -6,7 +6,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -22,6 +21,7 @@ from kanlens.cli.options import (
 )
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import KanlensError, OutputError, message
+from kanlens.long_work import temporary_folder
 
 SEE = "The page says where it comes from"
 HOST = "127.0.0.1"
@@ -130,7 +130,7 @@ def report(
     result = kanlens.report(
         kan,
         table,
-        output,
+        terminal.place(output),
         title=title,
         background=against,
         target=target,
@@ -229,6 +229,9 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
 
     try:
         return HTTPServer((HOST, port), Request)
+    except OverflowError:
+        text = message("serve", "a port from 0 to 65535", str(port), "Choose another with --port")
+        raise OutputError(text) from None
     except OSError as error:
         got = f"{port} ({error.strerror})"
         text = message("serve", "a port that is free", got, "Choose another with --port")
@@ -259,8 +262,7 @@ def serve(
     seed: int = 0,
 ) -> None:
     """Show the report in a browser of this machine; anew at a reload after a file has changed."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
 
         def write() -> None:
             report(

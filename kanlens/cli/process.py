@@ -1,4 +1,4 @@
-"""The process of a command: an interrupt (Ctrl-C) ends it with one line, whatever it is doing.
+"""The process of a command: an interrupt (Ctrl-C, SIGTERM) ends it with one line at any time.
 
 A command gets a KeyboardInterrupt, never inside an import, which might swallow it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -39,14 +40,22 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.running = self.raised = False  # whether the command has begun, and was interrupted
-        self.unfinished: set[Path] = set()  # files being written under other names
+        self.unfinished: set[Path] = set()  # files being written under other names, and folders
+        self.taken: list[signal.Signals] = []
         self.leaving = threading.RLock()
 
     def install(self) -> None:
         """Take the interrupts of this process, unless it ignores them."""
-        if os.name == "nt" or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        if os.name == "nt":
             return
-        signal.signal(signal.SIGINT, self.take)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self.taken.append(signal.SIGINT)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and KNOWN[1] not in os.environ:
+            self.taken.append(signal.SIGTERM)  # torchrun's tells of a lost process
+        if not self.taken:
+            return
+        for number in self.taken:
+            signal.signal(number, self.take)
         self.bell, button = os.pipe()
         os.set_blocking(button, False)
         signal.set_wakeup_fd(button, warn_on_full_buffer=False)
@@ -70,18 +79,19 @@ class Interrupts:
 
     def ignore(self) -> None:
         """Take no more interrupts: the work is done."""
-        if signal.getsignal(signal.SIGINT) == self.take:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in self.taken:
+            signal.signal(number, signal.SIG_IGN)
 
     def watch(self) -> None:
         """Wait for an interrupt, and leave at the second, or where the first leads to nothing."""
-        os.read(self.bell, 1)
+        while (number := os.read(self.bell, 1)[0]) not in self.taken:
+            pass
         late, told = time.monotonic() + PATIENCE, False
         while self.running and not select.select([self.bell], [], [], GLANCE)[0]:
             if not self.raised:
-                if time.monotonic() > late and not self.unfinished:
+                if time.monotonic() > late and not any(map(os.path.isfile, self.unfinished)):
                     break
-                signal.raise_signal(signal.SIGINT)  # for where an import put it off
+                signal.raise_signal(number)  # for where an import put it off
                 os.read(self.bell, 1)
             elif time.monotonic() > late and not told:
                 told = True
@@ -99,7 +109,7 @@ class Interrupts:
         """Remove what an interrupt left of files that were being written."""
         for path in tuple(self.unfinished):
             with contextlib.suppress(OSError):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def load() -> Callable[[], int]:
@@ -120,6 +130,7 @@ def run(load: Callable[[], Callable[[], int]] = load) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # signs it has no bytes for
     try:
         code = _run(interrupts, load)
         interrupts.ignore()

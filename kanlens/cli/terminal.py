@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,9 @@ from rich.text import Text
 
 import kanlens
 from kanlens.cli.process import ranks
-from kanlens.errors import OutputError, message
+from kanlens.errors import OutputError, escaped, message
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
-from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
+from kanlens.outputs import atomic_write, check_ending, check_writable, ending_of, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,9 @@ NAMES = re.compile(r"[^_ =]*[_ =]+|[^_ =]+")  # pieces of names that a line may 
 WORDS = re.compile(r"\S*\s+|\S+")
 
 
+interrupted: ContextVar[bool] = ContextVar("interrupted", default=False)  # the command
+
+
 class Terminal:
     """Where the command `call` prints and writes: no words when `quiet`, JSON instead of tables.
 
@@ -43,6 +47,7 @@ class Terminal:
     def __init__(self, call: str = "", *, quiet: bool = False, as_json: bool = False) -> None:
         self.call, self.quiet, self.as_json = call, quiet, as_json
         self.first = ranks()[0] == 0
+        self.places: dict[Path, Path] = {}
         width = None if sys.stdout.isatty() else PIPED_WIDTH
         self.words = Console(stderr=True, quiet=not self.first)
         self.data = Console(width=width, quiet=not self.first)
@@ -81,10 +86,25 @@ class Terminal:
             words = f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"
             self.say(f"wrote {path} ({words})")
 
+    def place(self, path: Path) -> Path:
+        """Return the file to write: of an interrupted command never one that exists."""
+        if path not in self.places:
+            kept, number = path, 1
+            while interrupted.get() and kept.exists():
+                ending = ending_of(path)
+                stem = path.name[: len(path.name) - len(ending)]
+                kept = path.with_name(f"{stem}.partial{number if number > 1 else ''}{ending}")
+                number += 1
+            if kept != path:
+                self.say(f"{path} stays as it was; the partial result has a name of its own")
+            self.places[path] = kept
+        return self.places[path]
+
     def write(self, result: Any, path: Path | None) -> None:
         """Write a model, table, parts of one, picture or text, and say so; nothing without path."""
         if path is None or not self.first:
             return
+        path = self.place(path)
         if isinstance(result, str):
             with atomic_write(path, call=self.call) as temporary:
                 temporary.write_text(result, encoding="utf-8")
@@ -113,7 +133,7 @@ class Terminal:
     def frame(self, title: str, frame: pd.DataFrame) -> None:
         """Print a DataFrame as a table on stdout, unless JSON was asked for."""
         rows = [[_cell(value) for value in row] for row in frame.head(SHOWN_ROWS).to_numpy()]
-        names = [str(name) for name in frame.columns]
+        names = [escaped(str(name)) for name in frame.columns]
         fits = self.room(frame.head(SHOWN_ROWS)) >= -PAD
         self._table(title, names if fits else [broken(name, HEAD) for name in names], rows)
         if len(frame) > SHOWN_ROWS and not self.as_json:
@@ -150,7 +170,8 @@ class Terminal:
     ) -> None:
         if self.as_json:
             return
-        table = Table(title=Text(title), title_justify="left", show_header=header, box=None)
+        heading = Text(escaped(title))
+        table = Table(title=heading, title_justify="left", show_header=header, box=None)
         for name in names:
             table.add_column(Text(name), overflow="fold")
         for row in rows:
@@ -159,8 +180,8 @@ class Terminal:
 
 
 def wrapped(console: Console, text: str) -> None:
-    """Print words as they are; where a terminal shows them, no line ends within a word."""
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    """Print words, escaped; where a terminal shows them, no line ends within a word."""
+    console.print(escaped(text), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def terms(expression: str) -> list[str]:
@@ -198,7 +219,7 @@ def _cell(value: Any, digits: int = 4) -> str:
         return f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value)
-    return str(value)
+    return escaped(str(value))
 
 
 def blocks(frame: pd.DataFrame, width: int, *, key: int = 20) -> list[pd.DataFrame]:
@@ -209,7 +230,7 @@ def blocks(frame: pd.DataFrame, width: int, *, key: int = 20) -> list[pd.DataFra
     cells = frame.map(lambda value: _cell(value, 3))
     if sum(_width(cells, name) for name in cells) <= width:
         return [frame]
-    cells.columns = [broken(str(name), HEAD) for name in cells]
+    cells.columns = [broken(escaped(str(name)), HEAD) for name in cells]
     first = str(cells.columns[0])
     cells[first] = [broken(text, key) for text in cells[first]]
     free = width - _width(cells, first)

@@ -314,7 +314,10 @@ class Column:
 
 
 def check_dense(x: object, call: str, name: str = "x") -> None:
-    """Refuse sparse tensors and arrays."""
+    """Refuse sparse tensors and arrays, and tensors without values."""
+    if isinstance(x, Tensor) and x.is_meta:
+        got, advice = "a tensor on the meta device", f"Pass {name} with its values"
+        raise DTypeError(message(call, f"{name} to have values", got, advice))
     if (x.layout != torch.strided) if isinstance(x, Tensor) else hasattr(x, "todense"):
         got, advice = f"a sparse {type(x).__name__}", f"Pass {name}.to_dense(), or {name}.toarray()"
         raise DTypeError(message(call, f"{name} to be dense", got, advice))

@@ -47,7 +47,6 @@ from kanlens.discovery.sparse import DictionarySum, SparseSum
 from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
 from kanlens.discovery.turns import Queue, TimeSlice
 from kanlens.discovery.univariate import CURVE
-from kanlens.long_work import work_in
 from kanlens.model import kernels
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers
@@ -162,7 +161,7 @@ def explore(problem: SearchProblem, front: Front, generator: torch.Generator) ->
     """Offer formulas that trained networks lead to, unless the best one leaves only noise."""
     if front.deadline.left < tuned.LEAST_TIME:
         return
-    with kernels.use_within(work_in(front.deadline.left)):
+    with kernels.use_within(front.deadline.left):
         first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
         if first is None or front.done or _nothing_left(front, first.error):
             return

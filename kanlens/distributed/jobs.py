@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.errors import KanlensError, MethodError, OutputError, message, reworded
 from kanlens.io.checkpoint import load, save
+from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write, check_writable, reason, to_plain
 from kanlens.resources import LEAST, memory_limit
@@ -127,14 +127,14 @@ def read_summary(job: Job, part: int) -> Summary | None:
 
 def encoded(model: KAN) -> bytes:
     """Return a model as the bytes of a .safetensors file."""
-    with tempfile.TemporaryDirectory(prefix="kanlens-") as folder:
-        return save(model, Path(folder, "model.safetensors")).read_bytes()
+    with temporary_folder() as folder:
+        return save(model, folder / "model.safetensors").read_bytes()
 
 
 def decoded(content: bytes) -> KAN:
     """Return the model that was encoded."""
-    with tempfile.TemporaryDirectory(prefix="kanlens-") as folder:
-        path = Path(folder, "model.safetensors")
+    with temporary_folder() as folder:
+        path = folder / "model.safetensors"
         path.write_bytes(content)
         return load(path)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from kanlens.checks import check_count, optional_module
 from kanlens.errors import KanlensError, MethodError, message
+from kanlens.long_work import temporary_folder
 from kanlens.resources import begin_analysis
 
 RETRIES = 2  # of a task that failed for another reason than that it is refused
@@ -109,9 +110,12 @@ def _local(distributed: Any, count: int) -> Iterator[str]:
     """Start workers on this machine, and end them."""
     settings = optional_module("dask", call="workers", extra="distributed").config
     where = "distributed.nanny.pre-spawn-environ"
-    names = {f"{where}.{name}": value for name, value in ENVIRONMENT.items()}
-    # watching what functions run takes a tenth of the work
-    with settings.set({**names, "distributed.worker.profile.enabled": False}):
+    names: dict[str, Any] = {f"{where}.{name}": value for name, value in ENVIRONMENT.items()}
+    names["distributed.worker.profile.enabled"] = False  # which takes a tenth of the work
+    with (
+        temporary_folder() as folder,
+        settings.set({**names, "temporary-directory": str(folder)}),
+    ):
         cluster = distributed.LocalCluster(
             n_workers=count,
             threads_per_worker=1,

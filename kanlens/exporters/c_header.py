@@ -8,7 +8,6 @@ import re
 import shutil
 import string
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters.dialects import C99, formula
 from kanlens.exporters.subject import Format, Subject, rendered
 from kanlens.functions.elementary import Array
+from kanlens.long_work import temporary_folder
 from kanlens.splines.pieces import Index
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
@@ -119,8 +119,8 @@ def _run(subject: Subject, path: Path) -> list[Array]:
         n_cells=len(subject.columns),
         n_out=y.shape[1],
     )
-    with tempfile.TemporaryDirectory() as folder:
-        library, source = Path(folder) / "model.so", Path(folder) / "model.c"
+    with temporary_folder() as folder:
+        library, source = folder / "model.so", folder / "model.c"
         source.write_text(text, encoding="utf-8")
         flags = [*STRICT, "-O1", "-shared", "-fPIC", str(source), "-o", str(library), "-lm"]
         done = subprocess.run([compiler, *flags], check=False, capture_output=True, text=True)

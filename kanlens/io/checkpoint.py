@@ -17,6 +17,7 @@ Metadata, all strings::
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
                      where a layer's outputs are multiplied, normalized or scaled, nodes; and the
                      record of training, which not all models have
+    kanlens_checksum SHA-256 of format, its version, config and tensors; earlier files have none
 
 The header is sorted, so that the same model gives the same bytes.
 
@@ -27,9 +28,10 @@ test data and its outputs in expected.json; never edit an old one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +40,25 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from kanlens.checks import version_of
-from kanlens.errors import DTypeError, FileFormatError, KanlensError, message, reworded
-from kanlens.io.tensor_files import printable, read_safetensors
+from kanlens.errors import (
+    DTypeError,
+    FileFormatError,
+    InvalidValueError,
+    KanlensError,
+    message,
+    reworded,
+)
+from kanlens.io.tensor_files import CHECKSUM, checksum, printable, read_safetensors
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.config import KANConfig
 from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
+from kanlens.model.soundness import check_sound
 from kanlens.model.statistics import LEVELS, LayerStatistics
 from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
 FORMAT_VERSION = 3
-
-_DIVERGED = "The training diverged; train it again"
-_REGRID = "Update the grid on data without repeated values and save again"
-_RESCALE = "Divide by what the data spreads over, or by 1"
-_REMASK = "Use 0 for an edge that is gone and 1 for one that is there"
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -92,6 +97,9 @@ def save(model: Model, path: Pathlike) -> Path:
     ------
     DTypeError
         If `model` is no KAN, or has layers or tensors that `load` could not rebuild.
+    InvalidValueError
+        If its weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor
+        1: `load` refuses these too.
     OutputError
         If the file cannot be written there.
 
@@ -108,15 +116,20 @@ def save(model: Model, path: Pathlike) -> Path:
             got = f"{type(layer).__name__} as layer {index}"
             raise DTypeError(message("save", expected, got, "Replace that layer"))
     tensors, config = _tensors(model), model.config.to_json()
-    fault = _mismatch(_build(config, model.dtype), tensors)
+    with _building("save", "a configuration that can be built", DTypeError):
+        _refuse_oversize(config, tensors)
+        rebuilt = _build(config, model.dtype)
+    fault = _mismatch(rebuilt, tensors)
     if fault is not None:
         raise DTypeError(message("save", *fault, "Undo what was done to the model's tensors"))
+    check_sound("save", model, InvalidValueError)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
         "kanlens_version": version_of("kanlens"),
         "config": config,
     }
+    metadata[CHECKSUM] = checksum(metadata, tensors)
     content = _sorted_header(safetensors_bytes(tensors, metadata))
     with atomic_write(path, call="save") as temporary:
         temporary.write_bytes(content)
@@ -141,8 +154,8 @@ def load(path: Pathlike) -> KAN:
     MissingFileError
         If there is no such file.
     FileFormatError
-        If the file is truncated, foreign, or newer than this version reads, or if its weights
-        are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor 1.
+        If the file is truncated, damaged, foreign, or newer than this version reads, or if its
+        weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor 1.
 
     Examples
     --------
@@ -157,23 +170,34 @@ def load(path: Pathlike) -> KAN:
         got = f"{name!r}, which is of format {metadata.get('format')!r}"
         advice = "Models of other libraries are read by import_model"
         raise FileFormatError(message("load", "a kanlens model", got, advice))
+    digest = checksum(metadata, tensors)
     version = _checked_version(metadata.get("format_version"), name)
-    try:
+    with _building("load", f"a configuration that can be built in {name!r}", FileFormatError):
         config = _upgraded(metadata.get("config", ""), tensors, version)
         _refuse_oversize(config, tensors)
         model = _build(config, _floating(tensors.get("input_shift"), torch.float32))
-    except KanlensError as error:
-        raise FileFormatError(str(reworded("load", error))) from error
-    except (*_UNBUILDABLE, RuntimeError) as error:
-        got = " ".join(f"{type(error).__name__}: {error}"[:200].split())
-        raise _damaged(f"a configuration that can be built in {name!r}", got) from error
     fault = _mismatch(model, tensors)
     if fault is not None:
         expected, got = fault
         raise _damaged(f"{expected} in {name!r}", got)
     _fill(model, tensors)
     check_sound("load", model, FileFormatError, place=f" of {name!r}")
+    if metadata.get(CHECKSUM, digest) != digest:
+        got, advice = "other content: the file is damaged", "Copy the file anew, or save it again"
+        raise FileFormatError(message("load", f"the checksum of {name!r}", got, advice))
     return model
+
+
+@contextlib.contextmanager
+def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[None]:
+    """Raise whatever a configuration leads to in the block as an error of one kind."""
+    try:
+        yield
+    except KanlensError as error:
+        raise kind(str(reworded(call, error))) from error
+    except (*_UNBUILDABLE, RuntimeError) as error:
+        got = " ".join(f"{type(error).__name__}: {error}"[:200].split())
+        raise kind(message(call, expected, got, "Save the model again")) from error
 
 
 def _damaged(expected: str, got: str, call: str = "load") -> FileFormatError:
@@ -297,38 +321,3 @@ def _fill(model: KAN, tensors: dict[str, Tensor]) -> None:
             values = {name: tensors[start + name] for name in _STATISTICS}
             layer.statistics = LayerStatistics(**values)
     model.background = tensors.get("background")
-
-
-def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str = "") -> None:
-    """Refuse the first tensor that no network can have, with an error of the type given.
-
-    These are weights that are not finite, knots that do not rise, scales of 0 and masks of other
-    numbers than 0 and 1; of masked edges too, as masks can be undone. `place` follows their names.
-    """
-    for name, tensor in model.state_dict().items():
-        fault = _fault(f"{name}{place}", name.rpartition(".")[2], tensor)
-        if fault is not None:
-            raise error(message(call, *fault))
-    for name, low, high in zip(
-        model.feature_names, model.input_low.tolist(), model.input_high.tolist(), strict=True
-    ):
-        if low > high:
-            expected, got = f"a range of {name!r} that rises{place}", f"{low:g} to {high:g}"
-            raise error(message(call, expected, got, "Swap its ends in the file"))
-
-
-def _fault(shown: str, kind: str, tensor: Tensor) -> tuple[str, str, str] | None:
-    """Word what is wrong with a tensor: expected, got, and what to do."""
-    ends = kind in ("input_low", "input_high")  # infinite for a feature without a range
-    bad = int((torch.isnan(tensor) if ends else ~torch.isfinite(tensor)).sum())
-    if bad:
-        got = f"{bad} of {tensor.numel()} that are NaN or infinite"
-        return f"finite numbers in {shown}", got, _DIVERGED
-    if kind == "grid" and not bool((tensor.diff(dim=1) > 0).all()):
-        return f"{shown} to rise along each row", "equal or falling knots", _REGRID
-    if kind in ("input_scale", "output_scale") and not bool((tensor != 0).all()):
-        return f"{shown} without zeros", f"{int((tensor == 0).sum())} of them", _RESCALE
-    if kind == "mask" and not bool(((tensor == 0) | (tensor == 1)).all()):
-        other = float(tensor[(tensor != 0) & (tensor != 1)][0])
-        return f"{shown} of zeros and ones", f"{other:g}", _REMASK
-    return None

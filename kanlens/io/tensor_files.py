@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError, message
 from kanlens.outputs import Pathlike
+
+CHECKSUM, WRITER = "kanlens_checksum", "kanlens_version"  # keys in the metadata
 
 
 def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -21,6 +26,16 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
         names = file.keys()
         tensors = {name: file.get_tensor(name).clone() for name in names}
         return file.metadata() or {}, tensors
+
+
+def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors and metadata but for itself and the version that wrote them."""
+    texts = sorted(pair for pair in metadata.items() if pair[0] not in (CHECKSUM, WRITER))
+    digest = hashlib.sha256(json.dumps(texts).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_metadata(path: Pathlike, *, call: str) -> dict[str, str]:

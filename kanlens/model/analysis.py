@@ -15,6 +15,7 @@ from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.model.series_layer import SeriesLinear
+from kanlens.model.soundness import check_weights
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
 # as many, which is within any limit of memory that can be set (`kanlens.resources.LEAST`).
@@ -42,11 +43,12 @@ def held_network(call: str, given: Any) -> Any:
 
 
 def check_model(call: str, model: object) -> KAN:
-    """Return the KAN that was given, or that a fitted estimator holds; refuse all else."""
+    """Return the KAN that was given, or that a fitted estimator holds, with finite weights."""
     found = held_network(call, model)
     if not isinstance(found, KAN):
         got, advice = type(found).__name__, "Bring it in with import_model first"
         raise DTypeError(message(call, "a KAN", got, advice))
+    check_weights(call, found)
     return found
 
 

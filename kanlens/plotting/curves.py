@@ -226,6 +226,7 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
     call = "plot.edge"
     source = held_network(call, source)
     if isinstance(source, KAN):
+        check_model(call, source)
         index = check_layer(source, layer, call=call)
         pick = (
             find_node(source, index, "out", out, call=call),

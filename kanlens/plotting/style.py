@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
-from kanlens.errors import DTypeError, message
+from kanlens.errors import DTypeError, escaped, message
 from kanlens.outputs import Pathlike, atomic_write, check_ending
 from kanlens.plotting.formats import tick
 
@@ -184,7 +184,7 @@ def numbers(values: Any) -> Array:
 
 def literal(text: object, *, most: int | None = None, end: bool = False) -> str:
     """Return a name on one line, no mathematics; beyond `most`, its middle or `end` is left out."""
-    words = " ".join(str(text).split())
+    words = escaped(" ".join(str(text).split()))
     if most is not None and len(words) > most:
         head = most - 1 if end else (most - 1) // 2
         words = f"{words[:head]}…{words[len(words) - (most - 1 - head) :]}"

@@ -174,12 +174,21 @@ def _drivers(content: Content) -> str:
     if first["low"] is not None:
         size += f" (95% interval {_interval(first)})"
     way = f", and a higher value {_direction(first)}" if _direction(first) else ""
-    text = f"{first['name']} matters most for {target}: it moves it by {size}{way}."
+    explains = _explains(content)
+    lead = f"matters most for {target}: it moves it by" if explains else "moves the output most, by"
+    text = f"{first['name']} {lead} {size}{way}."
     if rest:
         named = [f"{one['name']} ({_beside_first(one, unit)})" for one in rest]
         share = percent(sum(one["share"] for one in ranked[:DRIVERS]), 0)
         text += f" Then come {listed(named)}; together they are {share} of all contributions."
-    return text
+    return text if explains else f"{text} This says nothing of {target}, which is not predicted."
+
+
+def _explains(content: Content) -> bool:
+    """Return whether the model is known to predict its target no worse than a constant."""
+    outputs = (content["performance"] or {}).get("outputs") or []  # of a regression
+    r2 = [one["r2"] or 0.0 for one in outputs if one["name"] == content["meta"]["target"]]
+    return not r2 or r2[0] > 0
 
 
 def _beside_first(one: Content, unit: str) -> str:

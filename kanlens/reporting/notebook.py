@@ -14,6 +14,7 @@ from kanlens.attribution.result import Attribution, Importance
 from kanlens.certificates import Certificate
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
+from kanlens.errors import escaped
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
@@ -40,7 +41,7 @@ LONG = 2000  # characters of a formula that is set as mathematics, at most
 def to_html(result: Any) -> str:
     """Return a result as HTML: its line and what there is to see, in colors of the page around."""
     parts = "\n".join(filter(None, _parts(result)))
-    return f"<div><p><strong>{escape(repr(result))}</strong></p>\n{parts}\n</div>"
+    return escaped(f"<div><p><strong>{escape(repr(result))}</strong></p>\n{parts}\n</div>")
 
 
 def _picture(paint: Callable[..., Any], width: float, height: float, alt: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from kanlens.checks import check_count, check_generator
-from kanlens.errors import rewording
+from kanlens.errors import escaped, rewording
 from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.model.analysis import Model, check_model
 from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
@@ -265,7 +265,7 @@ def render_page(
         titled=_titled,
         formula_words=formula_words(content["formula"]),
     )
-    return page
+    return escaped(page)
 
 
 def _titled(svg: str, title: str) -> str:
@@ -279,9 +279,14 @@ def _titled(svg: str, title: str) -> str:
 
 
 def _packed(value: Any) -> Any:
-    """Write tables of many numbers as the bytes of float64, which is half as long, and exact."""
+    """Write tables of many numbers as the bytes of float64, which is half as long, and exact.
+
+    Text is escaped.
+    """
+    if isinstance(value, str):
+        return escaped(value)
     if isinstance(value, dict):
-        return {key: _packed(one) for key, one in value.items()}
+        return {escaped(key): _packed(one) for key, one in value.items()}
     if not isinstance(value, list):
         return value
     with contextlib.suppress(ValueError):  # rows of unequal lengths

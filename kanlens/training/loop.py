@@ -29,7 +29,7 @@ from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
 from kanlens.training.streaming import StreamedRun
 
-REFINED = {  # how a network that was chosen on some rows of a source sees all of them
+REFINED: dict[str, Any] = {  # how a network chosen on some rows of a source sees all of them
     "optimizer": "adam",
     "steps": 2,
     "batch_size": 2000,
@@ -232,7 +232,7 @@ def _run_on(
     ranks: Ranks,
 ) -> TrainingRun:
     """Return a run on the rows, in memory where all processes have room for them."""
-    data, held = _held(data, ranks, model.input_shift.device)
+    data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
     sample_weight, labels = of_rows
     if not isinstance(data, Source):
         x, y = prepare_data(model, data)
@@ -246,9 +246,12 @@ def _run_on(
     return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
 
 
-def _held(data: Any, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return how many rows of a source memory holds, as the first process finds; 0 of a table."""
-    held = data.held() if isinstance(data, Source) else 0
+def _held(data: Any, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
+    """Return the data, and the rows of a source that memory holds; 0 of a table.
+
+    It is as the first process finds; work with a model takes `numbers` of each row.
+    """
+    held = data.held(numbers) if isinstance(data, Source) else 0
     if isinstance(data, Source) and held < data.rows:
         held = min(held, SAMPLE)
     found = torch.tensor([held])
@@ -282,13 +285,20 @@ def _builder(
 
 
 def carry_out(
-    run: TrainingRun, started: float, saved: Checkpoint, stop: Interruption, progress: bool | None
+    run: TrainingRun,
+    started: float,
+    saved: Checkpoint,
+    stop: Interruption,
+    progress: bool | None,
+    *,
+    noted: bool = True,
 ) -> FitResult:
-    """Train to the end, or to an interrupt with a warning."""
+    """Train to the end, or to an interrupt with a warning; the checkpoint follows if `noted`."""
+    note = saved.note if noted and saved.path is not None else None
     steps, shown = run.options.steps, progress if run.ranks.index == 0 else False
     try:
         with threads_for(run.size), progress_bar("training", steps, shown=shown) as advance:
-            run.train(advance, note=None if saved.path is None else saved.note, stop=stop)
+            run.train(advance, note=note, stop=stop)
     except (ConnectionError, LostProcessError):
         saved.write()
         raise
@@ -318,29 +328,33 @@ def fit_by_default(
 
     `build` makes one of hidden nodes and intervals. The first has no hidden layer, and is kept
     unless one lowers the loss by `GAIN` and `LEAST`. Every row is held out from one member, and the
-    metric of the result is over all of them. The checkpoint is of the second network; the first is
-    quickly had again. Of a source larger than memory, some rows choose the network, and two passes
-    over all rows follow, of which the checkpoint is.
+    metric of the result is over all of them. While the first network trains, which takes seconds,
+    the checkpoint holds what the draws began with; then it is of the second. Of a source larger
+    than memory, some rows choose the network, and two passes over all rows follow, with a
+    checkpoint of their own in the same file.
     """
     check_generator("fit", generator)
     data, labels = labelled(data, groups)
     with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
-        data, held = _held(data, ranks, torch.device("cpu"))
-        if isinstance(data, Source):
-            first = fit_by_default(
-                build, data.sample(held), strategy=strategy, progress=progress, generator=generator
-            )
-            if first.stopped_because.startswith("interrupted"):
-                return first
-            about: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, **REFINED}
-            about |= {"checkpoint_every": checkpoint_every, "strategy": strategy}
-            return fit(first.model, data, progress=progress, generator=generator, **about)
+        features, outputs = needed_widths(data)
+        numbers = features + MEMBERS * (NODES + outputs)
+        data, held = _held(data, numbers, ranks, torch.device("cpu"))
         written = ranks.index == 0
         saved = checked_checkpoint(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written
         )
-        of_rows = sample_weight, labels
-        return _fit_both(build, data, of_rows, ranks, saved, progress, generator)
+        if not isinstance(data, Source):
+            of_rows = sample_weight, labels
+            return _fit_both(build, data, of_rows, ranks, saved, progress, generator)
+        about: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+        about |= {"strategy": strategy, "progress": progress, "generator": generator}
+        model = saved.model(Options(**REFINED))
+        if model is None:
+            first = fit_by_default(build, data.sample(held), resume=resume, **about)
+            if first.interrupted:
+                return first
+            return fit(first.model, data, **REFINED, **about)
+        return fit(model.to(build([], 3).dtype), data, resume=resume, **REFINED, **about)
 
 
 def _fit_both(
@@ -356,12 +370,14 @@ def _fit_both(
     started, stop = time.perf_counter(), Interruption()
     rows = len(data[0]) if isinstance(data, tuple) else data.rows
     intervals = grid_intervals(rows)
+    drawn = saved.first_draws(generator)
     model = build([], intervals)
     x, y = prepare_data(model, data)
     weights, groups = row_weights(of_rows[0], x), row_groups(x, y, of_rows[1], call="fit")
     run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks, groups)
+    saved.begin({"identity": run.identity, "draws": drawn})
     _start(run, Checkpoint(None))
-    additive = carry_out(run, started, Checkpoint(None), stop, progress)
+    additive = carry_out(run, started, saved, stop, progress, noted=False)
     if stop.happened:
         return additive
     wide = build([MEMBERS * NODES], intervals)
@@ -372,5 +388,5 @@ def _fit_both(
     gain = additive.validation_loss - found.validation_loss
     pays = gain > max(LEAST, GAIN * additive.validation_loss)
     if stop.happened:  # whichever it is, training is not done
-        additive = replace(additive, stopped_because=found.stopped_because)
+        additive = replace(additive, stopped_because=found.stopped_because, interrupted=True)
     return found if pays else additive

@@ -48,6 +48,8 @@ class FitResult(Shown):
         Time taken.
     folds : Tensor, shape (batch,), or None
         Fold of each row, where each was held out from one member of a network.
+    interrupted : bool
+        Whether an interrupt ended training.
     """
 
     model: KAN
@@ -61,6 +63,7 @@ class FitResult(Shown):
     held_out: Tensor
     seconds: float
     folds: Tensor | None = None
+    interrupted: bool = False
 
     def _line(self) -> str:
         rows = (

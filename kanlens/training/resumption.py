@@ -13,11 +13,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kanlens.checks import check_positive
 from kanlens.errors import FileFormatError, InvalidValueError, message
 from kanlens.io.tensor_files import read_safetensors
+from kanlens.model.config import KANConfig
 from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write, check_writable
 from kanlens.training.options import Options
@@ -59,6 +61,33 @@ class Checkpoint:
         if last or now - self.written >= self.every:
             self.write()
 
+    def first_draws(self, generator: torch.Generator | None) -> Tensor | None:
+        """Return the state of a generator, which is that of the saved run if that only began."""
+        if generator is None:
+            return None
+        drawn = (self.begun or {}).get("draws")
+        if drawn is not None:
+            generator.set_state(drawn)
+        return generator.get_state()
+
+    def begin(self, state: dict[str, Any]) -> None:
+        """Write a state of which nothing but identity and draws is known; refuse another run's."""
+        if self.begun is not None and "draws" in self.begun:
+            check_identity(self.begun, state["identity"], call="fit")
+            self.begun = None
+        if self.begun is None:
+            self.copy = state
+            self.write()
+
+    def model(self, options: Options) -> KAN | None:
+        """Return the network of a saved run with these options, untrained; None of another run."""
+        identity = (self.begun or {}).get("identity", {})
+        if identity.get("options") != asdict(options):
+            return None
+        model = KAN.from_config(KANConfig.from_json(identity["model"][1]))
+        model.scaled = True
+        return model
+
     def write(self) -> None:
         """Write the last copy, if there is one."""
         if self.path is not None and self.copy is not None:
@@ -88,7 +117,7 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
         found = f"format version {metadata.get('format_version')!r}"
         raise FileFormatError(_wrong(call, path, found))
     try:
-        return _unpack(json.loads(metadata["state"]), tensors)
+        return dict(_unpack(json.loads(metadata["state"]), tensors))
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FileFormatError(
             _wrong(call, path, f"{type(error).__name__}: {error}"[:120])

@@ -91,6 +91,7 @@ class TrainingRun:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {}
         self.step, self.stale = 0, 0
+        self.interrupted = False
         self.failed = False  # a batch had a loss that was not finite
         self.stopped_because = ""
         self.proximal: ProximalSteps | None = None
@@ -229,7 +230,8 @@ class TrainingRun:
                 few = max(1, len(self.train_x) * self.widest // QUICK)
                 with kernels.use("torch"):  # a kernel might have to be compiled
                     self._describe(few)
-        if stop is not None and stop.happened:
+        self.interrupted = stop is not None and stop.happened
+        if self.interrupted:
             self.stopped_because = f"interrupted after step {len(self.history)}"
 
     def _take_steps(self, advance: Callable[..., None]) -> None:
@@ -501,4 +503,5 @@ class TrainingRun:
             metric=best["metric"],
             held_out=self.held_out,
             seconds=seconds,
+            interrupted=self.interrupted,
         )

@@ -207,7 +207,8 @@ def test_methods_of_other_things_are_sent_elsewhere(model, x, rows):
 
 def test_when_no_method_fits_the_first_reason_is_given(model, x, rows):
     with torch.no_grad():
-        model.layers[1].bias.fill_(torch.nan)
+        model.layers[1].bias.fill_(1e200)
+        model.output_scale.fill_(1e200)
     text = "compare: expected a model with finite outputs, got NaN or infinity. "
     text += "Check its parameters, and the units of x."
     check(MethodError, text, model, x, background=rows)

@@ -168,6 +168,7 @@ def test_errors_say_what_is_needed() -> None:
     deep.layers[1].mask[0, 0] = 0  # nothing depends on the first hidden node
     assert edge_band(deep, 0, 0, 0, ROWS, y)["low"].isna().all()
     with torch.no_grad():
-        model.layers[0].bias.fill_(torch.inf)
+        model.layers[0].bias.fill_(1e200)
+        model.output_scale.fill_(1e200)
     with pytest.raises(MethodError, match="edge_band: expected a model with finite outputs"):
         edge_band(model, 0, 0, 0, ROWS, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,14 @@ def model(tmp_path: Path) -> Path:
     return kanlens.save(kan, tmp_path / "m.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("words", "output", "place", "calls"),
-    [
-        (["prune", "--budget", "9"], "p.safetensors", "pruning.removal.connected", 4),
-        (
-            ["compare", "--methods", "shapley,secant"],
-            "c.csv",
-            "attribution.runs.attribute",
-            2,
-        ),
-        (["certify"], "c.json", "certificates.certification.explore", 1),
-    ],
-)
+CASES = [
+    (["prune", "--budget", "9"], "p.safetensors", "pruning.removal.connected", 4),
+    (["compare", "--methods", "shapley,secant"], "c.csv", "attribution.runs.attribute", 2),
+    (["certify"], "c.json", "certificates.certification.explore", 1),
+]
+
+
+@pytest.mark.parametrize(("words", "output", "place", "calls"), CASES)
 def test_partial_results_are_written_whole(
     tmp_path, model, monkeypatch, capsys, words, output, place, calls
 ):
@@ -113,6 +109,46 @@ def test_partial_results_are_written_whole(
     assert f"kanlens: {command}: expected to come to an end, got an interrupt. " in said
     assert f"wrote {path}" in " ".join(said.split("\n"))
     assert path.stat().st_size
+
+
+@pytest.mark.parametrize(("words", "output", "place", "calls"), CASES)
+def test_a_partial_result_replaces_no_older_file(
+    tmp_path, model, monkeypatch, capsys, words, output, place, calls
+):
+    path = tmp_path / output
+    path.write_text("older")
+    (tmp_path / f"{path.stem}.partial{path.suffix}").write_text("older, too")
+    module, _, name = place.rpartition(".")
+    owner = importlib.import_module(f"kanlens.{module}")
+    monkeypatch.setattr(owner, name, Cut(getattr(owner, name), calls))
+    command, *options = words
+    options = [*options, "--json", "-o", str(path)]
+    assert main([command, str(model), f"{tmp_path}/data.csv", *options]) == 130
+    shown = capsys.readouterr()
+    partial = tmp_path / f"{path.stem}.partial2{path.suffix}"
+    assert path.read_text() == "older"
+    assert partial.stat().st_size
+    said = shown.err.splitlines()
+    assert f"{path} stays as it was; the partial result has a name of its own" in said
+    assert any(line.startswith(f"wrote {partial} (") for line in said)
+    if command == "prune":
+        assert json.loads(shown.out)["model"] == str(partial)
+
+
+def test_a_model_that_training_left_unfinished_replaces_no_older_one(
+    tmp_path, words, monkeypatch, capsys
+):
+    path = tmp_path / "m.safetensors"
+    assert main([*words, "-o", str(path)]) == 0
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        assert main([*words, "-o", str(path)]) == 130
+    assert path.read_bytes() == before
+    assert kanlens.load(tmp_path / "m.partial.safetensors").edges_alive
+    assert main([*words, "-o", str(path), "--resume"]) == 0
+    assert path.read_bytes() == before  # the same run, whole
+    assert "stays as it was" in capsys.readouterr().err
 
 
 def test_a_report_that_was_interrupted_leaves_nothing(tmp_path, model, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from kanlens.cli import main, process
 from kanlens.cli.process import Interrupts, _importing
 
 CHILD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+CHILD += "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
 STUCK = """
 import ctypes, sys
 from kanlens.cli import process
@@ -24,7 +25,7 @@ process.PATIENCE = 0.1
 interrupts = process.Interrupts()
 interrupts.install()
 interrupts.running = True
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread alone
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # of this thread alone
 text = b"ready\\n" + b"." * 10**6  # more than a pipe holds: the call that writes it is stuck
 ctypes.CDLL(None).write(1, text, len(text))
 """
@@ -62,7 +63,28 @@ def lines(monkeypatch):
     return found
 
 
-def interrupted(code: str, folder: Path) -> tuple[int, str]:
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+KEEPING = """
+import time
+from kanlens.cli.process import run
+from kanlens.long_work import temporary_folder, unfinished
+def command():
+    with temporary_folder() as folder:
+        (folder / "part").touch()
+        print("ready", flush=True)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print(folder.is_dir(), flush=True)
+    print(folder.is_dir(), flush=True)
+    return 130
+import sys
+sys.argv = ["kanlens", "info"]
+run(lambda: command)
+"""
+
+
+def interrupted(code: str, folder: Path, number: int = signal.SIGINT) -> tuple[int, str]:
     """Run code in a new process, interrupt it when it says that it is ready."""
     path = os.pathsep.join([str(folder), str(Path(process.__file__).parents[2])])
     with subprocess.Popen(
@@ -74,8 +96,8 @@ def interrupted(code: str, folder: Path) -> tuple[int, str]:
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        child.send_signal(signal.SIGINT)
-        return child.wait(30), child.communicate()[1]
+        child.send_signal(number)
+        return child.wait(30), "".join(child.communicate())
 
 
 def test_two_that_leave_at_once_say_so_once(lines, monkeypatch):
@@ -94,16 +116,57 @@ def test_two_that_leave_at_once_say_so_once(lines, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")
-def test_modules_that_swallow_interrupts_do_not_keep_the_process(tmp_path):
+@pytest.mark.parametrize("number", SIGNALS)
+def test_modules_that_swallow_interrupts_do_not_keep_the_process(tmp_path, number):
     (tmp_path / "typer.py").write_text(SLOW_MODULE)
-    ended = interrupted("from kanlens.cli import run\nrun()", tmp_path)
+    ended = interrupted("from kanlens.cli import run\nrun()", tmp_path, number)
     assert ended == (130, "kanlens: interrupted; nothing had begun\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")
-def test_a_native_call_that_does_not_return_is_left(tmp_path):
-    ended = interrupted(STUCK, tmp_path)
-    assert ended == (130, "kanlens: interrupted; no file is left half written\n")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_native_call_that_does_not_return_is_left(tmp_path, number):
+    code, said = interrupted(STUCK, tmp_path, number)
+    assert code == 130
+    assert said.lstrip(".") == "kanlens: interrupted; no file is left half written\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_gets_either_signal_as_an_interrupt(tmp_path, number):
+    assert interrupted(KEEPING, tmp_path, number) == (130, "True\nFalse\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")
+@pytest.mark.parametrize(
+    ("ignored", "torchrun", "taken"),
+    [
+        (False, False, SIGNALS),
+        (True, False, [signal.SIGTERM]),  # as in the background of a script
+        (False, True, [signal.SIGINT]),  # whose signal tells of a lost process
+        (True, True, []),
+    ],
+)
+def test_signals_are_taken_from_nobody(monkeypatch, ignored, torchrun, taken):
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    monkeypatch.setattr(process.threading, "Thread", lambda **_: types.SimpleNamespace(start=int))
+    monkeypatch.setattr(process.signal, "set_wakeup_fd", lambda *_, **__: -1)
+    monkeypatch.setattr(process.sys, "unraisablehook", sys.unraisablehook)
+    if torchrun:
+        monkeypatch.setenv("WORLD_SIZE", "1")
+    try:
+        how = signal.SIG_IGN if ignored else signal.default_int_handler
+        signal.signal(signal.SIGINT, how)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        interrupts = Interrupts()
+        interrupts.install()
+        own = [number for number in SIGNALS if signal.getsignal(number) == interrupts.take]
+        assert own == interrupts.taken == taken
+        interrupts.ignore()
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in taken)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_before_the_command_runs_the_process_leaves(lines):
@@ -153,11 +216,14 @@ def test_only_a_process_of_its_own_takes_interrupts():
 def test_who_leaves_takes_half_files_along(lines, tmp_path):
     interrupts, half = Interrupts(), tmp_path / ".half"
     half.touch()
-    interrupts.unfinished = {half, tmp_path / "gone"}
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "part").touch()
+    interrupts.unfinished = {half, folder, tmp_path / "gone"}
     with pytest.raises(Left):
         interrupts.leave("now")
     assert lines == ["kanlens: interrupted; now\n"]
-    assert not half.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from http.client import HTTPConnection
 from http.server import HTTPServer
@@ -11,7 +12,7 @@ import pytest
 from kanlens.cli import main
 from kanlens.cli.picture_commands import Latest, server
 from kanlens.cli.terminal import Terminal
-from kanlens.errors import DataError
+from kanlens.errors import DataError, OutputError
 
 
 @pytest.fixture
@@ -53,6 +54,13 @@ def test_a_page_is_written_anew_when_its_source_changes(running, source, capsys)
     source.write_text("bad")
     assert got(running, "/") == (200, "report.html of 22")
     assert "got <none>. Add some. The page of before" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("port", [99999, -1])
+def test_a_port_that_no_machine_has_is_refused(tmp_path, port):
+    text = f"serve: expected a port from 0 to 65535, got {port}. Choose another with --port."
+    with pytest.raises(OutputError, match=f"^{re.escape(text)}$"):
+        server(tmp_path, Latest(lambda: None, []), port, Terminal("serve"))
 
 
 def test_an_unchanged_source_is_not_read_again(source):

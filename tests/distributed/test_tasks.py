@@ -1,15 +1,20 @@
 """Workers of Dask do what one process does, also when one of them dies."""
 
+import contextlib
 import os
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 
+import dask
 import pytest
 import torch
 
 import kanlens
-from kanlens.distributed import analyses, attribute, compare, importance
+from kanlens.distributed import analyses, attribute, compare, importance, tasks
 from kanlens.distributed.tasks import completed, workers_for
 from kanlens.errors import KanlensError, MethodError
+from kanlens.long_work import unfinished
 from tests.made import draw
 
 BACKGROUND = draw(10, 3, seed=5)
@@ -134,3 +139,20 @@ def test_a_scheduler_without_workers_is_refused_in_one_line(monkeypatch):
         workers_for("attribute", cluster.scheduler_address),
     ):
         pass
+
+
+def test_scratch_files_of_workers_here_go_with_them():
+    folders = []
+
+    def cluster(**_):
+        folders.append(Path(dask.config.get("temporary-directory")))
+        assert folders[0].is_dir()
+        assert folders[0] in unfinished  # and with a command that is left
+        found = contextlib.ExitStack()
+        found.scheduler_address = "here"
+        return found
+
+    with tasks._local(SimpleNamespace(LocalCluster=cluster), 2) as address:
+        assert address == "here"
+    assert not folders[0].exists()
+    assert folders[0] not in unfinished

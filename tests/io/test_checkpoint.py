@@ -20,7 +20,7 @@ from kanlens.data.schema import Feature, Output, Schema
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError, OutputError
 from kanlens.io import checkpoint
 from kanlens.io.checkpoint import load, save
-from kanlens.io.tensor_files import read_metadata
+from kanlens.io.tensor_files import CHECKSUM, checksum, read_metadata
 from kanlens.model import kernels
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
@@ -85,9 +85,10 @@ def path(tmp_path):
 
 
 def rewritten(path, change_tensors=None, **metadata):
-    """Save a model, then write the file again with other metadata or tensors."""
+    """Save a model, then write the file again with other metadata or tensors, unchecked."""
     save(trained(), path)
     tensors, text = load_file(path), read_metadata(path, call="load")
+    del text[CHECKSUM]
     if change_tensors:
         change_tensors(tensors)
     text.update(metadata)
@@ -420,6 +421,68 @@ def test_save_refuses_tensors_it_could_not_rebuild(path):
     with pytest.raises(DTypeError, match=re.escape(text)):
         save(model, path)
     assert not path.exists()
+
+
+def test_save_refuses_what_could_not_be_built_again(path):
+    model = trained()
+    model.layers[0].grid_size = 1.5
+    with pytest.raises(DTypeError, match=r"^save: expected [^\n]*\.$"):
+        save(model, path)
+    assert not path.exists()
+
+
+# --- checksum ----------------------------------------------------------------------------------
+
+
+def test_any_flipped_bit_is_noticed_or_changes_nothing(path):
+    model = trained(widths=(2, 1))
+    save(model, path)
+    content, refused = bytearray(path.read_bytes()), 0
+    start = 8 + int.from_bytes(content[:8], "little")
+    places = [*range(8, start, 5), *range(start, len(content), 11), len(content) - 1]
+    for place in places:
+        flipped = content.copy()
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            loaded = load(path)
+        except FileFormatError:
+            refused += 1
+        else:  # the flip is in the name of the checksum or in its absence
+            assert place < start
+            same_model(loaded, model)
+    assert refused > 0.95 * len(places)
+
+
+def test_a_flipped_bit_of_a_weight_is_named(path):
+    save(trained(), path)
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    text = (
+        "load: expected the checksum of 'model.safetensors', got other content: the file is "
+        "damaged. Copy the file anew, or save it again."
+    )
+    with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
+        load(path)
+
+
+def test_files_without_a_checksum_are_read(path):
+    rewritten(path)
+    same_model(load(path), trained())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_checksums_are_of_the_bytes_of_any_dtype_and_shape(path, dtype):
+    model = KAN([2, 3, 1]).to(dtype)
+    save(model, path)
+    same_model(load(path), model)
+    tensors = {"a": torch.zeros(()), "b": torch.zeros(0, 3)}
+    whole = checksum({}, tensors)
+    assert whole != checksum({}, {"a": torch.zeros(1), "b": torch.zeros(0, 3)})
+    assert whole != checksum({}, {"a": -torch.zeros(()), "b": torch.zeros(0, 3)})
+    assert whole != checksum({"c": ""}, tensors)
+    assert whole == checksum({CHECKSUM: "any"}, tensors)
 
 
 # --- versions ----------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
+from kanlens.io.tensor_files import CHECKSUM, read_metadata
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.made import made
@@ -66,6 +68,14 @@ def spoiled(name, place, value):
     return model
 
 
+def written(model, path):
+    """Write a model that `save` refuses, as versions before did."""
+    save(KAN.from_config(model.config).to(model.dtype), path)
+    metadata = read_metadata(path, call="load")
+    del metadata[CHECKSUM]
+    save_file(dict(model.state_dict()), path, metadata)
+
+
 @pytest.mark.parametrize(("name", "place", "value", "text", "count"), FAULTS)
 def test_an_impossible_tensor_is_refused_in_one_line(tmp_path, name, place, value, text, count):
     model, path = spoiled(name, place, value), tmp_path / "model.safetensors"
@@ -75,7 +85,10 @@ def test_an_impossible_tensor_is_refused_in_one_line(tmp_path, name, place, valu
         full = f"import_model: {words.replace('NAME', name)}"
         with pytest.raises(InvalidValueError, match=f"^{re.escape(full)}$"):
             import_model(source)
-    save(model, path)
+    full = f"save: {words.replace('NAME', name)}"
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(full)}$"):
+        save(model, path)
+    written(model, path)
     full = words.replace("NAME", f"{name} of 'model.safetensors'")
     for read, call in ((load, "load"), (import_model, "import_model")):
         with pytest.raises(FileFormatError, match=f"^{call}: {re.escape(full)}$"):
@@ -86,7 +99,9 @@ def test_a_range_that_falls_is_refused(tmp_path):
     model = made([2, 4, 1])
     model.input_low.fill_(2.0)
     model.input_high.fill_(1.0)
-    save(model, tmp_path / "model.safetensors")
+    with pytest.raises(InvalidValueError, match=r"^save: expected a range of 'x1' that rises, got"):
+        save(model, tmp_path / "model.safetensors")
+    written(model, tmp_path / "model.safetensors")
     text = "load: expected a range of 'x1' that rises of 'model.safetensors', got 2 to 1."
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}"):
         load(tmp_path / "model.safetensors")
@@ -98,7 +113,9 @@ def test_parameters_of_functions_and_scales_of_nodes_count_too(tmp_path):
         tensor = model.state_dict()[name]
         kept = tensor.clone()
         tensor.view(-1)[0] = math.nan
-        save(model, tmp_path / "m.safetensors")
+        with pytest.raises(InvalidValueError, match=rf"^save: expected finite numbers in {name}, "):
+            save(model, tmp_path / "m.safetensors")
+        written(model, tmp_path / "m.safetensors")
         with pytest.raises(FileFormatError, match=rf"^load: expected finite numbers in {name} of"):
             load(tmp_path / "m.safetensors")
         tensor.copy_(kept)

@@ -296,7 +296,8 @@ def test_what_cannot_be_scored_is_refused(network: Build, draw: Draw) -> None:
         edge_scores(network(), draw()[:0])
     model = network((3, 1))
     with torch.no_grad():
-        model.layers[0].bias.fill_(math.inf)
+        model.layers[0].bias.fill_(1e200)
+        model.output_scale.fill_(1e200)
     text = (
         "edge_scores: expected finite outputs on x, got NaN or infinity. "
         "Leave out the rows where it is not."

@@ -160,6 +160,18 @@ def test_findings_do_not_claim_what_is_not_known(content_of: Build) -> None:
     assert drivers == "No feature changes the output on these rows."
 
 
+@pytest.mark.parametrize("target", [lambda y: -y, lambda y: torch.full_like(y, 3.0)])
+def test_what_moves_a_model_is_not_said_of_a_target_it_does_not_predict(
+    content_of: Build, target: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    model = network([2, 1])
+    rows = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
+    _, drivers, _ = content_of(model, (rows, target(model(rows).detach())))["findings"]
+    assert re.match(r"x\d moves the output most, by \S+ on average", drivers)
+    assert "matters" not in drivers
+    assert drivers.endswith(". This says nothing of y, which is not predicted.")
+
+
 def test_a_classifier_and_a_formula_have_their_words(content_of: Build) -> None:
     model, data, _ = trained(classes=True)
     content = content_of(model, data)

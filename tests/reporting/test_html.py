@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def test_values_from_data_are_escaped_everywhere(hostile: Report) -> None:
     assert "<i>" not in source
     for name in (HOSTILE, TEMPLATE, "a\"b'&$x$", "<img src=x onerror=alert(2)>"):
         assert name in page.text
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202e]", source)
+    assert "<i>red</i>\\x1b[2J\\x00" in page.text
+    assert not re.search(r"(?<!\\)(\\\\)*\\u(00[01]|202e)", page.scripts[0])  # in the panel's JSON
     drawn = [Page(part.split("</svg>")[0]).text for part in source.split("<svg ")[1:]]
     for name in (HOSTILE, TEMPLATE, "a\"b'&$x$"):
         assert any(name in text for text in drawn), f"{name} is in no picture"

@@ -59,7 +59,8 @@ def described(analyzed: Callable[..., Any]) -> Described:
 def broken(widths: list[int]) -> KAN:
     model = network(widths)
     with torch.no_grad():
-        model.layers[0].base_weight.fill_(torch.inf)
+        model.layers[0].base_weight.fill_(1e200)
+        model.output_scale.fill_(1e200)
     return model
 
 

@@ -177,7 +177,8 @@ def test_a_model_without_finite_outputs_is_refused(
     model: KAN, rows: torch.Tensor, tmp_path: Path
 ) -> None:
     with torch.no_grad():
-        model.layers[0].base_weight.fill_(torch.inf)
+        model.layers[0].base_weight.fill_(1e200)
+        model.output_scale.fill_(1e200)
     text = "report: expected a model with finite outputs, got NaN or infinity. "
     with pytest.raises(MethodError, match=f"^{re.escape(text)}"):
         report(model, rows, tmp_path / "r.html", **QUICK)

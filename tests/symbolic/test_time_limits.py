@@ -10,7 +10,7 @@ import torch
 from kanlens.discovery.regression import eliminate, quick_error
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import grown_sums
-from kanlens.long_work import check_time, ending, work_in
+from kanlens.long_work import check_time, ending, processor_share
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.least_squares import minimize
@@ -43,14 +43,16 @@ def test_the_earlier_end_counts(clock):
         pytest.fail("the time of both was over")
 
 
-def test_work_is_what_others_leave(clock, monkeypatch):
-    monkeypatch.setattr(time, "thread_time", lambda: 0.25 * clock.now)
-    assert work_in(8.0) == 8.0
-    with ending(100.0):
-        assert work_in(8.0) == 8.0  # nothing is known yet
-        clock.now = 10.0
-        with ending(50.0):
-            assert work_in(8.0) == 2.0
+def test_the_share_of_a_processor_is_measured_by_work(monkeypatch):
+    now = [0.0]
+
+    def passing():
+        now[0] += 0.01
+        return now[0]
+
+    monkeypatch.setattr(time, "monotonic", passing)
+    monkeypatch.setattr(time, "thread_time", lambda: 0.25 * now[0])
+    assert processor_share() == pytest.approx(0.25, abs=0.05)
 
 
 def test_least_squares_begins_no_step_too_late(clock):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.errors import InterruptedWarning, InvalidValueError
+from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
 from kanlens.model.layers import KANLinear
 from kanlens.training import ensemble
 from kanlens.training.ensemble import EnsembleRun, add_penalties, grid_intervals
@@ -176,6 +176,65 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert torch.equal(again.model(x), whole.model(x))
 
 
+def drawn(rows, seed, **options):
+    """Train on rows by default; all draws, those of the weights too, are of one generator."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def build(hidden, grid_size):
+        widths = [2, *hidden, 1]
+        return kanlens.KAN(widths, grid_size=grid_size, generator=generator).double()
+
+    return fit_by_default(build, rows, generator=generator, progress=False, **options)
+
+
+def stopped(monkeypatch, layers, error, after=3):
+    """Have an error come in the middle of the training of a network of that many layers."""
+    update, done = EnsembleRun._learn, []
+
+    def broken(self, *given):
+        done.append(len(self.model.layers))
+        if done.count(layers) == after:
+            raise error
+        update(self, *given)
+
+    monkeypatch.setattr(EnsembleRun, "_learn", broken)
+
+
+@pytest.mark.usefixtures("briefest")
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_killed_run_goes_on_bit_for_bit_from_either_network(tmp_path, monkeypatch, layers):
+    rows, path = table(product), tmp_path / "run"
+    whole = drawn(rows, 4)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        stopped(patch, layers, RuntimeError("killed"))
+        drawn(rows, 4, checkpoint=path, checkpoint_every=0)
+    again = drawn(rows, 5, checkpoint=path, resume=True)  # its draws, not those of the seed
+    assert torch.equal(again.model(rows[0]), whole.model(rows[0]))
+    assert again.history == whole.history
+    assert not again.interrupted
+
+
+@pytest.mark.usefixtures("briefest")
+def test_an_interrupt_in_the_first_network_leaves_a_checkpoint(tmp_path, monkeypatch):
+    rows, path = table(product), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="goes on from"):
+        stopped(patch, 1, KeyboardInterrupt)
+        part = drawn(rows, 4, checkpoint=path)
+    assert part.interrupted
+    again = drawn(rows, 5, checkpoint=path, resume=True)
+    assert torch.equal(again.model(rows[0]), drawn(rows, 4).model(rows[0]))
+
+
+@pytest.mark.usefixtures("briefest")
+def test_a_checkpoint_of_the_first_network_is_of_its_rows(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        stopped(patch, 1, RuntimeError("killed"))
+        drawn(table(product), 4, checkpoint=path)
+    with pytest.raises(FileFormatError, match="expected a checkpoint of the same data"):
+        drawn(table(product, rows=80), 4, checkpoint=path, resume=True)
+
+
 @pytest.mark.usefixtures("briefest")
 def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
     x, y = table(lambda x: x[:, :1].square())
@@ -191,6 +250,7 @@ def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
         found = fit_by_default(built, (x, y), progress=False)
     assert len(found.model.layers) == 1
     assert found.stopped_because == "interrupted after step 0"
+    assert found.interrupted
 
 
 @pytest.mark.usefixtures("briefest")

@@ -1,5 +1,7 @@
 """Streams of batches: every row once in an epoch, whatever the processes, and after a break."""
 
+from functools import partialmethod
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,11 @@ import kanlens
 from kanlens.data import source as sources
 from kanlens.data.source import scan_table
 from kanlens.errors import InvalidValueError
-from kanlens.training import streaming
+from kanlens.resources import memory_limit
+from kanlens.training import ensemble, loop, streaming
+from kanlens.training.ensemble import EnsembleRun
 from kanlens.training.ranks import Ranks
+from kanlens.training.run import TrainingRun
 from kanlens.training.streaming import STREAMS, RowStream
 
 ROWS = 1000
@@ -185,3 +190,62 @@ def test_rows_choose_the_network_and_all_are_seen(large, monkeypatch):
     assert found.metric > 0.99
     assert len(calls) > 2
     assert found.model.feature_names == ("a", "b")
+
+
+def test_the_work_of_a_model_on_the_rows_that_are_held_counts(large, monkeypatch):
+    monkeypatch.setattr(sources, "CELL", 40)
+    monkeypatch.setattr(loop, "SAMPLE", 10**9)
+    monkeypatch.setattr(sources.Source, "rows", 10**9)
+    held = {}
+    with memory_limit("fit", "200MB"):
+        for width in (1, 100, 1000):
+            numbers = sum(kanlens.KAN([2, width, 1]).widths)
+            held[width] = loop._held(large, numbers, Ranks(), torch.device("cpu"))[1]
+            assert held[width] * (5 * 40 + 32 * numbers) <= 100_000_000  # half of it
+    assert held[1] > 5 * held[100] > 25 * held[1000]
+
+
+def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch):
+    numbers, held = [], loop._held
+
+    def seen(data, count, *given):
+        numbers.append(count)
+        return held(data, count, *given)
+
+    monkeypatch.setattr(loop, "_held", seen)
+    monkeypatch.setattr(ensemble, "UPDATES", (1, 1, 10**9, 1))
+    kanlens.fit(None, large, progress=False, max_memory="64MiB")
+    assert numbers[0] == 2 + 6 * (8 + 1)
+
+
+@pytest.mark.slow  # trains three times
+@pytest.mark.parametrize("place", ["second", "all rows"])
+def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
+    path, done = tmp_path / "run.safetensors", []
+
+    def trained_by_default(seed, **options):
+        generator = torch.Generator().manual_seed(seed)
+        how = {"generator": generator, "progress": False, "max_memory": "64MiB", **options}
+        return kanlens.fit(None, large, **how)
+
+    whole, learn = trained_by_default(0), TrainingRun._learn
+
+    def broken(self, function, *given):
+        choice = ("first", "second")[len(self.model.layers) - 1]
+        done.append("all rows" if function is learn else choice)
+        if done.count(place) == 3:
+            raise RuntimeError("killed")
+        function(self, *given)
+
+    with monkeypatch.context() as within, pytest.raises(RuntimeError, match="killed"):
+        for run in (EnsembleRun, TrainingRun):
+            within.setattr(run, "_learn", partialmethod(broken, run._learn))
+        trained_by_default(0, checkpoint=path, checkpoint_every=0)
+    with monkeypatch.context() as within:
+        if place == "all rows":  # which network it is, is known
+            within.setattr(EnsembleRun, "_learn", pytest.fail)
+        again = trained_by_default(1, checkpoint=path, resume=True)
+    for ours, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert again.history == whole.history

@@ -24,7 +24,7 @@ from kanlens.errors import (
     message,
     reworded,
 )
-from kanlens.io.checkpoint import FORMAT, check_sound, load
+from kanlens.io.checkpoint import FORMAT, load
 from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
 from kanlens.io.importers.layouts import Layout
@@ -36,6 +36,7 @@ from kanlens.io.importers.source import Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.analysis import HasNetwork, held_network
 from kanlens.model.network import KAN
+from kanlens.model.soundness import check_sound
 
 if TYPE_CHECKING:
     import pandas as pd

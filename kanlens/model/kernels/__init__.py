@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice
+from kanlens.long_work import processor_share
 from kanlens.resources import analysis_begun
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ Path = Literal["auto", "sparse", "torch"]
 PATHS = ("auto", "sparse", "torch")
 
 SMALL, FIRST = 1_000_000, 8  # products of a small call, and how many of these load nothing
-LOADING, COMPILING = 1.5, 10.0  # seconds of work: of loading numba, of compiling all kernels
+LOADING, COMPILING = 1.5, 16.0  # seconds of work: of loading numba, of compiling all kernels
 CAUTION = 2.0  # factor by which they may take longer
 
 PLAIN, has_storage = (Tensor, nn.Parameter), torch._C._has_storage
@@ -129,7 +131,7 @@ def _is_small_start(layer: KANLinear, x: Tensor) -> bool:
 def ready_within(seconds: float) -> bool:
     """Tell whether kernels for float64 would be ready after so many seconds of work.
 
-    Loading numba takes a second or two, compiling the kernels of a layer about ten; afterwards
+    Loading numba takes a second or two, compiling the kernels of a layer sixteen; afterwards
     they are on disk. Neither can be broken off.
     """
     if not _has_numba() or ("numba" not in sys.modules and seconds < CAUTION * LOADING):
@@ -143,7 +145,12 @@ def ready_within(seconds: float) -> bool:
 
 
 def use_within(seconds: float) -> AbstractContextManager[None]:
-    """Use torch operations inside the block where kernels would not be ready in time."""
+    """Use torch operations inside the block where kernels would not be ready in time.
+
+    On a busy machine that takes longer: the time counts by the share of a processor there is.
+    """
+    if CAUTION * LOADING <= seconds < math.inf:
+        seconds *= processor_share()
     return use(asked() if ready_within(seconds) else "torch")
 
 

@@ -1,7 +1,9 @@
 """The rule that chooses a kernel, and the override."""
 
 import contextvars
+import math
 import re
+import sys
 import threading
 
 import pytest
@@ -88,6 +90,29 @@ def test_kernels_are_ready_once_they_are_compiled_or_there_is_time_for_it(monkey
     assert kernels.ready_within(kernels.CAUTION * kernels.COMPILING)
     monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: True)
     assert kernels.ready_within(kernels.COMPILING)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share", "path"),
+    [
+        (60.0, 1.0, "auto"),
+        (60.0, 0.3, "torch"),  # where compiling would take three times as long
+        (10.0, 1.0, "torch"),
+        (math.inf, 0.01, "auto"),
+    ],
+)
+def test_a_busy_machine_has_less_time_for_kernels(monkeypatch, seconds, share, path):
+    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: False)
+    monkeypatch.setattr(kernels, "processor_share", lambda: share)
+    with kernels.use_within(seconds):
+        assert asked() == path
+
+
+def test_numba_is_not_loaded_where_that_takes_too_long(monkeypatch):
+    monkeypatch.setattr(kernels, "processor_share", lambda: 0.1)
+    monkeypatch.delitem(sys.modules, "numba")
+    with kernels.use_within(10.0):
+        assert asked() == "torch"
 
 
 def test_a_kernel_that_ran_is_compiled_for_its_numbers():
