@@ -43,6 +43,7 @@ else:
 COMMANDS = (
     "demonstration",
     "model_commands",
+    "import_command",
     "analysis_commands",
     "attribution_commands",
     "picture_commands",

@@ -23,8 +23,6 @@ from kanlens.cli.options import (
     open_rows,
     read_strengths,
     say_outside,
-    say_target,
-    set_options,
     split_names,
 )
 from kanlens.cli.terminal import Terminal
@@ -32,7 +30,6 @@ from kanlens.data.schema import reading_notes
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError, message
-from kanlens.files import read_frame
 from kanlens.long_work import progress_bar
 from kanlens.training.baselines import add_record
 from kanlens.training.loop import fit_by_default
@@ -347,68 +344,3 @@ def predict(
     if sums.rows == rows.rows:
         facts.update(sums.score())
     terminal.facts("predicted", facts)
-
-
-@command(
-    "import",
-    example="kanlens import efficient.pt --data data.csv --target price -o model.safetensors",
-    foreign="A foreign checkpoint.",
-    data="The table it was trained on: gives names, kinds, ranges, classes and background.",
-    feature_names="Names of the features, with commas; with --data its columns, in the order of "
-    "the model's inputs.",
-    output_names="Names of the outputs, with commas; of a classifier its classes.",
-    submodule="The part of the model that is it.",
-    settings="What the file does not say, as name=value: wavelet=dog, ...",
-)
-def import_command(
-    foreign: Path,
-    *,
-    output: Path = Path("model.safetensors"),
-    data: Path | None = None,
-    column: str | None = None,
-    task: str | None = None,
-    feature_names: str | None = None,
-    output_names: str | None = None,
-    submodule: str | None = None,
-    settings: list[str] | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
-    terminal: Terminal,
-) -> None:
-    """Turn a model trained elsewhere into a kanlens model; the library is recognised.
-
-    With the table it was trained on, it knows what training here would have told it.
-    """
-    from kanlens.io.importers.settings import SETTINGS
-
-    terminal.check([foreign, data], model=output)
-    names = ("base_activation", "extrapolation", *SETTINGS)
-    advice = f"Choose one of: {', '.join(names)}"
-    said: dict[str, Any] = set_options(
-        terminal.call, settings, names.__contains__, "what a file may not say", advice
-    )
-    said["submodule"] = submodule
-    features, outputs = split_names(feature_names) or None, split_names(output_names) or None
-    table = None
-    if data is not None:
-        default = kanlens.import_model(foreign, output_names=outputs, **said).schema
-        target = split_names(column)
-        if not target:  # the outputs name it
-            target = list(default.targets_among(list(read_frame(data, call="import").columns)))
-        columns = {"features": feature_names, "drop": drop, "categorical": categorical, "na": na}
-        cells = {"impute": impute, "decimal": decimal}
-        table = held(open_columns(data, target, columns, task=task, **cells), "kanlens")
-        say_target(table, default, target, terminal, "its columns are all features")
-        features = list(table.feature_names) if features else None
-    known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}
-    known |= {"feature_names": features, "output_names": outputs}
-    kan = kanlens.import_model(foreign, **known, **said)
-    terminal.write(kan, output)
-    facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}
-    facts["provenance"] = kan.provenance
-    if table is not None and table.y is not None:
-        facts.update(judge(kan, table))
-    terminal.facts("imported", facts)
