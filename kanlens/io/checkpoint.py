@@ -12,7 +12,8 @@ one dtype, and keep it.
 Metadata, all strings::
 
     format           "kanlens.model"
-    format_version   "3"; version 1 held no inputs in a range, version 2 normalized no nodes
+    format_version   "4"; version 1 held no inputs in a range, version 2 normalized no nodes,
+                     version 3 had no features of dates and of missing cells
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
                      where a layer's outputs are multiplied, normalized or scaled, nodes; and the
@@ -58,7 +59,7 @@ from kanlens.model.statistics import LEVELS, LayerStatistics
 from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -71,6 +72,7 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 _UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
     1: _upgrade_1,
     2: lambda config, tensors: None,  # without normalized nodes, and version 3 otherwise
+    3: lambda config, tensors: None,  # likewise: without dates and missing cells
 }
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)

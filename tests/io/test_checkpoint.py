@@ -137,6 +137,19 @@ def test_golden_file_of_version_2():
     torch.testing.assert_close(model(x), y, rtol=0, atol=1e-6)
 
 
+# model_v3.safetensors was trained on a table with a category and imputation; its hidden nodes are
+# normalized.
+
+
+def test_golden_file_of_version_3():
+    model = load(DATA / "model_v3.safetensors")
+    expected = json.loads((DATA / "expected.json").read_text())["model_v3.safetensors"]
+    x, y = (torch.tensor(expected[key], dtype=torch.float64) for key in "xy")
+    torch.testing.assert_close(model(x), y, rtol=1e-12, atol=1e-12)
+    assert model.feature_names == ("mass", "kind=a", "kind=b", "kind=ü", "flag")
+    assert [one.imputation for one in model.schema.features[3:]] == ["b", "yes"]
+
+
 def test_version_1_holds_nothing():
     model = load(DATA / "model_v1.safetensors")
     assert not model.holds_inputs
@@ -287,7 +300,7 @@ def test_file_is_plain_safetensors(path):
     assert set(model.state_dict()) < set(load_file(path))
     metadata = read_metadata(path, call="load")
     assert metadata["format"] == "kanlens.model"
-    assert metadata["format_version"] == "3"
+    assert metadata["format_version"] == "4"
     assert metadata["config"] == model.config.to_json()
     header = path.read_bytes()[8:].decode("latin-1")
     assert header.index('"config"') < header.index('"format"') < header.index('"kanlens_version"')
@@ -489,9 +502,9 @@ def test_checksums_are_of_the_bytes_of_any_dtype_and_shape(path, dtype):
 
 
 def test_newer_version_is_refused_by_name(path):
-    rewritten(path, format_version="4")
+    rewritten(path, format_version="5")
     text = (
-        "load: model.safetensors has format version 4, this kanlens reads up to 3. Upgrade kanlens."
+        "load: model.safetensors has format version 5, this kanlens reads up to 4. Upgrade kanlens."
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         load(path)
@@ -520,11 +533,11 @@ def test_every_old_version_has_an_upgrade():
 
 
 def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
-    def upgrade_3(config, tensors):
+    def upgrade_4(config, tensors):
         config["steps"] = ["2"]
         tensors["input_shift"] = tensors.pop("center")
 
-    def upgrade_4(config, tensors):
+    def upgrade_5(config, tensors):
         assert config.pop("steps") == ["2"]
         for layer in config["layers"]:
             layer["grid_eps"] = layer.pop("eps")
@@ -540,18 +553,18 @@ def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
     )
     with pytest.raises(FileFormatError):
         load(path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 5)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {3: upgrade_3, 4: upgrade_4})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 6)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {4: upgrade_4, 5: upgrade_5})
     same_model(load(path), model)
 
 
 def test_failed_upgrade_is_one_line(path, monkeypatch):
-    def upgrade_3(config, tensors):
+    def upgrade_4(config, tensors):
         del config["no such key"]
 
     save(trained(), path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 4)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {3: upgrade_3})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 5)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {4: upgrade_4})
     text = (
         "load: expected a configuration that can be built in 'model.safetensors', "
         "got KeyError: 'no such key'. Save the model again."
