@@ -10,7 +10,7 @@ import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import read_rows, read_test, split_names
 from kanlens.cli.terminal import TEXT, Terminal, seeded
-from kanlens.errors import DataError, message
+from kanlens.files import read_frame
 from kanlens.training.objective import judge
 
 if TYPE_CHECKING:
@@ -172,11 +172,14 @@ def _show_formulas(
     terminal: Terminal, equations: Any, result: SymbolicResult, *, most: int
 ) -> None:
     """Print the chosen equations, what they are worth, and all, cut to so many characters."""
+    from kanlens.symbolic.front import READABLE
     from kanlens.symbolic.notation import legend, written
 
     for place, name in enumerate(result.output_names):
-        rounded = result.get_best(name)["equation"]
-        terminal.equation(written(name), result.text(output=place), rounded)
+        best = result.get_best(name)
+        short = best["complexity"] <= READABLE
+        text = result.text(output=place) if short else best["equation"]
+        terminal.equation(written(name), text, best["equation"])
     if result.model is not None and result.model.task == "classification":
         terminal.say(LOGITS)
     for text in (legend(result.feature_names), result.receipt.summary()):
@@ -211,13 +214,14 @@ def discover(
     """Find a formula for a column of a table, with a receipt that says how far it holds."""
     import pandas as pd
 
-    chosen = split_names(features) or None
+    from kanlens.discovery.scaling import numeric_columns
+
+    frame = read_frame(data, call="discover")
+    names = split_names(features) or [name for name in frame if name != target]
+    present = frame[[name for name in names if name in frame]]
+    numbers = present.columns[numeric_columns(present, terminal.say)]
+    chosen = [name for name in names if name in numbers or name not in frame]
     table = kanlens.read_table(data, target=target, features=chosen, task="regression")
-    words = [f.name for f in table.schema.features if f.kind == "categorical"]
-    if words:  # which no formula is written in
-        got = f"words in {', '.join(map(repr, words[:3]))}"
-        advice = "Name the columns of numbers with --features"
-        raise DataError(message("discover", "columns of numbers", got, advice))
     y: Any = table.y  # which the target is
     about: dict[str, Any] = {"time_limit": time_limit, "progress": terminal.progress}
     about["generator"] = None if seed is None else seeded(seed)

@@ -122,12 +122,9 @@ class _Job:
 
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
         """Read a formula and say what it is worth."""
-        from kanlens.symbolic.notation import formula_text
-        from kanlens.symbolic.result import rounded
-
         rows = table.keep(model.feature_names)
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
-        formula = formula_text(rounded(symbolic.sympy(), 4))
+        formula = symbolic.get_best()["equation"]
         self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
         first, *more = symbolic.receipt.summary().splitlines()
         for line in [first, *(line for line in more if line.startswith(("WARNING", "NOTE")))]:

@@ -340,7 +340,7 @@ def as_tensor(x: object, call: str) -> Tensor:
         return x
     try:
         return torch.from_numpy(np.array(unmasked(x), dtype=np.float64, order="C"))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         expected = "x to be a Tensor, an ndarray or a DataFrame of numbers"
         got = f"{type(x).__name__} ({error})"
         raise DTypeError(message(call, expected, got, "Convert it first")) from error

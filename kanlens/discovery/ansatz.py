@@ -83,8 +83,11 @@ def linear(coefficients: Iterable[float], names: Iterable[Expr]) -> Expr:
     return sympy.Add(*(sympy.Float(float(c)) * name for c, name in pairs if c))
 
 
+@dataclass(frozen=True)
 class LinearModel(Ansatz):
     """A sum of multiples of the columns; of single ones where there are too few rows for a sum."""
+
+    every: bool = False  # sums of every number of columns, or only the best by BIC
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         columns = np.column_stack((np.ones(len(problem.target)), problem.columns))
@@ -94,10 +97,12 @@ class LinearModel(Ansatz):
                 yield problem.rebuild(sympy.Float(size) * name)
             return
         columns, target = columns[problem.fitted], problem.target[problem.fitted]
-        kept = list(eliminate(columns, target)[0].groups)
         names = [sympy.Integer(1), *problem.names]
-        sizes = solve(columns[:, kept], target)
-        yield problem.rebuild(linear(sizes, (names[k] for k in kept)))
+        for selection in eliminate(columns, target)[: None if self.every else 1]:
+            chosen = list(selection.groups)
+            if not self.every or len(chosen) <= tuned.MOST_TERMS:
+                sizes = solve(columns[:, chosen], target)
+                yield problem.rebuild(linear(sizes, (names[k] for k in chosen)))
 
 
 class PowerLaw(Ansatz):
@@ -116,4 +121,9 @@ class PowerLaw(Ansatz):
                     values = values * raised(problem.columns[:, i], power)
             if np.isfinite(values).all():
                 size = float(values @ problem.target / (values @ values))
+                if problem.scale.unit:  # the largest value alone would settle it
+                    size = float(np.median(problem.target / values))
                 yield problem.rebuild(sympy.Float(size) * name)
+
+
+POWER_LAW = PowerLaw()

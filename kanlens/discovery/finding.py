@@ -13,6 +13,7 @@ import torch
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.discovery import settings as tuned
+from kanlens.discovery.ansatz import POWER_LAW
 from kanlens.discovery.front import Entry, Front
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.scaling import (
@@ -24,9 +25,10 @@ from kanlens.discovery.scaling import (
     shortest,
     table_of,
 )
-from kanlens.discovery.search import POWER_LAW, explore, search
+from kanlens.discovery.search import explore, search
 from kanlens.discovery.smoothness import is_smooth, unfollowed
 from kanlens.discovery.turns import DeferredWork
+from kanlens.discovery.univariate import SHORT_FORMULAS
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
 from kanlens.resources import one_thread, one_thread_of
@@ -53,10 +55,14 @@ class Discovery(SymbolicResult):
         interrupt a warning says so.
     seconds : float
         How long it took.
+    error_scale : {"absolute", "logarithmic"}
+        What the losses are of: the target, or asinh(target / unit) of one over many decades, whose
+        squares are of relative errors where a formula is close.
     """
 
     stopped_because: str
     seconds: float
+    error_scale: str = "absolute"
 
 
 @np.errstate(all="ignore")
@@ -70,6 +76,9 @@ def discover(
     progress: bool | None = None,
 ) -> Discovery:
     """Find a formula for a target in a table.
+
+    Errors are squared in units of the target; of a target over many decades, whose logarithm is
+    the smoother one, errors of that count, which are relative errors of a close formula.
 
     The slopes of a smooth model tell which few products of powers of the columns the target is a
     function of, and which product divides it; those take the place of the columns, again and again.
@@ -99,7 +108,8 @@ def discover(
     Parameters
     ----------
     x : Tensor, ndarray or DataFrame, shape (row, feature)
-        More than 2000 rows are thinned out.
+        More than 2000 rows are thinned out. Columns of text or dates of a DataFrame are left out,
+        with a warning.
     y : array-like, shape (row,)
     feature_names : iterable of str, optional
         Default: the names of the columns, or x1, x2, ...
@@ -190,6 +200,7 @@ def _searched(
 def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -> Front:
     """Return a front of some formulas, and of those that they become without the rows aside."""
     front = Front(table.scaled(), deadline, exact=table.rounding)
+    front.in_units = table.in_common_units
     front.start(known)
     for expression in known:
         front.offer(expression)
@@ -198,6 +209,7 @@ def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -
 
 def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
     problem, given = front.problem, (front.x, front.y)
+    every = table.beside_its_zero(problem)
     with interrupts_pass(), ending(front.deadline.end):
         early = DeferredWork(
             front,
@@ -207,7 +219,6 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
             # while more rows still tell more of a smooth target, the search does best
             lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
         )
-        every = table.beside_its_zero(problem)
         for each in every[1:]:
             POWER_LAW.offer(each, early)
         for each in every:
@@ -217,7 +228,7 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
     if front.astray is None and (cut_short or front.best_error > front.exact):
         last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
         with ending(last.end):
-            front.finish(last)
+            front.finish(last, SHORT_FORMULAS.formulas(every[0], front))
 
 
 def _result(
@@ -243,6 +254,7 @@ def _result(
         limit=rule_of(chosen)["limit"],
         negligible=(rule_of(chosen)["negligible"],),
         stopped_because=because,
+        error_scale="logarithmic" if table.error_scale.unit else "absolute",
         seconds=time.monotonic() - start,
     )
 
@@ -292,7 +304,8 @@ def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> lis
     """Return the errors of formulas on rows in the units of the data."""
     every = tuple(table.from_origin(table.in_units(entry.expression)) for entry in entries)
     made = evaluator(every, table.symbols)(x)
-    return [max(relative_error(values, y), table.rounding) for values in made.T]
+    errors = (relative_error(values, y, table.error_scale) for values in made.T)
+    return [max(error, table.rounding) for error in errors]
 
 
 def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
@@ -354,7 +367,7 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
         return unmoved
     x, y = table.from_zero()
     rows = ~table.held_out
-    found = snap(expression, table.symbols, x[rows], y[rows])
+    found = snap(expression, table.symbols, x[rows], y[rows], scale=table.error_scale)
     short = shorten(found.expression, table.symbols, x)
     if _error(table, short, x, y) > max(tuned.RISE * entry.error, table.rounding):
         return unmoved
@@ -382,4 +395,4 @@ def _error(table: ScaledTable, expression: Expr, x: Array, y: Array) -> float:
     """Return the error of a formula on the rows that judge."""
     judged = table.held_out if table.held_out.any() else ~table.held_out
     values = evaluator((expression,), table.symbols)(x)[:, 0]
-    return relative_error(values[judged], y[judged])
+    return relative_error(values[judged], y[judged], table.error_scale)

@@ -11,11 +11,11 @@ import sympy
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.regression import Array, relative_error
+from kanlens.discovery.regression import Array, decades, relative_error
 from kanlens.discovery.smoothness import exceptions, is_noise
 from kanlens.long_work import Deadline
 from kanlens.symbolic.composition import Expr, evaluator
-from kanlens.symbolic.front import front
+from kanlens.symbolic.front import READABLE, front
 from kanlens.symbolic.rewriting import even_ratios, joined, thinner, varying_powers, without_dust
 from kanlens.symbolic.simplification import (
     can_refine,
@@ -44,9 +44,9 @@ class Entry:
 
     @property
     def is_short(self) -> bool:
-        """Whether its sums hold so few terms that it tells a reader something."""
-        sums = self.expression.atoms(sympy.Add)
-        return 1 + sum(len(each.args) - 1 for each in sums) <= tuned.MOST_TERMS
+        """Whether it holds few enough nodes and terms to tell a reader something."""
+        terms = 1 + sum(len(each.args) - 1 for each in self.expression.atoms(sympy.Add))
+        return terms <= tuned.MOST_TERMS and self.complexity <= READABLE
 
     @property
     def constants(self) -> tuple[str, ...]:
@@ -87,6 +87,13 @@ def _unsound(expression: Expr) -> bool:
     )
 
 
+def _extreme(expression: Expr, largest: float) -> bool:
+    """Return whether a number is so large or small that the form is wrong."""
+    numbers = expression.atoms(sympy.Float, sympy.Rational)
+    sizes = [abs(float(number)) for number in numbers if number and number.is_finite]
+    return any(not 1 / largest < size < largest for size in sizes)
+
+
 class Front:
     """The formulas worth keeping of a problem, the whole one, and whether one of them is exact."""
 
@@ -95,6 +102,10 @@ class Front:
     ) -> None:
         self.exact, self.problem, self.fitted = exact, problem, problem.fitted
         self.symbols, self.x, self.y = problem.names, problem.columns, problem.target
+        self.scale = problem.scale
+        self.in_units: Callable[[Expr], Expr] = lambda e: e
+        low, high = decades(self.x)
+        self._wide = bool(self.scale.unit) or bool(np.any(high - low > tuned.DECADES))
         some = self.y[problem.held_out]
         telling = len(some) > 0 and bool(np.ptp(some) > 0)
         self.judged = problem.held_out if telling else np.ones(len(self.y), dtype=bool)
@@ -154,7 +165,7 @@ class Front:
         short = can_refine(found) and start.complexity <= tuned.LONG_FORMULA
         if short and start.error > self.exact / 100:
             x, y = self.x[self.fitted], self.y[self.fitted]
-            found = refine(found, self.symbols, x, y).expression
+            found = refine(found, self.symbols, x, y, self.scale).expression
         entry, exact = self._entry(found), max(tuned.NOISELESS, self.exact)
         if entry.error < exact:
             plain = self._entry(without_dust(found, tuned.DUST))
@@ -205,7 +216,20 @@ class Front:
         every = short or good
         factor = max(tuned.FAR_WORSE[0], math.exp(tuned.FAR_WORSE[1] / len(self.y)))
         limit = factor * max(self.exact, min(map(self._unexplained, every)))
-        return min((e for e in every if self._unexplained(e) <= limit), key=self._cost)
+        best = min((e for e in every if self._unexplained(e) <= limit), key=self._cost)
+        if best.expression.free_symbols:
+            return best
+        short = [e for e in self.entries if e.is_short]
+        telling = [e for e in short if self._error_of_size(e) <= tuned.HALF]
+        return min(telling, key=self._cost, default=best)
+
+    def _error_of_size(self, entry: Entry) -> float:
+        """Return the relative error of the logarithm; infinite where a target has both signs."""
+        if not self.problem.one_sign:
+            return math.inf
+        with np.errstate(all="ignore"):
+            size = np.log(self.values(entry.expression) / np.sign(self.y))
+        return relative_error(size, np.log(np.abs(self.y)))
 
     def _unexplained(self, entry: Entry) -> float:
         """Return the error on all rows, or that on those which judge where it is far larger."""
@@ -234,8 +258,13 @@ class Front:
             self._shown -= steps
             self._advance(steps, note=f"error {self.best_error:.1e}")
 
-    def finish(self, deadline: Deadline) -> None:
-        """Thin out, shorten and snap the best formulas while there is time."""
+    def finish(self, deadline: Deadline, short: Iterable[Expr]) -> None:
+        """Refit short formulas; thin out, shorten and snap the best, while there is time."""
+        for expression in short:
+            if deadline.passed:
+                break
+            x, y = self.x[self.fitted], self.y[self.fitted]
+            self._keep(self._entry(refine(expression, self.symbols, x, y, self.scale).expression))
         first = sorted(self.entries, key=self._cost)[: tuned.POLISHED]
         near = [e for e in self._near if e.overall < tuned.SIMILAR * self.chosen().overall]
         for entry in dict.fromkeys((*first[:1], *sorted(near, key=self._promise), *first)):
@@ -266,12 +295,13 @@ class Front:
         if entry.expression in self._probed or entry is not self.chosen():
             return
         self._probed.add(entry.expression)
-        if is_noise(self.x, self.values(entry.expression), self.y):
+        if is_noise(self.x, self.scale(self.values(entry.expression)), self.scale(self.y)):
             self._settle(count_free(self._polish(entry, self.deadline).expression))
 
     def exceptions(self, entry: Entry) -> Array:
         """Return the few rows without which a formula leaves nothing but noise."""
-        return exceptions(self.x, self.values(entry.expression), self.y, self.exact)
+        values = self.scale(self.values(entry.expression))
+        return exceptions(self.x, values, self.scale(self.y), self.exact)
 
     def _settle(self, numbers: float) -> None:
         """Wait for a better formula the longer, the more numbers this one holds."""
@@ -317,7 +347,7 @@ class Front:
         if not math.isfinite(self._error(expression)):
             return None
         if count_numbers(expression):
-            expression = refine(expression, self.symbols, self.x, self.y).expression
+            expression = refine(expression, self.symbols, self.x, self.y, self.scale).expression
         trial = self._entry(expression)
         return trial if self._cost(trial) < limit else None
 
@@ -325,7 +355,7 @@ class Front:
         if not can_refine(expression) or complexity(expression) > tuned.LONG_FORMULA:
             return None
         rows = self.fitted if error < tuned.NOISELESS else np.ones(len(self.y), dtype=bool)
-        found = snap(expression, self.symbols, self.x[rows], self.y[rows])
+        found = snap(expression, self.symbols, self.x[rows], self.y[rows], scale=self.scale)
         new = self._entry(self._shortened(found.expression), found.snapped)
         as_near = new.error <= max(tuned.RISE * error, self.exact)
         if as_near or self._cost(new) < self._cost(self._entry(expression)):
@@ -358,13 +388,17 @@ class Front:
         """Judge a formula."""
         values, error, overall = self.values(expression), math.inf, math.inf
         if np.isfinite(values).all():
-            error = relative_error(values[self.judged], self.y[self.judged])
-            overall = relative_error(values, self.y)
+            error = relative_error(values[self.judged], self.y[self.judged], self.scale)
+            overall = relative_error(values, self.y, self.scale)
             error = max(error, overall) if error < tuned.NOISELESS else error
         return Entry(expression, error, complexity(expression), snapped, overall)
 
     def _keep(self, entry: Entry) -> None:
         """Add an entry and drop those that are neither simpler nor better than another."""
-        if math.isfinite(entry.error):
+        wrong = not (self._wide or entry.error <= self.exact) and (
+            _extreme(entry.expression, tuned.LARGEST_FACTOR)
+            or _extreme(self.in_units(entry.expression), tuned.LARGEST_IN_UNITS)
+        )
+        if math.isfinite(entry.error) and not wrong:
             every = [*self.entries, entry]
             self.entries = [e for e in every if not any(o.beats(e, every) for o in every)]

@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import sympy
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.regression import Array, away, eliminate, relative_error, solve
+from kanlens.discovery.regression import Array, ErrorScale, away, eliminate, relative_error, solve
 from kanlens.discovery.smoothness import loo_error, noise_of, noise_ratio
 from kanlens.long_work import Deadline
 from kanlens.symbolic.composition import Expr
@@ -34,6 +34,9 @@ class SearchProblem:
     held_out: Array  # bool (row,): rows that judge and are not fitted
     rebuild: Inverse = lambda e: e  # from an expression of the target to that of y
     slope: Array | None = None  # (row,): |dy / dtarget|; None where it is 1 or not known
+    scale: ErrorScale = field(
+        default_factory=ErrorScale
+    )  # of errors of y, whose slope there is y's
 
     @property
     def width(self) -> int:
@@ -73,7 +76,7 @@ class SearchProblem:
         size = float(self.slope.max())
         if size <= 0 or self.slope.min() > 0.99 * size:
             return None
-        return np.maximum(self.slope / size, tuned.LIGHTEST)
+        return np.maximum(self.slope / size, 0.0 if self.scale.unit else tuned.LIGHTEST)
 
     @property
     def key(self) -> tuple[Expr, ...]:
@@ -220,7 +223,7 @@ def exponents_of(problem: SearchProblem) -> Array:
     usable = np.flatnonzero(away(problem.columns, tuned.NO_ZERO))
     found = np.full(problem.width, np.nan)
     size = np.abs(problem.target)
-    rows = size > tuned.POWER * size.max()
+    rows = size > (0.0 if problem.scale.unit else tuned.POWER * size.max())
     if len(usable) == 0 or rows.sum() < problem.width + 2:
         return found
     logs = np.log(np.abs(problem.columns[np.ix_(rows, usable)]))
@@ -266,19 +269,21 @@ def _oddness(powers: Array) -> tuple[float, float]:
     return float(np.where(whole, 0, np.where(half, 1, 3)).sum()), float(np.abs(powers).sum())
 
 
-def rounded_exponents(problem: SearchProblem) -> Array:
+def rounded_exponents(problem: SearchProblem, near: float = tuned.NEAR_HALF) -> Array:
     """Return the estimated exponents that are near a multiple of one half, others as 0."""
     estimate = exponents_of(problem)
     half = np.round(2 * estimate) / 2
-    good = np.abs(estimate - half) < tuned.NEAR_HALF
+    good = np.abs(estimate - half) < near
     return np.asarray(np.where(good & (np.abs(half) <= tuned.HIGHEST_EXPONENT), half, 0.0))
 
 
 def best_loo_error(problem: SearchProblem) -> float:
-    """Return the loo_error of the target, or of its logarithm where it has one sign."""
+    """Return the loo_error of the target, or of its logarithm if that is less."""
     found = loo_error(problem.columns, problem.target)
     if problem.one_sign and away(problem.target, tuned.LOGARITHM_OF_SURFACE):
         found = min(found, loo_error(problem.columns, np.log(np.abs(problem.target))))
+    elif problem.scale.unit and (wide := ErrorScale.of(problem.target)).unit:
+        found = min(found, loo_error(problem.columns, wide(problem.target)))
     return found
 
 
@@ -303,7 +308,12 @@ def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchPr
             tries.append((best_loo_error(trial), i, power))
         tries.sort()
         good = [(i, p) for value, i, p in tries if value < tuned.LOO_GAIN * level]
-        moved = _jointly(now, good, level) or _jointly(now, good[:1], level)
+        sure = enumerate(rounded_exponents(now, tuned.SURE_POWER * bool(now.scale.unit)).tolist())
+        moved = (
+            _jointly(now, [(i, power) for i, power in sure if power and power.is_integer()], level)
+            or _jointly(now, good, level)
+            or _jointly(now, good[:1], level)
+        )
         if moved is None:
             return now
         level, now = moved

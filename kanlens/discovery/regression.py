@@ -17,9 +17,30 @@ from kanlens.splines import spline
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
-def relative_error(values: Array, target: Array) -> float:
+@dataclass(frozen=True)
+class ErrorScale:
+    """Scale of errors: absolute, or asinh(value / unit), a logarithm with a sign."""
+
+    unit: float = 0.0  # 0 for absolute errors
+
+    @classmethod
+    def of(cls, target: Array) -> ErrorScale:
+        """Return the logarithmic scale of a target over many decades, else the absolute one."""
+        low, high = decades(target)
+        return cls(10.0**low) if np.isfinite(low) and high - low > tuned.DECADES else ABSOLUTE
+
+    def __call__(self, values: Array) -> Array:
+        """Return values on this scale."""
+        return np.arcsinh(values / self.unit) if self.unit else values
+
+
+ABSOLUTE = ErrorScale()
+
+
+def relative_error(values: Array, target: Array, scale: ErrorScale = ABSOLUTE) -> float:
     """Return the mean squared error over the variance; infinite where something is not finite."""
     with np.errstate(all="ignore"):
+        values, target = scale(values), scale(target)
         error = float(np.mean(np.square(values - target)))
     spread = float(np.var(target))
     if not np.isfinite(error):
@@ -188,9 +209,23 @@ def varies(x: Array) -> bool:
 
 
 def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
-    """Say whether every column keeps away from zero, by a share of its largest size."""
+    """Return whether each column keeps away from zero, by a share of its typical size.
+
+    That is the largest, and the smallest but for a few of a column over many decades.
+    """
     size = np.abs(values)
-    return size.min(axis=0) > share * size.max(axis=0)
+    least, most = size.min(axis=0), size.max(axis=0)
+    if np.all(least > share * most):
+        return least > share * most
+    low, high = decades(size)
+    return least > share * np.where(high - low > tuned.DECADES, 10.0**low, most)
+
+
+def decades(values: Array) -> tuple[Any, Any]:
+    """Return the decimal logarithms of the sizes between which nearly all of a column lie."""
+    with np.errstate(divide="ignore"):
+        low, high = np.log10(np.quantile(np.abs(values), tuned.CORE, axis=0))
+    return low, high
 
 
 def spread_rows(count: int, most: int) -> Array:

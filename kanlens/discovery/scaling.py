@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,13 @@ import sympy
 import torch
 
 from kanlens.checks import check_finite
-from kanlens.data.cell_parsing import as_tensor
+from kanlens.data.cell_parsing import Column, as_tensor, listed, parse_numbers
 from kanlens.data.groups import row_groups, split_groups
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.regression import Array, spread_rows
-from kanlens.discovery.smoothness import distant_rows, outlier_rows, wrong_beside
-from kanlens.errors import ShapeError, message
+from kanlens.discovery.regression import Array, ErrorScale, relative_error, solve, spread_rows
+from kanlens.discovery.smoothness import distant_rows, even, loo_error, outlier_rows, wrong_beside
+from kanlens.errors import DTypeError, ShapeError, message
 from kanlens.long_work import ending
 from kanlens.symbolic.composition import Expr
 
@@ -148,7 +150,15 @@ class ScaledTable:
         """Return the useful columns and y as the search sees them."""
         columns = np.stack([self.scales[i].scaled(self.x[:, i]) for i in self.useful], axis=1)
         names = tuple(self.symbols[i] for i in self.useful)
-        return SearchProblem(columns, names, self.y_scale.scaled(self.y), self.held_out)
+        target, scale = self.y_scale.scaled(self.y), self.error_scale
+        scale = ErrorScale(scale.unit / 10.0**self.y_scale.power)
+        slope = 1 / np.hypot(1, target / scale.unit) if scale.unit else None
+        return SearchProblem(columns, names, target, self.held_out, slope=slope, scale=scale)
+
+    @cached_property
+    def error_scale(self) -> ErrorScale:
+        """The scale of errors of y, in its units."""
+        return scale_of(self.x[:, self.useful], self.y)
 
     def beside_its_zero(self, problem: SearchProblem) -> list[SearchProblem]:
         """Return the problem, and that with the zero of the data, which powers of a year need."""
@@ -184,6 +194,12 @@ class ScaledTable:
         pairs = zip(self.symbols, self.scales, strict=True)
         back = {s: s / _TEN**scale.power for s, scale in pairs if scale.power}
         return expression.xreplace(back) * _TEN**self.y_scale.power
+
+    def in_common_units(self, expression: Expr) -> Expr:
+        """Write a formula in the units of the data if these give numbers of common sizes."""
+        powers = [scale.power for scale in (*self.scales, self.y_scale)]
+        common = all(abs(power) <= tuned.COMMON_POWER for power in powers)
+        return self.in_units(expression) if common else expression
 
     def from_zero(self) -> _Rows:
         """Return all columns and y in the units of the data, but for the origins."""
@@ -239,9 +255,13 @@ def table_of(
 
 def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[str], Array, Array]:
     """Return names, columns and target, or raise a ShapeError, DTypeError or DataError."""
-    if feature_names is None:
-        feature_names = map(str, getattr(x, "columns", ()))
-    names, columns, target = list(feature_names), as_array(x, "x"), as_array(y, "y")
+    names = list(map(str, getattr(x, "columns", ())) if feature_names is None else feature_names)
+    if hasattr(x, "iloc") and len(getattr(x, "columns", ())):
+        numeric = numeric_columns(x, partial(warnings.warn, stacklevel=6))
+        if len(names) == len(x.columns):
+            names = [names[k] for k in numeric]
+        x = np.column_stack([parse_numbers(x.iloc[:, k]) for k in numeric])
+    columns, target = as_array(x, "x"), as_array(y, "y")
     if columns.ndim == 1:
         columns = columns[:, None]
     if target.ndim == 2 and target.shape[1] == 1:
@@ -262,6 +282,36 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
     check_finite(CALL, torch.from_numpy(columns), names)
     check_finite(CALL, torch.from_numpy(target))
     return names, columns, target
+
+
+def scale_of(columns: Array, target: Array) -> ErrorScale:
+    """Choose the scale of errors: logarithmic where that of a wide target is the smoother one.
+
+    Where noise of one size hides all but the largest values, they have no smooth logarithm.
+    """
+    wide = ErrorScale.of(target)
+    if not wide.unit:
+        return ErrorScale()
+    level = min(tuned.HARDLY_SMOOTH, loo_error(columns, target))
+    size, powers = wide(target), np.column_stack((np.ones(len(target)), even(columns)))
+    power_law = relative_error(powers @ solve(powers, size), size)
+    return wide if min(power_law, loo_error(columns, size)) < level else ErrorScale()
+
+
+def numeric_columns(frame: Any, warn: Callable[[str], object]) -> list[int]:
+    """Return the positions of the columns of numbers of a DataFrame; warn about all others."""
+    every = [
+        Column(name=str(name), cells=frame.iloc[:, k], call=CALL)
+        for k, name in enumerate(frame.columns)
+    ]
+    left_out = [column.unreadable.any() for column in every]
+    if any(left_out):
+        names = [column.name for column, out in zip(every, left_out, strict=True) if out]
+        expected, got = "columns of numbers", f"text or dates in {listed(names)}"
+        if all(left_out):
+            raise DTypeError(message(CALL, expected, got, "Turn them into numbers first"))
+        warn(message(CALL, expected, got, "They are left out"))
+    return [k for k, out in enumerate(left_out) if not out]
 
 
 def as_array(values: Any, what: str) -> Array:

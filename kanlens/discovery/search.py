@@ -18,7 +18,7 @@ from kanlens.discovery.additive import (
     SeparableProduct,
     functions_of_sum,
 )
-from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through, offer_all
+from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, Through, offer_all
 from kanlens.discovery.bilinear import ProductWithCombination
 from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.front import Front
@@ -42,6 +42,7 @@ from kanlens.discovery.problems import (
     rounded_exponents,
 )
 from kanlens.discovery.regression import Array, relative_error, spread_rows
+from kanlens.discovery.scaling import scale_of
 from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.sparse import DictionarySum, SparseSum
 from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
@@ -51,7 +52,6 @@ from kanlens.model import kernels
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers
 
-POWER_LAW = PowerLaw()
 _ADDITIVE, _ROUGHLY = AdditiveModel(near=True), AdditiveModel(near=False)
 _MONOMIALS, _SEPARABLE = MonomialSum(), SeparableProduct()
 _SPARSE_OF_TWO = SparseSum(replace(tuned.SPARSE, widest=2))  # which take a fraction of the time
@@ -184,7 +184,7 @@ def _nothing_left(front: Front, error: float) -> bool:
     best = front.chosen()
     values = front.values(best.expression)
     simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
-    return simple and is_noise(front.x, values, front.y)
+    return simple and is_noise(front.x, front.scale(values), front.scale(front.y))
 
 
 def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> list[Interpolator]:
@@ -324,7 +324,8 @@ def _without(
 
 def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
     """Return formulas of a part of a problem, the best first."""
-    own = Front(replace(front.problem, target=part.target), front.deadline)
+    scale = scale_of(front.x, part.target)
+    own = Front(replace(front.problem, target=part.target, scale=scale), front.deadline)
     own.start()
     search(part, own, depth=1)
     chosen = own.chosen()

@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.ansatz import Ansatz, sum_of_terms
+from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, sum_of_terms
 from kanlens.discovery.curves import U, clear, fit_curves
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import RatioWithFunction
@@ -197,8 +197,37 @@ def _evaluate() -> Callable[..., Array]:
 
 
 _PAIRS, _RATIOS = PairOfAtoms(), RatioWithFunction()
+_LINES = LinearModel(every=True)
+_SIMPLE_CURVE = SingleColumn(deep=False, outer=("id", "log"), inner=("id",))
 CURVE = SingleColumn(
     deep=True,
     outer=("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "sinh"),
     inner=("id", "sq", "inv", "sqrt", "log", "exp"),
 )
+
+
+class ShortFormulas(Ansatz):
+    """Linear models of ever fewer columns, power laws, and curves of the best single columns."""
+
+    limits = tuned.Limits(tried=tuned.ONE_COLUMN_CURVES)
+
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        yield from POWER_LAW.formulas(problem, front)
+        single = [
+            problem.onto(column, name)
+            for name, column in zip(problem.names, problem.columns.T, strict=True)
+        ]
+        best = list(self._best((_spline_error(each), each) for each in single))
+        for ansatz, problems in ((_LINES, (*best, problem)), (_SIMPLE_CURVE, best)):
+            for each in problems:
+                yield from ansatz.formulas(each, front)
+
+
+def _spline_error(problem: SearchProblem) -> float:
+    """Return the error of a spline of the only column."""
+    column = problem.columns[:, 0]
+    matrix = Basis.of(column, tuned.SINGLE.pieces[2]).at(column)
+    return quick_error(matrix, problem.target, problem.held_out)
+
+
+SHORT_FORMULAS = ShortFormulas()

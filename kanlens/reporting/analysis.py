@@ -76,6 +76,7 @@ class Analysis:
     flows: Attribution | None  # with what flows through every edge, from columns
     comparison: Comparison
     formula: SymbolicResult | None
+    formula_refusal: str  # why there is none although it was asked for
     request: Request
 
     @property
@@ -126,7 +127,7 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         advance(2, note="comparing methods")
         comparison = request.comparison or _compare(subject, plan, request)
         advance(2, note="formula")
-        formula = _formula(subject, request)
+        formula, refusal = _formula(subject, request)
         advance()
     return Analysis(
         subject=subject,
@@ -140,6 +141,7 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         flows=flows,
         comparison=comparison,
         formula=formula,
+        formula_refusal=refusal,
         request=request,
     )
 
@@ -282,13 +284,17 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
             plan.left_out.update(refused)
 
 
-def _formula(subject: Subject, request: Request) -> SymbolicResult | None:
+def _formula(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
+    """Return the formula, if one was asked for, and why there is none of a wide network."""
     if not isinstance(request.formula, str):
-        return cast("SymbolicResult | None", request.formula)
+        return cast("SymbolicResult | None", request.formula), ""
     from kanlens.symbolic.pipeline import symbolize
 
     y = subject.y if subject.y is None else subject.y.cpu()
-    return symbolize(subject.model, subject.x, y, generator=request.generator)
+    try:
+        return symbolize(subject.model, subject.x, y, generator=request.generator), ""
+    except MethodError as error:
+        return None, str(error).partition(": ")[2]
 
 
 def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:

@@ -56,6 +56,7 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "flows": describe_flows(analysis),
         "edges": describe_edges(analysis),
         "formula": describe_formula(analysis),
+        "formula_refusal": analysis.formula_refusal,
         "certificate": proven and json.loads(proven.to_json()),
         "rows": _rows(analysis),
         "comparison": _comparison(analysis),

@@ -218,7 +218,8 @@ def _direction(one: Content) -> str:
 def _formula(content: Content) -> str:
     found = content["formula"]
     if found is None:
-        return "No formula was asked for."
+        wide = "There is no formula: the network is too wide to read."
+        return wide if content["formula_refusal"] else "No formula was asked for."
     nodes, distance = counted(found["complexity"], "node"), found["receipt"]["relative_rmse"]
     text = f"A formula of {nodes} differs from the model by {percent(distance)} of the output's "
     if found["trustworthy"]:

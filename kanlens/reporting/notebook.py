@@ -25,6 +25,7 @@ from kanlens.pruning import PruneResult
 from kanlens.reporting.drawing import draw
 from kanlens.reporting.records import mathml
 from kanlens.reporting.writing import Report
+from kanlens.symbolic.front import READABLE
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.training.result import FitResult, SparsityPath
 
@@ -35,7 +36,6 @@ ROWS, COLUMNS = 10, 20  # of a table, at most
 OUTPUTS = 3  # of a certificate that are drawn, at most
 WIDE = 60  # characters of a cell, at most
 EDGES = 120  # that are drawn, at most
-LONG = 2000  # characters of a formula that is set as mathematics, at most
 
 
 def to_html(result: Any) -> str:
@@ -107,7 +107,7 @@ def _(result: SymbolicResult) -> Iterator[str]:
     for place, name in enumerate(result.output_names):
         best = result.get_best(place)
         text = f"{name} = {best['equation']}"
-        formula = mathml(best["sympy_format"], name) if len(text) <= LONG else None
+        formula = mathml(best["sympy_format"], name) if best["complexity"] <= READABLE else None
         yield formula or f"<p><code>{escape(text)}</code></p>"
     yield f"<p>{escape(result.receipt.summary())}</p>"
     columns = ["output", "stage", "complexity", "loss", "score", "equation"]

@@ -25,7 +25,6 @@ TREND_ROWS = 1000  # that the signs of effects are taken on
 TREND_LEVELS = 33  # values of an input that its steps lead between, all where it has no more
 LISTED = 100  # pairs, the strongest
 DIGITS = 4
-LONGEST = 90  # nodes of an expression that is still set as mathematics
 LONGEST_TERM = 110  # characters of a term that is
 LINE = 72  # characters of terms in one line of mathematics
 
@@ -164,6 +163,7 @@ def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
 
 def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     """Write a symbolic result as plain types, MathML only of short ones; None without one."""
+    from kanlens.symbolic.front import READABLE
     from kanlens.symbolic.notation import latex_name, legend, written
 
     result = analysis.formula
@@ -188,7 +188,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         "complexity": complexity,
         "latex": f"{latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
         "python": python_source(expression, result.feature_names, name),
-        "mathml": mathml(expression, left) if complexity <= LONGEST else None,
+        "mathml": mathml(expression, left) if complexity <= READABLE else None,
         "equations": records,
         "receipt": dataclasses.asdict(result.receipt),
         "summary": result.receipt.summary(),

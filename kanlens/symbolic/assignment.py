@@ -272,3 +272,15 @@ def _loss_without(model: KAN, edge: Edge, goal: Goal) -> float:
 def revert(model: KAN, index: int, out: int, in_: int) -> None:
     """Make a function the spline again that it was put in place of."""
     function_layer(model, index).assign(out, in_, SPLINE, (1.0, 0.0, 1.0, 0.0))
+
+
+def finished(work: KAN, model: KAN) -> KAN:
+    """Return the network in dtype, device and mode of its model; like a formula, without ranges."""
+    work.holds_inputs = False
+    work.input_low.fill_(-torch.inf)
+    work.input_high.fill_(torch.inf)
+    for layer in work.layers:
+        if isinstance(layer, FunctionLinear):
+            label_masked_edges(layer, SPLINE)
+    work.to(dtype=model.dtype, device=model.input_shift.device)
+    return work.train(model.training)

@@ -21,6 +21,7 @@ from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.symbolic.programs import Program
 
+_LONGEST_EXACT = 10**12  # numerator or denominator that is shown to the last digit
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -108,9 +109,10 @@ def stretched(name: str, parameters: Iterable[float], u: Expr) -> Expr:
 
 
 def rounded(expression: Expr, digits: int) -> Expr:
-    """Round the numbers of an expression for display; keep exact constants."""
-    numbers = expression.atoms(sympy.Float)
-    return expression.xreplace({number: sympy.Float(number, digits) for number in numbers})
+    """Round the numbers of an expression for display; keep exact constants but very long ones."""
+    numbers = expression.atoms(sympy.Float, sympy.Rational)
+    long = {n for n in numbers if n.is_Float or max(abs(n.p), n.q) > _LONGEST_EXACT}
+    return expression.xreplace({number: sympy.Float(number, digits) for number in long})
 
 
 def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 RULES = ("best", "accuracy", "score")
+READABLE = 60  # nodes of a formula that is shown
 _ROUNDING = 1e-24  # losses below are rounding; they count as this
 _AS_GOOD = 1.5  # times the least loss, which a row may have to count as one of the best
 
@@ -62,7 +63,10 @@ def choose(
     negligible: float = 0.0,
     limit: float = math.inf,
 ) -> int:
-    """Return the row of the front that a rule takes; the simpler one where two are equal."""
+    """Return the row of the front that a rule takes; the simpler one where two are equal.
+
+    For "best", a readable row within the limit is taken rather than a longer one.
+    """
     rows = front(complexities, losses)
     if rule == "accuracy":
         return rows[-1]
@@ -70,7 +74,12 @@ def choose(
     bound = min(_AS_GOOD * max(levels[-1], negligible), max(limit, levels[-1]))
     row_scores = scores([complexities[k] for k in rows], [losses[k] for k in rows])
     able = [k for k in range(len(rows)) if rule == "score" or levels[k] <= bound]
-    return rows[max(able, key=lambda k: row_scores[k])]
+    best = max(able, key=lambda k: row_scores[k])
+    short = [k for k in range(len(rows)) if complexities[rows[k]] <= READABLE]
+    if rule == "best" and best not in short and math.isfinite(limit):
+        able = [k for k in short if levels[k] <= limit]
+        best = max(able, key=lambda k: row_scores[k], default=best)
+    return rows[best]
 
 
 def _level(loss: float) -> float:

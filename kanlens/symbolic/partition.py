@@ -18,18 +18,20 @@ from torch import Tensor
 from kanlens.checks import check_rows, warn_of_distant
 from kanlens.data.groups import row_groups, split_groups
 from kanlens.encoding import prepare_target
-from kanlens.errors import DataError, message
+from kanlens.errors import DataError, MethodError, message
 from kanlens.long_work import Interruption
-from kanlens.model.analysis import over_rows, rows_at_once
+from kanlens.model.analysis import nonzero_edges, over_rows, reaching, rows_at_once
 from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.assignment import Goal
-from kanlens.symbolic.joint_refit import relative_loss
+from kanlens.symbolic.joint_refit import relative_loss, relative_losses
 
 CHOOSING, JUDGING = 0.2, 0.1  # shares of the rows
 MOST = 2000  # rows that formulas are fitted to
 FEW = 20  # rows below which all are fitted to
 JUDGES = 100_000  # rows that choose, and that judge, at most
 SUFFICIENT = 1000  # rows from which on some only judge
+_AS_GOOD = 1.01  # times the loss of the network, on few rows
+MOST_EDGES = 100  # of the part of a network that leads to one output
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 _INDEPENDENT = 60  # values of a network's output that count as independent
 
@@ -190,3 +192,21 @@ def target_of(model: KAN, pair: Pair) -> tuple[Tensor, Tensor]:
 def limit_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> float:
     """Return the largest loss that is accepted of a formula of a model."""
     return max(relative_loss(model(x), target) + (1 - r2_min), 1e-10)
+
+
+def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[float, ...]:
+    """Return the largest loss that is accepted of the formula of each output."""
+    losses = _AS_GOOD * relative_losses(model(x), target) + (1 - r2_min)
+    return tuple(losses.clamp(min=1e-10).tolist())
+
+
+def check_readable(model: KAN) -> None:
+    """Raise a MethodError if a network is too wide for a formula that can be read."""
+    edges = [nonzero_edges(layer) for layer in model.layers]
+    ways = (zip(edges, reaching(model, k), strict=True) for k in range(len(model.output_names)))
+    most = max(sum(int(layer[rows].sum()) for layer, rows in way) for way in ways)
+    if most > MOST_EDGES:
+        expected = f"at most {MOST_EDGES} edges that lead to an output"
+        got = f"{most}: this network is too wide to read"
+        advice = "Remove edges with prune, or train with a smaller hidden layer"
+        raise MethodError(message("symbolize", expected, got, advice))

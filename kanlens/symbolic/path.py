@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 
@@ -22,7 +23,7 @@ from kanlens.symbolic.composition import (
     stretched,
 )
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
-from kanlens.symbolic.front import front_and_beyond
+from kanlens.symbolic.front import READABLE, front_and_beyond
 from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.result import Stage
@@ -46,6 +47,7 @@ _MOST_EDGES = 200  # of a network for which there are such rows
 _ROWS = 500  # on which terms are compared
 _MOST_ROUNDS = 8  # of leaving out a term
 _MOST_TERMS = 60  # that are compared in one round
+_LONGEST = 600  # operations beyond which a formula is not made shorter
 _LONG = 150  # operations beyond which only the outermost numbers are refitted
 
 _REPLACED = 4  # parts of a formula that become one function
@@ -223,16 +225,19 @@ def drop_terms(
     """Return formulas with ever fewer terms, down to the mean; none for a constant.
 
     In every round the term of a sum, at any depth, is left out without which the rest fits best
-    after a change of scale and level; then the numbers are refitted and made exact. A long
-    formula loses several terms in a round.
+    after a change of scale and level; then the numbers are refitted and made exact. Of a formula
+    too long to read only the terms that matter most are looked at.
     """
     if not expression.free_symbols:
         return []
     pick = np.linspace(0, len(table.x) - 1, min(len(table.x), _ROWS)).round().astype(int)
     some = table.x[pick], table.y[pick]
     found: list[RefinedFormula] = []
-    now = expression
+    now = _main_terms(expression, table.symbols, *some)
     with (stop or Interruption()).kept():
+        if now != expression:
+            found.append(_settled(now, table, snapped))
+            now = found[-1].expression
         for _ in range(_MOST_ROUNDS):
             candidates = [] if sympy.count_ops(now) > 2 * _LONG else _without_a_term(now)
             best = _closest(candidates, table.symbols, *some) if candidates else None
@@ -246,6 +251,30 @@ def drop_terms(
     return [*found, RefinedFormula(expression=sympy.Float(float(np.mean(table.y))))]
 
 
+def _main_terms(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array) -> Expr:
+    """Return the terms of a long sum that tell most, by forward selection, with their scales."""
+    terms = [term for term in sympy.Add.make_args(expression) if term.free_symbols]
+    if complexity(expression) <= READABLE or sympy.count_ops(expression) > _LONGEST:
+        return expression
+    values = evaluator(tuple(terms), symbols)(x)
+    values = np.where(np.isfinite(values).all(axis=0), values, 0.0)
+    columns, rest, chosen = values - values.mean(axis=0), y - y.mean(), list[int]()
+    while len(chosen) < len(terms):
+        sizes = np.maximum(np.square(columns).sum(axis=0), np.finfo(float).tiny)
+        best = int((np.square(columns.T @ rest) / sizes).argmax())
+        total = sympy.Add(*(terms[k] for k in (*chosen, best)))
+        if best in chosen or (chosen and complexity(total) > READABLE):
+            break
+        chosen.append(best)
+        unit = columns[:, best] / np.sqrt(sizes[best])
+        rest = rest - unit * (unit @ rest)
+        columns = columns - np.outer(unit, unit @ columns)
+    matrix = np.column_stack((np.ones(len(x)), values[:, chosen]))
+    level, *scales = np.linalg.lstsq(matrix, y, rcond=None)[0]
+    parts = (sympy.Float(s) * terms[k] for s, k in zip(scales, chosen, strict=True))
+    return sympy.Add(sympy.Float(level), *parts)
+
+
 def _without_a_term(expression: Expr) -> list[Expr]:
     """Return the expression without each of the terms of its sums that vary."""
     found: dict[Expr, None] = {}
@@ -254,9 +283,10 @@ def _without_a_term(expression: Expr) -> list[Expr]:
             for term in node.args:
                 if term.free_symbols:
                     rest = node.func(*(other for other in node.args if other is not term))
-                    shorter = expression.xreplace({node: rest})
-                    if shorter.free_symbols:
-                        found[shorter] = None
+                    with contextlib.suppress(ValueError):  # Max of what is then not real
+                        shorter = expression.xreplace({node: rest})
+                        if shorter.free_symbols:
+                            found[shorter] = None
     return list(found)[:_MOST_TERMS]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import sympy
 import torch
 from torch import Tensor
@@ -18,20 +20,19 @@ from kanlens.errors import InvalidValueError, message
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.resources import Memory, one_thread, within_memory
 from kanlens.symbolic.assignment import (
     EdgeChoice,
     assign_functions,
-    label_masked_edges,
+    finished,
     rank_in_parts,
     revert_until_accurate,
 )
 from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.composition import feature_symbols
 from kanlens.symbolic.error_budget import error_budget
-from kanlens.symbolic.front import RULES
+from kanlens.symbolic.front import READABLE, RULES
 from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import library
 from kanlens.symbolic.notation import edge_text
@@ -39,9 +40,10 @@ from kanlens.symbolic.partition import (
     Given,
     Pair,
     PartitionedRows,
+    check_readable,
     goal_of,
     in_double,
-    limit_of,
+    limits_of,
     parts_of,
     prepared,
     target_of,
@@ -51,6 +53,7 @@ from kanlens.symbolic.path import build_path
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
+from kanlens.training.objective import classes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +62,15 @@ if TYPE_CHECKING:
 
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be given up
 _SHOWN = 3  # candidates per edge in a table
+_LOOSER = (
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+)  # losses of logits that are allowed if the classes are as right
 _STEPS = 3  # of a bar, besides one per layer
 
 
@@ -145,6 +157,8 @@ def symbolize(
     ------
     InvalidValueError
         If `r2_min` is not in (0, 1], or a function or rule is unknown.
+    MethodError
+        If more than 100 edges lead to an output, which no formula of readable length tells.
     ShapeError, DTypeError, DataError
         If `x` or `y` does not fit the model, or `y_test` comes without `x_test`.
 
@@ -161,6 +175,7 @@ def symbolize(
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()
     x1**2
     """
+    check_readable(check_model("symbolize", model))
     stop = Interruption()
     how = Reading(
         r2_min=r2_min,
@@ -176,6 +191,7 @@ def symbolize(
 
 
 @torch.no_grad()
+@np.errstate(all="ignore")
 def read(
     model: Model,
     data: Given,
@@ -220,12 +236,14 @@ def read(
             feature_names=model.feature_names,
             output_names=model.output_names,
             negligible=() if goal.independent is None else settled,
-            limit=limit_of(exact, *goal.judged, r2_min),
+            limit=limits_of(exact, *goal.judged, r2_min),
         )
         if not stop.happened:
             result, parts = _asked_again(result, exact, parts, r2_min)
+            if exact.task == "classification":
+                result = _as_accurate(result, exact, parts, r2_min)
         receipt = _receipt(result, networks, parts)
-    return dataclasses.replace(result, receipt=receipt, model=_finished(work, model))
+    return dataclasses.replace(result, receipt=receipt, model=finished(work, model))
 
 
 def _asked_again(
@@ -249,8 +267,28 @@ def _asked_again(
         dataclasses.replace(stage, losses=each)
         for stage, each in zip(result.stages, _losses(result, x, target), strict=True)
     )
-    again = dataclasses.replace(result, stages=stages, limit=limit_of(model, x, target, r2_min))
+    again = dataclasses.replace(result, stages=stages, limit=limits_of(model, x, target, r2_min))
     return again, joined
+
+
+def _as_accurate(
+    result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
+) -> SymbolicResult:
+    """Loosen or tighten the limit until the picked formulas are short and classify as asked."""
+    pairs = [pair for pair in (parts.fitted, parts.choosing) if pair]
+    x, y = torch.cat([x for x, _ in pairs]), [y for _, y in pairs if y is not None]
+    output = model(x)
+    truth = torch.cat(y) if y else classes(output)
+    slack = 1 - r2_min + math.sqrt(r2_min * (1 - r2_min) / len(x))  # with its standard error
+    threshold = float((classes(output) == truth).double().mean()) - slack
+    for limit, readable in [*((k, True) for k in (result.limit, *_LOOSER)), (result.limit, False)]:
+        trial = dataclasses.replace(result, limit=limit)
+        sizes = [complexity(s.expressions[k]) for k, s in enumerate(trial.picked())]
+        values = torch.from_numpy(trial.predict(x))
+        right = (classes(values) == truth) & values.isfinite().all(1)
+        if float(right.double().mean()) >= threshold and (max(sizes) <= READABLE or not readable):
+            return trial
+    return dataclasses.replace(result, limit=0.0)
 
 
 def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[float, ...]]:
@@ -284,6 +322,7 @@ def _receipt(
 
 @within_memory
 @torch.no_grad()
+@np.errstate(all="ignore")
 def suggest(
     model: Model,
     x: Rows,
@@ -354,15 +393,3 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
         place = (choice.layer, choice.out, choice.in_, rank)
         found.append((*place, candidate.function, candidate.r2, candidate.score, formula))
     return found
-
-
-def _finished(work: KAN, model: KAN) -> KAN:
-    """Return the network in dtype, device and mode of its model; like a formula, without ranges."""
-    work.holds_inputs = False
-    work.input_low.fill_(-torch.inf)
-    work.input_high.fill_(torch.inf)
-    for layer in work.layers:
-        if isinstance(layer, FunctionLinear):
-            label_masked_edges(layer, SPLINE)
-    work.to(dtype=model.dtype, device=model.input_shift.device)
-    return work.train(model.training)

@@ -29,6 +29,7 @@ from kanlens.symbolic.validity import broken_parts, poles, valid_ranges
 from kanlens.training.objective import classes, row_losses
 
 _FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
+_LESS = 0.02  # accuracy below that of a model, at which classes are told about as well
 EXPLAINED = 0.999  # R2 from which a formula explains y
 _ROUNDING = 1e-9  # relative distance from a constant target that counts as none
 _ULPS = 4  # of the largest target: distance from any other that counts as none
@@ -238,6 +239,8 @@ class Receipt:
         return lines
 
     def _distrust(self) -> str:
+        if self.accuracy is not None and self.accuracy >= (self.model_accuracy or 0.0) - _LESS:
+            return "NOTE: the formula tells the classes about as well as the model, not their odds."
         if self.relative_rmse is not None:
             return "WARNING: the formula does not follow the model; do not use it for it."
         if self.rmse is None:

@@ -20,7 +20,7 @@ from kanlens.errors import InvalidValueError, ShapeError, message
 from kanlens.model.network import find_output
 from kanlens.outputs import Shown
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
-from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
+from kanlens.symbolic.front import READABLE, RULES, choose, front_and_beyond, scores
 from kanlens.symbolic.notation import (
     formula_text,
     latex,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Stage", "SymbolicResult", "rounded"]
 
 _DIGITS = 4  # of numbers in the text of an equation
-_WRITTEN = 20_000  # parts of a formula that tables show
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -65,12 +64,14 @@ class SymbolicResult(Shown):
     model_selection : {"best", "accuracy", "score"}
         How the formula is picked when no index is given: the highest score among the rows with at
         most 1.5 times the least loss; the least loss; the highest score. Only rows that have a
-        smaller loss than all shorter ones, the mean among them, are picked, and no steps on the
-        way, in which splines stand where functions were accepted.
+        smaller loss than all shorter ones, the mean among them, are picked. Steps on the way, in
+        which splines stand where functions were accepted, are picked only where the loss of all
+        other rows is above the limit.
     negligible : tuple of float
         For "best": loss of each output up to which rows are equally close; empty for none.
-    limit : float
-        For "best": rows with a larger loss are not picked while there is another.
+    limit : float or tuple of float
+        For "best": rows with a larger loss, of all outputs or of each, are not picked while there
+        is another; of those with a smaller loss, rows of at most 60 nodes are preferred.
 
     Raises
     ------
@@ -99,7 +100,7 @@ class SymbolicResult(Shown):
     model: Any = None
     model_selection: str = "best"
     negligible: tuple[float, ...] = ()
-    limit: float = math.inf
+    limit: float | tuple[float, ...] = math.inf
 
     def __post_init__(self) -> None:
         check_choice("SymbolicResult", "model_selection", self.model_selection, RULES)
@@ -114,7 +115,8 @@ class SymbolicResult(Shown):
         Columns: output, stage, complexity (nodes of the expression tree, a spline with its
         coefficients), loss (mean squared error over the variance of the target, on the rows that
         choose: those not fitted to, if any), score (fall of the log loss per node of complexity,
-        against the row before), equation (text, rounded; names as `text` writes them),
+        against the row before), equation (text, rounded; names as `text` writes them; of more
+        than 60 nodes only their number),
         sympy_format (Expr). The index is that of the stage, as `sympy` and the others take it.
         """
         import pandas as pd
@@ -213,7 +215,7 @@ class SymbolicResult(Shown):
         Parameters
         ----------
         indices : sequence of int, optional
-            Rows of `equations_`; default all.
+            Rows of `equations_`; default all, those of more than 60 nodes by their number.
         digits : int
             Significant digits of numbers in the formulas.
         columns : sequence of str
@@ -238,7 +240,9 @@ class SymbolicResult(Shown):
             known = ("output", "stage", "equation", "complexity", "loss", "score")
             check_choice("SymbolicResult.latex_table", "columns", column, known)
         cells = [
-            {**row, "equation": self.latex(index, place, digits=digits)}
+            {**row, "equation": rf"\mbox{{{row['equation']}}}"}
+            if indices is None and row["complexity"] > READABLE
+            else {**row, "equation": self.latex(index, place, digits=digits)}
             for place, found in enumerate(rows)
             for index, row in found.items()
             if indices is None or index in indices
@@ -388,25 +392,31 @@ class SymbolicResult(Shown):
                 "complexity": sizes[k],
                 "loss": losses[k],
                 "score": score,
-                "equation": (
-                    formula_text(rounded(self.stages[k].expressions[output], _DIGITS))
-                    if sizes[k] <= _WRITTEN
-                    else f"(a formula of {sizes[k]:,} parts)"  # which takes seconds to write
-                ),
+                "equation": self._shown(k, output, sizes[k]),
                 "sympy_format": self.stages[k].expressions[output],
             }
             for k, score in zip(chosen, found, strict=True)
         }
 
+    def _shown(self, index: int, output: int, size: int) -> str:
+        """Return the text of a formula, rounded, or the number of nodes of one that is too long."""
+        if size > READABLE:
+            advice = "see text" if self.model is None else "prune the network, or see text"
+            return f"(a formula of {size:,} nodes, too long to read; {advice})"
+        return formula_text(rounded(self.stages[index].expressions[output], _DIGITS))
+
     def _picked(self, output: int) -> int:
         """Return the stage that the rule picks for one output."""
         every = range(len(self.stages))
-        whole = [k for k in every if not self.stages[k].partial] or list(every)
-        sizes = [complexity(self.stages[k].expressions[output]) for k in whole]
-        losses = [self.stages[k].losses[output] for k in whole]
+        limit = self.limit[output] if isinstance(self.limit, tuple) else self.limit
+        rows = [k for k in every if not self.stages[k].partial]
+        if not any(self.stages[k].losses[output] <= limit for k in rows):
+            rows = list(every)
+        sizes = [complexity(self.stages[k].expressions[output]) for k in rows]
+        losses = [self.stages[k].losses[output] for k in rows]
         negligible = self.negligible[output] if self.negligible else 0.0
-        rule = {"negligible": negligible, "limit": self.limit}
-        return whole[choose(sizes, losses, self.model_selection, **rule)]
+        rule = {"negligible": negligible, "limit": limit}
+        return rows[choose(sizes, losses, self.model_selection, **rule)]
 
 
 def _plain(value: Any) -> Any:

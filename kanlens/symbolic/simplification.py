@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count, product
@@ -67,6 +68,9 @@ _KINDS: tuple[tuple[Any, float, tuple[tuple[int, ...], tuple[int, ...]]], ...] =
     (1 / sympy.sqrt(sympy.pi), 7.0, _FEW),
     (1 / sympy.sqrt(2 * sympy.pi), 8.0, _FEW),
 )  # constants, the bits of their kind, and numerators and denominators of their multiples
+
+
+Scale = Callable[[Array], Array]  # of y and of the values of a formula
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,11 @@ def can_refine(expression: Expr) -> bool:
     )
 
 
-def refine(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array) -> RefinedFormula:
+def refine(
+    expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array, scale: Scale = np.asarray
+) -> RefinedFormula:
     """Fit every Float of an expression to x (batch, in) and y (batch,); exact constants stay."""
-    formula = _Numbers(expression, symbols, x, y)
+    formula = _Numbers(expression, symbols, x, y, scale)
     found = formula.fit(np.ones(len(formula.start), dtype=bool), formula.start, steps=60)
     return RefinedFormula(expression=formula.rebuild(found.parameters, {}), loss=found.loss)
 
@@ -159,13 +165,14 @@ def snap(
     y: Array,
     *,
     independent: int | None = None,
+    scale: Scale = np.asarray,
 ) -> RefinedFormula:
     """Replace numbers by exact constants where the data allow it; the table is as for `refine`.
 
     `independent` is the number of independent values in `y`, default all: the errors of a spline
     are smooth, so rows computed by a network count for less than measured ones.
     """
-    formula = _Numbers(expression, symbols, x, y)
+    formula = _Numbers(expression, symbols, x, y, scale)
     free = np.ones(len(formula.start), dtype=bool)
     found = formula.fit(free, formula.start, steps=60)
     limit = max(_SLIGHT, _WORSE * found.loss)
@@ -225,8 +232,15 @@ def _best_proposal(
 class _Numbers:
     """An expression with its Floats as parameters, evaluated on data."""
 
-    def __init__(self, expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array) -> None:
-        names, values = count(), []
+    def __init__(
+        self,
+        expression: Expr,
+        symbols: tuple[Expr, ...],
+        x: Array,
+        y: Array,
+        scale: Scale = np.asarray,
+    ) -> None:
+        names, values, self.scale = count(), [], scale
         self.parameters: list[Expr] = []
 
         def lifted(node: Expr) -> Expr:
@@ -241,7 +255,7 @@ class _Numbers:
         self.start = np.array(values, dtype=np.float64)
         pick = np.linspace(0, len(x) - 1, min(len(x), _MOST_ROWS)).round().astype(int)
         self.columns = [column[None, :] for column in np.asarray(x, dtype=np.float64)[pick].T]
-        target = np.asarray(y, dtype=np.float64)[pick]
+        target = self.scale(np.asarray(y, dtype=np.float64)[pick])
         self.deviation = float(target.std()) or 1.0
         self.target = target / self.deviation
         self.function = compiled([self.expression], [*symbols, *self.parameters])
@@ -253,7 +267,8 @@ class _Numbers:
         if np.iscomplexobj(found):
             found = np.where(found.imag == 0, found.real, np.nan)
         shape = (len(thetas), len(self.target))
-        return np.asarray(np.broadcast_to(found, shape) / self.deviation, dtype=np.float64)
+        scaled = self.scale(np.broadcast_to(found, shape)) / self.deviation
+        return np.asarray(scaled, dtype=np.float64)
 
     def jacobian(self, theta: Array, which: Any) -> Array:
         """Return central differences by some of the numbers, (row, number)."""

@@ -49,11 +49,23 @@ def test_discover_as_json(table, capsys):
     assert any(row["sympy_format"] == "mass*speed**2/2" for row in formulas)
 
 
-def test_discover_refuses_words(table, capsys):
-    assert main(["discover", str(table), "--target", "energy"]) == 1
-    err = capsys.readouterr().err
-    assert "columns of numbers" in err
-    assert err.count("\n") == 1
+def test_discover_leaves_out_words_and_dates(table, capsys):
+    frame = pd.read_csv(table)
+    frame.insert(0, "day", pd.date_range("2020-01-01", periods=len(frame)).astype(str))
+    frame.to_csv(table, index=False)
+    for features in ([], ["--features", "mass,speed,day,colour"]):
+        assert main(["discover", str(table), "--target", "energy", *features]) == 0
+        out, err = capsys.readouterr()
+        assert "energy = mass*speed**2/2" in out
+        assert "got text or dates in 'day', 'colour'. They are left out." in err
+
+
+def test_discover_needs_columns_of_numbers(table, capsys):
+    words = ["discover", str(table), "--target", "energy", "--features"]
+    assert main([*words, "colour"]) == 1
+    assert "expected columns of numbers, got text or dates in 'colour'." in capsys.readouterr().err
+    assert main([*words, "mass,nothing"]) == 1
+    assert "'nothing'" in capsys.readouterr().err
 
 
 def test_discover_needs_a_target(table, capsys):

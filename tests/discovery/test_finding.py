@@ -235,6 +235,9 @@ def test_single_precision_is_exact_enough():
         (np.zeros((3, 0)), np.zeros(3), ShapeError, "x of shape (row, feature)"),
         (np.zeros((3, 2)), np.zeros((3, 2)), ShapeError, "y of shape (3,), got (3, 2)"),
         (np.array([["a"], ["b"]]), [1, 2], DTypeError, "discover: expected x to be"),
+        ([[10**400], [2], [3]], [1, 2, 3], DTypeError, "list (int too large to convert to float)"),
+        ([[1], [2], [3]], [10**400, 2, 3], DTypeError, "list (int too large to convert to float)"),
+        (pd.DataFrame({"a": [10**400, 2]}), [1, 2], DataError, "got inf at row 0, column 'a'"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(x, y, error, text):
@@ -245,9 +248,52 @@ def test_what_cannot_be_used_is_refused_in_one_line(x, y, error, text):
     assert "\n" not in str(caught.value)
 
 
+DATES = pd.date_range("2020-01-01", periods=60)
+LEFT_OUT = "discover: expected columns of numbers, got text or dates in {}. They are left out."
+
+
+@pytest.mark.parametrize("kind", ["text", "dates", "both"])
+def test_columns_of_text_and_dates_are_left_out_with_a_warning(kind):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.uniform(1.0, 3.0, (60, 2)), columns=["a", "b"])
+    if kind != "dates":
+        frame.insert(0, "where", ["north", "south", "east"] * 20)
+    if kind != "text":
+        frame.insert(1, "day", DATES)
+    names = [name for name in frame if name not in ("a", "b")]
+    text = LEFT_OUT.format(", ".join(map(repr, names)))
+    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+        found = kanlens.discover(frame, frame["a"] * frame["b"], progress=False)
+    assert found.feature_names == ("a", "b")
+    assert found.sympy() == sympy.sympify("a*b")
+    np.testing.assert_allclose(found.predict(frame)[:, 0], frame["a"] * frame["b"])
+
+
+def test_names_that_are_given_are_those_of_all_columns():
+    frame = pd.DataFrame({"a": DATES, "b": np.linspace(0, 1, 60)})
+    with pytest.warns(UserWarning, match="left out"):
+        found = kanlens.discover(frame, 2 * frame["b"], ["day", "height"], progress=False)
+    assert found.feature_names == ("height",)
+
+
+def test_a_table_without_columns_of_numbers_is_refused():
+    text = "discover: expected columns of numbers, got text or dates in 'day'. "
+    with pytest.raises(DTypeError, match=f"^{text}Turn them into numbers first.$"):
+        kanlens.discover(pd.DataFrame({"day": DATES}), np.arange(60.0), progress=False)
+
+
 def test_names_must_fit():
     with pytest.raises(ShapeError, match="2 different feature_names"):
         kanlens.discover(np.ones((3, 2)), np.ones(3), ["a", "a"], progress=False)
+
+
+def test_errors_that_numpy_raises_do_not_end_a_search():
+    x = np.random.default_rng(0).uniform(-3.0, 3.0, (60, 2))
+    with np.errstate(all="raise"):
+        found = kanlens.discover(
+            x, np.exp(-9 * x[:, 0] ** 2) + x[:, 1], time_limit=1.0, progress=False
+        )
+        assert np.isfinite(found.predict(x)).all()
 
 
 def test_a_time_limit_must_be_positive():

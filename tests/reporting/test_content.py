@@ -41,6 +41,7 @@ KEYS = {
     "flows",
     "edges",
     "formula",
+    "formula_refusal",
     "certificate",
     "rows",
     "comparison",

@@ -131,6 +131,20 @@ def test_without_a_formula_there_is_none(content_of: Callable[..., dict[str, Any
     assert content_of(network([2, 1]), x)["formula"] is None
 
 
+def test_a_network_that_is_too_wide_has_no_formula_and_the_report_says_why(
+    content_of: Callable[..., dict[str, Any]],
+) -> None:
+    x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
+    content = content_of(network([2, 40, 1]), x, formula="auto")
+    reason = (
+        "expected at most 100 edges that lead to an output, got 120: this network is too wide to "
+        "read. Remove edges with prune, or train with a smaller hidden layer."
+    )
+    assert (content["formula"], content["formula_refusal"]) == (None, reason)
+    assert content["findings"][2] == "There is no formula: the network is too wide to read."
+    assert content_of(network([2, 1]), x)["formula_refusal"] == ""
+
+
 def test_names_that_python_does_not_allow_are_explained() -> None:
     found = python_source(sympy.sin(sympy.Symbol("blood sugar")), ("blood sugar",), "y")
     lines = ["import math", "", "", "def y(x1):", "    # x1: 'blood sugar'"]

@@ -122,6 +122,9 @@ def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
     text = Page(render_page(bare, pictures())).text
     assert "The data hold no targets" in text
     assert "No formula was asked for;" in text
+    refused = Page(render_page({**bare, "formula_refusal": "got <b>."}, pictures())).text
+    assert "There is no formula: got <b>." in refused
+    assert "the network is too wide" in refused
     assert "Nothing was proven of this model;" in text
     assert "No result of pruning was passed." in text
 

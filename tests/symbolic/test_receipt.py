@@ -222,3 +222,13 @@ def test_constants_are_listed_once():
     receipt = Receipt(rows=9, snapped=("0", "pi", "0", "1/2", "0"), snap_costs=(0.0, 2e-9, 0, 0, 0))
     assert "Exact constants: 0 (3 times), pi, 1/2; the dearest cost 2.0e-09." in receipt.summary()
     assert str(receipt) == receipt.summary()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "words"),
+    [(0.94, "NOTE: the formula tells the classes"), (0.9, "WARNING: the formula does not")],
+)
+def test_a_classifier_is_told_by_its_classes_where_its_odds_are_not(accuracy, words):
+    receipt = Receipt(rows=50, relative_rmse=0.3, accuracy=accuracy, model_accuracy=0.95)
+    assert not receipt.trustworthy
+    assert words in receipt.summary()
