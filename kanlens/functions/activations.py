@@ -71,25 +71,6 @@ def _mish_gate(x: Array, n: int) -> Array:
     return np.asarray(((1 + 1j) * _logistic(x, n, 1 - 1j)).imag)
 
 
-def _softplus_nth(x: Array, n: int) -> Array:
-    return np.asarray(_logistic(x, n - 1) if n else np.logaddexp(0.0, x))
-
-
-def _elu_nth(u: Array, n: int) -> Array:
-    right, decay = u > 0, np.exp(np.minimum(u, 0.0))
-    if n:
-        return np.asarray(np.where(right, float(n == 1), decay))
-    return np.asarray(np.where(right, u, np.expm1(np.minimum(u, 0.0))))
-
-
-def _hard_swish_nth(u: Array, n: int) -> Array:
-    inside = np.polynomial.polynomial.polyval(
-        np.clip(u, -3.0, 3.0), np.polynomial.polynomial.polyder([0.0, 0.5, 1 / 6], n)
-    )
-    beyond = (u > 0) * float(n == 1) if n else np.maximum(u, 0.0)
-    return np.asarray(np.where(np.abs(u) < 3, inside, beyond))
-
-
 def _normal(x: Array, n: int) -> Array:
     """n-th derivative of the standard normal distribution function."""
     from scipy.special import ndtr
@@ -131,21 +112,12 @@ def silu_integral(x: Array, c: complex = 1.0) -> Any:
     return np.where(x > 0, right, left)
 
 
-def _mish_integral(x: Array) -> Array:
-    return np.asarray(((1 + 1j) * silu_integral(x, 1 - 1j)).imag)
-
-
 def _softplus_integral(x: Array) -> Array:
     """Integrate log(1 + e^x), a dilogarithm, by that of the mirrored function for positive x."""
     from scipy.special import spence
 
     left = spence(2.0) - spence(1.0 + np.exp(-np.abs(x)))
     return np.asarray(np.where(x > 0, 0.5 * x * x - left, left))
-
-
-def _hard_swish_integral(u: Array) -> Array:
-    inside, beyond = np.clip(u, -3.0, 3.0), np.maximum(u, 3.0)
-    return np.asarray(inside**3 / 18 + inside**2 / 4 + beyond**2 / 2 - 4.5)
 
 
 def gelu_integral(x: Array) -> Array:
@@ -160,6 +132,10 @@ def tanh_integral(x: Array) -> Array:
     near = np.log1p(2.0 * np.sinh(0.5 * np.minimum(size, 1.0)) ** 2)
     far = size + np.log1p(np.exp(-2.0 * size)) - math.log(2.0)
     return np.asarray(np.where(size < 1.0, near, far), dtype=np.float64)
+
+
+_SIDES = (-3.0, math.nextafter(-3.0, 0.0), math.nextafter(3.0, 0.0), 3.0)  # of its kinks
+_SWISH = np.polynomial.Polynomial([0.0, 0.5, 1 / 6])  # x (x + 3) / 6, between -3 and 3
 
 
 def _softplus_sympy(u: Any) -> Any:
@@ -223,7 +199,7 @@ GATED = (
         slope_turning=(),
         curvature_turning=(0.0,),
         torch_forms=(nn.Softplus, functional.softplus),
-        closed_form=_softplus_nth,
+        closed_form=lambda u, n: _logistic(u, n - 1) if n else np.logaddexp(0.0, u),
         primitive=_softplus_integral,
     ),
     unsearched(
@@ -237,7 +213,7 @@ GATED = (
         curvature_turning=(-3.2673378465204044, -0.08793443131491424, 2.1148425630208774),
         torch_forms=(nn.Mish, functional.mish),
         closed_form=functools.partial(_gated, _mish_gate),
-        primitive=_mish_integral,
+        primitive=lambda u: ((1 + 1j) * silu_integral(u, 1 - 1j)).imag,
     ),
     unsearched(
         name="elu",
@@ -251,7 +227,9 @@ GATED = (
         curvature_turning=(0.0,),
         kinks=(0.0,),
         torch_forms=(nn.ELU, functional.elu),
-        closed_form=_elu_nth,
+        closed_form=lambda u, n: np.where(
+            u > 0, float(n == 1) if n else u, np.exp(np.minimum(u, 0.0)) - (n == 0)
+        ),
         primitive=lambda u: np.where(u > 0, 0.5 * u * u, np.expm1(np.minimum(u, 0.0)) - u),
     ),
     unsearched(
@@ -275,11 +253,13 @@ GATED = (
         expression=lambda u: u * sympy_call("Min", sympy_call("Max", u + 3, 0), 6) / 6,
         complexity=4,
         turning=(-1.5,),
-        slope_turning=(-3.0, 3.0),
-        curvature_turning=(-3.0, 3.0),
+        slope_turning=_SIDES,
+        curvature_turning=_SIDES,
         kinks=(-3.0, 3.0),
         torch_forms=(nn.Hardswish, functional.hardswish),
-        closed_form=_hard_swish_nth,
-        primitive=_hard_swish_integral,
+        closed_form=lambda u, n: np.where(
+            np.abs(u) < 3, _SWISH.deriv(n)(u), (u > 0) * float(n == 1) if n else np.maximum(u, 0.0)
+        ),
+        primitive=lambda u: _SWISH.integ()(np.clip(u, -3, 3)) + 0.5 * np.maximum(u, 3) ** 2 - 4.5,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -220,7 +221,7 @@ def _integrals(layer: KANLinear) -> Bands:
     dropped = min(2, layer.spline_order)
     inner = knots[:, dropped : knots.shape[1] - dropped]
     cells = Cells(knots=inner, degree=degree - 2, padding=0, slopes=None)
-    x, weights = _quadrature(_refined(cells.cuts), NODES)
+    x, weights = _quadrature(_refined(cells.cuts, BASES[layer.base_name].kinks), NODES)
     cell, values = cells.evaluate(x)
     values.append(torch.from_numpy(BASES[layer.base_name].nth(x.cpu().numpy(), 2)).to(x))
     weighted = [value * weights for value in values]
@@ -235,12 +236,14 @@ def _quadrature(cuts: Tensor, count: int) -> tuple[Tensor, Tensor]:  # (in, poin
     return (middle + half * places).flatten(1), (half * weights).flatten(1)
 
 
-def _refined(cuts: Tensor) -> Tensor:
-    """Add evenly spaced cuts, so that no interval is wide where the bases bend."""
+def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:
+    """Add kinks, and evenly spaced cuts, so that no interval is wide where the bases bend."""
     low, high = (end.clamp(-FAR, FAR) for end in (cuts[:, :1], cuts[:, -1:]))
     count = max(1, math.ceil(float((high - low).max()) / WIDEST))
     steps = torch.linspace(0, 1, count + 1).to(cuts)
-    return torch.cat([cuts, low + (high - low) * steps], dim=1).sort(dim=1).values
+    ends = cuts[:, :1], cuts[:, -1:]
+    inner = torch.tensor(kinks, dtype=torch.float64).to(cuts).clamp(*ends)
+    return torch.cat([cuts, low + (high - low) * steps, inner], dim=1).sort(dim=1).values
 
 
 def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:

@@ -31,7 +31,9 @@ def by_quad(layer: KANLinear) -> Tensor:
     for o in range(layer.out_features):
         for i in range(layer.in_features):
             phi = layer.edge(o, i)
-            pieces = [p for a, b in itertools.pairwise(cuts[i]) for p in _pieces(a, b)]
+            kinks = np.clip(BASES[layer.base_name].kinks, cuts[i][0], cuts[i][-1])
+            ends = np.union1d(cuts[i], kinks)
+            pieces = [p for a, b in itertools.pairwise(ends) for p in _pieces(a, b)]
 
             def bend(x, phi=phi):
                 return float(phi.derivative(np.array([x]), 2)[0]) ** 2

@@ -6,6 +6,7 @@ the numbers of factors, the base function. They stand in ``_config.yml``, or in 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -21,13 +22,14 @@ from kanlens.io.importers.stages import Affine, Edges, Stage, one_by_one
 from kanlens.model.function_layer import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
 
+_SUMS = {**SUMS, "arccos": ((("arcsin", 1.0, 0.0, -1.0),), math.pi / 2)}
 _SAME = {"sgn": "sign", "0": "constant", "x^0.5": "sqrt"}
 _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
     """Return the function of kanlens that a function of pykan is, with its a, b, c, d."""
-    terms, rest = SUMS.get(name, ((), 0.0))
+    terms, rest = _SUMS.get(name, ((), 0.0))
     if len(terms) == 1:
         ((known, a, b, c),), p = terms, parameters
         return known, torch.stack([p[0] * a, p[1] * a + b, p[2] * c, p[3] + p[2] * rest])

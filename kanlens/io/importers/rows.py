@@ -156,20 +156,19 @@ class _Trials:
             self.options.notes[f"as good on these rows: {name} {shown}"] = None
 
     def _widths(self, assumed: float) -> list[float]:
-        """Return the width assumed, and the best one of a line search on a logarithmic scale."""
+        """Return the width assumed, and the best one of a line search, rounded."""
         from scipy.optimize import minimize_scalar
 
-        def loss(power: float) -> float:
-            return float(self.losses(denominator=assumed * 2.0**power).mean())
+        def loss(width: float) -> float:
+            return float(self.losses(denominator=width).mean())
 
-        near = _POWERS[int(np.argmin([loss(power) for power in _POWERS.tolist()]))]
-        bounds = (near - 0.5, near + 0.5)
-        best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
-        exact = assumed * 2.0 ** float(best)
-        least = self.losses(denominator=exact)
-        rounded = (float(f"{exact:.{digits}g}") for digits in range(1, 6))
-        near = (value for value in rounded if not _is_clear(least, self.losses(denominator=value)))
-        return [assumed, next(near, exact)]
+        widths = (assumed * 2.0**_POWERS).tolist()
+        near = min(widths, key=loss)
+        bounds = (near / 2**0.5, near * 2**0.5)
+        best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-7})
+        rounded = (float(f"{best.x:.{digits}g}") for digits in range(1, 6))  # as people choose it
+        close = (width for width in rounded if loss(width) <= (1 + _GAIN) * best.fun)
+        return [assumed, next(close, float(best.x))]
 
 
 def _is_clear(best: Tensor, other: Tensor) -> bool:

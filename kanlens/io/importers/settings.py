@@ -170,7 +170,6 @@ SUMS: dict[str, Terms] = {
     "relu6": ((("relu", 1.0, 0.0, 1.0), ("relu", 1.0, -6.0, -1.0)), 0.0),
     "sigmoid": ((("tanh", 0.5, 0.0, 0.5),), 0.5),
     "cos": ((("sin", 1.0, math.pi / 2, 1.0),), 0.0),
-    "arccos": ((("arcsin", 1.0, 0.0, -1.0),), math.pi / 2),
     "hardsigmoid": ((("relu", 1 / 6, 0.5, 1.0), ("relu", 1 / 6, -0.5, -1.0)), 0.0),
     "logsigmoid": ((("softplus", -1.0, 0.0, -1.0),), 0.0),
     "softsign": (((rational_name([0, 1], [0, 1], even=True), 1.0, 0.0, 1.0),), 0.0),

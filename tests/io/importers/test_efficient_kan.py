@@ -259,7 +259,7 @@ def test_base_activation_given_by_the_caller(given):
 def test_unknown_base_activation():
     _, layers = network_state()
     text = (
-        "import_model: expected base_activation to be one of arccos, cos, elu, gelu, hardsigmoid, "
+        "import_model: expected base_activation to be one of cos, elu, gelu, hardsigmoid, "
         "hardswish, identity, leaky_relu, logsigmoid, mish, relu, relu6, sigmoid, silu, sin, "
         "softplus, softsign, tanh, zero, got Hardshrink(0.5). "
         "Register it first, with kanlens.register_function."

@@ -206,6 +206,18 @@ def test_truncated_and_damaged_files_are_one_line(tmp_path, state, zipped):
     assert refusals > len(spoiled) // 2
 
 
+def test_a_truncated_file_and_a_plain_pickle_are_called_that(tmp_path, state):
+    path = tmp_path / "a.pt"
+    torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    text = "a.pt is truncated or damaged (File is not a zip file), expected a state dict. "
+    advice = "Copy it again, or save the model again."
+    refused(FileFormatError, f"import_model: {text}{advice}", path)
+    path.write_bytes(pickle.dumps(state))
+    text = "a.pt is a pickle that torch.save did not write, expected a state dict. "
+    refused(FileFormatError, f"import_model: {text}{SAVE}", path)
+
+
 # --- other refusals ----------------------------------------------------------------------------
 
 
