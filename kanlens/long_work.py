@@ -23,7 +23,6 @@ from kanlens.errors import InterruptedWarning, escaped, message
 T = TypeVar("T")
 
 LONG = 60.0  # seconds, above which work says how long it will take
-_PROBE = 0.1  # seconds that tell the share of a processor; measured within a tenth of it
 unfinished: set[Path] = set()  # temporary files and folders, removed when a command is left
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
 
@@ -220,11 +219,3 @@ def check_time() -> None:
     """Break off the work around where its time is over."""
     if time.monotonic() >= _end.get():
         raise OutOfTimeError
-
-
-def processor_share() -> float:
-    """Measure the share of a processor that others leave to this thread, by working a moment."""
-    start, worked = time.monotonic(), time.thread_time()
-    while (passed := time.monotonic() - start) < _PROBE:
-        pass
-    return min((time.thread_time() - worked) / passed, 1.0)

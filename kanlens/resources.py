@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,7 @@ import torch
 from kanlens.errors import InvalidValueError, message
 
 FEW = 500_000  # numbers in the largest array of one operation, up to which one thread is best
+PROBE = 0.1  # seconds of work that measure the share of a processor within a tenth of it
 SMALL = 100_000_000  # bytes that are not worth a look
 UNKNOWN = 2**30  # bytes that work may take where the system does not say what is free
 KEPT, LARGEST = 2**28, 2**25  # bytes freed that are kept, and of one array among them: glibc's most
@@ -163,6 +165,14 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().split("\n")
     except OSError:
         return []
+
+
+def processor_share() -> float:
+    """Measure the share of a processor that others leave to this thread, by working a moment."""
+    start, worked = time.perf_counter(), time.thread_time()
+    while (passed := time.perf_counter() - start) < PROBE:
+        pass
+    return min((time.thread_time() - worked) / passed, 1.0)
 
 
 @contextmanager

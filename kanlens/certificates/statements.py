@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kanlens.certificates.additive_approximation import AdditiveFunction
 from kanlens.certificates.sampling import PointPair
+from kanlens.errors import escaped
 from kanlens.outputs import Shown, to_plain
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class Certificate(Shown):
             f"{name} in [{_digits(low, high, low)}, {_digits(low, high, high)}]"
             for name, (low, high) in zip(self.features, self.domain.tolist(), strict=True)
         )
-        return "\n".join([f"For {box}:", *map(str, self.outputs), *self._notes()])
+        return escaped("\n".join([f"For {box}:", *map(str, self.outputs), *self._notes()]))
 
     def _notes(self) -> list[str]:
         """Return lines on the scope of the statements."""

@@ -16,12 +16,14 @@ from kanlens.pruning import prune
 from kanlens.reporting import Report, report
 from kanlens.reporting.content import build_content
 from kanlens.reporting.records import describe_formula, without_pairs
+from kanlens.reporting.what_if import build_panel
 from kanlens.reporting.writing import formula_words, render_page
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import (
     HOSTILE,
     TEMPLATE,
     network,
+    schema,
     seeded,
 )
 from tests.reporting.page import OWN, Page
@@ -58,9 +60,6 @@ def test_values_from_data_are_escaped_everywhere(hostile: Report) -> None:
     assert "<i>" not in source
     for name in (HOSTILE, TEMPLATE, "a\"b'&$x$", "<img src=x onerror=alert(2)>"):
         assert name in page.text
-    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202e]", source)
-    assert "<i>red</i>\\x1b[2J\\x00" in page.text
-    assert not re.search(r"(?<!\\)(\\\\)*\\u(00[01]|202e)", page.scripts[0])  # in the panel's JSON
     drawn = [Page(part.split("</svg>")[0]).text for part in source.split("<svg ")[1:]]
     for name in (HOSTILE, TEMPLATE, "a\"b'&$x$"):
         assert any(name in text for text in drawn), f"{name} is in no picture"
@@ -116,6 +115,23 @@ def pictures() -> dict[str, Any]:
     none = dict.fromkeys(("pairs", "flows", "formula", "certificate", "pruning", "history"))
     several = {"effects": [one], "performance": [], "cards": [one], "layers": [], "rows": [one] * 6}
     return {**single, **none, **several}
+
+
+def test_control_characters_are_escaped(
+    model: Any, rows: torch.Tensor, analyzed: Callable[..., Any]
+) -> None:
+    names = ["red\x1b[31m", "nul\x00", "turned\u202e"]
+    model.schema = schema(names, ["y\x9b"])
+    analysis = analyzed(model, (rows, rows[:, 0]))
+    panel = build_panel(analysis.subject, [0])
+    content = build_content(analysis, title="T\x07", generator="seed 0")
+    source = render_page(content, pictures(), panel)
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202e]", source)
+    page = Page(source)
+    for name in ("red\\x1b[31m", "nul\\x00", "turned\\u202e", "y\\x9b", "T\\x07"):
+        assert name in page.text
+    controls = json.loads(page.scripts[0])["controls"]
+    assert [one["name"] for one in controls] == ["red\\x1b[31m", "nul\\x00", "turned\\u202e"]
 
 
 def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """Work that a time limit breaks off, by a clock that only moves as the tests say."""
 
-import time
-
 import numpy as np
 import pytest
 import sympy
@@ -10,7 +8,7 @@ import torch
 from kanlens.discovery.regression import eliminate, quick_error
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import grown_sums
-from kanlens.long_work import check_time, ending, processor_share
+from kanlens.long_work import check_time, ending
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.least_squares import minimize
@@ -41,18 +39,6 @@ def test_the_earlier_end_counts(clock):
             clock.now = 9.0
             check_time()
         pytest.fail("the time of both was over")
-
-
-def test_the_share_of_a_processor_is_measured_by_work(monkeypatch):
-    now = [0.0]
-
-    def passing():
-        now[0] += 0.01
-        return now[0]
-
-    monkeypatch.setattr(time, "monotonic", passing)
-    monkeypatch.setattr(time, "thread_time", lambda: 0.25 * now[0])
-    assert processor_share() == pytest.approx(0.25, abs=0.05)
 
 
 def test_least_squares_begins_no_step_too_late(clock):

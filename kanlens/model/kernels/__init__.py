@@ -25,8 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice
-from kanlens.long_work import processor_share
-from kanlens.resources import analysis_begun
+from kanlens.resources import analysis_begun, processor_share
 
 if TYPE_CHECKING:
     from kanlens.model.edge_sum import Weights
