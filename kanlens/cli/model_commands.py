@@ -104,9 +104,8 @@ def train(
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     checkpoint = output.parent / f"{output.name}.checkpoint"
-    parts = {
-        one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout or holdout_last
-    }
+    share = holdout or holdout_last
+    parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if share}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
@@ -114,7 +113,6 @@ def train(
     for note in reading_notes(table.schema):
         terminal.say(note)
     training, test = _held_out(table, holdout, holdout_last, generator)
-    check_learnable(training, terminal.call)
     given: dict[str, Any] = {
         "optimizer": optimizer,
         "steps": steps,
@@ -128,7 +126,7 @@ def train(
         "patience": patience,
     }
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
-    build = partial(new_model, table, **options)
+    build = partial(new_model, training, **options)
     run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
     run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
     if restarts > 1 or scheduler or workers:
@@ -164,10 +162,11 @@ def _held_out(
         expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
         advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
         raise InvalidValueError(message("train", expected, got, advice))
-    if not share:
-        return table, None
-    training, test = cast("Table", table).split(share, generator, last=bool(holdout_last))
-    check_learnable(test, "train", "rows held out", least=2)
+    training, test = table, None
+    if share:
+        training, test = cast("Table", table).split(share, generator, last=bool(holdout_last))
+        check_learnable(test, "train", "rows held out", least=2)
+    check_learnable(training, "train")
     return training, test
 
 

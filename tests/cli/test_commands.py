@@ -477,3 +477,16 @@ def test_a_table_as_people_have_it_is_trained_on_with_few_words(tmp_path, capsys
         main(["predict", str(model), str(tmp_path / "new.csv"), "-o", str(tmp_path / "p.csv")]) == 0
     )
     assert "3 in 'city' ('Rom'), as none of the known categories" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_level_that_only_rows_to_test_on_have_is_not_known(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": draw.normal(size=40), "kind": ["u", "v"] * 18 + ["w"] * 4})
+    frame["y"] = frame["a"] + draw.normal(size=40)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    model = tmp_path / "m.safetensors"
+    words = ["train", tmp_path / "t.csv", "--target", "y", "--hidden", "0", "--steps", "3"]
+    assert main([*map(str, words), "--holdout-last", "0.1", "-o", str(model)]) == 0
+    assert kanlens.load(model).feature_names == ("a", "kind")
+    assert "got 4 in 'kind' ('w'), as 'u'" in capsys.readouterr().err

@@ -71,8 +71,8 @@ from kanlens.long_work import temporary_folder, unfinished
 def command():
     with temporary_folder() as folder:
         (folder / "part").touch()
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             print(folder.is_dir(), flush=True)
