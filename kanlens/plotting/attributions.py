@@ -22,9 +22,7 @@ from kanlens.plotting.samples import (
     GAP,
     LONGEST,
     contribution,
-    draw_decision,
     draw_dependence,
-    draw_force,
     draw_heatmap,
     draw_image,
     evenly,
@@ -50,11 +48,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-KINDS = (
-    *("bar", "beeswarm", "decision", "dependence", "force", "heatmap", "image"),
-    *("interactions", "paths", "waterfall"),
-)
-STEPS = ("decision", "force", "waterfall")  # kinds that lead from a reference to an output
+KINDS = ("bar", "beeswarm", "dependence", "heatmap", "image", "interactions", "paths", "waterfall")
+SHAPS = {  # kinds that shap draws, and its calls
+    "decision": "shap.plots.decision(e.base_values[0], e.values)",
+    "force": "shap.plots.force(e)",
+}
 SHOWN = 20  # features; the rest becomes one row
 SWARM = 2000  # points of one feature drawn at most
 MANY = 4000  # points beyond which the swarm is an image inside the vector picture
@@ -82,25 +80,24 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
     result : Attribution, Importance or DataFrame
         As `kanlens.attribute` or `kanlens.importance` returns it; of several outputs, the rows of
         one.
-    kind : {"bar", "beeswarm", "decision", "dependence", "force", "heatmap", "image", \
-"interactions", "paths", "waterfall"}
+    kind : {"bar", "beeswarm", "dependence", "heatmap", "image", "interactions", "paths", \
+"waterfall"}
         ``"bar"``: mean ``|value|`` with its 95% interval over the samples. ``"beeswarm"``: the
-        value in every sample, colored by the feature. ``"waterfall"`` and ``"force"``: how one
-        sample's values lead from the reference to the output; orange raises it, blue lowers it.
-        ``"decision"``: how all samples get from the reference to their outputs, colored by these.
+        value in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
+        from the reference to the output; orange raises it, blue lowers it.
         ``"heatmap"``: all values, and the outputs above. ``"dependence"``: a feature's values
         against it. ``"image"``: the mean ``|value|``, or those of a sample, of pixels beside these.
         ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: what flows through
         every edge, from the features to the output.
     row : int, optional
-        Which sample the waterfall or force is of; needed there, unless there is one alone.
-        Interactions, paths and images are those of this sample, with their signs, else their mean
-        sizes over the samples; a decision is marked.
+        Which sample the waterfall is of; needed there, unless there is one alone. Interactions,
+        paths and images are those of this sample, with their signs, else their mean sizes over the
+        samples.
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
         Most features to draw; the rest are put together in one row "n others": their sizes added
-        in a bar, their values in every sample otherwise. A force has at most 9.
+        in a bar, their values in every sample otherwise.
     feature, other : int or str, optional
         Of a dependence: which, and what colors it. The latter is by default the feature with the
         largest mean ``|interaction|``, or where the result has none, by an estimate, the largest
@@ -127,7 +124,7 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
     ----------
     .. [1] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
     .. [2] S. Lundberg et al., From local explanations to global understanding with explainable AI
-       for trees, 2020 (decisions, dependence, heat maps).
+       for trees, 2020 (dependence, heat maps).
 
     Examples
     --------
@@ -139,7 +136,7 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
     >>> [label.get_text() for label in axes.get_yticklabels()]
     ['b', 'a']
     """
-    check_choice(CALL, "kind", kind, KINDS)
+    _check_kind(kind)
     check_count(CALL, "top", top)
     if hasattr(result, "columns"):
         result = _of_frame(result)
@@ -154,17 +151,15 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
     if kind == "bar":
         return _bars(result.to_importance(), top, ax)
     check_choice(CALL, "order", order, ("output", "cluster"))
-    if kind in STEPS and not result.shares:  # slopes lead from nowhere to nowhere
-        expected, got = f"shares of a change to draw a {kind}", f"slopes ({result.method!r})"
+    if kind == "waterfall" and not result.shares:  # slopes lead from nowhere to nowhere
+        expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
-    needed = row is not None or kind in ("force", "waterfall")
+    needed = row is not None or kind == "waterfall"
     place = _checked_row(result, row) if needed else None
     samples = None if kind in ("interactions", "paths") else _samples(result, x)
     draws: dict[str, Callable[[], Axes]] = {
         "beeswarm": lambda: _beeswarm(result, samples, top, ax),
-        "decision": lambda: draw_decision(result, place, top, ax),
         "dependence": lambda: draw_dependence(result, samples, feature, other, ax),
-        "force": lambda: draw_force(result, samples, place, top, ax),
         "heatmap": lambda: draw_heatmap(result, order, top, ax),
         "image": lambda: draw_image(result, samples, place, shape, ax),
         "interactions": lambda: draw_interactions(result, place, top, ax),
@@ -172,6 +167,16 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
         "waterfall": lambda: _waterfall(result, samples, place, top, ax),
     }
     return draws[kind]()
+
+
+def _check_kind(kind: str) -> None:
+    """Refuse an unknown kind of picture; name shap's function for one that shap draws."""
+    if kind not in SHAPS:
+        check_choice(CALL, "kind", kind, KINDS)
+        return
+    expected = f"kind to be one of {', '.join(KINDS)}"
+    advice = f"Use {SHAPS[kind]} with e = attribution.to_shap()"
+    raise InvalidValueError(message(CALL, expected, repr(kind), advice))
 
 
 def _of_frame(frame: pd.DataFrame) -> Importance:

@@ -1,4 +1,4 @@
-"""Attributions sample by sample: forces, decisions, heat maps, dependence on a feature, images."""
+"""Attributions sample by sample: heat maps, dependence on a feature, images."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
-from matplotlib.patches import Polygon
 
 from kanlens.attribution.result import Attribution
 from kanlens.checks import find_place
 from kanlens.errors import MethodError, ShapeError, message
 from kanlens.plotting.formats import number
-from kanlens.plotting.interactions import CALL, DIVERGING, Ranked, spread_apart
+from kanlens.plotting.interactions import CALL, DIVERGING, Ranked
 from kanlens.plotting.style import (
     STYLE,
     Array,
@@ -26,15 +24,13 @@ from kanlens.plotting.style import (
     name_rows,
     numbers,
     rows_axes,
-    size_in_inches,
     tidy,
     with_unit,
 )
 
 GAP = "not explained (gap)"
 LONGEST = 32  # characters of a name
-FORCES = 9  # arrows of one sample, at most
-PATHS = 500  # of samples, at most
+MANY = 2000  # points beyond which they are an image inside the vector picture
 CLUSTERED = 2000  # samples that are put in order by what they are like, at most
 BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
 BINS = 10  # of a feature, within which others are looked at
@@ -77,69 +73,6 @@ def steps_of(
     return names, steps, len(rows.order)
 
 
-def draw_force(
-    result: Attribution, samples: Array | None, row: Any, top: int, ax: Axes | None
-) -> Axes:
-    """Draw what raises an output and what lowers it as arrows that meet at the output."""
-    names, steps, _ = steps_of(result, samples, row, min(top, FORCES))
-    start, end = float(result.reference[row]), float(result.output[row])
-    ends: dict[int, Array] = {}  # tip and tail of every arrow, the largest next to the output
-    for sign in (1, -1):
-        mine = [k for k in np.argsort(-np.abs(steps), kind="stable") if steps[k] * sign > 0]
-        joints = end - np.cumsum([0.0, *steps[mine]])
-        ends |= {k: joints[place : place + 2] for place, k in enumerate(mine)}
-    known = np.array([start, end, *np.ravel(list(ends.values()))])
-    span = float(np.ptp(known)) or 1.0
-    ax = axes_for(ax, (STYLE.page, 1.9))
-    ax.set(xlim=(known.min() - 0.04 * span, known.max() + 0.04 * span), ylim=(-1.7, 1.75))
-    order = sorted(ends, key=lambda k: -ends[k].sum())
-    middles = np.array([ends[k].mean() for k in order])
-    places = spread_apart(middles, 0.2 * 1.08 * span / size_in_inches(ax)[0])
-    turned: Any = {"rotation": 30, "rotation_mode": "anchor", "ha": "right", "va": "top"}
-    for k, middle, place in zip(order, middles, places, strict=True):
-        color = STYLE.positive if steps[k] > 0 else STYLE.negative
-        (tip, tail), push = ends[k], math.copysign(0.012 * span, steps[k])
-        x = [tail - push, tip - push, tip, tip - push, tail - push, tail]
-        look: Any = {"facecolor": STYLE.muted if names[k] == GAP else color, "linewidth": 0.8}
-        arrow = np.stack([x, [0, 0, 0.5, 1, 1, 0.5]], 1)
-        ax.add_patch(Polygon(arrow, edgecolor=STYLE.paper, zorder=2, **look))
-        ax.plot([middle, middle, place], [0, -0.12, -0.35], color=STYLE.muted, linewidth=0.5)
-        ax.text(place, -0.38, names[k], fontsize=STYLE.small, **turned)
-    for value, word, height in ((start, "reference", 1.1), (end, "output", 1.4)):
-        ax.plot([value, value], [0, height], **DASHED)
-        text = f"{word} {number(value, 4)}"
-        ax.text(value, height, text, ha="center", va="bottom", fontsize=STYLE.small)
-    ax.spines[["left", "bottom"]].set_visible(False)
-    ax.spines["top"].set_visible(True)
-    ax.xaxis.set(ticks_position="top", label_position="top")
-    ax.set(yticks=[], xlabel=with_unit(result.target, result.unit))
-    return ax
-
-
-def draw_decision(result: Attribution, row: int | None, top: int, ax: Axes | None) -> Axes:
-    """Draw how every sample gets from the reference to its output, feature by feature upwards."""
-    values = numbers(result.values)
-    rows = ranked(np.abs(values).mean(0), result.features, top)
-    picks = np.union1d(evenly(len(values), PATHS), [] if row is None else [row]).astype(int)
-    steps = [numbers(result.reference)[picks, None], rows.columns(values[picks])[:, ::-1]]
-    x = np.concatenate(steps, 1).cumsum(1)  # the least important feature first
-    y = np.arange(len(rows.names), -1, -1) - 0.5
-    ax = rows_axes(ax, len(rows.names), 1.5)
-    low, span = x[:, -1].min(), float(np.ptp(x[:, -1])) or 1.0
-    look: Any = {"cmap": STYLE.sequence, "norm": Normalize(low, low + BRIGHT * span)}
-    look |= {"linewidths": 0.7, "alpha": 0.7, "rasterized": len(x) > PATHS // 5, "label": "_paths"}
-    ax.add_collection(LineCollection([*np.stack([x, 0 * x + y], 2)], array=x[:, -1], **look))
-    ax.axvline(float(x[:, 0].mean()), color=STYLE.muted, linewidth=0.6, zorder=1)
-    if row is not None:
-        ax.plot(*(x[picks == row][0], y), "--", color=STYLE.ink, label=f"sample {row}")
-        ax.legend(loc="lower right")
-    ax.margins(x=0.03)
-    ax.autoscale_view(scaley=False)
-    name_rows(ax, rows.names, others=len(rows.others) > 0)
-    ax.set_xlabel(with_unit(result.target, result.unit))
-    return ax
-
-
 def draw_heatmap(result: Attribution, order: str, top: int, ax: Axes | None) -> Axes:
     """Draw all values as colors: features in rows, samples in columns, their outputs above."""
     values, output = numbers(result.values), numbers(result.output)
@@ -179,7 +112,7 @@ def draw_dependence(
     low, high = np.quantile(samples[:, j], [0.02, 0.98])
     norm = Normalize(low, low + BRIGHT * (high - low or 1.0))
     look: Any = {"c": samples[:, j], "cmap": STYLE.sequence, "norm": norm, "label": "_samples"}
-    look |= {"s": 9, "linewidths": 0, "rasterized": len(samples) > 4 * PATHS}
+    look |= {"s": 9, "linewidths": 0, "rasterized": len(samples) > MANY}
     ax.axhline(0, color=STYLE.faint, linewidth=0.6, zorder=0.8)
     points = ax.scatter(samples[:, i], values[:, i], **look)
     bar = color_bar(ax, points, literal(result.features[j], most=LONGEST))

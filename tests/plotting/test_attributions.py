@@ -168,10 +168,26 @@ def test_names_are_literal(ax: Axes) -> None:
     assert r"a\$b\$" in ax.get_xlabel()
 
 
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        ("force", "shap.plots.force(e)"),
+        ("decision", "shap.plots.decision(e.base_values[0], e.values)"),
+    ],
+)
+def test_kinds_that_shap_draws(kind: str, call: str) -> None:
+    text = (
+        "plot.attribution: expected kind to be one of bar, beeswarm, dependence, heatmap, image, "
+        f"interactions, paths, waterfall, got '{kind}'. Use {call} with e = attribution.to_shap()."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        attribution(found(), kind=kind)
+
+
 def test_errors_of_attribution() -> None:
     text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, decision, dependence, "
-        "force, heatmap, image, interactions, paths, waterfall, got 'bars'. "
+        "plot.attribution: expected kind to be one of bar, beeswarm, dependence, heatmap, image, "
+        "interactions, paths, waterfall, got 'bars'. "
         "Did you mean 'bar'?"
     )
     with pytest.raises(InvalidValueError, match=re.escape(text)):
@@ -407,8 +423,7 @@ def test_ends_of_a_waterfall_stand_beside_the_lines_of_its_axes(sign: int) -> No
     pyplot.close(figure)
 
 
-@pytest.mark.parametrize("kind", ["waterfall", "force"])
-def test_categories_are_had_or_not(kind: str, ax: Axes) -> None:
+def test_categories_are_had_or_not(ax: Axes) -> None:
     result = found(4, rows=1)
     coded = dataclasses.replace(
         result,
@@ -416,6 +431,6 @@ def test_categories_are_had_or_not(kind: str, ax: Axes) -> None:
         groups={"plan": (0, 1)},
         x=torch.tensor([[0.0, 1.0, 1.0, 0.0]]),
     )
-    attribution(coded, kind=kind, ax=ax)
+    attribution(coded, kind="waterfall", ax=ax)
     shown = {*rows_of(ax), *texts(ax)}
     assert {"plan=basic: no", "plan=pro: yes", "age = 1.000", "visits = 0"} <= shown

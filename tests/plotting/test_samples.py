@@ -14,53 +14,9 @@ from matplotlib.figure import Figure
 from kanlens.attribution.result import Attribution
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.plotting import attribution, to_svg
-from kanlens.plotting.formats import MINUS
 from kanlens.plotting.samples import strongest_partner
 from tests.plotting.conftest import labelled, texts
-from tests.plotting.test_attributions import found, rows_of
-
-
-def test_forces_meet_at_the_output(ax: Axes) -> None:
-    result = found(30)
-    attribution(result, kind="force", row=2, ax=ax)
-    arrows = [patch.get_xy() for patch in ax.patches]
-    assert len(arrows) == 9
-    values, end = result.values[2], float(result.output[2])
-    largest = values.abs().argsort(descending=True)[:8]
-    rest = float(values.sum() - values[largest].sum())
-    widths = sorted(
-        abs(arrow[2, 0] - arrow[0, 0] - (arrow[2, 0] - arrow[1, 0])) for arrow in arrows
-    )
-    np.testing.assert_allclose(widths, sorted([*values[largest].abs().tolist(), abs(rest)]))
-    tips = [arrow[2, 0] for arrow in arrows]
-    assert sum(abs(tip - end) < 1e-9 for tip in tips) == 2  # one from either side
-    for arrow in arrows:  # raising ones point right and lie left of the output
-        assert (arrow[2, 0] > arrow[1, 0]) == (arrow[:, 0].mean() < end)
-    assert "22 others" in texts(ax)
-    assert any(text.startswith(f"f{int(largest[0])} = ") for text in texts(ax))
-    assert f"output {end:.4g}".replace("-", MINUS) in texts(ax)
-
-
-def test_a_force_shows_what_is_not_explained(ax: Axes) -> None:
-    result = dataclasses.replace(found(), values=0.8 * found().values)
-    attribution(result, kind="force", row=0, ax=ax)
-    assert "not explained (gap)" in texts(ax)
-
-
-def test_decisions_lead_from_the_reference_to_every_output(ax: Axes) -> None:
-    result = found(6, rows=40)
-    attribution(result, kind="decision", row=5, top=4, ax=ax)
-    paths: Any = labelled(ax, "_paths")
-    lines = np.array(paths.get_segments())  # (sample, point, 2)
-    assert lines.shape == (40, 5, 2)
-    np.testing.assert_allclose(lines[:, 0, 0], result.reference)
-    np.testing.assert_allclose(lines[:, -1, 0], result.output)
-    np.testing.assert_allclose(paths.get_array(), result.output)
-    assert rows_of(ax)[-1] == "3 others"
-    order = result.values.abs().mean(0).argsort(descending=True)
-    np.testing.assert_allclose(np.diff(lines[:, -2:, 0])[:, 0], result.values[:, order[0]])
-    marked: Any = labelled(ax, "sample 5")
-    np.testing.assert_allclose(marked.get_xdata(), lines[5, :, 0])
+from tests.plotting.test_attributions import found
 
 
 @pytest.mark.parametrize("order", ["output", "cluster"])
@@ -135,24 +91,22 @@ def test_images_of_one_sample_and_of_all(row: int | None, ax: Axes) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["force", "waterfall"])
-def test_a_single_sample_need_not_be_named(kind: str) -> None:
+def test_a_single_sample_need_not_be_named() -> None:
     alone = found()
     parts = {name: getattr(alone, name)[:1] for name in ("values", "reference", "output", "x")}
     alone = dataclasses.replace(alone, **parts)
     drawn = [
-        attribution(alone, kind=kind, ax=Figure().subplots(), **row) for row in ({}, {"row": 0})
+        attribution(alone, kind="waterfall", ax=Figure().subplots(), row=row) for row in (None, 0)
     ]
     assert texts(drawn[0]) == texts(drawn[1]) != []
 
 
 def test_errors_of_samples(ax: Axes) -> None:
     slopes = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
-    for kind in ("force", "decision"):
-        with pytest.raises(InvalidValueError, match=f"shares of a change to draw a {kind}"):
-            attribution(slopes, kind=kind, row=0, ax=ax)
+    with pytest.raises(InvalidValueError, match="shares of a change to draw a waterfall"):
+        attribution(slopes, kind="waterfall", row=0, ax=ax)
     with pytest.raises(InvalidValueError, match="expected row, a sample from 0 to 59, got None"):
-        attribution(found(), kind="force", ax=ax)
+        attribution(found(), kind="waterfall", ax=ax)
     with pytest.raises(InvalidValueError, match="expected feature, a name or an index below 4"):
         attribution(found(), kind="dependence", ax=ax)
     with pytest.raises(MethodError, match="expected samples beside the values, got none"):
@@ -161,7 +115,7 @@ def test_errors_of_samples(ax: Axes) -> None:
         attribution(found(), kind="heatmap", order="size", ax=ax)
 
 
-@pytest.mark.parametrize("kind", ["decision", "dependence", "force", "heatmap", "image"])
+@pytest.mark.parametrize("kind", ["dependence", "heatmap", "image", "waterfall"])
 def test_one_constant_sample_with_a_hostile_name_is_drawn(kind: str, ax: Axes) -> None:
     name = r"$\frac{x}{$ <b>&_^"
     single = dataclasses.replace(
