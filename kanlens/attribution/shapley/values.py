@@ -233,8 +233,7 @@ def _remark(solved: Sequence[Solved], groups: Groups) -> str:
 
 def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[Solved]:
     """Solve all games of an output; those that are sampled come last."""
-    unit = _range(problem)
-    plans = [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
+    unit, plans = _range(problem), plan_games(problem, cut, solver)
     drawn = [game for game, plan in plans if plan == "sampling"]
     others = [(game, plan) for game, plan in plans if plan != "sampling"]
     shown = problem.progress if others else False  # sampling shows its own
@@ -251,6 +250,14 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
     return found
 
 
+def plan_games(
+    problem: Problem, cut: Sequence[Game], solver: SolverOptions
+) -> list[tuple[Game, str | Expansion]]:
+    """Return every game of an output with "enumeration", "sampling" or its expansion in cosines."""
+    unit = _range(problem)
+    return [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
+
+
 def _range(problem: Problem) -> float:
     """Return the range of the output over samples and background, 1 where that is nothing."""
     y = problem.output_in_parts(torch.cat([problem.x, problem.background]))
@@ -259,7 +266,7 @@ def _range(problem: Problem) -> float:
 
 
 def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str | Expansion:
-    """Choose "enumeration", "sampling" or cosines for one of `share` games."""
+    """Choose the algorithm for one of `share` games."""
     asked = solver.algorithm
     time_left = solver.deadline.left / share
     if asked == "enumeration" and game.size > LIMIT:
