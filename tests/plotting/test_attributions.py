@@ -168,27 +168,43 @@ def test_names_are_literal(ax: Axes) -> None:
     assert r"a\$b\$" in ax.get_xlabel()
 
 
+def test_a_single_sample_need_not_be_named() -> None:
+    alone = found()
+    parts = {name: getattr(alone, name)[:1] for name in ("values", "reference", "output", "x")}
+    alone = dataclasses.replace(alone, **parts)
+    drawn = [
+        attribution(alone, kind="waterfall", ax=Figure().subplots(), row=row) for row in (None, 0)
+    ]
+    assert texts(drawn[0]) == texts(drawn[1]) != []
+
+
 @pytest.mark.parametrize(
     ("kind", "call"),
     [
         ("force", "shap.plots.force(e)"),
+        ("dependence", "shap.plots.scatter(e[:, name], color=e)"),
         ("decision", "shap.plots.decision(e.base_values[0], e.values)"),
     ],
 )
 def test_kinds_that_shap_draws(kind: str, call: str) -> None:
     text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, dependence, heatmap, image, "
-        f"interactions, paths, waterfall, got '{kind}'. Use {call} with e = attribution.to_shap()."
+        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
+        f"waterfall, got '{kind}'. Use {call} with e = attribution.to_shap()."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         attribution(found(), kind=kind)
 
 
+def test_slopes_have_no_waterfall(ax: Axes) -> None:
+    slopes = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
+    with pytest.raises(InvalidValueError, match="shares of a change to draw a waterfall"):
+        attribution(slopes, kind="waterfall", row=0, ax=ax)
+
+
 def test_errors_of_attribution() -> None:
     text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, dependence, heatmap, image, "
-        "interactions, paths, waterfall, got 'bars'. "
-        "Did you mean 'bar'?"
+        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
+        "waterfall, got 'bars'. Did you mean 'bar'?"
     )
     with pytest.raises(InvalidValueError, match=re.escape(text)):
         attribution(found(), kind="bars")
