@@ -57,7 +57,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         Rows over which means are folded and the loss is measured.
     y : optional
         Targets, as for `fit`; without them the loss is against the model's own outputs.
-    score : {"l1", "raw_l1", "std", "variation", "damage", "path", "backward"}
+    score : {"l1", "raw_l1", "std", "damage", "backward"}
         What edges are ordered by; `kanlens.edge_scores` says what each is (``"l1"`` is its
         weight_l1). Damage, path and backward scores of different layers are compared as they are,
         the others relative to the largest of their layer.
