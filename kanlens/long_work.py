@@ -21,7 +21,6 @@ from kanlens.errors import InterruptedWarning, message
 
 T = TypeVar("T")
 
-LONG = 60.0  # seconds, above which work says how long it will take
 _SETTLED = 0.2  # seconds after which a block knows how much of the time it gets
 unfinished: set[Path] = set()  # files being written under other names, for who leaves abruptly
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
@@ -55,20 +54,6 @@ def progress_bar(
     with bar:
         task = bar.add_task(description, total=total, note="")
         yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
-
-
-def say_duration(
-    call: str, seconds: Callable[[], float], advice: str, *, shown: bool | None = None
-) -> None:
-    """Say in one line how long work will take, when that is over a minute, where a bar is shown."""
-    if shown is False:
-        return
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_terminal and (wait := seconds()) > LONG:
-        minutes = f"about {wait / LONG:.0f} minute{'s' * (wait >= 1.5 * LONG)}"
-        console.print(f"{call}: {minutes}; {advice}", markup=False, highlight=False)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from kanlens.attribution.shapley.games import LIMIT, Game, Solution, games, play
 from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import check_choice, check_positive
 from kanlens.errors import MethodError, message
-from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar, say_duration
+from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar
 from kanlens.model.analysis import over_rows
 
 Groups = Literal["features", "columns"]
@@ -29,7 +29,6 @@ Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
 Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
 ALGORITHMS = ("auto", "enumeration", "fourier", "sampling")
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
-FASTER = "fewer rows take less time, and secant far less"  # advice
 PATIENCE = 300.0  # seconds of work for one game, beyond which "auto" samples it
 
 
@@ -237,7 +236,6 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
     drawn = [game for game, plan in plans if plan == "sampling"]
     others = [(game, plan) for game, plan in plans if plan != "sampling"]
     shown = problem.progress if others else False  # sampling shows its own
-    say_duration("attribute", lambda: sum(_seconds(*one) for one in others), FASTER, shown=shown)
     with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
         found = [_exact(game, plan, solver, advance) for game, plan in others]
     stop = Interruption()
@@ -302,11 +300,6 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
         raise
     poor = expansion.bound > max(tolerance, STANDARD_ERROR * unit) / share
     return None if free and (poor or expansion.seconds > limit) else expansion
-
-
-def _seconds(game: Game, plan: str | Expansion) -> float:
-    """Estimate the time that a game takes that is not sampled."""
-    return plan.seconds if isinstance(plan, Expansion) else enumeration.seconds(game)
 
 
 def _exact(
