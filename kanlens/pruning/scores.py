@@ -98,9 +98,7 @@ class Scorer:
     score: EdgeScore
     state: Propagation
     evaluator: LossEvaluator
-    _seen: dict[int, tuple[Tensor, Tensor, Tensor]] = field(  # versions, x, scores
-        default_factory=dict, init=False
-    )
+    _seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)  # x, scores
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
@@ -114,22 +112,18 @@ class Scorer:
         return [torch.where(layer.mask != 0, scores, 0.0) for layer, scores in pairs]
 
     def _of_layer(self, index: int) -> Tensor:
-        """Score the edges of a layer; only those whose inputs or weights have changed anew."""
+        """Score the edges of a layer; only those whose inputs have changed anew."""
         layer, x = self.state.model.layers[index], self.state.values[index]
-        versions, function = self.state.versions[index], self.score.function
         if index not in self._seen:
-            scores: Tensor = function(layer, x)
+            scores: Tensor = self.score.function(layer, x)
         else:
-            scored, seen, scores = self._seen[index]
+            seen, scores = self._seen[index]
             moved = [] if seen is x else (seen != x).any(0).nonzero()[:, 0].tolist()
-            changed = (versions != scored).nonzero()[:, 0].tolist()
-            scores = scores.clone()
             if moved:
                 part = layer.select(range(layer.out_features), moved)
-                scores[:, moved] = function(part, x[:, moved])
-            if changed:
-                scores[changed] = function(layer.select(changed, range(layer.in_features)), x)
-        self._seen[index] = (versions.clone(), x, scores)
+                scores = scores.clone()
+                scores[:, moved] = self.score.function(part, x[:, moved])
+        self._seen[index] = (x, scores)
         return scores
 
 
