@@ -26,12 +26,13 @@ from kanlens.errors import (
 DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
 
 
-def optional_module(name: str, *, call: str, extra: str) -> Any:
-    """Import a package that an extra of kanlens brings; say how where it is missing."""
+def optional_module(name: str, *, call: str, extra: str = "") -> Any:
+    """Import an optional package; say how to install it, or the extra that brings it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        advice = f"Install it with pip install 'kanlens[{extra}]'"
+        source = f"'kanlens[{extra}]'" if extra else name
+        advice = f"Install it with pip install {source}"
         text = message(call, f"the package {name}", "none", advice)
         raise MissingDependencyError(text) from error
 

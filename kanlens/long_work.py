@@ -22,7 +22,6 @@ from kanlens.errors import InterruptedWarning, escaped, message
 
 T = TypeVar("T")
 
-LONG = 60.0  # seconds, above which work says how long it will take
 unfinished: set[Path] = set()  # temporary files and folders, removed when a command is left
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
 
@@ -55,20 +54,6 @@ def progress_bar(
     with bar:
         task = bar.add_task(escaped(description), total=total, note="")
         yield lambda steps=1, note="": bar.update(task, advance=steps, note=escaped(note))
-
-
-def say_duration(
-    call: str, seconds: Callable[[], float], advice: str, *, shown: bool | None = None
-) -> None:
-    """Say in one line how long work will take, when that is over a minute, where a bar is shown."""
-    if shown is False:
-        return
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_terminal and (wait := seconds()) > LONG:
-        minutes = f"about {wait / LONG:.0f} minute{'s' * (wait >= 1.5 * LONG)}"
-        console.print(f"{call}: {minutes}; {advice}", markup=False, highlight=False)
 
 
 @dataclass

@@ -53,8 +53,8 @@ def optional(source: str) -> set[tuple[str, str]]:
     found = set()
     for call in calls:
         if ast.unparse(call.func) == "optional_module":
-            extra = next(one.value for one in call.keywords if one.arg == "extra")
-            found.add((ast.literal_eval(call.args[0]), ast.literal_eval(extra)))
+            extras = [one.value for one in call.keywords if one.arg == "extra"]
+            found |= {(ast.literal_eval(call.args[0]), ast.literal_eval(one)) for one in extras}
     return found
 
 

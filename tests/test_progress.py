@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kanlens.long_work import progress_bar, say_duration
+from kanlens.long_work import progress_bar
 
 
 class Terminal(io.StringIO):
@@ -68,24 +68,3 @@ def test_rich_is_loaded_by_the_first_bar_alone():
         "sys.exit('rich' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (59, ""),
-        (80, "fit: about 1 minute; less [is] less\n"),
-        (600, "fit: about 10 minutes; less [is] less\n"),
-    ],
-)
-def test_long_work_says_so_beforehand(seconds, said, monkeypatch):
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    say_duration("fit", lambda: seconds, "less [is] less")
-    assert stream.getvalue() == said
-
-
-@pytest.mark.parametrize("shown", [False, None])
-def test_no_time_is_spent_on_an_estimate_that_nobody_sees(shown, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal() if shown is False else io.StringIO())
-    say_duration("fit", lambda: 1 / 0, "", shown=shown)

@@ -29,7 +29,6 @@ STEPS = 20  # of LBFGS
 TUNING = 5
 ARMS: dict[str, Mapping[str, Any]] = {
     **{name: {"score": name} for name in SCORES},
-    "damage, made up for": {"score": "damage", "compensate": True},
     "damage, tuned": {"score": "damage", "finetune": TUNING},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -165,29 +165,21 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     >>> table["method"].tolist()
     ['shapley', 'secant', 'random']
     """
-    how = {"background": background, "target": target, "progress": progress}
-    return compare_runs(Runs, model, x, methods, metrics, generator=generator, **how)
-
-
-def compare_runs(
-    runs_of: Callable[..., Runs],
-    model: Model,
-    x: Rows,
-    methods: Sequence[str] | str | None,
-    metrics: Sequence[str] | str | None,
-    *,
-    generator: torch.Generator | None,
-    **how: Any,
-) -> Comparison:
-    """Compare methods, which the object that `runs_of` makes runs."""
     model = check_model("compare", model)
     check_generator("compare", generator)
     optional = methods is None or (isinstance(methods, str) and methods == ALL)
     names = _checked_methods(methods)
     columns = _checked_metrics(metrics)
-    if optional and how["background"] is None and model.background is None:
+    if optional and background is None and model.background is None:
         raise MethodError(message("compare", "background rows", "None", NO_BACKGROUND))
-    runs = runs_of(model, x, generator=generator, **how)
+    runs = Runs(
+        model,
+        x,
+        background=background,
+        target=target,
+        generator=generator,
+        progress=progress,
+    )
     runs.run(names, optional=optional)
     if not runs.done and runs.stop.happened:
         raise KeyboardInterrupt

@@ -187,7 +187,8 @@ def _chosen(name: str, options: dict[str, Any]) -> Method:
     """Return the method called `name`; refuse unknown ones and unknown options."""
     if isinstance(name, str) and name in REFUSED:
         expected = "a method that says something about a KAN"
-        advice = f"{REFUSED[name]}; use method='secant' or method='captum_deep_lift'"
+        advice = "Captum's rule for it does not hold there; use method='secant' or "
+        advice += "method='captum_deep_lift'"
         raise MethodError(message("attribute", expected, repr(name), advice))
     check_choice("attribute", "method", name, METHODS)
     chosen = METHODS[name]

@@ -6,14 +6,14 @@ a weighted least-squares problem, at nodes below the outputs one Gauss-Newton st
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import check_outputs
-from kanlens.checks import check_choice, check_rows
+from kanlens.checks import check_rows
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, MethodError, message
 from kanlens.functions.elementary import Array
@@ -32,15 +32,13 @@ from kanlens.model.series_layer import edge_basis
 if TYPE_CHECKING:
     import pandas as pd
 
-Band = Literal["sandwich", "laplace", "bootstrap"]
 NORMAL = 1.959964  # standard errors to either side, for 95 percent
-DRAWS = 200
 MOST = 2500  # coefficients of all edges into a node
 LEAST = 1e-10  # singular value of a direction, in parts of the largest, that rows determine
 SHARE = 1e-5  # of a function in directions that they do not, from which it is not known
 
 
-def edge_band(  # noqa: PLR0913 - one keyword per choice
+def edge_band(
     model: Model,
     layer: int,
     out: int | str,
@@ -48,9 +46,7 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     x: Rows,
     y: Any,
     *,
-    kind: Band = "sandwich",
     at: Any = None,
-    generator: torch.Generator | None = None,
 ) -> pd.DataFrame:
     """Return a pointwise 95% confidence band of the function on an edge, less its mean over rows.
 
@@ -59,22 +55,18 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     by what other layers would have given way. They say how far other rows would have moved a fit
     without penalties, not how far training stopped from it. Of a formula only its factor is free.
 
+    With B the basis functions of all edges into the node, K the curvature of the loss in its sum
+    (``p (1 - p)`` for classes) and R the squared slopes of the loss, over the squares of one less
+    the leverage (HC3 [1]_), the covariance of the coefficients is ``(B'KB)^-1 B'RB (B'KB)^-1``.
+
     Parameters
     ----------
     model, layer, out, in_
         As for `kanlens.plot.edge`.
     x, y : array-like, shape (batch, in) and (batch,) or (batch, out)
         The rows of the training and their targets, in the units of the data, or classes.
-    kind : {"sandwich", "laplace", "bootstrap"}
-        With B the basis functions of all edges into the node and K the curvature of the loss in
-        its sum (``p (1 - p)`` for classes), "laplace" is ``s^2 (B'KB)^-1``; the residual variance
-        s^2 is 1 for classes [1]_. "sandwich" lets it differ from row to row: ``(B'KB)^-1 B'RB
-        (B'KB)^-1``, where R has the squared slopes of the loss, over the squares of one less the
-        leverage (HC3 [2]_). "bootstrap": quantiles of 200 fits to rows drawn with replacement.
     at : array-like, shape (point,), optional
         Values of the input; 201 over the range of the rows when None.
-    generator : torch.Generator, optional
-        Draws the rows of the bootstrap; the same ones each time when None.
 
     Returns
     -------
@@ -85,12 +77,11 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     Raises
     ------
     InvalidValueError, MethodError, DataError
-        If there is no such edge or kind, or its node has too many coefficients, or too few rows.
+        If there is no such edge, or its node has too many coefficients, or too few rows.
 
     References
     ----------
-    .. [1] D. MacKay, The evidence framework applied to classification networks, 1992.
-    .. [2] J. MacKinnon, H. White, Some heteroskedasticity-consistent covariance matrix estimators
+    .. [1] J. MacKinnon, H. White, Some heteroskedasticity-consistent covariance matrix estimators
        with improved finite sample properties, 1985.
 
     Examples
@@ -103,7 +94,6 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
 
     call = "edge_band"
     model = check_model(call, model)
-    check_choice(call, "kind", kind, get_args(Band))
     layer = check_layer(model, layer, call=call)
     row = find_node(model, layer, "out", out, call=call)
     column = find_node(model, layer, "in_", in_, call=call)
@@ -113,7 +103,7 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     u = u if at is None else (np.asarray(at, dtype=np.float64) - shift) / scale
     phi = model.layers[layer].edge(row, column)
     effect = factor * (phi(u) - phi(values).mean())
-    low, high = effect + np.sort(factor * fit.deviations(column, u, kind, generator), axis=0)
+    low, high = effect + np.sort(factor * fit.deviations(column, u), axis=0)
     return pd.DataFrame({"x": shift + scale * u, "effect": effect, "low": low, "high": high})
 
 
@@ -153,7 +143,7 @@ class _NodeFit:
                 found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
         return np.asarray(found)
 
-    def deviations(self, in_: int, u: Array, kind: Band, generator: Any) -> Array:
+    def deviations(self, in_: int, u: Array) -> Array:
         """Return how far below and above an edge other fits are at some points: (2, point)."""
         moves = np.zeros((len(u), *self.means.shape))
         points = np.repeat(u[:, None], len(self.means), 1)
@@ -162,35 +152,18 @@ class _NodeFit:
         found = moves @ self.turn  # (point, z)
         rest = moves - (found / (self.turn**2).sum(0)) @ self.turn.T  # beyond what rows determine
         unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
-        if kind == "bootstrap":
-            ends = np.quantile(self._drawn(generator) @ found.T, [0.025, 0.975], axis=0)
-        else:
-            errors = NORMAL * np.sqrt((found @ self._covariance(kind) * found).sum(1))
-            ends = np.stack([-errors, errors])
-        return np.asarray(np.where(unknown, np.nan, ends))
+        errors = NORMAL * np.sqrt((found @ self._covariance() * found).sum(1))
+        return np.asarray(np.where(unknown, np.nan, np.stack([-errors, errors])))
 
-    def _covariance(self, kind: Band) -> Array:  # (z, z)
+    def _covariance(self) -> Array:  # (z, z)
         leverage = self.curvature * (self.rows**2).sum(1)
         left = self.slopes - self.curvature * (self.rows @ (self.rows.T @ self.slopes))
         squares = left**2 / np.where(self.curvature > 0, self.curvature, np.inf)
         spread = 1.0 if self.classes else squares.sum() / (len(left) - leverage.sum())
-        if kind == "laplace":
-            return spread * np.eye(self.rows.shape[1])
         alone = leverage > 1 - 1e-6  # a row that decides on a coefficient leaves no residual
         room = np.where(alone, 1.0, 1 - leverage)
         meat = np.where(alone, spread * self.curvature, (left / room) ** 2)
         return np.asarray((self.rows.T * meat) @ self.rows)
-
-    def _drawn(self, generator: torch.Generator | None) -> Array:  # (draw, z)
-        """Return by how much fits to rows drawn with replacement differ from that to all."""
-        own, count = generator or torch.Generator().manual_seed(0), len(self.rows)
-        picks = torch.randint(count, (DRAWS, count), generator=own, device=own.device).cpu().numpy()
-        least = 1e-9 * np.eye(self.rows.shape[1])  # nothing moves where no row was drawn
-        found = []
-        for times in (np.bincount(drawn, minlength=count) for drawn in picks):
-            matrix = (self.rows.T * (times * self.curvature)) @ self.rows + least
-            found.append(np.linalg.solve(matrix, self.rows.T @ (times * self.slopes)))
-        return np.asarray(np.stack(found) - self.rows.T @ self.slopes)
 
 
 def _quadratic(model: KAN, layer: int, out: int, x: Tensor, y: Tensor) -> tuple[Array, ...]:

@@ -19,32 +19,12 @@ METHODS: dict[str, Method] = {
     **methods_of(sobol_first, sobol_total, pykan, weight_l1, edge_std),
 }
 
-_NO_RULE = "Captum has no rule for SiLU, nor for the edges of a KAN"
-_PLAIN = "Captum returns the plain gradient of a model without ReLU"
-_PLAIN_NODE = "Captum returns the plain gradient of the node in a model without ReLU"
-_CAM = "Captum averages over the places of an image, and a level of a KAN has none: "
-_ONE_NODE = "It explains a node, not an output; take the edges in front of the node from trace"
-_NO_EDGE = (
-    "Captum knows no edge of a KAN and returns the node's gradient times x - b, without a word"
+# Captum's methods that return a plain gradient on a KAN, or have no rule for its edges or places.
+_WHOLE = "guided_backprop deconvolution lrp layer_lrp layer_grad_cam guided_grad_cam"
+_NEURON = (
+    "guided_backprop deconvolution deep_lift deep_lift_shap conductance gradient "
+    "integrated_gradients gradient_shap feature_ablation"
 )
-
-REFUSED = {
-    "captum_guided_backprop": _PLAIN,
-    "captum_deconvolution": _PLAIN,
-    "captum_lrp": _NO_RULE,
-    "captum_layer_lrp": _NO_RULE,
-    "captum_layer_grad_cam": _CAM + "it returns one number for all nodes",
-    "captum_guided_grad_cam": _CAM + "it returns no numbers at all",
-    "captum_neuron_guided_backprop": _PLAIN_NODE,
-    "captum_neuron_deconvolution": _PLAIN_NODE,
-    "captum_neuron_deep_lift": _NO_EDGE,
-    "captum_neuron_deep_lift_shap": _NO_EDGE,
-    "captum_neuron_conductance": (
-        "Captum's default quadrature loses 1/n of the value with n steps; for a whole level, "
-        "method='captum_layer_conductance' does not"
-    ),
-    "captum_neuron_gradient": _ONE_NODE,
-    "captum_neuron_integrated_gradients": _ONE_NODE,
-    "captum_neuron_gradient_shap": _ONE_NODE,
-    "captum_neuron_feature_ablation": _ONE_NODE,
-}
+REFUSED = frozenset(f"captum_{name}" for name in _WHOLE.split()) | frozenset(
+    f"captum_neuron_{name}" for name in _NEURON.split()
+)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kanlens.checks import optional_module
 from kanlens.outputs import Shown, to_plain
 
 if TYPE_CHECKING:
@@ -138,6 +139,22 @@ class Attribution(Shown):
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON."""
         return json.dumps(to_plain({name: getattr(self, name) for name in _SHOWN}))
+
+    def to_shap(self) -> Any:
+        """Return a ``shap.Explanation``, for the plots of shap; needs the package shap.
+
+        Raises
+        ------
+        MissingDependencyError
+            If shap is not installed.
+        """
+        shap = optional_module("shap", call="to_shap")
+        values, base, x = (
+            None if part is None else part.detach().cpu().numpy()
+            for part in (self.values, self.reference, self.x)
+        )
+        names = {"feature_names": list(self.features), "output_names": self.target}
+        return shap.Explanation(values, base_values=base, data=x, **names)
 
     def to_importance(self) -> Importance:
         """Average over the samples: the mean ``|value|`` of each feature, with a 95% interval.

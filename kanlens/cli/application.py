@@ -1,8 +1,6 @@
 """The application: its commands, its errors in one line, and its exit codes.
 
-0 done, 1 a known error, 2 usage, 3 a bug, 130 interrupted. Errors name the command's options. A
-file kanlens.toml in the folder that a command runs in has other defaults, in a section per command:
-``[train]`` and ``steps = 30`` stand for ``kanlens train --steps 30``.
+0 done, 1 a known error, 2 usage, 3 a bug, 130 interrupted. Errors name the command's options.
 """
 
 from __future__ import annotations
@@ -11,10 +9,8 @@ import importlib
 import inspect
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,23 +18,15 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import kanlens
-from kanlens.checks import nearest
 from kanlens.cli.options import Json, MaxMemory, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE, ranks
 from kanlens.cli.terminal import Terminal, interrupted, seeded, wrapped
 from kanlens.errors import (
-    FileFormatError,
     InterruptedWarning,
     KanlensError,
     LostProcessError,
-    message,
 )
 from kanlens.resources import memory_limit
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 COMMANDS = (
     "demonstration",
@@ -55,7 +43,6 @@ CHECKED = re.compile(
 SENTENCE = re.compile(r"(?<!\.\.)\. ")  # its end; that of an argument is no such
 ONLY_PYTHON = re.compile(r"\b(?:DataFrame|Tensor)\b|\b(?:torch|model)\.\w")
 IMPORT = "'kanlens import'"
-DEFAULTS = "kanlens.toml"
 
 
 class Flagged(TyperGroup):
@@ -218,37 +205,6 @@ def load_commands() -> None:
         importlib.import_module(f"kanlens.cli.{name}")
 
 
-def read_defaults(group: Any) -> dict[str, dict[str, Any]]:
-    """Return the defaults of the commands of a group by command and parameter; none without a file.
-
-    A file that is no TOML, or names what no command has, is refused.
-    """
-    path = Path(DEFAULTS)
-    if not path.is_file():
-        return {}
-    try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileFormatError(message(DEFAULTS, "TOML", str(error), "Correct the file")) from error
-    found = {}
-    for name, section in sections.items():
-        if name not in group.commands or not isinstance(section, dict):
-            raise _unknown("a section for a command", f"[{name}]", name, group.commands)
-        flags = ((flag, one.name) for one in group.commands[name].params for flag in one.opts)
-        options = {flag[2:]: argument for flag, argument in flags if flag[:2] == "--"}
-        for key in section:
-            if key.replace("_", "-") not in options:
-                raise _unknown(f"options of {name}", key, key, options)
-        found[name] = {options[key.replace("_", "-")]: one for key, one in section.items()}
-    return found
-
-
-def _unknown(expected: str, got: str, name: str, known: Any) -> FileFormatError:
-    hint = nearest(name, list(known))
-    advice = f"Did you mean {hint!r}?" if hint else f"Known are {', '.join(sorted(known))}"
-    return FileFormatError(message(DEFAULTS, expected, got, advice))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one kanlens command and return its exit code; `argv` is the process's own when None."""
     load_commands()
@@ -268,9 +224,7 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = show
             warnings.simplefilter("always", InterruptedWarning)
-            own = name == "kanlens"
-            defaults = read_defaults(typer.main.get_command(app)) if own else {}
-            app(args=argv, prog_name=name, default_map=defaults)
+            app(args=argv, prog_name=name)
     except KanlensError as error:
         words.quiet &= not isinstance(error, LostProcessError)  # of the first, it may be
         wrapped(words, f"kanlens: {error}")

@@ -210,8 +210,6 @@ def compare(
     max_rows: int = 50,
     max_background: int = 20,
     output: Path | None = None,
-    scheduler: str | None = None,
-    workers: int | None = None,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -219,11 +217,7 @@ def compare(
     terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, terminal)
-    compared: Any = kanlens.compare
-    shared: dict[str, Any] = {}
-    if scheduler or workers:
-        compared, shared = distributed.compare, {"workers": scheduler or workers}
-    result = compared(
+    result = kanlens.compare(
         kan,
         spread(table.x, "max_rows", max_rows, terminal),
         background=background_rows(background, kan, table, max_background, terminal),
@@ -232,7 +226,6 @@ def compare(
         metrics=_names(metrics),
         generator=generator,
         progress=terminal.progress,
-        **shared,
     )
     wanted = SHOWN if metrics is None else (*result.arrows, "seconds")
     shown = ["method", *(name for name in wanted if name in result.frame)]

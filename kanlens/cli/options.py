@@ -64,7 +64,7 @@ CHOICES = {  # of options that take one of a few words, by argument
     "impute": ("mean", "median", "most_frequent"),
     "model_selection": ("best", "accuracy", "score"),
     "optimizer": ("lbfgs", "adam", "adamw"),
-    "score": ("l1", "raw_l1", "std", "variation", "damage", "path", "backward"),
+    "score": ("l1", "raw_l1", "std", "damage", "backward"),
     "task": ("classification", "regression"),
     "to": ("onnx", "torch", "numpy", "c", "sql", "latex", "sympy", "excel"),
 }

@@ -99,8 +99,6 @@ def report(
     output_name: str | None = None,
     others: list[Path] | None = None,
     max_rows: int = 200,
-    scheduler: str | None = None,
-    workers: int | None = None,
     fail_on: str | None = None,
     show: bool = False,
     terminal: Terminal,
@@ -140,7 +138,6 @@ def report(
         others={model.stem: kan, **known},
         max_rows=max_rows,
         generator=generator,
-        workers=scheduler or workers,
         progress=quiet,
     )
     terminal.wrote(result.path, result.json_path)

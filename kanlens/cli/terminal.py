@@ -155,15 +155,13 @@ class Terminal:
             wrapped(self.data, text)
 
     def equation(self, left: str, right: str, rounded: str) -> None:
-        """Print an equation on one line of stdout; where a terminal is too narrow, by its terms.
+        """Print an equation on stdout; rounded where a terminal is too narrow for one line.
 
-        The numbers are rounded then: the exact ones are for programs, and in the model.
+        The exact numbers are for programs, and in the model.
         """
         text = f"{left} = {right}"
-        if self.data.is_terminal and cell_len(text) > self.data.width:
-            lines = [f"{left} =", *(f"    {term}" for term in terms(rounded))]
-            text = "\n".join(broken(line, self.data.width, WORDS) for line in lines)
-        self.text(text)
+        narrow = self.data.is_terminal and cell_len(text) > self.data.width
+        self.text(f"{left} = {rounded}" if narrow else text)
 
     def _table(
         self, title: str, names: Sequence[str], rows: Sequence[Sequence[str]], header: bool = True
@@ -182,17 +180,6 @@ class Terminal:
 def wrapped(console: Console, text: str) -> None:
     """Print words, escaped; where a terminal shows them, no line ends within a word."""
     console.print(escaped(text), markup=False, highlight=False, soft_wrap=not console.is_terminal)
-
-
-def terms(expression: str) -> list[str]:
-    """Cut a sum, as SymPy writes it, before every sign that stands in no bracket."""
-    found, depth = [""], 0
-    for piece in re.split(r"(?<= )(?=[+-] )|(?<=[()])|(?=[()])", expression):
-        if depth == 0 and piece[:2] in ("+ ", "- "):
-            found.append("")
-        found[-1] += piece
-        depth += piece.count("(") - piece.count(")")
-    return [term.strip() for term in found]
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:

@@ -14,7 +14,6 @@ import json
 import re
 import sys
 import threading
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,11 +23,10 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.registry import METHODS
-from kanlens.attribution.result import Attribution, Importance, Moments
+from kanlens.attribution.result import Attribution, Moments
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
-from kanlens.errors import KanlensError, MethodError, OutputError, message, reworded
+from kanlens.errors import KanlensError, OutputError, message
 from kanlens.io.checkpoint import load, save
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
@@ -184,20 +182,6 @@ def _part(job: Job, part: int) -> Summary:
     if job.folder is not None:
         _write(job, part, frames, summary)
     return summary
-
-
-def attribute_by(
-    job: tuple[bytes, torch.Tensor, dict[str, Any], int], name: str
-) -> tuple[Attribution | Importance | MethodError, float]:
-    """Run one method; return what it found, or why it does not fit, and the seconds it took."""
-    content, x, how, seed = job
-    model, generator = decoded(content), seeded(seed, list(METHODS).index(name))
-    started = time.perf_counter()
-    try:
-        found = attribute(model, x, method=name, generator=generator, progress=False, **how)
-    except MethodError as error:
-        return MethodError(str(reworded("compare", error))), 0.0
-    return found, time.perf_counter() - started
 
 
 def _errors(found: Attribution) -> dict[str, float]:

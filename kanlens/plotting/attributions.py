@@ -15,22 +15,7 @@ from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError, message
 from kanlens.plotting.formats import number, signed
-from kanlens.plotting.interactions import CALL, draw_flows, draw_interactions
-from kanlens.plotting.samples import (
-    BRIGHT,
-    DASHED,
-    GAP,
-    LONGEST,
-    contribution,
-    draw_decision,
-    draw_dependence,
-    draw_force,
-    draw_heatmap,
-    draw_image,
-    evenly,
-    ranked,
-    steps_of,
-)
+from kanlens.plotting.interactions import CALL, Ranked, draw_flows, draw_interactions
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
@@ -50,11 +35,18 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-KINDS = (
-    *("bar", "beeswarm", "decision", "dependence", "force", "heatmap", "image"),
-    *("interactions", "paths", "waterfall"),
-)
-STEPS = ("decision", "force", "waterfall")  # kinds that lead from a reference to an output
+KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
+SHAPS = {  # kinds that shap draws, and its calls
+    "decision": "shap.plots.decision(e.base_values[0], e.values)",
+    "dependence": "shap.plots.scatter(e[:, name], color=e)",
+    "force": "shap.plots.force(e)",
+    "heatmap": "shap.plots.heatmap(e)",
+    "image": "shap.image_plot(e.values.reshape(-1, *shape), pixels)",
+}
+GAP = "not explained (gap)"
+LONGEST = 32  # characters of a name
+BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
+DASHED: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
 SHOWN = 20  # features; the rest becomes one row
 SWARM = 2000  # points of one feature drawn at most
 MANY = 4000  # points beyond which the swarm is an image inside the vector picture
@@ -62,17 +54,13 @@ BINS = 120  # columns that a swarm is stacked in
 
 
 @picture(CALL)
-def attribution(  # noqa: PLR0913 - one keyword per choice
+def attribution(
     result: Attribution | Importance | pd.DataFrame,
     *,
     kind: str = "bar",
     row: int | None = None,
     x: Any = None,
     top: int = SHOWN,
-    feature: int | str | None = None,
-    other: int | str | None = None,
-    order: str = "output",
-    shape: tuple[int, ...] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw an attribution or an importance, the strongest feature on top.
@@ -82,33 +70,21 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
     result : Attribution, Importance or DataFrame
         As `kanlens.attribute` or `kanlens.importance` returns it; of several outputs, the rows of
         one.
-    kind : {"bar", "beeswarm", "decision", "dependence", "force", "heatmap", "image", \
-"interactions", "paths", "waterfall"}
+    kind : {"bar", "beeswarm", "interactions", "paths", "waterfall"}
         ``"bar"``: mean ``|value|`` with its 95% interval over the samples. ``"beeswarm"``: the
-        value in every sample, colored by the feature. ``"waterfall"`` and ``"force"``: how one
-        sample's values lead from the reference to the output; orange raises it, blue lowers it.
-        ``"decision"``: how all samples get from the reference to their outputs, colored by these.
-        ``"heatmap"``: all values, and the outputs above. ``"dependence"``: a feature's values
-        against it. ``"image"``: the mean ``|value|``, or those of a sample, of pixels beside these.
+        value in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
+        from the reference to the output; orange raises it, blue lowers it.
         ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: what flows through
-        every edge, from the features to the output.
+        every edge, from the features to the output. Decisions, dependences, forces, heat maps and
+        images are shap's, from ``result.to_shap()``.
     row : int, optional
-        Which sample the waterfall or force is of; needed there, unless there is one alone.
-        Interactions, paths and images are those of this sample, with their signs, else their mean
-        sizes over the samples; a decision is marked.
+        Which sample the waterfall is of; needed there, unless there is one alone. Interactions and
+        paths are those of this sample, with their signs, else their mean sizes over the samples.
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
         Most features to draw; the rest are put together in one row "n others": their sizes added
-        in a bar, their values in every sample otherwise. A force has at most 9.
-    feature, other : int or str, optional
-        Of a dependence: which, and what colors it. The latter is by default the feature with the
-        largest mean ``|interaction|``, or where the result has none, by an estimate, the largest
-        covariance with what the values leave within tenths of the feature.
-    order : {"output", "cluster"}
-        Of the samples in a heatmap: by their output, or by clusters of alike values (Ward's).
-    shape : tuple of int, optional
-        Of an image: (height, width) or (height, width, channel), of which the values are added.
+        in a bar, their values in every sample otherwise.
 
     Returns
     -------
@@ -121,13 +97,11 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
     DTypeError
         If `result` is no attribution, `x` holds no numbers, or `ax` is no Axes.
     ShapeError
-        If `x` is not shaped as the values are, or `shape` not as the features.
+        If `x` is not shaped as the values are.
 
     References
     ----------
     .. [1] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
-    .. [2] S. Lundberg et al., From local explanations to global understanding with explainable AI
-       for trees, 2020 (decisions, dependence, heat maps).
 
     Examples
     --------
@@ -139,7 +113,7 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
     >>> [label.get_text() for label in axes.get_yticklabels()]
     ['b', 'a']
     """
-    check_choice(CALL, "kind", kind, KINDS)
+    _check_kind(kind)
     check_count(CALL, "top", top)
     if hasattr(result, "columns"):
         result = _of_frame(result)
@@ -153,25 +127,29 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
         return _bars(result, top, ax)
     if kind == "bar":
         return _bars(result.to_importance(), top, ax)
-    check_choice(CALL, "order", order, ("output", "cluster"))
-    if kind in STEPS and not result.shares:  # slopes lead from nowhere to nowhere
-        expected, got = f"shares of a change to draw a {kind}", f"slopes ({result.method!r})"
+    if kind == "waterfall" and not result.shares:  # slopes lead from nowhere to nowhere
+        expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
-    needed = row is not None or kind in ("force", "waterfall")
+    needed = row is not None or kind == "waterfall"
     place = _checked_row(result, row) if needed else None
     samples = None if kind in ("interactions", "paths") else _samples(result, x)
     draws: dict[str, Callable[[], Axes]] = {
         "beeswarm": lambda: _beeswarm(result, samples, top, ax),
-        "decision": lambda: draw_decision(result, place, top, ax),
-        "dependence": lambda: draw_dependence(result, samples, feature, other, ax),
-        "force": lambda: draw_force(result, samples, place, top, ax),
-        "heatmap": lambda: draw_heatmap(result, order, top, ax),
-        "image": lambda: draw_image(result, samples, place, shape, ax),
         "interactions": lambda: draw_interactions(result, place, top, ax),
         "paths": lambda: draw_flows(result, place, top, ax),
         "waterfall": lambda: _waterfall(result, samples, place, top, ax),
     }
     return draws[kind]()
+
+
+def _check_kind(kind: str) -> None:
+    """Refuse an unknown kind of picture; name shap's function for one that shap draws."""
+    if kind not in SHAPS:
+        check_choice(CALL, "kind", kind, KINDS)
+        return
+    expected = f"kind to be one of {', '.join(KINDS)}"
+    advice = f"Use {SHAPS[kind]} with e = attribution.to_shap()"
+    raise InvalidValueError(message(CALL, expected, repr(kind), advice))
 
 
 def _of_frame(frame: pd.DataFrame) -> Importance:
@@ -224,6 +202,23 @@ def _samples(result: Attribution, x: Any) -> Array | None:
         advice = "Pass the samples that were attributed"
         raise ShapeError(message(CALL, expected, str(samples.shape), advice))
     return samples
+
+
+def ranked(sizes: Array, features: tuple[str, ...], top: int) -> Ranked:
+    """Put features in order of size; beyond `top`, the last row stands for the rest."""
+    kept = len(sizes) if len(sizes) <= top else max(top - 1, 1)
+    return Ranked.of(sizes, features, kept, most=LONGEST)
+
+
+def evenly(count: int, most: int) -> Array:
+    """Return places of at most so many samples, evenly taken from all."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+def contribution(result: Attribution) -> str:
+    """Say what the values are of, and their unit."""
+    whole = f"contribution to {with_unit(result.target, result.unit)}"
+    return whole if result.shares else f"value for {literal(result.target)}"
 
 
 def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
@@ -316,6 +311,30 @@ def _color_key(ax: Axes) -> None:
     bar.set_ticks([0, 1], labels=["low", "high"])
     key.set_ylim(0, 1)
     key.yaxis.labelpad = -12
+
+
+def steps_of(
+    result: Attribution, samples: Array | None, row: int, top: int
+) -> tuple[list[str], Array, int]:
+    """Return names and values of a sample's features, others and gap, and how many features."""
+    values = numbers(result.values)[row]
+    rows = ranked(np.abs(values), result.features, top)
+    names, steps = list(rows.names), rows.columns(values)
+    one_hot = {
+        i
+        for column, indices in result.groups.items()
+        for i in indices
+        if result.features[i].startswith(f"{column}=")
+    }
+    for place, i in enumerate(rows.order):
+        if samples is not None:
+            value = float(samples[row, i])
+            said = {0.0: ": no", 1.0: ": yes"}.get(value) if i in one_hot else None
+            names[place] += said or f" = {number(value, 4)}"
+    gap = float(result.completeness_gap[row])
+    if abs(gap) > 1e-3 * max(np.abs(values).sum(), abs(gap + values.sum())):
+        names, steps = [*names, GAP], np.append(steps, gap)
+    return names, steps, len(rows.order)
 
 
 def _waterfall(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,8 +20,6 @@ from kanlens.plotting.style import (
     literal,
     name_rows,
     picture,
-    size_in_inches,
-    text_width,
     tidy,
 )
 
@@ -30,83 +27,18 @@ CALL = "plot.comparison"
 SHOWN = 20  # features
 ROW = 0.29  # inches
 SPREAD = 0.62  # share of a row over which the methods are spread
-COLUMNS = {"shapley_error": "error vs.\nShapley", "relative_gap": "relative\ngap"}
-CELL = 0.58  # inches, of a column of numbers in the table of methods
-LINE = 0.19  # inches, of a row of it
-KEY_GAP = 0.18  # inches, to its left
-PLOT = 3.1  # inches, width of the axes in a new figure
+NUMBERS = {"shapley_error": "error", "relative_gap": "gap"}  # of the methods in the legend
+LINE = 0.19  # inches, of a method in the legend
 LONGEST = 32  # characters of a name
 FAR = 4  # times the median of the methods' largest values, from which a method is drawn in part
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Key:
-    """The table of methods at the right: their names, and the numbers of each."""
-
-    methods: tuple[str, ...]
-    headers: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-
-    @classmethod
-    def of(cls, methods: list[str], frame: Any) -> _Key:
-        numbers = frame.set_index("method")
-        shown = [name for name in COLUMNS if name in numbers and numbers[name].notna().any()]
-        cells = [
-            tuple(number(float(numbers.loc[method, name])) for name in shown) for method in methods
-        ]
-        return cls(
-            methods=tuple(distinct(methods, partial(literal, most=LONGEST))),
-            headers=tuple(COLUMNS[name] for name in shown),
-            cells=tuple(cells),
-        )
-
-    @property
-    def width(self) -> float:
-        """In inches."""
-        longest = max(text_width(method, STYLE.small) for method in self.methods)
-        return 0.2 + longest + CELL * len(self.headers) + 0.05
-
-    @property
-    def height(self) -> float:
-        """In inches."""
-        return LINE * (len(self.methods) + 2.2)
-
-    def draw(self, ax: Axes) -> None:
-        """Write the table to the right of `ax`, in inches, from its upper end down."""
-        width, height = size_in_inches(ax)
-        place = (1 + KEY_GAP / width, 1 - self.height / height, self.width / width)
-        key = ax.inset_axes((*place, self.height / height), label="_key")
-        key.set_axis_off()
-        key.set(xlim=(0, self.width), ylim=(self.height, 0))
-        style: Any = {"fontsize": STYLE.small, "va": "center"}
-        right = [self.width - CELL * i for i in range(len(self.headers))][::-1]
-        for text, x in zip(self.headers, right, strict=True):
-            key.text(x, 0.8 * LINE, text, ha="right", color=STYLE.muted, **style)
-        for row, (method, cells) in enumerate(zip(self.methods, self.cells, strict=True)):
-            y = LINE * (row + 2.4)
-            key.scatter([0.07], [y], s=20, linewidths=0.4, clip_on=False, **look(row))
-            key.text(0.2, y, method, ha="left", **style)
-            for text, x in zip(cells, right, strict=True):
-                key.text(x, y, text, ha="right", **style)
-
-
-def _new_axes(names: list[str], key: _Key, rows: float) -> Axes:
-    """Return the axes of a new figure that leave room for names and table."""
-    left = max(text_width(name, STYLE.text) for name in names) + 0.2
-    height = max(rows, key.height)
-    width = left + PLOT + KEY_GAP + key.width + 0.05
-    ax = axes_for(None, (width, height + 0.55), bare=True)
-    whole = height + 0.55
-    ax.set_position((left / width, 0.45 / whole, PLOT / width, height / whole))
-    return ax
 
 
 @picture(CALL)
 def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
     """Draw what several methods say of every feature, and how exact each of them is.
 
-    One row per feature, one marker per method at its mean ``|value|``. The table on the right names
-    the markers; "error" is the L1 distance from the exact Shapley values over their L1 norm,
+    One row per feature, one marker per method at its mean ``|value|``. The legend on the right
+    names the markers; "error" is the L1 distance from the exact Shapley values over their L1 norm,
     "gap" what the values leave unexplained over what they should explain.
 
     Parameters
@@ -116,7 +48,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     top : int
         Most features to draw, those with the largest mean over the methods first.
     ax : Axes, optional
-        Where to draw, with room for the table on its right; a new figure, made by pyplot, when
+        Where to draw, with room for the legend on its right; a new figure, made by pyplot, when
         None.
 
     Returns
@@ -146,10 +78,9 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
         raise DTypeError(message(CALL, expected, got, "Pass what compare returned"))
     sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
     order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
-    key = _Key.of(list(table.columns), frame)
     names = distinct((table.index[i] for i in order), partial(literal, most=LONGEST))
-    if ax is None:
-        ax = _new_axes(names, key, ROW * len(order))
+    rows = max(ROW * len(order), LINE * (len(table.columns) + 2))
+    ax = axes_for(ax, (STYLE.page, rows + 0.55))
     tidy(ax)
     _draw_markers(ax, table, order)
     name_rows(ax, names)
@@ -159,8 +90,22 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     ax.set_xlabel(f"mean |value| for {literal(one.target, most=LONGEST)}{in_unit(one.unit)}")
     notes = [f"{len(order)} of {len(table)} features"] if len(order) < len(table) else []
     ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **ASIDE)
-    key.draw(ax)
+    _name_methods(ax, frame.set_index("method"))
     return ax
+
+
+def _name_methods(ax: Axes, frame: Any) -> None:
+    """Name the markers at the right, with the numbers of each method."""
+    shown = {name: word for name, word in NUMBERS.items() if frame.get(name) is not None}
+    shown = {name: word for name, word in shown.items() if frame[name].notna().any()}
+    marks, methods = ax.get_legend_handles_labels()
+    names = distinct(methods, partial(literal, most=LONGEST))
+    table = [[number(float(frame.loc[method, column])) for column in shown] for method in methods]
+    cells = [", ".join(row) for row in table]
+    labels = [f"{name} ({cell})" if cell else name for name, cell in zip(names, cells, strict=True)]
+    style: Any = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
+    style |= {"fontsize": STYLE.small, "title_fontsize": STYLE.small, "alignment": "left"}
+    ax.legend(marks, labels, title=f"method ({', '.join(shown.values())})", **style)
 
 
 def _limit(ax: Axes, table: Any) -> list[str]:

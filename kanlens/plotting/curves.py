@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.attribution.edge_bands import Band, edge_band
+from kanlens.attribution.edge_bands import edge_band
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, rewording
 from kanlens.model.analysis import Model, check_layer, check_model, find_node, held_network
 from kanlens.model.network import KAN
@@ -33,8 +33,6 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from kanlens.model.edge import Edge
     from kanlens.model.network import Rows
 
@@ -60,8 +58,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     data: Rows | Trace | None = None,
     parts: bool = False,
     y: Any = None,
-    band: Band | None = None,
-    generator: torch.Generator | None = None,
+    band: bool = False,
 ) -> Axes:
     """Draw the function on one edge, and where the data lie.
 
@@ -86,10 +83,8 @@ def edge(  # noqa: PLR0913 - one keyword per choice
         Whether the spline and the base, whose sum the function is, are drawn too.
     y : array-like, optional
         Targets of the rows in `data`, for a band.
-    band : {"sandwich", "laplace", "bootstrap"}, optional
-        How the band is found; none is drawn when None.
-    generator : torch.Generator, optional
-        Draws the rows of the bootstrap.
+    band : bool
+        Whether the band is drawn; it needs a model, `data` and `y`.
 
     Returns
     -------
@@ -114,9 +109,8 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     'x2'
     """
     curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
-    if band is not None:
-        known = {"kind": band, "generator": generator}
-        curve = _with_band(curve, source, (layer, out, in_), data, y, known)
+    if band:
+        curve = _with_band(curve, source, (layer, out, in_), data, y)
     ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     _draw_curve(ax, curve, 0.0)
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
@@ -207,7 +201,7 @@ def edges(
     return ax
 
 
-def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any, known: Any) -> Curve:
+def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve:
     """Return a curve with its confidence band, over the range of the data."""
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
@@ -215,7 +209,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any, known: A
         raise MethodError(message("plot.edge", expected, "not all", advice))
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
-        found = edge_band(source, layer, out, in_, rows, y, at=curve.x, **known)
+        found = edge_band(source, layer, out, in_, rows, y, at=curve.x)
     low, high = curve.data or (-np.inf, np.inf)
     away = (found[["low", "high"]].to_numpy() - found[["effect"]].to_numpy()).T
     away[:, (curve.x < low) | (curve.x > high)] = np.nan

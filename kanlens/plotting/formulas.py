@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -25,7 +26,6 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     size_in_inches,
-    text_width,
     tidy,
 )
 
@@ -37,7 +37,6 @@ TEXT_LINES = 6
 SIZES = (11.0, 9.0, 7.5)  # points, of mathematics
 SPACE = 0.01  # inches between terms, for each point of size
 WIDE = 30.0  # of the largest loss over the smallest, from which their axis is logarithmic
-DOT = 0.13  # inches from a point to its name
 MANY = 1500  # points beyond which they become an image inside the vector picture
 SIDE = 0.85 * STYLE.column
 CELL = 0.42  # inches, of a confusion matrix
@@ -154,41 +153,12 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
         ax.set_ylim(0, 1.2 * known.max() or 1.0)
     ax.set_xlim(0, 1.2 * complexity.max())
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _name_points(ax, table, chosen)
+    if "stage" in table and ringed:
+        place = (complexity[chosen], loss[chosen])
+        look = {"textcoords": "offset points", "ha": "center", "size": STYLE.small}
+        ax.annotate(literal(table["stage"].iloc[chosen]), place, (0, 8), **look)
     ax.set_xlabel("complexity (nodes of the expression)")
     ax.set_ylabel("loss (share of the variance)")
-
-
-def _name_points(ax: Axes, table: Any, chosen: int) -> None:
-    """Write the stage beside each point, the chosen one first, where there is room for it."""
-    if "stage" not in table:
-        return
-    figure: Any = ax.figure
-    points = numbers(table[["complexity", "loss"]])
-    at = ax.transData.transform(points) / figure.dpi  # in inches
-    order = sorted(range(len(points)), key=lambda place: (place != chosen, points[place, 1]))
-    (edge, _), (_, top) = ax.bbox.get_points() / figure.dpi
-    near = 0.4 * DOT
-    marks = [(x - near, x + near, y - near, y + near) for x, y in at]
-    taken: list[tuple[float, ...]] = []
-    for place in [place for place in order if np.isfinite(at[place, 1])]:
-        text, (x, y) = literal(table["stage"].iloc[place]), at[place]
-        width = text_width(text, STYLE.small)
-        for up in (1, -1, 0, 2, -2):
-            left = x - 0.5 * width if up else x + DOT
-            box = (left, left + width, y + up * DOT - 0.06, y + up * DOT + 0.06)
-            others = [*taken, *marks[:place], *marks[place + 1 :]]
-            if left >= edge and box[3] < top and not any(_overlap(box, other) for other in others):
-                taken.append(box)
-                spot: Any = {"va": "center", "ha": "center" if up else "left", "size": STYLE.small}
-                offset = (0.0 if up else 72 * DOT, 72 * up * DOT)
-                ax.annotate(text, points[place], offset, textcoords="offset points", **spot)
-                break
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Tell whether two boxes (left, right, bottom, top) share a point."""
-    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
 
 
 def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
@@ -218,28 +188,23 @@ def _renamed(expression: Any) -> Any:
 
 
 def _packed(pieces: list[str], room: float) -> tuple[list[str], float] | None:
-    """Join pieces into lines, as large as fit, the last a count of the rest; None if too long."""
-    widths = []
-    for piece in pieces:
-        width = _math_width(f"${piece}$")
-        if width is None or width > room * SIZES[0] / SIZES[-1]:
-            return None
-        widths.append(width / SIZES[0])
-    for size in SIZES:
-        lines, filled, ends = [pieces[0]], widths[0], [1]
-        for piece, width in zip(pieces[1:], widths[1:], strict=True):
-            if (filled + width + SPACE) * size <= room:
-                lines[-1], filled = f"{lines[-1]} {piece}", filled + width + SPACE
-                ends[-1] += 1
+    """Join pieces into lines, as large as fit; None if they are too long at the smallest size."""
+    widths = [_math_width(f"${piece}$") for piece in pieces]
+    for size in SIZES if all(widths) else ():
+        lines, filled = list[str](), math.inf
+        for piece, width in zip(pieces, widths, strict=True):
+            wide = size * ((width or 0.0) / SIZES[0] + SPACE)
+            if filled + wide <= room:
+                lines[-1] += f" {piece}"
+                filled += wide
             else:
-                lines.append(rf"\quad {piece}")
-                ends.append(ends[-1] + 1)
-                filled = width + SPACE
-        if len(lines) <= MOST_LINES and max(widths) * size <= room:
+                lines.append(rf"\quad {piece}" if lines else piece)
+                filled = wide
+            if wide > room or len(lines) > MOST_LINES:
+                break
+        else:
             return [f"${line}$" for line in lines], size
-    last = MOST_LINES - 1
-    rest = len(pieces) - ends[last - 1]
-    return [*(f"${line}$" for line in lines[:last]), f"    and {rest} more terms"], SIZES[-1]
+    return None
 
 
 def _math_width(text: str) -> float | None:

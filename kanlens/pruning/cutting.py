@@ -36,7 +36,6 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     threshold: float | None = None,
     budget: float | None = None,
     rescore: bool = True,
-    compensate: bool = False,
     finetune: int = 0,
     max_memory: Memory = None,
     progress: bool | None = None,
@@ -58,7 +57,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         Rows over which means are folded and the loss is measured.
     y : optional
         Targets, as for `fit`; without them the loss is against the model's own outputs.
-    score : {"l1", "raw_l1", "std", "variation", "damage", "path", "backward"}
+    score : {"l1", "raw_l1", "std", "damage", "backward"}
         What edges are ordered by; `kanlens.edge_scores` says what each is (``"l1"`` is its
         weight_l1). Damage, path and backward scores of different layers are compared as they are,
         the others relative to the largest of their layer.
@@ -73,10 +72,6 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     rescore : bool
         Within a budget, score the edges that are left anew after every removal (of more than 200
         edges, after every 200th part of them).
-    compensate : bool
-        After each removal, multiply the edges that are left at its sum so that they make up for it
-        best in the mean square; kept where the loss falls. On few rows it also fits their noise;
-        pass those of training, or leave it out.
     finetune : int
         When no edge can go any more, train for this many steps (of `fit`'s LBFGS), keep that where
         the loss falls, and within a budget cut on until nothing more goes. A fifth of the rows is
@@ -126,7 +121,6 @@ def prune(  # noqa: PLR0913 - one keyword per choice
             y,
             SCORES[score],
             rescore=rescore,
-            compensate=compensate,
             finetune=finetune,
             held_out=held_out,
         )

@@ -17,7 +17,7 @@ from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
 from kanlens.model.statistics import summarize
 from kanlens.outputs import Shown, to_plain
-from kanlens.pruning.propagation import Edge, Propagation, scale_edges
+from kanlens.pruning.propagation import Edge, Propagation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +37,11 @@ class RemovalLog:
     def __init__(self, model: KAN, rows: Tensor) -> None:
         self.rows = rows
         self._wholes = [(0, copy.deepcopy(model))]  # after how many changes, and the network
-        self._changes: list[tuple[Edge, Tensor, Tensor | None]] = []
+        self._changes: list[tuple[Edge, Tensor]] = []
 
-    def note(self, edge: Edge, bias: Tensor, factors: Tensor | None = None) -> None:
-        """Record a removed edge, with the bias () and the factors (in,) of its sum."""
-        self._changes.append((edge, bias, factors))
+    def note(self, edge: Edge, bias: Tensor) -> None:
+        """Record a removed edge, with the bias () of its sum."""
+        self._changes.append((edge, bias))
 
     def note_whole(self, model: KAN) -> None:
         """Record a whole network, after fine-tuning."""
@@ -56,11 +56,9 @@ class RemovalLog:
         """Return a copy of the network after `step` changes, in the shape it had at first."""
         start, whole = next(pair for pair in reversed(self._wholes) if pair[0] <= step)
         model = copy.deepcopy(whole)
-        for (index, out, in_), bias, factors in self._changes[start:step]:
+        for (index, out, in_), bias in self._changes[start:step]:
             layer = model.layers[index]
             layer.mask[out, in_] = 0
-            if factors is not None:
-                scale_edges(layer, out, factors)
             layer.bias[out] = bias
         if step > start:
             renew_statistics(model, self.rows)

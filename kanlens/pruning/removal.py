@@ -1,4 +1,4 @@
-"""Greedy removal of edges by score, with compensation and fine-tuning."""
+"""Greedy removal of edges by score, with fine-tuning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.network import KAN
 from kanlens.pruning.compaction import compact, connected, varying
 from kanlens.pruning.history import RemovalLog, renew_statistics
-from kanlens.pruning.propagation import Edge, Propagation, factors_for
+from kanlens.pruning.propagation import Edge, Propagation
 from kanlens.pruning.scores import EdgeScore, LossEvaluator, Scorer
 from kanlens.training.options import Options
 from kanlens.training.run import TrainingRun
@@ -63,7 +63,6 @@ class EdgeRemover:
         score: EdgeScore,
         *,
         rescore: bool,
-        compensate: bool,
         finetune: int,
         held_out: Tensor | None,
     ) -> None:
@@ -71,7 +70,7 @@ class EdgeRemover:
             expected = "a model with a path from some feature to an output"
             advice = "Its output is constant; there is nothing to prune"
             raise MethodError(message("prune", expected, "none", advice))
-        self.score, self.rescore, self.compensate = score, rescore, compensate
+        self.score, self.rescore = score, rescore
         self.rows, self.journal = rows, RemovalLog(model, rows)
         self.model, self.state = model, Propagation(model, self.rows)
         self.evaluator = LossEvaluator(model, self.state.output, y, rows=held_out, call="prune")
@@ -167,41 +166,18 @@ class EdgeRemover:
 
     def _try(self, edge: Edge, allowed: float | None) -> bool:
         """Remove an edge unless the last path or, where there is one, the budget breaks."""
-        factors = self._factors(edge) if self.compensate else None
         self.state.remove(edge)
         loss = self.evaluator.loss(self.state.output)
-        if factors is not None:
-            self.state.scale(*edge[:2], factors)
-            made_up = self.evaluator.loss(self.state.output)
-            if made_up < loss:
-                loss = made_up
-            else:
-                factors = None
-                self.state.undo()
         if allowed is None or (loss <= allowed and connected(self.model)):
-            self._record(edge, "score", loss, factors)
+            self._record(edge, "score", loss)
             return True
-        if factors is not None:
-            self.state.undo()
         self.state.undo()
         return False
 
-    def _factors(self, edge: Edge) -> Tensor | None:  # (in,)
-        """Return the compensation factors of the other edges of a sum."""
-        index, out, in_ = edge
-        alive = self.model.layers[index].mask[out] != 0
-        alive[in_] = False
-        others = alive.nonzero()[:, 0].tolist()
-        if not others:
-            return None
-        factors = torch.ones_like(self.model.layers[index].mask[out])
-        factors[others] = factors_for(self.state.moments(edge, others)).to(factors)
-        return factors
-
-    def _record(self, edge: Edge, reason: str, loss: float, factors: Tensor | None = None) -> None:
+    def _record(self, edge: Edge, reason: str, loss: float) -> None:
         """Record the removal of an edge and its loss."""
         index, out, in_ = edge
-        self.journal.note(edge, self.model.layers[index].bias[out].detach().clone(), factors)
+        self.journal.note(edge, self.model.layers[index].bias[out].detach().clone())
         score = float(self.scores[index][out, in_])
         self.removed.append(
             {

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from kanlens.encoding import prepare_target
 from kanlens.errors import MethodError, message
 from kanlens.long_work import progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
 from kanlens.pruning.propagation import Propagation
 from kanlens.resources import Memory, threads_for, within_memory
@@ -100,9 +98,7 @@ class Scorer:
     score: EdgeScore
     state: Propagation
     evaluator: LossEvaluator
-    _seen: dict[int, tuple[Tensor, Tensor, Tensor]] = field(  # versions, x, scores
-        default_factory=dict, init=False
-    )
+    _seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False)  # x, scores
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
@@ -116,22 +112,18 @@ class Scorer:
         return [torch.where(layer.mask != 0, scores, 0.0) for layer, scores in pairs]
 
     def _of_layer(self, index: int) -> Tensor:
-        """Score the edges of a layer; only those whose inputs or weights have changed anew."""
+        """Score the edges of a layer; only those whose inputs have changed anew."""
         layer, x = self.state.model.layers[index], self.state.values[index]
-        versions, function = self.state.versions[index], self.score.function
         if index not in self._seen:
-            scores: Tensor = function(layer, x)
+            scores: Tensor = self.score.function(layer, x)
         else:
-            scored, seen, scores = self._seen[index]
+            seen, scores = self._seen[index]
             moved = [] if seen is x else (seen != x).any(0).nonzero()[:, 0].tolist()
-            changed = (versions != scored).nonzero()[:, 0].tolist()
-            scores = scores.clone()
             if moved:
                 part = layer.select(range(layer.out_features), moved)
-                scores[:, moved] = function(part, x[:, moved])
-            if changed:
-                scores[changed] = function(layer.select(changed, range(layer.in_features)), x)
-        self._seen[index] = (versions.clone(), x, scores)
+                scores = scores.clone()
+                scores[:, moved] = self.score.function(part, x[:, moved])
+        self._seen[index] = (x, scores)
         return scores
 
 
@@ -168,14 +160,8 @@ def edge_scores(
         - weight_l1: `kanlens.sparsity.weight_l1` over the rows that reach the layer;
         - raw_l1: efficient-kan's norm of the weights, `kanlens.sparsity.raw_l1`;
         - std: standard deviation of the function over the rows;
-        - variation: total variation of the function over the range that its input has on the
-          rows, exact by the places where it turns; infinite across a pole;
         - damage: by how much the loss rises when this edge alone is replaced by its mean over the
           rows; negative where it falls;
-        - path: the share of the outputs that flows through the edge. For each row, every output
-          gives the same share, a product hands its share to its factors in proportion to their
-          exact part in its step from the mean, and a sum to its edges in proportion to how far
-          each is from its mean. Shares of a layer add up to 1 where every sum varies;
         - backward: the score of KAN 2.0 [1]_: an output gives 1, a factor gets the score of its
           product, an edge that of its sum times its standard deviation over the sum's, and a node
           what its edges have together; the mean over the outputs.
@@ -223,22 +209,6 @@ def edge_scores(
     return frame
 
 
-def variation(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
-    """Return the total variation of every edge between the least and the greatest input."""
-    low, high = x.amin(0).tolist(), x.amax(0).tolist()
-    found = torch.zeros_like(layer.mask)
-    for out, in_ in (layer.mask != 0).nonzero().tolist():
-        edge, ends = layer.edge(out, in_), (low[in_], high[in_])
-        bounds = edge.bounds(*ends)
-        rise = math.inf
-        if all(map(math.isfinite, bounds)):
-            rise = float(
-                np.abs(np.diff(edge(np.array([ends[0], *edge.extrema(*ends), ends[1]])))).sum()
-            )
-        found[out, in_] = rise
-    return found
-
-
 def _damage(state: Propagation, evaluator: LossEvaluator) -> Matrices:
     """Return the exact rise of the loss when one edge alone is replaced by its mean."""
     now, found = evaluator.loss(state.output), []
@@ -249,46 +219,6 @@ def _damage(state: Propagation, evaluator: LossEvaluator) -> Matrices:
             rises[out, in_] = loss - now if math.isfinite(loss) else math.inf
         found.append(rises)
     return found
-
-
-def _path(state: Propagation, _: LossEvaluator) -> Matrices:
-    """Return each edge's relevance: its share of the outputs, the mean over the rows."""
-    model = state.model
-    last = state.values[-1]
-    share = torch.full_like(last, 1 / last.shape[1])  # of every node (batch, node)
-    found: Matrices = []
-    for index in range(len(model.layers) - 1, -1, -1):
-        share = _by_factor(state, index, share)
-        flow, share = _by_edge(state, index, share)
-        found.append(flow)
-    return found[::-1]
-
-
-def _by_factor(state: Propagation, index: int, share: Tensor) -> Tensor:  # (batch, sub)
-    """Propagate relevance from nodes (batch, node) to their sums."""
-    nodes, sums = state.model.nodes[index], state.sums[index]
-    if not nodes.grouping.arities:
-        return share
-    mean = sums.mean(0)
-    part = (nodes.pull(torch.ones_like(share), sums, mean) * (sums - mean)).abs()
-    part[:, : nodes.grouping.sums] = 1  # a sum is all of its node
-    whole = torch.zeros_like(share).index_add_(1, nodes.owner, part)
-    return share[:, nodes.owner] * _ratio(part, whole[:, nodes.owner])
-
-
-def _by_edge(state: Propagation, index: int, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Propagate relevance from sums (batch, sub) to edges; return it and the inputs'."""
-    layer, x = state.model.layers[index], state.values[index]
-    total = flow = torch.zeros_like(layer.mask, dtype=torch.float64)
-    for _, values in state.edge_values(index):
-        total = total + values.sum(0, dtype=torch.float64)
-    mean, inputs = (total / len(x)).to(x), torch.empty_like(x)
-    for rows, values in state.edge_values(index):
-        moves = (values - mean).abs()  # (rows, out, in)
-        moves *= (share[rows] / moves.sum(-1)).nan_to_num_(0, 0, 0).unsqueeze(-1)
-        flow = flow + moves.sum(0, dtype=torch.float64)
-        inputs[rows] = moves.sum(1)
-    return (flow / len(x)).to(x), inputs
 
 
 def _backward(state: Propagation, _: LossEvaluator) -> Matrices:
@@ -317,9 +247,7 @@ SCORES = {
         EdgeScore("l1", "weight_l1", weight_l1),
         EdgeScore("raw_l1", "raw_l1", lambda layer, _: raw_l1(layer)),
         EdgeScore("std", "std", activation_l2),
-        EdgeScore("variation", "variation", variation),
         EdgeScore("damage", "damage", _damage, of_network=True),
-        EdgeScore("path", "path", _path, of_network=True),
         EdgeScore("backward", "backward", _backward, of_network=True),
     )
 }

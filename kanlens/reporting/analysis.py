@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -57,7 +56,6 @@ class Request:
     certificate: Certificate | None = None
     max_rows: int = 200
     generator: torch.Generator
-    workers: Any = None  # that run the compared methods
     progress: bool | None = None
 
 
@@ -258,14 +256,9 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
     """Compare methods; of those nobody asked for, leave out what does not fit the model."""
     names, refused = list(plan.methods), dict(plan.left_out)
     without_truth = [name for name in SHOWN if not METRICS[name].needs_exact]
-    compared: Callable[..., Comparison] = compare
-    if request.workers is not None:
-        from kanlens import distributed
-
-        compared = partial(distributed.compare, workers=request.workers)
     while True:
         try:
-            return compared(
+            return compare(
                 subject.model,
                 subject.x[plan.compared_rows],
                 background=plan.compared_background,

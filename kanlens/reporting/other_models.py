@@ -18,7 +18,7 @@ from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.plotting.formats import counted, listed, number
 from kanlens.reporting.analysis import Analysis, explain
-from kanlens.reporting.planning import SHAPLEY_SECONDS, shapley_seconds
+from kanlens.reporting.planning import SHAPLEY, shapley_evaluations
 from kanlens.reporting.subject import Subject, measure_performance, read_subject, spread
 
 EFFECTS = 4  # features whose effects are drawn
@@ -107,8 +107,8 @@ def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
     x, background = subject.x[plan.rows], plan.background.to(subject.x)[:, columns]
     try:
         if plan.method == "shapley" and request.methods is None:
-            seconds = shapley_seconds(subject.model, x, background, subject.target)
-            if len(x) * len(background) * seconds > 5 * SHAPLEY_SECONDS:
+            pair = shapley_evaluations(subject.model, x, background, subject.target)
+            if len(x) * len(background) * pair > 5 * SHAPLEY:
                 return "it would take long on a model of this size; name shapley in methods"
         found = explain(subject, plan.method, background, request, plan.rows)
     except MethodError as error:

@@ -101,7 +101,6 @@ def report(
     max_features: int = 20,
     max_memory: Memory = None,
     generator: torch.Generator | None = None,
-    workers: Any = None,
     progress: bool | None = None,
 ) -> Report:
     """Write what is known of a model to one HTML file, and its numbers to a JSON file beside it.
@@ -157,8 +156,6 @@ def report(
         As for `trace`.
     generator : torch.Generator, optional
         For methods that sample; when None, one of the report's own with seed 0.
-    workers : int, str or Client, optional
-        Processes that run the compared methods, as for `kanlens.distributed.attribute`.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -201,7 +198,6 @@ def report(
         certificate=certificate,
         max_rows=max_rows,
         generator=generator or torch.Generator().manual_seed(0),
-        workers=workers,
         progress=progress,
     )
     check_request(request)

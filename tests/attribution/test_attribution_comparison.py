@@ -114,7 +114,7 @@ def test_the_models_own_rows_are_the_default(model, x, rows):
     model.background = rows
     found = compare(model, x, methods=FAST)
     expected = compare(model, x, background=rows, methods=FAST)
-    columns = ["shapley_error", "mean_gap"]
+    columns = ["shapley_error", "max_gap"]
     assert found.frame[columns].equals(expected.frame[columns])
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import sys
+import types
 
+import numpy as np
 import pytest
 import torch
 
 from kanlens.attribution import Attribution, Importance
+from kanlens.errors import MissingDependencyError
 
 
 @pytest.fixture
@@ -37,6 +42,36 @@ def test_the_gap_of_nothing_is_zero(attribution):
         attribution, values=0 * attribution.values, output=attribution.reference
     )
     assert still.relative_gap.tolist() == [0.0, 0.0]
+
+
+class Explanation(types.SimpleNamespace):
+    def __init__(self, values, **parts):
+        super().__init__(values=values, **parts)
+
+
+@pytest.mark.parametrize("samples", [None, torch.ones(2, 3)])
+def test_shap_gets_the_numbers_and_their_names(attribution, samples, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shap", types.SimpleNamespace(Explanation=Explanation))
+    found = dataclasses.replace(attribution, x=samples).to_shap()
+    np.testing.assert_array_equal(found.values, attribution.values.numpy())
+    np.testing.assert_array_equal(found.base_values, [0.5, 0.5])
+    assert found.data is None if samples is None else (found.data == 1).all()
+    assert (found.feature_names, found.output_names) == (["a", "b", "c"], "y")
+
+
+def test_without_shap_one_line_says_so(attribution, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shap", None)
+    text = "to_shap: expected the package shap, got none. Install it with pip install shap."
+    with pytest.raises(MissingDependencyError, match=f"^{re.escape(text)}$"):
+        attribution.to_shap()
+
+
+def test_shap_draws_it(attribution):
+    shap = pytest.importorskip("shap", reason="shap is no dependency")
+    explanation = dataclasses.replace(attribution, x=torch.ones(2, 3)).to_shap()
+    assert isinstance(explanation, shap.Explanation)
+    shap.plots.decision(explanation.base_values[0], explanation.values, show=False)
+    assert "html" in dir(shap.plots.force(explanation))
 
 
 def test_frame_has_one_row_per_sample(attribution):

@@ -52,7 +52,7 @@ def test_names_in_advice_can_be_pasted():
 
 
 # Arguments that only Python has, in errors that no command ends with.
-FOR_PYTHON = {"scale", "checkpoint", "measure"}
+FOR_PYTHON = {"scale", "checkpoint"}
 
 
 def test_every_argument_that_a_message_advises_is_an_option_of_some_command():

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kanlens.cli import main
-from kanlens.cli.terminal import PAD, Terminal, blocks, broken, terms
+from kanlens.cli.terminal import PAD, Terminal, blocks, broken
 from tests.cli.test_flags import COMMANDS
 
 
@@ -52,18 +52,6 @@ def test_a_piece_that_is_too_long_stays_whole():
     assert broken("", 4) == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("a", ["a"]),
-        ("-2*a - (b - c)**2 + exp(-(d + 1))", ["-2*a", "- (b - c)**2", "+ exp(-(d + 1))"]),
-        ("3*(a + (b - 1)*c)", ["3*(a + (b - 1)*c)"]),
-    ],
-)
-def test_sums_are_cut_between_their_terms(text, found):
-    assert terms(text) == found
-
-
 def shown(width, *, terminal):
     where = io.StringIO()
     made = Terminal("t")
@@ -73,11 +61,9 @@ def shown(width, *, terminal):
     return where.getvalue()
 
 
-def test_terminals_break_between_terms_and_words_and_pipes_get_whole_lines():
+def test_terminals_round_and_break_between_words_and_pipes_get_whole_lines():
     assert shown(30, terminal=True).splitlines() == [
-        "y =",
-        "    1.235*alpha",
-        "    + 2.3*beta",
+        "y = 1.235*alpha + 2.3*beta",
         "wrote a-file-with-a-name (3 ",
         "bytes)",
     ]

@@ -192,14 +192,3 @@ def test_a_command_shows_the_best_formula(table, capsys):
     pd.read_csv(table).assign(y=lambda rows: rows["a"] * rows["b"]).to_csv(table, index=False)
     assert main(["discover", str(table), "--target", "y", "--restarts", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["equations"]["y"][-1]["equation"] == "a*b"
-
-
-def test_workers_compare_the_methods_of_a_report(tmp_path):
-    model, names = kanlens.KAN([2, 1], generator=seeded()).double(), ["secant", "captum_saliency"]
-    how = {"methods": names, "progress": False}
-    with thread() as workers:
-        found = kanlens.report(model, DATA, tmp_path / "a.html", workers=workers, **how)
-    alone = kanlens.report(model, DATA, tmp_path / "b.html", **how)
-    one, other = (each.content["comparison"]["methods"] for each in (found, alone))
-    named = [row["shapley_error"] for row in one[:2]]
-    assert named == pytest.approx([row["shapley_error"] for row in other[:2]])

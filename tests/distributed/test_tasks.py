@@ -10,8 +10,7 @@ import dask
 import pytest
 import torch
 
-import kanlens
-from kanlens.distributed import analyses, attribute, compare, importance, tasks
+from kanlens.distributed import analyses, attribute, importance, tasks
 from kanlens.distributed.tasks import completed, workers_for
 from kanlens.errors import KanlensError, MethodError
 from kanlens.long_work import unfinished
@@ -62,27 +61,6 @@ def test_a_worker_that_is_killed_is_replaced_and_no_row_is_doubled(run, schedule
     assert found.to_frame().equals(alone)
     names = [f"part-{n:06d}.parquet" for n in range(10)]
     assert sorted(path.name for path in found.folder.iterdir()) == ["_manifest.json", *names]
-
-
-def test_methods_are_compared_by_workers(model, x, scheduler):
-    def compared(**how):
-        given = {"background": BACKGROUND, "metrics": ["relative_gap", "shapley_error"], **how}
-        generator = torch.Generator().manual_seed(1)
-        return compare(model, x[:5], generator=generator, progress=False, **given)
-
-    names = ["shapley", "captum_gradient_shap", "secant"]
-    alone, shared = compared(methods=names), compared(methods=names, workers=scheduler)
-    columns = [name for name in alone.frame if name != "seconds"]
-    assert alone.frame[columns].equals(shared.frame[columns])
-    assert list(shared.attributions) == [*names, "random"]
-    expected = kanlens.compare(model, x[:5], background=BACKGROUND, methods=["shapley", "secant"])
-    for name in ("shapley", "secant"):
-        assert shared.attributions[name].values.equal(expected.attributions[name].values)
-    fewer = compared(methods=names[1:])
-    for name in names[1:]:  # a generator for each method
-        assert fewer.attributions[name].values.equal(alone.attributions[name].values)
-    with pytest.raises(MethodError, match=r"^compare: expected [^\n]*$"):
-        compared(methods=["additive"])  # which does not fit a network of two layers
 
 
 def test_what_a_worker_refuses_is_one_line(run, data, scheduler):

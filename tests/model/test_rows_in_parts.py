@@ -22,7 +22,7 @@ def results(model, x):
     found = [record.output, *record.inputs, *record.pre_activations, *record.outside]
     found += [one for part in model.statistics for one in (part.edge_mean, part.edge_std)]
     scores = kanlens.edge_scores(model, x).select_dtypes("float")
-    small = kanlens.prune(model, x, budget=0.5, compensate=True, progress=False)
+    small = kanlens.prune(model, x, budget=0.5, progress=False)
     with torch.no_grad():
         return [*found, torch.tensor(scores.to_numpy()), small.model(x[:, : small.model.widths[0]])]
 

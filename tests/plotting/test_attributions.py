@@ -168,11 +168,43 @@ def test_names_are_literal(ax: Axes) -> None:
     assert r"a\$b\$" in ax.get_xlabel()
 
 
+def test_a_single_sample_need_not_be_named() -> None:
+    alone = found()
+    parts = {name: getattr(alone, name)[:1] for name in ("values", "reference", "output", "x")}
+    alone = dataclasses.replace(alone, **parts)
+    drawn = [
+        attribution(alone, kind="waterfall", ax=Figure().subplots(), row=row) for row in (None, 0)
+    ]
+    assert texts(drawn[0]) == texts(drawn[1]) != []
+
+
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        ("force", "shap.plots.force(e)"),
+        ("dependence", "shap.plots.scatter(e[:, name], color=e)"),
+        ("decision", "shap.plots.decision(e.base_values[0], e.values)"),
+    ],
+)
+def test_kinds_that_shap_draws(kind: str, call: str) -> None:
+    text = (
+        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
+        f"waterfall, got '{kind}'. Use {call} with e = attribution.to_shap()."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        attribution(found(), kind=kind)
+
+
+def test_slopes_have_no_waterfall(ax: Axes) -> None:
+    slopes = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
+    with pytest.raises(InvalidValueError, match="shares of a change to draw a waterfall"):
+        attribution(slopes, kind="waterfall", row=0, ax=ax)
+
+
 def test_errors_of_attribution() -> None:
     text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, decision, dependence, "
-        "force, heatmap, image, interactions, paths, waterfall, got 'bars'. "
-        "Did you mean 'bar'?"
+        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
+        "waterfall, got 'bars'. Did you mean 'bar'?"
     )
     with pytest.raises(InvalidValueError, match=re.escape(text)):
         attribution(found(), kind="bars")
@@ -236,12 +268,17 @@ def test_comparison_has_a_marker_per_method_and_feature(ax: Axes) -> None:
     assert ax.get_xlabel() == "mean |value| for strength (MPa)"
 
 
-def test_the_key_names_methods_and_their_numbers(ax: Axes) -> None:
+def legend_of(ax: Axes) -> list[str]:
+    legend = ax.get_legend()
+    assert legend is not None
+    return [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
+
+
+def test_the_legend_names_methods_and_their_numbers(ax: Axes) -> None:
     comparison(made(3), ax=ax)
-    (key,) = ax.child_axes
-    shown = texts(key)
-    assert "captum_method_2" in shown
-    assert {"error vs.\nShapley", "relative\ngap", "0.500", "<1e-12"} <= set(shown)
+    title, *lines = legend_of(ax)
+    assert title == "method (error, gap)"
+    assert lines[1] == "captum_method_1 (0.500, <1e-12)"
 
 
 def test_a_method_that_dwarfs_the_others_is_cut_and_named(ax: Axes) -> None:
@@ -257,23 +294,20 @@ def test_a_method_that_dwarfs_the_others_is_cut_and_named(ax: Axes) -> None:
     assert others < ax.get_xlim()[1] <= max(1.2 * others, whole)
 
 
-def test_unknown_numbers_have_no_column(ax: Axes) -> None:
+def test_unknown_numbers_are_left_out(ax: Axes) -> None:
     result = made(2)
     frame = result.frame.assign(shapley_error=float("nan"))
     comparison(dataclasses.replace(result, frame=frame), ax=ax)
-    assert "error vs.\nShapley" not in texts(ax.child_axes[0])
+    assert legend_of(ax)[:2] == ["method (gap)", "captum_method_0 (<1e-12)"]
 
 
-def test_nothing_in_the_key_overlaps() -> None:
+def test_the_legend_is_in_the_figure_and_covers_nothing() -> None:
     ax = comparison(made())
     figure: Any = ax.figure
-    renderer = figure.canvas.get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in ax.child_axes[0].texts]
-    for index, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
-        assert box.x1 <= figure.bbox.x1
-        assert box.x0 >= ax.get_window_extent(renderer).x1
-    assert min(label.get_window_extent(renderer).x0 for label in ax.get_yticklabels()) > 0
+    figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert ax.get_window_extent().x1 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert min(label.get_window_extent().x0 for label in ax.get_yticklabels()) > 0
 
 
 def test_twenty_methods_still_differ(ax: Axes) -> None:
@@ -286,7 +320,7 @@ def test_twenty_methods_still_differ(ax: Axes) -> None:
     assert len(looks) == 20
 
 
-def test_numbers_of_the_key() -> None:
+def test_numbers_of_the_legend() -> None:
     assert [number(value) for value in (0.0, 1.5, 0.0004)] == ["0", "1.500", "4e-04"]
     assert [number(value) for value in (2e-16, float("nan"))] == ["<1e-12", "n/a"]
 
@@ -407,8 +441,7 @@ def test_ends_of_a_waterfall_stand_beside_the_lines_of_its_axes(sign: int) -> No
     pyplot.close(figure)
 
 
-@pytest.mark.parametrize("kind", ["waterfall", "force"])
-def test_categories_are_had_or_not(kind: str, ax: Axes) -> None:
+def test_categories_are_had_or_not(ax: Axes) -> None:
     result = found(4, rows=1)
     coded = dataclasses.replace(
         result,
@@ -416,6 +449,6 @@ def test_categories_are_had_or_not(kind: str, ax: Axes) -> None:
         groups={"plan": (0, 1)},
         x=torch.tensor([[0.0, 1.0, 1.0, 0.0]]),
     )
-    attribution(coded, kind=kind, ax=ax)
+    attribution(coded, kind="waterfall", ax=ax)
     shown = {*rows_of(ax), *texts(ax)}
     assert {"plan=basic: no", "plan=pro: yes", "age = 1.000", "visits = 0"} <= shown

@@ -46,16 +46,15 @@ def interrupt(patch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> N
     patch.setattr(owner, name, cut)
 
 
-@pytest.mark.parametrize("compensate", [False, True])
 @pytest.mark.parametrize(("owner", "name", "call"), PLACES)
 def test_the_network_of_the_last_removal_is_returned(
-    network: Build, draw: Draw, monkeypatch, owner, name, call, compensate
+    network: Build, draw: Draw, monkeypatch, owner, name, call
 ) -> None:
     model, x = network((3, 4, 1)), draw()
-    whole = prune(model, x, compensate=compensate)
+    whole = prune(model, x)
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning) as said:
         interrupt(patch, owner, name, call)
-        found = prune(model, x, compensate=compensate)
+        found = prune(model, x)
     text = (
         "prune: expected to come to an end, got an interrupt. The model is pruned so far, to "
         f"{found.edges_after} edges."

@@ -188,9 +188,8 @@ def test_one_row_and_constant_outputs(network: Build, draw: Draw, y: Tensor | No
         ),
         (
             {"threshold": 0.1, "score": "l2"},
-            "prune: expected score to be one of backward, damage, l1, path, raw_l1, std, "
-            "variation, got 'l2'. Choose one of: backward, damage, l1, path, raw_l1, std, "
-            "variation.",
+            "prune: expected score to be one of backward, damage, l1, raw_l1, std, got 'l2'. "
+            "Choose one of: backward, damage, l1, raw_l1, std.",
         ),
         (
             {"threshold": 0.1, "finetune": -1},

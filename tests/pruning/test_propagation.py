@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.model.layers import KANLinear
-from kanlens.model.recording import store_statistics, trace
+from kanlens.model.recording import trace
 from kanlens.pruning.propagation import Propagation
 
 Build = Callable[..., kanlens.KAN]
@@ -86,50 +86,6 @@ def test_an_edge_is_thought_away_without_a_trace(
         state.remove((0, 1, 2))
         with torch.no_grad():
             assert_close(found, model(x), rtol=0, atol=1e-12)
-
-
-def test_scaling_is_a_full_run_and_can_be_undone(
-    network: Build, with_functions: Callable[[], kanlens.KAN], draw: Draw
-) -> None:
-    single = network((3, 4, 2), enable_standalone_scale_spline=False)
-    for model in (network((3, 4, 3, 2)), with_functions(), single):
-        x, factors = draw(), torch.tensor([1.5, 1.0, -0.5]).double()
-        store_statistics(model, x)
-        state = Propagation(model, x)
-        state.remove((0, 1, 1))
-        removed = {name: value.clone() for name, value in model.state_dict().items()}
-        statistics, output = model.statistics, state.output
-        edges = trace(model, x).edge_values(0)[:, 1]
-        mean = state.sums[0][:, 1].mean()
-        state.scale(0, 1, factors)
-        assert_close(trace(model, x).edge_values(0)[:, 1], factors * edges)
-        assert_close(state.sums[0][:, 1].mean(), mean)
-        with torch.no_grad():
-            assert_close(state.output, model(x), rtol=0, atol=1e-12)
-        assert_close(values_of(state), trace(model, x).edge_values(0), rtol=0, atol=1e-12)
-        assert (state.output - output).abs().max() > 1e-3
-        state.undo()
-        assert torch.equal(state.output, output)
-        assert_close(dict(model.state_dict()), removed, rtol=0, atol=0)
-        assert all(a is b for a, b in zip(model.statistics, statistics, strict=True))
-        state.scale(0, 1, factors)
-        state.undo()
-        state.undo()
-        with torch.no_grad():
-            assert_close(state.output, model(x), rtol=0, atol=1e-12)
-        assert bool((model.layers[0].mask == 1).all())
-        state.remove((0, 1, 0))
-        state.scale(0, 1, factors)
-        state.remove((1, 0, 1))
-        state.undo()
-        state.undo()  # a removal is as far as it goes
-        with torch.no_grad():
-            assert_close(state.output, model(x), rtol=0, atol=1e-12)
-        assert model.layers[0].mask[1, 0] == 0
-
-
-def values_of(state: Propagation) -> Tensor:
-    return torch.cat([values for _, values in state.edge_values(0)])
 
 
 def test_propagation_without_memory_and_with_refreshes_is_the_same(

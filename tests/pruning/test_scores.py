@@ -19,7 +19,7 @@ from kanlens.errors import MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.recording import trace
 from kanlens.pruning.propagation import Propagation
-from kanlens.pruning.scores import SCORES, LossEvaluator, Scorer, edge_scores, variation
+from kanlens.pruning.scores import SCORES, LossEvaluator, Scorer, edge_scores
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
 from tests.made import levels, made
@@ -78,32 +78,6 @@ def step_of_factor(ours: list[float], theirs: list[float], which: int) -> float:
     return total / len(orders)
 
 
-def slow_path(model: kanlens.KAN, x: Tensor) -> list[Tensor]:
-    """Shares handed back from the outputs, row by row and node by node."""
-    edges, (_, sums, _) = rows_of(model, x), levels(model, x)
-    means = [values.mean(0) for values in edges]
-    found = [torch.zeros_like(layer.mask) for layer in model.layers]
-    for row in range(len(x)):
-        share = dict.fromkeys(range(model.widths[-1]), 1 / model.widths[-1])
-        for index in range(len(model.layers) - 1, -1, -1):
-            grouping, received = model.nodes[index].grouping, {}
-            for node, amount in share.items():
-                members = list(grouping.members(node))
-                ours = [float(sums[index][row, member]) for member in members]
-                theirs = [float(sums[index][:, member].mean()) for member in members]
-                parts = [abs(step_of_factor(ours, theirs, k)) for k in range(len(members))]
-                if len(members) == 1:
-                    parts = [1.0]
-                for member, part in zip(members, parts, strict=True):
-                    moves = (edges[index][row, member] - means[index][member]).abs()
-                    for in_, move in enumerate(moves.tolist()):
-                        flow = amount * part / sum(parts) * move / float(moves.sum())
-                        found[index][member, in_] += flow / len(x)
-                        received[in_] = received.get(in_, 0.0) + flow
-            share = received
-    return found
-
-
 def slow_backward(model: kanlens.KAN, x: Tensor) -> list[Tensor]:
     """The recursion of KAN 2.0 for one output after the other, averaged."""
     edges, (_, sums, _) = rows_of(model, x), levels(model, x)
@@ -142,7 +116,6 @@ def compared(model: kanlens.KAN, x: Tensor, y: Tensor) -> dict[str, list[Tensor]
         "raw_l1": by_layer(model, x, lambda layer, _: kanlens.sparsity.raw_l1(layer)),
         "std": [values.std(0, correction=0) for values in rows_of(model, x)],
         "damage": slow_damage(model, x, y),
-        "path": slow_path(model, x),
         "backward": slow_backward(model, x),
     }
 
@@ -164,12 +137,7 @@ def test_scores_are_what_the_slow_way_finds(model: kanlens.KAN) -> None:
             np.testing.assert_allclose(frame[column], wrong, rtol=1e-9, atol=1e-12)
 
 
-def test_shares_of_every_layer_add_up_to_one(model: kanlens.KAN) -> None:
-    frame = edge_scores(model, drawn(15, 3))
-    np.testing.assert_allclose(frame.groupby("layer")["path"].sum(), 1.0, rtol=1e-12)
-
-
-def test_shares_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = made([3, (1, [2, 3]), 2]), drawn(15, 3)
     at_once = edge_scores(model, x)
     monkeypatch.setattr("kanlens.pruning.propagation.MOST_VALUES", 0)
@@ -203,33 +171,7 @@ def test_backward_scores_of_an_example(network: Build) -> None:
     frame = edge_scores(model, x)
     np.testing.assert_allclose(frame["backward"], [0.6, 0.8])
     np.testing.assert_allclose(frame["std"], [3.0, 4.0])
-    np.testing.assert_allclose(frame["variation"], [6.0, 8.0])
-    np.testing.assert_allclose(frame["path"], [3 / 7, 4 / 7])
     np.testing.assert_allclose(frame["damage"], [9 / 25, 16 / 25])
-
-
-def test_variation_adds_up_all_rises_and_falls(network: Build, draw: Draw) -> None:
-    model, x = network((3, 4, 1)), draw(200)
-    inputs = trace(model, x).inputs
-    for layer, hidden in zip(model.layers, inputs, strict=True):
-        found = variation(layer, hidden)
-        low, high = hidden.amin(0), hidden.amax(0)
-        places = low + (high - low) * torch.linspace(0, 1, 20001, dtype=torch.float64)[:, None]
-        with torch.no_grad():
-            sampled = layer.edge_values(places).diff(dim=0).abs().sum(0)
-        assert_close(found, sampled, rtol=1e-4, atol=1e-6)
-        assert bool((found >= sampled * (1 - 1e-12)).all())
-        once = layer.edge_values(places[[0, -1]]).diff(dim=0)[0].abs()
-        assert bool((found > 1.01 * once).any())  # ends alone would not do
-
-
-def test_variation_of_functions_and_across_a_pole() -> None:
-    layer = FunctionLinear(1, 3, [["sin"], ["1/x"], ["abs"]]).double()
-    x = torch.linspace(-math.pi, math.pi, 9, dtype=torch.float64)[:, None]
-    assert_close(variation(layer, x)[[0, 2], 0], torch.tensor([4.0, 2 * math.pi]).double())
-    assert variation(layer, x)[1, 0] == math.inf
-    ahead = x + 4
-    assert_close(float(variation(layer, ahead)[1, 0]), float(1 / ahead.min() - 1 / ahead.max()))
 
 
 def test_damage_is_infinite_where_the_output_would_not_be_defined(network: Build) -> None:
@@ -250,7 +192,7 @@ def test_damage_is_infinite_where_the_output_would_not_be_defined(network: Build
 
 def test_where_nothing_varies_nothing_flows(network: Build, draw: Draw) -> None:
     frame = edge_scores(network(), draw(1).expand(5, 3))
-    for column in ("std", "variation", "path", "backward", "damage"):
+    for column in ("std", "backward", "damage"):
         assert frame[column].abs().max() < 1e-12, column
 
 
@@ -265,14 +207,10 @@ def test_scores_kept_up_to_date_are_those_of_a_new_start(name: str, widths: list
     model, x = made(widths), drawn(15, 3)
     y = drawn(15, model.widths[-1], seed=3)
     state, evaluator = state_of(model, x, y)
-    scorer, generator = Scorer(SCORES[name], state, evaluator), torch.Generator().manual_seed(2)
+    scorer = Scorer(SCORES[name], state, evaluator)
     seen = []
     for index, out, in_ in [(0, 1, 2), (1, 0, 1), (0, 2, 0), (0, 1, 0), (1, 1, 0)]:
         state.remove((index, out, in_))
-        factors = 1 + torch.rand(len(model.layers[index].mask[0]), generator=generator).double()
-        state.scale(index, out, factors)
-        if in_ == 0:
-            state.undo()
         if out == 2:
             state.undo()
         found = scorer.matrices()

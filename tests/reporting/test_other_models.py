@@ -207,7 +207,7 @@ def test_exact_values_that_nobody_asked_for_have_a_limit(
     rows: torch.Tensor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kanlens.reporting.other_models.shapley_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("kanlens.reporting.other_models.shapley_evaluations", lambda *_: 1e8)
     asked = analyzed(model, rows)
     unasked = replace(asked, request=replace(asked.request, methods=None))
     reason = "it would take long on a model of this size; name shapley in methods"

@@ -12,10 +12,11 @@ from kanlens.reporting.planning import (
     FEWEST_BACKGROUND,
     FEWEST_ROWS,
     LARGE,
-    SHAPLEY_SECONDS,
+    SHAPLEY,
     _shrunk,
     make_plan,
-    shapley_seconds,
+    shapley_evaluations,
+    too_slow,
 )
 from kanlens.reporting.subject import Subject, read_subject
 from tests.reporting.conftest import network, seeded
@@ -53,8 +54,8 @@ def test_exact_shapley_values_get_fewer_rows_as_features_grow() -> None:
     assert plan.method == "shapley"
     assert FEWEST_ROWS <= len(plan.rows) < 200
     assert FEWEST_BACKGROUND <= len(plan.background) < BACKGROUND
-    unit = shapley_seconds(found.model, found.x[:50], given, 0)
-    assert len(plan.rows) * len(plan.background) * unit <= SHAPLEY_SECONDS
+    unit = shapley_evaluations(found.model, found.x[:50], given, 0)
+    assert len(plan.rows) * len(plan.background) * unit <= SHAPLEY
     assert plan.pairs is not None
     assert len(plan.pairs[0]) * len(plan.pairs[1]) < len(plan.rows) * len(plan.background)
 
@@ -96,6 +97,13 @@ def test_large_models_leave_out_what_would_take_long() -> None:
     assert plan.method == "secant"
 
 
+def test_sizes_say_which_methods_are_too_slow() -> None:
+    assert too_slow(200, 10) == []
+    assert too_slow(50_000, 10) == ["integrated_gradients"]
+    assert too_slow(200, 784) == ["captum_shapley_value_sampling"]
+    assert set(too_slow(10**6, 784)) < set(DEFAULT_METHODS)
+
+
 def test_methods_that_were_asked_for_are_all_run() -> None:
     names = ["captum_kernel_shap", "gradient_x_input", "captum_kernel_shap"]
     plan = make_plan(subject([60, 40, 1], rows=30), None, names, 200)
@@ -124,6 +132,10 @@ def test_a_bad_background_is_named() -> None:
 
 def test_work_is_shrunk_to_what_can_be_paid() -> None:
     given = (200, 100)
-    assert _shrunk(given, 1e-5, 4) == given
-    assert _shrunk(given, 3e-3, 4) == (50, 25)
-    assert _shrunk(given, 1.0, 4) is None
+    assert _shrunk(given, 20_000) == given
+    assert _shrunk(given, 5_000) == (100, 50)
+    assert _shrunk(given, 1_250) == (50, 25)
+    assert _shrunk(given, 1_000) == (50, 20)
+    assert _shrunk(given, 999) is None
+    assert _shrunk((30, 10), 300) == (30, 10)
+    assert _shrunk((30, 10), 299) is None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +37,7 @@ ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 Method = Callable[[Tensor], Tensor]
 MethodOn = Callable[[KAN, Tensor], Tensor]
 Direction = Literal["higher", "lower", "none"]
-Need = Literal["exact", "model", "method", "retrain"]
+Need = Literal["exact", "model", "method"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,22 +51,11 @@ class Score:
 
     @classmethod
     def of(cls, rows: Tensor, aggregate: str = "mean", *, offgrid: float = math.nan) -> Score:
-        """Return the score of per-sample numbers; `aggregate` is mean, median or maximum."""
-        known = rows[~rows.isnan()]
-        value = math.nan if not len(known) else float(_AGGREGATES[aggregate](known))
+        """Return the score of per-sample numbers; `aggregate` is mean or maximum."""
+        defined = rows[~rows.isnan()]
+        size = defined.max if aggregate == "maximum" else defined.mean
+        value = float(size()) if len(defined) else math.nan
         return cls(rows=rows, value=value, aggregate=aggregate, offgrid=offgrid)
-
-    def quantile(self, share: float) -> float:
-        """Return a quantile over the samples where the metric is defined."""
-        known = self.rows[~self.rows.isnan()]
-        return float(np.quantile(known.numpy(force=True), share)) if len(known) else math.nan
-
-
-_AGGREGATES: dict[str, Callable[[Tensor], Any]] = {
-    "mean": torch.mean,
-    "median": lambda rows: np.quantile(rows.numpy(force=True), 0.5),
-    "maximum": torch.max,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +103,11 @@ def metric(
     cost: str = "none",
     of: Callable[..., Any] | None = None,
     reference: str = "",
-    name: str = "",
-    summary: str = "",
 ) -> Callable[[Asked], Asked]:
     """Register a function as a metric, with its name and the first line of its docstring.
 
-    These are left out for a `name` and a `summary`; `of` is the published function of tensors whose
-    references are the metric's. It is NaN for a case that lacks a part.
+    A leading underscore sets it apart from the published function of tensors of the same name,
+    `of`, whose references are the metric's. It is NaN for a case that lacks a part.
     """
 
     def register(function: Asked) -> Asked:
@@ -134,13 +120,13 @@ def metric(
 
         _REGISTERED.append(
             Metric(
-                name=name or function.__name__,
+                name=function.__name__.lstrip("_"),
                 function=asked,
                 direction=direction,
                 cost=cost,
                 needs=frozenset(needs),
                 reference=reference if of is None else cited(of),
-                summary=summary or headline(function),
+                summary=headline(function),
             )
         )
         return asked
@@ -173,7 +159,6 @@ class Case:
     method_on: MethodOn | None = None  # with another model
     outside: Outside | None = None  # of the first layer's grid
     generator: torch.Generator | None = None
-    kept: dict[str, tuple[Tensor, float]] = field(default_factory=dict, init=False)
 
     def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
         """Apply a function of a case (..., batch) to its samples, some at a time, and join.

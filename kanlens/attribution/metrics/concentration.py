@@ -1,4 +1,4 @@
-"""How many features an attribution spreads over."""
+"""Concentration: the number of features that an attribution spreads over."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor
 from kanlens.attribution.metrics.case import Case, Score, metric
 from kanlens.attribution.metrics.rankings import ratio
 
-_BHATT = "U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020"
-
 
 def gini_index(values: Tensor) -> Tensor:
     """Return the Gini index of each row's |values|: 0 all equal, near 1 a single one.
@@ -19,7 +17,7 @@ def gini_index(values: Tensor) -> Tensor:
     References
     ----------
     .. [1] P. Chalasani et al., Concise Explanations of Neural Networks using Adversarial Training,
-       2020.
+       2020 (sparseness).
     """
     sizes = values.abs().sort(1).values
     n = sizes.shape[1]
@@ -28,11 +26,16 @@ def gini_index(values: Tensor) -> Tensor:
 
 
 def share_entropy(values: Tensor) -> Tensor:
-    """Return the entropy of each row's shares |value| / sum of |values|; NaN where all are zero."""
+    """Return the entropy of each row's shares |value| / sum of |values|; NaN where all are zero.
+
+    References
+    ----------
+    .. [1] U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020.
+    """
     total = values.abs().sum(1, keepdim=True)
     shares = values.abs() / torch.where(total > 0, total, math.nan)
-    found: Tensor = torch.special.entr(shares).sum(1)
-    return found
+    entropy: Tensor = torch.special.entr(shares).sum(1)
+    return entropy
 
 
 @metric("none", of=gini_index)
@@ -41,13 +44,7 @@ def gini(case: Case) -> Score:
     return case.score(lambda part: gini_index(part.values))
 
 
-@metric("none", reference=_BHATT)
-def entropy(case: Case) -> Score:
-    """Entropy of a sample's shares of the sum of |values|."""
-    return case.score(lambda part: share_entropy(part.values))
-
-
-@metric("none", reference=_BHATT)
+@metric("none", of=share_entropy)
 def effective_features(case: Case) -> Score:
-    """How many equal features would have the same entropy."""
+    """Exponential of the entropy of a sample's |values|: the number of equally large features."""
     return case.score(lambda part: share_entropy(part.values).exp())

@@ -6,9 +6,6 @@ Deletion and insertion remove them, or put them in, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -19,21 +16,11 @@ from kanlens.attribution.metrics.points import (
     displaced,
     evaluated,
     normal,
-    some_rows,
     subsets,
     without,
 )
-from kanlens.attribution.metrics.rankings import (
-    SHARE,
-    correlation,
-    count_of,
-    order_by_size,
-    over_counts,
-    top,
-)
+from kanlens.attribution.metrics.rankings import SHARE, correlation, count_of, over_counts, top
 
-SIZES = 4  # subset sizes of `sensitivity_n`
-SUBSETS = 16  # of each size there
 MASKS = 50  # subsets of `infidelity` and `faithfulness_correlation`
 MOVES = 100  # of each sample
 STRENGTH = 0.1  # standard deviation of a move, in ranges of the feature
@@ -46,6 +33,10 @@ def subset_correlation(
 
     Masks (subset, in) are usually of one size; removed features are replaced by references
     (rows, in), over which the output is averaged. NaN where one side does not vary.
+
+    References
+    ----------
+    .. [1] U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020.
     """
     change = removal_changes(output, x, masks, references)
     return correlation(values @ masks.to(values).mT, change)
@@ -56,55 +47,20 @@ def removal_changes(output: Function, x: Tensor, masks: Tensor, references: Tens
     return evaluated(output, x)[:, None] - without(output, x, masks, references)
 
 
-def fitted_error(expected: Tensor, change: Tensor, *, scaled: bool = False, dim: int = 0) -> Tensor:
-    """Return the mean squared error of expected changes; `scaled`: after the best scaling."""
-    if scaled:
-        size = expected.square().mean(dim)
-        beta = (expected * change).mean(dim) / torch.where(size > 0, size, 1.0)
-        expected = expected * beta.unsqueeze(dim)
-    return (expected - change).square().mean(dim)
-
-
 def infidelity(
-    output: Function,
-    x: Tensor,
-    values: Tensor,
-    perturbed: Tensor,
-    *,
-    reference: Tensor | None = None,
-    scaled: bool = False,
+    output: Function, x: Tensor, values: Tensor, masks: Tensor, references: Tensor
 ) -> Tensor:
-    """Return the infidelity to perturbations: the mean over I of (I . a - (F(x) - F(x - I)))^2.
+    """Return the mean square, over masks, of the sum of values less the change by their removal.
 
-    `perturbed` (draws, batch, in) are the points x - I. Values counted from a `reference` already
-    hold the distance from it: I / (x - reference) stands in for I where that is not zero. `scaled`:
-    each sample's values are scaled to the smallest infidelity.
+    Values are shares of a change: for a removal I = x - b they are multiplied by I / (x - b),
+    the mask itself.
 
     References
     ----------
     .. [1] C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019.
     """
-    step = x - perturbed
-    if reference is not None:
-        distance = x - reference
-        step = step / torch.where(distance != 0, distance, 1.0)
-    expected = (step * values).sum(-1)
-    change = evaluated(output, x) - evaluated(output, perturbed)
-    return fitted_error(expected, change, scaled=scaled)
-
-
-def removal_infidelity(
-    output: Function,
-    x: Tensor,
-    values: Tensor,
-    masks: Tensor,
-    references: Tensor,
-    *,
-    scaled: bool = False,
-) -> Tensor:
-    """Return the infidelity to removals: I is x - b on a subset, and I / (x - b) its mask."""
     change = removal_changes(output, x, masks, references)
-    return fitted_error(values @ masks.to(values).mT, change, scaled=scaled, dim=1)
+    return (values @ masks.to(values).mT - change).square().mean(1)
 
 
 def prediction_gap(
@@ -114,23 +70,21 @@ def prediction_gap(
     moved: Tensor,
     *,
     share: float = SHARE,
-    area: bool = True,
     important: bool = True,
 ) -> Tensor:
     """Return the mean |change| of the output when the k largest features move, or all others do.
 
     Every feature moves to `moved` (draws, batch, in): noise around x, or rows of the background.
-    k is a share of the features, at least one; `area` takes the mean over 1, ..., k instead of k
-    alone. `important` moves the k largest (PGI), else all others (PGU). In the units of the output.
+    The mean is over k = 1, ... up to a share of the features. `important` moves the k largest
+    (PGI), else all others (PGU). In the units of the output.
 
     References
     ----------
     .. [1] C. Agarwal et al., OpenXAI: Towards a Transparent Evaluation of Model Explanations, 2022.
     """
     before = evaluated(output, x)
-    most = count_of(share, x.shape[1])
     parts = []
-    for k in range(1 if area else most, most + 1):
+    for k in range(1, count_of(share, x.shape[1]) + 1):
         chosen = top(values, k)
         points = torch.where(chosen if important else ~chosen, moved, x)
         parts.append((evaluated(output, points) - before).abs().mean(0))
@@ -166,80 +120,40 @@ def area_over(curve: Tensor) -> Tensor:
     return torch.trapezoid(curve - line, steps, dim=1)
 
 
-def change_area(curve: Tensor) -> Tensor:
-    """Return the |distance| of a curve from where it begins, mean over its length."""
-    return torch.trapezoid((curve - curve[:, :1]).abs(), dim=1) / (curve.shape[1] - 1)
-
-
 # --- the metrics ---------------------------------------------------------------------------------
 
-_ANCONA = (
-    "M. Ancona et al., Towards better understanding of gradient-based attribution methods for "
-    "Deep Neural Networks, 2018"
-)
-_BHATT = "U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020"
-_SAMEK = (
-    "W. Samek et al., Evaluating the visualization of what a Deep Neural Network has learned, 2017"
-)
-_CURVE = "one removal for each feature of a sample"  # cost
+_REMOVALS = "50 removals a sample"
+_MOVES = "100 evaluations for each sample and k"
+_CURVE = "one removal for each feature of a sample"
 
 
-@metric("higher", "model", cost="64 removals a sample", reference=_ANCONA)
-def sensitivity_n(case: Case) -> Score:
-    """Correlation of value and change over subsets of n features, mean over at most 4 n."""
-    n_in = case.values.shape[1]
-    spaced = torch.linspace(1, max(1, n_in - 1), min(SIZES, max(1, n_in - 1)))
-    return _correlated(case, [int(size.round()) for size in spaced], SUBSETS)
-
-
-@metric("higher", "model", cost="50 removals a sample", reference=_BHATT)
+@metric("higher", "model", cost=_REMOVALS, of=subset_correlation)
 def faithfulness_correlation(case: Case) -> Score:
     """Correlation of value and change over 50 subsets of half the features."""
-    return _correlated(case, [max(1, case.values.shape[1] // 2)], MASKS)
+    references, output = case.references, case.watched()
+    n_in = references.shape[1]
+    masks = subsets(n_in, max(1, n_in // 2), MASKS, case.draws()).to(references.device)
+    return case.score(
+        lambda part: subset_correlation(
+            output, part.x, _shares(part, references), masks, references
+        ),
+        MASKS,
+        output=output,
+    )
 
 
-def _correlated(case: Case, sizes: list[int], draws: int) -> Score:
-    references, generator, output = case.references, case.draws(), case.watched()
-    n_in, device = references.shape[1], references.device
-    masks = [subsets(n_in, size, draws, generator).to(device) for size in sizes]
-
-    def correlations(part: Case) -> Tensor:
-        x, shares = part.x, _shares(part, references)
-        found = [subset_correlation(output, x, shares, mask, references) for mask in masks]
-        return torch.stack(found).nanmean(0)
-
-    return case.score(correlations, draws, output=output)
-
-
-_infidelity = partial(metric, "lower", "model", of=infidelity)
-
-
-@_infidelity(cost="50 removals a sample", name="infidelity")
-def removal_error(case: Case) -> Score:
+@metric("lower", "model", cost=_REMOVALS, of=infidelity)
+def _infidelity(case: Case) -> Score:
     """Mean square of value less change over 50 random removals, in variances of the output."""
-    return _removed(case, scaled=False)
-
-
-@_infidelity(cost="50 removals a sample", name="infidelity_scaled")
-def removal_error_scaled(case: Case) -> Score:
-    """Infidelity after the best scaling of each sample's values."""
-    return _removed(case, scaled=True)
-
-
-def _removed(case: Case, *, scaled: bool) -> Score:
-    if "removals" not in case.kept:  # the same for both metrics
-        output, references = case.watched(), case.references
-        masks = removal_masks(case, references)
-
-        def errors(part: Case) -> Tensor:
-            change = removal_changes(output, part.x, masks, references)
-            expected = _shares(part, references) @ masks.to(change).mT
-            both = (fitted_error(expected, change, scaled=one, dim=1) for one in (False, True))
-            return torch.stack([*both])
-
-        case.kept["removals"] = case.each(errors, len(masks)), output.share
-    found, offgrid = case.kept["removals"]
-    return Score.of(found[int(scaled)] / case.variance, offgrid=offgrid)
+    references, output, variance = case.references, case.watched(), case.variance
+    masks = removal_masks(case, references)
+    return case.score(
+        lambda part: (
+            infidelity(output, part.x, _shares(part, references), masks, references) / variance
+        ),
+        len(masks),
+        output=output,
+    )
 
 
 def removal_masks(case: Case, x: Tensor) -> Tensor:
@@ -253,21 +167,30 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
     return masks.to(x.device)
 
 
-@_infidelity(cost="100 evaluations a sample", name="infidelity_noise")
-def noise_error(case: Case) -> Score:
-    """Infidelity to noise of a tenth of each range, in variances of the output; the median."""
-    move, output, reference = noise(case), case.watched(), case.references.mean(0)
-
-    def errors(part: Case) -> Tensor:
-        counted, x = None if case.slopes else reference, part.x
-        return infidelity(output, x, part.values, move(x), reference=counted) / case.variance
-
-    return case.score(errors, MOVES, aggregate="median", output=output)
-
-
 def _shares(part: Case, references: Tensor) -> Tensor:
     """Return the values as shares of the change; slopes are multiplied by the distance."""
     return part.values * (part.x - references.mean(0)) if part.slopes else part.values
+
+
+@metric("higher", "model", cost=_MOVES, of=prediction_gap)
+def pgi(case: Case) -> Score:
+    """Mean |change| when noise moves the largest k features, area over k up to a quarter."""
+    return _moved(case, important=True)
+
+
+@metric("lower", "model", cost=_MOVES, of=prediction_gap)
+def pgu(case: Case) -> Score:
+    """Mean |change| when noise moves all but the largest k, area over k up to a quarter."""
+    return _moved(case, important=False)
+
+
+def _moved(case: Case, *, important: bool) -> Score:
+    move, output = noise(case), case.watched()
+    return case.score(
+        lambda part: prediction_gap(output, part.x, part.values, move(part.x), important=important),
+        MOVES,
+        output=output,
+    )
 
 
 def noise(case: Case) -> Mover:
@@ -280,81 +203,23 @@ def noise(case: Case) -> Mover:
     return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.leaves)
 
 
-def _background(case: Case) -> Mover:
-    """Return what puts background rows in place of samples (batch, in), to (rows, batch, in)."""
-    rows = some_rows(case.replacements, MOVES, case.draws())
-    return lambda x: rows[:, None].expand(-1, *x.shape)
-
-
-def _moving(name: str, mover: Callable[[Case], Mover], how: str, *, important: bool = True) -> None:
-    """Register the change when the largest k features, or all others, are moved in some way."""
-
-    @metric(
-        "higher" if important else "lower",
-        "model",
-        cost="100 evaluations for each sample and k",
-        of=prediction_gap,
-        name=name,
-        summary=f"Mean |change| when {how}",
-    )
-    def score(case: Case) -> Score:
-        move, output = mover(case), case.watched()
-        how = {"important": important}
-        return case.score(
-            lambda part: prediction_gap(output, part.x, part.values, move(part.x), **how),
-            MOVES,
-            output=output,
-        )
-
-
-_moving("pgi", noise, "noise moves the largest k, area over k up to a quarter")
-_moving("pgu", noise, "noise moves all but the largest k", important=False)
-_moving("pgi_background", _background, "the largest k come from background rows")
-_moving(
-    "pgu_background",
-    _background,
-    "all but the largest k come from background rows",
-    important=False,
-)
-
-
-# --- deletion and insertion ----------------------------------------------------------------------
-
-_balanced = partial(metric, "higher", "model", cost=_CURVE, of=area_over)
-
-
-@_balanced()
+@metric("higher", "model", cost=_CURVE, of=area_over)
 def deletion(case: Case) -> Score:
     """Area under the straight line as features go, the largest value first (ABC)."""
-    return _scored(case, _falling, lambda curve: -area_over(curve))
+    return _curve(case, insert=False)
 
 
-@_balanced()
+@metric("higher", "model", cost=_CURVE, of=area_over)
 def insertion(case: Case) -> Score:
     """Area over the straight line as features come, the largest value first (ABC)."""
-    return _scored(case, _falling, area_over, insert=True)
+    return _curve(case, insert=True)
 
 
-@metric("higher", "model", cost=_CURVE, reference=_SAMEK)
-def morf(case: Case) -> Score:
-    """Mean |change| of the output as features go, the largest |value| first."""
-    return _scored(case, order_by_size, change_area)
-
-
-@metric("lower", "model", cost=_CURVE, reference=_SAMEK)
-def lerf(case: Case) -> Score:
-    """Mean |change| of the output as features go, the smallest |value| first."""
-    return _scored(case, lambda values: order_by_size(values).flip(1), change_area)
-
-
-def _falling(values: Tensor) -> Tensor:
-    return (-values).argsort(dim=1, stable=True)
-
-
-def _scored(case: Case, order: Function, area: Function, *, insert: bool = False) -> Score:
-    references, output = case.references, case.watched()
+def _curve(case: Case, *, insert: bool) -> Score:
+    references, output, sign = case.references, case.watched(), 1 if insert else -1
 
     def areas(part: Case) -> Tensor:
-        return area(removal_curve(output, part.x, order(part.values), references, insert=insert))
+        order = (-part.values).argsort(dim=1, stable=True)
+        return sign * area_over(removal_curve(output, part.x, order, references, insert=insert))
 
     return case.score(areas, references.shape[1], output=output)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.metrics.case import Case, MethodOn, Score, given, metric
 from kanlens.attribution.metrics.points import normal
-from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreement
+from kanlens.attribution.metrics.rankings import cleaned, spearman
 from kanlens.attribution.result import Attribution
-from kanlens.checks import check_choice
 from kanlens.errors import ShapeError, message
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
@@ -63,43 +60,22 @@ def mprt(case: Case) -> Score:
     return case.score(correlation)
 
 
-def stability_across(
-    attributions: Sequence[Attribution],
-    *,
-    measure: Literal["importance", "samples"] = "importance",
-    share: float = 0.25,
-) -> Tensor:
-    """Return how far models from different seeds agree on what matters: (model, model), 1 at best.
+def stability_across(attributions: Sequence[Attribution]) -> Tensor:
+    """Return Spearman's correlation of the features' mean |value| between models: (model, model).
 
-    "importance": Spearman's correlation of the features' mean |value|; "samples": the part of a
-    `share` of each sample's features, the largest, at the same place with the same sign (SRA).
+    The attributions are those of models trained from different seeds, of the same features; 1 says
+    that two models rank the features alike.
     """
-    check_choice("stability_across", "measure", measure, ["importance", "samples"])
-    _check_alike(attributions, samples=measure == "samples")
-    values = [found.values.detach().double() for found in attributions]
-    table = values[0].new_full((len(values), len(values)), math.nan)
-    for i, a in enumerate(values):
-        for j, b in enumerate(values):
-            if measure == "importance":
-                sizes = [cleaned(part.abs().mean(0, keepdim=True)) for part in (a, b)]
-                table[i, j] = spearman(*sizes)[0]
-            else:
-                table[i, j] = top_agreement(a, b, share=share, rank=True, sign=True).mean()
-    return table
-
-
-def _check_alike(attributions: Sequence[Attribution], *, samples: bool) -> None:
-    """Refuse fewer than two attributions, and those that cannot be compared."""
     if len(attributions) < 2:
         expected, advice = "at least two attributions", "Pass one of each trained model"
         raise ShapeError(message("stability_across", expected, str(len(attributions)), advice))
-    first = attributions[0]
+    first = attributions[0].features
     for other in attributions[1:]:
-        if other.features != first.features:
-            expected, got = f"features {list(first.features)}", repr(list(other.features))
+        if other.features != first:
+            expected, got = f"features {list(first)}", repr(list(other.features))
             advice = "Train the models on the same table"
             raise ShapeError(message("stability_across", expected, got, advice))
-        if samples and len(other.values) != len(first.values):
-            expected, got = f"{len(first.values)} samples", str(len(other.values))
-            advice = "Attribute the same samples, or use measure='importance'"
-            raise ShapeError(message("stability_across", expected, got, advice))
+    sizes = cleaned(
+        torch.stack([one.values.detach().double().abs().mean(0) for one in attributions])
+    )
+    return torch.stack([spearman(row.expand_as(sizes), sizes) for row in sizes])

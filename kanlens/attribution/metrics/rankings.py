@@ -28,23 +28,10 @@ def average_ranks(values: Tensor) -> Tensor:
     return (below + upto + 1).to(values) / 2
 
 
-def dense_ranks(values: Tensor) -> Tensor:
-    """Rank each row by size, the largest |value| first; equal ones share a rank, without gaps."""
-    falling, order = values.abs().sort(1, descending=True)
-    new = torch.ones_like(order)
-    new[:, 1:] = (falling[:, 1:] < falling[:, :-1]).long()
-    return torch.empty_like(order).scatter_(1, order, new.cumsum(1))
-
-
-def order_by_size(values: Tensor) -> Tensor:
-    """Return the features of each row, the largest |value| first; equal ones stay in order."""
-    return values.abs().argsort(dim=1, descending=True, stable=True)
-
-
 def top(values: Tensor, count: int) -> Tensor:
-    """Tell which features of each row are among its `count` largest |values|."""
-    chosen = order_by_size(values)[:, :count]
-    return torch.zeros_like(values, dtype=torch.bool).scatter_(1, chosen, True)
+    """Return the mask of the `count` largest |values| of each row; of equal ones the first."""
+    order = values.abs().argsort(dim=1, descending=True, stable=True)
+    return torch.zeros_like(values, dtype=torch.bool).scatter_(1, order[:, :count], True)
 
 
 def count_of(share: float, n_in: int) -> int:
@@ -76,35 +63,6 @@ def rank_agreement(a: Tensor, b: Tensor) -> float:
     Samples whose values are all equal are left out; NaN when none is left.
     """
     return round(float(spearman(a.detach(), b.detach()).nanmean()), 12)
-
-
-def top_agreement(
-    values: Tensor,
-    exact: Tensor,
-    *,
-    share: float = SHARE,
-    area: bool = True,
-    rank: bool = False,
-    sign: bool = False,
-) -> Tensor:
-    """Return the share of the k largest features that two rankings by |value| have in common.
-
-    k is a share of the features, at least one; `area` takes the mean over 1, ..., k instead of k
-    alone. With `rank` a feature must also stand at the same place, where equal sizes share one;
-    with `sign` it must have the same sign (Krishna et al., The Disagreement Problem, 2022).
-    """
-    values, exact = cleaned(values), cleaned(exact)
-    fits = torch.ones_like(values, dtype=torch.bool)
-    if sign:
-        fits &= values.sign() == exact.sign()
-    if rank:
-        fits &= dense_ranks(values) == dense_ranks(exact)
-    most = count_of(share, values.shape[1])
-    parts = []
-    for k in range(1 if area else most, most + 1):
-        ours, theirs = top(values, k), top(exact, k)
-        parts.append((ours & theirs & fits).sum(1).to(values) / k)
-    return over_counts(parts)
 
 
 def over_counts(parts: list[Tensor]) -> Tensor:

@@ -49,8 +49,8 @@ def enumerated(
 
 def seconds(game: Game) -> float:
     """Estimate the seconds a game takes, from a few samples and background rows."""
-    rows = min(len(game.rows), max(1, TRIAL // _functions(game)))
-    samples = min(len(game.x), max(1, TRIAL // (_functions(game) * rows)))
+    rows = min(len(game.rows), max(1, TRIAL // functions(game)))
+    samples = min(len(game.x), max(1, TRIAL // (functions(game) * rows)))
     few = dataclasses.replace(game, x=game.x[:samples], rows=game.rows[:rows])
     spent = []
     for _ in range(2):  # the first may load kernels
@@ -62,10 +62,10 @@ def seconds(game: Game) -> float:
 
 def _samples_at_once(game: Game) -> int:
     """Return how many samples' coalitions are kept, and worked out before the bar moves."""
-    return max(1, min(BUDGET >> game.size, STEP // (_functions(game) * len(game.rows))))
+    return max(1, min(BUDGET >> game.size, STEP // (functions(game) * len(game.rows))))
 
 
-def _functions(game: Game) -> int:
+def functions(game: Game) -> int:
     """Return the functions evaluated for a sample and a background row."""
     after = sum(layer.in_features * layer.out_features for layer in game.model.layers[1:])
     return max(1, after) << game.size

@@ -21,7 +21,7 @@ from kanlens.attribution.shapley.games import LIMIT, Game, Solution, games, play
 from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import check_choice, check_positive
 from kanlens.errors import MethodError, message
-from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar, say_duration
+from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar
 from kanlens.model.analysis import over_rows
 
 Groups = Literal["features", "columns"]
@@ -29,7 +29,6 @@ Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
 Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
 ALGORITHMS = ("auto", "enumeration", "fourier", "sampling")
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
-FASTER = "fewer rows take less time, and secant far less"  # advice
 PATIENCE = 300.0  # seconds of work for one game, beyond which "auto" samples it
 
 
@@ -233,12 +232,10 @@ def _remark(solved: Sequence[Solved], groups: Groups) -> str:
 
 def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[Solved]:
     """Solve all games of an output; those that are sampled come last."""
-    unit = _range(problem)
-    plans = [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
+    unit, plans = _range(problem), plan_games(problem, cut, solver)
     drawn = [game for game, plan in plans if plan == "sampling"]
     others = [(game, plan) for game, plan in plans if plan != "sampling"]
     shown = problem.progress if others else False  # sampling shows its own
-    say_duration("attribute", lambda: sum(_seconds(*one) for one in others), FASTER, shown=shown)
     with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
         found = [_exact(game, plan, solver, advance) for game, plan in others]
     stop = Interruption()
@@ -251,6 +248,14 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
     return found
 
 
+def plan_games(
+    problem: Problem, cut: Sequence[Game], solver: SolverOptions
+) -> list[tuple[Game, str | Expansion]]:
+    """Return every game of an output with "enumeration", "sampling" or its expansion in cosines."""
+    unit = _range(problem)
+    return [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
+
+
 def _range(problem: Problem) -> float:
     """Return the range of the output over samples and background, 1 where that is nothing."""
     y = problem.output_in_parts(torch.cat([problem.x, problem.background]))
@@ -259,7 +264,7 @@ def _range(problem: Problem) -> float:
 
 
 def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str | Expansion:
-    """Choose "enumeration", "sampling" or cosines for one of `share` games."""
+    """Choose the algorithm for one of `share` games."""
     asked = solver.algorithm
     time_left = solver.deadline.left / share
     if asked == "enumeration" and game.size > LIMIT:
@@ -295,11 +300,6 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
         raise
     poor = expansion.bound > max(tolerance, STANDARD_ERROR * unit) / share
     return None if free and (poor or expansion.seconds > limit) else expansion
-
-
-def _seconds(game: Game, plan: str | Expansion) -> float:
-    """Estimate the time that a game takes that is not sampled."""
-    return plan.seconds if isinstance(plan, Expansion) else enumeration.seconds(game)
 
 
 def _exact(

@@ -20,7 +20,6 @@ WORSE = {
     "constant": torch.full_like(BEST, 0.7),
     "random": 3 * cases.draw(8, 6, seed=3),
 }
-SIZE = BEST.abs()  # of an output whose contributions are all positive
 
 
 def value(name, values, **parts):
@@ -31,37 +30,17 @@ def value(name, values, **parts):
 
 # what the exact attribution of a weighted sum reaches, where there is a number for it
 IDEAL = {
-    "mean_gap": 0.0,
     "max_gap": 0.0,
     "relative_gap": 0.0,
-    "sample_gap": 0.0,
     "shapley_error": 0.0,
     "shapley_rank": 1.0,
-    "shapley_sign": 1.0,
-    "feature_agreement": 1.0,
-    "sign_agreement": 1.0,
-    "rank_agreement": 1.0,
-    "signed_rank_agreement": 1.0,
-    "rank_correlation": 1.0,
-    "pairwise_rank_agreement": 1.0,
-    "sensitivity_n": 1.0,
     "faithfulness_correlation": 1.0,
     "infidelity": 0.0,
-    "infidelity_scaled": 0.0,
-    "infidelity_noise": 0.0,
 }
 BLIND = {  # to a change of places, of all signs, or to values that are all equal
-    "mean_gap": {"permuted"},
     "max_gap": {"permuted"},
     "relative_gap": {"permuted"},
-    "sample_gap": {"permuted"},
-    "feature_agreement": {"negated"},
-    "rank_agreement": {"negated"},
-    "rank_correlation": {"negated", "constant"},
-    "pairwise_rank_agreement": {"negated"},
-    "infidelity_scaled": {"negated"},
     "shapley_rank": {"constant"},
-    "sensitivity_n": {"constant"},
     "faithfulness_correlation": {"constant"},
 }
 
@@ -81,7 +60,7 @@ def by_weight(reverse: bool) -> torch.Tensor:
     return (ranks.flip(0) if reverse else ranks).expand(8, 6)
 
 
-@pytest.mark.parametrize("name", ["pgi", "pgu", "pgi_background", "pgu_background"])
+@pytest.mark.parametrize("name", ["pgi", "pgu"])
 def test_moving_the_heaviest_features_matters_most(name):
     even = torch.cat([ROWS, -ROWS])  # so that all features have the same range, about
     scale = even.amax(0) - even.amin(0)
@@ -111,31 +90,8 @@ def test_no_order_beats_the_exact_one_in_area(name):
     assert bool((best > worst).all())
 
 
-@pytest.mark.parametrize("name", ["morf", "lerf"])
-def test_no_order_beats_the_exact_one_in_size(name):
-    x, rows = SIZE[:3, :4], torch.zeros(1, 4, dtype=torch.float64)
-
-    def output(points):  # every contribution is positive
-        return points.sum(1)
-
-    best = METRICS[name].function(cases.case(x, x, rows, output=output)).rows
-    worst = METRICS[name].function(cases.case(1 / x, x, rows, output=output)).rows
-    changes = []
-    for order in itertools.permutations(range(4)):
-        curve = removal_curve(output, x, torch.tensor(order).expand(3, 4), rows)
-        changes.append((curve - curve[:, :1]).abs()[:, 1:-1].sum(1) / 4 + x.sum(1) / 8)
-    changes = torch.stack(changes)
-    ends = (changes.amax(0), changes.amin(0))
-    sign = {"higher": 1, "lower": -1}[METRICS[name].direction]
-    torch.testing.assert_close(best, ends[0 if sign > 0 else 1], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(worst, ends[1 if sign > 0 else 0], rtol=1e-12, atol=1e-12)
-
-
-STABLE = ["max_sensitivity", "ris", "ris_max", "ros", "ros_max", "rrs", "rrs_max"]
-
-
-@pytest.mark.parametrize("name", STABLE)
-def test_a_jumpy_method_is_less_stable(name, network):
+def test_a_jumpy_method_is_less_stable(network):
+    metric = METRICS["max_sensitivity"]
     model = network([4, 3, 1])
     x = cases.inside(model, 6)
     calm = cases.network_case(model, x, x)
@@ -147,12 +103,12 @@ def test_a_jumpy_method_is_less_stable(name, network):
         return torch.ones_like(points)
 
     values = jumpy(calm.model, x)
-    found = {"calm": METRICS[name].function(calm).value}
+    found = {"calm": metric.function(calm).value}
     for label, method_on in (("jumpy", jumpy), ("fixed", fixed)):
         values = cases.attribution(method_on(calm.model, x), x=x)
         judged = cases.case_for(model, values, background=x, method_on=method_on)
-        found[label] = METRICS[name].function(judged).value
-    assert METRICS[name].direction == "lower"
+        found[label] = metric.function(judged).value
+    assert metric.direction == "lower"
     assert found["fixed"] == 0.0
     assert found["jumpy"] > 2 * found["calm"] > 0.0
 
@@ -182,8 +138,7 @@ def test_a_dead_feature_must_have_no_value(network):
 
 
 def test_every_arrow_is_tested():
-    tested = {*IDEAL, *STABLE, "pgi", "pgu", "pgi_background", "pgu_background", "mprt"}
-    tested |= {"deletion", "insertion", "morf", "lerf", "dummy"}
+    tested = {*IDEAL, "dummy", "pgi", "pgu", "deletion", "insertion", "max_sensitivity", "mprt"}
     assert tested == {name for name, metric in METRICS.items() if metric.direction != "none"}
 
 
@@ -191,7 +146,7 @@ def test_numbers_without_an_arrow_count_features():
     single = torch.zeros(1, 5)
     single[0, 2] = 4
     equal = torch.ones(1, 5)
-    expected = {"gini": (0.8, 0.0), "entropy": (0.0, 1.6094379), "effective_features": (1.0, 5.0)}
+    expected = {"gini": (0.8, 0.0), "effective_features": (1.0, 5.0)}
     for name, (of_single, of_equal) in expected.items():
         for values, number in ((single, of_single), (equal, of_equal)):
             judged = cases.Case(attribution=cases.attribution(values))

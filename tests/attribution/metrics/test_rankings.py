@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from kanlens.attribution.metrics.rankings import cleaned, order_by_size, over_counts, ratio, top
+from kanlens.attribution.metrics.rankings import cleaned, over_counts, ratio, top
 
 
 def test_rounding_next_to_the_largest_value_counts_as_zero():
@@ -13,9 +13,8 @@ def test_rounding_next_to_the_largest_value_counts_as_zero():
     assert found.tolist() == [[1.0, 0.0], [1e-17, 1e-18]]
 
 
-def test_equal_sizes_stay_in_order():
+def test_of_equal_sizes_the_first_is_on_top():
     values = torch.tensor([[1.0, -3.0, 1.0, 2.0]])
-    assert order_by_size(values).tolist() == [[1, 3, 0, 2]]
     assert top(values, 3).tolist() == [[True, True, False, True]]
 
 

@@ -295,17 +295,3 @@ def test_the_range_of_a_constant_is_taken_for_one(draw):
     assert values._range(problem_of(model, x, rows)) == float(
         torch.cat([model(x), model(rows)]).max() - torch.cat([model(x), model(rows)]).min()
     )
-
-
-@pytest.mark.parametrize("algorithm", ["enumeration", "fourier"])
-def test_how_long_it_takes_is_told_before_the_first_sample(algorithm, draw, monkeypatch):
-    told = []
-
-    def say(call, seconds, advice, *, shown):
-        told.append((call, shown))
-        assert 0 < seconds() < 60
-
-    monkeypatch.setattr(values, "say_duration", say)
-    problem = asked("two layers", draw)
-    shapley(problem, algorithm=algorithm)
-    assert told == [("attribute", False)]

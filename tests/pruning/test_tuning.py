@@ -1,0 +1,140 @@
+"""Training of what is left, kept where it helps, within the same budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.errors import InvalidValueError
+from kanlens.model.recording import store_statistics
+from kanlens.pruning.cutting import hold_out
+from kanlens.pruning.removal import Tuner
+from kanlens.training.objective import task_loss
+
+Build = Callable[..., kanlens.KAN]
+Draw = Callable[..., Tensor]
+
+
+def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
+    return kanlens.prune(model, x, y, progress=False, **options)
+
+
+def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.05) -> Tensor:
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        y = model(x)
+    return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+
+
+def blended(draw: Draw, rows: int = 200) -> Tensor:
+    """Three columns that go along with each other."""
+    x = draw(rows)
+    x[:, 1] = 0.9 * x[:, 0] + 0.1 * x[:, 1]
+    return x
+
+
+def test_tuning_goes_further_within_the_same_budget(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1)), blended(draw, 300)
+    y = noisy(model, x)
+    options = {"budget": 1.0, "generator": torch.Generator().manual_seed(0)}
+    result = prune(model, x, y, finetune=3, **options)
+    assert result.tuned
+    assert result.edges_after < prune(model, x, y, budget=1.0).edges_after
+    assert result.loss_after <= 2 * result.loss_before
+    held_out = hold_out(300, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first = float(task_loss(model, model(x[held_out]), y[held_out]))
+        kept = [model.feature_names.index(name) for name in result.model.feature_names]
+        last = float(task_loss(model, result.model(x[held_out][:, kept]), y[held_out]))
+    assert_close(result.loss_before, first)
+    assert_close(result.loss_after, last, rtol=1e-9, atol=0)
+
+
+def test_tuning_is_the_same_from_the_same_seed_and_needs_no_statistics(
+    network: Build, draw: Draw
+) -> None:
+    model, x = network((3, 4, 1)), draw(100)
+    y = noisy(model, x)
+    state = torch.get_rng_state()
+    found = [
+        prune(model, x, y, threshold=0.5, finetune=2, generator=torch.Generator().manual_seed(3))
+        for _ in range(2)
+    ]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found[0].loss_after == found[1].loss_after
+    assert len(found[0].tuned) == 1
+    assert found[0].tuned[0]["step"] <= len(found[0].removed)
+    store_statistics(model, x)
+    assert prune(model, x, y, threshold=0.5, finetune=2).model.statistics is not None
+
+
+def test_tuning_without_y_teaches_what_the_model_said(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1)), draw(200)
+    generator = torch.Generator().manual_seed(0)
+    plain = prune(model, x, threshold=0.5)
+    result = prune(model, x, threshold=0.5, finetune=3, generator=generator)
+    assert result.tuned
+    assert result.loss_after < 0.6 * plain.loss_after
+
+
+def test_training_that_does_not_help_is_dropped(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1)), draw(100)
+    with torch.no_grad():
+        y = model(x)
+    held_out = hold_out(100, torch.Generator().manual_seed(0))
+    tuner = Tuner(x, y, held_out, 2)
+    kept, loss = tuner.tuned(model, lambda found: 1.0 if found is model else 1.0 + 1e-9)
+    assert kept is model
+    assert loss == 1.0
+    kept, loss = tuner.tuned(model, lambda found: 1.0 if found is model else 0.5)
+    assert kept is not model
+    assert loss == 0.5
+    with torch.no_grad():
+        model.layers[0].bias.fill_(float("inf"))  # training cannot start
+    assert tuner.tuned(model, lambda _: 1.0)[0] is model
+
+
+def test_a_budget_of_zero_does_not_train(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1)), draw(50)
+    result = prune(model, x, noisy(model, x), budget=0, finetune=5)
+    assert_close(dict(result.model.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+    assert result.tuned == result.removed == ()
+
+
+def test_tuning_that_cannot_be_is_refused(network: Build, draw: Draw) -> None:
+    model, x = network((3, 1)), draw()
+    text = "prune: expected at least 5 rows for finetune, got 4. Pass more rows, or finetune=0."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        prune(model, x[:4], budget=0.1, finetune=1)
+    labels = ["a" if value > 0 else "b" for value in x[:, 0]]
+    kanlens.fit(model, (x, labels), steps=1, progress=False, generator=torch.Generator())
+    text = "prune: expected y for finetune of a classifier, got none. Pass targets, or finetune=0."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        prune(model, x, budget=0.1, finetune=1)
+    generator = torch.Generator().manual_seed(0)
+    result = prune(model, x, labels, budget=0.5, finetune=1, generator=generator)
+    assert result.loss_after <= 1.5 * result.loss_before
+
+
+def test_a_frozen_network_is_not_tuned(network: Build, draw: Draw) -> None:
+    model, x = network().requires_grad_(False), draw()
+    text = (
+        "prune: expected parameters to train for finetune, got frozen ones. "
+        "Unfreeze them, or pass finetune=0."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        prune(model, x, budget=0.1, finetune=1)
+    assert len(prune(model, x, budget=0.1).removed) > 0
+
+
+def test_what_is_no_generator_is_refused(network: Build, draw: Draw) -> None:
+    text = "prune: expected generator as a torch.Generator, got 5. "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        prune(network(), draw(), budget=0.1, generator=5)
