@@ -95,6 +95,15 @@ def number(value: float) -> Expr:
     return sympy.Integer(int(value)) if whole else sympy.Float(value)
 
 
+def _apart(u: Expr) -> Expr:
+    """Return log(u), with an extreme factor of u as a term of its own."""
+    factor, rest = u.as_coeff_Mul()
+    usual = 1 / tuned.LARGEST_FACTOR < factor < tuned.LARGEST_FACTOR
+    if not factor.is_Float or factor <= 0 or usual:
+        return sympy.log(u)
+    return sympy.log(rest) + sympy.Float(math.log(factor))
+
+
 _Rows = tuple[Array, Array]  # (row, feature) and (row,)
 
 
@@ -193,7 +202,7 @@ class ScaledTable:
         """Write a formula of scaled columns in the units of the data, but for the origins."""
         pairs = zip(self.symbols, self.scales, strict=True)
         back = {s: s / _TEN**scale.power for s, scale in pairs if scale.power}
-        return expression.xreplace(back) * _TEN**self.y_scale.power
+        return expression.xreplace(back).replace(sympy.log, _apart) * _TEN**self.y_scale.power
 
     def in_common_units(self, expression: Expr) -> Expr:
         """Write a formula in the units of the data if these give numbers of common sizes."""

@@ -8,7 +8,7 @@ import kanlens
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import ABSOLUTE, ErrorScale, away, relative_error
-from kanlens.discovery.scaling import scale_of
+from kanlens.discovery.scaling import scale_of, table_of
 from kanlens.long_work import Deadline
 from kanlens.symbolic.simplification import refine
 
@@ -129,3 +129,14 @@ def test_factors_are_judged_in_the_units_of_the_data_too():
     far.start((steep,))
     assert steep in {entry.expression for entry in near.entries}
     assert steep not in {entry.expression for entry in far.entries}
+
+
+def test_a_large_factor_inside_a_logarithm_becomes_a_term():
+    x = np.random.default_rng(0).uniform(2e5, 3e5, (60, 2))
+    y = 3 * np.log(x[:, 0] ** -3 * 1e20) + x[:, 1] / 1e5
+    table = table_of(x, y, ("a", "b"), None)
+    scaled = 3 * sympy.log(sympy.Float(1e20) / (10 ** (3 * table.scales[0].power) * A**3))
+    shown = table.in_units(scaled)
+    assert max(abs(float(number)) for number in shown.atoms(sympy.Float)) < 1e12
+    values = [sympy.lambdify(A, e, "numpy") for e in (3 * sympy.log(1e20 / A**3), shown)]
+    np.testing.assert_allclose(values[0](x[:, 0]), values[1](x[:, 0]), rtol=1e-12)
