@@ -11,6 +11,7 @@ import torch
 import kanlens
 from kanlens.errors import MethodError
 from kanlens.symbolic.composition import rounded
+from kanlens.symbolic.edge_fitting import sample_edges
 from kanlens.symbolic.front import READABLE, choose
 from kanlens.symbolic.notation import formula_text
 from kanlens.symbolic.partition import MOST_EDGES
@@ -146,12 +147,18 @@ def test_a_part_that_is_not_real_without_a_term_is_left_in():
     assert drop_terms(expression, Simplifier(symbols=(U, V), x=x, y=y))
 
 
-def test_errors_that_numpy_raises_do_not_end_it():
-    rows = torch.linspace(-1e-170, 1e-170, 60, dtype=torch.float64)[:, None]
+def test_errors_that_numpy_raises_do_not_end_it(monkeypatch):
+    def underflowing(*data, **options):
+        np.float64(1e-300) * np.float64(1e-300)
+        return sample_edges(*data, **options)
+
+    monkeypatch.setattr("kanlens.symbolic.assignment.sample_edges", underflowing)
     with np.errstate(all="raise"):
-        found = kanlens.symbolize(network([1, 1]), rows, functions=["x", "exp"])
-        kanlens.suggest(network([1, 1]), rows, functions=["x", "exp"])
-    assert np.isfinite(found.predict(rows)).all()
+        found = kanlens.symbolize(network([1, 1]), X[:, None], functions=["x", "exp"])
+        kanlens.suggest(network([1, 1]), X[:, None], functions=["x", "exp"])
+        assert np.isfinite(found.predict(X)).all()
+        with pytest.raises(FloatingPointError):
+            underflowing()
 
 
 @pytest.mark.slow
