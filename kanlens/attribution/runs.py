@@ -74,13 +74,9 @@ class Runs:
                     raise
                 self.skipped[name] = str(error)
                 return
-        self.keep(name, found, time.perf_counter() - started)
-
-    def keep(self, name: str, found: Attribution, seconds: float) -> None:
-        """Keep a method's attribution; all share one copy of the samples."""
-        first = next(iter(self.done.values()), found)
+        self.seconds[name] = time.perf_counter() - started
+        first = next(iter(self.done.values()), found)  # all share one copy of the samples
         self.done[name] = dataclasses.replace(found, x=first.x)
-        self.seconds[name] = seconds
 
     def _attribute(
         self, name: str, x: Rows, background: Rows | None, model: KAN | None = None

@@ -178,7 +178,7 @@ def test_arguments_are_checked(model, x, rows):
     text += "Pass background=..., rows like those the model was trained on."
     check(MethodError, text, model, x)
     text = "compare: expected a method that says something about a KAN, got 'captum_lrp'. "
-    text += "Captum has no rule for SiLU, nor for the edges of a KAN; "
+    text += "Captum's rule for it does not hold there; "
     text += "use method='secant' or method='captum_deep_lift'."
     check(MethodError, text, model, x, background=rows, methods=["captum_lrp"])
     x[0, 0] = torch.nan
