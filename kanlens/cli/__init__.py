@@ -10,7 +10,15 @@ if TYPE_CHECKING:
 
     from kanlens.cli.application import main
 
-__all__ = ["main", "run"]
+__all__ = ["COMMANDS", "main", "run"]
+COMMANDS = (  # modules that have them, in the order of the help
+    "demonstration",
+    "model_commands",
+    "file_commands",
+    "analysis_commands",
+    "attribution_commands",
+    "picture_commands",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -27,25 +27,6 @@ _WITHOUT = "loss and budget are the change of the outputs, as a share of their v
 
 
 @command(
-    example="kanlens info model.safetensors",
-)
-def info(model: Path, *, terminal: Terminal) -> None:
-    """Describe a model: shape, edges alive, grid, features, how it was made."""
-    import pandas as pd
-
-    from kanlens.io.tensor_files import read_metadata
-    from kanlens.model.network import describe
-
-    facts = describe(kanlens.load(model))
-    metadata = read_metadata(model, call="info")
-    facts["written_by"] = f"kanlens {metadata.get('kanlens_version', 'of an unknown version')}"
-    facts["format_version"] = metadata["format_version"]
-    features = facts.pop("features")
-    terminal.facts(model.name, facts, features=features)
-    terminal.frame("features", pd.DataFrame(features))
-
-
-@command(
     example="kanlens prune model.safetensors data.csv --budget 0.05 -o small.safetensors",
     budget="Allowed relative rise of the loss against the target, for example 0.02, never less "
     "than 1e-6 of the loss of the best constant but for 0; for a table without target, of the "

@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import kanlens
+from kanlens.cli import COMMANDS
 from kanlens.cli.options import Json, MaxMemory, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE, ranks
 from kanlens.cli.terminal import Terminal, interrupted, seeded, wrapped
@@ -28,14 +29,6 @@ from kanlens.errors import (
 )
 from kanlens.resources import memory_limit
 
-COMMANDS = (
-    "demonstration",
-    "model_commands",
-    "import_command",
-    "analysis_commands",
-    "attribution_commands",
-    "picture_commands",
-)
 NAMED = re.compile(r"\b([a-z][a-z0-9_]*)=(\.\.\.|'[^']*'|[\w+-]+(?:\.\w+)*)")
 CHECKED = re.compile(
     r"(?<=: expected )([a-z][a-z0-9_]*)(?= (?:to be|to list|of at|from|above|below) )"

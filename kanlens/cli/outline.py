@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from kanlens.cli import COMMANDS
+
 FOLDER = Path(__file__).parent
 
 
@@ -18,7 +20,7 @@ def outline() -> typer.Typer:
     application = ast.parse((FOLDER / "application.py").read_text(encoding="utf-8"))
     (root,) = (node for node in application.body if getattr(node, "name", "") == "kanlens_command")
     app.callback(help=_help(root))(_root)
-    for module in _modules(application):
+    for module in COMMANDS:
         for name, text in _commands(ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))):
             app.command(name, help=text)(_nothing)
     return app
@@ -32,15 +34,6 @@ def _nothing() -> None: ...
 
 def _help(function: Any) -> str:
     return ast.get_docstring(function) or ""
-
-
-def _modules(application: ast.Module) -> tuple[str, ...]:
-    """Return the modules that `application` loads commands from, in their order."""
-    for node in application.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMMANDS":
-            found: tuple[str, ...] = ast.literal_eval(node.value)
-            return found
-    raise LookupError("COMMANDS")
 
 
 def _commands(module: ast.Module) -> Iterator[tuple[str, str]]:

@@ -81,17 +81,6 @@ def _named(metric: str, scores: Mapping[str, float | None]) -> dict[str, Any]:
     return {"metric": metric, "models": models}
 
 
-def _held_out(subject: Subject, history: Any) -> Tensor | None:
-    """Return the rows that training held out; None where they are others, or not known."""
-    if history is None or not len(history.held_out) or subject.y is None:
-        return None
-    held: Tensor = history.held_out
-    if held.max() >= subject.rows or len(held) >= subject.rows - 1:
-        return None
-    check = score(subject.model, subject.output[held], subject.y[held])
-    return None if abs(check - history.metric) > SAME * max(1.0, abs(check)) else held
-
-
 def directions(found: Attribution) -> dict[str, float | None]:
     """Return Spearman's correlation of each feature's values and contributions, where it varies."""
     known: dict[str, float | None] = dict.fromkeys(found.features)

@@ -1,4 +1,4 @@
-"""The command that turns a model trained elsewhere into one of kanlens."""
+"""Commands about files of models: what one holds, and what another library wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ from kanlens.cli.application import command
 from kanlens.cli.options import held, open_columns, say_target, set_options, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.files import read_frame
+from kanlens.io.importers.settings import SETTINGS
+from kanlens.io.tensor_files import read_metadata
+from kanlens.model.network import describe
 from kanlens.training.objective import judge
+
+
+@command(
+    example="kanlens info model.safetensors",
+)
+def info(model: Path, *, terminal: Terminal) -> None:
+    """Describe a model: shape, edges alive, grid, features, how it was made."""
+    import pandas as pd
+
+    facts = describe(kanlens.load(model))
+    metadata = read_metadata(model, call="info")
+    facts["written_by"] = f"kanlens {metadata.get('kanlens_version', 'of an unknown version')}"
+    facts["format_version"] = metadata["format_version"]
+    features = facts.pop("features")
+    terminal.facts(model.name, facts, features=features)
+    terminal.frame("features", pd.DataFrame(features))
 
 
 @command(
@@ -46,8 +65,6 @@ def import_command(
 
     With the table it was trained on, it knows what training here would have told it.
     """
-    from kanlens.io.importers.settings import SETTINGS
-
     terminal.check([foreign, data], model=output)
     names = ("base_activation", "extrapolation", *SETTINGS)
     advice = f"Choose one of: {', '.join(names)}"
