@@ -52,8 +52,8 @@ def progress_bar(
     )
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar:
-        task = bar.add_task(escaped(description), total=total, note="")
-        yield lambda steps=1, note="": bar.update(task, advance=steps, note=escaped(note))
+        task = bar.add_task(description, total=total, note="")
+        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note and escaped(note))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.sampling import NORMS, Extremes
+from kanlens.errors import escaped
 from kanlens.long_work import Deadline, Interruption, progress_bar
 from kanlens.model.analysis import BUDGET
 
@@ -62,7 +63,7 @@ def refine(
     count, batch = 1, max(1, min(BATCH, BUDGET // (2 * propagation.size)))
     gaps = open_gaps(boxes, seen, domain, budget.tolerance)  # (goal, box)
     cutting = budget.deadline.portion(CUTTING)
-    label = f"certify {propagation.model.output_names[propagation.target]}"
+    label = escaped(f"certify {propagation.model.output_names[propagation.target]}")
     with progress_bar(label, most, shown=budget.progress) as advance, budget.stop.kept():
         for _ in cutting.paced(itertools.count(), budget.cost(2 * batch, propagation.size)):
             cuttable = _cuttable(boxes, domain).any(1)

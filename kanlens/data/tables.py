@@ -151,8 +151,8 @@ class Table(Shown):
 
         Examples
         --------
-        >>> import pandas as pd
-        >>> table = read_table(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.5]}))
+        >>> import kanlens, pandas as pd
+        >>> table = kanlens.read_table(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.5]}))
         >>> table.keep(["b"]).x
         tensor([[3.0000],
                 [4.5000]], dtype=torch.float64)
@@ -204,8 +204,8 @@ class Table(Shown):
 
         Examples
         --------
-        >>> import pandas as pd
-        >>> table = read_table(pd.DataFrame({"a": range(10), "y": range(10)}), target="y")
+        >>> import kanlens, pandas as pd
+        >>> table = kanlens.read_table(pd.DataFrame({"a": range(10), "y": range(10)}), target="y")
         >>> train, held_out = table.split(0.2, torch.Generator().manual_seed(0))
         >>> train.rows, held_out.rows
         (8, 2)

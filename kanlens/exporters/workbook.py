@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 
 from kanlens.checks import optional_module
 from kanlens.exporters.cells import Cell, blank_texts
@@ -107,8 +108,7 @@ def _text(value: str | int) -> str:
 
 
 def _write(subject: Subject, path: Path) -> None:
-    library = optional_module("openpyxl", call="export", extra="export")
-    sheet = Sheet(list(subject.columns), library.utils.get_column_letter)
+    sheet = Sheet(list(subject.columns), openpyxl.utils.get_column_letter)
     places = {name: sheet.letters(k + 1) + ROW for k, name in enumerate(subject.columns)}
     features = [f"{name} (feature)" for name in subject.description.features]
     blanks = blank_texts(subject.model.schema)
@@ -122,7 +122,7 @@ def _write(subject: Subject, path: Path) -> None:
         refuse(f"formulas of at most {MOST} characters", str(size), "Prune the model first")
     if width > WIDEST:
         refuse(f"a model of at most {WIDEST} columns", str(width), "Prune the model first")
-    book = library.Workbook()
+    book = openpyxl.Workbook()
     book.active.title = "model"
     _fill(book.active, subject, sheet)
     weights = book.create_sheet("weights")
@@ -153,7 +153,7 @@ class _Row:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.parser = optional_module("formulas", call="export", extra="export").Parser()
-        self.tools = optional_module("openpyxl", call="export", extra="export").utils
+        self.tools = openpyxl.utils
         self.weights, self.columns = weights, columns
         self.compiled: dict[str, Any] = {}
 
@@ -191,10 +191,7 @@ class _Row:
 
 def _run(subject: Subject, path: Path) -> list[Array]:
     """Evaluate the formulas of the first row at every row, cell by cell."""
-    book, columns = (
-        optional_module("openpyxl", call="export", extra="export").load_workbook(path),
-        [],
-    )
+    book, columns = openpyxl.load_workbook(path), []
     for name, kind in subject.columns.items():
         shift = "" if kind == "text" else EPOCH if kind == "date" else 0.0
         cells = [["" if cell is None else cell + shift] for cell in subject.cells[name]]

@@ -1,7 +1,6 @@
 """Data that are odd: the right formula, or one clear line."""
 
 import dataclasses
-import math
 import re
 
 import numpy as np
@@ -146,11 +145,10 @@ def test_what_cannot_be_used_is_one_line(rows):
         symbolize(model, rows, generator=5)
 
 
-@pytest.mark.parametrize("value", [1e308, math.nan])
-def test_a_model_whose_output_is_not_finite_is_refused(rows, value):
+def test_a_model_whose_output_is_not_finite_is_refused(rows):
     model = KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
     with torch.no_grad():
-        model.layers[1].spline_weight.fill_(value)
+        model.layers[1].spline_weight.fill_(1e308)
     for call, name in ((symbolize, "symbolize"), (suggest, "suggest")):
         with pytest.raises(DataError, match=rf"^{name}: expected a model with finite outputs, got"):
             call(model, rows)
