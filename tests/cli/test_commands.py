@@ -490,3 +490,29 @@ def test_a_level_that_only_rows_to_test_on_have_is_not_known(tmp_path, capsys):
     assert main([*map(str, words), "--holdout-last", "0.1", "-o", str(model)]) == 0
     assert kanlens.load(model).feature_names == ("a", "kind")
     assert "got 4 in 'kind' ('w'), as 'u'" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_rows_to_test_on_change_no_bit_of_the_model(tmp_path):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": draw.normal(size=60).round(3), "kind": draw.choice(list("uvw"), 60)})
+    frame["y"] = (frame["a"] + draw.normal(size=60)).round(3)
+    frame.loc[::7, "a"] = np.nan
+    models = []
+    for name in ("one", "other"):
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        output = tmp_path / f"{name}.safetensors"
+        words = ["train", tmp_path / "t.csv", "--target", "y", "--holdout", "0.2", "-o", output]
+        words += ["--impute", "median", "--hidden", "2", "--steps", "3"]
+        assert main([*map(str, words)]) == 0
+        models.append(kanlens.load(output))
+        held_out = frame.merge(pd.read_csv(tmp_path / f"{name}.test.csv"), "left", indicator=True)
+        rows = (held_out["_merge"] == "both").to_numpy()
+        assert rows.sum() == 12
+        frame.loc[rows, ["a", "kind", "y"]] = [1e3, "new", -1e3]
+        frame.loc[rows, "a"] += np.arange(12)
+        frame.loc[rows, "y"] += np.arange(12)
+    one, other = models
+    assert one.schema == other.schema
+    states = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in states)
