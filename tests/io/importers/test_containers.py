@@ -282,3 +282,13 @@ def test_libraries_themselves(library):
 def test_no_state_of_pykan_is_no_file(tmp_path):
     with pytest.raises(FileFormatError, match="got a folder"):
         import_model(tmp_path)
+
+
+def test_a_tensor_that_was_expanded_is_read(tmp_path):
+    state, _ = network_state((3, 2))
+    grid = state["layers.0.grid"]
+    state["layers.0.grid"] = grid[:1].expand(len(grid), -1)
+    torch.save({"net": state, "module": nn.Linear(1, 1)}, tmp_path / "net.pt")
+    expected = import_model(state)
+    x = torch.zeros(1, 3, dtype=torch.float64)
+    assert torch.equal(import_model(tmp_path / "net.pt")(x), expected(x))

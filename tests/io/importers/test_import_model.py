@@ -98,8 +98,8 @@ def test_kanlens_checkpoint_is_loaded_and_a_kan_copied(tmp_path, x):
 def test_damaged_checkpoint_names_the_call(tmp_path):
     path = save(KAN([3, 1]), tmp_path / "a.safetensors")
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'"format_version":"3"', b'"format_version":"7"'))
-    text = "a.safetensors has format version 7, this kanlens reads up to 3. Upgrade kanlens."
+    path.write_bytes(content.replace(b'"format_version":"4"', b'"format_version":"7"'))
+    text = "a.safetensors has format version 7, this kanlens reads up to 4. Upgrade kanlens."
     refused(FileFormatError, f"import_model: {text}", path)
     with pytest.raises(FileFormatError, match=f"^load: {re.escape(text)}$"):
         load(path)
