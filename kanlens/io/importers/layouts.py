@@ -76,14 +76,13 @@ class Layout:
         read |= {name: group.layout.read(group) for name, group in norms.items()}
         if source.module is None and "layers" not in options.settings:  # nothing is between them
             options.assume("layers", ",".join(name for name, _ in entries))
-        first = next(one for stages in read.values() for one in stages if isinstance(one, Edges))
+        slopes = {name for name, group in norms.items() if group.layout.read is _prelu}
+        first = next(read[name][0] for name, _ in entries if name in read.keys() - slopes)
         stages: list[Stage] = []
         for name, module in entries:
-            last = vars(stages[-1]) if stages else {"base": first.base[:1].T}
-            like = next(last[part] for part in ("base", "scale", "weight") if part in last)
+            like = _nodes(stages[-1] if stages else first, inputs=not stages)
             if name in read:
-                vector = name in norms and norms[name].layout.read is _prelu
-                stages += _prelu(norms[name], len(like)) if vector else read[name]
+                stages += _prelu(norms[name], len(like)) if name in slopes else read[name]
                 continue
             kind = (module if isinstance(module, str) else class_of(module)).lower()
             if kind in HEADS and name == entries[-1][0]:
@@ -94,6 +93,13 @@ class Layout:
         _refuse_others(source, keys)
         options.strangers.update(_strangers(source, keys))
         return stages
+
+
+def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
+    """Return a tensor with one row for each output of a stage, or each of its inputs."""
+    if isinstance(stage, Edges):
+        return stage.base[:1].T if inputs else stage.base
+    return stage.weight if isinstance(stage, Norm) else stage.scale
 
 
 def _between(

@@ -365,6 +365,51 @@ def test_a_norm_that_is_no_layer_norm_is_refused_by_its_name(tmp_path):
     )
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.BatchNorm1d])
+def test_normalizations_in_a_row_are_composed(norm):
+    parts = [nn.LayerNorm(3), norm(3), EfficientKANLinear(FIRST), nn.LayerNorm(4), norm(4)]
+    module = nn.Sequential(*parts, EfficientKANLinear(SECOND), nn.LayerNorm(2), norm(2)).double()
+    for _ in range(20):
+        module(2 * X + 1)
+    draw = torch.Generator().manual_seed(0)
+    for one in module:
+        if not isinstance(one, EfficientKANLinear):
+            one.weight.data.uniform_(0.5, 2, generator=draw)
+            one.bias.data.normal_(generator=draw)
+    same(import_model(module.eval()), module)
+    same(import_model(module.state_dict()), module)
+
+
+@pytest.mark.parametrize("before", [nn.Tanh(), prelu(), prelu(3)])
+def test_a_function_stands_before_a_layer_that_normalizes_its_inputs(before):
+    double = series_doubles.network(series_doubles.fast_kan, (3, 2))
+    norm = {f"layers.0.layernorm.{key}": torch.ones(3).double() for key in ("weight", "bias")}
+    state = {key.replace("layers.0", "1"): one for key, one in (double.state | norm).items()}
+    state |= {f"0.{key}": one.double() for key, one in before.state_dict().items()}
+    layers = {} if len(before.state_dict()) else {"layers": "tanh,1"}
+    model = import_model(state, **layers)
+    inner = import_model({key[2:]: one for key, one in state.items() if key.startswith("1")})
+    torch.testing.assert_close(model(X), inner(before.double()(X).detach()))
+
+
+class Ended(nn.Module):
+    """A layer, and a function after it that its name does not tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.kan = EfficientKANLinear(FIRST)
+
+    def forward(self, x):
+        return torch.tanh(self.kan(x))
+
+
+def test_the_functions_of_a_forward_are_told_by_layers():
+    module = Ended().double()
+    with pytest.raises(InvalidValueError, match="or pass layers='0,tanh,2' if tanh is missing"):
+        import_model(module)
+    same(import_model(module, layers="kan,tanh"), module)
+
+
 # --- functions with parameters, and registered ones --------------------------------------------
 
 
