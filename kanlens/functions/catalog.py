@@ -23,7 +23,7 @@ from kanlens.functions import activations, rational, wavelets
 from kanlens.functions.elementary import ElementaryFunction, Scalar, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
-USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.01}
+USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.01, "threshold": 20}
 """Parameters of torch's activations, as the functions of the catalog have them."""
 
 

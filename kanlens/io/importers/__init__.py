@@ -203,6 +203,8 @@ def _check_source(importer: Layout, found: Source, model: KAN, options: ImportOp
         got = f"{kind} as {place!r}" if place else f"the class {kind}"
         advice = f"Pass classes={name!r} if its forward is the library's, or submodule for a part"
         refuse(f"classes of {importer.library} in {found.name}", got, advice)
+    if not compared:
+        options.assume("forward", importer.library)
 
 
 def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:

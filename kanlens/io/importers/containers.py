@@ -144,13 +144,17 @@ class _Reader(Unpickler):
         return self.storages[key]
 
 
+_EXPANDED = 2**16
+
+
 def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _Fixed:
-    """Return a tensor that lies within its storage and repeats none of it."""
+    """Return a tensor that lies within its storage; a large one repeats none of it."""
     storage: Tensor = stored.held
     numbers = (offset, *size, *stride)
     whole = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
-    if not whole or math.prod(size) > len(storage) or (all(size) and last >= len(storage)):
+    most = max(len(storage), _EXPANDED)  # numbers, those of expanded tensors included
+    if not whole or math.prod(size) > most or (all(size) and last >= len(storage)):
         raise ValueError(f"a tensor of shape {tuple(size)[:8]} beyond its storage")
     return _Fixed(storage.as_strided(tuple(size), tuple(stride), offset))
 

@@ -15,7 +15,7 @@ from kanlens.io.importers.inert import Inert, attribute, class_of, path_of
 from kanlens.io.importers.order import HEADS, INDEXED, function_between, in_order, join, stem_of
 from kanlens.io.importers.settings import CALL, ImportOptions, refuse
 from kanlens.io.importers.source import Source
-from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, linear, network
+from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, leaky, linear, network
 from kanlens.model.network import KAN
 
 Tensors = dict[str, Tensor]
@@ -72,27 +72,34 @@ class Layout:
         own = {key for group in found.values() for key in group.keys}
         norms = _between(read, source, options, own)
         found |= norms
-        entries = in_order([*read], [*norms], source, options)
+        entries = in_order([*read], _used(found, [*norms], options), source, options)
         read |= {name: group.layout.read(group) for name, group in norms.items()}
         if source.module is None and "layers" not in options.settings:  # nothing is between them
             options.assume("layers", ",".join(name for name, _ in entries))
-        first = next(one for stages in read.values() for one in stages if isinstance(one, Edges))
+        slopes = {name for name, group in norms.items() if group.layout.read is _prelu}
+        first = next(read[name][0] for name, _ in entries if name in read.keys() - slopes)
         stages: list[Stage] = []
         for name, module in entries:
+            like = _nodes(stages[-1] if stages else first, inputs=not stages)
             if name in read:
-                stages += read[name]
+                stages += _prelu(norms[name], len(like)) if name in slopes else read[name]
                 continue
             kind = (module if isinstance(module, str) else class_of(module)).lower()
             if kind in HEADS and name == entries[-1][0]:
                 options.notes[f"its {kind} left out: outputs are logits"] = None
                 continue
-            last = vars(stages[-1]) if stages else {"base": first.base[:1].T}
-            like = next(last[part] for part in ("base", "scale", "weight") if part in last)
             stages += function_between((name, module), like, len(like), source)
         keys = passed.union(*(group.keys for group in found.values()))
         _refuse_others(source, keys)
         options.strangers.update(_strangers(source, keys))
         return stages
+
+
+def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
+    """Return a tensor with one row for each output of a stage, or each of its inputs."""
+    if isinstance(stage, Edges):
+        return stage.base[:1].T if inputs else stage.base
+    return stage.weight if isinstance(stage, Norm) else stage.scale
 
 
 def _between(
@@ -113,6 +120,16 @@ def _between(
             if among or aside or options.settings.get("layers"):
                 groups.setdefault(parent, Group(parent, layout, source, options))
     return groups
+
+
+def _used(found: Mapping[str, Group], norms: list[str], options: ImportOptions) -> list[str]:
+    """Return the norms that a forward uses; All-KAN's FourierKAN has a list that stays idle."""
+    inner = (group for group in found.values() if "fouriercoeffs" in group)
+    idle = any("layernorm.weight" in group for group in inner)
+    outer = [name for name in norms if idle and stem_of(name).endswith("layer_norm")]
+    if outer:
+        options.notes[f"{', '.join(outer)} left out"] = None
+    return [name for name in norms if name not in outer]
 
 
 def _strangers(source: Source, keys: set[str]) -> dict[str, str]:
@@ -184,7 +201,8 @@ class Group:
     def base(self) -> str:
         """Return the name of the function beside the splines."""
         bases = (self.known(name) for name in _BASES)
-        base = next((base for base in bases if base is not None), None)
+        own = attribute(self.source.owner(self.name), "act")  # of torch-conv-kan's layers
+        base = next((base for base in bases if base is not None), own)
         if base is None and self.options.base_activation is None:
             base = self.options.assume("base_activation", self.layout.usual)
         return self.options.base(base)
@@ -304,7 +322,21 @@ def _layer_norm(group: Group) -> list[Stage]:
     module = group.source.owner(group.name)
     if path_of(module).startswith("torch.") and class_of(module) != "LayerNorm":
         return function_between((group.name, module), group.get("weight", None), 0, group.source)
+    if module is None:
+        group.options.assume("norm", "LayerNorm")
     return [*group.norm("", None)]
+
+
+def _prelu(group: Group, width: int | None = None) -> list[Stage]:
+    """Return PReLU of that many nodes; a vector that no module names is taken for its slopes."""
+    slope, module = group.get("weight", None), group.source.owner(group.name)
+    if class_of(module) == "LayerNorm":  # without bias
+        return [Norm(weight=slope, bias=torch.zeros_like(slope), eps=group.eps(""))]
+    if module is None:
+        group.options.assume(group.name, "PReLU")
+    elif class_of(module) != "PReLU":
+        return function_between((group.name, module), slope, 0, group.source)
+    return [leaky(group.name, slope, len(slope) if width is None else width)]
 
 
 BETWEEN = (
@@ -312,5 +344,6 @@ BETWEEN = (
     Layout("torch", _linear, "weight", fits=lambda tensors: tensors["weight"].dim() == 2),
     Layout("Keras", _linear, "kernel"),
     Layout("torch", _layer_norm, "weight bias", fits=lambda t: t["weight"].dim() == 1, norm=True),
+    Layout("torch", _prelu, "weight", fits=lambda t: t["weight"].dim() == 1),
 )
 """Layers of torch that stand between layers of a KAN in a row."""

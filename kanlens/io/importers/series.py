@@ -89,10 +89,12 @@ def _fast_kan(group: Group) -> list[Stage]:
 
 
 def _bsrbf(group: Group) -> list[Stage]:
-    """Return splines and Gaussians of the same weights, of normalized inputs."""
+    """Return splines and Gaussians of the same weights, of normalized inputs, or these alone."""
     grid = group.get("rbf.grid", None)
     weight = _packed(group.get("spline_weight", None, None), len(grid))
     edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
+    if "grid" not in group:
+        return [edges]
     knots = group.get("grid", weight.shape[1], None)
     edges = replace(edges, spline=weight, knots=knots, extrapolation="zero")
     return _normed(group, edges, raw=False)
@@ -264,11 +266,13 @@ _REFUSED = (
     ("torchkan KAL", "poly_weights", _BATCH),
     ("torch-conv-kan KALN", "poly_weight", _BATCH),
 )
+_UNUSED = "layernorm.weight layernorm.bias"
 LAYOUTS = (
     *(Layout(library, _refusing(reason), marks) for library, marks, reason in _REFUSED),
     Layout("KAT", _kat, "weight_numerator weight_denominator weight"),
     Layout("FR-KAN", _fr_kan, "w_a w_b ln_weight"),
     Layout("BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid grid"),
+    Layout("All-KAN RBF", _bsrbf, "base_weight spline_weight rbf.grid", _UNUSED),
     Layout(
         "FastKAN, FasterKAN",
         _fast_kan,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeAlias
@@ -144,22 +145,29 @@ class ImportOptions:
 
 _RECORDS = ("used", "assumed", "notes", "strangers")
 _FAMILIES = {"elu": "alpha", "leaky_relu": "negative_slope", "softplus": "beta"}
+_FAMILY = re.compile(rf"({'|'.join(_FAMILIES)})\([0-9]+(\.[0-9]+)?\)")  # as "elu(0.5)"
 
 
 def activation_name(given: Any) -> str:
     """Return the name in `BASES`, or that `sum_of` knows, of a function, module or path."""
     given = given[:80] if isinstance(given, str) else given
+    if isinstance(given, str) and _FAMILY.fullmatch(given):
+        return given
     path = path_of(given) or f"{getattr(given, '__module__', '')}.{class_of(given)}"
     owner, _, name = path.lower().rpartition(".")
     name = "leaky_relu" if name == "leakyrelu" else name
     of_torch = owner.partition(".")[0] == "torch" or getattr(torch, name, None) is given
     of_jax = owner.startswith("jax.") and name != "gelu"  # which is approximated there
     parameter: Any = getattr(given, _FAMILIES.get(name, ""), None)
-    if of_torch and _real(parameter, -math.inf) and parameter != USUAL[_FAMILIES[name]]:
-        return f"{name}({float(parameter)!r})"
     plain = getattr(given, "approximate", "none") == "none"
-    if name in BASES and plain and (of_jax or (path_of(given) and (of_torch or not owner))):
-        return name
+    plain = plain and getattr(given, "threshold", USUAL["threshold"]) == USUAL["threshold"]
+    changed = _real(parameter, -math.inf) and parameter != USUAL[_FAMILIES[name]]
+    if of_torch and plain and changed:
+        return f"{name}({float(parameter)!r})"
+    if name in BASES and plain:
+        named = path_of(given) or not BASES[name].torch_forms  # registered
+        if of_jax or (named and (of_torch or (path_of(given) and not owner))):
+            return name
     if name in SUMS and (of_jax or of_torch or not owner):
         return name
     return base_name(given, call=CALL, others=SUMS)

@@ -238,10 +238,13 @@ class _Row:
             sums = self.edges[-1].widths[1] - sum(affine.arities)
             self.nodes[-1] = Nodes(Grouping(sums, affine.arities))
         self._fit("a normalization", len(affine.scale))
-        if self.nodes[-1].additive:
-            self.edges[-1] = self.edges[-1].rescaled(affine.scale, affine.shift)
-        else:
-            self._scale(self.nodes[-1].grouping, affine.scale, affine.shift)
+        last, scale, shift = self.nodes[-1], affine.scale, affine.shift
+        if last.additive:
+            self.edges[-1] = self.edges[-1].rescaled(scale, shift)
+            return
+        if last.scaled:
+            scale, shift = scale * last.scale, scale * last.shift + shift
+        self._scale(last.grouping, scale, shift, normalized=last.normalized, eps=last.eps)
 
     def _hand_on(self, weight: Tensor) -> None:
         """Add edges that hand nodes on as they are."""

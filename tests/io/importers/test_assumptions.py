@@ -59,7 +59,8 @@ MODULES = {
 }
 LINE = (
     "efficient-kan, imported from the state dict; "
-    "base_activation='silu', layers='layers.0,layers.1' assumed, which no tensor tells"
+    "base_activation='silu', layers='layers.0,layers.1', forward='efficient-kan' assumed, "
+    "which no tensor tells"
 )
 
 
@@ -104,7 +105,7 @@ def test_the_base_of_a_module_is_read_with_its_parameters(tmp_path, name):
     for source in (module, tmp_path / "whole.pt"):
         model = import_model(source)
         equal(model, expected, x)
-        assert "assumed" not in model.provenance
+        assert "base_activation" not in model.provenance
 
 
 @pytest.mark.parametrize("form", [torch.tanh, torch.sin, torch.cos, F.gelu, F.leaky_relu])
@@ -189,7 +190,8 @@ def test_what_is_assumed_is_said_in_the_result_and_its_file(tmp_path, capsys):
     assert main(["info", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["provenance"] == LINE
     said = import_model(state, base_activation="silu", layers="layers.0,layers.1")
-    assert said.provenance == "efficient-kan, imported from the state dict"
+    start = "efficient-kan, imported from the state dict; forward='efficient-kan' assumed, "
+    assert said.provenance == start + "which no tensor tells"
     assert import_model(model).provenance == LINE
     assert kanlens.KAN([1, 1]).config.to_json().count("provenance") == 0
 

@@ -226,7 +226,8 @@ def test_a_live_module_must_compute_what_its_tensors_say():
         "import_model: expected Efficient to compute what its library does with these tensors, got "
         "outputs 0.1 apart, of size "
     )
-    advice = r"\. Give its layers a method to_kanlens that says what they compute\.$"
+    advice = "Give its layers a method to_kanlens, or pass layers='0,tanh,2' if tanh is missing"
+    advice = rf"\. {advice}\.$"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}.*{advice}"):
         import_model(Efficient(layers, 0.1))
     assert import_model(Efficient(layers, 0.1).state_dict()).widths == (3, 4, 2)
@@ -282,3 +283,13 @@ def test_libraries_themselves(library):
 def test_no_state_of_pykan_is_no_file(tmp_path):
     with pytest.raises(FileFormatError, match="got a folder"):
         import_model(tmp_path)
+
+
+def test_a_tensor_that_was_expanded_is_read(tmp_path):
+    state, _ = network_state((3, 2))
+    grid = state["layers.0.grid"]
+    state["layers.0.grid"] = grid[:1].clone().expand(len(grid), -1)
+    torch.save({"net": state, "module": nn.Linear(1, 1)}, tmp_path / "net.pt")
+    expected = import_model(state)
+    x = torch.zeros(1, 3, dtype=torch.float64)
+    assert torch.equal(import_model(tmp_path / "net.pt")(x), expected(x))

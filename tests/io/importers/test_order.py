@@ -289,7 +289,186 @@ def test_kat_without_absolute_values_is_refused_by_its_class(tmp_path):
     assert "classes='KAT_Group'" in import_model(module.state_dict()).provenance
 
 
+class KnownByName(EfficientKANLinear):
+    """A class under the library's own name."""
+
+    def forward(self, x):
+        return super().forward(torch.tanh(x))
+
+
+KnownByName.__name__ = KnownByName.__qualname__ = "KANLinear"
+KANLinear = KnownByName
+
+
+@pytest.mark.parametrize("kind", [EfficientKANLinear, KnownByName, Doubled])
+def test_a_forward_that_was_not_run_is_assumed_to_be_the_library_s(tmp_path, kind):
+    module = nn.Sequential(kind(FIRST), EfficientKANLinear(SECOND))
+    torch.save(module, tmp_path / "net.pt")
+    said = "forward='efficient-kan' assumed, which no tensor tells"
+    for source in (tmp_path / "net.pt", module.state_dict()):
+        assert said in import_model(source, classes="Doubled").provenance
+    if kind is EfficientKANLinear:
+        live = "efficient-kan, imported from the module Sequential"
+        assert import_model(module).provenance == live
+
+
+# --- vectors between layers --------------------------------------------------------------------
+
+
+def prelu(count=1):
+    module = nn.PReLU(count)
+    nn.init.normal_(module.weight)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("between", "after"),
+    [([prelu()], []), ([prelu(4)], [nn.Tanh()]), ([nn.BatchNorm1d(4), prelu()], [prelu(2)])],
+)
+def test_prelu_stands_between_layers(tmp_path, between, after):
+    module = row(*between, after=after)
+    torch.save(module, tmp_path / "whole.pt")
+    same(import_model(module), module)
+    same(import_model(tmp_path / "whole.pt"), module)
+    model = import_model(module.state_dict())
+    assert f"{len(between)}='PReLU'" in model.provenance
+    same(model, module, nn.Tanh() if isinstance(module[-1], nn.Tanh) else lambda y: y)
+
+
+def test_prelu_with_one_slope_stands_before_the_first_layer():
+    module = nn.Sequential(prelu(), EfficientKANLinear(FIRST)).double()
+    same(import_model(module), module)
+    same(import_model(module.state_dict()), module)
+
+
+@pytest.mark.parametrize("kind", [nn.GroupNorm(2, 4), nn.BatchNorm1d(4, track_running_stats=False)])
+def test_a_vector_of_scales_and_one_of_shifts_are_said_to_be_of_a_layer_norm(kind):
+    model = import_model(row(kind).state_dict())
+    assert "norm='LayerNorm'" in model.provenance
+    assert "norm=" not in import_model(row(nn.LayerNorm(4))).provenance
+
+
+def test_layer_norm_without_bias(tmp_path):
+    module = row(nn.LayerNorm(4, eps=0.1, bias=False))
+    torch.save(module, tmp_path / "whole.pt")
+    for source in (module, tmp_path / "whole.pt"):
+        same(import_model(source), module)
+
+
+def test_a_norm_that_is_no_layer_norm_is_refused_by_its_name(tmp_path):
+    torch.save(row(nn.RMSNorm(4)), tmp_path / "whole.pt")
+    refused(
+        tmp_path / "whole.pt",
+        "only activations, Dropout, Identity or Flatten between layers of 'whole.pt', "
+        "got RMSNorm as 1. Name a registered function in its place in layers, or pass the part "
+        "that is a KAN.",
+    )
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.BatchNorm1d])
+def test_normalizations_in_a_row_are_composed(norm):
+    parts = [nn.LayerNorm(3), norm(3), EfficientKANLinear(FIRST), nn.LayerNorm(4), norm(4)]
+    module = nn.Sequential(*parts, EfficientKANLinear(SECOND), nn.LayerNorm(2), norm(2)).double()
+    for _ in range(20):
+        module(2 * X + 1)
+    draw = torch.Generator().manual_seed(0)
+    for one in module:
+        if not isinstance(one, EfficientKANLinear):
+            one.weight.data.uniform_(0.5, 2, generator=draw)
+            one.bias.data.normal_(generator=draw)
+    same(import_model(module.eval()), module)
+    same(import_model(module.state_dict()), module)
+
+
+@pytest.mark.parametrize("before", [nn.Tanh(), prelu(), prelu(3)])
+def test_a_function_stands_before_a_layer_that_normalizes_its_inputs(before):
+    double = series_doubles.network(series_doubles.fast_kan, (3, 2))
+    norm = {f"layers.0.layernorm.{key}": torch.ones(3).double() for key in ("weight", "bias")}
+    state = {key.replace("layers.0", "1"): one for key, one in (double.state | norm).items()}
+    state |= {f"0.{key}": one.double() for key, one in before.state_dict().items()}
+    layers = {} if len(before.state_dict()) else {"layers": "tanh,1"}
+    model = import_model(state, **layers)
+    inner = import_model({key[2:]: one for key, one in state.items() if key.startswith("1")})
+    torch.testing.assert_close(model(X), inner(before.double()(X).detach()))
+
+
+class Ended(nn.Module):
+    """A layer, and a function after it that its name does not tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.kan = EfficientKANLinear(FIRST)
+
+    def forward(self, x):
+        return torch.tanh(self.kan(x))
+
+
+def test_the_functions_of_a_forward_are_told_by_layers():
+    module = Ended().double()
+    with pytest.raises(InvalidValueError, match="or pass layers='0,tanh,2' if tanh is missing"):
+        import_model(module)
+    same(import_model(module, layers="kan,tanh"), module)
+
+
+# --- functions with parameters, and registered ones --------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["leaky_relu(0.2)", "elu(0.5)", "softplus(2)"])
+def test_layers_takes_functions_with_parameters(name):
+    modules = {"l": nn.LeakyReLU(0.2), "e": nn.ELU(0.5), "s": nn.Softplus(2.0, threshold=100)}
+    module = row(modules[name[0]])
+    same(import_model(module.state_dict(), layers=f"0,{name},2"), module)
+
+
+def test_softplus_with_another_threshold_is_refused(tmp_path):
+    torch.save(row(nn.Softplus(threshold=1)), tmp_path / "whole.pt")
+    with pytest.raises(InvalidValueError, match="got Softplus as 1"):
+        import_model(tmp_path / "whole.pt")
+    with pytest.raises(InvalidValueError, match=r"got Softplus\(beta=1\.0, threshold=1\)"):
+        kanlens.KAN([2, 1], base_activation=nn.Softplus(threshold=1))
+
+
+def test_a_registered_function_is_known_by_the_module_of_its_name(tmp_path):
+    import sympy
+
+    slope, scale = 1.6732632423543772, 1.0507009873554805
+
+    def form(u):
+        return scale * sympy.Piecewise((u, u > 0), (slope * (sympy.exp(u) - 1), True))
+
+    module = row(nn.SELU())
+    torch.save(module, tmp_path / "whole.pt")
+    with kanlens.register_function("selu", F.selu, form):
+        for source in (module, tmp_path / "whole.pt"):
+            same(import_model(source), module)
+
+
 # --- layers that were refused for wrong reasons ------------------------------------------------
+
+
+def test_outer_norms_that_nothing_uses_are_left_out():
+    double = series_doubles.network(series_doubles.fourier)
+    widths, state = (3, 4), dict(double.state)
+    for i, width in enumerate(widths):
+        for name in (f"layers.{i}.layernorm", f"layer_norm.{i}"):
+            norm = nn.LayerNorm(width).double()
+            state |= {f"{name}.{key}": one for key, one in norm.state_dict().items()}
+            state[f"{name}.weight"] = state[f"{name}.weight"] * (1 + i)
+    model = import_model(state)
+    idle = {key: one for key, one in state.items() if not key.startswith("layer_norm")}
+    assert torch.equal(model(X), import_model(idle)(X))
+    assert "layer_norm.0, layer_norm.1 left out" in model.provenance
+
+
+def test_gaussians_with_idle_norms_and_packed_weights():
+    draw = torch.Generator().manual_seed(0)
+    grid, n_in, n_out = torch.linspace(-1.5, 1.5, 6, dtype=torch.float64), 3, 2
+    base, weight = (torch.randn(n_out, n, generator=draw).double() for n in (n_in, n_in * 6))
+    norm = {f"layernorm.{key}": torch.ones(n_in).double() for key in ("weight", "bias")}
+    state = {"base_weight": base, "spline_weight": weight, "rbf.grid": grid, **norm}
+    basis = torch.exp(-(((X[..., None] - grid) / 0.6) ** 2))
+    expected = F.silu(X) @ base.T + basis.flatten(1) @ weight.T
+    torch.testing.assert_close(import_model(state)(X), expected)
 
 
 def test_a_bias_in_a_row():
@@ -334,7 +513,21 @@ def test_bsrbf_kan_with_another_norm(norm):
     torch.testing.assert_close(import_model(state)(x), formula(x), rtol=1e-11, atol=1e-11)
 
 
-def test_a_bottleneck_of_gram_polynomials():
+class BottleNeckGRAMLayer(nn.Module):
+    """Tensors of torch-conv-kan's layer, and the function that it keeps as `act`."""
+
+    def __init__(self, state, act):
+        super().__init__()
+        self.act = act
+        for name, tensor in state.items():
+            owner, _, last = name.rpartition(".")
+            if owner and not hasattr(self, owner):
+                setattr(self, owner, nn.Module())
+            parent = getattr(self, owner) if owner else self
+            parent.register_parameter(last, nn.Parameter(tensor))
+
+
+def test_a_bottleneck_of_gram_polynomials(tmp_path):
     generator = torch.Generator().manual_seed(5)
     draw = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
     n_in, inner, n_out, degree = 4, 2, 3, 3
@@ -350,7 +543,7 @@ def test_a_bottleneck_of_gram_polynomials():
         "norm.bias": draw(n_out),
     }
 
-    def formula(x):
+    def formula(x, act=F.silu):
         t = torch.tanh(x @ state["inner_proj.weight"].T + state["inner_proj.bias"])
         basis = [torch.ones_like(t), t]
         for i in range(2, degree + 1):
@@ -358,14 +551,17 @@ def test_a_bottleneck_of_gram_polynomials():
             beta = ((m + n) * (m - n) * n**2) / (m**2 / (4.0 * n**2 - 1.0))
             basis.append(t * basis[-1] - beta * state["beta_weights"][n] * basis[-2])
         grams = torch.einsum(
-            "bld,lod->bo", F.silu(torch.stack(basis, -1)), state["grams_basis_weights"]
+            "bld,lod->bo", act(torch.stack(basis, -1)), state["grams_basis_weights"]
         )
         sums = grams @ state["outer_proj.weight"].T + state["outer_proj.bias"]
-        sums = sums + F.silu(x) @ state["base_weights"].T
-        return F.silu(F.layer_norm(sums, (n_out,), state["norm.weight"], state["norm.bias"]))
+        sums = sums + act(x) @ state["base_weights"].T
+        return act(F.layer_norm(sums, (n_out,), state["norm.weight"], state["norm.bias"]))
 
     x = draw(20, n_in)
     torch.testing.assert_close(import_model(state)(x), formula(x), rtol=1e-10, atol=1e-10)
+    torch.save(nn.Sequential(BottleNeckGRAMLayer(state, nn.Tanh())), tmp_path / "gram.pt")
+    model, expected = import_model(tmp_path / "gram.pt"), formula(x, torch.tanh)
+    torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_two_norms_of_which_the_library_uses_one():
