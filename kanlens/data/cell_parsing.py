@@ -140,7 +140,8 @@ def _plain(cell: Any, decimal: str) -> Any:
 def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
     """Read cells as times in UTC without a zone; NaT where a cell is missing or not a date.
 
-    Texts like 3/4/2021 begin with the day where `day_first`, else with the month.
+    Texts like 3/4/2021 begin with the day where `day_first`, else with the month; after a year
+    comes the month in any case.
     """
     import pandas as pd
 
@@ -149,8 +150,12 @@ def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
         column = pd.Series(pd.PeriodIndex(column).to_timestamp(), index=column.index)
     elif kind not in (*DATE_LIKE, "string", "mixed"):
         return pd.Series(np.full(len(column), np.datetime64("NaT", "ns")), index=column.index)
-    how: dict[str, Any] = {"errors": "coerce", "dayfirst": day_first, "format": "mixed"}
-    return pd.to_datetime(column, utc=True, **how).dt.tz_localize(None)
+    how: dict[str, Any] = {"errors": "coerce", "utc": True, "format": "mixed"}
+    times = pd.to_datetime(column, **how)
+    if day_first and kind not in DATE_LIKE:
+        year_first = column.astype(str).str.match(r"\s*\d{4}")
+        times = times.where(year_first, pd.to_datetime(column, dayfirst=True, **how))
+    return times.dt.tz_localize(None)
 
 
 def _distinct(column: pd.Series) -> tuple[Array, Sequence[object]]:

@@ -120,7 +120,7 @@ def _feature(rule: Cell, blanks: Sequence[str]) -> str:
     cell = f"CAST({_quoted(rule.column)} AS VARCHAR)"
     value = f"CAST({_quoted(rule.column)} AS DOUBLE)"
     if rule.kind == "date":
-        value = _date(rule.content[0], cell)
+        value = f"CASE WHEN {cell} LIKE '____-__%' THEN {_date(rule.content[0], cell)} END"
     elif rule.kind == "text":
         texts = ", ".join(map(_text, rule.content))
         value = f"CASE WHEN {cell} IN ({texts}) THEN 1e0 ELSE 0e0 END" if texts else "0e0"

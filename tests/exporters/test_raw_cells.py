@@ -243,6 +243,16 @@ def test_a_query_names_the_label_and_each_probability(tmp_path):
     base.close()
 
 
+def test_a_query_has_no_output_where_a_date_is_written_in_another_order(tmp_path):
+    export(described("numbers of y"), tmp_path / "model.sql", table="raw")
+    dates = ["29.02.2020", "2/29/2020", "2020-02-29", "2020-02-29 13:07:00", ""]
+    base = sqlite3.connect(":memory:")
+    pd.concat([gaps().iloc[:1]] * 5).assign(sold=dates).to_sql("raw", base, index=False)
+    *_, values = zip(*base.execute((tmp_path / "model.sql").read_text()), strict=True)
+    base.close()
+    assert [value is None for value in values] == [True, True, False, False, False]
+
+
 # --- rules --------------------------------------------------------------------------------------
 
 
