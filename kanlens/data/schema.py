@@ -59,9 +59,9 @@ class Feature:
 
     @property
     def filler(self) -> float | None:
-        """The number that replaces a missing cell; None where it is refused."""
+        """The number that replaces a missing cell; None where it is refused, and of categories."""
         value = self.typical if self.imputation is None else self.imputation
-        return None if value is None else float(value)
+        return None if value is None or self.category is not None else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
