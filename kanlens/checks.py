@@ -62,7 +62,9 @@ def find_place(call: str, expected: str, given: object, names: Sequence[str], ad
             return int(given)
     elif isinstance(given, str) and (hint := nearest(given, names)):
         advice = f"Did you mean {hint!r}?"
-    raise InvalidValueError(message(call, expected, repr(given), advice))
+    got = repr(given)
+    got = f"a {type(given).__name__}" if "\n" in got else got  # a table or an array
+    raise InvalidValueError(message(call, expected, got, advice))
 
 
 def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> None:

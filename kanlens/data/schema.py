@@ -59,9 +59,9 @@ class Feature:
 
     @property
     def filler(self) -> float | None:
-        """The number that replaces a missing cell; None where it is refused."""
+        """The number that replaces a missing cell; None where it is refused, and of categories."""
         value = self.typical if self.imputation is None else self.imputation
-        return None if value is None else float(value)
+        return None if value is None or self.category is not None else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +145,18 @@ class Schema:
         return wanted if usable else ()
 
     def select(self, indices: Sequence[int]) -> Schema:
-        """Return the schema of a model that keeps only the features at `indices`."""
-        return dataclasses.replace(self, features=tuple(self.features[i] for i in indices))
+        """Return the schema of a model that keeps only the features at `indices`.
+
+        Missing cells of columns whose mark is not among them are known all the same.
+        """
+        features = [self.features[i] for i in indices]
+        marked = {one.column for one in self.features if one.kind == "missing"}
+        marked -= {one.column for one in features if one.kind == "missing"}
+        for k, one in enumerate(features):
+            if one.column in marked and one.imputation is None:
+                filler = one.filler if one.category is None else ""
+                features[k] = dataclasses.replace(one, imputation=filler)
+        return dataclasses.replace(self, features=tuple(features))
 
     def encode(self, frame: pd.DataFrame, *, call: str, place: Place = row_text) -> Array:
         """Turn the columns of a frame into the features of the model, (rows, in) in float64.

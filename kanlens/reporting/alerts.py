@@ -92,6 +92,10 @@ def _performance(content: Content) -> Alerts:
             f"Always naming the most frequent class is as good: accuracy {percent(accuracy)}, that "
             f"class {percent(majority)}."
         )
+    if not poor and (unseen := content["baselines"]) and unseen["held_out"]:
+        own, constant = unseen["models"][:2]
+        poor = None not in (own["score"], constant["score"]) and own["score"] <= constant["score"]
+        text = f"On rows that training had not seen, {constant['name']} predicts as well."
     if poor:
         yield _alert("poor_fit", f"{text} What follows describes the model, not the world.")
 

@@ -334,6 +334,12 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             "Name a feature of the model.",
         ),
         (
+            {"feature": np.eye(2)},
+            InvalidValueError,
+            "effect: expected a feature from 0 to 2 or by name, got a ndarray. "
+            "Name a feature of the model.",
+        ),
+        (
             {"feature": True},
             InvalidValueError,
             "effect: expected a feature from 0 to 2 or by name, got True. "

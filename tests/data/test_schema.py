@@ -145,6 +145,24 @@ def test_missing_numbers_take_the_median_or_their_own_level():
     np.testing.assert_array_equal(x, rows)
 
 
+def test_missing_cells_are_known_to_a_model_without_their_mark():
+    frame = pd.DataFrame(
+        {
+            "size": [1.0, 2.0, None, 4.0, 5.0],
+            "kind": ["a", "b", None, "c", "a"],
+            "new": ["no", "yes", None, "no", "yes"],
+            "day": ["2020-01-01", None, "2020-02-03", "2021-04-05", "2021-01-01"],
+        }
+    )
+    table = read_table(frame)
+    keep = [k for k, one in enumerate(table.schema.features) if one.kind != "missing"]
+    schema = table.schema.select(keep)
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+    np.testing.assert_array_equal(schema.encode(frame, call="f"), table.x.numpy()[:, keep])
+    with pytest.warns(UserWarning, match="1 in 'kind' \\('d'\\), as none of the known"):
+        schema.encode(frame.assign(kind=list("abcda")), call="f")
+
+
 def test_choices_of_a_column_with_missing_cells():
     frame = pd.DataFrame({"k": ["a", "b", "c", None] * 2, "s": ["u", "v", "", "u"] * 2})
     schema = read_table(frame).schema

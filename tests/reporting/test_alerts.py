@@ -36,6 +36,7 @@ def calm() -> dict[str, Any]:
             },
         },
         "performance": {"task": "regression", "r2": 0.9},
+        "baselines": None,
         "importance": {"features": [{"importance": 1.0}] * 5},
         "edges": [{"relative": 1.0}],
         "formula": None,
@@ -189,6 +190,22 @@ def test_a_classifier_no_better_than_the_most_frequent_class() -> None:
     assert [one["code"] for one in find_alerts(put("performance", chance))] == ["poor_fit"]
     better = {**chance, "accuracy": 0.61}
     assert find_alerts(put("performance", better)) == []
+
+
+def test_a_model_that_is_no_better_than_the_mean_on_unseen_rows() -> None:
+    models = [{"name": "this model", "score": -0.06}, {"name": "the mean", "score": -0.005}]
+    content = put("baselines", {"held_out": True, "models": models})
+    text = (
+        "On rows that training had not seen, the mean predicts as well. What follows describes "
+        "the model, not the world."
+    )
+    alert = {"level": "warning", "code": "poor_fit", "text": text}
+    assert find_alerts(content) == [alert]
+    for name, value in (("held_out", False), ("score", None), ("score", 0.7)):
+        calmer = copy.deepcopy(content)
+        calmer["baselines"].update({name: value} if name == "held_out" else {})
+        calmer["baselines"]["models"][0].update({name: value} if name == "score" else {})
+        assert find_alerts(calmer) == []
 
 
 def test_held_values_are_reported_as_held() -> None:

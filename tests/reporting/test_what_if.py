@@ -110,8 +110,8 @@ def test_rows_to_check_by_are_at_knots_at_ends_and_beyond() -> None:
     assert check["y"] == predicted(model, np.array(check["x"])).tolist()
 
 
-def controls(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    table = read_table(frame, target="y")
+def controls(frame: pd.DataFrame, impute: Any = None) -> list[dict[str, Any]]:
+    table = read_table(frame, target="y", impute=impute)
     model = network([len(table.feature_names), 1])
     model.schema = table.schema
     return build_panel(read_subject(model, table, None), [0])["controls"]
@@ -158,6 +158,14 @@ def test_missing_cells_are_a_state_of_their_column() -> None:
     assert kind["codes"] == np.eye(4).tolist()
     assert [one["name"] for one in parts] == ["day.month", "day.weekday", "day.days"]
     assert (day["name"], day["labels"], day["codes"]) == ("day", ["known", "missing"], [[0], [1]])
+
+
+@pytest.mark.parametrize("impute", ["mean", "median", "most_frequent"])
+def test_a_category_that_replaces_missing_cells_is_no_number(impute: Any) -> None:
+    frame = pd.DataFrame({"town": ["Oslo", "Rome", "Bern", "Rome", None], "y": [1.0, 2, 3, 2, 2]})
+    (town,) = controls(frame, impute)
+    assert town["labels"] == ["Bern", "Oslo", "Rome"]
+    assert town["start"] == [0, 0, 1]
 
 
 def test_a_constant_column_has_no_slider() -> None:
