@@ -79,13 +79,13 @@ class Layout:
         slopes = {name for name, group in norms.items() if group.layout.read is _prelu}
         first = next(read[name][0] for name, _ in entries if name in read.keys() - slopes)
         stages: list[Stage] = []
-        for name, module in entries:
+        for place, (name, module) in enumerate(entries, 1):
             like = _nodes(stages[-1] if stages else first, inputs=not stages)
             if name in read:
                 stages += _prelu(norms[name], len(like)) if name in slopes else read[name]
                 continue
             kind = (module if isinstance(module, str) else class_of(module)).lower()
-            if kind in HEADS and name == entries[-1][0]:
+            if kind in HEADS and place == len(entries):
                 options.notes[f"its {kind} left out: outputs are logits"] = None
                 continue
             stages += function_between((name, module), like, len(like), source)

@@ -410,6 +410,12 @@ def test_the_functions_of_a_forward_are_told_by_layers():
     same(import_model(module, layers="kan,tanh"), module)
 
 
+def test_only_the_softmax_at_the_end_is_left_out():
+    state = row(nn.Softmax(1), after=[nn.Softmax(1)]).state_dict()
+    with pytest.raises(InvalidValueError, match="got softmax as softmax"):
+        import_model(state, layers="0,softmax,2,softmax")
+
+
 # --- functions with parameters, and registered ones --------------------------------------------
 
 
