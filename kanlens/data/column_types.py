@@ -107,13 +107,15 @@ def _symbol(column: Column) -> str:
     texts = column.cells[column.present].astype(str)
     signs = texts.str.extract(rf"([{SYMBOLS}])", expand=False)
     with_sign = signs.notna().to_numpy()
-    numbers = column.numbers[column.present]
-    bare = ~with_sign & (numbers != 0)
-    if (signs == "%").any() and bare.any():
-        row = int(np.flatnonzero(column.present)[bare.argmax()])
-        advice = "Write the sign in all cells or in none"
-        raise column.refuse(row, "percent signs as in the other cells", advice)
-    return str(signs.iloc[0]) if signs.nunique() == 1 and with_sign.all() else ""
+    first = signs.dropna().iloc[:1]
+    mixed = with_sign & (signs != first.item()).to_numpy() if len(first) else ~with_sign
+    if (signs == "%").any():
+        mixed |= ~with_sign & (column.numbers[column.present] != 0)
+    if len(first) and mixed.any():
+        row = int(np.flatnonzero(column.present)[mixed.argmax()])
+        advice = "Write the same sign in all cells or in none"
+        raise column.refuse(row, f"numbers in {first.item()} as in the other cells", advice)
+    return str(first.item()) if len(first) and with_sign.all() else ""
 
 
 def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
@@ -163,14 +165,25 @@ def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
 
 
 def _day_first(column: Column) -> bool:
-    """Return whether texts like 3/4/2021 begin with the day: as all cells allow, or with points."""
+    """Return whether texts like 3/4/2021 begin with the day: as all cells allow, or with points.
+
+    Cells that contradict each other are refused; where all allow either, the month comes first,
+    with a warning.
+    """
     if column.inferred not in ("string", "mixed"):
         return False
     texts = column.cells[column.present].astype(str)
     numbers = texts.str.extract(_DATE)[["first", "second"]].astype(float)
-    if (numbers > 12).any().any():
-        return bool((numbers["first"] > 12).any())
-    return bool(texts.str.match(r"\s*\d{1,2}\.").any())
+    day, month = (numbers > 12).any()
+    points = bool(texts.str.match(r"\s*\d{1,2}\.").any())
+    expected = "dates that begin alike, with the day or with the month"
+    if day and month:
+        row = int(np.flatnonzero(column.present)[(numbers["second"] > 12).to_numpy().argmax()])
+        raise column.refuse(row, expected, "Write them as 2021-04-03")
+    if not (day or month or points) and numbers["first"].notna().any():
+        got = f"either in column {column.name!r}, read with the month first"
+        warnings.warn(message(column.call, expected, got, "Write them as 2021-04-03"), stacklevel=6)
+    return bool(day or (points and not month))
 
 
 def is_classes(column: Column) -> bool:

@@ -149,7 +149,7 @@ def _scored(metric: str, value: float | None, verb: str = "was") -> str:
 
 
 def _score(metric: str, value: float | None) -> str:
-    return percent(value) if metric == "accuracy" else number(value and round(value, 3))
+    return percent(value) if metric == "accuracy" else number(value)
 
 
 def _drivers(content: Content) -> str:

@@ -219,7 +219,7 @@ def test_grouped_numbers_are_what_they_were_written_from(value, decimal):
 
 @pytest.mark.parametrize(
     ("cells", "unit"),
-    [(["$3", "$4.5"], "$"), (["3 %", "4%"], "%"), (["$3", "4"], ""), (["$3", "€4"], ""), ([1], "")],
+    [(["$3", "$4.5"], "$"), (["3 %", "4%"], "%"), (["$3", "4"], ""), ([1], "")],
 )
 def test_a_sign_that_all_cells_have_is_the_unit(cells, unit):
     assert column_features(column(cells))[0].unit == unit
@@ -274,6 +274,7 @@ def test_a_sign_that_all_cells_have_is_the_unit(cells, unit):
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*month first")
 def test_dates(cells, parts, rows):
     frame = pd.DataFrame({"c": pd.Series(cells)})
     features = column_features(column(cells))
@@ -281,6 +282,15 @@ def test_dates(cells, parts, rows):
     assert {one.kind for one in features} == {"date"}
     schema = Schema(features=features, outputs=())
     np.testing.assert_allclose(schema.encode(frame, call="f"), rows, rtol=1e-12)
+
+
+def test_dates_that_may_begin_with_either_are_told():
+    text = (
+        "read_table: expected dates that begin alike, with the day or with the month, got either in "
+        "column 'c', read with the month first. Write them as 2021-04-03."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+        column_features(column(["3/4/2021", "5/6/2021"]))
 
 
 CONVERT = "Convert the column, or leave it out with drop='c'."
@@ -300,8 +310,18 @@ CORRECT = "Correct that cell, or pass na='x' if it is a missing one."
         ),
         (
             ["3%", "0.05", "0"],
-            "percent signs as in the other cells, got '0.05' in row 1 of column 'c'. "
-            "Write the sign in all cells or in none.",
+            "numbers in % as in the other cells, got '0.05' in row 1 of column 'c'. "
+            "Write the same sign in all cells or in none.",
+        ),
+        (
+            ["$3", "4", "€5"],
+            "numbers in $ as in the other cells, got '€5' in row 2 of column 'c'. "
+            "Write the same sign in all cells or in none.",
+        ),
+        (
+            ["13/02/2021", "3/4/2021", "02/13/2021"],
+            "dates that begin alike, with the day or with the month, got '02/13/2021' in row 2 of "
+            "column 'c'. Write them as 2021-04-03.",
         ),
         (
             ["a", "b", None, "c"],
