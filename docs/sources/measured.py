@@ -47,7 +47,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def libraries() -> dict[str, str]:
     """Table of what becomes of networks of other libraries."""
     frame, themselves = read("libraries"), read("libraries-themselves")
-    themselves = themselves.drop(columns=["date", "kanlens", "torch", "cpu"])
     words = ["loads", *frame.columns[2:]]
     rows = [
         [line.library, "0" if line.difference == 0 else f"{line.difference:.0e}", "yes", *line[2:]]

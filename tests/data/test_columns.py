@@ -286,8 +286,8 @@ def test_dates(cells, parts, rows):
 
 def test_dates_that_may_begin_with_either_are_told():
     text = (
-        "read_table: expected dates that begin alike, with the day or with the month, got either in "
-        "column 'c', read with the month first. Write them as 2021-04-03."
+        "read_table: expected dates that begin alike, with the day or with the month, got either "
+        "in column 'c', read with the month first. Write them as 2021-04-03."
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
         column_features(column(["3/4/2021", "5/6/2021"]))
