@@ -14,6 +14,7 @@ import kanlens
 from kanlens.attribution import METHODS
 from kanlens.cli import application, main
 from kanlens.cli.application import CHECKED, NAMED, in_flags
+from kanlens.io.importers.settings import SETTINGS
 
 ROOT = Path(kanlens.__file__).parent
 for _name in application.COMMANDS:
@@ -24,7 +25,7 @@ COMMANDS = typer.main.get_command(application.app).commands
 def options_of(command):
     names = {option.name for option in COMMANDS[command].params}
     extra = {name for method in METHODS.values() for name in method.options}
-    return names | (extra if "options" in names else set())
+    return names | (extra if "options" in names else set(SETTINGS if "settings" in names else ()))
 
 
 def messages():
