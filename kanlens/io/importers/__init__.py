@@ -182,6 +182,11 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> tuple[KAN, R
     return model, remake
 
 
+_OTHERS = {  # classes of the libraries that compute something else with the same tensors
+    "KAT_Group_Torch": "Its denominators have no absolute values; train it with KAT_Group",
+}
+
+
 def _check_source(importer: Layout, found: Source, model: KAN, options: ImportOptions) -> None:
     """Refuse a live module with other outputs, and classes that nothing vouches for."""
     live = getattr(found.module, "__dict__", {}).get("live")  # what was given where it was changed
@@ -198,10 +203,11 @@ def _check_source(importer: Layout, found: Source, model: KAN, options: ImportOp
     for place, path in options.strangers.items():
         kind = printable(path)[:80]
         name = kind.rpartition(".")[2]
-        if compared or name in accepted:
+        if compared or (name in accepted and name not in _OTHERS):
             continue
         got = f"{kind} as {place!r}" if place else f"the class {kind}"
-        advice = f"Pass classes={name!r} if its forward is the library's, or submodule for a part"
+        asked = f"Pass classes={name!r} if its forward is the library's, or submodule for a part"
+        advice = _OTHERS.get(name, asked)
         refuse(f"classes of {importer.library} in {found.name}", got, advice)
     if not compared:
         options.assume("forward", importer.library)

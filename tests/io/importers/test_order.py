@@ -284,8 +284,12 @@ def test_kat_without_absolute_values_is_refused_by_its_class(tmp_path):
     KAT_Group_Torch.__qualname__ = "KAT_Group_Torch"
     torch.save(module, tmp_path / "kat.pt")
     for source in (module, tmp_path / "kat.pt"):
-        with pytest.raises(InvalidValueError, match=r"got .*\.KAT_Group_Torch as '0'\."):
-            import_model(source)
+        for classes in ({}, {"classes": "KAT_Group_Torch"}):
+            text = (
+                r"got .*\.KAT_Group_Torch as '0'\. Its denominators have no absolute values; train"
+            )
+            with pytest.raises(InvalidValueError, match=text):
+                import_model(source, **classes)
     assert "classes='KAT_Group'" in import_model(module.state_dict()).provenance
 
 
