@@ -119,6 +119,8 @@ def _feature(rule: Cell, blanks: Sequence[str]) -> str:
     """Read a feature from a raw cell."""
     cell = f"CAST({_quoted(rule.column)} AS VARCHAR)"
     value = f"CAST({_quoted(rule.column)} AS DOUBLE)"
+    if rule.kind == "number":  # SQLite reads other texts as 0, or by their first digits
+        value = f"CASE WHEN TRIM({cell}, ' 0123456789.eE+-') = '' THEN {value} END"
     if rule.kind == "date":
         value = f"CASE WHEN {cell} LIKE '____-__%' THEN {_date(rule.content[0], cell)} END"
     elif rule.kind == "text":

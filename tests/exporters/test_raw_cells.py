@@ -253,6 +253,17 @@ def test_a_query_has_no_output_where_a_date_is_written_in_another_order(tmp_path
     assert [value is None for value in values] == [True, True, False, False, False]
 
 
+def test_a_query_has_no_output_where_a_number_is_text(tmp_path):
+    export(described("numbers of y"), tmp_path / "model.sql", table="raw")
+    name = next(one.column for one in described("numbers of y").schema.features if not one.part)
+    cells = ["1.5", " -2e-3 ", "7", "$1.5", "1,500", "junk", "1.5 kg"]
+    base = sqlite3.connect(":memory:")
+    pd.concat([gaps().iloc[:1]] * 7).assign(**{name: cells}).to_sql("raw", base, index=False)
+    *_, values = zip(*base.execute((tmp_path / "model.sql").read_text()), strict=True)
+    base.close()
+    assert [value is None for value in values] == [False] * 3 + [True] * 4
+
+
 # --- rules --------------------------------------------------------------------------------------
 
 
