@@ -259,18 +259,19 @@ def _columns(model: KAN, feature: Any) -> list[int]:
 
 def _mark(model: KAN, place: list[int]) -> int | None:
     """Return the input that marks missing cells of a number or date, None without one."""
-    one = model.schema.features[place[0]]
-    if one.category is not None or one.kind == "missing":
+    features = model.schema.features
+    first = features[place[0]]
+    if first.category is not None or first.kind == "missing":
         return None
-    marks = enumerate(model.schema.features)
-    return next((k for k, f in marks if f.kind == "missing" and f.column == one.column), None)
+    marks = (k for k, f in enumerate(features) if f.kind == "missing" and f.column == first.column)
+    return next(marks, None)
 
 
 def _known_rows(model: KAN, places: list[list[int]], rows: Tensor) -> Tensor:
     """Return the rows where no number or date that is asked about is missing; else all."""
     marks = [mark for place in places if (mark := _mark(model, place)) is not None]
-    known = (rows[:, marks] == 0).all(1)
-    return rows[known] if bool(known.any()) else rows
+    present = (rows[:, marks] == 0).all(1)
+    return rows[present] if bool(present.any()) else rows
 
 
 def _missing_effect(problem: Problem, settings: list[Settings], values: Tensor) -> float | None:
