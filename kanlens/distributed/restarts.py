@@ -25,7 +25,6 @@ from kanlens.errors import (
 )
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.front import choose
 from kanlens.training.loop import fit as fit_once
@@ -84,10 +83,12 @@ def fit(
     """
     kan = check_model("fit", model)
     check_generator("fit", generator)
-    wrong = next((type(one).__name__ for one in kan.layers if type(one) is not KANLinear), None)
+    wrong = next((one.edge_kind for one in kan.layers if not one.splines_alone), None)
     if wrong is not None:
         advice = "Train it once, with kanlens.fit"
-        raise DTypeError(message("fit", "layers of splines for restarts", wrong, advice))
+        raise DTypeError(
+            message("fit", "layers of splines for restarts", f"one of kind {wrong!r}", advice)
+        )
     if named := sorted(options.keys() & {"checkpoint", "resume"}):
         expected, advice = "no checkpoint for restarts", "Leave it out"
         raise InvalidValueError(message("fit", expected, named[0], advice))

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from kanlens.functions.catalog import BASES
 from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.edge_sum import Term
+from kanlens.model.terms import Term, times
 from kanlens.splines import spline
 from kanlens.splines.control_points import ControlPoints, chebyshev, from_nodes, restrict
 
 if TYPE_CHECKING:
-    from kanlens.model.layers import KANLinear
+    from kanlens.model.edge_layer import EdgeLayer
 
 PAD = 1e-12
 WIDEST = 0.75  # of a piece with a base function near 0
@@ -105,7 +105,7 @@ class SplineEnclosure:
     In float64, of the layer as it is now; the box is cut off at `FARTHEST`.
     """
 
-    def __init__(self, edges: KANLinear, low: Tensor, high: Tensor) -> None:
+    def __init__(self, edges: EdgeLayer, low: Tensor, high: Tensor) -> None:
         weights = edges.weights()
         self.coef = weights.coefficients().detach().double()
         self.terms = [term.double() for term in edges.terms() if term.weight.any()]
@@ -256,11 +256,6 @@ def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Te
         near |= (low <= zero + 0.1) & (high >= zero - 0.1)
     room = 4e-16 * near
     return lower - 1e-15 * lower.abs() - room, upper + 1e-15 * upper.abs() + room
-
-
-def times(factor: Tensor, value: Tensor) -> Tensor:
-    """Multiply; a factor of 0 gives 0 also where the value is infinite."""
-    return torch.where(factor == 0, 0.0, factor * value)
 
 
 def _pick(table: Tensor, piece: Tensor) -> Tensor:

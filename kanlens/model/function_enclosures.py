@@ -3,78 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.enclosures import PAD, SplineEnclosure, times
+from kanlens.model.enclosures import PAD, SplineEnclosure
+from kanlens.model.terms import EdgeTerm, times
 from kanlens.splines.control_points import ControlPoints
-
-
-@dataclass(frozen=True, eq=False)
-class FunctionEdges:
-    """The edges of a layer that share one function: mask * (c * g(a * x + b) + d)."""
-
-    g: ElementaryFunction
-    out: Tensor  # (edge,)
-    in_: Tensor  # (edge,)
-    affine: Tensor  # (edge, 4): a, b, c, d
-    mask: Tensor  # (edge,)
-
-    def parameters(self, like: Tensor) -> tuple[Tensor, ...]:
-        """Return a, b, c, d and the mask, to be combined with (..., edge) or (box, edge, piece)."""
-        columns = (*self.affine.unbind(-1), self.mask)
-        return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
-
-    def inner(self, x: Tensor) -> Tensor:
-        """Return a * x + b; harmless where the edge is masked away."""
-        a, b, _, _, mask = self.parameters(x)
-        return torch.where(mask != 0, a * x + b, self.g.inert)
-
-    def at(self, x: Tensor) -> Tensor:
-        """Return the values of the edges at x, one column (or row of pieces) for each."""
-        _, _, c, d, mask = self.parameters(x)
-        return (c * self.g.value(self.inner(x)) + d) * mask
-
-    def slopes_at(self, x: Tensor) -> Tensor:
-        """Return the derivatives of the edges at x, likewise."""
-        a, _, c, _, mask = self.parameters(x)
-        return a * c * self.g.derivative(self.inner(x)) * mask
-
-    def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the edges on intervals of their inputs; infinite where one is not defined."""
-        _, _, c, d, mask = self.parameters(low)
-        least, most = self._widened(low, high, slopes=False)
-        scaled = torch.stack((times(c, least), times(c, most)))
-        room = 8 * torch.finfo(c.dtype).eps * (scaled.abs() + d.abs())
-        room = room.masked_fill(room.isinf(), 0.0)
-        ends = torch.stack(((scaled + d - room).amin(0), (scaled + d + room).amax(0)))
-        edge = times(mask, ends)
-        return edge.amin(0), edge.amax(0)
-
-    def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the slopes of the edges on intervals; infinite where a bound is not known."""
-        a, _, c, _, mask = self.parameters(low)
-        factor = mask * c * a
-        ends = torch.stack([times(factor, end) for end in self._widened(low, high, slopes=True)])
-        room = 8 * torch.finfo(c.dtype).eps * ends.abs()
-        room = room.masked_fill(room.isinf(), 0.0)
-        return (ends - room).amin(0), (ends + room).amax(0)
-
-    def _widened(self, low: Tensor, high: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
-        """Bound g or g' on intervals widened by their rounding, where g is defined that far."""
-        a, b, _, _, mask = self.parameters(low)
-        ends = torch.stack((a * low, a * high))
-        slack = 4 * torch.finfo(a.dtype).eps * (ends.abs() + b.abs())
-        left = torch.where(mask != 0, ends.amin(0) + b, self.g.inert)
-        right = torch.where(mask != 0, ends.amax(0) + b, self.g.inert)
-        below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
-        above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
-        tight = self.g.defined(left, right) & ~self.g.defined(below, above)
-        bounds = self.g.slope_bounds if slopes else self.g.bounds
-        return bounds(torch.where(tight, left, below), torch.where(tight, right, above))
 
 
 class FunctionEnclosure:
@@ -84,7 +20,7 @@ class FunctionEnclosure:
     by: the distance shrinks with the square of the piece's width.
     """
 
-    def __init__(self, splines: SplineEnclosure, groups: Sequence[FunctionEdges]) -> None:
+    def __init__(self, splines: SplineEnclosure, groups: Sequence[EdgeTerm]) -> None:
         self.splines, self.groups = splines, groups
 
     def values(self, low: Tensor, high: Tensor) -> ControlPoints:
@@ -133,7 +69,7 @@ class FunctionEnclosure:
 
     def _pieces(
         self, found: ControlPoints, low: Tensor, high: Tensor
-    ) -> Iterator[tuple[FunctionEdges, Tensor, Tensor, Tensor]]:
+    ) -> Iterator[tuple[EdgeTerm, Tensor, Tensor, Tensor]]:
         """Yield each group with which of its boxes are known, and the ends of its pieces."""
         known = (low >= self.splines.low) & (high <= self.splines.high)
         for group in self.groups:
@@ -156,7 +92,7 @@ def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width
 
 def _put(
     found: ControlPoints,
-    group: FunctionEdges,
+    group: EdgeTerm,
     points: Tensor,  # (box, edge, piece, point)
     ends: tuple[Tensor, Tensor],  # (box, edge, piece)
     bounds: tuple[Tensor, Tensor],  # (box, edge, piece)

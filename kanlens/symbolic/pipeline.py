@@ -169,8 +169,8 @@ def symbolize(
 
     Examples
     --------
-    >>> from kanlens.model.function_layer import FunctionLinear
-    >>> layer = FunctionLinear(1, 1, [["x^2"]])
+    >>> from kanlens.model.layers import KANLinear
+    >>> layer = KANLinear(1, 1, functions=[["x^2"]])
     >>> parabola = KAN.from_layers([layer], KAN([1, 1]).schema)
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()
     x1**2

@@ -14,7 +14,7 @@ from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.registration import register_function
 from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.library import library
 
@@ -84,7 +84,7 @@ def test_derivative_is_exact_and_differentiable():
 
 def test_a_layer_trains_through_it():
     with planck():
-        layer = FunctionLinear(1, 1, [["planck"]]).double()
+        layer = KANLinear(1, 1, functions=[["planck"]]).double()
         with torch.no_grad():
             layer.affine[0, 0] = torch.tensor([1.3, 0.4, 2.0, 0.1])
         x = torch.linspace(0.1, 2.0, 7, dtype=torch.float64)[:, None].requires_grad_()
@@ -98,7 +98,7 @@ def test_a_dead_edge_does_no_harm_where_a_half_is_outside_the_domain():
         return sympy.acosh(u)
 
     with register_function("arccosh", torch.acosh, arccosh, domain=(1.0, math.inf)):
-        layer = FunctionLinear(1, 1, [["arccosh"]])
+        layer = KANLinear(1, 1, functions=[["arccosh"]])
         layer.mask.zero_()
         assert_close(layer.edge_values(torch.zeros(2, 1)), torch.zeros(2, 1, 1))
 
@@ -144,7 +144,7 @@ def test_bounds_are_infinite_unless_the_turning_points_are_given():
 def test_a_network_with_it_is_saved_and_loaded(tmp_path):
     path = tmp_path / "model.safetensors"
     with planck():
-        layer = FunctionLinear(1, 1, [["planck"]])
+        layer = KANLinear(1, 1, functions=[["planck"]])
         with torch.no_grad():
             layer.affine[0, 0] = torch.tensor([1.0, 1.5, 2.0, 0.0])
         model = KAN.from_layers([layer], KAN([1, 1]).schema)
@@ -304,7 +304,7 @@ def test_every_domain_has_an_inert_point(domain):
 def test_a_special_function_is_evaluated_everywhere(tmp_path):
     with register_function("erf", torch.erf, sympy.erf) as g:
         assert g.symmetry == "odd"
-        layer = FunctionLinear(1, 1, [["erf"]]).double()
+        layer = KANLinear(1, 1, functions=[["erf"]]).double()
         model = kanlens.KAN.from_layers([layer], kanlens.KAN([1, 1]).schema)
         x = torch.linspace(-2, 2, 60, dtype=torch.float64)[:, None]
         found = kanlens.symbolize(model, x, refine=False, snap=False)

@@ -7,7 +7,7 @@ from torch import Tensor
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.registration import register_function
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 
 BUILTIN = sorted(FUNCTIONS)
 
@@ -72,8 +72,8 @@ def test_a_jump_up_has_no_upper_bound_but_a_lower_one():
 @pytest.mark.parametrize("name", BUILTIN)
 def test_layers_enclose_functions_beside_splines(name):
     generator = torch.Generator().manual_seed(0)
-    layer = FunctionLinear(
-        2, 2, [[name, "spline"], [name, name]], generator=generator, scale_noise=3.0
+    layer = KANLinear(
+        2, 2, functions=[[name, "spline"], [name, name]], generator=generator, scale_noise=3.0
     ).double()
     with torch.no_grad():
         layer.affine.copy_(torch.randn(2, 2, 4, generator=generator))
@@ -98,7 +98,7 @@ def test_layers_enclose_functions_beside_splines(name):
 
 
 def test_many_boxes_have_the_bounds_of_one():
-    layer = FunctionLinear(2, 1, [["sin", "log"]]).double()
+    layer = KANLinear(2, 1, functions=[["sin", "log"]]).double()
     low = torch.tensor([[0.1, 0.5], [1.0, -1.0]]).double()
     high = low + 1.0
     lower, upper = layer.edge_bounds(low, high)
@@ -110,7 +110,7 @@ def test_many_boxes_have_the_bounds_of_one():
 
 
 def test_chords_close_in_with_the_square_of_the_interval():
-    layer = FunctionLinear(1, 1, [["sin"]]).double()
+    layer = KANLinear(1, 1, functions=[["sin"]]).double()
     reach = []
     for width in (0.2, 0.02):
         low = torch.full((1, 1), 0.5).double()
@@ -124,7 +124,7 @@ def test_registered_functions_have_values_but_no_slopes_to_rely_on():
         return u**4 - u**2
 
     with register_function("well", well, well, turning=(-(0.5**0.5), 0.0, 0.5**0.5)):
-        layer = FunctionLinear(1, 1, [["well"]]).double()
+        layer = KANLinear(1, 1, functions=[["well"]]).double()
         low, high = torch.zeros(1, 1).double(), torch.ones(1, 1).double()
         lower, upper = layer.edge_bounds(low, high)
         assert -0.2500001 < lower.item() <= -0.25

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from kanlens.attribution import edge_band
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.plotting import edge, edges, network, to_svg
@@ -140,7 +140,7 @@ def test_two_valued_inputs_are_points(model: Build, ax: Axes) -> None:
 
 
 def test_jumps_and_poles_are_drawn_where_defined(ax: Axes) -> None:
-    layer = FunctionLinear(1, 1, [["log"]])
+    layer = KANLinear(1, 1, functions=[["log"]])
     edge(KAN.from_layers([layer], KAN([1, 1]).schema), 0, 0, 0, ax=ax)
     drawn = line(ax)
     assert np.isnan(drawn[drawn[:, 0] < 0, 1]).all()

@@ -14,7 +14,7 @@ import torch
 
 import kanlens
 from kanlens.attribution import effect
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.outputs import LINE, Shown
 from kanlens.reporting.notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
@@ -33,7 +33,9 @@ def results() -> dict[str, Any]:
     path = kanlens.sparsity_path(model, table, strengths=2, steps=1, penalty="weight_l1", **common)
     found = kanlens.attribute(model, table.x[:3], background=table.x[:4], progress=False)
     rows: dict[str, Any] = {"background": table.x[:4], "progress": False}
-    few = kanlens.KAN.from_layers([FunctionLinear(1, 1, [["x^2"]])], kanlens.KAN([1, 1]).schema)
+    few = kanlens.KAN.from_layers(
+        [KANLinear(1, 1, functions=[["x^2"]])], kanlens.KAN([1, 1]).schema
+    )
     return {
         "KAN": model,
         "Table": table,

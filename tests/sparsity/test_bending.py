@@ -18,7 +18,6 @@ from torch.testing import assert_close
 
 from kanlens.errors import MethodError
 from kanlens.functions.catalog import BASES
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import curvature
 from tests.sparsity.test_functions import rich, seeded
@@ -151,8 +150,9 @@ def test_float32_keeps_its_type():
 
 
 def test_message_for_other_edges():
-    layer = FunctionLinear.from_layer(KANLinear(2, 1, generator=seeded()))
-    text = "curvature: expected a layer of splines, got FunctionLinear. Choose another penalty."
+    layer = KANLinear(2, 1, functions=[["x", "spline"]], generator=seeded())
+    text = "curvature: expected a layer of splines, got one of kind 'function'. "
+    text += "Choose another penalty."
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
         curvature(layer)
 

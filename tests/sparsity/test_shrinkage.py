@@ -16,7 +16,6 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import Moments
 from kanlens.splines import spline
@@ -172,11 +171,11 @@ def test_steps_of_proximal_descent_find_the_group_lasso():
 def test_messages():
     layer, x = rich(), rows()
     text = (
-        "prox_group: expected a layer of splines, got FunctionLinear. Train it without a proximal "
-        "step."
+        "prox_group: expected a layer of splines, got one of kind 'function'. Train it without "
+        "a proximal step."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
-        sparsity.prox_group(FunctionLinear.from_layer(layer), x, 0.1)
+        sparsity.prox_group(KANLinear(3, 2, functions=[["x"] * 3] * 2), x, 0.1)
     text = "prox_group: expected strength to be a number of at least 0, got -1.0. Change it."
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         sparsity.prox_group(layer, x, -1.0)

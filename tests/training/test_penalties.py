@@ -16,7 +16,6 @@ from torch.testing import assert_close
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import PENALTIES
 from kanlens.training.objective import Objective, task_loss
@@ -211,12 +210,13 @@ def test_a_norm_on_data_needs_the_data(network: Callable[..., kanlens.KAN]) -> N
     [
         (
             {"penalty": "curvature"},
-            "curvature: expected a layer of splines, got FunctionLinear. Choose another penalty.",
+            "curvature: expected a layer of splines, got one of kind 'function'. "
+            "Choose another penalty.",
         ),
         (
             {"penalty": "activation_l2", "proximal": True},
-            "fit: expected layers of splines for a proximal step, got FunctionLinear as layer 0. "
-            "Train with proximal=False.",
+            "fit: expected layers of splines for a proximal step, got one of kind 'function' as "
+            "layer 0. Train with proximal=False.",
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_layers_with_functions_are_refused_where_only_splines_can_be(
     network: Callable[..., kanlens.KAN], waves: Data, options: dict[str, object], text: str
 ) -> None:
     net = network((2, 1))
-    net = kanlens.KAN.from_layers([FunctionLinear.from_layer(net.layers[0])], net.schema)
+    net.layers[0].assign(0, 0, "x")
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
         run(net, waves, strength=0.1, **options)
     assert not net.scaled

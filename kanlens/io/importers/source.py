@@ -165,7 +165,7 @@ def _translated(module: nn.Module) -> nn.Module:
         layer = own.to_kanlens()
         if not isinstance(layer, KANLinear):
             expected = f"{type(module).__name__}.to_kanlens to return a layer of kanlens"
-            advice = "Return a KANLinear, SeriesLinear or FunctionLinear"
+            advice = "Return a KANLinear"
             raise DTypeError(message(CALL, expected, type(layer).__name__, advice))
         return layer
     parts = {name: one and _translated(one) for name, one in module._modules.items()}
