@@ -10,6 +10,7 @@ import graphlib
 import importlib
 import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,7 @@ WITHOUT = () if importlib.util.find_spec("triton") else ("triton_kernels",)  # t
 FILE_LINES, CLASS_LINES = 400, 600  # of a file, and of one that is mostly a single class
 FUNCTION_LINES, FUNCTION_LIMIT = 30, 45
 MODULE_NAMES = {"plot", "sparsity"}  # public names that are modules on purpose
+EDGES = {"KANLinear", "EdgeLayer", "Edge", "Term", "EdgeTerm", "Enclosure", "NoEnclosure", "Pieces"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "base", "shared"}
 
 
@@ -171,6 +173,10 @@ def forbidden(source: str) -> list[str]:
             found.append(f"pickle:{node.lineno}")
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
+            if called in ("isinstance", "issubclass") and EDGES & set(
+                re.findall(r"\w+", ast.unparse(node.args[1]))
+            ):
+                found.append(f"a kind of edge or layer:{node.lineno}")
             if called in ("print", "exec", "eval", "torch.manual_seed", "np.random.seed"):
                 found.append(f"{called}:{node.lineno}")
     return found
@@ -354,6 +360,9 @@ def test_length_rule_has_teeth():
         ("import pickle", ["pickle:1"]),
         ("import torch\ntorch.manual_seed(0)", ["torch.manual_seed:2"]),
         ("console.print(1)", []),
+        ("isinstance(a, Edge | None)", ["a kind of edge or layer:1"]),
+        ("isinstance(a, (int, layers.KANLinear))", ["a kind of edge or layer:1"]),
+        ("isinstance(a, nn.Linear)", []),
     ],
 )
 def test_statement_rule_has_teeth(source, bad):

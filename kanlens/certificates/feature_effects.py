@@ -70,7 +70,7 @@ class OutputFindings:
                 return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
             for names, row in zip(layer.functions, (layer.mask != 0).tolist(), strict=True):
                 for name, live in zip(names, row, strict=True):
-                    if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
+                    if live and name in FUNCTIONS and FUNCTIONS[name].turning(1) is None:
                         return f"the slope of {name!r} has no bound: where it turns is not known"
         return ""
 

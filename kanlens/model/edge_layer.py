@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,11 +15,9 @@ from kanlens.errors import InvalidValueError, message
 from kanlens.functions.catalog import BASES, find_function
 from kanlens.functions.sums import FunctionSum
 from kanlens.model.basis_means import basis_means, known_means
+from kanlens.model.edge import Edge
 from kanlens.model.edge_sum import Weights
-from kanlens.model.enclosures import Enclosure, SplineEnclosure
-from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.function_enclosures import FunctionEnclosure
-from kanlens.model.spline_edge import EdgeFunction
+from kanlens.model.enclosures import Enclosure
 from kanlens.model.statistics import LayerStatistics
 from kanlens.model.terms import (
     SPLINE,
@@ -249,7 +248,7 @@ class EdgeLayer(nn.Module):
         if not bool((low <= high).all()):
             expected, got = "low <= high", "an empty interval"
             raise InvalidValueError(message("edge_bounds", expected, got, "Swap the ends"))
-        inside = SplineEnclosure(self, low.detach(), high.detach())
+        inside = Enclosure(self, low.detach(), high.detach())
         lower, upper = inside.on_line(low.detach(), high.detach())
         pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
         lower, upper = (lower - pad).to(self.grid), (upper + pad).to(self.grid)
@@ -292,11 +291,9 @@ class EdgeLayer(nn.Module):
             Of the layer as it is now, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
-        splines = SplineEnclosure(self, *ends)
-        terms = [term.double() for term in self.edge_terms()]
-        return FunctionEnclosure(splines, terms) if terms else splines
+        return Enclosure(self, *ends)
 
-    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
+    def edge(self, out: int, in_: int) -> Edge:
         """Return the function on the edge from input `in_` to output `out` as an exact object.
 
         Raises
@@ -312,28 +309,23 @@ class EdgeLayer(nn.Module):
         with torch.no_grad():
             return self._edge(out, in_)
 
-    def _edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
+    def _edge(self, out: int, in_: int) -> Edge:
         name = self.functions[out][in_]
         if name != SPLINE and self.affine is not None:
             low, high = (float(ends[in_]) for ends in self.domain())
             a, b, c, d = self.affine[out, in_].tolist()
             mask = float(self.mask[out, in_])
             ends = (low, high)
-            return FunctionEdge(function=name, a=a, b=b, c=c * mask, d=d * mask, domain=ends)
-        series = FunctionSum()
-        if self.series:
-            a, b = self.series_affine[in_].double().cpu().numpy().T
-            weights = self.series_weights()[out, in_].double().cpu().numpy()
-            functions = tuple(map(find_function, self.series))
-            series = FunctionSum(functions=functions, a=a, b=b, weights=weights)
-        return EdgeFunction(
+            return Edge.of(name, a, b, c * mask, d * mask, domain=ends)
+        terms = self.terms()
+        numbers = [(one.a[in_], one.b[in_], one.weight[out, in_]) for one in terms]
+        a, b, weights = np.array([[float(n) for n in row] for row in numbers]).T
+        return Edge(
             knots=self.grid[in_].double().cpu().numpy(),
             coefficients=self.coefficients()[out, in_].double().cpu().numpy(),
             degree=self.spline_order,
-            base_weight=float(self.base_weights()[out, in_]),
-            base=self.base_name,
+            functions=FunctionSum(functions=tuple(t.g for t in terms), a=a, b=b, weights=weights),
             extrapolation=self.extrapolation,
-            series=series,
         )
 
     def weight_l1(self, x: Tensor | None = None) -> Tensor:

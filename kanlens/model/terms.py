@@ -109,7 +109,7 @@ class EdgeTerm:
     def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound the edges on intervals of their inputs; infinite where one is not defined."""
         _, _, c, d, mask = self.parameters(low)
-        least, most = self._widened(low, high, slopes=False)
+        least, most = self._widened(low, high, 0)
         scaled = torch.stack((times(c, least), times(c, most)))
         room = 8 * torch.finfo(c.dtype).eps * (scaled.abs() + d.abs())
         room = room.masked_fill(room.isinf(), 0.0)
@@ -121,12 +121,12 @@ class EdgeTerm:
         """Bound the slopes of the edges on intervals; infinite where a bound is not known."""
         a, _, c, _, mask = self.parameters(low)
         factor = mask * c * a
-        ends = torch.stack([times(factor, end) for end in self._widened(low, high, slopes=True)])
+        ends = torch.stack([times(factor, end) for end in self._widened(low, high, 1)])
         room = 8 * torch.finfo(c.dtype).eps * ends.abs()
         room = room.masked_fill(room.isinf(), 0.0)
         return (ends - room).amin(0), (ends + room).amax(0)
 
-    def _widened(self, low: Tensor, high: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
+    def _widened(self, low: Tensor, high: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Bound g or g' on intervals widened by their rounding, where g is defined that far."""
         a, b, _, _, mask = self.parameters(low)
         ends = torch.stack((a * low, a * high))
@@ -136,8 +136,9 @@ class EdgeTerm:
         below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
         above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
         tight = self.g.defined(left, right) & ~self.g.defined(below, above)
-        bounds = self.g.slope_bounds if slopes else self.g.bounds
-        return bounds(torch.where(tight, left, below), torch.where(tight, right, above))
+        inner = torch.where(tight, left, below), torch.where(tight, right, above)
+        lower, upper = self.g.extremes(*inner, n)
+        return lower.to(a), upper.to(a)
 
     def kinks(self) -> Iterator[tuple[int, float]]:
         """Yield inputs and places where the function is not smooth."""

@@ -13,7 +13,7 @@ import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.registration import register_function
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.edge import Edge
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.library import library
@@ -75,7 +75,7 @@ def test_derivative_is_exact_and_differentiable():
         x = sympy.Symbol("x")
         for order in (1, 2, 3):
             exact = sympy.lambdify(x, g.expression(x).diff(x, order))(u.detach().numpy())
-            value = FunctionEdge(function="planck").derivative(u.detach().numpy(), order)
+            value = Edge.of("planck").derivative(u.detach().numpy(), order)
             np.testing.assert_allclose(value, exact, rtol=1e-10)
         assert torch.autograd.gradcheck(g.derivative, u)
         with torch.no_grad():
@@ -130,15 +130,15 @@ def sympy_mish(u):
 def test_bounds_are_infinite_unless_the_turning_points_are_given():
     low, high = torch.tensor(-1.0).double(), torch.tensor(3.0).double()
     with register_function("mish", mish, sympy_mish) as g:
-        assert g.bounds(low, high)[1] == math.inf
+        assert g.extremes(low, high)[1] == math.inf
         assert_close(
-            g.value(torch.tensor(g.turning).double()),
+            g.value(torch.tensor(g.turning()).double()),
             torch.tensor([-0.30884]).double(),
             atol=1e-5,
             rtol=0,
         )
-    with register_function("mish", mish, sympy_mish, turning=g.turning) as g:
-        assert g.bounds(low, high)[1] == g.value(high)
+    with register_function("mish", mish, sympy_mish, turning=g.turning()) as g:
+        assert g.extremes(low, high)[1] == g.value(high)
 
 
 def test_a_network_with_it_is_saved_and_loaded(tmp_path):
@@ -263,7 +263,7 @@ def test_turning_points_may_repeat():
         period=2 * math.pi,
     ) as g:
         low = torch.tensor(7.0).double()
-        assert_close(g.bounds(low, low + 1.0)[1], torch.tensor(1.0).double())
+        assert_close(g.extremes(low, low + 1.0)[1], torch.tensor(1.0).double())
 
 
 def test_a_function_with_a_kink_is_allowed():
@@ -283,7 +283,7 @@ def test_an_interval_is_kept():
         low = torch.tensor([0.5, -0.5, 1.0], dtype=torch.float64)
         high = torch.tensor([2.0, 2.0, 4.0], dtype=torch.float64)
         assert g.defined(low, high).tolist() == [True, False, False]
-        assert g.bounds(low, high)[1].tolist() == [1.5, math.inf, math.inf]
+        assert g.extremes(low, high)[1].tolist() == [1.5, math.inf, math.inf]
         assert 0 < g.inert < 3
         (family,) = (each for each in library(["dome"]) if each.name == "dome")
         a, b = family.flat_starts

@@ -30,7 +30,7 @@ def between(low: Tensor, high: Tensor, count: int = 60) -> Tensor:
 def test_slope_bounds_hold_and_are_reached(name):
     g = FUNCTIONS[name]
     low, high = intervals(g)
-    lower, upper = g.slope_bounds(low, high)
+    lower, upper = g.extremes(low, high, 1)
     slopes = g.derivative(between(low, high))
     room = 1e-12 * (1 + slopes.abs())
     assert bool(((slopes >= lower - room) & (slopes <= upper + room)).all())
@@ -44,10 +44,10 @@ def test_slope_bounds_hold_and_are_reached(name):
 def test_a_missing_turn_of_the_slope_is_caught():
     from dataclasses import replace
 
-    g = replace(FUNCTIONS["gaussian"], slope_turning=())
+    g = replace(FUNCTIONS["gaussian"], turns=((0.0,), ()))
     low, high = intervals(g)
     slopes = g.derivative(between(low, high))
-    assert bool((slopes > g.slope_bounds(low, high)[1] + 1e-6).any())
+    assert bool((slopes > g.extremes(low, high, 1)[1] + 1e-6).any())
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def test_a_missing_turn_of_the_slope_is_caught():
 )
 def test_no_bound_across_poles_and_undefined_places(name, low, high):
     ends = torch.tensor(low).double(), torch.tensor(high).double()
-    lower, upper = FUNCTIONS[name].slope_bounds(*ends)
+    lower, upper = FUNCTIONS[name].extremes(*ends, 1)
     assert lower == -torch.inf
     assert upper == torch.inf
 
 
 def test_a_jump_up_has_no_upper_bound_but_a_lower_one():
     ends = torch.tensor(-1.0).double(), torch.tensor(1.0).double()
-    lower, upper = FUNCTIONS["sign"].slope_bounds(*ends)
+    lower, upper = FUNCTIONS["sign"].extremes(*ends, 1)
     assert lower == 0
     assert upper == torch.inf
-    assert FUNCTIONS["sign"].slope_bounds(ends[1], ends[1])[1] == 0
+    assert FUNCTIONS["sign"].extremes(ends[1], ends[1], 1)[1] == 0
 
 
 @pytest.mark.parametrize("name", BUILTIN)

@@ -146,7 +146,7 @@ def test_jumps_and_poles_are_drawn_where_defined(ax: Axes) -> None:
     assert np.isnan(drawn[drawn[:, 0] < 0, 1]).all()
     assert np.isfinite(ax.get_ylim()).all()
     text = (
-        "plot.edge: expected an edge made of a spline and a base, got a FunctionEdge. "
+        "plot.edge: expected an edge made of a spline and a base, got one that is a function. "
         "Leave parts out."
     )
     with pytest.raises(MethodError, match=re.escape(text)):
@@ -199,12 +199,12 @@ def test_errors_say_what_exists(model: Build) -> None:
     text = "plot.edge: expected out from 0 to 0 or a name, got 1. Name a node of that layer."
     with pytest.raises(InvalidValueError, match=re.escape(text)):
         edge(net, 0, 1, 0)
-    text = "plot.edge: expected a KAN or an EdgeFunction, got str. Pass model.layers[0].edge(0, 0)."
+    text = "plot.edge: expected a KAN or an Edge, got str. Pass model.layers[0].edge(0, 0)."
     with pytest.raises(DTypeError, match=re.escape(text)):
         edge("edge")  # type: ignore[arg-type]
     phi = net.layers[0].edge(0, 0)
     text = (
-        "plot.edge: expected no layer, out or in_ with an EdgeFunction, got (0, None, None). "
+        "plot.edge: expected no layer, out or in_ with an Edge, got (0, None, None). "
         "Leave them out."
     )
     with pytest.raises(InvalidValueError, match=re.escape(text)):

@@ -49,8 +49,8 @@ def results() -> dict[str, Any]:
         "Effect": effect(model, HOSTILE, table.x),
         "Comparison": kanlens.compare(model, table.x[:3], methods=["secant"], **rows),
         "Certificate": kanlens.certify(model, x[:1].expand(2, -1).mT, progress=False),
-        "EdgeFunction": model.layers[0].edge(0, 0),
-        "FunctionEdge": few.layers[0].edge(0, 0),
+        "Edge": model.layers[0].edge(0, 0),
+        "Edge of a function": few.layers[0].edge(0, 0),
     }
 
 
@@ -67,8 +67,8 @@ KINDS = [
     "Effect",
     "Comparison",
     "Certificate",
-    "EdgeFunction",
-    "FunctionEdge",
+    "Edge",
+    "Edge of a function",
 ]
 
 
