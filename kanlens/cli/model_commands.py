@@ -31,8 +31,8 @@ from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError, message
 from kanlens.long_work import progress_bar
+from kanlens.training import fit_default
 from kanlens.training.baselines import add_record
-from kanlens.training.loop import fit_by_default
 from kanlens.training.objective import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        return fit_by_default(build, training, **run)
+        return fit_default(training, build=build, **run)
     usual: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MANY_ROWS:
         usual["optimizer"] = "lbfgs"

@@ -120,21 +120,21 @@ def report(
     if background is not None:
         against = background_rows(background, kan, table, None, terminal)
     target = asked_output(terminal, kan, output_name, table.x)
-    quiet, proven = terminal.progress, None
+    quiet, results = terminal.progress, []
     if certify:
         ends = zip(table.x.amin(0).tolist(), table.x.amax(0).tolist(), strict=True)
         box = dict(zip(kan.feature_names, ends, strict=True))
-        proven = kanlens.certify(kan, box, target=target, max_boxes=4096, progress=quiet)
+        results.append(kanlens.certify(kan, box, target=target, max_boxes=4096, progress=quiet))
     result = kanlens.report(
         kan,
         table,
         terminal.place(output),
+        results=results,
         title=title,
         background=against,
         target=target,
         methods=split_names(methods) or None,
-        formula="auto" if formula else None,
-        certificate=proven,
+        formula=formula,
         others={model.stem: kan, **known},
         max_rows=max_rows,
         generator=generator,

@@ -29,7 +29,7 @@ from kanlens.symbolic.assignment import assign_functions, function_edges
 from kanlens.symbolic.composition import Expr, compose
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import library
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.run import TrainingRun
 
 
@@ -156,7 +156,7 @@ def trained(
         network = KAN(
             network, grid_size=tuned.GRID, extrapolation="linear", generator=generator
         ).double()
-    options = Options(
+    options = FitOptions(
         steps=steps,
         penalty="weight_l1" if strength else None,
         strength=strength,

@@ -29,8 +29,7 @@ from kanlens.estimators.inputs import (
 from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
-from kanlens.training import FitResult, fit
-from kanlens.training.loop import fit_by_default
+from kanlens.training import FitResult, fit, fit_default
 from kanlens.training.objective import outside_words
 
 _FEW = 20  # rows below which none are held out
@@ -112,7 +111,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 **common,
             )
         else:
-            found = fit_by_default(build, data, generator=generator, **common)
+            found = fit_default(data, build=build, generator=generator, **common)
         self._keep(found, places)
 
     def _keep(self, found: FitResult, places: Array) -> None:

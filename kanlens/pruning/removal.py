@@ -18,7 +18,7 @@ from kanlens.pruning.compaction import compact, connected, varying
 from kanlens.pruning.history import RemovalLog, renew_statistics
 from kanlens.pruning.propagation import Edge, Propagation
 from kanlens.pruning.scores import EdgeScore, LossEvaluator, Scorer
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.run import TrainingRun
 
 PARTS = 200  # edges are scored anew after every removal of this part of them
@@ -36,7 +36,7 @@ class Tuner:
     def tuned(self, model: KAN, loss: Callable[[KAN], float]) -> tuple[KAN, float]:
         """Return a trained copy with its held-out loss, or the model where that is no better."""
         before, found = loss(model), copy.deepcopy(model)
-        options = Options(steps=self.steps, grid_updates=0, scale=False)
+        options = FitOptions(steps=self.steps, grid_updates=0, scale=False)
         run = TrainingRun(found, options, self.rows, self.target, torch.Generator())
         try:
             run.begin(self.held_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,7 +50,8 @@ class Request:
     methods: Sequence[str] | None = None
     attribution: Attribution | None = None
     comparison: Comparison | None = None
-    formula: Any = None  # a SymbolicResult, or "auto"
+    formula: SymbolicResult | None = None
+    symbolize: bool = False  # where no formula was passed
     pruning: PruneResult | None = None
     history: FitResult | None = None
     certificate: Certificate | None = None
@@ -94,20 +95,34 @@ def check_request(request: Request) -> None:
             raise InvalidValueError(text)
         for name in request.methods:
             check_choice("report", "methods", name, local)
-    wanted = {
-        "attribution": (request.attribution, "completeness_gap", "an Attribution or None"),
-        "comparison": (request.comparison, "agreement", "a Comparison or None"),
-        "formula": (request.formula, "equations_", "a SymbolicResult, 'auto' or None"),
-        "pruning": (request.pruning, "edges_after", "a PruneResult or None"),
-        "history": (request.history, "stopped_because", "a FitResult or None"),
-        "certificate": (request.certificate, "between", "a Certificate or None"),
+
+
+def by_type(results: Iterable[object]) -> dict[str, Any]:
+    """Return results of analyses by the field of `Request` that holds their type."""
+    from kanlens.certificates import Certificate
+    from kanlens.pruning import PruneResult
+    from kanlens.symbolic.result import SymbolicResult
+    from kanlens.training import FitResult
+
+    fields = {
+        Attribution: "attribution",
+        Comparison: "comparison",
+        SymbolicResult: "formula",
+        PruneResult: "pruning",
+        FitResult: "history",
+        Certificate: "certificate",
     }
-    for name, (value, attribute_name, expected) in wanted.items():
-        automatic = name == "formula" and isinstance(value, str) and value == "auto"
-        if value is not None and not automatic and not hasattr(value, attribute_name):
-            got = repr(value) if isinstance(value, str) else type(value).__name__
+    passed: dict[str, Any] = {}
+    for result in results:
+        field = next((name for kind, name in fields.items() if isinstance(result, kind)), None)
+        if field is None or field in passed:
+            names = ", ".join(kind.__name__ for kind in fields)
+            expected = f"results to be of {names}, at most one of each"
+            got = type(result).__name__ if field is None else f"two of {type(result).__name__}"
             advice = "Pass what attribute, compare, symbolize, prune, fit or certify returned"
-            raise DTypeError(message("report", f"{name} to be {expected}", got, advice))
+            raise DTypeError(message("report", expected, got, advice))
+        passed[field] = result
+    return passed
 
 
 @torch.no_grad()
@@ -279,8 +294,8 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
 
 def _formula(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
     """Return the formula, if one was asked for, and why there is none of a wide network."""
-    if not isinstance(request.formula, str):
-        return cast("SymbolicResult | None", request.formula), ""
+    if request.formula is not None or not request.symbolize:
+        return request.formula, ""
     from kanlens.symbolic.pipeline import symbolize
 
     y = subject.y if subject.y is None else subject.y.cpu()

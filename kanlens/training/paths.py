@@ -27,7 +27,7 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.resources import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.preparation import labelled, rows_kept
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import (
@@ -150,7 +150,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     exact = exact and all(is_spline_layer(layer) for layer in model.layers)
     first = copy.deepcopy(model)
     try:
-        plan = Options(**{"proximal": exact, **options}, penalty=weights)
+        plan = FitOptions(**{"proximal": exact, **options}, penalty=weights)
         data, labels = labelled(data, groups)
         x, y = prepare_data(first, data)
         together = row_groups(x, y, labels, call="sparsity_path") if plan.validation else None
@@ -178,7 +178,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
 
 def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]) -> Any:
     """Return the strengths, or their number."""
-    known = {one.name for one in fields(Options)} - set(CHOSEN_HERE)
+    known = {field.name for field in fields(FitOptions)} - set(CHOSEN_HERE)
     for name in options:
         check_choice("sparsity_path", "an option", name, known)
     if strengths is None:
@@ -202,7 +202,7 @@ class _PathRun:
     """State of a sparsity path: the last model, the rows, and the steps so far."""
 
     model: KAN
-    plan: Options
+    plan: FitOptions
     x: Tensor
     y: Tensor
     groups: Tensor | None

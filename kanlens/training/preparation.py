@@ -17,7 +17,7 @@ from kanlens.errors import InvalidValueError, message
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.resources import check_memory
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 
 QUANTILES = (0.05, 0.95)
 FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them
@@ -132,7 +132,7 @@ def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)
     return kept
 
 
-def check_footprint(model: KAN, options: Options, x: Tensor) -> None:
+def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     """Refuse to train on x (batch, in) where weights, optimizer and hidden values do not fit.
 
     Only what is sure to be taken counts: measured from 10 to 2000 rows and up to 200,000 nodes,

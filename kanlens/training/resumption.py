@@ -22,7 +22,7 @@ from kanlens.io.tensor_files import read_safetensors
 from kanlens.model.config import KANConfig
 from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write, check_writable
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 
 FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
@@ -79,7 +79,7 @@ class Checkpoint:
             self.copy = state
             self.write()
 
-    def model(self, options: Options) -> KAN | None:
+    def model(self, options: FitOptions) -> KAN | None:
         """Return the network of a saved run with these options, untrained; None of another run."""
         identity = (self.begun or {}).get("identity", {})
         if identity.get("options") != asdict(options):
@@ -143,7 +143,7 @@ def checked_checkpoint(
 
 
 def identity_of(
-    model: KAN, options: Options, x: Tensor, y: Tensor, *of_rows: Tensor | None
+    model: KAN, options: FitOptions, x: Tensor, y: Tensor, *of_rows: Tensor | None
 ) -> dict[str, Any]:
     """Return what a checkpoint must share with the run that resumes from it."""
     digest = hashlib.sha256()

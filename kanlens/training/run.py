@@ -22,7 +22,7 @@ from kanlens.model import kernels
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.training.objective import Objective, metric_name, row_losses, score, task_loss
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.preparation import (
     HISTORY,
     check_footprint,
@@ -68,7 +68,7 @@ class TrainingRun:
     def __init__(
         self,
         model: KAN,
-        options: Options,
+        options: FitOptions,
         x: Tensor,
         y: Tensor,
         generator: torch.Generator | None = None,

@@ -22,7 +22,7 @@ from kanlens.data.source import Source
 from kanlens.encoding import encode_labelled, prepare_data
 from kanlens.errors import InvalidValueError, message
 from kanlens.model.network import KAN
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.ranks import Ranks
 from kanlens.training.result import FitResult
 from kanlens.training.run import Part, TrainingRun
@@ -141,7 +141,7 @@ class StreamedRun(TrainingRun):
     def __init__(
         self,
         model: KAN,
-        options: Options,
+        options: FitOptions,
         source: Source,
         *,
         generator: torch.Generator | None,

@@ -38,7 +38,7 @@ def table(rows=120, *, classes=0, outputs=1):
 
 def test_scores_are_over_all_folds_of_the_network():
     data = table(outputs=2)
-    found = kanlens.fit(None, data, generator=seeded(), progress=False)
+    found = kanlens.fit_default(data, generator=seeded(), progress=False)
     add_record(found, data, None)
     record, folds = found.model.record, found.folds.numpy()
     x, y = data.x.numpy(), data.y.numpy()

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.training.objective import score, task_loss
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 
 Data = tuple[Tensor, Tensor]
 
@@ -192,9 +192,9 @@ def test_early_stopping_says_so(network: Callable[..., kanlens.KAN]) -> None:
 
 
 def test_grids_move_on_schedule(network: Callable[..., kanlens.KAN], waves: Data) -> None:
-    assert Options(steps=40, grid_updates=5).grid_steps() == {0, 5, 10, 15, 20}
-    assert Options(steps=3, grid_updates=5).grid_steps() == {0, 1}
-    assert Options(steps=10, grid_updates=0).grid_steps() == set()
+    assert FitOptions(steps=40, grid_updates=5).grid_steps() == {0, 5, 10, 15, 20}
+    assert FitOptions(steps=3, grid_updates=5).grid_steps() == {0, 1}
+    assert FitOptions(steps=10, grid_updates=0).grid_steps() == set()
     for updates, moved in ((0, False), (1, True)):
         net = network((2, 1))
         grid = net.layers[0].grid.clone()

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 import kanlens
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.preparation import check_footprint
 
 
@@ -136,10 +136,10 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(monkeypatch):
     monkeypatch.setattr("kanlens.resources.available_memory", lambda: 1_000_000_000)
     model, x = kanlens.KAN([300, 1]), torch.zeros(1, 300).expand(200_000, 300)
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        check_footprint(model, Options(), x)
-    check_footprint(model, Options(), x[:100_000])
+        check_footprint(model, FitOptions(), x)
+    check_footprint(model, FitOptions(), x[:100_000])
     monkeypatch.setattr("kanlens.resources.available_memory", lambda: None)
-    check_footprint(model, Options(), x)
+    check_footprint(model, FitOptions(), x)
 
 
 def test_fit_asks_before_it_begins(monkeypatch):
