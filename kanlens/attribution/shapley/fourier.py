@@ -16,10 +16,10 @@ from torch import Tensor
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.games import Game, Solution
+from kanlens.attribution.shapley.product_games import cosine_interactions, cosine_values, half_rules
 from kanlens.errors import InvalidValueError, ShapeError, message
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import BUDGET
-from kanlens.model.kernels.product_games import cosine_interactions, cosine_values, half_rules
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
 BEYOND = 1e-9  # of the interval: how far coalitions may be outside by rounding
