@@ -32,6 +32,7 @@ from kanlens.functions.elementary import Array
 from kanlens.long_work import Deadline
 from kanlens.model import kernels
 from kanlens.model.analysis import Model, check_model, float64_copy
+from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
 from kanlens.resources import Memory, check_memory, one_thread, within_memory
 
@@ -48,7 +49,7 @@ PASS = 5  # passes through the layers that bounds take
 @within_memory
 def certify(
     model: Model,
-    domain: Domain,
+    domain: Domain | None = None,
     *,
     target: int | str | None = None,
     tolerance: float = 0.02,
@@ -77,12 +78,12 @@ def certify(
     ----------
     model : KAN or fitted estimator
         The model.
-    domain : Tensor or ndarray, shape (in, 2), or mapping
+    domain : Tensor or ndarray, shape (in, 2), or mapping, optional
         Lowest and highest value of every feature in the units of the data, or
-        ``{name: (low, high)}``; ``low == high`` holds a feature fixed. It may reach beyond the
-        training data. A categorical column is one feature per category: hold one of them at 1 and
-        the others at 0, or the box includes what is between categories, and the certificate says
-        so.
+        ``{name: (low, high)}``, by default those of the training data; ``low == high`` holds a
+        feature fixed. It may reach beyond the training data. A categorical column is one feature
+        per category: hold one of them at 1 and the others at 0, or the box includes what is between
+        categories, and the certificate says so.
     target : int or str, optional
         Index or name of one output. Default: all of them. Logits for classification.
     tolerance : float
@@ -129,6 +130,8 @@ def certify(
     if time_limit is not None:
         check_positive(CALL, "time_limit", time_limit)
     deadline = Deadline.after(time_limit)
+    if domain is None or (isinstance(domain, Mapping) and model.data_range is not None):
+        domain = _training_ranges(model) | dict(domain or {})
     box = read_domain(domain, model.feature_names).to(model.input_shift.device)
     if target is None:
         targets = range(len(model.output_names))
@@ -164,6 +167,16 @@ def certify(
         outputs=tuple(outputs),
         between=between_categories(model.schema, box),
     )
+
+
+def _training_ranges(model: KAN) -> dict[str, tuple[float, float]]:
+    """Return the range of every feature in the training data."""
+    if model.data_range is None:
+        expected, got = "a domain", "a model without statistics of its training"
+        advice = "Pass the range of every feature as domain"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+    ends = zip(*(end.tolist() for end in model.data_range), strict=True)
+    return dict(zip(model.feature_names, ends, strict=True))
 
 
 def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:

@@ -29,7 +29,7 @@ from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.distributed.jobs import check_folder
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, message
 from kanlens.files import GROUP
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
@@ -301,10 +301,14 @@ def certify(
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
     terminal.check([model, data], certificate=output)
-    kan, given = kanlens.load(model), _given(domain)
+    kan, ranges = kanlens.load(model), _given(domain)
+    if data is not None:
+        x = read_rows(data, kan, column, terminal).x
+        ends = zip(x.amin(0).tolist(), x.amax(0).tolist(), strict=True)
+        ranges = dict(zip(kan.feature_names, ends, strict=True)) | ranges
     found = kanlens.certify(
         kan,
-        {**_known(kan, data, column, given, terminal), **given},
+        ranges or None,
         target=output_index(output_name),
         tolerance=tolerance,
         max_boxes=max_boxes,
@@ -314,25 +318,6 @@ def certify(
     terminal.text(str(found))
     terminal.write(found.to_json(), output)
     terminal.emit(json.loads(found.to_json()))
-
-
-def _known(
-    kan: KAN, data: Path | None, column: str | None, given: Domain, terminal: Terminal
-) -> Domain:
-    """Return the features' ranges, in a table or the training data; None where all are given."""
-    if data is not None:
-        x = read_rows(data, kan, column, terminal).x
-        low, high = x.amin(0), x.amax(0)
-    elif kan.feature_range is not None:
-        low, high = kan.feature_range
-    elif set(kan.feature_names) <= set(given):
-        return {}
-    else:
-        expected, got = "a domain", "a model without statistics of its training"
-        advice = "Name a table, for its ranges, or all of them with --domain"
-        raise MethodError(message("certify", expected, got, advice))
-    ends = zip(low.tolist(), high.tolist(), strict=True)
-    return dict(zip(kan.feature_names, ends, strict=True))
 
 
 def _given(text: str | None) -> Domain:

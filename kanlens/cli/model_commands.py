@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -342,4 +343,7 @@ def predict(
     facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
     if sums.rows == rows.rows:
         facts.update(sums.score())
+        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or targets that are all alike
+            del facts["R2"]
+            facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
     terminal.facts("predicted", facts)

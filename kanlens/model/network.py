@@ -272,15 +272,21 @@ grid_range, enable_standalone_scale_spline
 
         These are where a feature is held, else those of the statistics; None before the first fit.
         """
-        known = self.layers[0].statistics
-        if known is None:
+        if (seen := self.data_range) is None:
             return None
         held = self.input_low.isfinite() & self.input_high.isfinite()
-        seen = (
+        low, high = map(torch.where, (held, held), (self.input_low, self.input_high), seen)
+        return low, high
+
+    @property
+    def data_range(self) -> tuple[Tensor, Tensor] | None:
+        """Ends (in,) of each feature's values in training, as held; None before the first fit."""
+        if (known := self.layers[0].statistics) is None:
+            return None
+        low, high = (
             end.to(self.input_scale) * self.input_scale + self.input_shift
             for end in (known.input_low, known.input_high)
         )
-        low, high = map(torch.where, (held, held), (self.input_low, self.input_high), seen)
         return low, high
 
     @property
@@ -525,7 +531,7 @@ def describe(model: KAN) -> dict[str, Any]:
 
 def _features(model: KAN) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    known = model.feature_range
+    known = model.data_range
     for index, feature in enumerate(model.schema.features):
         facts: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "unit": feature.unit}
         if known is not None:

@@ -17,6 +17,7 @@ import kanlens
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.cli import main
 from kanlens.errors import RangeWarning
+from kanlens.model.network import describe
 from kanlens.training.objective import outside_words
 from kanlens.training.preparation import settle_range
 
@@ -55,6 +56,19 @@ def test_the_range_is_that_of_the_training_data_and_values_are_held_at_its_ends(
     assert not torch.equal(held, FAR)
     assert model.feature_range is not None
     assert_close(torch.stack(model.feature_range), torch.stack(x.aminmax(dim=0)), rtol=0, atol=0)
+
+
+def test_a_model_is_described_by_the_range_of_the_data_not_by_where_it_is_held() -> None:
+    x, y = rows()
+    x[:, 0] = (torch.arange(N) == 7).double()  # a rare mark
+    model = kanlens.KAN([2, 1]).double()
+    settle_range(model, x, beyond=True)
+    assert model.input_high[0] > 1
+    kanlens.fit(model, (x, y), steps=1, validation=0.0, progress=False)
+    (mark, other) = describe(model)["features"]
+    assert (mark["low"], mark["high"]) == (0.0, 1.0)
+    ends = [float(end) for end in x[:, 1].aminmax()]
+    assert [other["low"], other["high"]] == pytest.approx(ends, rel=1e-12)
 
 
 def test_other_ways_beyond_the_range_hold_nothing() -> None:
