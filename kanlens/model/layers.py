@@ -159,15 +159,13 @@ class KANLinear(nn.Module):
         size = 1 / math.sqrt(self.in_features)
         with torch.no_grad():
             self.base_weight.uniform_(-scale_base * size, scale_base * size, generator=generator)
-            low, high = self.domain()
-            x = low + (high - low) * torch.linspace(0, 1, self.grid_size + 1).to(low)[:, None]
+            x = self.even_points(self.grid_size + 1)
             noise = x.new_empty(len(x), self.out_features, self.in_features)
             noise.uniform_(-0.5, 0.5, generator=generator)
             noise *= scale_noise / self.grid_size
             coef = spline.fit(x, noise, self.grid, self.spline_order)
-            self.spline_weight.copy_(
-                coef * (1 if self.enable_standalone_scale_spline else scale_spline)
-            )
+            factor = 1 if self.enable_standalone_scale_spline else scale_spline
+            self.spline_weight.copy_(coef * factor)
             if self.enable_standalone_scale_spline:
                 end = scale_spline * size
                 self.spline_scaler.uniform_(-end, end, generator=generator)
@@ -431,6 +429,11 @@ class KANLinear(nn.Module):
         """Tell which values of x (batch, in) lie outside the grid; NaN does."""
         low, high = self.domain()
         return ~((x >= low) & (x <= high))
+
+    def unlearned(self, x: Tensor) -> Tensor:
+        """Tell which values of x (batch, in) lie outside the grid and the training data."""
+        off, known = self.outside(x), self.statistics
+        return off if known is None else off & ~known.reached(x)
 
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound every edge on an interval of each input.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ class Trace(Shown):
         What left each layer: the sums of its edges and its bias. Where nodes multiply, these are
         their factors; the nodes are the inputs of the next layer.
     outside : tuple of Tensor, each of shape (in,)
-        For each layer, the share of rows that lie outside the grid of each input.
+        For each layer, the share of rows that lie outside the grid of each input, and outside the
+        data that it was trained on.
     layers : tuple of KANLinear
         Copies of the layers as they were.
     nodes : tuple of Nodes
@@ -144,9 +146,9 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
     (*inputs, last), sums = levels_of(model, rows)
-    hidden = zip(model.layers[1:], inputs[1:], strict=True)
-    known = [(model, rows), *hidden]
-    beyond = [_share(one, values, rows_at_once(model)) for one, values in known]
+    judges = [model.outside, *(layer.unlearned for layer in model.layers[1:])]
+    parts = (values.split(rows_at_once(model)) for values in (rows, *inputs[1:]))
+    beyond = [_share(judge, part) for judge, part in zip(judges, parts, strict=True)]
     return Trace(
         x=rows.clone(),
         output=model.scale_outputs(last),
@@ -159,10 +161,10 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     )
 
 
-def _share(judge: Any, x: Tensor, at_once: int) -> Tensor:  # (in,)
-    """Return the share of rows (batch, in) outside what a layer or a model knows."""
-    counts = [judge.outside(part).sum(0) for part in x.split(at_once)]
-    return torch.stack(counts).sum(0).double().cpu() / len(x)
+def _share(judge: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:  # (in,)
+    """Return the share of rows, in parts (batch, in), that a layer or a model does not know."""
+    counts = torch.stack([judge(part).sum(0) for part in parts])
+    return counts.sum(0).double().cpu() / sum(map(len, parts))
 
 
 @torch.no_grad()

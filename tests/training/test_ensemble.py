@@ -58,6 +58,15 @@ def test_the_network_is_the_mean_of_its_members():
     assert len(model.background) == 90
 
 
+def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
+    monkeypatch.setattr(EnsembleRun, "_keep_if_as_good", lambda self: None)  # as if grids cost
+    x, y = table(product)
+    found = fit_by_default(built, (x, y), progress=False).model
+    hidden = found.levels(found.scale_inputs(x))[0][1]
+    assert float(found.layers[1].outside(hidden).any(1).double().mean()) > 0.5
+    assert not kanlens.trace(found, x).outside[1].any()
+
+
 def test_gradients_of_penalties_are_those_of_their_definition():
     run = run_on(*table(product), built([], 6))
     layer = KANLinear(3, 4, grid_size=6).double()

@@ -302,7 +302,7 @@ class GridMonitor:
         self._count(model.outside(x))
         (_, *hidden, last), _ = model.levels(model.scale_inputs(x))
         for layer, values in zip(model.layers[1:], hidden, strict=True):
-            self._count(layer.outside(values))
+            self._count(layer.unlearned(values))
         return model.scale_outputs(last)[:, self.case.target]
 
     def _count(self, outside: Tensor) -> None:
