@@ -36,6 +36,7 @@ from kanlens.model.network import KAN
 from kanlens.outputs import ending_of
 
 RANKED = 200  # rows that rank the features, unless more are asked for
+BESIDE = 6  # methods whose importances are shown in one table
 ALSO_TABLE = "Also write the table here."
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 ASKED = ("an option of the method", "'kanlens methods' lists the options")
@@ -231,10 +232,13 @@ def compare(
     shown = ["method", *(name for name in wanted if name in result.frame)]
     arrows = {name: f"{name} {arrow}".rstrip() for name, arrow in result.arrows.items()}
     numbers = result.frame[shown].rename(columns=arrows)
+    numbers["method"] = numbers["method"].str.replace("_", " ")  # words, for narrow terminals
     terminal.text(f"output: {result.target}")
-    terminal.parts(f"methods on {min(max_rows, table.rows)} rows", numbers, key=16)
+    terminal.frame(f"methods on {min(max_rows, table.rows)} rows", numbers)
     terminal.frame("verdicts", result.frame[["method", "verdict"]])
-    terminal.parts("mean |attribution|", result.importance.reset_index(names="feature"))
+    for start in range(0, result.importance.shape[1], BESIDE):
+        part = result.importance.iloc[:, start : start + BESIDE]
+        terminal.frame("mean |attribution|", part.reset_index(names="feature"))
     for name, reason in result.skipped.items():
         group: Any = typer.main.get_command(app)
         said = in_flags(reason, group.commands["compare"])
@@ -252,7 +256,10 @@ def methods(*, terminal: Terminal) -> None:
 
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
     rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
-    terminal.parts("methods", pd.DataFrame(rows).drop(columns="reference"), key=40)
+    frame = pd.DataFrame(rows)
+    options = frame["options"].map(lambda names: f"; options: {', '.join(names)}" if names else "")
+    terminal.frame("methods", frame[["name", "scope", "exact", "complete"]])
+    terminal.frame("values", frame[["name"]].assign(summary=frame["summary"] + options))
     terminal.emit({"methods": rows})
 
 
