@@ -15,7 +15,7 @@ from kanlens.data.groups import row_groups
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.encoding import needed_widths, prepare_data
-from kanlens.errors import InvalidValueError, LostProcessError, message
+from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
@@ -241,8 +241,7 @@ def _run_on(
         return TrainingRun(model, options, x, y, generator, weights, ranks, groups)
     if sample_weight is not None:
         expected, got = "no sample_weight for rows beyond memory", "some"
-        advice = "Leave it out, or allow more max_memory"
-        raise InvalidValueError(message("fit", expected, got, advice))
+        raise InvalidValueError("fit", expected, got, "Leave it out, or allow more max_memory")
     return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
 
 
@@ -277,7 +276,7 @@ def _builder(
     for name, value in vars(options).items():
         if value != usual[name]:
             expected, advice = "a model for the options", "Pass a KAN, or leave the options out"
-            raise InvalidValueError(message("fit", expected, f"None and {name}={value!r}", advice))
+            raise InvalidValueError("fit", expected, f"None and {name}={value!r}", advice)
     features, outputs = needed_widths(data)
     return lambda hidden, grid_size: KAN(
         [features, *hidden, outputs], grid_size=grid_size, generator=generator
@@ -306,8 +305,8 @@ def carry_out(
     if stop.happened:
         saved.write()
     state = f"The model has the state of step {found.best_step}, the best so far"
-    how = "" if saved.path is None else f"; resume=True goes on from {saved.path.name!r}"
-    stop.warn("fit", state + how)
+    how = "" if saved.path is None else f"; {{resume}} goes on from {saved.path.name!r}"
+    stop.warn("fit", state + how, resume=True)
     return found
 
 
