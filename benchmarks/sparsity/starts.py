@@ -23,7 +23,7 @@ from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.statistics import grouped
-from kanlens.errors import FileFormatError, message
+from kanlens.errors import FileFormatError
 from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def _read(folder: Path | None, name: str) -> Tensor:
     header = HEADERS["images" if "images" in name else "labels"]
     count = int.from_bytes(raw[4:8], "big")
     if raw[:2] != b"\0\0" or (len(raw) - header) % max(count, 1):
-        advice = "Get it again"
-        raise FileFormatError(message("benchmarks", "an idx file", f"{path}", advice))
+        raise FileFormatError("benchmarks", "an idx file", f"{path}", "Get it again")
     return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).view(count, -1)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.errors import ShapeError, message
+from kanlens.errors import ShapeError
 
 __all__ = ["Recovery", "live", "recovered_edges", "recovered_inputs"]
 
@@ -139,8 +139,9 @@ def _check_ends(found: Sequence[Tensor], true: Sequence[Tensor]) -> None:
     ]
     if shapes[0] != shapes[1] or not found:
         expected = "graphs with the same layers, inputs and outputs"
-        text = message("recovered_edges", expected, f"{shapes[0]} and {shapes[1]}", "Compare those")
-        raise ShapeError(text)
+        raise ShapeError(
+            "recovered_edges", expected, f"{shapes[0]} and {shapes[1]}", "Compare those"
+        )
 
 
 def _padded(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

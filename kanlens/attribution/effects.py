@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens.attribution.problem import Problem, check_outputs, explained_output, given_rows, pairs
 from kanlens.checks import check_choice, check_count, find_place
 from kanlens.data.schema import choices
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import Model, check_model, float64_copy, separates
 from kanlens.model.network import KAN, Rows
@@ -212,14 +212,14 @@ def effect(
 def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any) -> Effect:
     """Return the mean of the effects in several models, and each of them."""
     if not models:
-        raise InvalidValueError(message("effect", "models", "none", "Pass at least one"))
+        raise InvalidValueError("effect", "models", "none", "Pass at least one")
     rows = check_model("effect", models[0]).background if data is None else data
     found = [effect(one, feature, rows, **options) for one in models]
     first = found[0]
     points = [[one.target, *((s.name, s.x.tolist()) for s in one.settings)] for one in found]
     if any(one != points[0] for one in points):
         expected, advice = "models of the same features and outputs", "Leave out the others"
-        raise InvalidValueError(message("effect", expected, "others", advice))
+        raise InvalidValueError("effect", expected, "others", advice)
     members = torch.stack([one.values for one in found])
     exact = all(one.exact for one in found)
     absent = [one.missing for one in found if one.missing is not None]
@@ -238,7 +238,7 @@ def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
     places = [_columns(model, one) for one in features]
     if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
         expected, got = "kind 'pdp' for two features that differ", repr((*features, kind))
-        raise InvalidValueError(message("effect", expected, got, "Change other, or leave it out"))
+        raise InvalidValueError("effect", expected, got, "Change other, or leave it out")
     return places
 
 

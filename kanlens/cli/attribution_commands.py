@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import typer
-
 import kanlens
 from kanlens import distributed
 from kanlens.attribution import METHODS, Attribution, Importance
-from kanlens.cli.application import app, command, in_flags
+from kanlens.cli.application import command
 from kanlens.cli.options import (
     BACKGROUND,
     asked_output,
@@ -29,7 +27,7 @@ from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.distributed.jobs import check_folder
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.files import GROUP
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
@@ -240,9 +238,7 @@ def compare(
         part = result.importance.iloc[:, start : start + BESIDE]
         terminal.frame("mean |attribution|", part.reset_index(names="feature"))
     for name, reason in result.skipped.items():
-        group: Any = typer.main.get_command(app)
-        said = in_flags(reason, group.commands["compare"])
-        terminal.say(f"{name} was left out: {said}")
+        terminal.say(f"{name} was left out: {reason}")
     terminal.write(result.frame, output)
     terminal.emit(json.loads(result.to_json()))
 
@@ -339,7 +335,7 @@ def _given(text: str | None) -> Domain:
         except ValueError:
             got = repr((part.group() if part else rest).strip(" ,"))
             expected = "--domain name=low:high, each name once"
-            text = message("certify", expected, got, "Write age=18:65,income=0:5")
-            raise InvalidValueError(text) from None
+            advice = "Write age=18:65,income=0:5"
+            raise InvalidValueError("certify", expected, got, advice) from None
         rest = rest[part.end() :]
     return found

@@ -30,7 +30,7 @@ from kanlens.cli.terminal import Terminal
 from kanlens.data.schema import reading_notes
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.long_work import progress_bar
 from kanlens.training import fit_default
 from kanlens.training.baselines import add_record
@@ -133,7 +133,7 @@ def train(
     if restarts > 1 or scheduler or workers:
         if resume or run["strategy"]:
             expected, got = "a new run for --restarts", "--resume" if resume else "torchrun"
-            raise InvalidValueError(message("train", expected, got, "Leave one of them out"))
+            raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
@@ -157,12 +157,12 @@ def _held_out(
     """Return the rows to train on and those to test on; refuse a table larger than memory."""
     if holdout and holdout_last:
         expected, advice = "one of --holdout and --holdout-last", "Leave one of them out"
-        raise InvalidValueError(message("train", expected, "both", advice))
+        raise InvalidValueError("train", expected, "both", advice)
     share = holdout or holdout_last
     if share and isinstance(table, Source):
         expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
         advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
-        raise InvalidValueError(message("train", expected, got, advice))
+        raise InvalidValueError("train", expected, got, advice)
     training, test = table, None
     if share:
         training, test = cast("Table", table).split(share, generator, last=bool(holdout_last))

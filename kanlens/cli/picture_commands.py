@@ -20,7 +20,7 @@ from kanlens.cli.options import (
     split_names,
 )
 from kanlens.cli.terminal import Terminal, seeded
-from kanlens.errors import KanlensError, OutputError, message
+from kanlens.errors import KanlensError, OutputError
 from kanlens.long_work import temporary_folder
 
 SEE = "The page says where it comes from"
@@ -145,8 +145,7 @@ def report(
     if show:
         typer.launch(str(result.path.resolve()))
     if past := broken(result.content, limits):
-        got = "; ".join(past)
-        raise KanlensError(message("report", f"--fail-on {fail_on} not to be met", got, SEE))
+        raise KanlensError("report", f"--fail-on {fail_on} not to be met", "; ".join(past), SEE)
 
 
 @command(
@@ -227,12 +226,14 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
     try:
         return HTTPServer((HOST, port), Request)
     except OverflowError:
-        text = message("serve", "a port from 0 to 65535", str(port), "Choose another with --port")
-        raise OutputError(text) from None
+        raise OutputError(
+            "serve", "a port from 0 to 65535", str(port), "Choose another with --port"
+        ) from None
     except OSError as error:
         got = f"{port} ({error.strerror})"
-        text = message("serve", "a port that is free", got, "Choose another with --port")
-        raise OutputError(text) from None
+        raise OutputError(
+            "serve", "a port that is free", got, "Choose another with --port"
+        ) from None
 
 
 @command(

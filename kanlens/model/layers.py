@@ -26,7 +26,7 @@ from kanlens.checks import (
     check_positive,
     check_rows,
 )
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, base_name
 from kanlens.model import kernels
 from kanlens.model.basis_means import basis_means, known_means
@@ -455,7 +455,7 @@ class KANLinear(nn.Module):
             return lower.to(self.grid), upper.to(self.grid)
         if not bool((low <= high).all()):
             expected, got = "low <= high", "an empty interval"
-            raise InvalidValueError(message("edge_bounds", expected, got, "Swap the ends"))
+            raise InvalidValueError("edge_bounds", expected, got, "Swap the ends")
         inside = SplineEnclosure(self, low.detach(), high.detach())
         lower, upper = inside.on_line(low.detach(), high.detach())
         pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
@@ -508,7 +508,7 @@ class KANLinear(nn.Module):
             whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
             if not whole or not 0 <= index < size:
                 expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
-                raise InvalidValueError(message("edge", expected, repr(index), advice))
+                raise InvalidValueError("edge", expected, repr(index), advice)
         with torch.no_grad():
             return self._edge(out, in_)
 
@@ -597,4 +597,4 @@ def _indices(name: str, indices: Sequence[int], size: int) -> Tensor:
     if chosen and min(chosen) >= 0 and max(chosen) < size:
         return torch.tensor(chosen)
     expected = f"{name} to list indices from 0 to {size - 1}"
-    raise InvalidValueError(message("select", expected, repr(list(indices)), "Name at least one"))
+    raise InvalidValueError("select", expected, repr(list(indices)), "Name at least one")

@@ -12,7 +12,7 @@ from kanlens.checks import check_choice, check_columns, check_finite, check_gene
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
 from kanlens.data.source import Source
-from kanlens.errors import ShapeError, message
+from kanlens.errors import ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear
@@ -440,7 +440,7 @@ grid_range, enable_standalone_scale_spline
         if tensor.dim() != 2:
             expected = f"x of shape (batch, {len(self.schema.features)})"
             advice = "Pass a table: one row per sample"
-            raise ShapeError(message(call, expected, str(tuple(tensor.shape)), advice))
+            raise ShapeError(call, expected, str(tuple(tensor.shape)), advice)
         check_columns(call, tensor, len(self.schema.features))
         if finite:
             check_finite(call, tensor, self.feature_names)
@@ -498,8 +498,9 @@ def find_output(
     if isinstance(target, str) and target not in names and len(names) > 1 and target in labels:
         return labels.index(target)
     shown = ", ".join(repr(name) for name in names[:8])
-    expected = f"target to be one of the {len(names)} outputs ({shown})"
-    return find_place(call, expected, target, names, f"Pass an index below {len(names)} or a name")
+    expected = f"to be one of the {len(names)} outputs ({shown})"
+    advice = f"Pass an index below {len(names)} or a name"
+    return find_place(call, expected, target, names, advice, argument="target")
 
 
 def describe(model: KAN) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
-from kanlens.errors import ShapeError, message
+from kanlens.errors import ShapeError
 from kanlens.model.analysis import Model, check_model, levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
@@ -183,7 +183,7 @@ def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
     seen, taken = [values.shape[1] for values in x.inputs], [n.in_features for n in model.layers]
     if seen != taken:
         expected, got = f"a trace of layers with {taken} inputs", f"one with {seen}"
-        raise ShapeError(message(call, expected, got, "Pass a trace of this model, or rows"))
+        raise ShapeError(call, expected, got, "Pass a trace of this model, or rows")
     return x
 
 

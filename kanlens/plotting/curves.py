@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.attribution.edge_bands import edge_band
-from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, rewording
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model.analysis import Model, check_layer, check_model, find_node, held_network
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
@@ -182,7 +182,7 @@ def edges(
     picks, alive = chosen_edges(model, index, out, in_, most=top, call=call)
     if not picks:
         advice = "Name a node that has live edges"
-        raise InvalidValueError(message(call, "live edges to draw", "none", advice))
+        raise InvalidValueError(call, "live edges to draw", "none", advice)
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
@@ -206,7 +206,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
         expected, advice = "a model, data and y for a band", "Pass the rows of the training"
-        raise MethodError(message("plot.edge", expected, "not all", advice))
+        raise MethodError("plot.edge", expected, "not all", advice)
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
         found = edge_band(source, layer, out, in_, rows, y, at=curve.x)
@@ -229,10 +229,10 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
         return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
     if not callable(source) or not hasattr(source, "domain"):
         expected, got = "a KAN or an EdgeFunction", type(source).__name__
-        raise DTypeError(message(call, expected, got, "Pass model.layers[0].edge(0, 0)"))
+        raise DTypeError(call, expected, got, "Pass model.layers[0].edge(0, 0)")
     if (layer, out, in_) != (None, None, None):
         expected, got = "no layer, out or in_ with an EdgeFunction", repr((layer, out, in_))
-        raise InvalidValueError(message(call, expected, got, "Leave them out"))
+        raise InvalidValueError(call, expected, got, "Leave them out")
     return function_curve(source, data=data, parts=parts, call=call)
 
 

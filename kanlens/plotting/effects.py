@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kanlens.attribution.effects import FEW, Effect, Kind, Settings
 from kanlens.attribution.effects import effect as computed
-from kanlens.errors import InvalidValueError, message, rewording
+from kanlens.errors import InvalidValueError, rewording
 from kanlens.model.analysis import Model
 from kanlens.plotting.curve_data import MARGIN, binned
 from kanlens.plotting.curves import SHADE, draw_density, range_of, set_range, words_for
@@ -97,7 +97,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         found = source
         if any(one is not None for one in (feature, data, target, other)):
             text = "no feature, data, target or other with an Effect"
-            raise InvalidValueError(message("plot.effect", text, "some", "Leave them out"))
+            raise InvalidValueError("plot.effect", text, "some", "Leave them out")
     else:
         given: Any = (source, feature, data)
         options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}

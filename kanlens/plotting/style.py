@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
-from kanlens.errors import DTypeError, escaped, message
+from kanlens.errors import DTypeError, escaped
 from kanlens.outputs import Pathlike, atomic_write, check_ending
 from kanlens.plotting.formats import tick
 
@@ -139,8 +139,7 @@ def picture(call: str) -> Callable[[Draw], Draw]:
         def checked(*given: Any, ax: Axes | None = None, **options: Any) -> Axes:
             if ax is not None and not isinstance(ax, Axes):
                 advice = "Pass one Axes, such as fig.subplots() returns, or leave ax out"
-                text = message(call, "ax to be an Axes or None", type(ax).__name__, advice)
-                raise DTypeError(text)
+                raise DTypeError(call, "ax to be an Axes or None", type(ax).__name__, advice)
             with context():
                 return draw(*given, ax=ax, **options)
 
@@ -352,8 +351,7 @@ def _figure(picture: Any, call: str) -> Any:
     figure = getattr(picture, "figure", None)
     if figure is None or not hasattr(getattr(figure, "figure", figure), "savefig"):
         got = type(picture).__name__
-        advice = "Pass what a plot function returned"
-        raise DTypeError(message(call, "an Axes or a Figure", got, advice))
+        raise DTypeError(call, "an Axes or a Figure", got, "Pass what a plot function returned")
     return getattr(figure, "figure", figure)  # of a part of a figure, the whole
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from kanlens.attribution.runs import RANDOM
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.plotting.formats import counted, fixed, listed, number, percent
 
 FEW = 50  # rows
@@ -248,9 +248,10 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
                 raise ValueError
             found.append((read[1], read[2], float(read[3])))
         except ValueError:
-            expected = f"fail_on to list name>value or name<value, of {', '.join(sorted(NUMBERS))}"
+            expected = f"to list name>value or name<value, of {', '.join(sorted(NUMBERS))}"
             advice = "For example completeness>1e-6,offgrid>0.05"
-            raise InvalidValueError(message("report", expected, repr(part), advice)) from None
+            fields = "report", expected, repr(part), advice
+            raise InvalidValueError(*fields, argument="fail_on") from None
     return found
 
 

@@ -15,7 +15,7 @@ from kanlens.data.groups import row_groups
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.encoding import needed_widths, prepare_data
-from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, message, rewording
+from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewording
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
@@ -140,7 +140,7 @@ def fit(
     options = (options or FitOptions()).replaced("fit", overrides)
     check_generator("fit", generator)
     if model is None:
-        raise DTypeError(message("fit", "a KAN", "None", "Call fit_default(data) for one"))
+        raise DTypeError("fit", "a KAN", "None", "Call fit_default(data) for one")
     data, labels = labelled(data, groups)
     model = check_model("fit", model)
     with joined(strategy, model.input_shift.device, checkpoint) as ranks:
@@ -172,8 +172,7 @@ def _run_on(
         return TrainingRun(model, options, x, y, generator, weights, ranks, groups)
     if sample_weight is not None:
         expected, got = "no sample_weight for rows beyond memory", "some"
-        advice = "Leave it out, or allow more max_memory"
-        raise InvalidValueError(message("fit", expected, got, advice))
+        raise InvalidValueError("fit", expected, got, "Leave it out, or allow more max_memory")
     return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
 
 
@@ -222,8 +221,8 @@ def carry_out(
     if stop.happened:
         saved.write()
     state = f"The model has the state of step {found.best_step}, the best so far"
-    how = "" if saved.path is None else f"; resume=True goes on from {saved.path.name!r}"
-    stop.warn("fit", state + how)
+    how = "" if saved.path is None else f"; {{resume}} goes on from {saved.path.name!r}"
+    stop.warn("fit", state + how, resume=True)
     return found
 
 

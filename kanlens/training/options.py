@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import check_choice, check_count, check_positive
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.sparsity import PENALTIES
 
 OPTIMIZERS = ("lbfgs", "adam", "adamw")
@@ -102,8 +102,8 @@ class FitOptions:
             check_positive("fit", name, getattr(self, name), zero=True)
         check_positive("fit", "entropy_weight", self.entropy, zero=True)
         if self.validation >= 1:
-            expected, got = "validation to be a share below 1", repr(self.validation)
-            raise InvalidValueError(message("fit", expected, got, "For example 0.2"))
+            expected, got = "to be a share below 1", repr(self.validation)
+            raise InvalidValueError("fit", expected, got, "For example 0.2", argument="validation")
         self._check_penalty()
         self._refuse_idle()
 
@@ -130,9 +130,9 @@ class FitOptions:
 
     def _check_penalty(self) -> None:
         if not isinstance(self.penalty, (str, Mapping, type(None))):
-            expected, got = "penalty to be a name, or a dict of weights", repr(self.penalty)
+            expected, got = "to be a name, or a dict of weights", repr(self.penalty)
             advice = "For example {'activation_l1': 1.0, 'curvature': 1e-3}"
-            raise InvalidValueError(message("fit", expected, got, advice))
+            raise InvalidValueError("fit", expected, got, advice, argument="penalty")
         for name, weight in self.weights.items():
             check_choice("fit", "penalty", name, PENALTIES)
             check_positive("fit", f"the weight of {name}", weight)
@@ -140,20 +140,19 @@ class FitOptions:
     def _refuse_idle(self) -> None:
         """Refuse choices that would silently have no effect."""
         if self.strength and not self.weights:
-            expected, got = "a penalty for the strength", f"strength={self.strength} without one"
-            advice = f"Choose penalty={sorted(PENALTIES)[0]!r}"
-            raise InvalidValueError(message("fit", expected, got, advice))
+            expected, penalty = "a penalty for the strength", sorted(PENALTIES)[0]
+            raise InvalidValueError("fit", expected, "none", "Choose {penalty}", penalty=penalty)
         if self.weight_decay and self.optimizer != "adamw":
-            expected = "weight_decay with optimizer='adamw' only"
+            expected, advice = "only with the optimizer 'adamw'", "Choose adamw, or leave it out"
             got = f"{self.weight_decay} with {self.optimizer!r}"
-            raise InvalidValueError(message("fit", expected, got, "Choose adamw, or leave it out"))
+            raise InvalidValueError("fit", expected, got, advice, argument="weight_decay")
         if self.proximal and "activation_l2" not in self.weights:
-            expected, got = "penalty='activation_l2' for a proximal step", repr(self.penalty)
-            advice = "Choose that penalty, or pass proximal=False"
-            raise InvalidValueError(message("fit", expected, got, advice))
+            expected, got = "the penalty 'activation_l2' for a proximal step", repr(self.penalty)
+            either = "Choose that penalty", "pass {proximal}"
+            raise InvalidValueError("fit", expected, got, *either, proximal=False)
         if self.proximal and self.entropy:
             expected, got = "no entropy beside a proximal step", f"a weight of {self.entropy}"
-            raise InvalidValueError(message("fit", expected, got, "Pass entropy_weight=0"))
+            raise InvalidValueError("fit", expected, got, "Pass {entropy_weight}", entropy_weight=0)
 
     def replaced(self, call: str, overrides: Mapping[str, Any]) -> Self:
         """Return the options with some of them replaced; refuse unknown names."""

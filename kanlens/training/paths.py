@@ -19,7 +19,7 @@ from kanlens.checks import check_choice, check_count, check_generator, check_pos
 from kanlens.data.groups import row_groups
 from kanlens.data.tables import Table
 from kanlens.encoding import prepare_data
-from kanlens.errors import InvalidValueError, KanlensError, message, reworded
+from kanlens.errors import InvalidValueError, KanlensError, reworded
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model, nonzero_edges
 from kanlens.model.moments import is_spline_layer
@@ -143,8 +143,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     saved = checked_checkpoint("sparsity_path", checkpoint, checkpoint_every, resume=resume)
     model = check_model("sparsity_path", model)
     if not isinstance(penalty, str | Mapping):
-        expected, advice = "penalty to be a norm or norms with weights", "Pass 'weight_l1'"
-        raise InvalidValueError(message("sparsity_path", expected, repr(penalty), advice))
+        fields = "to be a norm or norms with weights", repr(penalty), "Pass 'weight_l1'"
+        raise InvalidValueError("sparsity_path", *fields, argument="penalty")
     weights = {penalty: 1.0} if isinstance(penalty, str) else dict(penalty)
     exact = "activation_l2" in weights and options.get("entropy_weight") is None
     exact = exact and all(is_spline_layer(layer) for layer in model.layers)
@@ -190,10 +190,9 @@ def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]
     for value in values:
         check_positive("sparsity_path", "a strength", value, zero=True)
     if not values:
-        raise InvalidValueError(message("sparsity_path", "some strengths", "[]", "Pass a number"))
+        raise InvalidValueError("sparsity_path", "some strengths", "[]", "Pass a number")
     if any(b <= a for a, b in itertools.pairwise(values)):
-        expected, got = "strengths to increase", repr(values)
-        raise InvalidValueError(message("sparsity_path", expected, got, "Sort them"))
+        raise InvalidValueError("sparsity_path", "strengths to increase", repr(values), "Sort them")
     return values
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from kanlens.checks import check_choice
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.resources import check_memory
@@ -103,7 +103,7 @@ def row_weights(given: Any, x: Tensor) -> Tensor | None:  # (batch,)
     if not fine or not bool(weights.any()):
         expected = f"sample_weight to be {len(x)} numbers of at least 0, not all 0"
         got = f"shape {tuple(weights.shape)}" if weights.shape != (len(x),) else "other numbers"
-        raise InvalidValueError(message("fit", expected, got, "Give one weight for each row"))
+        raise InvalidValueError("fit", expected, got, "Give one weight for each row")
     return weights / weights.mean()
 
 
@@ -118,7 +118,7 @@ def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
         return data.keep(features), data.frame[groups]
     if groups is not None and isinstance(data, Source):
         expected, advice = "groups of rows that memory holds", "Allow more max_memory"
-        raise InvalidValueError(message("fit", expected, f"{data.rows:,} rows", advice))
+        raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
     if isinstance(groups, str) and hasattr(data[0], "columns"):
         check_choice("fit", "groups", groups, data[0].columns)
         return (data[0].drop(columns=groups), data[1]), data[0][groups]

@@ -61,7 +61,7 @@ def test_the_network_is_the_mean_of_its_members():
 def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
     monkeypatch.setattr(EnsembleRun, "_keep_if_as_good", lambda self: None)  # as if grids cost
     x, y = table(product)
-    found = fit_by_default(built, (x, y), progress=False).model
+    found = fit_default((x, y), build=built, progress=False).model
     hidden = found.levels(found.scale_inputs(x))[0][1]
     assert float(found.layers[1].outside(hidden).any(1).double().mean()) > 0.5
     assert not kanlens.trace(found, x).outside[1].any()

@@ -376,7 +376,7 @@ def test_an_imported_model_that_no_step_improves_says_so_and_names_the_way_on(
     assert result.best_step == 0
     assert result.stopped_because == (
         "all 2 steps done; none was better than the model as imported, which may have been trained "
-        "on the held-out rows and is unchanged: pass validation=0, or rows that it has not seen"
+        "on the held-out rows and is unchanged: hold none out, or pass rows that it has not seen"
     )
     assert_close(list(net.parameters()), before, rtol=0, atol=0)
     on = run(net, (x, y), steps=2, validation=0.0, grid_updates=0)

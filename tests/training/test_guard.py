@@ -209,8 +209,7 @@ def test_an_interrupt_leaves_the_best_state(
         ),
         (
             {"strength": 0.5},
-            "fit: expected a penalty for the strength, got strength=0.5 without one. "
-            "Choose penalty='activation_l1'.",
+            "fit: expected a penalty for the strength, got none. Choose penalty='activation_l1'.",
         ),
         (
             {"strength": -1.0},
@@ -218,7 +217,7 @@ def test_an_interrupt_leaves_the_best_state(
         ),
         (
             {"weight_decay": 0.1},
-            "fit: expected weight_decay with optimizer='adamw' only, got 0.1 with 'lbfgs'. "
+            "fit: expected weight_decay only with the optimizer 'adamw', got 0.1 with 'lbfgs'. "
             "Choose adamw, or leave it out.",
         ),
         (
@@ -259,7 +258,7 @@ def test_an_interrupt_leaves_the_best_state(
         ),
         (
             {"resume": True},
-            "fit: expected a checkpoint to resume from, got resume=True without one. "
+            "fit: expected a checkpoint to resume from, got none. "
             "Pass checkpoint='run.safetensors', for example.",
         ),
     ],

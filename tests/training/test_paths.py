@@ -236,7 +236,7 @@ class Counted:
 
 def test_a_path_cannot_resume_from_nothing(network: Callable[..., kanlens.KAN]) -> None:
     text = (
-        "sparsity_path: expected a checkpoint to resume from, got resume=True without one. "
+        "sparsity_path: expected a checkpoint to resume from, got none. "
         "Pass checkpoint='run.safetensors', for example."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):

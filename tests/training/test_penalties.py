@@ -175,12 +175,11 @@ def test_raw_l1_with_entropy_is_efficient_kans_penalty(network: Callable[..., ka
         ),
         (
             {"penalty": {}, "strength": 1.0},
-            "fit: expected a penalty for the strength, got strength=1.0 without one. "
-            "Choose penalty='activation_l1'.",
+            "fit: expected a penalty for the strength, got none. Choose penalty='activation_l1'.",
         ),
         (
             {"penalty": "activation_l1", "strength": 1.0, "proximal": True},
-            "fit: expected penalty='activation_l2' for a proximal step, got 'activation_l1'. "
+            "fit: expected the penalty 'activation_l2' for a proximal step, got 'activation_l1'. "
             "Choose that penalty, or pass proximal=False.",
         ),
         (

@@ -165,7 +165,7 @@ def test_an_epoch_goes_on_after_a_break_as_if_there_were_none(large, tmp_path, m
 
 
 def test_what_needs_all_rows_at_once_is_refused(large):
-    with pytest.raises(InvalidValueError, match=r"^fit: expected optimizer='adam' or 'adamw' for"):
+    with pytest.raises(InvalidValueError, match=r"^fit: expected optimizer 'adam' or 'adamw' for"):
         trained(large, optimizer="lbfgs")
     with pytest.raises(InvalidValueError, match=r"^fit: expected no sample_weight for rows beyond"):
         trained(large, sample_weight=np.ones(3000))

@@ -11,7 +11,7 @@ from kanlens.attribution.metrics.case import Case, MethodOn, Score, given, metri
 from kanlens.attribution.metrics.points import normal
 from kanlens.attribution.metrics.rankings import cleaned, spearman
 from kanlens.attribution.result import Attribution
-from kanlens.errors import ShapeError, message
+from kanlens.errors import ShapeError
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
@@ -68,13 +68,13 @@ def stability_across(attributions: Sequence[Attribution]) -> Tensor:
     """
     if len(attributions) < 2:
         expected, advice = "at least two attributions", "Pass one of each trained model"
-        raise ShapeError(message("stability_across", expected, str(len(attributions)), advice))
+        raise ShapeError("stability_across", expected, str(len(attributions)), advice)
     first = attributions[0].features
     for other in attributions[1:]:
         if other.features != first:
             expected, got = f"features {list(first)}", repr(list(other.features))
             advice = "Train the models on the same table"
-            raise ShapeError(message("stability_across", expected, got, advice))
+            raise ShapeError("stability_across", expected, got, advice)
     sizes = cleaned(
         torch.stack([one.values.detach().double().abs().mean(0) for one in attributions])
     )

@@ -43,8 +43,7 @@ def gradient(function, x):
 @pytest.mark.parametrize("method", sorted(REFUSED))
 def test_refused_with_the_reason(method, network, draw):
     text = f"attribute: expected a method that says something about a KAN, got {method!r}. "
-    text += "Captum's rule for it does not hold there; use method='secant' or "
-    text += "method='captum_deep_lift'."
+    text += "Captum's rule for it does not hold there; use method='secant' or 'captum_deep_lift'."
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
         attribute(network([2, 1]), draw(2, 2), method=method, background=draw(2, 2))
 

@@ -173,7 +173,7 @@ def test_edges_into_dead_nodes_do_not_count(network, draw):
 def test_too_many_features_to_enumerate_name_the_way_out(network, draw):
     model, x = network([15, 2, 1]), draw(2, 15)
     text = (
-        "attribute: expected at most 14 features in a game for algorithm='enumeration', got 15. "
+        "attribute: expected at most 14 features in a game for algorithm 'enumeration', got 15. "
         "Use algorithm='auto'."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
