@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kanlens.attribution.effects import FEW, Effect, Kind, Settings
@@ -126,13 +127,29 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
     ends = [*_draw_spread(ax, found, x), *_draw_missing(ax, found.missing)]
     ax.set_xlim(low, high)
-    if max(abs(low), abs(high)) >= WIDE:
+    if one.dates:
+        _date_ticks(ax.xaxis)
+    elif max(abs(low), abs(high)) >= WIDE:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
-    ax.set_xlabel(words_for("", one.name, one.unit, wide))
+    ax.set_xlabel(_name(one, wide))
     ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
     return ax
+
+
+def _name(one: Settings, room: float) -> str:
+    """Return the name of a feature with its unit, as there is room; dates have none."""
+    return words_for("", one.name, "" if one.dates else one.unit, room)
+
+
+def _date_ticks(axis: Any) -> None:
+    """Name the days since 1970 on an axis by their dates, unless dates are counted otherwise."""
+    places = AutoDateLocator(minticks=3, maxticks=7)
+    if get_epoch().startswith("1970-01-01T00:00"):
+        axis.set_major_locator(places)
+        axis.set_major_formatter(ConciseDateFormatter(places))
+        axis.get_offset_text().set_fontsize(STYLE.text)
 
 
 def _draw_missing(ax: Axes, effect: float | None) -> list[Array]:
@@ -183,7 +200,7 @@ def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
     for place, share in enumerate(shares[kept]):
         right: Any = {"transform": ax.get_yaxis_transform(), "va": "center"}
         ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
-    title = words_for("", one.name, one.unit, wide)
+    title = _name(one, wide)
     if len(kept) < len(shares):
         title += f"\nthe {len(kept)} most frequent of {len(shares)}"
     ax.set_title(title, loc="left", fontsize=STYLE.text)
@@ -212,10 +229,12 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     bar = color_bar(ax, image, words_for("effect on", found.target, found.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
     for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
-        axis.set_label_text(words_for("", one.name, one.unit, room))
+        axis.set_label_text(_name(one, room))
         if one.labels:
             beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(one.x)
             _name_levels(axis, one, np.arange(len(one.x)), beside)
+        elif one.dates:
+            _date_ticks(axis)
     return ax
 
 
