@@ -48,7 +48,15 @@ def prepare_data(
     check_magnitude("fit", x, model.feature_names, numbered)
     if model.task == "regression":
         check_magnitude("fit", y, model.output_names, numbered)
-        _warn_of_constants(model, y, constant)
+        varying = (deviations(y) > 0).tolist()
+        for name, varies in zip(model.output_names, varying, strict=True):
+            if not varies:
+                got = f"{name!r} without any that is more than rounding"
+                advice = "Choose another target, or take its mean off first"
+                text = message("fit", "targets with differences", got, advice)
+                if not (constant or any(varying)):
+                    raise DataError(text)
+                warnings.warn(text, stacklevel=3)
         warn_of_distant("fit", model.output_names, y, list(numbered))
     return x, y
 
@@ -68,19 +76,6 @@ def needed_widths(data: Any) -> tuple[int, int]:
         return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
     count = len(set(np.asarray(y).ravel().tolist()))
     return shape[1], count if count > 2 else 1
-
-
-def _warn_of_constants(model: KAN, y: Tensor, constant: bool) -> None:
-    """Warn of targets that do not vary by more than rounding; refuse them if all do not."""
-    varying = (deviations(y) > 0).tolist()
-    for name, varies in zip(model.output_names, varying, strict=True):
-        if not varies:
-            got = f"{name!r} without any that is more than rounding"
-            advice = "Choose another target, or take its mean off first"
-            text = message("fit", "targets with differences", got, advice)
-            if not (constant or any(varying)):
-                raise DataError(text)
-            warnings.warn(text, stacklevel=4)
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:

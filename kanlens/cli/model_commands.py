@@ -210,10 +210,7 @@ def _trained(
 def _outcome(
     result: FitResult, output: Path, training: Table | Source, terminal: Terminal, *, last: bool
 ) -> dict[str, Any]:
-    """Return what there is to say of a training run; say which of its rows lie outside.
-
-    Simple models are judged on the `last` rows, those of the test, or else as the network is.
-    """
+    """Return the facts of a training run and warn; the `last` rows may judge simple models."""
     if not isinstance(training, Source):
         say_outside(result.model, training, terminal)
     judged = "validation" if len(result.held_out) else "training"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
         with rewording("plot.effect"):
             found = computed(*given, **options)
+    unitless = [replace(one, unit="") if one.dates else one for one in found.settings]
+    found = replace(found, settings=tuple(unitless))
     if len(found.settings) == 2:
         return _draw_surface(found, ax)
     return _draw_levels(found, ax) if found.settings[0].labels else _draw_curve(found, ax)
@@ -133,14 +136,9 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
-    ax.set_xlabel(_name(one, wide))
+    ax.set_xlabel(words_for("", one.name, one.unit, wide))
     ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
     return ax
-
-
-def _name(one: Settings, room: float) -> str:
-    """Return the name of a feature with its unit, as there is room; dates have none."""
-    return words_for("", one.name, "" if one.dates else one.unit, room)
 
 
 def _date_ticks(axis: Any) -> None:
@@ -200,7 +198,7 @@ def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
     for place, share in enumerate(shares[kept]):
         right: Any = {"transform": ax.get_yaxis_transform(), "va": "center"}
         ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
-    title = _name(one, wide)
+    title = words_for("", one.name, one.unit, wide)
     if len(kept) < len(shares):
         title += f"\nthe {len(kept)} most frequent of {len(shares)}"
     ax.set_title(title, loc="left", fontsize=STYLE.text)
@@ -229,7 +227,7 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     bar = color_bar(ax, image, words_for("effect on", found.target, found.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
     for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
-        axis.set_label_text(_name(one, room))
+        axis.set_label_text(words_for("", one.name, one.unit, room))
         if one.labels:
             beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(one.x)
             _name_levels(axis, one, np.arange(len(one.x)), beside)

@@ -22,7 +22,6 @@ from kanlens.model.network import KAN
 from kanlens.model.training_record import TrainingRecord, fingerprint, row_hashes
 from kanlens.resources import one_thread_of
 from kanlens.training.objective import score
-from kanlens.training.preparation import rows_kept
 from kanlens.training.result import FitResult
 
 MOST = 100_000  # rows that a simple model learns from
@@ -74,7 +73,7 @@ def training_record(
     elif folds is not None:
         splits = [(rows[folds != fold], rows[folds == fold]) for fold in folds.unique()]
     elif len(unseen):
-        splits = [(rows[rows_kept(first, unseen)], unseen)]
+        splits = [(rows[~torch.isin(rows, unseen)], unseen)]
     unseen = torch.cat((unseen, tests))
     scores = {"network": network, **baseline_scores(model, x, y, splits)} if splits else {}
     hashes = np.sort(row_hashes(x[unseen], y[unseen]))
@@ -144,17 +143,14 @@ def _baselines(classifies: bool) -> dict[str, Any]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    kind = "Classifier" if classifies else "Regressor"
+    linear: Any = linear_model.LinearRegression()
     if classifies:
-        logistic = linear_model.LogisticRegression(max_iter=1000)
-        return {
-            "mean": dummy.DummyClassifier(),
-            "linear": make_pipeline(StandardScaler(), logistic),
-            "boosting": ensemble.HistGradientBoostingClassifier(random_state=0),
-        }
+        linear = linear_model.LogisticRegression(max_iter=1000)
     return {
-        "mean": dummy.DummyRegressor(),
-        "linear": make_pipeline(StandardScaler(), linear_model.LinearRegression()),
-        "boosting": ensemble.HistGradientBoostingRegressor(random_state=0),
+        "mean": getattr(dummy, f"Dummy{kind}")(),
+        "linear": make_pipeline(StandardScaler(), linear),
+        "boosting": getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0),
     }
 
 
