@@ -35,11 +35,14 @@ from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations
 
 
-def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+def prepare_data(
+    model: KAN, data: Table | tuple[Any, Any], *, constant: bool = True
+) -> tuple[Tensor, Tensor]:
     """Return x (batch, in) and y ready for training, and give the model the table's schema.
 
     Unless its features have the names they are born with (x1, x2, ...), they are looked up in the
-    table by name. Returns y as `prepare_target` does.
+    table by name. Returns y as `prepare_target` does. Targets that do not vary are warned of, and
+    refused unless all of them may be `constant`.
     """
     x, y = _prepared(model, data, trained=False)
     if y is None:
@@ -49,7 +52,15 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
     check_magnitude("fit", x, model.feature_names, numbered)
     if model.task == "regression":
         check_magnitude("fit", y, model.output_names, numbered)
-        _warn_of_constants(model, y)
+        varying = (deviations(y) > 0).tolist()
+        for name, varies in zip(model.output_names, varying, strict=True):
+            if not varies:
+                got = f"{name!r} without any that is more than rounding"
+                advice = "Choose another target, or take its mean off first"
+                fields = "fit", "targets with differences", got, advice
+                if not (constant or any(varying)):
+                    raise DataError(*fields)
+                warnings.warn(KanlensWarning(*fields), stacklevel=3)
         warn_of_distant("fit", model.output_names, y, list(numbered))
     return x, y
 
@@ -69,17 +80,6 @@ def needed_widths(data: Any) -> tuple[int, int]:
         return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
     count = len(set(np.asarray(y).ravel().tolist()))
     return shape[1], count if count > 2 else 1
-
-
-def _warn_of_constants(model: KAN, y: Tensor) -> None:
-    """Warn of targets that do not vary by more than rounding."""
-    for name, varies in zip(model.output_names, (deviations(y) > 0).tolist(), strict=True):
-        if not varies:
-            got = f"{name!r} without any that is more than rounding"
-            advice = "Choose another target, or take its mean off first"
-            warnings.warn(
-                KanlensWarning("fit", "targets with differences", got, advice), stacklevel=4
-            )
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:

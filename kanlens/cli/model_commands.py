@@ -33,7 +33,7 @@ from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError
 from kanlens.long_work import progress_bar
 from kanlens.training import fit_default
-from kanlens.training.baselines import add_record
+from kanlens.training.baselines import add_record, named_scores, poor_fit
 from kanlens.training.objective import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
@@ -141,14 +141,14 @@ def train(
     if not result.interrupted:
         check_judged(result, checkpoint, terminal.call)
         if terminal.first and isinstance(training, Table):
-            add_record(result, training, test)
+            add_record(result, training, test, last=bool(holdout_last))
     terminal.write(model, output)
     if terminal.first and not result.interrupted:
         checkpoint.unlink(missing_ok=True)
-    facts = _outcome(result, output, training, terminal) | {"seed": generator.initial_seed()}
+    facts = _outcome(result, output, training, terminal, last=bool(holdout_last))
     if test is not None:
         facts.update(_write_parts(parts, cast("Table", training), test, model, terminal))
-    terminal.facts("trained", facts)
+    terminal.facts("trained", {**facts, "seed": generator.initial_seed()})
 
 
 def _held_out(
@@ -209,13 +209,15 @@ def _trained(
 
 
 def _outcome(
-    result: FitResult, output: Path, training: Table | Source, terminal: Terminal
+    result: FitResult, output: Path, training: Table | Source, terminal: Terminal, *, last: bool
 ) -> dict[str, Any]:
-    """Return what there is to say of a training run; say which of its rows lie outside."""
+    """Return the facts of a training run and warn; the `last` rows may judge simple models."""
     if not isinstance(training, Source):
         say_outside(result.model, training, terminal)
     judged = "validation" if len(result.held_out) else "training"
     record = result.model.record
+    if record and (text := poor_fit(named_scores(record.metric, record.scores))):
+        terminal.say(f"WARNING: {text}")
     for column in record.given_away if record else ():
         words = f"alone predicts {result.model.schema.target}; unless it is known before, leave it"
         terminal.say(f"WARNING: {column} {words} out with --drop {shlex.quote(column)}")
@@ -227,7 +229,7 @@ def _outcome(
         "best_step": result.best_step,
         "stopped_because": result.stopped_because,
         f"{judged}_{result.metric_name}": result.metric,
-        **(record.facts() if record else {}),
+        **(record.facts("test_" * last) if record else {}),
         **({"given_away": list(record.given_away)} if record and record.given_away else {}),
         "seconds": result.seconds,
     }

@@ -507,6 +507,10 @@ def describe(model: KAN) -> dict[str, Any]:
     """Return what there is to say of a model, as plain JSON types."""
     configs = model.config.layers
     named = [name for config in configs for row in config.functions for name in row]
+    ranges: list[dict[str, float]] = [{} for _ in model.schema.features]
+    if model.data_range is not None:
+        low, high = (ends.tolist() for ends in model.data_range)
+        ranges = [{"low": a, "high": b} for a, b in zip(low, high, strict=True)]
     return {
         "widths": list(model.widths),
         "shape": repr(list(model.shape)),
@@ -526,16 +530,8 @@ def describe(model: KAN) -> dict[str, Any]:
         "extrapolation": [config.extrapolation for config in configs],
         "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
         **({"provenance": model.provenance} if model.provenance else {}),
-        "features": _features(model),
+        "features": [
+            {"name": one.name, "kind": one.kind, "unit": one.unit, **ends}
+            for one, ends in zip(model.schema.features, ranges, strict=True)
+        ],
     }
-
-
-def _features(model: KAN) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    known = model.data_range
-    for index, feature in enumerate(model.schema.features):
-        facts: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "unit": feature.unit}
-        if known is not None:
-            facts["low"], facts["high"] = (float(ends[index]) for ends in known)
-        found.append(facts)
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -147,8 +146,10 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     check_rows("trace", rows)
     (*inputs, last), sums = levels_of(model, rows)
     judges = [model.outside, *(layer.unlearned for layer in model.layers[1:])]
-    parts = (values.split(rows_at_once(model)) for values in (rows, *inputs[1:]))
-    beyond = [_share(judge, part) for judge, part in zip(judges, parts, strict=True)]
+    beyond = []
+    for judge, values in zip(judges, (rows, *inputs[1:]), strict=True):
+        counts = [judge(part).sum(0) for part in values.split(rows_at_once(model))]
+        beyond.append(torch.stack(counts).sum(0).double().cpu() / len(rows))
     return Trace(
         x=rows.clone(),
         output=model.scale_outputs(last),
@@ -159,12 +160,6 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
         nodes=tuple(copy.deepcopy(nodes) for nodes in model.nodes),
         feature_names=model.feature_names,
     )
-
-
-def _share(judge: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Tensor:  # (in,)
-    """Return the share of rows, in parts (batch, in), that a layer or a model does not know."""
-    counts = torch.stack([judge(part).sum(0) for part in parts])
-    return counts.sum(0).double().cpu() / sum(map(len, parts))
 
 
 @torch.no_grad()

@@ -325,7 +325,7 @@ def _fit_both(
     intervals = grid_intervals(rows)
     drawn = saved.first_draws(generator)
     model = build([], intervals)
-    x, y = prepare_data(model, data)
+    x, y = prepare_data(model, data, constant=False)
     weights, groups = row_weights(of_rows[0], x), row_groups(x, y, of_rows[1], call="fit")
     run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks, groups)
     saved.begin({"identity": run.identity, "draws": drawn})

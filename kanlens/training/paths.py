@@ -28,7 +28,7 @@ from kanlens.model.recording import store_statistics, trace
 from kanlens.resources import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import FitOptions
-from kanlens.training.preparation import labelled, rows_kept
+from kanlens.training.preparation import labelled
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import (
     PathStep,
@@ -327,7 +327,7 @@ class _PathRun:
     @property
     def _kept(self) -> Tensor:
         held_out = torch.empty(0).long() if self.held_out is None else self.held_out
-        return rows_kept(len(self.x), held_out)
+        return ~torch.isin(torch.arange(len(self.x)), held_out)
 
     def _described(self, model: KAN, strength: float, record: dict[str, Any]) -> PathStep:
         """Measure the model of a finished run."""

@@ -125,13 +125,6 @@ def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
     return data, groups
 
 
-def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)
-    """Tell which rows are trained on."""
-    kept = torch.ones(count, dtype=torch.bool)
-    kept[held_out] = False
-    return kept
-
-
 def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     """Refuse to train on x (batch, in) where weights, optimizer and hidden values do not fit.
 

@@ -26,7 +26,6 @@ from kanlens.training.options import FitOptions
 from kanlens.training.preparation import (
     HISTORY,
     check_footprint,
-    rows_kept,
     settle_range,
     settle_scaling,
 )
@@ -161,7 +160,7 @@ class TrainingRun:
         return torch.randperm(n, generator=source, device=device).cpu()
 
     def _split(self) -> None:
-        kept = rows_kept(len(self.x), self.held_out)
+        kept = ~torch.isin(torch.arange(len(self.x)), self.held_out)
         if not bool(kept.any()):
             got = f"{len(self.held_out)} of {len(self.x)} rows held out"
             raise InvalidValueError("fit", "rows left to train on", got, "Pass more rows")

@@ -209,3 +209,43 @@ def test_several_models_of_levels_and_of_two_features(ax: Axes) -> None:
         computed([made([3, 1]), with_units(made([3, 2]), "abc", "m")], 0, ROWS, target=0)
     with pytest.raises(InvalidValueError, match="effect: expected models, got none"):
         computed([], 0, ROWS)
+
+
+def of_days(first: str, last: str, step: int) -> tuple[KAN, torch.Tensor]:
+    days = np.arange(first, last, step, dtype="datetime64[D]")
+    frame = pd.DataFrame({"sold": days.astype(str), "y": np.arange(len(days)) ** 0.5})
+    read = kanlens.read_table(frame, target="y")
+    base = made([len(read.schema.features), 2, 1])
+    return KAN.from_layers(list(base.layers), read.schema), read.x
+
+
+def test_days_are_named_by_their_dates(ax: Axes) -> None:
+    model, x = of_days("2019-03-01", "2021-08-20", 3)
+    effect(model, "sold", x, ax=ax)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    names = {
+        round(float(p)): t.get_text()
+        for p, t in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    }
+    for year in (2020, 2021):
+        assert names[int(np.datetime64(f"{year}-01-01", "D").astype(int))] == str(year)
+    assert ax.get_xlabel() == "sold.days"
+    model, x = of_days("2021-03-14", "2021-03-16", 1)
+    assert computed(model, "sold", x).settings[0].labels == ("2021-03-14", "2021-03-15")
+    x[0, -1] += 0.25
+    assert computed(model, "sold", x).settings[0].labels[0] == "2021-03-14 06:00:00"
+
+
+def test_days_beyond_the_calendar_are_numbers(ax: Axes) -> None:
+    model, x = of_days("2019-03-01", "2021-08-20", 3)
+    x[:, -1] *= 1000
+    effect(model, "sold", x, ax=ax)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    assert ax.get_xlabel() == "sold.days (d)"
+
+
+def test_a_surface_names_days_by_their_dates(ax: Axes) -> None:
+    model, x = of_days("2019-03-01", "2021-08-20", 3)
+    effect(model, "sold.month", x, other="sold", ax=ax)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    assert {"2020", "2021"} <= {text.get_text() for text in ax.get_yticklabels()}

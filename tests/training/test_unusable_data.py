@@ -75,6 +75,15 @@ def test_a_constant_target_is_named(y):
     assert np.isnan(result.metric)  # no share of a variance that is none
 
 
+def test_a_constant_target_chooses_no_network(recwarn):
+    text = "fit: expected targets with differences, got 'y' without any that is more than rounding."
+    data = frame(y=3.0)
+    for rows in (kanlens.read_table(data, target="y"), (data[["a", "b"]].to_numpy(), data["y"])):
+        with pytest.raises(DataError, match=f"^{re.escape(text)} Choose another target"):
+            kanlens.fit(None, rows, progress=False)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("a", [3.0, 1e9 + 1e-9 * np.arange(40), 1e-320 * np.arange(40)])
 def test_a_constant_feature_leaves_the_model_finite(a):
     result = trained(frame(a=a))
