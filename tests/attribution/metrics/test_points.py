@@ -165,21 +165,6 @@ def test_draws_come_from_a_copy():
     assert len(some_rows(torch.arange(10.0)[:, None], 4, copied_generator(None)).unique()) == 4
 
 
-DRAWLESS = ["faithfulness_correlation", "infidelity", "deletion", "insertion"]
-
-
-@pytest.mark.parametrize("name", DRAWLESS)
-def test_parts_do_not_change_a_metric(name, network, monkeypatch):
-    model = network([3, 4, 1])
-    x, rows = cases.inside(model, 5), cases.inside(model, 6, seed=2)
-    whole = METRICS[name].function(cases.network_case(model, x, rows))
-    for budget in (1, 700, 5000):
-        monkeypatch.setattr("kanlens.attribution.metrics.points.BUDGET", budget)
-        parts = METRICS[name].function(cases.network_case(model, x, rows))
-        torch.testing.assert_close(parts.rows, whole.rows, rtol=1e-10, atol=1e-12)
-        assert parts.offgrid == pytest.approx(whole.offgrid)
-
-
 def test_moved_points_come_in_parts(network, monkeypatch):
     model = network([3, 4, 1])
     x = cases.inside(model, 40)
