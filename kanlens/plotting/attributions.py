@@ -286,11 +286,8 @@ def _ranks(values: Array) -> Array:
     from scipy.stats import rankdata
 
     ranks = rankdata(values)
-    return (
-        np.interp(ranks, [ranks.min(), ranks.max()], [0.0, 1.0])
-        if np.ptp(ranks)
-        else ranks * 0 + 0.5
-    )
+    low, width = ranks.min(), np.ptp(ranks)
+    return np.asarray((ranks - low) / width if width else np.full(len(values), 0.5))
 
 
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
