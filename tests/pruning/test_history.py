@@ -7,14 +7,12 @@ import json
 import math
 import pickle
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
@@ -24,20 +22,7 @@ from kanlens.pruning.compaction import compact
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
 from tests.made import made
-
-Build = Callable[..., kanlens.KAN]
-Draw = Callable[..., Tensor]
-
-
-def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
-    return kanlens.prune(model, x, y, progress=False, **options)
-
-
-def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.3) -> Tensor:
-    generator = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        y = model(x)
-    return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+from tests.pruning.conftest import Build, Draw, noisy, prune
 
 
 def columns_of(small: kanlens.KAN, model: kanlens.KAN) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +16,8 @@ from kanlens.pruning.history import RemovalLog
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.removal import Tuner
 from kanlens.pruning.scores import LossEvaluator, Scorer
+from tests.pruning.conftest import Build, Draw
 
-Build = Callable[..., kanlens.KAN]
-Draw = Callable[..., Tensor]
 PLACES = [
     (Propagation, "remove", 4),
     (LossEvaluator, "loss", 6),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,13 +14,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
-
-Build = Callable[..., kanlens.KAN]
-Draw = Callable[..., Tensor]
-
-
-def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
-    return kanlens.prune(model, x, y, progress=False, **options)
+from tests.pruning.conftest import Build, Draw, prune
 
 
 def test_nodes_that_lead_nowhere_or_do_not_vary_are_cut(network: Build, draw: Draw) -> None:

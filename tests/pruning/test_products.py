@@ -17,12 +17,9 @@ from kanlens.model.function_layer import FunctionLinear
 from kanlens.pruning.compaction import compact, connected, reached, varying
 from kanlens.pruning.propagation import Propagation
 from tests.made import draw, levels, made
+from tests.pruning.conftest import prune
 
 WIDTHS: list[list[Any]] = [[3, (1, [2, 3]), 2], [3, (1, [2, 3]), (1, [3])], [3, (1, [2, 3])]]
-
-
-def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
-    return kanlens.prune(model, x, y, progress=False, **options)
 
 
 def columns_of(small: kanlens.KAN, model: kanlens.KAN) -> list[int]:

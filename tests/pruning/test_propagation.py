@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -15,20 +14,7 @@ import kanlens
 from kanlens.model.layers import KANLinear
 from kanlens.model.recording import trace
 from kanlens.pruning.propagation import Propagation
-
-Build = Callable[..., kanlens.KAN]
-Draw = Callable[..., Tensor]
-
-
-def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
-    return kanlens.prune(model, x, y, progress=False, **options)
-
-
-def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.3) -> Tensor:
-    generator = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        y = model(x)
-    return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+from tests.pruning.conftest import Build, Draw, noisy, prune
 
 
 @pytest.mark.parametrize("precision", [torch.float64, torch.float32])

@@ -8,7 +8,6 @@ import itertools
 import json
 import random
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,20 +21,7 @@ from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.recording import store_statistics, trace
 from kanlens.pruning.scores import SCORES, Scorer
 from kanlens.training.objective import task_loss
-
-Build = Callable[..., kanlens.KAN]
-Draw = Callable[..., Tensor]
-
-
-def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
-    return kanlens.prune(model, x, y, progress=False, **options)
-
-
-def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.3) -> Tensor:
-    generator = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        y = model(x)
-    return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+from tests.pruning.conftest import Build, Draw, noisy, prune
 
 
 def ranked(model: kanlens.KAN, x: Tensor) -> list[tuple[int, int, int]]:

@@ -23,9 +23,7 @@ from kanlens.pruning.scores import SCORES, LossEvaluator, Scorer, edge_scores
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
 from tests.made import levels, made
-
-Build = Callable[..., kanlens.KAN]
-Draw = Callable[..., Tensor]
+from tests.pruning.conftest import Build, Draw
 
 MADE: list[tuple[list[Any], bool]] = [  # widths, and whether nodes have scales
     ([3, 4, 2], False),

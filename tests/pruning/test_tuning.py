@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -17,13 +15,7 @@ from kanlens.model.recording import store_statistics
 from kanlens.pruning.cutting import hold_out
 from kanlens.pruning.removal import Tuner
 from kanlens.training.objective import task_loss
-
-Build = Callable[..., kanlens.KAN]
-Draw = Callable[..., Tensor]
-
-
-def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
-    return kanlens.prune(model, x, y, progress=False, **options)
+from tests.pruning.conftest import Build, Draw, prune
 
 
 def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.05) -> Tensor:

@@ -6,23 +6,12 @@ import warnings
 
 import pytest
 import torch
-from torch import nn
 
 import kanlens
 from kanlens.attribution import attribute
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-
-
-class Plain(nn.Module):
-    """One output of a model, as one would hand it to captum."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(x)[:, 0]
+from tests.attribution.captum_methods.conftest import Plain
 
 
 def stock(model, x, rows, *, shap=False):

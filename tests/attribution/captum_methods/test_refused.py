@@ -7,23 +7,12 @@ import warnings
 
 import pytest
 import torch
-from torch import nn
 
 from kanlens.attribution import METHODS, attribute
 from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
 from kanlens.attribution.registry import REFUSED
 from kanlens.errors import MethodError
-
-
-class Plain(nn.Module):
-    """One output of a model, as one would hand it to captum."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(x)[:, 0]
+from tests.attribution.captum_methods.conftest import Plain
 
 
 @pytest.fixture

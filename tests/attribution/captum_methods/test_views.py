@@ -7,12 +7,12 @@ import warnings
 
 import pytest
 import torch
-from torch import nn
 
 from kanlens.attribution import attribute
 from kanlens.attribution.captum_methods.adapter import EdgeActivation, EdgeView, known_to_captum
 from kanlens.attribution.problem import Problem
 from kanlens.model.analysis import float64_copy
+from tests.attribution.captum_methods.conftest import Plain
 
 
 @pytest.fixture(autouse=True)
@@ -22,17 +22,6 @@ def no_gradients():
 
 def view(model, x, target):
     return EdgeView(Problem(model=float64_copy(model), x=x, rows=None, target=target))
-
-
-class Plain(nn.Module):
-    """One output of a model, as one would hand it to captum."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(x)[:, 0]
 
 
 def stock_deep_lift(model, x, rows):
