@@ -282,12 +282,11 @@ def _draw_swarms(ax: Axes, columns: list[Array], shades: list[Array | None], spa
 
 def _ranks(values: Array) -> Array:
     """Return the rank of every value from 0 to 1; equal values share one, a constant is 0.5."""
-    known, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(known) < 2:
-        return np.full(len(values), 0.5)
-    middle = np.cumsum(counts) - counts / 2
-    share = (middle - middle[0]) / (middle[-1] - middle[0])
-    return np.asarray(share[inverse.reshape(-1)])
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values)
+    low, width = ranks.min(), np.ptp(ranks)
+    return np.asarray((ranks - low) / width if width else np.full(len(values), 0.5))
 
 
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:

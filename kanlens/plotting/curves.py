@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -314,16 +315,11 @@ def set_range(ax: Axes, low: float, high: float) -> None:
 
 def words_for(what: str, name: str, unit: str, room: float) -> str:
     """Name what a quantity is of, and its unit, on up to three lines of so many inches."""
-    text, lines = f"{what} {literal(name)}{in_unit(unit)}".strip(), [""]
-    for word in [text] if text_width(text, STYLE.text) <= room else text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        fits = text_width(longer, STYLE.text) <= room
-        lines = [*lines[:-1], longer] if fits else [*lines, word]
-    if len(lines) <= 3 and max(text_width(line, STYLE.text) for line in lines) <= room:
-        return "\n".join(lines)
-    rest = max(room - text_width(f"{what} .", STYLE.text), 0.5)
-    first = f"{what} {fitted(name, rest, STYLE.text, end=True)}".strip()
-    return f"{first}\n{fitted(f'({unit})', room, STYLE.text)}" if unit else first
+    text = f"{what} {literal(name)}{in_unit(unit)}".strip()
+    if text_width(text, STYLE.text) <= room:
+        return text
+    letters = max(8, int(room / (0.6 * STYLE.text / 72)))
+    return textwrap.fill(text, letters, max_lines=3, placeholder="…")
 
 
 def _contribution(curve: Curve, room: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import re
 import textwrap
 from collections.abc import Sequence
@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
-from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.errors import DataError, DTypeError, ShapeError
@@ -26,6 +24,7 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     size_in_inches,
+    text_width,
     tidy,
 )
 
@@ -35,7 +34,6 @@ DIGITS = 4
 MOST_LINES = 5  # of a formula as mathematics; a longer one is written as text
 TEXT_LINES = 6
 SIZES = (11.0, 9.0, 7.5)  # points, of mathematics
-SPACE = 0.01  # inches between terms, for each point of size
 WIDE = 30.0  # of the largest loss over the smallest, from which their axis is logarithmic
 MANY = 1500  # points beyond which they become an image inside the vector picture
 SIDE = 0.85 * STYLE.column
@@ -173,8 +171,12 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
     terms = short.as_ordered_terms() if short.is_Add else [short]
     parts = [str(sympy.latex(term, symbol_names=names)) for term in terms]
     pieces = [parts[0], *(part if part.startswith("-") else f"+ {part}" for part in parts[1:])]
-    packed = _packed([f"{_math_name(name)} = {pieces[0]}", *pieces[1:]], room)
-    return packed or (_plain(f"{written(name)} = {formula_text(short)}", room), STYLE.text)
+    pieces[0] = f"{_math_name(name)} = {pieces[0]}"
+    with contextlib.suppress(ValueError, RuntimeError):  # what matplotlib cannot set
+        for size in SIZES:
+            if lines := _packed(pieces, room, size):
+                return lines, size
+    return _plain(f"{written(name)} = {formula_text(short)}", room), STYLE.text
 
 
 def _renamed(expression: Any) -> Any:
@@ -187,33 +189,18 @@ def _renamed(expression: Any) -> Any:
     return expression
 
 
-def _packed(pieces: list[str], room: float) -> tuple[list[str], float] | None:
-    """Join pieces into lines, as large as fit; None if they are too long at the smallest size."""
-    widths = [_math_width(f"${piece}$") for piece in pieces]
-    for size in SIZES if all(widths) else ():
-        lines, filled = list[str](), math.inf
-        for piece, width in zip(pieces, widths, strict=True):
-            wide = size * ((width or 0.0) / SIZES[0] + SPACE)
-            if filled + wide <= room:
-                lines[-1] += f" {piece}"
-                filled += wide
-            else:
-                lines.append(rf"\quad {piece}" if lines else piece)
-                filled = wide
-            if wide > room or len(lines) > MOST_LINES:
-                break
-        else:
-            return [f"${line}$" for line in lines], size
-    return None
-
-
-def _math_width(text: str) -> float | None:
-    """Return the width in inches at the largest size, None when it cannot be set."""
-    try:
-        parsed = MathTextParser("path").parse(text, 72, FontProperties(size=SIZES[0]))
-    except (ValueError, RuntimeError):
-        return None
-    return float(parsed.width) / 72
+def _packed(pieces: list[str], room: float, size: float) -> list[str]:
+    """Join pieces into lines of mathematics; empty if they are too long or too many."""
+    lines = [""]
+    for piece in pieces:
+        longer = f"{lines[-1]} {piece}".strip()
+        if lines[-1] and text_width(f"${longer}$", size) > room:
+            longer = rf"\quad {piece}"
+            lines.append("")
+        if len(lines) > MOST_LINES or text_width(f"${longer}$", size) > room:
+            return []
+        lines[-1] = longer
+    return [f"${line}$" for line in lines]
 
 
 def _math_name(name: str) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
@@ -230,12 +229,12 @@ def test_a_band_is_that_of_the_numbers(layer, model, ax):
         edge(net, layer, 0, 1, data=rows, band=True, ax=ax)
 
 
-def test_long_names_break_at_spaces_and_lose_their_end():
+def test_long_names_break_at_spaces():
     name, room = "outcome=customer buys more", 1.35
     found = words_for("effect on", name, "log-odds", room)
     assert found == "effect on\noutcome=customer\nbuys more (log-odds)"
     assert words_for("effect on", name, "log-odds", 4.0) == f"effect on {name} (log-odds)"
-    cut = words_for("effect on", name.replace(" ", "_"), "log-odds", room)
-    assert re.fullmatch(r"effect on outcome=\w*…\n\(log-odds\)", cut)
-    for text in (found, cut):
+    for text in (found, words_for("effect on", name.replace(" ", "_"), "log-odds", room)):
+        assert text.count("\n") == 2
         assert all(text_width(line, STYLE.text) <= room for line in text.split("\n"))
+    assert words_for("effect on", 9 * name, "log-odds", room).endswith("…")

@@ -12,6 +12,9 @@ from torch import Tensor
 import kanlens
 from kanlens.model.function_layer import FunctionLinear
 
+Build = Callable[..., kanlens.KAN]
+Draw = Callable[..., Tensor]
+
 
 def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
     return kanlens.prune(model, x, y, progress=False, **options)
