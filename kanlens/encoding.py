@@ -6,7 +6,6 @@ The model takes over what the data knows: names, units, kinds, task and classes.
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -18,16 +17,15 @@ from torch import Tensor
 from kanlens.checks import check_finite, check_magnitude, check_rows, warn_of_distant
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
 from kanlens.data.column_types import is_classes
+from kanlens.data.columns import ColumnRoles
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.source import Source
-from kanlens.data.table_reader import read_table
+from kanlens.data.table_reader import read_columns
 from kanlens.data.tables import Table
-from kanlens.errors import DataError, KanlensError, ShapeError, message, reworded, rewording
+from kanlens.errors import DataError, ShapeError, message
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations
-
-_READER = re.compile(r"\b((?:impute|drop|na|decimal)='[^']*')")
 
 
 def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
@@ -58,7 +56,8 @@ def needed_widths(data: Any) -> tuple[int, int]:
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
         _prepared(model, data, trained=False)  # refuses them
     x, y = data
-    shape = tuple(np.shape(read_table(x).x if hasattr(x, "columns") else x))
+    table = read_columns(x, ColumnRoles(), call="fit").x if hasattr(x, "columns") else x
+    shape = tuple(np.shape(table))
     if len(shape) != 2:
         raise ShapeError(message("fit", "x of shape (batch, in)", str(shape), "Reshape it"))
     if not _holds_labels(model, y.detach().cpu().numpy() if isinstance(y, Tensor) else y):
@@ -117,12 +116,7 @@ def _rows(model: KAN, x: Any, trained: bool) -> Any:
         return x
     if set(model.feature_names) <= {str(name) for name in x.columns}:
         return x
-    try:
-        return _adopt_features(model, read_table(x), trained)
-    except KanlensError as error:
-        raise type(error)(
-            _READER.sub(r"read_table(..., \1)", str(reworded("fit", error)))
-        ) from error
+    return _adopt_features(model, read_columns(x, ColumnRoles(), call="fit"), trained)
 
 
 def _unnamed(model: KAN) -> bool:
@@ -141,7 +135,7 @@ def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batc
         got = f"{len(known)} ({listed(known)})"
         advice = f"Build the model with {_counted(len(known), 'input')}"
         if any(one.kind == "missing" for one in table.schema.features):
-            advice += ", or fill missing cells with impute='median'"
+            advice += ", or fill missing cells with read_table(..., impute='median')"
         if trained:
             advice = (
                 "Name the target, and the columns it was trained on, in the order of its inputs"
@@ -235,10 +229,9 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
         got = f"{np.shape(values)[1]} columns of labels or truth values"
         advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
         raise ShapeError(message("fit", "y to be numbers, or one column of classes", got, advice))
-    with rewording("fit"):
-        frame = pd.DataFrame({"x": 0.0, "y": cells})
-        Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
-        table = read_table(frame, target="y", task="classification")
+    frame = pd.DataFrame({"x": 0.0, "y": cells})
+    Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
+    table = read_columns(frame, ColumnRoles(target="y", task="classification"), call="fit")
     schema, codes = table.schema, cast("Tensor", table.y)  # which the frame has
     count = len(model.output_names)
     if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:

@@ -125,19 +125,24 @@ def read_table(
         na=na,
         decimal=decimal,
     )
-    frame, name, place = _open(source, "read_table", decimal or ".")
-    if decimal is None and has_decimal_comma(frame):
-        again, name, place = _open(source, "read_table", ",")
+    return read_columns(source, roles, call="read_table", groups=groups)
+
+
+def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: Any = None) -> Table:
+    """Read a table to train on for a public call, whose name errors and warnings begin with."""
+    frame, name, place = _open(source, call, roles.format.decimal)
+    if roles.decimal is None and has_decimal_comma(frame):
+        again, name, place = _open(source, call, ",")
         floats = frame.columns[[kind.kind == "f" for kind in frame.dtypes]]
         if all(kind.kind in "iuf" for kind in again[floats].dtypes):  # else points are decimals too
             roles, frame = dataclasses.replace(roles, decimal=","), again
-    refuse_unknown("groups", as_names(groups), list(frame.columns), call="read_table")
-    if set(as_names(groups)) & {*as_names(target), *as_names(features)}:
+    refuse_unknown("groups", as_names(groups), list(frame.columns), call=call)
+    if set(as_names(groups)) & {*as_names(roles.target), *as_names(roles.features)}:
         expected = "groups to be another column than target and features"
-        raise DataError(message("read_table", expected, repr(groups), "Name it once"))
+        raise DataError(message(call, expected, repr(groups), "Name it once"))
     frame, place = _with_targets(frame, roles, place)
-    schema = roles.read_schema(frame, place)
-    table = encode_table(frame, name, schema, "read_table", place)
+    schema = roles.read_schema(frame, place, call=call)
+    table = encode_table(frame, name, schema, call, place)
     label = None if groups is None else str(groups)
     return dataclasses.replace(table, roles=roles, groups=label)
 

@@ -286,7 +286,7 @@ def test_text_among_numbers_is_refused() -> None:
     y = [*np.linspace(0, 1, 11).tolist(), "none of it"]
     text = (
         "fit: expected numbers, got 'none of it' in row 11 of column 'y'. "
-        "Correct that cell, or pass na='none of it' if it is a missing one."
+        "Correct that cell, or pass read_table(..., na='none of it') if it is a missing one."
     )
     with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
         quick(model([1, 1]), (rows(), y))
