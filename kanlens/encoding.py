@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kanlens.checks import check_finite, check_magnitude, check_rows, warn_of_distant
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
-from kanlens.data.column_types import is_classes
+from kanlens.data.column_types import class_labels, is_classes
 from kanlens.data.columns import ColumnRoles
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.source import Source
@@ -50,6 +50,8 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
 
 def needed_widths(data: Any) -> tuple[int, int]:
     """Return how many features and outputs a network for such data has; two classes have one."""
+    import pandas as pd
+
     if isinstance(data, (Table, Source)):
         return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
     model = KAN([1, 1], generator=torch.Generator())  # torch's own is left alone
@@ -62,7 +64,10 @@ def needed_widths(data: Any) -> tuple[int, int]:
         raise ShapeError(message("fit", "x of shape (batch, in)", str(shape), "Reshape it"))
     if not _holds_labels(model, y.detach().cpu().numpy() if isinstance(y, Tensor) else y):
         return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
-    count = len(set(np.asarray(y).ravel().tolist()))
+    labels = Column(name="y", cells=pd.Series(np.asarray(y).ravel()), call="fit", target=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which come when the labels are read
+        count = len(class_labels(labels, asked=True))
     return shape[1], count if count > 2 else 1
 
 

@@ -321,9 +321,7 @@ def has_decimal_comma(frame: pd.DataFrame) -> bool:
 def _labels(column: Column) -> tuple[str, ...]:
     """Return the distinct texts of the present cells, in order; numbers in theirs.
 
-    Texts that differ in case alone are one label, that of the usual spelling, which has at least
-    `USUAL` times the cells of all others. Where none has, as of m and M (units) or TP53 and Tp53
-    (genes), each is a label.
+    Texts that differ in case alone are one label if one spelling is clearly the usual one.
     """
     texts = set(column.texts[column.present])
     groups: dict[str, list[str]] = {}

@@ -23,7 +23,6 @@ from kanlens.data.cell_parsing import (
     CellFormat,
     Column,
     Place,
-    cell_text,
     listed,
     row_text,
 )
@@ -233,16 +232,16 @@ def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[flo
 
 def reading_notes(schema: Schema) -> list[str]:
     """Return one sentence for each unusual way in which columns are read."""
-    by_kind: dict[str, list[str]] = {}
     parts = list(dict.fromkeys(one.part for one in schema.features if one.part))
-    for one in schema.features:
-        by_kind.setdefault(one.kind, []).append(one.column)
-    names = {kind: listed(list(dict.fromkeys(columns))) for kind, columns in by_kind.items()}
+    dates, gaps = (
+        listed(list(dict.fromkeys(one.column for one in schema.features if one.kind == kind)))
+        for kind in ("date", "missing")
+    )
     units = [f"{f.column!r} in {f.unit}" for f in schema.features if f.unit and not f.part]
     comma = "numbers have a decimal comma" if schema.format.decimal == "," else ""
     notes = [
-        f"dates become {', '.join(parts)}: {names['date']}" if parts else "",
-        f"missing cells are a level of their own: {names['missing']}" if "missing" in names else "",
+        f"dates become {', '.join(parts)}: {dates}" if parts else "",
+        f"missing cells are a level of their own: {gaps}" if gaps else "",
         "; ".join(filter(None, [comma, *units])),
     ]
     return list(filter(None, notes))
@@ -344,12 +343,13 @@ class _Cells:
         if "" != unit != feature.unit != "" and (feature.unit in SYMBOLS or unit not in SYMBOLS):
             row = int(column.present.argmax())
             raise column.refuse(row, f"numbers in {feature.unit}", "Convert the column")
-        size = float(np.median(np.abs(values[values != 0]))) if values.any() else usual
+        sizes = np.abs(values[values != 0])
+        size = float(np.median(sizes)) if len(sizes) else usual
         if unit == "%" != feature.unit and usual <= 1 and size > 10 * usual:
             return values / 100
         if feature.unit == "%" != unit and size <= 1 and usual > 10 * size:
-            got = f"numbers like fractions, {cell_text(values[0])}, in column {column.name!r}"
-            advice = f"This is read as {values[0]:.6g}%; multiply by 100 if it is a fraction"
+            got = f"numbers like fractions, {sizes[0]:.6g}, in column {column.name!r}"
+            advice = f"This is read as {sizes[0]:.6g}%; multiply by 100 if it is a fraction"
             warnings.warn(message(self.call, "percentages", got, advice), stacklevel=4)
         return values
 

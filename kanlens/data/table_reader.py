@@ -49,7 +49,10 @@ def read_table(
     second in sorted order is 1. Columns of more texts become one feature per text, dates their
     year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary, and
     ``schema.groups`` says which belong together. Numbers may have thousands separators and a
-    currency or percent sign, which becomes the unit where all cells have it.
+    currency or percent sign, or letters as in "12 kg"; they are the unit where all cells have them.
+    Texts that differ in case alone are one where one spelling has at least twice the cells of all
+    others; where none has, as of m and M (units) or TP53 and Tp53 (genes), each is a category.
+    Both come with a warning.
 
     Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
     column with missing cells has one feature more, 1 where the cell is missing; its number is then

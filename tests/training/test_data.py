@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.data.table_reader import read_table
-from kanlens.encoding import prepare_data, prepare_target
+from kanlens.encoding import needed_widths, prepare_data, prepare_target
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.training.preparation import settle_scaling
 
@@ -280,6 +280,14 @@ def test_wrong_class_codes_are_refused(y: list[float], got: str) -> None:
     text = "fit: expected 12 labels, got 2. Give one label per row."
     with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
         quick(net, (rows(), np.array(y[:2])))
+
+
+@pytest.mark.parametrize(
+    ("labels", "count"), [(["yes", "no", "Yes ", "yes"], 1), (["a", "b", "c", "C"], 4)]
+)
+@pytest.mark.filterwarnings("error")
+def test_spellings_of_a_class_are_one_output(labels: list[str], count: int) -> None:
+    assert needed_widths((np.zeros((4, 3)), labels)) == (3, count)
 
 
 def test_text_among_numbers_is_refused() -> None:
