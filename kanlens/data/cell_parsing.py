@@ -285,10 +285,9 @@ class Column:
         texts = np.array([*(label_text(value) for value in values), ""], dtype=object)
         return texts[codes]
 
-    def option(self, argument: str, advice: str) -> str:
+    def option(self, setting: str, advice: str) -> str:
         """Return an advice with an argument of the readers for {}; "" for calls without tables."""
-        table = dict.fromkeys(("read_table", "scan_table"), argument)
-        table["fit"] = f"read_table(..., {argument})"
+        table = {"read_table": setting, "scan_table": setting, "fit": f"read_table(..., {setting})"}
         return advice.replace("{}", table[self.call]) if self.call in table else ""
 
     @property
@@ -312,9 +311,10 @@ class Column:
         first = self.place(int(missing.argmax()))
         got = f"{self.total(missing)} in column {self.name!r} (first in {first})"
         advice = "Drop such rows"
-        if not self.target:
-            filled, trained = "impute='median'", "train on a table read with impute='median'"
-            advice += f", or {self.option(filled, 'pass {}') or trained}"
+        if not self.target and self.call in ("read_table", "scan_table"):
+            advice = "Drop such rows, or pass impute='median'"
+        elif not self.target:
+            advice = "Drop such rows, or train on a table read with impute='median'"
         raise DataError(message(self.call, "no missing cells", got, advice))
 
     def read(self, filler: float | None = None) -> Array:
