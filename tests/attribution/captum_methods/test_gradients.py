@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 
 import pytest
 import torch
@@ -18,48 +17,6 @@ captum_input_x_gradient = METHODS["captum_input_x_gradient"].function
 captum_integrated_gradients = METHODS["captum_integrated_gradients"].function
 captum_noise_tunnel = METHODS["captum_noise_tunnel"].function
 captum_saliency = METHODS["captum_saliency"].function
-
-
-def straight(network, width=4):
-    """A network of one layer whose edges are straight lines inside their grids."""
-    model = network([width, 1], grid_range=(-9, 9))
-    layer = model.layers[0]
-    places = torch.stack(
-        [layer.grid[:, k + 1 : k + 4].mean(1) for k in range(layer.spline_weight.shape[-1])], -1
-    )
-    slopes = layer.spline_weight[..., :1].clone()
-    layer.spline_weight.copy_(slopes * places)  # Greville: a spline of its places is x
-    layer.base_weight.zero_()
-    return model
-
-
-def share(model, x, rows, **options):
-    """What captum's integrated gradients explain of each change."""
-    from captum.attr import IntegratedGradients
-
-    method = IntegratedGradients(lambda z: model(z)[:, 0])
-    with torch.enable_grad():
-        found = method.attribute(x.clone().requires_grad_(), rows.expand_as(x), **options).sum(1)
-    return found.detach() / (model(x) - model(rows))[:, 0]
-
-
-@pytest.mark.parametrize("n", [10, 50])
-def test_captums_trapezoid_loses_a_share_and_is_not_used(n, network, draw):
-    model, x, row = straight(network), draw(4, 4), draw(1, 4, seed=2)
-    lost = share(model, x, row, n_steps=n, method="riemann_trapezoid")
-    torch.testing.assert_close(lost, torch.full_like(lost, (n - 1) / n), rtol=0, atol=1e-6)
-    found = attribute(model, x, method="captum_integrated_gradients", background=row, n_steps=n)
-    change = found.output - found.reference
-    torch.testing.assert_close(
-        found.values.sum(1) / change, torch.ones_like(change), rtol=1e-6, atol=0
-    )
-
-
-def test_captums_weights_are_in_float32(network, draw):
-    """On straight lines the quadrature has no error of its own, and 1e-10 to 1e-7 is left."""
-    model, x, row = straight(network), draw(4, 4), draw(1, 4, seed=2)
-    left = (share(model, x, row, n_steps=200) - 1).abs().max()
-    assert 1e-10 < float(left) < 1e-7
 
 
 def test_more_steps_bring_integrated_gradients_closer(problem):
@@ -213,39 +170,6 @@ def test_the_share_outside_the_grid_is_counted(network, draw):
 def test_unknown_kinds_of_noise_are_refused(options, text, problem):
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         captum_noise_tunnel(problem([2, 1]), **options)
-
-
-# --- time ---------------------------------------------------------------------------------------
-
-
-def test_integrated_gradients_are_faster_than_captum_on_its_own(network, draw):
-    """On 32 samples and 50 background rows by 4 times: captum takes outputs apart one by one."""
-    from captum.attr import IntegratedGradients
-
-    model, x, rows = network([8, 5, 1]).requires_grad_(False), draw(32, 8), draw(50, 8, seed=2)
-    method = IntegratedGradients(lambda z: model(z)[:, 0])
-
-    def stock():
-        with torch.enable_grad():
-            left = x.repeat_interleave(50, 0).requires_grad_()
-            found = method.attribute(left, rows.repeat(32, 1), n_steps=12)
-        return found.detach().reshape(32, 50, 8).mean(1)
-
-    def ours():
-        return attribute(
-            model, x, method="captum_integrated_gradients", background=rows, n_steps=12
-        ).values
-
-    torch.testing.assert_close(ours(), stock(), rtol=1e-6, atol=1e-8)
-    seconds = {}
-    for run in (stock, ours):
-        times = []
-        for _ in range(2):
-            started = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - started)
-        seconds[run] = min(times)
-    assert seconds[ours] < seconds[stock]
 
 
 def test_a_sample_does_not_depend_on_the_others(problem):

@@ -41,19 +41,6 @@ def test_all_orders_are_the_exact_values(widths, problem):
     assert float(gap.abs().max()) < 1e-13
 
 
-def test_captum_on_its_own_is_in_float32(problem):
-    """The reason for `Unrounded`, and for the shape that is squeezed."""
-    from captum.attr import ShapleyValues
-
-    given = problem([5, 3, 1])
-    stock = ShapleyValues(given.model).attribute(given.x, given.mean_row)
-    assert stock.dtype == torch.float32
-    assert stock.shape == (4, 1, 5)
-    ours = captum_shapley_values(given).values
-    far = float((stock[:, 0] - ours).abs().max() / ours.abs().max())
-    assert 1e-9 < far < 1e-5
-
-
 @pytest.mark.parametrize("size", [1e9, 1e-9])
 def test_units_cost_no_digits(size, problem):
     given = problem([4, 3, 1])
