@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kanlens.cli.application import Flagged, execute
+from kanlens.cli.application import CommandGroup, execute
 from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
-from kanlens.errors import KanlensError, message
+from kanlens.errors import KanlensError
 
 if TYPE_CHECKING:
     from benchmarks.harness import Benchmark, Findings, Setup
 
 app = typer.Typer(
-    cls=Flagged,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -221,5 +221,4 @@ def _judge_speed(found: Findings, terminal: Terminal, *, insist: bool) -> None:
     if insist and failed:
         first = failed[0]
         got = f"{len(failed)} broken, the first with {first.figure:.3g} at {first.where}"
-        advice = "See the promises above"
-        raise KanlensError(message("benchmarks speed", first.promise, got, advice))
+        raise KanlensError("benchmarks speed", first.promise, got, "See the promises above")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.errors import MissingFileError, message
+from kanlens.errors import MissingFileError
 
 if TYPE_CHECKING:
     from kanlens.data.tables import Table
@@ -34,8 +34,7 @@ def data_file(folder: Path | None, name: str) -> Path:
     path = None if folder is None else folder / name
     if path is None or not path.exists():
         got = "no data folder" if folder is None else f"a folder without it, {str(folder)!r}"
-        advice = "Pass the folder with --data"
-        raise MissingFileError(message("benchmarks", f"the file {name}", got, advice))
+        raise MissingFileError("benchmarks", f"the file {name}", got, "Pass the folder with --data")
     return path
 
 

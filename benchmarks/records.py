@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.machine import STAMP, WORDS
-from kanlens.errors import FileFormatError, message
+from kanlens.errors import FileFormatError
 from kanlens.files import write_frames
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Records:
     def _foreign(self, got: str) -> FileFormatError:
         expected = f"the columns {', '.join(self.columns)}"
         advice = "Pass --fresh to replace the file, or another folder with -o"
-        return FileFormatError(message("benchmarks", expected, got, advice))
+        return FileFormatError("benchmarks", expected, got, advice)
 
     def _value(self, name: str, cell: str) -> Any:
         """Return a cell as it was stored: text, a number, or None where it is empty."""

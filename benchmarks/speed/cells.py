@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 
 PATTERN = re.compile(
     r"(?P<batch>\d+)x(?P<inputs>\d+)->(?P<outputs>\d+) G(?P<grid>\d+)"
@@ -144,7 +144,7 @@ def check_cells(cells: Sequence[Cell], wanted: Sequence[str]) -> None:
         if parse(text) is None and not _fitting(cells, text):
             advice = f"Choose words from: {'; '.join(cell.name for cell in cells)}"
             raise InvalidValueError(
-                message("benchmarks speed", "words of a cell's name", repr(text), advice)
+                "benchmarks speed", "words of a cell's name", repr(text), advice
             )
 
 

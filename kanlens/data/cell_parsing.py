@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.errors import DataError, DTypeError, message
+from kanlens.errors import DataError, DTypeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ Place = Callable[[int], str]  # words a row number, e.g. "row 3"
 
 # What pandas.api.types.infer_dtype calls columns whose cells can be numbers.
 PLAIN_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
-LEAVE_OUT = ", or leave it out with drop"  # advice where a column is no target
+LEAVE_OUT = "leave it out with {drop}"  # advice where a column is no target
 NUMBER_LIKE = (*PLAIN_NUMBERS, "string", "mixed", "mixed-integer", "empty")
 DATE_LIKE = ("datetime64", "datetime", "date", "period")
 SYMBOLS = "$€£¥%"  # around numbers; the unit where all cells of a column have the same
@@ -245,14 +245,14 @@ class Column:
         texts = np.array([*(label_text(value) for value in values), ""], dtype=object)
         return texts[codes]
 
-    def refuse(self, row: int | None, expected: str, advice: str) -> DataError:
-        """Word the refusal of the cell in a row, or of the column."""
-        got, (advice, comma, _) = f"column {self.name!r}", advice.partition(LEAVE_OUT)
-        if comma and not self.target:
-            advice += f"{comma}={self.name!r}"
+    def refuse(self, row: int | None, expected: str, *advice: str, **settings: Any) -> DataError:
+        """Return the refusal of the cell in a row, or of the column."""
+        got = f"column {self.name!r}"
         if row is not None:
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)} of {got}"
-        return DataError(message(self.call, expected, got, advice))
+        if self.target:
+            advice = tuple(part for part in advice if part != LEAVE_OUT)
+        return DataError(self.call, expected, got, *advice, drop=self.name, **settings)
 
     def refuse_missing(self) -> None:
         """Refuse missing cells, with their count and first row."""
@@ -261,12 +261,10 @@ class Column:
             return
         first = self.place(int(missing.argmax()))
         got = f"{self.total(missing)} in column {self.name!r} (first in {first})"
-        advice = "Drop such rows"
-        if not self.target and self.call in ("read_table", "scan_table"):
-            advice = "Drop such rows, or pass impute='median'"
-        elif not self.target:
-            advice = "Drop such rows, or train on a table read with impute='median'"
-        raise DataError(message(self.call, "no missing cells", got, advice))
+        read = self.call in ("read_table", "scan_table")
+        advice = "pass {impute}" if read else "train on a table read with {impute}"
+        parts = ["Drop such rows", advice][: 1 if self.target else 2]
+        raise DataError(self.call, "no missing cells", got, *parts, impute="median")
 
     def read(self, filler: float | None = None) -> Array:
         """Return cells as finite numbers, missing ones replaced; refuse all others."""
@@ -274,7 +272,7 @@ class Column:
             row = int(self.unreadable.argmax())
             expected = f"numbers in column {self.name!r}"
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)}"
-            raise DataError(message(self.call, expected, got, "Correct that cell"))
+            raise DataError(self.call, expected, got, "Correct that cell")
         if filler is None:
             self.refuse_missing()
         numbers = np.where(self.present, self.numbers, filler or 0.0)
@@ -282,7 +280,7 @@ class Column:
             row = int(np.isinf(numbers).argmax())
             expected = f"finite numbers in column {self.name!r}"
             got = f"{numbers[row]} in {self.place(row)}"
-            raise DataError(message(self.call, expected, got, "Correct that cell"))
+            raise DataError(self.call, expected, got, "Correct that cell")
         return numbers
 
     def read_date(self, part: str, filler: float | None = None) -> Array:
@@ -292,7 +290,7 @@ class Column:
             row = int(unread.argmax())
             expected = f"dates in column {self.name!r}"
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)}"
-            raise DataError(message(self.call, expected, got, "Correct that cell"))
+            raise DataError(self.call, expected, got, "Correct that cell")
         if filler is None:
             self.refuse_missing()
         values = DATE_PARTS[part](self.dates).to_numpy(np.float64, na_value=np.nan)
@@ -313,8 +311,7 @@ class Column:
             if text not in labels:
                 expected = f"target {self.name!r} to hold {listed(known)}"
                 got = f"{cell_text(text)} in {self.place(row)}"
-                advice = "Correct it, or train with that class"
-                raise DataError(message(self.call, expected, got, advice))
+                raise DataError(self.call, expected, got, "Correct it, or train with that class")
         return texts
 
 
@@ -322,10 +319,10 @@ def check_dense(x: object, call: str, name: str = "x") -> None:
     """Refuse sparse tensors and arrays, and tensors without values."""
     if isinstance(x, Tensor) and x.is_meta:
         got, advice = "a tensor on the meta device", f"Pass {name} with its values"
-        raise DTypeError(message(call, f"{name} to have values", got, advice))
+        raise DTypeError(call, f"{name} to have values", got, advice)
     if (x.layout != torch.strided) if isinstance(x, Tensor) else hasattr(x, "todense"):
         got, advice = f"a sparse {type(x).__name__}", f"Pass {name}.to_dense(), or {name}.toarray()"
-        raise DTypeError(message(call, f"{name} to be dense", got, advice))
+        raise DTypeError(call, f"{name} to be dense", got, advice)
 
 
 def unmasked(x: Any) -> Any:
@@ -339,7 +336,7 @@ def as_tensor(x: object, call: str) -> Tensor:
     """Return a Tensor as it is, and anything that NumPy reads as numbers in float64."""
     complex_ = x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(cast("Any", x))
     if complex_:
-        raise DTypeError(message(call, "x to be real", "complex numbers", "Pass x.real or abs(x)"))
+        raise DTypeError(call, "x to be real", "complex numbers", "Pass x.real or abs(x)")
     check_dense(x, call)
     if isinstance(x, Tensor):
         return x
@@ -348,4 +345,4 @@ def as_tensor(x: object, call: str) -> Tensor:
     except (TypeError, ValueError, OverflowError) as error:
         expected = "x to be a Tensor, an ndarray or a DataFrame of numbers"
         got = f"{type(x).__name__} ({error})"
-        raise DTypeError(message(call, expected, got, "Convert it first")) from error
+        raise DTypeError(call, expected, got, "Convert it first") from error

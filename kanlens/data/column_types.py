@@ -26,7 +26,7 @@ from kanlens.data.cell_parsing import (
     listed,
 )
 from kanlens.data.schema import Feature
-from kanlens.errors import DataError, message
+from kanlens.errors import DataError, KanlensWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ IMPUTATIONS = ("mean", "median", "most_frequent")
 MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 EXACT = 2**53  # up to which float64 holds every whole number
-_CONVERT = f"Convert the column{LEAVE_OUT}"
+_CONVERT = "Convert the column", LEAVE_OUT
 _TIMES = "Turn dates and times into numbers"
 _DATE = re.compile(
     r"\s*(\d{4}-\d{1,2}(-\d{1,2})?([T ].*)?|\d{4}/\d{1,2}/\d{1,2}( .*)?"
@@ -97,7 +97,7 @@ def _warn_of_rounding(column: Column, values: Array) -> None:
         got = f"{values[np.abs(values).argmax()]:.0f} in column {column.name!r}"
         advice = "They are rounded; if they identify rows, leave the column out"
         expected = "whole numbers up to 2**53"
-        warnings.warn(message(column.call, expected, got, advice), stacklevel=6)
+        warnings.warn(KanlensWarning(column.call, expected, got, advice), stacklevel=6)
 
 
 def _symbol(column: Column) -> str:
@@ -182,7 +182,9 @@ def _day_first(column: Column) -> bool:
         raise column.refuse(row, expected, "Write them as 2021-04-03")
     if not (day or month or points) and numbers["first"].notna().any():
         got = f"either in column {column.name!r}, read with the month first"
-        warnings.warn(message(column.call, expected, got, "Write them as 2021-04-03"), stacklevel=6)
+        warnings.warn(
+            KanlensWarning(column.call, expected, got, "Write them as 2021-04-03"), stacklevel=6
+        )
     return bool(day or (points and not month))
 
 
@@ -208,8 +210,7 @@ def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
     found = set(column.texts[column.present])
     if len(found) < 2:  # labels of truth values are two
         got = f"only {listed(sorted(found))} in column {column.name!r}"
-        text = message(column.call, "at least two classes", got, "Choose another target")
-        raise DataError(text)
+        raise DataError(column.call, "at least two classes", got, "Choose another target")
     reason = _identifies(column, labels)
     if reason and not asked:
         raise _refused_identifier(column, reason)
@@ -220,14 +221,14 @@ def check_quantities(column: Column) -> None:
     """Refuse a regression target with cells that are no numbers."""
     if column.unreadable.any():
         _refuse_foreign(column)
-        advice = "Correct that cell, or use task='classification'"
-        raise column.refuse(int(column.unreadable.argmax()), "numbers", advice)
+        advice, row = ("Correct that cell", "use {task}"), int(column.unreadable.argmax())
+        raise column.refuse(row, "numbers", *advice, task="classification")
 
 
 def _column_type(column: Column) -> Literal["number", "text", "date"]:
     """Return whether cells are numbers, labels or dates; refuse others."""
     if not column.present.any():
-        raise column.refuse(None, "values", f"Fill it{LEAVE_OUT}")
+        raise column.refuse(None, "values", "Fill it", LEAVE_OUT)
     if column.inferred in DATE_LIKE and not column.coded:
         return "date"
     _refuse_foreign(column)
@@ -239,10 +240,10 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
     row = int(unreadable.argmax())
     texts = column.cells[unreadable].astype(str).drop_duplicates()
     if 2 * column.total(unreadable) <= column.total(column.present):
-        advice = f"Correct that cell, or pass na={texts.iloc[0]!r} if it is a missing one"
-        raise column.refuse(row, "numbers", advice)
+        advice = "Correct that cell", "pass {na} if it is a missing one"
+        raise column.refuse(row, "numbers", *advice, na=texts.iloc[0])
     if all(is_number(text, ",") for text in texts):
-        raise column.refuse(row, "numbers", "Pass decimal=','")
+        raise column.refuse(row, "numbers", "Pass {decimal}", decimal=",")
     dated = bool(texts.str.fullmatch(_DATE).all())
     return "date" if dated and not column.dates[column.present].isna().any() else "text"
 
@@ -251,11 +252,11 @@ def _refuse_foreign(column: Column) -> None:
     """Refuse cells that are neither numbers, texts nor truth values."""
     row = int(column.present.argmax())
     if column.inferred not in ("categorical", *DATE_LIKE, *NUMBER_LIKE):
-        raise column.refuse(row, "numbers or text", _CONVERT)
+        raise column.refuse(row, "numbers or text", *_CONVERT)
     if column.inferred.startswith("mixed"):
         for row in np.flatnonzero(column.present).tolist():
             if not isinstance(column.cells.iloc[row], (str, numbers.Number, np.generic)):
-                raise column.refuse(row, "numbers or text", _CONVERT)
+                raise column.refuse(row, "numbers or text", *_CONVERT)
 
 
 def _identifies(column: Column, labels: Sequence[str]) -> str:
@@ -269,11 +270,12 @@ def _identifies(column: Column, labels: Sequence[str]) -> str:
 
 
 def _refused_identifier(column: Column, reason: str) -> DataError:
-    advice = f"If it identifies rows, leave it out with drop={column.name!r}"
+    advice: tuple[str, ...] = ("If it identifies rows, leave it out with {drop}",)
     if column.target:
-        advice = "Choose another target, or use task='classification' if these are classes"
+        advice = "Choose another target", "use {task} if these are classes"
     expected = f"at most {MOST_CATEGORIES} texts, which repeat"
-    return DataError(message(column.call, expected, f"{reason} in column {column.name!r}", advice))
+    named = {"drop": column.name, "task": "classification"}
+    return DataError(column.call, expected, f"{reason} in column {column.name!r}", *advice, **named)
 
 
 def useless(column: Column) -> str:

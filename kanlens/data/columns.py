@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kanlens.checks import check_choice, nearest
-from kanlens.data.cell_parsing import Array, CellFormat, Column, Place, listed
+from kanlens.data.cell_parsing import LEAVE_OUT, Array, CellFormat, Column, Place, listed
 from kanlens.data.column_types import (
     IMPUTATIONS,
     UNNAMED,
@@ -26,7 +26,7 @@ from kanlens.data.column_types import (
     useless,
 )
 from kanlens.data.schema import Feature, Output, Schema, Task, class_schema
-from kanlens.errors import DataError, InvalidValueError, message
+from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +52,7 @@ def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str], *, cal
             continue
         hint = nearest(name, known)
         advice = f"Did you mean {hint!r}?" if hint else "Name a column of the table"
-        expected = f"{what} among the columns {listed(known)}"
-        text = message(call, expected, repr(name), advice)
-        raise DataError(text)
+        raise DataError(call, f"{what} among the columns {listed(known)}", repr(name), advice)
 
 
 def choose_columns(
@@ -71,8 +69,8 @@ def choose_columns(
         refuse_unknown(what, names, known, call=call)
     lost = [name for name in [*targets, *chosen] if name in dropped]
     if lost:
-        expected, got = "drop to be of other columns than target and features", repr(lost[0])
-        raise DataError(message(call, expected, got, "Name it once"))
+        expected, got = "to be of other columns than target and features", repr(lost[0])
+        raise DataError(call, expected, got, "Name it once", argument="drop")
     if features is None:
         chosen = [name for name in known if name not in targets]
     chosen = [name for name in chosen if name not in dropped]
@@ -80,10 +78,10 @@ def choose_columns(
     twice = next((name for name in used if used.count(name) > 1 or known.count(name) > 1), None)
     if twice is not None:
         expected = "each column once, as target or as feature"
-        raise DataError(message(call, expected, f"{twice!r} twice", "Rename it, or name it once"))
+        raise DataError(call, expected, f"{twice!r} twice", "Rename it, or name it once")
     if not chosen:
         got = f"columns {listed(known)}"
-        raise DataError(message(call, "a feature column beside the target", got, "Add one"))
+        raise DataError(call, "a feature column beside the target", got, "Add one")
     return targets, chosen
 
 
@@ -145,19 +143,19 @@ class ColumnRoles:
                 left_out[name] = reason
                 continue
             if self.features is None and UNNAMED.fullmatch(name):
-                advice = f"Name it, or leave it out with drop={name!r}"
-                raise DataError(message(call, "a name for every column", repr(name), advice))
+                expected, got = "a name for every column", repr(name)
+                raise DataError(call, expected, got, "Name it", LEAVE_OUT, drop=name)
             features += column_features(cells, impute=self.impute, unit=units.get(name, ""))
         if not features:
             got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
-            raise DataError(message(call, "a column that can be a feature", got, "Add one"))
+            raise DataError(call, "a column that can be a feature", got, "Add one")
         as_targets = [column(name, coded=name in coded, target=True) for name in targets]
         schema = target_schema(as_targets, self.task, units)
         if left_out:
             got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
             advice = "These columns are left out unless features names them"
-            text = message(cells.call, "columns that describe rows", got, advice)
-            warnings.warn(text, stacklevel=4)
+            warning = KanlensWarning(cells.call, "columns that describe rows", got, advice)
+            warnings.warn(warning, stacklevel=4)
         return dataclasses.replace(schema, features=_distinct(features), format=self.format)
 
 
@@ -166,7 +164,7 @@ def _distinct(features: list[Feature]) -> tuple[Feature, ...]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         expected = "columns and categories with names that differ"
-        raise DataError(message("read_table", expected, f"{twice!r} twice", "Rename that column"))
+        raise DataError("read_table", expected, f"{twice!r} twice", "Rename that column")
     return tuple(features)
 
 
@@ -183,7 +181,7 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
     if task == "classification":
         got = f"{len(targets)} columns"
         advice = "Train one model for each target"
-        raise InvalidValueError(message("read_table", "one target with classes", got, advice))
+        raise InvalidValueError("read_table", "one target with classes", got, advice)
     for column in targets:
         check_quantities(column)
     outputs = tuple(Output(name=c.name, unit=units.get(c.name, "")) for c in targets)
@@ -198,8 +196,9 @@ def _warn_of_quantities(column: Column, classes: int) -> None:
     if classes <= MANY_CLASSES or np.isnan(numbers).any() or not (broken or 2 * classes > cells):
         return
     got = f"{classes} different numbers in {cells} cells of column {column.name!r}"
-    advice = "If it is a quantity, use task='regression'"
-    warnings.warn(message(column.call, "classes", got, advice), stacklevel=4)
+    advice = "If it is a quantity, use {task}"
+    warning = KanlensWarning(column.call, "classes", got, advice, task="regression")
+    warnings.warn(warning, stacklevel=4)
 
 
 def read_targets(
@@ -224,7 +223,7 @@ def read_targets(
         if unread:
             expected = f"numbers in target {name!r}, as the model knows no classes"
             advice = "Import it with its data, target and task, for their classes"
-            raise DataError(message(call, expected, "text", advice))
+            raise DataError(call, expected, "text", advice)
     if not columns:
         return None
     if schema.task == "classification":
@@ -240,9 +239,9 @@ def _checked(names: list[str], schema: Schema, columns: list[str], call: str) ->
     if len(names) != count or len(set(names)) != count or any(columns.count(n) > 1 for n in names):
         expected = f"{count} different target column{'s' * (count > 1)}"
         got = ", ".join(map(repr, names))
-        raise DataError(message(call, expected, got, "Name one for each target of the model"))
+        raise DataError(call, expected, got, "Name one for each target of the model")
     read = {feature.column for feature in schema.features} & set(names)
     if read:
         got = f"{min(read)!r}, which the model reads as a feature"
-        raise DataError(message(call, "a target column", got, "Name another"))
+        raise DataError(call, "a target column", got, "Name another")
     return names

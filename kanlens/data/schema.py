@@ -26,7 +26,7 @@ from kanlens.data.cell_parsing import (
     listed,
     row_text,
 )
-from kanlens.errors import DataError, InvalidValueError, message
+from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,7 @@ class Schema:
             names = getattr(self, what)
             if len(set(names)) != len(names):
                 got = f"{next(name for name in names if names.count(name) > 1)!r} more than once"
-                raise InvalidValueError(message("KAN", f"{what} that differ", got, "Rename one"))
+                raise InvalidValueError("KAN", f"{what} that differ", got, "Rename one")
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -194,8 +194,7 @@ class Schema:
         names, frame = self.target_columns or self.output_names, pd.DataFrame(values)
         if frame.shape[1] != len(names):
             expected = f"{len(names)} target columns"
-            advice = "Give one column for each output"
-            raise DataError(message(call, expected, str(frame.shape[1]), advice))
+            raise DataError(call, expected, str(frame.shape[1]), "Give one column for each output")
         columns = [
             column(name=name, cells=frame.iloc[:, index]).read() for index, name in enumerate(names)
         ]
@@ -281,8 +280,9 @@ def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[s
         return default
     names = [str(name) for name in given]
     if len(names) != len(default):
-        text = message("KAN", f"{len(default)} {what}", str(len(names)), "Name each one once")
-        raise InvalidValueError(text)
+        raise InvalidValueError(
+            "KAN", f"{len(default)} {what}", str(len(names)), "Name each one once"
+        )
     return names
 
 
@@ -321,13 +321,12 @@ class _Cells:
             return self.columns[name]
         count = self.names.count(name)
         if count > 1:
-            text = message(self.call, f"one column {name!r}", str(count), "Rename or drop one")
-            raise DataError(text)
+            raise DataError(self.call, f"one column {name!r}", str(count), "Rename or drop one")
         if not count:
             hint = nearest(name, self.names)
             advice = f"Add it, or rename {hint!r}" if hint else "Add it"
             got = f"columns {listed(self.names)}"
-            raise DataError(message(self.call, f"a column {name!r}", got, advice))
+            raise DataError(self.call, f"a column {name!r}", got, advice)
         cells = self.frame.iloc[:, self.names.index(name)]
         about: dict[str, Any] = {"call": self.call, "place": self.place}
         about |= {"format": self.schema.format, "day_first": day_first}
@@ -363,7 +362,9 @@ class _Cells:
         if words:
             expected = "cells like those of training"
             advice = "Train again with such rows where they matter"
-            warnings.warn(message(self.call, expected, "; ".join(words), advice), stacklevel=4)
+            warnings.warn(
+                KanlensWarning(self.call, expected, "; ".join(words), advice), stacklevel=4
+            )
 
     def _fallback(self, name: str) -> str:
         """Return how a cell counts that is not one of the known categories of a column."""

@@ -22,7 +22,7 @@ from kanlens.data.column_types import Impute, has_decimal_comma
 from kanlens.data.columns import ColumnRoles, as_names, read_targets, refuse_unknown
 from kanlens.data.schema import Schema, Task
 from kanlens.data.tables import Label, Table
-from kanlens.errors import DataError, DTypeError, message
+from kanlens.errors import DataError, DTypeError, KanlensWarning
 from kanlens.files import line_number, read_frame
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def read_table(
             roles, frame = dataclasses.replace(roles, decimal=","), again
     refuse_unknown("groups", as_names(groups), list(frame.columns), call="read_table")
     if set(as_names(groups)) & {*as_names(target), *as_names(features)}:
-        expected = "groups to be another column than target and features"
-        raise DataError(message("read_table", expected, repr(groups), "Name it once"))
+        expected = "to be another column than target and features"
+        raise DataError("read_table", expected, repr(groups), "Name it once", argument="groups")
     frame, place = _with_targets(frame, roles, place)
     schema = roles.read_schema(frame, place)
     table = encode_table(frame, name, schema, "read_table", place)
@@ -157,7 +157,7 @@ def _with_targets(
     got = f"{count:,} of {len(frame):,} without (first in {place(int(present.argmin()))})"
     expected = f"a target {', '.join(names)} in every row"
     advice = "These rows are left out"
-    warnings.warn(message("read_table", expected, got, advice), stacklevel=3)
+    warnings.warn(KanlensWarning("read_table", expected, got, advice), stacklevel=3)
     rows = np.flatnonzero(present)
     return frame[present], lambda row: place(int(rows[row]))
 
@@ -192,11 +192,9 @@ def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, P
         frame = read_frame(path, call=call, decimal=decimal)
         name, place = path.name, partial(row_in_file, path)
     else:
-        got = type(source).__name__
-        raise DTypeError(message(call, "a path or a DataFrame", got, "Pass one of these"))
+        raise DTypeError(call, "a path or a DataFrame", type(source).__name__, "Pass one of these")
     if not len(frame):
-        got = f"a table without rows, {name!r}"
-        raise DataError(message(call, "at least one row", got, "Add the data"))
+        raise DataError(call, "at least one row", f"a table without rows, {name!r}", "Add the data")
     check_levels(frame, call)
     frame.columns = [str(label) for label in frame.columns.get_level_values(0)]
     return frame.reset_index(drop=True), name, place
@@ -206,7 +204,7 @@ def check_levels(frame: pd.DataFrame, call: str) -> None:
     """Refuse columns with names of several levels."""
     if frame.columns.nlevels > 1:
         got = f"{frame.columns.nlevels} levels of them"
-        raise DataError(message(call, "column names", got, "Join the levels to one name each"))
+        raise DataError(call, "column names", got, "Join the levels to one name each")
 
 
 def row_in_file(path: Path, row: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from kanlens.checks import check_count, check_positive
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.statistics import LayerStatistics
 
@@ -273,7 +273,7 @@ class Edge(abc.ABC):
         low, high = float(start if low is None else low), float(end if high is None else high)
         if not -math.inf < low <= high < math.inf:
             expected, got = "finite ends with low <= high", f"{low!r} and {high!r}"
-            raise InvalidValueError(message(self._call(method), expected, got, "Change them"))
+            raise InvalidValueError(self._call(method), expected, got, "Change them")
         return low, high
 
 
@@ -332,4 +332,4 @@ class EdgeLayer(Protocol):
 def check_finite(call: str, name: str, value: float) -> None:
     """Refuse NaN and infinity."""
     if not math.isfinite(value):
-        raise InvalidValueError(message(call, f"a finite {name}", repr(value), "Change it"))
+        raise InvalidValueError(call, f"a finite {name}", repr(value), "Change it")

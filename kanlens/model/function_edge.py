@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_positive
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import FUNCTIONS, find_function
 from kanlens.functions.elementary import Array, ElementaryFunction, repeated
 from kanlens.functions.sums import integrate
@@ -44,8 +44,9 @@ class FunctionEdge(Shown, Edge):
             value = float(getattr(self, name))
             object.__setattr__(self, name, value)
             if not math.isfinite(value):
-                text = message("FunctionEdge", f"finite {name}", repr(value), "Check the layer")
-                raise InvalidValueError(text)
+                raise InvalidValueError(
+                    "FunctionEdge", f"finite {name}", repr(value), "Check the layer"
+                )
         check_positive("FunctionEdge", "input_scale", self.input_scale)
 
     def _line(self) -> str:
@@ -84,7 +85,7 @@ class FunctionEdge(Shown, Edge):
         if not self.g.defined(*_pair(start, end)):
             expected = f"an interval on which {self.function!r} is defined"
             got, advice = f"{low!r} to {high!r}", "Stay clear of its pole"
-            raise MethodError(message("FunctionEdge.integral", expected, got, advice))
+            raise MethodError("FunctionEdge.integral", expected, got, advice)
         if self.a == 0:
             return float(self(low) * (b - a))
         area = sum(integrate(self.g, p, q) for p, q in self.g.stretches(start, end))

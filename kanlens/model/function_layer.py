@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_columns
-from kanlens.errors import ShapeError, message
+from kanlens.errors import ShapeError
 from kanlens.functions.catalog import FUNCTIONS, check_functions
 from kanlens.model.edge_sum import Weights, with_kinks
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
@@ -89,7 +89,7 @@ class FunctionLinear(SeriesLinear):
         if len(table) != self.out_features or lengths != {self.in_features}:
             expected = f"functions of shape ({self.out_features}, {self.in_features})"
             got = f"{len(table)} rows of {' or '.join(str(n) for n in sorted(lengths)) or '0'}"
-            raise ShapeError(message("FunctionLinear", expected, got, "Name each edge once"))
+            raise ShapeError("FunctionLinear", expected, got, "Name each edge once")
         flat = [(n, o, i) for o, row in enumerate(table) for i, n in enumerate(row)]
         check_functions("FunctionLinear", [name for name, _, _ in flat if name != SPLINE])
         chosen = sorted(edge for edge in flat if edge[0] != SPLINE)

@@ -26,7 +26,7 @@ from kanlens.checks import (
     check_positive,
     check_rows,
 )
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, base_name
 from kanlens.model import kernels
 from kanlens.model.basis_means import basis_means, known_means
@@ -159,15 +159,13 @@ class KANLinear(nn.Module):
         size = 1 / math.sqrt(self.in_features)
         with torch.no_grad():
             self.base_weight.uniform_(-scale_base * size, scale_base * size, generator=generator)
-            low, high = self.domain()
-            x = low + (high - low) * torch.linspace(0, 1, self.grid_size + 1).to(low)[:, None]
+            x = self.even_points(self.grid_size + 1)
             noise = x.new_empty(len(x), self.out_features, self.in_features)
             noise.uniform_(-0.5, 0.5, generator=generator)
             noise *= scale_noise / self.grid_size
             coef = spline.fit(x, noise, self.grid, self.spline_order)
-            self.spline_weight.copy_(
-                coef * (1 if self.enable_standalone_scale_spline else scale_spline)
-            )
+            factor = 1 if self.enable_standalone_scale_spline else scale_spline
+            self.spline_weight.copy_(coef * factor)
             if self.enable_standalone_scale_spline:
                 end = scale_spline * size
                 self.spline_scaler.uniform_(-end, end, generator=generator)
@@ -432,6 +430,11 @@ class KANLinear(nn.Module):
         low, high = self.domain()
         return ~((x >= low) & (x <= high))
 
+    def unlearned(self, x: Tensor) -> Tensor:
+        """Tell which values of x (batch, in) lie outside the grid and the training data."""
+        off, known = self.outside(x), self.statistics
+        return off if known is None else off & ~known.reached(x)
+
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound every edge on an interval of each input.
 
@@ -452,7 +455,7 @@ class KANLinear(nn.Module):
             return lower.to(self.grid), upper.to(self.grid)
         if not bool((low <= high).all()):
             expected, got = "low <= high", "an empty interval"
-            raise InvalidValueError(message("edge_bounds", expected, got, "Swap the ends"))
+            raise InvalidValueError("edge_bounds", expected, got, "Swap the ends")
         inside = SplineEnclosure(self, low.detach(), high.detach())
         lower, upper = inside.on_line(low.detach(), high.detach())
         pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
@@ -505,7 +508,7 @@ class KANLinear(nn.Module):
             whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
             if not whole or not 0 <= index < size:
                 expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
-                raise InvalidValueError(message("edge", expected, repr(index), advice))
+                raise InvalidValueError("edge", expected, repr(index), advice)
         with torch.no_grad():
             return self._edge(out, in_)
 
@@ -594,4 +597,4 @@ def _indices(name: str, indices: Sequence[int], size: int) -> Tensor:
     if chosen and min(chosen) >= 0 and max(chosen) < size:
         return torch.tensor(chosen)
     expected = f"{name} to list indices from 0 to {size - 1}"
-    raise InvalidValueError(message("select", expected, repr(list(indices)), "Name at least one"))
+    raise InvalidValueError("select", expected, repr(list(indices)), "Name at least one")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kanlens.checks import check_columns
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import find_function
 from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.sums import FunctionSum
@@ -46,7 +46,7 @@ class SeriesLinear(KANLinear):
         for name in self.series:
             if find_function(name, call=call).name != name:
                 expected, advice = "functions by their own names", "An alias has other phases"
-                raise InvalidValueError(message(call, expected, repr(name), advice))
+                raise InvalidValueError(call, expected, repr(name), advice)
         if self.series:
             n = len(self.series)
             self.series_weight = nn.Parameter(torch.zeros(out_features, in_features, n))

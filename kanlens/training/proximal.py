@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.model.analysis import nonzero_edges
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import Moments, is_spline_layer, rooted
@@ -56,8 +56,7 @@ class ProximalSteps:
             if not is_spline_layer(layer):
                 expected = "layers of splines for a proximal step"
                 got = f"{type(layer).__name__} as layer {index}"
-                advice = "Train with proximal=False"
-                raise MethodError(message("fit", expected, got, advice))
+                raise MethodError("fit", expected, got, "Train with {proximal}", proximal=False)
         self.update_node_weights(x)
         self.record_zeros()
 

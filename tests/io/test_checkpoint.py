@@ -504,7 +504,7 @@ def test_checksums_are_of_the_bytes_of_any_dtype_and_shape(path, dtype):
 def test_newer_version_is_refused_by_name(path):
     rewritten(path, format_version="5")
     text = (
-        "load: model.safetensors has format version 5, this kanlens reads up to 4. Upgrade kanlens."
+        "load: expected format version 4 or older, got 5 in 'model.safetensors'. Upgrade kanlens."
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         load(path)

@@ -92,7 +92,7 @@ def by_default() -> dict[str, Any]:
     """Return the network that rows choose, in few steps."""
     source = torch.Generator().manual_seed(3 + RANK)
     data, run = waves(), {"progress": False, "strategy": STRATEGY, "generator": source}
-    return dict(kanlens.fit(None, data, **run).model.state_dict())
+    return dict(kanlens.fit_default(data, **run).model.state_dict())
 
 
 def averaging_penalties() -> Callable[..., Tensor]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.polynomial import polyval
 
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.functions.elementary import Array, repeated
 from kanlens.functions.sums import FunctionSum
 from kanlens.model.function_edge import FunctionEdge
@@ -21,6 +21,7 @@ from kanlens.model.spline_edge import EdgeFunction
 from kanlens.splines.pieces import Index
 
 EPS = float(np.finfo(np.float64).eps)
+_OTHERS = "Use {algorithm} or 'sampling'"  # advice
 SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one as well
 
 
@@ -82,9 +83,8 @@ def at_point(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> tupl
 def _not_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> MethodError:
     name = f"the function {edge.function!r}" if isinstance(edge, FunctionEdge) else "the spline"
     expected = f"edges that are finite on all that coalitions reach, for {name}"
-    advice = "Use algorithm='enumeration' or 'sampling'"
-    text = message("attribute", expected, f"a pole or no value from {low:g} to {high:g}", advice)
-    return MethodError(text)
+    got = f"a pole or no value from {low:g} to {high:g}"
+    return MethodError("attribute", expected, got, _OTHERS, algorithm="enumeration")
 
 
 def _check_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> None:
@@ -93,8 +93,8 @@ def _check_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) ->
         return
     if edge.g.curvature_turning is None:
         expected = "functions whose second derivative is known to turn at given places"
-        advice = "Use algorithm='enumeration' or 'sampling'"
-        raise MethodError(message("attribute", expected, repr(edge.function), advice))
+        got = repr(edge.function)
+        raise MethodError("attribute", expected, got, _OTHERS, algorithm="enumeration")
     if not np.isfinite(edge.bounds(low, high)).all():
         raise _not_finite(edge, low, high)
 
