@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
     from kanlens.symbolic import SymbolicResult, suggest, symbolize
-    from kanlens.training import FitResult, SparsityPath, fit, sparsity_path
+    from kanlens.training import (
+        FitOptions,
+        FitResult,
+        SparsityPath,
+        fit,
+        fit_default,
+        sparsity_path,
+    )
 
 _HOMES = {  # of every public name
     name: module
@@ -60,7 +67,7 @@ _HOMES = {  # of every public name
         "kanlens.pruning": "PruneResult edge_scores prune",
         "kanlens.reporting": "report",
         "kanlens.symbolic": "SymbolicResult suggest symbolize",
-        "kanlens.training": "FitResult SparsityPath fit sparsity_path",
+        "kanlens.training": "FitOptions FitResult SparsityPath fit fit_default sparsity_path",
     }.items()
     for name in names.split()
 }
@@ -75,6 +82,7 @@ __all__ = [
     "Edge",
     "EdgeLayer",
     "Exported",
+    "FitOptions",
     "FitResult",
     "Importance",
     "KANClassifier",
@@ -97,6 +105,7 @@ __all__ = [
     "edge_scores",
     "export",
     "fit",
+    "fit_default",
     "import_model",
     "importance",
     "list_kans",

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kanlens.errors import KanlensError, OutputError, escaped, message
+from kanlens.errors import KanlensError, OutputError, escaped
 from kanlens.long_work import unfinished
 
 Pathlike = str | os.PathLike[str]
@@ -95,7 +95,7 @@ def check_ending(
     """Refuse a file name that has none of a writer's endings, or name those `shown` instead."""
     if ending_of(path) not in endings:
         expected = f"a file name that ends in {shown or ', '.join(endings)}"
-        raise OutputError(message(call, expected, repr(str(path)), "Change the name"))
+        raise OutputError(call, expected, repr(str(path)), "Change the name")
 
 
 def reason(error: Exception) -> str:
@@ -110,7 +110,7 @@ def _reserve(target: Path, shown: str, call: str, ending: str | None = None) -> 
     if target.exists():
         if not target.is_file():
             kind = "a folder" if target.is_dir() else "a device"
-            raise OutputError(message(call, "a file to write", f"{kind}, {shown!r}", "Name a file"))
+            raise OutputError(call, "a file to write", f"{kind}, {shown!r}", "Name a file")
         if not os.access(target, os.W_OK):
             raise PermissionError(13, "Permission denied")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,8 +136,7 @@ def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
     if isinstance(error, OutputError):
         return error
     advice = "Name a file in a folder that you may write to"
-    text = message(call, "a file to write", f"{reason(error)} at {shown!r}", advice)
-    return OutputError(text)
+    return OutputError(call, "a file to write", f"{reason(error)} at {shown!r}", advice)
 
 
 def to_plain(value: Any) -> Any:

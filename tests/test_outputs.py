@@ -60,7 +60,7 @@ def test_errors_about_other_files_pass_through(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "a", call="save"):
         (tmp_path / "other").read_text()
     assert not isinstance(caught.value, OutputError)
-    refusal = MissingFileError("load: no file")
+    refusal = MissingFileError("load", "a file", "none", "Check the path")
     with pytest.raises(MissingFileError), atomic_write(tmp_path / "a.txt", call="save"):
         raise refusal
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
 from kanlens.attribution.shapley.enumeration import value_weights
 from kanlens.checks import check_choice
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.long_work import progress_bar
 from kanlens.model.analysis import over_rows
 
@@ -52,7 +52,7 @@ def additive(
         layers = len(problem.model.layers)
         got = f"{layers} layers" if layers > 1 else "a product"
         expected = "an output that is a sum of functions of single features for method 'additive'"
-        raise MethodError(message("attribute", expected, got, "Use method='shapley'"))
+        raise MethodError("attribute", expected, got, "Use {method}", method="shapley")
     if law == "observational":
         values = _observational(problem)
     else:
@@ -137,7 +137,7 @@ def _observational(problem: Problem) -> Tensor:
     if n > LIMIT:
         expected = f"at most {LIMIT} features for the observational law"
         raise MethodError(
-            message("attribute", expected, str(n), "Use law='interventional', or fewer features")
+            "attribute", expected, str(n), "Use {law}", "fewer features", law="interventional"
         )
     law = GaussianCopula.of(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)

@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens.attribution.problem import check_outputs
 from kanlens.checks import check_rows
 from kanlens.encoding import prepare_target
-from kanlens.errors import DataError, MethodError, message
+from kanlens.errors import DataError, MethodError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import (
     Model,
@@ -123,13 +123,13 @@ class _NodeFit:
         design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)][:, self.columns]
         if design.shape[1] > MOST:
             got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune it"
-            raise MethodError(message(call, f"at most {MOST:,} coefficients", got, advice))
+            raise MethodError(call, f"at most {MOST:,} coefficients", got, advice)
         scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
         kept = sizes > LEAST * sizes[0]
         if kept.sum() >= len(x):
             expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
-            raise DataError(message(call, expected, str(len(x)), advice))
+            raise DataError(call, expected, str(len(x)), advice)
         self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
         self.rows = design @ self.turn  # (batch, z)
 

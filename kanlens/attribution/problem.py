@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_finite, check_rows
-from kanlens.errors import MethodError, message, rewording
+from kanlens.errors import MethodError, rewording
 from kanlens.model import analysis
 from kanlens.model.network import KAN, Rows
 
@@ -25,7 +25,7 @@ NOTHING = "nothing: "  # begins the baseline of values that are no shares of a c
 SLOPES = f"{NOTHING}values are slopes, no shares"
 SQUARES = f"{NOTHING}values are squares or variances, no shares"
 ACTIVATIONS = f"{NOTHING}values are activations, no shares"
-NO_BACKGROUND = "Pass background=..., rows like those the model was trained on"  # advice
+NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  # advice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,8 +149,9 @@ def given_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: st
     """Return the rows that were given, else those that the model kept, as `what`; checked."""
     given = model.background if rows is None else rows
     if given is None:
-        raise MethodError(message(call, needs, "None", NO_BACKGROUND.replace("background", what)))
-    with rewording(f"{call}: {what}"):
+        named: dict[str, Any] = {what: ...}
+        raise MethodError(call, needs, "None", NO_BACKGROUND.replace("background", what), **named)
+    with rewording(call, part=what):
         found = model.prepare(given, call=what, finite=False)
         check_rows(what, found)
         check_finite(what, found, model.feature_names)
@@ -161,7 +162,7 @@ def check_outputs(call: str, outputs: Tensor) -> None:
     """Refuse NaN and infinity in outputs of a model."""
     if not bool(torch.isfinite(outputs).all()):
         expected, advice = "a model with finite outputs", "Check its parameters, and the units of x"
-        raise MethodError(message(call, expected, "NaN or infinity", advice))
+        raise MethodError(call, expected, "NaN or infinity", advice)
 
 
 def is_additive(model: KAN, target: int) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens.cli.application import command
 from kanlens.cli.options import read_rows, read_test, split_names
-from kanlens.cli.terminal import TEXT, Terminal, seeded
+from kanlens.cli.terminal import Terminal, seeded
 from kanlens.files import read_frame
 from kanlens.training.objective import judge
 
@@ -141,15 +141,13 @@ def symbolize(
     places = zip(equations["output"], equations["index"], strict=True)
     marks = [">>>>" if picked[name] == index else "" for name, index in places]
     equations.insert(0, "picked", marks)
-    _show_formulas(terminal, equations, result, most=60)
+    _show_formulas(terminal, equations, result)
     terminal.say("it is the network with functions on its edges; the formula may be shorter")
     terminal.emit({"model": str(terminal.place(output)), **json.loads(result.to_json())})
 
 
-def _show_formulas(
-    terminal: Terminal, equations: Any, result: SymbolicResult, *, most: int
-) -> None:
-    """Print the chosen equations, what they are worth, and all, cut to so many characters."""
+def _show_formulas(terminal: Terminal, equations: Any, result: SymbolicResult) -> None:
+    """Print the chosen equations, what they are worth, and the front."""
     from kanlens.symbolic.front import READABLE
     from kanlens.symbolic.notation import legend, written
 
@@ -165,10 +163,9 @@ def _show_formulas(
             terminal.text(text)
     for name, part in equations.groupby("output", sort=False):
         rest = part.drop(columns=["output", "sympy_format", "equation"])
-        room = min(most, max(terminal.room(rest), TEXT))
-        cut = [t if len(t) <= room else f"{t[: room - 3]}..." for t in part["equation"]]
         several = f" of {name}" if len(result.output_names) > 1 else ""
-        terminal.frame(f"equations{several}", rest.assign(equation=cut))
+        whole = rest.assign(equation=part["equation"])
+        terminal.frame(f"equations{several}", whole, cut="equation")
 
 
 @command(
@@ -211,7 +208,7 @@ def discover(
         result = distributed.discover(*given, **about)[0]
     else:
         result = kanlens.discover(*given, **about)
-    _show_formulas(terminal, result.equations_, result, most=100)
+    _show_formulas(terminal, result.equations_, result)
     terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
     facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}
     terminal.emit({"target": target, **facts, **json.loads(result.to_json())})

@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import typer
-
 import kanlens
 from kanlens import distributed
 from kanlens.attribution import METHODS, Attribution, Importance
-from kanlens.cli.application import app, command, in_flags
+from kanlens.cli.application import command
 from kanlens.cli.options import (
     BACKGROUND,
     asked_output,
@@ -29,13 +27,14 @@ from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.distributed.jobs import check_folder
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError
 from kanlens.files import GROUP
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
 from kanlens.outputs import ending_of
 
 RANKED = 200  # rows that rank the features, unless more are asked for
+BESIDE = 6  # methods whose importances are shown in one table
 ALSO_TABLE = "Also write the table here."
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 ASKED = ("an option of the method", "'kanlens methods' lists the options")
@@ -231,14 +230,15 @@ def compare(
     shown = ["method", *(name for name in wanted if name in result.frame)]
     arrows = {name: f"{name} {arrow}".rstrip() for name, arrow in result.arrows.items()}
     numbers = result.frame[shown].rename(columns=arrows)
+    numbers["method"] = numbers["method"].str.replace("_", " ")  # words, for narrow terminals
     terminal.text(f"output: {result.target}")
-    terminal.parts(f"methods on {min(max_rows, table.rows)} rows", numbers, key=16)
+    terminal.frame(f"methods on {min(max_rows, table.rows)} rows", numbers)
     terminal.frame("verdicts", result.frame[["method", "verdict"]])
-    terminal.parts("mean |attribution|", result.importance.reset_index(names="feature"))
+    for start in range(0, result.importance.shape[1], BESIDE):
+        part = result.importance.iloc[:, start : start + BESIDE]
+        terminal.frame("mean |attribution|", part.reset_index(names="feature"))
     for name, reason in result.skipped.items():
-        group: Any = typer.main.get_command(app)
-        said = in_flags(reason, group.commands["compare"])
-        terminal.say(f"{name} was left out: {said}")
+        terminal.say(f"{name} was left out: {reason}")
     terminal.write(result.frame, output)
     terminal.emit(json.loads(result.to_json()))
 
@@ -252,7 +252,10 @@ def methods(*, terminal: Terminal) -> None:
 
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
     rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
-    terminal.parts("methods", pd.DataFrame(rows).drop(columns="reference"), key=40)
+    frame = pd.DataFrame(rows)
+    options = frame["options"].map(lambda names: f"; options: {', '.join(names)}" if names else "")
+    terminal.frame("methods", frame[["name", "scope", "exact", "complete"]])
+    terminal.frame("values", frame[["name"]].assign(summary=frame["summary"] + options))
     terminal.emit({"methods": rows})
 
 
@@ -301,10 +304,14 @@ def certify(
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
     terminal.check([model, data], certificate=output)
-    kan, given = kanlens.load(model), _given(domain)
+    kan, ranges = kanlens.load(model), _given(domain)
+    if data is not None:
+        x = read_rows(data, kan, column, terminal).x
+        ends = zip(x.amin(0).tolist(), x.amax(0).tolist(), strict=True)
+        ranges = dict(zip(kan.feature_names, ends, strict=True)) | ranges
     found = kanlens.certify(
         kan,
-        {**_known(kan, data, column, given, terminal), **given},
+        ranges or None,
         target=output_index(output_name),
         tolerance=tolerance,
         max_boxes=max_boxes,
@@ -314,25 +321,6 @@ def certify(
     terminal.text(str(found))
     terminal.write(found.to_json(), output)
     terminal.emit(json.loads(found.to_json()))
-
-
-def _known(
-    kan: KAN, data: Path | None, column: str | None, given: Domain, terminal: Terminal
-) -> Domain:
-    """Return the features' ranges, in a table or the training data; None where all are given."""
-    if data is not None:
-        x = read_rows(data, kan, column, terminal).x
-        low, high = x.amin(0), x.amax(0)
-    elif kan.feature_range is not None:
-        low, high = kan.feature_range
-    elif set(kan.feature_names) <= set(given):
-        return {}
-    else:
-        expected, got = "a domain", "a model without statistics of its training"
-        advice = "Name a table, for its ranges, or all of them with --domain"
-        raise MethodError(message("certify", expected, got, advice))
-    ends = zip(low.tolist(), high.tolist(), strict=True)
-    return dict(zip(kan.feature_names, ends, strict=True))
 
 
 def _given(text: str | None) -> Domain:
@@ -347,7 +335,7 @@ def _given(text: str | None) -> Domain:
         except ValueError:
             got = repr((part.group() if part else rest).strip(" ,"))
             expected = "--domain name=low:high, each name once"
-            text = message("certify", expected, got, "Write age=18:65,income=0:5")
-            raise InvalidValueError(text) from None
+            advice = "Write age=18:65,income=0:5"
+            raise InvalidValueError("certify", expected, got, advice) from None
         rest = rest[part.end() :]
     return found

@@ -71,8 +71,7 @@ class _Job:
         history = self._fit(model, table, steps=20)
         say(f"   refined to 10 intervals and trained: R2 {history.metric:.8f}")
         symbolic = self._read(model, table)
-        report_inputs = {"history": history, "pruning": pruned}
-        return self._leave(KNOWN, model, table, symbolic, **report_inputs)
+        return self._leave(KNOWN, model, table, symbolic, history, pruned)
 
     def diabetes(self) -> dict[str, Any]:
         """Predict the progress of diabetes, a regression of 442 patients."""
@@ -109,7 +108,7 @@ class _Job:
         small = pruned.model
         say(f"   pruned to {_shape(small)}: test {_words(judge(small, test))}")
         symbolic = self._read(small, training)
-        return self._leave(name, small, test, symbolic, history=history, pruning=pruned)
+        return self._leave(name, small, test, symbolic, history, pruned)
 
     def _fit(self, model: KAN, table: Table, **options: Any) -> Any:
         return kanlens.fit(
@@ -132,7 +131,7 @@ class _Job:
         return symbolic
 
     def _leave(
-        self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, **report_inputs: Any
+        self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, *results: object
     ) -> dict[str, Any]:
         """Attribute, and leave models, pictures and a report in a folder of their own."""
         from kanlens.plotting.style import save
@@ -157,13 +156,11 @@ class _Job:
             rows,
             folder / "report.html",
             title=name.replace("-", " ").capitalize(),
-            attribution=shares,
-            formula=symbolic,
+            results=[shares, symbolic, *results],
             background=background,
             max_rows=ATTRIBUTED,
             generator=self.generator,
             progress=self.terminal.progress,
-            **report_inputs,
         )
         self.terminal.wrote(*sorted(folder.iterdir()))
         return {

@@ -152,10 +152,6 @@ def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
 
         sys.stdout.write(f"kanlens {kanlens.__version__}\n")
         return 0
-    if sys.argv[1:] in ([], ["--help"]) and "_KANLENS_COMPLETE" not in os.environ:
-        from kanlens.cli.outline import outline
-
-        outline()(prog_name="kanlens")
     from kanlens.long_work import unfinished
 
     command = load()

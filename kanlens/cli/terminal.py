@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -19,7 +18,7 @@ from rich.text import Text
 
 import kanlens
 from kanlens.cli.process import ranks
-from kanlens.errors import OutputError, escaped, message
+from kanlens.errors import OutputError, escaped
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
 from kanlens.outputs import atomic_write, check_ending, check_writable, ending_of, to_plain
 
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 40
 PIPED_WIDTH = 200  # of tables where stdout is no terminal
-PAD = 2  # around every column
-HEAD = 9  # characters of a line in a header, where a word allows it
-TEXT = 16  # fewest characters of a line of words
-NAMES = re.compile(r"[^_ =]*[_ =]+|[^_ =]+")  # pieces of names that a line may end after
-WORDS = re.compile(r"\S*\s+|\S+")
-
 
 interrupted: ContextVar[bool] = ContextVar("interrupted", default=False)  # the command
 
@@ -63,8 +56,9 @@ class Terminal:
                 continue
             if path.resolve() in read:
                 got = f"{path}, which is read"
-                text = message(self.call, "an output that is no input", got, "Name another with -o")
-                raise OutputError(text)
+                raise OutputError(
+                    self.call, "an output that is no input", got, "Name another with -o"
+                )
             check_writable(path, call=self.call)
             if endings := _endings(kind):
                 check_ending(path, endings[0], call=self.call, shown=endings[1])
@@ -74,10 +68,10 @@ class Terminal:
         """What to pass as `progress`: None shows bars where stderr is a terminal."""
         return False if self.quiet else None
 
-    def say(self, text: str) -> None:
+    def say(self, text: object) -> None:
         """Print words on stderr, unless quiet."""
         if not self.quiet:
-            wrapped(self.words, text)
+            wrapped(self.words, str(text))
 
     def wrote(self, *paths: str | Path) -> None:
         """Say which files were written."""
@@ -130,24 +124,15 @@ class Terminal:
         self._table(title, ["", ""], rows, header=False)
         self.emit({**facts, **more})
 
-    def frame(self, title: str, frame: pd.DataFrame) -> None:
-        """Print a DataFrame as a table on stdout, unless JSON was asked for."""
+    def frame(self, title: str, frame: pd.DataFrame, *, cut: str | None = None) -> None:
+        """Print a DataFrame as a table on stdout, unless JSON was asked for.
+
+        Texts in the column `cut` end where the terminal does, others go on in the next line.
+        """
         rows = [[_cell(value) for value in row] for row in frame.head(SHOWN_ROWS).to_numpy()]
-        names = [escaped(str(name)) for name in frame.columns]
-        fits = self.room(frame.head(SHOWN_ROWS)) >= -PAD
-        self._table(title, names if fits else [broken(name, HEAD) for name in names], rows)
+        self._table(title, [escaped(str(name)) for name in frame.columns], rows, cut=cut)
         if len(frame) > SHOWN_ROWS and not self.as_json:
             self.say(f"... and {len(frame) - SHOWN_ROWS} more rows")
-
-    def parts(self, title: str, frame: pd.DataFrame, *, key: int = 20) -> None:
-        """Print a table, in parts where the terminal is too narrow for it."""
-        for place, part in enumerate(blocks(frame, self.data.width, key=key)):
-            self.frame(title if not place else f"{title}, continued", part)
-
-    def room(self, frame: pd.DataFrame) -> int:
-        """Return the characters that a line has beside a table, for one more column."""
-        cells = frame.map(_cell)
-        return self.data.width - PAD - sum(_width(cells, name) for name in cells)
 
     def text(self, text: str) -> None:
         """Print one line of data on stdout, unless JSON was asked for; terminals wrap it."""
@@ -164,16 +149,24 @@ class Terminal:
         self.text(f"{left} = {rounded}" if narrow else text)
 
     def _table(
-        self, title: str, names: Sequence[str], rows: Sequence[Sequence[str]], header: bool = True
+        self,
+        title: str,
+        names: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        header: bool = True,
+        cut: str | None = None,
     ) -> None:
         if self.as_json:
             return
         heading = Text(escaped(title))
         table = Table(title=heading, title_justify="left", show_header=header, box=None)
         for name in names:
-            table.add_column(Text(name), overflow="fold")
+            table.add_column(Text(name.replace("_", " ")), overflow="fold")
+        end: Any = {"no_wrap": True, "overflow": "ellipsis"}
         for row in rows:
-            table.add_row(*map(Text, row))
+            cells = zip(names, row, strict=True)
+            table.add_row(*(Text(text, **(end if name == cut else {})) for name, text in cells))
         self.data.print(table)
 
 
@@ -201,50 +194,9 @@ def seeded(seed: int | None) -> torch.Generator:
     return torch.Generator().manual_seed(seed or 0)
 
 
-def _cell(value: Any, digits: int = 4) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.{digits}g}"
+        return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value)
     return escaped(str(value))
-
-
-def blocks(frame: pd.DataFrame, width: int, *, key: int = 20) -> list[pd.DataFrame]:
-    """Cut a table that is too wide into some that fit, each with the first column.
-
-    `key` is the number of characters of a line in the first column, which names the rows.
-    """
-    cells = frame.map(lambda value: _cell(value, 3))
-    if sum(_width(cells, name) for name in cells) <= width:
-        return [frame]
-    cells.columns = [broken(escaped(str(name)), HEAD) for name in cells]
-    first = str(cells.columns[0])
-    cells[first] = [broken(text, key) for text in cells[first]]
-    free = width - _width(cells, first)
-    found, room = [[first]], free
-    for name in cells.columns[1:]:
-        if " " in "".join(cells[name]):
-            most = room - PAD if room >= TEXT + PAD else free - PAD
-            cells[name] = [broken(text, max(most, TEXT), WORDS) for text in cells[name]]
-        if _width(cells, name) > room and len(found[-1]) > 1:
-            found.append([first])
-            room = free
-        found[-1].append(name)
-        room -= _width(cells, name)
-    return [cells[names] for names in found]
-
-
-def broken(text: str, most: int, pieces: re.Pattern[str] = NAMES) -> str:
-    """Break a text into lines of at most `most` characters, where a piece of it ends."""
-    lines = [""]
-    for piece in pieces.findall(text):
-        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > most:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _width(cells: pd.DataFrame, name: str) -> int:
-    """Return the characters that a column takes."""
-    lines = [line for text in (name, *cells[name]) for line in str(text).split("\n")]
-    return PAD + max(cell_len(line) for line in lines)

@@ -16,7 +16,6 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.curves import U, written
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import (
     Array,
@@ -27,6 +26,7 @@ from kanlens.discovery.regression import (
     solve,
     weighted,
 )
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.discovery.univariate import CURVE
 from kanlens.symbolic.composition import Expr, evaluator
 
@@ -98,7 +98,7 @@ class AdditiveModel(Ansatz):
     near: bool  # whether only models that are nearly exact are written, or only the others
     limits = tuned.ADDITIVE
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Take the two best transforms, and where there is noise the two best weighted ones."""
         made = transformed(problem, self.limits.targets)
         _, matrix, _ = _additive_matrix(problem)
@@ -144,7 +144,9 @@ def _sum(
     return sympy.Add(*parts, sympy.Float(rest))
 
 
-def functions_of_sum(problem: SearchProblem, found: ColumnSplines, front: Front) -> Iterator[Expr]:
+def functions_of_sum(
+    problem: SearchProblem, found: ColumnSplines, front: BudgetedFront
+) -> Iterator[Expr]:
     """Yield formulas of an unknown function of a sum of splines."""
     if found.error > tuned.OUTER.error:
         return
@@ -164,7 +166,9 @@ def functions_of_sum(problem: SearchProblem, found: ColumnSplines, front: Front)
         yield from _outer_formulas(problem, dict(zip(live, choice, strict=True)), front)
 
 
-def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front) -> Iterator[Expr]:
+def _outer_formulas(
+    problem: SearchProblem, inner: dict[int, Expr], front: BudgetedFront
+) -> Iterator[Expr]:
     """Yield formulas of a function of the sum of functions, of `U`, of some columns."""
     total, names = np.zeros(len(problem.target)), []
     for i, expression in inner.items():
@@ -181,7 +185,7 @@ class SeparableProduct(Ansatz):
 
     limits = tuned.SEPARABLE
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         if problem.count < 3 * tuned.SEPARABLE.pieces[0]:
             return
         for _, each in transformed(problem, ("log",)):  # of which it would be a sum

@@ -15,9 +15,9 @@ from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.blocks import Argument, arguments
 from kanlens.discovery.curves import U, written
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, Basis, away
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.discovery.univariate import CURVE
 from kanlens.long_work import check_time
 from kanlens.symbolic.composition import Expr, evaluator
@@ -59,7 +59,7 @@ class ProductWithCombination(Ansatz):
 
     limits = tuned.PRODUCTS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Divide by the likeliest functions of a column, and look for those of combinations."""
         found = []
         for argument in arguments(problem) if problem.held_out.any() else ():
@@ -70,7 +70,7 @@ class ProductWithCombination(Ansatz):
             yield from _written(problem, each, front)
 
 
-def _written(problem: SearchProblem, null: NullVector, front: Front) -> Iterator[Expr]:
+def _written(problem: SearchProblem, null: NullVector, front: BudgetedFront) -> Iterator[Expr]:
     """Write y with what 1 / f seems to be divided out."""
     name, z = problem.names[null.column], problem.columns[:, null.column]
     curve, grid = null.curve / null.curve.mean(), np.linspace(z.min(), z.max(), len(null.curve))

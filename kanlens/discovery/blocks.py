@@ -22,7 +22,6 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, linear
 from kanlens.discovery.curves import written
-from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import allowed, evaluate, monomial, simplest
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import (
@@ -35,6 +34,7 @@ from kanlens.discovery.regression import (
     spread_rows,
     varies,
 )
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.discovery.smoothness import logarithmic
 from kanlens.discovery.univariate import CURVE
 from kanlens.long_work import check_time
@@ -327,7 +327,7 @@ class BlockModel:
         """What identifies the blocks."""
         return frozenset(each.name(self.problem) for each in self.blocks)
 
-    def formulas(self, front: Front) -> Iterator[Expr]:
+    def formulas(self, front: BudgetedFront) -> Iterator[Expr]:
         """Write each function; one alone in all the ways there are for one column, too."""
         problem = self.problem
         names = [monomial(problem.names, each.powers) for each in self.blocks]
@@ -361,7 +361,7 @@ class SumOfBlocks(Ansatz):
 
     limits = tuned.BLOCK_SUMS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Write models that are nearly exact at once, and the best others in the end."""
         library = BlockLibrary.of(problem, self.limits.pieces[0])
         models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
@@ -379,7 +379,7 @@ class SumOfBlocks(Ansatz):
                     break
         yield from self._written(models.values(), front)
 
-    def _written(self, models: Iterable[BlockModel], front: Front) -> Iterator[Expr]:
+    def _written(self, models: Iterable[BlockModel], front: BudgetedFront) -> Iterator[Expr]:
         ranked = sorted(models, key=lambda model: model.cost)[: self.limits.tried]
         for model in ranked:
             if model.error < self.limits.error:

@@ -25,9 +25,9 @@ from kanlens.discovery.scaling import (
     shortest,
     table_of,
 )
+from kanlens.discovery.scheduling import BudgetedFront, Deferred
 from kanlens.discovery.search import explore, search
 from kanlens.discovery.smoothness import is_smooth, unfollowed
-from kanlens.discovery.turns import DeferredWork
 from kanlens.discovery.univariate import SHORT_FORMULAS
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
@@ -211,24 +211,23 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
     problem, given = front.problem, (front.x, front.y)
     every = table.beside_its_zero(problem)
     with interrupts_pass(), ending(front.deadline.end):
-        early = DeferredWork(
-            front,
+        networks = Deferred(
+            lambda part: explore(problem, part, draws),
             tuned.EARLY_NETWORKS,
-            tuned.NETWORKS,
-            lambda own: explore(problem, own, draws),
             # while more rows still tell more of a smooth target, the search does best
-            lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
+            more=lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
+            share=tuned.NETWORKS,
         )
         for each in every[1:]:
-            POWER_LAW.offer(each, early)
+            POWER_LAW.offer(each, BudgetedFront(front))
         for each in every:
-            search(each, early)
-        early.run_pending()
+            search(each, front, deferred=networks)
+        networks.run(front, 1.0)
     cut_short = front.deadline.passed and not front.settled
     if front.astray is None and (cut_short or front.best_error > front.exact):
         last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
         with ending(last.end):
-            front.finish(last, SHORT_FORMULAS.formulas(every[0], front))
+            front.finish(last, SHORT_FORMULAS.formulas(every[0], BudgetedFront(front)))
 
 
 def _result(

@@ -141,6 +141,11 @@ class Front:
     def _spent(self) -> float:
         return self._whole - self.deadline.left
 
+    @property
+    def pieces(self) -> int:
+        """Number of pieces of work begun."""
+        return len(self._tried)
+
     def is_new(self, *key: Expr) -> bool:
         """Say whether a piece of work comes for the first time, and remember it."""
         if key in self._tried:

@@ -17,7 +17,6 @@ import sympy
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, linear
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import (
     Array,
@@ -28,6 +27,7 @@ from kanlens.discovery.regression import (
     solve,
     weighted,
 )
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.symbolic.composition import Expr
 
 Powers = tuple[float, ...]
@@ -132,7 +132,7 @@ class MonomialSum(Ansatz):
 
     limits = tuned.MONOMIALS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Take the best fits of even rows; where there is noise, one weighted fit per target."""
         pairs = [(each, evaluate(problem.columns, each)) for each in libraries(problem)]
         made = [each for _, each in transformed(problem, tuned.MONOMIALS.targets)]
@@ -244,7 +244,7 @@ class PolynomialRatio(Ansatz):
 
     degrees: tuple[tuple[int, int], ...] = tuned.RATIO_DEGREES
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         width = problem.width
         pairs = [tuple(total_degree(width, degree) for degree in each) for each in self.degrees]
         if away(problem.columns, tuned.CLEAR_OF_ZERO).all() and width in tuned.RATIO_POWERS:
@@ -262,7 +262,7 @@ class WaveRatio(Ansatz):
 
     limits = tuned.WAVE_RATIOS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         low = tuned.RATIO_DEGREES[:4]
         ratio = PolynomialRatio(low if problem.width == 3 else (*low, (2, 4)))
         for i in np.flatnonzero(np.ptp(problem.columns, axis=0) > tuned.TURN):
@@ -277,7 +277,7 @@ class WaveRatio(Ansatz):
 class RatioWithFunction(Ansatz):
     """A ratio with one function of the only column, such as (u - 1)/log(u) or u/(exp(u) - 1)."""
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         u, name = problem.columns[:, 0], problem.names[0]
         over, values = _terms(problem, total_degree(1, 3))
         few = over[:3], values[:, :3]

@@ -18,9 +18,9 @@ import sympy
 import torch
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.errors import KanlensError
 from kanlens.long_work import Deadline, Interruption, OutOfTimeError, check_time
 from kanlens.model.network import KAN
@@ -29,7 +29,7 @@ from kanlens.symbolic.assignment import assign_functions, function_edges
 from kanlens.symbolic.composition import Expr, compose
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import library
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.run import TrainingRun
 
 
@@ -156,7 +156,7 @@ def trained(
         network = KAN(
             network, grid_size=tuned.GRID, extrapolation="linear", generator=generator
         ).double()
-    options = Options(
+    options = FitOptions(
         steps=steps,
         penalty="weight_l1" if strength else None,
         strength=strength,
@@ -194,7 +194,7 @@ def shapes(width: int) -> list[list[Any]]:
 
 
 def network_formulas(
-    problem: SearchProblem, front: Front, first: View, generator: torch.Generator
+    problem: SearchProblem, front: BudgetedFront, first: View, generator: torch.Generator
 ) -> None:
     """Offer formulas of networks of several shapes, trained without and with a penalty."""
     plain, with_penalty = tuned.SPARSE_STEPS
@@ -209,11 +209,11 @@ def network_formulas(
                     problem, found.network, *given, with_penalty, strength=tuned.STRENGTH
                 )
                 found = more or found
-            if found is not None and found.error < tuned.TOO_BAD * front.best_error:
+            if found is not None and found.error < tuned.TOO_BAD * front.whole.best_error:
                 read(found, front)
 
 
-def read(found: Interpolator, front: Front) -> None:
+def read(found: Interpolator, front: BudgetedFront) -> None:
     """Offer the formulas of a network, with ever fewer of its edges."""
     problem = found.problem
     x, y = found.view.tensors(problem)

@@ -22,7 +22,7 @@ from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, ErrorScale, relative_error, solve, spread_rows
 from kanlens.discovery.smoothness import distant_rows, even, loo_error, outlier_rows, wrong_beside
-from kanlens.errors import DTypeError, ShapeError, message
+from kanlens.errors import DTypeError, KanlensWarning, ShapeError
 from kanlens.long_work import ending
 from kanlens.symbolic.composition import Expr
 
@@ -276,18 +276,17 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
     if target.ndim == 2 and target.shape[1] == 1:
         target = target[:, 0]
     if columns.ndim != 2 or columns.shape[1] == 0:
-        expected = "x of shape (row, feature)"
-        raise ShapeError(message(CALL, expected, str(columns.shape), "Pass a table"))
+        raise ShapeError(CALL, "x of shape (row, feature)", str(columns.shape), "Pass a table")
     if target.ndim != 1 or len(target) != len(columns):
         expected = f"y of shape ({len(columns)},)"
-        raise ShapeError(message(CALL, expected, str(target.shape), "Pass one target per row"))
+        raise ShapeError(CALL, expected, str(target.shape), "Pass one target per row")
     if len(columns) < 2:
-        raise ShapeError(message(CALL, "at least 2 rows", str(len(columns)), "Pass more data"))
+        raise ShapeError(CALL, "at least 2 rows", str(len(columns)), "Pass more data")
     width = columns.shape[1]
     names = names or [f"x{i + 1}" for i in range(width)]
     if len(names) != width or len(set(names)) != width:
         expected = f"{width} different feature_names"
-        raise ShapeError(message(CALL, expected, ", ".join(names), "Name every column of x once"))
+        raise ShapeError(CALL, expected, ", ".join(names), "Name every column of x once")
     check_finite(CALL, torch.from_numpy(columns), names)
     check_finite(CALL, torch.from_numpy(target))
     return names, columns, target
@@ -307,7 +306,7 @@ def scale_of(columns: Array, target: Array) -> ErrorScale:
     return wide if min(power_law, loo_error(columns, size)) < level else ErrorScale()
 
 
-def numeric_columns(frame: Any, warn: Callable[[str], object]) -> list[int]:
+def numeric_columns(frame: Any, warn: Callable[[Warning], object]) -> list[int]:
     """Return the positions of the columns of numbers of a DataFrame; warn about all others."""
     every = [
         Column(name=str(name), cells=frame.iloc[:, k], call=CALL)
@@ -318,8 +317,8 @@ def numeric_columns(frame: Any, warn: Callable[[str], object]) -> list[int]:
         names = [column.name for column, out in zip(every, left_out, strict=True) if out]
         expected, got = "columns of numbers", f"text or dates in {listed(names)}"
         if all(left_out):
-            raise DTypeError(message(CALL, expected, got, "Turn them into numbers first"))
-        warn(message(CALL, expected, got, "They are left out"))
+            raise DTypeError(CALL, expected, got, "Turn them into numbers first")
+        warn(KanlensWarning(CALL, expected, got, "They are left out"))
     return [k for k, out in enumerate(left_out) if not out]
 
 

@@ -43,10 +43,10 @@ from kanlens.discovery.problems import (
 )
 from kanlens.discovery.regression import Array, relative_error, spread_rows
 from kanlens.discovery.scaling import scale_of
+from kanlens.discovery.scheduling import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.sparse import DictionarySum, SparseSum
 from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
-from kanlens.discovery.turns import Queue, TimeSlice
 from kanlens.discovery.univariate import CURVE
 from kanlens.model import kernels
 from kanlens.symbolic.composition import Expr
@@ -77,12 +77,22 @@ OF_FEW = ((*_CHEAP, _RATIO, _SPARSE), (_ROUGHLY, _BLOCKS), _LAST)
 OF_MANY = ((*_CHEAP, _SPARSE), (_ROUGHLY,), (_RATIO, _BLOCKS, *_LAST))
 
 
-def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) -> None:
-    """Offer formulas of a problem and of the simpler ones it leads to."""
+def search(
+    problem: SearchProblem,
+    front: Front | BudgetedFront,
+    *,
+    depth: int = tuned.DEPTH,
+    deferred: Deferred | None = None,
+) -> None:
+    """Offer formulas of a problem and of the simpler ones it leads to.
+
+    Deferred work is run between two steps, once it is due.
+    """
     if not front.is_new(*problem.key):
         return
-    queue = front if isinstance(front, Queue) else Queue(front)
+    queue = front if isinstance(front, PriorityFront) else PriorityFront(front, deferred)
     for step in _steps(problem, queue, depth):
+        queue.run_deferred()
         if queue.done:
             return
         step()
@@ -91,7 +101,9 @@ def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) ->
         queue.refit()
 
 
-def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
+def _steps(
+    problem: SearchProblem, front: BudgetedFront, depth: int
+) -> Iterator[Callable[[], object]]:
     shallow = problem.width <= tuned.NARROW or depth >= tuned.DEPTH - 1
     several, by_slopes = problem.width > 1, 1 < problem.width <= tuned.MOST_SLOPES
     before, early, late = OF_FEW if problem.width <= tuned.FEW else OF_MANY
@@ -113,7 +125,9 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
                 yield partial(search, merged, front, depth=depth - 1)
 
 
-def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
+def _with_less(
+    problem: SearchProblem, front: BudgetedFront, depth: int
+) -> Iterator[Callable[[], object]]:
     """Yield the searches without columns that are factors or say nothing."""
     reduced = remove_power_factors(problem, front.deadline)
     if reduced.width < problem.width:
@@ -124,7 +138,7 @@ def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Cal
     yield partial(_divided_formulas, problem, front, depth)
 
 
-def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
+def _by_slopes(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
     """Search what slopes show the target to be a function of."""
     level, fewer = tuned.SPAN_GAIN * error_of_y(problem), problem
     for each in few_monomials(problem, Slopes.of(problem)):
@@ -140,14 +154,14 @@ def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
             search(fewer, front, depth=depth)
 
 
-def _nested(problem: SearchProblem, front: Front) -> None:
+def _nested(problem: SearchProblem, front: BudgetedFront) -> None:
     """Offer functions of a sum of functions, which slopes tell."""
     found = sum_of_splines(problem, Slopes.of(problem))
     if found.error < tuned.SUM_ERROR and not front.done:
         offer_all(functions_of_sum(problem, found, front), front)
 
 
-def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
+def _divided_formulas(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
     """Divide by the powers that the target seems to hold, and keep all columns."""
     powers = rounded_exponents(problem)
     if np.any(powers):
@@ -157,37 +171,39 @@ def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
             ansatz.offer(trial, front)
 
 
-def explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
+def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Generator) -> None:
     """Offer formulas that trained networks lead to, unless the best one leaves only noise."""
     if front.deadline.left < tuned.LEAST_TIME:
         return
     with kernels.use_within(front.deadline.left):
-        first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
+        first = interpolator(problem, BudgetedFront(front, 0.3).deadline, generator)
         if first is None or front.done or _nothing_left(front, first.error):
             return
         rough = first.error > tuned.ROUGH
         if rough:
-            network_formulas(problem, TimeSlice(front, 0.85), first.view, generator)
-        levels = _levels(first, TimeSlice(front, 0.3 if rough else 0.6), generator)
+            network_formulas(problem, BudgetedFront(front, 0.85), first.view, generator)
+        levels = _levels(first, BudgetedFront(front, 0.3 if rough else 0.6), generator)
         for level in reversed(levels[1:]):
-            search(level.problem, TimeSlice(front, 0.4), depth=1)
-            _taken_apart(level, TimeSlice(front, 0.4))
+            search(level.problem, BudgetedFront(front, 0.4), depth=1)
+            _taken_apart(level, BudgetedFront(front, 0.4))
         if len(levels) > 1:
             last = levels[-1]
-            network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
-        _taken_apart(levels[0], TimeSlice(front, 0.5))
+            network_formulas(last.problem, BudgetedFront(front, 0.5), last.view, generator)
+        _taken_apart(levels[0], BudgetedFront(front, 0.5))
         network_formulas(problem, front, first.view, generator)
 
 
-def _nothing_left(front: Front, error: float) -> bool:
+def _nothing_left(front: BudgetedFront, error: float) -> bool:
     """Say whether a formula with at most one number matches the network, but for noise."""
-    best = front.chosen()
-    values = front.values(best.expression)
+    whole, best = front.whole, front.whole.chosen()
+    values = whole.values(best.expression)
     simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
-    return simple and is_noise(front.x, front.scale(values), front.scale(front.y))
+    return simple and is_noise(whole.x, whole.scale(values), whole.scale(whole.y))
 
 
-def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> list[Interpolator]:
+def _levels(
+    first: Interpolator, front: BudgetedFront, generator: torch.Generator
+) -> list[Interpolator]:
     """Return the network of the problem and those of ever simpler ones."""
     found = [first]
     while found[-1].problem.width > 1 and not front.done:
@@ -197,7 +213,9 @@ def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> li
     return found
 
 
-def _simpler(level: Interpolator, front: Front, generator: torch.Generator) -> Interpolator | None:
+def _simpler(
+    level: Interpolator, front: BudgetedFront, generator: torch.Generator
+) -> Interpolator | None:
     """Return the network of the first simpler problem with about the same error."""
     best: tuple[float, Interpolator] | None = None
     about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
@@ -242,7 +260,7 @@ def _trials(network: Interpolator) -> list[SearchProblem]:
     return found + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
 
 
-def _taken_apart(network: Interpolator, front: Front) -> None:
+def _taken_apart(network: Interpolator, front: BudgetedFront) -> None:
     """Offer sums and products of formulas of fewer columns."""
     problem = network.problem
     if problem.width < 2:
@@ -271,7 +289,12 @@ def _logarithm(surface: Surface) -> Surface:
 
 
 def _solve_parts(
-    problem: SearchProblem, surface: Surface, parts: list[set[int]], front: Front, *, product: bool
+    problem: SearchProblem,
+    surface: Surface,
+    parts: list[set[int]],
+    front: BudgetedFront,
+    *,
+    product: bool,
 ) -> None:
     """Solve the first part from the network, then the rest from the data."""
     if front.done:
@@ -283,7 +306,7 @@ def _solve_parts(
         return
     target = np.exp(values) if product else values
     part = problem.without(others).with_target(target, lambda e: e)
-    formulas = _formulas(part, TimeSlice(front, 0.3))
+    formulas = _formulas(part, BudgetedFront(front, 0.3))
     for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
         rest = _rest(problem, formula, front, product=product)
         if rest is None or front.done:
@@ -291,8 +314,8 @@ def _solve_parts(
         rest = rest.without(own)
         if len(parts) > 2:
             left = _without(surface, problem, own, parts)
-            _solve_parts(rest, *left, TimeSlice(front, 0.5), product=product)
-        search(rest, TimeSlice(front, 0.5), depth=1)
+            _solve_parts(rest, *left, BudgetedFront(front, 0.5), product=product)
+        search(rest, BudgetedFront(front, 0.5), depth=1)
 
 
 def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
@@ -322,10 +345,11 @@ def _without(
     return found, [{kept.index(i) for i in part} for part in parts[1:]]
 
 
-def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
+def _formulas(part: SearchProblem, front: BudgetedFront) -> list[Expr]:
     """Return formulas of a part of a problem, the best first."""
-    scale = scale_of(front.x, part.target)
-    own = Front(replace(front.problem, target=part.target, scale=scale), front.deadline)
+    whole = front.whole
+    scale = scale_of(whole.x, part.target)
+    own = Front(replace(whole.problem, target=part.target, scale=scale), front.deadline)
     own.start()
     search(part, own, depth=1)
     chosen = own.chosen()
@@ -334,10 +358,10 @@ def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
 
 
 def _rest(
-    problem: SearchProblem, formula: Expr, front: Front, *, product: bool
+    problem: SearchProblem, formula: Expr, front: BudgetedFront, *, product: bool
 ) -> SearchProblem | None:
     """Return the residual problem once a part is known."""
-    values = front.values(formula)
+    values = front.whole.values(formula)
     with np.errstate(all="ignore"):
         target = problem.target / values if product else problem.target - values
     if not np.isfinite(target).all() or not target.std() > 0:

@@ -21,10 +21,10 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, sum_of_terms
 from kanlens.discovery.blocks import arguments
-from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import evaluate, functions_of, monomial
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import Array, away, best_pairs, relative_error, solve, weighted
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.long_work import check_time
 from kanlens.symbolic.composition import Expr
 
@@ -42,7 +42,7 @@ class SparseSum(Ansatz):
     limits: tuned.Limits = tuned.SPARSE
     costly = True
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         every = products(problem)
         fitted = np.flatnonzero(problem.fitted)
         rows = fitted[:: max(1, len(fitted) // tuned.SPARSE_ROWS)]
@@ -227,7 +227,7 @@ class DictionarySum(Ansatz):
 
     limits = tuned.DICTIONARY
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         names, matrix = dictionary(problem)
         rows = problem.fitted
         for _, each in transformed(problem, self.limits.targets):

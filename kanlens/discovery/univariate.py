@@ -13,7 +13,6 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, sum_of_terms
 from kanlens.discovery.curves import U, clear, fit_curves
-from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import RatioWithFunction
 from kanlens.discovery.problems import TRANSFORMS, SearchProblem, Transform
 from kanlens.discovery.regression import (
@@ -25,6 +24,7 @@ from kanlens.discovery.regression import (
     relative_error,
     solve,
 )
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.symbolic.composition import Expr, evaluator
 
 
@@ -79,7 +79,7 @@ class SingleColumn(Ansatz):
     inner: tuple[str, ...]
     limits = tuned.SINGLE
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         if not front.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
             return
         if self.deep:
@@ -152,7 +152,7 @@ class PairOfAtoms(Ansatz):
 
     limits = tuned.ATOM_PAIRS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
         for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
@@ -211,7 +211,7 @@ class ShortFormulas(Ansatz):
 
     limits = tuned.Limits(tried=tuned.ONE_COLUMN_CURVES)
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         yield from POWER_LAW.formulas(problem, front)
         single = [
             problem.onto(column, name)

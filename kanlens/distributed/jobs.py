@@ -26,7 +26,7 @@ from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution, Moments
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
-from kanlens.errors import KanlensError, OutputError, message
+from kanlens.errors import KanlensError, OutputError
 from kanlens.io.checkpoint import load, save
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
@@ -235,7 +235,7 @@ def begun(job: Job, *, own: bool) -> Job:
             got = f"{value!r}, after {known.get(name)!r}" if plain else "another"
             expected = f"the {name.replace('_', ' ')} of the run in {job.folder!r}"
             advice = "Name another folder to write to, or remove this one"
-            raise OutputError(message(job.call, expected, got, advice))
+            raise OutputError(job.call, expected, got, advice)
     return job
 
 
@@ -274,12 +274,10 @@ def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
         return found
     except FileNotFoundError as error:
         expected, got = "an empty folder, or one of a run to go on with", f"others, {str(folder)!r}"
-        raise OutputError(message(call, expected, got, "Name another with -o")) from error
+        raise OutputError(call, expected, got, "Name another with -o") from error
     except (OSError, ValueError) as error:
         got = f"{reason(error)} at {str(folder)!r}"
-        raise OutputError(
-            message(call, "a folder to write", got, "Name another with -o")
-        ) from error
+        raise OutputError(call, "a folder to write", got, "Name another with -o") from error
 
 
 def check_folder(folder: Path, *, call: str) -> None:

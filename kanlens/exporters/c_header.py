@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import sympy
 
-from kanlens.errors import MissingDependencyError, OutputError, message
+from kanlens.errors import MissingDependencyError, OutputError
 from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters.dialects import C99, formula
 from kanlens.exporters.subject import Format, Subject, rendered
@@ -99,8 +99,9 @@ def _run(subject: Subject, path: Path) -> list[Array]:
     """Compile a header, every warning an error, and call it."""
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
-        text = message("export", "a C compiler (cc, gcc or clang)", "none", "Install one")
-        raise MissingDependencyError(text)
+        raise MissingDependencyError(
+            "export", "a C compiler (cc, gcc or clang)", "none", "Install one"
+        )
     classes, count = subject.classes, len(subject.frame)
     y = np.empty((count, len(classes or subject.description.outputs)))
     labels, cells = np.empty(count, dtype=np.intc), (_Cell * subject.frame.size)()
@@ -126,8 +127,7 @@ def _run(subject: Subject, path: Path) -> list[Array]:
         done = subprocess.run([compiler, *flags], check=False, capture_output=True, text=True)
         if done.returncode:
             got = next(filter(re.compile("error").search, done.stderr.splitlines()), "none")
-            expected, advice = "a header that compiles", "Choose another format"
-            raise OutputError(message("export", expected, got, advice))
+            raise OutputError("export", "a header that compiles", got, "Choose another format")
         places = (ctypes.c_void_p(array.ctypes.data) for array in (y, labels))
         ctypes.CDLL(str(library)).run(count, cells, *places)
     return [y, *([np.array(classes, dtype=object)[labels]] if classes else [])]

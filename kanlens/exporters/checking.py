@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kanlens.checks import check_choice
-from kanlens.errors import DTypeError, InvalidValueError, OutputError, message
+from kanlens.errors import DTypeError, InvalidValueError, OutputError
 from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_file import ONNX
@@ -151,7 +151,7 @@ def export(
     kan = check_model("export", model)
     if kan.dtype not in TOLERANCE:
         expected, advice = "a model in float64 or float32", "Convert it with model.double()"
-        raise DTypeError(message("export", expected, str(kan.dtype), advice))
+        raise DTypeError("export", expected, str(kan.dtype), advice)
     endings = {one.ending: name for name, one in FORMATS.items()}
     name = endings.get(ending_of(path), ending_of(path)) if to is None else to
     check_choice("export", "format", name, FORMATS)
@@ -159,7 +159,7 @@ def export(
     if explain and not chosen.explains:
         known = [one.name for one in FORMATS.values() if one.explains]
         expected = f"a format that explains ({', '.join(known)})"
-        raise InvalidValueError(message("export", expected, repr(name), "Leave out explain=True"))
+        raise InvalidValueError("export", expected, repr(name), "Leave out {explain}", explain=True)
     subject = Subject(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
     with atomic_write(path, call="export", ending=chosen.ending) as temporary:
         chosen.write(subject, temporary)
@@ -188,7 +188,7 @@ def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
         if not error <= limit:
             expected = f"a file for {chosen.name} within {limit:g} of the model's {noun}"
             advice = "Nothing was written; choose another format, or convert it with model.double()"
-            raise OutputError(message("export", expected, f"{error:.2g} of them", advice))
+            raise OutputError("export", expected, f"{error:.2g} of them", advice)
         errors[values.ndim] = max(errors.get(values.ndim, 0.0), error)
     return Exported(
         path=subject.path,

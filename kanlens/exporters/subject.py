@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, cell_rule, column_kinds
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.model import kernels
@@ -362,7 +362,7 @@ def rendered(template: str, **words: Any) -> str:
 
 def refuse(expected: str, got: str, advice: str) -> NoReturn:
     """Refuse a model that a format cannot hold."""
-    raise MethodError(message("export", expected, got, advice))
+    raise MethodError("export", expected, got, advice)
 
 
 def _dates(days: Any) -> list[str]:

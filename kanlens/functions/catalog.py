@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from kanlens.checks import check_choice, nearest
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions import activations, rational, wavelets
 from kanlens.functions.elementary import ElementaryFunction, Scalar, sympy_call
 
@@ -47,7 +47,7 @@ def check_functions(call: str, names: Iterable[str]) -> None:
         if nearest(name, FUNCTIONS) is not None:
             check_choice(call, "function", name, FUNCTIONS)
         advice = "Register it first, with kanlens.register_function"
-        raise InvalidValueError(message(call, "functions that are known", repr(name), advice))
+        raise InvalidValueError(call, "functions that are known", repr(name), advice)
 
 
 def base_name(given: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
@@ -63,11 +63,11 @@ def base_name(given: object, *, call: str = "base_activation", others: Iterable[
         if exact and any(given is form or kind is form for form in (base, *base.torch_forms)):
             return name
     names = ", ".join(sorted({*BASES, *others}))
-    expected, advice = f"base_activation to be one of {names}", "Register it first"
+    expected, advice = f"to be one of {names}", "Register it first"
     hint = nearest(given, names.split(", ")) if isinstance(given, str) else None
     advice = f"Did you mean {hint!r}?" if hint else f"{advice}, with kanlens.register_function"
     shown = given.__name__ if isinstance(given, type) else repr(given)
-    raise InvalidValueError(message(call, expected, shown, advice))
+    raise InvalidValueError(call, expected, shown, advice, argument="base_activation")
 
 
 def _analyzed(**facts: Any) -> ElementaryFunction:

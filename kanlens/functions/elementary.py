@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_count
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -109,7 +109,7 @@ class ElementaryFunction:
         check_count(call, "n", n, least=0)
         if n > MAX_ZERO_ORDER:
             advice = f"Ask for an order of at most {MAX_ZERO_ORDER}"
-            raise InvalidValueError(message(call, "n of at most 7", repr(n), advice))
+            raise InvalidValueError(call, "of at most 7", repr(n), advice, argument="n")
         return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
     def turning(self, n: int = 0) -> tuple[float, ...] | None:
@@ -227,8 +227,7 @@ def repeated(
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MOST * period:
         got = f"{low:.6g} to {high:.6g}, of period {period:.6g}"
-        text = message("Edge", f"an interval of at most {MOST:,} turns", got, "Narrow it")
-        raise MethodError(text)
+        raise MethodError("Edge", f"an interval of at most {MOST:,} turns", got, "Narrow it")
     first = [math.ceil((low - point) / period) for point in points]
     last = [math.floor((high - point) / period) for point in points]
     return sorted(

@@ -11,7 +11,7 @@ import torch as pytorch
 from torch import Tensor
 
 from kanlens.checks import check_count
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import ALIASES, BASES, FUNCTIONS
 from kanlens.functions.elementary import (
     ElementaryFunction,
@@ -172,7 +172,7 @@ def register_function(
 
 
 def _refused(expected: str, got: str, advice: str) -> InvalidValueError:
-    return InvalidValueError(message(_CALL, expected, got, advice))
+    return InvalidValueError(_CALL, expected, got, advice)
 
 
 def _looks(error: Exception) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import find_place
-from kanlens.errors import DTypeError, InvalidValueError, message, rewording
+from kanlens.errors import DTypeError, InvalidValueError, rewording
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
@@ -45,8 +45,8 @@ def check_model(call: str, model: object) -> KAN:
     """Return the KAN that was given, or that a fitted estimator holds, with finite weights."""
     found = held_network(call, model)
     if not isinstance(found, KAN):
-        got, advice = type(found).__name__, "Bring it in with import_model first"
-        raise DTypeError(message(call, "a KAN", got, advice))
+        got, advice = type(found).__name__, "Bring it in with {import_model} first"
+        raise DTypeError(call, "a KAN", got, advice, import_model=None)
     check_weights(call, found)
     return found
 
@@ -154,8 +154,8 @@ def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: s
     else:
         count = model.layers[layer].out_features
         names = [model.subnode_name(layer, unit) for unit in range(count)]
-    expected = f"{argument} from 0 to {len(names) - 1} or a name"
-    return find_place(call, expected, node, names, "Name a node of that layer")
+    expected, advice = f"from 0 to {len(names) - 1} or a name", "Name a node of that layer"
+    return find_place(call, expected, node, names, advice, argument=argument)
 
 
 def check_layer(model: KAN, layer: Any, *, call: str) -> int:
@@ -163,8 +163,8 @@ def check_layer(model: KAN, layer: Any, *, call: str) -> int:
     whole = isinstance(layer, int) and not isinstance(layer, bool)
     if whole and 0 <= layer < len(model.layers):
         return int(layer)
-    expected = f"layer from 0 to {len(model.layers) - 1}"
-    raise InvalidValueError(message(call, expected, repr(layer), "Layers are counted from 0"))
+    expected, advice = f"from 0 to {len(model.layers) - 1}", "Layers are counted from 0"
+    raise InvalidValueError(call, expected, repr(layer), advice, argument="layer")
 
 
 def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float, float]:

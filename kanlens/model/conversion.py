@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_positive, check_rows
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.model.analysis import Model, check_model, float64_copy
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
@@ -106,7 +106,7 @@ def to_splines(
         if size >= FINEST:
             expected = f"splines within {tolerance:g} of the outputs' ranges on {FINEST} intervals"
             advice = "Allow a larger tolerance, or pass rows x of a narrower range"
-            raise MethodError(message(CALL, expected, f"{error:.2g}", advice))
+            raise MethodError(CALL, expected, f"{error:.2g}", advice)
         size *= 2
 
 
@@ -146,7 +146,7 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
         _, out, in_ = (~values.isfinite()).nonzero()[0].tolist()
         got = f"{model.edge_name(index, out, in_)} with a pole or no value"
         advice = "Pass rows x on which it is defined"
-        raise MethodError(message(CALL, "edges that are finite on their ranges", got, advice))
+        raise MethodError(CALL, "edges that are finite on their ranges", got, advice)
     new.spline_weight.copy_(spline.fit(points, values, new.grid, order))
     for name, tensor in (("base_weight", base), ("bias", old.bias), ("mask", old.mask)):
         getattr(new, name).copy_(tensor)

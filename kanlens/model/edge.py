@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kanlens.checks import check_choice, check_count, check_positive
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import find_function
 from kanlens.functions.elementary import Array
 from kanlens.functions.stretches import ScaledFunction
@@ -247,7 +247,7 @@ class Edge(Shown):
         if math.isnan(area):
             expected = f"an interval on which {self.functions.names!r} is defined"
             got = f"{a!r} to {b!r}"
-            raise MethodError(message("Edge.integral", expected, got, "Stay clear of its pole"))
+            raise MethodError("Edge.integral", expected, got, "Stay clear of its pole")
         return area * self.input_scale
 
     def roots(
@@ -452,7 +452,7 @@ class Edge(Shown):
         low, high = float(start if low is None else low), float(end if high is None else high)
         if not -math.inf < low <= high < math.inf:
             expected, got = "finite ends with low <= high", f"{low!r} and {high!r}"
-            raise InvalidValueError(message(f"Edge.{method}", expected, got, "Change them"))
+            raise InvalidValueError(f"Edge.{method}", expected, got, "Change them")
         return low, high
 
 
@@ -479,4 +479,4 @@ def _polynomial(offset: Any, powers: Array) -> Any:
 def check_finite(call: str, name: str, value: float) -> None:
     """Refuse NaN and infinity."""
     if not math.isfinite(value):
-        raise InvalidValueError(message(call, f"a finite {name}", repr(value), "Change it"))
+        raise InvalidValueError(call, f"a finite {name}", repr(value), "Change it")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_columns, check_rows
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, find_function
 from kanlens.functions.sums import FunctionSum
 from kanlens.model.basis_means import basis_means, known_means
@@ -225,6 +225,11 @@ class EdgeLayer(nn.Module):
         low, high = self.domain()
         return ~((x >= low) & (x <= high))
 
+    def unlearned(self, x: Tensor) -> Tensor:
+        """Tell which values of x (batch, in) lie outside the grid and the training data."""
+        off, known = self.outside(x), self.statistics
+        return off if known is None else off & ~known.reached(x)
+
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound every edge on an interval of each input.
 
@@ -247,7 +252,7 @@ class EdgeLayer(nn.Module):
             return lower.to(self.grid), upper.to(self.grid)
         if not bool((low <= high).all()):
             expected, got = "low <= high", "an empty interval"
-            raise InvalidValueError(message("edge_bounds", expected, got, "Swap the ends"))
+            raise InvalidValueError("edge_bounds", expected, got, "Swap the ends")
         inside = Enclosure(self, low.detach(), high.detach())
         lower, upper = inside.on_line(low.detach(), high.detach())
         pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
@@ -305,7 +310,7 @@ class EdgeLayer(nn.Module):
             whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
             if not whole or not 0 <= index < size:
                 expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
-                raise InvalidValueError(message("edge", expected, repr(index), advice))
+                raise InvalidValueError("edge", expected, repr(index), advice)
         with torch.no_grad():
             return self._edge(out, in_)
 

@@ -27,7 +27,7 @@ from kanlens.checks import (
     check_generator,
     check_positive,
 )
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import base_name
 from kanlens.model import kernels
 from kanlens.model.config import LayerConfig, check_grid, check_layer
@@ -175,15 +175,13 @@ class KANLinear(EdgeLayer):
         size = 1 / math.sqrt(self.in_features)
         with torch.no_grad():
             self.base_weight.uniform_(-scale_base * size, scale_base * size, generator=generator)
-            low, high = self.domain()
-            x = low + (high - low) * torch.linspace(0, 1, self.grid_size + 1).to(low)[:, None]
+            x = self.even_points(self.grid_size + 1)
             noise = x.new_empty(len(x), self.out_features, self.in_features)
             noise.uniform_(-0.5, 0.5, generator=generator)
             noise *= scale_noise / self.grid_size
             coef = spline.fit(x, noise, self.grid, self.spline_order)
-            self.spline_weight.copy_(
-                coef * (1 if self.enable_standalone_scale_spline else scale_spline)
-            )
+            factor = 1 if self.enable_standalone_scale_spline else scale_spline
+            self.spline_weight.copy_(coef * factor)
             if self.enable_standalone_scale_spline:
                 end = scale_spline * size
                 self.spline_scaler.uniform_(-end, end, generator=generator)
@@ -458,4 +456,4 @@ def _indices(name: str, indices: Sequence[int], size: int) -> Tensor:
     if chosen and min(chosen) >= 0 and max(chosen) < size:
         return torch.tensor(chosen)
     expected = f"{name} to list indices from 0 to {size - 1}"
-    raise InvalidValueError(message("select", expected, repr(list(indices)), "Name at least one"))
+    raise InvalidValueError("select", expected, repr(list(indices)), "Name at least one")

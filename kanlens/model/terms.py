@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.catalog import FUNCTIONS, check_functions, find_function
 from kanlens.functions.elementary import ElementaryFunction
 
@@ -205,7 +205,7 @@ def check_series(names: Sequence[str]) -> tuple[str, ...]:
     for name in series:
         if find_function(name, call="KANLinear").name != name:
             expected, advice = "functions by their own names", "An alias has other phases"
-            raise InvalidValueError(message("KANLinear", expected, repr(name), advice))
+            raise InvalidValueError("KANLinear", expected, repr(name), advice)
     return series
 
 
@@ -216,6 +216,6 @@ def check_table(functions: Sequence[Sequence[str]], n_out: int, n_in: int) -> Fu
     if len(table) != n_out or lengths != {n_in}:
         expected = f"functions of shape ({n_out}, {n_in})"
         got = f"{len(table)} rows of {' or '.join(str(n) for n in sorted(lengths)) or '0'}"
-        raise ShapeError(message("KANLinear", expected, got, "Name each edge once"))
+        raise ShapeError("KANLinear", expected, got, "Name each edge once")
     check_functions("KANLinear", [name for row in table for name in row if name != SPLINE])
     return table

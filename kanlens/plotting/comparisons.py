@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens.checks import check_count
-from kanlens.errors import DTypeError, message
+from kanlens.errors import DTypeError
+from kanlens.plotting.formats import number
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
@@ -74,8 +74,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     check_count(CALL, "top", top)
     table, frame = getattr(result, "importance", None), getattr(result, "frame", None)
     if table is None or frame is None:
-        expected, got = "a Comparison", type(result).__name__
-        raise DTypeError(message(CALL, expected, got, "Pass what compare returned"))
+        raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass what compare returned")
     sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
     order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
     names = distinct((table.index[i] for i in order), partial(literal, most=LONGEST))
@@ -100,7 +99,7 @@ def _name_methods(ax: Axes, frame: Any) -> None:
     shown = {name: word for name, word in shown.items() if frame[name].notna().any()}
     marks, methods = ax.get_legend_handles_labels()
     names = distinct(methods, partial(literal, most=LONGEST))
-    table = [[number(float(frame.loc[method, column])) for column in shown] for method in methods]
+    table = [[number(frame.loc[method, column], 2) for column in shown] for method in methods]
     cells = [", ".join(row) for row in table]
     labels = [f"{name} ({cell})" if cell else name for name, cell in zip(names, cells, strict=True)]
     style: Any = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
@@ -135,14 +134,3 @@ def _draw_markers(ax: Axes, table: Any, order: Any) -> None:
         values = table[method].to_numpy()[order]
         style: Any = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
         ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **style)
-
-
-def number(value: float) -> str:
-    """Write a small number in a table."""
-    if math.isnan(value):
-        return "n/a"
-    if value == 0:
-        return "0"
-    if abs(value) < 1e-12:
-        return "<1e-12"
-    return f"{value:.3f}" if abs(value) >= 1e-3 else f"{value:.0e}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.attribution.edge_bands import edge_band
-from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, rewording
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model.analysis import Model, check_layer, check_model, find_node, held_network
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
@@ -182,7 +183,7 @@ def edges(
     picks, alive = chosen_edges(model, index, out, in_, most=top, call=call)
     if not picks:
         advice = "Name a node that has live edges"
-        raise InvalidValueError(message(call, "live edges to draw", "none", advice))
+        raise InvalidValueError(call, "live edges to draw", "none", advice)
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
@@ -206,7 +207,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
         expected, advice = "a model, data and y for a band", "Pass the rows of the training"
-        raise MethodError(message("plot.edge", expected, "not all", advice))
+        raise MethodError("plot.edge", expected, "not all", advice)
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
         found = edge_band(source, layer, out, in_, rows, y, at=curve.x)
@@ -229,10 +230,10 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
         return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
     if not callable(source) or not hasattr(source, "domain"):
         expected, got = "a KAN or an Edge", type(source).__name__
-        raise DTypeError(message(call, expected, got, "Pass model.layers[0].edge(0, 0)"))
+        raise DTypeError(call, expected, got, "Pass model.layers[0].edge(0, 0)")
     if (layer, out, in_) != (None, None, None):
         expected, got = "no layer, out or in_ with an Edge", repr((layer, out, in_))
-        raise InvalidValueError(message(call, expected, got, "Leave them out"))
+        raise InvalidValueError(call, expected, got, "Leave them out")
     return function_curve(source, data=data, parts=parts, call=call)
 
 
@@ -314,16 +315,11 @@ def set_range(ax: Axes, low: float, high: float) -> None:
 
 def words_for(what: str, name: str, unit: str, room: float) -> str:
     """Name what a quantity is of, and its unit, on up to three lines of so many inches."""
-    text, lines = f"{what} {literal(name)}{in_unit(unit)}".strip(), [""]
-    for word in [text] if text_width(text, STYLE.text) <= room else text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        fits = text_width(longer, STYLE.text) <= room
-        lines = [*lines[:-1], longer] if fits else [*lines, word]
-    if len(lines) <= 3 and max(text_width(line, STYLE.text) for line in lines) <= room:
-        return "\n".join(lines)
-    rest = max(room - text_width(f"{what} .", STYLE.text), 0.5)
-    first = f"{what} {fitted(name, rest, STYLE.text, end=True)}".strip()
-    return f"{first}\n{fitted(f'({unit})', room, STYLE.text)}" if unit else first
+    text = f"{what} {literal(name)}{in_unit(unit)}".strip()
+    if text_width(text, STYLE.text) <= room:
+        return text
+    letters = max(8, int(room / (0.6 * STYLE.text / 72)))
+    return textwrap.fill(text, letters, max_lines=3, placeholder="…")
 
 
 def _contribution(curve: Curve, room: float) -> str:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 
 from kanlens.checks import check_choice, check_count
-from kanlens.errors import DataError, ShapeError, message
+from kanlens.errors import DataError, ShapeError
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced
@@ -145,10 +145,9 @@ def _checked_scores(model: KAN, scores: Sequence[Any] | None) -> list[Array] | N
     if [one.shape for one in arrays] != expected:
         wanted = f"scores of shapes {', '.join(map(str, expected))}"
         got = ", ".join(str(one.shape) for one in arrays) or "none"
-        advice = "Pass one (out, in) array per layer"
-        raise ShapeError(message(CALL, wanted, got, advice))
+        raise ShapeError(CALL, wanted, got, "Pass one (out, in) array per layer")
     if not all(np.isfinite(one).all() for one in arrays):
-        raise DataError(message(CALL, "finite scores", "NaN or infinity", "Correct the scores"))
+        raise DataError(CALL, "finite scores", "NaN or infinity", "Correct the scores")
     return [np.maximum(one, 0) for one in arrays]
 
 

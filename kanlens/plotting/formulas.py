@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import re
 import textwrap
 from collections.abc import Sequence
@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
-from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.errors import DataError, DTypeError, ShapeError, message
+from kanlens.errors import DataError, DTypeError, ShapeError
 from kanlens.model.network import Rows, find_output
 from kanlens.plotting.style import (
     ASIDE,
@@ -26,6 +24,7 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     size_in_inches,
+    text_width,
     tidy,
 )
 
@@ -35,7 +34,6 @@ DIGITS = 4
 MOST_LINES = 5  # of a formula as mathematics; a longer one is written as text
 TEXT_LINES = 6
 SIZES = (11.0, 9.0, 7.5)  # points, of mathematics
-SPACE = 0.01  # inches between terms, for each point of size
 WIDE = 30.0  # of the largest loss over the smallest, from which their axis is logarithmic
 MANY = 1500  # points beyond which they become an image inside the vector picture
 SIDE = 0.85 * STYLE.column
@@ -100,7 +98,7 @@ def formula(
     """
     if not (hasattr(result, "equations_") and hasattr(result, "sympy")):
         expected, got = "a SymbolicResult", type(result).__name__
-        raise DTypeError(message(CALL, expected, got, "Pass what symbolize returned"))
+        raise DTypeError(CALL, expected, got, "Pass what symbolize returned")
     labels = () if result.model is None else result.model.class_labels
     place = find_output(result.output_names, labels, output, CALL)
     name = result.output_names[place]
@@ -123,12 +121,12 @@ def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[A
     """Return what the formula should give on `x`, and what it gives."""
     if y is None and result.model is None:
         expected = "y, as the formula was not read from a network"
-        raise ShapeError(message(CALL, expected, "None", "Pass what it should give"))
+        raise ShapeError(CALL, expected, "None", "Pass what it should give")
     truth, guess = numbers(result.model(x) if y is None else y), result.predict(x, index)[:, place]
     truth = truth if truth.ndim < 2 else truth[:, min(place, truth.shape[1] - 1)]
     if len(truth) != len(guess):
         got = f"{len(truth)} for {len(guess)} rows"
-        raise ShapeError(message(CALL, "y with one value per row", got, "Pass both whole"))
+        raise ShapeError(CALL, "y with one value per row", got, "Pass both whole")
     check_pairs(truth, guess, call=CALL)
     return truth, guess
 
@@ -173,8 +171,12 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
     terms = short.as_ordered_terms() if short.is_Add else [short]
     parts = [str(sympy.latex(term, symbol_names=names)) for term in terms]
     pieces = [parts[0], *(part if part.startswith("-") else f"+ {part}" for part in parts[1:])]
-    packed = _packed([f"{_math_name(name)} = {pieces[0]}", *pieces[1:]], room)
-    return packed or (_plain(f"{written(name)} = {formula_text(short)}", room), STYLE.text)
+    pieces[0] = f"{_math_name(name)} = {pieces[0]}"
+    with contextlib.suppress(ValueError, RuntimeError):  # what matplotlib cannot set
+        for size in SIZES:
+            if lines := _packed(pieces, room, size):
+                return lines, size
+    return _plain(f"{written(name)} = {formula_text(short)}", room), STYLE.text
 
 
 def _renamed(expression: Any) -> Any:
@@ -187,33 +189,18 @@ def _renamed(expression: Any) -> Any:
     return expression
 
 
-def _packed(pieces: list[str], room: float) -> tuple[list[str], float] | None:
-    """Join pieces into lines, as large as fit; None if they are too long at the smallest size."""
-    widths = [_math_width(f"${piece}$") for piece in pieces]
-    for size in SIZES if all(widths) else ():
-        lines, filled = list[str](), math.inf
-        for piece, width in zip(pieces, widths, strict=True):
-            wide = size * ((width or 0.0) / SIZES[0] + SPACE)
-            if filled + wide <= room:
-                lines[-1] += f" {piece}"
-                filled += wide
-            else:
-                lines.append(rf"\quad {piece}" if lines else piece)
-                filled = wide
-            if wide > room or len(lines) > MOST_LINES:
-                break
-        else:
-            return [f"${line}$" for line in lines], size
-    return None
-
-
-def _math_width(text: str) -> float | None:
-    """Return the width in inches at the largest size, None when it cannot be set."""
-    try:
-        parsed = MathTextParser("path").parse(text, 72, FontProperties(size=SIZES[0]))
-    except (ValueError, RuntimeError):
-        return None
-    return float(parsed.width) / 72
+def _packed(pieces: list[str], room: float, size: float) -> list[str]:
+    """Join pieces into lines of mathematics; empty if they are too long or too many."""
+    lines = [""]
+    for piece in pieces:
+        longer = f"{lines[-1]} {piece}".strip()
+        if lines[-1] and text_width(f"${longer}$", size) > room:
+            longer = rf"\quad {piece}"
+            lines.append("")
+        if len(lines) > MOST_LINES or text_width(f"${longer}$", size) > room:
+            return []
+        lines[-1] = longer
+    return [f"${line}$" for line in lines]
 
 
 def _math_name(name: str) -> str:
@@ -279,8 +266,9 @@ def predicted(
     truth, guess = numbers(y).ravel(), numbers(prediction).ravel()
     if len(truth) != len(guess) or not len(truth):
         got = f"{len(truth)} and {len(guess)}"
-        text = message(call, "y and prediction of one length", got, "Pass one output of one table")
-        raise ShapeError(text)
+        raise ShapeError(
+            call, "y and prediction of one length", got, "Pass one output of one table"
+        )
     if class_labels is None:
         ends = (f"true {name}".strip(), f"predicted {name}".strip())
         check_pairs(truth, guess, call=call)
@@ -291,7 +279,7 @@ def predicted(
 def check_pairs(left: Array, right: Array, *, call: str) -> None:
     """Refuse two columns of numbers, shape (n,) each, none of whose pairs is finite."""
     if not (np.isfinite(left) & np.isfinite(right)).any():
-        raise DataError(message(call, "finite numbers", "none", "Check the prediction"))
+        raise DataError(call, "finite numbers", "none", "Check the prediction")
 
 
 def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *, unit: str) -> Axes:
@@ -323,8 +311,7 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     if not np.isin(codes, np.arange(n)).all():
         wrong = codes[~np.isin(codes, np.arange(n))][0]
         expected = f"class codes from 0 to {n - 1}"
-        advice = "Pass codes, not names or logits"
-        raise DataError(message("plot.predicted", expected, f"{wrong:g}", advice))
+        raise DataError("plot.predicted", expected, f"{wrong:g}", "Pass codes, not names or logits")
     counts = np.zeros((n, n), dtype=np.int64)
     np.add.at(counts, (truth.astype(int), guess.astype(int)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

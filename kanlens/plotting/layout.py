@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens.model.products import Grouping
-from kanlens.plotting.style import STYLE, Array, distinct, literal, text_width, with_unit
+from kanlens.plotting.style import STYLE, Array, distinct, fitted, literal, text_width, with_unit
 
 MAX_ROWS = 4
 PITCH = 0.30  # of the boxes in a new figure, smallest wanted
@@ -274,19 +274,20 @@ def place_labels(
     room for all. Names higher than `room` lose their unit, then their middle.
     """
     kept = with_room(x, strength)
-    at, texts = x[kept], _shown([names[i] for i in kept], LONGEST)
+    at, full = x[kept], [with_unit(*names[i]) for i in kept]
+    short = distinct((names[i][0] for i in kept), partial(literal, most=LONGEST))
+    texts = [text if len(text) <= LONGEST else less for text, less in zip(full, short, strict=True)]
     widths = np.array([text_width(text, STYLE.text) for text in texts])
     angle = _angle(at, widths, width, side)
-    most = LONGEST
-    for _ in range(3):  # letters differ in width, so one step may not do
-        share = 1.0
-        if angle and room is not None:
-            share = (room - 0.2) / (float(widths.max()) * math.sin(math.radians(angle)))
-        if share >= 1.0 or most <= 8:
-            break
-        longest = max(len(text) for text in texts)
-        most = max(8, min(most, longest) - max(1, round((1 - share) * longest)))
-        texts = _shown([names[i] for i in kept], most)
+    longest = math.inf
+    if angle and room is not None:
+        longest = max(0.3, (room - 0.2) / math.sin(math.radians(angle)))
+    if widths.max(initial=0.0) > longest:
+        short = distinct(
+            (names[i][0] for i in kept), partial(fitted, width=longest, size=STYLE.text)
+        )
+        pairs = zip(texts, widths, short, strict=True)
+        texts = [text if wide <= longest else less for text, wide, less in pairs]
         widths = np.array([text_width(text, STYLE.text) for text in texts])
     height = 0.24
     if angle:
@@ -300,12 +301,6 @@ def place_labels(
         height=height,
         overhang=_overhang(at, widths, width, side, angle),
     )
-
-
-def _shown(names: list[tuple[str, str]], most: int) -> list[str]:
-    full = [with_unit(*name) for name in names]
-    short = distinct((name for name, _ in names), partial(literal, most=most))
-    return [one if len(one) <= most else less for one, less in zip(full, short, strict=True)]
 
 
 def _angle(x: Array, widths: Array, width: float, side: int) -> float:

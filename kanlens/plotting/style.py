@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
-from kanlens.errors import DTypeError, escaped, message
+from kanlens.errors import DTypeError, escaped
 from kanlens.outputs import Pathlike, atomic_write, check_ending
 from kanlens.plotting.formats import tick
 
@@ -69,9 +70,7 @@ class Style:
 STYLE = Style()
 ASIDE: Any = {"fontsize": STYLE.small, "color": STYLE.muted}  # of what is said beside the picture
 
-SETTINGS: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
+SETTINGS: dict[str, Any] = {  # that differ from matplotlib's own
     "font.size": STYLE.text,
     "axes.titlesize": STYLE.text,
     "axes.labelsize": STYLE.text,
@@ -83,15 +82,9 @@ SETTINGS: dict[str, Any] = {
     "text.color": STYLE.ink,
     "xtick.color": STYLE.ink,
     "ytick.color": STYLE.ink,
-    "text.usetex": False,
-    "text.parse_math": True,
     "mathtext.fontset": "cm",
-    "axes.formatter.use_mathtext": False,
     "axes.formatter.limits": (-3, 4),
     "legend.frameon": False,
-    "figure.facecolor": STYLE.paper,
-    "savefig.facecolor": STYLE.paper,
-    "axes.facecolor": STYLE.paper,
     "axes.edgecolor": STYLE.ink,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
@@ -100,13 +93,11 @@ SETTINGS: dict[str, Any] = {
     "ytick.major.size": 2.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": False,
     "lines.linewidth": 1.2,
     "svg.fonttype": "none",
     "svg.hashsalt": "kanlens",
     "pdf.fonttype": 42,
     "hatch.linewidth": 0.5,
-    "path.simplify": True,
     "path.simplify_threshold": 0.02,  # pixels
 }
 
@@ -124,7 +115,7 @@ def context() -> Iterator[None]:
     """
     interactive = mpl.is_interactive()
     try:
-        with mpl.rc_context(SETTINGS):
+        with mpl.style.context(["default", SETTINGS]):
             yield
             interactive = mpl.is_interactive()
     finally:
@@ -139,8 +130,7 @@ def picture(call: str) -> Callable[[Draw], Draw]:
         def checked(*given: Any, ax: Axes | None = None, **options: Any) -> Axes:
             if ax is not None and not isinstance(ax, Axes):
                 advice = "Pass one Axes, such as fig.subplots() returns, or leave ax out"
-                text = message(call, "ax to be an Axes or None", type(ax).__name__, advice)
-                raise DTypeError(text)
+                raise DTypeError(call, "ax to be an Axes or None", type(ax).__name__, advice)
             with context():
                 return draw(*given, ax=ax, **options)
 
@@ -182,11 +172,11 @@ def numbers(values: Any) -> Array:
     return np.asarray(values, dtype=np.float64)
 
 
-def literal(text: object, *, most: int | None = None, end: bool = False) -> str:
-    """Return a name on one line, no mathematics; beyond `most`, its middle or `end` is left out."""
+def literal(text: object, *, most: int | None = None) -> str:
+    """Return a name on one line, no mathematics; beyond `most`, its middle is left out."""
     words = escaped(" ".join(str(text).split()))
     if most is not None and len(words) > most:
-        head = most - 1 if end else (most - 1) // 2
+        head = (most - 1) // 2
         words = f"{words[:head]}…{words[len(words) - (most - 1 - head) :]}"
     return words.replace("$", r"\$")
 
@@ -223,13 +213,13 @@ def text_width(text: str, size: float) -> float:
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
 
 
-def fitted(text: object, width: float, size: float, *, end: bool = False) -> str:
+def fitted(text: object, width: float, size: float) -> str:
     """Return a name for a place of `width` inches; one too long is shortened as by `literal`."""
     length = len(str(text))
     shown = literal(text)
     while text_width(shown, size) > width and length > 4:
         length = min(length - 1, int(length * width / text_width(shown, size)) + 1)
-        shown = literal(text, most=length, end=end)
+        shown = literal(text, most=length)
     return shown
 
 
@@ -352,8 +342,7 @@ def _figure(picture: Any, call: str) -> Any:
     figure = getattr(picture, "figure", None)
     if figure is None or not hasattr(getattr(figure, "figure", figure), "savefig"):
         got = type(picture).__name__
-        advice = "Pass what a plot function returned"
-        raise DTypeError(message(call, "an Axes or a Figure", got, advice))
+        raise DTypeError(call, "an Axes or a Figure", got, "Pass what a plot function returned")
     return getattr(figure, "figure", figure)  # of a part of a figure, the whole
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
 from kanlens.model.statistics import summarize
@@ -191,7 +191,7 @@ class PruneResult(Shown):
         if self.journal is None or not whole or not -count - 1 <= step <= count:
             expected, got = f"a step from 0 to {count}", repr(step)
             advice = "Count removals; `curve` lists them"
-            raise InvalidValueError(message("PruneResult.at", expected, got, advice))
+            raise InvalidValueError("PruneResult.at", expected, got, advice)
         return self.journal.at(int(step) if step >= 0 else count + 1 + int(step))
 
     def to_frame(self) -> pd.DataFrame:

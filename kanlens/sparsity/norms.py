@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_columns, check_rows
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import BASES
 from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.model.moments import (
     Average,
     Bands,
     added_by_cell,
-    is_spline_layer,
     mean_over_rows,
     means_and_norms,
     pair_products,
@@ -195,14 +194,14 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     >>> round(curvature(layer).item(), 6)
     0.0
     """
-    if not is_spline_layer(layer):
+    if not layer.splines_alone:
         got, advice = f"one of kind {layer.edge_kind!r}", "Choose another penalty"
-        raise MethodError(message("curvature", "a layer of splines", got, advice))
+        raise MethodError("curvature", "a layer of splines", got, advice)
     total = _integrals(layer).form(_bends(layer), layer.base_weights().double())
     return total.to(layer.grid.dtype)
 
 
-def _bends(layer: KANLinear) -> Tensor:  # (out, in, basis - 2)
+def _bends(layer: EdgeLayer) -> Tensor:  # (out, in, basis - 2)
     """Return the coefficients of the splines' second derivatives."""
     coef, knots, degree = layer.coefficients().double(), layer.grid.double(), layer.spline_order
     if degree < 2:
@@ -212,7 +211,7 @@ def _bends(layer: KANLinear) -> Tensor:  # (out, in, basis - 2)
 
 
 @torch.no_grad()
-def _integrals(layer: KANLinear) -> Bands:
+def _integrals(layer: EdgeLayer) -> Bands:
     """Return the integrals of products of the lower basis functions and the base'' over the grid.
 
     A spline of order 1 has no lower basis; a constant with a coefficient of zero stands for it.
@@ -254,7 +253,7 @@ def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
     advice = "Pass one of model.layers" if whole else "Pass a KANLinear"
     kind = type(layer).__name__
     got = kind if not hasattr(layer, "mask") else f"{kind}, which has no {needed}"
-    raise InvalidValueError(message(call, "a layer of edges", got, advice))
+    raise InvalidValueError(call, "a layer of edges", got, advice)
 
 
 def _check_rows(call: str, layer: Any, x: Any) -> None:
@@ -262,6 +261,6 @@ def _check_rows(call: str, layer: Any, x: Any) -> None:
     _check_layer(call, layer)
     if not isinstance(x, Tensor):
         advice = "Convert it with torch.as_tensor"
-        raise InvalidValueError(message(call, "x to be a Tensor", type(x).__name__, advice))
+        raise InvalidValueError(call, "to be a Tensor", type(x).__name__, advice, argument="x")
     check_columns(call, x, layer.in_features)
     check_rows(call, x)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_columns, check_positive, check_rows
-from kanlens.errors import InvalidValueError, MethodError, message
-from kanlens.model.layers import EdgeLayer, KANLinear, entropy
-from kanlens.model.moments import Average, is_spline_layer, means_and_norms
+from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model.layers import EdgeLayer, entropy
+from kanlens.model.moments import Average, means_and_norms
 from kanlens.sparsity.norms import (
     activation_l1,
     activation_l2,
@@ -139,7 +139,7 @@ def penalty_value(
     needy = [name for name in weights if PENALTIES[name].needs_inputs]
     if needy and inputs is None:
         expected, advice = f"the inputs of every layer for {needy[0]}", "Pass inputs"
-        raise InvalidValueError(message("penalty_value", expected, "none", advice))
+        raise InvalidValueError("penalty_value", expected, "none", advice)
     total = layers[0].bias.new_zeros(())
     for name, weight in weights.items():
         penalty = PENALTIES[name]
@@ -210,9 +210,9 @@ def prox_group(
     >>> bool((prox_group(layer, x, 100.0) == 0).all()), bool(layer.spline_weight.any())
     (True, False)
     """
-    if not is_spline_layer(layer):
+    if not layer.splines_alone:
         got, advice = f"one of kind {layer.edge_kind!r}", "Train it without a proximal step"
-        raise MethodError(message("prox_group", "a layer of splines", got, advice))
+        raise MethodError("prox_group", "a layer of splines", got, advice)
     check_columns("prox_group", x, layer.in_features)
     check_rows("prox_group", x)
     check_positive("prox_group", "strength", strength, zero=True)
@@ -221,7 +221,7 @@ def prox_group(
 
 
 @torch.no_grad()
-def shrink(layer: KANLinear, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
+def shrink(layer: EdgeLayer, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
     """Soft-threshold edges by their norms, means go to the bias; return factors (out, in)."""
     left = (norm - strength).clamp_min(0)
     taken = torch.as_tensor(strength, device=norm.device) > 0

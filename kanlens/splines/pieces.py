@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kanlens.checks import check_count
-from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.functions.sums import FunctionSum
 
@@ -254,24 +254,25 @@ def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> N
     """Refuse knots and coefficients that make no spline of degree 1 to 5."""
     check_count(call, "degree", degree)
     if degree > MAX_DEGREE:
-        text = message(call, f"degree of at most {MAX_DEGREE}", repr(degree), "Lower it")
-        raise InvalidValueError(text)
+        raise InvalidValueError(call, f"degree of at most {MAX_DEGREE}", repr(degree), "Lower it")
     if knots.ndim != 1 or knots.size < 2 * degree + 2:
         expected = f"knots of shape (knot,) with at least {2 * degree + 2} of them"
         advice = f"Add {degree} knots beyond each end of the grid"
-        raise ShapeError(message(call, expected, f"shape {knots.shape}", advice))
+        raise ShapeError(call, expected, f"shape {knots.shape}", advice)
     if coefficients.shape != (knots.size - degree - 1,):
         expected = f"coefficients of shape ({knots.size - degree - 1},)"
         advice = "Pass one per B-spline: the number of knots minus degree minus 1"
-        raise ShapeError(message(call, expected, str(coefficients.shape), advice))
+        raise ShapeError(call, expected, str(coefficients.shape), advice)
     if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
         advice = "Sort the knots and drop repeats"
-        text = message(call, "strictly increasing finite knots", str(knots.tolist()), advice)
-        raise InvalidValueError(text)
+        raise InvalidValueError(
+            call, "strictly increasing finite knots", str(knots.tolist()), advice
+        )
     if not np.isfinite(coefficients).all():
         bad = coefficients[~np.isfinite(coefficients)][0].item()
-        text = message(call, "finite coefficients", repr(bad), "Check the layer it comes from")
-        raise InvalidValueError(text)
+        raise InvalidValueError(
+            call, "finite coefficients", repr(bad), "Check the layer it comes from"
+        )
 
 
 def _straightened(powers: Array, breaks: Array) -> Array:

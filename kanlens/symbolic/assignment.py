@@ -275,6 +275,7 @@ def finished(work: KAN, model: KAN) -> KAN:
     work.input_low.fill_(-torch.inf)
     work.input_high.fill_(torch.inf)
     for layer in work.layers:
-        label_masked_edges(layer, SPLINE)
-    work.to(dtype=model.dtype, device=model.input_shift.device)
+        if layer.affine is not None:
+            label_masked_edges(layer, SPLINE)
+    work.requires_grad_(True).to(dtype=model.dtype, device=model.input_shift.device)
     return work.train(model.training)

@@ -18,7 +18,7 @@ from unicodedata import normalize
 import sympy
 from sympy.printing.str import StrPrinter
 
-from kanlens.errors import DataError, message
+from kanlens.errors import DataError
 from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.stretches import ScaledFunction
 from kanlens.model.edge import Edge
@@ -128,7 +128,7 @@ def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
         return sympy.sympify(_QUOTED.sub(placed, text), locals=found)
     except (sympy.SympifyError, TypeError, AttributeError) as error:
         advice = "Pass what formula_text wrote"
-        raise DataError(message("parse_formula", "a formula", repr(text), advice)) from error
+        raise DataError("parse_formula", "a formula", repr(text), advice) from error
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # untyped

@@ -18,7 +18,7 @@ from torch import Tensor
 from kanlens.checks import check_rows, warn_of_distant
 from kanlens.data.groups import row_groups, split_groups
 from kanlens.encoding import prepare_target
-from kanlens.errors import DataError, MethodError, message
+from kanlens.errors import DataError, MethodError
 from kanlens.long_work import Interruption
 from kanlens.model.analysis import over_rows, reaching, rows_at_once
 from kanlens.model.network import KAN, Rows
@@ -138,7 +138,7 @@ def parts_of(
         judging = prepared(model, *tests)
     elif tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"
-        raise DataError(message("symbolize", "x_test with y_test", "None", advice))
+        raise DataError("symbolize", "x_test with y_test", "None", advice)
     found = places_of(x, generator, y, split=choosing is None, judging=judging is None).of(x, y)
     return PartitionedRows(found.fitted, choosing or found.choosing, judging or found.judging)
 
@@ -153,7 +153,7 @@ def prepared(
     if not torch.isfinite(outputs.square()).all():
         expected, got = "a model with finite outputs", "NaN, or numbers too large to be squared"
         advice = "Train the model again, or leave out the rows on which it overflows"
-        raise DataError(message(call, expected, got, advice))
+        raise DataError(call, expected, got, advice)
     if y is None:
         return rows, None
     target = prepare_target(model, y, len(rows), call=call).cpu()
@@ -209,4 +209,4 @@ def check_readable(model: KAN) -> None:
         expected = f"at most {MOST_EDGES} edges that lead to an output"
         got = f"{most}: this network is too wide to read"
         advice = "Remove edges with prune, or train with a smaller hidden layer"
-        raise MethodError(message("symbolize", expected, got, advice))
+        raise MethodError("symbolize", expected, got, advice)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.edge import Edge
@@ -209,8 +209,8 @@ def read(
     families = library(how.functions, call="symbolize")
     r2_min = how.r2_min
     if not isinstance(r2_min, numbers.Real) or not 0 < r2_min <= 1:
-        expected = "r2_min above 0 and at most 1"
-        raise InvalidValueError(message("symbolize", expected, repr(r2_min), "0.99 is usual"))
+        fields = "symbolize", "above 0 and at most 1", repr(r2_min), "0.99 is usual"
+        raise InvalidValueError(*fields, argument="r2_min")
     check_generator("symbolize", generator)
     exact = in_double(model)
     parts = parts_of(exact, data, tests, choosing, generator)

@@ -16,7 +16,7 @@ import sympy
 from kanlens.checks import check_choice, check_columns, check_count
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import default_schema
-from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.network import find_output
 from kanlens.outputs import Shown
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
@@ -233,9 +233,10 @@ class SymbolicResult(Shown):
         rows = [self._rows(place) for place in range(len(self.output_names))]
         for index in indices or ():
             if not any(index in found for found in rows):
-                expected, got = "indices to be rows of equations_", repr(index)
-                text = message("SymbolicResult.latex_table", expected, got, "See its index")
-                raise InvalidValueError(text)
+                expected, got = "to be rows of equations_", repr(index)
+                raise InvalidValueError(
+                    "SymbolicResult.latex_table", expected, got, "See its index", argument="indices"
+                )
         for column in columns:
             known = ("output", "stage", "equation", "complexity", "loss", "score")
             check_choice("SymbolicResult.latex_table", "columns", column, known)
@@ -361,7 +362,7 @@ class SymbolicResult(Shown):
         if whole and 0 <= index < len(self.stages):
             return self.stages[int(index)]
         expected = f"index from 0 to {len(self.stages) - 1}"
-        raise InvalidValueError(message(call, expected, repr(index), "See equations_ for them"))
+        raise InvalidValueError(call, expected, repr(index), "See equations_ for them")
 
     def _columns(self, x: Rows) -> Array:
         if hasattr(x, "columns") and hasattr(x, "iloc"):
@@ -375,7 +376,7 @@ class SymbolicResult(Shown):
         rows = rows[:, None] if rows.dim() == width == 1 else rows
         if rows.dim() != 2:
             expected, advice = f"x of shape (batch, {width})", "Pass a table: one row per sample"
-            raise ShapeError(message(call, expected, str(tuple(rows.shape)), advice))
+            raise ShapeError(call, expected, str(tuple(rows.shape)), advice)
         check_columns(call, rows, width)
         return np.asarray(rows.numpy(force=True), dtype=np.float64)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_columns
-from kanlens.errors import DTypeError, MethodError, message
+from kanlens.errors import DTypeError, MethodError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.notation import formula_text
 
@@ -91,7 +91,7 @@ class TorchFormula(nn.Module):
         """
         if not isinstance(x, Tensor):
             got, advice = type(x).__name__, "Convert it first, its columns in the order of names"
-            raise DTypeError(message("TorchFormula.forward", "a Tensor", got, advice))
+            raise DTypeError("TorchFormula.forward", "a Tensor", got, advice)
         check_columns("TorchFormula.forward", x, len(self.names))
         columns = zip(self.names, x.to(self.get_buffer("unit")).unbind(-1), strict=True)
         known = dict([*self.named_parameters(), *self.named_buffers()])
@@ -143,7 +143,7 @@ class TorchFormula(nn.Module):
     def _constant(self, node: Expr) -> int:
         """Hold a rational or a constant like pi as a buffer, one for all its places."""
         if not node.is_extended_real and node is not sympy.nan:
-            raise MethodError(_refusal(str(node)))
+            raise _refusal(str(node))
         name = f"exact_{len(self._shared)}"
         self.register_buffer(name, torch.tensor(float(node), dtype=torch.float64))
         self._shared[node] = self._step(name)
@@ -163,12 +163,12 @@ def _function(node: Expr) -> Callable[..., Tensor]:
         return partial(_spline, *kind.spline)
     if hasattr(kind, "_imp_"):
         return cast("Callable[..., Tensor]", kind._imp_)
-    raise MethodError(_refusal(kind.__name__))
+    raise _refusal(kind.__name__)
 
 
-def _refusal(name: str) -> str:
+def _refusal(name: str) -> MethodError:
     advice = "Evaluate the formula with predict"
-    return message("SymbolicResult.pytorch", "functions that torch has", name, advice)
+    return MethodError("SymbolicResult.pytorch", "functions that torch has", name, advice)
 
 
 def _spline(edge: Any, order: int, u: Tensor) -> Tensor:

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.model.layers import KANLinear
-from kanlens.model.moments import Moments, is_spline_layer, rooted
+from kanlens.model.moments import Moments, rooted
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity.penalties import shrink
 from kanlens.training.objective import Objective, task_loss
@@ -52,11 +52,10 @@ class ProximalSteps:
     def begin(self, x: Tensor) -> None:
         """Initialize node weights and the zero set, over the rows of x."""
         for index, layer in enumerate(self.objective.model.layers):
-            if not is_spline_layer(layer):
+            if not layer.splines_alone:
                 expected = "layers of splines for a proximal step"
                 got = f"one of kind {layer.edge_kind!r} as layer {index}"
-                advice = "Train with proximal=False"
-                raise MethodError(message("fit", expected, got, advice))
+                raise MethodError("fit", expected, got, "Train with {proximal}", proximal=False)
         self.update_node_weights(x)
         self.record_zeros()
 

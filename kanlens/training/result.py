@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.outputs import Shown, to_plain
 from kanlens.sparsity import weight_l1
@@ -210,7 +210,7 @@ class SparsityPath(Shown):
             index = self.best
         if not -len(self.steps) <= index < len(self.steps):
             expected, advice = f"an index below {len(self.steps)}", "Count the steps from 0"
-            raise InvalidValueError(message("SparsityPath.model_at", expected, repr(index), advice))
+            raise InvalidValueError("SparsityPath.model_at", expected, repr(index), advice)
         return self.steps[index].model
 
     def to_frame(self) -> pd.DataFrame:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
 from tests.made import with_series
 
@@ -47,14 +46,8 @@ def of_series(model: KAN) -> KAN:
     return KAN.from_layers(layers, model.schema)
 
 
-# from a spline network
+# from a spline network to each layer kind
 MADE_OF = {"spline": lambda model: model, "function": with_functions, "series": of_series}
-
-
-@pytest.fixture(params=sorted(LAYER_KINDS))
-def kind(request: pytest.FixtureRequest) -> Callable[[KAN], KAN]:
-    """From a network of spline layers to one of each layer kind in turn."""
-    return MADE_OF[request.param]
 
 
 @pytest.fixture

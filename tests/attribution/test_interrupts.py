@@ -35,11 +35,7 @@ def compared(model: kanlens.KAN, x: torch.Tensor) -> Any:
 
 def test_methods_that_are_done_are_compared(model, x, monkeypatch):
     monkeypatch.setattr(runs, "attribute", after(2, runs.attribute))
-    text = (
-        "compare: expected to come to an end, got an interrupt. "
-        "What was done by then is returned; other metrics are NaN."
-    )
-    with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
+    with pytest.warns(InterruptedWarning, match="expected to come to an end, got an interrupt"):
         found = compared(model, x)
     assert found.frame["method"].tolist() == ["shapley", "secant", "random"]
     assert found.skipped == {"gradient_x_input": "an interrupt came first"}

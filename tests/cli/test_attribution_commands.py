@@ -49,7 +49,7 @@ def test_compare_shows_arrows_and_verdicts(workshop, capsys):
     assert main([*words, "--methods", "secant", "--metrics", "relative_gap,gini"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("output: area\n")
-    assert "relative_gap ↓" in shown
+    assert "relative gap ↓" in shown
     assert "random" in shown
     assert "off the Shapley values" in shown or "exact:" in shown or "complete" in shown
 
@@ -79,10 +79,12 @@ def test_the_output_and_its_unit_are_named(workshop, tmp_path, capsys):
     assert facts["target"] == "area"
 
 
-def test_a_narrow_terminal_gets_tables_in_parts(workshop, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.cli.terminal.PIPED_WIDTH", 60)
+def test_a_narrow_terminal_gets_whole_numbers(workshop, capsys, monkeypatch):
+    monkeypatch.setattr("kanlens.cli.terminal.PIPED_WIDTH", 80)
     words = ["compare", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--max-rows", "3"]
     assert main([*words, "--methods", "secant,captum_feature_ablation"]) == 0
     shown = capsys.readouterr().out
-    assert "methods on 3 rows, continued" in shown
-    assert max(len(line) for line in shown.splitlines()) <= 60
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    secant = next(line.split() for line in shown.splitlines() if line.startswith(" secant"))
+    assert len(secant) == 7
+    assert all(float(number) >= 0 for number in secant[1:3])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import kanlens
-from kanlens.cli import main, process
+from kanlens.cli import process
 from kanlens.cli.process import Interrupts, _importing
 
 CHILD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -256,14 +256,6 @@ def alone(*words: str) -> str:
 
 def test_the_version_is_had_without_loading_torch():
     assert alone("--version") == f"kanlens {kanlens.__version__}\n0 []\n"
-
-
-@pytest.mark.parametrize("words", [[], ["--help"]])
-def test_the_help_of_all_commands_is_had_without_loading_torch(words, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    code = main(words)
-    expected = f"{capsys.readouterr().out}{code} []\n"
-    assert sorted(alone(*words).splitlines()) == sorted(expected.splitlines())
 
 
 COMPLETE = """

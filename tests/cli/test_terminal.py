@@ -10,46 +10,27 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kanlens.cli import main
-from kanlens.cli.terminal import PAD, Terminal, blocks, broken
+from kanlens.cli.terminal import Terminal
 from tests.cli.test_flags import COMMANDS
 
-
-@pytest.fixture
-def frame():
-    names = ["secant", "captum_shapley_value_sampling"]
-    columns = {"method": names, "relative_gap ↓": [1.23456e-7, 0.25], "rank ↑": [1.0, 0.333333]}
-    return pd.DataFrame({**columns, "options": [[], ["n_samples", "noise", "of", "kind"]]})
-
-
-def widths(part):
-    cells = [[name, *part[name]] for name in part]
-    return [PAD + max(cell_len(line) for c in cell for line in c.split("\n")) for cell in cells]
+NUMBERS = ["8.636e-16", "0.09245", "1.584e-07", "0.9783"]
+TABLE = {
+    "method": ["captum shapley value sampling"],
+    **{f"relative_gap {k}": [float(text)] for k, text in enumerate(NUMBERS)},
+    "equation": ["1.5*exp(0.5*x1) - 3.25*sin(x2)*cos(x3) + 7.0*x4"],
+}
 
 
-def test_a_table_that_fits_is_left_alone(frame):
-    assert blocks(frame, 200)[0] is frame
-
-
-@pytest.mark.parametrize("width", [36, 40, 60, 80])
-def test_parts_fit_and_no_number_is_broken(frame, width):
-    parts = blocks(frame, width, key=16)
-    assert all(sum(widths(part)) <= width for part in parts)
-    found = [name for part in parts for name in part.columns[1:]]
-    assert found == ["relative_\ngap ↓", "rank ↑", "options"]
-    gaps = next(part["relative_\ngap ↓"] for part in parts if "relative_\ngap ↓" in part)
-    assert gaps.tolist() == ["1.23e-07", "0.25"]
-    for part in parts:
-        assert part["method"].tolist() == ["secant", "captum_shapley_\nvalue_sampling"]
-
-
-def test_options_are_not_broken(frame):
-    options = blocks(frame, 36, key=16)[-1]["options"]
-    assert "".join(options).count("n_samples") == 1
-
-
-def test_a_piece_that_is_too_long_stays_whole():
-    assert broken("a_verylongname", 4) == "a_\nverylongname"
-    assert broken("", 4) == ""
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_number_of_a_table_is_broken_and_long_texts_end(width):
+    where = io.StringIO()
+    made = Terminal("t")
+    made.data = Console(file=where, width=width, force_terminal=True, color_system=None)
+    made.frame("title", pd.DataFrame(TABLE), cut="equation")
+    text = where.getvalue()
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert set(NUMBERS) <= set(text.split())
+    assert text.count("\u2026") == (width == 80)
 
 
 def shown(width, *, terminal):

@@ -91,7 +91,7 @@ def test_a_start_that_fails_costs_nothing_but_itself(monkeypatch):
     def diverging(*given, **how):
         calls.append(given)
         if len(calls) != 2:
-            raise TrainingError("fit: expected a finite loss")
+            raise TrainingError("fit", "a finite loss", "inf", "Scale it")
         return once(*given, **how)
 
     monkeypatch.setattr(restarts, "fit_once", diverging)

@@ -524,7 +524,7 @@ def test_checksums_are_of_the_bytes_of_any_dtype_and_shape(path, dtype):
 def test_newer_version_is_refused_by_name(path):
     rewritten(path, format_version="6")
     text = (
-        "load: model.safetensors has format version 6, this kanlens reads up to 5. Upgrade kanlens."
+        "load: expected format version 5 or older, got 6 in 'model.safetensors'. Upgrade kanlens."
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         load(path)

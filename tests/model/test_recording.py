@@ -69,6 +69,19 @@ def test_outside_is_the_share_of_inputs_and_hidden_units_beyond_the_grid():
     assert trace(model, 99 * torch.ones(5, 3).double()).outside[0].tolist() == [1.0] * 3
 
 
+def test_hidden_units_are_inside_where_training_data_reached():
+    model, x = problem()
+    assert trace(model, x).outside[1].max() > 0.1  # no training data is known
+    store_statistics(model, x)
+    assert not trace(model, x).outside[1].any()
+    beyond, known = trace(model, 3 * x), model.layers[1].statistics
+    values, room = beyond.inputs[1], 0.01 * (known.input_high - known.input_low)
+    far = (values < known.input_low - room) | (values > known.input_high + room)
+    expected = (far & model.layers[1].outside(values)).double().mean(0)
+    assert_close(beyond.outside[1], expected)
+    assert expected.max() > 0.1
+
+
 def test_a_trace_does_not_change_with_its_model_or_its_input():
     model, x = problem()
     record = trace(model, x)

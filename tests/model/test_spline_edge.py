@@ -12,6 +12,7 @@ from scipy.integrate import quad
 from scipy.interpolate import BSpline, PPoly
 from torch.testing import assert_close
 
+import kanlens
 from kanlens.errors import InvalidValueError, KanlensError, ShapeError
 from kanlens.functions.catalog import BASES
 from kanlens.functions.sums import FunctionSum
@@ -50,6 +51,11 @@ def test_values_and_derivatives_equal_scipy(seed: int, degree: int) -> None:
         expected = oracle(edge).derivative(order)(x)
         scale = np.abs(expected).max()
         assert_close(edge.derivative(x, order), expected, rtol=0, atol=1e-12 * scale)
+
+
+def test_the_old_name_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match=r"kanlens\.EdgeFunction is now kanlens\.Edge"):
+        assert kanlens.EdgeFunction is Edge
 
 
 def test_scipy_oracle_has_teeth() -> None:

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import kanlens
+
+Build = Callable[..., kanlens.KAN]
+Draw = Callable[..., Tensor]
+
+
+def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
+    return kanlens.prune(model, x, y, progress=False, **options)
+
+
+def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.3) -> Tensor:
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        y = model(x)
+    return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+
+
+def columns_of(small: kanlens.KAN, model: kanlens.KAN) -> list[int]:
+    return [model.feature_names.index(name) for name in small.feature_names]
 
 
 @pytest.fixture

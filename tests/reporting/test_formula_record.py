@@ -120,7 +120,7 @@ def test_a_formula_comes_with_its_receipt(
 
 def test_auto_makes_the_formula(parabola: KAN, content_of: Callable[..., dict[str, Any]]) -> None:
     x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64) * 2 - 1
-    found = content_of(parabola, x, formula="auto")
+    found = content_of(parabola, x, symbolize=True)
     assert found["formula"]["equation"] == "y = a**2 + sin(b)"
     names = {(edge["in"], edge["function"]) for edge in found["edges"]}
     assert names == {(0, "x^2"), (1, "sin")}
@@ -135,7 +135,7 @@ def test_a_network_that_is_too_wide_has_no_formula_and_the_report_says_why(
     content_of: Callable[..., dict[str, Any]],
 ) -> None:
     x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
-    content = content_of(network([2, 40, 1]), x, formula="auto")
+    content = content_of(network([2, 40, 1]), x, symbolize=True)
     reason = (
         "expected at most 100 edges that lead to an output, got 120: this network is too wide to "
         "read. Remove edges with prune, or train with a smaller hidden layer."

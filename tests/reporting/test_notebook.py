@@ -120,7 +120,6 @@ def test_a_report_shows_its_alerts(tmp_path: Any, undrawn: None) -> None:
         results()["Table"],
         tmp_path / "page.html",
         methods=["secant"],
-        formula=None,
         progress=False,
     )
     assert repr(found).startswith(f"Report: {tmp_path / 'page.html'}"[:LINE])

@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_refused(model: KAN, rows: torch.Tensor, tmp_path: 
             report(model, rows, tmp_path / "r.html", others=others, **QUICK)
 
     text = "report: expected others to be a dict of names and models, got list. "
-    refused(DTypeError, f"{text}Pass others={{'name': model}}.", [model])
+    refused(DTypeError, f"{text}Pass {{'name': model}}.", [model])
     text = "report: others['n\\n']: expected a KAN, got int. Bring it in with import_model first."
     refused(DTypeError, text, {"n\n": 3})
     start, end = "report: others['n']: expected ", ". Leave the model out."

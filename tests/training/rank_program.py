@@ -61,7 +61,7 @@ def trained(widths: list[int], **options: Any) -> dict[str, Any]:
     source = torch.Generator().manual_seed(RANK)
     net = kanlens.KAN(widths, grid_size=3, generator=source).double()
     weights = torch.linspace(0.5, 1.5, 61)
-    given = {"steps": 20, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
+    given = {"steps": 10, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
     source = torch.Generator().manual_seed(3 + RANK)
     given |= {"data": waves(), **options}
     fit = kanlens.fit(net, generator=source, progress=False, **given)
@@ -92,7 +92,7 @@ def by_default() -> dict[str, Any]:
     """Return the network that rows choose, in few steps."""
     source = torch.Generator().manual_seed(3 + RANK)
     data, run = waves(), {"progress": False, "strategy": STRATEGY, "generator": source}
-    return dict(kanlens.fit(None, data, **run).model.state_dict())
+    return dict(kanlens.fit_default(data, **run).model.state_dict())
 
 
 def averaging_penalties() -> Callable[..., Tensor]:

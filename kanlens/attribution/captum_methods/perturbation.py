@@ -13,7 +13,7 @@ from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_run
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_ROW, LocalValues, Problem
 from kanlens.checks import check_count
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.long_work import progress_bar
 from kanlens.model.analysis import BUDGET, live_features
 
@@ -73,8 +73,8 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     check_count("attribute", "window", window)
     width = problem.x.shape[1]
     if window > width:
-        expected = f"window to be at most {width}, the number of features"
-        raise InvalidValueError(message("attribute", expected, str(window), "Change it"))
+        expected = f"to be at most {width}, the number of features"
+        raise InvalidValueError("attribute", expected, str(window), "Change it", argument="window")
     from captum.attr import Occlusion
 
     row, occlusion = problem.mean_row, Occlusion(problem.output)
@@ -104,8 +104,8 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
     x = problem.x
     if len(x) < 2:
         expected = "at least 2 rows of x for method 'captum_feature_permutation'"
-        advice = "Pass more rows, or use method='captum_feature_ablation'"
-        raise MethodError(message("attribute", expected, str(len(x)), advice))
+        advice, other = ("Pass more rows", "use {method}"), "captum_feature_ablation"
+        raise MethodError("attribute", expected, str(len(x)), *advice, method=other)
     from captum.attr import FeaturePermutation
 
     permutation = FeaturePermutation(problem.output_in_parts)
@@ -144,8 +144,8 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
     if players > MOST_PLAYERS:
         expected = f"at most {MOST_PLAYERS} features with a path to the output for method "
         expected += "'captum_shapley_values', which goes through all their orders"
-        advice = "Use method='shapley', which is exact without them"
-        raise MethodError(message("attribute", expected, str(players), advice))
+        advice = "Use {method}, which is exact without them"
+        raise MethodError("attribute", expected, str(players), advice, method="shapley")
     values = torch.zeros_like(problem.x)
     at_once = max(1, BUDGET // (2**players * 16))
     with progress_bar("captum", len(values), shown=problem.progress) as advance:

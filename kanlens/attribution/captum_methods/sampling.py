@@ -32,7 +32,7 @@ from kanlens.attribution.problem import (
     borrowed_randomness,
 )
 from kanlens.checks import check_choice, check_count, check_positive
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.long_work import progress_bar
 from kanlens.model.analysis import live_features
 
@@ -234,12 +234,12 @@ def _check_weights(width: float, penalty: float, players: int) -> None:
     """Refuse what leaves most coalitions no weight in float32, or all coefficients at zero."""
     least = math.sqrt(max(1, players) / (4 * FAINT))
     if not least <= width <= WIDEST:
-        expected = f"kernel_width from {least:.2g} to {WIDEST:.0e} for {players} features"
-        advice = "Leave it out for the authors' choice"
-        raise InvalidValueError(message("attribute", expected, f"{width:g}", advice))
+        expected = f"from {least:.2g} to {WIDEST:.0e} for {players} features"
+        got, advice = f"{width:g}", "Leave it out for the authors' choice"
+        raise InvalidValueError("attribute", expected, got, advice, argument="kernel_width")
     if penalty > WIDEST:
-        expected, advice = f"penalty of at most {WIDEST:.0e}", "Lower it; changes are scaled to 1"
-        raise InvalidValueError(message("attribute", expected, f"{penalty:g}", advice))
+        expected, advice = f"of at most {WIDEST:.0e}", "Lower it; changes are scaled to 1"
+        raise InvalidValueError("attribute", expected, f"{penalty:g}", advice, argument="penalty")
 
 
 def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> LocalValues:

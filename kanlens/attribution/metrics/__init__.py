@@ -18,7 +18,7 @@ from kanlens.attribution.metrics.faithfulness import (
     removal_curve,
     subset_correlation,
 )
-from kanlens.attribution.metrics.randomization import parameter_randomization, stability_across
+from kanlens.attribution.metrics.randomization import parameter_randomization
 from kanlens.attribution.metrics.rankings import rank_agreement, spearman
 from kanlens.attribution.metrics.stability import max_sensitivity
 
@@ -38,7 +38,6 @@ __all__ = [
     "removal_curve",
     "share_entropy",
     "spearman",
-    "stability_across",
     "subset_correlation",
 ]
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from kanlens.attribution.method import cited, headline
 from kanlens.attribution.metrics.points import (
     BASES,
-    Function,
     Outside,
     copied_generator,
     evaluated,
@@ -34,7 +33,6 @@ PART = 65_536  # samples that are looked at together where all of them count
 ROWS = 128  # background rows that removed features are replaced from, at most
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
-Method = Callable[[Tensor], Tensor]
 MethodOn = Callable[[KAN, Tensor], Tensor]
 Direction = Literal["higher", "lower", "none"]
 Need = Literal["exact", "model", "method"]
@@ -153,11 +151,8 @@ class Case:
     exact: Attribution | None = None  # of the same samples and baseline
     model: KAN | None = None  # in float64
     target: int = 0
-    output: Function | None = None  # (batch, in) to (batch,), in float64
     background: Tensor | None = None  # (rows, in)
-    method: Method | None = None  # (batch, in) to values (batch, in)
-    method_on: MethodOn | None = None  # with another model
-    outside: Outside | None = None  # of the first layer's grid
+    method_on: MethodOn | None = None  # a model and (batch, in) to values (batch, in)
     generator: torch.Generator | None = None
 
     def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
@@ -218,11 +213,9 @@ class Case:
         """The background in float64."""
         return given(self.background).detach().double()
 
-    @property
-    def has_output(self) -> bool:
-        """Whether the output can be evaluated at other points than the samples."""
-        known = self.output is not None or self.model is not None
-        return known and self.attribution.x is not None
+    def method(self, x: Tensor) -> Tensor:
+        """Return the values of the method at other samples (batch, in)."""
+        return given(self.method_on)(given(self.model), x)
 
     @property
     def slopes(self) -> bool:
@@ -230,11 +223,9 @@ class Case:
         return self.attribution.baseline == SLOPES
 
     @property
-    def leaves(self) -> Outside | None:
-        """`outside`, or the test of the model's first layer."""
-        if self.outside is not None or self.model is None:
-            return self.outside
-        return self.model.outside
+    def outside(self) -> Outside | None:
+        """Which values of samples (batch, in) lie outside the first layer's grid."""
+        return None if self.model is None else self.model.outside
 
     def draws(self) -> torch.Generator:
         """Return a copy of the generator; the same one every time."""
@@ -252,12 +243,12 @@ class Case:
             return self.replacements
         zero = baseline == ZERO
         row = torch.zeros_like(self.x[:1]) if zero else self.rows.mean(0, keepdim=True)
-        return inside_rows(row, self.x, self.leaves)
+        return inside_rows(row, self.x, self.outside)
 
     @cached_property
     def replacements(self) -> Tensor:
         """At most 128 background rows inside the grid, chosen as in `references`."""
-        return some_rows(inside_rows(self.rows, self.x, self.leaves), ROWS, self.draws())
+        return some_rows(inside_rows(self.rows, self.x, self.outside), ROWS, self.draws())
 
     def known(self) -> Iterator[Tensor]:
         """Yield `replacements` and samples, some at a time: their spread is the unit of moves."""
@@ -275,35 +266,27 @@ class Case:
 
     def watched(self) -> GridMonitor:
         """Return the output as a function that counts the values outside their grids."""
-        if not self.has_output:
-            raise MissingPartError("a metric that evaluates the output must be marked so")
-        return GridMonitor(self)
+        given(self.attribution.x)
+        return GridMonitor(given(self.model), self.target)
 
 
 class GridMonitor:
-    """Output of a case that counts values outside the grids wherever it is evaluated."""
+    """An output of a model that counts values outside the grids wherever it is evaluated."""
 
-    def __init__(self, case: Case) -> None:
-        self.case = case
+    def __init__(self, model: KAN, target: int) -> None:
+        self.model, self.target = model, target
         self.seen, self.off = 0, 0
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the output at x (batch, in), shape (batch,)."""
-        model, output = self.case.model, self.case.output
-        if model is not None:
-            y = self._run(model, x)
-        elif self.case.outside is not None:
-            self._count(self.case.outside(x))
-        return y if output is None else output(x).double()
-
-    def _run(self, model: KAN, x: Tensor) -> Tensor:
-        """Return the model's output, and count what reaches each of its layers."""
+        """Return the output at x (batch, in), shape (batch,); count what reaches each layer."""
+        model = self.model
         self._count(model.outside(x))
         (_, *hidden, last), _ = model.levels(model.scale_inputs(x))
         for layer, values in zip(model.layers[1:], hidden, strict=True):
-            self._count(layer.outside(values))
-        return model.scale_outputs(last)[:, self.case.target]
+            self._count(layer.unlearned(values))
+        y: Tensor = model.scale_outputs(last)[:, self.target]
+        return y
 
     def _count(self, outside: Tensor) -> None:
         self.seen += outside.numel()
@@ -315,13 +298,6 @@ class GridMonitor:
         return self.off / self.seen if self.seen else math.nan
 
 
-def case_for(
-    model: KAN, attribution: Attribution, *, method_on: MethodOn | None = None, **parts: Any
-) -> Case:
-    """Return the case of an attribution of a model, on a float64 copy of the model.
-
-    `method_on` is the method that made the attribution, the other parts are those of `Case`.
-    """
-    copy = float64_copy(model)
-    method = None if method_on is None else lambda x: method_on(copy, x)
-    return Case(attribution=attribution, model=copy, method=method, method_on=method_on, **parts)
+def case_for(model: KAN, attribution: Attribution, **parts: Any) -> Case:
+    """Return the case of an attribution of a model, on a float64 copy of it."""
+    return Case(attribution=attribution, model=float64_copy(model), **parts)

@@ -200,7 +200,7 @@ def noise(case: Case) -> Mover:
     if not bool((width > 0).any()):
         raise MissingPartError("nothing can move")
     generator = case.draws()  # one for all parts of the samples
-    return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.leaves)
+    return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.outside)
 
 
 @metric("higher", "model", cost=_CURVE, of=area_over)

@@ -1,8 +1,6 @@
-"""Whether an attribution depends on the model at all, and on the seed it was trained from."""
+"""Whether an attribution depends on the model at all."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +8,6 @@ from torch import Tensor, nn
 from kanlens.attribution.metrics.case import Case, MethodOn, Score, given, metric
 from kanlens.attribution.metrics.points import normal
 from kanlens.attribution.metrics.rankings import cleaned, spearman
-from kanlens.attribution.result import Attribution
-from kanlens.errors import ShapeError, message
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
@@ -58,24 +54,3 @@ def mprt(case: Case) -> Score:
         return parameter_randomization(method_on, model, part.x, part.values, draws).nanmean(0)
 
     return case.score(correlation)
-
-
-def stability_across(attributions: Sequence[Attribution]) -> Tensor:
-    """Return Spearman's correlation of the features' mean |value| between models: (model, model).
-
-    The attributions are those of models trained from different seeds, of the same features; 1 says
-    that two models rank the features alike.
-    """
-    if len(attributions) < 2:
-        expected, advice = "at least two attributions", "Pass one of each trained model"
-        raise ShapeError(message("stability_across", expected, str(len(attributions)), advice))
-    first = attributions[0].features
-    for other in attributions[1:]:
-        if other.features != first:
-            expected, got = f"features {list(first)}", repr(list(other.features))
-            advice = "Train the models on the same table"
-            raise ShapeError(message("stability_across", expected, got, advice))
-    sizes = cleaned(
-        torch.stack([one.values.detach().double().abs().mean(0) for one in attributions])
-    )
-    return torch.stack([spearman(row.expand_as(sizes), sizes) for row in sizes])

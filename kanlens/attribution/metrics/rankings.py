@@ -19,15 +19,6 @@ def cleaned(values: Tensor) -> Tensor:
     return torch.where(sizes > NOISE * sizes.amax(1, keepdim=True), values, 0.0)
 
 
-def average_ranks(values: Tensor) -> Tensor:
-    """Rank each row from 1 upwards; equal values share the mean of their ranks."""
-    values = values.contiguous()
-    rising = values.sort(1).values
-    below = torch.searchsorted(rising, values)
-    upto = torch.searchsorted(rising, values, right=True)
-    return (below + upto + 1).to(values) / 2
-
-
 def top(values: Tensor, count: int) -> Tensor:
     """Return the mask of the `count` largest |values| of each row; of equal ones the first."""
     order = values.abs().argsort(dim=1, descending=True, stable=True)
@@ -51,10 +42,14 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Return Spearman's correlation of each pair of rows; NaN where all values are equal."""
+    from scipy.stats import rankdata
+
     at_once = max(1, BUDGET // (16 * a.shape[1]))  # 16: ranks and what they are found by
-    pairs = zip(a.split(at_once), b.split(at_once), strict=True)
-    ranks = ([average_ranks(part.double()) for part in pair] for pair in pairs)
-    return torch.cat([correlation(*pair) for pair in ranks])
+    found = []
+    for pair in zip(a.split(at_once), b.split(at_once), strict=True):
+        ranks = (rankdata(part.cpu().double().numpy(), axis=1) for part in pair)
+        found.append(correlation(*(torch.from_numpy(part).to(a.device) for part in ranks)))
+    return torch.cat(found)
 
 
 def rank_agreement(a: Tensor, b: Tensor) -> float:

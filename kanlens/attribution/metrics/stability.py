@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Method, MissingPartError, Score, given, metric
-from kanlens.attribution.metrics.points import Mover, displaced, evaluated, uniform
+from kanlens.attribution.metrics.case import Case, MissingPartError, Score, given, metric
+from kanlens.attribution.metrics.points import Function, Mover, displaced, evaluated, uniform
 from kanlens.attribution.result import Moments
 
 NEIGHBOURS = 8  # of each sample
 RADIUS = 0.1  # of their box, in standard deviations of each feature
 
 
-def max_sensitivity(method: Method, x: Tensor, values: Tensor, moved: Tensor) -> Tensor:
+def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) -> Tensor:
     """Return the largest |change| of an attribution at moved samples, over its |size|.
 
     Sizes are Euclidean; the samples (batch, in) move to (draws, batch, in). NaN where the
@@ -35,14 +35,13 @@ def max_sensitivity(method: Method, x: Tensor, values: Tensor, moved: Tensor) ->
 @metric("lower", "model", "method", cost="8 attributions a sample", of=max_sensitivity)
 def _max_sensitivity(case: Case) -> Score:
     """Largest relative change of the values in a box of a tenth of a deviation."""
-    move, method = mover(case), given(case.method)
-    output = case.watched() if case.has_output else None
+    move, output = mover(case), case.watched()
+    given(case.method_on)
 
     def changes(part: Case) -> Tensor:
         moved = move(part.x)
-        if output is not None:
-            evaluated(output, moved)
-        return max_sensitivity(method, part.x, part.values, moved)
+        evaluated(output, moved)
+        return max_sensitivity(part.method, part.x, part.values, moved)
 
     return case.score(changes, NEIGHBOURS, output=output)
 
@@ -53,4 +52,4 @@ def mover(case: Case) -> Mover:
     scale = RADIUS * (total.squares / total.rows).sqrt()
     if not bool((scale > 0).any()):
         raise MissingPartError("nothing can move")
-    return lambda x: displaced(x, scale, NEIGHBOURS, draws, outside=case.leaves, law=uniform)
+    return lambda x: displaced(x, scale, NEIGHBOURS, draws, outside=case.outside, law=uniform)

@@ -15,7 +15,7 @@ import numpy as np
 
 from kanlens.attribution.shapley.curve_samples import EPS, Samples, at_point, samples
 from kanlens.checks import check_count, check_positive
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.edge import Edge
 
@@ -74,8 +74,7 @@ def fit(
     check_count("shapley", "most", most)
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         got = f"{low!r} and {high!r}"
-        text = message("shapley", "finite ends with low <= high", got, "Change them")
-        raise InvalidValueError(text)
+        raise InvalidValueError("shapley", "finite ends with low <= high", got, "Change them")
     if edge.single is not None and edge.single.c == 0:  # whatever the function is
         edge = Edge.of("constant", d=edge.single.d)
     if not high - low > 4 * EPS * max(abs(low), abs(high)):

@@ -13,13 +13,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.polynomial.polynomial import polyval
 
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.functions.elementary import Array
 from kanlens.functions.stretches import ScaledFunction
 from kanlens.model.edge import Edge
 from kanlens.splines.pieces import Index
 
 EPS = float(np.finfo(np.float64).eps)
+_OTHERS = "Use {algorithm} or 'sampling'"  # advice
 SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one as well
 
 
@@ -79,9 +80,8 @@ def at_point(edge: Edge, low: float, high: float) -> tuple[float, float]:
 def _not_finite(edge: Edge, low: float, high: float) -> MethodError:
     name = "the spline" if edge.single is None else f"the function {edge.single.g.name!r}"
     expected = f"edges that are finite on all that coalitions reach, for {name}"
-    advice = "Use algorithm='enumeration' or 'sampling'"
-    text = message("attribute", expected, f"a pole or no value from {low:g} to {high:g}", advice)
-    return MethodError(text)
+    got = f"a pole or no value from {low:g} to {high:g}"
+    return MethodError("attribute", expected, got, _OTHERS, algorithm="enumeration")
 
 
 def _check_finite(edge: Edge, low: float, high: float) -> None:
@@ -90,8 +90,8 @@ def _check_finite(edge: Edge, low: float, high: float) -> None:
         return
     if edge.single.g.turning(2) is None:
         expected = "functions whose second derivative is known to turn at given places"
-        advice = "Use algorithm='enumeration' or 'sampling'"
-        raise MethodError(message("attribute", expected, repr(edge.single.g.name), advice))
+        got = repr(edge.single.g.name)
+        raise MethodError("attribute", expected, got, _OTHERS, algorithm="enumeration")
     if not np.isfinite(edge.bounds(low, high)).all():
         raise _not_finite(edge, low, high)
 

@@ -16,14 +16,7 @@ from torch import Tensor, nn
 
 from kanlens.checks import check_choice
 from kanlens.data.schema import Task
-from kanlens.errors import (
-    FileFormatError,
-    InvalidValueError,
-    KanlensError,
-    ShapeError,
-    message,
-    reworded,
-)
+from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, reworded
 from kanlens.io.checkpoint import FORMAT, load
 from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
@@ -206,9 +199,9 @@ def _check_source(importer: Layout, found: Source, model: KAN, options: ImportOp
         if compared or (name in accepted and name not in _OTHERS):
             continue
         got = f"{kind} as {place!r}" if place else f"the class {kind}"
-        asked = f"Pass classes={name!r} if its forward is the library's, or submodule for a part"
+        asked = "Pass {classes} if its forward is the library's, or submodule for a part"
         advice = _OTHERS.get(name, asked)
-        refuse(f"classes of {importer.library} in {found.name}", got, advice)
+        refuse(f"classes of {importer.library} in {found.name}", got, advice, classes=name)
     if not compared:
         options.assume("forward", importer.library)
 
@@ -222,7 +215,7 @@ def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
     except _UNFITTING as error:
         expected = f"tensors of {importer.library} that fit together in {found.name}"
         reason, advice = printable(str(error))[:120], "Save the model again"
-        raise ShapeError(message(CALL, expected, reason, advice)) from error
+        raise ShapeError(CALL, expected, reason, advice) from error
 
 
 def _parts(found: list[Source], part: str | None) -> list[Source]:
@@ -232,8 +225,9 @@ def _parts(found: list[Source], part: str | None) -> list[Source]:
     below = [one.below(part) for one in found]
     if not any(one.state for one in below):
         known = {key.partition(".")[0]: None for one in found for key in one.state}
-        expected = f"submodule to be a name in front of tensors ({', '.join(list(known)[:8])})"
-        refuse(expected, repr(part), "list_kans tells the names of what can be imported")
+        expected = f"to be a name in front of tensors ({', '.join(list(known)[:8])})"
+        advice = "list_kans tells the names of what can be imported"
+        refuse(expected, repr(part), advice, argument="submodule")
     return below
 
 
@@ -347,8 +341,7 @@ def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
     names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
     got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
-    expected = f"a model of {names}"
-    raise FileFormatError(message(CALL, expected, got, "Pass the state dict of the KAN"))
+    raise FileFormatError(CALL, f"a model of {names}", got, "Pass the state dict of the KAN")
 
 
 def _keys(state: Mapping[str, Tensor]) -> str:

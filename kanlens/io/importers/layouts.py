@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.errors import DTypeError, ShapeError, message
+from kanlens.errors import DTypeError, ShapeError
 from kanlens.io.importers.inert import Inert, attribute, class_of, path_of
 from kanlens.io.importers.order import HEADS, INDEXED, function_between, in_order, join, stem_of
 from kanlens.io.importers.settings import CALL, ImportOptions, refuse
@@ -172,8 +172,7 @@ class Group:
         if found is None:
             advice = "Save the whole state dict, buffers included"
             key = self.source.spelled(join(self.name, name))
-            expected = f"a tensor {key} in {self.source.name}"
-            raise ShapeError(message(CALL, expected, "none", advice))
+            raise ShapeError(CALL, f"a tensor {key} in {self.source.name}", "none", advice)
         return found
 
     def find(self, name: str, *shape: Size) -> Tensor | None:
@@ -283,11 +282,11 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
     if not fits:
         words = ", ".join("any" if size is None else str(size) for size in shape)
         expected = f"{key} of shape ({words}{',' if len(shape) == 1 else ''})"
-        raise ShapeError(message(CALL, expected, str(tuple(tensor.shape)), _ADVICE))
+        raise ShapeError(CALL, expected, str(tuple(tensor.shape)), _ADVICE)
     if tensor.is_meta or tensor.layout != torch.strided or not tensor.is_floating_point():
         got = "no data" if tensor.is_meta else str(tensor.dtype)
         expected = f"{key} to be a dense tensor of floating dtype"
-        raise DTypeError(message(CALL, expected, got, "Save the model in float32 or float64"))
+        raise DTypeError(CALL, expected, got, "Save the model in float32 or float64")
     return tensor.detach()
 
 

@@ -81,8 +81,8 @@ def _numbered(head: str, numbers: dict[str, int], source: Source) -> list[Entry]
         got = ", ".join(str(number) for number in sorted(taken)[:8])
         expected = f"layers in {source.name} to be numbered from 0 without gaps"
         order = ",".join(str(i) if i in taken else "tanh" for i in range(min(last + 1, 64)))
-        advice = f"Pass layers={order!r} if tanh stands there, or dropout or another function"
-        refuse(expected, got, advice)
+        advice = "Pass {layers} if tanh stands there, or dropout or another function"
+        refuse(expected, got, advice, layers=order)
     return [entry for _, entry in sorted(entries, key=lambda pair: pair[0])]
 
 
@@ -101,8 +101,8 @@ def _listed(
         entries += [(member, None) for member in members] or [between]
     listed = {name for name, _ in entries}
     if missing := [name for name in layers if name not in listed]:
-        expected = f"layers to list every layer in {source.name}"
-        refuse(expected, f"none of {missing[0]!r}", "Add it at its place")
+        expected = f"to list every layer in {source.name}"
+        refuse(expected, f"none of {missing[0]!r}", "Add it at its place", argument="layers")
     if left := [name for name in parents if name not in listed]:
         options.notes[f"{', '.join(left)} left out"] = None
     return entries
@@ -129,8 +129,8 @@ def _named(
         got = f"layers {shown}{', ...' if len(parents) > 4 else ''}"
         advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
         if names:
-            advice = f"Pass layers={','.join(names)!r} if that is their order, with nothing between"
-        refuse(f"one KAN in {source.name}", got, advice)
+            advice = "Pass {layers} if that is their order, with nothing between"
+        refuse(f"one KAN in {source.name}", got, advice, layers=",".join(names))
     return [(name, None if name in parents else source.owner(name)) for name in full]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kanlens.errors import DTypeError, FileFormatError, KanlensError, message
+from kanlens.errors import DTypeError, FileFormatError, KanlensError
 from kanlens.io.importers.containers import (
     ADVICE,
     located,
@@ -152,7 +152,7 @@ def sources(given: object) -> list[Source]:
             return [model]
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
-        raise DTypeError(message(CALL, expected, type(given).__name__, advice))
+        raise DTypeError(CALL, expected, type(given).__name__, advice)
     path = check_file(located(given), call=CALL)
     return _in_file(path, read_tensors(path))
 
@@ -165,7 +165,7 @@ def _translated(module: nn.Module) -> nn.Module:
         if not hasattr(layer, "edge_kind"):
             expected = f"{type(module).__name__}.to_kanlens to return a layer of kanlens"
             advice = "Return a KANLinear"
-            raise DTypeError(message(CALL, expected, type(layer).__name__, advice))
+            raise DTypeError(CALL, expected, type(layer).__name__, advice)
         return layer
     parts = {name: one and _translated(one) for name, one in module._modules.items()}
     if all(one is module._modules[name] for name, one in parts.items()):
@@ -209,7 +209,7 @@ def _in_file(path: Path, content: object) -> list[Source]:
         content = {"": content}
     if not isinstance(content, Mapping):
         expected, got = f"a state dict in {name}", f"a {type(content).__name__}"
-        raise FileFormatError(message(CALL, expected, got, ADVICE))
+        raise FileFormatError(CALL, expected, got, ADVICE)
     result = _state_dicts(content, name, (), read_facts(path))
     size = max((sum(t.nbytes for t in one.state.values()) for one in result), default=0)
     if size > 4 * path.stat().st_size:
@@ -224,7 +224,7 @@ def read_tensors(path: Path) -> object:
         return read_safetensors(path, call=CALL)[1]
     if not looks_like_torch(start):
         expected, advice = "a file of torch.save or .safetensors", "It is truncated or foreign"
-        raise FileFormatError(message(CALL, expected, f"{path.name!r}, neither", advice))
+        raise FileFormatError(CALL, expected, f"{path.name!r}, neither", advice)
     if start[:1] != b"P" and start != _MAGIC:
         raise refusal(path.name, "is a pickle that torch.save did not write")
     try:

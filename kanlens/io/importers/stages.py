@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kanlens.data.schema import default_schema
-from kanlens.errors import KanlensError, ShapeError, message, reworded
+from kanlens.errors import KanlensError, ShapeError, reworded
 from kanlens.functions.catalog import BASES
 from kanlens.io.importers.settings import CALL, ImportOptions, sum_of
 from kanlens.model.config import LayerConfig
@@ -113,7 +113,7 @@ class Edges:
         if min(n_out, n_in) < 1 or order not in range(1, 6) or size < 1:
             expected = f"a layer {self.name!r} with {_DEGREES}" if self.name else _DEGREES
             got = f"{n_out} x {n_in} splines of degree {order} on {size} intervals"
-            raise ShapeError(message(CALL, expected, got, "Train it with another spline_order"))
+            raise ShapeError(CALL, expected, got, "Train it with another spline_order")
         return LayerConfig(
             kind=KANLinear.kind,
             in_features=n_in,
@@ -268,7 +268,7 @@ class _Row:
         if self.edges and self.width != width:
             expected = f"{name} to take the {self.width} outputs of {self.edges[-1].name}"
             advice = "The layers are not of one network; pass one at a time"
-            raise ShapeError(message(CALL, expected, f"{width} inputs", advice))
+            raise ShapeError(CALL, expected, f"{width} inputs", advice)
 
     @property
     def width(self) -> int:

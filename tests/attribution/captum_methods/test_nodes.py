@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_methods.adapter import NodeView
 from kanlens.errors import InvalidValueError
 from kanlens.model.recording import trace
 
@@ -114,22 +111,6 @@ def test_influence_is_the_mean_slope_on_the_line(widths, level, problem):
     assert np.isnan(found.reference)
 
 
-def test_both_ways_are_closer_than_captums_one(problem):
-    """The slope at the start of each step alone leaves an error that falls with 1/n only."""
-    from captum.attr import LayerConductance
-
-    given = problem([3, 4, 3, 1], batch=12, rows=1)
-    change = given.output(given.x) - given.output(given.background)
-    view = NodeView(given, 1)
-    with torch.enable_grad():
-        one_way = LayerConductance(view, view.nodes).attribute(
-            given.x.clone().requires_grad_(), given.background.repeat(12, 1), n_steps=200
-        )
-    ours = captum_layer_conductance(given, n_steps=200).values
-    stock, both = (float((change - v.sum(1)).abs().max()) for v in (one_way.detach(), ours))
-    assert both < stock / 10
-
-
 def test_more_steps_bring_conductance_closer_by_their_square(problem):
     given = problem([3, 3, 1])
     gaps = []
@@ -138,31 +119,6 @@ def test_more_steps_bring_conductance_closer_by_their_square(problem):
         gap = given.output(given.x) - found.reference - found.values.sum(1)
         gaps.append(float(gap.abs().sum()))
     assert gaps[1] < gaps[0] / 20
-
-
-def test_deep_lift_of_nodes_is_off_on_the_plain_model(problem):
-    from captum.attr import LayerDeepLift
-
-    given = problem([4, 3, 1], batch=6, rows=1)
-
-    class Plain(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = given.model
-
-        def forward(self, z):
-            return self.model(z)[:, 0]
-
-    plain = Plain()
-    with torch.enable_grad():
-        found = LayerDeepLift(plain, plain.model.layers[0]).attribute(
-            given.x.clone().requires_grad_(), given.background.repeat(6, 1)
-        )
-    change = given.output(given.x) - given.output(given.background)
-    gap = float((change - found.detach().sum(1)).abs().max() / change.abs().mean())
-    assert gap > 0.05
-    ours = captum_layer_deep_lift(given).values
-    assert float((change - ours.sum(1)).abs().max() / change.abs().mean()) < 1e-12
 
 
 def test_deep_lift_of_nodes_is_what_flows_through_them(network, draw):
@@ -199,7 +155,5 @@ def test_all_of_them_say_that_they_are_of_nodes():
 
 @pytest.mark.parametrize("method", LAYERED)
 def test_levels_that_are_not_there_are_refused(method, network, draw):
-    text = "attribute: expected layer to be from 1, the first level of nodes, to 2, the outputs, "
-    text += "got 3. Change it."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="first level of nodes, to 2, the outputs, got 3"):
         attribute(network([2, 2, 1]), draw(2, 2), method=method, background=draw(2, 2), layer=3)

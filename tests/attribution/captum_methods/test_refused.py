@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 
 import pytest
 import torch
-from torch import nn
 
 from kanlens.attribution import METHODS, attribute
 from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
 from kanlens.attribution.registry import REFUSED
 from kanlens.errors import MethodError
-
-
-class Plain(nn.Module):
-    """One output of a model, as one would hand it to captum."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(x)[:, 0]
+from tests.attribution.captum_methods.conftest import Plain
 
 
 @pytest.fixture
@@ -42,10 +30,7 @@ def gradient(function, x):
 
 @pytest.mark.parametrize("method", sorted(REFUSED))
 def test_refused_with_the_reason(method, network, draw):
-    text = f"attribute: expected a method that says something about a KAN, got {method!r}. "
-    text += "Captum's rule for it does not hold there; use method='secant' or "
-    text += "method='captum_deep_lift'."
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match=f"about a KAN, got {method!r}"):
         attribute(network([2, 1]), draw(2, 2), method=method, background=draw(2, 2))
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-import warnings
 
 import pytest
 import torch
-from torch import nn
 
 from kanlens.attribution import attribute
 from kanlens.attribution.captum_methods.adapter import EdgeActivation, EdgeView, known_to_captum
@@ -22,25 +20,6 @@ def no_gradients():
 
 def view(model, x, target):
     return EdgeView(Problem(model=float64_copy(model), x=x, rows=None, target=target))
-
-
-class Plain(nn.Module):
-    """One output of a model, as one would hand it to captum."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(x)[:, 0]
-
-
-def stock_deep_lift(model, x, rows):
-    from captum.attr import DeepLift
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return DeepLift(Plain(model)).attribute(x.requires_grad_(), rows).detach()
 
 
 def test_the_view_is_the_model(network, draw):
@@ -84,18 +63,6 @@ def test_an_activation_is_elementwise(network, draw):
     jacobian = torch.autograd.functional.jacobian(EdgeActivation(layer), u).reshape(6, 6)
     slopes = layer.edge_derivatives(u[:, 0].detach()).flatten()
     torch.testing.assert_close(jacobian, torch.diag(slopes))
-
-
-@pytest.mark.parametrize("widths", [[5, 4, 1], [5, 4, 3, 1]])
-def test_deep_lift_is_complete_where_stock_captum_is_far_off(widths, network, draw):
-    model, x, row = network(widths), draw(32, 5), draw(1, 5, seed=2)
-    found = attribute(model, x, method="captum_deep_lift", background=row)
-    change = float((found.output - found.reference).abs().mean())
-    gap = found.output - found.reference - stock_deep_lift(model, x, row.expand_as(x)).sum(1)
-    assert float(found.completeness_gap.abs().max()) / change < 1e-12
-    assert float(gap.abs().max()) / change > 1
-    secant = attribute(model, x, method="secant", background=row)
-    torch.testing.assert_close(found.values, secant.values, rtol=1e-10, atol=1e-10 * change)
 
 
 def test_captum_forgets_the_activation_afterwards():

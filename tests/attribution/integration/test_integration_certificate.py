@@ -86,16 +86,6 @@ def test_three_layers_are_complete(make):
     assert not bool(found.unsettled.any())
 
 
-def test_every_feature_is_right_not_only_the_sum():
-    model = curved([8, 5, 1])
-    x, rows = uniform(4, 8), uniform(4, 8, seed=2)
-    found = integrate(lines_of(model, x, rows), meeting_points(model, 0))
-    for line in range(4):
-        expected = brute_force.along(model, x[line], rows[line], 0)
-        worst = (found.values[line] - expected).abs().max() / expected.abs().sum()
-        assert float(worst) < 1e-12
-
-
 @pytest.mark.parametrize("widths", [[5, 4, 1], [5, 4, 3, 1]])
 def test_plain_quadrature_is_far_worse_at_the_same_price(widths):
     model = curved(widths)

@@ -11,6 +11,7 @@ from torch import Tensor
 from kanlens.attribution import Attribution
 from kanlens.attribution.deeplift_gradients import secant
 from kanlens.attribution.metrics import Case, case_for
+from kanlens.attribution.metrics.points import Function
 from kanlens.attribution.problem import MEAN_OUTPUT, Problem
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
@@ -38,12 +39,41 @@ def linear(x: Tensor) -> Tensor:
     return x @ WEIGHTS[: x.shape[1]] + 3.0
 
 
-def case(values: Tensor, x: Tensor, rows: Tensor | None = None, **parts: Any) -> Case:
+class AnyModel:
+    """A model of one layer whose output is any function of x."""
+
+    layers = (None,)
+
+    def __init__(self, function: Function, outside: Function = torch.zeros_like) -> None:
+        self.function, self.outside = function, lambda x: outside(x).bool()
+
+    def scale_inputs(self, x: Tensor) -> Tensor:
+        return x
+
+    def levels(self, x: Tensor) -> Any:
+        return (x, self.function(x)[:, None]), None
+
+    def scale_outputs(self, y: Tensor) -> Tensor:
+        return y
+
+
+def case(
+    values: Tensor,
+    x: Tensor,
+    rows: Tensor | None = None,
+    *,
+    output: Function = linear,
+    outside: Function = torch.zeros_like,
+    method: Function | None = None,
+    **parts: Any,
+) -> Case:
     """The case of an attribution of `linear`, counted from its mean over rows."""
     rows = x if rows is None else rows
     reference = linear(rows).mean().expand(len(x))
     found = attribution(values, linear(x), x=x, reference=reference)
-    return Case(attribution=found, **{"output": linear, "background": rows, **parts})
+    again = method and (lambda _, points: method(points))
+    parts = {"background": rows, "method_on": again, **parts}
+    return Case(attribution=found, model=AnyModel(output, outside), **parts)
 
 
 def exact(x: Tensor, rows: Tensor | None = None) -> Tensor:

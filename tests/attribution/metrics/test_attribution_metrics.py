@@ -61,19 +61,6 @@ def test_error_is_relative_in_l1():
     assert score("shapley_error", make([[1.0, 2.0]]), make([[1.0, 2.0]])) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([[1.0, 1.0, 1.0, 1.0]], 0.0),
-        ([[0.0, 0.0, -4.0, 0.0]], 3 / 4),
-        ([[1.0, 3.0]], 1 / 4),
-        ([[0.0, 0.0]], 0.0),
-    ],
-)
-def test_gini(values, expected):
-    assert score("gini", make(values)) == pytest.approx(expected)
-
-
 def test_rank_agreement_is_scipys(draw):
     from scipy.stats import spearmanr
 

@@ -24,7 +24,8 @@ from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
 from kanlens.model.recording import trace
 from tests.attribution.metrics import cases
 
-MODEL = [name for name, metric in METRICS.items() if "model" in metric.needs]
+MODEL = ["faithfulness_correlation", "infidelity", "pgi", "pgu", "deletion", "insertion"]
+MODEL += ["max_sensitivity"]
 
 
 def outside(x):
@@ -64,16 +65,15 @@ def test_nothing_is_evaluated_outside_the_grid(name, share):
     found = METRICS[name].function(made)
     assert not any(bool(outside(points).any()) for points in seen)
     assert found.offgrid == 0.0 or math.isnan(found.offgrid)
-    assert bool(seen) == (name not in ("dummy", "mprt"))
+    assert seen
 
 
 @pytest.mark.parametrize(("baseline", "shift"), [(ZERO, 0.0), (MEAN_ROW, 0.0), (None, 9.0)])
 def test_references_are_brought_inside(baseline, shift):
     x = 1 + 0.5 * rows_of(5).abs()  # the grid is [0.9, 2]
-    off = {"outside": lambda points: (points < 0.9) | (points > 2)}
     rows = rows_of(6, seed=2) - 8 + shift * 2
     made, _ = judged(x, rows, baseline)
-    made = dataclasses.replace(made, **off)
+    made.model.outside = lambda points: (points < 0.9) | (points > 2)
     expected = 2.0 if shift else 0.9  # the end of the grid on their side
     shape = (1, 4) if baseline else (6, 4)
     torch.testing.assert_close(made.references, torch.full(shape, expected).double())
@@ -135,19 +135,6 @@ def test_shares_outside_are_counted(network):
     assert 0 < output.share < 1
     found = METRICS["pgi"].function(made).offgrid
     assert 0 < found < 1
-    alone = dataclasses.replace(made, model=None, output=cases.linear)
-    assert math.isnan(METRICS["pgi"].function(alone).offgrid)
-
-
-def test_an_output_of_ones_own_is_used_and_still_counted(network):
-    model = network([3, 4, 1])
-    x = cases.inside(model, 4, share=2.0)
-    made = cases.network_case(model, x, x)
-    doubled = dataclasses.replace(made, output=lambda points: 2 * model(points)[:, 0].detach())
-    for name in ("pgi", "insertion"):
-        ours, theirs = (METRICS[name].function(one) for one in (made, doubled))
-        torch.testing.assert_close(theirs.rows, 2 * ours.rows)
-        assert theirs.offgrid == pytest.approx(ours.offgrid)
 
 
 def test_an_output_must_be_there_to_be_watched():
@@ -163,21 +150,6 @@ def test_draws_come_from_a_copy():
     assert torch.equal(generator.get_state(), before)
     assert torch.equal(first, normal((4,), torch.Generator().manual_seed(5)))
     assert len(some_rows(torch.arange(10.0)[:, None], 4, copied_generator(None)).unique()) == 4
-
-
-DRAWLESS = ["faithfulness_correlation", "infidelity", "deletion", "insertion"]
-
-
-@pytest.mark.parametrize("name", DRAWLESS)
-def test_parts_do_not_change_a_metric(name, network, monkeypatch):
-    model = network([3, 4, 1])
-    x, rows = cases.inside(model, 5), cases.inside(model, 6, seed=2)
-    whole = METRICS[name].function(cases.network_case(model, x, rows))
-    for budget in (1, 700, 5000):
-        monkeypatch.setattr("kanlens.attribution.metrics.points.BUDGET", budget)
-        parts = METRICS[name].function(cases.network_case(model, x, rows))
-        torch.testing.assert_close(parts.rows, whole.rows, rtol=1e-10, atol=1e-12)
-        assert parts.offgrid == pytest.approx(whole.offgrid)
 
 
 def test_moved_points_come_in_parts(network, monkeypatch):

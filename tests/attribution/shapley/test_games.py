@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from kanlens.attribution.shapley.games import games, players
-from tests.attribution import oracles
 from tests.attribution.conftest import build
 from tests.attribution.shapley.definition import KINDS, masked, network, problem_of
 
@@ -46,17 +45,6 @@ def test_parts_add_up_to_the_output(kind, seed, draw):
         rest = rest - game.model(points[:, game.features])[:, 0]
     torch.testing.assert_close(rest, rest[:1].expand_as(rest), rtol=0, atol=1e-12)
     assert all(model.widths[0] - 1 not in each for each in who(found))
-
-
-@pytest.mark.parametrize("kind", ["masked", "products", "masked three layers", "functions"])
-def test_values_of_the_parts_add_up(kind, draw):
-    model, target = network(kind, 3)
-    x, rows = draw(2, model.widths[0]), draw(2, model.widths[0], seed=2)
-    values = torch.zeros_like(x)
-    for game in cut(model, x, rows, target):
-        values[:, game.players] += oracles.shapley(game.model, game.x, game.rows, 0)
-    expected = oracles.shapley(model, x, rows, target)
-    torch.testing.assert_close(values, expected, rtol=1e-12, atol=1e-13)
 
 
 def test_every_feature_of_a_sum_plays_alone(draw):

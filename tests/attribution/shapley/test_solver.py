@@ -219,7 +219,7 @@ def refusal(call, error=MethodError):
 def test_what_cannot_be_done_is_refused(draw):
     deep, product = asked("three layers", draw), asked("products", draw)
     assert refusal(lambda: shapley(deep, algorithm="fourier")) == (
-        "attribute: expected a game of two layers without products for algorithm='fourier', "
+        "attribute: expected a game of two layers without products for algorithm 'fourier', "
         "got 3 layers. Use algorithm='auto'."
     )
     assert "got products." in refusal(lambda: shapley(product, algorithm="fourier"))

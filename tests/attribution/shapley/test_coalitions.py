@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from kanlens.attribution.shapley import coalitions
+from kanlens.attribution.shapley.coalitions import coalition_worths
 from kanlens.model import kernels
-from kanlens.model.kernels import coalitions
-from kanlens.model.kernels.coalitions import coalition_worths
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Grouping, Nodes
 from tests.model.kernels.layers import GRIDS, numbers, set_grid

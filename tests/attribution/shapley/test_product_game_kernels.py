@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from kanlens.attribution.shapley.product_games import cosine_interactions, cosine_values, half_rules
+from kanlens.attribution.shapley.product_games_loops import LANES
 from kanlens.model import kernels
-from kanlens.model.kernels.product_games import cosine_interactions, cosine_values, half_rules
-from kanlens.model.kernels.product_games_loops import LANES
 
 
 def worth(steps, start, cosines, members):

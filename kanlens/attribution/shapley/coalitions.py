@@ -41,7 +41,7 @@ def coalition_worths(
     basis = kernels.local_basis_of(*given) if able else None
     if basis is None:
         return None
-    from kanlens.model.kernels.coalition_loops import add_worths
+    from kanlens.attribution.shapley.coalition_loops import add_worths
     from kanlens.model.kernels.compiling import flat
 
     batch, sums, players = ours.shape

@@ -40,7 +40,7 @@ def _added(
     """Return what loops add for every so many players together."""
     if not kernels.can_run_double(steps):
         return None
-    from kanlens.model.kernels import product_games_loops
+    from kanlens.attribution.shapley import product_games_loops
 
     games, players = steps.shape
     found = steps.new_zeros(games, *[players] * together)
