@@ -322,9 +322,9 @@ class EdgeLayer(nn.Module):
             mask = float(self.mask[out, in_])
             ends = (low, high)
             return Edge.of(name, a, b, c * mask, d * mask, domain=ends)
-        terms = self.terms()
+        terms = [term for term in self.terms() if term.g.line != 0.0]
         numbers = [(one.a[in_], one.b[in_], one.weight[out, in_]) for one in terms]
-        a, b, weights = np.array([[float(n) for n in row] for row in numbers]).T
+        a, b, weights = np.array([[float(n) for n in row] for row in numbers]).reshape(-1, 3).T
         return Edge(
             knots=self.grid[in_].double().cpu().numpy(),
             coefficients=self.coefficients()[out, in_].double().cpu().numpy(),

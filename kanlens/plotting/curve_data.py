@@ -157,7 +157,7 @@ def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
         expected, got = "an edge made of a spline and a base", "one that is a function"
         raise MethodError(call, expected, got, "Leave parts out")
     only_spline = dataclasses.replace(phi, functions=FunctionSum())(x)
-    return {"spline": only_spline, f"base ({phi.functions.names})": y - only_spline}
+    return {"spline": only_spline, f"base ({phi.functions.names or 'zero'})": y - only_spline}
 
 
 def chosen_edges(

@@ -151,7 +151,7 @@ def test_what_a_zero_base_weighs_makes_no_edge():
         layer.spline_weight[0, 1] = 0.0
     assert (~layer.nonzero_edges()).tolist() == [[False, True, False], [False, False, False]]
     assert layer.weight_l1()[0, 1] == 0.0
-    assert layer.edge(0, 1).base_weight == 0.0
+    assert layer.edge(0, 1).functions.functions == ()
 
 
 def test_weight_l1_is_differentiable_with_a_straight_base():

@@ -168,7 +168,9 @@ def test_where_it_cannot_run():
     assert coalition_worths(*given_steps, nodes, layer) is not None
     with kernels.use("torch"):
         assert coalition_worths(*given_steps, nodes, layer) is None
-    assert coalition_worths(*given_steps, nodes, copy.deepcopy(layer)) is None
+    mixed = copy.deepcopy(layer)
+    mixed.assign(0, 0, "x")
+    assert coalition_worths(*given_steps, nodes, mixed) is None
     singles = [each.float() for each in given_steps]
     assert coalition_worths(*singles, nodes, layer.float()) is None
 
