@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.attribution.scoring import PATHS, SHAPLEY
 from benchmarks.drawing import Picture
-from kanlens.attribution.problem import MEAN_ROW, ZERO
+from kanlens.attribution.problem import Baseline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,7 +130,7 @@ def _mark_names(ax: Axes, frame: pd.DataFrame, aim: str) -> None:
     from kanlens.plotting.style import STYLE
 
     claiming = set(frame[frame["aims_at"] == aim]["method"])
-    quick = set(frame[frame["baseline"].isin([MEAN_ROW, ZERO])]["method"])
+    quick = set(frame[frame["baseline"].isin([Baseline.MEAN_ROW, Baseline.ZERO])]["method"])
     names = [label.get_text() for label in ax.get_yticklabels()]
     ax.set_yticks(ax.get_yticks(), [f"{name} *" if name in quick else name for name in names])
     for name, label in zip(names, ax.get_yticklabels(), strict=True):

@@ -13,7 +13,7 @@ from benchmarks.attribution import truths
 from benchmarks.attribution.classics import CLASSICS
 from benchmarks.attribution.planted import Planted
 from benchmarks.attribution.traps import TRAPS
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO
+from kanlens.attribution.problem import Baseline
 
 __all__ = ["CASES", "SEED", "Sample", "draw_sample"]
 
@@ -47,7 +47,7 @@ class Sample:
         """Rows that stand for absent features, by what a result calls its baseline."""
         zero = torch.zeros(1, self.case.inputs, dtype=torch.float64)
         mean = self.background.mean(0, keepdim=True)
-        return {MEAN_OUTPUT: self.background, MEAN_ROW: mean, ZERO: zero}
+        return {Baseline.MEAN_OUTPUT: self.background, Baseline.MEAN_ROW: mean, Baseline.ZERO: zero}
 
     @cached_property
     def _known(self) -> dict[tuple[str, str], Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.attribution import truths
 from benchmarks.attribution.sample import Sample
 from kanlens.attribution.metrics.rankings import ratio
-from kanlens.attribution.problem import MEAN_OUTPUT
+from kanlens.attribution.problem import Baseline
 from kanlens.attribution.result import Attribution, Importance
 
 __all__ = ["AIMS", "score_importance", "score_local"]
@@ -120,7 +120,7 @@ def score_local(name: str, found: Attribution, sample: Sample) -> dict[str, Any]
     """
     values, rows = found.values, len(found.values)
     known = found.baseline in sample.by_baseline
-    baseline = found.baseline if known else MEAN_OUTPUT
+    baseline = found.baseline if known else Baseline.MEAN_OUTPUT
     exact = sample.shapley(baseline)[:rows]
     case = sample.case
     scores: dict[str, Any] = {
@@ -200,6 +200,6 @@ def _covered(found: Attribution, aim: Tensor, sample: Sample) -> float | None:
 
 def _interaction_error(pairs: Tensor, exact: Tensor, sample: Sample) -> float:
     """Return the sum of the errors of the interactions over the sum of |Shapley values|."""
-    truth = sample.interactions(MEAN_OUTPUT)[: len(pairs)]
+    truth = sample.interactions(Baseline.MEAN_OUTPUT)[: len(pairs)]
     upper = torch.triu(torch.ones_like(truth[0]), 1)
     return float(((pairs - truth).abs() * upper).sum() / exact.abs().sum())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
-from kanlens.attribution.problem import MEAN_OUTPUT, NO_BACKGROUND
+from kanlens.attribution.problem import NO_BACKGROUND, Baseline
 from kanlens.attribution.registry import METHODS, REFUSED
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
@@ -359,7 +359,8 @@ def verdict(evidence: Evidence) -> str:
         if not evidence.compared:
             return "complete; not compared with the Shapley values"
         return "complete; exact Shapley values to compare it with could not be had"
-    where = "" if evidence.baseline == MEAN_OUTPUT else f" counted from the {evidence.baseline}"
+    usual = evidence.baseline == Baseline.MEAN_OUTPUT
+    where = "" if usual else f" counted from the {evidence.baseline}"
     if error <= max(EXACT, evidence.rounding):
         size = f" (error {error:.0e})" if error else ""
         return f"exact: these are the Shapley values{where}{size}"

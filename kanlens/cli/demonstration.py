@@ -126,8 +126,8 @@ class _Job:
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
         formula = symbolic.get_best()["equation"]
         self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
-        first, *more = symbolic.receipt.summary().splitlines()
-        for line in [first, *(line for line in more if line.startswith(("WARNING", "NOTE")))]:
+        first = symbolic.receipt.summary().splitlines()[0]
+        for line in [first, *symbolic.receipt.warnings()]:
             self.terminal.say(f"   {line}")
         return symbolic
 

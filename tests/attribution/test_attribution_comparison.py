@@ -179,7 +179,7 @@ def test_arguments_are_checked(model, x, rows):
     check(MethodError, text, model, x)
     text = "compare: expected a method that says something about a KAN, got 'captum_lrp'. "
     text += "Captum's rule for it does not hold there; "
-    text += "use method='secant' or method='captum_deep_lift'."
+    text += "use method='secant' or 'captum_deep_lift'."
     check(MethodError, text, model, x, background=rows, methods=["captum_lrp"])
     x[0, 0] = torch.nan
     text = "compare: expected finite numbers, got nan at row 0, column 'x1' (1 such cell). "
