@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kanlens.cli.application import CommandGroup, execute
+from kanlens.cli.application import execute
+from kanlens.cli.command import CommandGroup
 from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError

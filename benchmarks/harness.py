@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.machine import STAMP, stamp
 from benchmarks.records import Key, Records, Rows
+from kanlens.atomic_files import check_writable
 from kanlens.checks import check_choice, check_count
 from kanlens.distributed.tasks import completed, workers_for
 from kanlens.long_work import interrupts_pass, progress_bar
-from kanlens.outputs import check_writable
 from kanlens.resources import one_thread
 
 if TYPE_CHECKING:

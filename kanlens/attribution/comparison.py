@@ -17,11 +17,12 @@ from kanlens.attribution.registry import METHODS, REFUSED
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_choice, check_generator
+from kanlens.display import Displayed
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, reworded
 from kanlens.long_work import interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
-from kanlens.outputs import Shown, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ DEFAULT_METHODS = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Comparison(Shown):
+class Comparison(Displayed):
     """Several methods on the same samples.
 
     Attributes

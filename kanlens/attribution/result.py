@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import optional_module
-from kanlens.outputs import Shown, to_plain
+from kanlens.display import Displayed
+from kanlens.plain_json import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ _SHOWN = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Attribution(Shown):
+class Attribution(Displayed):
     """How much each input feature adds to one output, sample by sample.
 
     Attributes
@@ -205,7 +206,7 @@ class Attribution(Shown):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Importance(Shown):
+class Importance(Displayed):
     """How much each input feature matters to one output over all samples.
 
     Attributes

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-from kanlens.cli.process import run
+import os
+import sys
+
+from kanlens.cli import process
 
 TYPE_CHECKING = False  # as in kanlens
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from kanlens.cli.application import main
 
-__all__ = ["COMMANDS", "main", "run"]
-COMMANDS = (  # modules that have them, in the order of the help
-    "demonstration",
-    "model_commands",
-    "file_commands",
-    "analysis_commands",
-    "attribution_commands",
-    "picture_commands",
-)
+__all__ = ["main", "run"]
+
+
+def run() -> None:
+    """Run the command of this process and leave with its exit code."""
+    process.run(_load)
+
+
+def _load() -> Callable[[], int]:
+    """Load all commands of kanlens, and return what runs one; version and help need none."""
+    if sys.argv[1:] == ["--version"]:
+        return _print_version
+    if sys.argv[1:] in ([], ["--help"]) and "_KANLENS_COMPLETE" not in os.environ:
+        from kanlens.cli.outline import outline
+
+        outline()(prog_name="kanlens")
+    from kanlens.cli.application import load_commands, main
+
+    load_commands()
+    return main
+
+
+def _print_version() -> int:
+    from importlib.metadata import version
+
+    sys.stdout.write(f"kanlens {version('kanlens')}\n")
+    return 0
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.long_work import interrupts_pass

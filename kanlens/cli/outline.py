@@ -9,16 +9,22 @@ from typing import Any
 
 import typer
 
-from kanlens.cli import COMMANDS
-
 FOLDER = Path(__file__).parent
+COMMANDS = (  # modules that have them, in the order of the help
+    "demonstration",
+    "model_commands",
+    "file_commands",
+    "analysis_commands",
+    "attribution_commands",
+    "picture_commands",
+)
 
 
 def outline() -> typer.Typer:
     """Return an application that has the names and the help of all commands, and does nothing."""
     app = typer.Typer(name="kanlens", no_args_is_help=True)
-    application = ast.parse((FOLDER / "application.py").read_text(encoding="utf-8"))
-    (root,) = (node for node in application.body if getattr(node, "name", "") == "kanlens_command")
+    command = ast.parse((FOLDER / "command.py").read_text(encoding="utf-8"))
+    (root,) = (node for node in command.body if getattr(node, "name", "") == "kanlens_command")
     app.callback(help=_help(root))(_root)
     for module in COMMANDS:
         for name, text in _commands(ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))):

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import (
     asked_output,
     background_rows,

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import atomic_write, check_writable, reason
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution, Moments
 from kanlens.data.row_readers import ParquetReader, blocks
@@ -30,7 +31,7 @@ from kanlens.errors import KanlensError, OutputError
 from kanlens.io.checkpoint import load, save
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
-from kanlens.outputs import atomic_write, check_writable, reason, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.resources import LEAST, memory_limit
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kanlens.atomic_files import atomic_write, ending_of
 from kanlens.checks import check_choice
 from kanlens.errors import DTypeError, InvalidValueError, OutputError
 from kanlens.exporters.c_header import C_HEADER
@@ -24,7 +25,6 @@ from kanlens.functions.elementary import Array
 from kanlens.model import kernels
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
-from kanlens.outputs import atomic_write, ending_of
 
 
 class _Filled(torch.nn.Module):

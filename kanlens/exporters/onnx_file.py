@@ -22,7 +22,7 @@ from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters.dialects import formula
 from kanlens.exporters.subject import Format, Layer, Splines, Subject, Terms, refuse
 from kanlens.functions.elementary import Array
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 
 ML = "ai.onnx.ml"
 OPSETS, IR_VERSION = {"": 17, ML: 3}, 8

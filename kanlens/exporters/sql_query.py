@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import sympy
 
+from kanlens.atomic_files import reason
 from kanlens.exporters.cells import Cell, blank_texts, date_part
 from kanlens.exporters.dialects import MOST, SQL, Unrolled
 from kanlens.exporters.subject import Format, Layer, Subject, refuse
 from kanlens.functions.elementary import Array
-from kanlens.outputs import reason
 
 
 class Query(Unrolled):

@@ -17,7 +17,7 @@ from kanlens.exporters import subject as exported
 from kanlens.exporters.dialects import JAVASCRIPT, formula
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.model.network import KAN
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting.subject import Subject
 
 MOST_FEATURES = 60

@@ -26,12 +26,12 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import Pathlike
 from kanlens.checks import optional_module
 from kanlens.errors import FileFormatError
 from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import printable
-from kanlens.outputs import Pathlike
 
 ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH, _MODULES = 64, 10_000  # of modules in modules, and of all
