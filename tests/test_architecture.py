@@ -234,6 +234,17 @@ def forbidden(source: str, module: str = "") -> list[str]:
     return found
 
 
+def defined_twice(sources: dict[str, str]) -> list[str]:
+    """List classes whose name, an underscore or not, another class has."""
+    names = [
+        node.name.lstrip("_")
+        for source in sources.values()
+        for node in ast.walk(parsed(source))
+        if isinstance(node, ast.ClassDef)
+    ]
+    return sorted({name for name in names if names.count(name) > 1})
+
+
 def shadowed(names: set[str], modules: set[str]) -> list[str]:
     """List public names that a module of the same name would hide once it is loaded."""
     return sorted((names - MODULE_NAMES) & {module.rpartition(".")[2] for module in modules})
@@ -297,6 +308,10 @@ def test_functions_stay_short(record_property):
 def test_nothing_forbidden_stands_in_the_package():
     bad = {module: forbidden(source, module) for module, source in SOURCES.items()}
     assert not any(bad.values()), {module: found for module, found in bad.items() if found}
+
+
+def test_no_two_classes_have_one_name():
+    assert defined_twice({name: SOURCES[name] for name in PACKAGE}) == []
 
 
 def test_modules_are_named_for_one_job():
@@ -449,6 +464,11 @@ def test_one_module_reads_pickles():
     assert forbidden("from pickle import Unpickler", READS_PICKLES) == []
     assert forbidden("from pickle import Unpickler, loads", READS_PICKLES) == ["pickle:1"]
     assert forbidden("import pickle", READS_PICKLES) == ["pickle:1"]
+
+
+def test_class_rule_has_teeth():
+    sources = {"a": "class A:\n    class B: ...", "b": "def f():\n    class _A: ...\nclass C: ..."}
+    assert defined_twice(sources) == ["A"]
 
 
 def test_name_rule_has_teeth():

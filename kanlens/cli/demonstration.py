@@ -32,7 +32,7 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
     terminal.check([], model=output / KNOWN / "model.safetensors")
-    job = _Job(terminal=terminal, folder=output, generator=seeded(seed))
+    job = _Demonstration(terminal=terminal, folder=output, generator=seeded(seed))
     with interrupts_pass():  # a model that is half trained is of no use to what follows
         found = [job.known_function(), job.diabetes(), job.breast_cancer()]
     seconds = time.perf_counter() - started
@@ -41,7 +41,7 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Demonstration:
     """Where the demonstration prints and writes, and what it draws random numbers from."""
 
     terminal: Terminal

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.plotting.layout import CROWD, LINE, Boxes, Layout, arrange, place_labels
+from kanlens.plotting.layout import CROWD, LINE, Boxes, DiagramLayout, arrange, place_labels
 
 
-def dense(widths: list[int], most: int = 10**6) -> Layout:
+def dense(widths: list[int], most: int = 10**6) -> DiagramLayout:
     shown = [np.ones(n, dtype=bool) for n in widths]
     edges = []
     for below, above in itertools.pairwise(widths):

@@ -94,7 +94,7 @@ class _CallError(ValueError):
     """A pickle calls what no network needs."""
 
 
-class _Reader(Unpickler):
+class _InertUnpickler(Unpickler):
     """Reads the pickle of a zip file; tensors lie within the storages that the file holds."""
 
     def __init__(self, archive: ZipFile, name: str) -> None:
@@ -177,7 +177,7 @@ def read_archive(path: Path) -> object:
         try:
             with archive.open(pickles[0]) as content:
                 _check_opcodes(content)
-            return _unwrapped(_Reader(archive, pickles[0]).load(), path.name)
+            return _unwrapped(_InertUnpickler(archive, pickles[0]).load(), path.name)
         except _CallError as error:
             raise refusal(path.name, f"is a pickled module that calls {error}") from error
 
