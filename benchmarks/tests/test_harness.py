@@ -22,8 +22,11 @@ from benchmarks.tests.pair import PAIR, double
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.long_work import Interruption
 
-PLACES = [("speed.experiments", "SPEED"), *(place[:2] for place, _ in BENCHMARKS.values())]
-ALL = [getattr(import_module(f"benchmarks.{module}"), name) for module, name in PLACES]
+PLACES = [
+    ("benchmarks.speed.experiments", "SPEED"),
+    *(place[:2] for place, _ in BENCHMARKS.values()),
+]
+ALL = [getattr(import_module(module), name) for module, name in PLACES]
 EVERY = [each for one in ALL for each in one.experiments]
 DATA = Path(harness.__file__).parents[1] / "figures" / "data"
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_positive
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import FUNCTIONS, find_function
 from kanlens.functions.elementary import Array, ElementaryFunction, repeated
 from kanlens.functions.sums import integrate
 from kanlens.model.edge import Edge
-from kanlens.outputs import Shown
 
 _EPS = float(np.finfo(np.float64).eps)
 _TOLERANCE = 64 * _EPS
@@ -25,7 +25,7 @@ _SMALLEST = math.ulp(0.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class FunctionEdge(Shown, Edge):
+class FunctionEdge(Displayed, Edge):
     """The function on one symbolic edge, ``c * g(a * u + b) + d``.
 
     u is ``(x - input_shift) / input_scale``. Where g is not defined the value is NaN or infinite.

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from kanlens.checks import check_choice, check_positive
+from kanlens.display import Displayed
 from kanlens.functions.catalog import BASES
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.functions.sums import FunctionSum
 from kanlens.model.edge import Edge, check_finite
-from kanlens.outputs import Shown
 from kanlens.splines.pieces import Pieces, check_spline, spline_pieces
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class EdgeFunction(Shown, Edge):
+class EdgeFunction(Displayed, Edge):
     """The function on one edge: a B-spline plus a base activation, and a series of functions.
 
     Beyond the grid base and series go on as they are. The spline goes straight on from each end of

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kanlens.model.network import KAN
 from kanlens.symbolic.composition import Array, Expr, evaluator
-from kanlens.symbolic.error_budget import BudgetLine
+from kanlens.symbolic.error_budget import AFTERWARDS, BudgetLine
 from kanlens.symbolic.simplification import complexity
 from kanlens.symbolic.validity import broken_parts, poles, valid_ranges
 from kanlens.training.objective import classes, row_losses
@@ -164,13 +164,13 @@ class Receipt:
             lines.append(f"Exact constants: {each}{worst}.")
         if self.spline_edges:
             lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
-        return "\n".join([*lines, *self._largest_part(), *self._warnings()])
+        return "\n".join([*lines, *self._largest_part(), *self.warnings()])
 
     __str__ = summary
 
     def _largest_part(self) -> list[str]:
         """Name the edge with the largest share of the difference from the model."""
-        edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
+        edges = [line for line in self.budget if line.step not in AFTERWARDS]
         if not edges:
             return []
         worst = max(edges, key=lambda line: line.mean_absolute)
@@ -200,7 +200,8 @@ class Receipt:
         of_model = "" if self.mean_deviation is None else " (not of the model's)"
         return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
 
-    def _warnings(self) -> list[str]:
+    def warnings(self) -> list[str]:
+        """Return the lines of the summary that warn, or note what a reader may overlook."""
         lines: list[str] = []
         part = "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y"
         if self.undefined_rows:

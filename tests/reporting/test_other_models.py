@@ -20,7 +20,7 @@ from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.series_layer import SeriesLinear
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting import report
 from kanlens.reporting.other_models import (
     describe_models,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.problem import SLOPES
+from kanlens.attribution.problem import Baseline
 from kanlens.errors import InvalidValueError
 
 captum_gradient_shap = METHODS["captum_gradient_shap"].function
@@ -77,7 +77,7 @@ def test_saliency_is_the_size_of_the_gradient(problem):
     given = problem([3, (2, 1), 2])
     slopes, times = captum_saliency(given), captum_input_x_gradient(given)
     torch.testing.assert_close(slopes.values, (times.values / given.x).abs(), rtol=1e-10, atol=0)
-    assert slopes.baseline == SLOPES
+    assert slopes.baseline == Baseline.SLOPES
     assert slopes.reference != slopes.reference  # NaN: there is nothing to be complete to
 
 
