@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from kanlens.io.checkpoint import load, save
     from kanlens.io.importers import import_model, list_kans
     from kanlens.model.config import KANConfig
+    from kanlens.model.edge import Edge
     from kanlens.model.layers import EdgeLayer, KANLinear
     from kanlens.model.network import KAN
     from kanlens.model.recording import Trace, trace
-    from kanlens.model.spline_edge import EdgeFunction
     from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
     from kanlens.symbolic import SymbolicResult, suggest, symbolize
@@ -65,7 +65,7 @@ _HOMES = {  # of every public name
         "kanlens.model.layers": "EdgeLayer KANLinear",
         "kanlens.model.network": "KAN",
         "kanlens.model.recording": "Trace trace",
-        "kanlens.model.spline_edge": "EdgeFunction",
+        "kanlens.model.edge": "Edge",
         "kanlens.pruning": "PruneResult edge_scores prune",
         "kanlens.reporting": "report",
         "kanlens.symbolic": "SymbolicResult suggest symbolize",
@@ -85,7 +85,7 @@ __all__ = [
     "METHODS",
     "Attribution",
     "Certificate",
-    "EdgeFunction",
+    "Edge",
     "EdgeLayer",
     "Exported",
     "FitOptions",
@@ -137,6 +137,12 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("kanlens")
+    if name == "EdgeFunction":
+        import warnings
+
+        text = "kanlens.EdgeFunction is now kanlens.Edge, and goes with the next release."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        name = "Edge"
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     if name in _HOMES:

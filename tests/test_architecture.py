@@ -91,6 +91,7 @@ MODULE = re.compile(rf"(?:{'|'.join(OWN)})(?:\.\w+)+")
 PICKLES = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 READS_PICKLES = "kanlens.io.importers.containers"  # its unpickler makes nothing but inert objects
 MODULE_NAMES = {"plot", "sparsity"}  # public names that are modules on purpose
+EDGES = {"KANLinear", "EdgeLayer", "Edge", "Term", "EdgeTerm", "Enclosure", "NoEnclosure", "Pieces"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "base", "shared"}
 
 
@@ -229,6 +230,10 @@ def forbidden(source: str, module: str = "") -> list[str]:
             found.append(f"pickle:{node.lineno}")
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
+            if called in ("isinstance", "issubclass") and EDGES & set(
+                re.findall(r"\w+", ast.unparse(node.args[1]))
+            ):
+                found.append(f"a kind of edge or layer:{node.lineno}")
             if called in ("print", "exec", "eval", "torch.manual_seed", "np.random.seed"):
                 found.append(f"{called}:{node.lineno}")
     return found
@@ -454,6 +459,9 @@ def test_length_rule_has_teeth():
         ("torch.load(path, weights_only=True)", []),
         ("import torch\ntorch.manual_seed(0)", ["torch.manual_seed:2"]),
         ("console.print(1)", []),
+        ("isinstance(a, Edge | None)", ["a kind of edge or layer:1"]),
+        ("isinstance(a, (int, layers.KANLinear))", ["a kind of edge or layer:1"]),
+        ("isinstance(a, nn.Linear)", []),
     ],
 )
 def test_statement_rule_has_teeth(source, bad):

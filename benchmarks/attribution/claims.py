@@ -117,7 +117,7 @@ def _planted_games(small: bool) -> Iterator[Finding]:
     """Compare games of 30 players whose outer functions have closed forms with their bounds."""
     from kanlens.attribution.shapley.cosines import fit
     from kanlens.attribution.shapley.fourier import product_game_values
-    from kanlens.model.function_edge import FunctionEdge
+    from kanlens.model.edge import Edge
 
     players, games = 30, 5 if small else 100
     steps = 0.3 * rows(games, players, 3)
@@ -130,9 +130,9 @@ def _planted_games(small: bool) -> Iterator[Finding]:
         "quadratic": steps * (2 * offsets + steps.sum(1))[:, None],
     }
     edges = {
-        "cosine": FunctionEdge(function="sin", b=torch.pi / 2),
-        "exponential": FunctionEdge(function="exp"),
-        "quadratic": FunctionEdge(function="x^2"),
+        "cosine": Edge.of("sin", b=torch.pi / 2),
+        "exponential": Edge.of("exp"),
+        "quadratic": Edge.of("x^2"),
     }
     for name, edge in edges.items():
         series = fit(edge, low, high, tolerance=1e-7)

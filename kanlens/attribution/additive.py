@@ -15,7 +15,7 @@ from kanlens.attribution.shapley.enumeration import value_weights
 from kanlens.checks import check_choice
 from kanlens.errors import MethodError
 from kanlens.long_work import progress_bar
-from kanlens.model.analysis import nonzero_edges, over_rows
+from kanlens.model.analysis import over_rows
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
 NUMBERS = 2**20  # probabilities held at once
@@ -142,7 +142,7 @@ def _observational(problem: Problem) -> Tensor:
     law = GaussianCopula.of(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
-    live = nonzero_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
+    live = problem.model.layers[0].nonzero_edges()[problem.target].nonzero().flatten()
     scores = law.scores(x)
     values, weight = torch.zeros_like(x), value_weights(n).to(x)
     size = max(1, NUMBERS // (len(rows) * max(1, len(live))))

@@ -25,7 +25,6 @@ from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, cell_rule,
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.model import kernels
 from kanlens.model.analysis import float64_copy
-from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
@@ -161,11 +160,11 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
             add(term.g, place, term.weight[:, in_].numpy())
     for out, in_ in layer.mask.nonzero().tolist():
         edge = layer.edge(out, in_)
-        if isinstance(edge, FunctionEdge):
-            bias[out] += edge.d
-            add(edge.g, (in_, edge.a, edge.b), edge.c * (np.arange(len(bias)) == out))
-        else:
+        if (one := edge.single) is None:
             splines.append((out, in_, edge.to_scipy().spline))
+        else:
+            bias[out] += one.d
+            add(one.g, (in_, one.a, one.b), one.c * (np.arange(len(bias)) == out))
     return Layer(
         width=layer.in_features,
         splines=_splines(splines, layer.in_features, bias),

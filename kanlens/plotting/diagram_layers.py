@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, edge_curves, layer_statistics
+from kanlens.model.terms import SPLINE
 from kanlens.plotting.layout import CROWD, Boxes, DiagramLayout
 from kanlens.plotting.style import STYLE, Array
 
@@ -72,12 +73,11 @@ def layer_curves(
         low, high = (end.to(layer.mask) for end in (statistics.input_low, statistics.input_high))
         middle, width = (low + high) / 2, torch.where(high > low, high - low, 1.0)
         picks = torch.as_tensor(out[:most]), torch.as_tensor(in_[:most])
-        names = getattr(layer, "functions", None) or [["spline"] * layer.in_features]
         found.append(
             LayerCurves(
                 index=index,
                 strength=strength,
-                symbolic=np.broadcast_to(np.array(names) != "spline", alive.shape),
+                symbolic=np.array(layer.functions) != SPLINE,
                 out=out[:most],
                 in_=in_[:most],
                 rest_out=out[most:],

@@ -88,10 +88,10 @@ def formula(
     --------
     >>> import torch
     >>> from matplotlib.figure import Figure
-    >>> from kanlens.model.function_layer import FunctionLinear
+    >>> from kanlens.model.layers import KANLinear
     >>> from kanlens.model.network import KAN
     >>> from kanlens.symbolic.pipeline import symbolize
-    >>> parabola = KAN.from_layers([FunctionLinear(1, 1, [["x^2"]])], KAN([1, 1]).schema)
+    >>> parabola = KAN.from_layers([KANLinear(1, 1, functions=[["x^2"]])], KAN([1, 1]).schema)
     >>> result = symbolize(parabola, torch.linspace(-1, 1, 50)[:, None])
     >>> formula(result, ax=Figure().subplots()).get_title(loc="left")
     '$y = x_{1}^{2}$'

@@ -196,7 +196,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     0.0
     """
     if not is_spline_layer(layer):
-        got, advice = type(layer).__name__, "Choose another penalty"
+        got, advice = f"one of kind {layer.edge_kind!r}", "Choose another penalty"
         raise MethodError("curvature", "a layer of splines", got, advice)
     total = _integrals(layer).form(_bends(layer), layer.base_weights().double())
     return total.to(layer.grid.dtype)

@@ -211,7 +211,7 @@ def prox_group(
     (True, False)
     """
     if not is_spline_layer(layer):
-        got, advice = type(layer).__name__, "Train it without a proximal step"
+        got, advice = f"one of kind {layer.edge_kind!r}", "Train it without a proximal step"
         raise MethodError("prox_group", "a layer of splines", got, advice)
     check_columns("prox_group", x, layer.in_features)
     check_rows("prox_group", x)

@@ -21,7 +21,7 @@ from kanlens.data.tables import Table
 from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError, reworded
 from kanlens.long_work import Interruption, progress_bar
-from kanlens.model.analysis import Model, check_model, nonzero_edges
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.moments import is_spline_layer
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
@@ -347,7 +347,7 @@ class _PathRun:
             standard_error=error,
             penalty=self._penalty(model, x),
             metric=best["metric"],
-            edges_alive=sum(int(nonzero_edges(layer).sum()) for layer in model.layers),
+            edges_alive=sum(int(layer.nonzero_edges().sum()) for layer in model.layers),
             edges_above=sum(int(mask.sum()) for mask in alive),
             alive=tuple(alive),
             features=active_features(model, alive),

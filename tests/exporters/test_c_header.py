@@ -11,6 +11,7 @@ from kanlens.exporters import export
 from kanlens.exporters.c_header import STRICT, _comment, _run
 from kanlens.exporters.subject import ModelExport
 from kanlens.functions.catalog import FUNCTIONS
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from tests.exporters.conftest import build
 from tests.exporters.test_onnx_graph import with_function
@@ -28,7 +29,7 @@ def test_it_computes_what_the_model_does(model, tmp_path):
 @needs_compiler
 def test_every_function_compiles_without_a_warning(tmp_path):
     edges = [with_function(name).layers[0] for name in FUNCTIONS]
-    joined = type(edges[0])(len(edges), 1, [list(FUNCTIONS)]).double()
+    joined = KANLinear(len(edges), 1, functions=[list(FUNCTIONS)]).double()
     for k, (name, edge) in enumerate(zip(FUNCTIONS, edges, strict=True)):
         joined.assign(0, k, name, edge.affine[0, 0].tolist())
     model = KAN.from_layers([joined], KAN([len(edges), 1]).schema)

@@ -16,7 +16,7 @@ import kanlens
 from kanlens import display
 from kanlens.attribution import effect
 from kanlens.display import LINE, Displayed
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.reporting.notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
 
@@ -34,7 +34,9 @@ def results() -> dict[str, Any]:
     path = kanlens.sparsity_path(model, table, strengths=2, steps=1, penalty="weight_l1", **common)
     found = kanlens.attribute(model, table.x[:3], background=table.x[:4], progress=False)
     rows: dict[str, Any] = {"background": table.x[:4], "progress": False}
-    few = kanlens.KAN.from_layers([FunctionLinear(1, 1, [["x^2"]])], kanlens.KAN([1, 1]).schema)
+    few = kanlens.KAN.from_layers(
+        [KANLinear(1, 1, functions=[["x^2"]])], kanlens.KAN([1, 1]).schema
+    )
     return {
         "KAN": model,
         "Table": table,
@@ -48,8 +50,8 @@ def results() -> dict[str, Any]:
         "Effect": effect(model, HOSTILE, table.x),
         "Comparison": kanlens.compare(model, table.x[:3], methods=["secant"], **rows),
         "Certificate": kanlens.certify(model, x[:1].expand(2, -1).mT, progress=False),
-        "EdgeFunction": model.layers[0].edge(0, 0),
-        "FunctionEdge": few.layers[0].edge(0, 0),
+        "Edge": model.layers[0].edge(0, 0),
+        "Edge of a function": few.layers[0].edge(0, 0),
     }
 
 
@@ -66,8 +68,8 @@ KINDS = [
     "Effect",
     "Comparison",
     "Certificate",
-    "EdgeFunction",
-    "FunctionEdge",
+    "Edge",
+    "Edge of a function",
 ]
 
 

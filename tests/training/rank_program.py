@@ -18,7 +18,7 @@ import kanlens
 from kanlens.data import source as sources
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.series_layer import SeriesLinear
+from kanlens.model.layers import KANLinear
 from kanlens.sparsity import activation_l2
 from kanlens.training import ensemble, streaming
 from kanlens.training import run as run_module
@@ -113,7 +113,7 @@ def norms() -> dict[str, Tensor]:
     x[:, 2] = 0.7  # constant: its edges have a norm of zero
     source = torch.Generator().manual_seed(1)
     spline = kanlens.KANLinear(3, 6, generator=source).double()
-    series = SeriesLinear(3, 6, ["gaussian"], generator=source).double()
+    series = KANLinear(3, 6, series=["gaussian"], generator=source).double()
     with joined(STRATEGY, torch.device("cpu")) as ranks:
         for name, layer, rows in (
             ("values", spline, x[:101]),

@@ -67,9 +67,7 @@ def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
 
 def _can_run(ours: Tensor, layer: KANLinear) -> bool:
     """Tell whether the kernel gives what the layer would."""
-    from kanlens.model.layers import KANLinear
-
-    if type(layer) is not KANLinear or not kernels.can_run_double(ours):
+    if not layer.splines_alone or not kernels.can_run_double(ours):
         return False
     return layer.base_name in ("silu", "zero") or not bool(layer.base_weights().any())
 

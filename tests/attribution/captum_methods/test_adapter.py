@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 from functools import partial
@@ -14,7 +15,6 @@ from kanlens.attribution.captum_methods.adapter import five_runs, quiet
 from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model import analysis
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 
 NAMES = [method.name for method in CAPTUM_METHODS.values()]
@@ -175,7 +175,7 @@ def test_too_small_counts_are_refused(method, option, value, least, network, dra
 @pytest.mark.parametrize("method", [name for name in NAMES if METHODS[name].needs_background])
 def test_a_model_that_is_undefined_at_the_background_is_refused(method, network):
     given = network([3, 2, 2])
-    layers = [FunctionLinear.from_layer(layer) for layer in given.layers]
+    layers = [copy.deepcopy(layer) for layer in given.layers]
     layers[0].assign(0, 1, "log", (1.0, 0.0, 0.7, 0.0))
     model = KAN.from_layers(layers, given.schema)
     model.input_shift.zero_()
