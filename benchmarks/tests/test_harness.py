@@ -163,6 +163,14 @@ def test_every_stored_table_can_be_read_and_summed_up(experiment):
     assert all(len(frame) for frame in experiment.summary(first.frame()).values())
 
 
+def test_every_stored_file_names_its_command_and_its_commit():
+    lines = (DATA / "README.md").read_text().splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| ") and "stored by" not in line]
+    named = [name.strip() for row in rows for name in row[1].split(",")]
+    assert sorted(named) == sorted(path.stem for path in DATA.glob("*.csv"))
+    assert all(row[-3].strip() and row[-2].strip() for row in rows)
+
+
 def test_unknown_names_and_counts_are_refused(tmp_path):
     with pytest.raises(InvalidValueError, match=r"^benchmarks x: expected parts.*mean 'pair'\?"):
         benchmark().run(Setup(), tmp_path, parts=["pear"], progress=False)
