@@ -20,21 +20,7 @@ NOISE = 1e-12  # of an evaluation in float64, next to the size of the values
 
 @dataclass(kw_only=True, eq=False)
 class Attack:
-    """Attempts on one output.
-
-    Attributes
-    ----------
-    model : KAN
-        In float64.
-    domain : Tensor, shape (in, 2)
-    claim : OutputCertificate
-        What is attacked.
-    generator : torch.Generator
-    broken : list of str
-        The claims that did not hold.
-    attempts : int
-        Points that were evaluated.
-    """
+    """Attempts on the claims about one output: those `broken`, and the number of evaluations."""
 
     model: KAN
     domain: Tensor

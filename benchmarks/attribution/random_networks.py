@@ -30,14 +30,7 @@ FUNCTIONS = (
 
 
 def random_model(seed: int) -> tuple[KAN, Tensor]:
-    """Return a network with a random choice of every part, and a domain (in, 2) for it.
-
-    Examples
-    --------
-    >>> model, domain = random_model(0)
-    >>> domain.shape == (model.widths[0], 2)
-    True
-    """
+    """Return a network with a random choice of every part, and a domain (in, 2) for it."""
     generator = torch.Generator().manual_seed(seed)
 
     def pick(options: tuple[Any, ...]) -> Any:

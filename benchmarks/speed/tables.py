@@ -67,16 +67,7 @@ def wide(rows: pd.DataFrame, line: str, value: str) -> pd.DataFrame:
 
 
 def notes(*frames: pd.DataFrame) -> list[str]:
-    """Say once what stands behind every number that is missing or marked.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> columns = ["cell", "peer", "status", "note"]
-    >>> rows = [(cell, "pykan", "not installed", "pip install it") for cell in "ab"]
-    >>> notes(pd.DataFrame(rows, columns=columns))
-    ['pykan: not installed (pip install it): a, b']
-    """
+    """Return once what stands behind every number that is missing or marked."""
     found: dict[str, dict[str, None]] = {}
     for frame in frames:
         for row in frame.to_dict("records"):
@@ -88,16 +79,7 @@ def notes(*frames: pd.DataFrame) -> list[str]:
 
 
 def busy(speed: pd.DataFrame) -> str:
-    """Say whether the machine had other work while times were taken; empty when it had not.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> busy(pd.DataFrame({"load": [99.0], "threads": [2]}))[:54]
-    'the machine was busy, with a load of up to 99 on 2 thr'
-    >>> busy(pd.DataFrame({"load": [None], "threads": [2]}))
-    ''
-    """
+    """Return a warning where the machine had other work while times were taken, else nothing."""
     loads = [load for load in speed["load"] if load is not None and load == load]
     if not loads or max(loads) <= max(speed["threads"]) + 1:
         return ""

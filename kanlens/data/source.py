@@ -276,7 +276,7 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
             raise DataError("scan_table", expected, got, "Join some", LEAVE_OUT, drop=name)
         return found
 
-    schema = asked.find_schema(column, reader.columns)
+    schema = asked.find_schema(column, reader.columns, call="scan_table")
     impute = partial(_imputed, asked, profiles)
     schema = dataclasses.replace(schema, features=tuple(map(impute, schema.features)))
     ends = [(one.lowest[1], one.highest[1]) for one in profiles.values() if one.count]

@@ -283,10 +283,9 @@ grid_range, enable_standalone_scale_spline
         """Ends (in,) of each feature's values in training, as held; None before the first fit."""
         if (known := self.layers[0].statistics) is None:
             return None
-        low, high = (
-            end.to(self.input_scale) * self.input_scale + self.input_shift
-            for end in (known.input_low, known.input_high)
-        )
+        ends = (end.to(self.input_scale) for end in (known.input_low, known.input_high))
+        seen = (end * self.input_scale + self.input_shift for end in ends)
+        low, high = (end.clamp(self.input_low, self.input_high) for end in seen)
         return low, high
 
     @property

@@ -318,3 +318,10 @@ def test_a_part_of_a_column_is_enough(name, keep, tmp_path):
         frame = frame.assign(sold=[1.0, None, 2.0, 3.0, 4.0])
     for found in answers(model, name, tmp_path, frame):
         np.testing.assert_allclose(found, wanted(model, frame), rtol=1e-11)
+
+
+def test_spellings_of_a_category_are_listed_unless_another_has_them():
+    feature = Feature(name="c", column="c", kind="binary", category="Yes", categories=("no", "Yes"))
+    assert cell_rule(feature).content == ("Yes", "yes", "YES")
+    apart = dataclasses.replace(feature, category="m", categories=("M", "m"))
+    assert cell_rule(apart).content == ("m",)
