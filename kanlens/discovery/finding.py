@@ -239,12 +239,20 @@ def _result(
 ) -> Discovery:
     def written(entry: Entry) -> Entry:
         expression = table.from_origin(table.in_units(entry.expression))
-        found = plain(picked.expression if entry is chosen else expression)
-        return dataclasses.replace(entry, expression=found, complexity=complexity(found))
+        short = plain(picked.expression if entry is chosen else expression)
+        return dataclasses.replace(entry, expression=short, complexity=complexity(short))
 
     every = {entry: written(entry) for entry in (*entries, chosen)}
+    stages = (
+        Stage(
+            name="snapped" if entry.snapped else "fitted",
+            expressions=(entry.expression,),
+            losses=(entry.error,),
+        )
+        for entry in shown(list(every.values()), every[chosen])
+    )
     return Discovery(
-        stages=tuple(map(_stage, shown(list(every.values()), every[chosen]))),
+        stages=tuple(stages),
         receipt=receipt,
         feature_names=table.feature_names,
         output_names=(table.output_name,),
@@ -254,11 +262,6 @@ def _result(
         error_scale="logarithmic" if table.error_scale.unit else "absolute",
         seconds=time.monotonic() - start,
     )
-
-
-def _stage(entry: Entry) -> Stage:
-    name = "snapped" if entry.snapped else "fitted"
-    return Stage(name=name, expressions=(entry.expression,), losses=(entry.error,))
 
 
 def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
@@ -348,12 +351,19 @@ def in_units(table: ScaledTable, entry: Entry) -> Entry:
     """
     if not table.moved:
         return dataclasses.replace(entry, expression=multiplied_in(entry.expression))
-    found = _snapped(table, entry)
-    limit = max(tuned.RISE * found.error, table.rounding)
-    for form in _forms(table, found.expression):
+    snapped = _snapped(table, entry)
+    limit = max(tuned.RISE * snapped.error, table.rounding)
+    moved = table.from_origin(snapped.expression)
+    if moved == snapped.expression:
+        return snapped
+    forms = [moved, shorten(moved, table.symbols, table.x)]
+    room = 2 * rounding_step(table.y)
+    even = [_rounded_term(form, room) for form in forms]
+    even.sort(key=lambda e: (count_numbers(e), complexity(e)))
+    for form in (*even, *forms):
         if _error(table, form, table.x, table.y) <= limit:
-            return dataclasses.replace(found, expression=form)
-    return dataclasses.replace(found, expression=table.from_origin(found.expression))
+            return dataclasses.replace(snapped, expression=form)
+    return dataclasses.replace(snapped, expression=moved)
 
 
 def _snapped(table: ScaledTable, entry: Entry) -> Entry:
@@ -369,16 +379,6 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
     if _error(table, short, x, y) > max(tuned.RISE * entry.error, table.rounding):
         return unmoved
     return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *found.snapped))
-
-
-def _forms(table: ScaledTable, expression: Expr) -> list[Expr]:
-    """Return ways of writing a formula with its origins put back, the shortest first."""
-    moved = table.from_origin(expression)
-    if moved == expression:
-        return [expression]
-    every = [moved, shorten(moved, table.symbols, table.x)]
-    even = [_rounded_term(form, 2 * rounding_step(table.y)) for form in every]
-    return [*sorted(even, key=lambda e: (count_numbers(e), complexity(e))), *every]
 
 
 def _rounded_term(total: Expr, room: float) -> Expr:
