@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kanlens.cli.application import CommandGroup, execute
+from kanlens.cli.application import execute
+from kanlens.cli.command import CommandGroup
 from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError
@@ -26,27 +27,27 @@ app = typer.Typer(
 )
 BENCHMARKS = {  # where each is, how many seeds it has, and its help; `speed` has its own command
     "attribution": (
-        ("attribution.experiments", "ATTRIBUTION", 3),
+        ("benchmarks.attribution.experiments", "ATTRIBUTION", 3),
         "Compare attribution methods with exact truths, and on networks trained on tables.",
     ),
     "sparsity": (
-        ("sparsity.experiments", "SPARSITY", 5),
+        ("benchmarks.sparsity.experiments", "SPARSITY", 5),
         "Ask again which penalty finds true edges, and how many edges a budget leaves.",
     ),
     "symbolic": (
-        ("symbolic.experiments", "SYMBOLIC", 5),
+        ("benchmarks.symbolic.experiments", "SYMBOLIC", 5),
         "Measure how fast and how right edges are named, and whether known equations are found.",
     ),
     "workflow": (
-        ("workflow.experiments", "WORKFLOW", 1),
+        ("benchmarks.workflow.experiments", "WORKFLOW", 1),
         "Count the functions a call enters, and time the commands from a table to a report.",
     ),
     "tables": (
-        ("tables.experiments", "PREDICTION", 3),
+        ("benchmarks.tables.experiments", "PREDICTION", 3),
         "Predict tables with no setting chosen, beside scikit-learn's network and boosting.",
     ),
     "scaling": (
-        ("scaling.experiments", "SCALING", 1),
+        ("benchmarks.scaling.experiments", "SCALING", 1),
         "Measure seconds and memory against rows, features, width, grid, ranks and workers.",
     ),
 }
@@ -158,7 +159,7 @@ def _add_command(name: str, place: tuple[str, str, int], words: str) -> None:
         from benchmarks.data import beside_checkout
         from benchmarks.harness import Setup
 
-        benchmark = getattr(import_module(f"benchmarks.{module}"), attribute)
+        benchmark = getattr(import_module(module), attribute)
         data = data or (None if smoke else beside_checkout())
         setup = Setup(seeds=tuple(range(1 if smoke else seeds)), data=data, smoke=smoke)
         terminal = Terminal(quiet=quiet, as_json=as_json)

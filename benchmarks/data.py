@@ -60,14 +60,7 @@ def rows_of(name: str, folder: Path | None) -> tuple[Tensor, Tensor]:
 
 
 def there(names: Iterable[str], find: Callable[[str], Any]) -> tuple[list[str], dict[str, str]]:
-    """Return the names whose data is found, and why the others' is not.
-
-    Examples
-    --------
-    >>> found, missing = there(["concrete"], lambda name: table_file(name, None))
-    >>> found, list(missing)
-    ([], ['concrete'])
-    """
+    """Return the names whose data is found, and why the others' is not."""
     found, missing = [], {}
     for name in names:
         try:

@@ -19,10 +19,10 @@ from benchmarks.machine import STAMP, stamp
 from benchmarks.records import Key as Key
 from benchmarks.records import Records
 from benchmarks.records import Rows as Rows
+from kanlens.atomic_files import check_writable
 from kanlens.checks import check_choice, check_count
 from kanlens.distributed.tasks import completed, workers_for
 from kanlens.long_work import interrupts_pass, progress_bar
-from kanlens.outputs import check_writable
 from kanlens.resources import one_thread
 
 if TYPE_CHECKING:

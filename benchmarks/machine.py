@@ -42,7 +42,7 @@ def stamp() -> dict[str, str | int | float | None]:
         "numba": version_of("numba"),
         "cpu": processor(),
         "isa": instruction_set(),
-        "gpu": graphics_card(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "system": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
@@ -89,13 +89,6 @@ def _said(file: str, name: str) -> str:
     except OSError:
         return ""
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
-
-
-def graphics_card() -> str:
-    """Return the name of the CUDA device in use, empty without one."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 INSTALL = "pip install 'kanlens[bench]'"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 
+from kanlens import display
+
 TYPE_CHECKING = False  # of typing, which takes longer to load than all else here
 if TYPE_CHECKING:
     from typing import Any
@@ -71,8 +73,12 @@ _HOMES = {  # of every public name
     }.items()
     for name in names.split()
 }
-_MODULES = {"plot": "kanlens.plotting"}
-_MODULES |= {name: f"kanlens.{name}" for name in ("attribution", "distributed", "sparsity")}
+_MODULES = {
+    "attribution": "kanlens.attribution",
+    "distributed": "kanlens.distributed",
+    "plot": "kanlens.plotting",
+    "sparsity": "kanlens.sparsity",
+}
 
 __all__ = [
     "KAN",
@@ -142,6 +148,15 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'kanlens' has no attribute {name!r}")
+
+
+def _to_html(result: display.Displayed) -> str:
+    from kanlens.reporting.notebook import to_html
+
+    return to_html(result)
+
+
+display.renderer = _to_html
 
 
 def __dir__() -> list[str]:

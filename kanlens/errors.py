@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Signs that a terminal or a page obeys rather than shows: controls, directions of writing, halves
-# of surrogate pairs. Spaces of all widths and the joiners of emoji are none of them.
-_OBEYED = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+from kanlens.display import escaped
 
 
 def in_python(name: str, value: Any) -> str:
@@ -143,11 +138,6 @@ class RangeWarning(UserWarning):
 
 class InterruptedWarning(KanlensWarning):
     """An interrupt (Ctrl-C) ended work early; the result is what was found until then."""
-
-
-def escaped(text: str) -> str:
-    """Return text with Python's escapes for control characters, but tab and newline."""
-    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def _line(text: str) -> str:

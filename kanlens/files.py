@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kanlens.atomic_files import Pathlike, atomic_write, check_ending, ending_of, reason
 from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError
-from kanlens.outputs import Pathlike, atomic_write, check_ending, ending_of, reason
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from benchmarks.attribution.scoring import PATHS, SEED, SHAPLEY, Sample, draw_sa
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
 from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.problem import MEAN_OUTPUT
+from kanlens.attribution.problem import Baseline
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
@@ -115,7 +115,7 @@ def _random(sample: Sample, rows: int, generator: torch.Generator) -> Attributio
         values=draws + ((change - draws.sum(1)) / x.shape[1])[:, None],
         output=output,
         reference=reference.expand(rows),
-        baseline=MEAN_OUTPUT,
+        baseline=Baseline.MEAN_OUTPUT,
         method=RANDOM,
         features=model.feature_names,
         target=model.output_names[0],

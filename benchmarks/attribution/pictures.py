@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.attribution.scoring import PATHS, SHAPLEY
 from benchmarks.drawing import Frames, Picture
-from kanlens.attribution.problem import MEAN_ROW, ZERO
+from kanlens.attribution.problem import Baseline
 from kanlens.plotting.style import STYLE, context
 
 _NAMES = {  # as they stand under the columns
@@ -113,7 +113,7 @@ def _heat(ax: Axes, errors: pd.DataFrame, *, last: bool) -> Any:
 def _mark_names(ax: Axes, frame: pd.DataFrame, aim: str) -> None:
     """Write methods in gray that do not claim to compute `aim`, with a star those with one row."""
     claiming = set(frame[frame["aims_at"] == aim]["method"])
-    quick = set(frame[frame["baseline"].isin([MEAN_ROW, ZERO])]["method"])
+    quick = set(frame[frame["baseline"].isin([Baseline.MEAN_ROW, Baseline.ZERO])]["method"])
     names = [label.get_text() for label in ax.get_yticklabels()]
     ax.set_yticks(ax.get_yticks(), [f"{name} *" if name in quick else name for name in names])
     for name, label in zip(names, ax.get_yticklabels(), strict=True):

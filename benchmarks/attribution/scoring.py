@@ -15,7 +15,7 @@ from benchmarks.attribution import truths
 from benchmarks.attribution.cases import CASES
 from benchmarks.attribution.writing import Planted
 from kanlens.attribution.metrics.rankings import ratio
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO
+from kanlens.attribution.problem import Baseline
 from kanlens.attribution.result import Attribution
 
 SEED = 0  # of rows, and of methods that draw
@@ -54,7 +54,11 @@ class Sample:
         """Rows that stand for absent features, by the baseline of a result."""
         zero = torch.zeros(1, self.case.inputs, dtype=torch.float64)
         mean = self.background.mean(0, keepdim=True)
-        return {MEAN_OUTPUT: self.background, MEAN_ROW: mean, ZERO: zero}
+        return {
+            Baseline.MEAN_OUTPUT: self.background,
+            Baseline.MEAN_ROW: mean,
+            Baseline.ZERO: zero,
+        }
 
     def shapley(self, baseline: str) -> Tensor:
         """Return the formula's Shapley values (rows, in) counted from a baseline."""
@@ -163,7 +167,7 @@ def score_local(name: str, found: Attribution, sample: Sample) -> dict[str, Any]
     """
     values, rows = found.values, len(found.values)
     known = found.baseline in sample.by_baseline
-    baseline = found.baseline if known else MEAN_OUTPUT
+    baseline = found.baseline if known else Baseline.MEAN_OUTPUT
     exact = sample.shapley(baseline)[:rows]
     scores: dict[str, Any] = {
         "baseline": found.baseline,

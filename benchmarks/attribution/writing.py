@@ -89,15 +89,7 @@ class Sheet:
 
 
 def write(sheets: Sequence[Sheet]) -> KAN:
-    """Return the network of these layers, from the features to the outputs, in float64.
-
-    Examples
-    --------
-    >>> model = write([Sheet(edges={(0, 0): torch.square}, cuts=[(-1.0, 1.0)])])
-    >>> x = torch.tensor([[0.5]], dtype=torch.float64)
-    >>> bool((model(x) - 0.25).abs() < 1e-14)
-    True
-    """
+    """Return the network of these layers, from the features to the outputs, in float64."""
     nodes = [sheet.nodes for sheet in sheets]
     schema = default_schema(len(sheets[0].cuts), nodes[-1].grouping.nodes)
     return KAN.from_layers([sheet.layer() for sheet in sheets], schema, nodes=nodes)

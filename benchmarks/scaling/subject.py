@@ -88,14 +88,7 @@ def _stream(sizes: Mapping[str, int], folder: Path) -> Callable[[], Any]:
 
 
 def prepare(task: str, sizes: Mapping[str, int], folder: Path) -> Callable[[], Any]:
-    """Return what is to be measured, with its data and its model made.
-
-    Examples
-    --------
-    >>> run = prepare("forward", {"rows": 9, "features": 3, "width": 2, "grid": 3}, Path())
-    >>> run().shape
-    torch.Size([9, 1])
-    """
+    """Return what is to be measured, with its data and its model made."""
     import kanlens
 
     quiet: dict[str, Any] = {"progress": False}

@@ -79,13 +79,7 @@ def _run(setup: Setup, key: Key) -> Rows:
 
 
 def parts(x: Tensor, y: Tensor, seed: int) -> tuple[Data, Data, Data]:
-    """Part a table at random: 60 % to train on, 20 % to prune on, 20 % to judge by.
-
-    Examples
-    --------
-    >>> [len(x) for x, _ in parts(torch.rand(50, 2), torch.rand(50, 1), 0)]
-    [30, 10, 10]
-    """
+    """Part a table at random: 60 % to train on, 20 % to prune on, 20 % to judge by."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     groups = order.tensor_split((int(0.6 * len(x)), int(0.8 * len(x))))
     train, validation, test = ((x[rows], y[rows]) for rows in groups)

@@ -43,16 +43,7 @@ def scaling_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def wide(rows: pd.DataFrame, line: str, value: str) -> pd.DataFrame:
-    """Return one line for each value of a column, one column for each peer.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> numbers = {"cell": ["a"] * 3, "peer": ["x", "y", "z"], "ms": [1.5, 20.0, None]}
-    >>> status = ["ok", "values differ", "failed"]
-    >>> wide(pd.DataFrame({**numbers, "status": status}), "cell", "ms").to_dict("records")
-    [{'cell': 'a', 'x': '1.5', 'y': '20*', 'z': '-'}]
-    """
+    """Return one line for each value of a column, one column for each peer."""
     import pandas as pd
 
     peers = _in_order(rows, "peer")

@@ -22,8 +22,11 @@ from benchmarks.tests.pair import PAIR, double
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.long_work import Interruption
 
-PLACES = [("speed.experiments", "SPEED"), *(place[:2] for place, _ in BENCHMARKS.values())]
-ALL = [getattr(import_module(f"benchmarks.{module}"), name) for module, name in PLACES]
+PLACES = [
+    ("benchmarks.speed.experiments", "SPEED"),
+    *(place[:2] for place, _ in BENCHMARKS.values()),
+]
+ALL = [getattr(import_module(module), name) for module, name in PLACES]
 EVERY = [each for one in ALL for each in one.experiments]
 DATA = Path(harness.__file__).parents[1] / "figures" / "data"
 
@@ -158,6 +161,14 @@ def test_every_stored_table_can_be_read_and_summed_up(experiment):
     assert first.rows
     assert all(set(row) == set(first.columns) for row in first.rows)
     assert all(len(frame) for frame in experiment.summary(first.frame()).values())
+
+
+def test_every_stored_file_names_its_command_and_its_commit():
+    lines = (DATA / "README.md").read_text().splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| ") and "stored by" not in line]
+    named = [name.strip() for row in rows for name in row[1].split(",")]
+    assert sorted(named) == sorted(path.stem for path in DATA.glob("*.csv"))
+    assert all(row[-3].strip() and row[-2].strip() for row in rows)
 
 
 def test_unknown_names_and_counts_are_refused(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
+from kanlens.attribution.problem import Baseline, LocalValues, Problem
 from kanlens.attribution.shapley.enumeration import value_weights
 from kanlens.checks import check_choice
 from kanlens.errors import MethodError
@@ -58,7 +58,7 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    return problem.local(values, MEAN_OUTPUT)
+    return problem.local(values, Baseline.MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)

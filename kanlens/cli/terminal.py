@@ -17,10 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 import kanlens
+from kanlens.atomic_files import atomic_write, check_ending, check_writable, ending_of
 from kanlens.cli.process import ranks
-from kanlens.errors import OutputError, escaped
+from kanlens.display import escaped
+from kanlens.errors import OutputError
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
-from kanlens.outputs import atomic_write, check_ending, check_writable, ending_of, to_plain
+from kanlens.plain_json import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from kanlens.atomic_files import Pathlike, ending_of, reason
 from kanlens.data.cell_parsing import listed, row_text
 from kanlens.data.schema import default_schema
 from kanlens.data.table_reader import check_levels, row_in_file
@@ -34,7 +35,6 @@ from kanlens.files import (
     write_frames,
 )
 from kanlens.long_work import unfinished
-from kanlens.outputs import Pathlike, ending_of, reason
 
 if TYPE_CHECKING:
     import pandas as pd

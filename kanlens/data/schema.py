@@ -167,7 +167,7 @@ class Schema:
         not have when the schema was made is none of the known ones, with a warning. `place` words a
         row number for errors.
         """
-        cells = _Cells(frame, call, place, self)
+        cells = _FrameColumns(frame, call, place, self)
         counted = [str(index) for index in range(len(self.features))]
         if cells.names == counted and not {one.column for one in self.features} & set(counted):
             cells.names = list(self.feature_names)
@@ -286,7 +286,7 @@ def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[s
     return names
 
 
-class _Cells:
+class _FrameColumns:
     """The columns of one frame, read as features, each column only once."""
 
     def __init__(self, frame: pd.DataFrame, call: str, place: Place, schema: Schema) -> None:

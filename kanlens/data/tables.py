@@ -17,9 +17,9 @@ from kanlens.data.cell_parsing import row_text
 from kanlens.data.columns import ColumnRoles, as_names
 from kanlens.data.groups import row_groups, split_groups
 from kanlens.data.schema import Schema
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.files import GROUP
-from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ Label: TypeAlias = str | float | datetime  # what a column can be called by
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Table(Shown):
+class Table(Displayed):
     """Rows of numbers that a model can be trained on or asked about.
 
     Attributes

@@ -5,6 +5,7 @@ By the slopes of a network columns are left out or joined; a sum or product lose
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
@@ -13,11 +14,7 @@ import numpy as np
 import torch
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.additive import (
-    AdditiveModel,
-    SeparableProduct,
-    functions_of_sum,
-)
+from kanlens.discovery.additive import AdditiveModel, SeparableProduct, functions_of_sum
 from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, Through, offer_all
 from kanlens.discovery.bilinear import ProductWithCombination
 from kanlens.discovery.blocks import SumOfBlocks
@@ -57,19 +54,10 @@ _MONOMIALS, _SEPARABLE = MonomialSum(), SeparableProduct()
 _SPARSE_OF_TWO = SparseSum(replace(tuned.SPARSE, widest=2))  # which take a fraction of the time
 _SPARSE = SparseSum(replace(tuned.SPARSE, narrowest=3))
 _RATIO, _BLOCKS = PolynomialRatio(), SumOfBlocks()
-AT_ONCE: tuple[Ansatz, ...] = (
-    LinearModel(),
-    POWER_LAW,
-    Through(POWER_LAW, ("log", *tuned.ANGLES_OF_TARGET)),
-)
-_CHEAP: tuple[Ansatz, ...] = (
-    _ADDITIVE,
-    _MONOMIALS,
-    CURVE,
-    _SEPARABLE,
-    Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
-    _SPARSE_OF_TWO,
-)
+_ANGLES = tuned.ANGLES_OF_TARGET
+AT_ONCE = (LinearModel(), POWER_LAW, Through(POWER_LAW, ("log", *_ANGLES)))
+_SEPARABLES = (_SEPARABLE, Through(_SEPARABLE, _ANGLES))
+_CHEAP: tuple[Ansatz, ...] = (_ADDITIVE, _MONOMIALS, CURVE, *_SEPARABLES, _SPARSE_OF_TWO)
 _LAST: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio(), ProductWithCombination())
 # of problems of few columns and of many: before functions of a sum are looked for, before columns
 # are left out, and after that
@@ -105,37 +93,30 @@ def _steps(
     problem: SearchProblem, front: BudgetedFront, depth: int
 ) -> Iterator[Callable[[], object]]:
     shallow = problem.width <= tuned.NARROW or depth >= tuned.DEPTH - 1
-    several, by_slopes = problem.width > 1, 1 < problem.width <= tuned.MOST_SLOPES
+    by_slopes = 1 < problem.width <= tuned.MOST_SLOPES
     before, early, late = OF_FEW if problem.width <= tuned.FEW else OF_MANY
-    before = tuple(ansatz for ansatz in before if shallow or not ansatz.costly)
     yield from (partial(ansatz.offer, problem, front) for ansatz in AT_ONCE)
     if by_slopes:
         yield partial(_by_slopes, problem, front, depth)
-    yield from (partial(ansatz.offer, problem, front) for ansatz in before)
+    able = (ansatz for ansatz in before if shallow or not ansatz.costly)
+    yield from (partial(ansatz.offer, problem, front) for ansatz in able)
     if by_slopes:
         yield partial(_nested, problem, front)
     yield from (partial(ansatz.offer, problem, front) for ansatz in early)
-    if several:
-        yield from _with_less(problem, front, depth)
+    if problem.width > 1:  # without columns that are factors or say nothing
+        reduced = remove_power_factors(problem, front.deadline)
+        if reduced.width < problem.width:
+            yield partial(search, reduced, front, depth=depth)
+        quieter = remove_factors_to_noise(problem, front.deadline)
+        if quieter.width < problem.width and quieter.key != reduced.key:
+            yield partial(search, quieter, front, depth=depth)
+        yield partial(_divided_formulas, problem, front, depth)
     yield from (partial(ansatz.offer, problem, front) for ansatz in late)
-    if depth > 0 and several:
+    if depth > 0 and problem.width > 1:
         level = best_loo_error(problem)
         for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
             if error < max(2 * level, tuned.NO_LOO_ERROR):
                 yield partial(search, merged, front, depth=depth - 1)
-
-
-def _with_less(
-    problem: SearchProblem, front: BudgetedFront, depth: int
-) -> Iterator[Callable[[], object]]:
-    """Yield the searches without columns that are factors or say nothing."""
-    reduced = remove_power_factors(problem, front.deadline)
-    if reduced.width < problem.width:
-        yield partial(search, reduced, front, depth=depth)
-    quieter = remove_factors_to_noise(problem, front.deadline)
-    if quieter.width < problem.width and quieter.key != reduced.key:
-        yield partial(search, quieter, front, depth=depth)
-    yield partial(_divided_formulas, problem, front, depth)
 
 
 def _by_slopes(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
@@ -182,7 +163,9 @@ def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Gener
         rough = first.error > tuned.ROUGH
         if rough:
             network_formulas(problem, BudgetedFront(front, 0.85), first.view, generator)
-        levels = _levels(first, BudgetedFront(front, 0.3 if rough else 0.6), generator)
+        levels, simpler = [first], BudgetedFront(front, 0.3 if rough else 0.6)
+        while (network := _simpler(levels[-1], simpler, generator)) is not None:
+            levels.append(network)
         for level in reversed(levels[1:]):
             search(level.problem, BudgetedFront(front, 0.4), depth=1)
             _taken_apart(level, BudgetedFront(front, 0.4))
@@ -201,31 +184,23 @@ def _nothing_left(front: BudgetedFront, error: float) -> bool:
     return simple and is_noise(whole.x, whole.scale(values), whole.scale(whole.y))
 
 
-def _levels(
-    first: Interpolator, front: BudgetedFront, generator: torch.Generator
-) -> list[Interpolator]:
-    """Return the network of the problem and those of ever simpler ones."""
-    found = [first]
-    while found[-1].problem.width > 1 and not front.done:
-        if (simpler := _simpler(found[-1], front, generator)) is None:
-            break
-        found.append(simpler)
-    return found
-
-
 def _simpler(
     level: Interpolator, front: BudgetedFront, generator: torch.Generator
 ) -> Interpolator | None:
     """Return the network of the first simpler problem with about the same error."""
     best: tuple[float, Interpolator] | None = None
     about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
-    for trial in _trials(level):
+    whole, rows = level.problem.target, level.problem.judged
+    for trial in _trials(level) if level.problem.width > 1 and not front.done else ():
         if front.done:
             break
         network = interpolator(trial, front.deadline, generator)
         if network is None:
             continue
-        error = _error_there(network, level.problem) / level.error
+        with np.errstate(all="ignore"):
+            factor = np.where(trial.target == whole, 1.0, whole / trial.target)
+        values = (network(trial.columns) * factor)[rows]
+        error = relative_error(values, whole[rows]) / level.error
         if error <= tuned.AS_WELL:
             return network
         if error <= about and (best is None or error < best[0]):
@@ -233,31 +208,20 @@ def _simpler(
     return None if best is None else best[1]
 
 
-def _error_there(network: Interpolator, problem: SearchProblem) -> float:
-    """Return the error of a network of a simpler problem on the target of the one it is from."""
-    rows, trial = problem.judged, network.problem
-    with np.errstate(all="ignore"):
-        factor = np.where(trial.target == problem.target, 1.0, problem.target / trial.target)
-    return relative_error((network(trial.columns) * factor)[rows], problem.target[rows])
-
-
 def _trials(network: Interpolator) -> list[SearchProblem]:
     """Return candidate reductions, the largest first."""
-    problem, error = network.problem, network.error
-    found = []
+    problem, error, slopes = network.problem, network.error, network.slopes
     drop = needless(network, problem.columns, error)
-    if drop:
-        found.append(problem.without(drop))
-    slopes = network.slopes
+    trials = [problem.without(drop)] if drop else []
     powers = factors(problem.columns, slopes, network.sizes, error)
-    every = unions(problem, slopes, error)
     own = set(np.flatnonzero(powers).tolist())
     if own and len(own) < problem.width:
-        found.append(divided(problem, powers, own))
+        trials.append(divided(problem, powers, own))
+    every = unions(problem, slopes, error)
     sure = disjoint(every)
     if len(sure) > 1:
-        found.append(reduce(lambda merged, union: union.reduced(merged), sure, problem))
-    return found + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
+        trials.append(reduce(lambda merged, union: union.reduced(merged), sure, problem))
+    return trials + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
 
 
 def _taken_apart(network: Interpolator, front: BudgetedFront) -> None:
@@ -270,22 +234,17 @@ def _taken_apart(network: Interpolator, front: BudgetedFront) -> None:
         _solve_parts(problem, network, parts, front, product=False)
     if not problem.one_sign:
         return
-    size, judged = _logarithm(network), problem.judged
+
+    def size(columns: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.log(np.abs(network(columns)))
+
+    judged = problem.judged
     gap = relative_error(size(problem.columns[judged]), np.log(np.abs(problem.target[judged])))
     if np.isfinite(gap) and not front.done:
-        factors = components(size, problem.columns, gap)
-        if len(factors) > 1:
-            _solve_parts(problem, size, factors, front, product=True)
-
-
-def _logarithm(surface: Surface) -> Surface:
-    """Return the logarithm of the size of a function."""
-
-    def found(columns: Array) -> Array:
-        with np.errstate(all="ignore"):
-            return np.log(np.abs(surface(columns)))
-
-    return found
+        parts = components(size, problem.columns, gap)
+        if len(parts) > 1:
+            _solve_parts(problem, size, parts, front, product=True)
 
 
 def _solve_parts(
@@ -308,26 +267,24 @@ def _solve_parts(
     part = problem.without(others).with_target(target, lambda e: e)
     formulas = _formulas(part, BudgetedFront(front, 0.3))
     for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
-        rest = _rest(problem, formula, front, product=product)
-        if rest is None or front.done:
+        made = front.whole.values(formula)
+        with np.errstate(all="ignore"):
+            left = problem.target / made if product else problem.target - made
+        if not np.isfinite(left).all() or not left.std() > 0 or front.done:
             continue
-        rest = rest.without(own)
+        both: Callable[[Expr, Expr], Expr] = operator.mul if product else operator.add
+        rest = problem.with_target(left, partial(both, formula)).without(own)
         if len(parts) > 2:
-            left = _without(surface, problem, own, parts)
-            _solve_parts(rest, *left, BudgetedFront(front, 0.5), product=product)
+            fewer = _without(surface, problem, own, parts)
+            _solve_parts(rest, *fewer, BudgetedFront(front, 0.5), product=product)
         search(rest, BudgetedFront(front, 0.5), depth=1)
 
 
 def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
     """Return the partial dependence of a function on some columns."""
-    rows = spread_rows(len(columns), tuned.REFERENCES)
-    others = [i for i in range(columns.shape[1]) if i not in own]
-    found = []
-    for row in rows:
-        moved = columns.copy()
-        moved[:, others] = columns[row, others]
-        found.append(surface(moved))
-    return np.asarray(np.mean(found, axis=0))
+    others = ~np.isin(np.arange(columns.shape[1]), list(own))
+    rows = columns[spread_rows(len(columns), tuned.REFERENCES)]
+    return np.asarray(np.mean([surface(np.where(others, row, columns)) for row in rows], axis=0))
 
 
 def _without(
@@ -355,17 +312,3 @@ def _formulas(part: SearchProblem, front: BudgetedFront) -> list[Expr]:
     chosen = own.chosen()
     others = sorted((e for e in own.entries if e is not chosen), key=lambda entry: entry.error)
     return [e.expression for e in [chosen, *others] if e.expression.free_symbols]
-
-
-def _rest(
-    problem: SearchProblem, formula: Expr, front: BudgetedFront, *, product: bool
-) -> SearchProblem | None:
-    """Return the residual problem once a part is known."""
-    values = front.whole.values(formula)
-    with np.errstate(all="ignore"):
-        target = problem.target / values if product else problem.target - values
-    if not np.isfinite(target).all() or not target.std() > 0:
-        return None
-    undo: Callable[[Expr], Expr]
-    undo = (lambda e: e * formula) if product else (lambda e: e + formula)
-    return problem.with_target(target, undo)

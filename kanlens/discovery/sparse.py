@@ -97,13 +97,11 @@ def products(problem: SearchProblem) -> Products:
 
 def _exponents(divides: Array, most: int) -> Array:
     """Return exponents of products, (product, feature), by their sum of sizes."""
-    width, found = len(divides), [np.zeros(len(divides))]
-    for total in range(1, tuned.SPARSE_DEGREE + 1):
-        level = list(_of_size(divides, total, width))
-        found += level[: most - len(found)]
-        if len(found) == most:
-            break
-    return np.stack(found)
+    width = len(divides)
+    degrees = range(1, tuned.SPARSE_DEGREE + 1)
+    levels = (_of_size(divides, total, width) for total in degrees)
+    every = itertools.chain([np.zeros(width)], *levels)
+    return np.stack(list(itertools.islice(every, most)))
 
 
 def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
@@ -112,7 +110,7 @@ def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
         for places in itertools.combinations(range(width), count):
             allowed = [[p for p in tuned.SPARSE_POWERS if p > 0 or divides[i]] for i in places]
             for chosen in itertools.product(*allowed):
-                if sum(abs(p) for p in chosen) == total:
+                if sum(map(abs, chosen)) == total:
                     powers = np.zeros(width)
                     powers[list(places)] = chosen
                     yield powers
@@ -240,12 +238,13 @@ class DictionarySum(Ansatz):
 def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
     """Return the terms and their values, (row, term)."""
     monomials = _monomials(problem)
-    names, columns = [m for m, _ in monomials], [v for _, v in monomials]
-    for name, u in _arguments(problem):
-        for function, values in _functions(name, u):
-            for factor, weight in monomials[: 1 + problem.width + 2]:
-                names.append(factor * function)
-                columns.append(weight * values)
+    terms = [
+        (factor * function, weight * values)
+        for name, u in _arguments(problem)
+        for function, values in _functions(name, u)
+        for factor, weight in monomials[: 1 + problem.width + 2]
+    ]
+    names, columns = zip(*monomials, *terms, strict=True)
     matrix = np.stack(columns, axis=1)
     good = np.isfinite(matrix).all(axis=0) & (np.abs(matrix).max(axis=0) < tuned.LARGEST_TERM)
     good &= np.ptp(matrix, axis=0) > 0

@@ -41,6 +41,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from kanlens.atomic_files import Pathlike, atomic_write
 from kanlens.checks import version_of
 from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, KanlensError, reworded
 from kanlens.io.tensor_files import CHECKSUM, checksum, printable, read_safetensors
@@ -50,7 +51,6 @@ from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
 from kanlens.model.soundness import check_sound
 from kanlens.model.statistics import LEVELS, LayerStatistics
-from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
 FORMAT_VERSION = 5

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from kanlens.checks import check_choice, check_count, check_positive
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import find_function
 from kanlens.functions.elementary import Array
 from kanlens.functions.stretches import ScaledFunction
 from kanlens.functions.sums import FunctionSum
-from kanlens.outputs import Shown
 from kanlens.splines.pieces import Pieces, check_spline, spline_pieces
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Edge(Shown):
+class Edge(Displayed):
     """The function on one edge: a B-spline plus a sum of elementary functions.
 
     Beyond the grid the functions go on as they are. The spline goes straight on from each end of

@@ -226,7 +226,7 @@ class EdgeLayer(nn.Module):
         return ~((x >= low) & (x <= high))
 
     def unlearned(self, x: Tensor) -> Tensor:
-        """Tell which values of x (batch, in) lie outside the grid and the training data."""
+        """Return the mask of values of x (batch, in) outside grid and training data."""
         off, known = self.outside(x), self.statistics
         return off if known is None else off & ~known.reached(x)
 

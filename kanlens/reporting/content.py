@@ -17,7 +17,7 @@ from kanlens.data.schema import Feature
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
 from kanlens.model.training_record import fingerprint
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import SHOWN, Analysis
 from kanlens.reporting.findings import directions, measure_baselines, write_findings

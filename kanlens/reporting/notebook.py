@@ -14,7 +14,7 @@ from kanlens.attribution.result import Attribution, Importance
 from kanlens.certificates import Certificate
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.errors import escaped
+from kanlens.display import escaped
 from kanlens.model.edge import Edge
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kanlens.atomic_files import atomic_write, check_ending, check_writable
 from kanlens.checks import check_count, check_generator
-from kanlens.errors import escaped, rewording
+from kanlens.display import Displayed, escaped
+from kanlens.errors import rewording
 from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.model.analysis import Model, check_model
-from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.plotting import formats
 from kanlens.reporting.analysis import Request, analyze, by_type, check_request
 from kanlens.reporting.content import build_content
@@ -41,7 +43,7 @@ PACKED = 16  # numbers from which they are bytes on the page
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Report(Shown):
+class Report(Displayed):
     """A report that was written.
 
     Attributes

@@ -80,10 +80,8 @@ def thinned(x: Tensor, generator: torch.Generator | None) -> Tensor:
     rows = len(x)
     if rows <= MOST:
         return torch.arange(rows)
-    if generator is not None:
-        some = torch.randperm(rows, generator=generator)[:MOST]
-    else:
-        some = torch.linspace(0, rows - 1, MOST).round().long()
+    even = torch.linspace(0, rows - 1, MOST).round().long()
+    some = even if generator is None else torch.randperm(rows, generator=generator)[:MOST]
     places: Tensor = torch.cat((x.argmin(0), x.argmax(0), some)).unique()
     return places
 
@@ -133,14 +131,12 @@ def parts_of(
 ) -> PartitionedRows:
     """Return the rows of each part, as a model in float64 takes them."""
     x, y = prepared(model, *data)
-    judging = None
-    if tests[0] is not None:
-        judging = prepared(model, *tests)
-    elif tests[1] is not None:
+    if tests[0] is None and tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"
         raise DataError("symbolize", "x_test with y_test", "None", advice)
-    found = places_of(x, generator, y, split=choosing is None, judging=judging is None).of(x, y)
-    return PartitionedRows(found.fitted, choosing or found.choosing, judging or found.judging)
+    judging = None if tests[0] is None else prepared(model, *tests)
+    parts = places_of(x, generator, y, split=choosing is None, judging=judging is None).of(x, y)
+    return PartitionedRows(parts.fitted, choosing or parts.choosing, judging or parts.judging)
 
 
 def prepared(
@@ -176,7 +172,7 @@ def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruptio
     return Goal(
         x=x,
         target=target,
-        limit=limit_of(model, x, target, r2_min),
+        limit=max(relative_loss(model(x), target) + (1 - r2_min), 1e-10),
         independent=_INDEPENDENT if follows else None,
         choosing=target_of(model, parts.choosing) if parts.choosing else None,
         stop=stop,
@@ -187,11 +183,6 @@ def target_of(model: KAN, pair: Pair) -> tuple[Tensor, Tensor]:
     """Return x and what a formula should give there: y, or the outputs of the model."""
     x, y = pair
     return x, y if y is not None and model.task == "regression" else model(x)
-
-
-def limit_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> float:
-    """Return the largest loss that is accepted of a formula of a model."""
-    return max(relative_loss(model(x), target) + (1 - r2_min), 1e-10)
 
 
 def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[float, ...]:

@@ -62,15 +62,8 @@ if TYPE_CHECKING:
 
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be given up
 _SHOWN = 3  # candidates per edge in a table
-_LOOSER = (
-    0.015,
-    0.02,
-    0.03,
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-)  # losses of logits that are allowed if the classes are as right
+# losses of logits that are allowed if the classes are as right
+_LOOSER = (0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
 _STEPS = 3  # of a bar, besides one per layer
 
 
@@ -185,9 +178,9 @@ def symbolize(
         model_selection=model_selection,
     )
     given = (x, y), (x_test, y_test)
-    found = read(model, *given, how, stop, generator=generator, progress=progress)
+    result = read(model, *given, how, stop, generator=generator, progress=progress)
     stop.warn("symbolize")
-    return found
+    return result
 
 
 @torch.no_grad()
@@ -263,10 +256,8 @@ def _asked_again(
         return result, parts
     joined = parts.all_choosing()
     x, target = target_of(model, joined.choosing or joined.fitted)
-    stages = tuple(
-        dataclasses.replace(stage, losses=each)
-        for stage, each in zip(result.stages, _losses(result, x, target), strict=True)
-    )
+    pairs = zip(result.stages, _losses(result, x, target), strict=True)
+    stages = tuple(dataclasses.replace(stage, losses=losses) for stage, losses in pairs)
     again = dataclasses.replace(result, stages=stages, limit=limits_of(model, x, target, r2_min))
     return again, joined
 
@@ -380,7 +371,7 @@ def suggest(
 
 def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
     """Return the rows of one edge."""
-    found: list[tuple[Any, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for rank, candidate in enumerate(choice.candidates[:_SHOWN], start=1):
         edge = Edge.of(candidate.function, *candidate.parameters)
         name = f"h{choice.layer}_{choice.in_ + 1}"
@@ -388,7 +379,7 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
             shift, scale = model.input_shift[choice.in_], model.input_scale[choice.in_]
             edge = edge.in_units(float(shift), float(scale))
             name = model.feature_names[choice.in_]
-        formula = edge_text(edge, name)
         place = (choice.layer, choice.out, choice.in_, rank)
-        found.append((*place, candidate.function, candidate.r2, candidate.score, formula))
-    return found
+        fit = (candidate.function, candidate.r2, candidate.score)
+        rows.append((*place, *fit, edge_text(edge, name)))
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, cast
 
 import numpy as np
@@ -100,8 +100,7 @@ class TorchFormula(nn.Module):
         for source, inputs in self._steps:
             given = (values[k] for k in inputs)
             values.append(source(*given) if callable(source) else known[source])
-        found = [values[k].expand(x.shape[:-1]) for k in self._outputs]
-        return torch.stack(found, dim=-1)
+        return torch.stack([values[k].expand(x.shape[:-1]) for k in self._outputs], dim=-1)
 
     def extra_repr(self) -> str:
         """Return the formulas the module was made from."""
@@ -121,23 +120,18 @@ class TorchFormula(nn.Module):
             return self._constant(node)
         if isinstance(node, sympy.Piecewise):
             return self._pieces(node)
-        inputs = tuple(self._build(arg) for arg in node.args)
+        inputs = [self._build(arg) for arg in node.args]
         if type(node) not in _FOLDED:
-            return self._step(_function(node), inputs)
-        place = inputs[0]
-        for other in inputs[1:]:
-            place = self._step(_FOLDED[type(node)], (place, other))
-        return place
+            return self._step(_function(node), *inputs)
+        return reduce(partial(self._step, _FOLDED[type(node)]), inputs)
 
     def _pieces(self, node: Expr) -> int:
         """Add the steps that choose between the pieces of a formula; NaN where none holds."""
         place = self._build(sympy.nan)
         for value, condition in reversed(node.args):
-            inside = self._build(value)
-            if condition == sympy.true:
-                place = inside
-            else:
-                place = self._step(torch.where, (self._build(condition), inside, place))
+            inside, whole = self._build(value), condition == sympy.true
+            step = torch.where
+            place = inside if whole else self._step(step, self._build(condition), inside, place)
         return place
 
     def _constant(self, node: Expr) -> int:
@@ -149,7 +143,7 @@ class TorchFormula(nn.Module):
         self._shared[node] = self._step(name)
         return self._shared[node]
 
-    def _step(self, source: Any, inputs: tuple[int, ...] = ()) -> int:
+    def _step(self, source: Any, *inputs: int) -> int:
         self._steps.append((source, inputs))
         return len(self._steps) - 1
 

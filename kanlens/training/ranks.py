@@ -22,10 +22,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import reason
 from kanlens.checks import check_choice
 from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.model.moments import Average
-from kanlens.outputs import reason
 
 STRATEGIES = ("ddp",)
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare, importance
+from kanlens.attribution.problem import Baseline
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
 from kanlens.model.network import KAN
 
@@ -119,6 +120,7 @@ def test_a_missing_background_is_asked_for(model, x):
     text = "expected background rows for method 'secant', got None"
     check(MethodError, text, model, x, method="secant", target=0)
     assert attribute(model, x, method="captum_input_x_gradient", target=0).baseline
+    assert f"{Baseline.ZERO}" == "output at zero" == Baseline.ZERO
 
 
 def test_the_target_is_checked(model, x, rows):

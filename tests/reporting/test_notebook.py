@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import kanlens
+from kanlens import display
 from kanlens.attribution import effect
+from kanlens.display import LINE, Displayed
 from kanlens.model.layers import KANLinear
-from kanlens.outputs import LINE, Shown
 from kanlens.reporting.notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
 
@@ -92,7 +93,7 @@ def test_a_result_is_one_line_and_a_page(kind: str) -> None:
 
 
 def test_every_kind_of_result_is_shown() -> None:
-    waiting, found = [Shown], set()
+    waiting, found = [Displayed], set()
     while waiting:
         kinds = [one for one in waiting.pop().__subclasses__() if "kanlens." in one.__module__]
         waiting += kinds
@@ -124,3 +125,8 @@ def test_a_report_shows_its_alerts(tmp_path: Any, undrawn: None) -> None:
     )
     assert repr(found).startswith(f"Report: {tmp_path / 'page.html'}"[:LINE])
     assert "<table" in found._repr_html_()
+
+
+def test_a_result_is_its_text_where_nothing_renders_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "renderer", None)
+    assert kanlens.KAN([1, 1])._repr_html_() is None

@@ -18,7 +18,7 @@ from kanlens.cli import main
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting import report
 from kanlens.reporting.other_models import (
     describe_models,

@@ -14,7 +14,7 @@ import torch
 import kanlens
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting import Report
 from kanlens.reporting.analysis import Request, analyze
 from kanlens.reporting.content import SCHEMA_VERSION, build_content

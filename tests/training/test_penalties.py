@@ -160,11 +160,8 @@ def test_a_norm_on_data_needs_the_data(network):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (
-            {"penalty": "curvature"},
-            "expected a layer of splines, got one of kind 'function'",
-        ),
-        ({"penalty": "activation_l2", "proximal": True}, "got one of kind 'function' as layer 0"),
+        ({"penalty": "curvature"}, "expected a layer of splines, got one of kind 'function'"),
+        ({"penalty": "activation_l2", "proximal": True}, "of kind 'function' as layer 0"),
     ],
 )
 def test_layers_with_functions_are_refused_where_only_splines_can_be(network, waves, options, text):

@@ -18,7 +18,7 @@ from benchmarks.attribution.scoring import (
     sign_agreement,
 )
 from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, SLOPES
+from kanlens.attribution.problem import Baseline
 from kanlens.attribution.result import Attribution
 
 
@@ -30,7 +30,7 @@ def attribution(sample, values, **changes):
         "values": values,
         "output": output,
         "reference": reference.expand(len(values)),
-        "baseline": MEAN_OUTPUT,
+        "baseline": Baseline.MEAN_OUTPUT,
         "method": "shapley",
         "features": sample.case.model.feature_names,
         "target": "y",
@@ -41,7 +41,7 @@ def attribution(sample, values, **changes):
 
 def scored(name="friedman", method="shapley", change=lambda values: values, **changes):
     sample = draw_sample(name, 6, 7)
-    values = change(sample.shapley(MEAN_OUTPUT).clone())
+    values = change(sample.shapley(Baseline.MEAN_OUTPUT).clone())
     return score_local(method, attribution(sample, values, **changes), sample)
 
 
@@ -85,14 +85,14 @@ def test_errors_need_a_baseline_whose_truth_is_known():
     scores = scored(baseline="something else")
     assert not {"shapley_error", "ig_error"} & set(scores)
     assert scores["rank_agreement"] == 1
-    slopes = scored(baseline=SLOPES, reference=torch.full((6,), math.nan).double())
+    slopes = scored(baseline=Baseline.SLOPES, reference=torch.full((6,), math.nan).double())
     assert slopes["gap"] is None
 
 
 def test_truth_is_counted_from_the_baseline_of_the_method():
     sample = draw_sample("exp_sin", 6, 7)
-    own = sample.shapley(MEAN_ROW)
-    right = score_local("x", attribution(sample, own, baseline=MEAN_ROW), sample)
+    own = sample.shapley(Baseline.MEAN_ROW)
+    right = score_local("x", attribution(sample, own, baseline=Baseline.MEAN_ROW), sample)
     wrong = score_local("x", attribution(sample, own), sample)
     assert right["shapley_error"] == 0
     assert wrong["shapley_error"] > 0.05
@@ -100,7 +100,7 @@ def test_truth_is_counted_from_the_baseline_of_the_method():
 
 def test_integrated_gradients_have_a_truth_of_their_own():
     sample = draw_sample("exp_sin", 6, 7)
-    paths = attribution(sample, sample.integrated_gradients(MEAN_OUTPUT))
+    paths = attribution(sample, sample.integrated_gradients(Baseline.MEAN_OUTPUT))
     scores = score_local("integrated_gradients", paths, sample)
     assert scores["ig_error"] == 0
     assert scores["shapley_error"] > 0.05
@@ -158,7 +158,7 @@ def test_methods_that_are_something_else_are_told_apart(method):
 def test_samples_are_drawn_once_and_always_the_same():
     sample = draw_sample("deep", 4, 5)
     assert sample is draw_sample("deep", 4, 5)
-    assert sample.shapley(MEAN_OUTPUT) is sample.shapley(MEAN_OUTPUT)
+    assert sample.shapley(Baseline.MEAN_OUTPUT) is sample.shapley(Baseline.MEAN_OUTPUT)
     assert not torch.equal(sample.x, sample.background[:4])
     again = dataclasses.replace(sample)
     assert torch.equal(again.x, sample.x)

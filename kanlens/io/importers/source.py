@@ -47,7 +47,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class TensorSource:
     """Tensors by name, what error messages call them, their module, and a file of facts."""
 
     name: str
@@ -63,7 +63,7 @@ class Source:
             found = children(found, "_modules").get(part)
         return found
 
-    def below(self, path: str) -> Source:
+    def below(self, path: str) -> TensorSource:
         """Return the part of a network that a name leads to."""
         start = f"{path}."
         changed: dict[str, Any] = {"name": f"{path!r} of {self.name}", "module": self.owner(path)}
@@ -77,7 +77,9 @@ class Source:
         return self.spelling.get(key, key)
 
 
-def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Source:
+def found(
+    name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None
+) -> TensorSource:
     """Return tensors as a source, those that are kept in lists one a kind as layers of them all.
 
     That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
@@ -94,7 +96,7 @@ def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any
             same = len({part.shape for part in parts}) == 1
             tensors |= {new: torch.stack(parts)} if same else dict(zip(old, parts, strict=True))
     spelling = {new: old[0] for new, old in keys.items() if new in tensors and new != old[0]}
-    return Source(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
+    return TensorSource(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
 
 
 def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
@@ -135,7 +137,7 @@ _SPELLINGS = [
 ]
 
 
-def sources(given: object) -> list[Source]:
+def sources(given: object) -> list[TensorSource]:
     """Return every state dict in what the caller gave, at any depth; nothing in a file is run."""
     if isinstance(given, nn.Module):
         module = _translated(given)
@@ -164,8 +166,7 @@ def _translated(module: nn.Module) -> nn.Module:
         layer: nn.Module = own.to_kanlens()
         if not hasattr(layer, "edge_kind"):
             expected = f"{type(module).__name__}.to_kanlens to return a layer of kanlens"
-            advice = "Return a KANLinear"
-            raise DTypeError(CALL, expected, type(layer).__name__, advice)
+            raise DTypeError(CALL, expected, type(layer).__name__, "Return a KANLinear")
         return layer
     parts = {name: one and _translated(one) for name, one in module._modules.items()}
     if all(one is module._modules[name] for name, one in parts.items()):
@@ -186,7 +187,7 @@ def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
     return result
 
 
-def _of_jax(model: Any) -> Source:
+def _of_jax(model: Any) -> TensorSource:
     """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
     layers = getattr(model, "layers", ())
     parts = {str(i): one for i, one in enumerate(layers if hasattr(layers, "__iter__") else ())}
@@ -202,7 +203,7 @@ def _of_jax(model: Any) -> Source:
     return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 
 
-def _in_file(path: Path, content: object) -> list[Source]:
+def _in_file(path: Path, content: object) -> list[TensorSource]:
     """Return every state dict in what a file holds; tensors take no more room than the file."""
     name = repr(path.name)
     if isinstance(content, Inert):
@@ -249,7 +250,7 @@ def read_tensors(path: Path) -> object:
 
 def _state_dicts(
     given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
-) -> list[Source]:
+) -> list[TensorSource]:
     """Collect what holds tensors, up to `_DEPTH`; Lightning's hyper-parameters are facts."""
     given_facts = given.get("hyper_parameters")
     if isinstance(given_facts, Mapping | Inert):

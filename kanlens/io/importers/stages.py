@@ -211,7 +211,7 @@ def leaky(name: str, slope: Tensor, width: int) -> Edges:
 
 
 @dataclass(eq=False)
-class _Row:
+class _LayerChain:
     """The layers made so far, and the nodes that each ends in."""
 
     edges: list[Edges] = field(default_factory=list)
@@ -278,7 +278,7 @@ class _Row:
 
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     """Compile a row of stages, which begins with edges, into a network."""
-    row = _Row()
+    row = _LayerChain()
     exact = options.setting("layer_norm", "", "keep") == "exact"
     for stage in stages:
         row.add(stage)

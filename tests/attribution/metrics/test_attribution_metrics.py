@@ -21,7 +21,7 @@ from kanlens.attribution.metrics import (
     share_entropy,
 )
 from kanlens.attribution.metrics import case as evaluation
-from kanlens.attribution.problem import MEAN_ROW, ZERO
+from kanlens.attribution.problem import Baseline
 from kanlens.model.network import KAN
 from tests.attribution.metrics import cases
 
@@ -176,7 +176,7 @@ def strange(network) -> dict[str, Case]:
         "far outside": cases.network_case(model, x + 50, rows),
         "all far outside": cases.network_case(model, x + 50, rows - 70),
     }
-    for baseline in (MEAN_ROW, ZERO, "something else"):
+    for baseline in (Baseline.MEAN_ROW, Baseline.ZERO, "something else"):
         changed = dataclasses.replace(usual.attribution, baseline=baseline)
         found[baseline] = dataclasses.replace(usual, attribution=changed)
     return found
