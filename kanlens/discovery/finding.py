@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.discovery import settings as tuned
@@ -32,7 +33,7 @@ from kanlens.discovery.stopping import StopReason
 from kanlens.discovery.univariate import SHORT_FORMULAS
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
-from kanlens.resources import one_thread, one_thread_of
+from kanlens.resources import one_thread
 from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
 from kanlens.symbolic.receipt import Receipt, examine
@@ -150,7 +151,8 @@ def discover(
         entries, because, near = [constant(table)], StopReason.EXHAUSTED, False
         picked = chosen = entries[0]
     else:
-        with one_thread(), one_thread_of("blas"):
+        # with two threads, thousands of small least-squares problems took nine times as long
+        with one_thread(), threadpool_limits(1, "blas"):
             table, front, because = _searched(table, start, time_limit, progress, generator)
             entries = front.entries
             table, chosen = chosen_entry(table, front)
