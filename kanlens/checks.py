@@ -18,9 +18,9 @@ from kanlens.errors import (
     DataError,
     DTypeError,
     InvalidValueError,
+    KanlensWarning,
     MissingDependencyError,
     ShapeError,
-    message,
 )
 
 DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
@@ -33,8 +33,7 @@ def optional_module(name: str, *, call: str, extra: str = "") -> Any:
     except ImportError as error:
         source = f"'kanlens[{extra}]'" if extra else name
         advice = f"Install it with pip install {source}"
-        text = message(call, f"the package {name}", "none", advice)
-        raise MissingDependencyError(text) from error
+        raise MissingDependencyError(call, f"the package {name}", "none", advice) from error
 
 
 def version_of(package: str) -> str:
@@ -53,7 +52,15 @@ def nearest(value: str, choices: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def find_place(call: str, expected: str, given: object, names: Sequence[str], advice: str) -> int:
+def find_place(
+    call: str,
+    expected: str,
+    given: object,
+    names: Sequence[str],
+    advice: str,
+    *,
+    argument: str = "",
+) -> int:
     """Return the place of a name, or the index that was given instead; refuse all else."""
     if isinstance(given, str) and given in names:
         return names.index(given)
@@ -64,7 +71,7 @@ def find_place(call: str, expected: str, given: object, names: Sequence[str], ad
         advice = f"Did you mean {hint!r}?"
     got = repr(given)
     got = f"a {type(given).__name__}" if "\n" in got else got  # a table or an array
-    raise InvalidValueError(message(call, expected, got, advice))
+    raise InvalidValueError(call, expected, got, advice, argument=argument)
 
 
 def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> None:
@@ -74,8 +81,8 @@ def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> No
         return
     hint = nearest(str(value), known)
     advice = f"Did you mean {hint!r}?" if hint else f"Choose one of: {', '.join(known)}"
-    text = message(call, f"{name} to be one of {', '.join(known)}", repr(value), advice)
-    raise InvalidValueError(text)
+    expected = f"to be one of {', '.join(known)}"
+    raise InvalidValueError(call, expected, repr(value), advice, argument=name)
 
 
 def check_positive(call: str, name: str, value: float, *, zero: bool = False) -> None:
@@ -84,23 +91,22 @@ def check_positive(call: str, name: str, value: float, *, zero: bool = False) ->
     if real and (0 < value < math.inf or (zero and value == 0)):
         return
     kind = "a number of at least 0" if zero else "a positive number"
-    raise InvalidValueError(message(call, f"{name} to be {kind}", repr(value), "Change it"))
+    raise InvalidValueError(call, f"to be {kind}", repr(value), "Change it", argument=name)
 
 
 def check_generator(call: str, generator: torch.Generator | None) -> None:
     """Check that what draws random numbers can."""
     if generator is not None and not isinstance(generator, torch.Generator):
         advice = "Pass torch.Generator().manual_seed(0)"
-        expected = "generator as a torch.Generator"
-        raise InvalidValueError(message(call, expected, repr(generator), advice))
+        raise InvalidValueError(call, "generator as a torch.Generator", repr(generator), advice)
 
 
 def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
     """Refuse what is not a whole number of at least `least`."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least:
         return
-    expected = f"{name} to be a whole number of at least {least}"
-    raise InvalidValueError(message(call, expected, repr(value), "Change it"))
+    expected = f"to be a whole number of at least {least}"
+    raise InvalidValueError(call, expected, repr(value), "Change it", argument=name)
 
 
 def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = None) -> None:
@@ -108,12 +114,10 @@ def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = 
     if not x.dim() or x.shape[-1] != width:
         features = "1 feature" if width == 1 else f"{width} features"
         expected, advice = f"x of shape (batch, {width})", f"The model takes {features}"
-        text = message(call, expected, str(tuple(x.shape)), f"{advice}; pass only those")
-        raise ShapeError(text)
+        raise ShapeError(call, expected, str(tuple(x.shape)), f"{advice}; pass only those")
     if dtype not in (None, x.dtype):
         advice = "Convert x with x.to(dtype), or the model with model.double() or model.float()"
-        expected = f"x of dtype {dtype}, as the model's"
-        raise DTypeError(message(call, expected, str(x.dtype), advice))
+        raise DTypeError(call, f"x of dtype {dtype}, as the model's", str(x.dtype), advice)
 
 
 def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> None:
@@ -129,7 +133,7 @@ def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> No
         where += f", column {known[column]!r}" if column < len(known) else f", column {column}"
     count = int(bad.sum())
     got = f"{x[position].item()}{where} ({count} such {'cell' if count == 1 else 'cells'})"
-    raise DataError(message(call, "finite numbers", got, "Drop or impute those rows"))
+    raise DataError(call, "finite numbers", got, "Drop or impute those rows")
 
 
 def check_magnitude(call: str, x: Tensor, names: Iterable[str], rows: Iterable[int]) -> None:
@@ -141,7 +145,7 @@ def check_magnitude(call: str, x: Tensor, names: Iterable[str], rows: Iterable[i
     row, column = large.nonzero()[0].tolist()
     expected = f"numbers of size at most {most:.0e} in column {list(names)[column]!r}"
     got = f"{float(x[row, column]):.6g} in row {list(rows)[row]}"
-    raise DataError(message(call, expected, got, "Correct that cell, or change the unit"))
+    raise DataError(call, expected, got, "Correct that cell, or change the unit")
 
 
 def check_rows(call: str, x: Tensor, *, least: int = 1) -> None:
@@ -149,7 +153,7 @@ def check_rows(call: str, x: Tensor, *, least: int = 1) -> None:
     if x.shape[0] >= least:
         return
     rows = "1 row" if least == 1 else f"{least} rows"
-    raise ShapeError(message(call, f"at least {rows}", str(x.shape[0]), "Pass more data"))
+    raise ShapeError(call, f"at least {rows}", str(x.shape[0]), "Pass more data")
 
 
 def warn_of_distant(
@@ -171,5 +175,5 @@ def warn_of_distant(
         got = f"{values[row, column]:.6g} in row {rows[row]} of {names[column]!r}"
         expected = f"targets within {DISTANT:g} spans of the middle 90 % of them"
         advice = f"Correct that cell, or predict a logarithm: {consequence}"
-        warnings.warn(message(call, expected, got, advice), stacklevel=4)
+        warnings.warn(KanlensWarning(call, expected, got, advice), stacklevel=4)
     return torch.from_numpy(~beyond.any(1))

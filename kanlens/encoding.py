@@ -6,7 +6,6 @@ The model takes over what the data knows: names, units, kinds, task and classes.
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -17,63 +16,69 @@ from torch import Tensor
 
 from kanlens.checks import check_finite, check_magnitude, check_rows, warn_of_distant
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
-from kanlens.data.column_types import is_classes
+from kanlens.data.column_types import class_labels, is_classes
+from kanlens.data.columns import ColumnRoles
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.source import Source
-from kanlens.data.table_reader import read_table
+from kanlens.data.table_reader import read_columns
 from kanlens.data.tables import Table
-from kanlens.errors import DataError, KanlensError, ShapeError, message, reworded, rewording
+from kanlens.errors import DataError, KanlensWarning, ShapeError
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations
 
-_READER = re.compile(r"\b((?:impute|drop|na|decimal)='[^']*')")
 
-
-def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+def prepare_data(
+    model: KAN, data: Table | tuple[Any, Any], *, constant: bool = True
+) -> tuple[Tensor, Tensor]:
     """Return x (batch, in) and y ready for training, and give the model the table's schema.
 
     Unless its features have the names they are born with (x1, x2, ...), they are looked up in the
-    table by name. Returns y as `prepare_target` does.
+    table by name. Returns y as `prepare_target` does. Targets that do not vary are warned of, and
+    refused unless all of them may be `constant`.
     """
     x, y = _prepared(model, data, trained=False)
     if y is None:
-        advice = "Name its column in read_table"
-        raise DataError(message("fit", "a table with a target", "none", advice))
+        raise DataError("fit", "a table with a target", "none", "Name its column in read_table")
     numbered = data.frame.index if isinstance(data, Table) else range(len(x))
     check_rows("fit", x, least=2)
     check_magnitude("fit", x, model.feature_names, numbered)
     if model.task == "regression":
         check_magnitude("fit", y, model.output_names, numbered)
-        _warn_of_constants(model, y)
+        varying = (deviations(y) > 0).tolist()
+        for name, varies in zip(model.output_names, varying, strict=True):
+            if not varies:
+                got = f"{name!r} without any that is more than rounding"
+                advice = "Choose another target, or take its mean off first"
+                fields = "fit", "targets with differences", got, advice
+                if not (constant or any(varying)):
+                    raise DataError(*fields)
+                warnings.warn(KanlensWarning(*fields), stacklevel=3)
         warn_of_distant("fit", model.output_names, y, list(numbered))
     return x, y
 
 
 def needed_widths(data: Any) -> tuple[int, int]:
     """Return how many features and outputs a network for such data has; two classes have one."""
+    import pandas as pd
+
     if isinstance(data, (Table, Source)):
         return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
     model = KAN([1, 1], generator=torch.Generator())  # torch's own is left alone
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
         _prepared(model, data, trained=False)  # refuses them
     x, y = data
-    shape = tuple(np.shape(read_table(x).x if hasattr(x, "columns") else x))
+    table = read_columns(x, ColumnRoles(), call="fit").x if hasattr(x, "columns") else x
+    shape = tuple(np.shape(table))
     if len(shape) != 2:
-        raise ShapeError(message("fit", "x of shape (batch, in)", str(shape), "Reshape it"))
+        raise ShapeError("fit", "x of shape (batch, in)", str(shape), "Reshape it")
     if not _holds_labels(model, y.detach().cpu().numpy() if isinstance(y, Tensor) else y):
         return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
-    count = len(set(np.asarray(y).ravel().tolist()))
+    labels = Column(name="y", cells=pd.Series(np.asarray(y).ravel()), call="fit", target=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which come when the labels are read
+        count = len(class_labels(labels, asked=True))
     return shape[1], count if count > 2 else 1
-
-
-def _warn_of_constants(model: KAN, y: Tensor) -> None:
-    """Warn of targets that do not vary by more than rounding."""
-    for name, varies in zip(model.output_names, (deviations(y) > 0).tolist(), strict=True):
-        if not varies:
-            got = f"{name!r} without any that is more than rounding"
-            advice = "Choose another target, or take its mean off first"
-            warnings.warn(message("fit", "targets with differences", got, advice), stacklevel=4)
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
@@ -103,9 +108,9 @@ def _prepared(
         x, y = data
         x, y = _rows(model, x, trained), _labelled(model, y, trained)
     else:
-        expected, got = "data to be a Table or a pair (x, y)", type(data).__name__
+        expected, got = "to be a Table or a pair (x, y)", type(data).__name__
         advice = "Pass (x, y), or what read_table returns"
-        raise DataError(message("fit", expected, got, advice))
+        raise DataError("fit", expected, got, advice, argument="data")
     rows = model.prepare(x, call="fit").detach()
     check_rows("fit", rows)
     return rows, None if y is None else prepare_target(model, y, len(rows), call="fit")
@@ -117,12 +122,7 @@ def _rows(model: KAN, x: Any, trained: bool) -> Any:
         return x
     if set(model.feature_names) <= {str(name) for name in x.columns}:
         return x
-    try:
-        return _adopt_features(model, read_table(x), trained)
-    except KanlensError as error:
-        raise type(error)(
-            _READER.sub(r"read_table(..., \1)", str(reworded("fit", error)))
-        ) from error
+    return _adopt_features(model, read_columns(x, ColumnRoles(), call="fit"), trained)
 
 
 def _unnamed(model: KAN) -> bool:
@@ -139,18 +139,17 @@ def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batc
     if missing and len(known) != len(wanted):
         expected = f"{_counted(len(wanted), 'feature')}, as the model has"
         got = f"{len(known)} ({listed(known)})"
-        advice = f"Build the model with {_counted(len(known), 'input')}"
+        changes = [f"Build the model with {_counted(len(known), 'input')}"]
         if any(one.kind == "missing" for one in table.schema.features):
-            advice += ", or fill missing cells with impute='median'"
+            changes.append("fill missing cells with read_table(..., {impute})")
         if trained:
-            advice = (
-                "Name the target, and the columns it was trained on, in the order of its inputs"
-            )
-        raise ShapeError(message("fit", expected, got, advice))
+            order = "in the order of its inputs"
+            changes = [f"Name the target, and the columns it was trained on, {order}"]
+        raise ShapeError("fit", expected, got, *changes, impute="median")
     if missing and not _unnamed(model):
         expected = f"the model's features {listed(wanted)}"
         advice = "Rename the columns, or build another model"
-        raise DataError(message("fit", expected, f"a table without {missing[0]!r}", advice))
+        raise DataError("fit", expected, f"a table without {missing[0]!r}", advice)
     picks = list(range(len(known))) if missing else [known.index(name) for name in wanted]
     features = tuple(table.schema.features[index] for index in picks)
     model.schema = dataclasses.replace(model.schema, features=features, format=table.schema.format)
@@ -174,8 +173,7 @@ def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tenso
     if other or not schema.class_labels:
         got = repr(other[0]) if other else "numbers"
         expected = f"the model's classes {listed(known)}"
-        advice = "Correct the target, or build another model"
-        raise DataError(message(call, expected, got, advice))
+        raise DataError(call, expected, got, "Correct the target, or build another model")
     return torch.tensor([known.index(label) for label in schema.class_labels])[y]
 
 
@@ -193,7 +191,7 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
         advice = f"Build the model with {_counted(found, 'output')}"
         if trained:
             advice = "Name as many target columns, or a target with as many classes"
-        raise ShapeError(message("fit", expected, f"{found}{whose}", advice))
+        raise ShapeError("fit", expected, f"{found}{whose}", advice)
     inputs = model.schema
     model.schema = dataclasses.replace(schema, features=inputs.features, format=inputs.format)
     return y
@@ -212,7 +210,7 @@ def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
     elif len(names) == len(labels) and names != default_schema(1, len(names)).output_names:
         expected = f"outputs named by the classes {listed(labels)}"
         advice = "Name them in the order of the outputs, or leave the names out"
-        raise DataError(message("fit", expected, listed(names), advice))
+        raise DataError("fit", expected, listed(names), advice)
     return class_schema(schema.target or "y", labels, logits=len(names))
 
 
@@ -234,11 +232,10 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
     if np.ndim(values) == 2 and np.shape(values)[1] > 1:
         got = f"{np.shape(values)[1]} columns of labels or truth values"
         advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
-        raise ShapeError(message("fit", "y to be numbers, or one column of classes", got, advice))
-    with rewording("fit"):
-        frame = pd.DataFrame({"x": 0.0, "y": cells})
-        Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
-        table = read_table(frame, target="y", task="classification")
+        raise ShapeError("fit", "y to be numbers, or one column of classes", got, advice)
+    frame = pd.DataFrame({"x": 0.0, "y": cells})
+    Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
+    table = read_columns(frame, ColumnRoles(target="y", task="classification"), call="fit")
     schema, codes = table.schema, cast("Tensor", table.y)  # which the frame has
     count = len(model.output_names)
     if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:
@@ -285,7 +282,7 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     expected = (n_rows, len(model.output_names))
     if tuple(values.shape) != expected:
         advice = "Give one target per row and output"
-        raise ShapeError(message(call, f"y of shape {expected}", str(tuple(y.shape)), advice))
+        raise ShapeError(call, f"y of shape {expected}", str(tuple(y.shape)), advice)
     check_finite(call, values, model.output_names)
     return values
 
@@ -296,14 +293,14 @@ def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Ten
     The model has the table's schema; a pruned one finds its features in the table by name.
     """
     if table.y is None:
-        raise DataError(message(call, "a table with the target", "none", "Add its column"))
+        raise DataError(call, "a table with the target", "none", "Add its column")
     x, y = table.keep(model.feature_names).x, table.y
     if model.task == "classification" and model.class_labels:
         y = codes_of_model(model, table.schema, y, call=call)
     elif model.task != table.schema.task:
         got = f"a target for {table.schema.task}"
-        advice = f"Read the table with task={model.task!r}"
-        raise DataError(message(call, f"a target for {model.task}", got, advice))
+        advice = "Read the table with {task}"
+        raise DataError(call, f"a target for {model.task}", got, advice, task=model.task)
     return model.prepare(x, call=call), prepare_target(model, y, table.rows, call=call)
 
 
@@ -311,8 +308,7 @@ def _codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
     """Return y as class codes, read as codes or as labels."""
     given = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if given.size != n_rows:
-        text = message(call, f"{n_rows} labels", str(given.size), "Give one label per row")
-        raise ShapeError(text)
+        raise ShapeError(call, f"{n_rows} labels", str(given.size), "Give one label per row")
     cells = given.ravel()
     numbers = cells.dtype.kind in "fiu"
     count = max(2, len(model.output_names))
@@ -328,5 +324,5 @@ def _codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
     if not all(valid):
         row = valid.index(False)
         got, advice = f"{cells[row]} in row {row}", "Recode the labels"
-        raise DataError(message(call, f"class codes from 0 to {count - 1}", got, advice))
+        raise DataError(call, f"class codes from 0 to {count - 1}", got, advice)
     return torch.from_numpy(cells.astype(np.int64)).to(model.input_shift.device)

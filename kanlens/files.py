@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError, message
-from kanlens.outputs import Pathlike, atomic_write, check_ending, ending_of, reason
+from kanlens.atomic_files import Pathlike, atomic_write, check_ending, ending_of, reason
+from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str
                 table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
             except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
                 expected, got = "batches with the same columns and types", reason(error)
-                raise DataError(message(call, expected, got, "Make them alike")) from error
+                raise DataError(call, expected, got, "Make them alike") from error
             writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
             writer.write_table(table, row_group_size=GROUP)
             rows += len(part)
@@ -95,8 +95,8 @@ def read_frame(path: Pathlike, *, call: str, decimal: str = ".") -> pd.DataFrame
     source, suffix = Path(path), ending_of(path)
     if suffix not in TABLE_SUFFIXES + WORKBOOK_SUFFIXES:
         expected = f"a file whose name ends in {ENDINGS}, {WORKBOOK_SUFFIXES[0]}"
-        advice = "Convert the file, or pass a DataFrame"
-        raise FileFormatError(message(call, expected, repr(str(path)), advice))
+        advice = "Convert the file", "pass a {DataFrame}"
+        raise FileFormatError(call, expected, repr(str(path)), *advice, DataFrame=None)
     with readable(path, call):
         if suffix in TEXT_SUFFIXES:
             return _read_text(source, call, decimal)
@@ -109,18 +109,18 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
     """Refuse an empty file; word what the system says of one that cannot be read."""
     try:
         if not Path(path).stat().st_size:
-            text = message(call, "a table", f"the empty file {str(path)!r}", "Fill it")
-            raise FileFormatError(text)
+            raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Fill it")
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        text = message(call, "a file", f"no file at {str(path)!r}", "Check the path")
-        raise MissingFileError(text) from error
+        raise MissingFileError(
+            call, "a file", f"no file at {str(path)!r}", "Check the path"
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, KanlensError):
             raise
         why = "the end of a truncated one" if isinstance(error, EOFError) else reason(error)
         got = f"{why} at {str(path)!r}"
-        raise FileFormatError(message(call, "a readable file", got, "Check the file")) from error
+        raise FileFormatError(call, "a readable file", got, "Check the file") from error
 
 
 def line_number(path: Pathlike, row: int) -> int | None:
@@ -155,7 +155,7 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
     except (pyarrow.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         got = f"{reason(error)} in {path.name!r}"
         advice = "The file is truncated or no Parquet file; write it again"
-        raise FileFormatError(message(call, "a Parquet file", got, advice)) from error
+        raise FileFormatError(call, "a Parquet file", got, advice) from error
 
 
 def _read_workbook(path: Path, call: str) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def _read_workbook(path: Path, call: str) -> pd.DataFrame:
     except (ValueError, TypeError, KeyError, LookupError, zipfile.BadZipFile) as error:
         got = f"{reason(error)} in {path.name!r}"
         advice = "The file is truncated or not an .xlsx file; save it again"
-        raise FileFormatError(message(call, "a workbook", got, advice)) from error
+        raise FileFormatError(call, "a workbook", got, advice) from error
     _refuse_repeats([str(name) for name in frame.columns], path, call)
     return frame
 
@@ -218,13 +218,13 @@ def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
             yield names, separator
     except UnicodeDecodeError as error:
         got = f"other bytes in line {_undecodable_line(path)} of {path.name!r}"
-        raise FileFormatError(message(call, "UTF-8 text", got, "Save it as UTF-8")) from error
+        raise FileFormatError(call, "UTF-8 text", got, "Save it as UTF-8") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         if names:
             _refuse_uneven(path, separator, len(names), call)
         got = f"{reason(error)} in {path.name!r}"
         advice = "The file may be truncated; write it again"
-        raise FileFormatError(message(call, "a table in text form", got, advice)) from error
+        raise FileFormatError(call, "a table in text form", got, advice) from error
 
 
 def _parse(path: Path, names: list[str], separator: str, **options: Any) -> Any:
@@ -278,12 +278,11 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 def _refuse_repeats(names: list[str], path: Path, call: str) -> None:
     if not names:
-        text = message(call, "a table", f"the empty file {path.name!r}", "Fill it")
-        raise FileFormatError(text)
+        raise FileFormatError(call, "a table", f"the empty file {path.name!r}", "Fill it")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         got = f"{twice!r} {names.count(twice)} times in {path.name!r}"
-        raise DataError(message(call, "column names that differ", got, "Rename or drop one"))
+        raise DataError(call, "column names that differ", got, "Rename or drop one")
 
 
 def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:
@@ -293,7 +292,7 @@ def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:
         for line, cells in uneven:
             got = f"{len(cells)} in line {line} of {path.name!r}"
             advice = "Correct that line; if it is the last one, the file is truncated"
-            raise FileFormatError(message(call, f"{width} cells in every line", got, advice))
+            raise FileFormatError(call, f"{width} cells in every line", got, advice)
 
 
 def _undecodable_line(path: Path) -> int:

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from kanlens.errors import InterruptedWarning, escaped, message
+from kanlens.display import escaped
+from kanlens.errors import InterruptedWarning
 
 T = TypeVar("T")
 
@@ -75,11 +76,11 @@ class Interruption:
                 raise
             self.happened = True
 
-    def warn(self, call: str, advice: str = "What was found is returned") -> None:
+    def warn(self, call: str, advice: str = "What was found is returned", **settings: Any) -> None:
         """Say in one line that a result is not what it could have been."""
         if self.happened:
-            text = message(call, "to come to an end", "an interrupt", advice)
-            warnings.warn(text, InterruptedWarning, stacklevel=3)
+            fields = call, "to come to an end", "an interrupt", advice
+            warnings.warn(InterruptedWarning(*fields, **settings), stacklevel=3)
 
 
 @contextmanager

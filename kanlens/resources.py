@@ -20,7 +20,7 @@ from typing import ParamSpec, TypeAlias, TypeVar, cast
 
 import torch
 
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 
 FEW = 500_000  # numbers in the largest array of one operation, up to which one thread is best
 PROBE = 0.1  # seconds of work that measure the share of a processor within a tenth of it
@@ -54,8 +54,8 @@ def parse_memory(call: str, given: Memory) -> int | None:
     known = parts is not None and parts[2] in UNITS and not isinstance(given, bool)
     size = int(float(parts[1]) * UNITS[parts[2]]) if known and parts else -1
     if size < LEAST:
-        expected, got = "max_memory of at least 64 MiB", repr(given)
-        raise InvalidValueError(message(call, expected, got, "For example '1GB'"))
+        expected, advice = "of at least 64 MiB", "For example '1GB'"
+        raise InvalidValueError(call, expected, repr(given), advice, argument="max_memory")
     return size
 
 
@@ -133,7 +133,7 @@ def check_memory(call: str, needed: float, what: str, advice: str) -> None:
         got = f"{what} that takes at least {needed / 1e9:,.1f} GB"
         left = "memory available" if limit is None else "max_memory"
         expected = f"work that fits into the {known / 1e9:,.1f} GB of {left}"
-        raise InvalidValueError(message(call, expected, got, advice))
+        raise InvalidValueError(call, expected, got, advice)
 
 
 def _of_machine() -> int | None:

@@ -1,6 +1,8 @@
 """Input checks: each lets the good through and words its refusal in full."""
 
+import copy
 import math
+import pickle
 import re
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens import checks
+from kanlens import checks, errors
 from kanlens.errors import (
     DataError,
     DTypeError,
@@ -139,10 +141,42 @@ def test_rows():
 
 
 def test_reworded_keeps_the_class_and_the_reason():
-    error = reworded("prune", DataError("trace: expected a: b, got c. Do d."))
+    error = reworded("prune", DataError("trace: x", "a: b", "c", "Do d"))
     assert type(error) is DataError
     assert str(error) == "prune: expected a: b, got c. Do d."
-    assert str(reworded("prune", DataError("bare reason"))) == "prune: bare reason"
+    assert type(reworded("load", error, ShapeError)) is ShapeError
+    again = reworded("fit", reworded("prune", error, part="others['b']"))
+    assert str(again) == "fit: others['b']: expected a: b, got c. Do d."
+    assert str(copy.copy(again)) == str(again) == again.args[0]
+
+
+ERRORS = [one for one in vars(errors).values() if hasattr(one, "reason")]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_holds_what_it_says(kind):
+    fields = ("fit", "below 1", "2", "Lower it", "pass {resume}")
+    error = kind(*fields, argument="fraction", resume=True)
+    text = "fit: expected fraction below 1, got 2. Lower it, or pass resume=True."
+    for one in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301
+        assert type(one) is kind
+        assert (str(one), one.args) == (text, (text,))
+        assert (one.call, one.expected, one.got, *one.advice) == fields
+        assert (one.argument, one.settings) == ("fraction", {"resume": True})
+        assert one.reason == text.removeprefix("fit: ")
+    with pytest.raises(kind.__mro__[-4 if issubclass(kind, Warning) else 2]):
+        raise error
+
+
+def test_advice_is_left_out_where_it_cannot_be_followed():
+    error = DataError("fit", "{a} to be", "{a}", "do b", "pass {a}", a=1)
+    assert str(error) == "fit: expected a=1 to be, got {a}. Do b, or pass a=1."
+    error.write = lambda name, value: None
+    assert str(error) == "fit: expected a=1 to be, got {a}. Do b."
+    error = reworded("train", DataError("fit", "b", "c", "pass {a}", argument="a", a=...))
+    assert str(error) == "train: expected a b, got c. Pass a=...."
+    error.write = lambda name, value: f"--{name}"
+    assert str(reworded("run", error)) == "run: expected --a b, got c. Pass --a."
 
 
 def test_nearest_is_the_only_one_that_contains_it():

@@ -15,7 +15,8 @@ import torch
 
 import kanlens
 from kanlens.cli import main
-from kanlens.errors import InvalidValueError, escaped, message
+from kanlens.display import escaped
+from kanlens.errors import DataError, InvalidValueError
 from kanlens.reporting.notebook import to_html
 
 RED, NUL, TITLE, BACK = "a\x1b[31mred", "b\x00nul", "c\x1b]0;t\x07", "d\u202ertl"
@@ -55,8 +56,8 @@ def test_control_characters_are_escaped_and_no_others():
 
 
 def test_errors_are_one_line_without_control_characters(folder):
-    text = message("call", f"a name\n\t{RED}", NUL, "Change it")
-    assert text == "call: expected a name\\n\\ta\\x1b[31mred, got b\\x00nul. Change it."
+    error = DataError("call", f"a name\n\t{RED}", NUL, "Change it")
+    assert str(error) == "call: expected a name\\n\\ta\\x1b[31mred, got b\\x00nul. Change it."
     model = kanlens.load(folder / "m.safetensors")
     with pytest.raises(InvalidValueError) as refused:
         kanlens.certify(model, {RED + "\x9b": (0, 1)})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.data import TABLES, table_file, there
 from benchmarks.harness import Experiment, Key, Setup, Tables, Units
-from kanlens.errors import KanlensError, message
+from kanlens.errors import KanlensError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def answer(command: str, folder: Path) -> dict[str, Any]:
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         got = f"exit code {done.returncode}, {done.stderr.strip()[-300:]!r}"
-        raise KanlensError(message(f"kanlens {command}", "exit code 0", got, "See its line"))
+        raise KanlensError(f"kanlens {command}", "exit code 0", got, "See its line")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
+from kanlens.attribution.problem import Baseline, LocalValues, Problem
 from kanlens.attribution.shapley.enumeration import value_weights
 from kanlens.checks import check_choice
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.long_work import progress_bar
-from kanlens.model.analysis import nonzero_edges, over_rows
+from kanlens.model.analysis import over_rows
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
 NUMBERS = 2**20  # probabilities held at once
@@ -52,13 +52,13 @@ def additive(
         layers = len(problem.model.layers)
         got = f"{layers} layers" if layers > 1 else "a product"
         expected = "an output that is a sum of functions of single features for method 'additive'"
-        raise MethodError(message("attribute", expected, got, "Use method='shapley'"))
+        raise MethodError("attribute", expected, got, "Use {method}", method="shapley")
     if law == "observational":
         values = _observational(problem)
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    return problem.local(values, MEAN_OUTPUT)
+    return problem.local(values, Baseline.MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
@@ -137,12 +137,12 @@ def _observational(problem: Problem) -> Tensor:
     if n > LIMIT:
         expected = f"at most {LIMIT} features for the observational law"
         raise MethodError(
-            message("attribute", expected, str(n), "Use law='interventional', or fewer features")
+            "attribute", expected, str(n), "Use {law}", "fewer features", law="interventional"
         )
     law = GaussianCopula.of(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
-    live = nonzero_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
+    live = problem.model.layers[0].nonzero_edges()[problem.target].nonzero().flatten()
     scores = law.scores(x)
     values, weight = torch.zeros_like(x), value_weights(n).to(x)
     size = max(1, NUMBERS // (len(rows) * max(1, len(live))))

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
-from kanlens.attribution.problem import MEAN_OUTPUT, NO_BACKGROUND
+from kanlens.attribution.problem import NO_BACKGROUND, Baseline
 from kanlens.attribution.registry import METHODS, REFUSED
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_choice, check_generator
-from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, reworded
+from kanlens.display import Displayed
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, reworded
 from kanlens.long_work import interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.model.network import Rows
-from kanlens.outputs import Shown, to_plain
+from kanlens.model.network import KAN, Rows
+from kanlens.plain_json import to_plain
 from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ DEFAULT_METHODS = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Comparison(Shown):
+class Comparison(Displayed):
     """Several methods on the same samples.
 
     Attributes
@@ -171,20 +172,21 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     names = _checked_methods(methods)
     columns = _checked_metrics(metrics)
     if optional and background is None and model.background is None:
-        raise MethodError(message("compare", "background rows", "None", NO_BACKGROUND))
-    runs = Runs(
-        model,
-        x,
-        background=background,
-        target=target,
-        generator=generator,
-        progress=progress,
-    )
+        raise MethodError("compare", "background rows", "None", NO_BACKGROUND, background=...)
+    given: dict[str, Any] = {"background": background, "target": target, "generator": generator}
+    return run_comparison(model, x, names, columns, optional=optional, progress=progress, **given)
+
+
+def run_comparison(
+    model: KAN, x: Rows, names: list[str], columns: list[str], *, optional: bool, **given: Any
+) -> Comparison:
+    """Return a comparison of methods by metrics; optional ones that do not fit are skipped."""
+    runs = Runs(model, x, **given)
     runs.run(names, optional=optional)
     if not runs.done and runs.stop.happened:
         raise KeyboardInterrupt
     if not runs.done:
-        raise reworded("compare", MethodError(next(iter(runs.skipped.values()))))
+        raise reworded("compare", runs.refusals[0])
     scores = _scores(runs, columns)
     runs.stop.warn("compare", "What was done by then is returned; other metrics are NaN")
     return Comparison(
@@ -212,14 +214,14 @@ def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
         return [name for name in DEFAULT_METHODS if name in known]
     names = _listed("methods", methods, known)
     if not names:
-        expected, advice = "at least one method", "Leave out methods=... to run all that fit"
-        raise InvalidValueError(message("compare", expected, "none", advice))
+        advice = "Leave out {methods} to run all that fit"
+        raise InvalidValueError("compare", "at least one method", "none", advice, methods=...)
     for name in names:
         if name in METHODS and name not in known:
             expected = "methods that give every sample's features their values"
             other = "attribute" if METHODS[name].of_nodes else "importance"
-            advice = f"Choose one of those, or call {other} with method={name!r}"
-            raise InvalidValueError(message("compare", expected, repr(name), advice))
+            either = "Choose one of those", f"call {other} with {{method}}"
+            raise InvalidValueError("compare", expected, repr(name), *either, method=name)
         if name not in REFUSED:  # attribute says why
             check_choice("compare", "methods", name, known)
     return names
@@ -243,8 +245,7 @@ def _listed(what: str, given: Sequence[str] | str, known: list[str]) -> list[str
     for name in listed:
         if not isinstance(name, str):
             expected, got = f"{what} as names, or 'all'", repr(given)
-            advice = f"Pass a list such as {known[:2]}"
-            raise DTypeError(message("compare", expected, got, advice))
+            raise DTypeError("compare", expected, got, f"Pass a list such as {known[:2]}")
     return list(dict.fromkeys(listed))
 
 
@@ -359,7 +360,8 @@ def verdict(evidence: Evidence) -> str:
         if not evidence.compared:
             return "complete; not compared with the Shapley values"
         return "complete; exact Shapley values to compare it with could not be had"
-    where = "" if evidence.baseline == MEAN_OUTPUT else f" counted from the {evidence.baseline}"
+    usual = evidence.baseline == Baseline.MEAN_OUTPUT
+    where = "" if usual else f" counted from the {evidence.baseline}"
     if error <= max(EXACT, evidence.rounding):
         size = f" (error {error:.0e})" if error else ""
         return f"exact: these are the Shapley values{where}{size}"

@@ -21,7 +21,7 @@ from kanlens.attribution.problem import (
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_generator, check_rows
-from kanlens.errors import InvalidValueError, MethodError, message, rewording
+from kanlens.errors import InvalidValueError, MethodError, rewording
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model, float64_copy, over_rows
 from kanlens.model.network import KAN, Rows
@@ -187,15 +187,14 @@ def _chosen(name: str, options: dict[str, Any]) -> Method:
     """Return the method called `name`; refuse unknown ones and unknown options."""
     if isinstance(name, str) and name in REFUSED:
         expected = "a method that says something about a KAN"
-        advice = "Captum's rule for it does not hold there; use method='secant' or "
-        advice += "method='captum_deep_lift'"
-        raise MethodError(message("attribute", expected, repr(name), advice))
+        advice = "Captum's rule for it does not hold there; use {method} or 'captum_deep_lift'"
+        raise MethodError("attribute", expected, repr(name), advice, method="secant")
     check_choice("attribute", "method", name, METHODS)
     chosen = METHODS[name]
     for option in options:
         if option not in chosen.options:
             known = f"options of method {name!r} ({', '.join(chosen.options) or 'it has none'})"
-            raise InvalidValueError(message("attribute", known, repr(option), "Drop it"))
+            raise InvalidValueError("attribute", known, repr(option), "Drop it")
     return chosen
 
 
@@ -251,7 +250,7 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
     """Put the parts into a result, in the dtype of the model."""
     output, own = problem.output_in_parts(problem.x), parts.features is None
     reference = torch.full_like(output, parts.reference)
-    counted = [] if parts.baseline.startswith(NOTHING) else [reference[:1]]
+    counted = [] if parts.baseline in NOTHING else [reference[:1]]
     _check_numbers(method, model.dtype, parts.values, output, *counted)
     known = {**vars(parts), "output": output, "reference": reference}
     known["x"] = problem.x if own else None
@@ -278,7 +277,7 @@ def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
             advice = "A function has a pole or is undefined where the method looked, or numbers "
             advice += "are too large for the dtype of the model; take other rows, another method "
             advice += "or float64"
-            raise MethodError(message("attribute", expected, "NaN or infinity", advice))
+            raise MethodError("attribute", expected, "NaN or infinity", advice)
 
 
 def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:

@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens.attribution.problem import check_outputs
 from kanlens.checks import check_rows
 from kanlens.encoding import prepare_target
-from kanlens.errors import DataError, MethodError, message
+from kanlens.errors import DataError, MethodError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import (
     Model,
@@ -25,9 +25,8 @@ from kanlens.model.analysis import (
     find_node,
     float64_copy,
 )
-from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.network import KAN, Rows
-from kanlens.model.series_layer import edge_basis
+from kanlens.model.terms import SPLINE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,22 +123,22 @@ class _NodeFit:
         design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)][:, self.columns]
         if design.shape[1] > MOST:
             got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune it"
-            raise MethodError(message(call, f"at most {MOST:,} coefficients", got, advice))
+            raise MethodError(call, f"at most {MOST:,} coefficients", got, advice)
         scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
         kept = sizes > LEAST * sizes[0]
         if kept.sum() >= len(x):
             expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
-            raise DataError(message(call, expected, str(len(x)), advice))
+            raise DataError(call, expected, str(len(x)), advice)
         self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
         self.rows = design @ self.turn  # (batch, z)
 
     def _basis(self, u: Array) -> Array:  # (point, in, n)
         """Return the functions at u (point, in) that edges are combinations of."""
-        found = edge_basis(self.layer, torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
+        found = self.layer.basis(torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
         for in_ in range(self.layer.in_features):
-            phi = self.layer.edge(self.out, in_)
-            if isinstance(phi, FunctionEdge):
+            if self.layer.functions[self.out][in_] != SPLINE:
+                phi = self.layer.edge(self.out, in_)
                 found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
         return np.asarray(found)
 

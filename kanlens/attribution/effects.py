@@ -15,11 +15,12 @@ from torch import Tensor
 from kanlens.attribution.problem import Problem, check_outputs, explained_output, given_rows, pairs
 from kanlens.checks import check_choice, check_count, find_place
 from kanlens.data.schema import choices
-from kanlens.errors import InvalidValueError, message
+from kanlens.display import Displayed
+from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import Model, check_model, float64_copy, separates
 from kanlens.model.network import KAN, Rows
-from kanlens.outputs import Shown, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.resources import threads_for
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
+YEARS = 1e5  # days before and after 1970 that are dates: 273 years
 FEW = 12  # different values of a feature that takes no others
 
 
@@ -42,10 +44,11 @@ class Settings:
     data: Tensor  # (row,), in the terms of x
     columns: list[int]  # of the model's x that are set together
     codes: Tensor  # (point, column): what they are set to
+    dates: bool = False  # whether x are days since 1970
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Effect(Shown):
+class Effect(Displayed):
     """What one feature, or two together, do to an output; in float64, on the CPU.
 
     Attributes
@@ -212,14 +215,14 @@ def effect(
 def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any) -> Effect:
     """Return the mean of the effects in several models, and each of them."""
     if not models:
-        raise InvalidValueError(message("effect", "models", "none", "Pass at least one"))
+        raise InvalidValueError("effect", "models", "none", "Pass at least one")
     rows = check_model("effect", models[0]).background if data is None else data
     found = [effect(one, feature, rows, **options) for one in models]
     first = found[0]
     points = [[one.target, *((s.name, s.x.tolist()) for s in one.settings)] for one in found]
     if any(one != points[0] for one in points):
         expected, advice = "models of the same features and outputs", "Leave out the others"
-        raise InvalidValueError(message("effect", expected, "others", advice))
+        raise InvalidValueError("effect", expected, "others", advice)
     members = torch.stack([one.values for one in found])
     exact = all(one.exact for one in found)
     absent = [one.missing for one in found if one.missing is not None]
@@ -238,7 +241,7 @@ def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
     places = [_columns(model, one) for one in features]
     if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
         expected, got = "kind 'pdp' for two features that differ", repr((*features, kind))
-        raise InvalidValueError(message("effect", expected, got, "Change other, or leave it out"))
+        raise InvalidValueError("effect", expected, got, "Change other, or leave it out")
     return places
 
 
@@ -295,13 +298,14 @@ def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int
     features = [model.schema.features[k] for k in columns]
     one = features[0]
     data = rows[:, columns].double().cpu()
+    dates = one.part == "days" and float(data.abs().max()) < YEARS
     labels, told = choices(features)
     if one.category is None or len(labels) < 2:
         data = data[:, 0]
         x = _points(data.numpy(), kind, most)
         words = dict(enumerate(("known", "missing"))) if one.kind == "missing" else {}
-        few = x.tolist() if len(x) <= 2 else []
-        labels = tuple(words.get(value, f"{value:.6g}") for value in few)
+        few, written = x.tolist() if len(x) <= 2 else [], _day if dates else "{:.6g}".format
+        labels = tuple(words.get(value) or written(value) for value in few)
         codes = x[:, None]
     else:
         x, codes = torch.arange(len(labels)).double(), torch.tensor(told).double()
@@ -311,7 +315,12 @@ def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int
             labels, codes = tuple(labels[int(k)] for k in x), codes[x.long()]
     name = one.name if one.category is None else one.column
     known: dict[str, Any] = {"name": name, "unit": one.unit, "labels": labels, "data": data}
-    return Settings(x=x, columns=columns, codes=codes, **known)
+    return Settings(x=x, columns=columns, codes=codes, dates=dates, **known)
+
+
+def _day(value: float) -> str:
+    """Return the date of a day since 1970, with the time unless it is midnight."""
+    return str(np.datetime64(round(86400 * value), "s")).replace("T", " ").removesuffix(" 00:00:00")
 
 
 def _points(values: Array, kind: str, most: int) -> Tensor:

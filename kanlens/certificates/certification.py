@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ from kanlens.certificates.statements import (
 )
 from kanlens.checks import check_count, check_positive, nearest
 from kanlens.data.schema import Feature, Schema
-from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError, message
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.long_work import Deadline
 from kanlens.model import kernels
 from kanlens.model.analysis import Model, check_model, float64_copy
+from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
 from kanlens.resources import Memory, check_memory, one_thread, within_memory
 
@@ -48,7 +49,7 @@ PASS = 5  # passes through the layers that bounds take
 @within_memory
 def certify(
     model: Model,
-    domain: Domain,
+    domain: Domain | None = None,
     *,
     target: int | str | None = None,
     tolerance: float = 0.02,
@@ -77,12 +78,12 @@ def certify(
     ----------
     model : KAN or fitted estimator
         The model.
-    domain : Tensor or ndarray, shape (in, 2), or mapping
+    domain : Tensor or ndarray, shape (in, 2), or mapping, optional
         Lowest and highest value of every feature in the units of the data, or
-        ``{name: (low, high)}``; ``low == high`` holds a feature fixed. It may reach beyond the
-        training data. A categorical column is one feature per category: hold one of them at 1 and
-        the others at 0, or the box includes what is between categories, and the certificate says
-        so.
+        ``{name: (low, high)}``, by default those of the training data; ``low == high`` holds a
+        feature fixed. It may reach beyond the training data. A categorical column is one feature
+        per category: hold one of them at 1 and the others at 0, or the box includes what is between
+        categories, and the certificate says so.
     target : int or str, optional
         Index or name of one output. Default: all of them. Logits for classification.
     tolerance : float
@@ -129,7 +130,7 @@ def certify(
     if time_limit is not None:
         check_positive(CALL, "time_limit", time_limit)
     deadline = Deadline.after(time_limit)
-    box = read_domain(domain, model.feature_names).to(model.input_shift.device)
+    box = _box(model, domain)
     if target is None:
         targets = range(len(model.output_names))
     else:
@@ -166,13 +167,25 @@ def certify(
     )
 
 
+def _box(model: KAN, domain: Domain | None) -> Tensor:
+    """Return a domain as intervals (in, 2); those it does not name are of the training data."""
+    known = model.data_range
+    if domain is None and known is None:
+        expected, got = "a domain", "a model without statistics of its training"
+        raise InvalidValueError(CALL, expected, got, "Pass the range of every feature as domain")
+    if known is not None and (domain is None or isinstance(domain, Mapping)):
+        ends = torch.stack(known, 1).tolist()
+        domain = dict(zip(model.feature_names, ends, strict=True)) | dict(domain or {})
+    return read_domain(cast("Domain", domain), model.feature_names).to(model.input_shift.device)
+
+
 def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
     """Return a domain, a tensor or intervals by name, as float64 (in, 2)."""
     ends = _by_name(domain, names) if isinstance(domain, Mapping) else _as_tensor(domain)
     if ends.shape != (len(names), 2):
         expected = f"a domain of shape ({len(names)}, 2)"
         advice = "Give the lowest and the highest value of every feature"
-        raise ShapeError(message(CALL, expected, str(tuple(ends.shape)), advice))
+        raise ShapeError(CALL, expected, str(tuple(ends.shape)), advice)
     for name, (low, high) in zip(names, ends.tolist(), strict=True):
         got, expected = f"{low!r} to {high!r}", f"the lower end of {name!r} first"
         if not math.isfinite(high - low):
@@ -180,9 +193,9 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
             known = (
                 f"a width of {name!r} that is a number" if whole else f"finite ends for {name!r}"
             )
-            raise DataError(message(CALL, known, got, "Take the range of the data"))
+            raise DataError(CALL, known, got, "Take the range of the data")
         if low > high:
-            raise InvalidValueError(message(CALL, expected, got, "Swap the ends"))
+            raise InvalidValueError(CALL, expected, got, "Swap the ends")
     return ends
 
 
@@ -215,7 +228,7 @@ def _as_tensor(domain: object) -> Tensor:
     if hasattr(domain, "columns") and hasattr(domain, "iloc"):
         expected = "a domain: a tensor (in, 2), or {name: (low, high)}"
         advice = "Take dict(zip(x.columns, zip(x.min(), x.max())))"
-        raise DTypeError(message(CALL, expected, "a DataFrame", advice))
+        raise DTypeError(CALL, expected, "a DataFrame", advice)
     got = type(domain).__name__
     try:
         if isinstance(domain, Tensor):
@@ -227,7 +240,7 @@ def _as_tensor(domain: object) -> Tensor:
     except (TypeError, ValueError):
         pass
     expected = "a domain of numbers: a tensor (in, 2), or {name: (low, high)}"
-    raise DTypeError(message(CALL, expected, got, "Give two numbers per feature"))
+    raise DTypeError(CALL, expected, got, "Give two numbers per feature")
 
 
 def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) -> Tensor:
@@ -235,21 +248,18 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
         if name not in names:
             hint = nearest(str(name), names)
             advice = f"Did you mean {hint!r}?" if hint else "Use the names of the model's features"
-            text = message(CALL, f"features among {', '.join(names)}", repr(name), advice)
-            raise InvalidValueError(text)
+            raise InvalidValueError(CALL, f"features among {', '.join(names)}", repr(name), advice)
     missing = [name for name in names if name not in domain]
     if missing:
         expected, got = "an interval for every feature", f"none for {', '.join(missing)}"
-        advice = "Add them; low == high holds a feature fixed"
-        raise InvalidValueError(message(CALL, expected, got, advice))
+        raise InvalidValueError(CALL, expected, got, "Add them; low == high holds a feature fixed")
     rows = []
     for name in names:
         try:
             low, high = (_number(end) for end in domain[name])
         except (TypeError, ValueError):
             expected = f"two numbers for {name!r}"
-            advice = "Write (low, high)"
-            raise DTypeError(message(CALL, expected, repr(domain[name]), advice)) from None
+            raise DTypeError(CALL, expected, repr(domain[name]), "Write (low, high)") from None
         rows.append([low, high])
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
 

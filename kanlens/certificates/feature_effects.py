@@ -68,10 +68,9 @@ class OutputFindings:
             if not encloses(layer):
                 kind = getattr(layer, "kind", type(layer).__name__)
                 return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
-            table = getattr(layer, "functions", ())
-            for names, row in zip(table, (layer.mask != 0).tolist(), strict=False):
+            for names, row in zip(layer.functions, (layer.mask != 0).tolist(), strict=True):
                 for name, live in zip(names, row, strict=True):
-                    if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
+                    if live and name in FUNCTIONS and FUNCTIONS[name].turning(1) is None:
                         return f"the slope of {name!r} has no bound: where it turns is not known"
         return ""
 

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import typer
-
 import kanlens
 from kanlens import distributed
+from kanlens.atomic_files import ending_of
 from kanlens.attribution import METHODS, Attribution, Importance
-from kanlens.cli.application import app, command, in_flags
+from kanlens.cli.command import command
 from kanlens.cli.options import (
     BACKGROUND,
     asked_output,
@@ -29,11 +28,10 @@ from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.distributed.jobs import check_folder
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError
 from kanlens.files import GROUP
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
-from kanlens.outputs import ending_of
 
 RANKED = 200  # rows that rank the features, unless more are asked for
 BESIDE = 6  # methods whose importances are shown in one table
@@ -240,9 +238,7 @@ def compare(
         part = result.importance.iloc[:, start : start + BESIDE]
         terminal.frame("mean |attribution|", part.reset_index(names="feature"))
     for name, reason in result.skipped.items():
-        group: Any = typer.main.get_command(app)
-        said = in_flags(reason, group.commands["compare"])
-        terminal.say(f"{name} was left out: {said}")
+        terminal.say(f"{name} was left out: {reason}")
     terminal.write(result.frame, output)
     terminal.emit(json.loads(result.to_json()))
 
@@ -308,10 +304,14 @@ def certify(
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
     terminal.check([model, data], certificate=output)
-    kan, given = kanlens.load(model), _given(domain)
+    kan, ranges = kanlens.load(model), _given(domain)
+    if data is not None:
+        x = read_rows(data, kan, column, terminal).x
+        ends = zip(x.amin(0).tolist(), x.amax(0).tolist(), strict=True)
+        ranges = dict(zip(kan.feature_names, ends, strict=True)) | ranges
     found = kanlens.certify(
         kan,
-        {**_known(kan, data, column, given, terminal), **given},
+        ranges or None,
         target=output_index(output_name),
         tolerance=tolerance,
         max_boxes=max_boxes,
@@ -321,25 +321,6 @@ def certify(
     terminal.text(str(found))
     terminal.write(found.to_json(), output)
     terminal.emit(json.loads(found.to_json()))
-
-
-def _known(
-    kan: KAN, data: Path | None, column: str | None, given: Domain, terminal: Terminal
-) -> Domain:
-    """Return the features' ranges, in a table or the training data; None where all are given."""
-    if data is not None:
-        x = read_rows(data, kan, column, terminal).x
-        low, high = x.amin(0), x.amax(0)
-    elif kan.feature_range is not None:
-        low, high = kan.feature_range
-    elif set(kan.feature_names) <= set(given):
-        return {}
-    else:
-        expected, got = "a domain", "a model without statistics of its training"
-        advice = "Name a table, for its ranges, or all of them with --domain"
-        raise MethodError(message("certify", expected, got, advice))
-    ends = zip(low.tolist(), high.tolist(), strict=True)
-    return dict(zip(kan.feature_names, ends, strict=True))
 
 
 def _given(text: str | None) -> Domain:
@@ -354,7 +335,7 @@ def _given(text: str | None) -> Domain:
         except ValueError:
             got = repr((part.group() if part else rest).strip(" ,"))
             expected = "--domain name=low:high, each name once"
-            text = message("certify", expected, got, "Write age=18:65,income=0:5")
-            raise InvalidValueError(text) from None
+            advice = "Write age=18:65,income=0:5"
+            raise InvalidValueError("certify", expected, got, advice) from None
         rest = rest[part.end() :]
     return found

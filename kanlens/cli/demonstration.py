@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.long_work import interrupts_pass
@@ -32,7 +32,7 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
     terminal.check([], model=output / KNOWN / "model.safetensors")
-    job = _Job(terminal=terminal, folder=output, generator=seeded(seed))
+    job = _Demonstration(terminal=terminal, folder=output, generator=seeded(seed))
     with interrupts_pass():  # a model that is half trained is of no use to what follows
         found = [job.known_function(), job.diabetes(), job.breast_cancer()]
     seconds = time.perf_counter() - started
@@ -41,7 +41,7 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Demonstration:
     """Where the demonstration prints and writes, and what it draws random numbers from."""
 
     terminal: Terminal
@@ -71,8 +71,7 @@ class _Job:
         history = self._fit(model, table, steps=20)
         say(f"   refined to 10 intervals and trained: R2 {history.metric:.8f}")
         symbolic = self._read(model, table)
-        report_inputs = {"history": history, "pruning": pruned}
-        return self._leave(KNOWN, model, table, symbolic, **report_inputs)
+        return self._leave(KNOWN, model, table, symbolic, history, pruned)
 
     def diabetes(self) -> dict[str, Any]:
         """Predict the progress of diabetes, a regression of 442 patients."""
@@ -109,7 +108,7 @@ class _Job:
         small = pruned.model
         say(f"   pruned to {_shape(small)}: test {_words(judge(small, test))}")
         symbolic = self._read(small, training)
-        return self._leave(name, small, test, symbolic, history=history, pruning=pruned)
+        return self._leave(name, small, test, symbolic, history, pruned)
 
     def _fit(self, model: KAN, table: Table, **options: Any) -> Any:
         return kanlens.fit(
@@ -126,13 +125,13 @@ class _Job:
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
         formula = symbolic.get_best()["equation"]
         self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
-        first, *more = symbolic.receipt.summary().splitlines()
-        for line in [first, *(line for line in more if line.startswith(("WARNING", "NOTE")))]:
+        first = symbolic.receipt.summary().splitlines()[0]
+        for line in [first, *symbolic.receipt.warnings()]:
             self.terminal.say(f"   {line}")
         return symbolic
 
     def _leave(
-        self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, **report_inputs: Any
+        self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, *results: object
     ) -> dict[str, Any]:
         """Attribute, and leave models, pictures and a report in a folder of their own."""
         from kanlens.plotting.style import save
@@ -157,13 +156,11 @@ class _Job:
             rows,
             folder / "report.html",
             title=name.replace("-", " ").capitalize(),
-            attribution=shares,
-            formula=symbolic,
+            results=[shares, symbolic, *results],
             background=background,
             max_rows=ATTRIBUTED,
             generator=self.generator,
             progress=self.terminal.progress,
-            **report_inputs,
         )
         self.terminal.wrote(*sorted(folder.iterdir()))
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import (
     check_judged,
     check_learnable,
@@ -29,10 +30,10 @@ from kanlens.cli.terminal import Terminal
 from kanlens.data.schema import reading_notes
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.long_work import progress_bar
-from kanlens.training.baselines import add_record
-from kanlens.training.loop import fit_by_default
+from kanlens.training import fit_default
+from kanlens.training.baselines import add_record, named_scores, poor_fit
 from kanlens.training.objective import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def train(
     if restarts > 1 or scheduler or workers:
         if resume or run["strategy"]:
             expected, got = "a new run for --restarts", "--resume" if resume else "torchrun"
-            raise InvalidValueError(message("train", expected, got, "Leave one of them out"))
+            raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
@@ -140,14 +141,14 @@ def train(
     if not result.interrupted:
         check_judged(result, checkpoint, terminal.call)
         if terminal.first and isinstance(training, Table):
-            add_record(result, training, test)
+            add_record(result, training, test, last=bool(holdout_last))
     terminal.write(model, output)
     if terminal.first and not result.interrupted:
         checkpoint.unlink(missing_ok=True)
-    facts = _outcome(result, output, training, terminal) | {"seed": generator.initial_seed()}
+    facts = _outcome(result, output, training, terminal, last=bool(holdout_last))
     if test is not None:
         facts.update(_write_parts(parts, cast("Table", training), test, model, terminal))
-    terminal.facts("trained", facts)
+    terminal.facts("trained", {**facts, "seed": generator.initial_seed()})
 
 
 def _held_out(
@@ -156,12 +157,12 @@ def _held_out(
     """Return the rows to train on and those to test on; refuse a table larger than memory."""
     if holdout and holdout_last:
         expected, advice = "one of --holdout and --holdout-last", "Leave one of them out"
-        raise InvalidValueError(message("train", expected, "both", advice))
+        raise InvalidValueError("train", expected, "both", advice)
     share = holdout or holdout_last
     if share and isinstance(table, Source):
         expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
         advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
-        raise InvalidValueError(message("train", expected, got, advice))
+        raise InvalidValueError("train", expected, got, advice)
     training, test = table, None
     if share:
         training, test = cast("Table", table).split(share, generator, last=bool(holdout_last))
@@ -193,7 +194,7 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        return fit_by_default(build, training, **run)
+        return fit_default(training, build=build, **run)
     usual: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MANY_ROWS:
         usual["optimizer"] = "lbfgs"
@@ -208,13 +209,15 @@ def _trained(
 
 
 def _outcome(
-    result: FitResult, output: Path, training: Table | Source, terminal: Terminal
+    result: FitResult, output: Path, training: Table | Source, terminal: Terminal, *, last: bool
 ) -> dict[str, Any]:
-    """Return what there is to say of a training run; say which of its rows lie outside."""
+    """Return the facts of a training run and warn; the `last` rows may judge simple models."""
     if not isinstance(training, Source):
         say_outside(result.model, training, terminal)
     judged = "validation" if len(result.held_out) else "training"
     record = result.model.record
+    if record and (text := poor_fit(named_scores(record.metric, record.scores))):
+        terminal.say(f"WARNING: {text}")
     for column in record.given_away if record else ():
         words = f"alone predicts {result.model.schema.target}; unless it is known before, leave it"
         terminal.say(f"WARNING: {column} {words} out with --drop {shlex.quote(column)}")
@@ -226,7 +229,7 @@ def _outcome(
         "best_step": result.best_step,
         "stopped_because": result.stopped_because,
         f"{judged}_{result.metric_name}": result.metric,
-        **(record.facts() if record else {}),
+        **(record.facts("test_" * last) if record else {}),
         **({"given_away": list(record.given_away)} if record and record.given_away else {}),
         "seconds": result.seconds,
     }
@@ -342,4 +345,7 @@ def predict(
     facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
     if sums.rows == rows.rows:
         facts.update(sums.score())
+        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or targets that are all alike
+            del facts["R2"]
+            facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
     terminal.facts("predicted", facts)

@@ -23,7 +23,7 @@ from kanlens.data.schema import Schema
 from kanlens.data.source import Source, is_large, scan_features, scan_table
 from kanlens.data.table_reader import read_features, read_table
 from kanlens.data.tables import Table
-from kanlens.errors import DataError, InvalidValueError, message
+from kanlens.errors import DataError, InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.training.objective import outside_words
@@ -154,8 +154,7 @@ def set_options(
     for item in given or []:
         name, equals, text = item.partition("=")
         if not equals or not name.isidentifier() or not holds(name):
-            expected = f"--set name=value with {what}"
-            raise InvalidValueError(message(call, expected, repr(item), advice))
+            raise InvalidValueError(call, f"--set name=value with {what}", repr(item), advice)
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -184,7 +183,7 @@ def split_names(text: str | None) -> list[str]:
     names = [part.strip() for part in parts if part.strip()]
     if text is not None and not names:
         advice = "Leave the option out, or name some"
-        raise InvalidValueError(message("kanlens", "names with commas", repr(text), advice))
+        raise InvalidValueError("kanlens", "names with commas", repr(text), advice)
     return names
 
 
@@ -202,7 +201,7 @@ def open_columns(
         return read_table(data, target=target, groups=groups, **names, **options)
     if groups is not None:
         expected, advice = "a table that memory holds for groups", "Allow more with --max-memory"
-        raise InvalidValueError(message("read_table", expected, repr(data.name), advice))
+        raise InvalidValueError("read_table", expected, repr(data.name), advice)
     found = scan_table(data, target=target, **names, **options)
     return found.read(0, found.rows) if found.held() == found.rows else found
 
@@ -213,7 +212,7 @@ def check_learnable(
     """Refuse rows that cannot judge a model: too few, or with the same target throughout."""
     advice = "Pass more rows" if least == LEAST_ROWS else "Raise --holdout"
     if rows.rows < least:
-        raise DataError(message(call, f"at least {least} {what}", str(rows.rows), advice))
+        raise DataError(call, f"at least {least} {what}", str(rows.rows), advice)
     if isinstance(rows, Source):  # whose rows of extreme targets show whether any differ
         rows = rows.take(rows.extremes or (0,))
     y = rows.y
@@ -221,7 +220,7 @@ def check_learnable(
         columns = listed(rows.schema.target_columns or rows.schema.output_names)
         advice = "Choose another target" if least == LEAST_ROWS else advice
         got = f"{y[0, 0].item():.6g} in each of them"
-        raise DataError(message(call, f"{what} that differ in {columns}", got, advice))
+        raise DataError(call, f"{what} that differ in {columns}", got, advice)
 
 
 def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
@@ -229,8 +228,7 @@ def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
     if not math.isfinite(result.metric):
         checkpoint.unlink(missing_ok=True)
         expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
-        advice = "Pass more rows, or another share with --validation"
-        raise DataError(message(call, expected, got, advice))
+        raise DataError(call, expected, got, "Pass more rows, or another share with --validation")
 
 
 def open_given(
@@ -260,7 +258,7 @@ def factor(penalty: str | None, strength: float | None) -> float:
     """Return the factor of a penalty; refuse a penalty that was given none."""
     if penalty is not None and strength is None:
         advice = "Add --strength, for example 0.01"
-        raise InvalidValueError(message("train", "a strength for the penalty", "none", advice))
+        raise InvalidValueError("train", "a strength for the penalty", "none", advice)
     return strength or 0.0
 
 
@@ -349,8 +347,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
     if table.y is None:
         names = kan.schema.target_columns or kan.output_names
         expected = f"column {listed(names)}, all cells known"
-        got = f"none in {path.name!r}"
-        raise DataError(message(call, expected, got, "Name the target with --target"))
+        raise DataError(call, expected, f"none in {path.name!r}", "Name the target with --target")
     return table
 
 

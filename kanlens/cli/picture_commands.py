@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import (
     asked_output,
     background_rows,
@@ -20,7 +20,7 @@ from kanlens.cli.options import (
     split_names,
 )
 from kanlens.cli.terminal import Terminal, seeded
-from kanlens.errors import KanlensError, OutputError, message
+from kanlens.errors import KanlensError, OutputError
 from kanlens.long_work import temporary_folder
 
 SEE = "The page says where it comes from"
@@ -120,21 +120,21 @@ def report(
     if background is not None:
         against = background_rows(background, kan, table, None, terminal)
     target = asked_output(terminal, kan, output_name, table.x)
-    quiet, proven = terminal.progress, None
+    quiet, results = terminal.progress, []
     if certify:
         ends = zip(table.x.amin(0).tolist(), table.x.amax(0).tolist(), strict=True)
         box = dict(zip(kan.feature_names, ends, strict=True))
-        proven = kanlens.certify(kan, box, target=target, max_boxes=4096, progress=quiet)
+        results.append(kanlens.certify(kan, box, target=target, max_boxes=4096, progress=quiet))
     result = kanlens.report(
         kan,
         table,
         terminal.place(output),
+        results=results,
         title=title,
         background=against,
         target=target,
         methods=split_names(methods) or None,
-        formula="auto" if formula else None,
-        certificate=proven,
+        formula=formula,
         others={model.stem: kan, **known},
         max_rows=max_rows,
         generator=generator,
@@ -145,8 +145,7 @@ def report(
     if show:
         typer.launch(str(result.path.resolve()))
     if past := broken(result.content, limits):
-        got = "; ".join(past)
-        raise KanlensError(message("report", f"--fail-on {fail_on} not to be met", got, SEE))
+        raise KanlensError("report", f"--fail-on {fail_on} not to be met", "; ".join(past), SEE)
 
 
 @command(
@@ -198,7 +197,7 @@ class Latest:
 def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPServer:
     """Return a server of the report in a folder, for this machine alone."""
 
-    class Request(BaseHTTPRequestHandler):
+    class PageHandler(BaseHTTPRequestHandler):
         timeout = IDLE
 
         def do_GET(self) -> None:
@@ -225,14 +224,16 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
             """Say nothing of requests."""
 
     try:
-        return HTTPServer((HOST, port), Request)
+        return HTTPServer((HOST, port), PageHandler)
     except OverflowError:
-        text = message("serve", "a port from 0 to 65535", str(port), "Choose another with --port")
-        raise OutputError(text) from None
+        raise OutputError(
+            "serve", "a port from 0 to 65535", str(port), "Choose another with --port"
+        ) from None
     except OSError as error:
         got = f"{port} ({error.strerror})"
-        text = message("serve", "a port that is free", got, "Choose another with --port")
-        raise OutputError(text) from None
+        raise OutputError(
+            "serve", "a port that is free", got, "Choose another with --port"
+        ) from None
 
 
 @command(

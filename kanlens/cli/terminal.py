@@ -17,10 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 import kanlens
+from kanlens.atomic_files import atomic_write, check_ending, check_writable, ending_of
 from kanlens.cli.process import ranks
-from kanlens.errors import OutputError, escaped, message
+from kanlens.display import escaped
+from kanlens.errors import OutputError
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frames
-from kanlens.outputs import atomic_write, check_ending, check_writable, ending_of, to_plain
+from kanlens.plain_json import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +58,9 @@ class Terminal:
                 continue
             if path.resolve() in read:
                 got = f"{path}, which is read"
-                text = message(self.call, "an output that is no input", got, "Name another with -o")
-                raise OutputError(text)
+                raise OutputError(
+                    self.call, "an output that is no input", got, "Name another with -o"
+                )
             check_writable(path, call=self.call)
             if endings := _endings(kind):
                 check_ending(path, endings[0], call=self.call, shown=endings[1])
@@ -67,10 +70,10 @@ class Terminal:
         """What to pass as `progress`: None shows bars where stderr is a terminal."""
         return False if self.quiet else None
 
-    def say(self, text: str) -> None:
+    def say(self, text: object) -> None:
         """Print words on stderr, unless quiet."""
         if not self.quiet:
-            wrapped(self.words, text)
+            wrapped(self.words, str(text))
 
     def wrote(self, *paths: str | Path) -> None:
         """Say which files were written."""

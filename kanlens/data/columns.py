@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kanlens.checks import check_choice, nearest
-from kanlens.data.cell_parsing import Array, CellFormat, Column, Place, listed
+from kanlens.data.cell_parsing import LEAVE_OUT, READERS, Array, CellFormat, Column, Place, listed
 from kanlens.data.column_types import (
     IMPUTATIONS,
     UNNAMED,
@@ -23,10 +23,11 @@ from kanlens.data.column_types import (
     class_labels,
     column_features,
     is_classes,
+    refuse_second_header,
     useless,
 )
 from kanlens.data.schema import Feature, Output, Schema, Task, class_schema
-from kanlens.errors import DataError, InvalidValueError, message
+from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +53,7 @@ def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str], *, cal
             continue
         hint = nearest(name, known)
         advice = f"Did you mean {hint!r}?" if hint else "Name a column of the table"
-        expected = f"{what} among the columns {listed(known)}"
-        text = message(call, expected, repr(name), advice)
-        raise DataError(text)
+        raise DataError(call, f"{what} among the columns {listed(known)}", repr(name), advice)
 
 
 def choose_columns(
@@ -71,8 +70,8 @@ def choose_columns(
         refuse_unknown(what, names, known, call=call)
     lost = [name for name in [*targets, *chosen] if name in dropped]
     if lost:
-        expected, got = "drop to be of other columns than target and features", repr(lost[0])
-        raise DataError(message(call, expected, got, "Name it once"))
+        expected, got = "to be of other columns than target and features", repr(lost[0])
+        raise DataError(call, expected, got, "Name it once", argument="drop")
     if features is None:
         chosen = [name for name in known if name not in targets]
     chosen = [name for name in chosen if name not in dropped]
@@ -80,10 +79,10 @@ def choose_columns(
     twice = next((name for name in used if used.count(name) > 1 or known.count(name) > 1), None)
     if twice is not None:
         expected = "each column once, as target or as feature"
-        raise DataError(message(call, expected, f"{twice!r} twice", "Rename it, or name it once"))
+        raise DataError(call, expected, f"{twice!r} twice", "Rename it, or name it once")
     if not chosen:
         got = f"columns {listed(known)}"
-        raise DataError(message(call, "a feature column beside the target", got, "Add one"))
+        raise DataError(call, "a feature column beside the target", got, "Add one")
     return targets, chosen
 
 
@@ -114,21 +113,22 @@ class ColumnRoles:
         targets, features = choose_columns(known, *roles, call="read_table")
         return [*targets, *features]
 
-    def read_schema(self, frame: pd.DataFrame, place: Place) -> Schema:
+    def read_schema(self, frame: pd.DataFrame, place: Place, *, call: str = "read_table") -> Schema:
         """Return the schema of the columns of a frame; `place` words a row number for errors."""
 
-        def column(name: str, *, coded: bool, target: bool) -> Column:
-            about: dict[str, Any] = {"call": "read_table", "place": place, "format": self.format}
-            return Column(name=name, cells=frame[name], coded=coded, target=target, **about)
+        def column(name: str, **about: Any) -> Column:
+            about |= {"call": call, "place": place, "format": self.format}
+            return Column(name=name, cells=frame[name], **about)
 
-        return self.find_schema(column, list(frame.columns))
+        return self.find_schema(column, list(frame.columns), call=call)
 
-    def find_schema(self, column: Callable[..., Column], known: Sequence[str]) -> Schema:
+    def find_schema(
+        self, column: Callable[..., Column], known: Sequence[str], *, call: str
+    ) -> Schema:
         """Return the schema of the columns `known`; warn about those that are left out.
 
         `column` returns one by its name, and whether it is ``coded`` and a ``target``.
         """
-        call = "read_table"
         targets, names = choose_columns(known, self.target, self.features, self.drop, call=call)
         coded = set(as_names(self.categorical))
         units = {str(label): unit for label, unit in (self.units or {}).items()}
@@ -137,27 +137,31 @@ class ColumnRoles:
         if self.impute is not None:
             check_choice(call, "impute", self.impute, IMPUTATIONS)
         features: list[Feature] = []
-        left_out: dict[str, str] = {}
+        left_out: list[str] = []
+        refuse_second_header([column(one, coded=False, target=False) for one in [*names, *targets]])
         for name in names:
             cells = column(name, coded=name in coded, target=False)
             reason = useless(cells) if self.features is None and name not in coded else ""
             if reason:
-                left_out[name] = reason
+                left_out.append(f"{reason} in {name!r}")
                 continue
             if self.features is None and UNNAMED.fullmatch(name):
-                advice = f"Name it, or leave it out with drop={name!r}"
-                raise DataError(message(call, "a name for every column", repr(name), advice))
+                error = DataError(
+                    call, "a name for every column", repr(name), "Name it", LEAVE_OUT, drop=name
+                )
+                raise cells.worded(error)
             features += column_features(cells, impute=self.impute, unit=units.get(name, ""))
         if not features:
-            got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
-            raise DataError(message(call, "a column that can be a feature", got, "Add one"))
+            raise DataError(call, "a column that can be a feature", "; ".join(left_out), "Add one")
         as_targets = [column(name, coded=name in coded, target=True) for name in targets]
         schema = target_schema(as_targets, self.task, units)
         if left_out:
-            got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
-            advice = "These columns are left out unless features names them"
-            text = message(cells.call, "columns that describe rows", got, advice)
-            warnings.warn(text, stacklevel=4)
+            expected, got = "columns that describe rows", "; ".join(left_out)
+            advice = "These columns are left out" + " unless {features} names them" * (
+                call in READERS
+            )
+            warning = KanlensWarning(call, expected, got, advice, features=None)
+            warnings.warn(warning, stacklevel=4)
         return dataclasses.replace(schema, features=_distinct(features), format=self.format)
 
 
@@ -166,7 +170,7 @@ def _distinct(features: list[Feature]) -> tuple[Feature, ...]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         expected = "columns and categories with names that differ"
-        raise DataError(message("read_table", expected, f"{twice!r} twice", "Rename that column"))
+        raise DataError("read_table", expected, f"{twice!r} twice", "Rename that column")
     return tuple(features)
 
 
@@ -183,10 +187,10 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
     if task == "classification":
         got = f"{len(targets)} columns"
         advice = "Train one model for each target"
-        raise InvalidValueError(message("read_table", "one target with classes", got, advice))
+        raise InvalidValueError("read_table", "one target with classes", got, advice)
     for column in targets:
         check_quantities(column)
-    outputs = tuple(Output(name=c.name, unit=units.get(c.name, "")) for c in targets)
+    outputs = tuple(Output(name=c.name, unit=units.get(c.name, "") or c.unit) for c in targets)
     target = ", ".join(column.name for column in targets) or None
     return Schema(features=(), outputs=outputs, target=target)
 
@@ -198,8 +202,9 @@ def _warn_of_quantities(column: Column, classes: int) -> None:
     if classes <= MANY_CLASSES or np.isnan(numbers).any() or not (broken or 2 * classes > cells):
         return
     got = f"{classes} different numbers in {cells} cells of column {column.name!r}"
-    advice = "If it is a quantity, use task='regression'"
-    warnings.warn(message(column.call, "classes", got, advice), stacklevel=4)
+    advice = "If it is a quantity, use {task}"
+    warning = KanlensWarning(column.call, "classes", got, advice, task="regression")
+    warnings.warn(warning, stacklevel=4)
 
 
 def read_targets(
@@ -224,7 +229,7 @@ def read_targets(
         if unread:
             expected = f"numbers in target {name!r}, as the model knows no classes"
             advice = "Import it with its data, target and task, for their classes"
-            raise DataError(message(call, expected, "text", advice))
+            raise DataError(call, expected, "text", advice)
     if not columns:
         return None
     if schema.task == "classification":
@@ -240,9 +245,9 @@ def _checked(names: list[str], schema: Schema, columns: list[str], call: str) ->
     if len(names) != count or len(set(names)) != count or any(columns.count(n) > 1 for n in names):
         expected = f"{count} different target column{'s' * (count > 1)}"
         got = ", ".join(map(repr, names))
-        raise DataError(message(call, expected, got, "Name one for each target of the model"))
+        raise DataError(call, expected, got, "Name one for each target of the model")
     read = {feature.column for feature in schema.features} & set(names)
     if read:
         got = f"{min(read)!r}, which the model reads as a feature"
-        raise DataError(message(call, "a target column", got, "Name another"))
+        raise DataError(call, "a target column", got, "Name another")
     return names

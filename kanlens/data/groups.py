@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kanlens.data.cell_parsing import Array
-from kanlens.errors import DataError, InvalidValueError, ShapeError, message
+from kanlens.errors import DataError, InvalidValueError, ShapeError
 
 NEAR = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
 LONG = 20.0  # times the middle nine tenths of a column: its range, at most, for bad cells
@@ -46,7 +46,7 @@ def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: 
         codes = _connected(codes, marks + count, count + int(marks.max()) + 1)[codes]
         if (codes == codes[0]).all():
             advice = "Leave groups out, or name another column"
-            raise InvalidValueError(message(call, "at least two groups", "one", advice))
+            raise InvalidValueError(call, "at least two groups", "one", advice)
     codes = np.unique(codes, return_inverse=True)[1].ravel()
     return torch.from_numpy(codes if codes.any() else np.arange(len(codes)))
 
@@ -174,9 +174,9 @@ def _label_codes(labels: Any, rows: int, call: str) -> Array:
     values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if values.shape != (rows,):
         got = f"shape {values.shape}"
-        raise ShapeError(message(call, f"groups of shape ({rows},)", got, "Give each row a label"))
+        raise ShapeError(call, f"groups of shape ({rows},)", got, "Give each row a label")
     codes = np.asarray(pd.factorize(values)[0], dtype=np.int64)
     if (codes < 0).any():
         got = f"an empty cell in row {int(codes.argmin())}"
-        raise DataError(message(call, "a group for every row", got, "Fill it"))
+        raise DataError(call, "a group for every row", got, "Fill it")
     return codes

@@ -14,7 +14,7 @@ import numpy as np
 
 from kanlens.data.cell_parsing import PLAIN, Array, CellFormat, Column, Place
 from kanlens.data.column_types import Impute
-from kanlens.errors import DataError, message
+from kanlens.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,8 +135,8 @@ class ColumnProfile:
             return float(self.digest.get_quantile(0.5))
         if self.overflow:
             expected = f"at most {DISTINCT} distinct numbers to find the most frequent of"
-            advice = "Choose impute='mean' or 'median'"
-            raise DataError(message(call, expected, f"more in column {name!r}", advice))
+            got, advice = f"more in column {name!r}", "Choose {impute} or 'median'"
+            raise DataError(call, expected, got, advice, impute="mean")
         column = self.column(name, str, call=call)
         known = np.isfinite(column.numbers)
         values, counts = column.numbers[known], cast("Array", column.counts)[known]

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from kanlens.atomic_files import Pathlike, ending_of, reason
 from kanlens.data.cell_parsing import listed, row_text
 from kanlens.data.schema import default_schema
 from kanlens.data.table_reader import check_levels, row_in_file
-from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError, message
+from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
 from kanlens.files import (
     GROUP,
     PARQUET_SUFFIXES,
@@ -34,7 +35,6 @@ from kanlens.files import (
     write_frames,
 )
 from kanlens.long_work import unfinished
-from kanlens.outputs import Pathlike, ending_of, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,7 @@ class ParquetReader:
         self.name = (origin or self.path).name
         if not (names := _files(self.path)):
             got, advice = f"none in {str(path)!r}", "Write the table as Parquet"
-            raise DataError(message(call, "a folder of Parquet files", got, advice))
+            raise DataError(call, "a folder of Parquet files", got, advice)
         try:
             frugal = ds.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
             kind = ds.ParquetFileFormat(default_fragment_scan_options=frugal)
@@ -91,12 +91,13 @@ class ParquetReader:
             self.files = [(one, one.physical_schema) for one in fragments]
             counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
         except FileNotFoundError as error:
-            text = message(call, "a file or folder", f"none at {str(path)!r}", "Check the path")
-            raise MissingFileError(text) from error
+            raise MissingFileError(
+                call, "a file or folder", f"none at {str(path)!r}", "Check the path"
+            ) from error
         except (pa.lib.ArrowException, OSError, ValueError) as error:
             got = f"{reason(error)} in {self.path.name!r}"
             advice = "A file is truncated or no Parquet file; write it again"
-            raise FileFormatError(message(call, "Parquet files", got, advice)) from error
+            raise FileFormatError(call, "Parquet files", got, advice) from error
         groups = [(f, g, n) for f, sizes in enumerate(counts) for g, n in enumerate(sizes)]
         self.groups = [(f, g) for f, g, n in groups if n]
         self.starts = np.cumsum([0, *(n for _, _, n in groups if n)])
@@ -150,7 +151,7 @@ class ParquetReader:
             name = Path(fragment.path).name
             advice = "Write the files alike, or leave the column out"
             expected = f"the columns {listed(wanted)} alike in every file"
-            raise DataError(message(self.call, expected, f"{got} in {name!r}", advice))
+            raise DataError(self.call, expected, f"{got} in {name!r}", advice)
         fields = list(pa.unify_schemas(found, promote_options="permissive"))
         known = {field.name: field.remove_metadata() for field in fields}
         known |= {name: pa.field(name, pa.string()) for name in self.partitions}
@@ -184,10 +185,8 @@ def _batches(
                 before = max(0, before - len(batch))
         except (pa.lib.ArrowException, OSError) as error:
             got = f"{reason(error)} in {Path(fragment.path).name!r}"
-            advice = "Write that file again"
-            raise FileFormatError(message(call, "a readable file", got, advice)) from error
-    advice = "Scan the table again"
-    raise FileFormatError(message(call, "the rows there were", "fewer of them", advice))
+            raise FileFormatError(call, "a readable file", got, "Write that file again") from error
+    raise FileFormatError(call, "the rows there were", "fewer of them", "Scan the table again")
 
 
 RowReader: TypeAlias = FrameReader | ParquetReader
@@ -218,13 +217,12 @@ def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
         if not path.is_dir() and ending_of(path) not in PARQUET_SUFFIXES and path.exists():
             expected = "a table: .csv, .tsv, .parquet, .xlsx, or a folder of Parquet files"
             advice = "Convert it, or pass a DataFrame"
-            raise FileFormatError(message(call, expected, repr(path.name), advice))
+            raise FileFormatError(call, expected, repr(path.name), advice)
         return ParquetReader(path, call=call)
     if isinstance(source, Iterable) and not isinstance(source, (str, bytes, dict)):
         return _written(lambda: map(partial(_frame_of, call=call), source), call)
     got = type(source).__name__
-    expected = "a path, a DataFrame, or batches of rows"
-    raise DTypeError(message(call, expected, got, "Pass one of these"))
+    raise DTypeError(call, "a path, a DataFrame, or batches of rows", got, "Pass one of these")
 
 
 def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader:
@@ -235,7 +233,7 @@ def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader
     unfinished.add(path)  # so that it also goes where a command is left abruptly
     try:
         if not write_frames(map(_general, parts()), path, call=call):
-            raise DataError(message(call, "at least one row", "none", "Add the data"))
+            raise DataError(call, "at least one row", "none", "Add the data")
         reader = ParquetReader(path, call=call, origin=origin)
     except BaseException:
         _removed(path)
@@ -295,11 +293,11 @@ def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
         parts = [torch.as_tensor(part).detach().cpu().numpy() for part in given]
     except (TypeError, ValueError, RuntimeError) as error:
         expected, got = "batches of x (rows, in), or (x, y)", type(batch).__name__
-        raise DTypeError(message(call, expected, got, "Yield tensors, or frames")) from error
+        raise DTypeError(call, expected, got, "Yield tensors, or frames") from error
     if parts[0].ndim != 2 or any(len(part) != len(parts[0]) for part in parts):
         got = ", ".join(str(part.shape) for part in parts)
         expected = "batches of x (rows, in), or (x, y)"
-        raise DataError(message(call, expected, f"shapes {got}", "Stack rows to batches"))
+        raise DataError(call, expected, f"shapes {got}", "Stack rows to batches")
     ys = [part.reshape(len(part), -1) for part in parts[1:]]
     names = default_schema(parts[0].shape[1], ys[0].shape[1] if ys else 1)
     frame = pd.DataFrame(parts[0], columns=list(names.feature_names))

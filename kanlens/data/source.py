@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kanlens.atomic_files import Pathlike, ending_of
 from kanlens.checks import check_choice, check_count
-from kanlens.data.cell_parsing import Array, Column
+from kanlens.data.cell_parsing import LEAVE_OUT, Array, Column
 from kanlens.data.column_types import Impute
 from kanlens.data.columns import ColumnRoles
 from kanlens.data.profile import DISTINCT, ColumnProfile
@@ -23,10 +24,10 @@ from kanlens.data.row_readers import RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
 from kanlens.data.table_reader import encode_table
 from kanlens.data.tables import Table
-from kanlens.errors import DataError, InvalidValueError, message, rewording
+from kanlens.display import Displayed
+from kanlens.errors import DataError, InvalidValueError, KanlensWarning, rewording
 from kanlens.files import GROUP, PARQUET_SUFFIXES
 from kanlens.long_work import progress_bar
-from kanlens.outputs import Pathlike, Shown, ending_of
 from kanlens.resources import allowed_memory
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ TEXT = 4  # bytes that a byte of a text file takes so
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Source(Shown):
+class Source(Displayed):
     """Rows of a table that need not fit in memory, read as tables of some rows.
 
     Attributes
@@ -149,7 +150,7 @@ class Source(Shown):
         )
         if not fine:
             expected = f"increasing row numbers below {self.rows}"
-            raise InvalidValueError(message("Source.take", expected, "others", "Sort them"))
+            raise InvalidValueError("Source.take", expected, "others", "Sort them")
         parts = []
         for start, stop in blocks(self.rows, GROUP):
             here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start
@@ -184,7 +185,7 @@ class Source(Shown):
         expected = f"rows that fit into {allowed_memory() / 1e9:.2g} GB"
         got = f"{self.rows:,} in {self.source!r}; {held:,} of them, evenly spread, stand for all"
         advice = "Allow more with max_memory, or take a sample"
-        warnings.warn(message(call, expected, got, advice), stacklevel=4)
+        warnings.warn(KanlensWarning(call, expected, got, advice), stacklevel=4)
         return self.sample(held)
 
 
@@ -256,7 +257,7 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
     """Return the source of some rows, after one pass over its columns."""
     if not reader.rows:
         got = f"a table without rows, {reader.name!r}"
-        raise DataError(message("scan_table", "at least one row", got, "Add the data"))
+        raise DataError("scan_table", "at least one row", got, "Add the data")
     used = asked.names(reader.columns)
     ranked = asked.impute == "median"
     profiles = {name: ColumnProfile(ranked=ranked, format=asked.format) for name in used}
@@ -272,14 +273,11 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
         found = profiles[name].column(name, reader.place, **about)
         classes = coded or found.inferred == "categorical"
         if profiles[name].overflow and (classes or (target and asked.task == "classification")):
-            got, advice = (
-                f"more in column {name!r}",
-                f"Join some, or leave it out with drop={name!r}",
-            )
-            raise DataError(message("scan_table", f"at most {DISTINCT} categories", got, advice))
+            expected, got = f"at most {DISTINCT} categories", f"more in column {name!r}"
+            raise DataError("scan_table", expected, got, "Join some", LEAVE_OUT, drop=name)
         return found
 
-    schema = asked.find_schema(column, reader.columns)
+    schema = asked.find_schema(column, reader.columns, call="scan_table")
     impute = partial(_imputed, asked, profiles)
     schema = dataclasses.replace(schema, features=tuple(map(impute, schema.features)))
     ends = [(one.lowest[1], one.highest[1]) for one in profiles.values() if one.count]
@@ -315,6 +313,6 @@ def scan_features(
     )
     if not found.rows:
         got = f"a table without rows, {found.source!r}"
-        raise DataError(message(call, "at least one row", got, "Add the data"))
+        raise DataError(call, "at least one row", got, "Add the data")
     found.read(0, 1)
     return found

@@ -22,7 +22,7 @@ from kanlens.data.column_types import Impute, has_decimal_comma
 from kanlens.data.columns import ColumnRoles, as_names, read_targets, refuse_unknown
 from kanlens.data.schema import Schema, Task
 from kanlens.data.tables import Label, Table
-from kanlens.errors import DataError, DTypeError, message
+from kanlens.errors import DataError, DTypeError, KanlensWarning
 from kanlens.files import line_number, read_frame
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ def read_table(
     second in sorted order is 1. Columns of more texts become one feature per text, dates their
     year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary, and
     ``schema.groups`` says which belong together. Numbers may have thousands separators and a
-    currency or percent sign, which becomes the unit where all cells have it.
+    currency or percent sign, or letters as in "12 kg"; they are the unit where all cells have them.
+    Texts that differ in case alone are one where one spelling has at least twice the cells of all
+    others; where none has, as of m and M (units) or TP53 and Tp53 (genes), each is a category.
+    Both come with a warning.
 
     Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
     column with missing cells has one feature more, 1 where the cell is missing; its number is then
@@ -125,19 +128,24 @@ def read_table(
         na=na,
         decimal=decimal,
     )
-    frame, name, place = _open(source, "read_table", decimal or ".")
-    if decimal is None and has_decimal_comma(frame):
-        again, name, place = _open(source, "read_table", ",")
+    return read_columns(source, roles, call="read_table", groups=groups)
+
+
+def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: Any = None) -> Table:
+    """Read a table to train on for a public call, whose name errors and warnings begin with."""
+    frame, name, place = _open(source, call, roles.format.decimal)
+    if roles.decimal is None and has_decimal_comma(frame):
+        again, name, place = _open(source, call, ",")
         floats = frame.columns[[kind.kind == "f" for kind in frame.dtypes]]
         if all(kind.kind in "iuf" for kind in again[floats].dtypes):  # else points are decimals too
             roles, frame = dataclasses.replace(roles, decimal=","), again
-    refuse_unknown("groups", as_names(groups), list(frame.columns), call="read_table")
-    if set(as_names(groups)) & {*as_names(target), *as_names(features)}:
-        expected = "groups to be another column than target and features"
-        raise DataError(message("read_table", expected, repr(groups), "Name it once"))
+    refuse_unknown("groups", as_names(groups), list(frame.columns), call=call)
+    if set(as_names(groups)) & {*as_names(roles.target), *as_names(roles.features)}:
+        expected = "to be another column than target and features"
+        raise DataError(call, expected, repr(groups), "Name it once", argument="groups")
     frame, place = _with_targets(frame, roles, place)
-    schema = roles.read_schema(frame, place)
-    table = encode_table(frame, name, schema, "read_table", place)
+    schema = roles.read_schema(frame, place, call=call)
+    table = encode_table(frame, name, schema, call, place)
     label = None if groups is None else str(groups)
     return dataclasses.replace(table, roles=roles, groups=label)
 
@@ -157,7 +165,7 @@ def _with_targets(
     got = f"{count:,} of {len(frame):,} without (first in {place(int(present.argmin()))})"
     expected = f"a target {', '.join(names)} in every row"
     advice = "These rows are left out"
-    warnings.warn(message("read_table", expected, got, advice), stacklevel=3)
+    warnings.warn(KanlensWarning("read_table", expected, got, advice), stacklevel=3)
     rows = np.flatnonzero(present)
     return frame[present], lambda row: place(int(rows[row]))
 
@@ -192,11 +200,9 @@ def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, P
         frame = read_frame(path, call=call, decimal=decimal)
         name, place = path.name, partial(row_in_file, path)
     else:
-        got = type(source).__name__
-        raise DTypeError(message(call, "a path or a DataFrame", got, "Pass one of these"))
+        raise DTypeError(call, "a path or a DataFrame", type(source).__name__, "Pass one of these")
     if not len(frame):
-        got = f"a table without rows, {name!r}"
-        raise DataError(message(call, "at least one row", got, "Add the data"))
+        raise DataError(call, "at least one row", f"a table without rows, {name!r}", "Add the data")
     check_levels(frame, call)
     frame.columns = [str(label) for label in frame.columns.get_level_values(0)]
     return frame.reset_index(drop=True), name, place
@@ -206,7 +212,7 @@ def check_levels(frame: pd.DataFrame, call: str) -> None:
     """Refuse columns with names of several levels."""
     if frame.columns.nlevels > 1:
         got = f"{frame.columns.nlevels} levels of them"
-        raise DataError(message(call, "column names", got, "Join the levels to one name each"))
+        raise DataError(call, "column names", got, "Join the levels to one name each")
 
 
 def row_in_file(path: Path, row: int) -> str:

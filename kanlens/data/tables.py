@@ -17,9 +17,9 @@ from kanlens.data.cell_parsing import row_text
 from kanlens.data.columns import ColumnRoles, as_names
 from kanlens.data.groups import row_groups, split_groups
 from kanlens.data.schema import Schema
-from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.display import Displayed
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.files import GROUP
-from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ Label: TypeAlias = str | float | datetime  # what a column can be called by
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Table(Shown):
+class Table(Displayed):
     """Rows of numbers that a model can be trained on or asked about.
 
     Attributes
@@ -74,11 +74,11 @@ class Table(Shown):
         if tuple(self.x.shape) != shape:
             got = str(tuple(self.x.shape))
             advice = "Use read_table, which keeps these together"
-            raise ShapeError(message("Table", f"x of shape {shape}", got, advice))
+            raise ShapeError("Table", f"x of shape {shape}", got, advice)
         if self.y is not None and self.y.shape[:1] != self.x.shape[:1]:
             expected = f"y with {shape[0]} rows"
             got = str(tuple(self.y.shape))
-            raise ShapeError(message("Table", expected, got, "Give one target for each row"))
+            raise ShapeError("Table", expected, got, "Give one target for each row")
 
     @property
     def rows(self) -> int:
@@ -116,15 +116,16 @@ class Table(Shown):
         if rows.dtype == torch.bool:
             if rows.shape != (self.rows,):
                 got = str(tuple(rows.shape))
-                text = message("Table.take", f"a mask of shape ({self.rows},)", got, "Change it")
-                raise InvalidValueError(text)
+                raise InvalidValueError(
+                    "Table.take", f"a mask of shape ({self.rows},)", got, "Change it"
+                )
             rows = rows.nonzero()[:, 0]
         rows = rows.to(dtype=torch.int64, device="cpu").reshape(-1)
         outside = (rows >= self.rows) | (rows < -self.rows)
         if bool(outside.any()):
             first = int(rows[outside][0])
             expected = f"row positions below {self.rows}"
-            raise InvalidValueError(message("Table.take", expected, str(first), "Change it"))
+            raise InvalidValueError("Table.take", expected, str(first), "Change it")
         return dataclasses.replace(
             self,
             x=self.x[rows],
@@ -213,8 +214,8 @@ class Table(Shown):
         check_generator("Table.split", generator)
         check_positive("Table.split", "fraction", fraction)
         if fraction >= 1:
-            text = message("Table.split", "fraction below 1", repr(fraction), "Change it")
-            raise InvalidValueError(text)
+            fields = "Table.split", "below 1", repr(fraction), "Change it"
+            raise InvalidValueError(*fields, argument="fraction")
         check_rows("Table.split", self.x, least=2)
         held_out = min(max(round(fraction * self.rows), 1), self.rows - 1)
         if last:

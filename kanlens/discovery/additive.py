@@ -16,17 +16,9 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.curves import U, written
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.regression import (
-    Array,
-    Basis,
-    quick_error,
-    quick_errors,
-    relative_error,
-    solve,
-    weighted,
-)
+from kanlens.discovery.regression import Array, Basis, quick_errors, relative_error, solve, weighted
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.discovery.univariate import CURVE
 from kanlens.symbolic.composition import Expr, evaluator
 
@@ -51,12 +43,10 @@ class ColumnSplines:
 def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
     """Return bases, ones and the B-splines of every column, each centered, and whose each is."""
     bases = [Basis.of(column, pieces) for column in problem.columns.T]
-    blocks, owners = [np.ones((len(problem.columns), 1))], [np.zeros(1, dtype=int)]
-    for i, basis in enumerate(bases):
-        block = basis.at(problem.columns[:, i])[:, 1:]
-        blocks.append(block - block.mean(axis=0))
-        owners.append(np.full(block.shape[1], i + 1))
-    return bases, np.concatenate(blocks, axis=1), np.concatenate(owners)
+    splines = [basis.at(x)[:, 1:] for basis, x in zip(bases, problem.columns.T, strict=True)]
+    blocks = [np.ones((len(problem.columns), 1)), *(b - b.mean(axis=0) for b in splines)]
+    owners = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
+    return bases, np.concatenate(blocks, axis=1), owners
 
 
 def by_column(coefficients: Array, owners: Array) -> list[Array]:
@@ -73,8 +63,8 @@ def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]
 
 def additive_error(problem: SearchProblem, weights: Array | None = None) -> float:
     """Return how badly a sum of splines fits, on the held-out rows."""
-    _, matrix, _ = _additive_matrix(problem)
-    return quick_error(*weighted(weights, matrix, problem.target), problem.held_out)
+    matrix, target = weighted(weights, _additive_matrix(problem)[1], problem.target)
+    return quick_errors(matrix, [target], problem.held_out)[0]
 
 
 def solve_additive(problem: SearchProblem, weights: Array | None = None) -> ColumnSplines:
@@ -98,7 +88,7 @@ class AdditiveModel(Ansatz):
     near: bool  # whether only models that are nearly exact are written, or only the others
     limits = tuned.ADDITIVE
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Take the two best transforms, and where there is noise the two best weighted ones."""
         made = transformed(problem, self.limits.targets)
         _, matrix, _ = _additive_matrix(problem)
@@ -121,6 +111,8 @@ class AdditiveModel(Ansatz):
         if len(live) == 0:
             return
         log = name == "log"  # a sum of logarithms is written as a product
+        means = (float(v.mean()) for i, v in enumerate(values) if log or i not in live)
+        constant = found.constant + sum(means)
         for parts in written(
             grids[live],
             [np.exp(values[i] - values[i].mean()) if log else values[i] for i in live],
@@ -130,21 +122,14 @@ class AdditiveModel(Ansatz):
             inner=("id",) if log else ("id", "sq"),
             epsilon=float(np.clip(found.error, 1e-9, 1e-2)),
         ):
-            yield problem.rebuild(_sum(parts, found.constant, values, live, log=log))
+            size = sympy.Float(float(np.exp(constant)) if log else constant)
+            total = sympy.log(sympy.Mul(*parts) * size) if log else sympy.Add(*parts, size)
+            yield problem.rebuild(total)
 
 
-def _sum(
-    parts: list[Expr], constant: float, values: list[Array], live: Array, *, log: bool
-) -> Expr:
-    """Return the sum of parts (for the log: log of their product) and its constant."""
-    if log:
-        size = np.exp(constant + sum(float(v.mean()) for v in values))
-        return sympy.log(sympy.Mul(*parts) * sympy.Float(float(size)))
-    rest = constant + sum(float(v.mean()) for i, v in enumerate(values) if i not in live)
-    return sympy.Add(*parts, sympy.Float(rest))
-
-
-def functions_of_sum(problem: SearchProblem, found: ColumnSplines, front: Front) -> Iterator[Expr]:
+def functions_of_sum(
+    problem: SearchProblem, found: ColumnSplines, front: BudgetedFront
+) -> Iterator[Expr]:
     """Yield formulas of an unknown function of a sum of splines."""
     if found.error > tuned.OUTER.error:
         return
@@ -161,19 +146,14 @@ def functions_of_sum(problem: SearchProblem, found: ColumnSplines, front: Front)
         inner=("id", "sq", "inv"),
         epsilon=max(found.error, 1e-10),
     ):
-        yield from _outer_formulas(problem, dict(zip(live, choice, strict=True)), front)
-
-
-def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front) -> Iterator[Expr]:
-    """Yield formulas of a function of the sum of functions, of `U`, of some columns."""
-    total, names = np.zeros(len(problem.target)), []
-    for i, expression in inner.items():
-        rest = expression.as_independent(U, as_Add=True)[1]
-        total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
-        names.append(rest.xreplace({U: problem.names[i]}))
-    if np.isfinite(total).all() and np.ptp(total) > 0:
-        every = CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
-        yield from itertools.islice(every, tuned.OUTER_WRITTEN)
+        total, names = np.zeros(len(problem.target)), []
+        for i, expression in zip(live, choice, strict=True):
+            rest = expression.as_independent(U, as_Add=True)[1]
+            total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
+            names.append(rest.xreplace({U: problem.names[i]}))
+        if np.isfinite(total).all() and np.ptp(total) > 0:
+            every = CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
+            yield from itertools.islice(every, tuned.OUTER_WRITTEN)
 
 
 class SeparableProduct(Ansatz):
@@ -181,7 +161,7 @@ class SeparableProduct(Ansatz):
 
     limits = tuned.SEPARABLE
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         if problem.count < 3 * tuned.SEPARABLE.pieces[0]:
             return
         for _, each in transformed(problem, ("log",)):  # of which it would be a sum
@@ -209,9 +189,14 @@ def spline_product(problem: SearchProblem) -> ColumnSplines:
     bases = [Basis.of(column, tuned.SEPARABLE.pieces[0]) for column in problem.columns.T]
     blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
     parts = [np.ones(block.shape[1]) for block in blocks]
-    best, kept, waited = float("inf"), parts, 0
+    best, kept, waited, rows = float("inf"), parts, 0, problem.fitted
     for done in range(tuned.SEPARABLE_ROUNDS):
-        _improve(problem, blocks, parts)
+        for i, block in enumerate(blocks):  # each factor in turn; all but the last are of size 1
+            pairs = zip(blocks, parts, strict=True)
+            weight = np.prod([b @ p for j, (b, p) in enumerate(pairs) if j != i], axis=0)
+            own = solve((block * weight[:, None])[rows], problem.target[rows])
+            size = float(np.abs(block @ own).max()) or 1.0
+            parts[i] = own if i == len(blocks) - 1 else own / size
         made = np.prod([b @ p for b, p in zip(blocks, parts, strict=True)], axis=0)
         error = relative_error(made[problem.judged], problem.target[problem.judged])
         waited = 0 if error < 0.99 * best else waited + 1
@@ -221,14 +206,3 @@ def spline_product(problem: SearchProblem) -> ColumnSplines:
         if hopeless or waited >= tuned.SEPARABLE_WAIT:
             break
     return ColumnSplines(bases, kept, best)
-
-
-def _improve(problem: SearchProblem, blocks: list[Array], parts: list[Array]) -> None:
-    """Fit each factor in turn; all but the last are of size 1."""
-    rows = problem.fitted
-    for i, block in enumerate(blocks):
-        others = [b @ p for j, (b, p) in enumerate(zip(blocks, parts, strict=True)) if j != i]
-        weight = np.prod(others, axis=0)
-        found = solve((block * weight[:, None])[rows], problem.target[rows])
-        size = float(np.abs(block @ found).max()) or 1.0
-        parts[i] = found if i == len(blocks) - 1 else found / size

@@ -11,9 +11,9 @@ import numpy as np
 import sympy
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, exponents_of, few_powers, raised, transformed
 from kanlens.discovery.regression import Array, eliminate, solve, weighted
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.symbolic.composition import Expr
 
 Fit = TypeVar("Fit")
@@ -26,7 +26,7 @@ class Ansatz(ABC):
     costly = False  # for wide problems: then only near the top of the search
 
     @abstractmethod
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Fit models, and write those that are worth it as formulas of y, the likeliest first."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
@@ -34,17 +34,17 @@ class Ansatz(ABC):
         ranked = sorted(fits, key=lambda pair: pair[0])[: self.limits.tried]
         return (fit for error, fit in ranked if error < self.limits.error)
 
-    def formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Yield formulas of y if the problem is as wide as the limits say."""
         if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
-    def offer(self, problem: SearchProblem, front: Front) -> None:
+    def offer(self, problem: SearchProblem, front: BudgetedFront) -> None:
         """Offer formulas of y to a front."""
         offer_all(self.formulas(problem, front), front)
 
 
-def offer_all(formulas: Iterable[Expr], front: Front) -> None:
+def offer_all(formulas: Iterable[Expr], front: BudgetedFront) -> None:
     """Offer formulas of y until the search may end."""
     for formula in formulas:
         front.offer(formula)
@@ -59,7 +59,7 @@ class Through(Ansatz):
     ansatz: Ansatz
     transforms: tuple[str, ...]
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         for _, each in transformed(problem, self.transforms):
             yield from self.ansatz.formulas(each, front)
 
@@ -89,7 +89,7 @@ class LinearModel(Ansatz):
 
     every: bool = False  # sums of every number of columns, or only the best by BIC
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         columns = np.column_stack((np.ones(len(problem.target)), problem.columns))
         if columns.shape[1] > problem.count:
             for name, column in zip(problem.names, problem.columns.T, strict=True):
@@ -108,7 +108,7 @@ class LinearModel(Ansatz):
 class PowerLaw(Ansatz):
     """A product of powers of the columns: of as few as tell the target, and of all."""
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         for powers in dict.fromkeys((*few_powers(problem), tuple(exponents_of(problem)))):
             name, values = sympy.Integer(1), np.ones(len(problem.target))
             for i, p in enumerate(np.nan_to_num(powers)):

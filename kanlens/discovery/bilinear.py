@@ -15,9 +15,9 @@ from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.blocks import Argument, arguments
 from kanlens.discovery.curves import U, written
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, Basis, away
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.discovery.univariate import CURVE
 from kanlens.long_work import check_time
 from kanlens.symbolic.composition import Expr, evaluator
@@ -59,26 +59,23 @@ class ProductWithCombination(Ansatz):
 
     limits = tuned.PRODUCTS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Divide by the likeliest functions of a column, and look for those of combinations."""
-        found = []
+        nulls = []
         for argument in arguments(problem) if problem.held_out.any() else ():
             for column in range(problem.width) if argument.used.sum() > 1 else ():
                 check_time()
-                found.append(NullVector.of(problem, argument, column))
-        for each in self._best((null.size, null) for null in found):
-            yield from _written(problem, each, front)
-
-
-def _written(problem: SearchProblem, null: NullVector, front: Front) -> Iterator[Expr]:
-    """Write y with what 1 / f seems to be divided out."""
-    name, z = problem.names[null.column], problem.columns[:, null.column]
-    curve, grid = null.curve / null.curve.mean(), np.linspace(z.min(), z.max(), len(null.curve))
-    most, outer = tuned.PRODUCTS.written, tuned.PRODUCT_OUTER
-    for (below,) in written(grid[None], [curve], [U], most=most, outer=outer):
-        made = evaluator((below,), (U,))(z[:, None])[:, 0]
-        if np.isfinite(made).all() and away(made):
-            rest = problem.over(1 / made, 1 / below.xreplace({U: name}))
-            yield from CURVE.formulas(rest.onto(null.argument.values, null.argument.name), front)
-        if front.done:
-            return
+                nulls.append(NullVector.of(problem, argument, column))
+        most, outer = tuned.PRODUCTS.written, tuned.PRODUCT_OUTER
+        for null in self._best((null.size, null) for null in nulls):
+            name, z = problem.names[null.column], problem.columns[:, null.column]
+            curve = null.curve / null.curve.mean()
+            grid = np.linspace(z.min(), z.max(), len(curve))
+            for (below,) in written(grid[None], [curve], [U], most=most, outer=outer):
+                made = evaluator((below,), (U,))(z[:, None])[:, 0]
+                if np.isfinite(made).all() and away(made):
+                    rest = problem.over(1 / made, 1 / below.xreplace({U: name}))
+                    argument = null.argument
+                    yield from CURVE.formulas(rest.onto(argument.values, argument.name), front)
+                if front.done:
+                    break

@@ -22,7 +22,6 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, linear
 from kanlens.discovery.curves import written
-from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import allowed, evaluate, monomial, simplest
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import (
@@ -35,6 +34,7 @@ from kanlens.discovery.regression import (
     spread_rows,
     varies,
 )
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.discovery.smoothness import logarithmic
 from kanlens.discovery.univariate import CURVE
 from kanlens.long_work import check_time
@@ -67,24 +67,22 @@ def arguments(problem: SearchProblem) -> list[Argument]:
     _, unlike = np.unique(every / first[:, None], axis=0, return_index=True)
     used = (every != 0).sum(axis=1)
     few = sorted(k for k in unlike if used[k] <= tuned.ARGUMENT_COLUMNS)[: tuned.ARGUMENTS]
-    found = [(float(costs[k]) if used[k] > 1 else 0.0, every[[k]], 0) for k in few]
+    singles = [(float(costs[k]) if used[k] > 1 else 0.0, every[[k]], 0) for k in few]
     pairs = [
         (float(costs[i] + costs[j]) + tuned.PAIR_COST, every[[i, j]], sign)
         for i, j in itertools.combinations(range(min(len(every), tuned.ARGUMENTS)), 2)
         if not (every[i] * every[j]).any()
         for sign in (-1, 1)
     ]
-    found += sorted(pairs, key=lambda pair: pair[0])[: tuned.ARGUMENTS]
-    made = [_argument(problem, *each) for each in found]
-    return [each for each in made if varies(each.values)]
-
-
-def _argument(problem: SearchProblem, cost: float, powers: Array, sign: int) -> Argument:
-    """Return a monomial, or the sum or difference of two."""
-    values = evaluate(problem.columns, powers)
-    names = [monomial(problem.names, each) for each in powers]
-    total, name = values[:, 0] + sign * values[:, -1], names[0] + sign * names[-1]
-    return Argument(total, name, np.asarray(powers.any(axis=0)), cost)
+    combinations = []
+    for cost, powers, sign in singles + sorted(pairs, key=lambda pair: pair[0])[: tuned.ARGUMENTS]:
+        columns = evaluate(problem.columns, powers)
+        names = [monomial(problem.names, each) for each in powers]
+        values, name = columns[:, 0] + sign * columns[:, -1], names[0] + sign * names[-1]
+        if varies(values):
+            used = np.asarray(powers.any(axis=0))
+            combinations.append(Argument(values, name, used, cost))
+    return combinations
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +143,12 @@ class BlockSum:
 
 def _simplest_pairs(options: list[Argument], every: Array, costs: Array) -> tuple[Array, Array]:
     """Return the numbers of combinations, and of monomials of other columns, if there are any."""
-    found = []
-    for n, each in enumerate(options):
-        pair = len(each.used) == 2 and each.used.all()  # of all columns
-        apart = np.flatnonzero(
-            ~every[:, :1].any(axis=1) if pair else ~every[:, each.used].any(axis=1)
-        )
-        found.append(np.stack((costs[apart] + each.cost, np.full(len(apart), n), apart)))
-    cost, places, factors = np.concatenate(found, axis=1)
+    triples = []
+    for n, option in enumerate(options):
+        pair = len(option.used) == 2 and option.used.all()  # of all columns
+        apart = np.flatnonzero(~every[:, [True, False] if pair else option.used].any(axis=1))
+        triples.append(np.stack((costs[apart] + option.cost, np.full(len(apart), n), apart)))
+    cost, places, factors = np.concatenate(triples, axis=1)
     order = np.argsort(cost, kind="stable")[: tuned.BLOCKS]
     return places[order].astype(int), factors[order].astype(int)
 
@@ -243,9 +239,9 @@ class BlockLibrary:
         return BlockSum((), np.zeros((len(y), 0)), y - self.known @ (self.known.T @ y))
 
     def grown(self, target: Array, most: int, beam: int) -> list[BlockSum]:
-        """Return the best sums of one block, two, and so on, of so many that are kept each time."""
+        """Return the best sums of one block, two, and so on; `beam` are kept each time."""
         begun = self.begun(target)
-        sums, found = [begun], []
+        sums, best_sums = [begun], []
         for _ in range(most):
             trials: dict[frozenset[int], tuple[float, int, BlockSum]] = {}
             for each in sums:
@@ -258,10 +254,10 @@ class BlockLibrary:
             few = beam // tuned.EXCHANGED_SHARE
             better = [self.exchanged(each, begun) for each in sums[:few]]
             sums = sorted((*better, *sums[few:]), key=lambda s: s.error)
-            found += sums[: tuned.BLOCK_SUMS.tried]
+            best_sums += sums[: tuned.BLOCK_SUMS.tried]
             if not tuned.EXACT_BLOCKS < sums[0].error < tuned.FAR_BLOCKS:
                 break
-        return sorted(found, key=lambda s: s.promise)
+        return sorted(best_sums, key=lambda s: s.promise)
 
     def refined(self, problem: SearchProblem) -> Iterator[tuple[BlockLibrary, list[BlockSum]]]:
         """Yield the best sums, then those of finer splines times the monomials that are in them."""
@@ -327,7 +323,7 @@ class BlockModel:
         """What identifies the blocks."""
         return frozenset(each.name(self.problem) for each in self.blocks)
 
-    def formulas(self, front: Front) -> Iterator[Expr]:
+    def formulas(self, front: BudgetedFront) -> Iterator[Expr]:
         """Write each function; one alone in all the ways there are for one column, too."""
         problem = self.problem
         names = [monomial(problem.names, each.powers) for each in self.blocks]
@@ -361,7 +357,7 @@ class SumOfBlocks(Ansatz):
 
     limits = tuned.BLOCK_SUMS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Write models that are nearly exact at once, and the best others in the end."""
         library = BlockLibrary.of(problem, self.limits.pieces[0])
         models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
@@ -379,7 +375,7 @@ class SumOfBlocks(Ansatz):
                     break
         yield from self._written(models.values(), front)
 
-    def _written(self, models: Iterable[BlockModel], front: Front) -> Iterator[Expr]:
+    def _written(self, models: Iterable[BlockModel], front: BudgetedFront) -> Iterator[Expr]:
         ranked = sorted(models, key=lambda model: model.cost)[: self.limits.tried]
         for model in ranked:
             if model.error < self.limits.error:

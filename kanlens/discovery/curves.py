@@ -47,18 +47,16 @@ _INNER = {name: _BY_NAME[undone] for name, undone in _UNDO.items()}  # whose inv
 
 
 def _fits_inside(name: str, x: Array) -> bool:
-    """Say whether a column is one-to-one with a function of it, and this of sound size."""
-    if name == "id":
-        return True
+    """Return whether a column is one-to-one with a function of it, and this of sound size."""
     if name == "exp":
         return bool(np.abs(x).max() < tuned.EXPONENT_INSIDE)
     if name == "sq":
         return bool(x.min() < 0 < x.max() or x.min() > 0)
-    return clear(x)
+    return name == "id" or clear(x)
 
 
 def clear(x: Array) -> bool:
-    """Say whether a column is positive and clear of zero."""
+    """Return whether a column is positive and clear of zero."""
     return bool(x.min() > tuned.CLEAR_OF_ZERO * x.max() and x.min() > 0)
 
 
@@ -72,19 +70,13 @@ def written(
             yield [curve.expression.xreplace({U: name}) for curve, name in pairs]
 
 
-def _choices(options: list[list[CurveFormula]]) -> list[list[CurveFormula]]:
+def _choices(options: list[list[CurveFormula]]) -> Iterator[list[CurveFormula]]:
+    ranks = range(3 if len(options) > 1 else 1)
+    yield from ([curves[min(r, len(curves) - 1)] for curves in options] for r in ranks)
     best = [curves[0] for curves in options]
-    found = [best]
-    swaps = [
-        (rank, place) for place, curves in enumerate(options) for rank in range(1, len(curves))
-    ]
-    if len(best) > 1:
-        found += [[curves[min(r, len(curves) - 1)] for curves in options] for r in (1, 2)]
-    for rank, place in sorted(swaps):
-        choice = list(best)
-        choice[place] = options[place][rank]
-        found.append(choice)
-    return found
+    swaps = ((rank, k) for k, curves in enumerate(options) for rank in range(1, len(curves)))
+    for rank, k in sorted(swaps):
+        yield [*best[:k], options[k][rank], *best[k + 1 :]]
 
 
 def fit_curves(
@@ -153,16 +145,15 @@ def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[
     xs, ys = (torch.from_numpy(np.stack(each)[:, :count]) for each in (inputs, targets))
     samples = EdgeSamples(x=xs, y=ys, low=xs.amin(1), high=xs.amax(1), uniform=points)
     fits = fit_edges(samples, library(), most=tuned.FAMILIES)
-    found = []
-    for row, job in enumerate(jobs):
-        order = fits.r2[row].nan_to_num(-1e9).argsort(descending=True)[: tuned.FAMILIES].tolist()
-        curves = []
-        for f in order:
-            parameters = fits.parameters[row, f]
-            if bool(torch.isfinite(parameters).all()):
-                curves.append(_curve(job, fits.families[f].name, parameters, x, values))
-        found.append(curves)
-    return found
+    orders = fits.r2.nan_to_num(-1e9).argsort(1, descending=True)[:, : tuned.FAMILIES].tolist()
+    return [
+        [
+            _curve(job, fits.families[f].name, fits.parameters[row, f], x, values)
+            for f in order
+            if bool(torch.isfinite(fits.parameters[row, f]).all())
+        ]
+        for row, (job, order) in enumerate(zip(jobs, orders, strict=True))
+    ]
 
 
 def _curve(
@@ -198,15 +189,14 @@ def _error(transform: Transform, made: Array, value: Array) -> float:
 
 def _powers(x: Array, value: Array, outer: Sequence[str]) -> list[CurveFormula]:
     """Fit short sums of powers to one curve and its transforms."""
-    sets = tuned.POWER_SUMS
-    if x.min() > tuned.CLEAR_OF_ZERO * x.max():
-        sets = (*sets, *tuned.POSITIVE_POWER_SUMS)
-    found = []
-    for transform in TRANSFORMS:
-        if transform.name in outer and transform.fits(value):
-            for powers in sets:
-                found += _sums(x, value, transform, powers)
-    return found
+    positive = x.min() > tuned.CLEAR_OF_ZERO * x.max()
+    return [
+        formula
+        for transform in TRANSFORMS
+        if transform.name in outer and transform.fits(value)
+        for powers in (*tuned.POWER_SUMS, *(tuned.POSITIVE_POWER_SUMS if positive else ()))
+        for formula in _sums(x, value, transform, powers)
+    ]
 
 
 def _sums(

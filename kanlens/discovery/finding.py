@@ -25,9 +25,10 @@ from kanlens.discovery.scaling import (
     shortest,
     table_of,
 )
+from kanlens.discovery.scheduling import BudgetedFront, Deferred
 from kanlens.discovery.search import explore, search
 from kanlens.discovery.smoothness import is_smooth, unfollowed
-from kanlens.discovery.turns import DeferredWork
+from kanlens.discovery.stopping import StopReason
 from kanlens.discovery.univariate import SHORT_FORMULAS
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
@@ -39,9 +40,6 @@ from kanlens.symbolic.result import Stage, SymbolicResult
 from kanlens.symbolic.rewriting import multiplied_in
 from kanlens.symbolic.simplification import can_refine, complexity, count_numbers, shorten, snap
 
-INTERRUPTED = "interrupted"
-OPEN = ("every way was tried", "the time was over", INTERRUPTED)  # ends without what was looked for
-
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Discovery(SymbolicResult):
@@ -49,7 +47,7 @@ class Discovery(SymbolicResult):
 
     Attributes
     ----------
-    stopped_because : str
+    stopped_because : StopReason
         "an exact formula was found", "only noise was left", "every way was tried", "the time was
         over" or "interrupted"; after the last two the best formula so far is there, and after an
         interrupt a warning says so.
@@ -60,7 +58,7 @@ class Discovery(SymbolicResult):
         squares are of relative errors where a formula is close.
     """
 
-    stopped_because: str
+    stopped_because: StopReason
     seconds: float
     error_scale: str = "absolute"
 
@@ -149,7 +147,7 @@ def discover(
     start = time.monotonic()
     table = table_of(x, y, feature_names, generator, seconds=tuned.SIFTING * time_limit)
     if not resolved(table.y) or not table.useful:
-        entries, because, near = [constant(table)], "every way was tried", False
+        entries, because, near = [constant(table)], StopReason.EXHAUSTED, False
         picked = chosen = entries[0]
     else:
         with one_thread(), one_thread_of("blas"):
@@ -157,10 +155,10 @@ def discover(
             entries = front.entries
             table, chosen = chosen_entry(table, front)
             picked = in_units(table, chosen)
-            near = because in OPEN and chosen.error > table.rounding
+            near = because.is_open and chosen.error > table.rounding
     receipt = _receipt(table, picked, near=near)
     found = _result(table, entries, chosen, picked, receipt, because, start)
-    Interruption(happened=because == INTERRUPTED).warn(CALL)
+    Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)
     return found
 
 
@@ -170,12 +168,12 @@ def _searched(
     time_limit: float,
     progress: bool | None,
     generator: torch.Generator | None,
-) -> tuple[ScaledTable, Front, str]:
+) -> tuple[ScaledTable, Front, StopReason]:
     """Search to the end, anew without the few rows where a formula leaves nothing else."""
     reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
     deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
     draws = torch.Generator() if generator is None else generator
-    because, stop, front = "every way was tried", Interruption(), _front(table, deadline)
+    because, stop, front = StopReason.EXHAUSTED, Interruption(), _front(table, deadline)
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
         for _ in range(tuned.PASSES):
             front.watch(advance)
@@ -187,13 +185,13 @@ def _searched(
             known, table = [entry.expression for entry in front.entries], table.without(astray)
             front = _front(table, deadline, known)
     if front.best_error <= front.exact:
-        because = "an exact formula was found"
+        because = StopReason.EXACT
     elif stop.happened:
-        because = INTERRUPTED
+        because = StopReason.INTERRUPTED
     elif front.settled:
-        because = "only noise was left"
+        because = StopReason.NOISE
     elif deadline.passed:
-        because = "the time was over"
+        because = StopReason.TIME
     return table, front, because
 
 
@@ -211,24 +209,23 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
     problem, given = front.problem, (front.x, front.y)
     every = table.beside_its_zero(problem)
     with interrupts_pass(), ending(front.deadline.end):
-        early = DeferredWork(
-            front,
+        networks = Deferred(
+            lambda part: explore(problem, part, draws),
             tuned.EARLY_NETWORKS,
-            tuned.NETWORKS,
-            lambda own: explore(problem, own, draws),
             # while more rows still tell more of a smooth target, the search does best
-            lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
+            more=lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
+            share=tuned.NETWORKS,
         )
         for each in every[1:]:
-            POWER_LAW.offer(each, early)
+            POWER_LAW.offer(each, BudgetedFront(front))
         for each in every:
-            search(each, early)
-        early.run_pending()
+            search(each, front, deferred=networks)
+        networks.run(front, 1.0)
     cut_short = front.deadline.passed and not front.settled
     if front.astray is None and (cut_short or front.best_error > front.exact):
         last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
         with ending(last.end):
-            front.finish(last, SHORT_FORMULAS.formulas(every[0], front))
+            front.finish(last, SHORT_FORMULAS.formulas(every[0], BudgetedFront(front)))
 
 
 def _result(
@@ -237,17 +234,25 @@ def _result(
     chosen: Entry,
     picked: Entry,
     receipt: Receipt,
-    because: str,
+    because: StopReason,
     start: float,
 ) -> Discovery:
     def written(entry: Entry) -> Entry:
         expression = table.from_origin(table.in_units(entry.expression))
-        found = plain(picked.expression if entry is chosen else expression)
-        return dataclasses.replace(entry, expression=found, complexity=complexity(found))
+        short = plain(picked.expression if entry is chosen else expression)
+        return dataclasses.replace(entry, expression=short, complexity=complexity(short))
 
     every = {entry: written(entry) for entry in (*entries, chosen)}
+    stages = (
+        Stage(
+            name="snapped" if entry.snapped else "fitted",
+            expressions=(entry.expression,),
+            losses=(entry.error,),
+        )
+        for entry in shown(list(every.values()), every[chosen])
+    )
     return Discovery(
-        stages=tuple(map(_stage, shown(list(every.values()), every[chosen]))),
+        stages=tuple(stages),
         receipt=receipt,
         feature_names=table.feature_names,
         output_names=(table.output_name,),
@@ -257,11 +262,6 @@ def _result(
         error_scale="logarithmic" if table.error_scale.unit else "absolute",
         seconds=time.monotonic() - start,
     )
-
-
-def _stage(entry: Entry) -> Stage:
-    name = "snapped" if entry.snapped else "fitted"
-    return Stage(name=name, expressions=(entry.expression,), losses=(entry.error,))
 
 
 def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
@@ -351,12 +351,19 @@ def in_units(table: ScaledTable, entry: Entry) -> Entry:
     """
     if not table.moved:
         return dataclasses.replace(entry, expression=multiplied_in(entry.expression))
-    found = _snapped(table, entry)
-    limit = max(tuned.RISE * found.error, table.rounding)
-    for form in _forms(table, found.expression):
+    snapped = _snapped(table, entry)
+    limit = max(tuned.RISE * snapped.error, table.rounding)
+    moved = table.from_origin(snapped.expression)
+    if moved == snapped.expression:
+        return snapped
+    forms = [moved, shorten(moved, table.symbols, table.x)]
+    room = 2 * rounding_step(table.y)
+    even = [_rounded_term(form, room) for form in forms]
+    even.sort(key=lambda e: (count_numbers(e), complexity(e)))
+    for form in (*even, *forms):
         if _error(table, form, table.x, table.y) <= limit:
-            return dataclasses.replace(found, expression=form)
-    return dataclasses.replace(found, expression=table.from_origin(found.expression))
+            return dataclasses.replace(snapped, expression=form)
+    return dataclasses.replace(snapped, expression=moved)
 
 
 def _snapped(table: ScaledTable, entry: Entry) -> Entry:
@@ -372,16 +379,6 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
     if _error(table, short, x, y) > max(tuned.RISE * entry.error, table.rounding):
         return unmoved
     return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *found.snapped))
-
-
-def _forms(table: ScaledTable, expression: Expr) -> list[Expr]:
-    """Return ways of writing a formula with its origins put back, the shortest first."""
-    moved = table.from_origin(expression)
-    if moved == expression:
-        return [expression]
-    every = [moved, shorten(moved, table.symbols, table.x)]
-    even = [_rounded_term(form, 2 * rounding_step(table.y)) for form in every]
-    return [*sorted(even, key=lambda e: (count_numbers(e), complexity(e))), *every]
 
 
 def _rounded_term(total: Expr, room: float) -> Expr:

@@ -57,7 +57,7 @@ class Entry:
         return tuple(text for text in self.snapped if text in shown)
 
     def beats(self, other: Entry, every: list[Entry]) -> bool:
-        """Say whether this entry dominates another; ties go by order."""
+        """Return whether this entry dominates another; ties go by order."""
         ours, theirs = (
             (max(e.error, tuned.EXACT), e.complexity, count_numbers(e.expression))
             for e in (self, other)
@@ -74,7 +74,7 @@ def count_free(expression: Expr) -> float:
 
 
 def _digits(expression: Expr) -> list[float]:
-    """Return the logarithm of the numerator and denominator of every fraction in an expression."""
+    """Return the logarithms of numerator times denominator of all fractions."""
     nodes = sympy.preorder_traversal(expression)
     return [math.log((1 + abs(int(n.p))) * int(n.q)) for n in nodes if n.is_Rational]
 
@@ -141,6 +141,11 @@ class Front:
     def _spent(self) -> float:
         return self._whole - self.deadline.left
 
+    @property
+    def pieces(self) -> int:
+        """Number of pieces of work begun."""
+        return len(self._tried)
+
     def is_new(self, *key: Expr) -> bool:
         """Say whether a piece of work comes for the first time, and remember it."""
         if key in self._tried:
@@ -150,7 +155,10 @@ class Front:
 
     def offer(self, expression: Expr) -> None:
         """Refit a formula and keep it if no simpler one is as good."""
-        self._tick()
+        steps = int(self._shown - self.deadline.left)
+        if steps > 0:
+            self._shown -= steps
+            self._advance(steps, note=f"error {self.best_error:.1e}")
         if self.done or expression in self._seen or _unsound(expression):
             return
         self._seen.add(expression)
@@ -161,17 +169,17 @@ class Front:
         far = any(e.error < start.error / tuned.FAR_START for e in simpler)
         if start.error > tuned.ROUGH_START and far:
             return
-        found = expression
-        short = can_refine(found) and start.complexity <= tuned.LONG_FORMULA
+        short = can_refine(expression) and start.complexity <= tuned.LONG_FORMULA
         if short and start.error > self.exact / 100:
-            x, y = self.x[self.fitted], self.y[self.fitted]
-            found = refine(found, self.symbols, x, y, self.scale).expression
-        entry, exact = self._entry(found), max(tuned.NOISELESS, self.exact)
+            expression = self._refined(expression, self.fitted)
+        entry, exact = self._entry(expression), max(tuned.NOISELESS, self.exact)
         if entry.error < exact:
-            plain = self._entry(without_dust(found, tuned.DUST))
+            plain = self._entry(without_dust(expression, tuned.DUST))
             entry = plain if plain.error <= max(2 * entry.error, self.exact) else entry
         self._keep(entry)
-        self._remember(entry)
+        similar = entry.overall < tuned.SIMILAR * self.chosen().overall
+        if similar and entry.complexity <= tuned.LONG_TO_THIN:
+            self._near = sorted((*self._near, entry), key=self._promise)[: tuned.NOTED]
         if entry.error < exact:
             self._put_exactly(entry)
         elif entry in self.entries:
@@ -219,17 +227,13 @@ class Front:
         best = min((e for e in every if self._unexplained(e) <= limit), key=self._cost)
         if best.expression.free_symbols:
             return best
-        short = [e for e in self.entries if e.is_short]
-        telling = [e for e in short if self._error_of_size(e) <= tuned.HALF]
+        telling = []  # of the size of a target of one sign
+        for entry in (e for e in self.entries if self.problem.one_sign and e.is_short):
+            with np.errstate(all="ignore"):
+                size = np.log(self.values(entry.expression) / np.sign(self.y))
+            if relative_error(size, np.log(np.abs(self.y))) <= tuned.HALF:
+                telling.append(entry)
         return min(telling, key=self._cost, default=best)
-
-    def _error_of_size(self, entry: Entry) -> float:
-        """Return the relative error of the logarithm; infinite where a target has both signs."""
-        if not self.problem.one_sign:
-            return math.inf
-        with np.errstate(all="ignore"):
-            size = np.log(self.values(entry.expression) / np.sign(self.y))
-        return relative_error(size, np.log(np.abs(self.y)))
 
     def _unexplained(self, entry: Entry) -> float:
         """Return the error on all rows, or that on those which judge where it is far larger."""
@@ -252,19 +256,12 @@ class Front:
         """Move a bar of one step per second from now on."""
         self._advance, self._shown = advance, self.deadline.left
 
-    def _tick(self) -> None:
-        steps = int(self._shown - self.deadline.left)
-        if steps > 0:
-            self._shown -= steps
-            self._advance(steps, note=f"error {self.best_error:.1e}")
-
     def finish(self, deadline: Deadline, short: Iterable[Expr]) -> None:
         """Refit short formulas; thin out, shorten and snap the best, while there is time."""
         for expression in short:
             if deadline.passed:
                 break
-            x, y = self.x[self.fitted], self.y[self.fitted]
-            self._keep(self._entry(refine(expression, self.symbols, x, y, self.scale).expression))
+            self._keep(self._entry(self._refined(expression, self.fitted)))
         first = sorted(self.entries, key=self._cost)[: tuned.POLISHED]
         near = [e for e in self._near if e.overall < tuned.SIMILAR * self.chosen().overall]
         for entry in dict.fromkeys((*first[:1], *sorted(near, key=self._promise), *first)):
@@ -274,12 +271,6 @@ class Front:
                 self._polish(entry, deadline)
             else:
                 self._put_exactly(entry)
-
-    def _remember(self, entry: Entry) -> None:
-        """Note a formula that may turn out the simplest once its numbers are exact."""
-        similar = entry.overall < tuned.SIMILAR * self.chosen().overall
-        if similar and entry.complexity <= tuned.LONG_TO_THIN:
-            self._near = sorted((*self._near, entry), key=self._promise)[: tuned.NOTED]
 
     def _promise(self, entry: Entry) -> float:
         """Return what a formula would cost if most of its numbers were exact."""
@@ -291,12 +282,10 @@ class Front:
         astray = self.exceptions(entry)
         if astray.any():
             self.astray = astray
-            return
-        if entry.expression in self._probed or entry is not self.chosen():
-            return
-        self._probed.add(entry.expression)
-        if is_noise(self.x, self.scale(self.values(entry.expression)), self.scale(self.y)):
-            self._settle(count_free(self._polish(entry, self.deadline).expression))
+        elif entry.expression not in self._probed and entry is self.chosen():
+            self._probed.add(entry.expression)
+            if is_noise(self.x, self.scale(self.values(entry.expression)), self.scale(self.y)):
+                self._settle(count_free(self._polish(entry, self.deadline).expression))
 
     def exceptions(self, entry: Entry) -> Array:
         """Return the few rows without which a formula leaves nothing but noise."""
@@ -337,19 +326,18 @@ class Front:
             for shorter in thinner(before.expression):
                 if deadline.passed:
                     return best
-                best = self._refitted(shorter, self._cost(best)) or best
+                if math.isfinite(self._error(shorter)):
+                    numbers = count_numbers(shorter)
+                    refitted = self._refined(shorter, slice(None)) if numbers else shorter
+                    best = min(best, self._entry(refitted), key=self._cost)
             if best is before:
                 break
         return best
 
-    def _refitted(self, expression: Expr, limit: float) -> Entry | None:
-        """Refit to all rows; None where the formula is not worth more than a limit."""
-        if not math.isfinite(self._error(expression)):
-            return None
-        if count_numbers(expression):
-            expression = refine(expression, self.symbols, self.x, self.y, self.scale).expression
-        trial = self._entry(expression)
-        return trial if self._cost(trial) < limit else None
+    def _refined(self, expression: Expr, rows: Array | slice) -> Expr:
+        """Refit the numbers of a formula to some rows."""
+        x, y = self.x[rows], self.y[rows]
+        return refine(expression, self.symbols, x, y, self.scale).expression
 
     def _snap(self, expression: Expr, error: float) -> Entry | None:
         if not can_refine(expression) or complexity(expression) > tuned.LONG_FORMULA:

@@ -141,18 +141,15 @@ def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProb
                 if len(chosen) != count or not len(factors):
                     continue
                 key = np.concatenate((*chosen, factors[0])).tobytes()
-                if key not in seen:
-                    seen.add(key)
-                    yield from _reduced(problem, np.stack(chosen), factors[0])
-
-
-def _reduced(problem: SearchProblem, chosen: Array, factor: Array) -> Iterator[SearchProblem]:
-    """Yield the problem of monomials of sound values, the target over a factor."""
-    columns = evaluate(problem.columns, chosen)
-    names = tuple(monomial(problem.names, powers) for powers in chosen)
-    if np.isfinite(columns).all() and all(map(varies, columns.T)):
-        less = divided(problem, factor, set()) if factor.any() else problem
-        yield replace(less, columns=columns, names=names)
+                if key in seen:
+                    continue
+                seen.add(key)
+                columns = evaluate(problem.columns, np.stack(chosen))
+                names = tuple(monomial(problem.names, powers) for powers in chosen)
+                if np.isfinite(columns).all() and all(map(varies, columns.T)):
+                    divides = factors[0].any()
+                    less = divided(problem, factors[0], set()) if divides else problem
+                    yield replace(less, columns=columns, names=names)
 
 
 def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
@@ -173,18 +170,18 @@ def _basis(
     able = every[_near(every, 0.0, across, sizes, count + extra)]
     able = able[allowed(problem, able)]
     left = able / np.maximum(np.sqrt(np.square(able).sum(axis=1)), 0.5)[:, None]
-    found: list[Array] = []
-    while len(found) < count:
+    chosen: list[Array] = []
+    while len(chosen) < count:
         new = np.flatnonzero(np.square(left).sum(axis=1) > tuned.SAME_SPAN**2)
         if not len(new):
             break
-        found.append(able[new[0]])
+        chosen.append(able[new[0]])
         own = left[new[0]] / np.sqrt(np.square(left[new[0]]).sum())
         left = left - (left @ own)[:, None] * own
     if not extra:
-        return found, every[:1]
+        return chosen, every[:1]
     factors = every[_near(every, 1.0, across, sizes, count + 1)]
-    return found, factors[allowed(problem, -factors, tuned.NO_ZERO)]
+    return chosen, factors[allowed(problem, -factors, tuned.NO_ZERO)]
 
 
 def _near(every: Array, last: float, across: Array, sizes: Array, count: int) -> Array:

@@ -17,17 +17,9 @@ import sympy
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, linear
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.regression import (
-    Array,
-    away,
-    eliminate,
-    quick_error,
-    quick_errors,
-    solve,
-    weighted,
-)
+from kanlens.discovery.regression import Array, away, eliminate, quick_errors, solve, weighted
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.symbolic.composition import Expr
 
 Powers = tuple[float, ...]
@@ -59,17 +51,13 @@ def total_degree(width: int, degree: int) -> list[Powers]:
 
 
 def _pairs(width: int, exponents: Sequence[float]) -> list[Powers]:
-    found = [(0.0,) * width]
+    powers = [(0.0,) * width]
     for count in (1, 2):
         for places in itertools.combinations(range(width), count):
             for chosen in itertools.product(exponents, repeat=count):
-                found.append(unit(width, dict(zip(places, chosen, strict=True))))
-    return found
-
-
-def unit(width: int, exponents: dict[int, float]) -> Powers:
-    """Return the exponents of some columns, 0 for the others."""
-    return tuple(exponents.get(i, 0.0) for i in range(width))
+                of = dict(zip(places, chosen, strict=True))
+                powers.append(tuple(of.get(i, 0.0) for i in range(width)))
+    return powers
 
 
 def evaluate(columns: Array, library: Sequence[Powers] | Array) -> Array:
@@ -90,11 +78,11 @@ def simplest(width: int) -> tuple[Array, Array]:
     powers = np.array(sorted(tuned.POWER_COSTS))
     prices = np.array([tuned.POWER_COSTS[p] for p in powers])
     chosen = powers[np.indices((len(powers),) * most).reshape(most, -1).T]
-    found = []
+    parts = []
     for places in itertools.combinations(range(width), most):
-        found.append(np.zeros((len(chosen), width)))
-        found[-1][:, places] = chosen
-    every = found[0] if len(found) == 1 else np.unique(np.concatenate(found), axis=0)
+        parts.append(np.zeros((len(chosen), width)))
+        parts[-1][:, places] = chosen
+    every = parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts), axis=0)
     costs = prices[np.searchsorted(powers, every)].sum(axis=1)
     order = np.argsort(costs, kind="stable")
     return every[order], costs[order]
@@ -132,7 +120,7 @@ class MonomialSum(Ansatz):
 
     limits = tuned.MONOMIALS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         """Take the best fits of even rows; where there is noise, one weighted fit per target."""
         pairs = [(each, evaluate(problem.columns, each)) for each in libraries(problem)]
         made = [each for _, each in transformed(problem, tuned.MONOMIALS.targets)]
@@ -144,8 +132,15 @@ class MonomialSum(Ansatz):
         ]
         yield from self._written(even)
         if min((fit.error for fit in even), default=0.0) > tuned.NOISELESS:
-            heavy = [each for each in made if each.weights is not None and not front.done]
-            yield from self._written([_weighted_fit(each, pairs) for each in heavy])
+            fits = []
+            for each in (p for p in made if p.weights is not None and not front.done):
+                own = []
+                for library, matrix in pairs:
+                    heavy, target = weighted(each.weights, matrix, each.target)
+                    (error,) = quick_errors(heavy, [target], held_out)
+                    own.append(LibraryFit(error, each, each.weights, library, matrix))
+                fits.append(min(own, key=lambda fit: fit.error))
+            yield from self._written(fits)
 
     def _written(self, fits: list[LibraryFit]) -> Iterator[Expr]:
         """Write the shortest sums of the best fits."""
@@ -160,18 +155,6 @@ class MonomialSum(Ansatz):
                     break
                 names = (monomial(problem.names, fit.library[k]) for k in terms)
                 yield problem.rebuild(linear(solve(matrix[:, terms], target), names))
-
-
-def _weighted_fit(
-    problem: SearchProblem, libraries: list[tuple[list[Powers], Array]]
-) -> LibraryFit:
-    """Return the best library for a target whose rows have weights."""
-    fits = []
-    for library, matrix in libraries:
-        heavy, target = weighted(problem.weights, matrix, problem.target)
-        error = quick_error(heavy, target, problem.held_out)
-        fits.append(LibraryFit(error, problem, problem.weights, library, matrix))
-    return min(fits, key=lambda fit: fit.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +227,7 @@ class PolynomialRatio(Ansatz):
 
     degrees: tuple[tuple[int, int], ...] = tuned.RATIO_DEGREES
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         width = problem.width
         pairs = [tuple(total_degree(width, degree) for degree in each) for each in self.degrees]
         if away(problem.columns, tuned.CLEAR_OF_ZERO).all() and width in tuned.RATIO_POWERS:
@@ -262,7 +245,7 @@ class WaveRatio(Ansatz):
 
     limits = tuned.WAVE_RATIOS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         low = tuned.RATIO_DEGREES[:4]
         ratio = PolynomialRatio(low if problem.width == 3 else (*low, (2, 4)))
         for i in np.flatnonzero(np.ptp(problem.columns, axis=0) > tuned.TURN):
@@ -277,7 +260,7 @@ class WaveRatio(Ansatz):
 class RatioWithFunction(Ansatz):
     """A ratio with one function of the only column, such as (u - 1)/log(u) or u/(exp(u) - 1)."""
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         u, name = problem.columns[:, 0], problem.names[0]
         over, values = _terms(problem, total_degree(1, 3))
         few = over[:3], values[:, :3]

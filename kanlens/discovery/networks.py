@@ -10,7 +10,8 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ import sympy
 import torch
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.errors import KanlensError
 from kanlens.long_work import Deadline, Interruption, OutOfTimeError, check_time
 from kanlens.model.network import KAN
@@ -29,7 +30,7 @@ from kanlens.symbolic.assignment import assign_functions, function_edges
 from kanlens.symbolic.composition import Expr, compose
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import library
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.run import TrainingRun
 
 
@@ -125,17 +126,17 @@ def interpolator(
     problem: SearchProblem, deadline: Deadline, generator: torch.Generator
 ) -> Interpolator | None:
     """Train the architecture and view that do best in short; None with few rows or no time."""
-    found: list[Interpolator] = []
+    best: Interpolator | None = None
     for hidden in (tuned.HIDDEN_SUMS, tuned.HIDDEN_PRODUCTS):
-        for view in [found[0].view] if found else views(problem):
+        for view in [best.view] if best else views(problem):
             widths = [problem.width, hidden, 1]
-            made = trained(problem, widths, view, deadline, generator, tuned.TRIAL_STEPS)
-            found += [] if made is None else [made]
-        if not found:
-            return None
-        found.sort(key=lambda each: each.error)
-    best = found[0]
-    return trained(problem, best.network, best.view, deadline, generator, tuned.MORE_STEPS) or best
+            trial = trained(problem, widths, view, deadline, generator, tuned.TRIAL_STEPS)
+            best = min(filter(None, (best, trial)), key=lambda model: model.error, default=None)
+        if best is None:
+            break
+    return best and (
+        trained(problem, best.network, best.view, deadline, generator, tuned.MORE_STEPS) or best
+    )
 
 
 def trained(
@@ -156,7 +157,7 @@ def trained(
         network = KAN(
             network, grid_size=tuned.GRID, extrapolation="linear", generator=generator
         ).double()
-    options = Options(
+    options = FitOptions(
         steps=steps,
         penalty="weight_l1" if strength else None,
         strength=strength,
@@ -189,35 +190,29 @@ def _watching(deadline: Deadline) -> Callable[..., None]:
 
 def shapes(width: int) -> list[list[Any]]:
     """Return small architectures, the simplest first; pairs are sums and products."""
-    hidden: list[Any] = [1, 2, (1, 1), (2, 1), 5]
-    return [[width, 1], *([width, nodes, 1] for nodes in hidden)]
+    return [[width, *nodes, 1] for nodes in ((), (1,), (2,), ((1, 1),), ((2, 1),), (5,))]
 
 
 def network_formulas(
-    problem: SearchProblem, front: Front, first: View, generator: torch.Generator
+    problem: SearchProblem, front: BudgetedFront, first: View, generator: torch.Generator
 ) -> None:
     """Offer formulas of networks of several shapes, trained without and with a penalty."""
-    plain, with_penalty = tuned.SPARSE_STEPS
-    for view in dict.fromkeys((first, *views(problem))):
-        given = view, front.deadline, generator
-        for widths in shapes(problem.width):
-            if front.done:
-                return
-            found = trained(problem, widths, *given, plain)
-            if found is not None and not front.done:
-                more = trained(
-                    problem, found.network, *given, with_penalty, strength=tuned.STRENGTH
-                )
-                found = more or found
-            if found is not None and found.error < tuned.TOO_BAD * front.best_error:
-                read(found, front)
+    plain, sparse = tuned.SPARSE_STEPS
+    for view, widths in product(dict.fromkeys((first, *views(problem))), shapes(problem.width)):
+        if front.done:
+            return
+        train = partial(trained, problem, view=view, deadline=front.deadline, generator=generator)
+        model = train(widths, steps=plain)
+        if model is not None and not front.done:
+            model = train(model.network, steps=sparse, strength=tuned.STRENGTH) or model
+        if model is not None and model.error < tuned.TOO_BAD * front.whole.best_error:
+            read(model, front)
 
 
-def read(found: Interpolator, front: Front) -> None:
+def read(model: Interpolator, front: BudgetedFront) -> None:
     """Offer the formulas of a network, with ever fewer of its edges."""
-    problem = found.problem
-    x, y = found.view.tensors(problem)
-    network, before = found.network, -1
+    problem, network, before = model.problem, model.network, -1
+    x, y = model.view.tensors(problem)
     for budget in tuned.BUDGETS:
         if front.done:
             return
@@ -225,12 +220,11 @@ def read(found: Interpolator, front: Front) -> None:
             network = prune(network, _of(network, x), y, budget=budget, progress=False).model
         except KanlensError:
             return
-        if network.edges_alive == before:
-            continue
-        before = network.edges_alive
-        formula = formula_of(network, _of(network, x), y)
-        if formula is not None and not front.done:
-            front.offer(problem.rebuild(found.view.formula(formula, problem.names)))
+        if network.edges_alive != before:
+            before = network.edges_alive
+            formula = formula_of(network, _of(network, x), y)
+            if formula is not None and not front.done:
+                front.offer(problem.rebuild(model.view.formula(formula, problem.names)))
 
 
 def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:

@@ -34,9 +34,7 @@ class SearchProblem:
     held_out: Array  # bool (row,): rows that judge and are not fitted
     rebuild: Inverse = lambda e: e  # from an expression of the target to that of y
     slope: Array | None = None  # (row,): |dy / dtarget|; None where it is 1 or not known
-    scale: ErrorScale = field(
-        default_factory=ErrorScale
-    )  # of errors of y, whose slope there is y's
+    scale: ErrorScale = field(default_factory=ErrorScale)  # of errors of y, whose slope is y's
 
     @property
     def width(self) -> int:
@@ -65,7 +63,7 @@ class SearchProblem:
 
     @property
     def positive(self) -> Array:
-        """Say of each column whether it is positive throughout, with some room."""
+        """Which columns are positive throughout, with some room."""
         return np.asarray((self.columns.min(axis=0) > 0) & away(self.columns))
 
     @property
@@ -144,7 +142,7 @@ class Transform:
         return -1 if self.name in ONE_SIGN and target[0] < 0 else 1
 
     def fits(self, target: Array) -> bool:
-        """Say whether a target is one-to-one with its transform and this is of sound size."""
+        """Return whether a target is one-to-one with its transform and this is of sound size."""
         if self.name == "id":
             return True
         low, high, wide = float(target.min()), float(target.max()), float(np.ptp(target))
@@ -188,11 +186,12 @@ TRANSFORMS = (
 
 def transformed(problem: SearchProblem, names: tuple[str, ...]) -> list[tuple[str, SearchProblem]]:
     """Return the problems of those of some transformed targets that make sense, with names."""
-    made = (each for each in TRANSFORMS if each.name in names and each.fits(problem.target))
-    return [(each.name, problem.through(each)) for each in made]
+    fitting = (each for each in TRANSFORMS if each.name in names and each.fits(problem.target))
+    return [(each.name, problem.through(each)) for each in fitting]
 
 
 PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns, or of their names
+    lambda a, b: a * b,
     lambda a, b: a - b,
     lambda a, b: a + b,
     lambda a, b: a**2 + b**2,
@@ -247,7 +246,7 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
     matrix = np.column_stack((np.ones(len(size)), np.log(np.abs(problem.columns[:, usable]))))
     target = np.log(size)
     best = eliminate(matrix, target)[0]
-    count = sum(1 for k in best.groups if k)
+    count = sum(map(bool, best.groups))
     if not 0 < count < len(usable):
         return []
     choices = []
@@ -256,17 +255,14 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
         powers = solve(few, target)
         error = relative_error(few @ powers, target)
         if error <= tuned.AS_GOOD * max(best.error, tuned.FLOOR):
-            whole = np.zeros(problem.width)
-            whole[usable[np.array(places) - 1]] = powers[1:]
-            choices.append((_oddness(powers[1:]), tuple(whole)))
-    return [min(choices)[1]] if choices else []
-
-
-def _oddness(powers: Array) -> tuple[float, float]:
-    """Return the distance of exponents from whole and half numbers, and their size."""
-    whole = np.abs(powers - np.round(powers)) < tuned.WHOLE_POWER
-    half = np.abs(2 * powers - np.round(2 * powers)) < 2 * tuned.WHOLE_POWER
-    return float(np.where(whole, 0, np.where(half, 1, 3)).sum()), float(np.abs(powers).sum())
+            exponents = np.zeros(problem.width)
+            exponents[usable[np.array(places) - 1]] = powers[1:]
+            p = powers[1:]
+            whole = np.abs(p - np.round(p)) < tuned.WHOLE_POWER
+            half = np.abs(2 * p - np.round(2 * p)) < 2 * tuned.WHOLE_POWER
+            odd = np.where(whole, 0, np.where(half, 1, 3)).sum()
+            choices.append((float(odd), float(np.abs(p).sum()), tuple(exponents)))
+    return [min(choices)[-1]] if choices else []
 
 
 def rounded_exponents(problem: SearchProblem, near: float = tuned.NEAR_HALF) -> Array:
@@ -326,19 +322,18 @@ def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> Searc
     Under noise no move lowers the leave-one-out error; but while what is left out is within
     the noise, in units of y, a column less is a gain.
     """
-    noise = noise_of(problem.columns, problem.target)
-    now = problem
+    noise, now = noise_of(problem.columns, problem.target), problem
     while noise and now.width > 1:
-        moves: list[tuple[float, int, SearchProblem]] = []
+        moves: list[tuple[float, SearchProblem]] = []
         for _, _, trial in _ways_without(now):
             if deadline.passed:
                 return now
             level = noise_ratio(trial.columns, trial.target, trial.steepness, noise)
-            moves.append((level, len(moves), trial))
-        moves.sort(key=lambda move: move[:2])
-        if moves[0][0] > tuned.AUDIBLE:
+            moves.append((level, trial))
+        level, best = min(moves, key=lambda move: move[0])
+        if level > tuned.AUDIBLE:
             break
-        now = moves[0][2]
+        now = best
     return now
 
 
@@ -361,19 +356,14 @@ def _jointly(
 
 def paired(problem: SearchProblem, deadline: Deadline) -> list[tuple[float, SearchProblem]]:
     """Merge two columns in every simple way; the least leave-one-out errors first, with them."""
-    found: list[tuple[float, SearchProblem]] = []
-    for trial in _merged(problem):
-        if deadline.passed:
-            break
-        found.append((best_loo_error(trial), trial))
-    return sorted(found, key=lambda pair: pair[0])
+    within = itertools.takewhile(lambda _: not deadline.passed, _merged(problem))
+    return sorted(((best_loo_error(trial), trial) for trial in within), key=lambda pair: pair[0])
 
 
 def _merged(problem: SearchProblem) -> Iterator[SearchProblem]:
     """Yield the problems with a simple combination in the place of two columns."""
     for i, j in itertools.combinations(range(problem.width), 2):
         (a, p), (b, q) = ((problem.columns[:, k], problem.names[k]) for k in (i, j))
-        yield problem.joined(i, j, a * b, p * q)
         for form in PAIRS:
             yield problem.joined(i, j, form(a, b), form(p, q))
         if away(b):

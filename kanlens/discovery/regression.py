@@ -71,17 +71,14 @@ def quick_errors(matrix: Array, targets: Sequence[Array], held_out: Array) -> li
 
 def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array, Array]:
     """Multiply rows of a least-squares problem by weights; None for weights of 1."""
-    if weights is None:
-        return matrix, target
-    return matrix * weights[:, None], target * weights
+    return (matrix, target) if weights is None else (matrix * weights[:, None], target * weights)
 
 
 def solve(matrix: Array, target: Array) -> Array:
     """Return least-squares coefficients, columns scaled to unit size first."""
     check_time()
     size = _sizes(matrix)
-    found = np.linalg.lstsq(matrix / size, target, rcond=tuned.RIDGE)[0]
-    return np.asarray(found / size)
+    return np.asarray(np.linalg.lstsq(matrix / size, target, rcond=tuned.RIDGE)[0] / size)
 
 
 def _sizes(matrix: Array) -> Array:
@@ -108,24 +105,20 @@ def eliminate(
     criterion, best first.
     """
     groups = np.arange(matrix.shape[1]) if groups is None else groups
-    packed: Array = np.asarray(
-        np.linalg.qr(np.column_stack((matrix / _sizes(matrix), target)), mode="r")
-    )
+    packed: Any = np.linalg.qr(np.column_stack((matrix / _sizes(matrix), target)), mode="r")
     rows, spread = len(target), float(np.var(target)) or 1.0
     kept = sorted({int(g) for g in groups})
-    found: list[tuple[float, Selection]] = []
+    scored: list[tuple[float, Selection]] = []
     while True:
         check_time()
         columns = np.isin(groups, kept)
         error, losses = _losses(packed, groups, columns, kept, ridge)
         share = max(error / rows / spread, tuned.FLOOR)
         score = rows * np.log(share) + int(columns.sum()) * np.log(rows)
-        found.append((score, Selection(tuple(kept), share)))
+        scored.append((score, Selection(tuple(kept), share)))
         if len(kept) < 2:
-            break
-        least = min(kept, key=lambda g: losses[g])
-        kept = [g for g in kept if g != least]
-    return [selection for _, selection in sorted(found, key=lambda pair: pair[0])]
+            return [selection for _, selection in sorted(scored, key=lambda pair: pair[0])]
+        kept.remove(min(kept, key=lambda g: losses[g]))
 
 
 def _losses(
@@ -140,8 +133,8 @@ def _losses(
     inverse = (vt.T / damped) @ vt
     mine = groups[columns]
     if len(mine) == len(kept):  # one column each
-        found = np.square(coefficients) / np.maximum(np.diag(inverse), np.finfo(float).tiny)
-        return float(residual @ residual), dict(zip(mine.tolist(), found.tolist(), strict=True))
+        gains = np.square(coefficients) / np.maximum(np.diag(inverse), np.finfo(float).tiny)
+        return float(residual @ residual), dict(zip(mine.tolist(), gains.tolist(), strict=True))
     losses = {}
     for g in kept:
         which = mine == g
@@ -163,12 +156,12 @@ def best_pairs(matrix: Array, target: Array) -> list[tuple[float, tuple[int, int
     cross = gram[i, j]
     determinant = np.maximum(1 - cross**2, 1e-9)
     gain = (right[i] ** 2 + right[j] ** 2 - 2 * cross * right[i] * right[j]) / determinant
-    found = []
+    pairs = []
     for k in np.argsort(-gain)[: tuned.PAIRS_COMPARED]:
         pair = centered[:, [i[k], j[k]]]
         residual = y - pair @ np.linalg.lstsq(pair, y, rcond=None)[0]
-        found.append((float(residual @ residual), (int(i[k]), int(j[k]))))
-    return sorted(found)
+        pairs.append((float(residual @ residual), (int(i[k]), int(j[k]))))
+    return sorted(pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +197,7 @@ class Basis:
 
 
 def varies(x: Array) -> bool:
-    """Say whether a column has more than one value, beyond rounding."""
+    """Return whether a column has more than one value, beyond rounding."""
     return bool(np.ptp(x) > 1e-12 * (np.abs(x).max() + 1e-300))
 
 

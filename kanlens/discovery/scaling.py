@@ -22,7 +22,7 @@ from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, ErrorScale, relative_error, solve, spread_rows
 from kanlens.discovery.smoothness import distant_rows, even, loo_error, outlier_rows, wrong_beside
-from kanlens.errors import DTypeError, ShapeError, message
+from kanlens.errors import DTypeError, KanlensWarning, ShapeError
 from kanlens.long_work import ending
 from kanlens.symbolic.composition import Expr
 
@@ -71,7 +71,7 @@ class Scale:
 
 
 def resolved(values: Array) -> bool:
-    """Say whether values differ by more than the rounding of one number."""
+    """Return whether values differ by more than the rounding of one number."""
     return bool(values.max() - values.min() > tuned.ROUNDING_STEPS * rounding_step(values))
 
 
@@ -82,11 +82,8 @@ def rounding_step(values: Array) -> float:
 
 def shortest(value: float, room: float) -> Expr:
     """Return the number with the fewest decimals within some room of a value."""
-    for digits in range(tuned.DECIMALS):
-        found = round(value, digits)
-        if abs(found - value) <= room:
-            return number(found)
-    return number(value)
+    rounded = (round(value, digits) for digits in range(tuned.DECIMALS))
+    return number(next((short for short in rounded if abs(short - value) <= room), value))
 
 
 def number(value: float) -> Expr:
@@ -276,18 +273,17 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
     if target.ndim == 2 and target.shape[1] == 1:
         target = target[:, 0]
     if columns.ndim != 2 or columns.shape[1] == 0:
-        expected = "x of shape (row, feature)"
-        raise ShapeError(message(CALL, expected, str(columns.shape), "Pass a table"))
+        raise ShapeError(CALL, "x of shape (row, feature)", str(columns.shape), "Pass a table")
     if target.ndim != 1 or len(target) != len(columns):
         expected = f"y of shape ({len(columns)},)"
-        raise ShapeError(message(CALL, expected, str(target.shape), "Pass one target per row"))
+        raise ShapeError(CALL, expected, str(target.shape), "Pass one target per row")
     if len(columns) < 2:
-        raise ShapeError(message(CALL, "at least 2 rows", str(len(columns)), "Pass more data"))
+        raise ShapeError(CALL, "at least 2 rows", str(len(columns)), "Pass more data")
     width = columns.shape[1]
     names = names or [f"x{i + 1}" for i in range(width)]
     if len(names) != width or len(set(names)) != width:
         expected = f"{width} different feature_names"
-        raise ShapeError(message(CALL, expected, ", ".join(names), "Name every column of x once"))
+        raise ShapeError(CALL, expected, ", ".join(names), "Name every column of x once")
     check_finite(CALL, torch.from_numpy(columns), names)
     check_finite(CALL, torch.from_numpy(target))
     return names, columns, target
@@ -307,20 +303,18 @@ def scale_of(columns: Array, target: Array) -> ErrorScale:
     return wide if min(power_law, loo_error(columns, size)) < level else ErrorScale()
 
 
-def numeric_columns(frame: Any, warn: Callable[[str], object]) -> list[int]:
+def numeric_columns(frame: Any, warn: Callable[[Warning], object]) -> list[int]:
     """Return the positions of the columns of numbers of a DataFrame; warn about all others."""
-    every = [
-        Column(name=str(name), cells=frame.iloc[:, k], call=CALL)
-        for k, name in enumerate(frame.columns)
-    ]
-    left_out = [column.unreadable.any() for column in every]
-    if any(left_out):
-        names = [column.name for column, out in zip(every, left_out, strict=True) if out]
-        expected, got = "columns of numbers", f"text or dates in {listed(names)}"
-        if all(left_out):
-            raise DTypeError(message(CALL, expected, got, "Turn them into numbers first"))
-        warn(message(CALL, expected, got, "They are left out"))
-    return [k for k, out in enumerate(left_out) if not out]
+    left_out = {}
+    for k, name in enumerate(map(str, frame.columns)):
+        if Column(name=name, cells=frame.iloc[:, k], call=CALL).unreadable.any():
+            left_out[k] = name
+    if left_out:
+        expected, got = "columns of numbers", f"text or dates in {listed(list(left_out.values()))}"
+        if len(left_out) == len(frame.columns):
+            raise DTypeError(CALL, expected, got, "Turn them into numbers first")
+        warn(KanlensWarning(CALL, expected, got, "They are left out"))
+    return [k for k in range(len(frame.columns)) if k not in left_out]
 
 
 def as_array(values: Any, what: str) -> Array:
@@ -361,22 +355,22 @@ def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
 
 def _useful(columns: Array) -> tuple[int, ...]:
     """Return the columns that vary and are no multiple, plus a number, of one before them."""
-    found: list[int] = []
-    even: list[Array] = []
+    even: dict[int, Array] = {}
     for i, column in enumerate(columns.T):
         if resolved(column):
             size = np.abs(column).max()
             own = column / size - (column / size).mean()
             own = own / np.sqrt(own @ own)
-            if all(np.abs(own - np.sign(own @ e) * e).max() > tuned.SAME_COLUMN for e in even):
-                found.append(i)
-                even.append(own)
-    return tuple(found)
+            gaps = (np.abs(own - np.sign(own @ e) * e).max() for e in even.values())
+            if all(gap > tuned.SAME_COLUMN for gap in gaps):
+                even[i] = own
+    return tuple(even)
 
 
-def _joined(one: _Rows, two: _Rows) -> _Rows:
-    """Return the rows of two tables with their targets."""
-    return np.concatenate((one[0], two[0])), np.concatenate((one[1], two[1]))
+def _joined(*tables: _Rows) -> _Rows:
+    """Return the rows of all tables with their targets."""
+    x, y = map(np.concatenate, zip(*tables, strict=True))
+    return x, y
 
 
 def _rounding_of(values: Array) -> float:

@@ -5,6 +5,7 @@ By the slopes of a network columns are left out or joined; a sum or product lose
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
@@ -13,11 +14,7 @@ import numpy as np
 import torch
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.additive import (
-    AdditiveModel,
-    SeparableProduct,
-    functions_of_sum,
-)
+from kanlens.discovery.additive import AdditiveModel, SeparableProduct, functions_of_sum
 from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, Through, offer_all
 from kanlens.discovery.bilinear import ProductWithCombination
 from kanlens.discovery.blocks import SumOfBlocks
@@ -43,10 +40,10 @@ from kanlens.discovery.problems import (
 )
 from kanlens.discovery.regression import Array, relative_error, spread_rows
 from kanlens.discovery.scaling import scale_of
+from kanlens.discovery.scheduling import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.sparse import DictionarySum, SparseSum
 from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
-from kanlens.discovery.turns import Queue, TimeSlice
 from kanlens.discovery.univariate import CURVE
 from kanlens.model import kernels
 from kanlens.symbolic.composition import Expr
@@ -57,19 +54,10 @@ _MONOMIALS, _SEPARABLE = MonomialSum(), SeparableProduct()
 _SPARSE_OF_TWO = SparseSum(replace(tuned.SPARSE, widest=2))  # which take a fraction of the time
 _SPARSE = SparseSum(replace(tuned.SPARSE, narrowest=3))
 _RATIO, _BLOCKS = PolynomialRatio(), SumOfBlocks()
-AT_ONCE: tuple[Ansatz, ...] = (
-    LinearModel(),
-    POWER_LAW,
-    Through(POWER_LAW, ("log", *tuned.ANGLES_OF_TARGET)),
-)
-_CHEAP: tuple[Ansatz, ...] = (
-    _ADDITIVE,
-    _MONOMIALS,
-    CURVE,
-    _SEPARABLE,
-    Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
-    _SPARSE_OF_TWO,
-)
+_ANGLES = tuned.ANGLES_OF_TARGET
+AT_ONCE = (LinearModel(), POWER_LAW, Through(POWER_LAW, ("log", *_ANGLES)))
+_SEPARABLES = (_SEPARABLE, Through(_SEPARABLE, _ANGLES))
+_CHEAP: tuple[Ansatz, ...] = (_ADDITIVE, _MONOMIALS, CURVE, *_SEPARABLES, _SPARSE_OF_TWO)
 _LAST: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio(), ProductWithCombination())
 # of problems of few columns and of many: before functions of a sum are looked for, before columns
 # are left out, and after that
@@ -77,12 +65,22 @@ OF_FEW = ((*_CHEAP, _RATIO, _SPARSE), (_ROUGHLY, _BLOCKS), _LAST)
 OF_MANY = ((*_CHEAP, _SPARSE), (_ROUGHLY,), (_RATIO, _BLOCKS, *_LAST))
 
 
-def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) -> None:
-    """Offer formulas of a problem and of the simpler ones it leads to."""
+def search(
+    problem: SearchProblem,
+    front: Front | BudgetedFront,
+    *,
+    depth: int = tuned.DEPTH,
+    deferred: Deferred | None = None,
+) -> None:
+    """Offer formulas of a problem and of the simpler ones it leads to.
+
+    Deferred work is run between two steps, once it is due.
+    """
     if not front.is_new(*problem.key):
         return
-    queue = front if isinstance(front, Queue) else Queue(front)
+    queue = front if isinstance(front, PriorityFront) else PriorityFront(front, deferred)
     for step in _steps(problem, queue, depth):
+        queue.run_deferred()
         if queue.done:
             return
         step()
@@ -91,40 +89,37 @@ def search(problem: SearchProblem, front: Front, *, depth: int = tuned.DEPTH) ->
         queue.refit()
 
 
-def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
+def _steps(
+    problem: SearchProblem, front: BudgetedFront, depth: int
+) -> Iterator[Callable[[], object]]:
     shallow = problem.width <= tuned.NARROW or depth >= tuned.DEPTH - 1
-    several, by_slopes = problem.width > 1, 1 < problem.width <= tuned.MOST_SLOPES
+    by_slopes = 1 < problem.width <= tuned.MOST_SLOPES
     before, early, late = OF_FEW if problem.width <= tuned.FEW else OF_MANY
-    before = tuple(ansatz for ansatz in before if shallow or not ansatz.costly)
     yield from (partial(ansatz.offer, problem, front) for ansatz in AT_ONCE)
     if by_slopes:
         yield partial(_by_slopes, problem, front, depth)
-    yield from (partial(ansatz.offer, problem, front) for ansatz in before)
+    able = (ansatz for ansatz in before if shallow or not ansatz.costly)
+    yield from (partial(ansatz.offer, problem, front) for ansatz in able)
     if by_slopes:
         yield partial(_nested, problem, front)
     yield from (partial(ansatz.offer, problem, front) for ansatz in early)
-    if several:
-        yield from _with_less(problem, front, depth)
+    if problem.width > 1:  # without columns that are factors or say nothing
+        reduced = remove_power_factors(problem, front.deadline)
+        if reduced.width < problem.width:
+            yield partial(search, reduced, front, depth=depth)
+        quieter = remove_factors_to_noise(problem, front.deadline)
+        if quieter.width < problem.width and quieter.key != reduced.key:
+            yield partial(search, quieter, front, depth=depth)
+        yield partial(_divided_formulas, problem, front, depth)
     yield from (partial(ansatz.offer, problem, front) for ansatz in late)
-    if depth > 0 and several:
+    if depth > 0 and problem.width > 1:
         level = best_loo_error(problem)
         for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
             if error < max(2 * level, tuned.NO_LOO_ERROR):
                 yield partial(search, merged, front, depth=depth - 1)
 
 
-def _with_less(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
-    """Yield the searches without columns that are factors or say nothing."""
-    reduced = remove_power_factors(problem, front.deadline)
-    if reduced.width < problem.width:
-        yield partial(search, reduced, front, depth=depth)
-    quieter = remove_factors_to_noise(problem, front.deadline)
-    if quieter.width < problem.width and quieter.key != reduced.key:
-        yield partial(search, quieter, front, depth=depth)
-    yield partial(_divided_formulas, problem, front, depth)
-
-
-def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
+def _by_slopes(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
     """Search what slopes show the target to be a function of."""
     level, fewer = tuned.SPAN_GAIN * error_of_y(problem), problem
     for each in few_monomials(problem, Slopes.of(problem)):
@@ -140,14 +135,14 @@ def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
             search(fewer, front, depth=depth)
 
 
-def _nested(problem: SearchProblem, front: Front) -> None:
+def _nested(problem: SearchProblem, front: BudgetedFront) -> None:
     """Offer functions of a sum of functions, which slopes tell."""
     found = sum_of_splines(problem, Slopes.of(problem))
     if found.error < tuned.SUM_ERROR and not front.done:
         offer_all(functions_of_sum(problem, found, front), front)
 
 
-def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
+def _divided_formulas(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
     """Divide by the powers that the target seems to hold, and keep all columns."""
     powers = rounded_exponents(problem)
     if np.any(powers):
@@ -157,57 +152,55 @@ def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
             ansatz.offer(trial, front)
 
 
-def explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
+def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Generator) -> None:
     """Offer formulas that trained networks lead to, unless the best one leaves only noise."""
     if front.deadline.left < tuned.LEAST_TIME:
         return
     with kernels.use_within(front.deadline.left):
-        first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
+        first = interpolator(problem, BudgetedFront(front, 0.3).deadline, generator)
         if first is None or front.done or _nothing_left(front, first.error):
             return
         rough = first.error > tuned.ROUGH
         if rough:
-            network_formulas(problem, TimeSlice(front, 0.85), first.view, generator)
-        levels = _levels(first, TimeSlice(front, 0.3 if rough else 0.6), generator)
+            network_formulas(problem, BudgetedFront(front, 0.85), first.view, generator)
+        levels, simpler = [first], BudgetedFront(front, 0.3 if rough else 0.6)
+        while (network := _simpler(levels[-1], simpler, generator)) is not None:
+            levels.append(network)
         for level in reversed(levels[1:]):
-            search(level.problem, TimeSlice(front, 0.4), depth=1)
-            _taken_apart(level, TimeSlice(front, 0.4))
+            search(level.problem, BudgetedFront(front, 0.4), depth=1)
+            _taken_apart(level, BudgetedFront(front, 0.4))
         if len(levels) > 1:
             last = levels[-1]
-            network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
-        _taken_apart(levels[0], TimeSlice(front, 0.5))
+            network_formulas(last.problem, BudgetedFront(front, 0.5), last.view, generator)
+        _taken_apart(levels[0], BudgetedFront(front, 0.5))
         network_formulas(problem, front, first.view, generator)
 
 
-def _nothing_left(front: Front, error: float) -> bool:
+def _nothing_left(front: BudgetedFront, error: float) -> bool:
     """Say whether a formula with at most one number matches the network, but for noise."""
-    best = front.chosen()
-    values = front.values(best.expression)
+    whole, best = front.whole, front.whole.chosen()
+    values = whole.values(best.expression)
     simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
-    return simple and is_noise(front.x, front.scale(values), front.scale(front.y))
+    return simple and is_noise(whole.x, whole.scale(values), whole.scale(whole.y))
 
 
-def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> list[Interpolator]:
-    """Return the network of the problem and those of ever simpler ones."""
-    found = [first]
-    while found[-1].problem.width > 1 and not front.done:
-        if (simpler := _simpler(found[-1], front, generator)) is None:
-            break
-        found.append(simpler)
-    return found
-
-
-def _simpler(level: Interpolator, front: Front, generator: torch.Generator) -> Interpolator | None:
+def _simpler(
+    level: Interpolator, front: BudgetedFront, generator: torch.Generator
+) -> Interpolator | None:
     """Return the network of the first simpler problem with about the same error."""
     best: tuple[float, Interpolator] | None = None
     about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
-    for trial in _trials(level):
+    whole, rows = level.problem.target, level.problem.judged
+    for trial in _trials(level) if level.problem.width > 1 and not front.done else ():
         if front.done:
             break
         network = interpolator(trial, front.deadline, generator)
         if network is None:
             continue
-        error = _error_there(network, level.problem) / level.error
+        with np.errstate(all="ignore"):
+            factor = np.where(trial.target == whole, 1.0, whole / trial.target)
+        values = (network(trial.columns) * factor)[rows]
+        error = relative_error(values, whole[rows]) / level.error
         if error <= tuned.AS_WELL:
             return network
         if error <= about and (best is None or error < best[0]):
@@ -215,34 +208,23 @@ def _simpler(level: Interpolator, front: Front, generator: torch.Generator) -> I
     return None if best is None else best[1]
 
 
-def _error_there(network: Interpolator, problem: SearchProblem) -> float:
-    """Return the error of a network of a simpler problem on the target of the one it is from."""
-    rows, trial = problem.judged, network.problem
-    with np.errstate(all="ignore"):
-        factor = np.where(trial.target == problem.target, 1.0, problem.target / trial.target)
-    return relative_error((network(trial.columns) * factor)[rows], problem.target[rows])
-
-
 def _trials(network: Interpolator) -> list[SearchProblem]:
     """Return candidate reductions, the largest first."""
-    problem, error = network.problem, network.error
-    found = []
+    problem, error, slopes = network.problem, network.error, network.slopes
     drop = needless(network, problem.columns, error)
-    if drop:
-        found.append(problem.without(drop))
-    slopes = network.slopes
+    trials = [problem.without(drop)] if drop else []
     powers = factors(problem.columns, slopes, network.sizes, error)
-    every = unions(problem, slopes, error)
     own = set(np.flatnonzero(powers).tolist())
     if own and len(own) < problem.width:
-        found.append(divided(problem, powers, own))
+        trials.append(divided(problem, powers, own))
+    every = unions(problem, slopes, error)
     sure = disjoint(every)
     if len(sure) > 1:
-        found.append(reduce(lambda merged, union: union.reduced(merged), sure, problem))
-    return found + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
+        trials.append(reduce(lambda merged, union: union.reduced(merged), sure, problem))
+    return trials + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
 
 
-def _taken_apart(network: Interpolator, front: Front) -> None:
+def _taken_apart(network: Interpolator, front: BudgetedFront) -> None:
     """Offer sums and products of formulas of fewer columns."""
     problem = network.problem
     if problem.width < 2:
@@ -252,26 +234,26 @@ def _taken_apart(network: Interpolator, front: Front) -> None:
         _solve_parts(problem, network, parts, front, product=False)
     if not problem.one_sign:
         return
-    size, judged = _logarithm(network), problem.judged
+
+    def size(columns: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.log(np.abs(network(columns)))
+
+    judged = problem.judged
     gap = relative_error(size(problem.columns[judged]), np.log(np.abs(problem.target[judged])))
     if np.isfinite(gap) and not front.done:
-        factors = components(size, problem.columns, gap)
-        if len(factors) > 1:
-            _solve_parts(problem, size, factors, front, product=True)
-
-
-def _logarithm(surface: Surface) -> Surface:
-    """Return the logarithm of the size of a function."""
-
-    def found(columns: Array) -> Array:
-        with np.errstate(all="ignore"):
-            return np.log(np.abs(surface(columns)))
-
-    return found
+        parts = components(size, problem.columns, gap)
+        if len(parts) > 1:
+            _solve_parts(problem, size, parts, front, product=True)
 
 
 def _solve_parts(
-    problem: SearchProblem, surface: Surface, parts: list[set[int]], front: Front, *, product: bool
+    problem: SearchProblem,
+    surface: Surface,
+    parts: list[set[int]],
+    front: BudgetedFront,
+    *,
+    product: bool,
 ) -> None:
     """Solve the first part from the network, then the rest from the data."""
     if front.done:
@@ -283,28 +265,26 @@ def _solve_parts(
         return
     target = np.exp(values) if product else values
     part = problem.without(others).with_target(target, lambda e: e)
-    formulas = _formulas(part, TimeSlice(front, 0.3))
+    formulas = _formulas(part, BudgetedFront(front, 0.3))
     for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
-        rest = _rest(problem, formula, front, product=product)
-        if rest is None or front.done:
+        made = front.whole.values(formula)
+        with np.errstate(all="ignore"):
+            left = problem.target / made if product else problem.target - made
+        if not np.isfinite(left).all() or not left.std() > 0 or front.done:
             continue
-        rest = rest.without(own)
+        both: Callable[[Expr, Expr], Expr] = operator.mul if product else operator.add
+        rest = problem.with_target(left, partial(both, formula)).without(own)
         if len(parts) > 2:
-            left = _without(surface, problem, own, parts)
-            _solve_parts(rest, *left, TimeSlice(front, 0.5), product=product)
-        search(rest, TimeSlice(front, 0.5), depth=1)
+            fewer = _without(surface, problem, own, parts)
+            _solve_parts(rest, *fewer, BudgetedFront(front, 0.5), product=product)
+        search(rest, BudgetedFront(front, 0.5), depth=1)
 
 
 def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
     """Return the partial dependence of a function on some columns."""
-    rows = spread_rows(len(columns), tuned.REFERENCES)
-    others = [i for i in range(columns.shape[1]) if i not in own]
-    found = []
-    for row in rows:
-        moved = columns.copy()
-        moved[:, others] = columns[row, others]
-        found.append(surface(moved))
-    return np.asarray(np.mean(found, axis=0))
+    others = ~np.isin(np.arange(columns.shape[1]), list(own))
+    rows = columns[spread_rows(len(columns), tuned.REFERENCES)]
+    return np.asarray(np.mean([surface(np.where(others, row, columns)) for row in rows], axis=0))
 
 
 def _without(
@@ -322,26 +302,13 @@ def _without(
     return found, [{kept.index(i) for i in part} for part in parts[1:]]
 
 
-def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
+def _formulas(part: SearchProblem, front: BudgetedFront) -> list[Expr]:
     """Return formulas of a part of a problem, the best first."""
-    scale = scale_of(front.x, part.target)
-    own = Front(replace(front.problem, target=part.target, scale=scale), front.deadline)
+    whole = front.whole
+    scale = scale_of(whole.x, part.target)
+    own = Front(replace(whole.problem, target=part.target, scale=scale), front.deadline)
     own.start()
     search(part, own, depth=1)
     chosen = own.chosen()
     others = sorted((e for e in own.entries if e is not chosen), key=lambda entry: entry.error)
     return [e.expression for e in [chosen, *others] if e.expression.free_symbols]
-
-
-def _rest(
-    problem: SearchProblem, formula: Expr, front: Front, *, product: bool
-) -> SearchProblem | None:
-    """Return the residual problem once a part is known."""
-    values = front.values(formula)
-    with np.errstate(all="ignore"):
-        target = problem.target / values if product else problem.target - values
-    if not np.isfinite(target).all() or not target.std() > 0:
-        return None
-    undo: Callable[[Expr], Expr]
-    undo = (lambda e: e * formula) if product else (lambda e: e + formula)
-    return problem.with_target(target, undo)

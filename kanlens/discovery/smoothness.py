@@ -46,7 +46,7 @@ def noise_of(columns: Array, target: Array) -> float:
 
 
 def is_smooth(columns: Array, target: Array) -> bool:
-    """Say whether more rows still tell more of a target that smooth models can tell."""
+    """Return whether more rows still tell more of a target that smooth models can tell."""
     return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
 
 
@@ -102,9 +102,9 @@ def predicted(
 
 def kernel(one: Array, two: Array, scale: float) -> Array:
     """Return the RBF kernel between rows, for a length scale."""
-    found = np.maximum(_squared_distances(one, two), 0.0)
-    found *= -0.5 / (scale**2 * one.shape[1])
-    return np.asarray(np.exp(found, out=found))
+    values = np.maximum(_squared_distances(one, two), 0.0)
+    values *= -0.5 / (scale**2 * one.shape[1])
+    return np.asarray(np.exp(values, out=values))
 
 
 def _squared_distances(one: Array, two: Array) -> Array:
@@ -114,22 +114,18 @@ def _squared_distances(one: Array, two: Array) -> Array:
 
 def even(columns: Array) -> Array:
     """Return columns of unit deviation; positive ones of a wide range by their logarithm."""
-    made = []
-    for x in columns.T:
-        if not varies(x):
-            continue
-        u = np.log(x) if logarithmic(x) else x
-        made.append((u - u.mean()) / u.std())
-    return np.stack(made, axis=1) if made else np.zeros((len(columns), 0))
+    logs = (np.log(x) if logarithmic(x) else x for x in columns.T if varies(x))
+    scaled = [(u - u.mean()) / u.std() for u in logs]
+    return np.stack(scaled, axis=1) if scaled else np.zeros((len(columns), 0))
 
 
 def logarithmic(x: Array) -> bool:
-    """Say whether a column is positive and of a wide range."""
+    """Return whether a column is positive and of a wide range."""
     return bool(x.min() > 0 and x.max() > tuned.WIDE_RANGE * x.min())
 
 
 def is_noise(columns: Array, made: Array, target: Array) -> bool:
-    """Say whether target minus formula is noise, as far as a regression can tell.
+    """Return whether target minus formula is noise, as far as a regression can tell.
 
     What is left is fitted by splines of every column and of the formula's own value, and by
     products of the columns; noise lets these explain no more than their number does [2]_. Nor
@@ -141,8 +137,7 @@ def is_noise(columns: Array, made: Array, target: Array) -> bool:
     if not varies(left) or left.var() > tuned.TEST_LARGE_RESIDUAL * target.var():
         return False
     left = (left - left.mean()) / left.std()
-    neighbors = float(np.mean(left * left[nearest(columns)]))
-    if neighbors > tuned.TEST_SURE / np.sqrt(rows):
+    if np.mean(left * left[nearest(columns)]) > tuned.TEST_SURE / np.sqrt(rows):
         return False
     terms = _terms(columns, made)
     terms, count = terms - terms.mean(axis=0), terms.shape[1]
@@ -188,21 +183,20 @@ def outlier_rows(columns: Array, target: Array) -> Array:
         return found
     middle, spread = _middle(target)
     if spread == 0:  # all but a few are equal
+        from scipy.stats import ks_2samp
+
         off = np.asarray(target != middle)
-        return off if off.any() and _scattered(columns, off) else found
+        if not off.any():
+            return off
+        # mistakes lie anywhere among the others, in every column
+        chances = [ks_2samp(c[off], c[~off]).pvalue for c in columns.T]
+        scattered = min(chances, default=1.0) * len(chances) > tuned.BY_CHANCE or not chances
+        return off if scattered else found
     size = np.arcsinh((target - middle) / spread)
     blocks = -(-len(target) // tuned.WRONG_BLOCK)
     for k in range(blocks):
         found[k::blocks] = _wrong_in(even(columns[k::blocks]), size[k::blocks])
     return _if_few(found)
-
-
-def _scattered(columns: Array, found: Array) -> bool:
-    """Say whether rows lie anywhere among the others, as mistakes do, in every column."""
-    from scipy.stats import ks_2samp
-
-    chances = [ks_2samp(c[found], c[~found]).pvalue for c in columns.T]
-    return min(chances, default=1.0) * len(chances) > tuned.BY_CHANCE or not chances
 
 
 def _if_few(found: Array) -> Array:
@@ -274,7 +268,7 @@ def _limit(usual: float, variance: Array, size: Array) -> Array:
 
 
 def unfollowed(made: Array, target: Array) -> Array:
-    """Say which rows a formula does not follow: those far off for how near most of them are."""
+    """Return the rows that a formula does not follow: far off for how near most of them are."""
     with np.errstate(invalid="ignore"):
         gap = np.abs(made - target)
     gap = np.where(np.isfinite(gap), gap, np.inf)

@@ -21,10 +21,10 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, sum_of_terms
 from kanlens.discovery.blocks import arguments
-from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import evaluate, functions_of, monomial
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import Array, away, best_pairs, relative_error, solve, weighted
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.long_work import check_time
 from kanlens.symbolic.composition import Expr
 
@@ -42,7 +42,7 @@ class SparseSum(Ansatz):
     limits: tuned.Limits = tuned.SPARSE
     costly = True
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         every = products(problem)
         fitted = np.flatnonzero(problem.fitted)
         rows = fitted[:: max(1, len(fitted) // tuned.SPARSE_ROWS)]
@@ -97,13 +97,11 @@ def products(problem: SearchProblem) -> Products:
 
 def _exponents(divides: Array, most: int) -> Array:
     """Return exponents of products, (product, feature), by their sum of sizes."""
-    width, found = len(divides), [np.zeros(len(divides))]
-    for total in range(1, tuned.SPARSE_DEGREE + 1):
-        level = list(_of_size(divides, total, width))
-        found += level[: most - len(found)]
-        if len(found) == most:
-            break
-    return np.stack(found)
+    width = len(divides)
+    degrees = range(1, tuned.SPARSE_DEGREE + 1)
+    levels = (_of_size(divides, total, width) for total in degrees)
+    every = itertools.chain([np.zeros(width)], *levels)
+    return np.stack(list(itertools.islice(every, most)))
 
 
 def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
@@ -112,7 +110,7 @@ def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
         for places in itertools.combinations(range(width), count):
             allowed = [[p for p in tuned.SPARSE_POWERS if p > 0 or divides[i]] for i in places]
             for chosen in itertools.product(*allowed):
-                if sum(abs(p) for p in chosen) == total:
+                if sum(map(abs, chosen)) == total:
                     powers = np.zeros(width)
                     powers[list(places)] = chosen
                     yield powers
@@ -227,7 +225,7 @@ class DictionarySum(Ansatz):
 
     limits = tuned.DICTIONARY
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         names, matrix = dictionary(problem)
         rows = problem.fitted
         for _, each in transformed(problem, self.limits.targets):
@@ -240,12 +238,13 @@ class DictionarySum(Ansatz):
 def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
     """Return the terms and their values, (row, term)."""
     monomials = _monomials(problem)
-    names, columns = [m for m, _ in monomials], [v for _, v in monomials]
-    for name, u in _arguments(problem):
-        for function, values in _functions(name, u):
-            for factor, weight in monomials[: 1 + problem.width + 2]:
-                names.append(factor * function)
-                columns.append(weight * values)
+    terms = [
+        (factor * function, weight * values)
+        for name, u in _arguments(problem)
+        for function, values in _functions(name, u)
+        for factor, weight in monomials[: 1 + problem.width + 2]
+    ]
+    names, columns = zip(*monomials, *terms, strict=True)
     matrix = np.stack(columns, axis=1)
     good = np.isfinite(matrix).all(axis=0) & (np.abs(matrix).max(axis=0) < tuned.LARGEST_TERM)
     good &= np.ptp(matrix, axis=0) > 0

@@ -71,8 +71,7 @@ def mixed_differences(surface: Surface, columns: Array) -> Array:
     four times the variance: about the function's error where there is no such effect.
     """
     x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
-    width = x.shape[1]
-    values = surface(x)
+    width, values = x.shape[1], surface(x)
     spread = float(values.var()) or 1.0
     found = np.zeros((width, width))
     for shift in tuned.SHIFTS:
@@ -184,17 +183,12 @@ def _forms(
         found.append(_Form(lambda a, b: weight * a + b, lambda a, b: (weight, 1.0)))
     half = _near_half(_ratio(inside[0] * slopes[0], inside[1] * slopes[1]))
     if abs(half) not in (0.0, 1.0) and away(whole[0]) and whole[0].min() > 0:
-        found.append(_power(half))
+
+        def power(a: Any, b: Any) -> Any:
+            return a ** (half if isinstance(a, np.ndarray) else sympy.Rational(half)) * b
+
+        found.append(_Form(power, lambda a, b: (half * b, a)))
     return found
-
-
-def _power(power: float) -> _Form:
-    """Return a power of the first times the second."""
-
-    def value(a: Any, b: Any) -> Any:
-        return a ** (power if isinstance(a, np.ndarray) else sympy.Rational(power)) * b
-
-    return _Form(value, lambda a, b: (power * b, a))
 
 
 def _ratio(one: Array, two: Array) -> float:

@@ -13,7 +13,6 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, sum_of_terms
 from kanlens.discovery.curves import U, clear, fit_curves
-from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import RatioWithFunction
 from kanlens.discovery.problems import TRANSFORMS, SearchProblem, Transform
 from kanlens.discovery.regression import (
@@ -25,6 +24,7 @@ from kanlens.discovery.regression import (
     relative_error,
     solve,
 )
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.symbolic.composition import Expr, evaluator
 
 
@@ -36,8 +36,7 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
     for transform in TRANSFORMS[:3]:
         if not transform.fits(problem.target):
             continue
-        target = transform.value(problem.target)
-        side = transform.side(problem.target)
+        target, side = transform.value(problem.target), transform.side(problem.target)
         for scale in (np.log, np.asarray) if problem.positive[0] else (np.asarray,):
             for pieces in tuned.SINGLE.pieces:
                 if pieces > max(2, problem.count // 3):
@@ -79,7 +78,7 @@ class SingleColumn(Ansatz):
     inner: tuple[str, ...]
     limits = tuned.SINGLE
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         if not front.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
             return
         if self.deep:
@@ -135,16 +134,14 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
 
 def multipliers(x: Array) -> list[tuple[Array, Expr]]:
     """Return powers and exponentials, of rates that show, that may be factors, with names."""
-    found: list[tuple[Array, Expr]] = []
-    for power in (-3, -2, -1, 1, 2, 3):
-        if away(x, tuned.POWER) if power < 0 else clear(x):
-            found.append((x ** float(power), U**power))
+    powers = [p for p in (-3, -2, -1, 1, 2, 3) if (away(x, tuned.POWER) if p < 0 else clear(x))]
+    factors: list[tuple[Array, Expr]] = [(x ** float(p), U**p) for p in powers]
+    middle = float(x.mean())
     for rate in tuned.RATES:
         k = 2.0 * rate / float(np.ptp(x))
-        middle = float(x.mean())
         name = sympy.Float(float(np.exp(-k * middle))) * sympy.exp(sympy.Float(k) * U)
-        found.append((np.exp(k * (x - middle)), name))
-    return found
+        factors.append((np.exp(k * (x - middle)), name))
+    return factors
 
 
 class PairOfAtoms(Ansatz):
@@ -152,7 +149,7 @@ class PairOfAtoms(Ansatz):
 
     limits = tuned.ATOM_PAIRS
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
         for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
@@ -211,23 +208,17 @@ class ShortFormulas(Ansatz):
 
     limits = tuned.Limits(tried=tuned.ONE_COLUMN_CURVES)
 
-    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         yield from POWER_LAW.formulas(problem, front)
-        single = [
-            problem.onto(column, name)
-            for name, column in zip(problem.names, problem.columns.T, strict=True)
-        ]
-        best = list(self._best((_spline_error(each), each) for each in single))
+        fits = []
+        for name, column in zip(problem.names, problem.columns.T, strict=True):
+            matrix = Basis.of(column, tuned.SINGLE.pieces[2]).at(column)
+            error = quick_error(matrix, problem.target, problem.held_out)
+            fits.append((error, problem.onto(column, name)))
+        best = list(self._best(fits))
         for ansatz, problems in ((_LINES, (*best, problem)), (_SIMPLE_CURVE, best)):
             for each in problems:
                 yield from ansatz.formulas(each, front)
-
-
-def _spline_error(problem: SearchProblem) -> float:
-    """Return the error of a spline of the only column."""
-    column = problem.columns[:, 0]
-    matrix = Basis.of(column, tuned.SINGLE.pieces[2]).at(column)
-    return quick_error(matrix, problem.target, problem.held_out)
 
 
 SHORT_FORMULAS = ShortFormulas()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kanlens.atomic_files import Pathlike
 from kanlens.attribution import dispatch
 from kanlens.attribution.problem import explained_output
 from kanlens.attribution.result import Attribution, Importance
@@ -26,17 +27,9 @@ from kanlens.distributed.jobs import (
     remove_unfinished,
 )
 from kanlens.distributed.tasks import Workers, completed, workers_for
-from kanlens.errors import (
-    DataError,
-    DTypeError,
-    InvalidValueError,
-    MethodError,
-    message,
-    rewording,
-)
+from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.outputs import Pathlike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,18 +237,17 @@ def _opened(
     """Return the model and the table; refuse one that workers elsewhere cannot read, and parts."""
     kan = check_model(call, model)
     if not isinstance(data, str | os.PathLike):
-        got, advice = type(data).__name__, "Write the table to a Parquet file"
-        raise DTypeError(message(call, "a path", got, advice))
+        raise DTypeError(call, "a path", type(data).__name__, "Write the table to a Parquet file")
     source = scan_features(data, kan.schema, call=call)
     elsewhere = workers is not None and not isinstance(workers, int)
     if elsewhere and getattr(source.reader, "origin", None) is not None:
         expected, advice = "a Parquet file or folder, which workers can read in parts", "Convert it"
-        raise DataError(message(call, expected, repr(source.reader.name), advice))
+        raise DataError(call, expected, repr(source.reader.name), advice)
     check_generator(call, generator)
     check_count(call, "part_rows", part_rows)
     if part_rows % BLOCK:
-        expected, advice = f"part_rows to be a multiple of {BLOCK:,}", f"For example {PART:,}"
-        raise InvalidValueError(message(call, expected, f"{part_rows:,}", advice))
+        expected, advice = f"to be a multiple of {BLOCK:,}", f"For example {PART:,}"
+        raise InvalidValueError(call, expected, f"{part_rows:,}", advice, argument="part_rows")
     return kan, source
 
 
@@ -277,7 +269,7 @@ def _planned(
     if not isinstance(first, Attribution):
         expected, got = "a method with values of every row", f"one of the model, {how['method']!r}"
         advice = "Take some of the rows, with kanlens.importance or --max-rows"
-        raise MethodError(message(call, expected, got, advice))
+        raise MethodError(call, expected, got, advice)
     reader: Any = source.reader
     background = how["background"]
     return first, Job(

@@ -15,17 +15,9 @@ from kanlens.discovery.finding import Discovery
 from kanlens.discovery.finding import discover as discover_once
 from kanlens.distributed.jobs import new_seed, seeded
 from kanlens.distributed.tasks import Workers, completed, workers_for
-from kanlens.errors import (
-    DataError,
-    DTypeError,
-    InvalidValueError,
-    KanlensError,
-    TrainingError,
-    message,
-)
+from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, TrainingError
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.front import choose
 from kanlens.training.loop import fit as fit_once
@@ -84,18 +76,17 @@ def fit(
     """
     kan = check_model("fit", model)
     check_generator("fit", generator)
-    wrong = next((type(one).__name__ for one in kan.layers if type(one) is not KANLinear), None)
+    wrong = next((one.edge_kind for one in kan.layers if not one.splines_alone), None)
     if wrong is not None:
         advice = "Train it once, with kanlens.fit"
-        raise DTypeError(message("fit", "layers of splines for restarts", wrong, advice))
+        raise DTypeError("fit", "layers of splines for restarts", f"one of kind {wrong!r}", advice)
     if named := sorted(options.keys() & {"checkpoint", "resume"}):
-        expected, advice = "no checkpoint for restarts", "Leave it out"
-        raise InvalidValueError(message("fit", expected, named[0], advice))
+        raise InvalidValueError("fit", "no checkpoint for restarts", named[0], "Leave it out")
     if isinstance(data, Source):
         if data.held() < data.rows:
             advice = "Train once, with kanlens.fit, or allow more max_memory"
             got = f"{data.rows:,} rows"
-            raise DataError(message("fit", "rows that memory holds for restarts", got, advice))
+            raise DataError("fit", "rows that memory holds for restarts", got, advice)
         data = data.read(0, data.rows)
     job = (fit_again, kan, data, options, new_seed(generator))
     found: list[FitResult] = _begun("fit", job, restarts, workers, progress)

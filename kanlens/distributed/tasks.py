@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 from kanlens.checks import check_count, optional_module
-from kanlens.errors import KanlensError, MethodError, message
+from kanlens.errors import KanlensError, MethodError
 from kanlens.long_work import temporary_folder
 from kanlens.resources import begin_analysis
 
@@ -81,10 +81,10 @@ def completed(
     except distributed.scheduler.KilledWorker as error:
         expected, got = "workers that live through a part", f"{error.last_worker} died last"
         advice = "They may need more memory; what is done is kept"
-        raise MethodError(message(call, expected, got, advice)) from error
+        raise MethodError(call, expected, got, advice) from error
     except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
         expected, got = "a Dask scheduler that goes on", "one that has gone"
-        raise MethodError(message(call, expected, got, "What is done is kept")) from error
+        raise MethodError(call, expected, got, "What is done is kept") from error
     finally:
         client.cancel([shipped, *waiting])
 
@@ -136,13 +136,13 @@ def _client(call: str, distributed: Any, address: str) -> Iterator[Any]:
     try:
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise MethodError(message(call, expected, "no answer", advice)) from error
+        raise MethodError(call, expected, "no answer", advice) from error
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError as error:
             advice = f"Start some with 'dask worker {address} --nthreads 1'"
-            raise MethodError(message(call, f"workers at {address!r}", "none", advice)) from error
+            raise MethodError(call, f"workers at {address!r}", "none", advice) from error
         yield client
 
 

@@ -11,8 +11,9 @@ from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
 from sklearn.utils.validation import _check_sample_weight  # noqa: TID253
 
-from kanlens.data.table_reader import read_table
-from kanlens.errors import DTypeError, InvalidValueError, KanlensError, message, rewording
+from kanlens.data.columns import ColumnRoles
+from kanlens.data.table_reader import read_columns
+from kanlens.errors import DTypeError, InvalidValueError, KanlensError
 from kanlens.functions.elementary import Array
 
 
@@ -24,8 +25,9 @@ def fitted(estimator: Any, name: str) -> Any:
     """Return what fitting left in an estimator under that name."""
     if name not in vars(estimator):
         call = type(estimator).__name__
-        text = message(call, "a fitted estimator", f"{call}, not fitted", "Call fit(X, y) first")
-        raise NotFittedError(text)
+        raise NotFittedError(
+            call, "a fitted estimator", f"{call}, not fitted", "Call fit(X, y) first"
+        )
     return vars(estimator)[name]
 
 
@@ -36,8 +38,7 @@ def generator_from(estimator: Any) -> torch.Generator:
     except ValueError as error:
         expected = "random_state to be a whole number from 0 to 4294967295, or a RandomState"
         got, advice = repr(estimator.random_state), "For example random_state=0"
-        text = message(type(estimator).__name__, expected, got, advice)
-        raise InvalidValueError(text) from error
+        raise InvalidValueError(type(estimator).__name__, expected, got, advice) from error
     generator = torch.Generator()
     generator.manual_seed(int(state.randint(2**31 - 1)))
     return generator
@@ -84,13 +85,11 @@ def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
         estimator._table = None
         if not (hasattr(X, "dtypes") and hasattr(X, "columns")):
             return X
-        with rewording(call):
-            table = read_table(X)
-        estimator._table = table.schema
+        estimator._table = read_columns(X, ColumnRoles(), call=call).schema
     if estimator._table is None:
         return X
     if not hasattr(X, "columns"):
-        raise DTypeError(message(call, "a DataFrame", type(X).__name__, "Name its columns"))
+        raise DTypeError(call, "a DataFrame", type(X).__name__, "Name its columns")
     validated(estimator, X, skip_check_array=True, reset=reset)
     return estimator._table.encode(X, call=call)
 
@@ -142,8 +141,7 @@ class Regression(RegressorMixin):  # type: ignore[misc]  # untyped
             outputs = np.asarray(target, dtype=np.float64).reshape(len(rows), -1)
         except (TypeError, ValueError) as error:
             got, advice = repr(np.ravel(target)[0]), "Encode y, or take KANClassifier"
-            text = message(type(self).__name__, "numbers in y", got, advice)
-            raise InvalidValueError(text) from error
+            raise InvalidValueError(type(self).__name__, "numbers in y", got, advice) from error
         self._flat = np.ndim(target) == 1
         return rows, outputs, names if names and len(names) == outputs.shape[1] else None
 

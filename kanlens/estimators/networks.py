@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: TID25
 from kanlens.attribution import Attribution, Importance, attribute, importance
 from kanlens.data.groups import row_groups
 from kanlens.data.schema import Schema, class_schema
-from kanlens.errors import InvalidValueError, RangeWarning, message
+from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import (
     Regression,
     asked,
@@ -29,8 +29,7 @@ from kanlens.estimators.inputs import (
 from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
-from kanlens.training import FitResult, fit
-from kanlens.training.loop import fit_by_default
+from kanlens.training import FitResult, fit, fit_default
 from kanlens.training.objective import outside_words
 
 _FEW = 20  # rows below which none are held out
@@ -112,7 +111,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 **common,
             )
         else:
-            found = fit_by_default(build, data, generator=generator, **common)
+            found = fit_default(data, build=build, generator=generator, **common)
         self._keep(found, places)
 
     def _keep(self, found: FitResult, places: Array) -> None:
@@ -125,8 +124,9 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             return [5] if self.hidden is None else list(self.hidden)
         except TypeError as error:
             call, got = type(self).__name__, repr(self.hidden)
-            text = message(call, "hidden to be the widths of layers", got, "For example (5,)")
-            raise InvalidValueError(text) from error
+            raise InvalidValueError(
+                call, "to be the widths of layers", got, "For example (5,)", argument="hidden"
+            ) from error
 
     def _train_on(self, rows: Array, y: Array, sample_weight: Any) -> None:
         """Take a few passes over more rows, with small steps; what is known stays the start."""
@@ -336,8 +336,9 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         rows, target = checked(self, X, y, reset=reset)
         missing = [row for row, label in enumerate(target) if label is None]
         if missing:
-            text = message("KANClassifier", "labels", f"none in row {missing[0]}", "Leave it out")
-            raise InvalidValueError(text)
+            raise InvalidValueError(
+                "KANClassifier", "labels", f"none in row {missing[0]}", "Leave it out"
+            )
         check_classification_targets(target)
         return rows, target
 
@@ -346,8 +347,9 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         known = np.isin(target, self.classes_)
         if not known.all():
             expected, got = "labels among those of the first call", repr(target[~known].tolist()[0])
-            text = message("KANClassifier", expected, got, "Pass all classes to the first call")
-            raise InvalidValueError(text)
+            raise InvalidValueError(
+                "KANClassifier", expected, got, "Pass all classes to the first call"
+            )
         return np.searchsorted(self.classes_, target)
 
     def _begin(self, X: Any, y: Any, classes: Any, of_rows: tuple[Any, Any]) -> KANClassifier:
@@ -356,8 +358,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         self.classes_ = np.unique(target if classes is None else classes)
         if len(self.classes_) < 2:
             advice = "Classification needs more than one class"
-            text = message("KANClassifier", "at least two classes", "one class", advice)
-            raise InvalidValueError(text)
+            raise InvalidValueError("KANClassifier", "at least two classes", "one class", advice)
         names = target_names(y)
         labels = tuple(str(label) for label in self.classes_)
         schema = class_schema(names[0] if names and len(names) == 1 else "y", labels)

@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kanlens.atomic_files import atomic_write, ending_of
 from kanlens.checks import check_choice
-from kanlens.errors import DTypeError, InvalidValueError, OutputError, message
+from kanlens.errors import DTypeError, InvalidValueError, OutputError
 from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_file import ONNX
 from kanlens.exporters.sql_query import SQL_QUERY
-from kanlens.exporters.subject import Format, Subject, chances, predicted, refuse
+from kanlens.exporters.subject import Format, ModelExport, chances, predicted, refuse
 from kanlens.exporters.symbolic_text import LATEX, SYMPY
 from kanlens.exporters.workbook import WORKBOOK
 from kanlens.functions.elementary import Array
 from kanlens.model import kernels
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
-from kanlens.outputs import atomic_write, ending_of
 
 
 class _Filled(torch.nn.Module):
@@ -43,7 +43,7 @@ class _Filled(torch.nn.Module):
         return y
 
 
-def _write_program(subject: Subject, path: Path) -> None:
+def _write_program(subject: ModelExport, path: Path) -> None:
     """Write a program of torch, with weights and any number of rows."""
     model, batch = _Filled(subject.model, subject.fillers), torch.export.Dim("batch")
     rows = torch.from_numpy(subject.rows).to(subject.model.input_shift)
@@ -52,7 +52,7 @@ def _write_program(subject: Subject, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def _run_program(subject: Subject, path: Path) -> list[Array]:
+def _run_program(subject: ModelExport, path: Path) -> list[Array]:
     """Run a program on rows, the first without the numbers that it fills; no rows go first."""
     program, x = torch.export.load(path).module(), subject.rows.copy()
     x[0, ~np.isnan(subject.fillers)] = np.nan
@@ -151,7 +151,7 @@ def export(
     kan = check_model("export", model)
     if kan.dtype not in TOLERANCE:
         expected, advice = "a model in float64 or float32", "Convert it with model.double()"
-        raise DTypeError(message("export", expected, str(kan.dtype), advice))
+        raise DTypeError("export", expected, str(kan.dtype), advice)
     endings = {one.ending: name for name, one in FORMATS.items()}
     name = endings.get(ending_of(path), ending_of(path)) if to is None else to
     check_choice("export", "format", name, FORMATS)
@@ -159,14 +159,16 @@ def export(
     if explain and not chosen.explains:
         known = [one.name for one in FORMATS.values() if one.explains]
         expected = f"a format that explains ({', '.join(known)})"
-        raise InvalidValueError(message("export", expected, repr(name), "Leave out explain=True"))
-    subject = Subject(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
+        raise InvalidValueError("export", expected, repr(name), "Leave out {explain}", explain=True)
+    subject = ModelExport(
+        model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep)
+    )
     with atomic_write(path, call="export", ending=chosen.ending) as temporary:
         chosen.write(subject, temporary)
         return _checked(subject, chosen, temporary)
 
 
-def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
+def _checked(subject: ModelExport, chosen: Format, temporary: Path) -> Exported:
     """Run a file and compare it with the model; refuse it where they disagree."""
     model = subject.model if chosen.single else subject.exact
     wanted, most = predicted(model, subject.rows), TOLERANCE[model.dtype]
@@ -188,7 +190,7 @@ def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
         if not error <= limit:
             expected = f"a file for {chosen.name} within {limit:g} of the model's {noun}"
             advice = "Nothing was written; choose another format, or convert it with model.double()"
-            raise OutputError(message("export", expected, f"{error:.2g} of them", advice))
+            raise OutputError("export", expected, f"{error:.2g} of them", advice)
         errors[values.ndim] = max(errors.get(values.ndim, 0.0), error)
     return Exported(
         path=subject.path,

@@ -12,8 +12,9 @@ one dtype, and keep it.
 Metadata, all strings::
 
     format           "kanlens.model"
-    format_version   "4"; version 1 held no inputs in a range, version 2 normalized no nodes,
-                     version 3 had no features of dates and of missing cells
+    format_version   "5"; version 1 held no inputs in a range, version 2 normalized no nodes,
+                     version 3 had no features of dates and of missing cells, version 4 had kinds
+                     of layers for series and for functions
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
                      where a layer's outputs are multiplied, normalized or scaled, nodes; and the
@@ -40,15 +41,9 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from kanlens.atomic_files import Pathlike, atomic_write
 from kanlens.checks import version_of
-from kanlens.errors import (
-    DTypeError,
-    FileFormatError,
-    InvalidValueError,
-    KanlensError,
-    message,
-    reworded,
-)
+from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, KanlensError, reworded
 from kanlens.io.tensor_files import CHECKSUM, checksum, printable, read_safetensors
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.config import KANConfig
@@ -56,10 +51,9 @@ from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
 from kanlens.model.soundness import check_sound
 from kanlens.model.statistics import LEVELS, LayerStatistics
-from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -69,10 +63,18 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         tensors[name] = torch.full_like(shift, end)
 
 
+def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Version 4 had layers of kind "series" and "function"; now one kind has all of these."""
+    for layer in config["layers"]:
+        if layer["kind"] in ("series", "function"):
+            layer["kind"] = "spline"
+
+
 _UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
     1: _upgrade_1,
     2: lambda config, tensors: None,  # without normalized nodes, and version 3 otherwise
     3: lambda config, tensors: None,  # likewise: without dates and missing cells
+    4: _upgrade_4,
 }
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
@@ -116,14 +118,14 @@ def save(model: Model, path: Pathlike) -> Path:
         if type(layer) is not LAYER_KINDS.get(getattr(layer, "kind", "")):
             expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"
             got = f"{type(layer).__name__} as layer {index}"
-            raise DTypeError(message("save", expected, got, "Replace that layer"))
+            raise DTypeError("save", expected, got, "Replace that layer")
     tensors, config = _tensors(model), model.config.to_json()
     with _building("save", "a configuration that can be built", DTypeError):
         _refuse_oversize(config, tensors)
         rebuilt = _build(config, model.dtype)
     fault = _mismatch(rebuilt, tensors)
     if fault is not None:
-        raise DTypeError(message("save", *fault, "Undo what was done to the model's tensors"))
+        raise DTypeError("save", *fault, "Undo what was done to the model's tensors")
     check_sound("save", model, InvalidValueError)
     metadata = {
         "format": FORMAT,
@@ -170,8 +172,8 @@ def load(path: Pathlike) -> KAN:
     name = Path(path).name
     if metadata.get("format") != FORMAT:
         got = f"{name!r}, which is of format {metadata.get('format')!r}"
-        advice = "Models of other libraries are read by import_model"
-        raise FileFormatError(message("load", "a kanlens model", got, advice))
+        advice = "Models of other libraries are read by {import_model}"
+        raise FileFormatError("load", "a kanlens model", got, advice, import_model=None)
     digest = checksum(metadata, tensors)
     version = _checked_version(metadata.get("format_version"), name)
     with _building("load", f"a configuration that can be built in {name!r}", FileFormatError):
@@ -186,7 +188,7 @@ def load(path: Pathlike) -> KAN:
     check_sound("load", model, FileFormatError, place=f" of {name!r}")
     if metadata.get(CHECKSUM, digest) != digest:
         got, advice = "other content: the file is damaged", "Copy the file anew, or save it again"
-        raise FileFormatError(message("load", f"the checksum of {name!r}", got, advice))
+        raise FileFormatError("load", f"the checksum of {name!r}", got, advice)
     return model
 
 
@@ -196,14 +198,14 @@ def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[No
     try:
         yield
     except KanlensError as error:
-        raise kind(str(reworded(call, error))) from error
+        raise reworded(call, error, kind) from error
     except (*_UNBUILDABLE, RuntimeError) as error:
         got = " ".join(f"{type(error).__name__}: {error}"[:200].split())
-        raise kind(message(call, expected, got, "Save the model again")) from error
+        raise kind(call, expected, got, "Save the model again") from error
 
 
 def _damaged(expected: str, got: str, call: str = "load") -> FileFormatError:
-    return FileFormatError(message(call, expected, got, "Save the model again"))
+    return FileFormatError(call, expected, got, "Save the model again")
 
 
 def _tensors(model: KAN) -> dict[str, Tensor]:
@@ -236,8 +238,8 @@ def _checked_version(text: str | None, name: str) -> int:
         raise _damaged(f"a whole number as format_version of {name!r}", repr(text))
     version = int(text)
     if version > FORMAT_VERSION:
-        text = f"has format version {version}, this kanlens reads up to {FORMAT_VERSION}"
-        raise FileFormatError(f"load: {printable(name)} {text}. Upgrade kanlens.")
+        expected = f"format version {FORMAT_VERSION} or older"
+        raise FileFormatError("load", expected, f"{version} in {name!r}", "Upgrade kanlens")
     if version < 1:
         raise _damaged(f"format_version of {name!r} to be at least 1", text)
     return version

@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kanlens.errors import DTypeError, FileFormatError, MissingFileError, message
-from kanlens.outputs import Pathlike
+from kanlens.atomic_files import Pathlike
+from kanlens.errors import DTypeError, FileFormatError, MissingFileError
 
 CHECKSUM, WRITER = "kanlens_checksum", "kanlens_version"  # keys in the metadata
 
@@ -53,29 +53,28 @@ def _opened(path: Pathlike, call: str) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         if looks_like_torch(first_bytes(path)):
-            got, advice = f"a PyTorch file, {name!r}", "Read it with import_model"
+            got, advice = f"a PyTorch file, {name!r}", "Read it with {import_model}"
         else:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             got, advice = f"{name!r} ({reason})", "It is truncated or of another format"
-        raise FileFormatError(message(call, "a .safetensors file", got, advice)) from error
+        expected = "a .safetensors file"
+        raise FileFormatError(call, expected, got, advice, import_model=None) from error
 
 
 def check_file(path: Pathlike, *, call: str) -> Path:
     """Return the path of a file that is there to be read."""
     if not isinstance(path, str | os.PathLike):
-        text = message(call, "a path", type(path).__name__, "Pass the name of a file")
-        raise DTypeError(text)
+        raise DTypeError(call, "a path", type(path).__name__, "Pass the name of a file")
     file = Path(path)
     try:
         there, usable = file.exists(), file.is_file()
     except (OSError, ValueError):  # a name that no file can have
         there, usable = False, False
     if not there:
-        text = message(call, "a file", f"no file at {str(path)!r}", "Check the path")
-        raise MissingFileError(text)
+        raise MissingFileError(call, "a file", f"no file at {str(path)!r}", "Check the path")
     if not usable:
         kind = "a folder" if file.is_dir() else "a device"
-        raise FileFormatError(message(call, "a file", f"{kind}, {str(path)!r}", "Name a file"))
+        raise FileFormatError(call, "a file", f"{kind}, {str(path)!r}", "Name a file")
     return file
 
 

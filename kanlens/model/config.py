@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kanlens.checks import check_count
 from kanlens.data.schema import Schema
-from kanlens.errors import FileFormatError, InvalidValueError, message
+from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model.products import Grouping, Nodes
 from kanlens.model.training_record import TrainingRecord
 from kanlens.resources import check_memory
@@ -163,8 +163,8 @@ class KANConfig:
             return cls(layers=layers, schema=schema, nodes=nodes, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
-            text = message("KANConfig", "a kanlens configuration", got, "Save the model again")
-            raise FileFormatError(text) from error
+            fields = "a kanlens configuration", got, "Save the model again"
+            raise FileFormatError("KANConfig", *fields) from error
 
 
 def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
@@ -173,7 +173,7 @@ def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
     if unknown or not config.layers:
         expected = f"layers of kind {', '.join(sorted(kinds))}"
         got = repr(unknown[0]) if unknown else "none"
-        raise FileFormatError(message("KAN.from_config", expected, got, "Upgrade kanlens"))
+        raise FileFormatError("KAN.from_config", expected, got, "Upgrade kanlens")
     ends = config.nodes or (NodesConfig(),) * len(config.layers)
     if len(ends) != len(config.layers):
         got = f"{len(ends)} for {len(config.layers)} layers"
@@ -198,7 +198,7 @@ def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
 
 
 def _unfit(expected: str, got: str) -> FileFormatError:
-    return FileFormatError(message("KAN.from_config", expected, got, "Save the model again"))
+    return FileFormatError("KAN.from_config", expected, got, "Save the model again")
 
 
 def check_layer(
@@ -210,16 +210,16 @@ def check_layer(
     check_count("KANLinear", "grid_size", grid_size)
     whole = isinstance(spline_order, numbers.Integral) and not isinstance(spline_order, bool)
     if not whole or spline_order not in range(1, 6):
-        expected = "spline_order from 1 to 5"
-        raise InvalidValueError(message("KANLinear", expected, repr(spline_order), "3 is cubic"))
+        fields = "KANLinear", "from 1 to 5", repr(spline_order), "3 is cubic"
+        raise InvalidValueError(*fields, argument="spline_order")
     weights = in_features * out_features * (grid_size + spline_order + 2)
     equations = in_features * (grid_size + 1) * (grid_size + spline_order)
     layer = f"a layer of {in_features:,} x {out_features:,} edges on {grid_size:,} intervals"
     advice = "Make it narrower, or its grid coarser"
     check_memory("KANLinear", _BYTES * weights + _SOLVED * equations, layer, advice)
     if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
-        expected = "grid_eps from 0 to 1"
-        raise InvalidValueError(message("KANLinear", expected, repr(grid_eps), "Change it"))
+        fields = "KANLinear", "from 0 to 1", repr(grid_eps), "Change it"
+        raise InvalidValueError(*fields, argument="grid_eps")
 
 
 def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
@@ -230,8 +230,8 @@ def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[floa
         low, high = math.nan, math.nan
     if not -math.inf < low < high < math.inf:
         expected = "grid_range of two rising numbers"
-        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Swap or correct it"))
+        raise InvalidValueError("KANLinear", expected, repr(ends), "Swap or correct it")
     if knots is not None and not bool((knots.diff(dim=1) > 0).all()):
         expected = f"grid_range wide enough for its intervals in {knots.dtype}"
-        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Scale the inputs"))
+        raise InvalidValueError("KANLinear", expected, repr(ends), "Scale the inputs")
     return low, high

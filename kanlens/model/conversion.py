@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_positive, check_rows
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.model.analysis import Model, check_model, float64_copy
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
@@ -78,20 +78,19 @@ def to_splines(
 
     Examples
     --------
-    >>> from kanlens.model.series_layer import SeriesLinear
-    >>> waves = SeriesLinear(1, 1, ["sin"])
+    >>> waves = KANLinear(1, 1, series=["sin"])
     >>> with torch.no_grad():
     ...     _ = waves.series_weight.fill_(1.0)
     >>> found = to_splines(KAN.from_layers([waves], KAN([1, 1]).schema))
-    >>> type(found.model.layers[0]).__name__, found.error < 1e-4
-    ('KANLinear', True)
+    >>> found.model.layers[0].splines_alone, found.error < 1e-4
+    (True, True)
     """
     check_positive(CALL, "tolerance", tolerance)
     source = float64_copy(check_model(CALL, model))
     rows = _rows(source) if x is None else source.prepare(x, call=CALL)
     check_rows(CALL, rows, least=2)
     record = trace(source, rows)
-    kept = [layer.kind == KANLinear.kind for layer in source.layers]
+    kept = [layer.splines_alone for layer in source.layers]
     span = record.output.amax(0) - record.output.amin(0)
     span = torch.where(span > 0, span, record.output.abs().amax(0).clamp_min(1.0))
     size = 8
@@ -107,7 +106,7 @@ def to_splines(
         if size >= FINEST:
             expected = f"splines within {tolerance:g} of the outputs' ranges on {FINEST} intervals"
             advice = "Allow a larger tolerance, or pass rows x of a narrower range"
-            raise MethodError(message(CALL, expected, f"{error:.2g}", advice))
+            raise MethodError(CALL, expected, f"{error:.2g}", advice)
         size *= 2
 
 
@@ -147,7 +146,7 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
         _, out, in_ = (~values.isfinite()).nonzero()[0].tolist()
         got = f"{model.edge_name(index, out, in_)} with a pole or no value"
         advice = "Pass rows x on which it is defined"
-        raise MethodError(message(CALL, "edges that are finite on their ranges", got, advice))
+        raise MethodError(CALL, "edges that are finite on their ranges", got, advice)
     new.spline_weight.copy_(spline.fit(points, values, new.grid, order))
     for name, tensor in (("base_weight", base), ("bias", old.bias), ("mask", old.mask)):
         getattr(new, name).copy_(tensor)

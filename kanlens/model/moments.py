@@ -263,7 +263,7 @@ def _mean_and_square(
 
 def is_spline_layer(layer: EdgeLayer) -> TypeGuard[KANLinear]:
     """Tell whether every edge of a layer is a spline and a base function, and nothing else."""
-    return getattr(type(layer), "edge_values", None) is KANLinear.edge_values
+    return layer.splines_alone
 
 
 def mean_over_rows(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -12,14 +12,14 @@ from kanlens.checks import check_choice, check_columns, check_finite, check_gene
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
 from kanlens.data.source import Source
-from kanlens.errors import ShapeError, message
+from kanlens.display import Displayed
+from kanlens.errors import ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.products import Nodes, check_nodes, read_widths
 from kanlens.model.statistics import LayerStatistics
 from kanlens.model.training_record import TrainingRecord
-from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Source"
 __all__ = ["KAN", "KANConfig", "Rows"]
 
 
-class KAN(Shown, nn.Module):
+class KAN(Displayed, nn.Module):
     """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum or product.
 
     Takes x in the units of the data, holds it between `input_low` and `input_high`, scales it by
@@ -272,15 +272,20 @@ grid_range, enable_standalone_scale_spline
 
         These are where a feature is held, else those of the statistics; None before the first fit.
         """
-        known = self.layers[0].statistics
-        if known is None:
+        if (seen := self.data_range) is None:
             return None
         held = self.input_low.isfinite() & self.input_high.isfinite()
-        seen = (
-            end.to(self.input_scale) * self.input_scale + self.input_shift
-            for end in (known.input_low, known.input_high)
-        )
         low, high = map(torch.where, (held, held), (self.input_low, self.input_high), seen)
+        return low, high
+
+    @property
+    def data_range(self) -> tuple[Tensor, Tensor] | None:
+        """Ends (in,) of each feature's values in training, as held; None before the first fit."""
+        if (known := self.layers[0].statistics) is None:
+            return None
+        ends = (end.to(self.input_scale) for end in (known.input_low, known.input_high))
+        seen = (end * self.input_scale + self.input_shift for end in ends)
+        low, high = (end.clamp(self.input_low, self.input_high) for end in seen)
         return low, high
 
     @property
@@ -434,7 +439,7 @@ grid_range, enable_standalone_scale_spline
         if tensor.dim() != 2:
             expected = f"x of shape (batch, {len(self.schema.features)})"
             advice = "Pass a table: one row per sample"
-            raise ShapeError(message(call, expected, str(tuple(tensor.shape)), advice))
+            raise ShapeError(call, expected, str(tuple(tensor.shape)), advice)
         check_columns(call, tensor, len(self.schema.features))
         if finite:
             check_finite(call, tensor, self.feature_names)
@@ -492,14 +497,19 @@ def find_output(
     if isinstance(target, str) and target not in names and len(names) > 1 and target in labels:
         return labels.index(target)
     shown = ", ".join(repr(name) for name in names[:8])
-    expected = f"target to be one of the {len(names)} outputs ({shown})"
-    return find_place(call, expected, target, names, f"Pass an index below {len(names)} or a name")
+    expected = f"to be one of the {len(names)} outputs ({shown})"
+    advice = f"Pass an index below {len(names)} or a name"
+    return find_place(call, expected, target, names, advice, argument="target")
 
 
 def describe(model: KAN) -> dict[str, Any]:
     """Return what there is to say of a model, as plain JSON types."""
     configs = model.config.layers
     named = [name for config in configs for row in config.functions for name in row]
+    ranges: list[dict[str, float]] = [{} for _ in model.schema.features]
+    if model.data_range is not None:
+        low, high = (ends.tolist() for ends in model.data_range)
+        ranges = [{"low": a, "high": b} for a, b in zip(low, high, strict=True)]
     return {
         "widths": list(model.widths),
         "shape": repr(list(model.shape)),
@@ -519,16 +529,8 @@ def describe(model: KAN) -> dict[str, Any]:
         "extrapolation": [config.extrapolation for config in configs],
         "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
         **({"provenance": model.provenance} if model.provenance else {}),
-        "features": _features(model),
+        "features": [
+            {"name": one.name, "kind": one.kind, "unit": one.unit, **ends}
+            for one, ends in zip(model.schema.features, ranges, strict=True)
+        ],
     }
-
-
-def _features(model: KAN) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    known = model.feature_range
-    for index, feature in enumerate(model.schema.features):
-        facts: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "unit": feature.unit}
-        if known is not None:
-            facts["low"], facts["high"] = (float(ends[index]) for ends in known)
-        found.append(facts)
-    return found

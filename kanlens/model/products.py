@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
     Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
@@ -266,7 +266,7 @@ def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:
     known = [group for group in groups if group is not None]
     if len(entries) < 2 or len(known) < len(groups) or not _is_count(entries[0]):
         expected = "widths of at least two whole numbers of at least 1"
-        raise InvalidValueError(message("KAN", expected, repr(widths), "For example [4, 5, 1]"))
+        raise InvalidValueError("KAN", expected, repr(widths), "For example [4, 5, 1]")
     return known[0].sums, tuple(known[1:])
 
 
@@ -283,14 +283,14 @@ def _grouping(entry: Any) -> Grouping | None:
     if not _is_count(sums, least=0) or not listed:
         expected = "a layer that multiplies as a pair of its sums and products"
         advice = "Write (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities"
-        raise InvalidValueError(message("KAN", expected, repr(entry), advice))
+        raise InvalidValueError("KAN", expected, repr(entry), advice)
     if any(arity < 2 for arity in products):
         expected, advice = "products of at least two factors", "One factor alone is a sum"
-        raise InvalidValueError(message("KAN", expected, repr(entry), advice))
+        raise InvalidValueError("KAN", expected, repr(entry), advice)
     found = Grouping(int(sums), tuple(int(arity) for arity in products))
     if not found.nodes:
         advice = "Give the layer a sum or a product"
-        raise InvalidValueError(message("KAN", "at least one node in a layer", repr(entry), advice))
+        raise InvalidValueError("KAN", "at least one node in a layer", repr(entry), advice)
     return found
 
 
@@ -310,11 +310,11 @@ def check_nodes(
     got = [(one.grouping.subnodes, one.grouping.nodes) for one in nodes]
     if nodes and nodes[-1].normalized:
         text, advice = "outputs that are not normalized", "Let a layer of straight edges follow"
-        raise InvalidValueError(message("KAN.from_layers", text, "normalized ones", advice))
+        raise InvalidValueError("KAN.from_layers", text, "normalized ones", advice)
     if got != expected:
         text = f"nodes of {_pairs(expected)} (subnodes, nodes)"
         advice = "Give one per layer, as its outputs and the next layer's inputs ask"
-        raise InvalidValueError(message("KAN.from_layers", text, _pairs(got) or "none", advice))
+        raise InvalidValueError("KAN.from_layers", text, _pairs(got) or "none", advice)
     return nodes
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
-from kanlens.errors import ShapeError, message
+from kanlens.display import Displayed
+from kanlens.errors import ShapeError
 from kanlens.model.analysis import Model, check_model, levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN, Rows
 from kanlens.model.products import Nodes
 from kanlens.model.statistics import LayerStatistics, summarize
-from kanlens.outputs import Shown
 from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ POINTS = 65  # over a grid or a range
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Trace(Shown):
+class Trace(Displayed):
     """A snapshot of one run of a model; it does not change when the model does.
 
     Attributes
@@ -43,7 +43,8 @@ class Trace(Shown):
         What left each layer: the sums of its edges and its bias. Where nodes multiply, these are
         their factors; the nodes are the inputs of the next layer.
     outside : tuple of Tensor, each of shape (in,)
-        For each layer, the share of rows that lie outside the grid of each input.
+        For each layer, the share of rows that lie outside the grid of each input, and outside the
+        data that it was trained on.
     layers : tuple of KANLinear
         Copies of the layers as they were.
     nodes : tuple of Nodes
@@ -144,9 +145,11 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
     (*inputs, last), sums = levels_of(model, rows)
-    hidden = zip(model.layers[1:], inputs[1:], strict=True)
-    known = [(model, rows), *hidden]
-    beyond = [_share(one, values, rows_at_once(model)) for one, values in known]
+    judges = [model.outside, *(layer.unlearned for layer in model.layers[1:])]
+    beyond = []
+    for judge, values in zip(judges, (rows, *inputs[1:]), strict=True):
+        counts = [judge(part).sum(0) for part in values.split(rows_at_once(model))]
+        beyond.append(torch.stack(counts).sum(0).double().cpu() / len(rows))
     return Trace(
         x=rows.clone(),
         output=model.scale_outputs(last),
@@ -157,12 +160,6 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
         nodes=tuple(copy.deepcopy(nodes) for nodes in model.nodes),
         feature_names=model.feature_names,
     )
-
-
-def _share(judge: Any, x: Tensor, at_once: int) -> Tensor:  # (in,)
-    """Return the share of rows (batch, in) outside what a layer or a model knows."""
-    counts = [judge.outside(part).sum(0) for part in x.split(at_once)]
-    return torch.stack(counts).sum(0).double().cpu() / len(x)
 
 
 @torch.no_grad()
@@ -181,7 +178,7 @@ def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
     seen, taken = [values.shape[1] for values in x.inputs], [n.in_features for n in model.layers]
     if seen != taken:
         expected, got = f"a trace of layers with {taken} inputs", f"one with {seen}"
-        raise ShapeError(message(call, expected, got, "Pass a trace of this model, or rows"))
+        raise ShapeError(call, expected, got, "Pass a trace of this model, or rows")
     return x
 
 

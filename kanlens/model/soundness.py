@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kanlens.errors import InvalidValueError, KanlensError, message
+from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.model.network import KAN
 
 _DIVERGED = "The training diverged; train it again"
@@ -24,12 +24,12 @@ def check_weights(
     for name, tensor in model.state_dict().items():
         if tensor.is_meta:
             expected, got = f"values in {name}{place}", "a tensor on the meta device"
-            raise error(message(call, expected, got, "Load the weights into the model first"))
+            raise error(call, expected, got, "Load the weights into the model first")
         ends = name in ("input_low", "input_high")  # infinite for a feature without a range
         bad = torch.isnan(tensor) if ends else ~torch.isfinite(tensor)
         if bool(bad.any()):
             got = f"{int(bad.sum())} of {tensor.numel()} that are NaN or infinite"
-            raise error(message(call, f"finite numbers in {name}{place}", got, _DIVERGED))
+            raise error(call, f"finite numbers in {name}{place}", got, _DIVERGED)
 
 
 def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str = "") -> None:
@@ -42,13 +42,13 @@ def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str 
     for name, tensor in model.state_dict().items():
         fault = _fault(f"{name}{place}", name.rpartition(".")[2], tensor)
         if fault is not None:
-            raise error(message(call, *fault))
+            raise error(call, *fault)
     for name, low, high in zip(
         model.feature_names, model.input_low.tolist(), model.input_high.tolist(), strict=True
     ):
         if low > high:
             expected, got = f"a range of {name!r} that rises{place}", f"{low:g} to {high:g}"
-            raise error(message(call, expected, got, "Swap its ends in the file"))
+            raise error(call, expected, got, "Swap its ends in the file")
 
 
 def _fault(shown: str, kind: str, tensor: Tensor) -> tuple[str, str, str] | None:

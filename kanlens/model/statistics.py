@@ -30,6 +30,12 @@ class LayerStatistics:
         """Largest value of each input, shape (in,)."""
         return self.quantiles[:, -1]
 
+    def reached(self, x: Tensor) -> Tensor:
+        """Tell which values of x (batch, in) lie in the range of their input, or next to it."""
+        low, high = self.input_low.to(x), self.input_high.to(x)
+        room = 0.01 * (high - low)  # as `KANLinear.update_grid` leaves it
+        return (x >= low - room) & (x <= high + room)
+
     def select(self, out: Tensor, in_: Tensor) -> LayerStatistics:
         """Return the statistics of a layer that keeps only outputs `out` and inputs `in_`."""
         return LayerStatistics(

@@ -57,11 +57,13 @@ class TrainingRecord:
         _, left, right = np.intersect1d(own, stored, assume_unique=True, return_indices=True)
         return int(np.minimum(counts[left], times[right]).sum())  # of equal rows, some may be
 
-    def facts(self) -> dict[str, float | None]:
-        """Return the scores of simple models by name and metric."""
+    def facts(self, rows: str = "") -> dict[str, float | None]:
+        """Return the scores of simple models by name and metric, after a prefix for their rows."""
         labels = {"mean": "majority"} if self.metric == "accuracy" else {}
         names = (name for name in SCORED[1:] if name in self.scores)
-        return {f"{labels.get(name, name)}_{self.metric}": self.scores[name] for name in names}
+        return {
+            f"{rows}{labels.get(name, name)}_{self.metric}": self.scores[name] for name in names
+        }
 
 
 def row_hashes(x: Tensor, y: Tensor) -> Array:

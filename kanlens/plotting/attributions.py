@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import listed
-from kanlens.errors import DTypeError, InvalidValueError, ShapeError, message
+from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.plotting.formats import number, signed
 from kanlens.plotting.interactions import CALL, Ranked, draw_flows, draw_interactions
 from kanlens.plotting.style import (
@@ -119,17 +119,17 @@ def attribution(
         result = _of_frame(result)
     if not isinstance(result, (Attribution, Importance)):
         expected, got = "an Attribution or an Importance", type(result).__name__
-        raise DTypeError(message(CALL, expected, got, "Pass what attribute returned"))
+        raise DTypeError(CALL, expected, got, "Pass what attribute returned")
     if isinstance(result, Importance):
         if kind != "bar":
             expected, got = "an Attribution to draw sample by sample", "an Importance"
-            raise InvalidValueError(message(CALL, expected, got, "Use kind='bar'"))
+            raise InvalidValueError(CALL, expected, got, "Use {kind}", kind="bar")
         return _bars(result, top, ax)
     if kind == "bar":
         return _bars(result.to_importance(), top, ax)
     if kind == "waterfall" and not result.shares:  # slopes lead from nowhere to nowhere
         expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
-        raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
+        raise InvalidValueError(CALL, expected, got, "Use {kind} or 'beeswarm'", kind="bar")
     needed = row is not None or kind == "waterfall"
     place = _checked_row(result, row) if needed else None
     samples = None if kind in ("interactions", "paths") else _samples(result, x)
@@ -147,9 +147,9 @@ def _check_kind(kind: str) -> None:
     if kind not in SHAPS:
         check_choice(CALL, "kind", kind, KINDS)
         return
-    expected = f"kind to be one of {', '.join(KINDS)}"
+    expected = f"to be one of {', '.join(KINDS)}"
     advice = f"Use {SHAPS[kind]} with e = attribution.to_shap()"
-    raise InvalidValueError(message(CALL, expected, repr(kind), advice))
+    raise InvalidValueError(CALL, expected, repr(kind), advice, argument="kind")
 
 
 def _of_frame(frame: pd.DataFrame) -> Importance:
@@ -157,13 +157,12 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
     columns = ["output", "feature", "importance", "low", "high", "unit"]
     if not set(columns) <= set(frame.columns):
         got = f"a DataFrame with columns {listed(frame.columns)}"
-        advice = "Pass what importance returned"
-        raise DTypeError(message(CALL, f"columns {listed(columns)}", got, advice))
+        raise DTypeError(CALL, f"columns {listed(columns)}", got, "Pass what importance returned")
     outputs = frame["output"].unique().tolist()
     if len(outputs) != 1:
         advice = f"Pass frame[frame['output'] == {outputs[0]!r}]" if outputs else "Pass some rows"
         got = f"{len(outputs)} ({listed(outputs)})" if outputs else "none"
-        raise InvalidValueError(message(CALL, "the rows of one output", got, advice))
+        raise InvalidValueError(CALL, "the rows of one output", got, advice)
     values, low, high = (torch.as_tensor(frame[name].to_numpy().copy()) for name in columns[2:5])
     known = bool(torch.isfinite(low).all())
     return Importance(
@@ -184,7 +183,7 @@ def _checked_row(result: Attribution, row: int | None) -> int:
     if isinstance(row, (int, np.integer)) and not isinstance(row, bool) and -rows <= row < rows:
         return int(row) % rows
     expected = f"row, a sample from 0 to {rows - 1}"
-    raise InvalidValueError(message(CALL, expected, repr(row), "Name one sample"))
+    raise InvalidValueError(CALL, expected, repr(row), "Name one sample")
 
 
 def _samples(result: Attribution, x: Any) -> Array | None:
@@ -196,11 +195,11 @@ def _samples(result: Attribution, x: Any) -> Array | None:
     except (TypeError, ValueError) as error:
         advice = "Leave x out: an Attribution to features has its samples"
         got = f"a {type(given).__name__} of something else"
-        raise DTypeError(message(CALL, "x as numbers", got, advice)) from error
+        raise DTypeError(CALL, "x as numbers", got, advice) from error
     if samples.shape != tuple(result.values.shape):
         expected = f"x of shape {tuple(result.values.shape)}"
         advice = "Pass the samples that were attributed"
-        raise ShapeError(message(CALL, expected, str(samples.shape), advice))
+        raise ShapeError(CALL, expected, str(samples.shape), advice)
     return samples
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kanlens.certificates import Certificate
 from kanlens.checks import check_count
-from kanlens.errors import DTypeError, InvalidValueError, message
+from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.plotting.interactions import Ranked
 from kanlens.plotting.style import STYLE, in_unit, literal, name_rows, picture, rows_axes
 
@@ -61,14 +61,14 @@ def certificate(
     """
     check_count(CALL, "top", top)
     if not isinstance(result, Certificate):
-        got, advice = type(result).__name__, "Pass what certify returned"
-        raise DTypeError(message(CALL, "a Certificate", got, advice))
+        raise DTypeError(CALL, "a Certificate", type(result).__name__, "Pass what certify returned")
     try:
         found = result[target]
     except (KeyError, IndexError) as error:
         known = ", ".join(repr(one.target) for one in result.outputs)
-        text = message(CALL, f"target to be one of {known}", repr(target), "Name an output")
-        raise InvalidValueError(text) from error
+        raise InvalidValueError(
+            CALL, f"to be one of {known}", repr(target), "Name an output", argument="target"
+        ) from error
     sizes = np.array([one.effect.bound for one in found.features])
     names = tuple(f"{one.name} {SIGNS.get(one.verdict, '')}".strip() for one in found.features)
     rows = Ranked.of(np.nan_to_num(sizes, posinf=np.finfo(float).max), names, top, most=LONGEST)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens.checks import check_count
-from kanlens.errors import DTypeError, message
+from kanlens.errors import DTypeError
 from kanlens.plotting.formats import number
 from kanlens.plotting.style import (
     ASIDE,
@@ -74,8 +74,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     check_count(CALL, "top", top)
     table, frame = getattr(result, "importance", None), getattr(result, "frame", None)
     if table is None or frame is None:
-        expected, got = "a Comparison", type(result).__name__
-        raise DTypeError(message(CALL, expected, got, "Pass what compare returned"))
+        raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass what compare returned")
     sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
     order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
     names = distinct((table.index[i] for i in order), partial(literal, most=LONGEST))

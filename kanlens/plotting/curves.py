@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.attribution.edge_bands import edge_band
-from kanlens.errors import DTypeError, InvalidValueError, MethodError, message, rewording
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model.analysis import Model, check_layer, check_model, find_node, held_network
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
@@ -70,7 +70,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
 
     Parameters
     ----------
-    source : KAN, fitted estimator, EdgeFunction or FunctionEdge
+    source : KAN, fitted estimator, Edge
         Left as it is.
     layer : int, optional
         Layer of the edge, counted from 0; only with a model, and needed there.
@@ -78,7 +78,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
         Ends of the edge, as indices or names; hidden nodes are called h1_1 and so on, factors of a
         product h1_4.1 and so on.
     data : optional
-        With a model a `Trace` of it or rows of x, with an EdgeFunction values of its input. The
+        With a model a `Trace` of it or rows of x, with an Edge values of its input. The
         statistics stored in the model when None.
     parts : bool
         Whether the spline and the base, whose sum the function is, are drawn too.
@@ -183,7 +183,7 @@ def edges(
     picks, alive = chosen_edges(model, index, out, in_, most=top, call=call)
     if not picks:
         advice = "Name a node that has live edges"
-        raise InvalidValueError(message(call, "live edges to draw", "none", advice))
+        raise InvalidValueError(call, "live edges to draw", "none", advice)
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
@@ -207,7 +207,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
         expected, advice = "a model, data and y for a band", "Pass the rows of the training"
-        raise MethodError(message("plot.edge", expected, "not all", advice))
+        raise MethodError("plot.edge", expected, "not all", advice)
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
         found = edge_band(source, layer, out, in_, rows, y, at=curve.x)
@@ -229,11 +229,11 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
         )
         return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
     if not callable(source) or not hasattr(source, "domain"):
-        expected, got = "a KAN or an EdgeFunction", type(source).__name__
-        raise DTypeError(message(call, expected, got, "Pass model.layers[0].edge(0, 0)"))
+        expected, got = "a KAN or an Edge", type(source).__name__
+        raise DTypeError(call, expected, got, "Pass model.layers[0].edge(0, 0)")
     if (layer, out, in_) != (None, None, None):
-        expected, got = "no layer, out or in_ with an EdgeFunction", repr((layer, out, in_))
-        raise InvalidValueError(message(call, expected, got, "Leave them out"))
+        expected, got = "no layer, out or in_ with an Edge", repr((layer, out, in_))
+        raise InvalidValueError(call, expected, got, "Leave them out")
     return function_curve(source, data=data, parts=parts, call=call)
 
 

@@ -11,12 +11,12 @@ import torch
 from matplotlib.axes import Axes
 
 from kanlens.checks import check_choice, check_count
-from kanlens.errors import DataError, ShapeError, message
+from kanlens.errors import DataError, ShapeError
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
-from kanlens.plotting.layout import Labels, Layout, arrange, place_labels, with_room
+from kanlens.plotting.layout import DiagramLayout, Labels, arrange, place_labels, with_room
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
@@ -145,10 +145,9 @@ def _checked_scores(model: KAN, scores: Sequence[Any] | None) -> list[Array] | N
     if [one.shape for one in arrays] != expected:
         wanted = f"scores of shapes {', '.join(map(str, expected))}"
         got = ", ".join(str(one.shape) for one in arrays) or "none"
-        advice = "Pass one (out, in) array per layer"
-        raise ShapeError(message(CALL, wanted, got, advice))
+        raise ShapeError(CALL, wanted, got, "Pass one (out, in) array per layer")
     if not all(np.isfinite(one).all() for one in arrays):
-        raise DataError(message(CALL, "finite scores", "NaN or infinity", "Correct the scores"))
+        raise DataError(CALL, "finite scores", "NaN or infinity", "Correct the scores")
     return [np.maximum(one, 0) for one in arrays]
 
 
@@ -172,7 +171,7 @@ def _ends(model: KAN) -> list[list[tuple[str, str]]]:
 
 def _fitted(
     model: KAN, curves: list[LayerCurves], unused: list[Array], ax: Axes | None
-) -> tuple[Layout, Labels, Labels]:
+) -> tuple[DiagramLayout, Labels, Labels]:
     """Lay the diagram out so that it and its names fill the axes, or a figure of their own."""
     shown: list[Array] = [~level for level in unused]
     shown[0][:] = shown[-1][:] = True  # inputs and outputs, whether they have live edges or not
@@ -201,7 +200,7 @@ def _fitted(
     return layout, below, above
 
 
-def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
+def _draw_hidden_names(ax: Axes, model: KAN, layout: DiagramLayout) -> None:
     box = {"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0}
     style: Any = {"ha": "left", "zorder": 6, "bbox": box, **ASIDE}
     for level, places in enumerate(layout.nodes[1:-1], start=1):

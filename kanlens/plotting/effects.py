@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kanlens.attribution.effects import FEW, Effect, Kind, Settings
 from kanlens.attribution.effects import effect as computed
-from kanlens.errors import InvalidValueError, message, rewording
+from kanlens.errors import InvalidValueError, rewording
 from kanlens.model.analysis import Model
 from kanlens.plotting.curve_data import MARGIN, binned
 from kanlens.plotting.curves import SHADE, draw_density, range_of, set_range, words_for
@@ -97,12 +99,14 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         found = source
         if any(one is not None for one in (feature, data, target, other)):
             text = "no feature, data, target or other with an Effect"
-            raise InvalidValueError(message("plot.effect", text, "some", "Leave them out"))
+            raise InvalidValueError("plot.effect", text, "some", "Leave them out")
     else:
         given: Any = (source, feature, data)
         options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
         with rewording("plot.effect"):
             found = computed(*given, **options)
+    unitless = [replace(one, unit="") if one.dates else one for one in found.settings]
+    found = replace(found, settings=tuple(unitless))
     if len(found.settings) == 2:
         return _draw_surface(found, ax)
     return _draw_levels(found, ax) if found.settings[0].labels else _draw_curve(found, ax)
@@ -126,13 +130,24 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
     ends = [*_draw_spread(ax, found, x), *_draw_missing(ax, found.missing)]
     ax.set_xlim(low, high)
-    if max(abs(low), abs(high)) >= WIDE:
+    if one.dates:
+        _date_ticks(ax.xaxis)
+    elif max(abs(low), abs(high)) >= WIDE:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
     ax.set_xlabel(words_for("", one.name, one.unit, wide))
     ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
     return ax
+
+
+def _date_ticks(axis: Any) -> None:
+    """Name the days since 1970 on an axis by their dates, unless dates are counted otherwise."""
+    places = AutoDateLocator(minticks=3, maxticks=7)
+    if get_epoch().startswith("1970-01-01T00:00"):
+        axis.set_major_locator(places)
+        axis.set_major_formatter(ConciseDateFormatter(places))
+        axis.get_offset_text().set_fontsize(STYLE.text)
 
 
 def _draw_missing(ax: Axes, effect: float | None) -> list[Array]:
@@ -216,6 +231,8 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
         if one.labels:
             beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(one.x)
             _name_levels(axis, one, np.arange(len(one.x)), beside)
+        elif one.dates:
+            _date_ticks(axis)
     return ax
 
 

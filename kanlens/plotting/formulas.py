@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.errors import DataError, DTypeError, ShapeError, message
+from kanlens.errors import DataError, DTypeError, ShapeError
 from kanlens.model.network import Rows, find_output
 from kanlens.plotting.style import (
     ASIDE,
@@ -88,17 +88,17 @@ def formula(
     --------
     >>> import torch
     >>> from matplotlib.figure import Figure
-    >>> from kanlens.model.function_layer import FunctionLinear
+    >>> from kanlens.model.layers import KANLinear
     >>> from kanlens.model.network import KAN
     >>> from kanlens.symbolic.pipeline import symbolize
-    >>> parabola = KAN.from_layers([FunctionLinear(1, 1, [["x^2"]])], KAN([1, 1]).schema)
+    >>> parabola = KAN.from_layers([KANLinear(1, 1, functions=[["x^2"]])], KAN([1, 1]).schema)
     >>> result = symbolize(parabola, torch.linspace(-1, 1, 50)[:, None])
     >>> formula(result, ax=Figure().subplots()).get_title(loc="left")
     '$y = x_{1}^{2}$'
     """
     if not (hasattr(result, "equations_") and hasattr(result, "sympy")):
         expected, got = "a SymbolicResult", type(result).__name__
-        raise DTypeError(message(CALL, expected, got, "Pass what symbolize returned"))
+        raise DTypeError(CALL, expected, got, "Pass what symbolize returned")
     labels = () if result.model is None else result.model.class_labels
     place = find_output(result.output_names, labels, output, CALL)
     name = result.output_names[place]
@@ -121,12 +121,12 @@ def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[A
     """Return what the formula should give on `x`, and what it gives."""
     if y is None and result.model is None:
         expected = "y, as the formula was not read from a network"
-        raise ShapeError(message(CALL, expected, "None", "Pass what it should give"))
+        raise ShapeError(CALL, expected, "None", "Pass what it should give")
     truth, guess = numbers(result.model(x) if y is None else y), result.predict(x, index)[:, place]
     truth = truth if truth.ndim < 2 else truth[:, min(place, truth.shape[1] - 1)]
     if len(truth) != len(guess):
         got = f"{len(truth)} for {len(guess)} rows"
-        raise ShapeError(message(CALL, "y with one value per row", got, "Pass both whole"))
+        raise ShapeError(CALL, "y with one value per row", got, "Pass both whole")
     check_pairs(truth, guess, call=CALL)
     return truth, guess
 
@@ -266,8 +266,9 @@ def predicted(
     truth, guess = numbers(y).ravel(), numbers(prediction).ravel()
     if len(truth) != len(guess) or not len(truth):
         got = f"{len(truth)} and {len(guess)}"
-        text = message(call, "y and prediction of one length", got, "Pass one output of one table")
-        raise ShapeError(text)
+        raise ShapeError(
+            call, "y and prediction of one length", got, "Pass one output of one table"
+        )
     if class_labels is None:
         ends = (f"true {name}".strip(), f"predicted {name}".strip())
         check_pairs(truth, guess, call=call)
@@ -278,7 +279,7 @@ def predicted(
 def check_pairs(left: Array, right: Array, *, call: str) -> None:
     """Refuse two columns of numbers, shape (n,) each, none of whose pairs is finite."""
     if not (np.isfinite(left) & np.isfinite(right)).any():
-        raise DataError(message(call, "finite numbers", "none", "Check the prediction"))
+        raise DataError(call, "finite numbers", "none", "Check the prediction")
 
 
 def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *, unit: str) -> Axes:
@@ -310,8 +311,7 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     if not np.isin(codes, np.arange(n)).all():
         wrong = codes[~np.isin(codes, np.arange(n))][0]
         expected = f"class codes from 0 to {n - 1}"
-        advice = "Pass codes, not names or logits"
-        raise DataError(message("plot.predicted", expected, f"{wrong:g}", advice))
+        raise DataError("plot.predicted", expected, f"{wrong:g}", "Pass codes, not names or logits")
     counts = np.zeros((n, n), dtype=np.int64)
     np.add.at(counts, (truth.astype(int), guess.astype(int)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

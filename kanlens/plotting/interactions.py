@@ -15,7 +15,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from kanlens.attribution.result import Attribution
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.plotting.formats import MINUS
 from kanlens.plotting.style import (
     ASIDE,
@@ -81,7 +81,7 @@ def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes |
     if result.interactions is None:
         expected = "an Attribution with interactions"
         got = f"one of method {result.method!r}"
-        raise InvalidValueError(message(CALL, expected, got, "Use method='interactions'"))
+        raise InvalidValueError(CALL, expected, got, "Use {method}", method="interactions")
     values = numbers(result.interactions)
     table = np.abs(values).mean(0) if row is None else values[row]
     order = np.argsort(-np.abs(table).sum(1), kind="stable")[:top]
@@ -157,7 +157,7 @@ def draw_flows(result: Attribution, row: int | None, top: int, ax: Axes | None) 
     if result.paths is None or result.owners is None:
         expected = "an Attribution with paths"
         got = f"one of method {result.method!r}"
-        raise InvalidValueError(message(CALL, expected, got, "Use method='secant'"))
+        raise InvalidValueError(CALL, expected, got, "Use {method}", method="secant")
     flows = []  # (batch, node, in): what flows into the factors of one product is added up
     for flow, owner in zip(result.paths, result.owners, strict=True):
         member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)

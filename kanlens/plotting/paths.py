@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.errors import DataError, message
+from kanlens.errors import DataError
 from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, numbers, picture
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
@@ -165,10 +165,9 @@ def _frame(result: Any, columns: tuple[str, ...], call: str) -> Any:
     missing = [name for name in columns if name not in known]
     if missing:
         got = f"columns {', '.join(known)}" if known else f"a {type(result).__name__}"
-        advice = "Pass the result, or its to_frame()"
-        raise DataError(message(call, f"a frame with {wanted}", got, advice))
+        raise DataError(call, f"a frame with {wanted}", got, "Pass the result, or its to_frame()")
     if not len(frame):
-        raise DataError(message(call, f"rows of {wanted}", "none", "There is nothing to draw"))
+        raise DataError(call, f"rows of {wanted}", "none", "There is nothing to draw")
     return frame
 
 

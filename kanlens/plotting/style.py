@@ -26,8 +26,9 @@ from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
-from kanlens.errors import DTypeError, escaped, message
-from kanlens.outputs import Pathlike, atomic_write, check_ending
+from kanlens.atomic_files import Pathlike, atomic_write, check_ending
+from kanlens.display import escaped
+from kanlens.errors import DTypeError
 from kanlens.plotting.formats import tick
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -131,8 +132,7 @@ def picture(call: str) -> Callable[[Draw], Draw]:
         def checked(*given: Any, ax: Axes | None = None, **options: Any) -> Axes:
             if ax is not None and not isinstance(ax, Axes):
                 advice = "Pass one Axes, such as fig.subplots() returns, or leave ax out"
-                text = message(call, "ax to be an Axes or None", type(ax).__name__, advice)
-                raise DTypeError(text)
+                raise DTypeError(call, "ax to be an Axes or None", type(ax).__name__, advice)
             with context():
                 return draw(*given, ax=ax, **options)
 
@@ -344,8 +344,7 @@ def _figure(picture: Any, call: str) -> Any:
     figure = getattr(picture, "figure", None)
     if figure is None or not hasattr(getattr(figure, "figure", figure), "savefig"):
         got = type(picture).__name__
-        advice = "Pass what a plot function returned"
-        raise DTypeError(message(call, "an Axes or a Figure", got, advice))
+        raise DTypeError(call, "an Axes or a Figure", got, "Pass what a plot function returned")
     return getattr(figure, "figure", figure)  # of a part of a figure, the whole
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
@@ -81,7 +81,7 @@ def compact(model: Model) -> KAN:
     if not all(kept):
         got = f"none in layer {kept.index([])}"
         advice = "The model is constant; there is nothing to compact"
-        raise MethodError(message("compact", "a live edge in every layer", got, advice))
+        raise MethodError("compact", "a live edge in every layer", got, advice)
     layers, nodes, in_ = [], [], kept[0]
     for index, layer in enumerate(model.layers):
         wanted = kept[index + 1] if index + 1 < len(kept) else None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanlens.checks import check_choice, check_count, check_generator, check_positive, check_rows
 from kanlens.data.groups import row_groups, split_groups
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.pruning.compaction import reached
@@ -162,29 +162,30 @@ def _result(model: KAN, small: KAN, remover: EdgeRemover, budget: float | None) 
 def _check_limits(threshold: float | None, budget: float | None) -> None:
     if (threshold is None) == (budget is None):
         got = "neither" if threshold is None else "both"
-        advice = "Pass threshold=0.05 or budget=0.02, for example"
-        text = message("prune", "one of threshold and budget", got, advice)
-        raise InvalidValueError(text)
+        advice = "Pass {threshold} or {budget}, for example"
+        named: dict[str, Any] = {"threshold": 0.05, "budget": 0.02}
+        raise InvalidValueError("prune", "one of threshold and budget", got, advice, **named)
     if budget is not None:
         check_positive("prune", "budget", budget, zero=True)
     if threshold is not None:
         check_positive("prune", "threshold", threshold, zero=True)
         if threshold > 1:
-            expected = "threshold to be a share of the layer's largest score, from 0 to 1"
-            raise InvalidValueError(message("prune", expected, repr(threshold), "For example 0.05"))
+            expected = "to be a share of the layer's largest score, from 0 to 1"
+            got, advice = repr(threshold), "For example 0.05"
+            raise InvalidValueError("prune", expected, got, advice, argument="threshold")
 
 
 def _check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
     """Refuse to tune on too few rows, a classifier without labels, or a network that is frozen."""
     if len(rows) < LEAST_ROWS:
         expected, got = f"at least {LEAST_ROWS} rows for finetune", str(len(rows))
-        raise InvalidValueError(message("prune", expected, got, "Pass more rows, or finetune=0"))
+        raise InvalidValueError("prune", expected, got, "Pass more rows", "{finetune}", finetune=0)
     if y is None and model.task != "regression":
         expected, got = "y for finetune of a classifier", "none"
-        raise InvalidValueError(message("prune", expected, got, "Pass targets, or finetune=0"))
+        raise InvalidValueError("prune", expected, got, "Pass targets", "{finetune}", finetune=0)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        expected, advice = "parameters to train for finetune", "Unfreeze them, or pass finetune=0"
-        raise InvalidValueError(message("prune", expected, "frozen ones", advice))
+        expected, advice = "parameters to train for finetune", ("Unfreeze them", "pass {finetune}")
+        raise InvalidValueError("prune", expected, "frozen ones", *advice, finetune=0)
 
 
 def hold_out(rows: int, generator: torch.Generator | None, groups: Tensor | None = None) -> Tensor:

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.errors import MethodError, TrainingError, message
+from kanlens.errors import MethodError, TrainingError
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.network import KAN
 from kanlens.pruning.compaction import compact, connected, varying
 from kanlens.pruning.history import RemovalLog, renew_statistics
 from kanlens.pruning.propagation import Edge, Propagation
 from kanlens.pruning.scores import EdgeScore, LossEvaluator, Scorer
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.run import TrainingRun
 
 PARTS = 200  # edges are scored anew after every removal of this part of them
@@ -36,7 +36,7 @@ class Tuner:
     def tuned(self, model: KAN, loss: Callable[[KAN], float]) -> tuple[KAN, float]:
         """Return a trained copy with its held-out loss, or the model where that is no better."""
         before, found = loss(model), copy.deepcopy(model)
-        options = Options(steps=self.steps, grid_updates=0, scale=False)
+        options = FitOptions(steps=self.steps, grid_updates=0, scale=False)
         run = TrainingRun(found, options, self.rows, self.target, torch.Generator())
         try:
             run.begin(self.held_out)
@@ -69,7 +69,7 @@ class EdgeRemover:
         if not connected(model):
             expected = "a model with a path from some feature to an output"
             advice = "Its output is constant; there is nothing to prune"
-            raise MethodError(message("prune", expected, "none", advice))
+            raise MethodError("prune", expected, "none", advice)
         self.score, self.rescore = score, rescore
         self.rows, self.journal = rows, RemovalLog(model, rows)
         self.model, self.state = model, Propagation(model, self.rows)
@@ -110,16 +110,16 @@ class EdgeRemover:
             masks[layer][out, in_] = 0
         got = f"a threshold of {threshold} that cuts every path from the features to an output"
         if not connected(self.model, masks):
-            raise MethodError(message("prune", "some path to be left", got, "Lower it"))
+            raise MethodError("prune", "some path to be left", got, "Lower it")
         with progress_bar("pruning", len(edges), shown=progress) as advance:
             for edge in edges:
                 self._try(edge, None)
                 advance(note=f"loss {self.current_loss:.3e}")
         if not connected(self.model):  # a factor has become zero
-            raise MethodError(message("prune", "some path to be left", got, "Lower it"))
+            raise MethodError("prune", "some path to be left", got, "Lower it")
         if not math.isfinite(self.current_loss):
             got = f"a threshold of {threshold} that makes it {self.current_loss}"
-            raise MethodError(message("prune", "the loss to stay finite", got, "Lower it"))
+            raise MethodError("prune", "the loss to stay finite", got, "Lower it")
         self._tune()
 
     def cut_within(self, budget: float, progress: bool | None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens.checks import check_rows, warn_of_distant
 from kanlens.encoding import prepare_target
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.long_work import progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
@@ -42,7 +42,7 @@ class LossEvaluator:
     ) -> None:
         if not bool(torch.isfinite(first).all()):
             advice = "Leave out the rows where it is not"
-            raise MethodError(message(call, "finite outputs on x", "NaN or infinity", advice))
+            raise MethodError(call, "finite outputs on x", "NaN or infinity", advice)
         self.against_targets, self.floor, self._model = y is not None, FLOOR, model
         self._rows = slice(None) if rows is None else rows
         if y is None:

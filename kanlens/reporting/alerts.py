@@ -8,8 +8,10 @@ from itertools import combinations
 from typing import Any
 
 from kanlens.attribution.runs import RANDOM
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.plotting.formats import counted, fixed, listed, number, percent
+from kanlens.reporting.planning import FROM_DATA
+from kanlens.training.baselines import poor_fit
 
 FEW = 50  # rows
 DISAGREE = 0.5  # Spearman's correlation
@@ -93,9 +95,8 @@ def _performance(content: Content) -> Alerts:
             f"class {percent(majority)}."
         )
     if not poor and (unseen := content["baselines"]) and unseen["held_out"]:
-        own, constant = unseen["models"][:2]
-        poor = None not in (own["score"], constant["score"]) and own["score"] <= constant["score"]
-        text = f"On rows that training had not seen, {constant['name']} predicts as well."
+        text = poor_fit(unseen["models"])
+        poor = bool(text)
     if poor:
         yield _alert("poor_fit", f"{text} What follows describes the model, not the world.")
 
@@ -210,7 +211,7 @@ def _data(content: Content) -> Alerts:
     if data["rows"] < FEW:
         text = f"There are only {counted(data['rows'], 'row')}; averages over them are uncertain."
         yield _alert("few_rows", text)
-    if "none" in content["meta"]["background_origin"]:
+    if content["meta"]["background_origin"] == FROM_DATA:
         text = (
             "The model kept no rows from its training, so that the rows of this report are what "
             "samples are compared with. Pass background to choose others."
@@ -248,9 +249,10 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
                 raise ValueError
             found.append((read[1], read[2], float(read[3])))
         except ValueError:
-            expected = f"fail_on to list name>value or name<value, of {', '.join(sorted(NUMBERS))}"
+            expected = f"to list name>value or name<value, of {', '.join(sorted(NUMBERS))}"
             advice = "For example completeness>1e-6,offgrid>0.05"
-            raise InvalidValueError(message("report", expected, repr(part), advice)) from None
+            fields = "report", expected, repr(part), advice
+            raise InvalidValueError(*fields, argument="fail_on") from None
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.attribution.comparison import Comparison, comparable, compare
+from kanlens.attribution.comparison import Comparison, comparable, run_comparison
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice
-from kanlens.errors import DTypeError, InvalidValueError, MethodError, message
+from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.long_work import progress_bar
 from kanlens.model.recording import Trace, trace
 from kanlens.reporting.planning import Plan, make_plan
@@ -50,7 +50,8 @@ class Request:
     methods: Sequence[str] | None = None
     attribution: Attribution | None = None
     comparison: Comparison | None = None
-    formula: Any = None  # a SymbolicResult, or "auto"
+    formula: SymbolicResult | None = None
+    symbolize: bool = False  # where no formula was passed
     pruning: PruneResult | None = None
     history: FitResult | None = None
     certificate: Certificate | None = None
@@ -90,24 +91,38 @@ def check_request(request: Request) -> None:
     if request.methods is not None:
         local = comparable()
         if not len(request.methods):
-            text = message("report", "at least one method", "none", "Leave methods=... out")
-            raise InvalidValueError(text)
+            advice = "Leave {methods} out"
+            raise InvalidValueError("report", "at least one method", "none", advice, methods=...)
         for name in request.methods:
             check_choice("report", "methods", name, local)
-    wanted = {
-        "attribution": (request.attribution, "completeness_gap", "an Attribution or None"),
-        "comparison": (request.comparison, "agreement", "a Comparison or None"),
-        "formula": (request.formula, "equations_", "a SymbolicResult, 'auto' or None"),
-        "pruning": (request.pruning, "edges_after", "a PruneResult or None"),
-        "history": (request.history, "stopped_because", "a FitResult or None"),
-        "certificate": (request.certificate, "between", "a Certificate or None"),
+
+
+def by_type(results: Iterable[object]) -> dict[str, Any]:
+    """Return results of analyses by the field of `Request` that holds their type."""
+    from kanlens.certificates import Certificate
+    from kanlens.pruning import PruneResult
+    from kanlens.symbolic.result import SymbolicResult
+    from kanlens.training import FitResult
+
+    fields = {
+        Attribution: "attribution",
+        Comparison: "comparison",
+        SymbolicResult: "formula",
+        PruneResult: "pruning",
+        FitResult: "history",
+        Certificate: "certificate",
     }
-    for name, (value, attribute_name, expected) in wanted.items():
-        automatic = name == "formula" and isinstance(value, str) and value == "auto"
-        if value is not None and not automatic and not hasattr(value, attribute_name):
-            got = repr(value) if isinstance(value, str) else type(value).__name__
+    passed: dict[str, Any] = {}
+    for result in results:
+        field = next((name for kind, name in fields.items() if isinstance(result, kind)), None)
+        if field is None or field in passed:
+            names = ", ".join(kind.__name__ for kind in fields)
+            expected = f"results to be of {names}, at most one of each"
+            got = type(result).__name__ if field is None else f"two of {type(result).__name__}"
             advice = "Pass what attribute, compare, symbolize, prune, fit or certify returned"
-            raise DTypeError(message("report", f"{name} to be {expected}", got, advice))
+            raise DTypeError("report", expected, got, advice)
+        passed[field] = result
+    return passed
 
 
 @torch.no_grad()
@@ -155,7 +170,7 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
         name, outputs = model.output_names[subject.target], [one.target for one in proven.outputs]
         if proven.features != model.feature_names or name not in outputs:
             expected, got = f"certificate of {name!r}", f"{', '.join(outputs)} of other features"
-            raise InvalidValueError(message("report", expected, got, "Certify this model"))
+            raise InvalidValueError("report", expected, got, "Certify this model")
     if found is None or found.x is None:
         return plan
     known = {row.tobytes(): place for place, row in reversed([*enumerate(_array(subject.x))])}
@@ -163,12 +178,12 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
     if None in rows:
         got = f"{rows.count(None)} rows that are not in it"
         advice = "Attribute rows of the data that is passed"
-        raise InvalidValueError(message("report", "attribution of rows of the data", got, advice))
+        raise InvalidValueError("report", "attribution of rows of the data", got, advice)
     output = subject.output[rows, subject.target]
     far = (found.output.to(output) - output).abs().max()
     if far > FAR * output.abs().max():
         got, advice = f"outputs that differ by {far:.3g}", "Attribute this model"
-        raise InvalidValueError(message("report", "attribution of this model", got, advice))
+        raise InvalidValueError("report", "attribution of this model", got, advice)
     return replace(plan, method=found.method, rows=torch.tensor(rows))
 
 
@@ -180,10 +195,10 @@ def _check_passed(subject: Subject, what: str, passed: Any) -> None:
     if one.features != model.feature_names or one.x is None:
         expected = f"{what} of features {', '.join(model.feature_names)}"
         got = ", ".join(one.features)
-        raise InvalidValueError(message("report", expected, f"one of {got}", advice))
+        raise InvalidValueError("report", expected, f"one of {got}", advice)
     if one.target != model.output_names[subject.target]:
         expected = f"{what} of output {model.output_names[subject.target]!r}"
-        raise InvalidValueError(message("report", expected, f"one of {one.target!r}", advice))
+        raise InvalidValueError("report", expected, f"one of {one.target!r}", advice)
 
 
 def _array(x: Tensor) -> np.ndarray[Any, Any]:
@@ -254,40 +269,31 @@ def _flows(
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
     """Compare methods; of those nobody asked for, leave out what does not fit the model."""
-    names, refused = list(plan.methods), dict(plan.left_out)
     without_truth = [name for name in SHOWN if not METRICS[name].needs_exact]
-    while True:
-        try:
-            return compare(
-                subject.model,
-                subject.x[plan.compared_rows],
-                background=plan.compared_background,
-                target=subject.target,
-                methods=names,
-                metrics=SHOWN if plan.exact else without_truth,
-                generator=request.generator,
-                progress=False,
-            )
-        except MethodError as error:
-            wrong = next((name for name in names if repr(name) in str(error)), None)
-            if request.methods is not None or wrong is None or len(names) == 1:
-                raise
-            names.remove(wrong)
-            refused[wrong] = str(error)
-            plan.left_out.update(refused)
+    return run_comparison(
+        subject.model,
+        subject.x[plan.compared_rows],
+        list(plan.methods),
+        list(SHOWN) if plan.exact else without_truth,
+        optional=request.methods is None,
+        background=plan.compared_background,
+        target=subject.target,
+        generator=request.generator,
+        progress=False,
+    )
 
 
 def _formula(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
     """Return the formula, if one was asked for, and why there is none of a wide network."""
-    if not isinstance(request.formula, str):
-        return cast("SymbolicResult | None", request.formula), ""
+    if request.formula is not None or not request.symbolize:
+        return request.formula, ""
     from kanlens.symbolic.pipeline import symbolize
 
     y = subject.y if subject.y is None else subject.y.cpu()
     try:
         return symbolize(subject.model, subject.x, y, generator=request.generator), ""
     except MethodError as error:
-        return None, str(error).partition(": ")[2]
+        return None, error.reason
 
 
 def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:

@@ -17,7 +17,7 @@ from kanlens.data.schema import Feature
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
 from kanlens.model.training_record import fingerprint
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import SHOWN, Analysis
 from kanlens.reporting.findings import directions, measure_baselines, write_findings
@@ -152,7 +152,7 @@ def _outside(model: KAN, record: Trace) -> dict[str, Any]:
     """Return the shares of inputs, hidden units and rows outside the grids, or the data if held."""
     inputs = model.outside(record.x).any(1)
     layers = zip(record.layers[1:], record.inputs[1:], strict=True)
-    hidden = [layer.outside(x).any(1) for layer, x in layers]
+    hidden = [layer.unlearned(x).any(1) for layer, x in layers]
     return {
         "held": bool(model.input_low.isfinite().any()),
         "inputs": float(record.outside[0].mean()),

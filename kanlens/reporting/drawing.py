@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 import numpy as np
+from matplotlib.dates import DateLocator
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -78,6 +79,8 @@ def _curves(figure: Figure) -> Iterator[tuple[str, dict[str, str]]]:
             name = line.axes.get_xlabel() or line.axes.get_title()
             words = {"data-name": name, "data-of": "" if own else line.get_label()}
             words = {key: word.replace(r"\$", "$") for key, word in words.items()}
+            if isinstance(line.axes.xaxis.get_major_locator(), DateLocator):
+                words["data-dates"] = "days since 1970"
             x, y = (_rounded(column) for column in points[picks].T)
             line.set_gid(f"curve{place}")
             yield f"curve{place}", {"class": "curve", "data-x": x, "data-y": y, **words}

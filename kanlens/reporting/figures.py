@@ -103,7 +103,10 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
     if found is None or subject.y is None:
         return
     if found["task"] == "classification":
-        yield from _classification(found)
+        classes = [one for one in found["classes"] if one["roc"]]
+        shown = classes[1:] if len(found["classes"]) == 2 else classes[: len(STYLE.series)]
+        yield draw(partial(_paint_roc, shown), (3.2, 3.1))
+        yield draw(partial(_paint_calibration, found), (3.2, 3.1))
         return
     place, picks = subject.target, spread(subject.rows, POINTS)
     y = subject.y[picks, place].double().cpu().numpy()
@@ -127,13 +130,6 @@ def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
         ax.legend(loc="best")
     ax.set_xlabel(f"predicted{in_unit(unit)}")
     ax.set_ylabel(f"predicted \N{MINUS SIGN} true{in_unit(unit)}")
-
-
-def _classification(found: dict[str, Any]) -> Iterator[Picture]:
-    classes = [one for one in found["classes"] if one["roc"]]
-    shown = classes[1:] if len(found["classes"]) == 2 else classes[: len(STYLE.series)]
-    yield draw(partial(_paint_roc, shown), (3.2, 3.1))
-    yield draw(partial(_paint_calibration, found), (3.2, 3.1))
 
 
 def _paint_roc(classes: list[dict[str, Any]], *, ax: Axes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -15,20 +14,18 @@ from kanlens.data.groups import deal_groups, row_groups
 from kanlens.model.training_record import fingerprint
 from kanlens.plotting.formats import counted, listed, number, percent, with_unit
 from kanlens.reporting.subject import Subject, spread
-from kanlens.training.baselines import baseline_scores, training_record
+from kanlens.training.baselines import (
+    baseline_scores,
+    named_scores,
+    poor_fit,
+    training_record,
+)
 from kanlens.training.objective import metric_name, score
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
 DRIVERS = 3  # features that are named
 SAME = 1e-6  # of a score: it is of the same rows
 FOLDS, FEW, MOST = 5, 50, 5000  # of cross-validation, and its fewest and most rows
-REGRESSORS = {
-    "network": "this model",
-    "mean": "the mean",
-    "linear": "a linear model",
-    "boosting": "gradient boosting",
-}
-CLASSIFIERS = REGRESSORS | {"mean": "the most frequent class", "linear": "logistic regression"}
 
 Content = dict[str, Any]
 
@@ -46,7 +43,8 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     if record is not None and len(record.scores) > 1:
         changed = record.weights != fingerprint(model.state_dict().values())
         about = {"rows": record.rows, "folds": record.folds, "changed": changed}
-        return {**about, "held_out": True, **_named(record.metric, record.scores)}
+        named = named_scores(record.metric, record.scores)
+        return {**about, "held_out": True, "metric": record.metric, "models": named}
     if y is None or subject.rows < FEW:
         return None
     judged = spread(subject.rows, MOST)
@@ -58,9 +56,9 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     if any(len(y[learned].unique(dim=0)) < least for learned, _ in splits):
         return None
     own = {"network": score(model, subject.output[judged], y[judged])}
-    scores = own | baseline_scores(model, subject.x, y, splits)
-    about = {"rows": len(judged), "folds": len(splits), "changed": False}
-    return {**about, "held_out": False, **_named(metric_name(model), scores)}
+    named = named_scores(metric_name(model), own | baseline_scores(model, subject.x, y, splits))
+    about = {"rows": len(judged), "folds": len(splits), "changed": False, "held_out": False}
+    return {**about, "metric": metric_name(model), "models": named}
 
 
 def _same_rows(subject: Subject, history: Any) -> bool:
@@ -72,13 +70,6 @@ def _same_rows(subject: Subject, history: Any) -> bool:
         return False
     check = score(subject.model, subject.output[held], subject.y[held])
     return bool(abs(check - history.metric) <= SAME * max(1.0, abs(check)))
-
-
-def _named(metric: str, scores: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return the metric, and the scores with names for readers."""
-    names = CLASSIFIERS if metric == "accuracy" else REGRESSORS
-    models = [{"name": names[key], "score": scores[key]} for key in names if key in scores]
-    return {"metric": metric, "models": models}
 
 
 def directions(found: Attribution) -> dict[str, float | None]:
@@ -174,7 +165,10 @@ def _drivers(content: Content) -> str:
 
 
 def _explains(content: Content) -> bool:
-    """Return whether the model is known to predict its target no worse than a constant."""
+    """Return whether nothing says that a constant predicts the target as well as the model."""
+    unseen = content["baselines"]
+    if unseen and unseen["held_out"] and poor_fit(unseen["models"]):
+        return False
     outputs = (content["performance"] or {}).get("outputs") or []  # of a regression
     r2 = [one["r2"] or 0.0 for one in outputs if one["name"] == content["meta"]["target"]]
     return not r2 or r2[0] > 0

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens.attribution.metrics import rank_agreement
 from kanlens.attribution.result import Attribution
-from kanlens.errors import DTypeError, InvalidValueError, MethodError, message
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -29,15 +29,16 @@ CHANGED = 5  # rows that are listed because they change most
 def read_others(subject: Subject, others: Mapping[str, Model] | None) -> dict[str, Subject]:
     """Return all models on the rows of the report, its own first; nothing without others."""
     if not isinstance(others, Mapping | None):
-        expected, got = "others to be a dict of names and models", type(others).__name__
-        raise DTypeError(message("report", expected, got, "Pass others={'name': model}"))
+        expected, got = "to be a dict of names and models", type(others).__name__
+        raise DTypeError("report", expected, got, "Pass {'name': model}", argument="others")
     own, found = "this model", dict[str, Subject]()
     for name, given in (others or {}).items():
-        model = check_model(f"report: others[{name!r}]", given)
+        with rewording("report", part=f"others[{name!r}]"):
+            model = check_model("report", given)
+            _check_alike(subject.model, model)
         if model is subject.model:
             own = name
         else:
-            _check_alike(f"report: others[{name!r}]", subject.model, model)
             x = subject.x[:, _columns(subject.model, model)]
             found[name] = replace(read_subject(model, x, subject.target), y=subject.y)
     own += " of the report" * (own in found)
@@ -52,7 +53,7 @@ def _columns(own: KAN, other: KAN) -> list[int]:
     return [names.index(name) for name in other.feature_names]
 
 
-def _check_alike(call: str, own: KAN, other: KAN) -> None:
+def _check_alike(own: KAN, other: KAN) -> None:
     """Refuse another task, other numbers of features or outputs, and one's names reordered."""
     for what, ours, theirs in (
         ("task", (own.task,), (other.task,)),
@@ -66,7 +67,7 @@ def _check_alike(call: str, own: KAN, other: KAN) -> None:
             expected, got = (f"{counted(len(n), what)} ({listed([*n])})" for n in (ours, theirs))
             more = what == "feature" and set(ours) < set(theirs)
             advice = "Report on that one, and compare this one" if more else "Leave the model out"
-            raise InvalidValueError(message(call, expected, got, advice))
+            raise InvalidValueError("report", expected, got, advice)
 
 
 def describe_models(analysis: Analysis, models: dict[str, Subject]) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
                 return "it would take long on a model of this size; name shapley in methods"
         found = explain(subject, plan.method, background, request, plan.rows)
     except MethodError as error:
-        return str(error).partition(": ")[2]
+        return error.reason
     values = found.values.new_zeros(len(x), len(own.features))  # what it lacks does nothing
     values[:, columns] = found.values
     known: dict[str, Any] = {"features": own.features, "groups": own.groups, "values": values}
@@ -164,9 +165,9 @@ def _changes(own: Subject, other: Subject) -> dict[str, Any] | None:
 
 def edge_words(layer: KANLinear) -> str:
     """Say what the edges of a layer are, e.g. "series of gaussian"."""
-    kind, series = layer.kind, list(dict.fromkeys(getattr(layer, "series", ())))
+    kind, series = layer.edge_kind, list(dict.fromkeys(layer.series))
     if kind == "series":
-        kind = "spline" if layer.spline_weight.any() or not series else ""
+        kind = "spline" if layer.spline_weight.any() else ""
     return " and ".join([kind] * bool(kind) + [f"series of {listed(series, 3)}"] * bool(series))
 
 

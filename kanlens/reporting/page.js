@@ -129,7 +129,8 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       if (!box) return null;
       const across = scale(x, box.x, box.width);
       const up = scale(y, -box.y - box.height, box.height).map((value) => -value);
-      return { x, y, across, up, name: part.dataset.name, of: part.dataset.of };
+      const date = (day) => new Date(plain(day) * 864e5).toISOString().slice(0, 10);
+      return { x: part.dataset.dates ? x.map(date) : x, y, across, up, name: part.dataset.name, of: part.dataset.of };
     }).filter(Boolean);
     if (!curves.length) return;
     const svg = all("svg", picture)[0], dot = document.createElementNS(SVG, "circle");

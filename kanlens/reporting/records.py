@@ -35,7 +35,6 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     for index, layer in enumerate(model.layers):
         mean, std = edge_moments(layer, analysis.trace.inputs[index])
-        functions = getattr(layer, "functions", None)
         alive = (layer.mask != 0).cpu()
         std = torch.where(alive, std, torch.zeros_like(std))
         largest = float(std.max()) or 1.0
@@ -55,7 +54,7 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
                     "std": float(std[out, in_]),
                     "mean": float(mean[out, in_]),
                     "relative": float(std[out, in_]) / largest,
-                    "function": str(functions[out][in_]) if functions else "spline",
+                    "function": layer.functions[out][in_],
                     "trend": trend,
                     "outside": float(analysis.trace.outside[index][in_]),
                 }

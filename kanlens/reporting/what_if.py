@@ -17,14 +17,22 @@ from kanlens.exporters import subject as exported
 from kanlens.exporters.dialects import JAVASCRIPT, formula
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.model.network import KAN
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting.subject import Subject
 
 MOST_FEATURES = 60
 MOST_TEXT = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
 TOO_LARGE = f"the model's numbers are more than {MOST_TEXT // 1_000_000} MB"
-CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # see exported.Subject.frame
+CHECKED = [
+    0,
+    exported.RANDOM,
+    exported.RANDOM + 2,
+    -4,
+    -3,
+    -2,
+    -1,
+]  # see exported.ModelExport.frame
 POSITIONS = 200  # of a slider
 
 
@@ -37,7 +45,7 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     """
     try:
         network, functions, check = _computed(subject.model)
-    except MethodError as error:
+    except (MethodError, _LeftOut) as error:
         return {"left_out": str(error), "functions": {}}
     x = subject.x.double().cpu().numpy()
     controls = [_control(x, features, columns) for features, columns in _columns(subject.model)]
@@ -60,24 +68,28 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     return plain
 
 
+class _LeftOut(Exception):
+    """Why a page has no panel."""
+
+
 def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
     """Return a network, its functions and rows to check it by; refuse what a page cannot hold."""
     if len(model.feature_names) > MOST_FEATURES:
         got = f"the model has {len(model.feature_names)} features"
-        raise MethodError(f"{got}, and a page has controls for at most {MOST_FEATURES}")
+        raise _LeftOut(f"{got}, and a page has controls for at most {MOST_FEATURES}")
     if model.edges_alive * EDGE_TEXT > MOST_TEXT:
-        raise MethodError(TOO_LARGE)
-    found = exported.Subject(model=model, path=Path())
+        raise _LeftOut(TOO_LARGE)
+    found = exported.ModelExport(model=model, path=Path())
     functions = {name: _script(g) for name, g in found.description.functions.items()}
     layers = [_layer(layer) for layer in found.description.layers]
     network = to_plain({"scaling": found.description.scaling, "layers": layers})
     if len(json.dumps(network)) > MOST_TEXT:
-        raise MethodError(TOO_LARGE)
+        raise _LeftOut(TOO_LARGE)
     rows = found.rows[CHECKED]
     y = exported.predicted(found.exact, rows)
     known = np.isfinite(y).all(1)
     if not known.any():
-        raise MethodError("the model has no value on any of the rows that a page is checked with")
+        raise _LeftOut("the model has no value on any of the rows that a page is checked with")
     return network, functions, {"x": rows[known], "y": y[known]}
 
 
@@ -86,7 +98,7 @@ def _script(g: ElementaryFunction) -> str:
     try:
         return JAVASCRIPT.text(formula(g, sympy.Symbol("u")))
     except MethodError:
-        raise MethodError(f"a page cannot compute the function {g.name}") from None
+        raise _LeftOut(f"a page cannot compute the function {g.name}") from None
 
 
 def _layer(layer: exported.Layer) -> dict[str, Any]:

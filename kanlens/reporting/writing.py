@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kanlens.atomic_files import atomic_write, check_ending, check_writable
 from kanlens.checks import check_count, check_generator
-from kanlens.errors import escaped, rewording
+from kanlens.display import Displayed, escaped
+from kanlens.errors import rewording
 from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.model.analysis import Model, check_model
-from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.plotting import formats
-from kanlens.reporting.analysis import Request, analyze, check_request
+from kanlens.reporting.analysis import Request, analyze, by_type, check_request
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
 from kanlens.reporting.subject import read_subject
@@ -32,13 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from kanlens.attribution import Attribution, Comparison
-    from kanlens.certificates import Certificate
     from kanlens.data.tables import Table
     from kanlens.model.network import Rows
-    from kanlens.pruning import PruneResult
-    from kanlens.symbolic.result import SymbolicResult
-    from kanlens.training import FitResult
 
 SUFFIXES = (".html", ".htm")
 FOLDER = Path(__file__).parent
@@ -46,7 +43,7 @@ PACKED = 16  # numbers from which they are bytes on the page
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Report(Shown):
+class Report(Displayed):
     """A report that was written.
 
     Attributes
@@ -86,16 +83,12 @@ def report(
     data: Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame | Tensor,
     path: str | os.PathLike[str] = "report.html",
     *,
+    results: Iterable[object] = (),
     title: str | None = None,
     background: Rows | None = None,
     target: int | str | None = None,
     methods: Sequence[str] | None = None,
-    attribution: Attribution | None = None,
-    comparison: Comparison | None = None,
-    formula: SymbolicResult | str | None = None,
-    pruning: PruneResult | None = None,
-    history: FitResult | None = None,
-    certificate: Certificate | None = None,
+    formula: bool = False,
     others: Mapping[str, Model] | None = None,
     max_rows: int = 200,
     max_features: int = 20,
@@ -120,6 +113,11 @@ def report(
     path : str or path
         The page, ending in .html; the twin has the same name and ends in .json. Folders are
         created, existing files replaced.
+    results : iterable of results, optional
+        What `attribute` (local methods), `compare`, `symbolize`, `prune`, `fit` and `certify`
+        returned for this model, at most one of each. An `Attribution` of rows of `data` then shows
+        importance and single rows, a `Comparison` is not made again, and where `target` is None the
+        page is about the output of these two.
     title : str, optional
         Heading of the page.
     background : Tensor, ndarray or DataFrame, shape (rows, in), optional
@@ -131,19 +129,9 @@ def report(
         Local methods to compare; the first of "shapley" and "secant" among them, else the first,
         is the one that importance and rows are explained with. Default: those of `compare`,
         without what would take long on this model.
-    attribution : Attribution, optional
-        What `kanlens.attribute` returned for rows of `data`: importance and single rows are then
-        shown by it, and with its output where `target` is None.
-    comparison : Comparison, optional
-        What `kanlens.compare` returned; methods are then not run again.
-    formula : SymbolicResult or "auto", optional
-        What `kanlens.symbolize` returned; "auto" calls it, which may take minutes.
-    pruning : PruneResult, optional
-        What `kanlens.prune` returned.
-    history : FitResult, optional
-        What `kanlens.fit` returned.
-    certificate : Certificate, optional
-        What `kanlens.certify` returned.
+    formula : bool
+        Read a formula from the model with `kanlens.symbolize`, which may take minutes, unless
+        `results` has one.
     others : dict of str to KAN or fitted estimator, optional
         Models of the same features and outputs, matched by position, which a section of their own
         compares with `model` on the same rows. `model` may be among them to have a name there.
@@ -188,21 +176,18 @@ def report(
     check_count("report", "max_rows", max_rows, least=2)
     check_count("report", "max_features", max_features)
     request = Request(
+        **by_type(results),
         background=background,
         methods=methods,
-        attribution=attribution,
-        comparison=comparison,
-        formula=formula,
-        pruning=pruning,
-        history=history,
-        certificate=certificate,
+        symbolize=formula,
         max_rows=max_rows,
         generator=generator or torch.Generator().manual_seed(0),
         progress=progress,
     )
     check_request(request)
     if target is None:
-        target = next((one.target for one in (attribution, comparison) if one is not None), None)
+        passed = request.attribution or request.comparison
+        target = None if passed is None else passed.target
     page, twin = _targets(path)
     title = title or f"Model of {model.schema.target or ', '.join(model.output_names)}"
     drawn_by = "the caller's generator" if generator else "a generator with seed 0"

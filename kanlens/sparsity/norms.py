@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_columns, check_rows
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import BASES
 from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.model.moments import (
@@ -196,8 +196,8 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     0.0
     """
     if not is_spline_layer(layer):
-        got, advice = type(layer).__name__, "Choose another penalty"
-        raise MethodError(message("curvature", "a layer of splines", got, advice))
+        got, advice = f"one of kind {layer.edge_kind!r}", "Choose another penalty"
+        raise MethodError("curvature", "a layer of splines", got, advice)
     total = _integrals(layer).form(_bends(layer), layer.base_weights().double())
     return total.to(layer.grid.dtype)
 
@@ -254,7 +254,7 @@ def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
     advice = "Pass one of model.layers" if whole else "Pass a KANLinear"
     kind = type(layer).__name__
     got = kind if not hasattr(layer, "mask") else f"{kind}, which has no {needed}"
-    raise InvalidValueError(message(call, "a layer of edges", got, advice))
+    raise InvalidValueError(call, "a layer of edges", got, advice)
 
 
 def _check_rows(call: str, layer: Any, x: Any) -> None:
@@ -262,6 +262,6 @@ def _check_rows(call: str, layer: Any, x: Any) -> None:
     _check_layer(call, layer)
     if not isinstance(x, Tensor):
         advice = "Convert it with torch.as_tensor"
-        raise InvalidValueError(message(call, "x to be a Tensor", type(x).__name__, advice))
+        raise InvalidValueError(call, "to be a Tensor", type(x).__name__, advice, argument="x")
     check_columns(call, x, layer.in_features)
     check_rows(call, x)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_columns, check_positive, check_rows
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.layers import EdgeLayer, KANLinear, entropy
 from kanlens.model.moments import Average, is_spline_layer, means_and_norms
 from kanlens.sparsity.norms import (
@@ -139,7 +139,7 @@ def penalty_value(
     needy = [name for name in weights if PENALTIES[name].needs_inputs]
     if needy and inputs is None:
         expected, advice = f"the inputs of every layer for {needy[0]}", "Pass inputs"
-        raise InvalidValueError(message("penalty_value", expected, "none", advice))
+        raise InvalidValueError("penalty_value", expected, "none", advice)
     total = layers[0].bias.new_zeros(())
     for name, weight in weights.items():
         penalty = PENALTIES[name]
@@ -211,8 +211,8 @@ def prox_group(
     (True, False)
     """
     if not is_spline_layer(layer):
-        got, advice = type(layer).__name__, "Train it without a proximal step"
-        raise MethodError(message("prox_group", "a layer of splines", got, advice))
+        got, advice = f"one of kind {layer.edge_kind!r}", "Train it without a proximal step"
+        raise MethodError("prox_group", "a layer of splines", got, advice)
     check_columns("prox_group", x, layer.in_features)
     check_rows("prox_group", x)
     check_positive("prox_group", "strength", strength, zero=True)

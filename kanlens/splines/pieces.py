@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kanlens.checks import check_count
-from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.functions.sums import FunctionSum
 
@@ -72,6 +72,18 @@ class Pieces:
             total = total + self.functions.antiderivative(u)
         return np.asarray(total, dtype=np.float64)
 
+    def integral(self, start: float, end: float) -> float:
+        """Return the integral from `start` to `end`."""
+        at = self.antiderivative(np.array([start, end]))
+        return float(at[1] - at[0])
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        """Return the least and the greatest value on an interval."""
+        values = self.value(*self.critical(low, high))
+        if not np.isfinite(values).all():
+            return -math.inf, math.inf
+        return float(values.min()), float(values.max())
+
     def critical(self, low: float, high: float) -> tuple[Array, Index]:
         """Split an interval into stretches on each of which the function is monotone.
 
@@ -96,7 +108,7 @@ class Pieces:
         return points[last], piece_of[owner[last]]
 
     def roots(self, low: float, high: float, level: float) -> Array:
-        """Return where the function equals `level`, increasing; see ``EdgeFunction.roots``."""
+        """Return where the function equals `level`, increasing; see ``Edge.roots``."""
         points, piece = self.critical(low, high)
         value = self.value(points, piece) - level
         zero = np.abs(value) <= self._rounding(points, piece) + _ROUNDING * abs(level)
@@ -108,7 +120,7 @@ class Pieces:
         return np.sort(np.concatenate(found))
 
     def extrema(self, low: float, high: float) -> Array:
-        """Return where the function turns inside an interval; see ``EdgeFunction.extrema``."""
+        """Return where the function turns inside an interval; see ``Edge.extrema``."""
         points, piece = self.critical(low, high)
         change = np.diff(self.value(points, piece))
         rounding = self._rounding(points, piece)
@@ -242,24 +254,25 @@ def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> N
     """Refuse knots and coefficients that make no spline of degree 1 to 5."""
     check_count(call, "degree", degree)
     if degree > MAX_DEGREE:
-        text = message(call, f"degree of at most {MAX_DEGREE}", repr(degree), "Lower it")
-        raise InvalidValueError(text)
+        raise InvalidValueError(call, f"degree of at most {MAX_DEGREE}", repr(degree), "Lower it")
     if knots.ndim != 1 or knots.size < 2 * degree + 2:
         expected = f"knots of shape (knot,) with at least {2 * degree + 2} of them"
         advice = f"Add {degree} knots beyond each end of the grid"
-        raise ShapeError(message(call, expected, f"shape {knots.shape}", advice))
+        raise ShapeError(call, expected, f"shape {knots.shape}", advice)
     if coefficients.shape != (knots.size - degree - 1,):
         expected = f"coefficients of shape ({knots.size - degree - 1},)"
         advice = "Pass one per B-spline: the number of knots minus degree minus 1"
-        raise ShapeError(message(call, expected, str(coefficients.shape), advice))
+        raise ShapeError(call, expected, str(coefficients.shape), advice)
     if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
         advice = "Sort the knots and drop repeats"
-        text = message(call, "strictly increasing finite knots", str(knots.tolist()), advice)
-        raise InvalidValueError(text)
+        raise InvalidValueError(
+            call, "strictly increasing finite knots", str(knots.tolist()), advice
+        )
     if not np.isfinite(coefficients).all():
         bad = coefficients[~np.isfinite(coefficients)][0].item()
-        text = message(call, "finite coefficients", repr(bad), "Check the layer it comes from")
-        raise InvalidValueError(text)
+        raise InvalidValueError(
+            call, "finite coefficients", repr(bad), "Check the layer it comes from"
+        )
 
 
 def _straightened(powers: Array, breaks: Array) -> Array:

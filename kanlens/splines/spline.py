@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kanlens.errors import ShapeError, message
+from kanlens.errors import ShapeError
 
 Extrapolation = Literal["linear", "zero"]
 COLLAPSED = 1e-2  # spacing, as a share of the even one, below which quantiles are repeated
@@ -69,7 +69,7 @@ def basis(
     """
     if x.dim() == 0 or x.shape[-1] != knots.shape[0]:
         expected, got = f"x of shape (..., {knots.shape[0]})", str(tuple(x.shape))
-        raise ShapeError(message("basis", expected, got, "Give one row of knots per column of x"))
+        raise ShapeError("basis", expected, got, "Give one row of knots per column of x")
     if extrapolation == "zero":
         return _basis(x, knots, degree, derivative)
     low, high = grid_ends(knots, degree)

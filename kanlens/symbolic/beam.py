@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kanlens.model.function_layer import SPLINE
 from kanlens.model.network import KAN
+from kanlens.model.terms import SPLINE
 from kanlens.symbolic.assignment import (
     Candidate,
     Edge,
@@ -27,7 +27,6 @@ from kanlens.symbolic.assignment import (
     Goal,
     assign_layer,
     flat,
-    function_layer,
     rank_layer,
 )
 from kanlens.symbolic.joint_refit import refit
@@ -66,11 +65,11 @@ class _State:
     @property
     def names(self) -> tuple[object, ...]:
         """The functions of all edges."""
-        return tuple(getattr(layer, "functions", None) for layer in self.model.layers)
+        return tuple(layer.functions for layer in self.model.layers)
 
     def function(self, edge: Edge) -> str:
         """Return the name of an edge's function."""
-        return function_layer(self.model, edge[0]).functions[edge[1]][edge[2]]
+        return self.model.layers[edge[0]].functions[edge[1]][edge[2]]
 
 
 class Beam:
@@ -87,8 +86,7 @@ class Beam:
     @torch.no_grad()
     def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
         """Return the best network found, not refitted; after an interrupt, the best until then."""
-        found = {(c.layer, c.out, c.in_): c for c in choices}
-        self.best = _State(model=model, choices=found)
+        self.best = _State(model=model, choices={(c.layer, c.out, c.in_): c for c in choices})
         with self.goal.stop.kept():
             self.best = self._judged(self.best)
             needless = [(edge, flat(0.0)) for edge in self._ranked(below=_DISPENSABLE)]
@@ -113,16 +111,17 @@ class Beam:
         return spent
 
     def _between_ties(self) -> None:
-        """Go through the edges with near ties, keeping the best few networks."""
+        """Go through the most important edges with near ties, from the inputs on."""
         beam, seen, spent = [self.best], {self.best.names}, 0
         first = least = self.best.loss
-        for edge in self._open():
+        doubtful = [edge for edge in self._ranked() if self._ties(self.best, edge)]
+        for edge in sorted(doubtful[: _MOST_TRIALS // self.width], key=lambda edge: edge[0]):
             if spent >= _IDLE and least > 0.9 * first:
                 break
             children: list[_State] = []
             worst = beam[-1].cost if len(beam) == self.width else math.inf
             for state in beam:
-                for option in _ties(state.choices[edge], state.function(edge), self.r2_min):
+                for option in self._ties(state, edge):
                     if spent == _MOST_TRIALS or self.best.loss < _SOLVED:
                         break
                     child = self._changed(state, edge, option)
@@ -139,11 +138,13 @@ class Beam:
             beam = sorted([*beam, *children], key=lambda state: state.cost)[: self.width]
         self.best = replace(self.best, handicap=0.0)
 
-    def _open(self) -> list[Edge]:
-        """Return the most important edges with near ties, from the inputs to the outputs."""
-        choices, best = self.best.choices, self.best
-        edges = [e for e in self._ranked() if _ties(choices[e], best.function(e), self.r2_min)]
-        return sorted(edges[: _MOST_TRIALS // self.width], key=lambda edge: edge[0])
+    def _ties(self, state: _State, edge: Edge) -> list[Candidate]:
+        """Return the near ties that an edge could be, other than what it is."""
+        current = state.function(edge)
+        if current in (SPLINE, "constant"):
+            return []
+        near = (c for c in state.choices[edge].candidates if c.score < _TIE and c.r2 >= self.r2_min)
+        return [c for c in near if c.function != current][:_OPTIONS]
 
     def _worse(self) -> list[tuple[Edge, Candidate]]:
         """Return what fits edges clearly worse than their best function does."""
@@ -158,9 +159,8 @@ class Beam:
 
     def _ranked(self, below: float = math.inf) -> list[Edge]:
         """Return the edges of at most some importance, the most important first."""
-        found = [choice for choice in self.best.choices.values() if choice.importance <= below]
-        found.sort(key=lambda choice: -choice.importance)
-        return [(choice.layer, choice.out, choice.in_) for choice in found]
+        choices = [(edge, c) for edge, c in self.best.choices.items() if c.importance <= below]
+        return [edge for edge, _ in sorted(choices, key=lambda pair: -pair[1].importance)]
 
     def _judged(self, state: _State, needed: float = math.inf) -> _State:
         """Return a state with its loss after a short refit, the shorter far from `needed`."""
@@ -175,35 +175,23 @@ class Beam:
         """Return a state with another function on one edge, and later layers reassigned."""
         model, choices = copy.deepcopy(state.model), dict(state.choices)
         index, out, in_ = edge
-        function_layer(model, index).assign(out, in_, option.function, option.parameters)
-        if self.follows and option.function != "constant":
-            self._follow(model, choices, index)
-        return replace(state, model=model, choices=choices)
-
-    def _follow(self, model: KAN, choices: dict[Edge, EdgeChoice], index: int) -> None:
-        """Reassign the functions after a layer, from their known candidates."""
+        model.layers[index].assign(out, in_, option.function, option.parameters)
+        follows = self.follows and option.function != "constant"
         hidden = model.scale_inputs(self.goal.x)
-        for later in range(len(model.layers)):
+        for later in range(len(model.layers)) if follows else ():
             if not torch.isfinite(hidden).all():
-                return  # the loss will not be finite either
-            if later > index:
-                layer = function_layer(model, later)
-                edges = [e for e in choices if e[0] == later]
-                names = {c.function for e in edges for c in choices[e].candidates[:_CLOSEST]}
+                break  # the loss will not be finite either
+            if later > index:  # from their known candidates
+                layer = model.layers[later]
+                known = (c.candidates[:_CLOSEST] for e, c in choices.items() if e[0] == later)
+                names = {candidate.function for candidates in known for candidate in candidates}
                 few = [family for family in self.families if family.name in names]
-                found = [
+                ranked = [
                     choice
                     for choice in rank_layer(self.original, later, hidden, few)
                     if layer.functions[choice.out][choice.in_] != "constant"
                 ]
-                assign_layer(layer, found, self.r2_min, hidden)
-                choices |= {(later, c.out, c.in_): c for c in found}
+                assign_layer(layer, ranked, self.r2_min, hidden)
+                choices |= {(later, c.out, c.in_): c for c in ranked}
             hidden = model.through(later, hidden)
-
-
-def _ties(choice: EdgeChoice, current: str, r2_min: float) -> list[Candidate]:
-    """Return the near ties that an edge could be, other than what it is."""
-    if current in (SPLINE, "constant"):
-        return []
-    near = [c for c in choice.candidates if c.score < _TIE and c.r2 >= r2_min]
-    return [c for c in near if c.function != current][:_OPTIONS]
+        return replace(state, model=model, choices=choices)

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from kanlens.long_work import check_time
 from kanlens.model.layers import KANLinear
-from kanlens.model.series_layer import edge_basis
 from kanlens.resources import one_thread
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.polishing import EdgeResiduals, Fits
@@ -61,9 +60,8 @@ class EdgeSamples:
 
     def pick(self, edges: Tensor) -> EdgeSamples:
         """Keep some of the edges, in the order of the indices in `edges`."""
-        names = ("x", "y", "low", "high", "place")
-        known = {name: getattr(self, name) for name in names}
-        return replace(self, **{k: v[edges] for k, v in known.items() if v is not None})
+        names = ("x", "y", "low", "high", *(("place",) if self.place is not None else ()))
+        return replace(self, **{name: getattr(self, name)[edges] for name in names})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,8 +96,7 @@ def fit_edges(
     chunks = zip(x.split(AT_ONCE), y.split(AT_ONCE), spaces, strict=True)
     with one_thread():
         fit = partial(_fit_scaled, families, uniform=samples.uniform, most=most or len(families))
-        found = [fit(xs, ys, space=space) for xs, ys, space in chunks]
-    fitted = torch.cat(found)  # (edge, family, 6): a, b, c, d, sse, misfit
+        fitted = torch.cat([fit(*chunk) for chunk in chunks])  # (edge, family, 6)
     a, b, c, d, sse, misfit = fitted.unbind(-1)
     a = a / half[:, None]
     b, c, d = b - a * middle[:, None], c * scale[:, None], mean[:, None] + d * scale[:, None]
@@ -119,17 +116,16 @@ def fit_edges(
 
 
 def _fit_scaled(
-    families: Sequence[Family],
-    x: Tensor,
-    y: Tensor,
-    *,
-    uniform: int,
-    space: Tensor | None,
-    most: int,
+    families: Sequence[Family], x: Tensor, y: Tensor, space: Tensor | None, uniform: int, most: int
 ) -> Tensor:
     """Return a, b, c, d, residual and misfit of every family on scaled edges, (edge, family, 6)."""
     scans = [_scan(family, y[:, :uniform]) for family in families]
-    hopeful = (_hopeful(f, *scan) for f, scan in enumerate(scans))
+    hopeful = []  # the starts of edges on which the best one is no lost case
+    for f, (scales, shifts, gain) in enumerate(scans):
+        rows = (gain[:, 0] > _HOPELESS).nonzero()[:, 0]
+        edge = rows.repeat_interleave(scales.shape[1])
+        own = scales[rows].reshape(-1), shifts[rows].reshape(-1)
+        hopeful.append((torch.full_like(edge, f), edge, *own))
     starts = Fits(*map(torch.cat, zip(*hopeful, strict=True)))
     few = x[:, :uniform], y[:, :uniform]
     tries, sse = EdgeResiduals(families, few, starts).polished(_FIRST_STEPS)
@@ -146,13 +142,6 @@ def _fit_scaled(
     return torch.stack((a, b, c, d, sse, misfit), dim=2)
 
 
-def _hopeful(family: int, a: Tensor, b: Tensor, gain: Tensor) -> Fits:
-    """Take the starts (edge, kept) of the edges on which the best one is no lost case."""
-    rows = (gain[:, 0] > _HOPELESS).nonzero()[:, 0]
-    edge = rows.repeat_interleave(a.shape[1])
-    return Fits(torch.full_like(edge, family), edge, a[rows].reshape(-1), b[rows].reshape(-1))
-
-
 def _settle(
     families: Sequence[Family],
     samples: tuple[Tensor, Tensor],
@@ -167,9 +156,9 @@ def _settle(
     misfit = problem.sse(every.a, every.b).reshape(count, edges).T.contiguous()
     best = misfit.argsort(1)[:, :_PROMISING]
     chosen = torch.zeros_like(misfit, dtype=torch.bool).scatter(1, best, True)
-    found, sse = problem.pick(chosen.T.reshape(-1).numpy()).polished(_SPAN_STEPS)
-    places = found.edge, found.family
-    a[places], b[places], misfit[places] = found.a, found.b, sse
+    fits, sse = problem.pick(chosen.T.reshape(-1).numpy()).polished(_SPAN_STEPS)
+    places = fits.edge, fits.family
+    a[places], b[places], misfit[places] = fits.a, fits.b, sse
     size = problem.target[:edges].square().sum(1, keepdim=True)
     return misfit / size.clamp(min=1e-300)
 
@@ -253,12 +242,15 @@ def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
     levels = torch.linspace(_TAIL, 1 - _TAIL, _QUANTILES, dtype=inputs.dtype)
     spots = inputs.quantile(levels, dim=0)  # (quantile, in)
     least, most = inputs.amin(0), inputs.amax(0)
-    two_valued = ((inputs == least) | (inputs == most)).all(0)
+    two_valued = ((inputs == least) | (inputs == most)).all(0)  # straight between the two
     low, high = torch.where(two_valued, least, spots[0]), torch.where(two_valued, most, spots[-1])
     places = torch.linspace(0.0, 1.0, _UNIFORM, dtype=inputs.dtype)[:, None]
     x = torch.cat((low + (high - low) * places, spots.clamp(low, high)))  # (sample, in)
     y = layer.edge_values(x)  # (sample, out, in)
-    y[:, :, two_valued] = _chords(layer, x, low, high)[:, :, two_valued]
+    first, last = layer.edge_values(torch.stack((low, high))).unbind(0)  # (out, in) each
+    width = torch.where(high > low, high - low, 1.0)
+    chords = torch.lerp(first, last, ((x - low) / width)[:, None, :])
+    y[:, :, two_valued] = chords[:, :, two_valued]
     out, in_ = (layer.mask != 0).nonzero().unbind(1)
     samples = EdgeSamples(
         x=x[:, in_].T.contiguous(),
@@ -277,15 +269,8 @@ def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
 
 def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
     """Return what the edges of each input can be at x (sample, in), apart from a constant."""
-    span = edge_basis(layer, x).transpose(0, 1)  # (in, sample, column)
+    span = layer.basis(x).transpose(0, 1)  # (in, sample, column)
     left, size, _ = torch.linalg.svd(span - span.mean(1, keepdim=True), full_matrices=False)
     reached = size > _FAINT * size[:, :1].clamp(min=1e-300)
     found: Tensor = left * reached[:, None]
     return found[..., : int(reached.sum(1).max())].contiguous()
-
-
-def _chords(layer: KANLinear, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return the straight lines between the ends of every edge, (sample, out, in)."""
-    first, last = layer.edge_values(torch.stack((low, high))).unbind(0)  # (out, in) each
-    width = torch.where(high > low, high - low, 1.0)
-    return torch.lerp(first, last, ((x - low) / width)[:, None, :])

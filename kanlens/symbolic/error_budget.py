@@ -18,6 +18,7 @@ from kanlens.symbolic.assignment import function_edges
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
 from kanlens.symbolic.joint_refit import live_functions
 
+AFTERWARDS = ("refit", "formula")  # steps that follow those of edges or layers
 _MOST_EDGES = 400  # that get a line each; beyond, a layer gets one
 _MOST_ROWS = 5000
 
@@ -68,12 +69,10 @@ class ErrorBudget:
         good = self._good
         parts = self.parts[:, good] if good.any() else np.zeros_like(self.parts[:, :1])
         means, sizes = parts.mean(axis=1).tolist(), np.abs(parts)
-        rows = zip(self.steps, means, sizes.mean(axis=(1, 2)), sizes.max(axis=(1, 2)), strict=True)
+        columns = means, sizes.mean(axis=(1, 2)).tolist(), sizes.max(axis=(1, 2)).tolist()
         return tuple(
-            BudgetLine(
-                step=step, mean=tuple(mean), mean_absolute=float(size), max_absolute=float(most)
-            )
-            for step, mean, size, most in rows
+            BudgetLine(step=step, mean=tuple(mean), mean_absolute=size, max_absolute=most)
+            for step, mean, size, most in zip(self.steps, *columns, strict=True)
         )
 
 
@@ -94,7 +93,7 @@ def error_budget(
     values = evaluator(expressions, feature_symbols(model))(x.numpy(force=True))
     parts += [(moved - last).numpy(force=True), values - moved.numpy(force=True)]
     return ErrorBudget(
-        steps=(*steps, "refit", "formula"),
+        steps=(*steps, *AFTERWARDS),
         parts=np.stack(parts),
         difference=values - start.numpy(force=True),
     )
@@ -106,15 +105,14 @@ def _replacements(model: KAN, replaced: KAN, x: Tensor) -> Iterator[tuple[str, T
     few = len(function_edges(replaced)) <= _MOST_EDGES
     for index in range(len(model.layers)):
         old, new = model.layers[index], replaced.layers[index]
-        found = live_functions(new)
-        if found and few:
-            gap = new.edge_values(hidden) - old.edge_values(hidden)
-            sums = old(hidden)
-            for o, i, name in found:
+        functions = live_functions(new)
+        if functions and few:
+            gap, sums = new.edge_values(hidden) - old.edge_values(hidden), old(hidden)
+            for o, i, name in functions:
                 sums = sums.clone()
                 sums[:, o] += gap[:, o, i]
                 yield f"edge {index}:{o}:{i} ({name})", _onwards(model, index, sums)
-        elif found:
+        elif functions:
             yield f"layer {index}", _onwards(model, index, new(hidden))
         hidden = replaced.through(index, hidden)
 

@@ -24,25 +24,26 @@ def front(complexities: Sequence[int], losses: Sequence[float]) -> list[int]:
     """Return the rows that no simpler row equals in loss, simplest first."""
     levels = [_level(loss) for loss in losses]
     order = sorted(range(len(levels)), key=lambda k: (complexities[k], levels[k], -k))
-    found: list[int] = []
+    rows: list[int] = []
     for k in order:
-        if not found or levels[k] < levels[found[-1]]:
-            found.append(k)
-    return found
+        if not rows or levels[k] < levels[rows[-1]]:
+            rows.append(k)
+    return rows
 
 
 def front_and_beyond(
     complexities: Sequence[int], losses: Sequence[float], partial: Sequence[bool]
 ) -> list[int]:
     """Return the front of the rows that are whole, and the partial ones that go on from its end."""
-    rows = range(len(losses))
-    whole = [k for k in rows if not partial[k]] or list(rows)
-    found = [whole[k] for k in front([complexities[k] for k in whole], [losses[k] for k in whole])]
-    largest = complexities[found[-1]]
-    later = [k for k in rows if partial[k] and complexities[k] > largest]
-    order = [found[-1], *later]
-    ends = front([complexities[k] for k in order], [losses[k] for k in order])
-    return [*found[:-1], *(order[k] for k in ends)]
+
+    def of(rows: list[int]) -> list[int]:
+        chosen = front([complexities[k] for k in rows], [losses[k] for k in rows])
+        return [rows[k] for k in chosen]
+
+    rows = list(range(len(losses)))
+    *shorter, last = of([k for k in rows if not partial[k]] or rows)
+    later = [k for k in rows if partial[k] and complexities[k] > complexities[last]]
+    return [*shorter, *of([last, *later])]
 
 
 def scores(complexities: Sequence[int], losses: Sequence[float]) -> list[float]:

@@ -80,10 +80,10 @@ def minimize(residuals: Function, jacobian: Function, start: Array, *, steps: in
     """Minimize the mean square of residuals (residual,); the Jacobian is (residual, parameter)."""
     theta = np.array(start, dtype=np.float64)[None]
     problem = _OneProblem(residuals, jacobian)
-    [found], [total], [normal] = descend(problem, theta, steps=steps, tolerance=_SETTLED)
+    [theta], [total], [normal] = descend(problem, theta, steps=steps, tolerance=_SETTLED)
     loss = float(total) / max(problem.rows, 1)
     errors = _standard_errors(normal, loss, problem.rows)
-    return Minimum(parameters=found, loss=loss, standard_errors=errors)
+    return Minimum(parameters=theta, loss=loss, standard_errors=errors)
 
 
 def descend(
@@ -119,7 +119,9 @@ def descend(
             gain = loss - new[1]
         kept = _kept_promise(gain, theta - trial, normal, right)
         damped, rise = damping.moved(damped, rise, better, kept)
-        state = [_chosen(better, *pair) for pair in zip(new, state, strict=True)]
+        shapes = ((-1, *[1] * (value.ndim - 1)) for value in state)
+        which = (better.reshape(shape) for shape in shapes)
+        state = list(map(np.where, which, new, state))
         for out, value in zip(best, state, strict=False):
             out[active] = value
         settled = better & (gain < tolerance * loss)
@@ -144,11 +146,6 @@ class _OneProblem(Residuals):
         slopes = self.jacobian(self.theta)
         with np.errstate(all="ignore"):
             return (slopes.T @ slopes)[None], (slopes.T @ self.r)[None]
-
-
-def _chosen(which: Any, new: Array, old: Array) -> Array:
-    """Take the new values of some problems, the first axis, and the old ones of the others."""
-    return np.where(which.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
 
 def _damped_step(normal: Array, right: Array, damping: Array) -> Array:

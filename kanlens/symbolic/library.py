@@ -71,9 +71,8 @@ class Family:
     def rules(self) -> Tensor:
         """For `constrain`: if a and b move, lowest, highest, least, largest, widest; (7,)."""
         scale, shift = self.moves in ("scale", "both"), self.moves in ("shift", "both")
-        least, largest = (self.least, self.largest) if scale else (1.0, 1.0)
-        limits = (self.lowest, self.highest, least, largest, self.widest)
-        values = (float(scale), float(shift), *limits)
+        sizes = (self.least, self.largest) if scale else (1.0, 1.0)
+        values = (scale, shift, self.lowest, self.highest, *sizes, self.widest)
         return torch.tensor(values, dtype=torch.float64)
 
     def canonical(self, parameters: Tensor) -> Tensor:
@@ -206,6 +205,7 @@ def _added(function: ElementaryFunction) -> Family:
     return Family(function=function, moves=moves, starts=starts, **rule)
 
 
+_WITH_POLES = "1/x 1/x^2 1/x^3 1/x^4 1/x^1.5 1/sqrt log"
 _STEEP = {"least": 0.1, "largest": _STEEPEST}
 _RATES = _both_signs(_logspace(-1.0, 1.3, 16))  # of the exponential, whose b stays 0
 _FREQUENCIES = [0.4, 0.8, 1.2, 1.6, *_linspace(2.0, 50.0, 62).tolist()]  # phases are solved for
@@ -213,12 +213,7 @@ _KINKS = _linspace(-_KINK, _KINK, 39)  # inside the range
 _FAMILIES: tuple[Family, ...] = (
     *_families("x", "none", _grid([1.0], [0.0])),
     *_families("x^2 x^3 x^4 x^5", "shift", _shift_starts()),
-    *_families(
-        "1/x 1/x^2 1/x^3 1/x^4 1/x^1.5 1/sqrt log",
-        "shift",
-        _side_starts(_POLE_MARGIN),
-        lowest=_POLE_MARGIN,
-    ),
+    *_families(_WITH_POLES, "shift", _side_starts(_POLE_MARGIN), lowest=_POLE_MARGIN),
     *_families("sqrt x^1.5", "shift", _side_starts(0.0), lowest=0.0),
     *_families("x^3-x x^3+x", "both", _bump_starts(0.2, 4.0), least=0.02),
     *_families("exp", "scale", _grid(_RATES, [0.0]), largest=20.0),

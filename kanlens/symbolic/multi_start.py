@@ -79,7 +79,9 @@ def find_formula(
                 break
             values = torch.from_numpy(found.predict(x[tests]))
             loss = float(relative_losses(values, y[tests]).max())
-            bits = _description(found, loss, len(tests))
+            nodes = sum(complexity(s.expressions[k]) for k, s in enumerate(found.picked()))
+            # the bits of the formulas, and of what they leave unexplained
+            bits = _BITS * nodes + 0.5 * len(tests) * math.log2(max(loss, EXACT))
             if best is None or bits < least:
                 best, least = found, bits
             advance(note=f"{best.get_best()['equation'][:60]}")
@@ -145,11 +147,5 @@ def _read(
     columns = x[:, [model.feature_names.index(name) for name in network.feature_names]]
     rows, choosing, judging = parts.of(columns, y)
     tests = judging or (None, None)
-    found = read(network, rows, tests, recipe, stop, choosing=choosing, progress=False)
-    return dataclasses.replace(found, feature_names=model.feature_names)
-
-
-def _description(found: SymbolicResult, loss: float, rows: int) -> float:
-    """Return the bits of the formulas and of what they leave unexplained."""
-    nodes = sum(complexity(stage.expressions[k]) for k, stage in enumerate(found.picked()))
-    return _BITS * nodes + 0.5 * rows * math.log2(max(loss, EXACT)) if loss < math.inf else math.inf
+    result = read(network, rows, tests, recipe, stop, choosing=choosing, progress=False)
+    return dataclasses.replace(result, feature_names=model.feature_names)

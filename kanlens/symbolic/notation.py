@@ -12,16 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from keyword import iskeyword
 from types import BuiltinFunctionType
-from typing import Any
+from typing import Any, cast
 from unicodedata import normalize
 
 import sympy
 from sympy.printing.str import StrPrinter
 
-from kanlens.errors import DataError, message
-from kanlens.functions.catalog import FUNCTIONS
+from kanlens.errors import DataError
 from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.functions.stretches import ScaledFunction
+from kanlens.model.edge import Edge
 
 _PLACE = "_u_"  # stands for the argument in the text of a function
 _IN_PLACE = re.compile(rf"(\({_PLACE}\))|{_PLACE}")
@@ -42,16 +42,19 @@ _SPECIAL = {
 _WIDEST = 90  # characters of an equation in a table
 
 
-def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
-    """Write ``c * g(a * x + b) + d`` as Python and sympy read it, x being called `name`."""
-    name = written(name)
-    a, b = edge.a / edge.input_scale, edge.b - edge.a * edge.input_shift / edge.input_scale
-    if edge.function == "constant":
-        return f"{edge.d:.{digits}g}"
-    if edge.function == "x":
-        return _affine(edge.c * a, name, edge.c * b + edge.d, digits)
-    text = _inserted(*_text(FUNCTIONS[edge.function]), _affine(a, name, b, digits), name)
-    return _affine(edge.c, text, edge.d, digits)
+def edge_text(edge: Edge, name: str, *, digits: int = 4) -> str:
+    """Write an edge that is one function as Python and sympy read it, x being called `name`."""
+    name, one = written(name), cast("ScaledFunction", edge.single)
+    a, b = one.a / edge.input_scale, one.b - one.a * edge.input_shift / edge.input_scale
+    if one.g.name == "constant":
+        return f"{one.d:.{digits}g}"
+    if one.g.name == "x":
+        return _affine(one.c * a, name, one.c * b + one.d, digits)
+    text, is_sum = _text(one.g)
+    inner = _affine(a, name, b, digits)
+    sole = inner if inner == name else f"({inner})"
+    text = _IN_PLACE.sub(lambda match: f"({inner})" if match[1] else sole, text)
+    return _affine(one.c, f"({text})" if is_sum else text, one.d, digits)
 
 
 def written(name: str) -> str:
@@ -65,8 +68,8 @@ def written(name: str) -> str:
 
 def legend(names: Iterable[str]) -> str:
     """Say which names stand in backticks; empty where none does."""
-    found = [text for text in map(written, names) if text.startswith("`")]
-    return f"Names in backticks are columns: {', '.join(found)}." if found else ""
+    quoted = [text for text in map(written, names) if text.startswith("`")]
+    return f"Names in backticks are columns: {', '.join(quoted)}." if quoted else ""
 
 
 def formula_text(expression: Any, *, exact: bool = False) -> str:
@@ -116,19 +119,21 @@ def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
     start = "_"
     while start in text:
         start += "_"
-    found: dict[str, Any] = dict(functions or {})
+    meanings: dict[str, Any] = dict(functions or {})
+
+    def unescaped(match: re.Match[str]) -> str:
+        return match[1] or match[0].encode("ascii").decode("unicode_escape")
 
     def placed(match: re.Match[str]) -> str:
-        name = _ESCAPE.sub(_unescaped, match[1])
-        place = f"{start}{len(found)}"
-        found[place] = sympy.Symbol(name)
+        place = f"{start}{len(meanings)}"
+        meanings[place] = sympy.Symbol(_ESCAPE.sub(unescaped, match[1]))
         return place
 
     try:
-        return sympy.sympify(_QUOTED.sub(placed, text), locals=found)
+        return sympy.sympify(_QUOTED.sub(placed, text), locals=meanings)
     except (sympy.SympifyError, TypeError, AttributeError) as error:
         advice = "Pass what formula_text wrote"
-        raise DataError(message("parse_formula", "a formula", repr(text), advice)) from error
+        raise DataError("parse_formula", "a formula", repr(text), advice) from error
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
@@ -158,10 +163,6 @@ def _escaped(sign: str) -> str:
     return sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
 
 
-def _unescaped(match: re.Match[str]) -> str:
-    return match[1] or match[0].encode("ascii").decode("unicode_escape")
-
-
 def latex(expression: Any) -> str:
     """Return an expression in LaTeX, its names as `latex_name` sets them."""
     names = {symbol: latex_name(symbol.name) for symbol in expression.free_symbols}
@@ -189,12 +190,11 @@ def _upright(text: str) -> str:
 def _affine(factor: float, text: str, constant: float, digits: int) -> str:
     """Write factor * text + constant without ones and zeros."""
     scale, shift = f"{factor:.{digits}g}", f"{abs(constant):.{digits}g}"
-    if scale in ("1", "-1"):
-        product = f"{scale.removesuffix('1')}{text}"
-    else:
-        product = f"{scale}/{text[2:]}" if text.startswith("1/") else f"{scale}*{text}"
     if float(scale) == 0:
         return f"{constant:.{digits}g}"
+    product = f"{scale}/{text[2:]}" if text.startswith("1/") else f"{scale}*{text}"
+    if scale in ("1", "-1"):
+        product = f"{scale.removesuffix('1')}{text}"
     return product if float(shift) == 0 else f"{product} {'-' if constant < 0 else '+'} {shift}"
 
 
@@ -203,13 +203,6 @@ def _text(function: ElementaryFunction) -> tuple[str, bool]:
     """Return a function's text, and whether it is a sum."""
     expression = function.expression(sympy.Symbol(_PLACE))
     return str(expression), bool(expression.is_Add or expression.could_extract_minus_sign())
-
-
-def _inserted(text: str, is_sum: bool, inner: str, name: str) -> str:
-    """Put the argument into a function's text, in brackets where it needs them."""
-    sole = inner if inner == name else f"({inner})"
-    text = _IN_PLACE.sub(lambda match: f"({inner})" if match[1] else sole, text)
-    return f"({text})" if is_sum else text
 
 
 def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]]]) -> list[str]:
@@ -226,9 +219,8 @@ def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]
     widths = [max(len(cells[k]) for cells in table) for k in range(6)]
     lines = []
     for cells in table:
-        left = cells[0].ljust(widths[0])
-        right = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        lines.append("  ".join([left, *right[:-1], cells[-1]]).rstrip())
+        middle = map(str.rjust, cells[1:-1], widths[1:-1])
+        lines.append("  ".join((cells[0].ljust(widths[0]), *middle, cells[-1])).rstrip())
     return lines
 
 
@@ -242,8 +234,6 @@ def latex_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> st
 
 
 def _cell(column: str, value: Any) -> str:
-    if column == "equation":
-        return f"${value}$"
-    if column == "output":
-        return f"${latex_name(value)}$"
+    if column in ("equation", "output"):
+        return f"${latex_name(value) if column == 'output' else value}$"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -18,9 +18,9 @@ from torch import Tensor
 from kanlens.checks import check_rows, warn_of_distant
 from kanlens.data.groups import row_groups, split_groups
 from kanlens.encoding import prepare_target
-from kanlens.errors import DataError, MethodError, message
+from kanlens.errors import DataError, MethodError
 from kanlens.long_work import Interruption
-from kanlens.model.analysis import nonzero_edges, over_rows, reaching, rows_at_once
+from kanlens.model.analysis import over_rows, reaching, rows_at_once
 from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss, relative_losses
@@ -80,10 +80,8 @@ def thinned(x: Tensor, generator: torch.Generator | None) -> Tensor:
     rows = len(x)
     if rows <= MOST:
         return torch.arange(rows)
-    if generator is not None:
-        some = torch.randperm(rows, generator=generator)[:MOST]
-    else:
-        some = torch.linspace(0, rows - 1, MOST).round().long()
+    even = torch.linspace(0, rows - 1, MOST).round().long()
+    some = even if generator is None else torch.randperm(rows, generator=generator)[:MOST]
     places: Tensor = torch.cat((x.argmin(0), x.argmax(0), some)).unique()
     return places
 
@@ -133,14 +131,12 @@ def parts_of(
 ) -> PartitionedRows:
     """Return the rows of each part, as a model in float64 takes them."""
     x, y = prepared(model, *data)
-    judging = None
-    if tests[0] is not None:
-        judging = prepared(model, *tests)
-    elif tests[1] is not None:
+    if tests[0] is None and tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"
-        raise DataError(message("symbolize", "x_test with y_test", "None", advice))
-    found = places_of(x, generator, y, split=choosing is None, judging=judging is None).of(x, y)
-    return PartitionedRows(found.fitted, choosing or found.choosing, judging or found.judging)
+        raise DataError("symbolize", "x_test with y_test", "None", advice)
+    judging = None if tests[0] is None else prepared(model, *tests)
+    parts = places_of(x, generator, y, split=choosing is None, judging=judging is None).of(x, y)
+    return PartitionedRows(parts.fitted, choosing or parts.choosing, judging or parts.judging)
 
 
 def prepared(
@@ -153,7 +149,7 @@ def prepared(
     if not torch.isfinite(outputs.square()).all():
         expected, got = "a model with finite outputs", "NaN, or numbers too large to be squared"
         advice = "Train the model again, or leave out the rows on which it overflows"
-        raise DataError(message(call, expected, got, advice))
+        raise DataError(call, expected, got, advice)
     if y is None:
         return rows, None
     target = prepare_target(model, y, len(rows), call=call).cpu()
@@ -176,7 +172,7 @@ def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruptio
     return Goal(
         x=x,
         target=target,
-        limit=limit_of(model, x, target, r2_min),
+        limit=max(relative_loss(model(x), target) + (1 - r2_min), 1e-10),
         independent=_INDEPENDENT if follows else None,
         choosing=target_of(model, parts.choosing) if parts.choosing else None,
         stop=stop,
@@ -189,11 +185,6 @@ def target_of(model: KAN, pair: Pair) -> tuple[Tensor, Tensor]:
     return x, y if y is not None and model.task == "regression" else model(x)
 
 
-def limit_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> float:
-    """Return the largest loss that is accepted of a formula of a model."""
-    return max(relative_loss(model(x), target) + (1 - r2_min), 1e-10)
-
-
 def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[float, ...]:
     """Return the largest loss that is accepted of the formula of each output."""
     losses = _AS_GOOD * relative_losses(model(x), target) + (1 - r2_min)
@@ -202,11 +193,11 @@ def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[flo
 
 def check_readable(model: KAN) -> None:
     """Raise a MethodError if a network is too wide for a formula that can be read."""
-    edges = [nonzero_edges(layer) for layer in model.layers]
+    edges = [layer.nonzero_edges() for layer in model.layers]
     ways = (zip(edges, reaching(model, k), strict=True) for k in range(len(model.output_names)))
     most = max(sum(int(layer[rows].sum()) for layer, rows in way) for way in ways)
     if most > MOST_EDGES:
         expected = f"at most {MOST_EDGES} edges that lead to an output"
         got = f"{most}: this network is too wide to read"
         advice = "Remove edges with prune, or train with a smaller hidden layer"
-        raise MethodError(message("symbolize", expected, got, advice))
+        raise MethodError("symbolize", expected, got, advice)

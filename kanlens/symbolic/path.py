@@ -77,7 +77,14 @@ def build_path(
     the losses are those of each output with exact constants, or of what was made last.
     """
     names = ["fitted", *(["refined"] if refined else []), *(["snapped"] if snapped else [])]
-    tables, judges = _tables(model, goal)
+    symbols, independent = feature_symbols(model), goal.independent
+    tables, judges = (  # the rows that each output is fitted to, and those that judge it
+        [
+            Simplifier(symbols=symbols, x=x.numpy(force=True), y=y, independent=independent)
+            for y in target.numpy(force=True).T
+        ]
+        for x, target in ((goal.x, goal.target), goal.judged)
+    )
     columns = [
         _column(expression, table, names, families, goal.stop)
         for expression, table in zip(compose(refitted), tables, strict=True)
@@ -98,28 +105,15 @@ def build_path(
     return _on_a_front(stages), settled
 
 
-def _tables(model: KAN, goal: Goal) -> list[list[Simplifier]]:
-    """Return the rows that each output is fitted to, and those that judge it."""
-    pairs = [(goal.x, goal.target), goal.judged]
-    symbols, independent = feature_symbols(model), goal.independent
-    return [
-        [
-            Simplifier(symbols=symbols, x=x.numpy(force=True), y=y, independent=independent)
-            for y in target.numpy(force=True).T
-        ]
-        for x, target in pairs
-    ]
-
-
 def _on_a_front(stages: list[Stage]) -> tuple[Stage, ...]:
     """Return the Pareto-optimal stages of an output, the simplest first."""
     sizes = [[complexity(e) for e in stage.expressions] for stage in stages]
     partial = [stage.partial for stage in stages]
-    kept: set[int] = set()
-    for o in range(len(stages[0].losses)):
-        losses = [stage.losses[o] for stage in stages]
-        kept |= set(front_and_beyond([size[o] for size in sizes], losses, partial))
-    order = sorted(kept, key=lambda k: (sum(sizes[k]), -sum(stages[k].losses)))
+    columns = zip(
+        zip(*sizes, strict=True), zip(*(s.losses for s in stages), strict=True), strict=True
+    )
+    rows = {k for column in columns for k in front_and_beyond(*column, partial)}
+    order = sorted(rows, key=lambda k: (sum(sizes[k]), -sum(stages[k].losses)))
     return tuple(stages[k] for k in order)
 
 
@@ -160,11 +154,10 @@ def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
     now = table.shorten(expression)
     if not can_refine(now):
         return RefinedFormula(expression=now)
-    found = table.refit(now) if name == "refined" else table.snap(now)
-    before = table.loss(now)
+    trial, before = table.refit(now) if name == "refined" else table.snap(now), table.loss(now)
     limit = max(_WORSE * before, min(_DRIFT * before, _SLIGHT), _NONE)
-    good = table.loss(found.expression) <= limit
-    return found if good else RefinedFormula(expression=now)
+    good = table.loss(trial.expression) <= limit
+    return trial if good else RefinedFormula(expression=now)
 
 
 def _with_shorter_parts(
@@ -195,10 +188,9 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
         return []
     few = goal.few()
     order = sorted(edges, key=lambda edge: few.loss(_mixed(replaced, edges, {edge})))
-    counts = sorted(set(np.linspace(0, len(edges) - 1, _MIXED).round().astype(int).tolist()))
-    stages = []
-    for count in counts:
-        network, (x, target) = _mixed(replaced, edges, set(order[:count])), goal.judged
+    stages, (x, target) = [], goal.judged
+    for count in np.unique(np.linspace(0, len(edges) - 1, _MIXED).round().astype(int)).tolist():
+        network = _mixed(replaced, edges, set(order[:count]))
         stages.append(
             Stage(
                 name=f"{count} of {len(edges)} edges",
@@ -232,12 +224,12 @@ def drop_terms(
         return []
     pick = np.linspace(0, len(table.x) - 1, min(len(table.x), _ROWS)).round().astype(int)
     some = table.x[pick], table.y[pick]
-    found: list[RefinedFormula] = []
+    shorter: list[RefinedFormula] = []
     now = _main_terms(expression, table.symbols, *some)
     with (stop or Interruption()).kept():
         if now != expression:
-            found.append(_settled(now, table, snapped))
-            now = found[-1].expression
+            shorter.append(_settled(now, table, snapped))
+            now = shorter[-1].expression
         for _ in range(_MOST_ROUNDS):
             candidates = [] if sympy.count_ops(now) > 2 * _LONG else _without_a_term(now)
             best = _closest(candidates, table.symbols, *some) if candidates else None
@@ -247,8 +239,8 @@ def drop_terms(
             now = settled.expression
             if not now.free_symbols:
                 break
-            found.append(settled)
-    return [*found, RefinedFormula(expression=sympy.Float(float(np.mean(table.y))))]
+            shorter.append(settled)
+    return [*shorter, RefinedFormula(expression=sympy.Float(float(np.mean(table.y))))]
 
 
 def _main_terms(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array) -> Expr:
@@ -277,17 +269,14 @@ def _main_terms(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array)
 
 def _without_a_term(expression: Expr) -> list[Expr]:
     """Return the expression without each of the terms of its sums that vary."""
-    found: dict[Expr, None] = {}
-    for node in sympy.preorder_traversal(expression):
-        if node.is_Add:
-            for term in node.args:
-                if term.free_symbols:
-                    rest = node.func(*(other for other in node.args if other is not term))
-                    with contextlib.suppress(ValueError):  # Max of what is then not real
-                        shorter = expression.xreplace({node: rest})
-                        if shorter.free_symbols:
-                            found[shorter] = None
-    return list(found)[:_MOST_TERMS]
+    shorter: dict[Expr, None] = {}
+    sums = (node for node in sympy.preorder_traversal(expression) if node.is_Add)
+    pairs = ((total, term) for total in sums for term in total.args if term.free_symbols)
+    for node, term in pairs:
+        rest = node.func(*(other for other in node.args if other is not term))
+        with contextlib.suppress(ValueError):  # Max of what is then not real
+            shorter[expression.xreplace({node: rest})] = None
+    return [e for e in shorter if e.free_symbols][:_MOST_TERMS]
 
 
 def _closest(candidates: list[Expr], symbols: tuple[Expr, ...], x: Array, y: Array) -> Expr | None:
@@ -311,8 +300,8 @@ def _settled(expression: Expr, table: Simplifier, snapped: bool) -> RefinedFormu
     has_splines = any(hasattr(type(node), "_imp_") for node in now.atoms(sympy.Function))
     if sympy.count_ops(now) > _LONG or not can_refine(now) or has_splines:
         return RefinedFormula(expression=now)
-    found = table.refit(now)
-    return table.snap(found.expression) if snapped else found
+    refitted = table.refit(now)
+    return table.snap(refitted.expression) if snapped else refitted
 
 
 def with_shorter_parts(

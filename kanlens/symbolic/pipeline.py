@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.edge import Edge
 from kanlens.model.network import KAN
 from kanlens.resources import Memory, one_thread, within_memory
 from kanlens.symbolic.assignment import (
@@ -62,15 +62,8 @@ if TYPE_CHECKING:
 
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be given up
 _SHOWN = 3  # candidates per edge in a table
-_LOOSER = (
-    0.015,
-    0.02,
-    0.03,
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-)  # losses of logits that are allowed if the classes are as right
+# losses of logits that are allowed if the classes are as right
+_LOOSER = (0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
 _STEPS = 3  # of a bar, besides one per layer
 
 
@@ -169,8 +162,8 @@ def symbolize(
 
     Examples
     --------
-    >>> from kanlens.model.function_layer import FunctionLinear
-    >>> layer = FunctionLinear(1, 1, [["x^2"]])
+    >>> from kanlens.model.layers import KANLinear
+    >>> layer = KANLinear(1, 1, functions=[["x^2"]])
     >>> parabola = KAN.from_layers([layer], KAN([1, 1]).schema)
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()
     x1**2
@@ -185,9 +178,9 @@ def symbolize(
         model_selection=model_selection,
     )
     given = (x, y), (x_test, y_test)
-    found = read(model, *given, how, stop, generator=generator, progress=progress)
+    result = read(model, *given, how, stop, generator=generator, progress=progress)
     stop.warn("symbolize")
-    return found
+    return result
 
 
 @torch.no_grad()
@@ -209,8 +202,8 @@ def read(
     families = library(how.functions, call="symbolize")
     r2_min = how.r2_min
     if not isinstance(r2_min, numbers.Real) or not 0 < r2_min <= 1:
-        expected = "r2_min above 0 and at most 1"
-        raise InvalidValueError(message("symbolize", expected, repr(r2_min), "0.99 is usual"))
+        fields = "symbolize", "above 0 and at most 1", repr(r2_min), "0.99 is usual"
+        raise InvalidValueError(*fields, argument="r2_min")
     check_generator("symbolize", generator)
     exact = in_double(model)
     parts = parts_of(exact, data, tests, choosing, generator)
@@ -263,10 +256,8 @@ def _asked_again(
         return result, parts
     joined = parts.all_choosing()
     x, target = target_of(model, joined.choosing or joined.fitted)
-    stages = tuple(
-        dataclasses.replace(stage, losses=each)
-        for stage, each in zip(result.stages, _losses(result, x, target), strict=True)
-    )
+    pairs = zip(result.stages, _losses(result, x, target), strict=True)
+    stages = tuple(dataclasses.replace(stage, losses=losses) for stage, losses in pairs)
     again = dataclasses.replace(result, stages=stages, limit=limits_of(model, x, target, r2_min))
     return again, joined
 
@@ -380,16 +371,15 @@ def suggest(
 
 def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
     """Return the rows of one edge."""
-    found: list[tuple[Any, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for rank, candidate in enumerate(choice.candidates[:_SHOWN], start=1):
-        a, b, c, d = candidate.parameters
-        edge = FunctionEdge(function=candidate.function, a=a, b=b, c=c, d=d)
+        edge = Edge.of(candidate.function, *candidate.parameters)
         name = f"h{choice.layer}_{choice.in_ + 1}"
         if choice.layer == 0:
             shift, scale = model.input_shift[choice.in_], model.input_scale[choice.in_]
             edge = edge.in_units(float(shift), float(scale))
             name = model.feature_names[choice.in_]
-        formula = edge_text(edge, name)
         place = (choice.layer, choice.out, choice.in_, rank)
-        found.append((*place, candidate.function, candidate.r2, candidate.score, formula))
-    return found
+        fit = (candidate.function, candidate.r2, candidate.score)
+        rows.append((*place, *fit, edge_text(edge, name)))
+    return rows

@@ -80,8 +80,8 @@ class Measure:
         edges, samples, directions = self.space.shape
         padded = values.new_zeros(edges * self.width, samples)
         padded[self.slot] = values
-        found = padded.view(edges, self.width, samples) @ self.space
-        return found.view(-1, directions)[self.slot]
+        across = padded.view(edges, self.width, samples) @ self.space
+        return across.view(-1, directions)[self.slot]
 
 
 class EdgeResiduals(Residuals):
@@ -154,11 +154,10 @@ class EdgeResiduals(Residuals):
     def _values(self, u: Tensor, *, slope: bool = False) -> Tensor:
         """Return each family's function, or its derivative, at its rows of u (fit, sample)."""
         parts = zip(self.families, u.split([n for _, n in self.families]), strict=True)
-        found = [family.derivative(r) if slope else family.value(r) for (family, _), r in parts]
-        return torch.cat(found)
+        return torch.cat([f.derivative(r) if slope else f.value(r) for (f, _), r in parts])
 
     def _free(self, values: Tensor) -> Tensor:
         """Remove from a column of the Jacobian what c and d can make."""
-        found = self.measure(values)
-        share = (found * self.column).sum(1) / self.size
-        return torch.addcmul(found, share[:, None], self.column, value=-1.0)
+        column = self.measure(values)
+        share = (column * self.column).sum(1) / self.size
+        return torch.addcmul(column, share[:, None], self.column, value=-1.0)

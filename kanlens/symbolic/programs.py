@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -90,11 +90,13 @@ class Program:
         if node.is_Pow:
             return self._power(*node.args)
         first, *others = (self._place(arg) for arg in node.args)
-        if type(node) in _FOLDED:
-            for other in others:
-                first = self._step(_FOLDED[type(node)], first, other)
-            return first
-        return self._step(_function(node), first, *others)
+        kind = type(node)
+        if kind in _FOLDED:
+            return reduce(partial(self._step, _FOLDED[kind]), others, first)
+        function = _FUNCTIONS.get(kind) or getattr(kind, "_imp_", None)
+        if function is None:
+            raise NotImplementedError(kind.__name__)
+        return self._step(function, first, *others)
 
     def _power(self, base: Expr, exponent: Expr) -> int:
         if base.is_number and not exponent.is_integer and base.is_negative:
@@ -109,12 +111,3 @@ class Program:
     def _step(self, function: Function, *inputs: int) -> int:
         self._made.append((function, inputs))
         return self._count + len(self._made) - 1
-
-
-def _function(node: Expr) -> Function:
-    """Return what evaluates the outermost function of an expression."""
-    kind = type(node)
-    found: Function | None = _FUNCTIONS.get(kind) or getattr(kind, "_imp_", None)
-    if found is None:
-        raise NotImplementedError(kind.__name__)
-    return found

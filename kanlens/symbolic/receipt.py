@@ -143,9 +143,8 @@ class Receipt:
     @property
     def trustworthy(self) -> bool:
         """Whether it is defined on the data, and follows the model or explains enough rows."""
-        if self.undefined_rows or self.poles:
-            return False
-        return self._follows or (self.explains and self.enough_rows)
+        defined = not (self.undefined_rows or self.poles)
+        return defined and (self._follows or (self.explains and self.enough_rows))
 
     @property
     def _follows(self) -> bool:
@@ -153,34 +152,6 @@ class Receipt:
 
     def summary(self) -> str:
         """Say in words how good the formula is and what to beware of."""
-        lines = self._distances()
-        if self.accuracy is not None:
-            model = f"(model {self.model_accuracy:.4f})"
-            lines.append(f"Against the targets: accuracy {self.accuracy:.4f} {model}.")
-        if self.snapped:
-            worst = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
-            counts = Counter(self.snapped).items()
-            each = ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in counts)
-            lines.append(f"Exact constants: {each}{worst}.")
-        if self.spline_edges:
-            lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
-        return "\n".join([*lines, *self._largest_part(), *self._warnings()])
-
-    __str__ = summary
-
-    def _largest_part(self) -> list[str]:
-        """Name the edge with the largest share of the difference from the model."""
-        edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
-        if not edges:
-            return []
-        worst = max(edges, key=lambda line: line.mean_absolute)
-        return [
-            f"Of the edges, {worst.step} moved the output most: by {worst.mean_absolute:.3g} on "
-            f"average and by {worst.max_absolute:.3g} at most."
-        ]
-
-    def _distances(self) -> list[str]:
-        """Say how far the formula is from the model and from y."""
         lines, model = [f"Checked on {self._rows()}."], ""
         if self.mean_deviation is not None:
             lines = [
@@ -191,24 +162,43 @@ class Receipt:
         if self.r2 is not None:
             model = "" if self.model_r2 is None else f" (model {self.model_r2:.6f})"
             lines.append(f"Against the targets: RMSE {self.rmse:.3g}, R2 {self.r2:.6f}{model}.")
-        return lines
+        if self.accuracy is not None:
+            model = f"(model {self.model_accuracy:.4f})"
+            lines.append(f"Against the targets: accuracy {self.accuracy:.4f} {model}.")
+        if self.snapped:
+            cost = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
+            counts = Counter(self.snapped).items()
+            each = ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in counts)
+            lines.append(f"Exact constants: {each}{cost}.")
+        if self.spline_edges:
+            lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
+        edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
+        if edges:
+            worst = max(edges, key=lambda line: line.mean_absolute)
+            lines.append(
+                f"Of the edges, {worst.step} moved the output most: by {worst.mean_absolute:.3g} "
+                f"on average and by {worst.max_absolute:.3g} at most."
+            )
+        return "\n".join([*lines, *self.warnings()])
+
+    __str__ = summary
 
     def _rows(self) -> str:
-        """Say which rows these are."""
+        """Return which rows these are."""
         if self.chosen_on:
             return f"the {self.rows} rows that chose it"
         of_model = "" if self.mean_deviation is None else " (not of the model's)"
         return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
 
-    def _warnings(self) -> list[str]:
+    def warnings(self) -> list[str]:
+        """Return the lines of the summary that warn, or note what a reader may overlook."""
         lines: list[str] = []
         part = "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y"
         if self.undefined_rows:
             lines.append(f"WARNING: the formula is not finite on {self.undefined_rows} rows.")
         elif self.poles:
-            lines.append(
-                f"WARNING: the formula goes to infinity between the rows: {self.poles[0]}."
-            )
+            pole = self.poles[0]
+            lines.append(f"WARNING: the formula goes to infinity between the rows: {pole}.")
         elif self.approximate:
             lines.append(f"NOTE: the formula is an approximation{part}; no exact one was found.")
         elif not self.trustworthy:
@@ -339,13 +329,12 @@ def against(model: KAN | None, values: Array, output: Array | None, y: Array) ->
     `shares` (out,) is what is left of the variance of each output. y may be class codes (batch,).
     """
     if model is not None and model.task == "classification":
-        pairs = {"accuracy": values, "model_accuracy": output}
-        scores: dict[str, Any] = {
-            name: float((classes(torch.from_numpy(v)).numpy() == y).mean())
-            for name, v in pairs.items()
+        logits, truth = torch.from_numpy(values), torch.from_numpy(y)
+        return {
+            "accuracy": float((classes(logits) == truth).double().mean()),
+            "model_accuracy": float((classes(torch.from_numpy(output)) == truth).double().mean()),
+            "loss": float(row_losses(model, logits, truth).mean()),
         }
-        entropy = row_losses(model, torch.from_numpy(values), torch.from_numpy(y)).mean()
-        return {**scores, "loss": float(entropy)}
     with np.errstate(all="ignore"):  # where the formula is not finite
         return _regression(values, output, y)
 
@@ -381,7 +370,7 @@ def _regression(values: Array, output: Array | None, y: Array) -> dict[str, Any]
 def enough(
     expressions: tuple[Expr, ...], shares: Array, rows: int, *, held_out: bool = False
 ) -> bool:
-    """Say whether there are enough rows to rule out that a formula fits by chance."""
+    """Return whether there are enough rows to rule out that a formula fits by chance."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)

@@ -8,7 +8,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy
@@ -16,9 +16,9 @@ import sympy
 from kanlens.checks import check_choice, check_columns, check_count
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import default_schema
-from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.display import Displayed
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.network import find_output
-from kanlens.outputs import Shown
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import READABLE, RULES, choose, front_and_beyond, scores
 from kanlens.symbolic.notation import (
@@ -44,7 +44,7 @@ _DIGITS = 4  # of numbers in the text of an equation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SymbolicResult(Shown):
+class SymbolicResult(Displayed):
     """Formulas, one per output, with all that is known of their worth.
 
     Printed, it lists the formulas and marks the picked one with ``>>>>``.
@@ -233,9 +233,10 @@ class SymbolicResult(Shown):
         rows = [self._rows(place) for place in range(len(self.output_names))]
         for index in indices or ():
             if not any(index in found for found in rows):
-                expected, got = "indices to be rows of equations_", repr(index)
-                text = message("SymbolicResult.latex_table", expected, got, "See its index")
-                raise InvalidValueError(text)
+                expected, got = "to be rows of equations_", repr(index)
+                raise InvalidValueError(
+                    "SymbolicResult.latex_table", expected, got, "See its index", argument="indices"
+                )
         for column in columns:
             known = ("output", "stage", "equation", "complexity", "loss", "score")
             check_choice("SymbolicResult.latex_table", "columns", column, known)
@@ -325,16 +326,14 @@ class SymbolicResult(Shown):
         return json.dumps(_plain(data), sort_keys=True)
 
     def _line(self) -> str:
-        places = range(len(self.output_names))
-        equations = [self.get_best(place)["equation"] for place in places]
-        pairs = zip(self.output_names, equations, strict=True)
-        return "; ".join(f"{name} = {equation}" for name, equation in pairs)
+        names = enumerate(self.output_names)
+        return "; ".join(f"{name} = {self.get_best(place)['equation']}" for place, name in names)
 
     def __str__(self) -> str:
         lines = [f"{type(self).__name__}, model_selection={self.model_selection!r}"]
         lines += filter(None, [legend(self.feature_names)])
-        found = enumerate(self.output_names)
-        lines += text_table((name, self._picked(k), self._rows(k)) for k, name in found)
+        names = enumerate(self.output_names)
+        lines += text_table((name, self._picked(k), self._rows(k)) for k, name in names)
         return "\n".join(lines)
 
     def _output(self, output: int | str, call: str) -> int:
@@ -347,21 +346,17 @@ class SymbolicResult(Shown):
 
     def _expressions(self, index: int | Sequence[int] | None, call: str) -> tuple[Expr, ...]:
         """Return one expression per output: the picked ones, or those of given stages."""
-        outputs = range(len(self.output_names))
+        count = len(self.output_names)
+        several = isinstance(index, Sequence) and len(index) == count
+        chosen: Any = index if several else [index] * count
         if index is None:
-            chosen = [self._picked(place) for place in outputs]
-        elif isinstance(index, Sequence) and len(index) == len(outputs):
-            chosen = list(index)
-        else:
-            chosen = [cast("int", index)] * len(outputs)
-        return tuple(self._stage(k, call).expressions[o] for o, k in enumerate(chosen))
-
-    def _stage(self, index: Any, call: str) -> Stage:
-        whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
-        if whole and 0 <= index < len(self.stages):
-            return self.stages[int(index)]
-        expected = f"index from 0 to {len(self.stages) - 1}"
-        raise InvalidValueError(message(call, expected, repr(index), "See equations_ for them"))
+            chosen = [self._picked(place) for place in range(count)]
+        for k in chosen:
+            whole = isinstance(k, numbers.Integral) and not isinstance(k, bool)
+            if not whole or not 0 <= k < len(self.stages):
+                expected = f"index from 0 to {len(self.stages) - 1}"
+                raise InvalidValueError(call, expected, repr(k), "See equations_ for them")
+        return tuple(self.stages[int(k)].expressions[o] for o, k in enumerate(chosen))
 
     def _columns(self, x: Rows) -> Array:
         if hasattr(x, "columns") and hasattr(x, "iloc"):
@@ -375,7 +370,7 @@ class SymbolicResult(Shown):
         rows = rows[:, None] if rows.dim() == width == 1 else rows
         if rows.dim() != 2:
             expected, advice = f"x of shape (batch, {width})", "Pass a table: one row per sample"
-            raise ShapeError(message(call, expected, str(tuple(rows.shape)), advice))
+            raise ShapeError(call, expected, str(tuple(rows.shape)), advice)
         check_columns(call, rows, width)
         return np.asarray(rows.numpy(force=True), dtype=np.float64)
 
@@ -384,7 +379,7 @@ class SymbolicResult(Shown):
         sizes = [complexity(stage.expressions[output]) for stage in self.stages]
         losses = [stage.losses[output] for stage in self.stages]
         chosen = front_and_beyond(sizes, losses, [stage.partial for stage in self.stages])
-        found = scores([sizes[k] for k in chosen], [losses[k] for k in chosen])
+        falls = scores([sizes[k] for k in chosen], [losses[k] for k in chosen])
         return {
             k: {
                 "output": self.output_names[output],
@@ -395,7 +390,7 @@ class SymbolicResult(Shown):
                 "equation": self._shown(k, output, sizes[k]),
                 "sympy_format": self.stages[k].expressions[output],
             }
-            for k, score in zip(chosen, found, strict=True)
+            for k, score in zip(chosen, falls, strict=True)
         }
 
     def _shown(self, index: int, output: int, size: int) -> str:
@@ -407,11 +402,10 @@ class SymbolicResult(Shown):
 
     def _picked(self, output: int) -> int:
         """Return the stage that the rule picks for one output."""
-        every = range(len(self.stages))
         limit = self.limit[output] if isinstance(self.limit, tuple) else self.limit
-        rows = [k for k in every if not self.stages[k].partial]
+        rows = [k for k, stage in enumerate(self.stages) if not stage.partial]
         if not any(self.stages[k].losses[output] <= limit for k in rows):
-            rows = list(every)
+            rows = list(range(len(self.stages)))
         sizes = [complexity(self.stages[k].expressions[output]) for k in rows]
         losses = [self.stages[k].losses[output] for k in rows]
         negligible = self.negligible[output] if self.negligible else 0.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -64,12 +63,11 @@ def _added(node: Expr) -> Expr:
             rest.append(term)
     if parts and rest:
         parts.append(sympy.tanh(sympy.Add(*rest)))
-    return reduce(_tangent_sum, parts) if parts else node
-
-
-def _tangent_sum(u: Expr, v: Expr) -> Expr:
-    ratio = (u + v) / (1 + u * v)
-    return ratio if ratio.has(sympy.Float) else sympy.cancel(ratio)
+    total = parts[0] if parts else node
+    for part in parts[1:]:
+        ratio = (total + part) / (1 + total * part)
+        total = ratio if ratio.has(sympy.Float) else sympy.cancel(ratio)
+    return total
 
 
 def angle_sums(expression: Expr) -> Expr:
@@ -77,34 +75,32 @@ def angle_sums(expression: Expr) -> Expr:
     inverse = (sympy.asin, sympy.acos, sympy.atan)
     if not expression.has(*inverse) or sympy.count_ops(expression) > _MOST_ANGLES:
         return expression
-    taken_apart = expression.replace(
-        lambda node: (
-            isinstance(node, sympy.sin | sympy.cos)
-            and node.has(*inverse)
-            and _few_angles(node.args[0])
-        ),
-        lambda node: sympy.expand_trig(node.func(sympy.expand(node.args[0]))),
+
+    def few_angles(node: Expr) -> bool:  # each of them doubles the terms
+        if not isinstance(node, sympy.sin | sympy.cos) or not node.has(*inverse):
+            return False
+        terms = sympy.Add.make_args(sympy.expand(node.args[0]))
+        factors = (abs(term.as_coeff_Mul()[0]) for term in terms)
+        return len(terms) <= _FEW_ANGLES and all(factor <= _FEW_ANGLES for factor in factors)
+
+    return sympy.expand(
+        expression.replace(
+            few_angles, lambda node: sympy.expand_trig(node.func(sympy.expand(node.args[0])))
+        )
     )
-    return sympy.expand(taken_apart)
-
-
-def _few_angles(total: Expr) -> bool:
-    """Say whether the sine of a sum has few terms: each angle in it doubles them."""
-    terms = sympy.Add.make_args(sympy.expand(total))
-    return len(terms) <= _FEW_ANGLES and all(abs(t.as_coeff_Mul()[0]) <= _FEW_ANGLES for t in terms)
 
 
 def reduced_phases(expression: Expr) -> Expr:
     """Reduce phases modulo the period of sine, cosine and tangent."""
+
+    def turned_back(wave: Expr) -> Expr:
+        phase, rest = wave.args[0].as_coeff_Add()
+        period = math.pi if isinstance(wave, sympy.tan) else 2 * math.pi
+        turns = math.ceil(float(phase) / period - 0.5)
+        return wave.func(rest + sympy.Float(float(phase) - turns * period)) if turns else wave
+
     waves = (sympy.sin, sympy.cos, sympy.tan)
-    return expression.replace(lambda node: isinstance(node, waves), _turned_back)
-
-
-def _turned_back(wave: Expr) -> Expr:
-    phase, rest = wave.args[0].as_coeff_Add()
-    period = math.pi if isinstance(wave, sympy.tan) else 2 * math.pi
-    turns = math.ceil(float(phase) / period - 0.5)
-    return wave.func(rest + sympy.Float(float(phase) - turns * period)) if turns else wave
+    return expression.replace(lambda node: isinstance(node, waves), turned_back)
 
 
 def _is_root(node: Expr) -> bool:
@@ -125,8 +121,8 @@ def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
 
 def _joined(expression: Expr) -> Expr:
     """Write a sum of logarithms as that of a product; x*log(x) is not made log(x**x)."""
-    found = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
-    return expression if varying_powers(found) - varying_powers(expression) else found
+    whole = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
+    return expression if varying_powers(whole) - varying_powers(expression) else whole
 
 
 def varying_powers(expression: Expr) -> set[Expr]:
@@ -266,14 +262,14 @@ def even_ratios(expression: Expr) -> Expr:
     pairs = [term.as_coeff_Mul() for term in made.args]
     if not any(number.is_Float for number, _ in pairs):
         return made
-    best = (1, made)
+    most, best = 1, made
     for divisor, _ in pairs:
         ratios = [_fraction(float(number) / float(divisor)) for number, _ in pairs]
         simple = sum(1 for ratio in ratios if not ratio.is_Float)
-        if simple > best[0]:
+        if simple > most:
             terms = (ratio * rest for ratio, (_, rest) in zip(ratios, pairs, strict=True))
-            best = (simple, sympy.Mul(divisor, sympy.Add(*terms), evaluate=False))
-    return best[1]
+            most, best = simple, sympy.Mul(divisor, sympy.Add(*terms), evaluate=False)
+    return best
 
 
 def _fraction(value: float) -> Expr:
@@ -290,8 +286,8 @@ def joined(expression: Expr) -> Expr:
         return expression
     made = expression.func(*(joined(arg) for arg in expression.args))
     if made.is_Mul:
-        roots = [f for f in made.args if f.is_Pow and f.exp.is_Rational and f.exp.q == 2]
-        roots = [f for f in roots if f.free_symbols]
+        powers = [f for f in made.args if f.is_Pow and f.free_symbols]
+        roots = [f for f in powers if f.exp.is_Rational and f.exp.q == 2]
         if len(roots) > 1:
             inside = sympy.Mul(*(f.base ** (2 * f.exp) for f in roots))
             rest = sympy.Mul(*(f for f in made.args if f not in roots))
@@ -322,33 +318,31 @@ def _joined_logarithms(total: Expr) -> Expr:
 
 def multiplied_in(expression: Expr) -> Expr:
     """Multiply sums of inexact multiples by the exact number before them."""
-    return expression.replace(lambda node: node.is_Mul, _multiplied)
 
+    def multiplied(product: Expr) -> Expr:
+        number, rest = product.as_coeff_Mul()
+        for factor in sympy.Mul.make_args(rest):
+            pairs = [term.as_coeff_Mul() for term in factor.args] if factor.is_Add else []
+            if number.is_Rational and pairs and all(each.is_Float for each, _ in pairs):
+                total = sympy.Add(*(number * each * term for each, term in pairs))
+                return rest / factor * total
+        return product
 
-def _multiplied(product: Expr) -> Expr:
-    number, rest = product.as_coeff_Mul()
-    for factor in sympy.Mul.make_args(rest):
-        pairs = [term.as_coeff_Mul() for term in factor.args] if factor.is_Add else []
-        if number.is_Rational and pairs and all(each.is_Float for each, _ in pairs):
-            total = sympy.Add(*(number * each * term for each, term in pairs))
-            return rest / factor * total
-    return product
+    return expression.replace(lambda node: node.is_Mul, multiplied)
 
 
 def thinner(expression: Expr) -> list[Expr]:
     """Return the formulas that leave out one part of a formula and still hold a symbol."""
-    found = dict.fromkeys(_without_one(expression))
-    found.pop(expression, None)
-    return [e for e in found if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MOST]
+    shorter = [e for e in dict.fromkeys(_without_one(expression)) if e != expression]
+    return [e for e in shorter if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MOST]
 
 
 def _without_one(expression: Expr) -> Iterator[Expr]:
     """Yield an expression with one part less, everywhere in it."""
     args = expression.args
     if expression.is_Add or expression.is_Mul:
-        for k in range(len(args)):
-            if args[k] != -1:
-                yield expression.func(*args[:k], *args[k + 1 :])
+        places = (k for k, arg in enumerate(args) if arg != -1)
+        yield from (expression.func(*args[:k], *args[k + 1 :]) for k in places)
     elif isinstance(expression, (sympy.Abs, sympy.Max)):  # its sign may never change
         yield from (arg for arg in args if arg.free_symbols)
     elif expression.is_Function:

@@ -121,13 +121,10 @@ def _special() -> tuple[list[float], list[Constant]]:
                 exact = sympy.Rational(k, q) * kind
                 length = bits + math.log2((1 + k) * q)
                 lengths[exact] = min(length, lengths.get(exact, math.inf))
-    found = [
-        Constant(sign * exact, sign * float(exact), bits)
-        for exact, bits in lengths.items()
-        for sign in (1, -1)
-    ]
-    found.sort(key=lambda constant: constant.value)
-    return [constant.value for constant in found], found
+    pairs = ((sign, *item) for item in lengths.items() for sign in (1, -1))
+    constants = [Constant(sign * exact, sign * float(exact), bits) for sign, exact, bits in pairs]
+    constants.sort(key=lambda constant: constant.value)
+    return [constant.value for constant in constants], constants
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,11 +139,9 @@ class RefinedFormula:
 
 
 def can_refine(expression: Expr) -> bool:
-    """Say whether an expression is small enough to be refitted."""
-    return (
-        count_numbers(expression) <= MOST_NUMBERS
-        and sympy.count_ops(expression) <= _MOST_OPERATIONS
-    )
+    """Return whether an expression is small enough to be refitted."""
+    few = count_numbers(expression) <= MOST_NUMBERS
+    return bool(few and sympy.count_ops(expression) <= _MOST_OPERATIONS)
 
 
 def refine(
@@ -212,7 +207,7 @@ def _best_proposal(
     formula: _Numbers, found: Minimum, free: Array, refused: set[tuple[int, Any]]
 ) -> tuple[int, Constant, float] | None:
     """Return the free number, the constant that saves most bits, and how many."""
-    best: tuple[float, int, Constant] | None = None
+    proposals = []
     effects = formula.effects(found.parameters)
     for k in np.flatnonzero(free):
         value, error = float(found.parameters[k]), float(found.standard_errors[k])
@@ -224,21 +219,16 @@ def _best_proposal(
         for constant in options:
             gain = length - constant.bits + (_SPARED if constant.value == 0 else 0.0)
             fresh = (int(k), constant.exact) not in refused
-            if fresh and gain > 0 and (best is None or gain > best[0]):
-                best = (gain, int(k), constant)
-    return None if best is None else (best[1], best[2], best[0])
+            if fresh and gain > 0:
+                proposals.append((int(k), constant, gain))
+    return max(proposals, key=lambda proposal: proposal[2], default=None)
 
 
 class _Numbers:
     """An expression with its Floats as parameters, evaluated on data."""
 
     def __init__(
-        self,
-        expression: Expr,
-        symbols: tuple[Expr, ...],
-        x: Array,
-        y: Array,
-        scale: Scale = np.asarray,
+        self, expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array, scale: Scale
     ) -> None:
         names, values, self.scale = count(), [], scale
         self.parameters: list[Expr] = []
@@ -296,15 +286,15 @@ class _Numbers:
             theta[which] = some
             return theta
 
-        found = minimize(
+        minimum = minimize(
             lambda some: self.values(whole(some)[None])[0] - self.target,
             lambda some: self.jacobian(whole(some), which),
             start[which],
             steps=steps,
         )
         errors = np.zeros(len(start))
-        errors[which] = found.standard_errors
-        return replace(found, parameters=whole(found.parameters), standard_errors=errors)
+        errors[which] = minimum.standard_errors
+        return replace(minimum, parameters=whole(minimum.parameters), standard_errors=errors)
 
     def rebuild(self, theta: Array, fixed: dict[int, Constant]) -> Expr:
         """Put numbers, exact where fixed, back into the expression."""
@@ -371,13 +361,12 @@ def shorten(expression: Expr, symbols: tuple[Expr, ...], x: Array) -> Expr:
 
 
 def agree(one: Expr, two: Expr, symbols: tuple[Expr, ...], points: Array) -> bool:
-    """Say whether two expressions agree at the points where the second is finite, if any."""
+    """Return whether two expressions agree where the second is finite, if it is anywhere."""
     values = evaluator((one, two), symbols)(points)
-    values = values[np.isfinite(values[:, 1])]
-    if not len(values):
-        return False
-    gap = np.abs(values[:, 0] - values[:, 1]).max()
-    return bool(gap <= _TOLERANCE * np.abs(values[:, 1]).max())
+    ours, theirs = values[np.isfinite(values[:, 1])].T
+    return len(theirs) > 0 and bool(
+        np.abs(ours - theirs).max() <= _TOLERANCE * np.abs(theirs).max()
+    )
 
 
 def count_numbers(expression: Expr) -> int:

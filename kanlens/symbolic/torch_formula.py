@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_columns
-from kanlens.errors import DTypeError, MethodError, message
+from kanlens.errors import DTypeError, MethodError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.notation import formula_text
 
@@ -91,7 +91,7 @@ class TorchFormula(nn.Module):
         """
         if not isinstance(x, Tensor):
             got, advice = type(x).__name__, "Convert it first, its columns in the order of names"
-            raise DTypeError(message("TorchFormula.forward", "a Tensor", got, advice))
+            raise DTypeError("TorchFormula.forward", "a Tensor", got, advice)
         check_columns("TorchFormula.forward", x, len(self.names))
         columns = zip(self.names, x.to(self.get_buffer("unit")).unbind(-1), strict=True)
         known = dict([*self.named_parameters(), *self.named_buffers()])
@@ -100,8 +100,7 @@ class TorchFormula(nn.Module):
         for source, inputs in self._steps:
             given = (values[k] for k in inputs)
             values.append(source(*given) if callable(source) else known[source])
-        found = [values[k].expand(x.shape[:-1]) for k in self._outputs]
-        return torch.stack(found, dim=-1)
+        return torch.stack([values[k].expand(x.shape[:-1]) for k in self._outputs], dim=-1)
 
     def extra_repr(self) -> str:
         """Return the formulas the module was made from."""
@@ -121,35 +120,30 @@ class TorchFormula(nn.Module):
             return self._constant(node)
         if isinstance(node, sympy.Piecewise):
             return self._pieces(node)
-        inputs = tuple(self._build(arg) for arg in node.args)
+        inputs = [self._build(arg) for arg in node.args]
         if type(node) not in _FOLDED:
-            return self._step(_function(node), inputs)
-        place = inputs[0]
-        for other in inputs[1:]:
-            place = self._step(_FOLDED[type(node)], (place, other))
-        return place
+            return self._step(_function(node), *inputs)
+        return reduce(partial(self._step, _FOLDED[type(node)]), inputs)
 
     def _pieces(self, node: Expr) -> int:
         """Add the steps that choose between the pieces of a formula; NaN where none holds."""
         place = self._build(sympy.nan)
         for value, condition in reversed(node.args):
-            inside = self._build(value)
-            if condition == sympy.true:
-                place = inside
-            else:
-                place = self._step(torch.where, (self._build(condition), inside, place))
+            inside, whole = self._build(value), condition == sympy.true
+            step = torch.where
+            place = inside if whole else self._step(step, self._build(condition), inside, place)
         return place
 
     def _constant(self, node: Expr) -> int:
         """Hold a rational or a constant like pi as a buffer, one for all its places."""
         if not node.is_extended_real and node is not sympy.nan:
-            raise MethodError(_refusal(str(node)))
+            raise _refusal(str(node))
         name = f"exact_{len(self._shared)}"
         self.register_buffer(name, torch.tensor(float(node), dtype=torch.float64))
         self._shared[node] = self._step(name)
         return self._shared[node]
 
-    def _step(self, source: Any, inputs: tuple[int, ...] = ()) -> int:
+    def _step(self, source: Any, *inputs: int) -> int:
         self._steps.append((source, inputs))
         return len(self._steps) - 1
 
@@ -163,12 +157,12 @@ def _function(node: Expr) -> Callable[..., Tensor]:
         return partial(_spline, *kind.spline)
     if hasattr(kind, "_imp_"):
         return cast("Callable[..., Tensor]", kind._imp_)
-    raise MethodError(_refusal(kind.__name__))
+    raise _refusal(kind.__name__)
 
 
-def _refusal(name: str) -> str:
+def _refusal(name: str) -> MethodError:
     advice = "Evaluate the formula with predict"
-    return message("SymbolicResult.pytorch", "functions that torch has", name, advice)
+    return MethodError("SymbolicResult.pytorch", "functions that torch has", name, advice)
 
 
 def _spline(edge: Any, order: int, u: Tensor) -> Tensor:

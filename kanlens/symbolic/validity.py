@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def _broken(
     points: Array,
     box_of: Callable[[Array], tuple[Array, Array]],
 ) -> tuple[str, ...]:
-    """Name the parts that are undefined on points, or in boxes of those of the least margins."""
+    """Return the parts that are undefined on points, or in boxes of those of least margins."""
     if not parts:
         return ()
     found: dict[str, None] = {}
@@ -103,29 +104,28 @@ def valid_ranges(
     used = {symbol.name for expression in expressions for symbol in expression.free_symbols}
     count = min(_ROWS, max(_FEWEST_ROWS, _SWEPT // max(len(used), 1)))
     rows = _swept_rows(expressions, symbols, x, count)
-    defined, found = _definedness(expressions, symbols), {}
+    defined, ranges = _definedness(expressions, symbols), {}
     for column, symbol in enumerate(symbols):
         if symbol.name in used:
             low, high = float(x[:, column].min()), float(x[:, column].max())
             reach = REACH * (high - low)
             down = _last_good(defined, rows, column, np.linspace(low, low - reach, _SWEEP + 1))
             up = _last_good(defined, rows, column, np.linspace(high, high + reach, _SWEEP + 1))
-            found[symbol.name] = (down, up)
-    return found
+            ranges[symbol.name] = (down, up)
+    return ranges
 
 
 def _swept_rows(
     expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array, count: int
 ) -> Array:
     """Return some rows, spread evenly, and those where parts of a formula have least margins."""
-    chosen = np.zeros(len(x), dtype=bool)
-    chosen[np.linspace(0, len(x) - 1, min(len(x), count)).round().astype(int)] = True
-    parts = list(_parts(expressions))[:_TIGHT_PARTS]
+    rows = [np.linspace(0, len(x) - 1, min(len(x), count)).round().astype(int)]
+    parts = list(itertools.islice(_parts(expressions), _TIGHT_PARTS))
     if parts:
         inner = evaluator(tuple(part.inner for part in parts), symbols)(x)
-        for part, column in zip(parts, inner.T, strict=True):
-            chosen[np.argsort(part.margin(column))[:_TIGHT]] = True
-    return x[chosen]
+        pairs = zip(parts, inner.T, strict=True)
+        rows += [np.argsort(part.margin(column))[:_TIGHT] for part, column in pairs]
+    return np.asarray(x[np.unique(np.concatenate(rows))])
 
 
 def _last_good(defined: Callable[[Array], Array], rows: Array, column: int, way: Array) -> float:

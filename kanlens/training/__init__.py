@@ -1,7 +1,16 @@
-"""Training: `fit`, `sparsity_path`, and what they return."""
+"""Training: `fit`, `fit_default`, `sparsity_path`, their options and their results."""
 
-from kanlens.training.loop import fit
+from kanlens.training.loop import fit, fit_default
+from kanlens.training.options import FitOptions
 from kanlens.training.paths import sparsity_path
 from kanlens.training.result import FitResult, PathStep, SparsityPath
 
-__all__ = ["FitResult", "PathStep", "SparsityPath", "fit", "sparsity_path"]
+__all__ = [
+    "FitOptions",
+    "FitResult",
+    "PathStep",
+    "SparsityPath",
+    "fit",
+    "fit_default",
+    "sparsity_path",
+]

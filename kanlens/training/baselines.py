@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from kanlens.model.network import KAN
 from kanlens.model.training_record import TrainingRecord, fingerprint, row_hashes
 from kanlens.resources import one_thread_of
 from kanlens.training.objective import score
-from kanlens.training.preparation import rows_kept
 from kanlens.training.result import FitResult
 
 MOST = 100_000  # rows that a simple model learns from
@@ -29,36 +29,51 @@ WIDE = 500  # features times outputs above which boosting would take minutes
 SURE = 0.995  # score of a column that gives the target away: 1.00 as printed
 FEW, SAMPLE = 20, 20_000  # rows that judge a column, at least and at most
 
+REGRESSORS = {
+    "network": "this model",
+    "mean": "the mean",
+    "linear": "a linear model",
+    "boosting": "gradient boosting",
+}
+CLASSIFIERS = REGRESSORS | {"mean": "the most frequent class", "linear": "logistic regression"}
+
 Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of rows to judge
 
 
-def add_record(result: FitResult, training: Table, test: Table | None) -> None:
-    """Give a trained network the record of its training; after an interrupt it has none."""
+def add_record(
+    result: FitResult, training: Table, test: Table | None, *, last: bool = False
+) -> None:
+    """Give a trained network the record of its training; after an interrupt it has none.
+
+    The rows of `test` judge where training held none out, and where they are the `last` in time.
+    """
     stop, model = Interruption(), result.model
     with stop.kept():
         parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
         x, y = map(torch.cat, zip(*parts, strict=True))
-        model.record = training_record(result, x, y, training.rows)
+        model.record = training_record(result, x, y, training.rows, last=last)
     stop.warn("train", "The model is kept, without scores of simple models")
 
 
-def training_record(result: FitResult, x: Tensor, y: Tensor, first: int) -> TrainingRecord:
+def training_record(
+    result: FitResult, x: Tensor, y: Tensor, first: int, *, last: bool = False
+) -> TrainingRecord:
     """Return the scores of a trained network and of simple models on rows new to each of them.
 
     The `first` rows of x (row, in), with targets y, are those of training. All are judged on the
-    rows of its folds, or on those it held out, or without any on the rows that follow.
+    rows of its folds, or on those it held out; without any, or if `last`, on the rows that follow.
     """
-    model, network, unseen = result.model, result.metric, result.held_out
+    model, network, folds = result.model, result.metric, result.folds
+    unseen = result.held_out if folds is None else result.held_out[:0]
     rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
-    if result.folds is not None:
-        folds, unseen = result.folds, unseen[:0]
-        splits = [(rows[folds != fold], rows[folds == fold]) for fold in folds.unique()]
-    elif len(unseen):
-        splits = [(rows[rows_kept(first, unseen)], unseen)]
-    elif len(tests):
+    if len(tests) and (last or (folds is None and not len(unseen))):
         splits = [(rows, tests)]
         with torch.no_grad():
             network = score(model, model(x[tests]), y[tests])
+    elif folds is not None:
+        splits = [(rows[folds != fold], rows[folds == fold]) for fold in folds.unique()]
+    elif len(unseen):
+        splits = [(rows[~torch.isin(rows, unseen)], unseen)]
     unseen = torch.cat((unseen, tests))
     scores = {"network": network, **baseline_scores(model, x, y, splits)} if splits else {}
     hashes = np.sort(row_hashes(x[unseen], y[unseen]))
@@ -72,6 +87,20 @@ def training_record(result: FitResult, x: Tensor, y: Tensor, first: int) -> Trai
         given_away=giveaways(model.schema, x[:first], y[:first]),
         weights=fingerprint(model.state_dict().values()),
     )
+
+
+def named_scores(metric: str, scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """Return the scores of a network and of simple models with names for readers."""
+    names = CLASSIFIERS if metric == "accuracy" else REGRESSORS
+    return [{"name": names[key], "score": scores[key]} for key in names if key in scores]
+
+
+def poor_fit(models: list[dict[str, Any]]) -> str:
+    """Return a sentence where new rows are predicted no better than by a constant, else none."""
+    known = [one for one in models[:2] if one["score"] is not None]
+    if len(known) < 2 or known[0]["score"] > known[1]["score"]:
+        return ""
+    return f"On rows that training had not seen, {known[1]['name']} predicts as well."
 
 
 def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[str, float]:
@@ -114,17 +143,14 @@ def _baselines(classifies: bool) -> dict[str, Any]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    kind = "Classifier" if classifies else "Regressor"
+    linear: Any = linear_model.LinearRegression()
     if classifies:
-        logistic = linear_model.LogisticRegression(max_iter=1000)
-        return {
-            "mean": dummy.DummyClassifier(),
-            "linear": make_pipeline(StandardScaler(), logistic),
-            "boosting": ensemble.HistGradientBoostingClassifier(random_state=0),
-        }
+        linear = linear_model.LogisticRegression(max_iter=1000)
     return {
-        "mean": dummy.DummyRegressor(),
-        "linear": make_pipeline(StandardScaler(), linear_model.LinearRegression()),
-        "boosting": ensemble.HistGradientBoostingRegressor(random_state=0),
+        "mean": getattr(dummy, f"Dummy{kind}")(),
+        "linear": make_pipeline(StandardScaler(), linear),
+        "boosting": getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0),
     }
 
 

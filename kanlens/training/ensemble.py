@@ -33,7 +33,7 @@ from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.training.objective import class_losses, score
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.preparation import settle_range, settle_scaling
 from kanlens.training.ranks import Ranks
 from kanlens.training.result import FitResult
@@ -93,7 +93,7 @@ class EnsembleRun(TrainingRun):
         self.batches = -(-len(x) // batch)
         passes = math.ceil(updates / self.batches)
         self.passes = math.ceil(passes / STEPS)  # in one step
-        options = Options(
+        options = FitOptions(
             optimizer="adam",
             steps=math.ceil(passes / self.passes),
             batch_size=batch,

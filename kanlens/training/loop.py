@@ -1,9 +1,9 @@
-"""`fit`, the training call, and what trains when nothing is chosen; loops are in other modules."""
+"""`fit` and `fit_default`, the training calls; loops are in other modules."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from kanlens.data.groups import row_groups
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.encoding import needed_widths, prepare_data
-from kanlens.errors import InvalidValueError, LostProcessError, message
+from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewording
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.resources import Memory, threads_for, within_memory
 from kanlens.training.ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
-from kanlens.training.options import Options, PenaltyChoice
+from kanlens.training.options import FitOptions
 from kanlens.training.preparation import labelled, row_weights, unchanged_on_failure
 from kanlens.training.ranks import Ranks, joined
 from kanlens.training.result import FitResult
@@ -29,13 +29,9 @@ from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
 from kanlens.training.streaming import StreamedRun
 
-REFINED: dict[str, Any] = {  # how a network chosen on some rows of a source sees all of them
-    "optimizer": "adam",
-    "steps": 2,
-    "batch_size": 2000,
-    "learning_rate": 1e-3,
-    "grid_updates": 0,
-}
+REFINED = FitOptions(  # of a network chosen on some rows of a source, for all of them
+    optimizer="adam", steps=2, batch_size=2000, learning_rate=1e-3, grid_updates=0
+)
 SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
 
 GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
@@ -43,22 +39,10 @@ GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save:
 
 @within_memory
 def fit(
-    model: Model | None,
+    model: Model,
     data: Table | Source | tuple[Any, Any],
+    options: FitOptions | None = None,
     *,
-    optimizer: str = "lbfgs",
-    steps: int = 100,
-    learning_rate: float | None = None,
-    batch_size: int = 256,
-    weight_decay: float = 0.0,
-    penalty: PenaltyChoice = None,
-    strength: float = 0.0,
-    entropy_weight: float | None = None,
-    proximal: bool = False,
-    validation: float = 0.2,
-    patience: int = 20,
-    grid_updates: int = 5,
-    scale: bool | None = None,
     sample_weight: Any = None,
     groups: Any = None,
     strategy: str | None = None,
@@ -68,6 +52,7 @@ def fit(
     max_memory: Memory = None,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
+    **overrides: Any,
 ) -> FitResult:
     """Train a model in place and leave it in its best state.
 
@@ -83,11 +68,9 @@ def fit(
 
     Parameters
     ----------
-    model : KAN, fitted estimator or None
+    model : KAN or fitted estimator
         Trained in place. Names, units, kinds and task of the data become the model's; a model
-        whose features have names finds its columns by these. With None the rows choose: the network
-        that predicts held-out ones best, of those that `kanlens.KANRegressor` tries, is made and
-        trained, and options before `sample_weight` must keep their defaults.
+        whose features have names finds its columns by these.
     data : Table, Source or tuple (x, y)
         Of a source that is larger than memory, batches are of all rows, read in drawn order;
         scaling, grids, statistics and the loss by which training stops are of at most 200,000
@@ -95,41 +78,10 @@ def fit(
         batch. Otherwise x of shape (batch, in); y of shape (batch,) or (batch, out). Class labels
         (text, truth values, or for models with several outputs one whole number per row) make the
         task a classification.
-    optimizer : {"lbfgs", "adam", "adamw"}
-        LBFGS sees all rows at once, with a strong-Wolfe line search; the others go over batches
-        with a learning rate that falls along a cosine.
-    steps : int
-        Of LBFGS (ten iterations each), or passes over the data.
-    learning_rate : float, optional
-        Default 1 for LBFGS and 0.01 for the others.
-    batch_size : int
-        Rows of one batch; not for LBFGS.
-    weight_decay : float
-        Of AdamW.
-    penalty : str or dict of str to float, optional
-        Sum over the edges of a norm of `kanlens.sparsity`: ``"activation_l1"`` (the paper's),
-        ``"activation_l2"`` (the deviation of the function), ``"weight_l1"`` (with each edge's mean
-        taken over the grid), ``"raw_l1"`` (efficient-kan's) or ``"curvature"``; or several with
-        their weights. Norms of activations are over the rows of the step at hand.
-    strength : float
-        Factor of the penalty; 0 for none.
-    entropy_weight : float, optional
-        Factor of the norms' entropy inside the penalty; curvature has none. Default 2, and 0 with
-        a proximal step, which allows no other.
-    proximal : bool
-        Make edges exactly zero, with ``"activation_l2"``: see `kanlens.training.proximal`. An
-        edge that is zero stays so until the slope of the loss outweighs the penalty.
-    validation : float
-        Share of rows held out.
-    patience : int
-        Steps without improvement after which training ends.
-    grid_updates : int
-        How often grids move to the data, evenly from the first step to half way. They move once
-        more at the end when hidden values have left them, unless that would raise the loss.
-    scale : bool, optional
-        Set the scaling from the data. Default: only when the model has never been scaled.
+    options : FitOptions, optional
+        Optimizer, steps, penalty and the other options of training. Default: ``FitOptions()``.
     sample_weight : array-like, shape (batch,), optional
-        How much the loss of each row counts: none, or a number of at least 0 for each.
+        Weight of each row in the loss, at least 0. Default: 1 each.
     groups : array-like, shape (batch,), or str, optional
         Label of each row; rows of one label, such as those of one person, are held out together.
         The column of a table or frame with this name, which is then not a feature. Default: the
@@ -155,6 +107,8 @@ def fit(
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
         Draws held-out rows and batches. When None, its seed is drawn from torch's own.
+    **overrides
+        Fields of `FitOptions` that replace those of `options`, as ``steps=20``.
 
     Returns
     -------
@@ -163,7 +117,9 @@ def fit(
     Raises
     ------
     InvalidValueError
-        If an option is outside what it may be.
+        If an option is out of range.
+    DTypeError
+        If there is no such option.
     DataError, ShapeError
         If the data does not fit the model.
     FileFormatError
@@ -181,35 +137,10 @@ def fit(
     True
     """
     started = time.perf_counter()
-    options = Options(
-        optimizer=optimizer,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        penalty=dict(penalty) if isinstance(penalty, Mapping) else penalty,
-        strength=strength,
-        entropy_weight=entropy_weight,
-        proximal=proximal,
-        validation=validation,
-        patience=patience,
-        grid_updates=grid_updates,
-        scale=scale,
-    )
+    options = (options or FitOptions()).replaced("fit", overrides)
     check_generator("fit", generator)
     if model is None:
-        return fit_by_default(
-            _builder(labelled(data, groups)[0], options, generator),
-            data,
-            sample_weight=sample_weight,
-            groups=groups,
-            strategy=strategy,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-            resume=resume,
-            progress=progress,
-            generator=generator,
-        )
+        raise DTypeError("fit", "a KAN", "None", "Call fit_default(data) for one")
     data, labels = labelled(data, groups)
     model = check_model("fit", model)
     with joined(strategy, model.input_shift.device, checkpoint) as ranks:
@@ -226,7 +157,7 @@ def fit(
 def _run_on(
     data: Table | Source | tuple[Any, Any],
     model: KAN,
-    options: Options,
+    options: FitOptions,
     of_rows: tuple[Any, Any],  # their weights and labels of groups
     generator: torch.Generator | None,
     ranks: Ranks,
@@ -241,8 +172,7 @@ def _run_on(
         return TrainingRun(model, options, x, y, generator, weights, ranks, groups)
     if sample_weight is not None:
         expected, got = "no sample_weight for rows beyond memory", "some"
-        advice = "Leave it out, or allow more max_memory"
-        raise InvalidValueError(message("fit", expected, got, advice))
+        raise InvalidValueError("fit", expected, got, "Leave it out, or allow more max_memory")
     return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
 
 
@@ -269,21 +199,6 @@ def _start(run: TrainingRun, saved: Checkpoint) -> None:
         run.restore(saved.begun)
 
 
-def _builder(
-    data: Any, options: Options, generator: torch.Generator | None
-) -> Callable[[list[int], int], KAN]:
-    """Return what makes a network for data, of hidden nodes and intervals; refuse options."""
-    usual = vars(Options())
-    for name, value in vars(options).items():
-        if value != usual[name]:
-            expected, advice = "a model for the options", "Pass a KAN, or leave the options out"
-            raise InvalidValueError(message("fit", expected, f"None and {name}={value!r}", advice))
-    features, outputs = needed_widths(data)
-    return lambda hidden, grid_size: KAN(
-        [features, *hidden, outputs], grid_size=grid_size, generator=generator
-    ).double()
-
-
 def carry_out(
     run: TrainingRun,
     started: float,
@@ -306,55 +221,93 @@ def carry_out(
     if stop.happened:
         saved.write()
     state = f"The model has the state of step {found.best_step}, the best so far"
-    how = "" if saved.path is None else f"; resume=True goes on from {saved.path.name!r}"
-    stop.warn("fit", state + how)
+    how = "" if saved.path is None else f"; {{resume}} goes on from {saved.path.name!r}"
+    stop.warn("fit", state + how, resume=True)
     return found
 
 
-def fit_by_default(
-    build: Callable[[list[int], int], KAN],
+@within_memory
+def fit_default(
     data: Table | Source | tuple[Any, Any],
     *,
+    build: Callable[[list[int], int], KAN] | None = None,
     sample_weight: Any = None,
     groups: Any = None,
     strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
+    max_memory: Memory = None,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> FitResult:
-    """Train a network of the shape that predicts held-out rows best, as `EnsembleRun` does.
+    """Train the default network: the rows choose its shape by cross-validation.
 
-    `build` makes one of hidden nodes and intervals. The first has no hidden layer, and is kept
-    unless one lowers the loss by `GAIN` and `LEAST`. Every row is held out from one member, and the
-    metric of the result is over all of them. While the first network trains, which takes seconds,
-    the checkpoint holds what the draws began with; then it is of the second. Of a source larger
-    than memory, some rows choose the network, and two passes over all rows follow, with a
-    checkpoint of their own in the same file.
+    The network without a hidden layer is kept unless one with a hidden layer lowers the held-out
+    loss by at least one percent. Every row is held out from one of the network's members, and the
+    metric of the result is over all rows. Of a source larger than memory, some rows choose the
+    network, and two passes over all rows follow.
+
+    Parameters
+    ----------
+    data : Table, Source or tuple (x, y)
+        As for `kanlens.fit`.
+    build : callable, optional
+        Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
+        float64 of the features and outputs of `data`.
+    sample_weight, groups, strategy, checkpoint, checkpoint_every, resume, max_memory, progress
+        As for `kanlens.fit`. While the first network trains, which takes seconds, the checkpoint
+        holds only the state of the generator.
+    generator : torch.Generator, optional
+        Draws weights and folds. When None, its seed is drawn from torch's own.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    DataError, ShapeError, FileFormatError, TrainingError, LostProcessError, InvalidValueError
+        As `kanlens.fit`.
+
+    Examples
+    --------
+    >>> x = torch.rand(64, 1, dtype=torch.float64)
+    >>> result = fit_default((x, x**2), progress=False)
+    >>> result.metric > 0.99, result.model.widths
+    (True, (1, 1))
     """
-    check_generator("fit", generator)
-    data, labels = labelled(data, groups)
-    with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
+    check_generator("fit_default", generator)
+    with rewording("fit_default"), joined(strategy, torch.device("cpu"), checkpoint) as ranks:
+        data, labels = labelled(data, groups)
+        build = build or _builder(data, generator)
         features, outputs = needed_widths(data)
         numbers = features + MEMBERS * (NODES + outputs)
         data, held = _held(data, numbers, ranks, torch.device("cpu"))
         written = ranks.index == 0
         saved = checked_checkpoint(
-            "fit", checkpoint, checkpoint_every, resume=resume, written=written
+            "fit_default", checkpoint, checkpoint_every, resume=resume, written=written
         )
         if not isinstance(data, Source):
             of_rows = sample_weight, labels
             return _fit_both(build, data, of_rows, ranks, saved, progress, generator)
         about: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
         about |= {"strategy": strategy, "progress": progress, "generator": generator}
-        model = saved.model(Options(**REFINED))
+        model = saved.model(REFINED)
         if model is None:
-            first = fit_by_default(build, data.sample(held), resume=resume, **about)
+            first = fit_default(data.sample(held), build=build, resume=resume, **about)
             if first.interrupted:
                 return first
-            return fit(first.model, data, **REFINED, **about)
-        return fit(model.to(build([], 3).dtype), data, resume=resume, **REFINED, **about)
+            return fit(first.model, data, REFINED, **about)
+        return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **about)
+
+
+def _builder(data: Any, generator: torch.Generator | None) -> Callable[[list[int], int], KAN]:
+    """Return a constructor of networks for data, from hidden widths and grid intervals."""
+    features, outputs = needed_widths(data)
+    return lambda hidden, grid_size: KAN(
+        [features, *hidden, outputs], grid_size=grid_size, generator=generator
+    ).double()
 
 
 def _fit_both(
@@ -372,7 +325,7 @@ def _fit_both(
     intervals = grid_intervals(rows)
     drawn = saved.first_draws(generator)
     model = build([], intervals)
-    x, y = prepare_data(model, data)
+    x, y = prepare_data(model, data, constant=False)
     weights, groups = row_weights(of_rows[0], x), row_groups(x, y, of_rows[1], call="fit")
     run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks, groups)
     saved.begin({"identity": run.identity, "draws": drawn})

@@ -1,26 +1,78 @@
-"""The choices of one training run."""
+"""Options of a training run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import check_choice, check_count, check_positive
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.sparsity import PENALTIES
 
 OPTIMIZERS = ("lbfgs", "adam", "adamw")
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 1e-2, "adamw": 1e-2}
 ENTROPY_WEIGHT = 2.0
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 PenaltyChoice = str | Mapping[str, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """The choices of one run, as `kanlens.fit` takes them; a checkpoint belongs to exactly these.
+class FitOptions:
+    """Options of one training run, for `kanlens.fit`.
 
-    Choices are refused that are outside what they may be, or would have no effect.
+    A checkpoint can be resumed with exactly these options only. Options that are out of range, or
+    that would have no effect, are refused.
+
+    Attributes
+    ----------
+    optimizer : {"lbfgs", "adam", "adamw"}
+        LBFGS sees all rows at once, with a strong-Wolfe line search; the others go over batches
+        with a learning rate that falls along a cosine.
+    steps : int
+        Of LBFGS (ten iterations each), or passes over the data.
+    learning_rate : float, optional
+        Default 1 for LBFGS and 0.01 for the others.
+    batch_size : int
+        Rows of one batch; not for LBFGS.
+    weight_decay : float
+        Of AdamW.
+    penalty : str or dict of str to float, optional
+        Sum over the edges of a norm of `kanlens.sparsity`: ``"activation_l1"`` (the paper's),
+        ``"activation_l2"`` (the deviation of the function), ``"weight_l1"`` (with each edge's mean
+        taken over the grid), ``"raw_l1"`` (efficient-kan's) or ``"curvature"``; or several with
+        their weights. Norms of activations are taken over the rows of the current step.
+    strength : float
+        Factor of the penalty; 0 for none.
+    entropy_weight : float, optional
+        Factor of the norms' entropy inside the penalty; curvature has none. Default 2, and 0 with
+        a proximal step, which allows no other.
+    proximal : bool
+        Make edges exactly zero, with ``"activation_l2"``: see `kanlens.training.proximal`. An
+        edge that is zero stays so until the slope of the loss outweighs the penalty.
+    validation : float
+        Share of rows held out.
+    patience : int
+        Steps without improvement after which training ends.
+    grid_updates : int
+        Number of times that grids move to the data, evenly from the first step to half way. They
+        move once more at the end when hidden values have left them, unless that would raise the
+        loss.
+    scale : bool, optional
+        Set the scaling from the data. Default: only when the model has never been scaled.
+
+    Raises
+    ------
+    InvalidValueError
+        If an option is out of range or would have no effect.
+
+    Examples
+    --------
+    >>> FitOptions(optimizer="adam").rate
+    0.01
     """
 
     optimizer: str = "lbfgs"
@@ -38,6 +90,8 @@ class Options:
     scale: bool | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.penalty, Mapping):
+            object.__setattr__(self, "penalty", dict(self.penalty))
         check_choice("fit", "optimizer", self.optimizer, OPTIMIZERS)
         check_count("fit", "steps", self.steps, least=0)
         check_count("fit", "batch_size", self.batch_size)
@@ -48,8 +102,8 @@ class Options:
             check_positive("fit", name, getattr(self, name), zero=True)
         check_positive("fit", "entropy_weight", self.entropy, zero=True)
         if self.validation >= 1:
-            expected, got = "validation to be a share below 1", repr(self.validation)
-            raise InvalidValueError(message("fit", expected, got, "For example 0.2"))
+            expected, got = "to be a share below 1", repr(self.validation)
+            raise InvalidValueError("fit", expected, got, "For example 0.2", argument="validation")
         self._check_penalty()
         self._refuse_idle()
 
@@ -76,9 +130,9 @@ class Options:
 
     def _check_penalty(self) -> None:
         if not isinstance(self.penalty, (str, Mapping, type(None))):
-            expected, got = "penalty to be a name, or a dict of weights", repr(self.penalty)
+            expected, got = "to be a name, or a dict of weights", repr(self.penalty)
             advice = "For example {'activation_l1': 1.0, 'curvature': 1e-3}"
-            raise InvalidValueError(message("fit", expected, got, advice))
+            raise InvalidValueError("fit", expected, got, advice, argument="penalty")
         for name, weight in self.weights.items():
             check_choice("fit", "penalty", name, PENALTIES)
             check_positive("fit", f"the weight of {name}", weight)
@@ -86,20 +140,25 @@ class Options:
     def _refuse_idle(self) -> None:
         """Refuse choices that would silently have no effect."""
         if self.strength and not self.weights:
-            expected, got = "a penalty for the strength", f"strength={self.strength} without one"
-            advice = f"Choose penalty={sorted(PENALTIES)[0]!r}"
-            raise InvalidValueError(message("fit", expected, got, advice))
+            expected, penalty = "a penalty for the strength", sorted(PENALTIES)[0]
+            raise InvalidValueError("fit", expected, "none", "Choose {penalty}", penalty=penalty)
         if self.weight_decay and self.optimizer != "adamw":
-            expected = "weight_decay with optimizer='adamw' only"
+            expected, advice = "only with the optimizer 'adamw'", "Choose adamw, or leave it out"
             got = f"{self.weight_decay} with {self.optimizer!r}"
-            raise InvalidValueError(message("fit", expected, got, "Choose adamw, or leave it out"))
+            raise InvalidValueError("fit", expected, got, advice, argument="weight_decay")
         if self.proximal and "activation_l2" not in self.weights:
-            expected, got = "penalty='activation_l2' for a proximal step", repr(self.penalty)
-            advice = "Choose that penalty, or pass proximal=False"
-            raise InvalidValueError(message("fit", expected, got, advice))
+            expected, got = "the penalty 'activation_l2' for a proximal step", repr(self.penalty)
+            either = "Choose that penalty", "pass {proximal}"
+            raise InvalidValueError("fit", expected, got, *either, proximal=False)
         if self.proximal and self.entropy:
             expected, got = "no entropy beside a proximal step", f"a weight of {self.entropy}"
-            raise InvalidValueError(message("fit", expected, got, "Pass entropy_weight=0"))
+            raise InvalidValueError("fit", expected, got, "Pass {entropy_weight}", entropy_weight=0)
+
+    def replaced(self, call: str, overrides: Mapping[str, Any]) -> Self:
+        """Return the options with some of them replaced; refuse unknown names."""
+        for name in overrides:
+            check_choice(call, "an option", name, [field.name for field in fields(self)])
+        return replace(self, **overrides) if overrides else self
 
     def grid_steps(self) -> set[int]:
         """Return the steps before which grids move to the data: from the first to half way."""

@@ -19,16 +19,16 @@ from kanlens.checks import check_choice, check_count, check_generator, check_pos
 from kanlens.data.groups import row_groups
 from kanlens.data.tables import Table
 from kanlens.encoding import prepare_data
-from kanlens.errors import InvalidValueError, KanlensError, message, reworded
+from kanlens.errors import InvalidValueError, KanlensError, reworded
 from kanlens.long_work import Interruption, progress_bar
-from kanlens.model.analysis import Model, check_model, nonzero_edges
+from kanlens.model.analysis import Model, check_model
 from kanlens.model.moments import is_spline_layer
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.resources import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
-from kanlens.training.options import Options
-from kanlens.training.preparation import labelled, rows_kept
+from kanlens.training.options import FitOptions
+from kanlens.training.preparation import labelled
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import (
     PathStep,
@@ -143,14 +143,14 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     saved = checked_checkpoint("sparsity_path", checkpoint, checkpoint_every, resume=resume)
     model = check_model("sparsity_path", model)
     if not isinstance(penalty, str | Mapping):
-        expected, advice = "penalty to be a norm or norms with weights", "Pass 'weight_l1'"
-        raise InvalidValueError(message("sparsity_path", expected, repr(penalty), advice))
+        fields = "to be a norm or norms with weights", repr(penalty), "Pass 'weight_l1'"
+        raise InvalidValueError("sparsity_path", *fields, argument="penalty")
     weights = {penalty: 1.0} if isinstance(penalty, str) else dict(penalty)
     exact = "activation_l2" in weights and options.get("entropy_weight") is None
     exact = exact and all(is_spline_layer(layer) for layer in model.layers)
     first = copy.deepcopy(model)
     try:
-        plan = Options(**{"proximal": exact, **options}, penalty=weights)
+        plan = FitOptions(**{"proximal": exact, **options}, penalty=weights)
         data, labels = labelled(data, groups)
         x, y = prepare_data(first, data)
         together = row_groups(x, y, labels, call="sparsity_path") if plan.validation else None
@@ -178,7 +178,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
 
 def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]) -> Any:
     """Return the strengths, or their number."""
-    known = {one.name for one in fields(Options)} - set(CHOSEN_HERE)
+    known = {field.name for field in fields(FitOptions)} - set(CHOSEN_HERE)
     for name in options:
         check_choice("sparsity_path", "an option", name, known)
     if strengths is None:
@@ -190,10 +190,9 @@ def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]
     for value in values:
         check_positive("sparsity_path", "a strength", value, zero=True)
     if not values:
-        raise InvalidValueError(message("sparsity_path", "some strengths", "[]", "Pass a number"))
+        raise InvalidValueError("sparsity_path", "some strengths", "[]", "Pass a number")
     if any(b <= a for a, b in itertools.pairwise(values)):
-        expected, got = "strengths to increase", repr(values)
-        raise InvalidValueError(message("sparsity_path", expected, got, "Sort them"))
+        raise InvalidValueError("sparsity_path", "strengths to increase", repr(values), "Sort them")
     return values
 
 
@@ -202,7 +201,7 @@ class _PathRun:
     """State of a sparsity path: the last model, the rows, and the steps so far."""
 
     model: KAN
-    plan: Options
+    plan: FitOptions
     x: Tensor
     y: Tensor
     groups: Tensor | None
@@ -328,7 +327,7 @@ class _PathRun:
     @property
     def _kept(self) -> Tensor:
         held_out = torch.empty(0).long() if self.held_out is None else self.held_out
-        return rows_kept(len(self.x), held_out)
+        return ~torch.isin(torch.arange(len(self.x)), held_out)
 
     def _described(self, model: KAN, strength: float, record: dict[str, Any]) -> PathStep:
         """Measure the model of a finished run."""
@@ -348,7 +347,7 @@ class _PathRun:
             standard_error=error,
             penalty=self._penalty(model, x),
             metric=best["metric"],
-            edges_alive=sum(int(nonzero_edges(layer).sum()) for layer in model.layers),
+            edges_alive=sum(int(layer.nonzero_edges().sum()) for layer in model.layers),
             edges_above=sum(int(mask.sum()) for mask in alive),
             alive=tuple(alive),
             features=active_features(model, alive),

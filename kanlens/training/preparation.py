@@ -13,11 +13,11 @@ from torch import Tensor
 from kanlens.checks import check_choice
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.resources import check_memory
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 
 QUANTILES = (0.05, 0.95)
 FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them
@@ -103,7 +103,7 @@ def row_weights(given: Any, x: Tensor) -> Tensor | None:  # (batch,)
     if not fine or not bool(weights.any()):
         expected = f"sample_weight to be {len(x)} numbers of at least 0, not all 0"
         got = f"shape {tuple(weights.shape)}" if weights.shape != (len(x),) else "other numbers"
-        raise InvalidValueError(message("fit", expected, got, "Give one weight for each row"))
+        raise InvalidValueError("fit", expected, got, "Give one weight for each row")
     return weights / weights.mean()
 
 
@@ -118,21 +118,14 @@ def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
         return data.keep(features), data.frame[groups]
     if groups is not None and isinstance(data, Source):
         expected, advice = "groups of rows that memory holds", "Allow more max_memory"
-        raise InvalidValueError(message("fit", expected, f"{data.rows:,} rows", advice))
+        raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
     if isinstance(groups, str) and hasattr(data[0], "columns"):
         check_choice("fit", "groups", groups, data[0].columns)
         return (data[0].drop(columns=groups), data[1]), data[0][groups]
     return data, groups
 
 
-def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)
-    """Tell which rows are trained on."""
-    kept = torch.ones(count, dtype=torch.bool)
-    kept[held_out] = False
-    return kept
-
-
-def check_footprint(model: KAN, options: Options, x: Tensor) -> None:
+def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     """Refuse to train on x (batch, in) where weights, optimizer and hidden values do not fit.
 
     Only what is sure to be taken counts: measured from 10 to 2000 rows and up to 200,000 nodes,

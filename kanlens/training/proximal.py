@@ -28,8 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.errors import MethodError, message
-from kanlens.model.analysis import nonzero_edges
+from kanlens.errors import MethodError
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import Moments, is_spline_layer, rooted
 from kanlens.sparsity import activation_l2
@@ -55,9 +54,8 @@ class ProximalSteps:
         for index, layer in enumerate(self.objective.model.layers):
             if not is_spline_layer(layer):
                 expected = "layers of splines for a proximal step"
-                got = f"{type(layer).__name__} as layer {index}"
-                advice = "Train with proximal=False"
-                raise MethodError(message("fit", expected, got, advice))
+                got = f"one of kind {layer.edge_kind!r} as layer {index}"
+                raise MethodError("fit", expected, got, "Train with proximal=False")
         self.update_node_weights(x)
         self.record_zeros()
 
@@ -77,7 +75,7 @@ class ProximalSteps:
     def record_zeros(self) -> None:
         """Record the zero set, which the optimizer leaves unchanged."""
         with torch.no_grad():
-            self.zeros = [~nonzero_edges(layer) for layer in self.objective.model.layers]
+            self.zeros = [~layer.nonzero_edges() for layer in self.objective.model.layers]
 
     def mask_gradients(self, *, weights: bool = False) -> None:
         """Mask the gradients of edges in the zero set, or their weights."""

@@ -22,10 +22,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import reason
 from kanlens.checks import check_choice
-from kanlens.errors import InvalidValueError, LostProcessError, message
+from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.model.moments import Average
-from kanlens.outputs import reason
 
 STRATEGIES = ("ddp",)
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
@@ -100,7 +100,7 @@ class Ranks:
         if self.count > 1 and float(add_up(other)):
             expected = "the same model, rows, options and checkpoint in every process"
             advice = "Read the same data in each, with the same seed where it is drawn"
-            raise InvalidValueError(message("fit", expected, "different ones", advice))
+            raise InvalidValueError("fit", expected, "different ones", advice)
 
 
 class _Sum(torch.autograd.Function):
@@ -152,11 +152,11 @@ def _check(strategy: str, device: torch.device) -> None:
     check_choice("fit", "strategy", strategy, STRATEGIES)
     if device.type not in BACKENDS:
         expected, advice = "a model on the CPU or on CUDA", "Move it there, or leave strategy out"
-        raise InvalidValueError(message("fit", expected, f"one on {device.type}", advice))
+        raise InvalidValueError("fit", expected, f"one on {device.type}", advice)
     if "WORLD_SIZE" not in os.environ and not torch.distributed.is_initialized():
-        expected, got = "processes of torchrun for strategy='ddp'", "one that it has not started"
+        expected, got = "processes of torchrun for {strategy}", "one that it has not started"
         advice = "Start torchrun --nproc-per-node 2 script.py, or leave strategy out"
-        raise InvalidValueError(message("fit", expected, got, advice))
+        raise InvalidValueError("fit", expected, got, advice, strategy="ddp")
 
 
 def _join(backend: str) -> None:
@@ -187,12 +187,13 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
 
     The signal, which comes at any moment after the loss, cuts no error off that tells of it.
     """
-    go_on = "Start all again, with checkpoint=... to go on from next time"
+    go_on = "Start all again, with {checkpoint} to go on from next time"
     if checkpoint is not None:
-        go_on = f"Start all again with resume=True, to go on from {Path(checkpoint).name!r}"
+        go_on = f"Start all again with {{resume}}, to go on from {Path(checkpoint).name!r}"
+    named: dict[str, Any] = {"checkpoint": ..., "resume": True}
 
     def lost(why: str) -> LostProcessError:
-        return LostProcessError(message("fit", "all processes to train to the end", why, go_on))
+        return LostProcessError("fit", "all processes to train to the end", why, go_on, **named)
 
     def known() -> bool:
         return isinstance(sys.exc_info()[1], ConnectionError | LostProcessError)

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import atomic_write, check_writable
 from kanlens.checks import check_positive
-from kanlens.errors import FileFormatError, InvalidValueError, message
+from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io.tensor_files import read_safetensors
 from kanlens.model.config import KANConfig
 from kanlens.model.network import KAN
-from kanlens.outputs import atomic_write, check_writable
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 
 FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
@@ -79,7 +79,7 @@ class Checkpoint:
             self.copy = state
             self.write()
 
-    def model(self, options: Options) -> KAN | None:
+    def model(self, options: FitOptions) -> KAN | None:
         """Return the network of a saved run with these options, untrained; None of another run."""
         identity = (self.begun or {}).get("identity", {})
         if identity.get("options") != asdict(options):
@@ -112,16 +112,13 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
     """Read what `write_state` wrote."""
     metadata, tensors = read_safetensors(path, call=call)
     if metadata.get("format") != FORMAT:
-        raise FileFormatError(_wrong(call, path, repr(metadata.get("format"))))
+        raise _wrong(call, path, repr(metadata.get("format")))
     if metadata.get("format_version") != FORMAT_VERSION:
-        found = f"format version {metadata.get('format_version')!r}"
-        raise FileFormatError(_wrong(call, path, found))
+        raise _wrong(call, path, f"format version {metadata.get('format_version')!r}")
     try:
         return dict(_unpack(json.loads(metadata["state"]), tensors))
     except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise FileFormatError(
-            _wrong(call, path, f"{type(error).__name__}: {error}"[:120])
-        ) from error
+        raise _wrong(call, path, f"{type(error).__name__}: {error}"[:120]) from error
 
 
 def checked_checkpoint(
@@ -133,9 +130,8 @@ def checked_checkpoint(
         if written:
             check_writable(path, call=call)
     elif resume:
-        expected, got = "a checkpoint to resume from", "resume=True without one"
-        advice = "Pass checkpoint='run.safetensors', for example"
-        raise InvalidValueError(message(call, expected, got, advice))
+        expected, advice = "a checkpoint to resume from", "Pass {checkpoint}, for example"
+        raise InvalidValueError(call, expected, "none", advice, checkpoint="run.safetensors")
     begun, place = None, None if path is None else Path(path)
     if resume and place is not None and place.exists():
         begun = read_state(place, call=call)
@@ -143,7 +139,7 @@ def checked_checkpoint(
 
 
 def identity_of(
-    model: KAN, options: Options, x: Tensor, y: Tensor, *of_rows: Tensor | None
+    model: KAN, options: FitOptions, x: Tensor, y: Tensor, *of_rows: Tensor | None
 ) -> dict[str, Any]:
     """Return what a checkpoint must share with the run that resumes from it."""
     digest = hashlib.sha256()
@@ -168,13 +164,14 @@ def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) ->
         if (key := next((key for key in new if old.get(key) != new[key]), None)) is not None:
             other = f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
     expected = "a checkpoint of the same data, model and options"
-    advice = "Resume with the same arguments, or leave out resume=... to start anew"
-    raise FileFormatError(message(call, expected, f"one of other {other}", advice))
+    advice = "Resume with the same arguments", "leave out {resume} to start anew"
+    raise FileFormatError(call, expected, f"one of other {other}", *advice, resume=...)
 
 
-def _wrong(call: str, path: Path, got: str) -> str:
+def _wrong(call: str, path: Path, got: str) -> FileFormatError:
     expected = f"{path.name!r} to be the checkpoint of a training run"
-    return message(call, expected, got, "Leave out resume=..., or name the right file")
+    advice = "Leave out {resume}", "name the right file"
+    return FileFormatError(call, expected, got, *advice, resume=...)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

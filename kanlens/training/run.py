@@ -16,17 +16,16 @@ import torch
 from torch import Tensor
 
 from kanlens.data.groups import all_single, row_groups, split_groups
-from kanlens.errors import InvalidValueError, TrainingError, message
+from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.long_work import Interruption, interrupts_wait
 from kanlens.model import kernels
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.training.objective import Objective, metric_name, row_losses, score, task_loss
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.preparation import (
     HISTORY,
     check_footprint,
-    rows_kept,
     settle_range,
     settle_scaling,
 )
@@ -43,8 +42,8 @@ BLOCKS = 16  # of rows that processes share; more of them than blocks have nothi
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 UNSEEN = (
     "which is unchanged: pass more steps, or another learning_rate",
-    "which may have been trained on the held-out rows and is unchanged: pass validation=0, or rows "
-    "that it has not seen",
+    "which may have been trained on the held-out rows and is unchanged: hold none out, or pass "
+    "rows that it has not seen",
 )
 QUICK = 2_000_000  # numbers in a basis from which statistics are had in a moment
 SAVED = ("held_out", "history", "best", "step", "stale", "stopped_because", "batch", "grid_error")
@@ -68,7 +67,7 @@ class TrainingRun:
     def __init__(
         self,
         model: KAN,
-        options: Options,
+        options: FitOptions,
         x: Tensor,
         y: Tensor,
         generator: torch.Generator | None = None,
@@ -143,8 +142,8 @@ class TrainingRun:
         if not math.isfinite(record["loss"] + record["penalty"]):
             what = "loss" if not math.isfinite(record["loss"]) else "penalty"
             got = f"a {what} of {record[what]}"
-            advice = "Correct huge numbers or start from another model, or pass scale=True"
-            raise TrainingError(message("fit", "a finite loss to start from", got, advice))
+            advice = "Correct huge numbers or start from another model", "pass {scale}"
+            raise TrainingError("fit", "a finite loss to start from", got, *advice, scale=True)
         self._keep(record)
         if self.options.steps == 0:
             self.stopped_because = "no steps were asked for"
@@ -161,10 +160,10 @@ class TrainingRun:
         return torch.randperm(n, generator=source, device=device).cpu()
 
     def _split(self) -> None:
-        kept = rows_kept(len(self.x), self.held_out)
+        kept = ~torch.isin(torch.arange(len(self.x)), self.held_out)
         if not bool(kept.any()):
             got = f"{len(self.held_out)} of {len(self.x)} rows held out"
-            raise InvalidValueError(message("fit", "rows left to train on", got, "Pass more rows"))
+            raise InvalidValueError("fit", "rows left to train on", got, "Pass more rows")
         self.train_x, self.train_y = self.x[kept], self.y[kept]
         self.test_x, self.test_y = self.x[self.held_out], self.y[self.held_out]
         given = self.weights

@@ -20,9 +20,9 @@ from kanlens.data.cell_parsing import Array
 from kanlens.data.row_readers import blocks
 from kanlens.data.source import Source
 from kanlens.encoding import encode_labelled, prepare_data
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.ranks import Ranks
 from kanlens.training.result import FitResult
 from kanlens.training.run import Part, TrainingRun
@@ -66,7 +66,7 @@ class RowStream:
         for batch in itertools.islice(sizes, done):
             taken = [rows + size for rows, size in zip(taken, batch, strict=True)]
         own = range(self.ranks.index, STREAMS, self.ranks.count)
-        readers = [_Reader(self, streams[i], seed, taken[i]) for i in own]
+        readers = [_BlockReader(self, streams[i], seed, taken[i]) for i in own]
         for batch in sizes:
             parts = [one.next(batch[i]) for one, i in zip(readers, own, strict=True) if batch[i]]
             xs, ys = zip(*(parts or [self.nothing]), strict=True)
@@ -105,7 +105,7 @@ class RowStream:
         return x[kept], y[kept]
 
 
-class _Reader:
+class _BlockReader:
     """The rows of one stream, block by block, each in an order of its own; `taken` are gone."""
 
     def __init__(
@@ -141,7 +141,7 @@ class StreamedRun(TrainingRun):
     def __init__(
         self,
         model: KAN,
-        options: Options,
+        options: FitOptions,
         source: Source,
         *,
         generator: torch.Generator | None,
@@ -149,9 +149,9 @@ class StreamedRun(TrainingRun):
         held: int,
     ) -> None:
         if options.optimizer == "lbfgs":
-            expected, got = "optimizer='adam' or 'adamw' for rows beyond memory", "'lbfgs'"
-            advice = "Choose one of these, allow more max_memory, or pass source.sample(100_000)"
-            raise InvalidValueError(message("fit", expected, got, advice))
+            expected, got = "optimizer 'adam' or 'adamw' for rows beyond memory", "'lbfgs'"
+            advice = "Choose one of these, allow more {max_memory}", "pass source.sample(100_000)"
+            raise InvalidValueError("fit", expected, got, *advice, max_memory=None)
         self.source, self.picks = source, source.spread(held, extremes=True)
         x, y = prepare_data(model, source.take(self.picks))
         super().__init__(model, options, x, y, generator, ranks=ranks)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 
-from kanlens.model.function_layer import FunctionLinear
-from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
 from tests.made import with_series
 
@@ -30,7 +29,7 @@ def build(widths: Sequence[int], seed: int = 0, **options: object) -> KAN:
 
 def with_functions(model: KAN) -> KAN:
     """The same with edges that are functions: in the first layer a smooth one and a kink."""
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 1, "sin", (1.3, 0.2, 0.8, 0.1))
     layers[0].assign(1, 2, "abs", (1.1, 0.1, 0.7, 0.0))
     layers[-1].assign(1, 0, "x^2", (0.5, 0.3, 1.0, -2.0))
@@ -47,14 +46,8 @@ def of_series(model: KAN) -> KAN:
     return KAN.from_layers(layers, model.schema)
 
 
-# from a spline network
+# from a spline network to each layer kind
 MADE_OF = {"spline": lambda model: model, "function": with_functions, "series": of_series}
-
-
-@pytest.fixture(params=sorted(LAYER_KINDS))
-def kind(request: pytest.FixtureRequest) -> Callable[[KAN], KAN]:
-    """From a network of spline layers to one of each layer kind in turn."""
-    return MADE_OF[request.param]
 
 
 @pytest.fixture

@@ -131,19 +131,13 @@ def test_a_feature_that_stands_still_does_no_harm(network, draw):
 def test_other_models_are_refused(network, draw, widths):
     model = network(widths)
     got = "2 layers" if len(widths) > 2 else "a product"
-    text = (
-        "attribute: expected an output that is a sum of functions of single features for method "
-        f"'additive', got {got}. Use method='shapley'."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match=re.escape(f"features for method 'additive', got {got}")):
         additive(problem(model, draw(2, 3), draw(2, 3)))
 
 
 def test_too_many_features_to_condition_on(draw):
-    text = "attribute: expected at most 14 features for the observational law, got 15. "
-    text += "Use law='interventional', or fewer features."
     case = problem(KAN([15, 1]).double(), draw(2, 15), draw(3, 15))
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="at most 14 features for the observational law, got 15"):
         additive(case, law="observational")
     with pytest.raises(InvalidValueError, match=r"Did you mean 'observational'\?"):
         additive(case, law="observatonal")
@@ -157,11 +151,3 @@ def test_scores_of_the_rows_are_normal_and_ties_share():
     beyond = law.scores(torch.tensor([[9.0], [-9.0], [1.5]]).double())[:, 0]
     expected = norm.ppf([7 / 8, 2 / 8, (2 / 8 + 5 / 8) / 2])
     torch.testing.assert_close(beyond, torch.as_tensor(expected))
-
-
-def test_conditional_laws_are_laws(draw):
-    rows = draw(9, 3)
-    law = GaussianCopula.of(rows)
-    chances = law.given(law.scores(rows), [0, 2], 1)
-    assert float(chances.min()) >= 0
-    torch.testing.assert_close(chances.sum(1), torch.ones(9).double())

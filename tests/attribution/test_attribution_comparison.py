@@ -150,67 +150,42 @@ def test_values_with_a_small_bound_are_truth_enough(network, draw):
 
 
 def check(error, text, *arguments, **options):
-    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+    with pytest.raises(error, match=f"^compare: expected .*{re.escape(text)}"):
         compare(*arguments, **options)
 
 
-def test_a_method_that_was_asked_for_must_fit(model, x, rows):
-    text = (
-        "compare: expected an output that is a sum of functions of single features for method "
-        "'additive', got 2 layers. Use method='shapley'."
-    )
-    check(MethodError, text, model, x, background=rows, methods=["secant", "additive"])
-
-
 def test_arguments_are_checked(model, x, rows):
-    names = ", ".join(sorted(comparable()))
-    with pytest.raises(InvalidValueError, match=r"got 'weight_l1'\. Choose one of"):
-        compare(model, x, background=rows, methods=["weight_l1"])
-    text = f"compare: expected methods to be one of {names}, got 'secan'. Did you mean 'secant'?"
-    check(InvalidValueError, text, model, x, background=rows, methods=["secan"])
-    text = f"compare: expected metrics to be one of {', '.join(sorted(METRICS))}, got 'ginni'. "
-    text += "Did you mean 'gini'?"
+    for methods, error, text in (
+        (["secant", "additive"], MethodError, "for method 'additive', got 2 layers"),
+        (["weight_l1"], InvalidValueError, "got 'weight_l1'. Choose one of"),
+        (["secan"], InvalidValueError, "got 'secan'. Did you mean 'secant'?"),
+        ([], InvalidValueError, "at least one method, got none"),
+        (["captum_lrp"], MethodError, "says something about a KAN, got 'captum_lrp'"),
+        (["pykan"], InvalidValueError, "'pykan'. Choose one of those, or call importance with"),
+        ("captum_layer_activation", InvalidValueError, "or call attribute with method='captum_la"),
+    ):
+        check(error, text, model, x, background=rows, methods=methods)
+    text = "metrics to be one of"
     check(InvalidValueError, text, model, x, background=rows, metrics=["ginni"])
-    text = "compare: expected at least one method, got none. "
-    text += "Leave out methods=... to run all that fit."
-    check(InvalidValueError, text, model, x, background=rows, methods=[])
-    text = "compare: expected background rows, got None. "
-    text += "Pass background=..., rows like those the model was trained on."
-    check(MethodError, text, model, x)
-    text = "compare: expected a method that says something about a KAN, got 'captum_lrp'. "
-    text += "Captum's rule for it does not hold there; "
-    text += "use method='secant' or method='captum_deep_lift'."
-    check(MethodError, text, model, x, background=rows, methods=["captum_lrp"])
+    check(MethodError, "background rows, got None", model, x)
     x[0, 0] = torch.nan
-    text = "compare: expected finite numbers, got nan at row 0, column 'x1' (1 such cell). "
-    text += "Drop or impute those rows."
+    text = "finite numbers, got nan at row 0, column 'x1' (1 such cell)"
     check(DataError, text, model, x, background=rows)
 
 
 @pytest.mark.parametrize("given", [3, [3], [["secant"]], True])
 def test_methods_and_metrics_are_names(model, x, rows, given):
-    text = f"compare: expected methods as names, or 'all', got {given!r}. "
-    text += "Pass a list such as ['shapley', 'interactions']."
+    text = f"methods as names, or 'all', got {given!r}"
     check(DTypeError, text, model, x, background=rows, methods=given)
-    with pytest.raises(DTypeError, match=r"^compare: expected metrics as names, or 'all', got"):
-        compare(model, x, background=rows, methods=["secant"], metrics=given)
-
-
-def test_methods_of_other_things_are_sent_elsewhere(model, x, rows):
-    start = "compare: expected methods that give every sample's features their values, got "
-    text = "'pykan'. Choose one of those, or call importance with method='pykan'."
-    check(InvalidValueError, start + text, model, x, background=rows, methods=["pykan"])
-    name = "captum_layer_activation"
-    text = f"{name!r}. Choose one of those, or call attribute with method={name!r}."
-    check(InvalidValueError, start + text, model, x, background=rows, methods=name)
+    text = "metrics as names, or 'all', got"
+    check(DTypeError, text, model, x, background=rows, methods=["secant"], metrics=given)
 
 
 def test_when_no_method_fits_the_first_reason_is_given(model, x, rows):
     with torch.no_grad():
         model.layers[1].bias.fill_(1e200)
         model.output_scale.fill_(1e200)
-    text = "compare: expected a model with finite outputs, got NaN or infinity. "
-    text += "Check its parameters, and the units of x."
+    text = "a model with finite outputs, got NaN or infinity"
     check(MethodError, text, model, x, background=rows)
 
 

@@ -10,14 +10,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from kanlens.attribution import METHODS, Attribution, Importance, attribute
+from kanlens.attribution import METHODS, Attribution, attribute
 from kanlens.errors import MethodError
-from kanlens.model.function_layer import FunctionLinear
-from kanlens.model.layers import LAYER_KINDS, KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.series_layer import SeriesLinear
+from kanlens.model.layers import LAYER_KINDS
 from tests.attribution import oracles
 from tests.attribution.conftest import MADE_OF
 from tests.attribution.leftovers import changed, state
@@ -32,25 +28,25 @@ FEW |= {name: {**FEW.get(name, {}), "n_steps": 5} for name in STEPPED}
 TOGETHER = {"captum_gradient_shap", "captum_noise_tunnel"}  # draws are those of the whole batch
 
 
-def generator(seed: int = 3) -> torch.Generator:
+def generator(seed=3):
     return torch.Generator().manual_seed(seed)
 
 
-def run(name: str, model: KAN, x: Tensor, rows: Tensor, **more: int) -> Attribution | Importance:
+def run(name, model, x, rows, **more):
     options = {**FEW.get(name, {}), **more}
     return attribute(
         model, x, method=name, background=rows, target=1, generator=generator(), **options
     )
 
 
-def columns(name: str, model: KAN) -> tuple[str, ...]:
+def columns(name, model):
     """Names of what the method gives numbers to."""
     if not METHODS[name].of_nodes:
         return model.feature_names
     return tuple(model.node_name(1, index) for index in range(model.widths[1]))
 
 
-def check_shape(name: str, model: KAN, x: Tensor, rows: Tensor) -> Tensor:
+def check_shape(name, model, x, rows):
     """Return the numbers in float64."""
     values = []
     for dtype in (torch.float64, torch.float32):
@@ -67,7 +63,7 @@ def check_shape(name: str, model: KAN, x: Tensor, rows: Tensor) -> Tensor:
     return values[0]
 
 
-def check_rows_apart(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+def check_rows_apart(name, model, x, rows):
     if name == "captum_feature_permutation":
         with pytest.raises(MethodError, match="expected at least 2 rows of x"):
             run(name, model, x[:1], rows)
@@ -84,16 +80,14 @@ def check_rows_apart(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
         torch.testing.assert_close(alone, together[i], rtol=1e-10, atol=1e-12)
 
 
-def check_repeats(
-    name: str, model: KAN, x: Tensor, rows: Tensor, first: Tensor | None = None
-) -> None:
+def check_repeats(name, model, x, rows, first=None):
     if first is None:
         first = run(name, model, x, rows).values
     torch.rand(3)  # whatever happens elsewhere
     torch.testing.assert_close(run(name, model, x, rows).values, first, rtol=0, atol=0)
 
 
-def check_leaves_alone(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+def check_leaves_alone(name, model, x, rows):
     model.train()
     model.layers[0].eval()
     model.layers[0].register_forward_hook(lambda *_: None)
@@ -106,19 +100,17 @@ def check_leaves_alone(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     assert not x.requires_grad
 
 
-def check_leaves_alone_after_error(
-    name: str, model: KAN, x: Tensor, rows: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def check_leaves_alone_after_error(name, model, x, rows, monkeypatch):
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 
     calls, limit = 0, math.inf
     kind = type(model.layers[0])
     forward = kind.forward
 
-    def stop(*_: object, **__: object) -> Tensor:
+    def stop(*_, **__):
         raise RuntimeError("stopped")
 
-    def late_stop(layer: KANLinear, u: Tensor) -> Tensor:
+    def late_stop(layer, u):
         nonlocal calls
         calls += 1
         return stop() if calls > limit else forward(layer, u)
@@ -137,7 +129,7 @@ def check_leaves_alone_after_error(
     assert set(SUPPORTED_NON_LINEAR) == known
 
 
-def check_dead_node(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+def check_dead_node(name, model, x, rows):
     dead = 0  # in front of the outputs of a single layer, the output that is not asked for
     if len(model.layers) > 1:
         dead = 1
@@ -148,7 +140,7 @@ def check_dead_node(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     assert float(values[:, 1 - dead].abs().max()) > 1e-3
 
 
-def check_dummy(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+def check_dummy(name, model, x, rows):
     if METHODS[name].of_nodes:
         check_dead_node(name, model, x, rows)
         return
@@ -156,20 +148,20 @@ def check_dummy(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     with torch.no_grad():
         first.spline_weight[:, 1] = 0
         first.base_weight[:, 1] = 0
-        if isinstance(first, SeriesLinear) and first.series:
+        if first.series:
             first.series_weight[:, 1] = 0
-        if isinstance(first, FunctionLinear):
+        if first.edge_terms():
             first.affine[:, 1, 2] = 0  # what stays is a constant
         first.mask[:, 2] = 0
     values = run(name, model, x, rows).values
     fitted = name == "captum_kernel_shap"
-    fitted |= name == "captum_lime" and isinstance(first, FunctionLinear)  # asked about constants
+    fitted |= name == "captum_lime" and first.edge_terms()  # asked about constants
     least = 1e-5 if fitted else 1e-12  # captum fits in float32
     assert float(values[..., 1:3].abs().max()) <= least
     assert float(values[..., 0].abs().max()) > 1e-3
 
 
-def check_complete(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+def check_complete(name, model, x, rows):
     found = run(name, model, x, rows, **({"n_steps": 200} if name in STEPPED else {}))
     assert isinstance(found, Attribution)
     torch.testing.assert_close(found.output, model(x)[:, 1].detach())
@@ -178,15 +170,13 @@ def check_complete(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     assert gap < GAPS.get(name, 1e-12), f"completeness gap {gap:.1e}"
 
 
-def check_exact(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+def check_exact(name, model, x, rows):
     with torch.no_grad():
         expected = oracles.ORACLES[name](model, x, rows, 1)
     torch.testing.assert_close(run(name, model, x, rows).values, expected, rtol=1e-9, atol=1e-11)
 
 
-def check_output_alone(
-    name: str, model: KAN, x: Tensor, rows: Tensor, before: Tensor | None = None
-) -> None:
+def check_output_alone(name, model, x, rows, before=None):
     if before is None:
         before = run(name, model, x, rows).values
     with torch.no_grad():
@@ -194,14 +184,24 @@ def check_output_alone(
     torch.testing.assert_close(run(name, model, x, rows).values, before, rtol=0, atol=0)
 
 
-def widths(name: str) -> list[int]:
+def widths(name):
     """A small network that the method fits."""
     return [3, 2] if name == "additive" else [3, 2, 2]
 
 
+def in_turn(names):
+    """Pairs of methods and layer kinds: all of ours, and each of captum's with the next kind."""
+    kinds = sorted(MADE_OF)
+    return [
+        (name, kind)
+        for place, name in enumerate(names)
+        for kind in ([kinds[place % 3]] if name.startswith("captum_") else kinds)
+    ]
+
+
 @pytest.fixture
-def model(network, kind, request):
-    return kind(network(widths(request.node.callspec.params["name"])))
+def model(network, name, of):
+    return MADE_OF[of](network(widths(name)))
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def rows(draw):
     return draw(3, 3, seed=2)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "of"), in_turn(ALL))
 def test_shape_and_dtype_the_generator_and_the_other_output(name, model, x, rows):
     plain = {key: value.clone() for key, value in model.state_dict().items()}
     values = check_shape(name, model, x, rows)
@@ -229,35 +229,37 @@ def test_shape_and_dtype_the_generator_and_the_other_output(name, model, x, rows
     check_output_alone(name, model, x, rows, values)
 
 
-@pytest.mark.parametrize("name", [name for name in LOCAL if name != "captum_kernel_shap"])
+@pytest.mark.parametrize(
+    ("name", "of"), in_turn([name for name in LOCAL if name != "captum_kernel_shap"])
+)
 def test_a_row_of_a_batch_is_the_row_alone(name, model, x, rows):
     check_rows_apart(name, model, x, rows)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "of"), in_turn(ALL))
 def test_everything_is_left_as_it_was(name, model, x, rows):
     check_leaves_alone(name, model, x, rows)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "of"), in_turn(ALL))
 def test_everything_is_left_as_it_was_after_an_error(name, model, x, rows, monkeypatch):
     check_leaves_alone_after_error(name, model, x, rows, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize(
-    ("of", "extrapolation"),
-    [("spline", "linear"), ("spline", "zero"), ("function", "zero"), ("series", "linear")],
-)
+@pytest.mark.parametrize(("name", "of"), in_turn(ALL))
+@pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 def test_a_dead_feature_gets_nothing(name, of, extrapolation, network, x, rows):
     check_dummy(name, MADE_OF[of](network(widths(name), extrapolation=extrapolation)), x, rows)
 
 
-@pytest.mark.parametrize("name", [name for name in LOCAL if METHODS[name].complete])
+@pytest.mark.parametrize(
+    ("name", "of"), in_turn([name for name in LOCAL if METHODS[name].complete])
+)
 def test_complete_methods_are_complete(name, model, x, rows):
     check_complete(name, model, x, rows)
 
 
+@pytest.mark.parametrize("of", MADE_OF)
 @pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].exact])
 def test_exact_methods_are_their_definition(name, model, x, rows):
     check_exact(name, model, x, rows)
@@ -272,117 +274,70 @@ def test_exact_methods_are_their_definition_on_three_layers(name, network, x, ro
 
 # Teeth: each check must reject a method broken on purpose.
 
+BROKEN = {  # how the values of a method change, given its problem, and which checks notice it
+    "scaled": (lambda values, _: values * 1.01, [check_complete, check_exact]),
+    "a feature dropped": (lambda values, _: values[:, :-1], [check_shape]),
+    "of the batch": (lambda values, _: values / len(values), [check_rows_apart]),
+    "drawn": (
+        lambda values, _: values + torch.rand(1),
+        [check_repeats, check_leaves_alone, check_dummy],
+    ),
+    "of all outputs": (
+        lambda values, problem: values + problem.model(problem.x).sum(),
+        [check_output_alone],
+    ),
+}
+HARM = {  # what a method does to a model, or to the state of the process
+    "seed": lambda _: torch.manual_seed(0),
+    "hook": lambda model: model.layers[1].register_forward_hook(lambda *_: None),
+    "mode": lambda model: model.eval(),
+    "parameter": lambda model: model.layers[1].bias.data.add_(1e-9),
+    "requires_grad": lambda model: model.requires_grad_(False),
+    "grad": lambda model: model.zero_grad(),
+    "random": lambda _: random.random(),
+    "numpy": lambda _: np.random.random(),  # noqa: NPY002
+}
+
 
 @pytest.fixture
-def broken(monkeypatch):
-    """Put a broken version of a method in the table; `change` works on its answer."""
+def secant(monkeypatch):
+    """Put another function in the place of a method's."""
 
-    def put(name, change):
-        function = METHODS[name].function
-        method = dataclasses.replace(
-            METHODS[name], function=lambda problem: change(problem, function(problem))
-        )
-        monkeypatch.setitem(METHODS, name, method)
+    def put(function):
+        method = METHODS["secant"]
+        changed = dataclasses.replace(method, function=lambda problem: function(method, problem))
+        monkeypatch.setitem(METHODS, "secant", changed)
 
     return put
 
 
-def scaled(problem, parts):
-    return dataclasses.replace(parts, values=parts.values * 1.01)
+@pytest.mark.parametrize("name", BROKEN)
+def test_teeth_wrong_values_are_noticed(name, secant, plain, x, rows):
+    change, checks = BROKEN[name]
+
+    def wrong(method, problem):
+        parts = method.function(problem)
+        return dataclasses.replace(parts, values=change(parts.values, problem))
+
+    secant(wrong)
+    for check in checks:
+        with pytest.raises(AssertionError):
+            check("secant", plain, x, rows)
 
 
-def last_feature_dropped(problem, parts):
-    return dataclasses.replace(parts, values=parts.values[:, :-1])
-
-
-def batch_dependent(problem, parts):
-    return dataclasses.replace(parts, values=parts.values / len(parts.values))
-
-
-def noisy(problem, parts):
-    return dataclasses.replace(parts, values=parts.values + torch.rand(1))
-
-
-def test_teeth_scaled_values_are_neither_complete_nor_exact(broken, plain, x, rows):
-    broken("secant", scaled)
-    with pytest.raises(AssertionError, match="completeness gap"):
-        check_complete("secant", plain, x, rows)
-    with pytest.raises(AssertionError):
-        check_exact("secant", plain, x, rows)
-
-
-def test_teeth_a_dropped_feature_is_noticed(broken, plain, x, rows):
-    broken("secant", last_feature_dropped)
-    with pytest.raises(AssertionError):
-        check_shape("secant", plain, x, rows)
-
-
-def test_teeth_rows_that_depend_on_the_batch_are_noticed(broken, plain, x, rows):
-    broken("secant", batch_dependent)
-    with pytest.raises(AssertionError):
-        check_rows_apart("secant", plain, x, rows)
-
-
-def test_teeth_numbers_of_the_global_state_are_noticed(broken, plain, x, rows):
-    broken("secant", noisy)
-    with pytest.raises(AssertionError):
-        check_repeats("secant", plain, x, rows)
-    with pytest.raises(AssertionError):
-        check_leaves_alone("secant", plain, x, rows)
-    with pytest.raises(AssertionError):
-        check_dummy("secant", plain, x, rows)
-
-
-def test_teeth_a_reseeded_torch_is_noticed(broken, plain, x, rows):
-    def reseeds(problem, parts):
-        torch.manual_seed(0)
-        return parts
-
-    broken("secant", reseeds)
+@pytest.mark.parametrize("name", HARM)
+def test_teeth_whatever_is_left_behind_is_noticed(name, secant, plain, x, rows):
+    secant(lambda method, problem: (HARM[name](plain), method.function(problem))[1])
     with pytest.raises(AssertionError):
         check_leaves_alone("secant", plain, x, rows)
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        lambda model: model.layers[1].register_forward_hook(lambda *_: None),
-        lambda model: model.eval(),
-        lambda model: model.layers[1].bias.data.add_(1e-9),
-        lambda model: model.requires_grad_(False),
-        lambda model: model.zero_grad(),
-        lambda model: random.random(),
-        lambda model: np.random.random(),  # noqa: NPY002
-    ],
-    ids=["hook", "mode", "parameter", "requires_grad", "grad", "random", "numpy"],
-)
-def test_teeth_whatever_is_left_behind_is_noticed(harm, broken, plain, x, rows):
-    def leaves(problem, parts):
-        harm(plain)
-        return parts
-
-    broken("secant", leaves)
-    with pytest.raises(AssertionError):
-        check_leaves_alone("secant", plain, x, rows)
-
-
-def test_teeth_a_method_that_reads_the_other_output_is_noticed(broken, plain, x, rows):
-    def sums(problem, parts):
-        return dataclasses.replace(parts, values=parts.values + problem.model(problem.x).sum())
-
-    broken("secant", sums)
-    with pytest.raises(AssertionError):
-        check_output_alone("secant", plain, x, rows)
-
-
-def test_teeth_state_left_after_an_error_is_noticed(broken, plain, x, rows, monkeypatch):
-    def draws_and_fails(problem):
+def test_teeth_state_left_after_an_error_is_noticed(secant, plain, x, rows, monkeypatch):
+    def draws_and_fails(*_):
         torch.rand(1)
         raise RuntimeError("stopped")
 
-    monkeypatch.setitem(
-        METHODS, "secant", dataclasses.replace(METHODS["secant"], function=draws_and_fails)
-    )
+    secant(draws_and_fails)
     with pytest.raises(AssertionError):
         check_leaves_alone_after_error("secant", plain, x, rows, monkeypatch)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import sys
 import types
 
@@ -61,8 +60,7 @@ def test_shap_gets_the_numbers_and_their_names(attribution, samples, monkeypatch
 
 def test_without_shap_one_line_says_so(attribution, monkeypatch):
     monkeypatch.setitem(sys.modules, "shap", None)
-    text = "to_shap: expected the package shap, got none. Install it with pip install shap."
-    with pytest.raises(MissingDependencyError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MissingDependencyError, match="expected the package shap, got none"):
         attribution.to_shap()
 
 

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.attribution import METHODS
 from tests.attribution.conftest import build
+from tests.attribution.test_attribution_contract import FEW
 from tests.elsewhere import elsewhere
 
 OWN_TENSORS = {"captum_shapley_values", "captum_shapley_value_sampling"}  # a class of their own
@@ -19,8 +20,8 @@ def explained(name: str, device: torch.device | str) -> object:
     model = copy.deepcopy(build([3, 1] if name in ONE_LAYER else [3, 2, 1])).to(device)
     x = torch.linspace(-1, 1, 18, dtype=torch.float64).reshape(6, 3).to(device)
     background = x[:4] if METHODS[name].needs_background else None
-    generator = torch.Generator().manual_seed(0)
-    return kanlens.attribute(model, x, method=name, background=background, generator=generator)
+    options = {"generator": torch.Generator().manual_seed(0), **FEW.get(name, {})}
+    return kanlens.attribute(model, x, method=name, background=background, **options)
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - OWN_TENSORS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare, importance
+from kanlens.attribution.problem import Baseline
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 
 
@@ -31,7 +32,7 @@ def rows(draw):
 
 
 def check(error, text, *arguments, **options):
-    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+    with pytest.raises(error, match=f"^attribute: .*{re.escape(text)}"):
         attribute(*arguments, **options)
 
 
@@ -99,66 +100,52 @@ def test_hooks_that_cannot_be_copied_do_no_harm(model, x, rows):
 
 
 def test_unknown_methods_get_the_nearest_name(model, x, rows):
-    known = ", ".join(sorted(METHODS))
-    text = f"attribute: expected method to be one of {known}, got 'shaply'. Did you mean 'shapley'?"
-    check(InvalidValueError, text, model, x, background=rows, method="shaply")
-    with pytest.raises(InvalidValueError, match=r"got 'zzz'\. Choose one of"):
-        attribute(model, x, background=rows, method="zzz")
+    for name, text in (
+        ("shaply", "expected method to be one of"),
+        ("shaply", "got 'shaply'. Did you mean 'shapley'?"),
+        ("zzz", "got 'zzz'. Choose one of"),
+        (["shapley"], "got ['shapley']. Did you mean 'shapley'"),
+    ):
+        check(InvalidValueError, text, model, x, background=rows, method=name)
 
 
 def test_unknown_options_are_refused(model, x, rows):
-    text = "attribute: expected options of method 'secant' (it has none), got 'n_steps'. Drop it."
+    text = "expected options of method 'secant' (it has none), got 'n_steps'"
     check(InvalidValueError, text, model, x, background=rows, method="secant", n_steps=3)
-    text = "attribute: expected options of method 'shapley' (groups, algorithm, tolerance, "
-    text += "time_limit), got 'n_steps'. Drop it."
+    text = "'shapley' (groups, algorithm, tolerance, time_limit), got 'n_steps'"
     check(InvalidValueError, text, model, x, background=rows, n_steps=3)
 
 
 def test_a_missing_background_is_asked_for(model, x):
-    text = (
-        "attribute: expected background rows for method 'secant', got None. "
-        "Pass background=..., rows like those the model was trained on."
-    )
+    text = "expected background rows for method 'secant', got None"
     check(MethodError, text, model, x, method="secant", target=0)
     assert attribute(model, x, method="captum_input_x_gradient", target=0).baseline
+    assert f"{Baseline.ZERO}" == "output at zero" == Baseline.ZERO
 
 
 def test_the_target_is_checked(model, x, rows):
-    start = "attribute: expected target to be one of the 2 outputs ('y1', 'y2'), got "
-    advice = "Pass an index below 2 or a name."
-    check(InvalidValueError, f"{start}2. {advice}", model, x, background=rows, target=2)
-    check(InvalidValueError, f"{start}None. {advice}", model, x, background=rows)
+    text = "expected target to be one of the 2 outputs ('y1', 'y2'), got "
+    check(InvalidValueError, f"{text}2", model, x, background=rows, target=2)
+    check(InvalidValueError, f"{text}None", model, x, background=rows)
 
 
-def test_x_is_checked(model, x, rows):
-    text = "attribute: expected x of shape (batch, 3), got (4, 2). "
-    text += "The model takes 3 features; pass only those."
-    check(ShapeError, text, model, x[:, :2], background=rows, target=0)
-    text = "attribute: expected at least 1 row, got 0. Pass more data."
-    check(ShapeError, text, model, x[:0], background=rows, target=0)
-    x[2, 1] = torch.nan
-    text = "attribute: expected finite numbers, got nan at row 2, column 'x2' (1 such cell). "
-    text += "Drop or impute those rows."
-    check(DataError, text, model, x, background=rows, target=0)
-
-
-def test_the_background_is_checked(model, x, rows):
-    text = "attribute: background: expected x of shape (batch, 3), got (3, 2). "
-    text += "The model takes 3 features; pass only those."
-    check(ShapeError, text, model, x, background=rows[:, :2], target=0)
-    text = "attribute: background: expected at least 1 row, got 0. Pass more data."
-    check(ShapeError, text, model, x, background=rows[:0], target=0)
-    rows[1, 0] = torch.inf
-    text = "attribute: background: expected finite numbers, got inf at row 1, column 'x1' "
-    text += "(1 such cell). Drop or impute those rows."
-    check(DataError, text, model, x, background=rows, target=0)
+def test_x_and_the_background_are_checked(model, x, rows):
+    spoiled = x.clone()
+    spoiled[2, 1] = torch.nan
+    for error, wrong, text in (
+        (ShapeError, x[:, :2], "expected x of shape (batch, 3), got (4, 2)"),
+        (ShapeError, x[:0], "expected at least 1 row, got 0"),
+        (DataError, spoiled, "finite numbers, got nan at row 2, column 'x2' (1 such cell)"),
+    ):
+        check(error, text, model, wrong, background=rows, target=0)
+        check(error, "background: expected", model, x, background=wrong, target=0)
+        check(error, text, model, x, background=wrong, target=0)
 
 
 def test_a_model_without_finite_outputs_is_refused(model, x, rows):
     with torch.no_grad():
         model.layers[1].bias[0] = model.output_scale[0] = 1e200
-    text = "attribute: expected a model with finite outputs, got NaN or infinity. "
-    text += "Check its parameters, and the units of x."
+    text = "expected a model with finite outputs, got NaN or infinity"
     check(MethodError, text, model, x, background=rows, target=0)
     assert attribute(model, x, background=rows, target=1).target == "y2"
 
@@ -195,30 +182,18 @@ def test_a_bar_is_drawn_only_when_asked(model, x, rows, capsys):
     assert (out.out, out.err) == ("", "")  # stderr is no terminal here
 
 
-def test_a_new_model_is_explained(x):
-    model = KAN([3, 1])
-    assert attribute(model, x, background=x).values.shape == (4, 3)
-
-
 def test_what_draws_must_be_a_generator(model, x, rows):
-    text = "expected generator as a torch.Generator, got 3. "
-    text += "Pass torch.Generator().manual_seed(0)."
-    check(InvalidValueError, f"attribute: {text}", model, x, background=rows, generator=3)
-    for call in (compare, importance):
-        with pytest.raises(InvalidValueError, match=f"^{call.__name__}: {re.escape(text)}$"):
+    for call in (attribute, compare, importance):
+        text = rf"^{call.__name__}: expected generator as a torch\.Generator, got 3\."
+        with pytest.raises(InvalidValueError, match=text):
             call(model, x, background=rows, target=0, generator=3)
-
-
-def test_a_method_is_a_name(model, x, rows):
-    with pytest.raises(InvalidValueError, match=r"got \['shapley'\]\. Did you mean 'shapley'"):
-        attribute(model, x, background=rows, method=["shapley"])
 
 
 @pytest.fixture
 def pole():
     """A network whose first layer has a logarithm, which is undefined below 0."""
     model = KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 0, "log", (1.0, 0.0, 1.0, 0.0))
     return KAN.from_layers(layers, model.schema)
 
@@ -226,9 +201,7 @@ def pole():
 @pytest.mark.parametrize("method", ["secant", "gradient_x_input", "weight_l1"])
 def test_numbers_that_are_not_finite_are_refused(pole, method):
     x = torch.full((3, 2), 0.5, dtype=torch.float64)
-    text = f"attribute: expected finite numbers from method {method!r}, got NaN or infinity. "
-    text += "A function has a pole or is undefined where the method looked, or numbers are too "
-    text += "large for the dtype of the model; take other rows, another method or float64."
+    text = f"expected finite numbers from method {method!r}, got NaN or infinity"
     check(MethodError, text, pole, x, background=x - 3, method=method)
     if method != "weight_l1":
         assert attribute(pole, x, background=x + 1, method=method).shares

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from kanlens.attribution import edge_band
 from kanlens.attribution.edge_bands import NORMAL, _NodeFit
@@ -23,30 +22,30 @@ ROWS = torch.rand(150, 2, generator=torch.Generator().manual_seed(1)).double() *
 NOISE = draw(150, seed=2)
 
 
-def additive() -> KAN:
+def additive():
     """Two splines of four coefficients without a base function, in units away from the data's."""
     model = KAN([2, 1], grid_size=2, spline_order=2, base_activation="zero").double()
     model.output_scale[:] = 3.0
     return model
 
 
-def columns(model: KAN, x: Tensor) -> Array:
+def columns(model, x):
     """Bias and basis of both inputs, in the units of the output: (row, coefficient)."""
     layer = model.layers[-1]
     basis = spline.basis(x, layer.grid, layer.spline_order, extrapolation="linear")
     return 3.0 * np.concatenate([np.ones((len(x), 1)), basis.flatten(1).numpy()], 1)
 
 
-def targets(x: Tensor, noise: Tensor) -> Tensor:
+def targets(x, noise):
     return 2 * x[:, 0].square() - x[:, 1] + 0.3 * noise * (1 + x[:, 0].abs())
 
 
-def points(count: int) -> Tensor:
+def points(count):
     ends = (float(ROWS[:, 0].min()), float(ROWS[:, 0].max()))
     return torch.linspace(*ends, count, dtype=torch.float64)
 
 
-def least_squares(model: KAN, y: Tensor) -> tuple[Array, Array, Array]:
+def least_squares(model, y):
     """Residuals, influence of each target on the coefficients, and how the first function moves."""
     design = columns(model, ROWS)
     inverse = np.linalg.pinv(design)  # (coefficient, row)
@@ -58,7 +57,7 @@ def least_squares(model: KAN, y: Tensor) -> tuple[Array, Array, Array]:
     return left, moves @ inverse, np.einsum("nk,kn->n", design, inverse)
 
 
-def test_closed_forms_are_those_of_least_squares() -> None:
+def test_closed_forms_are_those_of_least_squares():
     model, y = additive(), targets(ROWS, NOISE)
     left, influence, leverage = least_squares(model, y)
     error = np.sqrt(influence**2 @ (left / (1 - leverage)) ** 2)
@@ -69,7 +68,7 @@ def test_closed_forms_are_those_of_least_squares() -> None:
     assert np.abs(wrong / error - 1).max() > 1e-2
 
 
-def test_bands_cover_the_truth() -> None:
+def test_bands_cover_the_truth():
     model, inside = additive(), []
     truth = 2 * (points(21).square() - ROWS[:, 0].square().mean())
     for seed in range(60):
@@ -84,7 +83,7 @@ def test_bands_cover_the_truth() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_classes_have_the_curvature_of_their_loss(classes: int) -> None:
+def test_classes_have_the_curvature_of_their_loss(classes):
     model = made([2, 1 if classes == 2 else 3])
     labels = ("a", "b", "c")[:classes]
     schema = dataclasses.replace(model.schema, task="classification", class_labels=labels)
@@ -100,14 +99,14 @@ def test_classes_have_the_curvature_of_their_loss(classes: int) -> None:
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_slopes_and_curvature_go_through_products_and_scales(layer: int) -> None:
+def test_slopes_and_curvature_go_through_products_and_scales(layer):
     model = made([2, (1, 2), (1, 1)], scaled_nodes=True)
     y = draw(150, 2, seed=5)
     out = model.layers[layer].out_features - 1  # a factor
     fit = _NodeFit(model, layer, out, ROWS, y, call="t")
     size = (model(ROWS) - y).square().mean(0).detach()
 
-    def loss(shift: float) -> Tensor:
+    def loss(shift):
         moved = copy.deepcopy(model)
         with torch.no_grad():
             moved.layers[layer].bias[out] += shift
@@ -120,7 +119,7 @@ def test_slopes_and_curvature_go_through_products_and_scales(layer: int) -> None
     assert (band["high"] > band["low"]).all()
 
 
-def test_nothing_is_said_where_no_rows_are() -> None:
+def test_nothing_is_said_where_no_rows_are():
     model = KAN([2, 1], grid_size=12).double()
     x = torch.where(ROWS.abs() < 0.5, ROWS.sign() * 0.7, ROWS)  # a gap
     band = edge_band(model, 0, 0, 0, x, targets(x, NOISE))
@@ -129,7 +128,7 @@ def test_nothing_is_said_where_no_rows_are() -> None:
     assert band["low"][band["x"].abs() > 0.7].notna().all()
 
 
-def test_a_formula_and_a_masked_edge() -> None:
+def test_a_formula_and_a_masked_edge():
     model = made([2, 1], functions=True)
     y = draw(150, seed=5)
     band = edge_band(model, 0, 0, 0, ROWS, y)
@@ -140,7 +139,7 @@ def test_a_formula_and_a_masked_edge() -> None:
     assert (band[["effect", "low", "high"]] == 0).all(axis=None)
 
 
-def test_errors_say_what_is_needed() -> None:
+def test_errors_say_what_is_needed():
     model, y = additive(), targets(ROWS, NOISE)
     with pytest.raises(DataError, match=r"edge_band: expected more than 7 rows, got 7\."):
         edge_band(model, 0, 0, 0, ROWS[:7], y[:7])

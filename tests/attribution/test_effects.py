@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.attribution import Effect, effect, effects
+from kanlens.attribution import effect, effects
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
 from kanlens.model import analysis
 from kanlens.model.analysis import separates
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from tests.made import draw, made
@@ -32,17 +31,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
 CITIES = ["Oslo", "Bergen", "a $very$ <b>long</b>\nname"]
 
 
-def held(found: Effect) -> list[Tensor]:
+def held(found):
     return [one.codes for one in found.settings]
 
 
-def output(model: KAN, row: Tensor, columns: list[int], code: Tensor, target: int) -> float:
+def output(model, row, columns, code, target):
     changed = row.clone()
     changed[columns] = code
     return float(model(changed[None]).detach()[0, target])
 
 
-def dependence(model: KAN, rows: Tensor, found: Effect, target: int) -> Tensor:
+def dependence(model, rows, found, target):
     """The mean output over the rows, point by point."""
     columns = [column for one in found.settings for column in one.columns]
     codes = [
@@ -54,7 +53,7 @@ def dependence(model: KAN, rows: Tensor, found: Effect, target: int) -> Tensor:
     return torch.tensor(means, dtype=torch.float64).view(found.values.shape)
 
 
-def accumulated(model: KAN, rows: Tensor, found: Effect, target: int) -> Tensor:
+def accumulated(model, rows, found, target):
     """The mean differences over the rows between two points, added up."""
     one, total = found.settings[0], [0.0]
     for k in range(1, len(one.x)):
@@ -69,20 +68,20 @@ def accumulated(model: KAN, rows: Tensor, found: Effect, target: int) -> Tensor:
     return torch.tensor(total, dtype=torch.float64)
 
 
-def assert_is(found: Tensor, expected: Tensor) -> None:
+def assert_is(found, expected):
     """Equal but for a constant."""
     gap = found - expected
     assert float((gap - gap.mean()).abs().max()) <= 1e-12 * float(expected.abs().max() + 1)
 
 
-def mean_over_data(found: Effect) -> float:
+def mean_over_data(found):
     one = found.settings[0]
     return float(np.interp(one.data.numpy(), one.x.numpy(), found.values.numpy()).mean())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
-def test_the_numbers_are_the_definition(name: str, kind: Any) -> None:
+def test_the_numbers_are_the_definition(name, kind):
     model = made(**NETWORKS[name])
     found = effect(model, "x2", ROWS, target=1, kind=kind, grid=9)
     slow = dependence if kind == "pdp" else accumulated
@@ -98,7 +97,7 @@ def test_the_numbers_are_the_definition(name: str, kind: Any) -> None:
         assert_is(found.values, wrong)
 
 
-def test_single_rows_are_counted_from_themselves() -> None:
+def test_single_rows_are_counted_from_themselves():
     model = made([3, 4, 1])
     found = effect(model, 0, ROWS, ice=len(ROWS), grid=9)
     for row, line in zip(ROWS, found.ice, strict=True):
@@ -110,7 +109,7 @@ def test_single_rows_are_counted_from_themselves() -> None:
     assert effect(model, 0, ROWS, ice=0).ice is None
 
 
-def test_a_pair_sets_both() -> None:
+def test_a_pair_sets_both():
     model = made([3, 4, 2])
     found = effect(model, "x3", ROWS, other="x1", target="y2", grid=4)
     assert found.values.shape == (4, 4)
@@ -124,7 +123,7 @@ def test_a_pair_sets_both() -> None:
 # --- columns that became several features -------------------------------------------------------
 
 
-def table(target: str = "y") -> kanlens.Table:
+def table(target="y"):
     rng = np.random.default_rng(0)
     columns = {
         "city": CITIES * 10,
@@ -135,7 +134,7 @@ def table(target: str = "y") -> kanlens.Table:
     return kanlens.read_table(pd.DataFrame(columns).assign(y=rng.normal(size=30)), target=target)
 
 
-def of_table(hidden: tuple[int, ...] = (3,)) -> tuple[KAN, kanlens.Table]:
+def of_table(hidden=(3,)):
     read = table()
     features = read.schema.features
     layers = made([len(features), *hidden, 1])
@@ -144,7 +143,7 @@ def of_table(hidden: tuple[int, ...] = (3,)) -> tuple[KAN, kanlens.Table]:
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
 @pytest.mark.parametrize("feature", ["city", "city=Oslo", 0])
-def test_a_category_is_all_its_features(kind: Any, feature: Any) -> None:
+def test_a_category_is_all_its_features(kind, feature):
     model, read = of_table()
     found = effect(model, feature, read.x, kind=kind)
     one = found.settings[0]
@@ -163,7 +162,7 @@ def test_a_category_is_all_its_features(kind: Any, feature: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
-def test_a_binary_feature_has_two_points(kind: Any) -> None:
+def test_a_binary_feature_has_two_points(kind):
     model, read = of_table()
     found = effect(model, "new", read.x, kind=kind)
     index = read.schema.feature_names.index("new")
@@ -176,14 +175,14 @@ def test_a_binary_feature_has_two_points(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
-def test_a_constant_feature_has_one_point(kind: Any) -> None:
+def test_a_constant_feature_has_one_point(kind):
     model, read = of_table()
     found = effect(model, "same", read.x, kind=kind)
     assert found.settings[0].labels == ("2.5",)
     assert float(found.values.abs()) < 1e-12
 
 
-def test_points_are_where_the_data_are_and_not_far_apart() -> None:
+def test_points_are_where_the_data_are_and_not_far_apart():
     rows = (3 * draw(200, 3)).exp()
     x = effect(made([3, 2, 1]), 0, rows).settings[0].x
     assert len(x) == 65
@@ -191,13 +190,13 @@ def test_points_are_where_the_data_are_and_not_far_apart() -> None:
     assert int((x <= rows[:, 0].median()).sum()) >= 16
 
 
-def test_few_values_are_all_and_no_others() -> None:
+def test_few_values_are_all_and_no_others():
     rows = ROWS.clone()
     rows[:, 0] = torch.arange(24) % 5
     assert effect(made([3, 4, 1]), 0, rows).settings[0].x.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_pruned_column_keeps_its_categories() -> None:
+def test_a_pruned_column_keeps_its_categories():
     read = table()
     kept = [k for k, one in enumerate(read.schema.features) if one.name != "city=Oslo"]
     layers = made([len(kept), 3, 1])
@@ -211,7 +210,7 @@ def test_a_pruned_column_keeps_its_categories() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
-def test_one_layer_is_its_edges(kind: Any) -> None:
+def test_one_layer_is_its_edges(kind):
     model = made([3, 2])
     found = effect(model, "x1", ROWS, target=1, kind=kind)
     assert (found.exact, found.ice) == (True, None)
@@ -227,7 +226,7 @@ def test_one_layer_is_its_edges(kind: Any) -> None:
     assert value == pytest.approx(float(shapley.values[0, 0]), abs=1e-12)
 
 
-def test_a_path_of_its_own_is_additive_too() -> None:
+def test_a_path_of_its_own_is_additive_too():
     model = made([3, 3, 1])
     assert not separates(model, 0, [0])
     with torch.no_grad():
@@ -245,7 +244,7 @@ def test_a_path_of_its_own_is_additive_too() -> None:
     assert separates(model, 0, [1])
 
 
-def test_products_and_normalization_are_not_additive() -> None:
+def test_products_and_normalization_are_not_additive():
     model = made([2, (1, 1)])
     assert separates(model, 0, [0])
     assert not separates(model, 1, [0])
@@ -261,7 +260,7 @@ def test_products_and_normalization_are_not_additive() -> None:
 # --- outputs, data and what is refused ----------------------------------------------------------
 
 
-def test_outputs_by_name_and_index_and_classes() -> None:
+def test_outputs_by_name_and_index_and_classes():
     model = made([3, 4, 2])
     by_name = effect(model, "x1", ROWS, target="y2")
     assert_close(by_name.values, effect(model, 0, ROWS, target=1).values, rtol=0, atol=0)
@@ -277,7 +276,7 @@ def test_outputs_by_name_and_index_and_classes() -> None:
     assert effect(classes, "0", read.x, target="b").target == "kind=b"
 
 
-def test_the_rows_the_model_kept_are_the_default() -> None:
+def test_the_rows_the_model_kept_are_the_default():
     model = made([3, 4, 1])
     found = effect(model, 0)
     assert_close(found.settings[0].data, model.background[:, 0])
@@ -286,7 +285,7 @@ def test_the_rows_the_model_kept_are_the_default() -> None:
     assert_close(effect(model, 0, frame).values, effect(model, 0, ROWS.numpy()).values)
 
 
-def test_many_rows_are_spread_and_their_ends_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_spread_and_their_ends_are_shown(monkeypatch):
     monkeypatch.setattr(effects, "ROWS", {"pdp": 4, "ale": 4})
     rows = draw(31, 3)
     found = effect(made([3, 2, 1]), 0, rows, grid=13)
@@ -294,19 +293,19 @@ def test_many_rows_are_spread_and_their_ends_are_shown(monkeypatch: pytest.Monke
     assert float(found.settings[0].x[-1]) == float(rows[:, 0].max())
 
 
-def test_float32_is_computed_in_float64() -> None:
+def test_float32_is_computed_in_float64():
     model = made([3, 4, 1]).float()
     found = effect(model, 0, ROWS.float())
     assert found.values.dtype == torch.float64
     assert_is(found.values, dependence(model.double(), ROWS.float().double(), found, 0))
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded(monkeypatch):
     model, seen = made([3, 4, 1]), []
     monkeypatch.setattr(analysis, "BUDGET", 16 * 4 * 50)
     real = KANLinear.forward
 
-    def watched(layer: KANLinear, x: Tensor) -> Tensor:
+    def watched(layer, x):
         seen.append(x.numel() // layer.in_features)
         return real(layer, x)
 
@@ -322,99 +321,45 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        (
-            {"feature": "x11"},
-            InvalidValueError,
-            "effect: expected a feature from 0 to 2 or by name, got 'x11'. Did you mean 'x1'?",
-        ),
-        (
-            {"feature": 3},
-            InvalidValueError,
-            "effect: expected a feature from 0 to 2 or by name, got 3. "
-            "Name a feature of the model.",
-        ),
-        (
-            {"feature": np.eye(2)},
-            InvalidValueError,
-            "effect: expected a feature from 0 to 2 or by name, got a ndarray. "
-            "Name a feature of the model.",
-        ),
-        (
-            {"feature": True},
-            InvalidValueError,
-            "effect: expected a feature from 0 to 2 or by name, got True. "
-            "Name a feature of the model.",
-        ),
-        (
-            {"other": "x2", "kind": "ale"},
-            InvalidValueError,
-            "effect: expected kind 'pdp' for two features that differ, got ('x1', 'x2', 'ale'). "
-            "Change other, or leave it out.",
-        ),
-        (
-            {"other": 0},
-            InvalidValueError,
-            "effect: expected kind 'pdp' for two features that differ, got ('x1', 0, 'pdp'). "
-            "Change other, or leave it out.",
-        ),
-        (
-            {"kind": "mean"},
-            InvalidValueError,
-            "effect: expected kind to be one of ale, pdp, got 'mean'. Choose one of: ale, pdp.",
-        ),
-        (
-            {"grid": 1},
-            InvalidValueError,
-            "effect: expected grid to be a whole number of at least 2, got 1. Change it.",
-        ),
-        (
-            {"ice": -1},
-            InvalidValueError,
-            "effect: expected ice to be a whole number of at least 0, got -1. Change it.",
-        ),
+        ({"feature": "x11"}, InvalidValueError, "or by name, got 'x11'. Did you mean 'x1'?"),
+        ({"feature": 3}, InvalidValueError, "a feature from 0 to 2 or by name, got 3"),
+        ({"feature": np.eye(2)}, InvalidValueError, "a feature from 0 to 2 or by name, got a nd"),
+        ({"feature": True}, InvalidValueError, "a feature from 0 to 2 or by name, got True"),
+        ({"other": "x2", "kind": "ale"}, InvalidValueError, "differ, got ('x1', 'x2', 'ale')"),
+        ({"other": 0}, InvalidValueError, "two features that differ, got ('x1', 0, 'pdp')"),
+        ({"kind": "mean"}, InvalidValueError, "effect: expected kind to be one of ale, pdp, got"),
+        ({"grid": 1}, InvalidValueError, "grid to be a whole number of at least 2, got 1"),
+        ({"ice": -1}, InvalidValueError, "ice to be a whole number of at least 0, got -1"),
         (
             {"data": torch.full((2, 3), torch.nan)},
             DataError,
-            "effect: data: expected finite numbers, got nan at row 0, column 'x1' (6 such cells). "
-            "Drop or impute those rows.",
+            "effect: data: expected finite numbers, got nan at row 0, column 'x1' (6 such cells)",
         ),
-        (
-            {"data": ROWS[:0]},
-            ShapeError,
-            "effect: data: expected at least 1 row, got 0. Pass more data.",
-        ),
+        ({"data": ROWS[:0]}, ShapeError, "effect: data: expected at least 1 row, got 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
-    arguments: dict[str, Any], error: type[Exception], text: str
-) -> None:
-    with pytest.raises(error) as caught:
+def test_what_cannot_be_drawn_is_refused(arguments, error, text):
+    with pytest.raises(error, match=re.escape(text)):
         effect(made([3, 2, 1]), **{"feature": "x1", "data": ROWS, **arguments})
-    assert str(caught.value) == text
 
 
-def test_without_rows_there_is_no_effect() -> None:
-    with pytest.raises(MethodError) as caught:
+def test_without_rows_there_is_no_effect():
+    with pytest.raises(MethodError, match="effect: expected rows of data, got None"):
         effect(KAN([2, 3, 1]), 0)
-    expected = "effect: expected rows of data, got None. "
-    expected += "Pass data=..., rows like those the model was trained on."
-    assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
-def test_poles_are_refused(kind: Any) -> None:
+def test_poles_are_refused(kind):
     model = KAN.from_layers(
-        [FunctionLinear(2, 1, [["log", "x"]]), FunctionLinear(1, 1, [["x^2"]])], KAN([2, 1]).schema
+        [KANLinear(2, 1, functions=[["log", "x"]]), KANLinear(1, 1, functions=[["x^2"]])],
+        KAN([2, 1]).schema,
     )
     rows = torch.tensor([[-1.0, 0.0], [1.0, 2.0], [2.0, 2.0]])
-    text = "effect: expected a model with finite outputs, got NaN or infinity. "
-    text += "Check its parameters, and the units of x."
-    with pytest.raises(MethodError) as caught:
+    with pytest.raises(MethodError, match="effect: expected a model with finite outputs, got NaN"):
         effect(model, 0, rows, kind=kind)
-    assert str(caught.value) == text
 
 
-def test_what_is_written() -> None:
+def test_what_is_written():
     found = effect(made([3, 4, 1]), "x2", ROWS, grid=5)
     facts = json.loads(found.to_json())
     assert facts["settings"] == [
@@ -443,7 +388,7 @@ BLANKS = pd.DataFrame(
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
 @pytest.mark.parametrize("hidden", [[], [3]])
-def test_a_missing_cell_has_an_effect_of_its_own(hidden: list[int], kind: Any) -> None:
+def test_a_missing_cell_has_an_effect_of_its_own(hidden, kind):
     table = kanlens.read_table(BLANKS, target="y")
     model = made([len(table.feature_names), *hidden, 1], seed=4)
     model.schema = table.schema
@@ -464,7 +409,7 @@ def test_a_missing_cell_has_an_effect_of_its_own(hidden: list[int], kind: Any) -
     assert effect([model, model], "a", table.x, kind=kind).missing == found.missing
 
 
-def test_levels_of_a_column_with_missing_cells_and_of_dates() -> None:
+def test_levels_of_a_column_with_missing_cells_and_of_dates():
     table = kanlens.read_table(BLANKS, target="y")
     model = made([len(table.feature_names), 1])
     model.schema = table.schema

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pytest
 import torch
@@ -81,7 +80,5 @@ def test_of_several_numbers_one_must_be_named(network, tmp_path, call):
         "compare": lambda: compare(model, x, background=x),
         "report": lambda: report(model, x, tmp_path / "r.html"),
     }
-    text = f"{call}: expected target to be one of the 2 outputs ('y1', 'y2'), got None. "
-    text += "Pass an index below 2 or a name."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match=r"one of the 2 outputs \('y1', 'y2'\), got None"):
         calls[call]()

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from tests.attribution.test_attribution_contract import FEW, widths
+from tests.attribution.conftest import MADE_OF
+from tests.attribution.test_attribution_contract import FEW, in_turn, widths
 
 CLOSE = 1e-10  # of the largest value
 
@@ -35,7 +35,7 @@ def moved(model: KAN, seed: int = 5) -> KAN:
 
 def add(layer: torch.nn.Module, out: int, in_: int, c: float) -> None:
     """Add a constant to one edge."""
-    if isinstance(layer, FunctionLinear) and layer.functions[out][in_] != "spline":
+    if layer.functions[out][in_] != "spline":
         layer.affine[out, in_, 3] += c
     else:
         layer.spline_weight[out, in_] += c / layer.spline_scaler[out, in_]
@@ -58,9 +58,9 @@ def check_gauge(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     torch.testing.assert_close(after, before, rtol=0, atol=CLOSE * scale)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_constants_may_move_between_edges(name, kind, network, draw):
-    model = kind(network(widths(name)))
+@pytest.mark.parametrize(("name", "of"), in_turn(sorted(METHODS)))
+def test_constants_may_move_between_edges(name, of, network, draw):
+    model = MADE_OF[of](network(widths(name)))
     if METHODS[name].gauge_invariant:
         check_gauge(name, model, draw(4, 3), draw(3, 3, seed=2))
     else:

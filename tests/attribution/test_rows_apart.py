@@ -1,5 +1,6 @@
 """Methods that take samples one by one are run on some at a time, with what all at once give."""
 
+import functools
 import re
 
 import pytest
@@ -8,10 +9,11 @@ from torch.testing import assert_close
 
 from kanlens.attribution import METHODS, attribute, dispatch
 from kanlens.attribution.method import Method
-from kanlens.attribution.problem import LocalValues
+from kanlens.attribution.problem import Baseline, LocalValues
 from kanlens.attribution.shapley.games import Solution
 from kanlens.errors import MethodError
 from kanlens.model import analysis
+from tests.attribution.test_attribution_contract import FEW
 
 ROWS, BACKGROUND = 11, 2
 BY_ROW = sorted(name for name, method in METHODS.items() if method.by_row)
@@ -37,6 +39,7 @@ def counted(monkeypatch):
         monkeypatch.setattr(analysis, "BUDGET", 3 * 16 * 4)
         plain = METHODS[name]
 
+        @functools.wraps(plain.function)
         def function(problem, **options):
             seen.append((problem.first, len(problem.x)))
             return plain.function(problem, **options)
@@ -54,9 +57,9 @@ def test_some_samples_at_a_time_give_what_all_give(name, network, draw, counted)
     if "deep_lift" in name or name == "captum_layer_conductance":
         widths = [4, 3, 1]
     model, x, rows = network(widths), draw(ROWS, 4), draw(BACKGROUND, 4, seed=2)
-    whole = attribute(model, x, method=name, background=rows)
+    whole = attribute(model, x, method=name, background=rows, **FEW.get(name, {}))
     seen = counted(name)
-    found = attribute(model, x, method=name, background=rows)
+    found = attribute(model, x, method=name, background=rows, **FEW.get(name, {}))
     assert seen == [(0, 3), (3, 3), (6, 3), (9, 2)]
     assert said(found) == said(whole)
     assert numbers(found).keys() == numbers(whole).keys()
@@ -68,7 +71,8 @@ def test_some_samples_at_a_time_give_what_all_give(name, network, draw, counted)
 def test_methods_that_look_at_all_samples_or_draw_are_given_all(name, network, draw, counted):
     model, x = network([4, 3, 1]), draw(ROWS, 4)
     seen = counted(name)
-    attribute(model, x, method=name, background=x[:2], generator=torch.Generator())
+    options = {"generator": torch.Generator(), **FEW.get(name, {})}
+    attribute(model, x, method=name, background=x[:2], **options)
     assert seen == [(0, ROWS)]
     assert METHODS[name].random or METHODS[name].together
 
@@ -81,7 +85,7 @@ def test_only_what_a_method_declares_keeps_its_samples_together(
 
     def centered(problem):
         values = problem.x - problem.x.mean(0)
-        return LocalValues(values=values, reference=0.0, baseline="their mean")
+        return LocalValues(values=values, reference=0.0, baseline=Baseline.OTHER_ROWS)
 
     plain = {**vars(METHODS["gradient"]), "function": centered, "together": together}
     monkeypatch.setitem(METHODS, "gradient", Method(**plain))

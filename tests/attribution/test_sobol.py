@@ -85,13 +85,6 @@ def test_dead_features_have_exactly_nothing(network, draw):
     assert [float(found.values[1]), float(found.low[1]), float(found.high[1])] == [0.0, 0.0, 0.0]
 
 
-def test_the_generator_decides(network, draw):
-    model, rows = network([2, 2, 1]), draw(4, 2)
-    first = sobol_first(problem(model, rows, 1), n_samples=64).values
-    assert torch.equal(sobol_first(problem(model, rows, 1), n_samples=64).values, first)
-    assert not torch.equal(sobol_first(problem(model, rows, 2), n_samples=64).values, first)
-
-
 @pytest.mark.parametrize("index", [sobol_first, sobol_total])
 def test_a_single_feature_explains_whatever_varies(network, draw, index):
     model = network([1, 2, 1])

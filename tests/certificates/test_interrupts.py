@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -25,17 +24,13 @@ def certified(model: kanlens.KAN) -> Any:
 
 
 def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
-    text = (
-        "certify: expected to come to an end, got an interrupt. "
-        "What is proven of 2 of 2 outputs holds."
-    )
     calls: list[None] = []
     cut, counted = branch_and_bound._children, after(10**6, branch_and_bound._children, calls)
     with monkeypatch.context() as patch:
         patch.setattr(branch_and_bound, "_children", counted)
         whole = certified(model)
     cut = after(len(calls) - 1, cut)  # the last cut of the second output
-    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match=re.escape(text)):
+    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="got an interrupt"):
         patch.setattr(branch_and_bound, "_children", cut)
         found = certified(model)
     first, second = found.outputs

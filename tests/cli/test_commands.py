@@ -516,3 +516,15 @@ def test_rows_to_test_on_change_no_bit_of_the_model(tmp_path):
     assert one.schema == other.schema
     states = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
     assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in states)
+
+
+@pytest.mark.parametrize("rows", [[3], [3, 3]])
+def test_rows_that_have_no_r2_are_judged_by_their_error(rows, workshop, tmp_path, capsys):
+    data = tmp_path / "few.csv"
+    frame = pd.read_csv(workshop / "data.csv").iloc[rows].assign(area=2.5)
+    frame.to_csv(data, index=False)
+    words = ["predict", workshop / "model.safetensors", data, "-o", tmp_path / "p.csv"]
+    facts = answer(capsys, *words)
+    assert "R2" not in facts
+    predicted = pd.read_csv(tmp_path / "p.csv")["area"]
+    assert facts["rms_error"] == pytest.approx([abs(predicted[0] - 2.5)], rel=1e-9)

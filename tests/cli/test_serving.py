@@ -26,7 +26,7 @@ def source(tmp_path):
 def running(tmp_path, source):
     def write():
         if source.read_text() == "bad":
-            raise DataError("report: expected rows, got <none>. Add some.")
+            raise DataError("report", "rows", "<none>", "Add some")
         for name in ("report.html", "report.json"):
             (tmp_path / name).write_text(f"{name} of {source.read_text()}")
 

@@ -77,7 +77,15 @@ def test_parts_keep_copies_and_groups_together(folder, tmp_path, capsys):
 
 def test_the_last_rows_can_be_held_out(folder, tmp_path, capsys):
     words = [*words_of(folder), "-o", str(tmp_path / "m.safetensors")]
-    answer(capsys, *words, "--holdout-last", "0.2")
+    facts = answer(capsys, *words, "--holdout-last", "0.2")
+    record = kanlens.load(tmp_path / "m.safetensors").record
+    assert (record.rows, record.folds) == (18, 1)
+    assert record.scores["network"] == pytest.approx(facts["test_R2"], rel=1e-9)
+    assert [record.scores[name] for name in ("mean", "linear", "boosting")] == [
+        facts[f"test_{name}_R2"] for name in ("mean", "linear", "boosting")
+    ]
+    content = content_of(tmp_path / "m.safetensors", tmp_path / "m.test.csv")
+    assert "On the 18 rows held out of training R² is" in content["findings"][0]
     whole, test = pd.read_csv(folder / "data.csv"), pd.read_csv(tmp_path / "m.test.csv")
     pd.testing.assert_frame_equal(test, whole[-18:].reset_index(drop=True))
     assert main([*words, "--holdout-last", "0.2", "--holdout", "0.2"]) == 1
@@ -126,6 +134,26 @@ def test_a_pruned_model_knows_the_rows_held_out_and_that_it_was_changed(folder, 
     assert content["data"]["held_out_rows"] == 18
     assert content["baselines"]["changed"]
     assert " before it was changed, beside " in content["findings"][0]
+
+
+def test_a_model_no_better_than_the_mean_is_warned_of_and_explains_nothing(
+    folder, tmp_path, capsys
+):
+    frame = pd.read_csv(folder / "data.csv")
+    frame["y"] = np.where(np.arange(90) < 72, frame["a"], -frame["a"])  # the world has turned
+    frame.to_csv(tmp_path / "turned.csv", index=False)
+    words = words_of(tmp_path, "turned.csv")
+    assert main([*words, "--holdout-last", "0.2", "-o", f"{tmp_path}/m.safetensors"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    text = "On rows that training had not seen, the mean predicts as well."
+    assert f"WARNING: {text}" in said
+    content = content_of(tmp_path / "m.safetensors", tmp_path / "m.train.csv")
+    alert = next(one for one in content["alerts"] if one["code"] == "poor_fit")
+    assert alert["text"].startswith(text)
+    assert content["performance"]["r2"] > 0.9  # of the rows that trained it
+    assert content["findings"][1].endswith(" This says nothing of y, which is not predicted.")
+    assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 0
+    assert "WARNING" not in capsys.readouterr().err
 
 
 def test_a_column_that_gives_the_target_away_is_warned_of(folder, tmp_path, capsys):

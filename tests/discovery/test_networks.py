@@ -19,8 +19,8 @@ from kanlens.discovery.networks import (
     views,
 )
 from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.scheduling import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery.search import explore, part_of
-from kanlens.discovery.turns import DeferredWork, TimeSlice
 from kanlens.errors import InterruptedWarning
 from kanlens.long_work import Deadline
 from kanlens.symbolic.composition import evaluator
@@ -128,70 +128,72 @@ def test_an_interrupt_goes_through_training(monkeypatch):
 def test_a_portion_ends_before_the_whole_and_shares_its_formulas():
     given = problem(lambda a, b: a * b)
     front = front_of(given, 100.0)
-    part = TimeSlice(TimeSlice(front, 0.5), 0.5)
+    part = BudgetedFront(BudgetedFront(front, 0.5), 0.5)
     assert 20 < part.deadline.left < 26
     part.offer(1.05 * A * B)
     assert front.best_error < 1e-20
     assert part.done
-    assert part.best_error == front.best_error
-    assert part.chosen() is front.chosen()
+    assert part.whole is front
     assert part.is_new(A)
     assert not front.is_new(A)
 
 
 def test_a_portion_takes_nothing_when_its_time_is_over():
     front = front_of(problem(lambda a, b: a * b), 100.0)
-    TimeSlice(front, 0.0).offer(A * B)
+    BudgetedFront(front, 0.0).offer(A * B)
     assert front.best_error > 0.5
     assert not front.done
 
 
-def test_an_interlude_comes_once_and_after_so_many_pieces_of_work():
-    given, heard = problem(lambda a, b: a * b), []
-    front = front_of(given, 100.0)
-    early = DeferredWork(front, 1, 0.5, heard.append)
-    assert early.is_new(A)
-    assert not early.is_new(A)
-    assert not early.done
-    assert heard == []
-    assert TimeSlice(early, 0.5).is_new(B)
-    assert not early.done
-    assert not early.done
-    assert len(heard) == 1
-    assert heard[0].deadline.left < 51
-    late = DeferredWork(front, 5, 0.5, heard.append)
-    late.run_pending()
-    late.run_pending()
-    assert len(heard) == 2
-
-
-def test_an_interlude_asks_once_for_how_much_more_it_waits():
-    heard, asked = [], []
+def test_deferred_work_runs_once_after_a_count_of_pieces_of_work():
+    runs = []
     front = front_of(problem(lambda a, b: a * b), 100.0)
-    early = DeferredWork(front, 1, 0.5, heard.append, lambda: asked.append(1) or 2)
+    queue = PriorityFront(front, Deferred(runs.append, 1, share=0.5))
+    assert queue.is_new(A)
+    assert not queue.is_new(A)
+    queue.run_deferred()
+    assert runs == []
+    assert BudgetedFront(queue, 0.5).is_new(B)
+    assert not queue.done  # reading it runs nothing
+    assert runs == []
+    queue.run_deferred()
+    queue.run_deferred()
+    assert len(runs) == 1
+    assert 0 < runs[0].deadline.left < 51
+    late = Deferred(runs.append, 5, share=0.5)
+    late.run(front, 1.0)
+    late.run(front, 1.0)
+    assert len(runs) == 2
+    assert runs[1].deadline.left > 90
+
+
+def test_deferred_work_asks_once_how_much_longer_it_waits():
+    runs, calls = [], []
+    front = front_of(problem(lambda a, b: a * b), 100.0)
+    more = lambda: calls.append(1) or 2  # noqa: E731
+    queue = PriorityFront(front, Deferred(runs.append, 1, more=more, share=0.5))
     for k in range(3):
-        early.is_new(A + k)
-        assert not early.done
-    assert (asked, heard) == ([1], [])
-    early.is_new(B)
-    assert not early.done
-    assert (asked, len(heard)) == ([1], 1)
+        queue.is_new(A + k)
+        queue.run_deferred()
+    assert (calls, runs) == ([1], [])
+    queue.is_new(B)
+    queue.run_deferred()
+    assert (calls, len(runs)) == ([1], 1)
 
 
-def test_no_interlude_after_an_exact_formula():
-    given, heard = problem(lambda a, b: a * b), []
-    front = front_of(given)
-    early = DeferredWork(front, 9, 0.5, heard.append)
-    early.offer(1.5 * A * B)
-    early.run_pending()
-    assert heard == []
+def test_deferred_work_is_dropped_after_an_exact_formula():
+    runs = []
+    front = front_of(problem(lambda a, b: a * b))
+    front.offer(1.5 * A * B)
+    Deferred(runs.append, 9, share=0.5).run(front)
+    assert runs == []
 
 
 def test_networks_are_read_as_formulas(monkeypatch):
     monkeypatch.setattr(networks, "shapes", lambda width: [[width, 1]])
     given = problem(lambda a, b: np.sin(a) + b**2)
     front = front_of(given, 60.0)
-    network_formulas(given, front, View((False, False), 0), draws())
+    network_formulas(given, BudgetedFront(front), View((False, False), 0), draws())
     assert front.best_error < 1e-3
     assert {A, B} <= front.chosen().expression.free_symbols
 
@@ -238,7 +240,7 @@ def solved(monkeypatch, given, *names):
     monkeypatch.setattr(search, "search", watched)
     monkeypatch.setattr(search, "network_formulas", lambda *_: None)
     front = front_of(given, 60.0)
-    explore(given, front, draws())
+    explore(given, BudgetedFront(front), draws())
     assert set(names) in seen
     return front.chosen().expression
 
@@ -256,7 +258,7 @@ def test_what_leaves_only_noise_is_left_alone(monkeypatch):
     front = front_of(given)
     front.offer(1.0 * A * B)
     monkeypatch.setattr(search, "network_formulas", pytest.fail)
-    explore(given, front, draws())
+    explore(given, BudgetedFront(front), draws())
     assert front.chosen().expression.has(A * B)
 
 
@@ -264,7 +266,7 @@ def test_discover_trains_networks_when_the_search_has_nothing(monkeypatch):
     draw = np.random.default_rng(0)
     x = draw.uniform(1, 3, (300, 2))
     y = np.sin(x[:, 0]) + x[:, 1] ** 2 + 0.01 * draw.normal(size=300)
-    monkeypatch.setattr(finding, "search", lambda problem, front: None)
+    monkeypatch.setattr(finding, "search", lambda problem, front, **_: None)
     monkeypatch.setattr(search, "search", lambda problem, front, **_: None)
     monkeypatch.setattr(networks, "shapes", lambda width: [[width, 1]])
     found = kanlens.discover(x, y, time_limit=60.0, progress=False)
@@ -275,13 +277,13 @@ def test_discover_trains_networks_when_the_search_has_nothing(monkeypatch):
 def test_no_networks_are_trained_in_a_moment(monkeypatch):
     given = problem(lambda a, b: a * np.sin(b))
     monkeypatch.setattr(search, "interpolator", pytest.fail)
-    explore(given, front_of(given, 0.5), draws())
+    explore(given, BudgetedFront(front_of(given, 0.5)), draws())
 
 
 def test_an_interrupted_training_leaves_what_was_found(monkeypatch):
     x = np.random.default_rng(0).uniform(1, 2, (60, 1))
 
-    def found(problem, front):
+    def found(problem, front, **_):
         front.offer(2 * problem.names[0])
 
     def interrupted(*_):

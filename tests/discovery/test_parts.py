@@ -33,10 +33,10 @@ from kanlens.discovery.problems import (
     transformed,
 )
 from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
+from kanlens.discovery.scheduling import PriorityFront
 from kanlens.discovery.settings import EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
-from kanlens.discovery.turns import Queue
 from kanlens.discovery.univariate import multipliers, smooth_curve, windows
 from kanlens.long_work import Deadline
 
@@ -300,7 +300,7 @@ def test_multipliers_do_not_divide_by_zero():
 def test_what_is_near_is_offered_at_once_and_the_rest_waits_for_the_nearest():
     front, offered = front_of(problem(lambda a, b: a**2 * b)), []
     front.offer = offered.append
-    queue = Queue(front)
+    queue = PriorityFront(front)
     far, nearer, near = 2 * A**2, A**2 * B + A / 5, A**2 * B
     for formula in (far, nearer, near, sympy.log(-A)):
         queue.offer(formula)

@@ -11,6 +11,7 @@ from kanlens.discovery.front import Front
 from kanlens.discovery.networks import trained, views
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.scaling import table_of
+from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.discovery.symmetry import mixed_differences
 from kanlens.long_work import NEVER, Deadline, check_time, ending
 from kanlens.model import kernels
@@ -67,7 +68,7 @@ def test_a_network_is_not_asked_too_late(clock):
 @pytest.mark.parametrize(("ready", "path"), [(True, "auto"), (False, "torch")])
 def test_networks_do_not_wait_for_kernels(monkeypatch, ready, path):
     problem, seen = given(), []
-    front = Front(problem, NEVER)
+    front = BudgetedFront(Front(problem, NEVER))
     monkeypatch.setattr(kernels, "ready_within", lambda seconds: ready)
     monkeypatch.setattr(search, "interpolator", lambda *_: seen.append(kernels.asked()))
     search.explore(problem, front, torch.Generator())

@@ -1,5 +1,6 @@
 """trace and store_statistics: what is recorded, from whom it stays apart, and no side effects."""
 
+import copy
 import dataclasses
 import random
 import re
@@ -13,7 +14,6 @@ from torch.testing import assert_close
 
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.model import moments
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import edge_moments, store_statistics, trace
 
@@ -67,6 +67,19 @@ def test_outside_is_the_share_of_inputs_and_hidden_units_beyond_the_grid():
     assert record.outside_share == pytest.approx(both.mean().item())
     assert trace(model, torch.ones(5, 3).double()).outside[0].sum() == 0.0
     assert trace(model, 99 * torch.ones(5, 3).double()).outside[0].tolist() == [1.0] * 3
+
+
+def test_hidden_units_are_inside_where_training_data_reached():
+    model, x = problem()
+    assert trace(model, x).outside[1].max() > 0.1  # no training data is known
+    store_statistics(model, x)
+    assert not trace(model, x).outside[1].any()
+    beyond, known = trace(model, 3 * x), model.layers[1].statistics
+    values, room = beyond.inputs[1], 0.01 * (known.input_high - known.input_low)
+    far = (values < known.input_low - room) | (values > known.input_high + room)
+    expected = (far & model.layers[1].outside(values)).double().mean(0)
+    assert_close(beyond.outside[1], expected)
+    assert expected.max() > 0.1
 
 
 def test_a_trace_does_not_change_with_its_model_or_its_input():
@@ -191,7 +204,7 @@ def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, kind, monkeypa
     model, x = problem()
     layer = model.layers[0]
     if kind == "functions":
-        layer = FunctionLinear.from_layer(layer)
+        layer = copy.deepcopy(layer)
     with torch.no_grad():
         layer.spline_weight[0, 0] += 1e6  # a large constant must not drown the deviation
     values = layer.edge_values(x).detach()

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import kanlens
@@ -26,7 +25,7 @@ from kanlens.plotting.formats import number
 from tests.plotting.conftest import labelled, texts
 
 
-def found(features: int = 4, rows: int = 60, seed: int = 0) -> Attribution:
+def found(features=4, rows=60, seed=0):
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.arange(features, 0, -1).double()
     values = torch.randn(rows, features, generator=generator, dtype=torch.float64) * sizes
@@ -43,11 +42,11 @@ def found(features: int = 4, rows: int = 60, seed: int = 0) -> Attribution:
     )
 
 
-def rows_of(ax: Axes) -> list[str]:
+def rows_of(ax):
     return [label.get_text() for label in ax.get_yticklabels()]
 
 
-def test_bars_are_means_with_intervals_strongest_first(ax: Axes) -> None:
+def test_bars_are_means_with_intervals_strongest_first(ax):
     result = found()
     assert attribution(result, ax=ax) is ax
     importance = result.to_importance()
@@ -63,13 +62,13 @@ def test_bars_are_means_with_intervals_strongest_first(ax: Axes) -> None:
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is on top
 
 
-def test_an_importance_without_interval_has_no_lines(ax: Axes) -> None:
+def test_an_importance_without_interval_has_no_lines(ax):
     importance = dataclasses.replace(found().to_importance(), low=None, high=None)
     attribution(importance, ax=ax)
     assert not ax.collections
 
 
-def test_the_rest_is_one_row(ax: Axes) -> None:
+def test_the_rest_is_one_row(ax):
     result = found(30)
     attribution(result, top=5, ax=ax)
     assert rows_of(ax)[-1] == "26 others"
@@ -78,12 +77,12 @@ def test_the_rest_is_one_row(ax: Axes) -> None:
     assert ax.patches[-1].get_width() == pytest.approx(float(rest))
 
 
-def test_one_feature_too_many_is_one_other(ax: Axes) -> None:
+def test_one_feature_too_many_is_one_other(ax):
     attribution(found(3), top=2, ax=ax)
     assert rows_of(ax) == ["f0", "2 others"]
 
 
-def test_beeswarm_has_every_sample_at_its_value(ax: Axes) -> None:
+def test_beeswarm_has_every_sample_at_its_value(ax):
     result = found(25)
     attribution(result, kind="beeswarm", ax=ax)
     assert len(rows_of(ax)) == 20
@@ -99,14 +98,14 @@ def test_beeswarm_has_every_sample_at_its_value(ax: Axes) -> None:
     assert labelled(ax, "_color key") is not None
 
 
-def test_beeswarm_without_samples_has_one_color(ax: Axes) -> None:
+def test_beeswarm_without_samples_has_one_color(ax):
     attribution(dataclasses.replace(found(), x=None), kind="beeswarm", ax=ax)
     first: Any = labelled(ax, "_swarm 0")
     assert first.get_array() is None
     assert not ax.child_axes
 
 
-def test_a_large_swarm_is_thinned_and_says_so(ax: Axes) -> None:
+def test_a_large_swarm_is_thinned_and_says_so(ax):
     attribution(found(3, rows=5001), kind="beeswarm", ax=ax)
     first: Any = labelled(ax, "_swarm 0")
     assert len(first.get_offsets()) == 2000
@@ -115,19 +114,14 @@ def test_a_large_swarm_is_thinned_and_says_so(ax: Axes) -> None:
 
 
 @given(arrays(float, st.integers(1, 200), elements=st.floats(-10, 10, width=16)))
-def test_points_of_a_swarm_never_coincide(values: np.ndarray[Any, Any]) -> None:
+def test_points_of_a_swarm_never_coincide(values):
     offsets = swarm(values, float(np.ptp(values)))
     assert np.abs(offsets).max() <= 0.38 + 1e-12
     places = np.stack([values, offsets], axis=1)
     assert len(np.unique(places, axis=0)) == len(places)
 
 
-def test_a_swarm_without_offsets_would_coincide() -> None:
-    places = np.stack([np.ones(3), np.zeros(3)], axis=1)
-    assert len(np.unique(places, axis=0)) < len(places)
-
-
-def test_waterfall_leads_from_reference_to_output(ax: Axes) -> None:
+def test_waterfall_leads_from_reference_to_output(ax):
     result = found(6)
     attribution(result, kind="waterfall", row=3, ax=ax)
     bars = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
@@ -144,7 +138,7 @@ def test_waterfall_leads_from_reference_to_output(ax: Axes) -> None:
     assert ax.get_xlabel() == "strength (MPa)"
 
 
-def test_waterfall_shows_what_is_not_explained(ax: Axes) -> None:
+def test_waterfall_shows_what_is_not_explained(ax):
     result = found(4)
     short = dataclasses.replace(result, values=result.values * 0.9)
     attribution(short, kind="waterfall", row=-1, ax=ax)
@@ -156,19 +150,19 @@ def test_waterfall_shows_what_is_not_explained(ax: Axes) -> None:
     assert first.get_x() + first.get_width() == pytest.approx(float(short.output[-1]))
 
 
-def test_a_complete_waterfall_has_no_gap(ax: Axes) -> None:
+def test_a_complete_waterfall_has_no_gap(ax):
     attribution(found(4), kind="waterfall", row=0, ax=ax)
     assert not any("gap" in name for name in rows_of(ax))
 
 
-def test_names_are_literal(ax: Axes) -> None:
+def test_names_are_literal(ax):
     result = dataclasses.replace(found(1), features=("$x_{1",), target="a$b$")
     attribution(result, ax=ax)
     assert rows_of(ax) == [r"\$x_{1"]
     assert r"a\$b\$" in ax.get_xlabel()
 
 
-def test_a_single_sample_need_not_be_named() -> None:
+def test_a_single_sample_need_not_be_named():
     alone = found()
     parts = {name: getattr(alone, name)[:1] for name in ("values", "reference", "output", "x")}
     alone = dataclasses.replace(alone, **parts)
@@ -186,53 +180,26 @@ def test_a_single_sample_need_not_be_named() -> None:
         ("decision", "shap.plots.decision(e.base_values[0], e.values)"),
     ],
 )
-def test_kinds_that_shap_draws(kind: str, call: str) -> None:
-    text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
-        f"waterfall, got '{kind}'. Use {call} with e = attribution.to_shap()."
-    )
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+def test_kinds_that_shap_draws(kind, call):
+    with pytest.raises(InvalidValueError, match=re.escape(f"got '{kind}'. Use {call} with")):
         attribution(found(), kind=kind)
 
 
-def test_slopes_have_no_waterfall(ax: Axes) -> None:
-    slopes = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
-    with pytest.raises(InvalidValueError, match="shares of a change to draw a waterfall"):
-        attribution(slopes, kind="waterfall", row=0, ax=ax)
-
-
-def test_errors_of_attribution() -> None:
-    text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
-        "waterfall, got 'bars'. Did you mean 'bar'?"
-    )
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+def test_errors_of_attribution():
+    with pytest.raises(InvalidValueError, match="interactions, paths, waterfall, got 'bars'"):
         attribution(found(), kind="bars")
-    text = "plot.attribution: expected row, a sample from 0 to 59, got None. Name one sample."
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+    with pytest.raises(InvalidValueError, match="expected row, a sample from 0 to 59, got None"):
         attribution(found(), kind="waterfall")
-    text = (
-        "plot.attribution: expected an Attribution to draw sample by sample, got an Importance. "
-        "Use kind='bar'."
-    )
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+    with pytest.raises(InvalidValueError, match="to draw sample by sample, got an Importance"):
         attribution(found().to_importance(), kind="beeswarm")
-    text = (
-        "plot.attribution: expected an Attribution or an Importance, got Tensor. "
-        "Pass what attribute returned."
-    )
-    with pytest.raises(DTypeError, match=re.escape(text)):
+    with pytest.raises(DTypeError, match="expected an Attribution or an Importance, got Tensor"):
         attribution(torch.zeros(2))  # type: ignore[arg-type]
-    text = (
-        "plot.attribution: expected x of shape (60, 4), got (60, 3). "
-        "Pass the samples that were attributed."
-    )
-    with pytest.raises(ShapeError, match=re.escape(text)):
+    with pytest.raises(ShapeError, match=r"expected x of shape \(60, 4\), got \(60, 3\)"):
         attribution(found(), kind="beeswarm", x=np.zeros((60, 3)))
     assert pyplot.get_fignums() == []
 
 
-def made(methods: int = 8, features: int = 13) -> Comparison:
+def made(methods=8, features=13):
     random = np.random.default_rng(0)
     names = [f"captum_method_{i}" for i in range(methods)]
     index = pd.Index([f"ocean_proximity={i}" for i in range(features)], name="feature")
@@ -256,7 +223,7 @@ def made(methods: int = 8, features: int = 13) -> Comparison:
     )
 
 
-def test_comparison_has_a_marker_per_method_and_feature(ax: Axes) -> None:
+def test_comparison_has_a_marker_per_method_and_feature(ax):
     result = made()
     assert comparison(result, ax=ax) is ax
     order = result.importance.mean(axis=1).sort_values(ascending=False).index
@@ -268,20 +235,20 @@ def test_comparison_has_a_marker_per_method_and_feature(ax: Axes) -> None:
     assert ax.get_xlabel() == "mean |value| for strength (MPa)"
 
 
-def legend_of(ax: Axes) -> list[str]:
+def legend_of(ax):
     legend = ax.get_legend()
     assert legend is not None
     return [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
 
 
-def test_the_legend_names_methods_and_their_numbers(ax: Axes) -> None:
+def test_the_legend_names_methods_and_their_numbers(ax):
     comparison(made(3), ax=ax)
     title, *lines = legend_of(ax)
     assert title == "method (error, gap)"
     assert lines[1] == f"captum_method_1 (0.50, {number(1e-16, 2)})"
 
 
-def test_a_method_that_dwarfs_the_others_is_cut_and_named(ax: Axes) -> None:
+def test_a_method_that_dwarfs_the_others_is_cut_and_named(ax):
     result = made(4)
     comparison(result, ax=ax)
     whole, title = ax.get_xlim()[1], ax.get_title(loc="right")
@@ -294,14 +261,14 @@ def test_a_method_that_dwarfs_the_others_is_cut_and_named(ax: Axes) -> None:
     assert others < ax.get_xlim()[1] <= max(1.2 * others, whole)
 
 
-def test_unknown_numbers_are_left_out(ax: Axes) -> None:
+def test_unknown_numbers_are_left_out(ax):
     result = made(2)
     frame = result.frame.assign(shapley_error=float("nan"))
     comparison(dataclasses.replace(result, frame=frame), ax=ax)
     assert legend_of(ax)[:2] == ["method (gap)", f"captum_method_0 ({number(1e-16, 2)})"]
 
 
-def test_the_legend_is_in_the_figure_and_covers_nothing() -> None:
+def test_the_legend_is_in_the_figure_and_covers_nothing():
     ax = comparison(made())
     figure: Any = ax.figure
     figure.canvas.draw()
@@ -310,7 +277,7 @@ def test_the_legend_is_in_the_figure_and_covers_nothing() -> None:
     assert min(label.get_window_extent().x0 for label in ax.get_yticklabels()) > 0
 
 
-def test_twenty_methods_still_differ(ax: Axes) -> None:
+def test_twenty_methods_still_differ(ax):
     result = made(20)
     comparison(result, ax=ax)
     looks = set()
@@ -320,14 +287,13 @@ def test_twenty_methods_still_differ(ax: Axes) -> None:
     assert len(looks) == 20
 
 
-def test_comparison_refuses_other_results() -> None:
-    text = "plot.comparison: expected a Comparison, got Attribution. Pass what compare returned."
-    with pytest.raises(DTypeError, match=re.escape(text)):
+def test_comparison_refuses_other_results():
+    with pytest.raises(DTypeError, match="expected a Comparison, got Attribution"):
         comparison(found())
     assert pyplot.get_fignums() == []
 
 
-def test_importance_can_be_any_method(ax: Axes) -> None:
+def test_importance_can_be_any_method(ax):
     importance = Importance(
         values=torch.tensor([0.2, 0.7]), meaning="Sobol index", method="sobol",
         features=("a", "b"), target="y",
@@ -336,20 +302,20 @@ def test_importance_can_be_any_method(ax: Axes) -> None:
     assert ax.get_xlabel() == "Sobol index for y"
 
 
-def test_slopes_are_no_contributions(ax: Axes) -> None:
+def test_slopes_are_no_contributions(ax):
     steep = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
     assert attribution(steep, kind="beeswarm", ax=ax).get_xlabel() == "value for strength"
     whole = attribution(found(), kind="beeswarm", ax=pyplot.figure().subplots())
     assert whole.get_xlabel() == "contribution to strength (MPa)"
 
 
-def test_what_a_global_method_says_has_a_line_of_its_own(ax: Axes) -> None:
+def test_what_a_global_method_says_has_a_line_of_its_own(ax):
     what = "Share of the output's variance that a feature explains alone"
     result = dataclasses.replace(found().to_importance(), meaning=what, unit="")
     assert attribution(result, ax=ax).get_xlabel() == f"{what}\nfor strength"
 
 
-def test_rows_may_be_numbers_of_numpy(ax: Axes) -> None:
+def test_rows_may_be_numbers_of_numpy(ax):
     result = found()
     worst: Any = np.abs(result.values.numpy()).sum(1).argmax()
     attribution(result, kind="waterfall", row=worst, ax=ax)
@@ -358,15 +324,13 @@ def test_rows_may_be_numbers_of_numpy(ax: Axes) -> None:
     )
 
 
-def test_samples_that_are_no_numbers_are_refused() -> None:
+def test_samples_that_are_no_numbers_are_refused():
     words = pd.DataFrame({f"f{i}": ["red"] * 60 for i in range(4)})
-    text = "plot.attribution: expected x as numbers, got a DataFrame of something else. "
-    text += "Leave x out: an Attribution to features has its samples."
-    with pytest.raises(DTypeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DTypeError, match="x as numbers, got a DataFrame of something else"):
         attribution(found(), kind="beeswarm", x=words)
 
 
-def test_a_single_row_leaves_room_for_the_key_of_colors() -> None:
+def test_a_single_row_leaves_room_for_the_key_of_colors():
     axes = attribution(found(1), kind="beeswarm")
     figure: Any = axes.figure
     figure.canvas.draw()
@@ -378,7 +342,7 @@ def test_a_single_row_leaves_room_for_the_key_of_colors() -> None:
     pyplot.close(figure)
 
 
-def test_what_importance_returns_is_drawn() -> None:
+def test_what_importance_returns_is_drawn():
     rows = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
     frame = kanlens.importance(kanlens.KAN([2, 3, 2]), rows, background=rows)
     part = frame[frame["output"] == "y2"]
@@ -396,7 +360,7 @@ def test_what_importance_returns_is_drawn() -> None:
         attribution(part, kind="beeswarm")
 
 
-def test_large_numbers_are_written_out() -> None:
+def test_large_numbers_are_written_out():
     values = torch.tensor([[-54012.0, 1234567.0]])
     result = Attribution(
         values=values,
@@ -420,7 +384,7 @@ def test_large_numbers_are_written_out() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_ends_of_a_waterfall_stand_beside_the_lines_of_its_axes(sign: int) -> None:
+def test_ends_of_a_waterfall_stand_beside_the_lines_of_its_axes(sign):
     result = found(5)
     values = sign * result.values[:1].abs()
     steep = dataclasses.replace(result, values=values, output=values.sum(1) + 2, x=result.x[:1])  # type: ignore[index]
@@ -436,7 +400,7 @@ def test_ends_of_a_waterfall_stand_beside_the_lines_of_its_axes(sign: int) -> No
     pyplot.close(figure)
 
 
-def test_categories_are_had_or_not(ax: Axes) -> None:
+def test_categories_are_had_or_not(ax):
     result = found(4, rows=1)
     coded = dataclasses.replace(
         result,

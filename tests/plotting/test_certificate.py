@@ -9,16 +9,15 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from matplotlib.axes import Axes
 
-from kanlens.certificates import Certificate, certify
+from kanlens.certificates import certify
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.plotting import certificate
 
 
 @cache
-def proven() -> Certificate:
+def proven():
     model = KAN([3, 2], generator=torch.Generator().manual_seed(0)).double()
     with torch.no_grad():  # the second output rises with x1 alone
         model.layers[0].spline_weight[1] = 0
@@ -27,7 +26,7 @@ def proven() -> Certificate:
     return certify(model, [(0.5, 1.0)] * 3, progress=False)
 
 
-def test_bars_are_the_bounds_and_what_was_seen(ax: Axes) -> None:
+def test_bars_are_the_bounds_and_what_was_seen(ax):
     found = proven()["cost"]
     assert certificate(proven(), target="cost", ax=ax) is ax
     order = np.argsort([-one.effect.bound for one in found.features], kind="stable")
@@ -42,7 +41,7 @@ def test_bars_are_the_bounds_and_what_was_seen(ax: Axes) -> None:
     assert ax.get_xlabel() == "most that one feature alone changes cost"
 
 
-def test_a_proven_direction_has_a_sign(ax: Axes) -> None:
+def test_a_proven_direction_has_a_sign(ax):
     certificate(proven(), target=1, top=2, ax=ax)
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels[0] == "x1 ▲"
@@ -50,7 +49,7 @@ def test_a_proven_direction_has_a_sign(ax: Axes) -> None:
     assert ax.get_xlabel().endswith(r"\$a_b")
 
 
-def test_a_bound_that_is_not_finite_reaches_the_border(ax: Axes) -> None:
+def test_a_bound_that_is_not_finite_reaches_the_border(ax):
     output = proven()["cost"]
     first, *others = output.features
     first = dataclasses.replace(first, rises=dataclasses.replace(first.rises, bound=math.inf))
@@ -62,7 +61,7 @@ def test_a_bound_that_is_not_finite_reaches_the_border(ax: Axes) -> None:
     ax.figure.canvas.draw()
 
 
-def test_what_is_no_certificate_or_output_is_refused() -> None:
+def test_what_is_no_certificate_or_output_is_refused():
     with pytest.raises(DTypeError, match="a Certificate, got int"):
         certificate(3)  # type: ignore[arg-type]
     for target in ("price", 7):
@@ -70,7 +69,7 @@ def test_what_is_no_certificate_or_output_is_refused() -> None:
             certificate(proven(), target=target)
 
 
-def test_the_legend_covers_no_bar(ax: Axes) -> None:
+def test_the_legend_covers_no_bar(ax):
     certificate(proven(), target="cost", ax=ax)
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     legend = ax.get_legend()

@@ -1,19 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 
 from kanlens.attribution import edge_band
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.plotting import edge, edges, network, to_svg
@@ -21,15 +18,13 @@ from kanlens.plotting.curves import words_for
 from kanlens.plotting.style import STYLE, text_width
 from tests.plotting.conftest import labelled, with_units
 
-Build = Callable[..., KAN]
 
-
-def line(ax: Axes, label: str = "_curve") -> np.ndarray[Any, Any]:
+def line(ax, label="_curve"):
     found: Any = labelled(ax, label)
     return np.asarray(found.get_xydata())
 
 
-def scaled(model: Build) -> KAN:
+def scaled(model):
     """A network that takes kilograms around 50 and returns meters around 7."""
     net = with_units(model([2, 2, 1], names=["mass", "age"], data=False), ["kg", "a"], "m")
     net.input_shift[:] = 50.0
@@ -40,7 +35,7 @@ def scaled(model: Build) -> KAN:
     return net
 
 
-def test_first_layer_is_in_units_of_the_feature(model: Build, ax: Axes) -> None:
+def test_first_layer_is_in_units_of_the_feature(model, ax):
     net = scaled(model)
     assert edge(net, 0, 1, 0, ax=ax) is ax
     drawn = line(ax)
@@ -51,7 +46,7 @@ def test_first_layer_is_in_units_of_the_feature(model: Build, ax: Axes) -> None:
     assert ax.get_ylabel() == "contribution to h1_2"
 
 
-def test_last_layer_is_in_units_of_the_output(model: Build, ax: Axes) -> None:
+def test_last_layer_is_in_units_of_the_output(model, ax):
     net = scaled(model)
     edge(net, 1, "y", "h1_2", ax=ax)
     drawn = line(ax)
@@ -59,7 +54,7 @@ def test_last_layer_is_in_units_of_the_output(model: Build, ax: Axes) -> None:
     assert ax.get_ylabel() == "contribution to y (m)"
 
 
-def test_the_output_is_the_sum_of_what_is_drawn(model: Build) -> None:
+def test_the_output_is_the_sum_of_what_is_drawn(model):
     from matplotlib.figure import Figure
 
     net = model([2, 1])
@@ -74,7 +69,7 @@ def test_the_output_is_the_sum_of_what_is_drawn(model: Build) -> None:
     assert total == pytest.approx(expected, abs=1e-3)
 
 
-def test_density_knots_and_shading(model: Build, ax: Axes) -> None:
+def test_density_knots_and_shading(model, ax):
     net = model([2, 1])
     edge(net, 0, 0, 0, ax=ax)
     density: Any = labelled(ax, "_density")
@@ -88,12 +83,12 @@ def test_density_knots_and_shading(model: Build, ax: Axes) -> None:
     assert len(ends) == 2
 
 
-def test_no_density_without_data(model: Build, ax: Axes) -> None:
+def test_no_density_without_data(model, ax):
     edge(model([2, 1], data=False), 0, 0, 0, ax=ax)
     assert "_density" not in [artist.get_label() for artist in ax.get_children()]
 
 
-def test_density_follows_given_rows(model: Build, ax: Axes) -> None:
+def test_density_follows_given_rows(model, ax):
     net = model([2, 1])
     rows = torch.full((50, 2), 0.5, dtype=torch.float64)
     edge(net, 0, 0, 0, data=rows, ax=ax)
@@ -104,7 +99,7 @@ def test_density_follows_given_rows(model: Build, ax: Axes) -> None:
     assert np.ptp(full) < 0.1
 
 
-def test_parts_add_up(model: Build, ax: Axes) -> None:
+def test_parts_add_up(model, ax):
     edge(model([2, 1]), 0, 0, 0, parts=True, ax=ax)
     whole = line(ax, "sum")[:, 1]
     parts = line(ax, "spline")[:, 1] + line(ax, "base (silu)")[:, 1]
@@ -112,7 +107,7 @@ def test_parts_add_up(model: Build, ax: Axes) -> None:
     assert ax.get_legend() is not None
 
 
-def test_an_edge_function_alone(model: Build, ax: Axes) -> None:
+def test_an_edge_function_alone(model, ax):
     phi = dataclasses.replace(model([1, 1]).layers[0].edge(0, 0), name="f $1", unit="s")
     edge(phi, data=torch.linspace(-0.5, 0.5, 20), ax=ax)
     drawn = line(ax)
@@ -121,7 +116,7 @@ def test_an_edge_function_alone(model: Build, ax: Axes) -> None:
     assert ax.get_ylabel() == r"contribution to f \$1"
 
 
-def test_two_valued_inputs_are_points(model: Build, ax: Axes) -> None:
+def test_two_valued_inputs_are_points(model, ax):
     net = model([2, 1], names=["smoker", "place=NEAR BAY"])
     first, second = net.schema.features
     features = (
@@ -139,21 +134,17 @@ def test_two_valued_inputs_are_points(model: Build, ax: Axes) -> None:
     assert [label.get_text() for label in panels[1].get_xticklabels()] == ["no", "yes"]
 
 
-def test_jumps_and_poles_are_drawn_where_defined(ax: Axes) -> None:
-    layer = FunctionLinear(1, 1, [["log"]])
+def test_jumps_and_poles_are_drawn_where_defined(ax):
+    layer = KANLinear(1, 1, functions=[["log"]])
     edge(KAN.from_layers([layer], KAN([1, 1]).schema), 0, 0, 0, ax=ax)
     drawn = line(ax)
     assert np.isnan(drawn[drawn[:, 0] < 0, 1]).all()
     assert np.isfinite(ax.get_ylim()).all()
-    text = (
-        "plot.edge: expected an edge made of a spline and a base, got a FunctionEdge. "
-        "Leave parts out."
-    )
-    with pytest.raises(MethodError, match=re.escape(text)):
+    with pytest.raises(MethodError, match="edge made of a spline and a base, got one that is a f"):
         edge(layer.edge(0, 0), parts=True)
 
 
-def test_many_edges_share_one_range_and_lose_their_means(model: Build, ax: Axes) -> None:
+def test_many_edges_share_one_range_and_lose_their_means(model, ax):
     net = model([3, 4, 1])
     net.layers[0].mask[1, 2] = 0
     assert edges(net, 0, ax=ax) is ax
@@ -172,7 +163,7 @@ def test_many_edges_share_one_range_and_lose_their_means(model: Build, ax: Axes)
     assert pyplot.get_fignums() == []
 
 
-def test_edges_of_one_node_and_the_strongest(model: Build, ax: Axes) -> None:
+def test_edges_of_one_node_and_the_strongest(model, ax):
     net = model([3, 4, 1])
     panels = edges(net, 0, in_="x2", ax=ax).child_axes
     assert [panel.get_title() for panel in panels] == [f"x2 → h1_{i}" for i in (1, 2, 3, 4)]
@@ -181,61 +172,47 @@ def test_edges_of_one_node_and_the_strongest(model: Build, ax: Axes) -> None:
     assert "the 5 strongest of 12 edges" in [text.get_text() for text in other.texts]
 
 
-def test_one_new_figure(model: Build) -> None:
+def test_one_new_figure(model):
     first = edge(model([2, 1]), 0, 0, 0)
     second = edges(model([2, 1]))
     assert len(pyplot.get_fignums()) == 2
     assert first.figure is not second.figure
 
 
-def test_errors_say_what_exists(model: Build) -> None:
+def test_errors_say_what_exists(model):
     net = model([2, 1], names=["mass", "age"])
-    text = "plot.edge: expected layer from 0 to 0, got None. Layers are counted from 0."
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+    with pytest.raises(InvalidValueError, match="expected layer from 0 to 0, got None"):
         edge(net)
-    text = "plot.edge: expected in_ from 0 to 1 or a name, got 'masss'. Did you mean 'mass'?"
-    with pytest.raises(InvalidValueError, match=re.escape(text) + "$"):
+    with pytest.raises(InvalidValueError, match="expected in_ from 0 to 1 or a name, got 'masss'"):
         edge(net, 0, 0, "masss")
-    text = "plot.edge: expected out from 0 to 0 or a name, got 1. Name a node of that layer."
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+    with pytest.raises(InvalidValueError, match="expected out from 0 to 0 or a name, got 1"):
         edge(net, 0, 1, 0)
-    text = "plot.edge: expected a KAN or an EdgeFunction, got str. Pass model.layers[0].edge(0, 0)."
-    with pytest.raises(DTypeError, match=re.escape(text)):
+    with pytest.raises(DTypeError, match=r"plot\.edge: expected a KAN or an Edge, got str"):
         edge("edge")  # type: ignore[arg-type]
     phi = net.layers[0].edge(0, 0)
-    text = (
-        "plot.edge: expected no layer, out or in_ with an EdgeFunction, got (0, None, None). "
-        "Leave them out."
-    )
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+    with pytest.raises(InvalidValueError, match=r"in_ with an Edge, got \(0, None, None\)"):
         edge(phi, 0)
-    text = "plot.edge: expected finite values in data, got none. Drop the others."
-    with pytest.raises(DataError, match=re.escape(text)):
+    with pytest.raises(DataError, match=r"plot\.edge: expected finite values in data, got none"):
         edge(phi, data=torch.zeros(0))
     net.layers[0].mask.zero_()
-    text = "plot.edges: expected live edges to draw, got none. Name a node that has live edges."
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+    with pytest.raises(InvalidValueError, match="expected live edges to draw, got none"):
         edges(net)
     assert pyplot.get_fignums() == []
 
 
 @pytest.mark.parametrize("draw", [edge, edges, network], ids=lambda draw: draw.__name__)
-def test_a_trace_is_drawn_as_its_rows_are(model: Build, draw: Callable[..., Axes]) -> None:
+def test_a_trace_is_drawn_as_its_rows_are(model, draw):
     net, rows = model([2, 2, 1]), torch.linspace(-0.5, 0.8, 60).double().reshape(30, 2)
     name, place = ("x", {}) if draw is network else ("data", {"layer": 1})
     place |= {"out": 0, "in_": 1} if draw is edge else {}
     drawn = [to_svg(draw(net, **place, **{name: x}), prefix="p") for x in (rows, trace(net, rows))]
     assert drawn[0] == drawn[1] != to_svg(draw(net, **place), prefix="p")
-    text = (
-        f"plot.{draw.__name__}: expected a trace of layers with [2, 2] inputs, got one with [3]. "
-        "Pass a trace of this model, or rows."
-    )
-    with pytest.raises(ShapeError, match=re.escape(text)):
+    with pytest.raises(ShapeError, match=r"of layers with \[2, 2\] inputs, got one with \[3\]"):
         draw(net, **place, **{name: trace(KAN([3, 1]), torch.zeros(2, 3))})
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_a_band_is_that_of_the_numbers(layer: int, model: Build, ax: Axes) -> None:
+def test_a_band_is_that_of_the_numbers(layer, model, ax):
     net = scaled(model)
     rows = torch.rand(90, 2, generator=torch.Generator().manual_seed(3)).double() * 30 + 35
     y = rows.sum(1)
@@ -252,7 +229,7 @@ def test_a_band_is_that_of_the_numbers(layer: int, model: Build, ax: Axes) -> No
         edge(net, layer, 0, 1, data=rows, band=True, ax=ax)
 
 
-def test_long_names_break_at_spaces() -> None:
+def test_long_names_break_at_spaces():
     name, room = "outcome=customer buys more", 1.35
     found = words_for("effect on", name, "log-odds", room)
     assert found == "effect on\noutcome=customer\nbuys more (log-odds)"

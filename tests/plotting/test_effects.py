@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import kanlens
@@ -21,7 +20,7 @@ HOSTILE = r"$\frac{x}{$ <b>&\n% " + "name " * 20
 ROWS = draw(40, 3)
 
 
-def of_levels(count: int) -> tuple[KAN, torch.Tensor]:
+def of_levels(count):
     frame = pd.DataFrame(
         {
             HOSTILE: [f"{HOSTILE}{k % count}" for k in range(3 * count)],
@@ -34,12 +33,12 @@ def of_levels(count: int) -> tuple[KAN, torch.Tensor]:
     return KAN.from_layers(list(base.layers), read.schema), read.x
 
 
-def xy(ax: Axes, label: str) -> np.ndarray[Any, Any]:
+def xy(ax, label):
     found: Any = labelled(ax, label)
     return np.asarray(found.get_xydata())
 
 
-def color(ax: Axes, point: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def color(ax, point):
     """What is painted at a point of the axes."""
     canvas = FigureCanvasAgg(ax.figure)
     canvas.draw()
@@ -48,7 +47,7 @@ def color(ax: Axes, point: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return painted[round(row), round(column), :3]
 
 
-def test_a_curve_carries_the_numbers_and_the_rows(ax: Axes) -> None:
+def test_a_curve_carries_the_numbers_and_the_rows(ax):
     model = with_units(made([3, 3, 1]), ["kg", "a", "m"], "EUR")
     found = computed(model, "x2", ROWS)
     assert effect(model, "x2", ROWS, ax=ax) is ax
@@ -62,7 +61,7 @@ def test_a_curve_carries_the_numbers_and_the_rows(ax: Axes) -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x2 (a)", "effect on y (EUR)")
 
 
-def test_a_missing_cell_is_at_the_border(ax: Axes) -> None:
+def test_a_missing_cell_is_at_the_border(ax):
     frame = pd.DataFrame({"a": [1.0, None, 3.0, 4.5, None, 2.0] * 4, "y": range(24)})
     table = kanlens.read_table(frame, target="y")
     model = made([2, 1])
@@ -75,7 +74,7 @@ def test_a_missing_cell_is_at_the_border(ax: Axes) -> None:
     assert "missing" in [text.get_text() for text in ax.texts]
 
 
-def test_where_no_data_are_is_gray(ax: Axes) -> None:
+def test_where_no_data_are_is_gray(ax):
     rows = ROWS.clone()
     rows[0, 1] = 9.0  # far from all others
     effect(made([3, 3, 1]), "x2", rows, ax=ax)
@@ -88,12 +87,12 @@ def test_where_no_data_are_is_gray(ax: Axes) -> None:
     assert min(abs(left - float(second)) for left in known) < 1e-9
 
 
-def test_an_additive_model_has_one_line(ax: Axes) -> None:
+def test_an_additive_model_has_one_line(ax):
     lines: Any = labelled(effect(made([3, 1]), 0, ROWS, ax=ax), "_ice")
     assert lines.get_paths() == []
 
 
-def test_levels_have_names_values_and_shares(ax: Axes) -> None:
+def test_levels_have_names_values_and_shares(ax):
     model, x = of_levels(4)
     found = computed(model, HOSTILE, x)
     effect(found, ax=ax)
@@ -105,14 +104,14 @@ def test_levels_have_names_values_and_shares(ax: Axes) -> None:
     assert to_svg(ax).count("frac") >= 4  # written as it is
 
 
-def test_many_levels_are_the_most_frequent(ax: Axes) -> None:
+def test_many_levels_are_the_most_frequent(ax):
     model, x = of_levels(33)
     effect(model, HOSTILE, torch.cat([x, x[32:33]]), ax=ax)
     assert len(xy(ax, "_levels")) == 30
     assert ax.get_title(loc="left").endswith("the 30 most frequent of 33")
 
 
-def test_a_constant_feature_is_a_point(ax: Axes) -> None:
+def test_a_constant_feature_is_a_point(ax):
     rows = ROWS.clone()
     rows[:, 0] = 3.0
     np.testing.assert_allclose(
@@ -122,7 +121,7 @@ def test_a_constant_feature_is_a_point(ax: Axes) -> None:
     assert flat.get_yticklabels()
 
 
-def test_a_surface_is_gray_where_no_rows_are_near(ax: Axes) -> None:
+def test_a_surface_is_gray_where_no_rows_are_near(ax):
     rows = ROWS.clone()
     rows[:, 1] = rows[:, 0] + 0.01 * rows[:, 1]  # on a line
     found = computed(made([3, 2, 1]), 0, rows, other=1)
@@ -134,7 +133,7 @@ def test_a_surface_is_gray_where_no_rows_are_near(ax: Axes) -> None:
     assert not np.allclose(color(ax, middle + 0.02 * (ends[1] - ends[0])), 0xDD)
 
 
-def test_a_surface_of_levels_has_cells(ax: Axes) -> None:
+def test_a_surface_of_levels_has_cells(ax):
     model, x = of_levels(3)
     found = computed(model, "size", x, other=HOSTILE)
     effect(found, ax=ax)
@@ -145,7 +144,7 @@ def test_a_surface_of_levels_has_cells(ax: Axes) -> None:
     assert len(ax.get_yticklabels()) == 3
 
 
-def test_two_levels_of_both_have_four_cells(ax: Axes) -> None:
+def test_two_levels_of_both_have_four_cells(ax):
     rows = (ROWS > 0).double()
     assert effect(made([3, 2, 1]), 0, rows, other=1, ax=ax).collections[0].get_array().shape == (
         2,
@@ -153,7 +152,7 @@ def test_two_levels_of_both_have_four_cells(ax: Axes) -> None:
     )
 
 
-def test_nothing_changes_anywhere(ax: Axes) -> None:
+def test_nothing_changes_anywhere(ax):
     model = made([3, 2, 1])
     with torch.no_grad():
         model.layers[0].mask[:, :2] = 0
@@ -161,7 +160,7 @@ def test_nothing_changes_anywhere(ax: Axes) -> None:
     effect(model, 0, ROWS, other=1)
 
 
-def test_what_is_refused() -> None:
+def test_what_is_refused():
     found = computed(made([3, 1]), 0, ROWS)
     with pytest.raises(InvalidValueError) as caught:
         effect(found, "x1")
@@ -177,7 +176,7 @@ def test_what_is_refused() -> None:
         effect({}, 0)
 
 
-def test_several_models_are_their_mean_and_spread(ax: Axes) -> None:
+def test_several_models_are_their_mean_and_spread(ax):
     models = [made([3, 3, 1], seed=seed) for seed in range(4)]
     each = torch.stack([computed(one, 1, ROWS).values for one in models])
     found = computed(models, 1, ROWS)
@@ -197,7 +196,7 @@ def test_several_models_are_their_mean_and_spread(ax: Axes) -> None:
     assert computed(models[0], 1, ROWS).members is None
 
 
-def test_several_models_of_levels_and_of_two_features(ax: Axes) -> None:
+def test_several_models_of_levels_and_of_two_features(ax):
     model, x = of_levels(4)
     effect([model, model], HOSTILE, x, ax=ax)
     spread: Any = labelled(ax, "range of 2 models")
@@ -209,3 +208,43 @@ def test_several_models_of_levels_and_of_two_features(ax: Axes) -> None:
         computed([made([3, 1]), with_units(made([3, 2]), "abc", "m")], 0, ROWS, target=0)
     with pytest.raises(InvalidValueError, match="effect: expected models, got none"):
         computed([], 0, ROWS)
+
+
+def of_days(first: str, last: str, step: int) -> tuple[KAN, torch.Tensor]:
+    days = np.arange(first, last, step, dtype="datetime64[D]")
+    frame = pd.DataFrame({"sold": days.astype(str), "y": np.arange(len(days)) ** 0.5})
+    read = kanlens.read_table(frame, target="y")
+    base = made([len(read.schema.features), 2, 1])
+    return KAN.from_layers(list(base.layers), read.schema), read.x
+
+
+def test_days_are_named_by_their_dates(ax):
+    model, x = of_days("2019-03-01", "2021-08-20", 3)
+    effect(model, "sold", x, ax=ax)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    names = {
+        round(float(p)): t.get_text()
+        for p, t in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    }
+    for year in (2020, 2021):
+        assert names[int(np.datetime64(f"{year}-01-01", "D").astype(int))] == str(year)
+    assert ax.get_xlabel() == "sold.days"
+    model, x = of_days("2021-03-14", "2021-03-16", 1)
+    assert computed(model, "sold", x).settings[0].labels == ("2021-03-14", "2021-03-15")
+    x[0, -1] += 0.25
+    assert computed(model, "sold", x).settings[0].labels[0] == "2021-03-14 06:00:00"
+
+
+def test_days_beyond_the_calendar_are_numbers(ax):
+    model, x = of_days("2019-03-01", "2021-08-20", 3)
+    x[:, -1] *= 1000
+    effect(model, "sold", x, ax=ax)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    assert ax.get_xlabel() == "sold.days (d)"
+
+
+def test_a_surface_names_days_by_their_dates(ax):
+    model, x = of_days("2019-03-01", "2021-08-20", 3)
+    effect(model, "sold.month", x, other="sold", ax=ax)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    assert {"2020", "2021"} <= {text.get_text() for text in ax.get_yticklabels()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import numpy as np
 import pytest
@@ -107,17 +106,13 @@ def test_interactions_are_the_matrix(found):
 )
 def test_results_without_are_refused(found, kind, method):
     bare = dataclasses.replace(found, paths=None, owners=None, method="shapley")
-    text = f"plot.attribution: expected an Attribution with {kind}, got one of method 'shapley'. "
-    text += f"Use method='{method}'."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match=f"with {kind}, got one of method 'shapley'"):
         plot.attribution(bare, kind=kind)
 
 
 def test_slopes_have_no_waterfall(found):
     slopes = dataclasses.replace(found, method="gradient", reference=found.reference * torch.nan)
-    text = "plot.attribution: expected shares of a change to draw a waterfall, got slopes "
-    text += "('gradient'). Use kind='bar' or 'beeswarm'."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match=r"to draw a waterfall, got slopes \('gradient'\)"):
         plot.attribution(slopes, kind="waterfall", row=0)
     assert plot.attribution(slopes, kind="bar", ax=Figure().subplots()).patches
 
@@ -145,12 +140,12 @@ def test_numbers_fit_into_their_cells(found, scale):
     assert max(map(len, texts)) <= 6
 
 
-def test_numbers_in_cells_have_no_power_of_ten() -> None:
+def test_numbers_in_cells_have_no_power_of_ten():
     minus = "\N{MINUS SIGN}"
     found = [_short(value, 5.1e4) for value in (5.1e4, -1.24e4, 300.0, 0.2)]
     assert found == ["5.1", f"{minus}1.2", "0.03", "0"]
     assert (_short(123.4, 250.0), _short(0.036, 0.05)) == ("123", "0.036")
 
 
-def test_names_are_moved_apart_as_little_as_it_takes() -> None:
+def test_names_are_moved_apart_as_little_as_it_takes():
     np.testing.assert_allclose(spread_apart(np.array([1.0, 0.9, 0.1]), 0.3), [1.1, 0.8, 0.1])

@@ -37,12 +37,12 @@ CASES: dict[str, dict[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_numbers_and_names_are_written_as_people_read_them(name: str) -> None:
+def test_numbers_and_names_are_written_as_people_read_them(name):
     write: Any = FILTERS[name]
     assert {value: write(value) for value in CASES[name]} == CASES[name]
 
 
-def test_words_around_them() -> None:
+def test_words_around_them():
     filters: dict[str, Any] = FILTERS
     assert filters["listed"](["a", "b", "c"], most=2) == "a, b and 1 other"
     assert filters["listed"](["a", "b", "c", "d"], most=2) == "a, b and 2 others"

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 import sympy
 import torch
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -22,10 +19,8 @@ from kanlens.symbolic.receipt import Receipt
 from kanlens.symbolic.result import Stage, SymbolicResult
 from tests.plotting.conftest import texts
 
-Build = Callable[..., KAN]
 
-
-def result(net: KAN, *expressions: sympy.Expr) -> SymbolicResult:
+def result(net, *expressions):
     losses = [10.0 ** -(3 + index) for index in range(len(expressions))]
     stages = tuple(
         Stage(name=f"stage {index}", expressions=(expression,), losses=(loss,))
@@ -41,12 +36,12 @@ def result(net: KAN, *expressions: sympy.Expr) -> SymbolicResult:
 
 
 @pytest.fixture
-def found(model: Build) -> SymbolicResult:
+def found(model):
     x1, x2 = sympy.symbols("x1 x2")
     return result(model([2, 1]), x1 + 2 * x2, sympy.exp(x1) + 2.123456 * x2)
 
 
-def test_every_formula_of_the_output_is_a_point(found: SymbolicResult, ax: Axes) -> None:
+def test_every_formula_of_the_output_is_a_point(found, ax):
     assert formula(found, ax=ax) is ax
     points: Any = ax.collections[0]
     table = found.equations_
@@ -58,14 +53,14 @@ def test_every_formula_of_the_output_is_a_point(found: SymbolicResult, ax: Axes)
     assert ax.get_xlim()[0] == 0
 
 
-def test_another_stage_can_be_chosen(found: SymbolicResult, ax: Axes) -> None:
+def test_another_stage_can_be_chosen(found, ax):
     formula(found, index=0, ax=ax)
     assert ax.get_title(loc="left") == "$y = x_{1} + 2 x_{2}$"
     ring: Any = ax.collections[1]
     np.testing.assert_allclose(ring.get_offsets()[0, 1], 1e-3)
 
 
-def test_with_rows_it_is_drawn_against_the_truth(found: SymbolicResult, ax: Axes) -> None:
+def test_with_rows_it_is_drawn_against_the_truth(found, ax):
     x = torch.rand(20, 2).double()
     y = np.arange(20.0)
     formula(found, x=x, y=y, ax=ax)
@@ -78,7 +73,7 @@ def test_with_rows_it_is_drawn_against_the_truth(found: SymbolicResult, ax: Axes
     assert other.get_xlabel() == "y, network"
 
 
-def test_long_formulas_break_into_lines_that_fit() -> None:
+def test_long_formulas_break_into_lines_that_fit():
     names = [f"x{i}" for i in range(1, 13)]
     terms = [sympy.Float(1.2345) * sympy.sin(sympy.Symbol(name)) for name in names]
     lines, size = formula_lines(sympy.Add(*terms), "y", 3.0)
@@ -91,7 +86,7 @@ def test_long_formulas_break_into_lines_that_fit() -> None:
         assert box.width / figure.dpi < 3.1
 
 
-def test_what_mathematics_cannot_show_is_text(model: Build, ax: Axes) -> None:
+def test_what_mathematics_cannot_show_is_text(model, ax):
     x = sympy.Symbol("x1")
     piecewise = sympy.Piecewise((x, x > 0), (0, True))
     formula(result(model([1, 1]), piecewise), ax=ax)
@@ -101,14 +96,14 @@ def test_what_mathematics_cannot_show_is_text(model: Build, ax: Axes) -> None:
     ax.figure.canvas.draw()
 
 
-def test_very_long_formulas_are_cut() -> None:
+def test_very_long_formulas_are_cut():
     terms = [sympy.exp(sympy.Symbol(f"a long name {i}")) for i in range(60)]
     lines, _ = formula_lines(sympy.Add(*terms), "y", 3.0)
     assert len(lines) == 6
     assert lines[-1].endswith("…")
 
 
-def test_splines_in_a_formula_are_numbered() -> None:
+def test_splines_in_a_formula_are_numbered():
     x = sympy.Symbol("latitude")
     edges = [KAN([2, 1]).layers[0].edge(0, i) for i in range(2)]
     first, second = (spline_function(f"f_0_4_{i}", edge) for i, edge in enumerate(edges))
@@ -120,23 +115,20 @@ def test_splines_in_a_formula_are_numbered() -> None:
 @pytest.mark.parametrize(
     "name", ["a_b", "superplasticizer (kg/m3)", "$x_{1", "100 %", "a^b\\c", "x#&~"]
 )
-def test_any_name_can_be_drawn(name: str, ax: Axes) -> None:
+def test_any_name_can_be_drawn(name, ax):
     lines, _ = formula_lines(sympy.Symbol(name) ** 2, name, 4.0)
     ax.set_title("\n".join(lines))
     ax.figure.canvas.draw()
 
 
-def test_errors_of_formula(found: SymbolicResult) -> None:
-    text = "plot.formula: expected a SymbolicResult, got str. Pass what symbolize returned."
-    with pytest.raises(DTypeError, match=re.escape(text)):
+def test_errors_of_formula(found):
+    with pytest.raises(DTypeError, match=r"plot\.formula: expected a SymbolicResult, got str"):
         formula("x1**2")
     x = torch.rand(5, 2).double()
-    text = "plot.formula: expected y with one value per row, got 4 for 5 rows. Pass both whole."
-    with pytest.raises(ShapeError, match=re.escape(text)):
+    with pytest.raises(ShapeError, match="expected y with one value per row, got 4 for 5 rows"):
         formula(found, x=x, y=np.zeros(4))
     with pytest.raises(InvalidValueError, match="index from 0 to 1"):
         formula(found, index=7)
-    text = "plot.formula: expected finite numbers, got none. Check the prediction."
-    with pytest.raises(DataError, match=re.escape(text)):
+    with pytest.raises(DataError, match=r"plot\.formula: expected finite numbers, got none"):
         formula(found, x=x, y=np.full(5, np.nan))
     assert pyplot.get_fignums() == []

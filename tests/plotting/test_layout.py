@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.plotting.layout import CROWD, LINE, Boxes, Layout, arrange, place_labels
+from kanlens.plotting.layout import CROWD, LINE, Boxes, arrange, place_labels
 
 
-def dense(widths: list[int], most: int = 10**6) -> Layout:
+def dense(widths, most=10**6):
     shown = [np.ones(n, dtype=bool) for n in widths]
     edges = []
     for below, above in itertools.pairwise(widths):
@@ -19,14 +19,14 @@ def dense(widths: list[int], most: int = 10**6) -> Layout:
     return arrange(shown, edges)
 
 
-def overlaps(boxes: Boxes) -> int:
+def overlaps(boxes):
     """Number of pairs of boxes that share some area."""
     gap = np.abs(boxes.centers[:, None] - boxes.centers[None]) - boxes.size
     pairs = (gap < -1e-9).all(2)
     return int(np.triu(pairs, 1).sum())
 
 
-def test_overlaps_are_noticed() -> None:
+def test_overlaps_are_noticed():
     centers = np.array([[0.0, 0.0], [0.5, 0.5], [2.0, 0.0]])
     blank = np.zeros(3, dtype=int)
     boxes = Boxes(out=blank, in_=blank, centers=centers, lanes=centers[:, 0], ends=(0, 1), size=1.0)
@@ -34,7 +34,7 @@ def test_overlaps_are_noticed() -> None:
 
 
 @given(st.lists(st.integers(1, 8), min_size=2, max_size=4), st.integers(0, 2**32 - 1))
-def test_boxes_never_overlap_and_stay_inside(widths: list[int], seed: int) -> None:
+def test_boxes_never_overlap_and_stay_inside(widths, seed):
     random = np.random.default_rng(seed)
     shown = [np.ones(n, dtype=bool) for n in widths]
     edges = []
@@ -54,14 +54,14 @@ def test_boxes_never_overlap_and_stay_inside(widths: list[int], seed: int) -> No
 
 
 @pytest.mark.parametrize("widths", [[4, 5, 1], [13, 6, 3], [8, 5, 1], [6, 10, 10, 2]])
-def test_sixty_edges_have_legible_boxes(widths: list[int]) -> None:
+def test_sixty_edges_have_legible_boxes(widths):
     layout = dense(widths)
     assert layout.width <= 9.0
     assert all(overlaps(boxes) == 0 for boxes in layout.boxes)
     assert min(boxes.size for boxes in layout.boxes) > 0.19
 
 
-def test_boxes_stand_over_their_input_in_order() -> None:
+def test_boxes_stand_over_their_input_in_order():
     layout = dense([3, 4, 1])
     boxes = layout.boxes[0]
     for i in range(3):
@@ -70,7 +70,7 @@ def test_boxes_stand_over_their_input_in_order() -> None:
     assert (np.diff(boxes.centers[:, 0]) > 0).all()
 
 
-def test_a_given_size_is_filled() -> None:
+def test_a_given_size_is_filled():
     shown = [np.ones(2, dtype=bool), np.ones(1, dtype=bool)]
     edges = [(np.array([0, 0]), np.array([0, 1]))]
     layout = arrange(shown, edges, width=2.0, height=1.5)
@@ -78,15 +78,15 @@ def test_a_given_size_is_filled() -> None:
     assert layout.nodes[1][0].tolist() == [1.0, 1.5]
 
 
-def test_a_crowd_is_an_even_row() -> None:
+def test_a_crowd_is_an_even_row():
     layout = dense([CROWD + 1, 1], most=7)
     x = layout.nodes[0][:, 0]
     assert np.allclose(np.diff(x), np.diff(x)[0])
     assert overlaps(layout.boxes[0]) == 0
 
 
-def test_names_side_by_side_slanted_or_upright() -> None:
-    def angle(x: list[float], name: str) -> float:
+def test_names_side_by_side_slanted_or_upright():
+    def angle(x, name):
         at = np.array(x)
         names = [(name, "")] * len(x)
         width = x[-1] + x[0]
@@ -97,7 +97,7 @@ def test_names_side_by_side_slanted_or_upright() -> None:
     assert angle([0.2, 0.4, 0.6], "a longer name") == 90
 
 
-def test_where_names_do_not_fit_the_strongest_have_theirs() -> None:
+def test_where_names_do_not_fit_the_strongest_have_theirs():
     x = np.linspace(0, 3, 200)
     strength = np.zeros(200)
     strength[57] = 1
@@ -108,7 +108,7 @@ def test_where_names_do_not_fit_the_strongest_have_theirs() -> None:
     assert labels.texts[labels.nodes.tolist().index(57)] == "x57"
 
 
-def test_names_too_long_lose_their_unit_then_their_middle() -> None:
+def test_names_too_long_lose_their_unit_then_their_middle():
     x = np.array([0.5, 0.8, 1.1])
     names = [("blast furnace slag", "kg/m3"), ("age", "days"), ("ocean_proximity=NEAR BAY", "")]
     labels = place_labels(x, names, np.ones(3), width=1.6, side=-1, room=1.2)

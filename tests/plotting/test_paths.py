@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,18 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 
 from kanlens.errors import DataError, ShapeError
 from kanlens.plotting import history, path, predicted, pruning
 from tests.plotting.conftest import labelled, texts
 
 
-def pruned(edges: list[int], losses: list[float]) -> Any:
+def pruned(edges, losses):
     return SimpleNamespace(curve=pd.DataFrame({"edges_left": [10, *edges], "loss": [0.1, *losses]}))
 
 
-def test_pruning_starts_with_the_whole_model(ax: Axes) -> None:
+def test_pruning_starts_with_the_whole_model(ax):
     assert pruning(pruned([9, 8, 4], [0.1, 0.12, 0.2]), ax=ax) is ax
     line: Any = labelled(ax, "loss")
     np.testing.assert_allclose(line.get_xdata(), [10, 9, 8, 4])
@@ -29,40 +27,32 @@ def test_pruning_starts_with_the_whole_model(ax: Axes) -> None:
     assert texts(ax) == ["4 edges, loss 0.2"]
 
 
-def test_pruning_takes_a_frame_and_a_wide_range(ax: Axes) -> None:
+def test_pruning_takes_a_frame_and_a_wide_range(ax):
     pruning(pd.DataFrame({"edges_left": [3, 2], "loss_after": [1e-6, 0.1]}), ax=ax)
     assert ax.get_yscale() == "log"
 
 
-def test_a_loss_of_zero_keeps_the_axis_linear(ax: Axes) -> None:
+def test_a_loss_of_zero_keeps_the_axis_linear(ax):
     pruning(pd.DataFrame({"edges_left": [3, 2], "loss_after": [0.0, 0.1]}), ax=ax)
     assert ax.get_yscale() == "linear"
 
 
-def test_nothing_pruned_is_one_point(ax: Axes) -> None:
+def test_nothing_pruned_is_one_point(ax):
     pruning(pruned([], []), ax=ax)
     assert texts(ax) == ["10 edges, loss 0.1"]
 
 
-def test_pruning_refuses_what_it_cannot_draw() -> None:
-    text = (
-        "plot.pruning: expected a frame with edges_left and loss_after, got columns a. "
-        "Pass the result, or its to_frame()."
-    )
-    with pytest.raises(DataError, match=re.escape(text)):
+def test_pruning_refuses_what_it_cannot_draw():
+    with pytest.raises(DataError, match="a frame with edges_left and loss_after, got columns a"):
         pruning(pd.DataFrame({"a": [1]}))
-    text = (
-        "plot.pruning: expected rows of edges_left and loss_after, got none. "
-        "There is nothing to draw."
-    )
-    with pytest.raises(DataError, match=re.escape(text)):
+    with pytest.raises(DataError, match="expected rows of edges_left and loss_after, got none"):
         pruning(pd.DataFrame({"edges_left": [], "loss_after": []}))
     with pytest.raises(DataError, match="got a list"):
         pruning([1, 2])
     assert pyplot.get_fignums() == []
 
 
-def test_history_draws_both_losses_and_the_best_step(ax: Axes) -> None:
+def test_history_draws_both_losses_and_the_best_step(ax):
     frame = pd.DataFrame(
         {"step": [1, 2, 3], "loss": [1.0, 0.1, 0.01], "validation_loss": [1.0, 0.2, 0.3]}
     )
@@ -76,14 +66,14 @@ def test_history_draws_both_losses_and_the_best_step(ax: Axes) -> None:
     assert ax.get_legend() is not None
 
 
-def test_history_without_held_out_rows_needs_no_legend(ax: Axes) -> None:
+def test_history_without_held_out_rows_needs_no_legend(ax):
     frame = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.9], "validation_loss": [np.nan] * 2})
     history(frame, ax=ax)
     assert len(ax.lines) == 1
     assert ax.get_legend() is None
 
 
-def test_predictions_lie_on_one_square_range(ax: Axes) -> None:
+def test_predictions_lie_on_one_square_range(ax):
     y = np.array([1.0, 2.0, 4.0])
     assert predicted(y, y[:, None] + 0.5, name="depth", unit="m", ax=ax) is ax
     assert ax.get_xlim() == ax.get_ylim()
@@ -92,16 +82,15 @@ def test_predictions_lie_on_one_square_range(ax: Axes) -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("true depth (m)", "predicted depth (m)")
 
 
-def test_predictions_that_are_not_finite_are_counted(ax: Axes) -> None:
+def test_predictions_that_are_not_finite_are_counted(ax):
     predicted([1.0, 2.0, 3.0], [1.0, np.nan, np.inf], ax=ax)
     assert texts(ax) == ["2 not finite"]
-    text = "plot.predicted: expected finite numbers, got none. Check the prediction."
-    with pytest.raises(DataError, match=re.escape(text)):
+    with pytest.raises(DataError, match=r"plot\.predicted: expected finite numbers, got none"):
         predicted([1.0], [np.nan])
     assert pyplot.get_fignums() == []
 
 
-def test_confusion_counts_every_row(ax: Axes) -> None:
+def test_confusion_counts_every_row(ax):
     predicted([0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 2, 0], class_labels=["a", "$b", "c"], ax=ax)
     assert texts(ax) == ["1", "1", "0", "0", "1", "0", "1", "0", "2"]
     shares = np.asarray(ax.images[0].get_array())
@@ -109,23 +98,15 @@ def test_confusion_counts_every_row(ax: Axes) -> None:
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", r"\$b", "c"]
 
 
-def test_predicted_refuses_what_does_not_fit() -> None:
-    text = (
-        "plot.predicted: expected y and prediction of one length, got 2 and 1. "
-        "Pass one output of one table."
-    )
-    with pytest.raises(ShapeError, match=re.escape(text)):
+def test_predicted_refuses_what_does_not_fit():
+    with pytest.raises(ShapeError, match="expected y and prediction of one length, got 2 and 1"):
         predicted([1, 2], [1])
-    text = (
-        "plot.predicted: expected class codes from 0 to 1, got 0.5. "
-        "Pass codes, not names or logits."
-    )
-    with pytest.raises(DataError, match=re.escape(text)):
+    with pytest.raises(DataError, match=r"expected class codes from 0 to 1, got 0\.5"):
         predicted([0, 1], [0.5, 1], class_labels=["a", "b"])
     assert pyplot.get_fignums() == []
 
 
-def test_a_path_has_errors_and_a_ring_at_the_best(ax: Axes) -> None:
+def test_a_path_has_errors_and_a_ring_at_the_best(ax):
     steps = {
         "edges_above": [9, 5, 2],
         "held_out_loss": [0.1, 0.11, 0.5],

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from kanlens.errors import InvalidValueError
-from kanlens.model.network import KAN
 from kanlens.model.products import Grouping
 from kanlens.plotting import edge, edges, network
 from kanlens.plotting.layout import DROP, arrange
@@ -24,21 +20,18 @@ from tests.made import made
 from tests.plotting.conftest import labelled
 from tests.plotting.test_layout import overlaps
 
-Build = Callable[..., KAN]
 GROUPS = st.tuples(st.integers(0, 4), st.lists(st.integers(2, 4), max_size=3)).filter(
     lambda one: one[0] + len(one[1]) > 0
 )
 
 
-def places(ax: Axes, label: str) -> np.ndarray:
+def places(ax, label):
     found: Any = labelled(ax, label)
     return np.asarray(found.get_offsets())
 
 
 @given(st.integers(1, 4), st.lists(GROUPS, min_size=1, max_size=3), st.booleans())
-def test_factors_lie_below_their_node_and_above_the_boxes(
-    n_in: int, layers: list[tuple[int, list[int]]], fitted: bool
-) -> None:
+def test_factors_lie_below_their_node_and_above_the_boxes(n_in, layers, fitted):
     groups = [Grouping(sums, tuple(arities)) for sums, arities in layers]
     shown = [np.ones(n_in, dtype=bool), *(np.ones(one.nodes, dtype=bool) for one in groups)]
     edges_of = [
@@ -67,7 +60,7 @@ def test_factors_lie_below_their_node_and_above_the_boxes(
         assert owner == sorted(owner)  # the factors of one node do not mix with the next one's
 
 
-def test_a_plain_diagram_is_laid_out_as_ever() -> None:
+def test_a_plain_diagram_is_laid_out_as_ever():
     shown = [np.ones(2, dtype=bool), np.ones(3, dtype=bool)]
     plain = arrange(shown, [tuple(np.divmod(np.arange(6), 2))])
     again = arrange(shown, [tuple(np.divmod(np.arange(6), 2))], groups=[Grouping(3)])
@@ -75,7 +68,7 @@ def test_a_plain_diagram_is_laid_out_as_ever() -> None:
     assert plain.height == again.height
 
 
-def test_products_are_crossed_circles_over_their_factors(model: Build, ax: Axes) -> None:
+def test_products_are_crossed_circles_over_their_factors(model, ax):
     net = model([2, (2, [2, 3]), (0, 1)])
     network(net, ax=ax)
     assert len(places(ax, "_products 0")) == 2
@@ -93,7 +86,7 @@ def test_products_are_crossed_circles_over_their_factors(model: Build, ax: Axes)
     }
 
 
-def test_a_constant_factor_is_pale(model: Build, ax: Axes) -> None:
+def test_a_constant_factor_is_pale(model, ax):
     net = model([2, (1, [2, 3]), 1])
     net.layers[0].mask[3] = 0
     network(net, ax=ax)
@@ -102,7 +95,7 @@ def test_a_constant_factor_is_pale(model: Build, ax: Axes) -> None:
     assert pale == [False, False, True, False, False]
 
 
-def test_a_product_without_edges_is_not_drawn(model: Build, ax: Axes) -> None:
+def test_a_product_without_edges_is_not_drawn(model, ax):
     net = model([2, (1, [2, 3]), 1])
     net.layers[0].mask[1:3] = 0
     net.layers[1].mask[0, 1] = 0
@@ -115,12 +108,12 @@ def test_a_product_without_edges_is_not_drawn(model: Build, ax: Axes) -> None:
     assert "_products 0" not in {item.get_label() for item in other.collections}
 
 
-def test_a_network_without_products_has_no_crosses(model: Build, ax: Axes) -> None:
+def test_a_network_without_products_has_no_crosses(model, ax):
     network(model([2, 3, 1]), ax=ax)
     assert not [item for item in ax.collections if "_products" in item.get_label()]
 
 
-def test_an_edge_is_found_by_the_name_of_its_factor(model: Build, ax: Axes) -> None:
+def test_an_edge_is_found_by_the_name_of_its_factor(model, ax):
     net = model([2, (1, 1), (0, 1)], names=["mass", "length"])
     edge(net, 0, "h1_2.2", "mass", ax=ax)
     assert ax.get_ylabel() == "contribution to h1_2.2"
@@ -130,14 +123,13 @@ def test_an_edge_is_found_by_the_name_of_its_factor(model: Build, ax: Axes) -> N
     assert len(panels.child_axes) == 2
 
 
-def test_message_of_a_product_for_an_end(model: Build, ax: Axes) -> None:
+def test_message_of_a_product_for_an_end(model, ax):
     net = model([2, (1, 1), 1])
-    text = "plot.edge: expected out from 0 to 2 or a name, got 'h1_2'. Did you mean 'h1_2.2'?"
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
+    with pytest.raises(InvalidValueError, match="expected out from 0 to 2 or a name, got 'h1_2'"):
         edge(net, 0, "h1_2", 0, ax=ax)
 
 
-def test_sums_of_the_last_layer_are_in_units_of_the_data_and_factors_are_not() -> None:
+def test_sums_of_the_last_layer_are_in_units_of_the_data_and_factors_are_not():
     net = made([2, (1, 1)], scaled_nodes=True)
     x = np.linspace(-1, 1, 9)
     for out, unit in ((0, float(net.output_scale[0] * net.nodes[0].scale[0])), (1, 1.0)):

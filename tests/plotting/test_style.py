@@ -3,11 +3,9 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from functools import partial
-from pathlib import Path
 
 import matplotlib
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kanlens import plotting
@@ -26,7 +24,7 @@ from kanlens.plotting.style import (
 NASTY = '$x_{1 <b> & "q" url(#p) a_b^c -- %'
 
 
-def picture(name: str = "x") -> Axes:
+def picture(name="x"):
     with context():
         ax = Figure(figsize=(2, 2)).subplots()
         ax.plot([0, 1], [1, 3], label="line")
@@ -35,13 +33,13 @@ def picture(name: str = "x") -> Axes:
     return ax
 
 
-def test_another_style_stays_outside_and_the_dots_of_the_screen_stay() -> None:
+def test_another_style_stays_outside_and_the_dots_of_the_screen_stay():
     with matplotlib.rc_context({"axes.grid": True, "figure.dpi": 130}), context():
         assert not matplotlib.rcParams["axes.grid"]
         assert matplotlib.rcParams["figure.dpi"] == 130
 
 
-def test_context_gives_settings_back_even_after_an_error() -> None:
+def test_context_gives_settings_back_even_after_an_error():
     before = dict(matplotlib.rcParams)
     with pytest.raises(KeyError), context():
         assert matplotlib.rcParams["font.size"] == STYLE.text != before["font.size"]
@@ -49,7 +47,7 @@ def test_context_gives_settings_back_even_after_an_error() -> None:
     assert dict(matplotlib.rcParams) == before
 
 
-def test_what_a_notebook_switches_on_stays_on() -> None:
+def test_what_a_notebook_switches_on_stays_on():
     """Its backend comes up inside the first picture, where it turns interactive drawing on."""
     before = matplotlib.is_interactive()
     try:
@@ -62,12 +60,12 @@ def test_what_a_notebook_switches_on_stays_on() -> None:
         matplotlib.interactive(before)
 
 
-def test_colors_of_series_differ_in_color_and_marker() -> None:
+def test_colors_of_series_differ_in_color_and_marker():
     assert len(set(STYLE.series)) == len(STYLE.series) == len(set(STYLE.markers))
 
 
 @pytest.mark.parametrize("name", ["$x_{1", "a_b^c", "$a$", r"\alpha", "100 %", "a$b$c$"])
-def test_literal_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
+def test_literal_names_are_drawn_as_they_are(name, tmp_path):
     from matplotlib.cbook import is_math_text
 
     escaped = literal(name)
@@ -79,7 +77,7 @@ def test_literal_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [8, 12, 20])
-def test_shortened_names_stay_distinct(most: int) -> None:
+def test_shortened_names_stay_distinct(most):
     start = "mean_temperature_of_the_warmest_month"
     names = [f"{start}_{end}" for end in ("of_a_year_north", "of_a_year_south", "", "x", "x")]
     shown = distinct(names, partial(literal, most=most))
@@ -89,13 +87,7 @@ def test_shortened_names_stay_distinct(most: int) -> None:
     assert distinct(["a", "b"], partial(literal, most=most)) == ["a", "b"]
 
 
-def test_an_unescaped_name_would_be_mathematics() -> None:
-    from matplotlib.cbook import is_math_text
-
-    assert is_math_text("$a$")
-
-
-def test_literal_keeps_one_line_and_both_ends() -> None:
+def test_literal_keeps_one_line_and_both_ends():
     assert literal("a\tb\n c") == "a b c"
     short = literal("ocean_proximity=NEAR BAY", most=12)
     assert len(short) == 12
@@ -103,23 +95,19 @@ def test_literal_keeps_one_line_and_both_ends() -> None:
     assert short.endswith("R BAY")
 
 
-def test_fitted_text_is_as_wide_as_its_place() -> None:
+def test_fitted_text_is_as_wide_as_its_place():
     shown = fitted("a very long name of a feature", 1.0, 8.0)
     assert 0.6 < text_width(shown, 8.0) <= 1.0
     assert fitted("age", 1.0, 8.0) == "age"
 
 
-def test_a_figure_is_no_axes() -> None:
-    text = (
-        "plot.pruning: expected ax to be an Axes or None, got Figure. "
-        "Pass one Axes, such as fig.subplots() returns, or leave ax out."
-    )
-    with pytest.raises(DTypeError, match=re.escape(text)):
+def test_a_figure_is_no_axes():
+    with pytest.raises(DTypeError, match="expected ax to be an Axes or None, got Figure"):
         plotting.pruning(None, ax=Figure())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
-def test_the_same_picture_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+def test_the_same_picture_gives_the_same_bytes(tmp_path, suffix):
     paths = [tmp_path / f"{name}.{suffix}" for name in ("a", "b", "c")]
     for path, name in zip(paths, ("x", "x", "y"), strict=True):
         save(picture(name), path)
@@ -130,7 +118,7 @@ def test_the_same_picture_gives_the_same_bytes(tmp_path: Path, suffix: str) -> N
         assert word not in first
 
 
-def test_save_draws_the_whole_figure_of_an_axes(tmp_path: Path) -> None:
+def test_save_draws_the_whole_figure_of_an_axes(tmp_path):
     figure = Figure()
     for ax, name in zip(figure.subplots(1, 2), ("left", "right"), strict=True):
         ax.set_title(name)
@@ -138,7 +126,7 @@ def test_save_draws_the_whole_figure_of_an_axes(tmp_path: Path) -> None:
     assert ">right<" in (tmp_path / "a.svg").read_text()
 
 
-def test_save_leaves_an_old_file_when_drawing_fails(tmp_path: Path) -> None:
+def test_save_leaves_an_old_file_when_drawing_fails(tmp_path):
     target = tmp_path / "a.svg"
     target.write_text("old")
     ax = picture()
@@ -149,23 +137,18 @@ def test_save_leaves_an_old_file_when_drawing_fails(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.svg"]
 
 
-def test_save_refuses_other_formats_and_places(tmp_path: Path) -> None:
-    text = (
-        "plot.save: expected a file name that ends in .pdf, .png, .svg, got 'a.jpg'. "
-        "Change the name."
-    )
-    with pytest.raises(OutputError, match=re.escape(text)):
+def test_save_refuses_other_formats_and_places(tmp_path):
+    with pytest.raises(OutputError, match=r"name that ends in \.pdf, \.png, \.svg, got 'a\.jpg'"):
         save(picture(), "a.jpg")
     folder = tmp_path / "a.svg"
     folder.mkdir()
     with pytest.raises(OutputError, match="a folder"):
         save(picture(), folder)
-    text = "plot.save: expected an Axes or a Figure, got str. Pass what a plot function returned."
-    with pytest.raises(DTypeError, match=re.escape(text)):
+    with pytest.raises(DTypeError, match=r"plot\.save: expected an Axes or a Figure, got str"):
         save("picture", tmp_path / "b.svg")
 
 
-def test_svg_is_an_element_with_text_and_title() -> None:
+def test_svg_is_an_element_with_text_and_title():
     svg = to_svg(picture(NASTY), title="a & b < c")
     root = ElementTree.fromstring(svg)
     assert svg.startswith("<svg")
@@ -179,7 +162,7 @@ def test_svg_is_an_element_with_text_and_title() -> None:
     assert "<metadata" not in svg
 
 
-def test_ids_of_svgs_do_not_clash_and_references_hold() -> None:
+def test_ids_of_svgs_do_not_clash_and_references_hold():
     first, second = to_svg(picture("x")), to_svg(picture("y"))
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (first, second)]
     assert ids[0].isdisjoint(ids[1])
@@ -191,12 +174,6 @@ def test_ids_of_svgs_do_not_clash_and_references_hold() -> None:
     assert 'id="here-' in to_svg(picture(), prefix="here")
 
 
-def test_svg_without_prefixes_would_clash() -> None:
-    plain = [to_svg(picture(name), prefix="p") for name in ("x", "y")]
-    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in plain]
-    assert not ids[0].isdisjoint(ids[1])
-
-
-def test_every_public_name_exists() -> None:
+def test_every_public_name_exists():
     for name in plotting.__all__:
         assert callable(getattr(plotting, name))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable
 
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
@@ -21,7 +18,7 @@ from kanlens.model.recording import store_statistics
 from kanlens.pruning.compaction import compact, connected, kept_inputs, reached
 
 
-def mask_some(model: kanlens.KAN, seed: int, share: float = 0.4) -> None:
+def mask_some(model, seed, share=0.4):
     generator = torch.Generator().manual_seed(seed)
     for layer in model.layers:
         cut = torch.rand(layer.mask.shape, generator=generator) < share
@@ -31,9 +28,7 @@ def mask_some(model: kanlens.KAN, seed: int, share: float = 0.4) -> None:
 
 @pytest.mark.parametrize("widths", [(3, 1), (4, 3, 2), (3, 4, 3, 2)])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_compacted_network_is_the_masked_one(
-    network: Callable[..., kanlens.KAN], draw: Callable[..., Tensor], widths: tuple[int], seed: int
-) -> None:
+def test_a_compacted_network_is_the_masked_one(network, draw, widths, seed):
     model = network(widths)
     mask_some(model, seed)
     x = draw(width=widths[0])
@@ -44,9 +39,7 @@ def test_a_compacted_network_is_the_masked_one(
     assert list(small.widths[:-1]) == [len(kept) for kept in kept_inputs(model)]
 
 
-def test_function_edges_and_float32(
-    with_functions: Callable[[], kanlens.KAN], draw: Callable[..., Tensor]
-) -> None:
+def test_function_edges_and_float32(with_functions, draw):
     model = with_functions()
     model.layers[0].mask[:, 1] = 0
     model.layers[1].mask[0, 1] = 0
@@ -60,9 +53,7 @@ def test_function_edges_and_float32(
     assert_close(half(draw()[:, [0, 2]].float()), model(draw().float()), rtol=0, atol=1e-5)
 
 
-def test_everything_stays_with_its_feature(
-    network: Callable[..., kanlens.KAN], draw: Callable[..., Tensor]
-) -> None:
+def test_everything_stays_with_its_feature(network, draw):
     model = network((4, 3, 2))
     features = tuple(
         Feature(name=name, column=name, unit=unit)
@@ -96,9 +87,7 @@ def test_everything_stays_with_its_feature(
     assert_close(small(frame[["d", "other", "b"]]), model(x), rtol=0, atol=1e-12)
 
 
-def test_an_output_without_edges_stays_as_a_constant(
-    network: Callable[..., kanlens.KAN], draw: Callable[..., Tensor]
-) -> None:
+def test_an_output_without_edges_stays_as_a_constant(network, draw):
     model = network((3, 2))
     model.layers[0].mask[1] = 0
     model.layers[0].mask[0, 1] = 0
@@ -108,7 +97,7 @@ def test_an_output_without_edges_stays_as_a_constant(
     assert small(draw()[:, [0, 2]])[:, 1].std() == 0
 
 
-def test_the_model_is_left_alone(network: Callable[..., kanlens.KAN]) -> None:
+def test_the_model_is_left_alone(network):
     model = network()
     mask_some(model, 1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -119,19 +108,15 @@ def test_the_model_is_left_alone(network: Callable[..., kanlens.KAN]) -> None:
     assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
 
 
-def test_a_layer_without_edges_is_refused(network: Callable[..., kanlens.KAN]) -> None:
+def test_a_layer_without_edges_is_refused(network):
     model = network()
     model.layers[1].mask.zero_()
-    text = (
-        "compact: expected a live edge in every layer, got none in layer 1. "
-        "The model is constant; there is nothing to compact."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="a live edge in every layer, got none in layer 1"):
         compact(model)
 
 
 @given(st.data())
-def test_reached_follows_every_path(data: st.DataObject) -> None:
+def test_reached_follows_every_path(data):
     widths = data.draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
     masks = [
         torch.tensor(

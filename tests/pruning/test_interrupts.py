@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
@@ -16,7 +14,6 @@ from kanlens.pruning.history import RemovalLog
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.removal import Tuner
 from kanlens.pruning.scores import LossEvaluator, Scorer
-from tests.pruning.conftest import Build, Draw
 
 PLACES = [
     (Propagation, "remove", 4),
@@ -26,15 +23,15 @@ PLACES = [
 ]
 
 
-def prune(model: kanlens.KAN, x: Tensor, **options: Any) -> kanlens.PruneResult:
+def prune(model, x, **options):
     return kanlens.prune(model, x, budget=1.0, progress=False, **options)
 
 
-def interrupt(patch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:
+def interrupt(patch, owner, name, call):
     """Have Ctrl-C come when a method has done its work for a number of times."""
     whole, calls = getattr(owner, name), []
 
-    def cut(self: Any, *given: Any, **options: Any) -> Any:
+    def cut(self, *given, **options):
         found = whole(self, *given, **options)
         calls.append(name)
         if len(calls) == call:
@@ -45,9 +42,7 @@ def interrupt(patch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> N
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), PLACES)
-def test_the_network_of_the_last_removal_is_returned(
-    network: Build, draw: Draw, monkeypatch, owner, name, call
-) -> None:
+def test_the_network_of_the_last_removal_is_returned(network, draw, monkeypatch, owner, name, call):
     model, x = network((3, 4, 1)), draw()
     whole = prune(model, x)
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning) as said:
@@ -70,7 +65,7 @@ def test_the_network_of_the_last_removal_is_returned(
     assert f'"{found.stopped_because}"' in found.to_json()
 
 
-def test_an_interrupt_while_tuning_keeps_the_cuts(network: Build, draw: Draw, monkeypatch) -> None:
+def test_an_interrupt_while_tuning_keeps_the_cuts(network, draw, monkeypatch):
     model, x = network((3, 4, 1)), draw()
     interrupt(monkeypatch, Tuner, "tuned", 1)
     with pytest.warns(InterruptedWarning):
@@ -79,15 +74,13 @@ def test_an_interrupt_while_tuning_keeps_the_cuts(network: Build, draw: Draw, mo
     assert not found.tuned
 
 
-def test_an_interrupt_before_the_first_removal_passes(
-    network: Build, draw: Draw, monkeypatch
-) -> None:
+def test_an_interrupt_before_the_first_removal_passes(network, draw, monkeypatch):
     interrupt(monkeypatch, Propagation, "remove", 1)
     with pytest.raises(KeyboardInterrupt):
         prune(network((3, 4, 1)), draw())
 
 
-def test_why_no_more_edges_went_is_said(network: Build, draw: Draw) -> None:
+def test_why_no_more_edges_went_is_said(network, draw):
     model, x = network((3, 4, 1)), draw()
     assert (
         prune(model, x).stopped_because

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
-from tests.pruning.conftest import Build, Draw, prune
+from tests.pruning.conftest import prune
 
 
-def test_nodes_that_lead_nowhere_or_do_not_vary_are_cut(network: Build, draw: Draw) -> None:
+def test_nodes_that_lead_nowhere_or_do_not_vary_are_cut(network, draw):
     model, x = network((3, 3, 3, 1)), draw()
     model.layers[0].mask[1] = 0  # node h1_2 is constant
     model.layers[2].mask[0, 2] = 0  # node h2_3 leads nowhere
@@ -34,7 +32,7 @@ def test_nodes_that_lead_nowhere_or_do_not_vary_are_cut(network: Build, draw: Dr
     assert_close(result.model(x), before, rtol=0, atol=1e-12)
 
 
-def test_cascades_run_through_several_layers(network: Build, draw: Draw) -> None:
+def test_cascades_run_through_several_layers(network, draw):
     model, x = network((3, 2, 2, 2, 1)), draw()
     model.layers[0].mask[1] = 0
     model.layers[1].mask[1, 0] = 0  # h2_2 hangs on h1_2 alone, and h3_2 on h2_2
@@ -55,7 +53,7 @@ def test_cascades_run_through_several_layers(network: Build, draw: Draw) -> None
     assert {r["reason"] for r in result.removed} == {"dead end"}
 
 
-def test_an_output_may_lose_every_edge_and_is_named(network: Build, draw: Draw) -> None:
+def test_an_output_may_lose_every_edge_and_is_named(network, draw):
     model, x = network((3, 2), output_names=["much", "little"]), draw()
     with torch.no_grad():
         for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
@@ -72,7 +70,7 @@ def test_an_output_may_lose_every_edge_and_is_named(network: Build, draw: Draw) 
     assert prune(model, x, threshold=0.0).constant_outputs == ()
 
 
-def test_the_last_path_stays_under_any_budget(network: Build, draw: Draw) -> None:
+def test_the_last_path_stays_under_any_budget(network, draw):
     for widths in ((3, 1), (3, 4, 1), (3, 2, 2, 2)):
         model, x = network(widths), draw()
         result = prune(model, x, torch.zeros(50, widths[-1]), budget=1e9)
@@ -81,7 +79,7 @@ def test_the_last_path_stays_under_any_budget(network: Build, draw: Draw) -> Non
         assert len(result.constant_outputs) == widths[-1] - 1
 
 
-def test_a_threshold_that_cuts_every_path_is_refused(network: Build, draw: Draw) -> None:
+def test_a_threshold_that_cuts_every_path_is_refused(network, draw):
     model, x = network((3, 2, 1)), draw()
     with torch.no_grad():  # the first layer's strongest edge leads to the second's weakest
         for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
@@ -97,34 +95,26 @@ def test_a_threshold_that_cuts_every_path_is_refused(network: Build, draw: Draw)
     assert prune(model, x, threshold=1e-4).edges_after > 0
 
 
-def test_a_model_without_a_path_is_refused(network: Build, draw: Draw) -> None:
+def test_a_model_without_a_path_is_refused(network, draw):
     model = network((3, 2, 1))
     model.layers[0].mask[0] = 0
     model.layers[1].mask[0, 1] = 0
-    text = (
-        "prune: expected a model with a path from some feature to an output, got none. "
-        "Its output is constant; there is nothing to prune."
-    )
     for options in ({"threshold": 0.1}, {"budget": 0.1}, {"budget": 0}):
-        with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        with pytest.raises(MethodError, match="a path from some feature to an output, got none"):
             prune(model, draw(), **options)
 
 
-def test_outputs_that_are_not_finite_are_refused(network: Build, draw: Draw) -> None:
+def test_outputs_that_are_not_finite_are_refused(network, draw):
     model = network((3, 1))
     with torch.no_grad():
         model.layers[0].bias.fill_(1e200)
         model.output_scale.fill_(1e200)
-    text = (
-        "prune: expected finite outputs on x, got NaN or infinity. "
-        "Leave out the rows where it is not."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="expected finite outputs on x, got NaN or infinity"):
         prune(model, draw(), threshold=0.1)
 
 
-def test_a_cut_that_leaves_the_domain_of_a_function(network: Build) -> None:
-    layers = [FunctionLinear.from_layer(layer) for layer in network((2, 1, 1)).layers]
+def test_a_cut_that_leaves_the_domain_of_a_function(network):
+    layers = [copy.deepcopy(layer) for layer in network((2, 1, 1)).layers]
     layers[0].assign(0, 0, "x", (1.0, 0.0, 1.0, 0.0))
     layers[0].assign(0, 1, "x", (1.0, 0.0, 1.0, 0.0))
     layers[1].assign(0, 0, "sqrt", (1.0, 0.0, 1.0, 0.0))
@@ -133,17 +123,13 @@ def test_a_cut_that_leaves_the_domain_of_a_function(network: Build) -> None:
     model = kanlens.KAN.from_layers(layers, network((2, 1)).schema)
     wide = torch.linspace(-2, 2, 41, dtype=torch.float64)
     x = torch.stack([wide, 1 - 0.9 * wide], dim=1)  # x1 + x2 > 0, but not x1 + the mean of x2
-    text = (
-        "prune: expected the loss to stay finite, got a threshold of 0.95 that makes it nan. "
-        "Lower it."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match=r"finite, got a threshold of 0\.95 that makes it nan"):
         prune(model, x, threshold=0.95)
     assert prune(model, x, budget=10.0).removed == ()
 
 
 @pytest.mark.parametrize("y", [None, torch.zeros(1, 1)])
-def test_one_row_and_constant_outputs(network: Build, draw: Draw, y: Tensor | None) -> None:
+def test_one_row_and_constant_outputs(network, draw, y):
     model = network()
     for x in (draw(1), draw(1).expand(5, 3)):
         target = None if y is None else y.expand(len(x), 1)
@@ -156,74 +142,27 @@ def test_one_row_and_constant_outputs(network: Build, draw: Draw, y: Tensor | No
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (
-            {},
-            "prune: expected one of threshold and budget, got neither. "
-            "Pass threshold=0.05 or budget=0.02, for example.",
-        ),
-        (
-            {"threshold": 0.1, "budget": 0.1},
-            "prune: expected one of threshold and budget, got both. "
-            "Pass threshold=0.05 or budget=0.02, for example.",
-        ),
-        (
-            {"threshold": 1.5},
-            "prune: expected threshold to be a share of the layer's largest score, from 0 to 1, "
-            "got 1.5. For example 0.05.",
-        ),
-        (
-            {"threshold": math.nan},
-            "prune: expected threshold to be a number of at least 0, got nan. Change it.",
-        ),
-        (
-            {"budget": -0.1},
-            "prune: expected budget to be a number of at least 0, got -0.1. Change it.",
-        ),
-        (
-            {"threshold": 0.1, "score": "l2"},
-            "prune: expected score to be one of backward, damage, l1, raw_l1, std, got 'l2'. "
-            "Choose one of: backward, damage, l1, raw_l1, std.",
-        ),
-        (
-            {"threshold": 0.1, "finetune": -1},
-            "prune: expected finetune to be a whole number of at least 0, got -1. Change it.",
-        ),
+        ({}, "prune: expected one of threshold and budget, got neither"),
+        ({"threshold": 0.1, "budget": 0.1}, "expected one of threshold and budget, got both"),
+        ({"threshold": 1.5}, "to be a share of the layer's largest score, from 0 to 1, got 1.5"),
+        ({"threshold": math.nan}, "expected threshold to be a number of at least 0, got nan"),
+        ({"budget": -0.1}, "prune: expected budget to be a number of at least 0, got -0.1"),
+        ({"threshold": 0.1, "score": "l2"}, "one of backward, damage, l1, raw_l1, std, got 'l2'"),
+        ({"threshold": 0.1, "finetune": -1}, "finetune to be a whole number of at least 0, got -1"),
     ],
 )
-def test_options_that_cannot_be_are_refused(
-    network: Build, draw: Draw, options: dict[str, Any], text: str
-) -> None:
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+def test_options_that_cannot_be_are_refused(network, draw, options, text):
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
         prune(network(), draw(), **options)
 
 
-def test_data_that_does_not_fit_is_refused(network: Build, draw: Draw) -> None:
+def test_data_that_does_not_fit_is_refused(network, draw):
     model, x = network(), draw()
-    text = "prune: expected at least 1 row, got 0. Pass more data."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(ShapeError, match="prune: expected at least 1 row, got 0"):
         prune(model, x[:0], threshold=0.1)
-    text = "prune: expected y of shape (50, 1), got (49,). Give one target per row and output."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(ShapeError, match=r"prune: expected y of shape \(50, 1\), got \(49,\)"):
         prune(model, x, torch.zeros(49), threshold=0.1)
     broken = x.clone()
     broken[4, 2] = math.nan
-    text = (
-        "prune: expected finite numbers, got nan at row 4, column 'x3' (1 such cell). "
-        "Drop or impute those rows."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match=r"numbers, got nan at row 4, column 'x3' \(1 such cell\)"):
         prune(model, broken, threshold=0.1)
-
-
-def test_without_targets_the_budget_is_a_share_of_the_outputs_variance(
-    network: Build, draw: Draw
-) -> None:
-    model, x = network((3, 4, 1)), draw()
-    result = prune(model, x, budget=0.05)
-    kept = [model.feature_names.index(name) for name in result.model.feature_names]
-    with torch.no_grad():
-        before, after = model(x), result.model(x[:, kept])
-    assert result.edges_after < result.edges_before
-    assert 0 < result.loss_after <= 0.05
-    change = (after - before).square().mean() / before.var(0, correction=0).mean()
-    assert_close(change.item(), result.loss_after, rtol=1e-9, atol=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -13,22 +12,18 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import MethodError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.pruning.compaction import compact, connected, reached, varying
 from kanlens.pruning.propagation import Propagation
 from tests.made import draw, levels, made
-from tests.pruning.conftest import prune
+from tests.pruning.conftest import columns_of, prune
 
 WIDTHS: list[list[Any]] = [[3, (1, [2, 3]), 2], [3, (1, [2, 3]), (1, [3])], [3, (1, [2, 3])]]
 
 
-def columns_of(small: kanlens.KAN, model: kanlens.KAN) -> list[int]:
-    return [model.feature_names.index(name) for name in small.feature_names]
-
-
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
 @pytest.mark.parametrize("scaled_nodes", [False, True])
-def test_propagation_is_a_full_run(widths: list[Any], scaled_nodes: bool) -> None:
+def test_propagation_is_a_full_run(widths, scaled_nodes):
     model, x = made(widths, scaled_nodes=scaled_nodes), draw(30, 3)
     state = Propagation(model, x)
     first = state.output
@@ -52,9 +47,7 @@ def test_propagation_is_a_full_run(widths: list[Any], scaled_nodes: bool) -> Non
     st.booleans(),
     st.booleans(),
 )
-def test_a_compacted_network_is_the_masked_one(
-    widths: list[Any], seed: int, share: float, scaled_nodes: bool, zeros: bool
-) -> None:
+def test_a_compacted_network_is_the_masked_one(widths, seed, share, scaled_nodes, zeros):
     model, generator = made(widths, scaled_nodes=scaled_nodes), torch.Generator().manual_seed(seed)
     for layer in model.layers:
         layer.mask[torch.rand(layer.mask.shape, generator=generator) < share] = 0
@@ -73,7 +66,7 @@ def test_a_compacted_network_is_the_masked_one(
     assert all(buffer.dtype != torch.float64 for buffer in half.buffers())
 
 
-def test_a_factor_without_edges_goes_into_the_scale() -> None:
+def test_a_factor_without_edges_goes_into_the_scale():
     model, x = made([3, (1, [2, 3]), 2]), draw(20, 3)
     model.layers[0].mask[4] = 0  # the second of three factors
     small = compact(model)
@@ -85,7 +78,7 @@ def test_a_factor_without_edges_goes_into_the_scale() -> None:
     assert small.statistics[0].edge_mean.shape == (5, 3)
 
 
-def test_a_hidden_product_of_one_factor_becomes_a_sum() -> None:
+def test_a_hidden_product_of_one_factor_becomes_a_sum():
     model, x = made([3, (1, [2, 3]), 2]), draw(20, 3)
     model.layers[0].mask[[3, 5]] = 0
     small = compact(model)
@@ -102,7 +95,7 @@ def test_a_hidden_product_of_one_factor_becomes_a_sum() -> None:
     assert_close(plain(x), model(x), rtol=0, atol=1e-12)
 
 
-def test_an_output_stays_a_product() -> None:
+def test_an_output_stays_a_product():
     model, x = made([3, (1, [2, 3])]), draw(20, 3)
     model.layers[0].mask[1] = 0
     model.layers[0].mask[[3, 4]] = 0
@@ -115,7 +108,7 @@ def test_an_output_stays_a_product() -> None:
     assert_close(compact(model)(x), model(x), rtol=0, atol=1e-12)
 
 
-def test_a_zero_factor_makes_the_node_constant() -> None:
+def test_a_zero_factor_makes_the_node_constant():
     model, x = made([3, (1, [2, 3]), 2]), draw(20, 3)
     with torch.no_grad():
         model.layers[0].mask[1] = 0
@@ -124,11 +117,7 @@ def test_a_zero_factor_makes_the_node_constant() -> None:
     model.layers[1].mask[:] = 0
     model.layers[1].mask[0, 1] = 1
     assert not connected(model)
-    text = (
-        "prune: expected a model with a path from some feature to an output, got none. "
-        "Its output is constant; there is nothing to prune."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="with a path from some feature to an output, got none"):
         prune(model, x, threshold=0.1)
     model.layers[1].mask[0, 2] = 1
     assert reached(model).tolist() == [True, False]
@@ -142,7 +131,7 @@ def test_a_zero_factor_makes_the_node_constant() -> None:
     assert_close(small(x), model(x), rtol=0, atol=1e-12)
 
 
-def test_a_zero_factor_of_an_output_takes_the_others_along() -> None:
+def test_a_zero_factor_of_an_output_takes_the_others_along():
     model, x = made([3, (1, [2, 3])]), draw(20, 3)
     with torch.no_grad():
         model.layers[0].mask[2] = 0
@@ -153,22 +142,21 @@ def test_a_zero_factor_of_an_output_takes_the_others_along() -> None:
     assert_close(result.model(x), model(x), rtol=0, atol=1e-12)
 
 
-def test_a_factor_that_becomes_zero_is_not_taken_for_a_path() -> None:
+def test_a_factor_that_becomes_zero_is_not_taken_for_a_path():
     """Two symmetric rows fold an odd factor to exactly zero: nothing varies any more."""
-    layer = FunctionLinear(2, 2, [["x", "x"], ["x", "x"]])
+    layer = KANLinear(2, 2, functions=[["x", "x"], ["x", "x"]])
     with torch.no_grad():
         layer.mask.copy_(torch.eye(2))
         layer.affine[1, 1, 2] = 1e-3
     plain = kanlens.KAN([2, (0, 1)])
     model = kanlens.KAN.from_layers([layer], plain.schema, nodes=list(plain.nodes)).double()
     x = torch.tensor([[0.5, 0.5], [-0.5, -0.5]], dtype=torch.float64)
-    text = "prune: expected some path to be left, got a threshold of 0.5 that cuts every path"
-    with pytest.raises(MethodError, match=re.escape(text)):
+    with pytest.raises(MethodError, match=r"be left, got a threshold of 0\.5 that cuts every path"):
         prune(model, x, threshold=0.5)
 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
-def test_what_prune_says_is_what_it_did(widths: list[Any]) -> None:
+def test_what_prune_says_is_what_it_did(widths):
     model, x = made(widths), draw(60, 3)
     for options in ({"threshold": 0.5}, {"budget": 0.3}):
         result = prune(model, x, **options)
@@ -190,20 +178,13 @@ def test_what_prune_says_is_what_it_did(widths: list[Any]) -> None:
         assert all(layer.statistics is not None for layer in small.layers)
 
 
-def _path(options: dict[str, float]) -> str:
+def _path(options):
     import tempfile
 
     return f"{tempfile.mkdtemp()}/{next(iter(options))}.safetensors"
 
 
-def test_a_budget_of_nothing_changes_nothing() -> None:
-    model, x = made([3, (1, [2, 3]), (1, [3])]), draw(60, 3)
-    result = prune(model, x, budget=0)
-    assert torch.equal(result.model(x), model(x))
-    assert result.model.shape == model.shape
-
-
-def test_a_superfluous_factor_is_found_and_removed() -> None:
+def test_a_superfluous_factor_is_found_and_removed():
     """The product of x1, x2 and almost 1 loses its third factor, and nothing else."""
     model = kanlens.KAN([2, (0, [3]), 1], generator=torch.Generator().manual_seed(0)).double()
     with torch.no_grad():

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
-import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.recording import trace
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.scores import SCORES, LossEvaluator, Scorer, edge_scores
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
 from tests.made import levels, made
-from tests.pruning.conftest import Build, Draw
 
 MADE: list[tuple[list[Any], bool]] = [  # widths, and whether nodes have scales
     ([3, 4, 2], False),
@@ -34,7 +30,7 @@ MADE: list[tuple[list[Any], bool]] = [  # widths, and whether nodes have scales
 NAMES = {score.column: name for name, score in SCORES.items()}
 
 
-def rows_of(model: kanlens.KAN, x: Tensor) -> list[Tensor]:
+def rows_of(model, x):
     """Values of all edges, (batch, out, in) per layer, one function after the other."""
     inputs, _, _ = levels(model, x)
     found = []
@@ -46,7 +42,7 @@ def rows_of(model: kanlens.KAN, x: Tensor) -> list[Tensor]:
     return found
 
 
-def slow_damage(model: kanlens.KAN, x: Tensor, y: Tensor) -> list[Tensor]:
+def slow_damage(model, x, y):
     before, edges = float(task_loss(model, levels(model, x)[2], y)), rows_of(model, x)
     found = []
     for index, layer in enumerate(model.layers):
@@ -61,7 +57,7 @@ def slow_damage(model: kanlens.KAN, x: Tensor, y: Tensor) -> list[Tensor]:
     return found
 
 
-def step_of_factor(ours: list[float], theirs: list[float], which: int) -> float:
+def step_of_factor(ours, theirs, which):
     """Shapley value of one factor of a product between two points, by all orders."""
     import itertools
 
@@ -76,7 +72,7 @@ def step_of_factor(ours: list[float], theirs: list[float], which: int) -> float:
     return total / len(orders)
 
 
-def slow_backward(model: kanlens.KAN, x: Tensor) -> list[Tensor]:
+def slow_backward(model, x):
     """The recursion of KAN 2.0 for one output after the other, averaged."""
     edges, (_, sums, _) = rows_of(model, x), levels(model, x)
     total = [torch.zeros_like(layer.mask) for layer in model.layers]
@@ -95,20 +91,20 @@ def slow_backward(model: kanlens.KAN, x: Tensor) -> list[Tensor]:
     return total
 
 
-def by_layer(model: kanlens.KAN, x: Tensor, function: Callable[..., Tensor]) -> list[Tensor]:
+def by_layer(model, x, function):
     pairs = zip(model.layers, trace(model, x).inputs, strict=True)
     return [function(layer, inputs).detach() for layer, inputs in pairs]
 
 
 @pytest.fixture(params=MADE, ids=str)
-def model(request: pytest.FixtureRequest) -> kanlens.KAN:
+def model(request):
     widths, scaled_nodes = request.param
     found = made(widths, scaled_nodes=scaled_nodes)
     found.layers[0].mask[1, 2] = 0
     return found
 
 
-def compared(model: kanlens.KAN, x: Tensor, y: Tensor) -> dict[str, list[Tensor]]:
+def compared(model, x, y):
     return {
         "weight_l1": by_layer(model, x, kanlens.sparsity.weight_l1),
         "raw_l1": by_layer(model, x, lambda layer, _: kanlens.sparsity.raw_l1(layer)),
@@ -118,7 +114,7 @@ def compared(model: kanlens.KAN, x: Tensor, y: Tensor) -> dict[str, list[Tensor]
     }
 
 
-def test_scores_are_what_the_slow_way_finds(model: kanlens.KAN) -> None:
+def test_scores_are_what_the_slow_way_finds(model):
     x = drawn(15, 3)
     y = levels(model, x)[2] + drawn(15, model.widths[-1], seed=3)
     frame = edge_scores(model, x, y)
@@ -135,7 +131,7 @@ def test_scores_are_what_the_slow_way_finds(model: kanlens.KAN) -> None:
             np.testing.assert_allclose(frame[column], wrong, rtol=1e-9, atol=1e-12)
 
 
-def test_scores_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_the_same_a_few_rows_at_a_time(monkeypatch):
     model, x = made([3, (1, [2, 3]), 2]), drawn(15, 3)
     at_once = edge_scores(model, x)
     monkeypatch.setattr("kanlens.pruning.propagation.MOST_VALUES", 0)
@@ -146,7 +142,7 @@ def test_scores_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatc
         np.testing.assert_allclose(in_parts[column], at_once[column], rtol=1e-10, atol=1e-13)
 
 
-def test_damage_is_a_rise_against_y_or_against_the_model(network: Build, draw: Draw) -> None:
+def test_damage_is_a_rise_against_y_or_against_the_model(network, draw):
     model, x = network((3, 4, 1)), draw()
     with torch.no_grad():
         y = model(x)
@@ -159,9 +155,9 @@ def test_damage_is_a_rise_against_y_or_against_the_model(network: Build, draw: D
     assert (edge_scores(model, x, noise)["damage"] < 0).any()
 
 
-def test_backward_scores_of_an_example(network: Build) -> None:
+def test_backward_scores_of_an_example(network):
     """A sum of independent parts: the score of each is its share of the deviation."""
-    layer = FunctionLinear(2, 1, [["x", "x"]])
+    layer = KANLinear(2, 1, functions=[["x", "x"]])
     with torch.no_grad():
         layer.affine[0, :, 2] = torch.tensor([3.0, 4.0])
     model = kanlens.KAN.from_layers([layer], network((2, 1)).schema).double()
@@ -172,8 +168,8 @@ def test_backward_scores_of_an_example(network: Build) -> None:
     np.testing.assert_allclose(frame["damage"], [9 / 25, 16 / 25])
 
 
-def test_damage_is_infinite_where_the_output_would_not_be_defined(network: Build) -> None:
-    layers = [FunctionLinear.from_layer(layer) for layer in network((2, 1, 1)).layers]
+def test_damage_is_infinite_where_the_output_would_not_be_defined(network):
+    layers = [copy.deepcopy(layer) for layer in network((2, 1, 1)).layers]
     for place in ((0, 0), (0, 1)):
         layers[0].assign(*place, "x", (1.0, 0.0, 1.0, 0.0))
     layers[1].assign(0, 0, "sqrt", (1.0, 0.0, 1.0, 0.0))
@@ -188,20 +184,20 @@ def test_damage_is_infinite_where_the_output_would_not_be_defined(network: Build
     assert kanlens.prune(model, x, budget=10.0, score="damage", progress=False).removed == ()
 
 
-def test_where_nothing_varies_nothing_flows(network: Build, draw: Draw) -> None:
+def test_where_nothing_varies_nothing_flows(network, draw):
     frame = edge_scores(network(), draw(1).expand(5, 3))
     for column in ("std", "backward", "damage"):
         assert frame[column].abs().max() < 1e-12, column
 
 
-def state_of(model: kanlens.KAN, x: Tensor, y: Tensor) -> tuple[Propagation, LossEvaluator]:
+def state_of(model, x, y):
     state = Propagation(model, x)
     return state, LossEvaluator(model, state.output, y, call="prune")
 
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("widths", [[3, 4, 3, 2], [3, (1, [2, 3]), (1, 2)]], ids=str)
-def test_scores_kept_up_to_date_are_those_of_a_new_start(name: str, widths: list[Any]) -> None:
+def test_scores_kept_up_to_date_are_those_of_a_new_start(name, widths):
     model, x = made(widths), drawn(15, 3)
     y = drawn(15, model.widths[-1], seed=3)
     state, evaluator = state_of(model, x, y)
@@ -218,7 +214,7 @@ def test_scores_kept_up_to_date_are_those_of_a_new_start(name: str, widths: list
     assert not torch.equal(seen[0][0], seen[-1][0])
 
 
-def test_edge_scores_leaves_the_model_alone(model: kanlens.KAN) -> None:
+def test_edge_scores_leaves_the_model_alone(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     edge_scores(model, drawn(15, 3))
@@ -226,17 +222,12 @@ def test_edge_scores_leaves_the_model_alone(model: kanlens.KAN) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_what_cannot_be_scored_is_refused(network: Build, draw: Draw) -> None:
-    text = "edge_scores: expected at least 1 row, got 0. Pass more data."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+def test_what_cannot_be_scored_is_refused(network, draw):
+    with pytest.raises(ShapeError, match="edge_scores: expected at least 1 row, got 0"):
         edge_scores(network(), draw()[:0])
     model = network((3, 1))
     with torch.no_grad():
         model.layers[0].bias.fill_(1e200)
         model.output_scale.fill_(1e200)
-    text = (
-        "edge_scores: expected finite outputs on x, got NaN or infinity. "
-        "Leave out the rows where it is not."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="expected finite outputs on x, got NaN or infinity"):
         edge_scores(model, draw())

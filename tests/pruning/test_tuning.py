@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
@@ -15,24 +12,24 @@ from kanlens.model.recording import store_statistics
 from kanlens.pruning.cutting import hold_out
 from kanlens.pruning.removal import Tuner
 from kanlens.training.objective import task_loss
-from tests.pruning.conftest import Build, Draw, prune
+from tests.pruning.conftest import prune
 
 
-def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.05) -> Tensor:
+def noisy(model, x, size=0.05):
     generator = torch.Generator().manual_seed(9)
     with torch.no_grad():
         y = model(x)
     return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
 
 
-def blended(draw: Draw, rows: int = 200) -> Tensor:
+def blended(draw, rows=200):
     """Three columns that go along with each other."""
     x = draw(rows)
     x[:, 1] = 0.9 * x[:, 0] + 0.1 * x[:, 1]
     return x
 
 
-def test_tuning_goes_further_within_the_same_budget(network: Build, draw: Draw) -> None:
+def test_tuning_goes_further_within_the_same_budget(network, draw):
     model, x = network((3, 4, 1)), blended(draw, 300)
     y = noisy(model, x)
     options = {"budget": 1.0, "generator": torch.Generator().manual_seed(0)}
@@ -49,9 +46,7 @@ def test_tuning_goes_further_within_the_same_budget(network: Build, draw: Draw) 
     assert_close(result.loss_after, last, rtol=1e-9, atol=0)
 
 
-def test_tuning_is_the_same_from_the_same_seed_and_needs_no_statistics(
-    network: Build, draw: Draw
-) -> None:
+def test_tuning_is_the_same_from_the_same_seed_and_needs_no_statistics(network, draw):
     model, x = network((3, 4, 1)), draw(100)
     y = noisy(model, x)
     state = torch.get_rng_state()
@@ -67,7 +62,7 @@ def test_tuning_is_the_same_from_the_same_seed_and_needs_no_statistics(
     assert prune(model, x, y, threshold=0.5, finetune=2).model.statistics is not None
 
 
-def test_tuning_without_y_teaches_what_the_model_said(network: Build, draw: Draw) -> None:
+def test_tuning_without_y_teaches_what_the_model_said(network, draw):
     model, x = network((3, 4, 1)), draw(200)
     generator = torch.Generator().manual_seed(0)
     plain = prune(model, x, threshold=0.5)
@@ -76,7 +71,7 @@ def test_tuning_without_y_teaches_what_the_model_said(network: Build, draw: Draw
     assert result.loss_after < 0.6 * plain.loss_after
 
 
-def test_training_that_does_not_help_is_dropped(network: Build, draw: Draw) -> None:
+def test_training_that_does_not_help_is_dropped(network, draw):
     model, x = network((3, 4, 1)), draw(100)
     with torch.no_grad():
         y = model(x)
@@ -93,40 +88,33 @@ def test_training_that_does_not_help_is_dropped(network: Build, draw: Draw) -> N
     assert tuner.tuned(model, lambda _: 1.0)[0] is model
 
 
-def test_a_budget_of_zero_does_not_train(network: Build, draw: Draw) -> None:
+def test_a_budget_of_zero_does_not_train(network, draw):
     model, x = network((3, 4, 1)), draw(50)
     result = prune(model, x, noisy(model, x), budget=0, finetune=5)
     assert_close(dict(result.model.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
     assert result.tuned == result.removed == ()
 
 
-def test_tuning_that_cannot_be_is_refused(network: Build, draw: Draw) -> None:
+def test_tuning_that_cannot_be_is_refused(network, draw):
     model, x = network((3, 1)), draw()
-    text = "prune: expected at least 5 rows for finetune, got 4. Pass more rows, or finetune=0."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="expected at least 5 rows for finetune, got 4"):
         prune(model, x[:4], budget=0.1, finetune=1)
     labels = ["a" if value > 0 else "b" for value in x[:, 0]]
     kanlens.fit(model, (x, labels), steps=1, progress=False, generator=torch.Generator())
-    text = "prune: expected y for finetune of a classifier, got none. Pass targets, or finetune=0."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="y for finetune of a classifier, got none"):
         prune(model, x, budget=0.1, finetune=1)
     generator = torch.Generator().manual_seed(0)
     result = prune(model, x, labels, budget=0.5, finetune=1, generator=generator)
     assert result.loss_after <= 1.5 * result.loss_before
 
 
-def test_a_frozen_network_is_not_tuned(network: Build, draw: Draw) -> None:
+def test_a_frozen_network_is_not_tuned(network, draw):
     model, x = network().requires_grad_(False), draw()
-    text = (
-        "prune: expected parameters to train for finetune, got frozen ones. "
-        "Unfreeze them, or pass finetune=0."
-    )
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="to train for finetune, got frozen ones"):
         prune(model, x, budget=0.1, finetune=1)
     assert len(prune(model, x, budget=0.1).removed) > 0
 
 
-def test_what_is_no_generator_is_refused(network: Build, draw: Draw) -> None:
-    text = "prune: expected generator as a torch.Generator, got 5. "
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+def test_what_is_no_generator_is_refused(network, draw):
+    with pytest.raises(InvalidValueError, match=r"generator as a torch\.Generator, got 5\. "):
         prune(network(), draw(), budget=0.1, generator=5)

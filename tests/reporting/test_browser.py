@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.dates import AutoDateLocator
 
 from kanlens.attribution import attribute
 from kanlens.data.table_reader import read_table
@@ -25,6 +26,7 @@ from kanlens.plotting.formats import number, signed
 from kanlens.reporting import Report
 from kanlens.reporting.analysis import Request, analyze
 from kanlens.reporting.content import build_content
+from kanlens.reporting.drawing import draw as draw_picture
 from kanlens.reporting.subject import read_subject
 from kanlens.reporting.what_if import build_panel
 from kanlens.reporting.writing import _script, render_page
@@ -398,6 +400,25 @@ def test_without_scripts_and_on_paper_there_are_no_controls(
     assert page.locator("#importance h2").is_visible()
     assert page.locator(seen).count() == 0
     context.close()
+
+
+def test_curves_of_dates_tell_dates(browser: Browser) -> None:
+    def curve(*, ax: Any) -> None:
+        days = np.arange(17897, 18628)  # the years 2019 and 2020
+        ax.plot(days, np.sin(days / 90), label="_curve")
+        ax.xaxis.set_major_locator(AutoDateLocator())
+        ax.set_xlabel("sold")
+
+    path = browser.folder / "dates.html"
+    shown = pictures() | {"effects": [draw_picture(curve, (3, 2))]}
+    panel = {"left_out": "it was not asked for", "functions": {}}
+    path.write_text(render_page(browser.content, shown, panel), encoding="utf-8")
+    page = browser.open(path)
+    page.locator("#effects .picture").focus()
+    page.keyboard.press("ArrowRight")
+    told = page.locator("#effects .told").text_content()
+    value = np.sin((17897 + 365) / 90)
+    assert told == f"sold 2020-01-01: {value:.3f}"
 
 
 @pytest.mark.slow  # draws every picture of a report

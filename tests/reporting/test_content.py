@@ -277,7 +277,7 @@ def test_results_that_are_passed_are_not_made_again(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("what was passed is made again")
 
-    for name in ("attribute", "compare"):
+    for name in ("attribute", "run_comparison"):
         monkeypatch.setattr(f"kanlens.reporting.analysis.{name}", never)
     found = content_of(model, (rows, y), attribution=shares, comparison=side)
     assert isinstance(shares, Attribution)

@@ -70,7 +70,7 @@ def test_the_default_title_names_the_target(model: KAN, rows: torch.Tensor, tmp_
 def test_a_passed_attribution_names_the_output(rows: torch.Tensor, tmp_path: Path) -> None:
     model = network([3, 2])
     shares = kanlens.attribute(model, rows[:4], target=1, background=rows[:3])
-    found = report(model, rows, tmp_path / "r.html", attribution=shares, **QUICK)
+    found = report(model, rows, tmp_path / "r.html", results=[shares], **QUICK)
     assert found.content["meta"]["target"] == model.output_names[1]
 
 
@@ -151,21 +151,14 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
     text = "report: expected at least one method, got none. Leave methods=... out."
     refused(InvalidValueError, text, methods=[])
     refused(InvalidValueError, "report: expected methods to be one of ", methods=["shaply"])
-    text = "report: expected formula to be a SymbolicResult, 'auto' or None, got 'yes'. "
-    refused(DTypeError, text, formula="yes")
-    text = "report: expected attribution to be an Attribution or None, got float. "
-    refused(DTypeError, text, attribution=1.0)
-    text = "report: expected comparison to be a Comparison or None, got dict. "
-    refused(DTypeError, text, comparison={})
-    text = "report: expected pruning to be a PruneResult or None, got int. "
-    refused(DTypeError, text, pruning=3)
-    text = "report: expected history to be a FitResult or None, got list. "
-    refused(DTypeError, text, history=[])
-    text = "report: expected certificate to be a Certificate or None, got int. "
-    refused(DTypeError, text, certificate=4)
+    names = "Attribution, Comparison, SymbolicResult, PruneResult, FitResult, Certificate"
+    text = f"report: expected results to be of {names}, at most one of each, got "
+    refused(DTypeError, text + "float. Pass what attribute, ", results=[1.0])
+    shares = kanlens.attribute(model, rows[:2], background=rows)
+    refused(DTypeError, text + "two of Attribution. ", results=[shares, shares])
     other = kanlens.certify(network([2, 1]), [(-1, 1)] * 2, max_boxes=2, progress=False)
     text = "report: expected certificate of 'y', got y of other features. Certify this model."
-    refused(InvalidValueError, text, certificate=other)
+    refused(InvalidValueError, text, results=[other])
     text = "report: expected max_rows to be a whole number of at least 2, got 1. Change it."
     refused(InvalidValueError, text, max_rows=1)
     text = "report: expected max_features to be a whole number of at least 1, got 0. Change it."

@@ -1,5 +1,4 @@
 import math
-import re
 
 import pytest
 import torch
@@ -26,10 +25,7 @@ def test_names_and_aliases_choose_families_and_the_line_is_always_there():
 
 
 def test_unknown_function_is_refused():
-    known = ", ".join(sorted(FUNCTIONS))
-    text = f"symbolize: expected function to be one of {known}, got 'bessel'. "
-    text += f"Choose one of: {known}."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match=r"function to be one of .*, got 'bessel'"):
         library(["bessel"], call="symbolize")
 
 

@@ -164,10 +164,10 @@ def test_errors_that_numpy_raises_do_not_end_it(monkeypatch):
 @pytest.mark.slow
 def test_three_classes_are_told_as_well_by_short_formulas():
     draw = torch.Generator().manual_seed(0)
-    centers = torch.tensor([[0.0, 0, 0, 0], [3, 1, 0, 2], [1, 4, 2, 0]])
+    centers = torch.tensor([[0.0, 0], [3, 1], [1, 4]])
     labels = torch.arange(150) % 3
-    x = (centers[labels] + torch.randn(150, 4, generator=draw)).double()
-    model = network([4, 3, 3], "abc")
+    x = (centers[labels] + torch.randn(150, 2, generator=draw)).double()
+    model = network([2, 2, 3], "abc")
     kanlens.fit(model, (x, labels), steps=20, generator=draw, progress=False)
     found = kanlens.symbolize(model, x, labels, progress=False)
     assert all(found.sympy(output=k).free_symbols for k in range(3))

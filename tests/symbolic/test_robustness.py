@@ -1,5 +1,6 @@
 """Data that are odd: the right formula, or one clear line."""
 
+import copy
 import dataclasses
 import re
 
@@ -9,7 +10,6 @@ import sympy
 import torch
 
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Candidate, assign_layer, rank_layer
 from kanlens.symbolic.library import library
@@ -129,8 +129,7 @@ def test_what_cannot_be_used_is_one_line(rows):
     model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
     bad = rows.clone()
     bad[3, 1] = torch.nan
-    text = "symbolize: expected finite numbers, got nan at row 3, column 'x2' (1 such cell). "
-    with pytest.raises(DataError, match=f"^{re.escape(text)}"):
+    with pytest.raises(DataError, match=r"got nan at row 3, column 'x2' \(1 such cell\)\. "):
         symbolize(model, bad)
     with pytest.raises(DataError, match=r"^symbolize: expected finite numbers, got inf at row 0"):
         symbolize(model, rows, torch.full((200, 1), torch.inf))
@@ -160,7 +159,7 @@ def test_functions_are_defined_on_the_rarest_rows():
     x[0], x[1] = -3.0, -2.9
     model, _ = spline_network([[[lambda v: torch.sqrt(v.clamp(min=0.0))]]], [(-3.0, 1.0)])
     hidden, found = model.scale_inputs(x), []
-    layer = FunctionLinear.from_layer(model.layers[0])
+    layer = copy.deepcopy(model.layers[0])
     for choice in rank_layer(model, 0, hidden, library(["sqrt"])):
         root = Candidate(function="sqrt", parameters=(1.0, 0.0, 1.0, 0.0), r2=1.0, score=0.0)
         found.append(dataclasses.replace(choice, candidates=(root, *choice.candidates)))

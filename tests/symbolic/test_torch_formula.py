@@ -94,9 +94,7 @@ def test_float32_and_scripts_of_rows():
 
 
 def test_what_torch_does_not_have_is_refused():
-    text = "SymbolicResult.pytorch: expected functions that torch has, got besselj. "
-    text += "Evaluate the formula with predict."
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="expected functions that torch has, got besselj"):
         TorchFormula([sympy.besselj(0, x)], ["x"])
     with pytest.raises(MethodError, match="got I"):
         TorchFormula([sympy.I * x], ["x"])

@@ -12,6 +12,15 @@ import kanlens
 from kanlens.training import run as run_module
 
 
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+    settings = {"steps": 6, "progress": False, "generator": seeded(), **options}
+    return kanlens.fit(net, data, **settings)
+
+
 @pytest.fixture
 def network() -> Callable[..., kanlens.KAN]:
     def build(widths: Sequence[int] = (2, 2, 1), seed: int = 0, **options: object) -> kanlens.KAN:

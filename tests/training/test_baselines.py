@@ -38,7 +38,7 @@ def table(rows=120, *, classes=0, outputs=1):
 
 def test_scores_are_over_all_folds_of_the_network():
     data = table(outputs=2)
-    found = kanlens.fit(None, data, generator=seeded(), progress=False)
+    found = kanlens.fit_default(data, generator=seeded(), progress=False)
     add_record(found, data, None)
     record, folds = found.model.record, found.folds.numpy()
     x, y = data.x.numpy(), data.y.numpy()
@@ -83,6 +83,25 @@ def test_rows_for_testing_judge_where_no_others_do_and_are_known_again():
         assert record.count_held_out(baselines.row_hashes(rows.x, rows.y)) == count
     add_record(found, training, None)  # nothing judges
     assert (model.record.scores, model.record.rows) == ({}, 0)
+
+
+def test_the_last_rows_judge_whatever_training_held_out():
+    data = table()
+    training, test = data.split(0.25, last=True)
+    found = kanlens.fit(None, training, generator=seeded(), progress=False)
+    model = kanlens.KAN([3, 1], generator=seeded()).double()
+    single = kanlens.fit(model, training, steps=3, generator=seeded(), progress=False)
+    said = LinearRegression().fit(training.x, training.y).predict(test.x)
+    for result in (found, single):
+        add_record(result, training, test, last=True)
+        record = result.model.record
+        assert (record.rows, record.folds) == (30, 1)
+        assert record.scores["linear"] == pytest.approx(r2_score(test.y, said), rel=1e-9)
+        with torch.no_grad():
+            own = score(result.model, result.model(test.x), test.y)
+        assert record.scores["network"] == own
+        assert record.count_held_out(baselines.row_hashes(test.x, test.y)) == 30
+    assert record.count_held_out(baselines.row_hashes(data.x, data.y)) == 30 + len(single.held_out)
 
 
 def test_an_interrupt_keeps_the_model(monkeypatch):

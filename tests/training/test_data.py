@@ -12,24 +12,24 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.data.table_reader import read_table
-from kanlens.encoding import prepare_data, prepare_target
+from kanlens.encoding import needed_widths, prepare_data, prepare_target
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.training.preparation import settle_scaling
 
 TEXTS = np.array(["low", "high"] * 6)
 
 
-def model(widths: list[int], seed: int = 0, **options: object) -> kanlens.KAN:
+def model(widths, seed=0, **options):
     generator = torch.Generator().manual_seed(seed)
     return kanlens.KAN(widths, generator=generator, **options).double()
 
 
-def rows(n: int = 12, width: int = 1) -> torch.Tensor:
+def rows(n=12, width=1):
     generator = torch.Generator().manual_seed(1)
     return torch.rand(n, width, dtype=torch.float64, generator=generator)
 
 
-def quick(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+def quick(net, data, **options):
     generator = torch.Generator().manual_seed(2)
     return kanlens.fit(net, data, steps=1, progress=False, generator=generator, **options)
 
@@ -46,7 +46,7 @@ def quick(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResul
         pd.DataFrame({"y": TEXTS}),
     ],
 )
-def test_text_makes_a_classification(y: object) -> None:
+def test_text_makes_a_classification(y):
     net = model([1, 1])
     result = quick(net, (rows(), y))
     assert net.task == "classification"
@@ -63,7 +63,7 @@ def test_text_makes_a_classification(y: object) -> None:
         [bool(text == "low") for text in TEXTS],
     ],
 )
-def test_truth_values_make_a_classification(y: object) -> None:
+def test_truth_values_make_a_classification(y):
     net = model([1, 1])
     quick(net, (rows(), y))
     assert net.class_labels == ("False", "True")
@@ -71,7 +71,7 @@ def test_truth_values_make_a_classification(y: object) -> None:
 
 @pytest.mark.parametrize("shift", [0, 5])
 @pytest.mark.parametrize("kind", ["tensor", "array", "small", "series", "list", "text"])
-def test_whole_numbers_are_classes_of_a_model_with_several_outputs(shift: int, kind: str) -> None:
+def test_whole_numbers_are_classes_of_a_model_with_several_outputs(shift, kind):
     codes = np.arange(12) % 3 + shift
     y = {
         "tensor": torch.tensor(codes),
@@ -86,13 +86,13 @@ def test_whole_numbers_are_classes_of_a_model_with_several_outputs(shift: int, k
     assert net.class_labels == tuple(str(shift + i) for i in range(3))
 
 
-def test_whole_numbers_are_numbers_for_one_output() -> None:
+def test_whole_numbers_are_numbers_for_one_output():
     net = model([1, 1])
     quick(net, (rows(), np.arange(12)))
     assert net.task == "regression"
 
 
-def test_codes_need_not_hold_every_class() -> None:
+def test_codes_need_not_hold_every_class():
     net = model([1, 3])
     quick(net, (rows(), np.arange(12) % 2))
     assert net.class_labels == ("0", "1", "2")
@@ -109,13 +109,13 @@ def test_codes_need_not_hold_every_class() -> None:
         torch.linspace(0, 1, 12, requires_grad=True),
     ],
 )
-def test_numbers_stay_numbers_however_they_are_stored(y: object) -> None:
+def test_numbers_stay_numbers_however_they_are_stored(y):
     net = model([1, 1])
     quick(net, (rows(), y))
     assert net.task == "regression"
 
 
-def test_a_refit_keeps_the_classes_it_knows() -> None:
+def test_a_refit_keeps_the_classes_it_knows():
     net = model([1, 3])
     labels = np.array(["a", "b", "c"] * 4)
     quick(net, (rows(), labels))
@@ -127,7 +127,7 @@ def test_a_refit_keeps_the_classes_it_knows() -> None:
     assert codes.tolist() == [0, 2] * 4
 
 
-def test_a_refit_refuses_other_classes() -> None:
+def test_a_refit_refuses_other_classes():
     net = model([1, 1])
     quick(net, (rows(), TEXTS))
     table = read_table(pd.DataFrame({"x1": rows()[:, 0], "y": ["low", "top"] * 6}), target="y")
@@ -142,7 +142,7 @@ def test_a_refit_refuses_other_classes() -> None:
         quick(net, numbers)
 
 
-def test_labels_that_are_numbers_are_read_as_labels_and_as_codes() -> None:
+def test_labels_that_are_numbers_are_read_as_labels_and_as_codes():
     net = model([1, 3])
     labels = np.arange(12) % 3 + 1
     quick(net, (rows(), labels))
@@ -155,7 +155,7 @@ def test_labels_that_are_numbers_are_read_as_labels_and_as_codes() -> None:
     assert prepare_target(net, some.numpy(), 12, call="prune").tolist() == [0] * 12
 
 
-def test_a_table_gives_names_units_and_kinds() -> None:
+def test_a_table_gives_names_units_and_kinds():
     frame = pd.DataFrame({"size": np.linspace(0, 1, 12), "kind": list("abc") * 4})
     frame["cost"] = np.linspace(3, 5, 12)
     table = read_table(frame, target="cost", units={"size": "mm", "cost": "EUR"})
@@ -167,7 +167,7 @@ def test_a_table_gives_names_units_and_kinds() -> None:
     assert net.schema.groups == {"kind": (1, 2, 3)}
 
 
-def test_a_frame_gives_names_to_a_model_without_any() -> None:
+def test_a_frame_gives_names_to_a_model_without_any():
     frame = pd.DataFrame({"b": rows()[:, 0], "a": rows()[:, 0] ** 2})
     net = model([2, 1])
     quick(net, (frame, rows()))
@@ -176,7 +176,7 @@ def test_a_frame_gives_names_to_a_model_without_any() -> None:
     assert_close(prepare_data(net, (swapped, rows()))[0], torch.tensor(frame.to_numpy()))
 
 
-def test_a_table_is_read_by_the_names_of_the_model() -> None:
+def test_a_table_is_read_by_the_names_of_the_model():
     frame = pd.DataFrame({"b": rows()[:, 0], "a": rows()[:, 0] ** 2, "y": rows()[:, 0]})
     net = model([1, 1], feature_names=["a"])
     x, _ = prepare_data(net, read_table(frame, target="y"))
@@ -184,83 +184,13 @@ def test_a_table_is_read_by_the_names_of_the_model() -> None:
     assert net.feature_names == ("a",)
 
 
-def test_missing_names_are_refused() -> None:
+def test_missing_names_are_refused():
     frame = pd.DataFrame({"b": rows()[:, 0], "c": rows()[:, 0], "y": rows()[:, 0]})
     net = model([2, 1], feature_names=["a", "b"])
-    text = (
-        "fit: expected the model's features 'a', 'b', got a table without 'a'. "
-        "Rename the columns, or build another model."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match="the model's features 'a', 'b', got a table without 'a'"):
         quick(net, read_table(frame, target="y"))
-    text = "fit: expected a column 'a', got columns 'b', 'c'. Add it."
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match="fit: expected a column 'a', got columns 'b', 'c'"):
         quick(net, (frame[["b", "c"]], rows()))
-
-
-def test_another_number_of_features_is_refused() -> None:
-    frame = pd.DataFrame({"b": rows()[:, 0], "c": rows()[:, 0], "y": rows()[:, 0]})
-    text = (
-        "fit: expected 1 feature, as the model has, got 2 ('b', 'c'). "
-        "Build the model with 2 inputs."
-    )
-    for data in (read_table(frame, target="y"), (frame[["b", "c"]], rows())):
-        with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
-            quick(model([1, 1]), data)
-
-
-def test_another_number_of_outputs_is_refused() -> None:
-    text = (
-        "fit: expected 2 outputs, as the model has, got 1 for the classes 'high', 'low'. "
-        "Build the model with 1 output."
-    )
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
-        quick(model([1, 2]), (rows(), TEXTS))
-    text = "fit: expected y of shape (12, 2), got (12,). Give one target per row and output."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
-        quick(model([1, 2]), (rows(), rows()[:, 0]))
-
-
-@pytest.mark.parametrize(
-    ("data", "got"),
-    [
-        (pd.DataFrame({"x": [1.0], "y": [1.0]}), "DataFrame"),
-        (torch.zeros(2, 3), "Tensor"),
-        ((1, 2, 3), "tuple"),
-        (None, "NoneType"),
-    ],
-)
-def test_what_is_no_pair_is_refused(data: object, got: str) -> None:
-    text = (
-        f"fit: expected data to be a Table or a pair (x, y), got {got}. "
-        "Pass (x, y), or what read_table returns."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
-        quick(model([1, 1]), data)
-
-
-def test_a_table_without_target_is_refused() -> None:
-    table = read_table(pd.DataFrame({"x1": [1.0, 2.0]}))
-    text = "fit: expected a table with a target, got none. Name its column in read_table."
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
-        quick(model([1, 1]), table)
-
-
-def test_missing_numbers_are_refused_with_row_and_column() -> None:
-    x = rows(12, 2).clone()
-    x[7, 1] = torch.nan
-    text = (
-        "fit: expected finite numbers, got nan at row 7, column 'x2' (1 such cell). "
-        "Drop or impute those rows."
-    )
-    net = model([2, 1])
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
-        quick(net, (x, rows()))
-    y = rows(12, 2).clone()
-    y[3, 0] = torch.inf
-    text = text.replace("nan at row 7, column 'x2'", "inf at row 3, column 'y1'")
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
-        quick(model([2, 2]), (rows(12, 2), y))
 
 
 @pytest.mark.parametrize(
@@ -271,39 +201,60 @@ def test_missing_numbers_are_refused_with_row_and_column() -> None:
         ([0, np.nan, 1] * 4, "nan in row 1"),
     ],
 )
-def test_wrong_class_codes_are_refused(y: list[float], got: str) -> None:
+def test_wrong_class_codes_are_refused(y, got):
     net = model([1, 3])
     quick(net, (rows(), np.array(["a", "b", "c"] * 4)))
-    text = f"fit: expected class codes from 0 to 2, got {got}. Recode the labels."
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match=re.escape(f"expected class codes from 0 to 2, got {got}")):
         quick(net, (rows(), np.array(y)))
-    text = "fit: expected 12 labels, got 2. Give one label per row."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(ShapeError, match="fit: expected 12 labels, got 2"):
         quick(net, (rows(), np.array(y[:2])))
 
 
-def test_text_among_numbers_is_refused() -> None:
-    y = [*np.linspace(0, 1, 11).tolist(), "none of it"]
-    text = (
-        "fit: expected numbers, got 'none of it' in row 11 of column 'y'. "
-        "Correct that cell, or pass na='none of it' if it is a missing one."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
-        quick(model([1, 1]), (rows(), y))
+@pytest.mark.parametrize(
+    ("labels", "count"), [(["yes", "no", "Yes ", "yes"], 1), (["a", "b", "c", "C"], 4)]
+)
+@pytest.mark.filterwarnings("error")
+def test_spellings_of_a_class_are_one_output(labels, count):
+    assert needed_widths((np.zeros((4, 3)), labels)) == (3, count)
 
 
-def test_a_missing_label_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^fit: .*row 1"):
-        quick(model([1, 1]), (rows(), ["a", None, "b"] * 4))
+def spoiled(value, row, column):
+    x = rows(12, 2).clone()
+    x[row, column] = value
+    return x
 
 
-def test_no_rows_are_refused() -> None:
-    text = "fit: expected at least 1 row, got 0. Pass more data."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
-        quick(model([1, 1]), (torch.zeros(0, 1), torch.zeros(0)))
+FRAME = pd.DataFrame({name: rows()[:, 0] for name in ("b", "c", "y")})
+REFUSED = [  # widths of a model, data, and what is said of them
+    ([1, 1], read_table(FRAME, target="y"), ShapeError, "the model has, got 2 ('b', 'c')"),
+    ([1, 1], (FRAME[["b", "c"]], rows()), ShapeError, "1 feature, as the model has, got 2 ('b'"),
+    ([1, 2], (rows(), TEXTS), ShapeError, "as the model has, got 1 for the classes 'high', 'low'"),
+    ([1, 2], (rows(), rows()[:, 0]), ShapeError, "fit: expected y of shape (12, 2), got (12,)"),
+    ([1, 1], (rows()[:0], rows()[:0]), ShapeError, "fit: expected at least 1 row, got 0"),
+    ([1, 1], FRAME, DataError, "to be a Table or a pair (x, y), got DataFrame"),
+    ([1, 1], rows(), DataError, "to be a Table or a pair (x, y), got Tensor"),
+    ([1, 1], (1, 2, 3), DataError, "to be a Table or a pair (x, y), got tuple"),
+    ([1, 1], None, DataError, "to be a Table or a pair (x, y), got NoneType"),
+    ([1, 1], read_table(FRAME[["b"]]), DataError, "fit: expected a table with a target, got none"),
+    (
+        [2, 1],
+        (spoiled(torch.nan, 7, 1), rows()),
+        DataError,
+        "got nan at row 7, column 'x2' (1 such",
+    ),
+    ([2, 2], (rows(12, 2), spoiled(torch.inf, 3, 0)), DataError, "got inf at row 3, column 'y1'"),
+    ([1, 1], (rows(), [*range(11), "none of it"]), DataError, "got 'none of it' in row 11 of colu"),
+    ([1, 1], (rows(), ["a", None, "b"] * 4), DataError, "row 1"),
+]
 
 
-def test_a_refused_call_changes_nothing() -> None:
+@pytest.mark.parametrize(("widths", "data", "error", "text"), REFUSED)
+def test_what_cannot_be_learned_is_refused(widths, data, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        quick(model(widths), data)
+
+
+def test_a_refused_call_changes_nothing():
     frame = pd.DataFrame({"a": [0.0, np.nan, 1.0], "y": list("uvu")})
     net = model([1, 1])
     schema, state = net.schema, {k: v.clone() for k, v in net.state_dict().items()}
@@ -316,7 +267,7 @@ def test_a_refused_call_changes_nothing() -> None:
     assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
 
 
-def test_the_scaling_spans_the_grid() -> None:
+def test_the_scaling_spans_the_grid():
     net = model([2, 1], grid_range=(-2, 3))
     x = torch.tensor([[10.0, 5.0], [20.0, 5.0]], dtype=torch.float64)
     settle_scaling(net, x, torch.tensor([[1.0], [3.0]], dtype=torch.float64), None)
@@ -327,7 +278,7 @@ def test_the_scaling_spans_the_grid() -> None:
     assert net.scaled
 
 
-def test_scaling_that_was_declined_stays_declined() -> None:
+def test_scaling_that_was_declined_stays_declined():
     net = model([1, 1])
     quick(net, (10 * rows(), rows()), scale=False)
     quick(net, (10 * rows(), rows()))

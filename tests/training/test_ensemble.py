@@ -10,9 +10,9 @@ import torch
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
 from kanlens.model.layers import KANLinear
-from kanlens.training import ensemble
+from kanlens.training import ensemble, fit_default
 from kanlens.training.ensemble import EnsembleRun, add_penalties, grid_intervals
-from kanlens.training.loop import fit_by_default
+from tests.training.conftest import seeded
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,15 @@ def test_the_network_is_the_mean_of_its_members():
     assert len(model.background) == 90
 
 
+def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
+    monkeypatch.setattr(EnsembleRun, "_keep_if_as_good", lambda self: None)  # as if grids cost
+    x, y = table(product)
+    found = fit_default((x, y), build=built, generator=seeded(2), progress=False).model
+    hidden = found.levels(found.scale_inputs(x))[0][1]
+    assert float(found.layers[1].outside(hidden).any(1).double().mean()) > 0.5
+    assert not kanlens.trace(found, x).outside[1].any()
+
+
 def test_gradients_of_penalties_are_those_of_their_definition():
     run = run_on(*table(product), built([], 6))
     layer = KANLinear(3, 4, grid_size=6).double()
@@ -96,7 +105,7 @@ def test_members_do_not_see_their_folds():
 
 def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
     x, y = table(product)
-    found = fit_by_default(built, (x, y), progress=False)
+    found = fit_default((x, y), build=built, generator=seeded(), progress=False)
     assert sorted(found.held_out.tolist()) == list(range(90))
     assert 0.9 < found.metric < 1
     assert found.model.widths == (2, 48, 1)
@@ -106,7 +115,7 @@ def test_no_hidden_layer_where_none_pays(monkeypatch):
     monkeypatch.setattr(ensemble, "UPDATES", (400, 400, 1000, 400))
     x, y = table(lambda x: x[:, :1] ** 2 + x[:, 1:])
     generator = torch.Generator().manual_seed(0)
-    found = fit_by_default(built, (x, y), progress=False, generator=generator)
+    found = fit_default((x, y), build=built, progress=False, generator=generator)
     assert found.model.widths == (2, 1)
     assert found.metric > 0.9
 
@@ -114,7 +123,7 @@ def test_no_hidden_layer_where_none_pays(monkeypatch):
 def test_noise_is_not_fitted():
     x, _ = table(product)
     noise = torch.randn(90, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    found = fit_by_default(built, (x, noise), progress=False)
+    found = fit_default((x, noise), build=built, generator=seeded(), progress=False)
     with torch.no_grad():
         assert float(found.model(x).var()) < 0.3
     assert found.metric > -0.15
@@ -123,10 +132,11 @@ def test_noise_is_not_fitted():
 def test_classes_and_several_outputs():
     x, y = table(lambda x: torch.cat((x[:, :1] * x[:, 1:], x[:, :1]), 1))
     labels = np.array(["a", "b", "c"])[(y > 0).sum(1).numpy()]
-    found = fit_by_default(lambda *sizes: built(*sizes, outputs=3), (x, labels), progress=False)
+    options = {"generator": seeded(), "progress": False}
+    found = fit_default((x, labels), build=lambda *sizes: built(*sizes, outputs=3), **options)
     assert found.metric_name == "accuracy"
     assert found.metric > 0.8
-    found = fit_by_default(lambda *sizes: built(*sizes, outputs=2), (x, y), progress=False)
+    found = fit_default((x, y), build=lambda *sizes: built(*sizes, outputs=2), **options)
     assert found.metric > 0.8
 
 
@@ -136,7 +146,7 @@ def test_runs_are_repeated_by_their_generator():
 
     def outputs(seed):
         generator = torch.Generator().manual_seed(seed)
-        found = fit_by_default(built, (x, y), generator=generator, progress=False)
+        found = fit_default((x, y), build=built, generator=generator, progress=False)
         return found.model(x).detach()
 
     assert torch.equal(outputs(0), outputs(0))
@@ -147,8 +157,8 @@ def test_runs_are_repeated_by_their_generator():
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     x, y = table(product)
     path = tmp_path / "run"
-    whole = fit_by_default(
-        built, (x, y), generator=torch.Generator().manual_seed(4), progress=False
+    whole = fit_default(
+        (x, y), build=built, generator=torch.Generator().manual_seed(4), progress=False
     )
     update, done = EnsembleRun._learn, []
 
@@ -162,16 +172,16 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
         patch.setattr(EnsembleRun, "_learn", interrupted)
         patch.setattr("kanlens.training.resumption.COPIED", 0.0)
         with pytest.warns(InterruptedWarning, match="resume=True goes on"):
-            part = fit_by_default(
-                built,
+            part = fit_default(
                 (x, y),
+                build=built,
                 checkpoint=path,
                 generator=torch.Generator().manual_seed(4),
                 progress=False,
             )
     assert part.stopped_because.startswith("interrupted")
     assert bool(part.model(x).isfinite().all())
-    again = fit_by_default(built, (x, y), checkpoint=path, resume=True, progress=False)
+    again = fit_default((x, y), build=built, checkpoint=path, resume=True, progress=False)
     assert len(again.history) == len(whole.history)
     assert torch.equal(again.model(x), whole.model(x))
 
@@ -184,7 +194,7 @@ def drawn(rows, seed, **options):
         widths = [2, *hidden, 1]
         return kanlens.KAN(widths, grid_size=grid_size, generator=generator).double()
 
-    return fit_by_default(build, rows, generator=generator, progress=False, **options)
+    return fit_default(rows, build=build, generator=generator, progress=False, **options)
 
 
 def stopped(monkeypatch, layers, error, after=3):
@@ -247,7 +257,7 @@ def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
 
     monkeypatch.setattr(EnsembleRun, "_learn", interrupted)
     with pytest.warns(InterruptedWarning):
-        found = fit_by_default(built, (x, y), progress=False)
+        found = fit_default((x, y), build=built, progress=False)
     assert len(found.model.layers) == 1
     assert found.stopped_because == "interrupted after step 0"
     assert found.interrupted
@@ -257,7 +267,7 @@ def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
 @pytest.mark.parametrize("rows", [2, 3, 7])
 def test_few_rows(rows):
     x, y = table(product, rows)
-    found = fit_by_default(built, (x, y), progress=False)
+    found = fit_default((x, y), build=built, progress=False)
     assert bool(found.model(x).isfinite().all())
 
 
@@ -285,27 +295,28 @@ def test_weights_enter_the_loss_of_a_single_network():
 
 
 @pytest.mark.usefixtures("briefest")
-def test_without_a_model_the_rows_choose_one():
+def test_the_rows_choose_the_default_network():
     x, y = table(product)
-    found = kanlens.fit(None, (x, y), progress=False, generator=torch.Generator().manual_seed(0))
+    found = kanlens.fit_default((x, y), progress=False, generator=torch.Generator().manual_seed(0))
     assert found.model.widths[0] == 2
     assert found.metric > 0.5
     frame = pd.DataFrame({"size": x[:, 0], "kind": ["a", "b", "c"] * 30})
     labels = [("low", "middle", "high")[k % 3] for k in range(90)]
-    found = kanlens.fit(None, (frame, labels), progress=False)
+    found = kanlens.fit_default((frame, labels), progress=False)
     assert found.model.feature_names == ("size", "kind=a", "kind=b", "kind=c")
     assert found.model.class_labels == ("high", "low", "middle")
     rows = kanlens.read_table(frame.assign(y=labels), target="y")
-    assert kanlens.fit(None, rows, progress=False).model.widths[-1] == 3
+    assert kanlens.fit_default(rows, progress=False).model.widths[-1] == 3
     state = torch.get_rng_state()
-    kanlens.fit(None, (x, y), progress=False, generator=torch.Generator().manual_seed(0))
+    kanlens.fit_default((x, y), progress=False, generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), state)
-    assert kanlens.fit(None, (x, y > y.mean()), progress=False).model.task == "classification"
-    for data, options, match in (
-        ((x, y), {"steps": 5}, "a model for the options, got None and steps=5"),
-        ((x[:, 0], y), {}, r"x of shape \(batch, in\), got \(90,\)"),
-        (kanlens.read_table(frame), {}, "fit: expected a table with a target, got none"),
-        (x, {}, r"a Table or a pair \(x, y\)"),
+    assert kanlens.fit_default((x, y > y.mean()), progress=False).model.task == "classification"
+    with pytest.raises(TypeError, match=r"fit: expected a KAN, got None. Call fit_default"):
+        kanlens.fit(None, (x, y))
+    for data, match in (
+        ((x[:, 0], y), r"x of shape \(batch, in\), got \(90,\)"),
+        (kanlens.read_table(frame), "fit_default: expected a table with a target, got none"),
+        (x, r"a Table or a pair \(x, y\)"),
     ):
         with pytest.raises(kanlens.errors.KanlensError, match=match):
-            kanlens.fit(None, data, progress=False, **options)
+            kanlens.fit_default(data, progress=False)

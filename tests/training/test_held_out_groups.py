@@ -35,7 +35,7 @@ def noise(copies, shift=0.0):
 @pytest.mark.parametrize("shift", [0.0, 1e-6])
 @pytest.mark.parametrize("copies", [1, 3])
 def test_copies_of_noise_explain_nothing(copies, shift):
-    found = kanlens.fit(None, noise(copies, shift), generator=seeded(), progress=False)
+    found = kanlens.fit_default(noise(copies, shift), generator=seeded(), progress=False)
     assert found.metric < 0.05
     assert found.model.widths == (3, 1)
 
@@ -120,11 +120,11 @@ def test_an_estimator_takes_groups():
 def test_groups_that_cannot_be_held_out_are_refused(tmp_path):
     frame = people()
     with pytest.raises(InvalidValueError) as caught:
-        kanlens.fit(None, kanlens.read_table(frame.assign(who=1), target="y"), groups="who")
+        kanlens.fit_default(kanlens.read_table(frame.assign(who=1), target="y"), groups="who")
     advice = "Leave groups out, or name another column."
     assert str(caught.value) == f"fit: expected at least two groups, got one. {advice}"
     path = tmp_path / "run"
     table = kanlens.read_table(frame, target="y", drop="who")
-    kanlens.fit(None, table, groups=frame["who"], checkpoint=path, progress=False)
+    kanlens.fit_default(table, groups=frame["who"], checkpoint=path, progress=False)
     with pytest.raises(FileFormatError, match="same data, model and options"):
-        kanlens.fit(None, table, checkpoint=path, resume=True, progress=False)
+        kanlens.fit_default(table, checkpoint=path, resume=True, progress=False)

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.cli import main
 from kanlens.errors import RangeWarning
+from kanlens.model.network import describe
 from kanlens.training.objective import outside_words
 from kanlens.training.preparation import settle_range
 
 N = 160
 
 
-def rows(seed: int = 0) -> tuple[Tensor, Tensor]:
+def rows(seed=0):
     draw = torch.Generator().manual_seed(seed)
     x = torch.rand(N, 2, generator=draw, dtype=torch.float64) * 2 - 1
     return x, torch.exp(torch.sin(3 * x[:, 0]) + x[:, 1] ** 2)
 
 
-def trained(x: Tensor, y: Tensor, steps: int = 12, **options: object) -> kanlens.KAN:
+def trained(x, y, steps=12, **options):
     draw = torch.Generator().manual_seed(1)
     model = kanlens.KAN([x.shape[1], 3, 1], generator=draw, **options).double()  # type: ignore[arg-type]
     kanlens.fit(model, (x, y), steps=steps, validation=0.0, generator=draw, progress=False)
@@ -37,16 +36,14 @@ def trained(x: Tensor, y: Tensor, steps: int = 12, **options: object) -> kanlens
 
 
 @pytest.fixture(scope="module")
-def model() -> kanlens.KAN:
+def model():
     return trained(*rows())
 
 
 FAR = torch.tensor([[1e6, 0.1], [0.2, -4.0], [-3.0, 2.0], [0.3, 0.3]], dtype=torch.float64)
 
 
-def test_the_range_is_that_of_the_training_data_and_values_are_held_at_its_ends(
-    model: kanlens.KAN,
-) -> None:
+def test_the_range_is_that_of_the_training_data_and_values_are_held_at_its_ends(model):
     x, _ = rows()
     assert_close(model.input_low, x.amin(0), rtol=0, atol=0)
     assert_close(model.input_high, x.amax(0), rtol=0, atol=0)
@@ -57,7 +54,20 @@ def test_the_range_is_that_of_the_training_data_and_values_are_held_at_its_ends(
     assert_close(torch.stack(model.feature_range), torch.stack(x.aminmax(dim=0)), rtol=0, atol=0)
 
 
-def test_other_ways_beyond_the_range_hold_nothing() -> None:
+def test_a_model_is_described_by_the_range_of_the_data_not_by_where_it_is_held():
+    x, y = rows()
+    x[:, 0] = (torch.arange(N) == 7).double()  # a rare mark
+    model = kanlens.KAN([2, 1]).double()
+    settle_range(model, x, beyond=True)
+    assert model.input_high[0] > 1
+    kanlens.fit(model, (x, y), steps=1, validation=0.0, progress=False)
+    (mark, other) = describe(model)["features"]
+    assert (mark["low"], mark["high"]) == (0.0, 1.0)
+    ends = [float(end) for end in x[:, 1].aminmax()]
+    assert [other["low"], other["high"]] == pytest.approx(ends, rel=1e-12)
+
+
+def test_other_ways_beyond_the_range_hold_nothing():
     straight = trained(*rows(), steps=2, extrapolation="linear")
     assert straight.input_low.isinf().all()
     assert straight.feature_range is not None
@@ -71,27 +81,27 @@ def test_other_ways_beyond_the_range_hold_nothing() -> None:
     assert abs(float(ends[2] - ends[1])) > 0.1  # it goes on
 
 
-def test_a_bad_cell_moves_no_prediction_and_hardly_the_training() -> None:
+def test_a_bad_cell_moves_no_prediction_and_hardly_the_training():
     x, y = rows()
     spoiled = x.clone()
     spoiled[7, 0] = 1e6
     test_x, test_y = rows(5)
 
-    def missed(model: kanlens.KAN) -> float:
+    def missed(model):
         return float((model(test_x)[:, 0] - test_y).detach().var() / test_y.var())
 
     assert missed(trained(spoiled, y)) < 0.05
     assert missed(trained(spoiled, y, extrapolation="linear")) > 0.2  # the check can fail
 
 
-def test_a_feature_that_is_mostly_zero_keeps_what_varies() -> None:
+def test_a_feature_that_is_mostly_zero_keeps_what_varies():
     x, y = rows()
     x[:, 1] = torch.where(torch.arange(N) % 50 == 0, 1.0 + x[:, 1].abs(), 0.0)
     model = trained(x, y, steps=1)
     assert_close(model.input_high[1], x[:, 1].max())
 
 
-def test_later_data_widen_the_range() -> None:
+def test_later_data_widen_the_range():
     x, y = rows()
     model = trained(x, y, steps=1)
     kanlens.fit(model, (2 * x, y), steps=1, validation=0.0, progress=False)
@@ -100,9 +110,7 @@ def test_later_data_widen_the_range() -> None:
     assert_close(model.input_high, 2 * x.amax(0))
 
 
-def test_files_and_pruned_networks_keep_the_range_and_formulas_have_none(
-    model: kanlens.KAN, tmp_path: Path
-) -> None:
+def test_files_and_pruned_networks_keep_the_range_and_formulas_have_none(model, tmp_path):
     again = kanlens.load(kanlens.save(model, tmp_path / "model.safetensors"))
     assert again.holds_inputs
     assert_close(again(FAR), model(FAR), rtol=0, atol=0)
@@ -116,14 +124,14 @@ def test_files_and_pruned_networks_keep_the_range_and_formulas_have_none(
     )
 
 
-def test_attributions_add_up_beyond_the_range(model: kanlens.KAN) -> None:
+def test_attributions_add_up_beyond_the_range(model):
     background = rows()[0][:3]
     for name in ("shapley", "secant", "integrated_gradients", "captum_deep_lift"):
         found = kanlens.attribute(model, FAR, method=name, background=background, progress=False)
         assert float(found.completeness_gap.abs().max()) < 1e-11, name
 
 
-def test_gradients_are_those_of_what_is_computed(model: kanlens.KAN) -> None:
+def test_gradients_are_those_of_what_is_computed(model):
     x = FAR.clone().requires_grad_()
     (wanted,) = torch.autograd.grad(model(x).sum(), x)
     found = kanlens.attribute(model, FAR, method="gradient", progress=False).values
@@ -131,7 +139,7 @@ def test_gradients_are_those_of_what_is_computed(model: kanlens.KAN) -> None:
     assert float(found[0, 0]) == 0.0  # held: it moves nothing
 
 
-def test_integrated_gradients_follow_the_line_until_a_feature_is_held(model: kanlens.KAN) -> None:
+def test_integrated_gradients_follow_the_line_until_a_feature_is_held(model):
     start, end = rows()[0][:1], FAR[1:2]
     found = kanlens.attribute(
         model, end, method="integrated_gradients", background=start, progress=False
@@ -147,7 +155,7 @@ def test_integrated_gradients_follow_the_line_until_a_feature_is_held(model: kan
     assert float((found.values - inside.values).abs().max()) > 0.05  # another line: it can fail
 
 
-def test_proven_ranges_beyond_the_range_are_those_within_it(model: kanlens.KAN) -> None:
+def test_proven_ranges_beyond_the_range_are_those_within_it(model):
     ends = (model.input_low, model.input_high)
     exact = copy.deepcopy(model).requires_grad_(False)
     whole = torch.tensor([[-5.0, 5.0], [-0.5, 0.5]], dtype=torch.float64)
@@ -159,7 +167,7 @@ def test_proven_ranges_beyond_the_range_are_those_within_it(model: kanlens.KAN) 
     assert_close(torch.stack(wide), torch.stack(narrow), rtol=1e-9, atol=1e-9)
 
 
-def test_slopes_on_a_box_that_reaches_out_include_zero() -> None:
+def test_slopes_on_a_box_that_reaches_out_include_zero():
     x, _ = rows()
     model = trained(x, 3 * x[:, 0] + x[:, 1], steps=5)
     box = torch.tensor([[0.5, 9.0], [0.0, 0.5]], dtype=torch.float64)
@@ -170,7 +178,7 @@ def test_slopes_on_a_box_that_reaches_out_include_zero() -> None:
     assert float(low[0, 1]) > 0.0  # of the feature that stays within
 
 
-def test_it_is_said_how_many_rows_and_which_features(model: kanlens.KAN) -> None:
+def test_it_is_said_how_many_rows_and_which_features(model):
     assert outside_words(model, rows()[0]) == ""
     assert outside_words(model, FAR) == (
         "3 of 4 rows outside the bulk of the training data (x1: 2, x2: 2), where each value is "
@@ -183,11 +191,11 @@ def test_it_is_said_how_many_rows_and_which_features(model: kanlens.KAN) -> None
     )
 
 
-def test_traces_say_what_was_held(model: kanlens.KAN) -> None:
+def test_traces_say_what_was_held(model):
     assert kanlens.trace(model, FAR).outside[0].tolist() == [0.5, 0.5]
 
 
-def test_estimators_warn() -> None:
+def test_estimators_warn():
     x, y = rows()
     found = kanlens.KANRegressor(hidden=(), steps=1, random_state=0).fit(x.numpy(), y.numpy())
     with pytest.warns(
@@ -198,7 +206,7 @@ def test_estimators_warn() -> None:
     assert_close(far[0], found.predict(np.array([[end, 0.0]]))[0])
 
 
-def test_estimators_and_commands_take_the_other_ways(tmp_path: Path) -> None:
+def test_estimators_and_commands_take_the_other_ways(tmp_path):
     x, y = rows()
     straight = kanlens.KANRegressor(hidden=(), steps=1, extrapolation="linear", random_state=0)
     assert not straight.fit(x.numpy(), y.numpy()).model_.holds_inputs
@@ -210,13 +218,13 @@ def test_estimators_and_commands_take_the_other_ways(tmp_path: Path) -> None:
         assert kanlens.load(out).holds_inputs is held
 
 
-def test_the_flag_is_part_of_the_configuration(model: kanlens.KAN) -> None:
+def test_the_flag_is_part_of_the_configuration(model):
     other = dataclasses.replace(model.config, holds_inputs=False)
     assert other != model.config
     assert not kanlens.KAN.from_config(other).holds_inputs
 
 
-def test_a_range_goes_beyond_by_the_span_of_its_outermost_values() -> None:
+def test_a_range_goes_beyond_by_the_span_of_its_outermost_values():
     x = torch.arange(60.0).double()[:, None].repeat(1, 3)
     x[-1, 0] = 90.0  # a long tail
     x[:, 1] = (x[:, 1] > 30).double()

@@ -6,8 +6,6 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,33 +22,28 @@ from kanlens.training.objective import constant_loss, row_losses, task_loss
 from kanlens.training.result import active_edges, active_features, mean_and_error, weighty_edges
 from kanlens.training.resumption import read_state
 from kanlens.training.run import TrainingRun
-
-Data = tuple[Tensor, Tensor]
-
-
-def seeded(seed: int = 3) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.training.conftest import seeded
 
 
-def planted(rows: int = 120) -> Data:
+def planted(rows=120):
     """Four features, of which the last two are irrelevant."""
     x = 2 * torch.rand(rows, 4, generator=seeded(1), dtype=torch.float64) - 1
     y = torch.sin(3 * x[:, 0]) + x[:, 1] ** 2
     return x, y + 0.02 * torch.randn(rows, generator=seeded(2), dtype=torch.float64)
 
 
-def walk(net: kanlens.KAN, data: object, **options: object) -> SparsityPath:
+def walk(net, data, **options):
     settings = {"steps": 6, "progress": False, "generator": seeded(), **options}
     return sparsity_path(net, data, **settings)
 
 
 @pytest.fixture(scope="module")
-def path() -> SparsityPath:
+def path():
     net = kanlens.KAN([4, 1], generator=seeded(0)).double()
     return walk(net, planted(), strengths=6)
 
 
-def test_the_path_runs_from_full_to_dead(path: SparsityPath) -> None:
+def test_the_path_runs_from_full_to_dead(path):
     assert path.strengths[0] == 0.0
     assert path.strengths == tuple(sorted(path.strengths))
     ratios = np.diff(np.log(path.strengths[1:6]))
@@ -64,7 +57,7 @@ def test_the_path_runs_from_full_to_dead(path: SparsityPath) -> None:
     assert losses == sorted(losses)
 
 
-def test_the_chosen_model_has_the_planted_structure(path: SparsityPath) -> None:
+def test_the_chosen_model_has_the_planted_structure(path):
     step = path.steps[path.best]
     assert step.features == ("x1", "x2")
     assert step.alive[0].tolist() == [[True, True, False, False]]
@@ -74,7 +67,7 @@ def test_the_chosen_model_has_the_planted_structure(path: SparsityPath) -> None:
     assert path.model_at(0) is path.steps[0].model
 
 
-def test_the_numbers_of_a_step_are_those_of_its_model(path: SparsityPath) -> None:
+def test_the_numbers_of_a_step_are_those_of_its_model(path):
     x, y = planted()
     kept = torch.ones(len(x), dtype=torch.bool)
     kept[path.held_out] = False
@@ -96,7 +89,7 @@ def test_the_numbers_of_a_step_are_those_of_its_model(path: SparsityPath) -> Non
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_the_model_that_was_given_is_left_alone() -> None:
+def test_the_model_that_was_given_is_left_alone():
     net = kanlens.KAN([4, 1], generator=seeded(0)).double()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     found = walk(net, planted(), strengths=[0.01, 0.1], steps=2)
@@ -109,13 +102,11 @@ def test_the_model_that_was_given_is_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_each_step_begins_where_the_last_one_ended(
-    network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_step_begins_where_the_last_one_ended(network, monkeypatch):
     starts: list[Tensor] = []
     begin = TrainingRun.begin
 
-    def noted(self: TrainingRun, held_out: Tensor | None = None) -> None:
+    def noted(self, held_out=None):
         starts.append(self.model.layers[0].spline_weight.detach().clone())
         begin(self, held_out)
 
@@ -126,9 +117,7 @@ def test_each_step_begins_where_the_last_one_ended(
 
 
 @pytest.mark.parametrize("penalty", ["activation_l1", {"weight_l1": 1.0, "curvature": 1e-4}])
-def test_other_penalties_make_edges_small(
-    network: Callable[..., kanlens.KAN], penalty: object
-) -> None:
+def test_other_penalties_make_edges_small(network, penalty):
     options = {"penalty": penalty, "strengths": [0.0, 0.02], "entropy_weight": 1.0}
     found = walk(network((4, 1)), planted(), **options)
     assert found.steps[1].edges_alive == 4
@@ -138,7 +127,7 @@ def test_other_penalties_make_edges_small(
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_classes_and_products(network: Callable[..., kanlens.KAN]) -> None:
+def test_classes_and_products(network):
     x, y = planted()
     found = walk(network((4, (1, 1), 1)), (x, y > 0.4), strengths=[0.0, 0.02], steps=2)
     assert found.metric_name == "accuracy"
@@ -147,12 +136,10 @@ def test_classes_and_products(network: Callable[..., kanlens.KAN]) -> None:
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_an_interrupt_returns_what_was_found(
-    network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_returns_what_was_found(network, monkeypatch):
     begin, calls = TrainingRun.begin, []
 
-    def interrupted(self: TrainingRun, held_out: Tensor | None = None) -> None:
+    def interrupted(self, held_out=None):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -175,17 +162,13 @@ def test_an_interrupt_returns_what_was_found(
     ids=["lbfgs", "adam", "in the first strength"],
 )
 def test_a_resumed_path_is_bit_for_bit_the_unbroken_one(
-    network: Callable[..., kanlens.KAN],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    options: dict[str, object],
-    call: int,
-) -> None:
+    network, monkeypatch, tmp_path, options, call
+):
     settings = {"strengths": 3, "steps": 4, **options}
     whole = walk(network((4, 1)), planted(), **settings)
     one_step, calls = TrainingRun._one_step, []
 
-    def interrupted(self: TrainingRun, move_grids: bool) -> None:
+    def interrupted(self, move_grids):
         calls.append(1)
         if len(calls) == call:  # of four steps for each strength
             raise KeyboardInterrupt
@@ -223,29 +206,23 @@ def test_a_resumed_path_is_bit_for_bit_the_unbroken_one(
 class Counted:
     """A method of runs that counts its calls."""
 
-    def __init__(self, method: Callable[..., None]) -> None:
+    def __init__(self, method):
         self.method, self.calls = method, 0
 
-    def __get__(self, run: TrainingRun, _: object = None) -> Callable[[bool], None]:
-        def called(move_grids: bool) -> None:
+    def __get__(self, run, _=None):
+        def called(move_grids):
             self.calls += 1
             self.method(run, move_grids)
 
         return called
 
 
-def test_a_path_cannot_resume_from_nothing(network: Callable[..., kanlens.KAN]) -> None:
-    text = (
-        "sparsity_path: expected a checkpoint to resume from, got resume=True without one. "
-        "Pass checkpoint='run.safetensors', for example."
-    )
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+def test_a_path_cannot_resume_from_nothing(network):
+    with pytest.raises(InvalidValueError, match="to resume from, got none"):
         walk(network((4, 1)), planted(), resume=True)
 
 
-def test_a_path_that_is_stuck_ends(
-    network: Callable[..., kanlens.KAN],
-) -> None:
+def test_a_path_that_is_stuck_ends(network):
     found = walk(network((4, 1)), planted(), strengths=2, steps=1, learning_rate=1e-12)
     assert len(found.steps) <= 4
     last = found.strengths[-1]
@@ -255,13 +232,11 @@ def test_a_path_that_is_stuck_ends(
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_the_bar_shows_every_strength(
-    network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bar_shows_every_strength(network, monkeypatch):
     calls: list[tuple[int, str]] = []
 
     @contextlib.contextmanager
-    def bar(description: str, total: int, *, shown: bool | None = None):  # type: ignore[no-untyped-def]
+    def bar(description, total, *, shown=None):  # type: ignore[no-untyped-def]
         assert (description, total, shown) == ("path", 2, None)
         yield lambda steps=1, note="": calls.append((steps, note))
 
@@ -274,13 +249,13 @@ def test_the_bar_shows_every_strength(
     )
 
 
-def test_the_result_reads_as_a_table_and_as_json(path: SparsityPath) -> None:
+def test_the_result_reads_as_a_table_and_as_json(path):
     frame = path.to_frame()
     assert frame["strength"].tolist() == list(path.strengths)
     assert frame.index[frame["best"]].tolist() == [path.best]
     assert frame.loc[path.best, "features"] == "x1, x2"
 
-    def refuse(word: str) -> None:
+    def refuse(word):
         raise ValueError(word)
 
     data = json.loads(path.to_json(), parse_constant=refuse)
@@ -292,7 +267,7 @@ def test_the_result_reads_as_a_table_and_as_json(path: SparsityPath) -> None:
 # --- the choice -----------------------------------------------------------------------------------
 
 
-def made(losses: list[float], errors: list[float], edges: list[int], tolerance: float) -> int:
+def made(losses, errors, edges, tolerance):
     net = kanlens.KAN([1, 1])
     steps = [
         PathStep(
@@ -325,7 +300,7 @@ def made(losses: list[float], errors: list[float], edges: list[int], tolerance: 
     ).best
 
 
-def test_the_choice_is_the_sparsest_within_one_standard_error_or_the_tolerance() -> None:
+def test_the_choice_is_the_sparsest_within_one_standard_error_or_the_tolerance():
     losses, edges = [0.10, 0.11, 0.14, 0.9], [9, 5, 3, 0]
     assert made(losses, [0.02] * 4, edges, 0.0) == 1
     assert made(losses, [0.05] * 4, edges, 0.0) == 2
@@ -335,14 +310,14 @@ def test_the_choice_is_the_sparsest_within_one_standard_error_or_the_tolerance()
     assert made([math.nan, 0.2, 0.1], [0.0] * 3, [1, 5, 5], 0.0) == 2
 
 
-def test_errors_of_means() -> None:
+def test_errors_of_means():
     assert mean_and_error(torch.tensor([2.0])) == (2.0, 0.0)
 
 
 # --- structure ------------------------------------------------------------------------------------
 
 
-def test_edges_without_a_path_are_left_out() -> None:
+def test_edges_without_a_path_are_left_out():
     net = kanlens.KAN([2, 3, 1])
     first = torch.tensor([[True, False], [False, True], [False, False]])
     second = torch.tensor([[True, False, True]])
@@ -353,7 +328,7 @@ def test_edges_without_a_path_are_left_out() -> None:
     assert first.sum() == 2  # left alone
 
 
-def test_a_product_is_reached_by_its_factors() -> None:
+def test_a_product_is_reached_by_its_factors():
     net = kanlens.KAN([2, (1, 1), 1])  # sums 0; 1 and 2 are multiplied
     first = torch.tensor([[False, False], [True, False], [False, True]])
     found = active_edges(net, [first, torch.tensor([[True, True]])])
@@ -363,7 +338,7 @@ def test_a_product_is_reached_by_its_factors() -> None:
     assert not any(mask.any() for mask in found)
 
 
-def test_the_threshold_is_relative_to_the_layer(network: Callable[..., kanlens.KAN]) -> None:
+def test_the_threshold_is_relative_to_the_layer(network):
     net, x = network((4, 1)), planted()[0]
     layer = net.layers[0]
     with torch.no_grad():
@@ -376,7 +351,7 @@ def test_the_threshold_is_relative_to_the_layer(network: Callable[..., kanlens.K
     assert weighty_edges(net, [x], 0.0)[0].tolist() == [[True, True, False, False]]
 
 
-def test_the_loss_of_the_best_constant(network: Callable[..., kanlens.KAN]) -> None:
+def test_the_loss_of_the_best_constant(network):
     net = network((1, 3))
     net.schema = kanlens.KAN([1, 3]).schema
     import dataclasses
@@ -398,72 +373,28 @@ def test_the_loss_of_the_best_constant(network: Callable[..., kanlens.KAN]) -> N
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (
-            {"strengths": [0.1, 0.1]},
-            "sparsity_path: expected strengths to increase, got [0.1, 0.1]. Sort them.",
-        ),
-        (
-            {"strengths": []},
-            "sparsity_path: expected some strengths, got []. Pass a number.",
-        ),
-        (
-            {"penalty": None},
-            "sparsity_path: expected penalty to be a norm or norms with weights, got None. "
-            "Pass 'weight_l1'.",
-        ),
-        (
-            {"strengths": "0.1"},
-            "sparsity_path: expected the number of strengths to be a whole number of at least 2, "
-            "got '0.1'. Change it.",
-        ),
-        (
-            {"strengths": [-1.0]},
-            "sparsity_path: expected a strength to be a number of at least 0, got -1.0. Change it.",
-        ),
-        (
-            {"strengths": 1},
-            "sparsity_path: expected the number of strengths to be a whole number of at least 2, "
-            "got 1. Change it.",
-        ),
-        (
-            {"threshold": -0.1},
-            "sparsity_path: expected threshold to be a number of at least 0, got -0.1. Change it.",
-        ),
-        (
-            {"optimiser": "adam"},
-            "sparsity_path: expected an option to be one of batch_size, entropy_weight, "
-            "grid_updates, learning_rate, optimizer, patience, proximal, steps, validation, "
-            "weight_decay, got 'optimiser'. Did you mean 'optimizer'?",
-        ),
-        (
-            {"penalty": "activation_l3"},
-            "sparsity_path: expected penalty to be one of activation_l1, activation_l2, curvature, "
-            "raw_l1, weight_l1, got 'activation_l3'. Did you mean 'activation_l2'?",
-        ),
+        ({"strengths": [0.1, 0.1]}, "expected strengths to increase, got [0.1, 0.1]"),
+        ({"strengths": []}, "sparsity_path: expected some strengths, got []"),
+        ({"penalty": None}, "expected penalty to be a norm or norms with weights, got None"),
+        ({"strengths": "0.1"}, "number of strengths to be a whole number of at least 2, got '0.1'"),
+        ({"strengths": [-1.0]}, "expected a strength to be a number of at least 0, got -1.0"),
+        ({"strengths": 1}, "the number of strengths to be a whole number of at least 2, got 1"),
+        ({"threshold": -0.1}, "expected threshold to be a number of at least 0, got -0.1"),
+        ({"optimiser": "adam"}, "got 'optimiser'"),
+        ({"penalty": "activation_l3"}, "got 'activation_l3'"),
     ],
 )
-def test_messages(
-    network: Callable[..., kanlens.KAN], options: dict[str, object], text: str
-) -> None:
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+def test_messages(network, options, text):
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
         walk(network((4, 1)), planted(), **options)
 
 
-def test_data_that_does_not_fit_is_refused_under_the_name_of_the_call(
-    network: Callable[..., kanlens.KAN],
-) -> None:
-    text = (
-        "sparsity_path: expected data to be a Table or a pair (x, y), got int. "
-        "Pass (x, y), or what read_table returns."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+def test_data_that_does_not_fit_is_refused_under_the_name_of_the_call(network):
+    with pytest.raises(DataError, match=r"expected data to be a Table or a pair \(x, y\), got int"):
         walk(network((4, 1)), 3)
 
 
-def test_a_path_index_that_is_none_is_refused(path: SparsityPath) -> None:
+def test_a_path_index_that_is_none_is_refused(path):
     count = len(path.steps)
-    text = (
-        f"SparsityPath.model_at: expected an index below {count}, got 99. Count the steps from 0."
-    )
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match=re.escape(f"an index below {count}, got 99")):
         path.model_at(99)

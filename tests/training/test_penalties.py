@@ -5,39 +5,26 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
 from types import MappingProxyType
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import PENALTIES
 from kanlens.training.objective import Objective, task_loss
-
-Data = tuple[Tensor, Tensor]
-
-
-def seeded(seed: int = 3) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.training.conftest import run, seeded
 
 
-def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
-    settings = {"steps": 6, "progress": False, "generator": seeded(), **options}
-    return kanlens.fit(net, data, **settings)
-
-
-def hooks(net: torch.nn.Module) -> int:
+def hooks(net):
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
 
 
-def by_definition(net: kanlens.KAN, x: Tensor, name: str) -> Tensor:
+def by_definition(net, x, name):
     """A penalty written from scratch, with all edge values at hand."""
     tr, total = kanlens.trace(net, x), torch.zeros(()).double()
     for index in range(len(net.layers)):
@@ -52,9 +39,7 @@ def by_definition(net: kanlens.KAN, x: Tensor, name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["activation_l1", "activation_l2"])
-def test_the_rows_of_the_step_are_those_of_the_penalty(
-    network: Callable[..., kanlens.KAN], waves: Data, name: str
-) -> None:
+def test_the_rows_of_the_step_are_those_of_the_penalty(network, waves, name):
     net, (x, y) = network(), waves
     objective = Objective(model=net, penalty={name: 1.0}, strength=0.5)
     expected = task_loss(net, net(x), y) + 0.5 * by_definition(net, x, name)
@@ -65,18 +50,14 @@ def test_the_rows_of_the_step_are_those_of_the_penalty(
     assert_close(twice.detach(), expected.detach())
 
 
-def test_a_network_with_products_is_penalized_by_what_its_layers_see(
-    waves: Data,
-) -> None:
+def test_a_network_with_products_is_penalized_by_what_its_layers_see(waves):
     net = kanlens.KAN([2, (1, 2), 1], generator=seeded()).double()
     objective = Objective(model=net, penalty={"activation_l1": 1.0}, strength=1.0)
     found = objective.total(*waves) - task_loss(net, net(waves[0]), waves[1])
     assert_close(found.detach(), by_definition(net, waves[0], "activation_l1"))
 
 
-def test_one_run_of_the_network_gives_loss_and_penalty(
-    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_run_of_the_network_gives_loss_and_penalty(network, waves, monkeypatch):
     net, calls = network(), []
     forward = KANLinear.forward
     monkeypatch.setattr(
@@ -86,9 +67,7 @@ def test_one_run_of_the_network_gives_loss_and_penalty(
     assert len(calls) == 2
 
 
-def test_gradients_reach_the_layers_before(
-    network: Callable[..., kanlens.KAN], waves: Data
-) -> None:
+def test_gradients_reach_the_layers_before(network, waves):
     net = network()
     inputs, _ = net.levels(net.scale_inputs(waves[0]))
     sparsity.activation_l2(net.layers[1], inputs[1]).sum().backward()
@@ -96,7 +75,7 @@ def test_gradients_reach_the_layers_before(
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_no_hook_is_left(network: Callable[..., kanlens.KAN], waves: Data) -> None:
+def test_no_hook_is_left(network, waves):
     net = network()
     run(net, waves, penalty="activation_l1", strength=0.01, steps=1)
     run(net, waves, penalty="activation_l2", strength=0.01, steps=1, proximal=True)
@@ -105,15 +84,14 @@ def test_no_hook_is_left(network: Callable[..., kanlens.KAN], waves: Data) -> No
     assert hooks(net) == 1
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-@pytest.mark.parametrize("name", sorted(PENALTIES))
-def test_every_penalty_trains_and_lowers_itself(
-    network: Callable[..., kanlens.KAN], waves: Data, name: str, optimizer: str
-) -> None:
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [*zip(sorted(PENALTIES), ["lbfgs", "adam"] * 3, strict=False)]
+)
+def test_every_penalty_trains_and_lowers_itself(network, waves, name, optimizer):
     options = {"optimizer": optimizer, "batch_size": 16, "entropy_weight": 0.0}
     options["steps"] = 3 if optimizer == "lbfgs" else 5
 
-    def size(strength: float) -> float:
+    def size(strength):
         net = network()
         result = run(net, waves, penalty=name, strength=strength, **options)
         assert math.isfinite(result.loss)
@@ -126,10 +104,8 @@ def test_every_penalty_trains_and_lowers_itself(
     assert size(1.0) < 0.9 * size(1e-9)
 
 
-def test_penalties_add_up_with_their_weights(
-    network: Callable[..., kanlens.KAN], waves: Data
-) -> None:
-    def first(penalty: object) -> float:
+def test_penalties_add_up_with_their_weights(network, waves):
+    def first(penalty):
         options = {"steps": 1, "strength": 0.1, "entropy_weight": 0.0, "optimizer": "adam"}
         net = network((2, 1))
         return run(net, waves, penalty=penalty, learning_rate=1e-12, **options).history[0][
@@ -141,13 +117,13 @@ def test_penalties_add_up_with_their_weights(
     assert first(both) == pytest.approx(expected, rel=1e-6)
 
 
-def test_curvature_has_no_entropy(network: Callable[..., kanlens.KAN]) -> None:
+def test_curvature_has_no_entropy(network):
     layers = network().layers
     with_entropy = sparsity.penalty_value(layers, "curvature", entropy_weight=5.0)
     assert_close(with_entropy, sum(sparsity.curvature(layer).sum() for layer in layers))
 
 
-def test_raw_l1_with_entropy_is_efficient_kans_penalty(network: Callable[..., kanlens.KAN]) -> None:
+def test_raw_l1_with_entropy_is_efficient_kans_penalty(network):
     layers, total = network().layers, 0.0
     for layer in layers:
         norms = layer.spline_weight.abs().mean(-1)
@@ -159,30 +135,11 @@ def test_raw_l1_with_entropy_is_efficient_kans_penalty(network: Callable[..., ka
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (
-            {"penalty": 3},
-            "fit: expected penalty to be a name, or a dict of weights, got 3. "
-            "For example {'activation_l1': 1.0, 'curvature': 1e-3}.",
-        ),
-        (
-            {"penalty": {"curvature": -1.0}},
-            "fit: expected the weight of curvature to be a positive number, got -1.0. Change it.",
-        ),
-        (
-            {"penalty": {"curvatur": 1.0}},
-            "fit: expected penalty to be one of activation_l1, activation_l2, curvature, raw_l1, "
-            "weight_l1, got 'curvatur'. Did you mean 'curvature'?",
-        ),
-        (
-            {"penalty": {}, "strength": 1.0},
-            "fit: expected a penalty for the strength, got strength=1.0 without one. "
-            "Choose penalty='activation_l1'.",
-        ),
-        (
-            {"penalty": "activation_l1", "strength": 1.0, "proximal": True},
-            "fit: expected penalty='activation_l2' for a proximal step, got 'activation_l1'. "
-            "Choose that penalty, or pass proximal=False.",
-        ),
+        ({"penalty": 3}, "fit: expected penalty to be a name, or a dict of weights, got 3"),
+        ({"penalty": {"curvature": -1.0}}, "weight of curvature to be a positive number, got -1.0"),
+        ({"penalty": {"curvatur": 1.0}}, "curvature, raw_l1, weight_l1, got 'curvatur'"),
+        ({"penalty": {}, "strength": 1.0}, "got none. Choose penalty="),
+        ({"penalty": "activation_l1", "strength": 1.0, "proximal": True}, "got 'activation_l1'"),
         (
             {"penalty": "activation_l2", "proximal": True, "entropy_weight": 1.0},
             "fit: expected no entropy beside a proximal step, got a weight of 1.0. "
@@ -190,53 +147,36 @@ def test_raw_l1_with_entropy_is_efficient_kans_penalty(network: Callable[..., ka
         ),
     ],
 )
-def test_messages(
-    network: Callable[..., kanlens.KAN], waves: Data, options: dict[str, object], text: str
-) -> None:
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+def test_messages(network, waves, options, text):
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
         run(network(), waves, **options)
 
 
-def test_a_norm_on_data_needs_the_data(network: Callable[..., kanlens.KAN]) -> None:
-    text = (
-        "penalty_value: expected the inputs of every layer for activation_l1, got none. "
-        "Pass inputs."
-    )
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+def test_a_norm_on_data_needs_the_data(network):
+    with pytest.raises(InvalidValueError, match="of every layer for activation_l1, got none"):
         sparsity.penalty_value(network().layers, "activation_l1", entropy_weight=0.0)
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (
-            {"penalty": "curvature"},
-            "curvature: expected a layer of splines, got FunctionLinear. Choose another penalty.",
-        ),
-        (
-            {"penalty": "activation_l2", "proximal": True},
-            "fit: expected layers of splines for a proximal step, got FunctionLinear as layer 0. "
-            "Train with proximal=False.",
-        ),
+        ({"penalty": "curvature"}, "expected a layer of splines, got one of kind 'function'"),
+        ({"penalty": "activation_l2", "proximal": True}, "of kind 'function' as layer 0"),
     ],
 )
-def test_layers_with_functions_are_refused_where_only_splines_can_be(
-    network: Callable[..., kanlens.KAN], waves: Data, options: dict[str, object], text: str
-) -> None:
+def test_layers_with_functions_are_refused_where_only_splines_can_be(network, waves, options, text):
     net = network((2, 1))
-    net = kanlens.KAN.from_layers([FunctionLinear.from_layer(net.layers[0])], net.schema)
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    net.layers[0].assign(0, 0, "x")
+    with pytest.raises(MethodError, match=re.escape(text)):
         run(net, waves, strength=0.1, **options)
     assert not net.scaled
 
 
-def test_the_rows_are_those_of_training(
-    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_rows_are_those_of_training(network, waves, monkeypatch):
     seen: list[int] = []
     norm = sparsity.activation_l1
 
-    def noted(layer: KANLinear, x: Tensor) -> Tensor:
+    def noted(layer, x):
         seen.append(len(x))
         return norm(layer, x)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,10 +13,8 @@ from kanlens.data.table_reader import read_table
 from kanlens.errors import DataError
 from kanlens.training.objective import ScoreSums, classes, judge, predictions, score, task_loss
 
-Build = Callable[..., kanlens.KAN]
 
-
-def labelled(network: Build, labels: list[str]) -> tuple[kanlens.KAN, pd.DataFrame]:
+def labelled(network, labels):
     n = len(labels)
     frame = pd.DataFrame({"a": np.linspace(-1, 1, 30), "kind": (labels * 30)[:30]})
     model = network((1, 1 if n == 2 else n))
@@ -29,7 +24,7 @@ def labelled(network: Build, labels: list[str]) -> tuple[kanlens.KAN, pd.DataFra
 
 
 @pytest.mark.parametrize("labels", [["u", "v"], ["u", "v", "w"]])
-def test_probabilities_are_those_of_the_logits(network: Build, labels: list[str]) -> None:
+def test_probabilities_are_those_of_the_logits(network, labels):
     model, frame = labelled(network, labels)
     found = predictions(model, frame)
     assert found.columns.tolist() == ["kind", *(f"probability {label}" for label in labels)]
@@ -43,7 +38,7 @@ def test_probabilities_are_those_of_the_logits(network: Build, labels: list[str]
         assert_close(torch.tensor(chances), logits.softmax(1))
 
 
-def test_numbers_are_in_the_units_of_the_data(network: Build) -> None:
+def test_numbers_are_in_the_units_of_the_data(network):
     model = network((1, 2), output_names=["p", "q"])
     x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
     frame = predictions(model, x)
@@ -51,14 +46,14 @@ def test_numbers_are_in_the_units_of_the_data(network: Build) -> None:
     assert_close(torch.tensor(frame.to_numpy()), model(x).detach())
 
 
-def test_judging_counts_classes_by_name(network: Build) -> None:
+def test_judging_counts_classes_by_name(network):
     model, frame = labelled(network, ["u", "v", "w"])
     some = frame[frame["kind"] != "v"]
     truth = (predictions(model, some)["kind"] == some["kind"].to_numpy()).mean()
     assert judge(model, read_table(some, target="kind")) == {"accuracy": truth}
 
 
-def test_judging_finds_features_by_name(network: Build) -> None:
+def test_judging_finds_features_by_name(network):
     frame = pd.DataFrame({"b": np.linspace(0, 1, 9), "a": np.linspace(1, 2, 9) ** 2})
     model = network((1, 1), feature_names=["a"])
     table = read_table(frame.assign(y=frame["b"] ** 3), target="y")
@@ -67,27 +62,18 @@ def test_judging_finds_features_by_name(network: Build) -> None:
     assert judge(model, table) == {"R2": expected}
 
 
-def test_targets_of_another_kind_are_refused(network: Build) -> None:
+def test_targets_of_another_kind_are_refused(network):
     model, frame = labelled(network, ["u", "v"])
     plain = network((1, 1), feature_names=["a"])
-    text = (
-        "judge: expected a target for regression, got a target for classification. "
-        "Read the table with task='regression'."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match="a target for regression, got a target for classification"):
         judge(plain, read_table(frame, target="kind"))
-    text = (
-        "judge: expected the model's classes 'u', 'v', got numbers. "
-        "Correct the target, or build another model."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match="expected the model's classes 'u', 'v', got numbers"):
         judge(model, read_table(frame.assign(kind=frame["a"]), target="kind"))
-    text = "judge: expected a table with the target, got none. Add its column."
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match="judge: expected a table with the target, got none"):
         judge(model, read_table(frame[["a"]]))
 
 
-def test_the_loss_is_that_of_the_books(network: Build) -> None:
+def test_the_loss_is_that_of_the_books(network):
     net = network((1, 2))
     output = torch.tensor([[1.0, 10.0], [3.0, 30.0]], dtype=torch.float64)
     net.output_scale.copy_(torch.tensor([1.0, 10.0]))
@@ -97,7 +83,7 @@ def test_the_loss_is_that_of_the_books(network: Build) -> None:
     assert classes(torch.tensor([[-1.0], [2.0], [0.0]])).tolist() == [0, 1, 0]
 
 
-def test_scores_of_parts_are_those_of_all_rows(network: Build) -> None:
+def test_scores_of_parts_are_those_of_all_rows(network):
     draw = torch.Generator().manual_seed(0)
     x = torch.rand(50, 1, generator=draw, dtype=torch.float64)
     same = torch.full((50, 1), 3e150, dtype=torch.float64)

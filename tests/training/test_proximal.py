@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import InterruptedWarning
-from kanlens.model.analysis import nonzero_edges
 from kanlens.splines import spline
 from kanlens.training.objective import Objective
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.resumption import read_state
-
-Data = tuple[Tensor, Tensor]
-
-
-def seeded(seed: int = 3) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.training.conftest import seeded
 
 
-def planted(rows: int = 150, noise: float = 0.02) -> Data:
+def planted(rows=150, noise=0.02):
     """Five features, of which the last three are irrelevant."""
     x = 2 * torch.rand(rows, 5, generator=seeded(1), dtype=torch.float64) - 1
     y = torch.sin(3 * x[:, 0]) + x[:, 1] ** 2
     return x, y + noise * torch.randn(rows, generator=seeded(2), dtype=torch.float64)
 
 
-def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+def run(net, data, **options):
     settings = {
         "steps": 10,
         "progress": False,
@@ -46,16 +36,14 @@ def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
     return kanlens.fit(net, data, **settings)
 
 
-def zeros_of(net: kanlens.KAN) -> list[Tensor]:
-    return [(~nonzero_edges(layer)) for layer in net.layers]
+def zeros_of(net):
+    return [(~layer.nonzero_edges()) for layer in net.layers]
 
 
 @pytest.mark.slow  # four trainings of two layers
 @pytest.mark.parametrize("widths", [(5, 1), (5, 2, 1)])
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_irrelevant_features_die_and_the_others_do_not(
-    network: Callable[..., kanlens.KAN], widths: tuple[int, ...], optimizer: str
-) -> None:
+def test_irrelevant_features_die_and_the_others_do_not(network, widths, optimizer):
     net = network(widths)
     adam = {"steps": 15, "batch_size": 32, "learning_rate": 0.05}
     options = {"steps": 6} if optimizer == "lbfgs" else adam
@@ -67,15 +55,13 @@ def test_irrelevant_features_die_and_the_others_do_not(
     assert result.metric > 0.98
 
 
-def test_without_the_step_no_edge_is_zero(network: Callable[..., kanlens.KAN]) -> None:
+def test_without_the_step_no_edge_is_zero(network):
     net = network((5, 1))
     run(net, planted(), proximal=False, entropy_weight=0.0)
     assert not zeros_of(net)[0].any()
 
 
-def test_zeros_obey_the_conditions_of_the_group_lasso(
-    network: Callable[..., kanlens.KAN],
-) -> None:
+def test_zeros_obey_the_conditions_of_the_group_lasso(network):
     net, (x, y), strength = network((5, 1)), planted(), 0.05
     run(net, (x, y), strength=strength, validation=0.0, steps=30, grid_updates=1)
     layer, rows = net.layers[0], net.scale_inputs(x)
@@ -91,15 +77,13 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(
     slope = 2 * torch.einsum("b,bik->ik", residual, basis) / len(x)
     gram = torch.einsum("bik,bil->ikl", basis, basis) / len(x)
     dual = torch.einsum("ik,ikl,il->i", slope, torch.linalg.pinv(gram, rtol=1e-9), slope).sqrt()
-    zero = (~nonzero_edges(layer))[0]
+    zero = (~layer.nonzero_edges())[0]
     assert zero.tolist() == [False, False, True, True, True]
     assert_close(dual[~zero], torch.full((2,), strength).double(), rtol=0.02, atol=0)
     assert (dual[zero] <= strength).all()
 
 
-def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_back(
-    network: Callable[..., kanlens.KAN],
-) -> None:
+def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_back(network):
     net, data = network((5, 1)), planted()
     run(net, data, strength=10.0)
     assert zeros_of(net)[0].all()
@@ -109,7 +93,7 @@ def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_b
     assert result.metric > 0.98
 
 
-def test_the_objective_never_rises(network: Callable[..., kanlens.KAN]) -> None:
+def test_the_objective_never_rises(network):
     net, (x, y) = network((5, 2, 1)), planted()
     objective = Objective(
         model=net, penalty={"activation_l2": 1.0}, strength=0.1, entropy_weight=0.0
@@ -127,30 +111,7 @@ def test_the_objective_never_rises(network: Callable[..., kanlens.KAN]) -> None:
     assert sum(int(zero.sum()) for zero in steps.zeros) > 0
 
 
-def test_the_step_does_not_depend_on_how_edges_are_written(
-    network: Callable[..., kanlens.KAN],
-) -> None:
-    x, y = planted()
-
-    def output(factor: float) -> Tensor:
-        net = network((5, 2, 1))
-        with torch.no_grad():
-            for layer in net.layers:
-                layer.spline_weight *= factor
-                layer.spline_scaler /= factor
-        objective = Objective(
-            model=net, penalty={"activation_l2": 1.0}, strength=0.05, entropy_weight=0.0
-        )
-        steps = ProximalSteps(objective)
-        steps.begin(x)
-        for _ in range(3):
-            steps.step(x, y.unsqueeze(1))
-        return net(x).detach()
-
-    assert_close(output(30.0), output(1.0), rtol=1e-7, atol=1e-7)
-
-
-def test_nodes_weigh_what_they_do_to_the_output(network: Callable[..., kanlens.KAN]) -> None:
+def test_nodes_weigh_what_they_do_to_the_output(network):
     net, (x, _) = network((5, 2, 1)), planted()
     objective = Objective(model=net, penalty={"activation_l2": 1.0}, strength=1.0)
     ProximalSteps(objective).begin(x)
@@ -161,9 +122,7 @@ def test_nodes_weigh_what_they_do_to_the_output(network: Callable[..., kanlens.K
 
 
 @pytest.mark.parametrize("weights", [False, True])
-def test_optimizers_leave_edges_that_are_zero(
-    network: Callable[..., kanlens.KAN], weights: bool
-) -> None:
+def test_optimizers_leave_edges_that_are_zero(network, weights):
     net, (x, y) = network((5, 2, 1)), planted()
     parameters = net.layers[0].spline_weight, net.layers[0].base_weight
     with torch.no_grad():
@@ -183,7 +142,7 @@ def test_optimizers_leave_edges_that_are_zero(
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_masked_and_frozen_weights_stay(network: Callable[..., kanlens.KAN]) -> None:
+def test_masked_and_frozen_weights_stay(network):
     net = network((5, 2, 1))
     net.layers[0].mask[0, 0] = 0
     net.layers[1].base_weight.requires_grad_(False)
@@ -196,9 +155,7 @@ def test_masked_and_frozen_weights_stay(network: Callable[..., kanlens.KAN]) -> 
 
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize("widths", [(5, 2, 1), (5, (1, 1), 1), (5, 2, 3)])
-def test_products_and_classes(
-    network: Callable[..., kanlens.KAN], widths: tuple[object, ...]
-) -> None:
+def test_products_and_classes(network, widths):
     x, y = planted()
     y = torch.bucketize(y, torch.tensor([-0.3, 0.6])) if widths[-1] == 3 else y
     result = run(network(widths), (x, y), steps=2)
@@ -206,9 +163,7 @@ def test_products_and_classes(
 
 
 @pytest.mark.usefixtures("short_polish")
-def test_edges_that_are_zero_can_be_pruned_without_a_trace(
-    network: Callable[..., kanlens.KAN],
-) -> None:
+def test_edges_that_are_zero_can_be_pruned_without_a_trace(network):
     net, (x, y) = network((5, 2, 1)), planted()
     run(net, (x, y), strength=0.05, steps=5)
     zeros = sum(int(zero.sum()) for zero in zeros_of(net))
@@ -221,7 +176,7 @@ def test_edges_that_are_zero_can_be_pruned_without_a_trace(
     assert all(record["score"] == 0.0 for record in pruned.removed[:zeros])
 
 
-def test_a_moved_grid_keeps_zeros(network: Callable[..., kanlens.KAN]) -> None:
+def test_a_moved_grid_keeps_zeros(network):
     net, (x, _) = network((5, 2, 1)), planted()
     sparsity.prox_group(net.layers[0], net.scale_inputs(x), 1e6)
     net.update_grid(3 * x + 1)
@@ -230,20 +185,14 @@ def test_a_moved_grid_keeps_zeros(network: Callable[..., kanlens.KAN]) -> None:
 
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize(("optimizer", "reached"), [("lbfgs", 1), ("adam", 2)])
-def test_a_resumed_run_is_the_unbroken_one(
-    network: Callable[..., kanlens.KAN],
-    tmp_path: Path,
-    optimizer: str,
-    reached: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_resumed_run_is_the_unbroken_one(network, tmp_path, optimizer, reached, monkeypatch):
     options = {"optimizer": optimizer, "steps": 3, "batch_size": 50}
     whole = network((5, 2, 1))
     run(whole, planted(), **options)
     broken = network((5, 2, 1))
     total, calls = Objective.total, []
 
-    def interrupted(self: Objective, *rows: Tensor | None) -> Tensor:
+    def interrupted(self, *rows):
         calls.append(1)
         if len(calls) == 25:  # in LBFGS's second step, and after Adam's third
             raise KeyboardInterrupt
@@ -265,9 +214,7 @@ def test_a_resumed_run_is_the_unbroken_one(
 
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_few_rows_single_precision_and_a_grid_that_runs_out(
-    network: Callable[..., kanlens.KAN], optimizer: str
-) -> None:
+def test_few_rows_single_precision_and_a_grid_that_runs_out(network, optimizer):
     x, y = planted()
     for net, rows in (
         (network((5, 2, 1)).float(), 60),
@@ -282,9 +229,7 @@ def test_few_rows_single_precision_and_a_grid_that_runs_out(
     run(net, (x[:, :2] + 100, y), optimizer=optimizer, steps=1, scale=False, grid_updates=0)
 
 
-def test_an_objective_that_is_not_finite_takes_no_step(
-    network: Callable[..., kanlens.KAN],
-) -> None:
+def test_an_objective_that_is_not_finite_takes_no_step(network):
     net, (x, y) = network((5, 1)), planted()
     objective = Objective(model=net, penalty={"activation_l2": 1.0}, strength=0.1)
     steps = ProximalSteps(objective)

@@ -7,13 +7,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import kanlens
 from kanlens.errors import InvalidValueError, LostProcessError
@@ -27,32 +24,32 @@ ROOT = str(Path(kanlens.__file__).parents[1])
 pytestmark = pytest.mark.slow  # starts interpreters
 
 
-def start(*command: str, **options: Any) -> subprocess.Popen[str]:
+def start(*command, **options):
     paths = {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*TORCHRUN, *command], env={**os.environ, **paths}, **pipes, **options)
 
 
-def on_two(cases: str, folder: Path) -> tuple[int, str]:
+def on_two(cases, folder):
     """Run cases in two processes; return the exit code and what was said."""
     with start(PROGRAM, cases, str(folder)) as job:
         return job.wait(100), job.communicate()[1]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("ranks")
 
 
 @pytest.fixture(scope="module")
-def one(folder: Path) -> Iterator[dict[str, Any]]:
+def one(folder):
     """What one process, this one, makes of the cases."""
     rank_program.FOLDER = folder
     yield rank_program.run("equal") | {"whole": rank_program.run("whole")}
 
 
 @pytest.fixture(scope="module")
-def lost(folder: Path) -> tuple[int, str]:
+def lost(folder):
     """What is said where a process is lost; what it left to go on from is kept twice."""
     said = on_two("killed", folder)
     for count in (1, 2):
@@ -61,7 +58,7 @@ def lost(folder: Path) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def two(folder: Path, lost: tuple[int, str]) -> dict[str, Any]:
+def two(folder, lost):
     code, words = on_two("resumed,equal,whole", folder)
     assert code == 0, words
     assert "kanlens" not in words
@@ -69,51 +66,14 @@ def two(folder: Path, lost: tuple[int, str]) -> dict[str, Any]:
     return found["equal"] | found
 
 
-def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+def distance(found, expected):
     """Return the largest difference between tensors of the same names, infinite ones aside."""
     assert found.keys() == expected.keys()
     gaps = [(found[name].double() - expected[name].double()).abs() for name in found]
     return max(float(gap.nan_to_num(0.0).max()) for gap in gaps)
 
 
-def check_two_processes_lead_to_what_one_leads_to(
-    one: dict[str, Any], two: dict[str, Any], case: str
-) -> None:
-    assert distance(two[case], one[case]) < 1e-6
-
-
-def check_steps_of_lbfgs_are_those_of_one_process_to_the_last_digit(
-    one: dict[str, Any], two: dict[str, Any], case: str
-) -> None:
-    weights = {name: value for name, value in two[case].items() if name != "history"}
-    assert distance(weights, {name: one[case][name] for name in weights}) == 0
-
-
-def check_the_rows_choose_the_same_network(one: dict[str, Any], two: dict[str, Any]) -> None:
-    assert distance(two["default"], one["default"]) < 1e-4  # in single precision
-
-
-def check_the_mean_of_the_penalties_of_processes_is_noticed(
-    one: dict[str, Any], two: dict[str, Any], case: str
-) -> None:
-    assert distance(one["wrong"][case], one[case]) == 0  # alone it is right
-    assert distance(two["wrong"][case], one[case]) > 1e-4
-
-
-def check_layers_train_in_the_wrappers_of_torch(one: dict[str, Any], two: dict[str, Any]) -> None:
-    assert distance(two["wrapped"], one["wrapped"]) < 1e-9
-
-
-def check_other_rows_in_another_process_are_refused(two: dict[str, Any]) -> None:
-    assert two["refused"] == (
-        "fit: expected the same model, rows, options and checkpoint in every process, got "
-        "different ones. Read the same data in each, with the same seed where it is drawn."
-    )
-
-
-def check_a_job_goes_on_from_where_it_lost_a_process(
-    one: dict[str, Any], two: dict[str, Any], lost: tuple[int, str], folder: Path
-) -> None:
+def check_a_job_goes_on_from_where_it_lost_a_process(one, two, lost, folder):
     code, words = lost
     assert code == 1
     said = r"LostProcessError: fit: expected all processes to train to the end, got .*lost.*\. "
@@ -124,7 +84,7 @@ def check_a_job_goes_on_from_where_it_lost_a_process(
     assert distance(two["resumed"], two["whole"]) == 0
 
 
-def test_rows_are_dealt_out_evenly() -> None:
+def test_rows_are_dealt_out_evenly():
     for n, count in ((1, 3), (7, 3), (8, 4), (100, 7)):
         shares = [Ranks(index=i, count=count).share(n) for i in range(count)]
         rows = [range(n)[place] for place, part in shares if part]
@@ -135,26 +95,22 @@ def test_rows_are_dealt_out_evenly() -> None:
     assert Ranks().share(5) == (slice(0, 5), 1.0)
 
 
-def test_a_strategy_without_processes_is_refused() -> None:
-    text = (
-        "fit: expected processes of torchrun for strategy='ddp', got one that it has not started. "
-        "Start torchrun --nproc-per-node 2 script.py, or leave strategy out."
-    )
+def test_a_strategy_without_processes_is_refused():
     data = torch.rand(9, 1), torch.rand(9, 1)
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="strategy='ddp', got one that it has not started"):
         kanlens.fit(kanlens.KAN([1, 1]), data, strategy="ddp")
     with pytest.raises(InvalidValueError, match=r"^fit: expected strategy to be "):
         kanlens.fit(kanlens.KAN([1, 1]), data, strategy="fsdp")
 
 
 @pytest.fixture
-def handled() -> Iterator[None]:
+def handled():
     yield
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.mark.usefixtures("handled")
-def test_torchruns_signal_does_not_cut_off_the_error_of_a_lost_process() -> None:
+def test_torchruns_signal_does_not_cut_off_the_error_of_a_lost_process():
     with pytest.raises(LostProcessError, match="one that is lost: 'gone'"):
         try:
             with _in_words(None):
@@ -169,23 +125,24 @@ def test_torchruns_signal_does_not_cut_off_the_error_of_a_lost_process() -> None
 
 
 @pytest.mark.usefixtures("handled")
-def test_torchruns_signal_ends_training_and_later_the_process() -> None:
+def test_torchruns_signal_ends_training_and_later_the_process():
     with _in_words(None):
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_processes_do_what_one_does(
-    one: dict[str, Any], two: dict[str, Any], lost: tuple[int, str], folder: Path
-) -> None:
+def test_processes_do_what_one_does(one, two, lost, folder):
     """All in one test: each worker of pytest would start the processes anew."""
     for case in [*rank_program.CASES, "norms", "streamed"]:
-        check_two_processes_lead_to_what_one_leads_to(one, two, case)
-    for case in ["deep", "deep-weights"]:
-        check_steps_of_lbfgs_are_those_of_one_process_to_the_last_digit(one, two, case)
-    check_the_rows_choose_the_same_network(one, two)
-    for case in rank_program.WRONG:
-        check_the_mean_of_the_penalties_of_processes_is_noticed(one, two, case)
-    check_layers_train_in_the_wrappers_of_torch(one, two)
-    check_other_rows_in_another_process_are_refused(two)
+        assert distance(two[case], one[case]) < 1e-6, case
+    for case in ["deep", "deep-weights"]:  # steps of LBFGS are the same to the last digit
+        weights = {name: value for name, value in two[case].items() if name != "history"}
+        assert distance(weights, {name: one[case][name] for name in weights}) == 0, case
+    assert distance(two["default"], one["default"]) < 1e-4  # in single precision
+    for case in rank_program.WRONG:  # the mean of the penalties of processes is noticed
+        assert distance(one["wrong"][case], one[case]) == 0  # alone it is right
+        assert distance(two["wrong"][case], one[case]) > 1e-4
+    assert distance(two["wrapped"], one["wrapped"]) < 1e-9  # in DDP and FSDP
+    text = "fit: expected the same model, rows, options and checkpoint in every process, got diff"
+    assert two["refused"].startswith(text)
     check_a_job_goes_on_from_where_it_lost_a_process(one, two, lost, folder)

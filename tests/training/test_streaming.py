@@ -165,7 +165,7 @@ def test_an_epoch_goes_on_after_a_break_as_if_there_were_none(large, tmp_path, m
 
 
 def test_what_needs_all_rows_at_once_is_refused(large):
-    with pytest.raises(InvalidValueError, match=r"^fit: expected optimizer='adam' or 'adamw' for"):
+    with pytest.raises(InvalidValueError, match=r"^fit: expected optimizer 'adam' or 'adamw' for"):
         trained(large, optimizer="lbfgs")
     with pytest.raises(InvalidValueError, match=r"^fit: expected no sample_weight for rows beyond"):
         trained(large, sample_weight=np.ones(3000))
@@ -186,7 +186,7 @@ def test_rows_choose_the_network_and_all_are_seen(large, monkeypatch):
     calls = []
     monkeypatch.setattr(streaming.StreamedRun, "_set_rate", lambda self, steps: calls.append(steps))
     generator = torch.Generator().manual_seed(0)
-    found = kanlens.fit(None, large, generator=generator, progress=False, max_memory="64MiB")
+    found = kanlens.fit_default(large, generator=generator, progress=False, max_memory="64MiB")
     assert found.metric > 0.99
     assert len(calls) > 2
     assert found.model.feature_names == ("a", "b")
@@ -214,7 +214,7 @@ def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch
 
     monkeypatch.setattr(loop, "_held", seen)
     monkeypatch.setattr(ensemble, "UPDATES", (1, 1, 10**9, 1))
-    kanlens.fit(None, large, progress=False, max_memory="64MiB")
+    kanlens.fit_default(large, progress=False, max_memory="64MiB")
     assert numbers[0] == 2 + 6 * (8 + 1)
 
 
@@ -227,7 +227,7 @@ def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, m
     def trained_by_default(seed, **options):
         generator = torch.Generator().manual_seed(seed)
         how = {"generator": generator, "progress": False, "max_memory": "64MiB", **options}
-        return kanlens.fit(None, large, **how)
+        return kanlens.fit_default(large, **how)
 
     whole, learn = trained_by_default(0), TrainingRun._learn
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 import kanlens
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
-from kanlens.training.options import Options
+from kanlens.training.options import FitOptions
 from kanlens.training.preparation import check_footprint
 
 
@@ -32,16 +32,12 @@ def trained(data, **options):
 def test_a_cell_that_no_square_can_hold_is_refused_with_its_place(column, value):
     data = frame()
     data.loc[3, column] = value
-    text = (
-        f"fit: expected numbers of size at most 1e+151 in column {column!r}, got {value:.6g} in "
-        "row 3. Correct that cell, or change the unit."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match=re.escape(f"column {column!r}, got {value:.6g} in row 3")):
         trained(data)
     with pytest.raises(DataError, match=r"^fit: expected numbers of size at most 1e\+151"):
         KANRegressor(steps=1).fit(data[["a", "b"]], data["y"])
     later = kanlens.read_table(data, target="y").take(range(2, 40))  # rows keep their numbers
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match=re.escape(f"got {value:.6g} in row 3")):
         trained(later)
 
 
@@ -64,15 +60,19 @@ def test_a_target_of_any_size_is_learned_alike(factor):
 
 @pytest.mark.parametrize("y", [3.0, 0.0, 1e9 + 1e-9 * np.arange(40), 1e-320 * np.arange(40)])
 def test_a_constant_target_is_named(y):
-    text = (
-        "fit: expected targets with differences, got 'y' without any that is more than rounding. "
-        "Choose another target, or take its mean off first."
-    )
-    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+    with pytest.warns(UserWarning, match="got 'y' without any that is more than rounding"):
         result = trained(frame(y=y))
     values = result.model(torch.zeros(3, 2, dtype=torch.float64))
     assert bool(torch.isfinite(values).all())
     assert np.isnan(result.metric)  # no share of a variance that is none
+
+
+def test_a_constant_target_chooses_no_network(recwarn):
+    data = frame(y=3.0)
+    for rows in (kanlens.read_table(data, target="y"), (data[["a", "b"]].to_numpy(), data["y"])):
+        with pytest.raises(DataError, match=r"^fit_default: expected targets with differen"):
+            kanlens.fit_default(rows, progress=False)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("a", [3.0, 1e9 + 1e-9 * np.arange(40), 1e-320 * np.arange(40)])
@@ -83,18 +83,13 @@ def test_a_constant_feature_leaves_the_model_finite(a):
 
 
 def test_one_row_is_refused():
-    text = "fit: expected at least 2 rows, got 1. Pass more data."
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(ShapeError, match="fit: expected at least 2 rows, got 1"):
         trained(frame(1))
     assert np.isfinite(trained(frame(2)).history[-1]["loss"])
 
 
 def test_truth_values_of_one_kind_are_one_class():
-    text = (
-        "read_table: expected at least two classes, got only 'True' in column 'y'. Choose another "
-        "target."
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(DataError, match="at least two classes, got only 'True' in column 'y'"):
         kanlens.read_table(frame(y=True), target="y")
 
 
@@ -136,10 +131,10 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(monkeypatch):
     monkeypatch.setattr("kanlens.resources.available_memory", lambda: 1_000_000_000)
     model, x = kanlens.KAN([300, 1]), torch.zeros(1, 300).expand(200_000, 300)
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        check_footprint(model, Options(), x)
-    check_footprint(model, Options(), x[:100_000])
+        check_footprint(model, FitOptions(), x)
+    check_footprint(model, FitOptions(), x[:100_000])
     monkeypatch.setattr("kanlens.resources.available_memory", lambda: None)
-    check_footprint(model, Options(), x)
+    check_footprint(model, FitOptions(), x)
 
 
 def test_fit_asks_before_it_begins(monkeypatch):
@@ -176,11 +171,7 @@ def test_advice_for_a_frame_names_who_takes_it():
     data, model = frame(), kanlens.KAN([2, 1])
     y = data.pop("y")
     data.loc[3, "a"] = np.nan
-    text = (
-        "fit: expected 2 features, as the model has, got 3 ('a', 'a=missing', 'b'). Build the "
-        "model with 3 inputs, or fill missing cells with read_table(..., impute='median')."
-    )
-    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(ShapeError, match=r"as the model has, got 3 \('a', 'a=missing', 'b'\)"):
         kanlens.fit(model, (data, y), steps=1, progress=False)
     with pytest.raises(DataError, match=r"leave it out with read_table\(\.\.\., drop='b'\)\.$"):
         times = pd.to_timedelta(range(len(data)), unit="s")

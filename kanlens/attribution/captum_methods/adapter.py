@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem, borrowed_randomness
 from kanlens.checks import check_count
-from kanlens.errors import InvalidValueError, MethodError, message
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.long_work import progress_bar
-from kanlens.model.analysis import nonzero_edges, over_rows, reaching
+from kanlens.model.analysis import over_rows, reaching
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Nodes
 
@@ -42,7 +42,7 @@ def finite(found: Tensor) -> Tensor:
     if not bool(torch.isfinite(found).all()):
         expected = "a model with finite outputs between the samples and the background"
         advice = "A function has a pole or is undefined there; choose other background rows"
-        raise MethodError(message("attribute", expected, "NaN or infinity", advice))
+        raise MethodError("attribute", expected, "NaN or infinity", advice)
     return found
 
 
@@ -173,8 +173,8 @@ def check_level(problem: Problem, layer: int) -> None:
     check_count("attribute", "layer", layer)
     most = len(problem.model.layers)
     if layer > most:
-        expected = f"layer to be from 1, the first level of nodes, to {most}, the outputs"
-        raise InvalidValueError(message("attribute", expected, str(layer), "Change it"))
+        expected = f"to be from 1, the first level of nodes, to {most}, the outputs"
+        raise InvalidValueError("attribute", expected, str(layer), "Change it", argument="layer")
 
 
 def live_nodes(problem: Problem, level: int) -> Tensor:
@@ -183,7 +183,7 @@ def live_nodes(problem: Problem, level: int) -> Tensor:
     if level == len(model.layers):
         return torch.arange(model.widths[level], device=problem.x.device) == target
     wanted = reaching(model, target)[level]
-    return (nonzero_edges(model.layers[level]) & wanted[:, None]).any(0)
+    return (model.layers[level].nonzero_edges() & wanted[:, None]).any(0)
 
 
 @contextmanager

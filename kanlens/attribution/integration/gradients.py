@@ -24,9 +24,9 @@ from kanlens.attribution.integration.lines import (
     smooth_segments,
 )
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, LocalValues, Problem, pairs
+from kanlens.attribution.problem import Baseline, LocalValues, Problem, pairs
 from kanlens.checks import check_choice, check_positive
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.long_work import progress_bar
 from kanlens.model import analysis
 
@@ -82,7 +82,7 @@ def integrated_gradients(
     check_positive("attribute", "tolerance", tolerance)
     each = baseline == "each"
     rows = problem.background if each else problem.mean_row
-    counted = MEAN_OUTPUT if each else MEAN_ROW
+    counted = Baseline.MEAN_OUTPUT if each else Baseline.MEAN_ROW
     if problem.additive:  # sums of functions of single features need no quadrature
         ours, theirs = contributions(problem, problem.x), contributions(problem, rows)
         values, evaluations, remark = ours - theirs.mean(0), 0.0, "closed form"
@@ -93,7 +93,7 @@ def integrated_gradients(
         expected = "finite outputs and gradients all the way from the background to the sample"
         got = f"NaN or infinity on the way to sample {int(bad.nonzero()[0])}"
         advice = "Choose background rows from which no function leaves its domain on the way"
-        raise MethodError(message("attribute", expected, got, advice))
+        raise MethodError("attribute", expected, got, advice)
     return problem.local(values, counted, evaluations=evaluations, remark=remark)
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import pairs
+from kanlens.attribution.shapley.coalitions import coalition_worths
 from kanlens.attribution.shapley.games import Game, Solution
 from kanlens.model.analysis import BUDGET, widest
-from kanlens.model.kernels.coalitions import coalition_worths
 
 STEP = 2**28  # functions evaluated between two moves of the bar
 TRIAL = 2**21  # functions evaluated to tell how long all take

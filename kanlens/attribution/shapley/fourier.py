@@ -16,10 +16,10 @@ from torch import Tensor
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.errors import InvalidValueError, ShapeError, message
+from kanlens.attribution.shapley.product_games import cosine_interactions, cosine_values, half_rules
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import BUDGET
-from kanlens.model.kernels.product_games import cosine_interactions, cosine_values, half_rules
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
 BEYOND = 1e-9  # of the interval: how far coalitions may be outside by rounding
@@ -149,7 +149,7 @@ def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tenso
     if steps.dim() != 2 or offsets.shape != steps.shape[:1]:
         got = f"{tuple(steps.shape)} and {tuple(offsets.shape)}"
         expected = "steps of shape (game, player) and offsets of shape (game,)"
-        raise ShapeError(message("product_game_values", expected, got, "Reshape them"))
+        raise ShapeError("product_game_values", expected, got, "Reshape them")
     length = series.length or 1.0
     lowest = offsets + steps.clamp(max=0).sum(1)
     highest = offsets + steps.clamp(min=0).sum(1)
@@ -160,8 +160,9 @@ def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tenso
         worst = int((~inside).nonzero()[0])
         got = f"{float(lowest[worst])!r} to {float(highest[worst])!r}"
         expected = f"coalitions that reach no farther than {series.low!r} to {series.high!r}"
-        text = message("product_game_values", expected, got, "Fit the series on all they reach")
-        raise InvalidValueError(text)
+        raise InvalidValueError(
+            "product_game_values", expected, got, "Fit the series on all they reach"
+        )
     if not series.length:
         steps = torch.zeros_like(steps)
     return steps / length, (offsets - series.low) / length

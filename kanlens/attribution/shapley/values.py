@@ -13,14 +13,14 @@ from torch import Tensor
 
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
+from kanlens.attribution.problem import Baseline, LocalValues, Problem
 from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.cosines import LEAST
 from kanlens.attribution.shapley.fourier import Expansion, expand, seconds
 from kanlens.attribution.shapley.games import LIMIT, Game, Solution, games, players
 from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import check_choice, check_positive
-from kanlens.errors import MethodError, message
+from kanlens.errors import MethodError
 from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar
 from kanlens.model.analysis import over_rows
 
@@ -165,7 +165,7 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
     found = problem.local(
         total.values,
-        MEAN_OUTPUT,
+        Baseline.MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
         bound=total.bound,
@@ -186,7 +186,7 @@ def _not_finite(bad: Tensor, reference: float, first: int) -> MethodError:
     if math.isfinite(reference):
         got = f"NaN or infinity for sample {first + int(bad.nonzero()[0])}"
     advice = "Choose background rows that keep every function in its domain"
-    return MethodError(message("attribute", expected, got, advice))
+    return MethodError("attribute", expected, got, advice)
 
 
 def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
@@ -268,9 +268,9 @@ def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str 
     asked = solver.algorithm
     time_left = solver.deadline.left / share
     if asked == "enumeration" and game.size > LIMIT:
-        expected = f"at most {LIMIT} features in a game for algorithm='enumeration'"
-        advice = "Use algorithm='auto'"
-        raise MethodError(message("attribute", expected, str(game.size), advice))
+        expected = f"at most {LIMIT} features in a game for algorithm 'enumeration'"
+        advice, got = "Use {algorithm}", str(game.size)
+        raise MethodError("attribute", expected, got, advice, algorithm="auto")
     few = asked == "auto" and game.size <= LIMIT
     in_time = few and (time_left == math.inf or enumeration.seconds(game) <= time_left)
     if game.size == 1 or asked == "enumeration" or in_time:
@@ -332,8 +332,8 @@ def _check_nodes(game: Game) -> None:
     if not game.additive_nodes:
         layers = len(game.model.layers)
         got = "products" if layers == 2 else f"{layers} layer{'s' * (layers > 1)}"
-        expected = "a game of two layers without products for algorithm='fourier'"
-        raise MethodError(message("attribute", expected, got, "Use algorithm='auto'"))
+        expected = "a game of two layers without products for algorithm 'fourier'"
+        raise MethodError("attribute", expected, got, "Use {algorithm}", algorithm="auto")
 
 
 def _check_values_only(game: Game, solver: SolverOptions) -> None:
@@ -343,5 +343,5 @@ def _check_values_only(game: Game, solver: SolverOptions) -> None:
         got = f"one of {game.size} features"
         if solver.algorithm == "sampling":
             expected, got = "another algorithm for interactions", "'sampling'"
-        advice = "Use algorithm='auto' on a smaller model, or method='shapley'"
-        raise MethodError(message("attribute", expected, got, advice))
+        advice = "Use {algorithm} on a smaller model", "{method}"
+        raise MethodError("attribute", expected, got, *advice, algorithm="auto", method="shapley")

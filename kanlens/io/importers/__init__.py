@@ -16,14 +16,7 @@ from torch import Tensor, nn
 
 from kanlens.checks import check_choice
 from kanlens.data.schema import Task
-from kanlens.errors import (
-    FileFormatError,
-    InvalidValueError,
-    KanlensError,
-    ShapeError,
-    message,
-    reworded,
-)
+from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, reworded
 from kanlens.io.checkpoint import FORMAT, load
 from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
@@ -32,7 +25,7 @@ from kanlens.io.importers.live import check_live
 from kanlens.io.importers.order import INDEXED, join, names_below, stem_of
 from kanlens.io.importers.rows import Remake, adopted, check_data, is_tabular, training_data
 from kanlens.io.importers.settings import CALL, ImportOptions, listed_names, refuse
-from kanlens.io.importers.source import Source, sources
+from kanlens.io.importers.source import TensorSource, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.analysis import HasNetwork, held_network
 from kanlens.model.network import KAN
@@ -187,7 +180,9 @@ _OTHERS = {  # classes of the libraries that compute something else with the sam
 }
 
 
-def _check_source(importer: Layout, found: Source, model: KAN, options: ImportOptions) -> None:
+def _check_source(
+    importer: Layout, found: TensorSource, model: KAN, options: ImportOptions
+) -> None:
     """Refuse a live module with other outputs, and classes that nothing vouches for."""
     live = getattr(found.module, "__dict__", {}).get("live")  # what was given where it was changed
     if live is None and isinstance(found.module, nn.Module):
@@ -206,14 +201,14 @@ def _check_source(importer: Layout, found: Source, model: KAN, options: ImportOp
         if compared or (name in accepted and name not in _OTHERS):
             continue
         got = f"{kind} as {place!r}" if place else f"the class {kind}"
-        asked = f"Pass classes={name!r} if its forward is the library's, or submodule for a part"
+        asked = "Pass {classes} if its forward is the library's, or submodule for a part"
         advice = _OTHERS.get(name, asked)
-        refuse(f"classes of {importer.library} in {found.name}", got, advice)
+        refuse(f"classes of {importer.library} in {found.name}", got, advice, classes=name)
     if not compared:
         options.assume("forward", importer.library)
 
 
-def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
+def _converted(importer: Layout, found: TensorSource, options: ImportOptions) -> KAN:
     """Make a KAN; what goes wrong is the tensors' fault."""
     try:
         return importer.convert(found, options)
@@ -222,18 +217,19 @@ def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
     except _UNFITTING as error:
         expected = f"tensors of {importer.library} that fit together in {found.name}"
         reason, advice = printable(str(error))[:120], "Save the model again"
-        raise ShapeError(message(CALL, expected, reason, advice)) from error
+        raise ShapeError(CALL, expected, reason, advice) from error
 
 
-def _parts(found: list[Source], part: str | None) -> list[Source]:
+def _parts(found: list[TensorSource], part: str | None) -> list[TensorSource]:
     """Return the parts of that name, which there must be."""
     if part is None:
         return found
     below = [one.below(part) for one in found]
     if not any(one.state for one in below):
         known = {key.partition(".")[0]: None for one in found for key in one.state}
-        expected = f"submodule to be a name in front of tensors ({', '.join(list(known)[:8])})"
-        refuse(expected, repr(part), "list_kans tells the names of what can be imported")
+        expected = f"to be a name in front of tensors ({', '.join(list(known)[:8])})"
+        advice = "list_kans tells the names of what can be imported"
+        refuse(expected, repr(part), advice, argument="submodule")
     return below
 
 
@@ -287,7 +283,7 @@ def list_kans(source: Any) -> list[FoundKAN]:
     return list(found.values())
 
 
-def _networks(known: Layout, source: Source) -> dict[str, set[str]]:
+def _networks(known: Layout, source: TensorSource) -> dict[str, set[str]]:
     """Return the names of networks of one library, and the tensors of their layers."""
     found: dict[str, set[str]] = {}
     groups = known.groups(source.state)
@@ -300,7 +296,7 @@ def _networks(known: Layout, source: Source) -> dict[str, set[str]]:
     return found
 
 
-def _apart(known: Layout, source: Source, name: str) -> list[FoundKAN]:
+def _apart(known: Layout, source: TensorSource, name: str) -> list[FoundKAN]:
     """Return the networks of one layer each below a name, where all of them can be imported."""
     parts = (INDEXED.fullmatch(parent) for parent in known.groups(source.state))
     names = [join(part[1] or "", part[2]) for part in parts if part and part[1] == name]
@@ -308,7 +304,7 @@ def _apart(known: Layout, source: Source, name: str) -> list[FoundKAN]:
     return kans if len(kans) > 1 and all(kan.widths for kan in kans) else []
 
 
-def _listed(known: Layout, source: Source, name: str) -> FoundKAN:
+def _listed(known: Layout, source: TensorSource, name: str) -> FoundKAN:
     part = source.below(name) if name else source
     reason = ""
     for settings in ({}, {"layers": names_below(part, "")}):
@@ -334,7 +330,7 @@ def _refuse_options(options: ImportOptions) -> None:
         refuse(expected, got, advice)
 
 
-def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
+def _recognized(candidates: list[TensorSource]) -> tuple[Layout, TensorSource]:
     """Return the one state dict that an importer knows, with that importer."""
     known = ([one for one in IMPORTERS if one.groups(source.state)] for source in candidates)
     found = [(one[0], source) for one, source in zip(known, candidates, strict=True) if one]
@@ -347,8 +343,7 @@ def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
     names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
     got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
-    expected = f"a model of {names}"
-    raise FileFormatError(message(CALL, expected, got, "Pass the state dict of the KAN"))
+    raise FileFormatError(CALL, f"a model of {names}", got, "Pass the state dict of the KAN")
 
 
 def _keys(state: Mapping[str, Tensor]) -> str:

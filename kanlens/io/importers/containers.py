@@ -26,12 +26,12 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import Pathlike
 from kanlens.checks import optional_module
-from kanlens.errors import FileFormatError, message
+from kanlens.errors import FileFormatError
 from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import printable
-from kanlens.outputs import Pathlike
 
 ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH, _MODULES = 64, 10_000  # of modules in modules, and of all
@@ -55,7 +55,7 @@ _OPCODES = (
 
 def refusal(name: str, what: str, advice: str = ADVICE) -> FileFormatError:
     """Return the error of a file that is no state dict."""
-    return FileFormatError(f"{CALL}: {printable(name)} {what}, expected a state dict. {advice}.")
+    return FileFormatError(CALL, "a state dict", f"{printable(name)}, which {what}", advice)
 
 
 class _Fixed:
@@ -94,7 +94,7 @@ class _CallError(ValueError):
     """A pickle calls what no network needs."""
 
 
-class _Reader(Unpickler):
+class _InertUnpickler(Unpickler):
     """Reads the pickle of a zip file; tensors lie within the storages that the file holds."""
 
     def __init__(self, archive: ZipFile, name: str) -> None:
@@ -177,7 +177,7 @@ def read_archive(path: Path) -> object:
         try:
             with archive.open(pickles[0]) as content:
                 _check_opcodes(content)
-            return _unwrapped(_Reader(archive, pickles[0]).load(), path.name)
+            return _unwrapped(_InertUnpickler(archive, pickles[0]).load(), path.name)
         except _CallError as error:
             raise refusal(path.name, f"is a pickled module that calls {error}") from error
 
@@ -220,7 +220,7 @@ def state_of(module: Any) -> dict[str, Tensor]:
         (start, one), count = stack.pop(), count + 1
         if count > _MODULES or start.count(".") > _DEPTH:
             expected = f"a module of at most {_MODULES} others"
-            raise FileFormatError(message(CALL, expected, "more, or deeper", ADVICE))
+            raise FileFormatError(CALL, expected, "more, or deeper", ADVICE)
         hidden = vars(one).get("_non_persistent_buffers_set")
         for kind in ("_parameters", "_buffers"):
             for key, value in children(one, kind).items():
@@ -260,7 +260,7 @@ def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
             if kind not in _KERAS or known.get("activation", "linear") != "linear":
                 expected = f"a Sequential of KANLinear and linear Dense layers in {name!r}"
                 advice = "Save the part of the model that is one"
-                raise FileFormatError(message(CALL, expected, printable(kind)[:40], advice))
+                raise FileFormatError(CALL, expected, printable(kind)[:40], advice)
             stem, names = _KERAS[kind]
             place = f"layers/{stem}_{used[kind]}" if used[kind] else f"layers/{stem}"
             number, used[kind] = used.total(), used[kind] + 1
@@ -325,7 +325,7 @@ def read_facts(path: Path) -> Mapping[str, Any]:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         expected, advice = "the configuration of pykan", "Remove it, or save the model again"
         got = f"{beside.name!r} ({printable(reason)})"
-        raise FileFormatError(message(CALL, expected, got, advice)) from error
+        raise FileFormatError(CALL, expected, got, advice) from error
     return found if isinstance(found, dict) else {}
 
 

@@ -70,8 +70,8 @@ def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions
     if all(off > bound for off in apart.values()):
         expected = f"{class_of(module)} to compute what its library does with these tensors"
         got = f"outputs {apart['']:.3g} apart, of size {size:.3g}"
-        advice = "Give its layers a method to_kanlens, or pass layers='0,tanh,2' if tanh is missing"
-        refuse(expected, got, advice)
+        advice = "Give its layers a method to_kanlens", "pass {layers} if tanh is missing"
+        refuse(expected, got, *advice, layers="0,tanh,2")
     head = min(apart, key=lambda name: apart[name] > bound)  # the first that is near
     if head:
         options.notes[f"its {head} left out: outputs are logits"] = None

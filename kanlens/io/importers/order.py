@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import children, class_of
 from kanlens.io.importers.settings import ImportOptions, activation_name, listed_names, refuse
-from kanlens.io.importers.source import Source
+from kanlens.io.importers.source import TensorSource
 from kanlens.io.importers.stages import Stage, elementwise
 
 Entry = tuple[
@@ -34,7 +34,7 @@ def stem_of(parent: str) -> str:
     return (part[1] or "") if part else parent
 
 
-def names_below(source: Source, head: str) -> list[str]:
+def names_below(source: TensorSource, head: str) -> list[str]:
     """Return the names of modules with tensors below a name, in the order of the tensors."""
     start = join(head, "")
     keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
@@ -42,7 +42,7 @@ def names_below(source: Source, head: str) -> list[str]:
 
 
 def in_order(
-    layers: list[str], norms: list[str], source: Source, options: ImportOptions
+    layers: list[str], norms: list[str], source: TensorSource, options: ImportOptions
 ) -> list[Entry]:
     """Return layers, norms and the functions between them from input to output.
 
@@ -67,7 +67,7 @@ def in_order(
     return _numbered(head, {p: int(part[2]) for p, part in parts.items() if part}, source)
 
 
-def _numbered(head: str, numbers: dict[str, int], source: Source) -> list[Entry]:
+def _numbered(head: str, numbers: dict[str, int], source: TensorSource) -> list[Entry]:
     """Return layers by their numbers, those of one number as they follow in the file."""
     last, taken = max(numbers.values()), {*numbers.values()}
     entries, index = [(number, (parent, None)) for parent, number in numbers.items()], 0
@@ -81,13 +81,17 @@ def _numbered(head: str, numbers: dict[str, int], source: Source) -> list[Entry]
         got = ", ".join(str(number) for number in sorted(taken)[:8])
         expected = f"layers in {source.name} to be numbered from 0 without gaps"
         order = ",".join(str(i) if i in taken else "tanh" for i in range(min(last + 1, 64)))
-        advice = f"Pass layers={order!r} if tanh stands there, or dropout or another function"
-        refuse(expected, got, advice)
+        advice = "Pass {layers} if tanh stands there, or dropout or another function"
+        refuse(expected, got, advice, layers=order)
     return [entry for _, entry in sorted(entries, key=lambda pair: pair[0])]
 
 
 def _listed(
-    names: list[str], layers: list[str], parents: list[str], source: Source, options: ImportOptions
+    names: list[str],
+    layers: list[str],
+    parents: list[str],
+    source: TensorSource,
+    options: ImportOptions,
 ) -> list[Entry]:
     """Return the entries that the setting `layers` lists, names from where layers have them on."""
     above = [stem.rpartition(".")[0].replace(".", "/") for stem in layers]
@@ -101,15 +105,15 @@ def _listed(
         entries += [(member, None) for member in members] or [between]
     listed = {name for name, _ in entries}
     if missing := [name for name in layers if name not in listed]:
-        expected = f"layers to list every layer in {source.name}"
-        refuse(expected, f"none of {missing[0]!r}", "Add it at its place")
+        expected = f"to list every layer in {source.name}"
+        refuse(expected, f"none of {missing[0]!r}", "Add it at its place", argument="layers")
     if left := [name for name in parents if name not in listed]:
         options.notes[f"{', '.join(left)} left out"] = None
     return entries
 
 
 def _named(
-    parents: list[str], layers: list[str], norms: list[str], source: Source, heads: set[str]
+    parents: list[str], layers: list[str], norms: list[str], source: TensorSource, heads: set[str]
 ) -> list[Entry]:
     """Return layers with names of their own as a live module has them; else ask for the order."""
     head = min(heads)
@@ -129,12 +133,12 @@ def _named(
         got = f"layers {shown}{', ...' if len(parents) > 4 else ''}"
         advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
         if names:
-            advice = f"Pass layers={','.join(names)!r} if that is their order, with nothing between"
-        refuse(f"one KAN in {source.name}", got, advice)
+            advice = "Pass {layers} if that is their order, with nothing between"
+        refuse(f"one KAN in {source.name}", got, advice, layers=",".join(names))
     return [(name, None if name in parents else source.owner(name)) for name in full]
 
 
-def function_between(entry: Entry, like: Tensor, width: int, source: Source) -> list[Stage]:
+def function_between(entry: Entry, like: Tensor, width: int, source: TensorSource) -> list[Stage]:
     """Return the stages of a module without tensors, or a function: none, or one of each node."""
     name, module = entry
     kind = module if isinstance(module, str) else class_of(module)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kanlens.errors import ShapeError, message
+from kanlens.errors import ShapeError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout
 from kanlens.io.importers.settings import CALL, SUMS, refuse
 from kanlens.io.importers.stages import Affine, Edges, Stage, one_by_one
-from kanlens.model.function_layer import SPLINE, FunctionTable
+from kanlens.model.terms import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
 
 _SUMS = {**SUMS, "arccos": ((("arcsin", 1.0, 0.0, -1.0),), math.pi / 2)}
@@ -130,7 +130,7 @@ def _old_layer(group: Group) -> list[Stage]:
     n_in = len(coef) // max(n_out, 1)
     if order not in range(1, 6) or min(n_in, cuts.shape[1] - 1) < 1:
         expected, got = f"{group.name} of splines of degree 1 to 5", f"degree {order}"
-        raise ShapeError(message(CALL, expected, got, "Train it with another k"))
+        raise ShapeError(CALL, expected, got, "Train it with another k")
     coef = group.get("act_fun.coef", n_in * n_out, None)
     cuts = group.get("act_fun.grid", len(coef), None)
     parts = ("mask", "scale_base", "scale_sp")

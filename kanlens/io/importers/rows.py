@@ -20,7 +20,7 @@ from kanlens.data.schema import Task
 from kanlens.data.table_reader import read_table
 from kanlens.data.tables import Table
 from kanlens.encoding import adopt_data, encode_labelled, prepare_target
-from kanlens.errors import KanlensError, message
+from kanlens.errors import KanlensError, KanlensWarning
 from kanlens.files import read_frame
 from kanlens.functions.catalog import BASES
 from kanlens.io.importers.settings import CALL, SUMS, ImportOptions, refuse
@@ -58,7 +58,7 @@ def adopted(model: KAN, rows: Any, options: ImportOptions, remake: Remake | None
         expected = f"outputs nearer to the targets than {constant}"
         advice = "Scale the rows as for its training, or pass base_activation or its other settings"
         got = f"{name} {score:.4g} on {len(x)} rows"
-        warnings.warn(message(CALL, expected, got, advice), stacklevel=3)
+        warnings.warn(KanlensWarning(CALL, expected, got, advice), stacklevel=3)
     return model
 
 
@@ -196,10 +196,10 @@ def check_data(data: Any, target: Any, task: Task | None) -> None:
         fault = ("data beside task", "none", "Give the data it was trained on")
     elif isinstance(data, Table) and task not in (None, data.schema.task):
         got = f"a Table for {data.schema.task}"
-        fault = (f"data for {task}", got, f"Read it with task={task!r}")
+        fault = (f"data for {task}", got, "Read it with {task}")
     else:
         return
-    refuse(*fault)
+    refuse(*fault, task=task)
 
 
 def training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:

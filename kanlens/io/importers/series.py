@@ -141,8 +141,8 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
         return k
     k = group.setting("spline_order", group.known("k"))
     if not k < low.shape[1]:
-        expected = f"spline_order below the {low.shape[1]} functions of {group.name}"
-        refuse(expected, str(k), "Pass what it was made with")
+        expected = f"below the {low.shape[1]} functions of {group.name}"
+        refuse(expected, str(k), "Pass what it was made with", argument="spline_order")
     return int(k)
 
 

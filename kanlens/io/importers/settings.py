@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kanlens.checks import check_choice
-from kanlens.errors import InvalidValueError, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, USUAL, base_name
 from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import class_of, path_of
@@ -21,9 +21,9 @@ from kanlens.io.importers.inert import class_of, path_of
 CALL = "import_model"
 
 
-def refuse(expected: str, got: str, advice: str) -> NoReturn:
+def refuse(expected: str, got: str, *advice: str, argument: str = "", **settings: Any) -> NoReturn:
     """Refuse what is given, or what a file holds."""
-    raise InvalidValueError(message(CALL, expected, got, advice))
+    raise InvalidValueError(CALL, expected, got, *advice, argument=argument, **settings)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class ImportOptions:
         for name, value in self.settings.items():
             check_choice(CALL, "keyword", name, SETTINGS)
             if not SETTINGS[name].holds(value):
-                refuse(f"{name} to be {SETTINGS[name].words}", repr(value), "Change it")
+                refuse(f"to be {SETTINGS[name].words}", repr(value), "Change it", argument=name)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -128,8 +128,8 @@ class ImportOptions:
         setting, value = SETTINGS[name], self.settings.get(name, found)
         if not setting.holds(value):
             expected = f"{name} ({setting.words}), which the tensors of {library} do not say"
-            advice = f"Pass {name}={setting.usual!r}, the default there, or what it was made with"
-            refuse(expected, "none", advice)
+            advice = f"Pass {{{name}}}, the default there, or what it was made with"
+            refuse(expected, "none", advice, **{name: setting.usual})
         return value
 
     def refuse_unused(self, library: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kanlens.errors import DTypeError, FileFormatError, KanlensError, message
+from kanlens.errors import DTypeError, FileFormatError, KanlensError
 from kanlens.io.importers.containers import (
     ADVICE,
     located,
@@ -36,7 +36,6 @@ from kanlens.io.tensor_files import (
     printable,
     read_safetensors,
 )
-from kanlens.model.layers import KANLinear
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # of torch.save without a zip file
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
@@ -48,7 +47,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class TensorSource:
     """Tensors by name, what error messages call them, their module, and a file of facts."""
 
     name: str
@@ -64,7 +63,7 @@ class Source:
             found = children(found, "_modules").get(part)
         return found
 
-    def below(self, path: str) -> Source:
+    def below(self, path: str) -> TensorSource:
         """Return the part of a network that a name leads to."""
         start = f"{path}."
         changed: dict[str, Any] = {"name": f"{path!r} of {self.name}", "module": self.owner(path)}
@@ -78,7 +77,9 @@ class Source:
         return self.spelling.get(key, key)
 
 
-def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Source:
+def found(
+    name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None
+) -> TensorSource:
     """Return tensors as a source, those that are kept in lists one a kind as layers of them all.
 
     That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
@@ -95,7 +96,7 @@ def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any
             same = len({part.shape for part in parts}) == 1
             tensors |= {new: torch.stack(parts)} if same else dict(zip(old, parts, strict=True))
     spelling = {new: old[0] for new, old in keys.items() if new in tensors and new != old[0]}
-    return Source(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
+    return TensorSource(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
 
 
 def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
@@ -136,7 +137,7 @@ _SPELLINGS = [
 ]
 
 
-def sources(given: object) -> list[Source]:
+def sources(given: object) -> list[TensorSource]:
     """Return every state dict in what the caller gave, at any depth; nothing in a file is run."""
     if isinstance(given, nn.Module):
         module = _translated(given)
@@ -153,7 +154,7 @@ def sources(given: object) -> list[Source]:
             return [model]
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
-        raise DTypeError(message(CALL, expected, type(given).__name__, advice))
+        raise DTypeError(CALL, expected, type(given).__name__, advice)
     path = check_file(located(given), call=CALL)
     return _in_file(path, read_tensors(path))
 
@@ -162,11 +163,10 @@ def _translated(module: nn.Module) -> nn.Module:
     """Return a module in which layers are what they say they are, by a method `to_kanlens`."""
     own: Any = module
     if hasattr(own, "to_kanlens"):
-        layer = own.to_kanlens()
-        if not isinstance(layer, KANLinear):
+        layer: nn.Module = own.to_kanlens()
+        if not hasattr(layer, "edge_kind"):
             expected = f"{type(module).__name__}.to_kanlens to return a layer of kanlens"
-            advice = "Return a KANLinear, SeriesLinear or FunctionLinear"
-            raise DTypeError(message(CALL, expected, type(layer).__name__, advice))
+            raise DTypeError(CALL, expected, type(layer).__name__, "Return a KANLinear")
         return layer
     parts = {name: one and _translated(one) for name, one in module._modules.items()}
     if all(one is module._modules[name] for name, one in parts.items()):
@@ -187,7 +187,7 @@ def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
     return result
 
 
-def _of_jax(model: Any) -> Source:
+def _of_jax(model: Any) -> TensorSource:
     """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
     layers = getattr(model, "layers", ())
     parts = {str(i): one for i, one in enumerate(layers if hasattr(layers, "__iter__") else ())}
@@ -203,14 +203,14 @@ def _of_jax(model: Any) -> Source:
     return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 
 
-def _in_file(path: Path, content: object) -> list[Source]:
+def _in_file(path: Path, content: object) -> list[TensorSource]:
     """Return every state dict in what a file holds; tensors take no more room than the file."""
     name = repr(path.name)
     if isinstance(content, Inert):
         content = {"": content}
     if not isinstance(content, Mapping):
         expected, got = f"a state dict in {name}", f"a {type(content).__name__}"
-        raise FileFormatError(message(CALL, expected, got, ADVICE))
+        raise FileFormatError(CALL, expected, got, ADVICE)
     result = _state_dicts(content, name, (), read_facts(path))
     size = max((sum(t.nbytes for t in one.state.values()) for one in result), default=0)
     if size > 4 * path.stat().st_size:
@@ -225,7 +225,7 @@ def read_tensors(path: Path) -> object:
         return read_safetensors(path, call=CALL)[1]
     if not looks_like_torch(start):
         expected, advice = "a file of torch.save or .safetensors", "It is truncated or foreign"
-        raise FileFormatError(message(CALL, expected, f"{path.name!r}, neither", advice))
+        raise FileFormatError(CALL, expected, f"{path.name!r}, neither", advice)
     if start[:1] != b"P" and start != _MAGIC:
         raise refusal(path.name, "is a pickle that torch.save did not write")
     try:
@@ -250,7 +250,7 @@ def read_tensors(path: Path) -> object:
 
 def _state_dicts(
     given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
-) -> list[Source]:
+) -> list[TensorSource]:
     """Collect what holds tensors, up to `_DEPTH`; Lightning's hyper-parameters are facts."""
     given_facts = given.get("hyper_parameters")
     if isinstance(given_facts, Mapping | Inert):

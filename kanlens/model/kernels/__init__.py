@@ -102,12 +102,13 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     cuda, base = not x.is_cpu or INTERPRETED, layer.base_name
     function: Callable[..., Any]
     if norms:
-        passes = _module("triton_sum" if cuda else "edge_l1")
-        function = functools.partial(_module("norms").EdgeL1.apply, passes)
+        home = "kanlens.model.kernels.triton_sum" if cuda else "kanlens.model.kernels.edge_l1"
+        norm = _module("kanlens.model.kernels.norms").EdgeL1
+        function = functools.partial(norm.apply, _module(home))
     elif cuda:
-        function = _module("triton_sum").TritonSum.apply
+        function = _module("kanlens.model.kernels.triton_sum").TritonSum.apply
     else:
-        sparse = _module("sparse")
+        sparse = _module("kanlens.model.kernels.sparse")
         if not (graded and any(t is not None and t.requires_grad for t in (*weights, x))):
             return cast(Tensor, sparse.plain_sum(basis, base, x, weights))  # quicker by half
         function = super(torch.autograd.Function, sparse.FusedSum).apply  # no transforms: 2 us
@@ -116,8 +117,8 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
 
 @functools.cache
 def _module(name: str) -> Any:
-    """Return a module of this package; an import statement takes 0.2 us of every call."""
-    return importlib.import_module(f"{__name__}.{name}")
+    """Return a module; an import statement takes 0.2 us of every call."""
+    return importlib.import_module(name)
 
 
 def _is_small_start(layer: KANLinear, x: Tensor) -> bool:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-
-
-def rough(seed):
-    """A network on a fine grid with large coefficients: captum is off by 14 to 31 mean changes."""
-    generator = torch.Generator().manual_seed(seed)
-    return KAN(
-        [5, 4, 3, 1], scale_noise=20.0, grid_size=20, grid_range=(-3, 3), generator=generator
-    ).double()
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_rough_network_is_explained_whole(seed, draw):
-    model, x, row = rough(seed), draw(32, 5), draw(1, 5, seed=2)
-    found = attribute(model, x, method="captum_deep_lift", background=row)
-    change = (found.output - found.reference).abs().mean()
-    assert float(found.completeness_gap.abs().max() / change) < 1e-12
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
@@ -42,7 +27,7 @@ def test_deep_lift_shap_is_deep_lift_averaged(widths, rows, network, draw):
 @pytest.mark.parametrize("function", ["abs", "sign", "relu", "1/x", "log"])
 def test_kinks_and_poles_are_no_hindrance(function, network, draw):
     model = network([3, 2, 1])
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 1, function, (1.0, 3.0 if function == "log" else 0.1, 0.7, 0.0))
     if function == "log":
         layers[0].affine[0, 1, 0] = 0.1  # stays positive on these samples

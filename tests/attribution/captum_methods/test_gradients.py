@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.problem import SLOPES
+from kanlens.attribution.problem import Baseline
 from kanlens.errors import InvalidValueError
 
 captum_gradient_shap = METHODS["captum_gradient_shap"].function
@@ -43,7 +42,7 @@ def test_saliency_is_the_size_of_the_gradient(problem):
     given = problem([3, (2, 1), 2])
     slopes, times = captum_saliency(given), captum_input_x_gradient(given)
     torch.testing.assert_close(slopes.values, (times.values / given.x).abs(), rtol=1e-10, atol=0)
-    assert slopes.baseline == SLOPES
+    assert slopes.baseline == Baseline.SLOPES
     assert slopes.reference != slopes.reference  # NaN: there is nothing to be complete to
 
 
@@ -150,30 +149,23 @@ def test_the_share_outside_the_grid_is_counted(network, draw):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (
-            {"of": "shap"},
-            "attribute: expected of to be one of input_x_gradient, integrated_gradients, "
-            "saliency, got 'shap'. "
-            "Choose one of: input_x_gradient, integrated_gradients, saliency.",
-        ),
-        (
-            {"kind": "vargrd"},
-            "attribute: expected kind to be one of smoothgrad, smoothgrad_sq, vargrad, "
-            "got 'vargrd'. Did you mean 'vargrad'?",
-        ),
-        (
-            {"noise": 0},
-            "attribute: expected noise to be a positive number, got 0. Change it.",
-        ),
+        ({"of": "shap"}, "be one of input_x_gradient, integrated_gradients, saliency, got 'shap'"),
+        ({"kind": "vargrd"}, "kind to be one of smoothgrad, smoothgrad_sq, vargrad, got 'vargrd'"),
+        ({"noise": 0}, "attribute: expected noise to be a positive number, got 0"),
     ],
 )
 def test_unknown_kinds_of_noise_are_refused(options, text, problem):
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
         captum_noise_tunnel(problem([2, 1]), **options)
 
 
-def test_a_sample_does_not_depend_on_the_others(problem):
-    given = problem([3, 2, 1], batch=4)
-    whole = captum_integrated_gradients(given).values
-    alone = captum_integrated_gradients(dataclasses.replace(given, x=given.x[2:3])).values
-    torch.testing.assert_close(alone[0], whole[2], rtol=1e-12, atol=1e-14)
+def test_integrated_gradients_are_captums_averaged_over_the_background(network, draw):
+    from captum.attr import IntegratedGradients
+
+    model, x, rows = network([8, 5, 1]).requires_grad_(False), draw(4, 8), draw(6, 8, seed=2)
+    left = x.repeat_interleave(6, 0).requires_grad_()
+    with torch.enable_grad():
+        method = IntegratedGradients(lambda z: model(z)[:, 0])
+        stock = method.attribute(left, rows.repeat(4, 1), n_steps=12).detach()
+    found = attribute(model, x, method="captum_integrated_gradients", background=rows, n_steps=12)
+    torch.testing.assert_close(found.values, stock.reshape(4, 6, 8).mean(1), rtol=1e-6, atol=1e-8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -157,7 +155,5 @@ def test_all_of_them_say_that_they_are_of_nodes():
 
 @pytest.mark.parametrize("method", LAYERED)
 def test_levels_that_are_not_there_are_refused(method, network, draw):
-    text = "attribute: expected layer to be from 1, the first level of nodes, to 2, the outputs, "
-    text += "got 3. Change it."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="first level of nodes, to 2, the outputs, got 3"):
         attribute(network([2, 2, 1]), draw(2, 2), method=method, background=draw(2, 2), layer=3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 
 import pytest
 import torch
@@ -44,8 +43,7 @@ def test_a_window_of_one_is_ablation(problem):
 
 
 def test_a_window_wider_than_the_table_is_refused(problem):
-    text = "attribute: expected window to be at most 3, the number of features, got 4. Change it."
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="to be at most 3, the number of features, got 4"):
         captum_occlusion(problem([3, 1]), window=4)
 
 
@@ -81,9 +79,7 @@ def test_two_samples_change_places(problem):
 
 
 def test_one_sample_has_nothing_to_change_places_with(problem):
-    text = "attribute: expected at least 2 rows of x for method 'captum_feature_permutation', "
-    text += "got 1. Pass more rows, or use method='captum_feature_ablation'."
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="of x for method 'captum_feature_permutation', got 1"):
         captum_feature_permutation(problem([2, 1], batch=1))
 
 

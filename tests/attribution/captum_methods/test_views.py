@@ -65,16 +65,6 @@ def test_an_activation_is_elementwise(network, draw):
     torch.testing.assert_close(jacobian, torch.diag(slopes))
 
 
-@pytest.mark.parametrize("widths", [[5, 4, 1], [5, 4, 3, 1]])
-def test_deep_lift_is_the_secant_rule(widths, network, draw):
-    model, x, row = network(widths), draw(32, 5), draw(1, 5, seed=2)
-    found = attribute(model, x, method="captum_deep_lift", background=row)
-    change = float((found.output - found.reference).abs().mean())
-    assert float(found.completeness_gap.abs().max()) / change < 1e-12
-    secant = attribute(model, x, method="secant", background=row)
-    torch.testing.assert_close(found.values, secant.values, rtol=1e-10, atol=1e-10 * change)
-
-
 def test_captum_forgets_the_activation_afterwards():
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 

@@ -203,51 +203,6 @@ def test_ranges(pair):
     assert bool(entropy.isnan()) or -1e-12 <= float(entropy) <= math.log(n) + 1e-12
 
 
-# --- captum's own --------------------------------------------------------------------------------
-
-
-def test_infidelity_is_captums():
-    from captum.metrics import infidelity as theirs
-    from captum.metrics import infidelity_perturb_func_decorator as decorator
-
-    drawn = iter(MASKS)  # one mask a call, see max_examples_per_batch
-
-    @decorator(multiply_by_inputs=True)
-    def perturb(inputs, baselines=None):
-        return torch.where(next(drawn), ROWS[0], inputs)
-
-    expected = theirs(
-        curved,
-        perturb,
-        X,
-        A,
-        baselines=ROWS[0].expand(4, 5),
-        n_perturb_samples=len(MASKS),
-        max_examples_per_batch=4,
-    )
-    assert_close(infidelity(curved, X, A, MASKS, ROWS[:1]), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_sensitivity_is_captums():
-    from captum.metrics import sensitivity_max as theirs
-
-    def method(x):
-        parts = [x[:, 0] ** 2, x[:, 1] * x[:, 2], x[:, 4], x[:, 3].sin(), x[:, 0]]
-        return torch.stack(parts, 1)
-
-    moved = X + 0.05 * cases.draw(6, 4, 5, seed=7)
-    drawn = iter(moved)
-    expected = theirs(
-        lambda inputs: (method(inputs[0]),),
-        X,
-        lambda _, radius: (next(drawn),),
-        n_perturb_samples=6,
-        max_examples_per_batch=4,
-    )
-    found = max_sensitivity(method, X, method(X), moved)
-    assert_close(found, expected, rtol=1e-12, atol=1e-12)
-
-
 def test_faithfulness_correlation_meets_its_definition():
     judged = cases.case(A, X, ROWS, output=curved)
     masks = MASKS[MASKS.sum(1) == 2]  # half of five

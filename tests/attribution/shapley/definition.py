@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -73,10 +74,9 @@ def scaled(model: KAN, seed: int = 3) -> KAN:
 
 def symbolic(widths: list[object], seed: int = 0) -> KAN:
     """A network whose layers hold kinks, a step and a logarithm beside splines."""
-    from kanlens.model.function_layer import FunctionLinear
 
     model = build(widths, seed=seed)
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 0, "abs", [1.0, -0.1, 0.7, 0.2])
     layers[0].assign(1, 1, "relu", [2.0, 0.1, 1.0, 0.0])
     layers[-1].assign(0, 1, "sign", [1.0, 0.3, 0.5, 0.0])
@@ -87,50 +87,29 @@ def symbolic(widths: list[object], seed: int = 0) -> KAN:
     return new
 
 
+MADE = {  # networks of every kind by a seed, and the output that is asked for
+    "one layer": lambda seed: (build([3, 2], seed=seed), 1),
+    "one product": lambda seed: (build([4, (1, 1)], seed=seed), 1),
+    "two layers": lambda seed: (build([4, 3, 1], seed=seed), 0),
+    "order 1": lambda seed: (build([3, 3, 1], seed=seed, spline_order=1), 0),
+    "order 2": lambda seed: (build([3, 3, 1], seed=seed, spline_order=2), 0),
+    "order 4": lambda seed: (build([3, 3, 1], seed=seed, spline_order=4), 0),
+    "order 5": lambda seed: (build([3, 3, 1], seed=seed, spline_order=5), 0),
+    "run out": lambda seed: (build([4, 3, 2], seed=seed, extrapolation="zero"), 1),
+    "tanh": lambda seed: (build([4, 3, 1], seed=seed, base_activation=torch.nn.Tanh), 0),
+    "masked": lambda seed: (masked(build([4, 3, 2], seed=seed), seed), 1),
+    "products": lambda seed: (build([4, (1, [2, 3]), 1], seed=seed), 0),
+    "scaled": lambda seed: (scaled(build([4, (2, 1), 2], seed=seed)), 1),
+    "product at the end": lambda seed: (build([3, 2, (1, 1)], seed=seed), 1),
+    "scaled product at the end": lambda seed: (scaled(build([3, 2, (1, 1)], seed=seed)), 1),
+    "three layers": lambda seed: (build([4, 3, 2, 1], seed=seed), 0),
+    "masked three layers": lambda seed: (masked(build([4, 4, 3, 1], seed=seed), seed, 0.7), 0),
+    "deep products": lambda seed: (scaled(build([4, (2, 1), (1, 1), 2], seed=seed)), 1),
+    "functions": lambda seed: (symbolic([4, 3, 1], seed=seed), 0),
+    "deep functions": lambda seed: (symbolic([3, 2, 2, 1], seed=seed), 0),
+}
+KINDS = tuple(MADE)
+
+
 def network(kind: str, seed: int = 0) -> tuple[KAN, int]:
-    """A network of some kind, and the output that is asked for."""
-    made = {
-        "one layer": lambda: (build([3, 2], seed=seed), 1),
-        "one product": lambda: (build([4, (1, 1)], seed=seed), 1),
-        "two layers": lambda: (build([4, 3, 1], seed=seed), 0),
-        "order 1": lambda: (build([3, 3, 1], seed=seed, spline_order=1), 0),
-        "order 2": lambda: (build([3, 3, 1], seed=seed, spline_order=2), 0),
-        "order 4": lambda: (build([3, 3, 1], seed=seed, spline_order=4), 0),
-        "order 5": lambda: (build([3, 3, 1], seed=seed, spline_order=5), 0),
-        "run out": lambda: (build([4, 3, 2], seed=seed, extrapolation="zero"), 1),
-        "tanh": lambda: (build([4, 3, 1], seed=seed, base_activation=torch.nn.Tanh), 0),
-        "masked": lambda: (masked(build([4, 3, 2], seed=seed), seed), 1),
-        "products": lambda: (build([4, (1, [2, 3]), 1], seed=seed), 0),
-        "scaled": lambda: (scaled(build([4, (2, 1), 2], seed=seed)), 1),
-        "product at the end": lambda: (build([3, 2, (1, 1)], seed=seed), 1),
-        "scaled product at the end": lambda: (scaled(build([3, 2, (1, 1)], seed=seed)), 1),
-        "three layers": lambda: (build([4, 3, 2, 1], seed=seed), 0),
-        "masked three layers": lambda: (masked(build([4, 4, 3, 1], seed=seed), seed, 0.7), 0),
-        "deep products": lambda: (scaled(build([4, (2, 1), (1, 1), 2], seed=seed)), 1),
-        "functions": lambda: (symbolic([4, 3, 1], seed=seed), 0),
-        "deep functions": lambda: (symbolic([3, 2, 2, 1], seed=seed), 0),
-    }
-    return made[kind]()
-
-
-KINDS = (
-    "one layer",
-    "one product",
-    "two layers",
-    "order 1",
-    "order 2",
-    "order 4",
-    "order 5",
-    "run out",
-    "tanh",
-    "masked",
-    "products",
-    "scaled",
-    "product at the end",
-    "scaled product at the end",
-    "three layers",
-    "masked three layers",
-    "deep products",
-    "functions",
-    "deep functions",
-)
+    return MADE[kind](seed)

@@ -95,7 +95,7 @@ def test_the_kernel_is_used(kind, draw, monkeypatch):
         enumerated(game_of(kind, draw))
 
 
-@pytest.mark.parametrize("kind", ["two layers", "scaled", "three layers"])
+@pytest.mark.parametrize("kind", ["two layers"])
 def test_without_numba_the_numbers_are_the_same(kind, draw, monkeypatch):
     game = game_of(kind, draw)
     expected = enumerated(game, interactions=True)
@@ -106,8 +106,9 @@ def test_without_numba_the_numbers_are_the_same(kind, draw, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["auto", "torch"])
-@pytest.mark.parametrize("budget", [1, 100, 700])
-@pytest.mark.parametrize("kind", ["two layers", "three layers", "product at the end"])
+@pytest.mark.parametrize(
+    ("kind", "budget"), [("two layers", 700), ("three layers", 100), ("product at the end", 1)]
+)
 def test_chunks_change_nothing(kind, budget, path, draw, monkeypatch):
     game = game_of(kind, draw)
     expected = enumerated(game, interactions=True)
@@ -120,24 +121,3 @@ def test_chunks_change_nothing(kind, budget, path, draw, monkeypatch):
     torch.testing.assert_close(found.pairs, expected.pairs, rtol=1e-11, atol=1e-13)
     assert sum(done) == 3
     assert len(done) > 1 or budget == 700
-
-
-@pytest.mark.parametrize("kind", ["two layers", "three layers", "products", "functions"])
-def test_a_row_alone_gets_what_it_gets_in_a_batch(kind, draw):
-    model, target = network(kind)
-    x, rows = draw(5, 4), draw(3, 4, seed=2)
-    eye = torch.eye(4, dtype=torch.float64)
-
-    def solved(part):
-        game = games(problem_of(model, part, rows, target), eye)[0]
-        return enumerated(game, interactions=True)
-
-    together = solved(x)
-    for row in range(5):
-        alone = solved(x[row : row + 1])
-        torch.testing.assert_close(
-            alone.values, together.values[row : row + 1], rtol=1e-10, atol=1e-14
-        )
-        torch.testing.assert_close(
-            alone.pairs, together.pairs[row : row + 1], rtol=1e-10, atol=1e-14
-        )

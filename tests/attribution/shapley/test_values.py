@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kanlens.attribution import attribute
 from kanlens.attribution.shapley import enumeration, values
 from kanlens.data.schema import Feature, Schema, default_schema
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model import analysis
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution import oracles
 from tests.attribution.conftest import build
@@ -46,38 +43,6 @@ def test_values_of_every_kind_of_network(kind, draw):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@given(
-    kind=st.sampled_from(KINDS),
-    seed=st.integers(0, 999),
-    samples=st.integers(1, 2),
-    rows=st.integers(1, 3),
-    spread=st.sampled_from([0.5, 3.0]),
-    same=st.booleans(),
-)
-@settings(max_examples=25, deadline=None)
-def test_values_of_any_network(kind, seed, samples, rows, spread, same):
-    model, target = network_of(kind, seed)
-    generator = torch.Generator().manual_seed(seed)
-    options = {"generator": generator, "dtype": torch.float64}
-    x = spread * torch.randn(samples, model.widths[0], **options)
-    background = spread * torch.randn(rows, model.widths[0], **options)
-    if same:
-        background[0] = x[0]
-    with torch.no_grad():
-        found = values.shapley(problem_of(model, x, background, target)).values
-        expected = oracles.shapley(model, x, background, target)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_a_sample_that_is_the_background_gets_nothing(network, draw):
-    model, x = network([4, 3, 1]), draw(1, 4)
-    found = attribute(model, x, background=x)
-    assert bool((found.values == 0).all())
-    model, x = network([7, 3, 1]), draw(2, 7)
-    found = attribute(model, x, background=x[:1])
-    assert bool((found.values[0] == 0).all())  # all coalitions are worth the same
-
-
 def test_remarks_say_how_it_was_done(draw):
     x, rows = draw(2, 4), draw(3, 4, seed=2)
 
@@ -104,21 +69,6 @@ def test_one_layer_is_closed_form_to_rounding(network, draw):
     with torch.no_grad():
         expected = oracles.shapley(model, x, rows, 1)
     assert float((found.values - expected).abs().max()) <= 1e-14
-    for i in range(3):
-        edge = model.layers[0].edge(1, i)
-        at = [edge(model.scale_inputs(part)[:, i].numpy()) for part in (x, rows)]
-        by_hand = (torch.as_tensor(at[0]) - at[1].mean()) * model.output_scale[1]
-        torch.testing.assert_close(found.values[:, i], by_hand, rtol=1e-12, atol=1e-14)
-
-
-def test_values_are_captums_enumeration_for_one_background_row(network, draw):
-    from captum.attr import ShapleyValues
-
-    model, x, row = network([4, 3, 1]), draw(3, 4), draw(1, 4, seed=2)
-    with torch.no_grad():
-        expected = ShapleyValues(lambda z: model(z)[:, 0]).attribute(x, row)
-    found = attribute(model, x, background=row)
-    torch.testing.assert_close(found.values.float(), expected.float(), rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_change_nothing(network, draw, monkeypatch):
@@ -130,19 +80,6 @@ def test_blocks_change_nothing(network, draw, monkeypatch):
     found = attribute(model, x, background=rows, target="y2")
     torch.testing.assert_close(found.values, expected.values, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(found.reference, expected.reference)
-
-
-def test_equal_features_get_equal_values(network, draw):
-    model, x, rows = network([3, 3, 1]), draw(4, 3), draw(3, 3, seed=2)
-    with torch.no_grad():
-        layer = model.layers[0]
-        for tensor in (layer.base_weight, layer.spline_weight, layer.spline_scaler):
-            tensor[:, 1] = tensor[:, 0]
-        for buffer in (model.input_shift, model.input_scale):
-            buffer[1] = buffer[0]
-    x[:, 1], rows[:, 1] = x[:, 0], rows[:, 0]
-    values = attribute(model, x, background=rows).values
-    torch.testing.assert_close(values[:, 0], values[:, 1], rtol=1e-11, atol=1e-13)
 
 
 def test_features_without_effect_do_not_count_against_the_limit(network, draw):
@@ -172,17 +109,8 @@ def test_edges_into_dead_nodes_do_not_count(network, draw):
 
 def test_too_many_features_to_enumerate_name_the_way_out(network, draw):
     model, x = network([15, 2, 1]), draw(2, 15)
-    text = (
-        "attribute: expected at most 14 features in a game for algorithm='enumeration', got 15. "
-        "Use algorithm='auto'."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(MethodError, match="features in a game for algorithm 'enumeration', got 15"):
         attribute(model, x, background=draw(3, 15, seed=2), algorithm="enumeration")
-
-
-def test_one_layer_has_no_limit(network, draw):
-    found = attribute(network([40, 1]), draw(3, 40), background=draw(5, 40, seed=2))
-    assert float(found.completeness_gap.abs().max()) < 1e-12
 
 
 def one_hot(model):
@@ -227,9 +155,7 @@ def test_columns_play_as_one(widths, network):
 
 
 def test_unknown_groups_are_refused(network, draw):
-    text = "attribute: expected groups to be one of columns, features, got 'column'. "
-    text += "Did you mean 'columns'?"
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="to be one of columns, features, got 'column'"):
         attribute(network([2, 1]), draw(2, 2), background=draw(2, 2), groups="column")
 
 
@@ -237,17 +163,12 @@ def test_unknown_groups_are_refused(network, draw):
 @pytest.mark.parametrize("method", ["shapley", "interactions"])
 def test_coalitions_without_a_value_are_refused(widths, method):
     model = KAN.from_layers(
-        [FunctionLinear.from_layer(layer) for layer in build(widths).layers],
+        [copy.deepcopy(layer) for layer in build(widths).layers],
         default_schema(2, 1),
     )
     model.layers[0].assign(0, 0, "log", [1.0, 0.0, 1.0, 0.0])
     x = torch.tensor([[0.5, 0.5], [0.2, 0.1]], dtype=torch.float64)
     kept = attribute(model, x, background=x, method=method)
     assert bool(torch.isfinite(kept.values).all())
-    text = (
-        "attribute: expected finite outputs where samples and background rows are mixed, got NaN "
-        "or infinity in the background. Choose background rows that keep every function in its "
-        "domain."
-    )
-    with pytest.raises(MethodError, match=re.escape(text)):
+    with pytest.raises(MethodError, match="rows are mixed, got NaN or infinity in the background"):
         attribute(model, x, background=-x, method=method)

@@ -157,7 +157,7 @@ def certifies(model, x):
     domain = torch.stack([x.amin(0), x.amax(0)], 1)
     proven = kanlens.certify(model, domain, max_boxes=2, progress=False).outputs[0].range
     if not proven.high < float("inf"):
-        raise MethodError("certify: expected edges with bounds, got none. Choose another.")
+        raise MethodError("certify", "edges with bounds", "none", "Choose another")
     values = model(x)[:, 0]
     assert proven.low <= float(values.min())
     assert float(values.max()) <= proven.high

@@ -18,9 +18,9 @@ from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
 from kanlens.io.importers.layouts import Layout
 from kanlens.io.importers.stages import linear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
-from kanlens.model.series_layer import SeriesLinear
 
 LIBRARIES = ", ".join(one.library for one in importers.IMPORTERS).split(", ")
 KNOWN = ", ".join(sorted({one.split()[0] for one in LIBRARIES}, key=str.lower))
@@ -98,8 +98,8 @@ def test_kanlens_checkpoint_is_loaded_and_a_kan_copied(tmp_path, x):
 def test_damaged_checkpoint_names_the_call(tmp_path):
     path = save(KAN([3, 1]), tmp_path / "a.safetensors")
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'"format_version":"4"', b'"format_version":"7"'))
-    text = "a.safetensors has format version 7, this kanlens reads up to 4. Upgrade kanlens."
+    path.write_bytes(content.replace(b'"format_version":"5"', b'"format_version":"7"'))
+    text = "expected format version 5 or older, got 7 in 'a.safetensors'. Upgrade kanlens."
     refused(FileFormatError, f"import_model: {text}", path)
     with pytest.raises(FileFormatError, match=f"^load: {re.escape(text)}$"):
         load(path)
@@ -154,7 +154,7 @@ def test_pickled_module(tmp_path, kind, suffix):
         advice = f"{SAVE[:-1]}, or save the module again: zip files are read."
     elif kind != "torch":
         what = "a pickle that torch.save did not write"
-    text = f"import_model: {path.name} is {what}, expected a state dict. {advice}"
+    text = f"import_model: expected a state dict, got {path.name}, which is {what}. {advice}"
     refused(FileFormatError, text, path)
 
 
@@ -166,7 +166,7 @@ def test_pickles_are_not_run(tmp_path, state, kind):
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "torch")
-    with pytest.raises(FileFormatError, match=r"^import_model: model\.pt is a pickle"):
+    with pytest.raises(FileFormatError, match=r", got model\.pt, which is a pickle"):
         import_model(path)
     assert not trace.exists()
     if kind == "torch":
@@ -180,7 +180,7 @@ def test_torchscript(tmp_path):
         warnings.simplefilter("ignore")  # torch.jit is deprecated; its files stay around
         torch.jit.script(nn.Linear(2, 1)).save(str(path))
     text = (
-        "import_model: script.pt is a TorchScript program, expected a state dict. "
+        "import_model: expected a state dict, got script.pt, which is a TorchScript program. "
         "Pass torch.jit.load(path), or its state_dict()."
     )
     refused(FileFormatError, text, path)
@@ -210,12 +210,12 @@ def test_a_truncated_file_and_a_plain_pickle_are_called_that(tmp_path, state):
     path = tmp_path / "a.pt"
     torch.save(state, path)
     path.write_bytes(path.read_bytes()[:-100])
-    text = "a.pt is truncated or damaged (File is not a zip file), expected a state dict. "
+    text = "a.pt, which is truncated or damaged (File is not a zip file). "
     advice = "Copy it again, or save the model again."
-    refused(FileFormatError, f"import_model: {text}{advice}", path)
+    refused(FileFormatError, f"import_model: expected a state dict, got {text}{advice}", path)
     path.write_bytes(pickle.dumps(state))
-    text = "a.pt is a pickle that torch.save did not write, expected a state dict. "
-    refused(FileFormatError, f"import_model: {text}{SAVE}", path)
+    text = "a.pt, which is a pickle that torch.save did not write. "
+    refused(FileFormatError, f"import_model: expected a state dict, got {text}{SAVE}", path)
 
 
 # --- other refusals ----------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class _Own(nn.Module):
 
     def __init__(self, wrong=0.0):
         super().__init__()
-        self.inner = SeriesLinear(3, 3, ["sin"]).double()
+        self.inner = KANLinear(3, 3, series=["sin"]).double()
         self.wrong = wrong
         with torch.no_grad():
             self.inner.series_weight.normal_(generator=torch.Generator().manual_seed(0))

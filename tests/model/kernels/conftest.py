@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kanlens.model.kernels import pool, sparse
+from kanlens.model.kernels import sparse
 
 
 @pytest.fixture(autouse=True)
@@ -21,15 +21,5 @@ def one_thread() -> Iterator[None]:
     """Torch and kernels keep to the calling thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def many_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels share out even the smallest work among three threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    monkeypatch.setattr(pool, "SERIAL", 0)
     yield
     torch.set_num_threads(before)
