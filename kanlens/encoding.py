@@ -77,9 +77,8 @@ def _warn_of_constants(model: KAN, y: Tensor) -> None:
         if not varies:
             got = f"{name!r} without any that is more than rounding"
             advice = "Choose another target, or take its mean off first"
-            warnings.warn(
-                KanlensWarning("fit", "targets with differences", got, advice), stacklevel=4
-            )
+            warning = KanlensWarning("fit", "targets with differences", got, advice)
+            warnings.warn(warning, stacklevel=4)
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
@@ -309,8 +308,7 @@ def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Ten
     if model.task == "classification" and model.class_labels:
         y = codes_of_model(model, table.schema, y, call=call)
     elif model.task != table.schema.task:
-        got = f"a target for {table.schema.task}"
-        advice = "Read the table with {task}"
+        got, advice = f"a target for {table.schema.task}", "Read the table with {task}"
         raise DataError(call, f"a target for {model.task}", got, advice, task=model.task)
     return model.prepare(x, call=call), prepare_target(model, y, table.rows, call=call)
 

@@ -139,9 +139,8 @@ def _check_ends(found: Sequence[Tensor], true: Sequence[Tensor]) -> None:
     ]
     if shapes[0] != shapes[1] or not found:
         expected = "graphs with the same layers, inputs and outputs"
-        raise ShapeError(
-            "recovered_edges", expected, f"{shapes[0]} and {shapes[1]}", "Compare those"
-        )
+        got = f"{shapes[0]} and {shapes[1]}"
+        raise ShapeError("recovered_edges", expected, got, "Compare those")
 
 
 def _padded(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -280,9 +280,8 @@ def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[s
         return default
     names = [str(name) for name in given]
     if len(names) != len(default):
-        raise InvalidValueError(
-            "KAN", f"{len(default)} {what}", str(len(names)), "Name each one once"
-        )
+        expected = f"{len(default)} {what}"
+        raise InvalidValueError("KAN", expected, str(len(names)), "Name each one once")
     return names
 
 
@@ -362,9 +361,8 @@ class _FrameColumns:
         if words:
             expected = "cells like those of training"
             advice = "Train again with such rows where they matter"
-            warnings.warn(
-                KanlensWarning(self.call, expected, "; ".join(words), advice), stacklevel=4
-            )
+            warning = KanlensWarning(self.call, expected, "; ".join(words), advice)
+            warnings.warn(warning, stacklevel=4)
 
     def _fallback(self, name: str) -> str:
         """Return how a cell counts that is not one of the known categories of a column."""

@@ -237,9 +237,8 @@ def repeated(
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MOST * period:
         got = f"{low:.6g} to {high:.6g}, of period {period:.6g}"
-        raise MethodError(
-            "FunctionEdge", f"an interval of at most {MOST:,} turns", got, "Narrow it"
-        )
+        expected = f"an interval of at most {MOST:,} turns"
+        raise MethodError("FunctionEdge", expected, got, "Narrow it")
     first = [math.ceil((low - point) / period) for point in points]
     last = [math.floor((high - point) / period) for point in points]
     return sorted(

@@ -91,7 +91,7 @@ def encloses(layer: object) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _PiecePolynomials:
+class _Pieces:
     """Polynomials of every edge on every piece, in s from -1 to 1 on the piece."""
 
     cuts: Tensor  # (in, piece + 1)
@@ -209,9 +209,7 @@ class SplineEnclosure:
             total = total + term.weight.abs() * (1 + term.a.abs() * reach + term.b.abs())
         return total
 
-    def _on(
-        self, table: _PiecePolynomials, low: Tensor, high: Tensor
-    ) -> tuple[ControlPoints, Tensor]:
+    def _on(self, table: _Pieces, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
         low, high = low.double(), high.double()
         known = (low >= self.low) & (high <= self.high) & (low <= high)
@@ -326,7 +324,7 @@ def settled(g: ElementaryFunction) -> float:
     return SETTLED if g.period is None else math.inf
 
 
-def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _PiecePolynomials:
+def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _Pieces:
     """Return the polynomials of the edges, or of their slopes, between the cuts."""
     count = SLOPE if derivative else VALUE
     nodes = chebyshev(count).to(cuts)
@@ -347,7 +345,7 @@ def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _PiecePolynom
     margin = PAD * size + places_off
     for term in own.terms:
         margin = margin + term.weight.abs()[..., None] * _error(term, cuts, count)
-    return _PiecePolynomials(cuts, powers, margin)
+    return _Pieces(cuts, powers, margin)
 
 
 def _terms(own: SplineEnclosure, derivative: int) -> Tensor:  # (out, in)

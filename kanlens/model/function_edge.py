@@ -44,9 +44,8 @@ class FunctionEdge(Displayed, Edge):
             value = float(getattr(self, name))
             object.__setattr__(self, name, value)
             if not math.isfinite(value):
-                raise InvalidValueError(
-                    "FunctionEdge", f"finite {name}", repr(value), "Check the layer"
-                )
+                advice = "Check the layer"
+                raise InvalidValueError("FunctionEdge", f"finite {name}", repr(value), advice)
         check_positive("FunctionEdge", "input_scale", self.input_scale)
 
     def _line(self) -> str:

@@ -24,15 +24,7 @@ MOST_FEATURES = 60
 MOST_TEXT = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
 TOO_LARGE = f"the model's numbers are more than {MOST_TEXT // 1_000_000} MB"
-CHECKED = [
-    0,
-    exported.RANDOM,
-    exported.RANDOM + 2,
-    -4,
-    -3,
-    -2,
-    -1,
-]  # see exported.ModelExport.frame
+CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # see exported.Export.frame
 POSITIONS = 200  # of a slider
 
 
@@ -79,7 +71,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
         raise _LeftOut(f"{got}, and a page has controls for at most {MOST_FEATURES}")
     if model.edges_alive * EDGE_TEXT > MOST_TEXT:
         raise _LeftOut(TOO_LARGE)
-    found = exported.ModelExport(model=model, path=Path())
+    found = exported.Export(model=model, path=Path())
     functions = {name: _script(g) for name, g in found.description.functions.items()}
     layers = [_layer(layer) for layer in found.description.layers]
     network = to_plain({"scaling": found.description.scaling, "layers": layers})
