@@ -157,7 +157,8 @@ def discover(
             entries = front.entries
             table, chosen = chosen_entry(table, front)
             picked = in_units(table, chosen)
-            near = because.is_open and chosen.error > table.rounding
+            settled = because in (StopReason.EXACT, StopReason.NOISE)
+            near = not settled and chosen.error > table.rounding
     receipt = _receipt(table, picked, near=near)
     found = _result(table, entries, chosen, picked, receipt, because, start)
     Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)

@@ -24,15 +24,7 @@ MOST_FEATURES = 60
 MOST_TEXT = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
 TOO_LARGE = f"the model's numbers are more than {MOST_TEXT // 1_000_000} MB"
-CHECKED = [
-    0,
-    exported.RANDOM,
-    exported.RANDOM + 2,
-    -4,
-    -3,
-    -2,
-    -1,
-]  # see exported.ModelExport.frame
+CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # see exported.Export.frame
 POSITIONS = 200  # of a slider
 
 
