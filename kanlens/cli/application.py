@@ -48,13 +48,12 @@ class Flagged(TyperGroup):
         def show(message: Warning | str, *place: Any, **line: Any) -> None:
             shown(type(message)(self._reworded(ctx, message)), *place, **line)
 
-        warnings.showwarning = show
-        try:
-            return super().invoke(ctx)
-        except KanlensError as error:
-            raise type(error)(self._reworded(ctx, error)) from error
-        finally:
-            warnings.showwarning = shown
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            try:
+                return super().invoke(ctx)
+            except KanlensError as error:
+                raise type(error)(self._reworded(ctx, error)) from error
 
     def _reworded(self, ctx: Any, said: Any) -> str:
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
