@@ -30,14 +30,13 @@ class CommandGroup(TyperGroup):
             self._name_options(ctx, message)
             shown(message, *place, **line)
 
-        warnings.showwarning = show
-        try:
-            return super().invoke(ctx)
-        except KanlensError as error:
-            self._name_options(ctx, error)
-            raise
-        finally:
-            warnings.showwarning = shown
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            try:
+                return super().invoke(ctx)
+            except KanlensError as error:
+                self._name_options(ctx, error)
+                raise
 
     def _name_options(self, ctx: Any, message: Any) -> None:
         command = self.get_command(ctx, ctx.invoked_subcommand or "")

@@ -71,7 +71,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
         raise _LeftOut(f"{got}, and a page has controls for at most {MOST_FEATURES}")
     if model.edges_alive * EDGE_TEXT > MOST_TEXT:
         raise _LeftOut(TOO_LARGE)
-    whole = exported.ModelExport(model=model, path=Path())
+    whole = exported.Export(model=model, path=Path())
     functions = {}
     for name, g in whole.description.functions.items():
         try:

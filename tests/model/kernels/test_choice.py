@@ -1,8 +1,10 @@
 """The rule that chooses a kernel, and the override."""
 
 import contextvars
+import itertools
 import math
 import re
+import runpy
 import threading
 
 import pytest
@@ -149,3 +151,15 @@ def test_a_pass_that_ran_is_stored():
     with pytest.MonkeyPatch.context() as patch, kernels.use("stored"):
         patch.setattr(sparse, "_stored", {})
         assert runs_kernels(layer, x)
+
+
+def test_the_module_compiles_the_passes_beforehand(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        sparse,
+        "run",
+        lambda kernel, weights, *_: seen.append((kernel.__name__, weights.spline.dtype)),
+    )
+    runpy.run_module("kanlens.model.kernels", run_name="__main__")
+    both = itertools.product((torch.float32, torch.float64), ("forward", "backward"))
+    assert seen == [(name, dtype) for dtype, name in both]
