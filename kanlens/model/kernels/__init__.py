@@ -16,17 +16,14 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_choice
+from kanlens.model.kernels.choice import asked, pays, use, use_within
 
 if TYPE_CHECKING:
     from kanlens.model.edge_sum import Weights
@@ -35,11 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["asked", "fused", "use", "use_within"]
 
-Path = Literal["auto", "sparse", "stored", "torch"]
-PATHS = ("auto", "sparse", "stored", "torch")
-
-# seconds of compiling the passes of a layer, measured to take 9 s each, and of loading numba
-COMPILING, LOADING = 18.0, 1.5
 # seconds that torch takes longer for one number of x: 0.18 us in float32 and 0.6 us in float64
 SAVING = 3e-7
 TRAINING, CALLS = 2000, 10  # calls like this one to expect: steps of training, parts of an analysis
@@ -48,37 +40,8 @@ PLAIN, has_storage = (Tensor, nn.Parameter), torch._C._has_storage
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of kernels for CUDA
 INTERPRETED = False  # those take CPU tensors too, for tests in triton's interpreter
 
-_asked: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
 _compared: WeakKeyDictionary[LocalBasis, tuple[Tensor, int]] = WeakKeyDictionary()
-
-
-@contextmanager
-def use(path: Path) -> Iterator[None]:
-    """Make every spline layer take one path inside the block.
-
-    The paths are the sparse kernels, torch operations, the kernels where they are compiled
-    ("stored"), or the rule ("auto"): the kernels where they are compiled or worth it. Where a
-    kernel cannot run (`torch.compile`, CUDA without triton, half precision on the CPU) torch
-    operations run in its place.
-
-    Examples
-    --------
-    >>> with use("torch"):
-    ...     asked()
-    'torch'
-    """
-    check_choice("kernels.use", "path", path, list(PATHS))
-    before = _asked.set(path)
-    try:
-        yield
-    finally:
-        _asked.reset(before)
-
-
-def asked() -> Path:
-    """Return the path asked for on this thread."""
-    return _asked.get()
 
 
 def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> Tensor | None:
@@ -89,7 +52,7 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     weights, graded = layer.weights(), torch.is_grad_enabled()
     if (
         torch.compiler.is_compiling()
-        or _asked.get() == "torch"
+        or asked() == "torch"
         or (graded and (grid.requires_grad or weights.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
@@ -130,19 +93,6 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def pays(seconds: float, compiling: float = COMPILING) -> bool:
-    """Return whether the path asked for compiles kernels that save so many seconds."""
-    path = _asked.get()
-    return path == "sparse" or (path == "auto" and seconds > compiling)
-
-
-def use_within(seconds: float) -> AbstractContextManager[None]:
-    """Compile nothing inside the block if there is a deadline, which compiling would overrun."""
-    if seconds == math.inf or asked() == "torch":
-        return use(asked())
-    return use("stored" if seconds > LOADING else "torch")
-
-
 @functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
@@ -150,7 +100,7 @@ def _has_numba() -> bool:
 
 def can_run_double(x: Tensor) -> bool:
     """Tell whether kernels that know float64 on the CPU alone may run on a tensor."""
-    wanted = x.is_cpu and x.dtype == torch.float64 and _asked.get() != "torch"
+    wanted = x.is_cpu and x.dtype == torch.float64 and asked() != "torch"
     return wanted and _has_numba()
 
 

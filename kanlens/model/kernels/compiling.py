@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from torch import Tensor
 
-from kanlens.model.kernels import pays
+from kanlens.model.kernels.choice import pays
 from kanlens.model.kernels.internals import on_disk
 
 Array = np.ndarray[Any, np.dtype[Any]]
