@@ -37,7 +37,7 @@ VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class PieceTable:
     """Polynomials of every edge on every piece, in s from -1 to 1 on the piece."""
 
     cuts: Tensor  # (in, piece + 1)
@@ -110,7 +110,7 @@ def settled(g: ElementaryFunction) -> float:
     return SETTLED if g.period is None else math.inf
 
 
-def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> Table:
+def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
     """Return the polynomials of the edges, or of their slopes, between the cuts."""
     count = SLOPE if derivative else VALUE
     nodes = chebyshev(count).to(cuts)
@@ -131,7 +131,7 @@ def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> Table:
     margin = PAD * size + places_off
     for term in own.terms:
         margin = margin + term.weight.abs()[..., None] * _error(term, cuts, count)
-    return Table(cuts, powers, margin)
+    return PieceTable(cuts, powers, margin)
 
 
 def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kanlens.model.enclosure_tables import (
     PAD,
-    Table,
+    PieceTable,
     cuts_of,
     slope_hulls,
     slope_range,
@@ -231,7 +231,7 @@ class Enclosure:
         for term in self.edge_terms:
             yield term, known[:, term.in_], found.start[:, term.in_], found.end[:, term.in_]
 
-    def _on(self, table: Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
+    def _on(self, table: PieceTable, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
         low, high = low.double(), high.double()
         known = (low >= self.low) & (high <= self.high) & (low <= high)
