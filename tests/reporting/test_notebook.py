@@ -51,7 +51,6 @@ def results() -> dict[str, Any]:
         "Comparison": kanlens.compare(model, table.x[:3], methods=["secant"], **rows),
         "Certificate": kanlens.certify(model, x[:1].expand(2, -1).mT, progress=False),
         "Edge": model.layers[0].edge(0, 0),
-        "Edge of a function": few.layers[0].edge(0, 0),
     }
 
 
@@ -69,7 +68,6 @@ KINDS = [
     "Comparison",
     "Certificate",
     "Edge",
-    "Edge of a function",
 ]
 
 
