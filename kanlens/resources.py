@@ -5,11 +5,12 @@ Work that needs more memory than there is is refused.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
@@ -138,23 +139,31 @@ def _lines(path: Path) -> list[str]:
 
 
 @functools.cache
-def _pools() -> Any:
-    return ThreadpoolController()  # which looks through the loaded libraries for 10 ms
+def _limits() -> tuple[Any, Any]:
+    """Return what limits OpenMP's threads, and what MKL's, of the thread that calls."""
+    mkl = getattr(ctypes.CDLL(torch._C.__file__), "MKL_Set_Num_Threads_Local", lambda count: count)
+    return ThreadpoolController(), mkl  # the first looks through the loaded libraries for 10 ms
 
 
-def threads_for(size: int) -> AbstractContextManager[Any]:
+@contextmanager
+def threads_for(size: int) -> Iterator[None]:
     """Let torch use one thread inside the block, on the thread that calls, when the work is small.
 
     Splitting an operation on so few numbers gains nothing, and its threads wait for each other by
     spinning: on a machine whose cores are busy, training a small network with two threads was
-    measured to take ten times as long as with one. The limit is OpenMP's, which has one for each
-    thread that calls it; that of `torch.set_num_threads` stays, for good, with other threads that
-    first call torch in the block.
+    measured to take ten times as long as with one. `torch.set_num_threads` would stay, for good,
+    with other threads that first call torch in the block.
     """
     if size >= FEW:
-        return nullcontext()
-    limit: AbstractContextManager[Any] = _pools().limit(limits=1, user_api="openmp")
-    return limit
+        yield
+        return
+    pools, mkl = _limits()
+    with pools.limit(limits=1, user_api="openmp"):
+        before = mkl(1)
+        try:
+            yield
+        finally:
+            mkl(before)
 
 
 one_thread = functools.partial(threads_for, 0)

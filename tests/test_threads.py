@@ -1,7 +1,9 @@
 """Limits of threads hold inside their blocks and nowhere else."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
 from kanlens.resources import FEW, one_thread, threads_for
@@ -16,6 +18,26 @@ def test_torch_has_one_thread_inside_and_as_many_as_before_after():
         with threads_for(FEW):
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def mkl_threads():
+    return re.search(r"mkl_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
+
+
+def test_matrix_products_of_torch_have_one_thread_inside_and_as_many_as_before_after():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        if mkl_threads() is None:
+            pytest.skip("torch was built without MKL")
+        with one_thread(), ThreadPoolExecutor(1) as pool:
+            with one_thread():
+                assert mkl_threads()[1] == "1"
+            assert mkl_threads()[1] == "1"
+            assert pool.submit(mkl_threads).result()[1] == "2"
+        assert mkl_threads()[1] == "2"
     finally:
         torch.set_num_threads(before)
 
