@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kanlens.cli.application import CommandGroup, execute
+from kanlens.cli.application import execute
+from kanlens.cli.command import CommandGroup
 from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError
@@ -23,25 +25,36 @@ app = typer.Typer(
     add_completion=False,
     help="Measure kanlens against what else there is.",
 )
+BENCHMARKS = {  # where each is, how many seeds it has, and its help; `speed` has its own command
+    "attribution": (
+        ("benchmarks.attribution.experiments", "ATTRIBUTION", 3),
+        "Compare attribution methods with exact truths, and on networks trained on tables.",
+    ),
+    "sparsity": (
+        ("benchmarks.sparsity.experiments", "SPARSITY", 5),
+        "Ask again which penalty finds true edges, and how many edges a budget leaves.",
+    ),
+    "symbolic": (
+        ("benchmarks.symbolic.experiments", "SYMBOLIC", 5),
+        "Measure how fast and how right edges are named, and whether known equations are found.",
+    ),
+    "workflow": (
+        ("benchmarks.workflow.experiments", "WORKFLOW", 1),
+        "Count the functions a call enters, and time the commands from a table to a report.",
+    ),
+    "tables": (
+        ("benchmarks.tables.experiments", "PREDICTION", 3),
+        "Predict tables with no setting chosen, beside scikit-learn's network and boosting.",
+    ),
+    "scaling": (
+        ("benchmarks.scaling.experiments", "SCALING", 1),
+        "Measure seconds and memory against rows, features, width, grid, ranks and workers.",
+    ),
+}
 
 Folder = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write to.")]
-DataFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        help="Folder with feynman.csv, univariate.csv, tabular/ and mnist/.  "
-        "[default: the one beside the checkout]",
-    ),
-]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny and quick, to see that it runs.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before.")]
-Jobs = Annotated[
-    int | None, typer.Option(help="Runs at a time.  [default: one per processor]", min=1)
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(help="Address of a Dask scheduler, whose workers run all; times are theirs."),
-]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +82,6 @@ def speed(
         ),
     ] = None,
     peers: Annotated[str | None, typer.Option(help="Who takes part, with commas.")] = None,
-    paths: Annotated[bool, typer.Option("--paths", help="Add each path of kanlens.")] = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or both.  [default: those there are]")
     ] = None,
@@ -101,7 +113,6 @@ def speed(
         smoke=smoke,
         cells=tuple(split_names(cells)),
         peers=tuple(split_names(peers)),
-        paths=paths,
         rounds=rounds,
         seconds=seconds,
         memory_limit=memory_limit,
@@ -114,169 +125,53 @@ def speed(
     _judge_speed(found, terminal, insist=check)
 
 
-@app.command()
-def attribution(
-    *,
-    output: Folder = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(help="Of claims, certificates, planted and trained.  [default: all]"),
-    ] = None,
-    data: DataFolder = None,
-    seeds: Annotated[int, typer.Option(help="Number of trained networks of a table.", min=1)] = 3,
-    scheduler: Scheduler = None,
-    smoke: Smoke = False,
-    fresh: Fresh = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare attribution methods with exact truths, and on networks trained on tables."""
-    from benchmarks.attribution.experiments import ATTRIBUTION
+def _add_command(name: str, place: tuple[str, str, int], words: str) -> None:
+    """Add the command of a benchmark; its module is loaded when the command is called."""
+    module, attribute, count = place
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    setup = _set_up(range(seeds), data, smoke=smoke)
-    found = _run(
-        ATTRIBUTION, setup, terminal, output=output, parts=parts, jobs=scheduler, fresh=fresh
-    )
-    terminal.emit(found.to_dict())
+    def command(
+        *,
+        output: Folder = None,
+        parts: Annotated[
+            str | None,
+            typer.Option(help="Its experiments, with commas.  [default: all]"),
+        ] = None,
+        data: Annotated[
+            Path | None,
+            typer.Option(
+                help="Folder with feynman.csv, univariate.csv and tabular/.  "
+                "[default: the one beside the checkout]"
+            ),
+        ] = None,
+        seeds: Annotated[int, typer.Option(help="Number of repetitions.", min=1)] = count,
+        jobs: Annotated[
+            int | None, typer.Option(help="Runs at a time.  [default: one per processor]", min=1)
+        ] = None,
+        scheduler: Annotated[
+            str | None,
+            typer.Option(help="Address of a Dask scheduler, whose workers run and time all."),
+        ] = None,
+        smoke: Smoke = False,
+        fresh: Fresh = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        from benchmarks.data import beside_checkout
+        from benchmarks.harness import Setup
 
+        benchmark = getattr(import_module(module), attribute)
+        data = data or (None if smoke else beside_checkout())
+        setup = Setup(seeds=tuple(range(1 if smoke else seeds)), data=data, smoke=smoke)
+        terminal = Terminal(quiet=quiet, as_json=as_json)
+        work = scheduler or jobs
+        found = _run(benchmark, setup, terminal, output=output, parts=parts, fresh=fresh, jobs=work)
+        terminal.emit(found.to_dict())
 
-@app.command()
-def sparsity(
-    *,
-    output: Folder = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(
-            "--experiment",
-            help="Of penalties, costs, scaler, starts, digits, grids, damage and budgets, with "
-            "commas.  [default: all]",
-        ),
-    ] = None,
-    data: DataFolder = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 5,
-    jobs: Jobs = None,
-    smoke: Smoke = False,
-    fresh: Fresh = False,
-    seed: Annotated[int, typer.Option("--seed", help="The first of the seeds.", **SEEDS)] = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Answer by experiment which penalty, scale, start, grid and score of edges to take."""
-    from benchmarks.sparsity.experiments import SPARSITY
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    setup = _set_up(range(seed, seed + (1 if smoke else seeds)), data, smoke=smoke)
-    found = _run(SPARSITY, setup, terminal, output=output, parts=parts, jobs=jobs, fresh=fresh)
-    terminal.emit(found.to_dict())
+    app.command(name, help=words)(command)
 
 
-@app.command()
-def symbolic(
-    *,
-    output: Folder = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(
-            help="Of speed, identification, known, recovery, drawn and peers, with commas.  "
-            "[default: all]"
-        ),
-    ] = None,
-    data: DataFolder = None,
-    seeds: Annotated[int, typer.Option(help="Number of repetitions.", min=1)] = 5,
-    jobs: Jobs = None,
-    scheduler: Scheduler = None,
-    smoke: Smoke = False,
-    fresh: Fresh = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure how fast and how right edges are named, and whether known equations are found."""
-    from benchmarks.symbolic.experiments import SYMBOLIC
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    setup = _set_up(range(seeds), data, smoke=smoke)
-    found = _run(
-        SYMBOLIC, setup, terminal, output=output, parts=parts, jobs=scheduler or jobs, fresh=fresh
-    )
-    terminal.emit(found.to_dict())
-
-
-@app.command()
-def workflow(
-    *,
-    output: Folder = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(help="Of functions and housing, with commas.  [default: both]"),
-    ] = None,
-    data: DataFolder = None,
-    smoke: Smoke = False,
-    fresh: Fresh = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Count the functions a call enters, and time the commands from a table to a report."""
-    from benchmarks.workflow.experiments import WORKFLOW
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    setup = _set_up((0,), data, smoke=smoke)
-    found = _run(WORKFLOW, setup, terminal, output=output, parts=parts, fresh=fresh)
-    terminal.emit(found.to_dict())
-
-
-@app.command()
-def tables(
-    *,
-    output: Folder = None,
-    data: DataFolder = None,
-    seeds: Annotated[int, typer.Option(help="Number of splits of each table.", min=1)] = 3,
-    scheduler: Scheduler = None,
-    smoke: Smoke = False,
-    fresh: Fresh = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Predict tables with no setting chosen, beside scikit-learn's network and boosting."""
-    from benchmarks.tables.experiments import PREDICTION
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    setup = _set_up(range(1 if smoke else seeds), data, smoke=smoke)
-    found = _run(
-        PREDICTION, setup, terminal, output=output, parts=None, jobs=scheduler, fresh=fresh
-    )
-    terminal.emit(found.to_dict())
-
-
-@app.command()
-def scaling(
-    *,
-    output: Folder = None,
-    parts: Annotated[
-        str | None,
-        typer.Option(help="Of growth and processes, with commas.  [default: both]"),
-    ] = None,
-    smoke: Smoke = False,
-    fresh: Fresh = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure seconds and memory against rows, features, width, grid, ranks and workers."""
-    from benchmarks.scaling.experiments import SCALING
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    setup = _set_up((0,), None, smoke=smoke)
-    found = _run(SCALING, setup, terminal, output=output, parts=parts, fresh=fresh)
-    terminal.emit(found.to_dict())
-
-
-def _set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
-    """Return what the user chose, with the data beside the checkout unless others are named."""
-    from benchmarks.data import beside_checkout
-    from benchmarks.harness import Setup
-
-    found = data or (None if smoke else beside_checkout())
-    return Setup(seeds=tuple(seeds), data=found, smoke=smoke)
+for _name, (_place, _words) in BENCHMARKS.items():
+    _add_command(_name, _place, _words)
 
 
 def _run(

@@ -30,13 +30,7 @@ def beside_checkout() -> Path | None:
 
 
 def data_file(folder: Path | None, name: str) -> Path:
-    """Return the path of a file of the data folder.
-
-    Raises
-    ------
-    MissingFileError
-        If it is not there.
-    """
+    """Return the path of a file of the data folder."""
     path = None if folder is None else folder / name
     if path is None or not path.exists():
         got = "no data folder" if folder is None else f"a folder without it, {str(folder)!r}"
@@ -45,24 +39,12 @@ def data_file(folder: Path | None, name: str) -> Path:
 
 
 def table_file(name: str, folder: Path | None) -> Path:
-    """Return the path of one of ``TABLES``.
-
-    Raises
-    ------
-    MissingFileError
-        If it is not there.
-    """
+    """Return the path of one of ``TABLES``."""
     return data_file(folder, f"tabular/{name}.csv")
 
 
 def table(name: str, folder: Path | None) -> Table:
-    """Return one of ``TABLES``, float64, without repeated rows.
-
-    Raises
-    ------
-    MissingFileError
-        If its file is not there.
-    """
+    """Return one of ``TABLES``, float64, without repeated rows."""
     import pandas as pd
 
     from kanlens.data.table_reader import read_table
@@ -72,26 +54,13 @@ def table(name: str, folder: Path | None) -> Table:
 
 
 def rows_of(name: str, folder: Path | None) -> tuple[Tensor, Tensor]:
-    """Return x (rows, in) and y (rows, 1) of one of ``TABLES``.
-
-    Raises
-    ------
-    MissingFileError
-        If its file is not there.
-    """
+    """Return x (rows, in) and y (rows, 1) of one of ``TABLES``."""
     found = table(name, folder)
     return found.x, torch.empty(0) if found.y is None else found.y
 
 
 def there(names: Iterable[str], find: Callable[[str], Any]) -> tuple[list[str], dict[str, str]]:
-    """Return the names whose data is found, and why the others' is not.
-
-    Examples
-    --------
-    >>> found, missing = there(["concrete"], lambda name: table_file(name, None))
-    >>> found, list(missing)
-    ([], ['concrete'])
-    """
+    """Return the names whose data is found, and why the others' is not."""
     found, missing = [], {}
     for name in names:
         try:

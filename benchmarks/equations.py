@@ -24,21 +24,10 @@ _RANGE = re.compile(r"(\w+):\[([^,]+),([^\]]+)\]")
 
 @dataclass(frozen=True, kw_only=True)
 class Equation:
-    """A formula with the ranges of its variables.
+    """A formula in sympy's syntax, with the ranges of its variables.
 
-    Attributes
-    ----------
-    source, name : str
-        The file it comes from, and its name there.
-    text : str
-        In sympy's syntax.
-    variables : tuple of str
-    ranges : tuple of (float, float)
-        One per variable.
-    sampling : str
-        "uniform:N" or "grid:step".
-    tier : str
-        How hard it is; empty where the file does not say.
+    `source` is the file it comes from, `sampling` "uniform:N" or "grid:step", and `tier` how hard
+    it is, empty where the file does not say.
     """
 
     source: str
@@ -99,27 +88,9 @@ def _form(node: Any, own: str) -> str:
 
 
 def sample(equation: Equation, noise: float, seed: int) -> tuple[Array, Array]:
-    """Draw the rows a formula is looked for in.
+    """Draw rows (row, variable) where an equation has a value, and the values with noise.
 
-    Parameters
-    ----------
-    equation : Equation
-    noise : float
-        Standard deviation of what is added to the values, in parts of their root mean square.
-    seed : int
-        Draws rows and noise.
-
-    Returns
-    -------
-    tuple of ndarray, shapes (row, variable) and (row,)
-        Rows where the equation has a value, and the values with noise.
-
-    Examples
-    --------
-    >>> line = Equation(source="", name="", text="2*a", variables=("a",), ranges=((1.0, 2.0),))
-    >>> x, y = sample(line, 0.0, 0)
-    >>> x.shape, bool((y == 2 * x[:, 0]).all())
-    ((1000, 1), True)
+    `noise` is a standard deviation in parts of the root mean square of the values.
     """
     numbers = np.random.default_rng([seed, 1])
     x = equation.draw(numbers)
@@ -137,14 +108,7 @@ def uniform(
 
 
 def evaluate(expression: Any, variables: tuple[str, ...], x: Array) -> Array:
-    """Evaluate a formula on rows (row, variable); NaN where it is not real and finite.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> evaluate(sympy.sympify("a + 1"), ("a",), np.array([[1.0]]))
-    array([2.])
-    """
+    """Evaluate a formula on rows (row, variable); NaN where it is not real and finite."""
     import sympy
 
     plain = {s: sympy.Symbol(s.name) for s in expression.free_symbols}
@@ -159,18 +123,7 @@ def evaluate(expression: Any, variables: tuple[str, ...], x: Array) -> Array:
 
 
 def read_equations(path: Path, source: str) -> list[Equation]:
-    """Read equations from a CSV file with the columns id, formula and ranges.
-
-    Parameters
-    ----------
-    path : Path
-        Columns sampling and tier are read where there are any.
-    source : str
-
-    Returns
-    -------
-    list of Equation
-    """
+    """Read equations from a CSV file with id, formula, ranges, and maybe sampling and tier."""
     import pandas as pd
 
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -192,19 +145,9 @@ def read_equations(path: Path, source: str) -> list[Equation]:
 
 
 def is_recovered(expression: Any, equation: Equation, generator: np.random.Generator) -> bool:
-    """Say whether a formula is an equation but for a constant term or a constant factor.
+    """Return whether a formula is an equation but for a constant term or a constant factor.
 
     Both are compared on fresh rows and on ranges twice as wide, wherever the equation is finite.
-
-    Parameters
-    ----------
-    expression : sympy.Expr
-    equation : Equation
-    generator : numpy.random.Generator
-
-    Returns
-    -------
-    bool
 
     Examples
     --------
@@ -242,45 +185,26 @@ def r2_score(expression: Any, equation: Equation, generator: np.random.Generator
 
 FILES = {"feynman": "feynman.csv", "univariate": "univariate.csv"}
 EVERY = 3  # equations of which one is taken where all would take too long
+
+
+def written(source: str, name: str, text: str, variables: str, low: float, high: float) -> Equation:
+    """Return an equation whose variables, separated by spaces, have one range."""
+    names = tuple(variables.split())
+    ranges = ((low, high),) * len(names)
+    return Equation(source=source, name=name, text=text, variables=names, ranges=ranges)
+
+
 BUILT_IN = (
-    Equation(
-        source="smoke",
-        name="product",
-        text="a*b/c",
-        variables=("a", "b", "c"),
-        ranges=((1.0, 5.0),) * 3,
-    ),
-    Equation(
-        source="smoke", name="wave", text="a*sin(b)", variables=("a", "b"), ranges=((1.0, 5.0),) * 2
-    ),
-    Equation(
-        source="smoke",
-        name="length",
-        text="sqrt(a**2 + b**2)",
-        variables=("a", "b"),
-        ranges=((1.0, 5.0),) * 2,
-    ),
-    Equation(
-        source="smoke", name="decay", text="exp(-a**2/2)", variables=("a",), ranges=((1.0, 3.0),)
-    ),
-    Equation(
-        source="smoke",
-        name="mean",
-        text="(a*b + c*d)/(a + c)",
-        variables=("a", "b", "c", "d"),
-        ranges=((1.0, 5.0),) * 4,
-    ),
+    written("smoke", "product", "a*b/c", "a b c", 1.0, 5.0),
+    written("smoke", "wave", "a*sin(b)", "a b", 1.0, 5.0),
+    written("smoke", "length", "sqrt(a**2 + b**2)", "a b", 1.0, 5.0),
+    written("smoke", "decay", "exp(-a**2/2)", "a", 1.0, 3.0),
+    written("smoke", "mean", "(a*b + c*d)/(a + c)", "a b c d", 1.0, 5.0),
 )
 
 
 def equations_of(setup: Setup) -> dict[tuple[str, str], Equation]:
-    """Return the equations by source and name; for a smoke run five that need no file.
-
-    Examples
-    --------
-    >>> len(equations_of(Setup(smoke=True)))
-    5
-    """
+    """Return the equations by source and name; for a smoke run five that need no file."""
     if setup.smoke:
         every = list(BUILT_IN)
     elif setup.data is None:
@@ -297,12 +221,6 @@ def equations_of(setup: Setup) -> dict[tuple[str, str], Equation]:
 
 
 def thirds(setup: Setup) -> list[tuple[str, str]]:
-    """Return source and name of every third equation; for a smoke run of the first.
-
-    Examples
-    --------
-    >>> thirds(Setup(smoke=True))
-    [('smoke', 'product')]
-    """
+    """Return source and name of every third equation; for a smoke run of the first."""
     names = list(equations_of(setup))
     return names[:1] if setup.smoke else names[::EVERY]

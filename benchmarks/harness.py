@@ -1,13 +1,12 @@
 """One harness for all benchmarks: units of work that are stored as they are done.
 
 A benchmark is a few experiments, and an experiment asks one question. Its units fill one or more
-tables, each a CSV file that is always whole; what the files hold already is not run again, so that
-an interrupted run goes on where it stopped. Every row says when and on what it was made.
+tables, each a CSV file that is always whole; stored units are not run again, so that an interrupted
+run goes on where it stopped. Every row holds the date, the machine and the versions.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.machine import STAMP, stamp
-from benchmarks.records import Key, Records, Rows
+from benchmarks.records import Key as Key
+from benchmarks.records import Records
+from benchmarks.records import Rows as Rows
+from kanlens.atomic_files import check_writable
 from kanlens.checks import check_choice, check_count
 from kanlens.distributed.tasks import completed, workers_for
 from kanlens.long_work import interrupts_pass, progress_bar
-from kanlens.outputs import check_writable
 from kanlens.resources import one_thread
 
 if TYPE_CHECKING:
@@ -29,40 +30,15 @@ if TYPE_CHECKING:
 
     from benchmarks.drawing import Picture
 
-__all__ = [
-    "Benchmark",
-    "Experiment",
-    "Findings",
-    "Key",
-    "Rows",
-    "Setup",
-    "Tables",
-    "Units",
-    "measure",
-    "processors",
-    "units",
-]
-
 Tables: TypeAlias = dict[str, Rows]  # rows by table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What the user chose.
+    """Choices of the user: seeds of the repetitions, the folder of the data, and the size.
 
-    Attributes
-    ----------
-    seeds : tuple of int
-        Seeds of the repetitions.
-    data : Path, optional
-        Folder of the data; what needs it is left out without it.
-    smoke : bool
-        Everything tiny, to see that it runs; the numbers mean nothing.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is no seed.
+    Experiments that need data are left out without a folder. The numbers of a smoke run, which is
+    tiny, mean nothing.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -70,22 +46,15 @@ class Setup:
     smoke: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
+        """Refuse to run nothing."""
         check_count("benchmarks", "seeds", len(self.seeds))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Units:
-    """The units of an experiment, and what is left out.
+    """The units of an experiment: a key of each, and why others are left out, by name.
 
-    Attributes
-    ----------
-    keys : tuple of tuple
-        One key per unit of work.
-    skipped : mapping of str to str
-        What is left out, and why.
-    whole : bool
-        Whether these are all units; otherwise others that a file holds are left alone.
+    Unless they are `whole`, a file may hold further units, which are left alone.
     """
 
     keys: tuple[Key, ...]
@@ -94,24 +63,17 @@ class Units:
 
 
 def stored(setup: Setup, key: Key, rows: Rows) -> bool:
-    """Tell whether there are rows.
-
-    Examples
-    --------
-    >>> stored(Setup(), (1,), [])
-    False
-    """
+    """Return whether there are rows."""
     return bool(rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One question and how it is answered.
+    """A question, and how it is answered.
 
     Attributes
     ----------
     name, question : str
-        Its name on the command line, and what it asks.
     keys : tuple of str
         The columns that name a unit, in all tables.
     tables : mapping of str to sequence of str
@@ -154,7 +116,7 @@ class Experiment:
         return {name: [{**known, **row} for row in rows] for name, rows in tables.items()}
 
     def records(self, folder: Path, *, fresh: bool = False) -> dict[str, Records]:
-        """Return what a folder holds of each table."""
+        """Return the rows of each table in a folder."""
         found = {}
         for name in self.tables:
             path = folder / f"{name}.csv"
@@ -166,20 +128,9 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """What experiments found.
+    """Results of a run: its tables, their summaries by title, and the files that hold them.
 
-    Attributes
-    ----------
-    tables : dict of str to DataFrame
-        Rows of the experiments that were asked for, by the names of their files.
-    summaries : dict of str to DataFrame
-        Tables for people, by title.
-    skipped : dict of str to str
-        What was left out, and why.
-    files : list of Path
-        What was written, now or before.
-    measured : int
-        Number of units run now; the others were in the files.
+    `skipped` says why something was left out, `measured` how many units were not in the files.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -187,13 +138,6 @@ class Findings:
     skipped: dict[str, str]
     files: list[Path]
     measured: int
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the summaries below each other: table, and what it says."""
-        import pandas as pd
-
-        found = [frame.assign(table=title) for title, frame in self.summaries.items()]
-        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain lists and dictionaries."""
@@ -205,10 +149,6 @@ class Findings:
             "measured": self.measured,
         }
 
-    def to_json(self) -> str:
-        """Return everything as JSON."""
-        return json.dumps(self.to_dict(), allow_nan=False)
-
 
 def _plain(frame: pd.DataFrame) -> Rows:
     plain = frame.astype(object).where(frame.notna(), None)
@@ -217,17 +157,9 @@ def _plain(frame: pd.DataFrame) -> Rows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Benchmark:
-    """Experiments that are run one after the other into one folder, and drawn.
+    """Experiments that are run one after the other into one folder, and their pictures.
 
-    Attributes
-    ----------
-    name : str
-        On the command line.
-    experiments : tuple of Experiment
-    pictures : mapping of str to Picture
-        By the name of the file without suffix.
-    setup : type
-        What its experiments take: `Setup`, or a kind of it.
+    `setup` is the class of setups that the experiments take.
     """
 
     name: str
@@ -246,35 +178,13 @@ class Benchmark:
         picture: bool = True,
         progress: bool | None = None,
     ) -> Findings:
-        """Run what is missing, store it unit by unit, and draw what there is.
+        """Run the units that a folder lacks, store each when it is done, and draw the pictures.
 
-        Parameters
-        ----------
-        setup : Setup
-            Seeds, data, size.
-        folder : Path
-            Where the files are; an interrupted run goes on from them.
-        parts : sequence of str
-            Names of experiments; empty for all.
-        jobs : int or str, optional
-            Units run at a time, each in a process with one thread. Default: one per processor.
-            Units that measure time run alone. An address of a Dask scheduler: its workers run all
-            units, and times are theirs.
-        fresh : bool
-            Run again what is in the files.
-        picture : bool
-            Draw the figures beside the files.
-        progress : bool, optional
-            False for no bar. Default: a bar where stderr is a terminal.
-
-        Raises
-        ------
-        InvalidValueError
-            If there is no such experiment, or the number of jobs is none.
-        FileFormatError
-            If the folder has files of these names with other columns.
-        OutputError
-            If the folder cannot be written.
+        `parts` are names of experiments, empty for all. `jobs` units are run at a time, each in a
+        process with one thread; by default one per processor. Units that measure time run alone. An
+        address of a Dask scheduler: its workers run all units, and times are theirs. A `fresh` run
+        repeats the units that are in the files. A `picture` is drawn beside the files; `progress`
+        is False for no bar, which by default is shown where stderr is a terminal.
         """
         call, known = f"benchmarks {self.name}", {each.name: each for each in self.experiments}
         for name in parts:
@@ -368,13 +278,7 @@ def run_shared(job: tuple[Experiment, Setup], key: Key) -> Tables:
 
 
 def processors() -> int:
-    """Return the number of processors this process may use.
-
-    Examples
-    --------
-    >>> processors() >= 1
-    True
-    """
+    """Return the number of processors this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
 
@@ -387,7 +291,7 @@ def _drawn(
 
     found = []
     for name, picture in pictures.items():
-        if set(picture.needs) <= set(tables) and picture.applies(tables):
+        if set(picture.needs) <= set(tables):
             path = folder / f"{name}.png"
             save(picture.draw(tables), path)
             found.append(path)

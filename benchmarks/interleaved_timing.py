@@ -8,11 +8,9 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,19 +21,10 @@ Task = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How often tasks are run.
+    """How often tasks are run: at most `rounds` times, in each of which every task has one turn.
 
-    Attributes
-    ----------
-    rounds : int
-        Most rounds; in each every task has one turn, in random order.
-    least : int
-        Rounds that every task takes part in, however long it takes.
-    seconds : float
-        Time for all tasks together. A task that has used up its even share sits out what is left
-        of the rounds beyond `least`.
-    turn : float
-        Seconds that a turn should last: a quick task is called several times in it.
+    All tasks take part in the `least` first ones. Later, a task that has used up its even share of
+    `seconds` sits out. A turn should last `turn` seconds: a quick task is called several times.
     """
 
     rounds: int = 30
@@ -56,33 +45,16 @@ def interleave(
     finish: Task = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[K, np.ndarray]:
-    """Time tasks in rounds.
+    """Return the seconds of one call of each task in every round, NaN where it sat out.
 
-    Parameters
-    ----------
-    tasks : mapping of name to callable
-        What to time, warm: whatever compiles has compiled.
-    schedule : Schedule
-        How often.
-    generator : torch.Generator
-        Draws the order of every round.
-    finish : callable
-        Waits until the work of the calls is done, as on a GPU.
-    clock : callable
-        Returns seconds.
-
-    Returns
-    -------
-    dict of name to ndarray, shape (rounds,)
-        Seconds of one call in each round, the mean over the calls of the turn; NaN where a task
-        sat out. Entries of one round may be compared with each other.
+    Tasks are warm: nothing is left to compile. `generator` draws the order of every round, and
+    `finish` waits until the work of the calls is done, as on a GPU. Entries of one round may be
+    compared with each other.
 
     Examples
     --------
-    >>> times = interleave(
-    ...     {"a": lambda: None}, Schedule(rounds=3), generator=torch.Generator()
-    ... )
-    >>> times["a"].shape
+    >>> once = Schedule(rounds=3)
+    >>> interleave({"a": lambda: None}, once, generator=torch.Generator())["a"].shape
     (3,)
     """
     import numpy as np
@@ -147,14 +119,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def quartiles(times: np.ndarray) -> tuple[float, float, float]:
-    """Return the lower quartile, the median and the upper quartile of what is no NaN.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> quartiles(np.array([1.0, 2.0, np.nan, 3.0]))
-    (1.5, 2.0, 2.5)
-    """
+    """Return the lower quartile, the median and the upper quartile, NaN left out."""
     import numpy as np
 
     known = times[~np.isnan(times)]
@@ -164,34 +129,6 @@ def quartiles(times: np.ndarray) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def pass_milliseconds(
-    models: Mapping[K, torch.nn.Module], x: Tensor, y: Tensor, schedule: Schedule
-) -> dict[K, float]:
-    """Return the median milliseconds of one forward and backward pass over all rows, in turns.
-
-    Examples
-    --------
-    >>> x, schedule = torch.ones(2, 1), Schedule(rounds=3)
-    >>> list(pass_milliseconds({"a": torch.nn.Linear(1, 1)}, x, x, schedule))
-    ['a']
-    """
-
-    def passes(model: torch.nn.Module) -> None:
-        model.zero_grad()
-        (model(x) - y).square().mean().backward()
-
-    tasks = {name: partial(passes, model) for name, model in models.items()}
-    found = interleave(tasks, schedule, generator=torch.Generator().manual_seed(0))
-    return {name: 1000 * quartiles(seconds)[1] for name, seconds in found.items()}
-
-
 def ratio(times: np.ndarray, others: np.ndarray) -> float:
-    """Return how many times longer one task takes than another: the median over their rounds.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> ratio(np.array([2.0, 9.0, np.nan]), np.array([1.0, 3.0, 1.0]))
-    2.5
-    """
+    """Return how many times longer one task takes than another: the median over their rounds."""
     return quartiles(times / others)[1]

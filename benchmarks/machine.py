@@ -26,20 +26,10 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}  # widest firs
 
 
 def stamp() -> dict[str, str | int | float | None]:
-    """Describe this machine and the software on it, as columns of a row.
+    """Return columns of a row that describe this machine and the software on it.
 
-    Returns
-    -------
-    dict
-        `date`, `kanlens`, `core` (a digest of kanlens/model, so that rows measured with another
-        state of the kernels are told apart), `python`, `torch`, `numba`, `cpu`, `isa`, `gpu`,
-        `system`, `threads` (of torch), and `load`, how many processes wanted a processor in the
-        last minute (this one among them; None where the system does not say).
-
-    Examples
-    --------
-    >>> sorted(stamp())[:4]
-    ['core', 'cpu', 'date', 'gpu']
+    `core` is a digest of the kernels, so that rows measured with another state are told apart;
+    `load` is how many processes wanted a processor in the last minute, this one among them.
     """
     import torch
 
@@ -52,7 +42,7 @@ def stamp() -> dict[str, str | int | float | None]:
         "numba": version_of("numba"),
         "cpu": processor(),
         "isa": instruction_set(),
-        "gpu": graphics_card(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "system": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
@@ -61,13 +51,7 @@ def stamp() -> dict[str, str | int | float | None]:
 
 @lru_cache(maxsize=1)
 def core_digest() -> str:
-    """Return a letter and seven digits that change with any source file of the three rooms.
-
-    Examples
-    --------
-    >>> len(core_digest())
-    8
-    """
+    """Return a letter and seven digits that change with any source file of the three rooms."""
     digest = hashlib.sha256()
     for folder in CORE:
         for path in sorted(folder.rglob("*.py")):
@@ -78,13 +62,7 @@ def core_digest() -> str:
 
 @lru_cache(maxsize=1)
 def processor() -> str:
-    """Return the name of this machine's processor.
-
-    Examples
-    --------
-    >>> bool(processor())
-    True
-    """
+    """Return the name of this machine's processor."""
     return _said("cpuinfo", "model name") or platform.processor() or platform.machine()
 
 
@@ -93,11 +71,6 @@ def instruction_set() -> str:
     """Return the widest vectors in use: "AVX-512", "AVX2", "NEON" or as torch says.
 
     Torch may be told to use shorter ones than the processor has; kernels are told the same way.
-
-    Examples
-    --------
-    >>> bool(instruction_set())
-    True
     """
     import torch
 
@@ -118,42 +91,11 @@ def _said(file: str, name: str) -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
 
 
-def graphics_card() -> str:
-    """Return the name of the CUDA device in use, empty without one.
-
-    Examples
-    --------
-    >>> isinstance(graphics_card(), str)
-    True
-    """
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that are free to use; 4 GiB where the system does not say.
-
-    Examples
-    --------
-    >>> available_memory() > 0
-    True
-    """
-    found = _said("meminfo", "MemAvailable").split()
-    return int(found[0]) * 1024 if found else 4 << 30
-
-
 INSTALL = "pip install 'kanlens[bench]'"
 
 
 def version_of(distribution: str) -> str:
-    """Return the installed version of a distribution, empty when there is none.
-
-    Examples
-    --------
-    >>> version_of("no-such-distribution")
-    ''
-    """
+    """Return the installed version of a distribution, empty when there is none."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -161,26 +103,12 @@ def version_of(distribution: str) -> str:
 
 
 def missing(package: str) -> str:
-    """Return what to do about a package that cannot be imported; empty when it can.
-
-    Examples
-    --------
-    >>> missing("torch")
-    ''
-    >>> missing("no_such_package")
-    "not installed: pip install 'kanlens[bench]'"
-    """
+    """Return what to do about a package that cannot be imported; empty when it can."""
     return "" if find_spec(package) is not None else f"not installed: {INSTALL}"
 
 
 def load(module: str) -> Any:
-    """Import a module of an optional package; it leaves the random states as they were.
-
-    Examples
-    --------
-    >>> load("math").pi > 3
-    True
-    """
+    """Import a module of an optional package; it leaves the random states as they were."""
     with unseeded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module(module)
@@ -191,15 +119,6 @@ def unseeded() -> Iterator[None]:
     """Give the random states of Python, NumPy and torch back as they were before the block.
 
     Some packages reseed them when they are imported or when a layer is made.
-
-    Examples
-    --------
-    >>> import torch
-    >>> before = torch.get_rng_state()
-    >>> with unseeded():
-    ...     _ = torch.rand(3)
-    >>> bool((torch.get_rng_state() == before).all())
-    True
     """
     import numpy as np
     import torch

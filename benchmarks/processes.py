@@ -8,8 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +19,6 @@ ROOT = Path(__file__).parents[1]  # holds the benchmarks, wherever they are run
 TIMEOUT = 180.0  # seconds
 MIB = 1 << 20
 SLACK = 4 * MIB  # the counters of the kernel are kept per thread and summed up late
-PAUSE = 0.0005  # seconds between two looks of the watching thread
 
 
 def ask(
@@ -31,29 +28,10 @@ def ask(
     timeout: float = TIMEOUT,
     told: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Run a module in a new process and return its answer.
+    """Run a module in a new process and return its answer, or ``{"failed": reason}``.
 
-    Parameters
-    ----------
-    module : str
-        Run as ``python -m module``; takes JSON as its only argument and writes a JSON object as
-        its last line.
-    question : mapping
-        What it is asked.
-    timeout : float
-        Seconds after which the process is ended.
-    told : mapping of str to str, optional
-        Added to its environment.
-
-    Returns
-    -------
-    dict
-        The answer, or ``{"failed": reason}``; with ``"late": True`` where it was the time.
-
-    Examples
-    --------
-    >>> ask("json.tool", {})["failed"].startswith("process ended with code")
-    True
+    The module is run as ``python -m module``; it takes JSON as its only argument and writes a JSON
+    object as its last line. `told` is added to its environment; `timeout` is in seconds.
     """
     places = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), **(told or {})}
@@ -63,7 +41,7 @@ def ask(
             command, capture_output=True, text=True, timeout=timeout, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"process ended after {timeout:.0f} s without an answer", "late": True}
+        return {"failed": f"process ended after {timeout:.0f} s without an answer"}
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no words"])[-1]
@@ -76,30 +54,17 @@ def ask(
 
 
 def ask_all(module: str, questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ask several questions, two processes at a time; for what does not depend on time.
-
-    Examples
-    --------
-    >>> ask_all("json.tool", [])
-    []
-    """
+    """Ask several questions, two processes at a time; not for measurements of time."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(lambda question: ask(module, question), questions))
 
 
 @dataclass(kw_only=True)
 class Reading:
-    """What a block of code needed.
+    """Memory of a block: resident before it and peak above that, in MiB, and how it was found.
 
-    Attributes
-    ----------
-    level : float
-        Resident memory before the block, in MiB.
-    extra : float
-        Peak above that level, in MiB; set when the block ends.
-    way : str
-        How it was found: "high-water mark reset", "sampled" or "getrusage" (the mark of the whole
-        life of the process, which misses a block that stays below an earlier peak).
+    `way` is "high-water mark reset", or "getrusage": the mark of the whole life of the process,
+    which misses a block that stays below an earlier peak.
     """
 
     level: float
@@ -113,11 +78,6 @@ def peak_memory() -> Iterator[Reading]:
 
     Free memory is given back to the system first. To be run in a process of its own.
 
-    Yields
-    ------
-    Reading
-        Filled when the block ends.
-
     Examples
     --------
     >>> with peak_memory() as reading:
@@ -125,18 +85,14 @@ def peak_memory() -> Iterator[Reading]:
     >>> reading.extra > 0 or reading.way == "getrusage"
     True
     """
-    trim()
-    level = resident()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    level = status("VmRSS")
     reading = Reading(level=level / MIB)
     if reset_mark():
         reading.way = "high-water mark reset"
         yield reading
-        reading.extra = max(_status("VmHWM") - level, 0) / MIB
-    elif level:
-        reading.way = "sampled"
-        with _watch() as seen:
-            yield reading
-        reading.extra = max(max(seen) - level, 0) / MIB
+        reading.extra = max(status("VmHWM") - level, 0) / MIB
     else:
         reading.way = "getrusage"
         before = _lifetime_peak()
@@ -144,46 +100,19 @@ def peak_memory() -> Iterator[Reading]:
         reading.extra = (_lifetime_peak() - before) / MIB
 
 
-def resident() -> int:
-    """Return the resident memory of this process in bytes; 0 where the system does not say.
-
-    Examples
-    --------
-    >>> resident() >= 0
-    True
-    """
-    return _status("VmRSS")
-
-
 def reset_mark() -> bool:
-    """Set the high-water mark of resident memory to the present level; say whether that worked.
-
-    Examples
-    --------
-    >>> isinstance(reset_mark(), bool)
-    True
-    """
+    """Set the high-water mark of resident memory to the present level; return whether it worked."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return False
-    return 0 < _status("VmHWM") <= resident() + SLACK
+    return 0 < status("VmHWM") <= status("VmRSS") + SLACK
 
 
-def trim() -> None:
-    """Give free memory back to the system, where the C library can.
-
-    Examples
-    --------
-    >>> trim()
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _status(name: str) -> int:
+def status(name: str, process: int | str = "self") -> int:
+    """Return bytes of memory that Linux states of a process; 0 where it does not."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
@@ -196,23 +125,3 @@ def _lifetime_peak() -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
-
-
-@contextmanager
-def _watch() -> Iterator[list[int]]:
-    """Look at the resident memory from another thread as long as the block runs."""
-    seen, over = [resident()], threading.Event()
-
-    def look() -> None:
-        while not over.is_set():
-            seen.append(resident())
-            time.sleep(PAUSE)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-        seen.append(resident())

@@ -23,25 +23,9 @@ DIGITS = 5  # significant digits of measured numbers in the files
 class Records:
     """Rows of one CSV file, in groups that are measured together.
 
-    The file is rewritten, whole or not at all, whenever a group is stored.
-
-    Parameters
-    ----------
-    path : Path
-        The file; read when it exists. It may lack columns of the stamp.
-    columns : sequence of str
-        Names of the columns, in order.
-    group : sequence of str
-        The columns whose values name a group.
-    text : sequence of str
-        Columns that hold text even where it looks like a number.
-    fresh : bool
-        Pass over what the file holds; it is replaced with the first group.
-
-    Raises
-    ------
-    FileFormatError
-        If the file has other columns.
+    The file is rewritten, whole or not at all, whenever a group is stored. `columns` are its names
+    in order, of which it may lack those of the stamp; `group` names a group; `text` holds text even
+    where it looks like a number. A `fresh` file is replaced with the first group.
 
     Examples
     --------

@@ -131,18 +131,21 @@ def benchmark_pictures() -> dict[str, Picture]:
 
 
 def benchmark_picture(benchmark: Benchmark, name: str) -> Picture:
-    """Return one figure of a benchmark, whose times should be taken on an idle machine."""
+    """Return one figure of a benchmark, whose times should be taken on an idle machine.
+
+    Where no experiment makes its tables any more, it is drawn from the stored ones.
+    """
     drawn = benchmark.pictures[name]
+    needed = [e.name for e in benchmark.experiments if set(e.tables) & set(drawn.needs)]
 
     def compute() -> None:
-        needed = [e.name for e in benchmark.experiments if set(e.tables) & set(drawn.needs)]
         setup, parts = benchmark.setup(data=beside_checkout()), [*needed, *ALONG.get(name, ())]
         benchmark.run(setup, DATA, parts=parts, fresh=True, picture=False)
 
     def draw() -> Figure:
         return drawn.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in drawn.needs})
 
-    return Picture(compute=compute, draw=draw, caption=drawn.caption)
+    return Picture(compute=compute if needed else None, draw=draw, caption=drawn.caption)
 
 
 ALONG = {  # experiments that are run with those of a figure

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 
+from kanlens import display
+
 TYPE_CHECKING = False  # of typing, which takes longer to load than all else here
 if TYPE_CHECKING:
     from typing import Any
@@ -27,10 +29,10 @@ if TYPE_CHECKING:
     from kanlens.io.checkpoint import load, save
     from kanlens.io.importers import import_model, list_kans
     from kanlens.model.config import KANConfig
+    from kanlens.model.edge import Edge
     from kanlens.model.layers import EdgeLayer, KANLinear
     from kanlens.model.network import KAN
     from kanlens.model.recording import Trace, trace
-    from kanlens.model.spline_edge import EdgeFunction
     from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
     from kanlens.symbolic import SymbolicResult, suggest, symbolize
@@ -63,7 +65,7 @@ _HOMES = {  # of every public name
         "kanlens.model.layers": "EdgeLayer KANLinear",
         "kanlens.model.network": "KAN",
         "kanlens.model.recording": "Trace trace",
-        "kanlens.model.spline_edge": "EdgeFunction",
+        "kanlens.model.edge": "Edge",
         "kanlens.pruning": "PruneResult edge_scores prune",
         "kanlens.reporting": "report",
         "kanlens.symbolic": "SymbolicResult suggest symbolize",
@@ -71,15 +73,19 @@ _HOMES = {  # of every public name
     }.items()
     for name in names.split()
 }
-_MODULES = {"plot": "kanlens.plotting"}
-_MODULES |= {name: f"kanlens.{name}" for name in ("attribution", "distributed", "sparsity")}
+_MODULES = {
+    "attribution": "kanlens.attribution",
+    "distributed": "kanlens.distributed",
+    "plot": "kanlens.plotting",
+    "sparsity": "kanlens.sparsity",
+}
 
 __all__ = [
     "KAN",
     "METHODS",
     "Attribution",
     "Certificate",
-    "EdgeFunction",
+    "Edge",
     "EdgeLayer",
     "Exported",
     "FitOptions",
@@ -131,11 +137,26 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("kanlens")
+    if name == "EdgeFunction":
+        import warnings
+
+        text = "kanlens.EdgeFunction is now kanlens.Edge, and goes with the next release."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        name = "Edge"
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'kanlens' has no attribute {name!r}")
+
+
+def _to_html(result: display.Displayed) -> str:
+    from kanlens.reporting.notebook import to_html
+
+    return to_html(result)
+
+
+display.renderer = _to_html
 
 
 def __dir__() -> list[str]:

@@ -16,20 +16,13 @@ from torch import Tensor
 
 from kanlens.checks import check_finite, check_magnitude, check_rows, warn_of_distant
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
-from kanlens.data.column_types import is_classes
+from kanlens.data.column_types import class_labels, is_classes
+from kanlens.data.columns import ColumnRoles
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.source import Source
-from kanlens.data.table_reader import read_table
+from kanlens.data.table_reader import read_columns
 from kanlens.data.tables import Table
-from kanlens.errors import (
-    DataError,
-    KanlensError,
-    KanlensWarning,
-    ShapeError,
-    in_python,
-    reworded,
-    rewording,
-)
+from kanlens.errors import DataError, KanlensWarning, ShapeError
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations
@@ -67,18 +60,24 @@ def prepare_data(
 
 def needed_widths(data: Any) -> tuple[int, int]:
     """Return how many features and outputs a network for such data has; two classes have one."""
+    import pandas as pd
+
     if isinstance(data, (Table, Source)):
         return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
     model = KAN([1, 1], generator=torch.Generator())  # torch's own is left alone
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
         _prepared(model, data, trained=False)  # refuses them
     x, y = data
-    shape = tuple(np.shape(read_table(x).x if hasattr(x, "columns") else x))
+    table = read_columns(x, ColumnRoles(), call="fit").x if hasattr(x, "columns") else x
+    shape = tuple(np.shape(table))
     if len(shape) != 2:
         raise ShapeError("fit", "x of shape (batch, in)", str(shape), "Reshape it")
     if not _holds_labels(model, y.detach().cpu().numpy() if isinstance(y, Tensor) else y):
         return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
-    count = len(set(np.asarray(y).ravel().tolist()))
+    labels = Column(name="y", cells=pd.Series(np.asarray(y).ravel()), call="fit", target=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which come when the labels are read
+        count = len(class_labels(labels, asked=True))
     return shape[1], count if count > 2 else 1
 
 
@@ -123,16 +122,7 @@ def _rows(model: KAN, x: Any, trained: bool) -> Any:
         return x
     if set(model.feature_names) <= {str(name) for name in x.columns}:
         return x
-    try:
-        return _adopt_features(model, read_table(x), trained)
-    except KanlensError as error:
-        refusal = reworded("fit", error)
-        refusal.write = _of_reader
-        raise refusal from error
-
-
-def _of_reader(name: str, value: Any) -> str:
-    return f"read_table(..., {in_python(name, value)})"
+    return _adopt_features(model, read_columns(x, ColumnRoles(), call="fit"), trained)
 
 
 def _unnamed(model: KAN) -> bool:
@@ -151,7 +141,7 @@ def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batc
         got = f"{len(known)} ({listed(known)})"
         changes = [f"Build the model with {_counted(len(known), 'input')}"]
         if any(one.kind == "missing" for one in table.schema.features):
-            changes.append("fill missing cells with {impute}")
+            changes.append("fill missing cells with read_table(..., {impute})")
         if trained:
             order = "in the order of its inputs"
             changes = [f"Name the target, and the columns it was trained on, {order}"]
@@ -243,10 +233,9 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
         got = f"{np.shape(values)[1]} columns of labels or truth values"
         advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
         raise ShapeError("fit", "y to be numbers, or one column of classes", got, advice)
-    with rewording("fit"):
-        frame = pd.DataFrame({"x": 0.0, "y": cells})
-        Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
-        table = read_table(frame, target="y", task="classification")
+    frame = pd.DataFrame({"x": 0.0, "y": cells})
+    Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
+    table = read_columns(frame, ColumnRoles(target="y", task="classification"), call="fit")
     schema, codes = table.schema, cast("Tensor", table.y)  # which the frame has
     count = len(model.output_names)
     if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:
@@ -309,8 +298,7 @@ def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Ten
     if model.task == "classification" and model.class_labels:
         y = codes_of_model(model, table.schema, y, call=call)
     elif model.task != table.schema.task:
-        got = f"a target for {table.schema.task}"
-        advice = "Read the table with {task}"
+        got, advice = f"a target for {table.schema.task}", "Read the table with {task}"
         raise DataError(call, f"a target for {model.task}", got, advice, task=model.task)
     return model.prepare(x, call=call), prepare_target(model, y, table.rows, call=call)
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kanlens.atomic_files import Pathlike, atomic_write, check_ending, ending_of, reason
 from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError
-from kanlens.outputs import Pathlike, atomic_write, check_ending, ending_of, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,9 +112,8 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
             raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Fill it")
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingFileError(
-            call, "a file", f"no file at {str(path)!r}", "Check the path"
-        ) from error
+        got = f"no file at {str(path)!r}"
+        raise MissingFileError(call, "a file", got, "Check the path") from error
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, KanlensError):
             raise

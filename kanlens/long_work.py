@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kanlens.errors import InterruptedWarning, escaped
+from kanlens.display import escaped
+from kanlens.errors import InterruptedWarning
 
 T = TypeVar("T")
 

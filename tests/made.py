@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.model.recording import store_statistics
-from kanlens.model.series_layer import SeriesLinear
 
 _MADE: dict[tuple[Any, ...], KAN] = {}
 CALM = [  # functions that are defined everywhere
@@ -65,7 +63,7 @@ def _make(
     if series:
         layers = [with_series(layer, series, generator) for layer in layers]
     if functions:
-        layers = [FunctionLinear.from_layer(layer) for layer in layers]
+        layers = [copy.deepcopy(layer) for layer in layers]
         for layer in layers:
             for k in range(layer.in_features * layer.out_features):
                 out, in_ = divmod(k, layer.in_features)
@@ -91,7 +89,9 @@ def _make(
 
 def with_series(layer: KANLinear, series: Sequence[str], generator: torch.Generator) -> KANLinear:
     """Return a layer with a drawn series beside what `layer` has."""
-    new = SeriesLinear(layer.in_features, layer.out_features, series, generator=generator).double()
+    new = KANLinear(
+        layer.in_features, layer.out_features, series=series, generator=generator
+    ).double()
     new.load_state_dict({**new.state_dict(), **layer.state_dict()})
     with torch.no_grad():
         new.series_weight.normal_(generator=generator)

@@ -106,7 +106,7 @@ def _explains(node: ast.AST) -> bool:
     if isinstance(node, ast.AnnAssign):
         return ast.unparse(node.annotation) == "TypeAlias"
     if isinstance(node, ast.Call):
-        return ast.unparse(node.func).rpartition(".")[2] == "message"
+        return ast.unparse(node.func).endswith(("Error", "Warning"))
     if isinstance(node, ast.If):
         return ast.unparse(node.test) == "TYPE_CHECKING"
     if isinstance(node, ast.FunctionDef):

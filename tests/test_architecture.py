@@ -10,6 +10,7 @@ import graphlib
 import importlib
 import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,10 +41,11 @@ SOURCES = {module: path.read_text() for module, path in MODULES.items()}
 TOP = "kanlens"  # the package itself, whose names are those of every group
 OWN = (TOP, BENCHMARKS.name, "tests")  # nothing imports the last
 GROUPS = [  # lowest first; groups of one row know nothing of each other
+    ["display", "plain_json"],
     ["errors"],
     ["checks"],
     ["long_work"],
-    ["outputs"],
+    ["atomic_files"],
     ["files", "resources"],
     ["functions"],
     ["splines", "data"],
@@ -84,7 +86,12 @@ HEAVY = (
 WITHOUT = () if importlib.util.find_spec("triton") else ("triton_kernels",)  # that need it
 FILE_LINES, CLASS_LINES = 400, 600  # of a file, and of one that is mostly a single class
 FUNCTION_LINES, FUNCTION_LIMIT = 30, 45
+LOADERS = ("import_module", "__import__", "optional_module")
+MODULE = re.compile(rf"(?:{'|'.join(OWN)})(?:\.\w+)+")
+PICKLES = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+READS_PICKLES = "kanlens.io.importers.containers"  # its unpickler makes nothing but inert objects
 MODULE_NAMES = {"plot", "sparsity"}  # public names that are modules on purpose
+EDGES = {"KANLinear", "EdgeLayer", "Edge", "Term", "EdgeTerm", "Enclosure", "NoEnclosure", "Pieces"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "base", "shared"}
 
 
@@ -96,6 +103,11 @@ def parsed(source: str) -> ast.Module:
     return ast.parse(source)
 
 
+def dotted(module: str) -> str:
+    """Name a module as an import does."""
+    return module.removesuffix(".__init__")
+
+
 def group_of(module: str) -> str:
     """Name the group a module belongs to."""
     parts = module.split(".")
@@ -104,9 +116,9 @@ def group_of(module: str) -> str:
     return TOP if len(parts) == 1 or parts[1] == "__init__" else parts[1]
 
 
-def imported(source: str) -> set[str]:
+def imported(module: str, source: str) -> set[str]:
     """Name every group that a source imports, anywhere in it and in any spelling."""
-    found = set()
+    found = {group_of(name) for name in loaded_by_name(module, source)}
     for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             found |= {group_of(a.name) for a in node.names if a.name.split(".")[0] in OWN}
@@ -119,26 +131,60 @@ def imported(source: str) -> set[str]:
     return found
 
 
+def loaded_by_name(module: str, source: str) -> set[str]:
+    """Name every own module that a source loads by a string; one with a dot at its end begins some.
+
+    Strings count wherever they stand in a source that loads modules so.
+    """
+    nodes = list(ast.walk(parsed(source)))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    if not any(ast.unparse(call.func).split(".")[-1] in LOADERS for call in calls):
+        return set()
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    found = {text for text in texts if isinstance(text, str) and MODULE.fullmatch(text)}
+    for node in nodes:
+        start = ast.unparse(node)[2:].partition("{")[0] if isinstance(node, ast.JoinedStr) else ""
+        if start.split(".")[0] in OWN and start.endswith("."):
+            found.add(start)
+        elif isinstance(node, ast.JoinedStr) and ast.unparse(node).startswith("f'{__name__}."):
+            found.add(f"{dotted(module)}.")
+    return found
+
+
 def imports_upwards(module: str, source: str) -> list[str]:
     """List the groups a module may not import."""
     own = group_of(module)
-    others = imported(source) - {own}
+    others = imported(module, source) - {own}
     return sorted(name for name in others if RANK.get(name, len(GROUPS)) >= RANK[own])
 
 
-def modules_imported(source: str) -> set[str]:
-    """Name every module of the package that a source imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(parsed(source)):
-        if isinstance(node, ast.ImportFrom):
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names | {node.module or ""}
-    return found
+def modules_imported(module: str, source: str, known: set[str]) -> set[str]:
+    """Name every known module that a source imports when it runs, anywhere in it."""
+    tree, names = parsed(source), loaded_by_name(module, source)
+    typed = {
+        part
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for line in node.body
+        for part in ast.walk(line)
+    }
+    for node in set(ast.walk(tree)) - typed:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            full = {alias: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in known else node.module or "" for name in full.values()}
+    return {
+        one
+        for one in known - {dotted(module)}
+        if one in names or any(name.endswith(".") and one.startswith(name) for name in names)
+    }
 
 
 def circle(sources: dict[str, str]) -> list[str]:
     """Name modules that import one another, or nothing."""
-    within = {name: modules_imported(source) & set(sources) for name, source in sources.items()}
+    known = set(map(dotted, sources))
+    within = {dotted(name): modules_imported(name, one, known) for name, one in sources.items()}
     try:
         graphlib.TopologicalSorter(within).prepare()
     except graphlib.CycleError as error:
@@ -157,7 +203,20 @@ def bodies(source: str) -> dict[str, int]:
     return found
 
 
-def forbidden(source: str) -> list[str]:
+def pickles(module: str, node: ast.AST) -> bool:
+    """Tell whether a statement or call is about to run a pickle."""
+    if isinstance(node, ast.Import):
+        return any(alias.name.split(".")[0] in PICKLES for alias in node.names)
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PICKLES:
+        allowed = {"UnpicklingError"} | ({"Unpickler"} if module == READS_PICKLES else set())
+        return not {alias.name for alias in node.names} <= allowed
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+        return "weights_only=True" not in map(ast.unparse, node.keywords)
+    named = isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in LOADERS
+    return named and any(ast.unparse(one) in map(repr, PICKLES) for one in node.args)
+
+
+def forbidden(source: str, module: str = "") -> list[str]:
     """List statements that the package does without."""
     found = []
     for node in ast.walk(parsed(source)):
@@ -167,13 +226,28 @@ def forbidden(source: str) -> list[str]:
             found.append(f"bare except:{node.lineno}")
         elif isinstance(node, ast.ImportFrom) and node.level:
             found.append(f"relative import:{node.lineno}")
-        elif isinstance(node, ast.Import) and any(a.name == "pickle" for a in node.names):
+        elif pickles(module, node):
             found.append(f"pickle:{node.lineno}")
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
+            if called in ("isinstance", "issubclass") and EDGES & set(
+                re.findall(r"\w+", ast.unparse(node.args[1]))
+            ):
+                found.append(f"a kind of edge or layer:{node.lineno}")
             if called in ("print", "exec", "eval", "torch.manual_seed", "np.random.seed"):
                 found.append(f"{called}:{node.lineno}")
     return found
+
+
+def defined_twice(sources: dict[str, str]) -> list[str]:
+    """List classes whose name, an underscore or not, another class has."""
+    names = [
+        node.name.lstrip("_")
+        for source in sources.values()
+        for node in ast.walk(parsed(source))
+        if isinstance(node, ast.ClassDef)
+    ]
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def shadowed(names: set[str], modules: set[str]) -> list[str]:
@@ -199,10 +273,8 @@ def test_imports_point_down():
     assert not any(bad.values()), {module: names for module, names in bad.items() if names}
 
 
-def test_certificates_do_not_import_one_another_in_circles():
-    room = {name: SOURCES[name] for name in SOURCES if group_of(name) == "certificates"}
-    assert len(room) > 5
-    assert circle(room) == []
+def test_modules_do_not_import_one_another_in_circles():
+    assert circle(SOURCES) == []
 
 
 def too_long(source: str) -> bool:
@@ -239,8 +311,12 @@ def test_functions_stay_short(record_property):
 
 
 def test_nothing_forbidden_stands_in_the_package():
-    bad = {module: forbidden(source) for module, source in SOURCES.items()}
+    bad = {module: forbidden(source, module) for module, source in SOURCES.items()}
     assert not any(bad.values()), {module: found for module, found in bad.items() if found}
+
+
+def test_no_two_classes_have_one_name():
+    assert defined_twice({name: SOURCES[name] for name in PACKAGE}) == []
 
 
 def test_modules_are_named_for_one_job():
@@ -325,16 +401,37 @@ def test_public_names_are_listed_and_unknown_ones_refused():
         ("kanlens.__main__", "from benchmarks import machine", ["benchmarks"]),
         ("benchmarks.commands", "from tests.attribution.conftest import build", ["tests"]),
         ("benchmarks.commands", "from kanlens.cli import run\nimport benchmarks.machine", []),
+        ("kanlens.errors", "import_module('kanlens.checks')", ["checks"]),
+        ("kanlens.errors", "import importlib as i\ni.import_module(f'kanlens.cli.{x}')", ["cli"]),
+        ("kanlens.model.layers", "__import__('kanlens.io.checkpoint')", ["io"]),
+        ("kanlens.model.layers", "H = {'a': 'kanlens.io'}\nimport_module(H[x])", ["io"]),
+        ("kanlens.model.layers", "import_module(f'{__name__}.{x}')\nimport_module('numba')", []),
+        ("kanlens.model.layers", "form = 'kanlens.training'", []),
     ],
 )
 def test_import_rule_has_teeth(module, source, bad):
     assert imports_upwards(module, source) == bad
 
 
-def test_circle_rule_has_teeth():
-    inside = "def f():\n    from kanlens.a.one import x"
-    assert circle({"kanlens.a.one": "from kanlens.a import two", "kanlens.a.two": ""}) == []
-    assert circle({"kanlens.a.one": "from kanlens.a import two", "kanlens.a.two": inside})
+@pytest.mark.parametrize(
+    ("second", "is_one"),
+    [
+        ("", False),
+        ("if TYPE_CHECKING:\n    from kanlens.a.one import x", False),
+        ("def f():\n    from kanlens.a.one import x", True),
+        ("def f():\n    import kanlens.a.one", True),
+        ("def f():\n    importlib.import_module('kanlens.a.one')", True),
+        ("def f(name):\n    importlib.import_module(f'kanlens.a.{name}')", True),
+        ("HOMES = {'x': 'kanlens.a.one'}\nf = lambda name: import_module(HOMES[name])", True),
+        ("FORMAT = 'kanlens.a.one'", False),
+        ("from kanlens import a", False),
+    ],
+)
+def test_circle_rule_has_teeth(second, is_one):
+    sources = {"kanlens.a.one": "from kanlens.a import two", "kanlens.a.two": second}
+    assert bool(circle({**sources, "kanlens.a.__init__": ""})) == is_one
+    package = {"kanlens.a.__init__": "import_module(f'{__name__}.{x}')"}
+    assert circle({**package, "kanlens.a.one": "from kanlens.a import asked"})
 
 
 def test_length_rule_has_teeth():
@@ -352,12 +449,34 @@ def test_length_rule_has_teeth():
         ("try:\n    x = 1\nexcept:\n    pass", ["bare except:3"]),
         ("from . import x", ["relative import:1"]),
         ("import pickle", ["pickle:1"]),
+        ("import pickle as p", ["pickle:1"]),
+        ("from pickle import Unpickler", ["pickle:1"]),
+        ("from pickle import UnpicklingError, loads", ["pickle:1"]),
+        ("from pickle import UnpicklingError", []),
+        ("import_module('dill')", ["pickle:1"]),
+        ("torch.load(path)", ["pickle:1"]),
+        ("torch.load(path, weights_only=False)", ["pickle:1"]),
+        ("torch.load(path, weights_only=True)", []),
         ("import torch\ntorch.manual_seed(0)", ["torch.manual_seed:2"]),
         ("console.print(1)", []),
+        ("isinstance(a, Edge | None)", ["a kind of edge or layer:1"]),
+        ("isinstance(a, (int, layers.KANLinear))", ["a kind of edge or layer:1"]),
+        ("isinstance(a, nn.Linear)", []),
     ],
 )
 def test_statement_rule_has_teeth(source, bad):
     assert forbidden(source) == bad
+
+
+def test_one_module_reads_pickles():
+    assert forbidden("from pickle import Unpickler", READS_PICKLES) == []
+    assert forbidden("from pickle import Unpickler, loads", READS_PICKLES) == ["pickle:1"]
+    assert forbidden("import pickle", READS_PICKLES) == ["pickle:1"]
+
+
+def test_class_rule_has_teeth():
+    sources = {"a": "class A:\n    class B: ...", "b": "def f():\n    class _A: ...\nclass C: ..."}
+    assert defined_twice(sources) == ["A"]
 
 
 def test_name_rule_has_teeth():

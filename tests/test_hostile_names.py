@@ -15,7 +15,8 @@ import torch
 
 import kanlens
 from kanlens.cli import main
-from kanlens.errors import DataError, InvalidValueError, escaped
+from kanlens.display import escaped
+from kanlens.errors import DataError, InvalidValueError
 from kanlens.reporting.notebook import to_html
 
 RED, NUL, TITLE, BACK = "a\x1b[31mred", "b\x00nul", "c\x1b]0;t\x07", "d\u202ertl"

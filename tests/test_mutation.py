@@ -10,7 +10,7 @@ SOURCE = '''
 def larger(a: int = 3, *, strict: bool = True) -> int | None:
     """Return 1 or 2."""
     if not a > 4:
-        raise ValueError(message("larger", f"at least {a + 5}", 6))
+        raise ValueError("larger", f"at least {a + 5}", 6)
     self.a = max(a, 7)
     return a
 

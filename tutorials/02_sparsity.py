@@ -20,7 +20,7 @@
 # tutorial shows what they do on one network, and then reads the experiment that compares them on
 # functions whose true edges are known and on real tables.
 #
-# All tables below come from `python -m benchmarks sparsity`; its files are in `figures/data`.
+# All tables below are read from `figures/data`, whose README names the commands that made them.
 
 # %%
 import kanlens, numpy as np, pandas as pd, scipy, torch

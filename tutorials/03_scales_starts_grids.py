@@ -15,9 +15,9 @@
 #
 # Three choices of a KAN layer are usually left at what somebody once chose: whether every spline
 # has a scale of its own beside its coefficients, how weights are drawn, and how fine the grid is.
-# Each is settled here by an experiment of `python -m benchmarks sparsity`; its files are in
-# `figures/data`. Numbers after ± and x/÷ are half the width, or the factor, of a 95 % interval over
-# five seeds, on MNIST three.
+# Each is settled here by an experiment whose numbers are in `figures/data`; the README there names
+# the commands that made them. Numbers after ± and x/÷ are half the width, or the factor, of a 95 %
+# interval over five seeds, on MNIST three.
 
 # %%
 import numpy as np, pandas as pd, scipy

@@ -222,7 +222,7 @@ print(f"R2 on the other quarter {searched:.2f}; of a line through all columns {l
 # Two real tables, three networks each, with every score: concrete (8 features, 72 edges) and
 # Californian houses (13 columns, 112 edges). A budget is kept on the rows that pruning sees; the
 # loss on other rows, over that of the whole network, is what it comes to, and stands in brackets.
-# `python -m benchmarks sparsity --experiment budgets` repeats it.
+# `python -m benchmarks sparsity --parts budgets` repeats it.
 
 
 # %%

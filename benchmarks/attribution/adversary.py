@@ -20,21 +20,7 @@ NOISE = 1e-12  # of an evaluation in float64, next to the size of the values
 
 @dataclass(kw_only=True, eq=False)
 class Attack:
-    """Attempts on one output.
-
-    Attributes
-    ----------
-    model : KAN
-        In float64.
-    domain : Tensor, shape (in, 2)
-    claim : OutputCertificate
-        What is attacked.
-    generator : torch.Generator
-    broken : list of str
-        The claims that did not hold.
-    attempts : int
-        Points that were evaluated.
-    """
+    """Attempts on the claims about one output: those `broken`, and the number of evaluations."""
 
     model: KAN
     domain: Tensor
@@ -186,16 +172,7 @@ class Attack:
 def broken(
     model: KAN, certificate: Certificate, generator: torch.Generator, points: int
 ) -> tuple[list[str], int]:
-    """Return the claims that an attack broke, and how many evaluations it made.
-
-    Examples
-    --------
-    >>> from kanlens.certificates.certification import certify
-    >>> model = KAN([2, 1], generator=torch.Generator().manual_seed(0))
-    >>> proven = certify(model, {"x1": (-1, 1), "x2": (-1, 1)}, max_boxes=32)
-    >>> broken(model, proven, torch.Generator().manual_seed(0), 64)[0]
-    []
-    """
+    """Return the claims that an attack broke, and how many evaluations it made."""
     names: list[str] = []
     attempts = 0
     for claim in certificate.outputs:

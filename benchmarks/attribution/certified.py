@@ -20,8 +20,6 @@ from kanlens.training import fit
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CERTIFICATES"]
-
 WILD, POINTS = 60, 4000  # random networks, and points that every attack starts from
 BOXES = 512  # for each output
 FITTED = {"2-3-1": [2, 3, 1], "4-5-1": [4, 5, 1], "8-5-1": [8, 5, 1], "6-6-4-1": [6, 6, 4, 1]}

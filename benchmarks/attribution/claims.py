@@ -20,8 +20,6 @@ from kanlens.model.network import KAN
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CLAIMS"]
-
 ORDERS = 200  # of the features that captum draws for every background row
 ROUNDS = 5
 
@@ -29,25 +27,13 @@ Finding = tuple[str, float, str, float | None]  # what, figure, unit, limit
 
 
 def network(widths: list[int], seed: int, *, roughness: float = 1.0) -> KAN:
-    """Return a float64 network drawn from a seed, with SiLU and five intervals.
-
-    Examples
-    --------
-    >>> network([3, 1], 0).shape
-    (3, 1)
-    """
+    """Return a float64 network drawn from a seed, with SiLU and five intervals."""
     generator = torch.Generator().manual_seed(seed)
     return KAN(cast("Any", widths), scale_noise=roughness, generator=generator).double()
 
 
 def rows(count: int, width: int, seed: int) -> Tensor:
-    """Return uniform rows between -1 and 1.
-
-    Examples
-    --------
-    >>> rows(2, 3, 0).shape
-    torch.Size([2, 3])
-    """
+    """Return uniform rows between -1 and 1."""
     generator = torch.Generator().manual_seed(seed)
     return 2 * torch.rand(count, width, generator=generator, dtype=torch.float64) - 1
 
@@ -131,7 +117,7 @@ def _planted_games(small: bool) -> Iterator[Finding]:
     """Compare games of 30 players whose outer functions have closed forms with their bounds."""
     from kanlens.attribution.shapley.cosines import fit
     from kanlens.attribution.shapley.fourier import product_game_values
-    from kanlens.model.function_edge import FunctionEdge
+    from kanlens.model.edge import Edge
 
     players, games = 30, 5 if small else 100
     steps = 0.3 * rows(games, players, 3)
@@ -144,9 +130,9 @@ def _planted_games(small: bool) -> Iterator[Finding]:
         "quadratic": steps * (2 * offsets + steps.sum(1))[:, None],
     }
     edges = {
-        "cosine": FunctionEdge(function="sin", b=torch.pi / 2),
-        "exponential": FunctionEdge(function="exp"),
-        "quadratic": FunctionEdge(function="x^2"),
+        "cosine": Edge.of("sin", b=torch.pi / 2),
+        "exponential": Edge.of("exp"),
+        "quadratic": Edge.of("x^2"),
     }
     for name, edge in edges.items():
         series = fit(edge, low, high, tolerance=1e-7)

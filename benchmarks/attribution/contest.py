@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from benchmarks.attribution.sample import CASES, SEED, Sample, draw_sample
-from benchmarks.attribution.scoring import PATHS, SHAPLEY, score_importance, score_local
+from benchmarks.attribution.cases import CASES
+from benchmarks.attribution.scoring import PATHS, SEED, SHAPLEY, Sample, draw_sample, score_local
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
 from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.problem import MEAN_OUTPUT
+from kanlens.attribution.problem import Baseline
 from kanlens.attribution.registry import METHODS
-from kanlens.attribution.result import Attribution, Importance
+from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
 from kanlens.errors import KanlensError
 from kanlens.resources import one_thread
@@ -22,57 +23,29 @@ from kanlens.resources import one_thread
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PLANTED", "RANDOM", "run_method"]
-
 ROWS, BACKGROUND = 20, 25
-MANY = 1024  # rows and background of global methods
 TRIAL = 2  # rows of a first call; some methods compare rows with each other
 LIMIT = 60.0  # seconds; a method that needs more for all rows is given fewer
-_SMOKE_CASES = ("bilinear", "exp_sin")
-_SMOKE_METHODS = ("shapley", "secant", "captum_feature_ablation", "sobol_total", RANDOM)
+_SMOKE = ("shapley", "secant", "captum_feature_ablation", RANDOM)
 _SCORES = (
-    *("shapley_error", "ig_error", "interaction_error", "covered"),
-    *("rank_agreement", "sign_agreement", "leakage", "gap", "sobol_rank", "sobol_error"),
+    *("shapley_error", "ig_error", "covered"),
+    *("rank_agreement", "sign_agreement", "leakage", "gap"),
 )
-
-_SUMMARIES = {  # columns, and how the networks are put together
-    "local": {
-        "shapley_error": ("shapley_error", "median"),
-        "ig_error": ("ig_error", "median"),
-        "worst_of_what_it_claims": ("claimed", "max"),
-        "mean_rank_agreement": ("rank_agreement", "mean"),
-        "sign_agreement": ("sign_agreement", "median"),
-        "gap": ("gap", "median"),
-        "worst_leakage": ("leakage", "max"),
-        "seconds_per_row": ("seconds_per_row", "median"),
-    },
-    "global": {
-        "mean_sobol_rank": ("sobol_rank", "mean"),
-        "worst_sobol_rank": ("sobol_rank", "min"),
-        "sobol_error": ("sobol_error", "median"),
-        "worst_leakage": ("leakage", "max"),
-        "seconds": ("seconds", "median"),
-    },
-}
+LOCAL = [name for name, method in METHODS.items() if method.scope == "local"]
 
 
 def _plan(setup: Setup) -> Units:
-    names = [*METHODS, RANDOM]
-    if setup.smoke:
-        chosen = [name for name in names if name in _SMOKE_METHODS]
-        return Units(keys=tuple((case, name) for case in _SMOKE_CASES for name in chosen))
-    return Units(keys=tuple((case, name) for case in CASES for name in names))
+    cases, methods = (("bilinear", "exp_sin"), _SMOKE) if setup.smoke else (CASES, [*LOCAL, RANDOM])
+    return Units(keys=tuple(itertools.product(cases, methods)))
 
 
 def _run(setup: Setup, key: Key) -> Rows:
-    """Run one method on one network; what it refuses is a row too."""
+    """Run one method on one network; a refusal is a row too."""
     case, name = key
-    rows, background, many = (4, 5, 64) if setup.smoke else (ROWS, BACKGROUND, MANY)
-    everywhere = name in METHODS and METHODS[name].scope == "global"
-    sample = draw_sample(case, *((many, many) if everywhere else (rows, background)))
+    sample = draw_sample(case, *((4, 5) if setup.smoke else (ROWS, BACKGROUND)))
     row: dict[str, Any] = {
         "captum": version_of("captum"),
-        "scope": "global" if everywhere else "local",
+        "scope": "local",
         "inputs": sample.case.inputs,
         "layers": len(sample.case.sheets),
         "background": len(sample.background),
@@ -89,44 +62,17 @@ def _run(setup: Setup, key: Key) -> Rows:
 
 
 def run_method(name: str, sample: Sample) -> dict[str, Any]:
-    """Run a method, as often as it takes to time it, and score what it found.
-
-    Parameters
-    ----------
-    name : str
-        Key of ``METHODS``, or "random".
-    sample : Sample
-        Rows of a planted network.
-
-    Returns
-    -------
-    dict
-        Columns of the table.
-
-    Examples
-    --------
-    >>> from benchmarks.attribution.sample import draw_sample
-    >>> run_method("shapley", draw_sample("bilinear", 3, 4))["shapley_error"] < 1e-12
-    True
-    """
-    everywhere = name in METHODS and METHODS[name].scope == "global"
-    rows = len(sample.x)
-    if not everywhere:
-        rows = _affordable(name, sample)
+    """Run a method of ``METHODS``, or "random", on a sample, time it, and score its values."""
+    rows = _affordable(name, sample)
     found, seconds = _timed(name, sample, rows)
-    reason = ""
-    if rows < len(sample.x):
-        reason = f"on fewer rows than others: all would take over {LIMIT:.0f} s"
-    row: dict[str, Any] = {"rows": rows, "seconds": seconds}
-    if isinstance(found, Importance):
-        scores = score_importance(name, found, sample)
-    else:
-        row |= {"seconds_per_row": seconds / rows, "remark": found.remark}
-        if found.values.shape[1] != sample.case.inputs or found.x is None:
-            text = "attributes to hidden nodes, of which the formula knows nothing"
-            return {**row, "status": "no features", "reason": text}
-        scores = score_local(name, found, sample)
-    return {**row, "status": "scored", "reason": reason, **scores}
+    row: dict[str, Any] = {"rows": rows, "seconds": seconds, "seconds_per_row": seconds / rows}
+    row["remark"] = found.remark
+    if found.values.shape[1] != sample.case.inputs or found.x is None:
+        text = "attributes to hidden nodes, of which the formula knows nothing"
+        return {**row, "status": "no features", "reason": text}
+    few = f"on fewer rows than others: all would take over {LIMIT:.0f} s"
+    reason = few if rows < len(sample.x) else ""
+    return {**row, "status": "scored", "reason": reason, **score_local(name, found, sample)}
 
 
 def _affordable(name: str, sample: Sample) -> int:
@@ -138,7 +84,7 @@ def _affordable(name: str, sample: Sample) -> int:
     return max(TRIAL, int(LIMIT * TRIAL / seconds))
 
 
-def _timed(name: str, sample: Sample, rows: int) -> tuple[Attribution | Importance, float]:
+def _timed(name: str, sample: Sample, rows: int) -> tuple[Attribution, float]:
     generator = torch.Generator().manual_seed(SEED)
     started = time.perf_counter()
     if name == RANDOM:
@@ -151,7 +97,7 @@ def _timed(name: str, sample: Sample, rows: int) -> tuple[Attribution | Importan
         generator=generator,
         progress=False,
     )
-    return found, time.perf_counter() - started
+    return cast("Attribution", found), time.perf_counter() - started
 
 
 def _random(sample: Sample, rows: int, generator: torch.Generator) -> Attribution:
@@ -169,7 +115,7 @@ def _random(sample: Sample, rows: int, generator: torch.Generator) -> Attributio
         values=draws + ((change - draws.sum(1)) / x.shape[1])[:, None],
         output=output,
         reference=reference.expand(rows),
-        baseline=MEAN_OUTPUT,
+        baseline=Baseline.MEAN_OUTPUT,
         method=RANDOM,
         features=model.feature_names,
         target=model.output_names[0],
@@ -178,21 +124,19 @@ def _random(sample: Sample, rows: int, generator: torch.Generator) -> Attributio
 
 
 def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return one row per method for local and for global ones, and what could not be scored."""
+    """Return one row per method over all networks, and the methods that could not be scored."""
     import pandas as pd
 
-    tables = {}
-    for scope, scored in frame[frame["status"] == "scored"].groupby("scope", sort=False):
-        columns = (*_SCORES, "seconds", "seconds_per_row")
-        numbers = scored.assign(**{name: pd.to_numeric(scored[name]) for name in columns})
-        own = {SHAPLEY: numbers["shapley_error"], PATHS: numbers["ig_error"]}
-        claimed = pd.Series(float("nan"), index=numbers.index)
-        for aim, errors in own.items():
-            claimed = claimed.where(numbers["aims_at"] != aim, errors)
-        by_method = numbers.assign(claimed=claimed).groupby("method", sort=False)
-        summary = {"networks": ("case", "size"), **_SUMMARIES[scope]}
-        title = f"planted networks, {scope} methods (medians where nothing else is said)"
-        tables[title] = by_method.agg(**summary).reset_index()
+    local = frame[(frame["status"] == "scored") & (frame["scope"] == "local")]
+    numbers = local.assign(**{c: pd.to_numeric(local[c]) for c in (*_SCORES, "seconds_per_row")})
+    claimed = numbers["shapley_error"].where(numbers["aims_at"] == SHAPLEY)
+    claimed = claimed.fillna(numbers["ig_error"].where(numbers["aims_at"] == PATHS))
+    groups = numbers.assign(claimed=claimed).groupby("method", sort=False)
+    middle = groups[["shapley_error", "ig_error", "gap", "seconds_per_row"]].median()
+    worst = groups[["claimed", "leakage"]].max().add_prefix("worst ")
+    means = groups[["rank_agreement", "sign_agreement"]].mean()
+    title = "planted networks (medians where nothing else is said)"
+    tables = {title: pd.concat([middle, worst, means], axis=1).reset_index()}
     others = frame[frame["status"] != "scored"]
     if len(others):
         counts = others.groupby(["method", "status"], sort=False)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.attribution.scoring import PATHS, SHAPLEY
-from benchmarks.drawing import Picture
-from kanlens.attribution.problem import MEAN_ROW, ZERO
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    Frames = Mapping[str, pd.DataFrame]
-
-__all__ = ["PICTURES", "Picture"]
+from benchmarks.drawing import Frames, Picture
+from kanlens.attribution.problem import Baseline
+from kanlens.plotting.style import STYLE, context
 
 _NAMES = {  # as they stand under the columns
     "additive": "additive",
@@ -47,10 +42,6 @@ _ROW, _ROOM = 0.165, 1.3  # inches of a method, and of all that is above and bel
 
 def _draw_planted(frames: Frames) -> Figure:
     """Draw the error of every method on every network, with its gap and its time beside it."""
-    from matplotlib.figure import Figure
-
-    from kanlens.plotting.style import STYLE, context
-
     frame = frames["attribution-planted"]
     local = frame[(frame["scope"] == "local") & (frame["status"] != "no features")]
     toward = _errors(local, "shapley_error")
@@ -84,8 +75,6 @@ def _errors(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
     Where a method has no error, the order takes it for one of 1.
     """
-    import numpy as np
-
     numbers = frame.assign(error=frame[column].astype(float))
     table = numbers.pivot_table(index="method", columns="case", values="error", aggfunc="first")
     columns = [name for name in dict.fromkeys(frame["case"]) if name in table]
@@ -95,10 +84,6 @@ def _errors(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _heat(ax: Axes, errors: pd.DataFrame, *, last: bool) -> Any:
     """Draw a table of errors as colors with numbers; gray where there is none."""
-    import numpy as np
-
-    from kanlens.plotting.style import STYLE
-
     logs = np.log10(errors.to_numpy().clip(min=10.0 ** (_BEST - 4)))
     ax.set_facecolor(STYLE.faint)
     look: dict[str, Any] = {
@@ -127,10 +112,8 @@ def _heat(ax: Axes, errors: pd.DataFrame, *, last: bool) -> Any:
 
 def _mark_names(ax: Axes, frame: pd.DataFrame, aim: str) -> None:
     """Write methods in gray that do not claim to compute `aim`, with a star those with one row."""
-    from kanlens.plotting.style import STYLE
-
     claiming = set(frame[frame["aims_at"] == aim]["method"])
-    quick = set(frame[frame["baseline"].isin([MEAN_ROW, ZERO])]["method"])
+    quick = set(frame[frame["baseline"].isin([Baseline.MEAN_ROW, Baseline.ZERO])]["method"])
     names = [label.get_text() for label in ax.get_yticklabels()]
     ax.set_yticks(ax.get_yticks(), [f"{name} *" if name in quick else name for name in names])
     for name, label in zip(names, ax.get_yticklabels(), strict=True):
@@ -157,10 +140,6 @@ def _short(value: float) -> str:
 
 def _dots(ax: Axes, frame: pd.DataFrame, methods: list[str], column: str) -> None:
     """Draw a faint point for every network, and a strong one at the median, in every row."""
-    import numpy as np
-
-    from kanlens.plotting.style import STYLE
-
     for row, method in enumerate(methods):
         values = frame[frame["method"] == method][column].astype(float).dropna()
         values = np.maximum(values.to_numpy(), _LEAST)
@@ -193,12 +172,10 @@ def _color_bar(figure: Figure, image: Any, ax: Axes) -> None:
 
 PICTURES: dict[str, Picture] = {
     "attribution-planted": Picture(
-        needs=("attribution-planted",),
-        draw=_draw_planted,
-        caption=(
-            "Error of every local method on networks written down from formulas, with its "
-            "completeness gap and its time. Grey cells: refused, or counted from another baseline; "
-            "gray names: methods that define something else; *: counted from one row, not from 25."
-        ),
+        ("attribution-planted",),
+        _draw_planted,
+        "Error of every local method on networks written down from formulas, with its "
+        "completeness gap and its time. Grey cells: refused, or counted from another baseline; "
+        "gray names: methods that define something else; *: counted from one row, not from 25.",
     ),
 }

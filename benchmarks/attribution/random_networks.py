@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes, read_widths
 
@@ -30,14 +30,7 @@ FUNCTIONS = (
 
 
 def random_model(seed: int) -> tuple[KAN, Tensor]:
-    """Return a network with a random choice of every part, and a domain (in, 2) for it.
-
-    Examples
-    --------
-    >>> model, domain = random_model(0)
-    >>> domain.shape == (model.widths[0], 2)
-    True
-    """
+    """Return a network with a random choice of every part, and a domain (in, 2) for it."""
     generator = torch.Generator().manual_seed(seed)
 
     def pick(options: tuple[Any, ...]) -> Any:
@@ -91,7 +84,7 @@ def with_functions(model: KAN, generator: torch.Generator) -> KAN:
     """Return the network with elementary functions on a third of its edges."""
     layers = []
     for layer in model.layers:
-        new = FunctionLinear.from_layer(layer)
+        new = copy.deepcopy(layer)
         for out in range(layer.out_features):
             for in_ in range(layer.in_features):
                 if torch.rand(1, generator=generator) < 0.35:

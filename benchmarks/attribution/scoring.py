@@ -1,22 +1,24 @@
-"""How far what a method says is from what is true."""
+"""Rows of planted networks with the truth about them, and the distance of attributions from it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.attribution import truths
-from benchmarks.attribution.sample import Sample
+from benchmarks.attribution.cases import CASES
+from benchmarks.attribution.writing import Planted
 from kanlens.attribution.metrics.rankings import ratio
-from kanlens.attribution.problem import MEAN_OUTPUT
-from kanlens.attribution.result import Attribution, Importance
+from kanlens.attribution.problem import Baseline
+from kanlens.attribution.result import Attribution
 
-__all__ = ["AIMS", "score_importance", "score_local"]
-
+SEED = 0  # of rows, and of methods that draw
 SHAPLEY, PATHS = "Shapley", "integrated gradients"
 AIMS = {  # what a method claims to compute, where the benchmark knows the truth of it
     "shapley": SHAPLEY,
@@ -31,6 +33,63 @@ AIMS = {  # what a method claims to compute, where the benchmark knows the truth
 }
 _SAME = 1e-7  # of the largest value: differences below it are no differences
 _SPREADS = 4.0  # standard errors within which nearly all errors should lie
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Rows of a planted network that are explained, and a background to compare them with."""
+
+    case: Planted
+    x: Tensor
+    background: Tensor
+    _known: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def spline_error(self) -> float:
+        """Largest |network - formula| over the domain."""
+        return self.case.spline_error(torch.Generator().manual_seed(SEED))
+
+    @cached_property
+    def by_baseline(self) -> dict[str, Tensor]:
+        """Rows that stand for absent features, by the baseline of a result."""
+        zero = torch.zeros(1, self.case.inputs, dtype=torch.float64)
+        mean = self.background.mean(0, keepdim=True)
+        return {
+            Baseline.MEAN_OUTPUT: self.background,
+            Baseline.MEAN_ROW: mean,
+            Baseline.ZERO: zero,
+        }
+
+    def shapley(self, baseline: str) -> Tensor:
+        """Return the formula's Shapley values (rows, in) counted from a baseline."""
+        key = "values", baseline
+        if key not in self._known:
+            rows = self.by_baseline[baseline]
+            self._known[key] = truths.shapley(self.case.formula, self.x, rows)
+        return self._known[key]
+
+    def integrated_gradients(self, baseline: str) -> Tensor:
+        """Return the formula's integrated gradients (rows, in) counted from a baseline."""
+        key = "paths", baseline
+        if key not in self._known:
+            rows, kinks = self.by_baseline[baseline], self.case.kinks
+            paths = truths.integrated_gradients(self.case.formula, self.x, rows, kinks)
+            self._known[key] = paths
+        return self._known[key]
+
+
+@cache
+def draw_sample(name: str, rows: int, background: int) -> Sample:
+    """Draw rows and background of a planted network, the same at every call.
+
+    Examples
+    --------
+    >>> draw_sample("bilinear", 3, 5).x.shape
+    torch.Size([3, 4])
+    """
+    case, generator = CASES[name], torch.Generator().manual_seed(SEED)
+    x = case.draw(rows, generator)
+    return Sample(case=case, x=x, background=case.draw(background, generator))
 
 
 def relative_error(values: Tensor, truth: Tensor) -> float:
@@ -101,36 +160,22 @@ def leakage(values: Tensor, null: Sequence[int]) -> float | None:
 
 
 def score_local(name: str, found: Attribution, sample: Sample) -> dict[str, Any]:
-    """Compare what a local method found with the truth counted from the same baseline.
+    """Compare the values of a method with the truth that is counted from the same baseline.
 
-    Parameters
-    ----------
-    name : str
-        The method.
-    found : Attribution
-        Of all of the sample, or of its first rows.
-    sample : Sample
-        With its truth.
-
-    Returns
-    -------
-    dict
-        Columns of the table. An error is missing where the baseline is none that the truth is
-        known for; ranks and signs are then compared with Shapley values of the background.
+    `found` holds all of the sample, or its first rows. An error is missing where the truth is not
+    known for the baseline; ranks and signs are then compared with Shapley values of the background.
     """
     values, rows = found.values, len(found.values)
     known = found.baseline in sample.by_baseline
-    baseline = found.baseline if known else MEAN_OUTPUT
+    baseline = found.baseline if known else Baseline.MEAN_OUTPUT
     exact = sample.shapley(baseline)[:rows]
-    case = sample.case
     scores: dict[str, Any] = {
         "baseline": found.baseline,
         "aims_at": AIMS.get(name),
         "rank_agreement": order_agreement(values, exact),
         "sign_agreement": sign_agreement(values, exact),
-        "leakage": leakage(values, case.null),
+        "leakage": leakage(values, sample.case.null),
         "gap": _gap(found),
-        "sobol_rank": _global_rank(values.abs().mean(0), sample),
         "evaluations": found.evaluations,
     }
     if known:
@@ -139,41 +184,7 @@ def score_local(name: str, found: Attribution, sample: Sample) -> dict[str, Any]
         scores["ig_error"] = relative_error(values, paths)
         aim = {SHAPLEY: exact, PATHS: paths}.get(AIMS.get(name, ""))
         scores["covered"] = None if aim is None else _covered(found, aim, sample)
-        if found.interactions is not None:
-            scores["interaction_error"] = _interaction_error(found.interactions, exact, sample)
     return scores
-
-
-def score_importance(name: str, found: Importance, sample: Sample) -> dict[str, Any]:
-    """Compare what a global method found with the Sobol indices of the formula.
-
-    Parameters
-    ----------
-    name : str
-        The method.
-    found : Importance
-        Over all of the sample.
-    sample : Sample
-        With its truth.
-
-    Returns
-    -------
-    dict
-        Columns of the table; an error only for methods that compute Sobol indices themselves.
-    """
-    first, total = truths.sobol(sample.case)
-    aim = {"sobol_first": first, "sobol_total": total}.get(name)
-    return {
-        "aims_at": None if aim is None else name.replace("_", " "),
-        "leakage": leakage(found.values, sample.case.null),
-        "sobol_rank": _global_rank(found.values, sample),
-        "sobol_error": None if aim is None else relative_error(found.values, aim),
-    }
-
-
-def _global_rank(values: Tensor, sample: Sample) -> float:
-    """Return the rank agreement of numbers per feature with the total Sobol indices."""
-    return order_agreement(values[None], truths.sobol(sample.case)[1][None])
 
 
 def _gap(found: Attribution) -> float | None:
@@ -196,10 +207,3 @@ def _covered(found: Attribution, aim: Tensor, sample: Sample) -> float | None:
         return None
     slack = 2 * sample.spline_error + 1e-12 * float(aim.abs().max())
     return float(((found.values - aim).abs() <= room + slack).double().mean())
-
-
-def _interaction_error(pairs: Tensor, exact: Tensor, sample: Sample) -> float:
-    """Return the sum of the errors of the interactions over the sum of |Shapley values|."""
-    truth = sample.interactions(MEAN_OUTPUT)[: len(pairs)]
-    upper = torch.triu(torch.ones_like(truth[0]), 1)
-    return float(((pairs - truth).abs() * upper).sum() / exact.abs().sum())

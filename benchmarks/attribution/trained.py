@@ -22,8 +22,6 @@ from kanlens.training import fit
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TRAINED"]
-
 BUNDLED = ("diabetes", "breast_cancer", "wine")  # come with scikit-learn
 HIDDEN, STEPS = 5, 60
 TRAINING, EXPLAINED, BACKGROUND = 1000, 30, 30  # rows
@@ -105,24 +103,22 @@ def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     wanted += ["evaluations", "seconds"]
     numbers = frame.assign(**{name: pd.to_numeric(frame[name]) for name in wanted})
     table = numbers.groupby("method", sort=False)[wanted].median()
-    table["seeds_agree"] = pd.Series(
-        {method: _stability(part) for method, part in frame.groupby("method", sort=False)}
-    )
+    groups = frame.groupby("method", sort=False)
+    table["seeds_agree"] = pd.Series({method: seeds_agree(part) for method, part in groups})
     return {"trained networks: medians over tables and seeds": table.reset_index()}
 
 
-def _stability(part: pd.DataFrame) -> float:
-    """Return the rank agreement of the importance between seeds, median over tables."""
+def seeds_agree(part: pd.DataFrame) -> float:
+    """Return the rank agreement of a method's importance between seeds, median over tables."""
     import numpy as np
-    from scipy.stats import spearmanr
+    import pandas as pd
 
     found = []
     for _, rows in part.groupby("table"):
-        sizes = [json.loads(text) for text in rows["importance"]]
-        pairs = [float(spearmanr(a, b).statistic) for a, b in itertools.combinations(sizes, 2)]
-        if pairs:
-            found.append(float(np.mean(pairs)))
-    return float(np.median(found)) if found else float("nan")
+        ranks = pd.DataFrame(map(json.loads, rows["importance"])).rank(axis=1).T.corr().to_numpy()
+        pairs = ranks[np.triu_indices(len(ranks), 1)]
+        found += [pairs.mean()] if len(pairs) else []
+    return float(np.nanmedian(found)) if found else float("nan")
 
 
 TRAINED = Experiment(

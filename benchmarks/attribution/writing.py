@@ -1,11 +1,12 @@
-"""Networks written down from the functions of their edges, without training; and functions."""
+"""KANs that equal a formula, written down from the functions of their edges, without training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from kanlens.splines import spline
 
 Curve: TypeAlias = Callable[[Tensor], Tensor]  # of one variable, number by number
 UNIT, EVEN = (0.0, 1.0), (-1.0, 1.0)
-CURVED: dict[str, Any] = {"order": 5, "pieces": 48}  # for functions that are no polynomials
-STEP = 0.05  # half the width of the step of the threshold
-SIGN = 0.1  # half the width of the slope that stands for a sign
+Formula: TypeAlias = Callable[[Tensor], Tensor]  # (batch, in) -> (batch,)
+Kink: TypeAlias = tuple[dict[int, float], float]  # sum of weight * feature, and its value there
+CHECKED = 2**12  # rows that model and formula are compared on
+
+
 _EXTRA = 3  # points per interval, beyond the order of the splines, that a spline is fitted to
 
 
@@ -30,18 +33,10 @@ _EXTRA = 3  # points per interval, beyond the order of the splines, that a splin
 class Sheet:
     """One layer as it is written down.
 
-    Attributes
-    ----------
-    edges : dict of (out, in) to callable
-        The function of each edge; edges that are not here are masked away.
-    cuts : sequence of sequence of float
-        Breakpoints of each input, as many for each; bends of its functions lie on them.
-    pieces : int
-        Into how many intervals each space between two cuts is divided.
-    order : int
-        Degree of the splines. Polynomials up to it are met exactly.
-    products : tuple of int
-        Numbers of factors of the products that the last sums are grouped into.
+    Edges (out, in) without a function are masked away. `cuts` are breakpoints of each input, as
+    many for each, on which bends of its functions lie; the spaces between them are divided into
+    `pieces`. Splines of an `order` meet polynomials up to that degree exactly. `products` are the
+    numbers of factors of the products that the last sums are grouped into.
     """
 
     edges: Mapping[tuple[int, int], Curve]
@@ -94,24 +89,7 @@ class Sheet:
 
 
 def write(sheets: Sequence[Sheet]) -> KAN:
-    """Return the network of these layers, in float64.
-
-    Parameters
-    ----------
-    sheets : sequence of Sheet
-        From the features to the outputs.
-
-    Returns
-    -------
-    KAN
-
-    Examples
-    --------
-    >>> model = write([Sheet(edges={(0, 0): torch.square}, cuts=[(-1.0, 1.0)])])
-    >>> x = torch.tensor([[0.5]], dtype=torch.float64)
-    >>> bool((model(x) - 0.25).abs() < 1e-14)
-    True
-    """
+    """Return the network of these layers, from the features to the outputs, in float64."""
     nodes = [sheet.nodes for sheet in sheets]
     schema = default_schema(len(sheets[0].cuts), nodes[-1].grouping.nodes)
     return KAN.from_layers([sheet.layer() for sheet in sheets], schema, nodes=nodes)
@@ -127,39 +105,75 @@ def _fitted(curve: Curve, places: Tensor, knots: np.ndarray, order: int) -> Tens
     return torch.as_tensor(found)
 
 
-def wave(x: Tensor) -> Tensor:
-    """Return sin(pi x)."""
-    return torch.sin(torch.pi * x)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Planted:
+    """A formula and the network it is written down as.
 
-
-def same(x: Tensor) -> Tensor:
-    """Return x."""
-    return x
-
-
-def opposite(x: Tensor) -> Tensor:
-    """Return -x."""
-    return -x
-
-
-def step(u: Tensor) -> Tensor:
-    """Rise from 0 to 1 around 1, as two parabolas.
-
-    Examples
-    --------
-    >>> step(torch.tensor([0.0, 0.95, 1.0, 1.05, 2.0]))
-    tensor([0.0000, 0.0000, 0.5000, 1.0000, 1.0000])
+    Attributes
+    ----------
+    formula : callable
+        From x (batch, in) to (batch,), written without kanlens.
+    sheets : tuple of Sheet
+        The layers of the network; features are spread evenly between their first and last cuts.
+    ties : dict of int to (int, float)
+        Features that follow another one, with the correlation of the Gaussian copula of the two;
+        1 makes them equal. The others are independent.
+    kinks : tuple of (dict of int to float, float)
+        Where the formula is not smooth: weighted sums of features, and their values there.
+    null : tuple of int
+        Features that change nothing.
     """
-    t = ((u - 1 + STEP) / (2 * STEP)).clamp(0, 1)
-    return torch.where(t < 0.5, 2 * t**2, 1 - 2 * (1 - t) ** 2)
 
+    formula: Formula
+    sheets: tuple[Sheet, ...]
+    ties: dict[int, tuple[int, float]] = field(default_factory=dict)
+    kinks: tuple[Kink, ...] = ()
+    null: tuple[int, ...] = ()
 
-def sign(x: Tensor) -> Tensor:
-    """Return the sign of x, with a slope around 0.
+    @cached_property
+    def domain(self) -> Tensor:  # (2, in)
+        """The lowest and the highest value of every feature."""
+        ends = [(cuts[0], cuts[-1]) for cuts in self.sheets[0].cuts]
+        return torch.tensor(ends, dtype=torch.float64).T
 
-    Examples
-    --------
-    >>> sign(torch.tensor([-1.0, 0.05, 1.0]))
-    tensor([-1.0000,  0.5000,  1.0000])
-    """
-    return (x / SIGN).clamp(-1, 1)
+    @property
+    def inputs(self) -> int:
+        """Number of features."""
+        return len(self.sheets[0].cuts)
+
+    @cached_property
+    def model(self) -> KAN:
+        """The network, in float64; nothing of it is trained or drawn."""
+        return write(self.sheets)
+
+    def draw(self, rows: int, generator: torch.Generator) -> Tensor:  # (rows, in)
+        """Draw rows so that each feature has one value in every ``1 / rows`` of its range.
+
+        Every feature is a Latin square of its own, or follows the one it is tied to. The means
+        over few rows are thereby near those of the law.
+        """
+        columns: list[Tensor] = []
+        for feature in range(self.inputs):
+            place = torch.randperm(rows, generator=generator)
+            share = torch.rand(rows, generator=generator, dtype=torch.float64)
+            own = (place + share) / rows
+            if feature in self.ties:
+                leader, together = self.ties[feature]
+                rest = (1 - together**2) ** 0.5
+                normal = together * torch.special.ndtri(columns[leader])
+                own = torch.special.ndtr(normal + rest * torch.special.ndtri(own))
+                own = columns[leader] if together == 1 else own
+            columns.append(own)
+        low, high = self.domain
+        return torch.lerp(low, high, torch.stack(columns, 1))
+
+    def spline_error(self, generator: torch.Generator) -> float:
+        """Return the largest |network - formula| over rows of the domain, corners among them.
+
+        Features are independent here even where the law ties them.
+        """
+        shares = torch.rand(2, CHECKED, self.inputs, generator=generator, dtype=torch.float64)
+        low, high = self.domain
+        x = torch.lerp(low, high, torch.cat([shares[0], shares[1].round()]))
+        with torch.no_grad():
+            return float((self.model(x)[:, 0] - self.formula(x)).abs().max())

@@ -57,14 +57,7 @@ def _run(setup: Setup, key: Key) -> Rows:
 
 
 def exponent(sizes: Any, numbers: Any) -> tuple[float, float]:
-    """Return the slope of log(numbers) over log(sizes), and half the width of its 95% interval.
-
-    Examples
-    --------
-    >>> slope, half = exponent([1, 2, 4, 8], [3, 6, 12, 24])
-    >>> round(slope, 6), half < 1e-6
-    (1.0, True)
-    """
+    """Return the slope of log(numbers) over log(sizes), and half the width of its 95% interval."""
     from scipy import stats
 
     found = stats.linregress(np.log(np.asarray(sizes)), np.log(np.asarray(numbers)))
@@ -72,19 +65,17 @@ def exponent(sizes: Any, numbers: Any) -> tuple[float, float]:
 
 
 def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return medians at the largest size of every axis, with the exponent of the seconds."""
     import pandas as pd
 
     lines = []
-    for (task, axis), part in frame.groupby(["task", "axis"], sort=False):
-        known = part[part["seconds"].notna()]
-        medians = known.groupby("value")[["seconds", "extra_mib"]].median()
-        if len(medians) < 3:
-            continue
-        slope, half = exponent(known["value"], known["seconds"])
-        last = medians.iloc[-1]
-        line = {"task": task, "axis": axis, "to": medians.index[-1], "seconds": last["seconds"]}
-        line |= {"exponent": slope, "±": half, "MiB first": medians["extra_mib"].iloc[0]}
-        lines.append(line | {"MiB last": last["extra_mib"]})
+    known = frame.dropna(subset=["seconds"])
+    for (task, axis), part in known.groupby(["task", "axis"], sort=False):
+        if part["value"].nunique() > 2:
+            slope, half = exponent(part["value"], part["seconds"])
+            last = part[part["value"] == part["value"].max()]
+            medians = last[["value", "seconds", "extra_mib"]].median().to_dict()
+            lines.append({"task": task, "axis": axis, **medians, "exponent": slope, "±": half})
     return {"growth": pd.DataFrame(lines)} if lines else {}
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.drawing import Picture, figure_of, look_of, plain_ticks
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from benchmarks.drawing import Frames
+from benchmarks.drawing import Frames, Picture, look_of, page, plain_ticks
+from kanlens.plotting.style import STYLE
 
 PANELS = (
     ("rows", "seconds", "seconds"),
@@ -22,13 +20,10 @@ UNITS = {"rows": (1000, "thousand rows"), "width": (1, "hidden nodes")}
 
 def _draw(frames: Frames) -> Figure:
     """Draw the median of the repeats of every task, on logarithmic axes."""
-    from kanlens.plotting.style import STYLE, context
-
     frame = frames["scaling"].dropna(subset=["seconds"])
     tasks = list(dict.fromkeys(frame["task"]))
-    found: dict[Any, Any] = {}  # lines by their names
-    with context():
-        figure, axes = figure_of(2, 2, 5.4)
+    lines: dict[Any, Any] = {}  # by their names
+    with page(2, 2, 5.4) as (figure, axes):
         for ax, (axis, value, label) in zip(axes.flat, PANELS, strict=True):
             part = frame[frame["axis"] == axis]
             unit, name = UNITS.get(axis, (1, axis))
@@ -40,16 +35,15 @@ def _draw(frames: Frames) -> Figure:
             ax.set(xscale="log", yscale="log", xlabel=name, ylabel=label)
             plain_ticks(ax.xaxis, sorted(set(part["value"] / unit)))
             ax.grid(axis="y", color=STYLE.faint, linewidth=0.5)
-            found |= {line.get_label(): line for line in ax.lines}
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
+            lines |= {line.get_label(): line for line in ax.lines}
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4)
     return figure
 
 
 PICTURES = {
     "scaling": Picture(
-        needs=("scaling",),
-        draw=_draw,
-        caption="Seconds and peak memory of each task as rows, features and hidden nodes grow.",
-        applies=lambda frames: len(frames["scaling"]) > 0,
+        ("scaling",),
+        _draw,
+        "Seconds and peak memory of each task as rows, features and hidden nodes grow.",
     )
 }

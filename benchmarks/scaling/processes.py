@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from benchmarks.harness import Key, Rows, Setup, Units
-from benchmarks.scaling.commands import Watched, watch
+from benchmarks.processes import MIB, ROOT, status
 from benchmarks.scaling.subject import write_folder
 
 ROWS, FEATURES = 10_000_000, 10
@@ -29,6 +34,7 @@ WORDS = {  # of each task
     "rank killed": "one epoch, a rank killed, resumed",
     "worker killed": "exact Shapley values, a worker killed",
 }
+PAUSE = 2.0  # seconds between two looks, each of which reads a file for every thread
 TARGETS = (10**9, 10**10)  # rows that are extrapolated to
 
 
@@ -151,13 +157,67 @@ def _compared(out: Path, other: Path, rows: int) -> str:
 
 def summary(frame: Any) -> Mapping[str, Any]:
     """Return how much faster two are than one, beside the memory of the largest process."""
-    import pandas as pd
+    alone = frame[frame["count"] == 1].set_index("task")["seconds"]
+    ratio = frame["task"].map(alone) / frame["seconds"]
+    columns = ["task", "count", "rows", "seconds", "peak_mib", "note"]
+    return {"processes": frame[columns].assign(**{"times one": ratio})}
 
-    lines = []
-    for task, part in frame.groupby("task", sort=False):
-        first = part[part["count"] == part["count"].min()]["seconds"].iloc[0]
-        for _, row in part.iterrows():
-            line = {"task": task, "count": row["count"], "rows": row["rows"]}
-            line |= {"seconds": row["seconds"], "times one": first / row["seconds"]}
-            lines.append(line | {"peak MiB": row["peak_mib"], "note": row["note"]})
-    return {"processes": pd.DataFrame(lines)}
+
+@dataclass(kw_only=True)
+class Watched:
+    """Seconds of a command, its exit code and last words, MiB by process, and the one killed."""
+
+    seconds: float = 0.0
+    code: int = -1
+    words: str = ""
+    peaks: dict[int, float] = field(default_factory=dict)
+    killed: int | None = None
+
+
+def watch(
+    arguments: Sequence[str],
+    *,
+    kill: Callable[[], bool] | None = None,
+    victim: Callable[[str], bool] = lambda line: "spawn_main" in line,
+) -> Watched:
+    """Run ``python -m`` with arguments, and look at all of its processes now and then.
+
+    Once `kill` returns True, a process whose command line `victim` accepts is ended by SIGKILL.
+    """
+    found, started = Watched(), time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *arguments]
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=said, env=environment
+        ) as process,
+    ):
+        while process.poll() is None:
+            below = _below(process.pid)
+            for one in (process.pid, *(each.pid for each in below)):
+                peak = status("VmHWM", one) / MIB
+                found.peaks[one] = max(found.peaks.get(one, 0.0), peak)
+            if kill is not None and found.killed is None and kill():
+                found.killed = _killed(below, victim)
+            time.sleep(PAUSE)
+        found.seconds, found.code = time.perf_counter() - started, process.returncode
+        said.seek(0)
+        found.words = " ".join(said.read().split())[-500:]
+    return found
+
+
+def _below(parent: int) -> list[psutil.Process]:
+    """Return all processes that another has started, and these."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(psutil.Process(parent).children(recursive=True))
+    return []
+
+
+def _killed(processes: list[psutil.Process], victim: Callable[[str], bool]) -> int | None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if victim(" ".join(process.cmdline())):
+                process.kill()
+                return int(process.pid)
+    return None

@@ -25,14 +25,7 @@ EPOCHS = 1
 
 
 def draw_rows(rows: int, features: int, seed: int) -> tuple[Any, Any]:
-    """Draw x (rows, features) and y (rows,): a wave, a square, and a product of features.
-
-    Examples
-    --------
-    >>> x, y = draw_rows(5, 4, 0)
-    >>> x.shape, y.shape
-    ((5, 4), (5,))
-    """
+    """Draw x (rows, features) and y (rows,): a wave, a square, and a product of features."""
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, features))
     y = np.sin(2 * x[:, 0]) + x[:, -1] ** 2 + x[:, features // 2] * x[:, features // 3]
@@ -95,14 +88,7 @@ def _stream(sizes: Mapping[str, int], folder: Path) -> Callable[[], Any]:
 
 
 def prepare(task: str, sizes: Mapping[str, int], folder: Path) -> Callable[[], Any]:
-    """Return what is to be measured, with its data and its model made.
-
-    Examples
-    --------
-    >>> run = prepare("forward", {"rows": 9, "features": 3, "width": 2, "grid": 3}, Path())
-    >>> run().shape
-    torch.Size([9, 1])
-    """
+    """Return what is to be measured, with its data and its model made."""
     import kanlens
 
     quiet: dict[str, Any] = {"progress": False}

@@ -10,16 +10,17 @@ import torch
 
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
 from benchmarks.interleaved_timing import Schedule
-from benchmarks.machine import available_memory, stamp, version_of
+from benchmarks.machine import stamp, version_of
 from benchmarks.speed import cells as known
 from benchmarks.speed import memory, timing
 from benchmarks.speed.cells import Cell, place_on
 from benchmarks.speed.instruction_sets import AS, ENVIRONMENTS, time_elsewhere
 from benchmarks.speed.peers import chosen
-from benchmarks.speed.picture import PICTURES
+from benchmarks.speed.pictures import PICTURES
 from benchmarks.speed.subject import Peer
 from benchmarks.speed.tables import memory_tables, scaling_tables, timing_tables
 from kanlens.checks import check_choice, check_count, check_positive
+from kanlens.resources import available_memory
 
 NATIVE = "native"
 PASSING = ("date", "load")  # of a stamp: what may differ between rows that belong together
@@ -28,39 +29,17 @@ SCALING_SHARE = 0.3  # of the rounds' seconds, for a point on a curve
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedSetup(Setup):
-    """What is measured, and how.
+    """Which layers are measured, on which devices, and for how long.
 
-    Attributes
-    ----------
-    cells : tuple of str
-        Words of the names of cells, or whole names of others; empty for all. Curves are drawn
-        only when it is empty.
-    peers : tuple of str
-        Keys of ``PEERS``; empty for all.
-    paths : bool
-        Whether kanlens also runs on each of its paths.
-    rounds : int
-        Most rounds of one cell.
-    seconds : float
-        Time for the rounds of one cell.
-    memory_limit : float or None
-        GiB; a peer expected to need more is not run. Half of what is free when None.
-    devices : tuple of str or None
-        Of "cpu" and "cuda"; those there are when None.
-    isa : tuple of str
-        Of "native" and ``ENVIRONMENTS``: how the processor is timed; as it is when empty.
-    seed : int
-        Draws the numbers and the order of turns.
-
-    Raises
-    ------
-    InvalidValueError
-        If a device, a peer or a cell is unknown, or a number out of range.
+    `cells` are words of their names, or whole names of others; curves are drawn only when it is
+    empty, for all. `peers` are keys of ``PEERS``, empty for all. One cell has at most `rounds`, for
+    `seconds`. A peer expected to need more GiB than the `memory_limit` (half of what is free when
+    None) is not run. `devices` are "cpu" and "cuda", those there are when None; `isa` are of
+    "native" and ``ENVIRONMENTS``. The `seed` draws the numbers and the order of turns.
     """
 
     cells: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
-    paths: bool = False
     rounds: int = 30
     seconds: float = 10.0
     memory_limit: float | None = None
@@ -112,7 +91,7 @@ class SpeedSetup(Setup):
     def taking_part(self, device: str) -> tuple[Peer, ...]:
         """Return the peers on a device."""
         kind = device.partition(AS)[0]
-        return tuple(p for p in chosen(self.peers, paths=self.paths) if kind in p.devices)
+        return tuple(p for p in chosen(self.peers) if kind in p.devices)
 
     def settings(self, *, scaling: bool = False) -> timing.Settings:
         """Return how cells are timed."""
@@ -125,35 +104,20 @@ class SpeedSetup(Setup):
         return timing.Settings(
             schedule=schedule,
             passes=(timing.BOTH,) if scaling else timing.PASSES,
-            memory_limit=available_memory() / 2 if limit is None else limit * 2**30,
+            memory_limit=(available_memory() or 2**32) / 2 if limit is None else limit * 2**30,
             seed=self.seed,
         )
 
 
 def points(curves: Mapping[str, Sequence[Cell]]) -> tuple[Cell, ...]:
-    """Return every cell that lies on a curve, once.
-
-    Examples
-    --------
-    >>> from benchmarks.speed.cells import CURVES
-    >>> len(points(CURVES)), sum(map(len, CURVES.values()))
-    (14, 16)
-    """
+    """Return every cell that lies on a curve, once."""
     return tuple(dict.fromkeys(cell for cells in curves.values() for cell in cells))
 
 
 def on_curves(
     cell: Cell, rows: Sequence[Mapping[str, Any]], curves: Mapping[str, Sequence[Cell]]
 ) -> list[dict[str, Any]]:
-    """Return the rows of a cell once for each curve it lies on, with its place there.
-
-    Examples
-    --------
-    >>> from benchmarks.speed.cells import CURVES
-    >>> rows = on_curves(CURVES["width"][0], [{"ms": 1.0}], CURVES)
-    >>> rows
-    [{'curve': 'width', 'place': 16, 'ms': 1.0}]
-    """
+    """Return the rows of a cell once for each curve it lies on, with its place there."""
     return [
         {"curve": curve, "place": place_on(curve, cell), **row}
         for curve, cells in curves.items()
@@ -201,13 +165,7 @@ def _current(setup: SpeedSetup, key: Key, rows: Rows) -> bool:
 
 
 def finished(rows: Sequence[Mapping[str, Any]], peers: Sequence[Peer]) -> bool:
-    """Say whether rows of a cell hold every peer as it would be measured now.
-
-    Examples
-    --------
-    >>> finished([], chosen(["pykan"]))
-    False
-    """
+    """Return whether rows of a cell hold every peer as it would be measured now."""
     now = {name: value for name, value in stamp().items() if name not in PASSING}
     for peer in peers:
         installed = version_of(peer.distribution) if peer.distribution else ""
@@ -218,13 +176,7 @@ def finished(rows: Sequence[Mapping[str, Any]], peers: Sequence[Peer]) -> bool:
 
 
 def devices() -> tuple[str, ...]:
-    """Return the devices of this machine.
-
-    Examples
-    --------
-    >>> devices()[0]
-    'cpu'
-    """
+    """Return the devices of this machine."""
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 

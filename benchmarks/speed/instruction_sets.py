@@ -38,13 +38,7 @@ AS = " as "  # in the name of a device: "cpu as avx2"
 def time_elsewhere(
     cell: Cell, peers: list[str], settings: Settings, *, instructions: str
 ) -> list[dict[str, Any]]:
-    """Time peers on one cell in a new process with one of ``ENVIRONMENTS``; the rows are stamped.
-
-    Raises
-    ------
-    RuntimeError
-        If the process fails.
-    """
+    """Time peers on one cell in a new process with one of ``ENVIRONMENTS``; rows are stamped."""
     question = {"cell": asdict(cell), "peers": peers, "settings": asdict(settings)}
     found = ask(__name__, question, timeout=HOUR, told=ENVIRONMENTS[instructions])
     if "failed" in found:
@@ -56,15 +50,8 @@ def time_elsewhere(
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Time peers on one cell in this process, which should be a fresh one.
 
-    Parameters
-    ----------
-    question : dict
-        The fields of a `cell`, names of `peers`, and the fields of `settings`.
-
-    Returns
-    -------
-    dict
-        `rows`, with the stamp of this process.
+    A `question` has the fields of a `cell`, names of `peers`, and the fields of `settings`; the
+    answer `rows`, with the stamp of this process.
     """
     settings = dict(question["settings"])
     settings["schedule"] = Schedule(**settings["schedule"])

@@ -31,13 +31,7 @@ COLUMNS = (
 def measure_memory(
     cell: Cell, peers: Sequence[Peer], settings: Settings, *, device: str = "cpu"
 ) -> list[dict[str, Any]]:
-    """Measure all peers on one cell, two processes at a time.
-
-    Returns
-    -------
-    list of dict
-        One row for each peer, with the columns of ``COLUMNS``.
-    """
+    """Return a row of ``COLUMNS`` for each peer on one cell, measured two processes at a time."""
     candidates = [
         candidate(peer, cell, settings.memory_limit) for peer in peers if device in peer.devices
     ]
@@ -70,16 +64,8 @@ def measure_memory(
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Measure one peer in this process, which should be a fresh one.
 
-    Parameters
-    ----------
-    question : dict
-        `cell`, `peer`, `device`, `threads` and `seed`.
-
-    Returns
-    -------
-    dict
-        `extra_mib`, `level_mib`, `way`, `parameters`, and a `note` when it compiled on the way; or
-        `failed` with the reason.
+    A `question` has `cell`, `peer`, `device`, `threads` and `seed`; the answer `extra_mib`,
+    `level_mib`, `way`, `parameters`, and a `note` when it compiled on the way; or `failed`.
     """
     torch.set_num_threads(question["threads"])
     cell, peer = parse(question["cell"]), PEERS[question["peer"]]

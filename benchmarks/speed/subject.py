@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +34,6 @@ class Subject:
         Finds, in the gradients of the layer's parameters, those `right` has.
     call : callable, optional
         Maps x to y; the layer itself by default.
-    around : callable
-        Returns the context in which the layer is run.
     """
 
     layer: nn.Module
@@ -46,7 +42,6 @@ class Subject:
     right: Callable[[], Expected]
     weight_gradient: Callable[[dict[str, Tensor]], Tensor]
     call: Callable[[Tensor], Tensor] | None = None
-    around: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
     names: list[str] = field(init=False)
     leaves: list[Tensor] = field(init=False)
 
@@ -63,23 +58,21 @@ class Subject:
 
     def forward(self) -> Tensor:
         """Run the layer as in a prediction, without recording gradients."""
-        with self.around(), torch.no_grad():
+        with torch.no_grad():
             return self._run(self.x)
 
     def forward_backward(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run the layer as in training; return the output and all gradients, x's first."""
-        with self.around():
-            y = self._run(self.x)
-            return y, torch.autograd.grad(y, self.leaves, self.cotangent)
+        y = self._run(self.x)
+        return y, torch.autograd.grad(y, self.leaves, self.cotangent)
 
     def warm(self, *, any_batch: bool = False) -> None:
         """Run a few rows forward and backward; with `any_batch`, compile for any number of them."""
         x = self.x.detach()[:FEW].clone().requires_grad_()
         if any_batch:
             torch._dynamo.mark_dynamic(x, 0)
-        with self.around():
-            y = self._run(x)
-            torch.autograd.grad(y, [x, *self.leaves[1:]], self.cotangent[:FEW].clone())
+        y = self._run(x)
+        torch.autograd.grad(y, [x, *self.leaves[1:]], self.cotangent[:FEW].clone())
 
     def _run(self, x: Tensor) -> Tensor:
         return (self.call or self.layer)(x)
@@ -114,12 +107,10 @@ def spline_subject(
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Something that is compared.
+    """A layer that is compared.
 
     Attributes
     ----------
-    name : str
-        In tables.
     build : callable
         Makes a subject of a problem.
     module, distribution : str
@@ -127,15 +118,11 @@ class Peer:
     rival : bool
         Whether it is somebody else's B-spline layer: what kanlens must be faster than.
     refuses : callable
-        Says why a cell is beyond this peer; empty when it is not.
+        Returns why a cell is beyond this peer; empty when it is not.
     memory : callable
         Bytes that forward and backward are expected to need, for peers that may need too many.
     warm : callable
         Runs a few rows so that nothing is left to compile for any number of them.
-    devices : tuple of str
-        Where it takes part.
-    optional : bool
-        Whether it takes part only when asked for.
     """
 
     name: str
@@ -147,7 +134,6 @@ class Peer:
     memory: Callable[[Cell], int] = lambda cell: 0
     warm: Callable[[Subject], None] = lambda subject: subject.warm()
     devices: tuple[str, ...] = ("cpu", "cuda")
-    optional: bool = False
 
 
 def warm_compiled(subject: Subject) -> None:
@@ -156,13 +142,7 @@ def warm_compiled(subject: Subject) -> None:
 
 
 def only_uniform_cubic(cell: Cell) -> str:
-    """Refuse what a package that knows uniform cubic splines only cannot compute.
-
-    Examples
-    --------
-    >>> only_uniform_cubic(Cell(batch=1, in_features=1, out_features=1, grid_size=5, order=2))
-    'cubic splines only'
-    """
+    """Return why a package of uniform cubic splines cannot compute a cell; empty when it can."""
     if cell.order != 3:
         return "cubic splines only"
     return "" if cell.uniform else "uniform grids only"

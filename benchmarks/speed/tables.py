@@ -43,16 +43,7 @@ def scaling_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def wide(rows: pd.DataFrame, line: str, value: str) -> pd.DataFrame:
-    """Return one line for each value of a column, one column for each peer.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> numbers = {"cell": ["a"] * 3, "peer": ["x", "y", "z"], "ms": [1.5, 20.0, None]}
-    >>> status = ["ok", "values differ", "failed"]
-    >>> wide(pd.DataFrame({**numbers, "status": status}), "cell", "ms").to_dict("records")
-    [{'cell': 'a', 'x': '1.5', 'y': '20*', 'z': '-'}]
-    """
+    """Return one line for each value of a column, one column for each peer."""
     import pandas as pd
 
     peers = _in_order(rows, "peer")
@@ -67,16 +58,7 @@ def wide(rows: pd.DataFrame, line: str, value: str) -> pd.DataFrame:
 
 
 def notes(*frames: pd.DataFrame) -> list[str]:
-    """Say once what stands behind every number that is missing or marked.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> columns = ["cell", "peer", "status", "note"]
-    >>> rows = [(cell, "pykan", "not installed", "pip install it") for cell in "ab"]
-    >>> notes(pd.DataFrame(rows, columns=columns))
-    ['pykan: not installed (pip install it): a, b']
-    """
+    """Return once what stands behind every number that is missing or marked."""
     found: dict[str, dict[str, None]] = {}
     for frame in frames:
         for row in frame.to_dict("records"):
@@ -88,16 +70,7 @@ def notes(*frames: pd.DataFrame) -> list[str]:
 
 
 def busy(speed: pd.DataFrame) -> str:
-    """Say whether the machine had other work while times were taken; empty when it had not.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> busy(pd.DataFrame({"load": [99.0], "threads": [2]}))[:54]
-    'the machine was busy, with a load of up to 99 on 2 thr'
-    >>> busy(pd.DataFrame({"load": [None], "threads": [2]}))
-    ''
-    """
+    """Return a warning where the machine had other work while times were taken, else nothing."""
     loads = [load for load in speed["load"] if load is not None and load == load]
     if not loads or max(loads) <= max(speed["threads"]) + 1:
         return ""

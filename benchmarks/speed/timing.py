@@ -33,19 +33,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How cells are timed.
-
-    Attributes
-    ----------
-    schedule : Schedule
-        Rounds and seconds of one cell.
-    passes : tuple of str
-        Of "forward" and "forward+backward".
-    memory_limit : float
-        Bytes; a peer expected to need more is not run.
-    seed : int
-        Draws the numbers and the order of turns.
-    """
+    """How cells are timed; a peer expected to need more bytes than `memory_limit` is not run."""
 
     schedule: Schedule
     passes: tuple[str, ...] = PASSES
@@ -57,19 +45,9 @@ class Settings:
 class Candidate:
     """A peer on one cell: its layer, or why there is none.
 
-    Attributes
-    ----------
-    peer : Peer
-    status : str
-        "ok", "values differ", "not installed", "not supported", "skipped" or "failed".
-    note : str
-        More about the status.
-    subject : Subject, optional
-        Its layer.
-    value_error, gradient_error : float
-        Largest error relative to the largest right value.
-    parameters : int
-        Number of trained parameters.
+    `status` is "ok", "values differ", "not installed", "not supported", "skipped" or "failed",
+    which `note` explains; `errors` are those of values and gradients, relative to the largest
+    right one.
     """
 
     peer: Peer
@@ -84,15 +62,7 @@ class Candidate:
 
 
 def candidate(peer: Peer, cell: Cell, memory_limit: float) -> Candidate:
-    """Say whether a peer can take part in a cell at all.
-
-    Examples
-    --------
-    >>> from benchmarks.speed.peers import PEERS
-    >>> from benchmarks.speed.cells import parse
-    >>> candidate(PEERS["FastKAN"], parse("8x2->1 G5 non-uniform"), 1e9).note
-    'evenly spaced centers only'
-    """
+    """Return whether a peer can take part in a cell at all, and if not, why."""
     found = Candidate(peer=peer)
     if peer.module and missing(peer.module):
         found.give_up("not installed", INSTALL)
@@ -107,8 +77,7 @@ def candidate(peer: Peer, cell: Cell, memory_limit: float) -> Candidate:
 def prepare(found: Candidate, problem: Workload, passes: Sequence[str] = PASSES) -> None:
     """Build the layer of a peer, compare it with what is right, and run it until it is compiled.
 
-    A layer that fails is taken out with the reason; one that gives other values stays, and is
-    marked.
+    A layer that fails is taken out; one that gives other values stays, and is marked.
     """
     try:
         with warnings.catch_warnings():
@@ -149,24 +118,7 @@ def run_of(subject: Subject, task: str) -> Any:
 def time_cell(
     cell: Cell, peers: Sequence[Peer], settings: Settings, *, device: str = "cpu"
 ) -> list[dict[str, Any]]:
-    """Time all peers on one cell.
-
-    Parameters
-    ----------
-    cell : Cell
-        The shape.
-    peers : sequence of Peer
-        Who takes part.
-    settings : Settings
-        How.
-    device : {"cpu", "cuda"}
-        Where.
-
-    Returns
-    -------
-    list of dict
-        One row for each peer and pass, with the columns of ``COLUMNS``.
-    """
+    """Return a row of ``COLUMNS`` for each peer and pass on one cell."""
     forget_compiled()
     generator = torch.Generator().manual_seed(settings.seed)
     problem = draw(cell, generator, device)

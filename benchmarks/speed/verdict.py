@@ -1,4 +1,4 @@
-"""What kanlens promises about its speed, held against the rows that were measured."""
+"""Promises about the speed of kanlens, held against the rows that were measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.speed.cells import CELLS, Cell, parse
 from benchmarks.speed.peers import OWN, PEERS, RECURSION
 from benchmarks.speed.reference import TOLERANCE
-from benchmarks.speed.timing import BOTH, TIMED
+from benchmarks.speed.timing import BOTH, PASSES, TIMED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,26 +17,43 @@ if TYPE_CHECKING:
 NEAR_LINEAR = ("1024x256->256 G5", "4096x64->64 G5")
 MEMORY_CELL, MEMORY_MIB = "2048x256->256 G5", 40.0
 PASS, FAIL, UNKNOWN = "pass", "fail", "not measured"
+RIVALS = tuple(name for name, peer in PEERS.items() if peer.rival)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """A bound on a ratio of times, for some peers, cells and passes.
+
+    `vs_kanlens` of the peers must not be lower, `vs_linear` of kanlens not higher than the bound;
+    where it is `strict`, not equal either.
+    """
+
+    words: str
+    bound: float
+    takes: Callable[[Cell], bool] = lambda cell: True
+    column: str = "vs_kanlens"
+    peers: tuple[str, ...] = RIVALS
+    passes: tuple[str, ...] = (BOTH,)
+    strict: bool = False
+
+    def judged(self, rows: Sequence[dict[str, Any]]) -> Finding:
+        """Hold rows with times against the promise."""
+        numbers = [
+            (float(row[self.column]), f"{row['cell']} {row['pass']}, {row['peer']}")
+            for row in rows
+            if row["peer"] in self.peers and row["pass"] in self.passes
+            if self.takes(row["shape"]) and row[self.column] is not None
+        ]
+        lowest = self.column == "vs_kanlens"
+        return _finding(self.words, numbers, self.bound, lowest=lowest, strict=self.strict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One promise, and what was found.
+    """A promise, its outcome, and the worst of `compared` numbers.
 
-    Attributes
-    ----------
-    promise : str
-        In words.
-    outcome : str
-        "pass", "fail" or "not measured".
-    figure : float or None
-        The worst number found.
-    bound : float
-        What it has to keep to.
-    where : str
-        The cell of the worst number, and the peer.
-    compared : int
-        How many numbers there were.
+    The outcome is "pass", "fail" or "not measured"; `where` names the cell of the worst number and
+    the peer, `bound` what it has to keep to.
     """
 
     promise: str
@@ -51,129 +68,66 @@ class Finding:
         return asdict(self)
 
 
+def _faster(bound: float, grid: int, peers: tuple[str, ...] = RIVALS) -> Promise:
+    of = "every B-spline peer" if peers == RIVALS else peers[0]
+    words = f"at least {bound:g} times as fast as {of} at G{grid}"
+    return Promise(words=words, bound=bound, takes=lambda c: c.grid_size == grid, peers=peers)
+
+
+def _near(bound: float, place: str, takes: Callable[[Cell], bool], **options: Any) -> Promise:
+    words = f"at most {bound:g} times the time of nn.Linear at {place}"
+    own: dict[str, Any] = {"column": "vs_linear", "peers": (OWN,), **options}
+    return Promise(words=words, bound=bound, takes=takes, **own)
+
+
+PROMISES = (
+    Promise(words="faster than every B-spline peer", bound=1.0, passes=PASSES, strict=True),
+    *(_faster(bound, grid) for bound, grid in ((1.1, 5), (4.0, 50), (5.0, 200))),
+    *(_faster(bound, grid, (RECURSION,)) for bound, grid in ((3.0, 5), (20.0, 50))),
+    _near(1.3, " and ".join(NEAR_LINEAR), lambda c: c.name in NEAR_LINEAR),
+    _near(
+        1.5,
+        "1024 and more rows",
+        lambda c: c.batch >= 1024 and c.grid_size == 5,
+        passes=PASSES,
+    ),
+    _near(2.0, "64 rows", lambda c: c.batch == 64, passes=PASSES),
+    Promise(
+        words="below half the time of nn.Linear at G50",
+        bound=0.5,
+        takes=lambda c: c.grid_size == 50,
+        column="vs_linear",
+        peers=(OWN,),
+        strict=True,
+    ),
+)
+
+
 def judge(speed: pd.DataFrame, memory: pd.DataFrame) -> list[Finding]:
     """Hold rows of timing and of memory against every promise.
 
     The promises are about ``CELLS`` on a CPU; rows of other cells and devices are passed over,
     except that kanlens's values have to be right in all of them. A promise nothing was measured
     for is neither kept nor broken.
-
-    Parameters
-    ----------
-    speed, memory : DataFrame
-        With the columns of `timing` and of `memory`.
-
-    Returns
-    -------
-    list of Finding
     """
-    timed = _timed(speed)
-    steps = [row for row in timed if row["pass"] == BOTH]
-    rivals = [name for name, peer in PEERS.items() if peer.rival]
-    return [
-        _right(speed),
-        _at_least("faster than every B-spline peer", timed, rivals, 1.0, strict=True),
-        *(
-            _at_least(f"{words} every B-spline peer{where}", steps, rivals, bound, takes)
-            for words, where, bound, takes in FASTER
-        ),
-        *(
-            _at_least(
-                f"at least {bound:g} times as fast as {RECURSION} at G{grid}",
-                steps,
-                [RECURSION],
-                bound,
-                _grid(grid),
-            )
-            for grid, bound in ((5, 3.0), (50, 20.0))
-        ),
-        _at_most(
-            "at most 1.3 times the time of nn.Linear at " + " and ".join(NEAR_LINEAR),
-            steps,
-            1.3,
-            lambda cell: cell.name in NEAR_LINEAR,
-        ),
-        *(
-            _at_most(
-                f"at most {bound:g} times the time of nn.Linear at {words} rows",
-                timed,
-                bound,
-                takes,
-            )
-            for words, bound, takes in NEAR
-        ),
-        _at_most("below half the time of nn.Linear at G50", steps, 0.5, _grid(50), strict=True),
-        _light(memory),
-    ]
-
-
-def _grid(size: int) -> Callable[[Cell], bool]:
-    return lambda cell: cell.grid_size == size
-
-
-FASTER: tuple[tuple[str, str, float, Callable[[Cell], bool]], ...] = (
-    ("at least 1.1 times as fast as", " at G5", 1.1, _grid(5)),
-    ("at least 4 times as fast as", " at G50", 4.0, _grid(50)),
-    ("at least 5 times as fast as", " at G200", 5.0, _grid(200)),
-)
-NEAR: tuple[tuple[str, float, Callable[[Cell], bool]], ...] = (
-    ("1024 and more", 1.5, lambda cell: cell.batch >= 1024 and cell.grid_size == 5),
-    ("64", 2.0, lambda cell: cell.batch == 64),
-)
-
-
-def _timed(speed: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows that have a time, with their cells."""
     kept = speed[
         speed["device"].str.startswith("cpu")
         & speed["status"].isin(TIMED)
         & speed["cell"].isin([cell.name for cell in CELLS])
     ]
-    return [{**row, "shape": parse(row["cell"])} for row in kept.to_dict("records")]
-
-
-def _at_least(
-    promise: str,
-    rows: Sequence[dict[str, Any]],
-    peers: Sequence[str],
-    bound: float,
-    takes: Callable[[Cell], bool] = lambda cell: True,
-    *,
-    strict: bool = False,
-) -> Finding:
-    found = [
-        (float(row["vs_kanlens"]), f"{row['cell']} {row['pass']}, {row['peer']}")
-        for row in rows
-        if row["peer"] in peers and takes(row["shape"]) and row["vs_kanlens"] is not None
-    ]
-    return _finding(promise, found, bound, lowest=True, strict=strict)
-
-
-def _at_most(
-    promise: str,
-    rows: Sequence[dict[str, Any]],
-    bound: float,
-    takes: Callable[[Cell], bool],
-    *,
-    strict: bool = False,
-) -> Finding:
-    found = [
-        (float(row["vs_linear"]), f"{row['cell']} {row['pass']}")
-        for row in rows
-        if row["peer"] == OWN and takes(row["shape"]) and row["vs_linear"] is not None
-    ]
-    return _finding(promise, found, bound, lowest=False, strict=strict)
+    rows = [{**row, "shape": parse(row["cell"])} for row in kept.to_dict("records")]
+    return [_right(speed), *(promise.judged(rows) for promise in PROMISES), _light(memory)]
 
 
 def _right(speed: pd.DataFrame) -> Finding:
     """Judge kanlens's own values: every cell within the tolerance, none failed."""
     own = speed[(speed["peer"] == OWN) & (speed["pass"] == BOTH)]
-    found = [
+    numbers = [
         (_worst(row["value_error"], row["gradient_error"]), f"{row['device']} {row['cell']}")
         for row in own.to_dict("records")
     ]
     promise = f"values and gradients of {OWN} within {TOLERANCE:g} of the float64 reference"
-    return _finding(promise, found, TOLERANCE, lowest=False)
+    return _finding(promise, numbers, TOLERANCE, lowest=False)
 
 
 def _worst(*values: Any) -> float:
@@ -185,24 +139,24 @@ def _light(memory: pd.DataFrame) -> Finding:
     rows = memory[
         (memory["device"] == "cpu") & (memory["peer"] == OWN) & (memory["cell"] == MEMORY_CELL)
     ]
-    found = [(_worst(row["extra_mib"]), MEMORY_CELL) for row in rows.to_dict("records")]
+    numbers = [(_worst(row["extra_mib"]), MEMORY_CELL) for row in rows.to_dict("records")]
     promise = f"peak extra memory under {MEMORY_MIB:g} MiB at {MEMORY_CELL}"
-    return _finding(promise, found, MEMORY_MIB, lowest=False, strict=True)
+    return _finding(promise, numbers, MEMORY_MIB, lowest=False, strict=True)
 
 
 def _finding(
     promise: str,
-    found: Sequence[tuple[float, str]],
+    numbers: Sequence[tuple[float, str]],
     bound: float,
     *,
     lowest: bool,
     strict: bool = False,
 ) -> Finding:
-    """Compare the worst of the numbers found with a bound; NaN keeps to none."""
-    if not found:
+    """Compare the worst of the numbers with a bound; NaN keeps to none."""
+    if not numbers:
         return Finding(promise=promise, outcome=UNKNOWN, figure=None, bound=bound)
-    wrong = [item for item in found if item[0] != item[0]]
-    figure, where = (wrong or [min(found) if lowest else max(found)])[0]
+    wrong = [item for item in numbers if item[0] != item[0]]
+    figure, where = (wrong or [min(numbers) if lowest else max(numbers)])[0]
     kept = figure > bound if lowest else figure < bound
     kept = kept or (not strict and figure == bound)
     return Finding(
@@ -211,16 +165,10 @@ def _finding(
         figure=figure,
         bound=bound,
         where=where,
-        compared=len(found),
+        compared=len(numbers),
     )
 
 
 def broken(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the promises that are not kept.
-
-    Examples
-    --------
-    >>> broken([_finding("fast", [(0.9, "here")], 1.0, lowest=True)])[0].where
-    'here'
-    """
+    """Return the promises that are not kept."""
     return [finding for finding in findings if finding.outcome == FAIL]

@@ -16,24 +16,12 @@ UNEVEN = (0.5, 1.5)  # shortest and longest interval of a non-uniform grid, befo
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a peer has to compute.
+    """The numbers of a layer that every peer has to compute with.
 
-    The rows lie inside the grid: outside it, layers differ by design.
-
-    Attributes
-    ----------
-    cell : Cell
-        Its shape.
-    knots : Tensor, shape (in, grid_size + 2 * order + 1)
-        From -1 to 1, with `order` more at either end; float64.
-    coefficients : Tensor, shape (out, in, basis)
-        Of the splines.
-    base_weight : Tensor, shape (out, in)
-        Of silu(x).
-    x : Tensor, shape (batch, in)
-        The rows.
-    cotangent : Tensor, shape (batch, out)
-        Gradient of a loss with respect to the output.
+    The rows x (batch, in) lie inside the grid: outside it, layers differ by design. Knots (in,
+    knot) are float64 and go from -1 to 1, with `order` more at either end; coefficients (out, in,
+    basis) are of the splines, base weights (out, in) of silu(x). The cotangent (batch, out) is the
+    gradient of a loss with respect to the output.
     """
 
     cell: Cell
@@ -56,14 +44,7 @@ class Workload:
 
 
 def draw(cell: Cell, generator: torch.Generator, device: str = "cpu") -> Workload:
-    """Draw the numbers of a cell.
-
-    Examples
-    --------
-    >>> cell = Cell(batch=2, in_features=3, out_features=1, grid_size=4)
-    >>> draw(cell, torch.Generator().manual_seed(0)).coefficients.shape
-    torch.Size([1, 3, 7])
-    """
+    """Draw the numbers of a cell."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device, dtype)
@@ -81,14 +62,7 @@ def draw(cell: Cell, generator: torch.Generator, device: str = "cpu") -> Workloa
 
 
 def knots(cell: Cell, generator: torch.Generator) -> Tensor:
-    """Return the knots of every input, shape (in, grid_size + 2 * order + 1), float64.
-
-    Examples
-    --------
-    >>> cell = Cell(batch=1, in_features=1, out_features=1, grid_size=2, order=1)
-    >>> knots(cell, torch.Generator())
-    tensor([[-2., -1.,  0.,  1.,  2.]], dtype=torch.float64)
-    """
+    """Return the knots of every input, shape (in, grid_size + 2 * order + 1), float64."""
     lengths = torch.ones(cell.in_features, cell.grid_size, dtype=torch.float64)
     if not cell.uniform:
         lengths.uniform_(*UNEVEN, generator=generator)

@@ -15,10 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.equations import Array, Equation, equations_of, evaluate
-from benchmarks.harness import Setup
-
-__all__ = ["KINDS", "SUITES", "drawn", "equation_of", "is_sound", "names_of"]
+from benchmarks.equations import Array, Equation, evaluate
 
 Draw: TypeAlias = np.random.Generator
 SUITES = {"tuning": 0, "judging": 1}  # by the seeds that they are drawn with
@@ -247,14 +244,3 @@ def drawn(suite: str, name: str) -> Equation:
         if short and is_sound(equation, equation.draw(np.random.default_rng([0, 1]))):
             return equation
     raise ValueError(f"drawn: no sound formula {name} in {MOST_DRAWS} draws")
-
-
-def equation_of(setup: Setup, source: str, name: str) -> Equation:
-    """Return an equation of the files of a run, or a formula of a drawn suite.
-
-    Examples
-    --------
-    >>> equation_of(Setup(smoke=True), "smoke", "product").text
-    'a*b/c'
-    """
-    return drawn(source, name) if source in SUITES else equations_of(setup)[source, name]

@@ -47,15 +47,7 @@ _SCALED: dict[str, tuple[Range, Range]] = {  # a, and the place of u = 0 with ei
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
-    """Functions ``c * g(a * x + b) + d`` on inputs in [-1, 1].
-
-    Attributes
-    ----------
-    families : tuple of Family
-        The family of each edge.
-    parameters : Tensor, shape (edge, 4)
-        a, b, c, d.
-    """
+    """Functions ``c * g(a * x + b) + d`` on [-1, 1]: families, and parameters (edge, 4)."""
 
     families: tuple[Family, ...]
     parameters: Tensor
@@ -67,20 +59,7 @@ class Truth:
 
 
 def draw_truth(families: Sequence[Family], count: int, generator: torch.Generator) -> Truth:
-    """Draw members of every family.
-
-    Parameters
-    ----------
-    families : sequence of Family
-        All of the library.
-    count : int
-        Members of each.
-    generator : torch.Generator
-        Draws their numbers.
-
-    Returns
-    -------
-    Truth
+    """Draw `count` members of every family; the families are all of the library.
 
     Examples
     --------
@@ -121,31 +100,10 @@ def _between(ends: Range, share: float) -> float:
 
 
 def spline_model(truth: Truth, grid_size: int, noise: float, generator: torch.Generator) -> KAN:
-    """Return a network of one input with one cubic spline per function.
+    """Return a float64 network of one input with one cubic spline per function.
 
-    Parameters
-    ----------
-    truth : Truth
-        What the splines are fitted to, on the grid [-1, 1].
-    grid_size : int
-        Intervals of the grid.
-    noise : float
-        Standard deviation of what is added to each coefficient, in parts of that of the
-        coefficients of the edge.
-    generator : torch.Generator
-        Draws the noise.
-
-    Returns
-    -------
-    KAN
-        In float64.
-
-    Examples
-    --------
-    >>> from kanlens.symbolic.library import library
-    >>> truth = draw_truth(library(["exp"]), 2, torch.Generator())
-    >>> spline_model(truth, 5, 0.01, torch.Generator())(torch.zeros(3, 1).double()).shape
-    torch.Size([3, 4])
+    `noise` is the standard deviation of what is added to each coefficient, in parts of that of the
+    coefficients of the edge.
     """
     x = torch.linspace(-1.0, 1.0, _FIT_POINTS, dtype=torch.float64)
     layer = fitted_layer(x[:, None], truth(x)[:, :, None], grid_size, noise, generator)
@@ -161,25 +119,10 @@ def as_model(layers: Sequence[KANLinear], generator: torch.Generator) -> KAN:
 def fitted_layer(
     x: Tensor, y: Tensor, grid_size: int, noise: float, generator: torch.Generator
 ) -> KANLinear:
-    """Return a layer of cubic splines without a base, fitted to the values of its edges.
+    """Return a layer of cubic splines without a base, fitted to values of its edges.
 
-    Parameters
-    ----------
-    x : Tensor, shape (row, in)
-        The grids reach from the least to the largest value of each input.
-    y : Tensor, shape (row, out, in)
-        Values of every edge at x.
-    grid_size : int
-        Intervals of the grid.
-    noise : float
-        As for `spline_model`.
-    generator : torch.Generator
-        Draws the noise.
-
-    Returns
-    -------
-    KANLinear
-        In float64.
+    The values y (row, out, in) are those at x (row, in), between whose ends the grids reach.
+    `noise` is as for `spline_model`.
     """
     outs, ins = y.shape[1:]
     layer = KANLinear(ins, outs, grid_size=grid_size, base_activation="zero", generator=generator)
@@ -200,28 +143,13 @@ def fitted_layer(
 def count_as_one(
     truth: Truth, model: KAN, x: Tensor, families: Sequence[Family]
 ) -> list[frozenset[str]]:
-    """Name the families that count as the true one, for every edge.
+    """Name the families that count as the true one, for every edge of a `spline_model`.
 
     The true family does. Another does when the edge cannot tell it from the true one and it is
     no dearer: when its best fit to the true function, free of noise, misses it by a root mean
     square m with ``n m^2 <= 4 s^2``, where s is that of what separates the spline from the true
     function and n the number of the spline's coefficients; and when it has neither more
     parameters nor more complexity than the true family.
-
-    Parameters
-    ----------
-    truth : Truth
-    model : KAN
-        Made by `spline_model`.
-    x : Tensor, shape (row, 1)
-        Rows the edges are looked at on.
-    families : sequence of Family
-        Those that are compared.
-
-    Returns
-    -------
-    list of frozenset of str
-        One per edge.
     """
     layer = model.layers[0]
     found = sample_edges(layer, x).samples

@@ -13,8 +13,6 @@ from kanlens.symbolic.receipt import EXPLAINED
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["ACCURATE", "REASONS", "VERDICT", "judge", "reason", "rounded", "same_but_rounded"]
-
 ACCURATE = EXPLAINED  # R2 on fresh rows above which a formula counts as accurate
 REASONS = ("structure", "edge family", "constants", "time", "failed")
 VERDICT = ("recovered", "rounded", "accurate", "r2", "reason", "formula")  # columns of `judge`
@@ -23,25 +21,12 @@ _MOST_OPERATIONS = 400  # of a formula that is multiplied out
 
 
 def judge(formula: Any, equation: Equation, stopped: str, seed: int) -> dict[str, Any]:
-    """Return the columns that say what became of a formula.
+    """Return the columns ``VERDICT`` of a formula, judged by fresh rows without noise.
 
-    Parameters
-    ----------
-    formula : sympy.Expr
-    equation : Equation
-        The truth, without noise.
-    stopped : str
-        Why the search ended.
-    seed : int
-        Draws the fresh rows.
-
-    Returns
-    -------
-    dict
-        `recovered`, 1 where it is the equation but for a constant term or factor; `rounded`, 1
-        where it is so after its numbers were rounded as SRBench does, which is what noise leaves
-        room for; `accurate`, 1 where its R2 on fresh rows without noise is above 0.999; `r2`;
-        `reason`, empty where it was recovered; `formula`.
+    `recovered` is 1 where it is the equation but for a constant term or factor; `rounded`, 1 where
+    it is so after its numbers were rounded as SRBench does, which is what noise leaves room for;
+    `accurate`, 1 where its R2 is above 0.999; `reason` is empty where it was recovered. `stopped`
+    is why the search ended.
     """
     recovered = is_recovered(formula, equation, np.random.default_rng([seed, 2]))
     r2 = r2_score(formula, equation, np.random.default_rng([seed, 3]))
@@ -59,21 +44,10 @@ def judge(formula: Any, equation: Equation, stopped: str, seed: int) -> dict[str
 def same_but_rounded(
     formula: sympy.Expr, equation: Equation, generator: np.random.Generator
 ) -> bool:
-    """Say whether a formula with rounded numbers is an equation, as it is or rounded alike.
+    """Return whether a formula with rounded numbers is an equation, as it is or rounded alike.
 
     This is SRBench's rule: numbers with a point are rounded to three decimals and to the 13 bits
-    that sympy keeps of three digits, and those below 1e-4 are dropped, before formula and equation
-    are compared.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> from benchmarks.equations import Equation
-    >>> ranges = ((1.0, 2.0), (1.0, 2.0))
-    >>> line = Equation(source="", name="", text="a+b", variables=("a", "b"), ranges=ranges)
-    >>> found = [sympy.sympify(text) for text in ("1.0004*a + 0.9997*b", "1.001*a + b")]
-    >>> [same_but_rounded(each, line, np.random.default_rng(0)) for each in found]
-    [True, False]
+    that sympy keeps of three digits, and those below 1e-4 are dropped, before the comparison.
     """
     from dataclasses import replace
 
@@ -85,14 +59,7 @@ def same_but_rounded(
 
 
 def rounded(expression: Any) -> Any:
-    """Round numbers with a point to three decimals and 13 bits; those below 1e-4 are dropped.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> rounded(sympy.sympify("1.00042*a + 0.00001*b + 2"))
-    1.0*a + 2
-    """
+    """Round numbers with a point to three decimals and 13 bits; those below 1e-4 are dropped."""
     import sympy
 
     table = {each: _short(float(each)) for each in expression.atoms(sympy.Float)}
@@ -121,21 +88,11 @@ def _in_decimals(node: Any) -> Any:
 
 
 def reason(formula: Any, equation: Equation, r2: float, stopped: str) -> str:
-    """Say why a formula is not the equation.
+    """Return why a formula is not the equation.
 
-    Returns
-    -------
-    str
-        "constants" where it is but for its numbers; "time" where the search ended early without an
-        accurate formula; "edge family" where it combines the same variables in the same way, with
-        other functions of one variable; else "structure".
-
-    Examples
-    --------
-    >>> import sympy
-    >>> line = Equation(source="", name="", text="2*sin(a)", variables=("a",), ranges=((1, 2),))
-    >>> reason(sympy.sympify("2.01*sin(a)"), line, 0.99, "every way was tried")
-    'constants'
+    "constants" where it is but for its numbers; "time" where the search ended early without an
+    accurate formula; "edge family" where it combines the same variables in the same way, with other
+    functions of one variable; else "structure".
     """
     truth = equation.expression
     if any(_bare(a) == _bare(b) for a, b in _forms(formula, truth)):

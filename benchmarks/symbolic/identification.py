@@ -67,19 +67,15 @@ def _row(counts: Counter[str]) -> dict[str, int | str]:
 
 def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     counts = ["edges", "first", "first_three", "named"]
-    table = frame.groupby(["grid_size", "noise"], as_index=False)[counts].sum()
-    for name in counts[1:]:
-        table[name] = table[name] / table["edges"]
-    cells = zip(table["grid_size"], table["noise"], strict=True)
-    table["target"] = [TARGETS.get((int(grid), float(noise)), "") for grid, noise in cells]
-    hard = frame.groupby("family", as_index=False)[["edges", "first"]].sum()
-    hard["first"] = hard["first"] / hard["edges"]
-    hard = hard.sort_values("first", kind="stable").head(8)
+    table = frame.groupby(["grid_size", "noise"])[counts].sum()
+    table = table.assign(**table[counts[1:]].div(table["edges"], axis=0))
+    table["target"] = [TARGETS.get((int(grid), float(noise)), "") for grid, noise in table.index]
+    hard = frame.groupby("family")[["edges", "first"]].sum()
+    hard = hard.assign(first=hard["first"] / hard["edges"]).sort_values("first", kind="stable")
+    title = "share of edges whose function is found first, in the first three, and by its own name"
     return {
-        "share of edges whose function is found first, in the first three, and by its own name": (
-            table
-        ),
-        "families found least often": hard,
+        title: table.reset_index(),
+        "families found least often": hard.head(8).reset_index(),
     }
 
 
@@ -88,12 +84,7 @@ IDENTIFICATION = Experiment(
     question="How often is the true function of an edge found?",
     tables={
         "symbolic-identification": (
-            "family",
-            "edges",
-            "first",
-            "first_three",
-            "named",
-            "mistaken_for",
+            *("family", "edges", "first", "first_three", "named", "mistaken_for"),
         )
     },
     keys=("grid_size", "noise", "seed"),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.drawing import Picture, look_of
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from benchmarks.drawing import Frames, Picture, look_of
 from benchmarks.symbolic.identification import TARGETS
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from benchmarks.drawing import Frames
-
-__all__ = ["PICTURES", "Picture"]
+from kanlens.plotting.style import STYLE, context
 
 _ROOM = 0.8  # of the distance between two groups that their bars fill
 _NOISES = {  # words and color of each
@@ -30,10 +29,6 @@ _LEAST = 10  # families shown as found least often
 
 def _draw_recovery(frames: Frames) -> Figure:
     """Draw what was recovered by suite and tier, by method, and after how many seconds."""
-    from matplotlib.figure import Figure
-
-    from kanlens.plotting.style import STYLE, context
-
     own, peers = frames["symbolic-recovery"], frames["symbolic-peers"].query("source != 'judging'")
     pairs = zip(own["source"], own["tier"], strict=True)
     tiers = own.assign(group=[_suite(*pair) for pair in pairs])
@@ -62,9 +57,6 @@ def _noises(frame: pd.DataFrame) -> list[float]:
 
 def _legend(frame: pd.DataFrame) -> list[Any]:
     """Return what the bars of every noise, the lines and the points are."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     words = {noise: f"recovered, {_NOISES[noise][0]}" for noise in _noises(frame)}
     bars = [Patch(color=_NOISES[noise][1], label=words[noise]) for noise in words]
     point = Line2D([], [], linestyle="", label="recovered when rounded", **_ROUNDED)
@@ -91,8 +83,6 @@ def _bars(ax: Axes, frame: pd.DataFrame, groups: list[str], what: str) -> None:
 
 def _bar(ax: Axes, at: float, width: float, rows: pd.DataFrame, color: str) -> None:
     """Draw one bar with its count below."""
-    from kanlens.plotting.style import STYLE
-
     recovered, near, accurate = (
         float(rows[name].astype(float).mean()) for name in ("recovered", "rounded", "accurate")
     )
@@ -106,10 +96,6 @@ def _bar(ax: Axes, at: float, width: float, rows: pd.DataFrame, color: str) -> N
 
 def _times(ax: Axes, frame: pd.DataFrame, methods: list[str]) -> None:
     """Draw for every method the share of runs that were recovered after so many seconds."""
-    import numpy as np
-
-    from kanlens.plotting.style import STYLE
-
     for index, method in enumerate(methods):
         rows = frame[frame["method"] == method]
         found = rows[rows["recovered"].astype(float) == 1]["seconds"].astype(float)
@@ -133,10 +119,6 @@ def _times(ax: Axes, frame: pd.DataFrame, methods: list[str]) -> None:
 
 def _draw_identification(frames: Frames) -> Figure:
     """Draw shares of edges found first and among three, and the families found least often."""
-    from matplotlib.figure import Figure
-
-    from kanlens.plotting.style import STYLE, context
-
     frame = frames["symbolic-identification"]
     with context():
         figure = Figure(figsize=(STYLE.page, 2.6), layout="constrained")
@@ -160,8 +142,6 @@ def _draw_identification(frames: Frames) -> Figure:
 
 def _shares(ax: Axes, part: pd.DataFrame, grid: int, index: int) -> None:
     """Draw the shares of one grid over the noise, and what is promised as short lines."""
-    from kanlens.plotting.style import STYLE
-
     counts = part.groupby("noise")[["edges", "first", "first_three", "named"]].sum()
     x = [index * 0.06 - 0.03 + place for place in range(len(counts))]
     styles = {"first": "-", "first_three": ":", "named": "--"}
@@ -181,13 +161,13 @@ def _shares(ax: Axes, part: pd.DataFrame, grid: int, index: int) -> None:
 
 PICTURES: dict[str, Picture] = {
     "symbolic-recovery": Picture(
-        needs=("symbolic-recovery", "symbolic-peers"),
-        draw=_draw_recovery,
-        caption="Known equations found again by tier and noise, by method, and after what time.",
+        ("symbolic-recovery", "symbolic-peers"),
+        _draw_recovery,
+        "Known equations found again by tier and noise, by method, and after what time.",
     ),
     "symbolic-identification": Picture(
-        needs=("symbolic-identification",),
-        draw=_draw_identification,
-        caption="How often the true function of an edge is named; thick lines: what is promised.",
+        ("symbolic-identification",),
+        _draw_identification,
+        "How often the true function of an edge is named; thick lines: what is promised.",
     ),
 }

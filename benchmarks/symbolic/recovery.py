@@ -10,6 +10,7 @@ the two suites of drawn formulas the search was tuned with one, and the other ju
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +18,11 @@ import torch
 from benchmarks.equations import Equation, equations_of, sample, thirds
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.drawn import SUITES, drawn, names_of
-from benchmarks.symbolic.equivalence import REASONS, VERDICT, judge, reason
+from benchmarks.symbolic.equivalence import VERDICT, judge
 from kanlens.discovery.finding import discover
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["COLUMNS", "DRAWN", "RECOVERY", "look_for", "reason", "shares"]
 
 SEEDS = 3
 TIME_LIMIT, SMOKE_LIMIT = 60.0, 10.0
@@ -76,54 +75,23 @@ def look_for(equation: Equation, noise: float, seed: int, limit: float) -> Rows:
 
 
 def shares(frame: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what was found in every group and tier, and why the rest was not.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Rows of `COLUMNS`.
-    by : list of str
-        Columns whose values name a group.
-
-    Returns
-    -------
-    tuple of DataFrame
-        Shares of the runs, with the shapes found in all of their runs and the seconds they took;
-        and counts of the runs that failed, by reason.
-    """
-    import pandas as pd
-
-    numbers = ["recovered", "rounded", "accurate", "seconds"]
-    frame = frame.astype(dict.fromkeys(numbers, float))
-    found, failed = [], []
-    tiers = [("all", frame), *((tier or "-", part) for tier, part in frame.groupby("tier"))]
-    for tier, part in tiers:
-        for values, group in part.groupby(by):
-            place = {**dict(zip(by, values, strict=True)), "tier": tier, "runs": len(group)}
-            shapes = group.groupby("shape")["recovered"].min()
-            found.append(
-                {
-                    **place,
-                    "recovered": f"{group['recovered'].mean():.1%}",
-                    "rounded": f"{group['rounded'].mean():.1%}",
-                    "R2 > 0.999": f"{group['accurate'].mean():.1%}",
-                    "shapes": f"{int(shapes.sum())} of {len(shapes)}",
-                    "median seconds": float(group["seconds"].median()),
-                    "most seconds": float(group["seconds"].max()),
-                }
-            )
-            missed = group[group["recovered"] == 0]["reason"]
-            counts = {name: int((missed == name).sum()) for name in REASONS}
-            failed.append({**place, "not recovered": len(missed), **counts})
-    return pd.DataFrame(found), pd.DataFrame(failed)
-
-
-def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
-    """Return the shares that were found by source, tier and noise, and what was not."""
-    found, failed = shares(frame, ["source", "noise"])
+    """Return shares and seconds of the runs in every group and tier, and failures by reason."""
+    frame = frame.astype(dict.fromkeys(["recovered", "rounded", "accurate", "seconds"], float))
+    groups = frame.groupby([*by, "tier"], dropna=False, sort=False)
+    found = groups[["recovered", "rounded", "accurate"]].mean().round(3)
+    found = found.assign(runs=groups.size())
+    seconds = groups["seconds"].agg(["median", "max"]).add_suffix(" seconds")
     missed = frame[frame["recovered"] == 0]
-    columns = ["source", "name", "noise", "seed", "reason", "rounded", "r2", "seconds", "formula"]
-    return {"recovery": found, "reasons": failed, "not recovered": missed[columns]}
+    failed = missed.groupby([*by, "reason"]).size().unstack(fill_value=0)
+    return found.join(seconds).reset_index(), failed.reset_index()
+
+
+def _summary(name: str, by: list[str], frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
+    """Return the shares that were found by group and tier, and the runs that failed."""
+    found, failed = shares(frame, by)
+    columns = [*by, "name", "reason", "rounded", "r2", "seconds", "formula"]
+    missed = frame[frame["recovered"] == 0][columns]
+    return {name: found, f"{name}: reasons": failed, f"{name}: not recovered": missed}
 
 
 RECOVERY = Experiment(
@@ -134,7 +102,7 @@ RECOVERY = Experiment(
     text=TEXT,
     plan=_plan,
     run=_run,
-    summary=_summary,
+    summary=partial(_summary, "recovery", ["source", "noise"]),
 )
 
 
@@ -151,18 +119,6 @@ def _run_drawn(setup: Setup, key: Key) -> Rows:
     return look_for(equation, 0.0, int(seed), SMOKE_LIMIT if setup.smoke else TIME_LIMIT)
 
 
-def _summary_drawn(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
-    """Return the shares that were found by suite and kind, and what was not."""
-    found, failed = shares(frame, ["source"])
-    missed = frame[frame["recovered"] == 0]
-    columns = ["source", "name", "reason", "r2", "seconds", "formula"]
-    return {
-        "formulas of drawn structure": found,
-        "why drawn formulas were missed": failed,
-        "drawn formulas not recovered": missed[columns],
-    }
-
-
 DRAWN = Experiment(
     name="drawn",
     question="How many formulas of drawn structure does discover find from their data?",
@@ -171,5 +127,5 @@ DRAWN = Experiment(
     text=TEXT,
     plan=_plan_drawn,
     run=_run_drawn,
-    summary=_summary_drawn,
+    summary=partial(_summary, "formulas of drawn structure", ["source"]),
 )

@@ -24,14 +24,7 @@ Data = tuple[Any, Any]  # x (rows, in), and y (rows,)
 
 
 def heavy_tailed(seed: int) -> Data:
-    """Draw 209 rows of log-normal features and a target made of products of these.
-
-    Examples
-    --------
-    >>> x, y = heavy_tailed(0)
-    >>> bool(abs(y - y.mean()).max() > 5 * y.std())
-    True
-    """
+    """Draw 209 rows of log-normal features and a target made of products of these."""
     generator = np.random.default_rng(seed)
     x = np.exp(1.2 * generator.normal(size=(209, 6)))
     y = 0.3 * x[:, 0] + 0.02 * x[:, 1] * x[:, 2] + 0.2 * np.sqrt(x[:, 3]) * x[:, 4]
@@ -129,13 +122,7 @@ def _adult(setup: Setup) -> tuple[Any, Any, Any, Any]:
 
 
 def estimator(peer: str, seed: int, *, classes: bool) -> Any:
-    """Return an estimator as it is without settings; the network of scikit-learn gets scaled data.
-
-    Examples
-    --------
-    >>> type(estimator("boosting", 0, classes=True)).__name__
-    'HistGradientBoostingClassifier'
-    """
+    """Return an estimator without settings; the network of scikit-learn gets scaled data."""
     from sklearn import ensemble, neural_network
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.pipeline import make_pipeline

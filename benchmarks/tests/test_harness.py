@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib import import_module
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks import harness
-from benchmarks.attribution.experiments import ATTRIBUTION
-from benchmarks.commands import main
+from benchmarks.commands import BENCHMARKS, main
 from benchmarks.drawing import Picture
-from benchmarks.harness import Benchmark, Findings, Setup, Units, units
+from benchmarks.harness import Benchmark, Setup, Units, units
 from benchmarks.machine import STAMP, instruction_set
-from benchmarks.sparsity.experiments import SPARSITY
-from benchmarks.speed.experiments import SPEED
 from benchmarks.symbolic import experiments
-from benchmarks.symbolic.experiments import SYMBOLIC
 from benchmarks.tests.pair import PAIR, double
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.long_work import Interruption
 
-EVERY = [each for b in (SPEED, SPARSITY, SYMBOLIC, ATTRIBUTION) for each in b.experiments]
+PLACES = [
+    ("benchmarks.speed.experiments", "SPEED"),
+    *(place[:2] for place, _ in BENCHMARKS.values()),
+]
+ALL = [getattr(import_module(module), name) for module, name in PLACES]
+EVERY = [each for one in ALL for each in one.experiments]
 DATA = Path(harness.__file__).parents[1] / "figures" / "data"
 
 
@@ -71,12 +74,6 @@ def test_workers_of_a_scheduler_run_units_also_those_that_run_alone(tmp_path):
     assert found.measured == 2
 
 
-def test_rows_stand_in_the_order_of_the_plan(tmp_path):
-    benchmark().run(Setup(seeds=(2,)), tmp_path, **QUIET)
-    found = benchmark().run(Setup(seeds=(1, 2)), tmp_path, **QUIET)
-    assert found.tables["first"]["n"].tolist() == [1, 2]
-
-
 def test_a_plan_of_some_units_leaves_the_others_alone(tmp_path):
     log = []
     benchmark().run(Setup(seeds=(1, 2)), tmp_path, **QUIET)
@@ -99,8 +96,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     log = []
     with pytest.raises(RuntimeError, match="broken"):
         benchmark(log).run(Setup(seeds=(1, 3, 2)), tmp_path, **QUIET)
-    benchmark(log).run(Setup(seeds=(1, 2)), tmp_path, **QUIET)
+    found = benchmark(log).run(Setup(seeds=(2, 1)), tmp_path, **QUIET)
     assert log == [1, 3, 2]
+    assert found.tables["first"]["n"].tolist() == [2, 1]  # as in the plan
 
 
 def test_what_an_interrupt_cuts_short_is_no_measurement(tmp_path):
@@ -130,14 +128,10 @@ def test_the_first_table_is_stored_last_and_tells_what_is_whole(tmp_path, monkey
 
 
 def test_pictures_are_drawn_from_tables_that_are_there(tmp_path):
-    from matplotlib.figure import Figure
+    def draw(frames):
+        return Figure()
 
-    one = Picture(needs=("first",), draw=lambda frames: Figure(), caption="Nothing.")
-    pictures = {
-        "drawn": one,
-        "no-table": dataclasses.replace(one, needs=("third",)),
-        "not-now": dataclasses.replace(one, applies=lambda frames: False),
-    }
+    pictures = {"drawn": Picture(("first",), draw, ""), "not drawn": Picture(("third",), draw, "")}
     both = dataclasses.replace(benchmark(), pictures=pictures)
     found = both.run(Setup(seeds=(1,)), tmp_path, **QUIET)
     assert [path.name for path in found.files] == ["first.csv", "second.csv", "drawn.png"]
@@ -169,6 +163,14 @@ def test_every_stored_table_can_be_read_and_summed_up(experiment):
     assert all(len(frame) for frame in experiment.summary(first.frame()).values())
 
 
+def test_every_stored_file_names_its_command_and_its_commit():
+    lines = (DATA / "README.md").read_text().splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| ") and "stored by" not in line]
+    named = [name.strip() for row in rows for name in row[1].split(",")]
+    assert sorted(named) == sorted(path.stem for path in DATA.glob("*.csv"))
+    assert all(row[-3].strip() and row[-2].strip() for row in rows)
+
+
 def test_unknown_names_and_counts_are_refused(tmp_path):
     with pytest.raises(InvalidValueError, match=r"^benchmarks x: expected parts.*mean 'pair'\?"):
         benchmark().run(Setup(), tmp_path, parts=["pear"], progress=False)
@@ -186,17 +188,6 @@ def test_a_file_with_other_columns_is_refused(tmp_path):
     assert benchmark().run(Setup(seeds=(1,)), tmp_path, fresh=True, **QUIET).measured == 1
 
 
-def test_findings_become_json():
-    summaries = {"title": pd.DataFrame({"a": [1.0, None]})}
-    found = Findings(
-        tables={}, summaries=summaries, skipped={"x": "y"}, files=[Path("a.csv")], measured=3
-    )
-    plain = json.loads(found.to_json())
-    assert plain["summaries"] == {"title": [{"a": 1.0}, {"a": None}]}
-    assert plain["files"] == ["a.csv"]
-    assert found.to_frame()["table"].tolist() == ["title", "title"]
-
-
 def test_the_command_prints_json_and_says_what_it_left_out(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(experiments, "SYMBOLIC", benchmark())
     monkeypatch.chdir(tmp_path)
@@ -208,6 +199,6 @@ def test_the_command_prints_json_and_says_what_it_left_out(tmp_path, capsys, mon
 
 
 def test_an_unknown_part_is_told_by_the_option_that_named_it(tmp_path, capsys):
-    assert main(["sparsity", "--experiment", "grid", "-o", str(tmp_path)]) == 1
+    assert main(["sparsity", "--parts", "grid", "-o", str(tmp_path)]) == 1
     err = " ".join(capsys.readouterr().err.split())
-    assert err.startswith("kanlens: benchmarks sparsity: expected --experiment to be one of")
+    assert err.startswith("kanlens: benchmarks sparsity: expected --parts to be one of")

@@ -32,6 +32,7 @@ def test_whole_numbers_stay_whole_where_some_are_missing(tmp_path):
     kept.store(("a",), [row("a"), row("a", rounds=None)])
     assert (tmp_path / "a.csv").read_text().splitlines()[1:] == ["a,1.5,3,0.10,", "a,1.5,,0.10,"]
     assert kept.frame()["rounds"].tolist()[0] == 3
+    assert kept.frame()["note"][0] is None
 
 
 def test_a_file_may_lack_columns_of_the_stamp(tmp_path):
@@ -69,10 +70,3 @@ def test_a_foreign_file_is_refused(tmp_path, text, got):
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(words)}$"):
         records(tmp_path / "a.csv")
-
-
-def test_a_frame_has_none_for_what_is_missing(tmp_path):
-    kept = records(tmp_path / "a.csv")
-    kept.store(("a",), [row("a", ms=None)])
-    assert kept.frame()["ms"][0] is None
-    assert kept.frame()["note"][0] is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.statistics import interval
 from sources.writing import percent, short, table
 
 DATA = Path(__file__).parents[2] / "figures" / "data"
@@ -33,15 +33,6 @@ def origin(frame: pd.DataFrame) -> str:
     days = sorted(frame["date"].unique())
     versions = f"kanlens {frame['kanlens'].iloc[0]}, torch {frame['torch'].iloc[0].split('+')[0]}"
     return f"Measured {' and '.join(days)}, {versions}, {frame['cpu'].iloc[0].split(',')[0]}."
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return a mean and half the width of its 95 % interval by Student's t."""
-    from scipy import stats
-
-    values = np.asarray(values, dtype=float)
-    spread = values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * spread)
 
 
 def libraries() -> dict[str, str]:
@@ -144,7 +135,24 @@ def penalties() -> dict[str, str]:
         rows[-1][1].append(short(group.edges.mean()))
     rows = [row for _, row in sorted(rows, reverse=True)]
     head = ["penalty", "F1 of true edges", "test error", "edges kept"]
-    return {"penalties": table(head, rows), "penalties_origin": origin(frame)}
+    return {"penalties": table(head, rows), "penalties_origin": origin(frame), **true_edges()}
+
+
+def true_edges() -> dict[str, str]:
+    """Means over problems of the experiment that asks again which penalty finds true edges."""
+    frame = read("sparsity-true-edges")
+    means = frame.groupby("penalty")[["edge_f1", "edges"]].mean()
+    means["test"] = np.exp(np.log(frame.test).groupby(frame.penalty).mean())
+    rows = [
+        [f"`{name}`", f"{row.edge_f1:.2f}", short(row.test, 3), short(row.edges)]
+        for name, row in means.sort_values("edge_f1", ascending=False).iterrows()
+    ]
+    seeds = frame.seed.nunique()
+    return {
+        "true_edges": table(["penalty", "F1 of true edges", "test error", "edges kept"], rows),
+        "true_edges_seeds": f"{seeds} seeds" if seeds > 1 else "one seed",
+        "true_edges_origin": origin(frame),
+    }
 
 
 def budgets() -> dict[str, str]:
@@ -370,6 +378,8 @@ KINDS = {"wild": "random", "fitted": "fitted to a smooth function"}
 def trained() -> dict[str, str]:
     """Methods on networks trained on tables."""
     frame = read("attribution-trained")
+    from benchmarks.attribution.trained import seeds_agree
+
     columns = ["relative_gap", "shapley_error", "shapley_rank", "seconds"]
     middle = frame.groupby("method")[columns].median().sort_values("shapley_error")
     middle["seeds_agree"] = frame.groupby("method")[list(frame.columns)].apply(seeds_agree)
@@ -381,15 +391,6 @@ def trained() -> dict[str, str]:
         "trained_tables": str(frame.table.nunique()),
         "trained_origin": origin(frame),
     }
-
-
-def seeds_agree(frame: pd.DataFrame) -> float:
-    """Return the rank agreement of a method's importance between seeds, median over tables."""
-    agreements = []
-    for _, group in frame.groupby("table"):
-        ranks = pd.DataFrame(map(json.loads, group.importance)).rank(axis=1).T.corr().to_numpy()
-        agreements.append(ranks[np.triu_indices(len(ranks), 1)].mean())
-    return float(np.nanmedian(agreements))
 
 
 def workflow() -> dict[str, str]:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
+from kanlens.attribution.problem import Baseline, LocalValues, Problem
 from kanlens.attribution.shapley.enumeration import value_weights
 from kanlens.checks import check_choice
 from kanlens.errors import MethodError
 from kanlens.long_work import progress_bar
-from kanlens.model.analysis import nonzero_edges, over_rows
+from kanlens.model.analysis import over_rows
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
 NUMBERS = 2**20  # probabilities held at once
@@ -58,7 +58,7 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    return problem.local(values, MEAN_OUTPUT)
+    return problem.local(values, Baseline.MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
@@ -142,7 +142,7 @@ def _observational(problem: Problem) -> Tensor:
     law = GaussianCopula.of(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
-    live = nonzero_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
+    live = problem.model.layers[0].nonzero_edges()[problem.target].nonzero().flatten()
     scores = law.scores(x)
     values, weight = torch.zeros_like(x), value_weights(n).to(x)
     size = max(1, NUMBERS // (len(rows) * max(1, len(live))))

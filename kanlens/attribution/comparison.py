@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
-from kanlens.attribution.problem import MEAN_OUTPUT, NO_BACKGROUND
+from kanlens.attribution.problem import NO_BACKGROUND, Baseline
 from kanlens.attribution.registry import METHODS, REFUSED
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_choice, check_generator
+from kanlens.display import Displayed
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, reworded
 from kanlens.long_work import interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
-from kanlens.outputs import Shown, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ DEFAULT_METHODS = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Comparison(Shown):
+class Comparison(Displayed):
     """Several methods on the same samples.
 
     Attributes
@@ -359,7 +360,8 @@ def verdict(evidence: Evidence) -> str:
         if not evidence.compared:
             return "complete; not compared with the Shapley values"
         return "complete; exact Shapley values to compare it with could not be had"
-    where = "" if evidence.baseline == MEAN_OUTPUT else f" counted from the {evidence.baseline}"
+    usual = evidence.baseline == Baseline.MEAN_OUTPUT
+    where = "" if usual else f" counted from the {evidence.baseline}"
     if error <= max(EXACT, evidence.rounding):
         size = f" (error {error:.0e})" if error else ""
         return f"exact: these are the Shapley values{where}{size}"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, SLOPES, LocalValues, Problem, pairs
+from kanlens.attribution.problem import Baseline, LocalValues, Problem, pairs
 from kanlens.long_work import progress_bar
 from kanlens.model.layers import KANLinear
 
@@ -38,7 +38,7 @@ def secant(problem: Problem) -> LocalValues:
             for total, flow in zip(flows, _flows(problem, x[here], rows[there]), strict=True):
                 total[here] += flow / len(rows)
             advance(len(x[here]) * len(rows[there]))
-    return problem.local(flows[0].sum(1), MEAN_OUTPUT, paths=tuple(flows))
+    return problem.local(flows[0].sum(1), Baseline.MEAN_OUTPUT, paths=tuple(flows))
 
 
 def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
@@ -89,7 +89,7 @@ def gradient(problem: Problem) -> LocalValues:
     """
     parts = problem.x.split(problem.rows_at_once)
     found = torch.cat([_gradient(problem, part) for part in parts])
-    return problem.local(found, SLOPES, evaluations=1.0)
+    return problem.local(found, Baseline.SLOPES, evaluations=1.0)
 
 
 @method(exact=True, complete=False)
@@ -103,8 +103,8 @@ def gradient_x_input(problem: Problem) -> LocalValues:
     .. [1] A. Shrikumar et al., Not Just a Black Box: Learning Important Features Through
        Propagating Activation Differences, 2016.
     """
-    slopes = gradient(problem).values
-    return problem.local(slopes * (problem.x - problem.mean_row), MEAN_ROW, evaluations=1.0)
+    values = gradient(problem).values * (problem.x - problem.mean_row)
+    return problem.local(values, Baseline.MEAN_ROW, evaluations=1.0)
 
 
 def _gradient(problem: Problem, x: Tensor) -> Tensor:

@@ -250,7 +250,7 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
     """Put the parts into a result, in the dtype of the model."""
     output, own = problem.output_in_parts(problem.x), parts.features is None
     reference = torch.full_like(output, parts.reference)
-    counted = [] if parts.baseline.startswith(NOTHING) else [reference[:1]]
+    counted = [] if parts.baseline in NOTHING else [reference[:1]]
     _check_numbers(method, model.dtype, parts.values, output, *counted)
     known = {**vars(parts), "output": output, "reference": reference}
     known["x"] = problem.x if own else None

@@ -25,9 +25,8 @@ from kanlens.model.analysis import (
     find_node,
     float64_copy,
 )
-from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.network import KAN, Rows
-from kanlens.model.series_layer import edge_basis
+from kanlens.model.terms import SPLINE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,10 +135,10 @@ class _NodeFit:
 
     def _basis(self, u: Array) -> Array:  # (point, in, n)
         """Return the functions at u (point, in) that edges are combinations of."""
-        found = edge_basis(self.layer, torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
+        found = self.layer.basis(torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
         for in_ in range(self.layer.in_features):
-            phi = self.layer.edge(self.out, in_)
-            if isinstance(phi, FunctionEdge):
+            if self.layer.functions[self.out][in_] != SPLINE:
+                phi = self.layer.edge(self.out, in_)
                 found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
         return np.asarray(found)
 

@@ -15,11 +15,12 @@ from torch import Tensor
 from kanlens.attribution.problem import Problem, check_outputs, explained_output, given_rows, pairs
 from kanlens.checks import check_choice, check_count, find_place
 from kanlens.data.schema import choices
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import Model, check_model, float64_copy, separates
 from kanlens.model.network import KAN, Rows
-from kanlens.outputs import Shown, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.resources import threads_for
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Effect(Shown):
+class Effect(Displayed):
     """What one feature, or two together, do to an output; in float64, on the CPU.
 
     Attributes

@@ -11,7 +11,7 @@ from kanlens.attribution.method import method
 from kanlens.attribution.problem import GlobalScores, Problem, borrowed_randomness
 from kanlens.checks import check_count
 from kanlens.long_work import progress_bar
-from kanlens.model.analysis import live_features, nonzero_edges, reaching
+from kanlens.model.analysis import live_features, reaching
 from kanlens.model.recording import edge_moments
 
 ROUNDS = 8  # independent designs, whose spread is the uncertainty of Sobol indices
@@ -133,7 +133,7 @@ def pykan(problem: Problem) -> GlobalScores:
     for index in reversed(range(len(model.layers))):
         layer, nodes = model.layers[index], model.nodes[index]
         factor = score[nodes.owner] * leading[index]  # (out,)
-        spread = edge_moments(layer, inputs[index])[1].to(score) * nonzero_edges(layer)
+        spread = edge_moments(layer, inputs[index])[1].to(score) * layer.nonzero_edges()
         whole = sums[index].std(0, correction=0)
         share = torch.where(whole > 0, factor / torch.where(whole > 0, whole, 1.0), 0.0)
         score = share @ spread
@@ -172,4 +172,4 @@ def edge_std(problem: Problem) -> GlobalScores:
 def _leading_on(problem: Problem) -> Tensor:
     """Tell which first-layer edges are alive and lead on to the output, shape (out, in)."""
     onward = reaching(problem.model, problem.target)[0]
-    return nonzero_edges(problem.model.layers[0]) & onward[:, None]
+    return problem.model.layers[0].nonzero_edges() & onward[:, None]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,24 @@ from kanlens.model import analysis
 from kanlens.model.network import KAN, Rows
 
 PART = 8192  # rows taken through the model at once
-MEAN_OUTPUT = "mean output over the background"
-MEAN_ROW = "output at the mean of the background"
-ZERO = "output at zero"
-NOTHING = "nothing: "  # begins the baseline of values that are no shares of a change
-SLOPES = f"{NOTHING}values are slopes, no shares"
-SQUARES = f"{NOTHING}values are squares or variances, no shares"
-ACTIVATIONS = f"{NOTHING}values are activations, no shares"
 NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  # advice
+
+
+class Baseline(str, Enum):
+    """What values are counted from; values counted from nothing are no shares of a change."""
+
+    MEAN_OUTPUT = "mean output over the background"
+    MEAN_ROW = "output at the mean of the background"
+    ZERO = "output at zero"
+    OTHER_ROWS = "mean output over the samples, whose values replace each other"
+    SLOPES = "nothing: values are slopes, no shares"
+    SQUARES = "nothing: values are squares or variances, no shares"
+    ACTIVATIONS = "nothing: values are activations, no shares"
+
+    __str__ = str.__str__
+
+
+NOTHING = (Baseline.SLOPES, Baseline.SQUARES, Baseline.ACTIVATIONS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +49,7 @@ class LocalValues:
 
     values: Tensor
     reference: float
-    baseline: str
+    baseline: Baseline
     features: tuple[str, ...] | None = None
     standard_error: Tensor | None = None
     bound: Tensor | None = None
@@ -94,15 +105,17 @@ class Problem:
         parts = x.split(analysis.rows_at_once(self.model))
         return torch.cat([self.output(part) for part in parts])
 
-    def counted_from(self, baseline: str) -> float:
+    def counted_from(self, baseline: Baseline) -> float:
         """Return the reference that a baseline names; NaN for values that are no shares."""
-        if baseline == MEAN_OUTPUT:
+        if baseline == Baseline.MEAN_OUTPUT:
             return float(self.output_in_parts(self.background).mean())
-        if baseline == MEAN_ROW:
+        if baseline == Baseline.MEAN_ROW:
             return float(self.output(self.mean_row))
-        return float(self.output(torch.zeros_like(self.x[:1]))) if baseline == ZERO else math.nan
+        if baseline == Baseline.ZERO:
+            return float(self.output(torch.zeros_like(self.x[:1])))
+        return math.nan
 
-    def local(self, values: Tensor, baseline: str, **others: Any) -> LocalValues:
+    def local(self, values: Tensor, baseline: Baseline, **others: Any) -> LocalValues:
         """Return values that are counted from a baseline, as the result of a local method."""
         reference = self.counted_from(baseline)
         return LocalValues(values=values, reference=reference, baseline=baseline, **others)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import optional_module
-from kanlens.outputs import Shown, to_plain
+from kanlens.display import Displayed
+from kanlens.plain_json import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ _SHOWN = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Attribution(Shown):
+class Attribution(Displayed):
     """How much each input feature adds to one output, sample by sample.
 
     Attributes
@@ -176,7 +177,7 @@ class Attribution(Shown):
         .. [1] P. Hall, On the Removal of Skewness by Transformation, 1992.
         """
         parts = (part.abs() for part in self.values.split(ROWS))
-        return Importance.of(Moments.over(parts), self)
+        return Importance.of(CentralMoments.over(parts), self)
 
     def grouped(self) -> Attribution:
         """Return the attribution to table columns: the one-hot features of each are summed.
@@ -205,7 +206,7 @@ class Attribution(Shown):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Importance(Shown):
+class Importance(Displayed):
     """How much each input feature matters to one output over all samples.
 
     Attributes
@@ -236,7 +237,7 @@ class Importance(Shown):
     unit: str = ""
 
     @classmethod
-    def of(cls, sizes: Moments, one: Attribution) -> Importance:
+    def of(cls, sizes: CentralMoments, one: Attribution) -> Importance:
         """Return the mean of sizes with its interval; all else is as of `one` of the samples."""
         low, high = (None if end is None else end.to(one.values) for end in sizes.interval())
         return cls(
@@ -293,7 +294,7 @@ def _merged(pairs: Tensor, member: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class CentralMoments:
     """Central moments of rows: their number, mean, sum of squared deviations, and skewness.
 
     Those of parts of the rows add up to those of all (Pebay, 2008). All are float64, of shape
@@ -306,7 +307,7 @@ class Moments:
     skew: Tensor
 
     @classmethod
-    def of(cls, x: Tensor) -> Moments:
+    def of(cls, x: Tensor) -> CentralMoments:
         """Return the moments of x (batch, in)."""
         mean = x.double().mean(0)
         away = x - mean
@@ -315,11 +316,11 @@ class Moments:
         return cls(len(x), mean, squares, skew.nan_to_num(0, 0, 0))
 
     @classmethod
-    def over(cls, parts: Iterable[Tensor]) -> Moments:
+    def over(cls, parts: Iterable[Tensor]) -> CentralMoments:
         """Return the moments of all rows of parts."""
         return functools.reduce(operator.add, map(cls.of, parts))
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: CentralMoments) -> CentralMoments:
         rows, step = self.rows + other.rows, other.mean - self.mean
         here, there = self.rows / rows, other.rows / rows
         squares = self.squares + other.squares + self.rows * there * step.square()
@@ -329,7 +330,7 @@ class Moments:
         skew = here * ours.pow(3) * self.skew + there * theirs.pow(3) * other.skew
         cross = (here - there) * away.square() + 3 * (theirs.square() - ours.square())
         skew = skew + here * there * away * cross
-        return Moments(rows, self.mean + there * step, squares, skew.nan_to_num(0, 0, 0))
+        return CentralMoments(rows, self.mean + there * step, squares, skew.nan_to_num(0, 0, 0))
 
     def interval(self) -> tuple[Tensor | None, Tensor | None]:
         """Return the ends of the interval of the mean, never below zero; None of a single row.

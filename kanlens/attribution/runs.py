@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.attribution.captum_methods.adapter import quiet
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.metrics.case import Case, case_for
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO, explained_output
+from kanlens.attribution.problem import Baseline, explained_output
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.errors import MethodError, rewording
@@ -110,7 +110,7 @@ class Runs:
 
     def _exact(self, baseline: str) -> Attribution | None:
         """Return exact Shapley values counted from `baseline`; None when they cannot be had."""
-        if baseline == MEAN_OUTPUT and "shapley" in self.done:
+        if baseline == Baseline.MEAN_OUTPUT and "shapley" in self.done:
             found = self.done["shapley"]
         else:
             if (rows := self._rows(baseline)) is None:
@@ -132,10 +132,10 @@ class Runs:
 
     def _rows(self, baseline: str) -> Tensor | None:
         """Return the rows that values are counted from; None where they are shares of nothing."""
-        if baseline == ZERO:
+        if baseline == Baseline.ZERO:
             return torch.zeros_like(self.model.input_shift)[None]
-        rows = self.rows if baseline in (MEAN_OUTPUT, MEAN_ROW) else None
-        if rows is None or baseline == MEAN_OUTPUT:
+        rows = self.rows if baseline in (Baseline.MEAN_OUTPUT, Baseline.MEAN_ROW) else None
+        if rows is None or baseline == Baseline.MEAN_OUTPUT:
             return rows
         return rows.double().mean(0, keepdim=True).to(rows)
 

@@ -16,7 +16,7 @@ from kanlens.certificates.branch_and_bound import FLAT
 from kanlens.certificates.intervals import Interval
 from kanlens.certificates.sampling import spread_points
 from kanlens.long_work import NEVER, Deadline
-from kanlens.model.analysis import BUDGET, nonzero_edges
+from kanlens.model.analysis import BUDGET
 from kanlens.model.network import KAN
 
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
@@ -94,11 +94,11 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     """Tell whether an output is structurally additive in the features that are `free` (in,)."""
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
-        live = nonzero_edges(model.layers[index])
+        live = model.layers[index].nonzero_edges()
         sums = (live.float() @ depends.float()) > 0 if index else live & free
         depends = (nodes.linked.float() @ sums.float()) > 0
     members = list(model.nodes[-1].grouping.members(target))
-    used = nonzero_edges(model.layers[-1])[members].any(0)  # (node,)
+    used = model.layers[-1].nonzero_edges()[members].any(0)  # (node,)
     several = depends[used].sum(1) > 1
     if len(members) == 1:
         return not bool(several.any())

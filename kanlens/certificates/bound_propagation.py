@@ -21,7 +21,6 @@ from kanlens.model.enclosures import (
     FARTHEST,
     Enclosure,
     NoEnclosure,
-    SplineEnclosure,
     encloses,
 )
 from kanlens.model.network import KAN
@@ -88,7 +87,9 @@ class BoundPropagation:
     target: int
     domain: Tensor  # (in, 2), in units of the data
     deadline: Deadline = NEVER
-    enclosures: list[Enclosure] = field(default_factory=list)  # of the edges of every layer
+    enclosures: list[Enclosure | NoEnclosure] = field(
+        default_factory=list
+    )  # of the edges of every layer
     layers: list[LayerBounds] = field(default_factory=list)  # on the domain
     relaxes: bool = True
     in_time: bool = True
@@ -126,12 +127,9 @@ class BoundPropagation:
 
         A box that reaches farther than splines are enclosed has a part without bounds.
         """
-        first = self.enclosures[0]
         far = self.layers[0].inputs.size > FARTHEST
-        beyond = isinstance(first, SplineEnclosure) and bool(
-            torch.isinf(self.layers[0].edges.high[..., far[0]]).any()
-        )
-        return not beyond and not any(isinstance(one, NoEnclosure) for one in self.enclosures)
+        beyond = bool(torch.isinf(self.layers[0].edges.high[..., far[0]]).any())
+        return not beyond and all(one.bounded for one in self.enclosures)
 
     @functools.cached_property
     def knots(self) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.sampling import NORMS, Extremes
-from kanlens.errors import escaped
+from kanlens.display import escaped
 from kanlens.long_work import Deadline, Interruption, progress_bar
 from kanlens.model.analysis import BUDGET
 

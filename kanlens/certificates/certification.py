@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -130,9 +130,7 @@ def certify(
     if time_limit is not None:
         check_positive(CALL, "time_limit", time_limit)
     deadline = Deadline.after(time_limit)
-    if domain is None or (isinstance(domain, Mapping) and model.data_range is not None):
-        domain = _training_ranges(model) | dict(domain or {})
-    box = read_domain(domain, model.feature_names).to(model.input_shift.device)
+    box = _box(model, domain)
     if target is None:
         targets = range(len(model.output_names))
     else:
@@ -169,13 +167,16 @@ def certify(
     )
 
 
-def _training_ranges(model: KAN) -> dict[str, tuple[float, float]]:
-    """Return the range of every feature in the training data."""
-    if model.data_range is None:
+def _box(model: KAN, domain: Domain | None) -> Tensor:
+    """Return a domain as intervals (in, 2); those it does not name are of the training data."""
+    known = model.data_range
+    if domain is None and known is None:
         expected, got = "a domain", "a model without statistics of its training"
         raise InvalidValueError(CALL, expected, got, "Pass the range of every feature as domain")
-    ends = zip(*(end.tolist() for end in model.data_range), strict=True)
-    return dict(zip(model.feature_names, ends, strict=True))
+    if known is not None and (domain is None or isinstance(domain, Mapping)):
+        ends = torch.stack(known, 1).tolist()
+        domain = dict(zip(model.feature_names, ends, strict=True)) | dict(domain or {})
+    return read_domain(cast("Domain", domain), model.feature_names).to(model.input_shift.device)
 
 
 def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:

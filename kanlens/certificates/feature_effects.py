@@ -25,7 +25,6 @@ from kanlens.certificates.sampling import (
     steepest_pairs,
 )
 from kanlens.certificates.statements import Bound, FeatureCertificate, Range, Verdict
-from kanlens.functions.catalog import FUNCTIONS
 from kanlens.model.analysis import BUDGET, live_features
 from kanlens.model.enclosures import FARTHEST, encloses
 
@@ -68,11 +67,10 @@ class OutputFindings:
             if not encloses(layer):
                 kind = getattr(layer, "kind", type(layer).__name__)
                 return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
-            table = getattr(layer, "functions", ())
-            for names, row in zip(table, (layer.mask != 0).tolist(), strict=False):
-                for name, live in zip(names, row, strict=True):
-                    if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
-                        return f"the slope of {name!r} has no bound: where it turns is not known"
+            for term in layer.edge_terms():
+                if term.g.turning(1) is None and bool((term.mask != 0).any()):
+                    name = term.g.name
+                    return f"the slope of {name!r} has no bound: where it turns is not known"
         return ""
 
     @property

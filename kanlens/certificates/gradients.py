@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.certificates import relaxation
 from kanlens.certificates.intervals import EPS, Interval
 from kanlens.certificates.relaxation import LayerBounds
-from kanlens.model.enclosures import Enclosure
+from kanlens.model.enclosures import Enclosure, NoEnclosure
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.splines.control_points import ControlPoints
@@ -85,7 +85,7 @@ def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in
 
 
 def gradient_bounds(
-    model: KAN, target: int, layers: list[LayerBounds], enclosures: list[Enclosure]
+    model: KAN, target: int, layers: list[LayerBounds], enclosures: list[Enclosure | NoEnclosure]
 ) -> GradientBounds:
     """Bound the derivatives of an output by the features, and by what lies between."""
     seed = model.output_scale.diag()[target].expand(len(layers[0].inputs.low), -1)

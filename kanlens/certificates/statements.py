@@ -11,8 +11,8 @@ from torch import Tensor
 
 from kanlens.certificates.additive_approximation import AdditiveFunction
 from kanlens.certificates.sampling import PointPair
-from kanlens.errors import escaped
-from kanlens.outputs import Shown, to_plain
+from kanlens.display import Displayed, escaped
+from kanlens.plain_json import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,7 +192,7 @@ class OutputCertificate:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Certificate(Shown):
+class Certificate(Displayed):
     """Proven statements about a model on a box of its features.
 
     Attributes

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from kanlens.cli.process import run
+import sys
+
+from kanlens.cli import process
 
 TYPE_CHECKING = False  # as in kanlens
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from kanlens.cli.application import main
 
-__all__ = ["COMMANDS", "main", "run"]
-COMMANDS = (  # modules that have them, in the order of the help
-    "demonstration",
-    "model_commands",
-    "file_commands",
-    "analysis_commands",
-    "attribution_commands",
-    "picture_commands",
-)
+__all__ = ["main", "run"]
+
+
+def run() -> None:
+    """Run the command of this process and leave with its exit code."""
+    process.run(_load)
+
+
+def _load() -> Callable[[], int]:
+    """Load all commands of kanlens, and return what runs one; --version needs none."""
+    if sys.argv[1:] == ["--version"]:
+        return _print_version
+    from kanlens.cli.application import load_commands, main
+
+    load_commands()
+    return main
+
+
+def _print_version() -> int:
+    from importlib.metadata import version
+
+    sys.stdout.write(f"kanlens {version('kanlens')}\n")
+    return 0
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import read_rows, read_test, split_names
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.files import read_frame

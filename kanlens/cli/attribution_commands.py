@@ -9,8 +9,9 @@ from typing import Any
 
 import kanlens
 from kanlens import distributed
+from kanlens.atomic_files import ending_of
 from kanlens.attribution import METHODS, Attribution, Importance
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import (
     BACKGROUND,
     asked_output,
@@ -31,7 +32,6 @@ from kanlens.errors import InvalidValueError
 from kanlens.files import GROUP
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
-from kanlens.outputs import ending_of
 
 RANKED = 200  # rows that rank the features, unless more are asked for
 BESIDE = 6  # methods whose importances are shown in one table

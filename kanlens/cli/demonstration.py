@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.long_work import interrupts_pass
@@ -32,7 +32,7 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
     terminal.check([], model=output / KNOWN / "model.safetensors")
-    job = _Job(terminal=terminal, folder=output, generator=seeded(seed))
+    job = _Demonstration(terminal=terminal, folder=output, generator=seeded(seed))
     with interrupts_pass():  # a model that is half trained is of no use to what follows
         found = [job.known_function(), job.diabetes(), job.breast_cancer()]
     seconds = time.perf_counter() - started
@@ -41,7 +41,7 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Demonstration:
     """Where the demonstration prints and writes, and what it draws random numbers from."""
 
     terminal: Terminal
@@ -125,8 +125,8 @@ class _Job:
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
         formula = symbolic.get_best()["equation"]
         self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
-        first, *more = symbolic.receipt.summary().splitlines()
-        for line in [first, *(line for line in more if line.startswith(("WARNING", "NOTE")))]:
+        first = symbolic.receipt.summary().splitlines()[0]
+        for line in [first, *symbolic.receipt.warnings()]:
             self.terminal.say(f"   {line}")
         return symbolic
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import held, open_columns, say_target, set_options, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.files import read_frame

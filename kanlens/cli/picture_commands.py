@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import kanlens
-from kanlens.cli.application import command
+from kanlens.cli.command import command
 from kanlens.cli.options import (
     asked_output,
     background_rows,
@@ -197,7 +197,7 @@ class Latest:
 def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPServer:
     """Return a server of the report in a folder, for this machine alone."""
 
-    class Request(BaseHTTPRequestHandler):
+    class PageHandler(BaseHTTPRequestHandler):
         timeout = IDLE
 
         def do_GET(self) -> None:
@@ -224,16 +224,13 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
             """Say nothing of requests."""
 
     try:
-        return HTTPServer((HOST, port), Request)
+        return HTTPServer((HOST, port), PageHandler)
     except OverflowError:
-        raise OutputError(
-            "serve", "a port from 0 to 65535", str(port), "Choose another with --port"
-        ) from None
+        advice = "Choose another with --port"
+        raise OutputError("serve", "a port from 0 to 65535", str(port), advice) from None
     except OSError as error:
-        got = f"{port} ({error.strerror})"
-        raise OutputError(
-            "serve", "a port that is free", got, "Choose another with --port"
-        ) from None
+        got, advice = f"{port} ({error.strerror})", "Choose another with --port"
+        raise OutputError("serve", "a port that is free", got, advice) from None
 
 
 @command(

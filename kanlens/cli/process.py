@@ -112,15 +112,7 @@ class Interrupts:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def load() -> Callable[[], int]:
-    """Load all commands of kanlens, and return what runs one."""
-    from kanlens.cli.application import load_commands, main
-
-    load_commands()
-    return main
-
-
-def run(load: Callable[[], Callable[[], int]] = load) -> None:
+def run(load: Callable[[], Callable[[], int]]) -> None:
     """Run the command of this process and leave with its exit code; a bug shows its traceback.
 
     `load` loads the commands, and returns what runs one.
@@ -147,11 +139,6 @@ def run(load: Callable[[], Callable[[], int]] = load) -> None:
 
 
 def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
-    if sys.argv[1:] == ["--version"]:  # which needs none of what takes a second or two to load
-        import kanlens
-
-        sys.stdout.write(f"kanlens {kanlens.__version__}\n")
-        return 0
     from kanlens.long_work import unfinished
 
     command = load()

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.errors import DataError, DTypeError
+from kanlens.errors import DataError, DTypeError, Message, in_python
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,21 +26,30 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Place = Callable[[int], str]  # words a row number, e.g. "row 3"
 
+M = TypeVar("M", bound=Message)
+
 # What pandas.api.types.infer_dtype calls columns whose cells can be numbers.
 PLAIN_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
+READERS = ("read_table", "scan_table")  # calls with arguments for cells and columns
 LEAVE_OUT = "leave it out with {drop}"  # advice where a column is no target
 NUMBER_LIKE = (*PLAIN_NUMBERS, "string", "mixed", "mixed-integer", "empty")
 DATE_LIKE = ("datetime64", "datetime", "date", "period")
 SYMBOLS = "$€£¥%"  # around numbers; the unit where all cells of a column have the same
 _SYMBOL = re.compile(rf"[{SYMBOLS}\s]")
+_CODES = "AUD|BRL|CAD|CHF|CNY|CZK|DKK|EUR|GBP|HUF|INR|JPY|KRW|NOK|NZD|PLN|SEK|TRY|USD|ZAR"
+_UNIT = re.compile(  # around a number, roughly: a sign, a currency or letters as of km/h and m3
+    rf"^\s*[-+\u2212]?\s*([{SYMBOLS[:-1]}]|{_CODES})?\s*[-+\u2212]?\s*"
+    r"[.,]?\d[\d.,'\u2019\s]*(?:[eE][-+\u2212]?\d+)?"
+    rf"\s*([{SYMBOLS}]|(?:[^\W\d_]|°)(?:[^\W\d_]|[°/·*^²³]){{0,11}}[23]?)?\s*$"
+)
 
 
 def _written(decimal: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return patterns of a number as people write it, and of its thousands separators."""
     groups = rf"[{',' if decimal == '.' else '.'}'\u2019\u00a0\u202f ]"
     whole = rf"(?:[1-9]\d{{0,2}}(?P<group>{groups})\d{{3}}(?:(?P=group)\d{{3}})*|\d+)"
-    sign = rf"\s*[-+]?\s*[{SYMBOLS[:-1]}]?\s*[-+]?\s*"
-    fraction = rf"(?:\{decimal}\d*)?(?:[eE][-+]?\d+)?\s*[{SYMBOLS}]?\s*"
+    sign = rf"\s*[-+\u2212]?\s*[{SYMBOLS[:-1]}]?\s*[-+\u2212]?\s*"
+    fraction = rf"(?:\{decimal}\d*)?(?:[eE][-+\u2212]?\d+)?\s*[{SYMBOLS}]?\s*"
     return re.compile(sign + rf"(?:{whole}|(?=\{decimal}\d))" + fraction), re.compile(groups)
 
 
@@ -67,10 +76,10 @@ PLAIN = CellFormat()
 
 
 def label_text(value: object) -> str:
-    """Write a cell as the text that stands for its category; 1.0 and 1 are one category."""
+    """Write a cell as the text that stands for its category; 1.0, 1 and " 1" are one category."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    return str(value).strip()
 
 
 def cell_text(value: object) -> str:
@@ -84,13 +93,10 @@ def missing_cells(column: pd.Series, texts: Sequence[str] = ()) -> Array:
     import pandas as pd
 
     missing = np.array(column.isna(), dtype=bool)
-    if texts:
+    text = ("string", "mixed", "mixed-integer", "categorical")
+    if texts or pd.api.types.infer_dtype(column) in text:
         codes, values = _distinct(column)
-        marks = [label_text(value).strip() in texts for value in values]
-        missing |= np.array([*marks, True])[codes]
-    if pd.api.types.infer_dtype(column) in ("string", "mixed", "mixed-integer", "categorical"):
-        codes, values = _distinct(column)
-        blank = [isinstance(value, str) and not value.strip() for value in values]
+        blank = [label_text(value) in ("", *texts) for value in values]
         missing |= np.array([*blank, True])[codes]
     return missing
 
@@ -99,14 +105,18 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
     """Read cells as float64; NaN where a cell is missing or not a number.
 
     Truth values count as 0 and 1. Texts may have thousands separators and a currency or percent
-    sign, which is ignored. Dates, times and complex values are not numbers.
+    sign, or the letters of one unit, which are ignored. Dates, times and complex values are not
+    numbers.
     """
     import pandas as pd
 
     if pd.api.types.infer_dtype(column) in ("categorical", "unknown-array"):
         column = column.astype(object)
-    if pd.api.types.infer_dtype(column) not in NUMBER_LIKE:
+    kind = pd.api.types.infer_dtype(column)
+    if kind not in NUMBER_LIKE:
         return np.full(len(column), np.nan)
+    if kind == "string":
+        column = _without_letters(column)
     if decimal != "." and column.dtype.kind not in "biuf":
         column = column.map(lambda cell: _plain(cell, decimal))
     try:
@@ -122,6 +132,25 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
     return values
 
 
+def _without_letters(column: pd.Series) -> pd.Series:
+    """Return a column of texts without the letters around numbers, if most have the same."""
+    import pandas as pd
+
+    codes, texts = pd.factorize(column)
+    units = units_of(pd.Series(texts, dtype=object))
+    names = set(units) - {"", *SYMBOLS}
+    if len(names) != 1 or 2 * int((units != "").sum()) <= len(units):
+        return column
+    plain = [text.replace(*names, "", 1) for text in texts]
+    return pd.Series(np.array([*plain, None], dtype=object)[codes], index=column.index)
+
+
+def units_of(texts: pd.Series) -> pd.Series:
+    """Return the units that texts have around a number; "" for none, and for other texts."""
+    before, after = (part for _, part in texts.str.extract(_UNIT).items())
+    return before.fillna(after).fillna("")
+
+
 def is_number(text: str, decimal: str) -> bool:
     """Return whether a text is a number with that decimal sign."""
     return _WRITTEN[decimal][0].fullmatch(text) is not None
@@ -134,7 +163,7 @@ def _plain(cell: Any, decimal: str) -> Any:
     written, groups = _WRITTEN[decimal]
     if not written.fullmatch(cell):
         return None
-    return groups.sub("", _SYMBOL.sub("", cell)).replace(decimal, ".")
+    return groups.sub("", _SYMBOL.sub("", cell)).replace(decimal, ".").replace("\u2212", "-")
 
 
 def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
@@ -213,9 +242,8 @@ class Column:
         import pandas as pd
 
         found = str(pd.api.types.infer_dtype(self.cells))
-        if found == "unknown-array":  # e.g. Arrow dictionaries
-            found = str(pd.api.types.infer_dtype(self.cells.astype(object)))
-        return found
+        dictionary = found == "unknown-array"  # of Arrow
+        return str(pd.api.types.infer_dtype(self.cells.astype(object))) if dictionary else found
 
     @cached_property
     def present(self) -> Array:
@@ -227,6 +255,22 @@ class Column:
         """The cells as numbers, shape (rows,); NaN where one is missing or not a number."""
         numbers = parse_numbers(self.cells, self.format.decimal)
         return np.where(self.present, numbers, np.nan) if self.format.missing else numbers
+
+    @cached_property
+    def unit(self) -> str:
+        """The unit around the numbers of all cells, "" without; different ones are refused."""
+        if self.inferred not in ("string", "mixed", "mixed-integer"):
+            return ""
+        units = units_of(self.cells[self.present].astype(str)).to_numpy()
+        unit = "%" if "%" in units else next(filter(None, units), "")
+        mixed = (units != "") & (units != unit)
+        if unit and unit not in SYMBOLS[:-1]:
+            mixed |= (units == "") & (self.numbers[self.present] != 0)
+        if mixed.any():
+            row = int(np.flatnonzero(self.present)[mixed.argmax()])
+            advice = "Write the same sign in all cells or in none"
+            raise self.refuse(row, f"numbers in {unit} as in the other cells", advice)
+        return unit if (units == unit).all() else ""
 
     @cached_property
     def dates(self) -> pd.Series:
@@ -252,7 +296,15 @@ class Column:
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)} of {got}"
         if self.target:
             advice = tuple(part for part in advice if part != LEAVE_OUT)
-        return DataError(self.call, expected, got, *advice, drop=self.name, **settings)
+        return self.worded(DataError(self.call, expected, got, *advice, drop=self.name, **settings))
+
+    def worded(self, message: M) -> M:
+        """Return an error or warning whose advice names only arguments that its call has."""
+        if self.call == "fit":
+            message.write = lambda name, value: f"read_table(..., {in_python(name, value)})"
+        elif self.call not in READERS:
+            message.write = lambda name, value: None
+        return message
 
     def refuse_missing(self) -> None:
         """Refuse missing cells, with their count and first row."""
@@ -261,47 +313,45 @@ class Column:
             return
         first = self.place(int(missing.argmax()))
         got = f"{self.total(missing)} in column {self.name!r} (first in {first})"
-        read = self.call in ("read_table", "scan_table")
-        advice = "pass {impute}" if read else "train on a table read with {impute}"
+        advice = "pass {impute}" if self.call in READERS else "train on a table read with {impute}"
         parts = ["Drop such rows", advice][: 1 if self.target else 2]
         raise DataError(self.call, "no missing cells", got, *parts, impute="median")
 
     def read(self, filler: float | None = None) -> Array:
         """Return cells as finite numbers, missing ones replaced; refuse all others."""
-        if self.unreadable.any():
-            row = int(self.unreadable.argmax())
-            expected = f"numbers in column {self.name!r}"
-            got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)}"
-            raise DataError(self.call, expected, got, "Correct that cell")
+        self._refuse_first(self.unreadable, "numbers", self.cells)
         if filler is None:
             self.refuse_missing()
         numbers = np.where(self.present, self.numbers, filler or 0.0)
-        if np.isinf(numbers).any():
-            row = int(np.isinf(numbers).argmax())
-            expected = f"finite numbers in column {self.name!r}"
-            got = f"{numbers[row]} in {self.place(row)}"
-            raise DataError(self.call, expected, got, "Correct that cell")
+        self._refuse_first(np.isinf(numbers), "finite numbers", numbers)
         return numbers
 
     def read_date(self, part: str, filler: float | None = None) -> Array:
         """Return a part of every date as a number, missing ones replaced; refuse other cells."""
-        unread = np.array(self.dates.isna()) & self.present
-        if unread.any():
-            row = int(unread.argmax())
-            expected = f"dates in column {self.name!r}"
-            got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)}"
-            raise DataError(self.call, expected, got, "Correct that cell")
+        self._refuse_first(np.array(self.dates.isna()) & self.present, "dates", self.cells)
         if filler is None:
             self.refuse_missing()
         values = DATE_PARTS[part](self.dates).to_numpy(np.float64, na_value=np.nan)
         return np.where(self.present, values, filler or 0.0)
 
+    def _refuse_first(self, wrong: Array, kind: str, values: Any) -> None:
+        """Refuse the first of the values in a mask (rows,), which are not of a kind."""
+        if wrong.any():
+            row = int(wrong.argmax())
+            got = f"{cell_text(np.asarray(values, dtype=object)[row])} in {self.place(row)}"
+            raise DataError(self.call, f"{kind} in column {self.name!r}", got, "Correct that cell")
+
     def labels(self, known: Sequence[str]) -> Array:
-        """Return the text of every cell; 0 and 1 are read as the labels False and True."""
-        if set(known) != {"False", "True"}:
-            return self.texts
-        coded = {"0": "False", "1": "True"}
-        return np.array([coded.get(text, text) for text in self.texts], dtype=object)
+        """Return the label of every cell, which may differ in case and blanks, else its text."""
+        import pandas as pd
+
+        folded = [label.strip().casefold() for label in known]
+        names = {key: known[i] for i, key in enumerate(folded) if folded.count(key) == 1}
+        names |= {"0": "False", "1": "True"} if set(known) == {"False", "True"} else {}
+        codes, texts = pd.factorize(self.texts)
+        read = [text if text in known else names.get(text.casefold(), text) for text in texts]
+        labels: Array = np.array([*read, ""], dtype=object)[codes]
+        return labels
 
     def read_labels(self, known: Sequence[str]) -> Array:
         """Return the text of every cell, which is one of the known labels; refuse any other."""

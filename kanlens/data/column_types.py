@@ -19,11 +19,12 @@ from kanlens.data.cell_parsing import (
     DATE_PARTS,
     LEAVE_OUT,
     NUMBER_LIKE,
-    SYMBOLS,
     Array,
     Column,
     is_number,
     listed,
+    parse_numbers,
+    units_of,
 )
 from kanlens.data.schema import Feature
 from kanlens.errors import DataError, KanlensWarning
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
 Impute = Literal["median", "mean", "most_frequent"]
 
 IMPUTATIONS = ("mean", "median", "most_frequent")
+FEW_UNITS = 3  # of a column that was written in several; more are texts of another kind
 MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 EXACT = 2**53  # up to which float64 holds every whole number
 _CONVERT = "Convert the column", LEAVE_OUT
+USUAL = 2  # times the cells of all other spellings: those of the usual one, at least
 _TIMES = "Turn dates and times into numbers"
 _DATE = re.compile(
     r"\s*(\d{4}-\d{1,2}(-\d{1,2})?([T ].*)?|\d{4}/\d{1,2}/\d{1,2}( .*)?"
@@ -85,7 +88,7 @@ def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
         name=column.name,
         column=column.name,
         kind="binary" if two else "numeric",
-        unit=unit or _symbol(column),
+        unit=unit or column.unit,
         imputation=filler if impute else None,
         typical=None if impute else filler,
     )
@@ -100,33 +103,16 @@ def _warn_of_rounding(column: Column, values: Array) -> None:
         warnings.warn(KanlensWarning(column.call, expected, got, advice), stacklevel=6)
 
 
-def _symbol(column: Column) -> str:
-    """Return the currency or percent sign that all cells of a column have, "" without one."""
-    if column.inferred not in ("string", "mixed", "mixed-integer"):
-        return ""
-    texts = column.cells[column.present].astype(str)
-    signs = texts.str.extract(rf"([{SYMBOLS}])", expand=False)
-    with_sign = signs.notna().to_numpy()
-    first = signs.dropna().iloc[:1]
-    mixed = with_sign & (signs != first.item()).to_numpy() if len(first) else ~with_sign
-    if (signs == "%").any():
-        mixed |= ~with_sign & (column.numbers[column.present] != 0)
-    if len(first) and mixed.any():
-        row = int(np.flatnonzero(column.present)[mixed.argmax()])
-        advice = "Write the same sign in all cells or in none"
-        raise column.refuse(row, f"numbers in {first.item()} as in the other cells", advice)
-    return str(first.item()) if len(first) and with_sign.all() else ""
-
-
 def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
     """Return the features of a column of text: one for two categories, else one each."""
     labels = _labels(column)
     reason = _identifies(column, labels)
     if reason:
         raise _refused_identifier(column, reason)
-    common = None
+    _warn_of_spellings(column, labels)
+    common, texts = None, column.labels(labels)
     if impute:
-        common = max(labels, key=lambda text: column.total(column.present & (column.texts == text)))
+        common = max(labels, key=lambda text: column.total(column.present & (texts == text)))
     binary = len(labels) == 2
     return tuple(
         Feature(
@@ -182,9 +168,8 @@ def _day_first(column: Column) -> bool:
         raise column.refuse(row, expected, "Write them as 2021-04-03")
     if not (day or month or points) and numbers["first"].notna().any():
         got = f"either in column {column.name!r}, read with the month first"
-        warnings.warn(
-            KanlensWarning(column.call, expected, got, "Write them as 2021-04-03"), stacklevel=6
-        )
+        warning = KanlensWarning(column.call, expected, got, "Write them as 2021-04-03")
+        warnings.warn(warning, stacklevel=6)
     return bool(day or (points and not month))
 
 
@@ -207,13 +192,14 @@ def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
     """
     _refuse_foreign(column)
     labels = _labels(column)
-    found = set(column.texts[column.present])
+    found = set(column.labels(labels)[column.present])
     if len(found) < 2:  # labels of truth values are two
         got = f"only {listed(sorted(found))} in column {column.name!r}"
         raise DataError(column.call, "at least two classes", got, "Choose another target")
     reason = _identifies(column, labels)
     if reason and not asked:
         raise _refused_identifier(column, reason)
+    _warn_of_spellings(column, labels)
     return labels
 
 
@@ -243,9 +229,34 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
         advice = "Correct that cell", "pass {na} if it is a missing one"
         raise column.refuse(row, "numbers", *advice, na=texts.iloc[0])
     if all(is_number(text, ",") for text in texts):
-        raise column.refuse(row, "numbers", "Pass {decimal}", decimal=",")
-    dated = bool(texts.str.fullmatch(_DATE).all())
-    return "date" if dated and not column.dates[column.present].isna().any() else "text"
+        advice = "Use points for decimals", "pass {decimal}"
+        raise column.refuse(row, "numbers", *advice, decimal=",")
+    units = set(units_of(texts))
+    written = 1 < len(units) <= FEW_UNITS and "" not in units and len(max(units, key=len)) > 1
+    if written and 2 * len(texts) > column.total(column.present):  # else they are levels
+        got = f"{listed(sorted(units))} in column {column.name!r}"
+        refusal = DataError(column.call, "numbers in one unit", got, *_CONVERT, drop=column.name)
+        raise column.worded(refusal)
+    if not texts.str.fullmatch(_DATE).all():
+        return "text"
+    lost = np.array(column.dates.isna()) & column.present
+    if lost.any() and 2 * column.total(lost) <= column.total(column.present):
+        texts = column.cells[lost].astype(str).drop_duplicates()
+        wrong = f"No calendar has {listed(texts.tolist())}; correct it"
+        advice = wrong, "pass {na} if it is a missing one"
+        raise column.refuse(int(lost.argmax()), "dates", *advice, na=texts.iloc[0])
+    return "text" if lost.any() else "date"
+
+
+def refuse_second_header(columns: Sequence[Column]) -> None:
+    """Refuse a first row without numbers where several columns have numbers in all other rows."""
+    if not all(np.isnan(parse_numbers(c.cells.iloc[:1], c.format.decimal)[0]) for c in columns):
+        return
+    alone = [c for c in columns if c.unreadable[0] and c.total(c.unreadable) == 1 < len(c.cells)]
+    if len(alone) > 1:
+        got = f"{listed([str(c.cells.iloc[0]) for c in alone])} in {alone[0].place(0)}"
+        advice = "If these are units, delete that row"
+        raise DataError(alone[0].call, "numbers under the column names", got, advice)
 
 
 def _refuse_foreign(column: Column) -> None:
@@ -275,7 +286,8 @@ def _refused_identifier(column: Column, reason: str) -> DataError:
         advice = "Choose another target", "use {task} if these are classes"
     expected = f"at most {MOST_CATEGORIES} texts, which repeat"
     named = {"drop": column.name, "task": "classification"}
-    return DataError(column.call, expected, f"{reason} in column {column.name!r}", *advice, **named)
+    got = f"{reason} in column {column.name!r}"
+    return column.worded(DataError(column.call, expected, got, *advice, **named))
 
 
 def useless(column: Column) -> str:
@@ -298,8 +310,8 @@ def has_decimal_comma(frame: pd.DataFrame) -> bool:
     for _, cells in frame.items():
         if cells.dtype.kind in "biufMm":
             continue
-        texts = cells[cells.notna()].astype(str).str.strip().drop_duplicates().tolist()
-        texts = list(filter(None, texts))
+        texts = cells[cells.notna()].astype(str).str.strip().drop_duplicates()
+        texts = list(filter(None, map(str.removesuffix, texts, units_of(texts))))
         commas = all(is_number(text, ",") for text in texts)
         if commas and not all(is_number(text, ".") for text in texts):
             return True
@@ -307,14 +319,40 @@ def has_decimal_comma(frame: pd.DataFrame) -> bool:
 
 
 def _labels(column: Column) -> tuple[str, ...]:
-    """Return the distinct texts of the present cells, in order; numbers in theirs."""
+    """Return the distinct texts of the present cells, in order; numbers in theirs.
+
+    Texts that differ in case alone are one label if one spelling is clearly the usual one.
+    """
     texts = set(column.texts[column.present])
+    groups: dict[str, list[str]] = {}
+    for text in sorted(texts):
+        groups.setdefault(text.casefold(), []).append(text)
+    for spellings in (group for group in groups.values() if len(group) > 1):
+        count = {one: column.total(column.present & (column.texts == one)) for one in spellings}
+        usual = max(spellings, key=lambda one: count[one])
+        if (1 + USUAL) * count[usual] >= USUAL * sum(count.values()):
+            texts -= {*spellings} - {usual}
     if texts <= set(TRUTH_VALUES):  # as text too, which files do not tell apart
         return TRUTH_VALUES
     try:
         return tuple(sorted(texts, key=lambda text: (float(text), text)))
     except ValueError:
         return tuple(sorted(texts))
+
+
+def _warn_of_spellings(column: Column, labels: Sequence[str]) -> None:
+    """Warn about texts that differ in case alone, and say as which label they are read."""
+    texts, read = column.texts[column.present], column.labels(labels)[column.present]
+    other = texts != read
+    pairs = sorted(set(zip(texts[other], read[other], strict=True)))
+    words = [f"{text!r} read as {label!r}" for text, label in pairs]
+    folded = [label.casefold() for label in labels]
+    apart = [one for one, key in zip(labels, folded, strict=True) if folded.count(key) > 1]
+    words += [f"{listed(apart)} as levels of their own"] if apart else []
+    if words:
+        expected, got = f"one spelling of each text in {column.name!r}", ", ".join(words)
+        advice = "Write texts alike that mean the same"
+        warnings.warn(KanlensWarning(column.call, expected, got, advice), stacklevel=6)
 
 
 def _typical(values: Array, impute: Impute) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kanlens.checks import check_choice, nearest
-from kanlens.data.cell_parsing import LEAVE_OUT, Array, CellFormat, Column, Place, listed
+from kanlens.data.cell_parsing import LEAVE_OUT, READERS, Array, CellFormat, Column, Place, listed
 from kanlens.data.column_types import (
     IMPUTATIONS,
     UNNAMED,
@@ -23,6 +23,7 @@ from kanlens.data.column_types import (
     class_labels,
     column_features,
     is_classes,
+    refuse_second_header,
     useless,
 )
 from kanlens.data.schema import Feature, Output, Schema, Task, class_schema
@@ -112,21 +113,22 @@ class ColumnRoles:
         targets, features = choose_columns(known, *roles, call="read_table")
         return [*targets, *features]
 
-    def read_schema(self, frame: pd.DataFrame, place: Place) -> Schema:
+    def read_schema(self, frame: pd.DataFrame, place: Place, *, call: str = "read_table") -> Schema:
         """Return the schema of the columns of a frame; `place` words a row number for errors."""
 
-        def column(name: str, *, coded: bool, target: bool) -> Column:
-            about: dict[str, Any] = {"call": "read_table", "place": place, "format": self.format}
-            return Column(name=name, cells=frame[name], coded=coded, target=target, **about)
+        def column(name: str, **about: Any) -> Column:
+            about |= {"call": call, "place": place, "format": self.format}
+            return Column(name=name, cells=frame[name], **about)
 
-        return self.find_schema(column, list(frame.columns))
+        return self.find_schema(column, list(frame.columns), call=call)
 
-    def find_schema(self, column: Callable[..., Column], known: Sequence[str]) -> Schema:
+    def find_schema(
+        self, column: Callable[..., Column], known: Sequence[str], *, call: str
+    ) -> Schema:
         """Return the schema of the columns `known`; warn about those that are left out.
 
         `column` returns one by its name, and whether it is ``coded`` and a ``target``.
         """
-        call = "read_table"
         targets, names = choose_columns(known, self.target, self.features, self.drop, call=call)
         coded = set(as_names(self.categorical))
         units = {str(label): unit for label, unit in (self.units or {}).items()}
@@ -135,26 +137,30 @@ class ColumnRoles:
         if self.impute is not None:
             check_choice(call, "impute", self.impute, IMPUTATIONS)
         features: list[Feature] = []
-        left_out: dict[str, str] = {}
+        left_out: list[str] = []
+        refuse_second_header([column(one, coded=False, target=False) for one in [*names, *targets]])
         for name in names:
             cells = column(name, coded=name in coded, target=False)
             reason = useless(cells) if self.features is None and name not in coded else ""
             if reason:
-                left_out[name] = reason
+                left_out.append(f"{reason} in {name!r}")
                 continue
             if self.features is None and UNNAMED.fullmatch(name):
-                expected, got = "a name for every column", repr(name)
-                raise DataError(call, expected, got, "Name it", LEAVE_OUT, drop=name)
+                error = DataError(
+                    call, "a name for every column", repr(name), "Name it", LEAVE_OUT, drop=name
+                )
+                raise cells.worded(error)
             features += column_features(cells, impute=self.impute, unit=units.get(name, ""))
         if not features:
-            got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
-            raise DataError(call, "a column that can be a feature", got, "Add one")
+            raise DataError(call, "a column that can be a feature", "; ".join(left_out), "Add one")
         as_targets = [column(name, coded=name in coded, target=True) for name in targets]
         schema = target_schema(as_targets, self.task, units)
         if left_out:
-            got = "; ".join(f"{reason} in {name!r}" for name, reason in left_out.items())
-            advice = "These columns are left out unless features names them"
-            warning = KanlensWarning(cells.call, "columns that describe rows", got, advice)
+            expected, got = "columns that describe rows", "; ".join(left_out)
+            advice = "These columns are left out" + " unless {features} names them" * (
+                call in READERS
+            )
+            warning = KanlensWarning(call, expected, got, advice, features=None)
             warnings.warn(warning, stacklevel=4)
         return dataclasses.replace(schema, features=_distinct(features), format=self.format)
 
@@ -179,12 +185,11 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
         _warn_of_quantities(targets[0], len(labels))
         return class_schema(targets[0].name, labels)
     if task == "classification":
-        got = f"{len(targets)} columns"
-        advice = "Train one model for each target"
+        got, advice = f"{len(targets)} columns", "Train one model for each target"
         raise InvalidValueError("read_table", "one target with classes", got, advice)
     for column in targets:
         check_quantities(column)
-    outputs = tuple(Output(name=c.name, unit=units.get(c.name, "")) for c in targets)
+    outputs = tuple(Output(name=c.name, unit=units.get(c.name, "") or c.unit) for c in targets)
     target = ", ".join(column.name for column in targets) or None
     return Schema(features=(), outputs=outputs, target=target)
 

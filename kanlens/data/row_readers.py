@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from kanlens.atomic_files import Pathlike, ending_of, reason
 from kanlens.data.cell_parsing import listed, row_text
 from kanlens.data.schema import default_schema
 from kanlens.data.table_reader import check_levels, row_in_file
@@ -34,7 +35,6 @@ from kanlens.files import (
     write_frames,
 )
 from kanlens.long_work import unfinished
-from kanlens.outputs import Pathlike, ending_of, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,9 +91,8 @@ class ParquetReader:
             self.files = [(one, one.physical_schema) for one in fragments]
             counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
         except FileNotFoundError as error:
-            raise MissingFileError(
-                call, "a file or folder", f"none at {str(path)!r}", "Check the path"
-            ) from error
+            got = f"none at {str(path)!r}"
+            raise MissingFileError(call, "a file or folder", got, "Check the path") from error
         except (pa.lib.ArrowException, OSError, ValueError) as error:
             got = f"{reason(error)} in {self.path.name!r}"
             advice = "A file is truncated or no Parquet file; write it again"

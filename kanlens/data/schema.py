@@ -167,7 +167,7 @@ class Schema:
         not have when the schema was made is none of the known ones, with a warning. `place` words a
         row number for errors.
         """
-        cells = _Cells(frame, call, place, self)
+        cells = _FrameColumns(frame, call, place, self)
         counted = [str(index) for index in range(len(self.features))]
         if cells.names == counted and not {one.column for one in self.features} & set(counted):
             cells.names = list(self.feature_names)
@@ -231,17 +231,17 @@ def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[flo
 
 def reading_notes(schema: Schema) -> list[str]:
     """Return one sentence for each unusual way in which columns are read."""
-    by_kind: dict[str, list[str]] = {}
     parts = list(dict.fromkeys(one.part for one in schema.features if one.part))
-    for one in schema.features:
-        by_kind.setdefault(one.kind, []).append(one.column)
-    names = {kind: listed(list(dict.fromkeys(columns))) for kind, columns in by_kind.items()}
-    signs = [f"{f.column!r} in {f.unit}" for f in schema.features if f.unit and f.unit in SYMBOLS]
+    dates, gaps = (
+        listed(list(dict.fromkeys(one.column for one in schema.features if one.kind == kind)))
+        for kind in ("date", "missing")
+    )
+    units = [f"{f.column!r} in {f.unit}" for f in schema.features if f.unit and not f.part]
     comma = "numbers have a decimal comma" if schema.format.decimal == "," else ""
     notes = [
-        f"dates become {', '.join(parts)}: {names['date']}" if parts else "",
-        f"missing cells are a level of their own: {names['missing']}" if "missing" in names else "",
-        "; ".join(filter(None, [comma, *signs])),
+        f"dates become {', '.join(parts)}: {dates}" if parts else "",
+        f"missing cells are a level of their own: {gaps}" if gaps else "",
+        "; ".join(filter(None, [comma, *units])),
     ]
     return list(filter(None, notes))
 
@@ -280,13 +280,12 @@ def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[s
         return default
     names = [str(name) for name in given]
     if len(names) != len(default):
-        raise InvalidValueError(
-            "KAN", f"{len(default)} {what}", str(len(names)), "Name each one once"
-        )
+        expected = f"{len(default)} {what}"
+        raise InvalidValueError("KAN", expected, str(len(names)), "Name each one once")
     return names
 
 
-class _Cells:
+class _FrameColumns:
     """The columns of one frame, read as features, each column only once."""
 
     def __init__(self, frame: pd.DataFrame, call: str, place: Place, schema: Schema) -> None:
@@ -295,8 +294,8 @@ class _Cells:
         self.columns: dict[str, Column] = {}
         self.texts: dict[str, Array] = {}
         self.marked = {one.column for one in schema.features if one.kind == "missing"}
-        self.blanks: dict[str, int] = {}  # missing cells without a mark or an imputation
-        self.unseen: dict[str, list[str]] = {}
+        self.blanks: dict[str, str] = {}  # missing cells without a mark or an imputation
+        self.unseen: dict[str, str] = {}
 
     def feature(self, feature: Feature) -> Array:
         """Return one feature of every row."""
@@ -310,7 +309,7 @@ class _Cells:
                 self._count_blanks(column)
             if feature.kind == "date":
                 return column.read_date(feature.part, feature.filler)
-            return column.read(feature.filler)
+            return self._quantity(column, feature)
         if feature.column not in self.texts:
             self.texts[feature.column] = self._labels(column, feature)
         return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
@@ -333,10 +332,29 @@ class _Cells:
         self.columns[name] = Column(name=name, cells=cells, **about)
         return self.columns[name]
 
+    def _quantity(self, column: Column, feature: Feature) -> Array:
+        """Return numbers in the unit of training; refuse cells in another.
+
+        Which of 0.5 and 50 a percentage is in training tells the number that replaces missing ones.
+        """
+        values, unit, usual = column.read(feature.filler), column.unit, abs(feature.filler or 0.0)
+        if "" != unit != feature.unit != "" and (feature.unit in SYMBOLS or unit not in SYMBOLS):
+            row = int(column.present.argmax())
+            raise column.refuse(row, f"numbers in {feature.unit}", "Convert the column")
+        sizes = np.abs(values[values != 0])
+        size = float(np.median(sizes)) if len(sizes) else usual
+        if unit == "%" != feature.unit and usual <= 1 and size > 10 * usual:
+            return values / 100
+        if feature.unit == "%" != unit and size <= 1 and usual > 10 * size:
+            got = f"numbers like fractions, {sizes[0]:.6g}, in column {column.name!r}"
+            advice = f"This is read as {sizes[0]:.6g}%; multiply by 100 if it is a fraction"
+            warnings.warn(KanlensWarning(self.call, "percentages", got, advice), stacklevel=4)
+        return values
+
     def _count_blanks(self, column: Column) -> None:
         missing = column.total(~column.present)
         if missing and column.name not in self.marked:
-            self.blanks[column.name] = missing
+            self.blanks[column.name] = f"{missing} missing in {column.name!r}"
 
     def _labels(self, column: Column, feature: Feature) -> Array:
         """Return the category text of every cell, "" where it is missing."""
@@ -346,25 +364,20 @@ class _Cells:
         if feature.imputation is None:
             self._count_blanks(column)
         texts[~present] = "" if feature.imputation is None else str(feature.imputation)
-        unknown = present & ~pd.Index(texts).isin(feature.categories)
-        if unknown.any():
-            self.unseen[column.name] = texts[unknown].tolist()
+        others = texts[present & ~pd.Index(texts).isin(feature.categories)].tolist()
+        if others:
+            some = listed(sorted(set(others))[:3])
+            self.unseen[column.name] = f"{len(others)} in {column.name!r} ({some})"
         return texts
 
     def warn(self) -> None:
         """Warn about cells that none of the training rows resembled."""
-        words = []
-        for name, texts in self.unseen.items():
-            some = listed(sorted(set(texts))[:3])
-            words.append(f"{len(texts)} in {name!r} ({some}), as {self._fallback(name)}")
-        for name, count in self.blanks.items():
-            words.append(f"{count} missing in {name!r}, as {self._fallback(name)}")
-        if words:
+        cells = [*self.unseen.items(), *self.blanks.items()]
+        if cells:
             expected = "cells like those of training"
+            got = "; ".join(f"{words}, as {self._fallback(name)}" for name, words in cells)
             advice = "Train again with such rows where they matter"
-            warnings.warn(
-                KanlensWarning(self.call, expected, "; ".join(words), advice), stacklevel=4
-            )
+            warnings.warn(KanlensWarning(self.call, expected, got, advice), stacklevel=4)
 
     def _fallback(self, name: str) -> str:
         """Return how a cell counts that is not one of the known categories of a column."""

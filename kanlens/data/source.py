@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kanlens.atomic_files import Pathlike, ending_of
 from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import LEAVE_OUT, Array, Column
 from kanlens.data.column_types import Impute
@@ -23,10 +24,10 @@ from kanlens.data.row_readers import RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
 from kanlens.data.table_reader import encode_table
 from kanlens.data.tables import Table
+from kanlens.display import Displayed
 from kanlens.errors import DataError, InvalidValueError, KanlensWarning, rewording
 from kanlens.files import GROUP, PARQUET_SUFFIXES
 from kanlens.long_work import progress_bar
-from kanlens.outputs import Pathlike, Shown, ending_of
 from kanlens.resources import allowed_memory
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ TEXT = 4  # bytes that a byte of a text file takes so
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Source(Shown):
+class Source(Displayed):
     """Rows of a table that need not fit in memory, read as tables of some rows.
 
     Attributes
@@ -276,7 +277,7 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
             raise DataError("scan_table", expected, got, "Join some", LEAVE_OUT, drop=name)
         return found
 
-    schema = asked.find_schema(column, reader.columns)
+    schema = asked.find_schema(column, reader.columns, call="scan_table")
     impute = partial(_imputed, asked, profiles)
     schema = dataclasses.replace(schema, features=tuple(map(impute, schema.features)))
     ends = [(one.lowest[1], one.highest[1]) for one in profiles.values() if one.count]

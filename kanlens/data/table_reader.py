@@ -49,7 +49,10 @@ def read_table(
     second in sorted order is 1. Columns of more texts become one feature per text, dates their
     year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary, and
     ``schema.groups`` says which belong together. Numbers may have thousands separators and a
-    currency or percent sign, which becomes the unit where all cells have it.
+    currency or percent sign, or letters as in "12 kg"; they are the unit where all cells have them.
+    Texts that differ in case alone are one where one spelling has at least twice the cells of all
+    others; where none has, as of m and M (units) or TP53 and Tp53 (genes), each is a category.
+    Both come with a warning.
 
     Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
     column with missing cells has one feature more, 1 where the cell is missing; its number is then
@@ -125,19 +128,24 @@ def read_table(
         na=na,
         decimal=decimal,
     )
-    frame, name, place = _open(source, "read_table", decimal or ".")
-    if decimal is None and has_decimal_comma(frame):
-        again, name, place = _open(source, "read_table", ",")
+    return read_columns(source, roles, call="read_table", groups=groups)
+
+
+def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: Any = None) -> Table:
+    """Read a table to train on for a public call, whose name errors and warnings begin with."""
+    frame, name, place = _open(source, call, roles.format.decimal)
+    if roles.decimal is None and has_decimal_comma(frame):
+        again, name, place = _open(source, call, ",")
         floats = frame.columns[[kind.kind == "f" for kind in frame.dtypes]]
         if all(kind.kind in "iuf" for kind in again[floats].dtypes):  # else points are decimals too
             roles, frame = dataclasses.replace(roles, decimal=","), again
-    refuse_unknown("groups", as_names(groups), list(frame.columns), call="read_table")
-    if set(as_names(groups)) & {*as_names(target), *as_names(features)}:
+    refuse_unknown("groups", as_names(groups), list(frame.columns), call=call)
+    if set(as_names(groups)) & {*as_names(roles.target), *as_names(roles.features)}:
         expected = "to be another column than target and features"
-        raise DataError("read_table", expected, repr(groups), "Name it once", argument="groups")
+        raise DataError(call, expected, repr(groups), "Name it once", argument="groups")
     frame, place = _with_targets(frame, roles, place)
-    schema = roles.read_schema(frame, place)
-    table = encode_table(frame, name, schema, "read_table", place)
+    schema = roles.read_schema(frame, place, call=call)
+    table = encode_table(frame, name, schema, call, place)
     label = None if groups is None else str(groups)
     return dataclasses.replace(table, roles=roles, groups=label)
 
@@ -155,8 +163,7 @@ def _with_targets(
     if not count or count == len(frame):  # without any, the target is refused
         return frame, place
     got = f"{count:,} of {len(frame):,} without (first in {place(int(present.argmin()))})"
-    expected = f"a target {', '.join(names)} in every row"
-    advice = "These rows are left out"
+    expected, advice = f"a target {', '.join(names)} in every row", "These rows are left out"
     warnings.warn(KanlensWarning("read_table", expected, got, advice), stacklevel=3)
     rows = np.flatnonzero(present)
     return frame[present], lambda row: place(int(rows[row]))

@@ -17,9 +17,9 @@ from kanlens.data.cell_parsing import row_text
 from kanlens.data.columns import ColumnRoles, as_names
 from kanlens.data.groups import row_groups, split_groups
 from kanlens.data.schema import Schema
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.files import GROUP
-from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ Label: TypeAlias = str | float | datetime  # what a column can be called by
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Table(Shown):
+class Table(Displayed):
     """Rows of numbers that a model can be trained on or asked about.
 
     Attributes
@@ -72,12 +72,10 @@ class Table(Shown):
     def __post_init__(self) -> None:
         shape = (len(self.frame), len(self.schema.features))
         if tuple(self.x.shape) != shape:
-            got = str(tuple(self.x.shape))
-            advice = "Use read_table, which keeps these together"
+            got, advice = str(tuple(self.x.shape)), "Use read_table, which keeps these together"
             raise ShapeError("Table", f"x of shape {shape}", got, advice)
         if self.y is not None and self.y.shape[:1] != self.x.shape[:1]:
-            expected = f"y with {shape[0]} rows"
-            got = str(tuple(self.y.shape))
+            expected, got = f"y with {shape[0]} rows", str(tuple(self.y.shape))
             raise ShapeError("Table", expected, got, "Give one target for each row")
 
     @property
@@ -115,10 +113,8 @@ class Table(Shown):
         rows = torch.as_tensor(indices)
         if rows.dtype == torch.bool:
             if rows.shape != (self.rows,):
-                got = str(tuple(rows.shape))
-                raise InvalidValueError(
-                    "Table.take", f"a mask of shape ({self.rows},)", got, "Change it"
-                )
+                expected, got = f"a mask of shape ({self.rows},)", str(tuple(rows.shape))
+                raise InvalidValueError("Table.take", expected, got, "Change it")
             rows = rows.nonzero()[:, 0]
         rows = rows.to(dtype=torch.int64, device="cpu").reshape(-1)
         outside = (rows >= self.rows) | (rows < -self.rows)

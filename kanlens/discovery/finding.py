@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.discovery import settings as tuned
@@ -28,19 +29,17 @@ from kanlens.discovery.scaling import (
 from kanlens.discovery.scheduling import BudgetedFront, Deferred
 from kanlens.discovery.search import explore, search
 from kanlens.discovery.smoothness import is_smooth, unfollowed
+from kanlens.discovery.stopping import StopReason
 from kanlens.discovery.univariate import SHORT_FORMULAS
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
-from kanlens.resources import one_thread, one_thread_of
+from kanlens.resources import one_thread
 from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
 from kanlens.symbolic.rewriting import multiplied_in
 from kanlens.symbolic.simplification import can_refine, complexity, count_numbers, shorten, snap
-
-INTERRUPTED = "interrupted"
-OPEN = ("every way was tried", "the time was over", INTERRUPTED)  # ends without what was looked for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -49,7 +48,7 @@ class Discovery(SymbolicResult):
 
     Attributes
     ----------
-    stopped_because : str
+    stopped_because : StopReason
         "an exact formula was found", "only noise was left", "every way was tried", "the time was
         over" or "interrupted"; after the last two the best formula so far is there, and after an
         interrupt a warning says so.
@@ -60,7 +59,7 @@ class Discovery(SymbolicResult):
         squares are of relative errors where a formula is close.
     """
 
-    stopped_because: str
+    stopped_because: StopReason
     seconds: float
     error_scale: str = "absolute"
 
@@ -149,18 +148,20 @@ def discover(
     start = time.monotonic()
     table = table_of(x, y, feature_names, generator, seconds=tuned.SIFTING * time_limit)
     if not resolved(table.y) or not table.useful:
-        entries, because, near = [constant(table)], "every way was tried", False
+        entries, because, near = [constant(table)], StopReason.EXHAUSTED, False
         picked = chosen = entries[0]
     else:
-        with one_thread(), one_thread_of("blas"):
+        # with two threads, thousands of small least-squares problems took nine times as long
+        with one_thread(), threadpool_limits(1, "blas"):
             table, front, because = _searched(table, start, time_limit, progress, generator)
             entries = front.entries
             table, chosen = chosen_entry(table, front)
             picked = in_units(table, chosen)
-            near = because in OPEN and chosen.error > table.rounding
+            settled = because in (StopReason.EXACT, StopReason.NOISE)
+            near = not settled and chosen.error > table.rounding
     receipt = _receipt(table, picked, near=near)
     found = _result(table, entries, chosen, picked, receipt, because, start)
-    Interruption(happened=because == INTERRUPTED).warn(CALL)
+    Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)
     return found
 
 
@@ -170,12 +171,12 @@ def _searched(
     time_limit: float,
     progress: bool | None,
     generator: torch.Generator | None,
-) -> tuple[ScaledTable, Front, str]:
+) -> tuple[ScaledTable, Front, StopReason]:
     """Search to the end, anew without the few rows where a formula leaves nothing else."""
     reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
     deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
     draws = torch.Generator() if generator is None else generator
-    because, stop, front = "every way was tried", Interruption(), _front(table, deadline)
+    because, stop, front = StopReason.EXHAUSTED, Interruption(), _front(table, deadline)
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
         for _ in range(tuned.PASSES):
             front.watch(advance)
@@ -187,13 +188,13 @@ def _searched(
             formulas, table = [entry.expression for entry in front.entries], table.without(astray)
             front = _front(table, deadline, formulas)
     if front.best_error <= front.exact:
-        because = "an exact formula was found"
+        because = StopReason.EXACT
     elif stop.happened:
-        because = INTERRUPTED
+        because = StopReason.INTERRUPTED
     elif front.settled:
-        because = "only noise was left"
+        because = StopReason.NOISE
     elif deadline.passed:
-        because = "the time was over"
+        because = StopReason.TIME
     return table, front, because
 
 
@@ -236,7 +237,7 @@ def _result(
     chosen: Entry,
     picked: Entry,
     receipt: Receipt,
-    because: str,
+    because: StopReason,
     start: float,
 ) -> Discovery:
     def written(entry: Entry) -> Entry:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kanlens.atomic_files import Pathlike
 from kanlens.attribution import dispatch
 from kanlens.attribution.problem import explained_output
 from kanlens.attribution.result import Attribution, Importance
@@ -29,7 +30,6 @@ from kanlens.distributed.tasks import Workers, completed, workers_for
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.outputs import Pathlike
 
 if TYPE_CHECKING:
     import pandas as pd

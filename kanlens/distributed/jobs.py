@@ -22,15 +22,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import atomic_write, check_writable, reason
 from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.result import Attribution, Moments
+from kanlens.attribution.result import Attribution, CentralMoments
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.errors import KanlensError, OutputError
 from kanlens.io.checkpoint import load, save
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
-from kanlens.outputs import atomic_write, check_writable, reason, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.resources import LEAST, memory_limit
 
 if TYPE_CHECKING:
@@ -95,16 +96,16 @@ def attribute_part(job: Job, part: int) -> Summary | KanlensError:
         return error
 
 
-def merged(summaries: list[Summary]) -> tuple[Moments, dict[str, float]]:
+def merged(summaries: list[Summary]) -> tuple[CentralMoments, dict[str, float]]:
     """Return the moments of all rows, and the largest of each error."""
     moments = [
-        Moments(one["rows"], *torch.tensor(one["moments"], dtype=torch.float64))
+        CentralMoments(one["rows"], *torch.tensor(one["moments"], dtype=torch.float64))
         for one in summaries
     ]
     largest: dict[str, float] = {}
     for name, size in (item for one in summaries for item in one["largest"].items()):
         largest[name] = max(size, largest.get(name, 0.0))
-    return functools.reduce(Moments.__add__, moments), largest
+    return functools.reduce(CentralMoments.__add__, moments), largest
 
 
 def read_summary(job: Job, part: int) -> Summary | None:
@@ -175,7 +176,7 @@ def _part(job: Job, part: int) -> Summary:
             **job.options,
         )
         found = found.grouped() if job.grouped else found
-        summaries.append(_summary(Moments.of(found.values.abs()), _errors(found)))
+        summaries.append(_summary(CentralMoments.of(found.values.abs()), _errors(found)))
         if job.folder is not None:
             frames.append(found.to_frame())
     summary = _summary(*merged(summaries))
@@ -191,7 +192,7 @@ def _errors(found: Attribution) -> dict[str, float]:
     return {name: float(one.abs().max()) for name, one in errors.items() if one is not None}
 
 
-def _summary(moments: Moments, largest: dict[str, float]) -> Summary:
+def _summary(moments: CentralMoments, largest: dict[str, float]) -> Summary:
     sums = [one.tolist() for one in (moments.mean, moments.squares, moments.skew)]
     return {"rows": moments.rows, "moments": sums, "largest": largest}
 

@@ -18,7 +18,6 @@ from kanlens.distributed.tasks import Workers, completed, workers_for
 from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, TrainingError
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.front import choose
 from kanlens.training.loop import fit as fit_once
@@ -77,10 +76,10 @@ def fit(
     """
     kan = check_model("fit", model)
     check_generator("fit", generator)
-    wrong = next((type(one).__name__ for one in kan.layers if type(one) is not KANLinear), None)
+    wrong = next((one.edge_kind for one in kan.layers if not one.splines_alone), None)
     if wrong is not None:
         advice = "Train it once, with kanlens.fit"
-        raise DTypeError("fit", "layers of splines for restarts", wrong, advice)
+        raise DTypeError("fit", "layers of splines for restarts", f"one of kind {wrong!r}", advice)
     if named := sorted(options.keys() & {"checkpoint", "resume"}):
         raise InvalidValueError("fit", "no checkpoint for restarts", named[0], "Leave it out")
     if isinstance(data, Source):

@@ -11,8 +11,9 @@ from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
 from sklearn.utils.validation import _check_sample_weight  # noqa: TID253
 
-from kanlens.data.table_reader import read_table
-from kanlens.errors import DTypeError, InvalidValueError, KanlensError, rewording
+from kanlens.data.columns import ColumnRoles
+from kanlens.data.table_reader import read_columns
+from kanlens.errors import DTypeError, InvalidValueError, KanlensError
 from kanlens.functions.elementary import Array
 
 
@@ -24,9 +25,8 @@ def fitted(estimator: Any, name: str) -> Any:
     """Return what fitting left in an estimator under that name."""
     if name not in vars(estimator):
         call = type(estimator).__name__
-        raise NotFittedError(
-            call, "a fitted estimator", f"{call}, not fitted", "Call fit(X, y) first"
-        )
+        got = f"{call}, not fitted"
+        raise NotFittedError(call, "a fitted estimator", got, "Call fit(X, y) first")
     return vars(estimator)[name]
 
 
@@ -84,9 +84,7 @@ def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
         estimator._table = None
         if not (hasattr(X, "dtypes") and hasattr(X, "columns")):
             return X
-        with rewording(call):
-            table = read_table(X)
-        estimator._table = table.schema
+        estimator._table = read_columns(X, ColumnRoles(), call=call).schema
     if estimator._table is None:
         return X
     if not hasattr(X, "columns"):

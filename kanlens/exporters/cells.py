@@ -62,7 +62,11 @@ def _spellings(text: str, texts: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the spellings of a category among `texts` in tables, databases and sheets."""
     if texts and set(texts) <= _TRUTH.keys():
         return text, *_TRUTH[text]
-    return (text, f"{text}.0") if text.lstrip("-").isdigit() else (text,)
+    if text.lstrip("-").isdigit():
+        return text, f"{text}.0"
+    alike = [one for one in texts if one.casefold() == text.casefold()]
+    usual = [text.lower(), text.upper(), text.capitalize(), text.title()]  # of any in tables
+    return tuple(dict.fromkeys([text, *(usual if len(alike) == 1 else [])]))
 
 
 def date_part(part: str, days: Any) -> Any:

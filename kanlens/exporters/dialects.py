@@ -57,10 +57,10 @@ class Dialect:
         >>> SQL.text(sympy.exp(-(sympy.Symbol("u") ** 2)) / 2)
         'exp(-power(u, 2.0e0))/2.0e0'
         """
-        return str(_Printer(self).doprint(expression))
+        return str(_DialectPrinter(self).doprint(expression))
 
 
-class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
+class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
     """sympy's printer of text, with numbers to the last digit and the functions of a dialect."""
 
     def __init__(self, dialect: Dialect) -> None:

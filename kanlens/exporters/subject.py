@@ -25,7 +25,6 @@ from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, cell_rule,
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.model import kernels
 from kanlens.model.analysis import float64_copy
-from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
@@ -161,11 +160,11 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
             add(term.g, place, term.weight[:, in_].numpy())
     for out, in_ in layer.mask.nonzero().tolist():
         edge = layer.edge(out, in_)
-        if isinstance(edge, FunctionEdge):
-            bias[out] += edge.d
-            add(edge.g, (in_, edge.a, edge.b), edge.c * (np.arange(len(bias)) == out))
-        else:
+        if (one := edge.single) is None:
             splines.append((out, in_, edge.to_scipy().spline))
+        else:
+            bias[out] += one.d
+            add(one.g, (in_, one.a, one.b), one.c * (np.arange(len(bias)) == out))
     return Layer(
         width=layer.in_features,
         splines=_splines(splines, layer.in_features, bias),
@@ -201,7 +200,7 @@ def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Subject:
+class Export:
     """A model on its way into a file that will be called `path`; `export` has the options."""
 
     model: KAN
@@ -329,8 +328,8 @@ class Format:
 
     name: str
     ending: str
-    write: Callable[[Subject, Path], None]
-    run: Callable[[Subject, Path], Sequence[Array]]  # (batch, out) from everything that runs it
+    write: Callable[[Export, Path], None]
+    run: Callable[[Export, Path], Sequence[Array]]  # (batch, out) from everything that runs it
     single: bool = False  # whether it computes in the dtype of the model, and not in float64
     classifies: bool = True  # whether it has probabilities (batch, class) and labels (batch,)
     explains: bool = False  # whether it can say (batch, out, in), too

@@ -134,7 +134,6 @@ def tanh_integral(x: Array) -> Array:
     return np.asarray(np.where(size < 1.0, near, far), dtype=np.float64)
 
 
-_SIDES = (-3.0, math.nextafter(-3.0, 0.0), math.nextafter(3.0, 0.0), 3.0)  # of its kinks
 _SWISH = np.polynomial.Polynomial([0.0, 0.5, 1 / 6])  # x (x + 3) / 6, between -3 and 3
 
 
@@ -156,9 +155,6 @@ GATED = (
         derivative=lambda u: silu_pair(u)[1],
         expression=lambda u: u / (1 + sympy_call("exp", -u)),
         complexity=4,
-        turning=(-1.2784645427610738,),
-        slope_turning=(-2.399357280515468, 2.399357280515468),
-        curvature_turning=(-3.435840993535111, 0.0, 3.435840993535111),
         torch_forms=(nn.SiLU, functional.silu),
         together=silu_pair,
         closed_form=functools.partial(_gated, _logistic),
@@ -170,9 +166,6 @@ GATED = (
         derivative=lambda u: gelu_pair(u)[1],
         expression=lambda u: u * (1 + sympy_call("erf", u / sympy_call("sqrt", 2))) / 2,
         complexity=5,
-        turning=(-0.7517915246935645,),
-        slope_turning=(-(2**0.5), 2**0.5),
-        curvature_turning=(-2.0, 0.0, 2.0),
         torch_forms=(nn.GELU, functional.gelu),
         together=gelu_pair,
         closed_form=functools.partial(_gated, _normal),
@@ -184,8 +177,6 @@ GATED = (
         derivative=lambda u: torch.sigmoid(u) * torch.sigmoid(-u),
         expression=lambda u: 1 / (1 + sympy_call("exp", -u)),
         complexity=3,
-        slope_turning=(0.0,),
-        curvature_turning=(-math.log(2 + 3**0.5), math.log(2 + 3**0.5)),
         torch_forms=(nn.Sigmoid, torch.sigmoid, functional.sigmoid),
         closed_form=_logistic,
         primitive=lambda u: np.logaddexp(0.0, u) - math.log(2.0),
@@ -196,8 +187,6 @@ GATED = (
         derivative=torch.sigmoid,
         expression=_softplus_sympy,
         complexity=4,
-        slope_turning=(),
-        curvature_turning=(0.0,),
         torch_forms=(nn.Softplus, functional.softplus),
         closed_form=lambda u, n: _logistic(u, n - 1) if n else np.logaddexp(0.0, u),
         primitive=_softplus_integral,
@@ -208,9 +197,6 @@ GATED = (
         derivative=lambda u: torch.add(*_mish_pair(u)),
         expression=lambda u: u * sympy_call("tanh", _softplus_sympy(u)),
         complexity=5,
-        turning=(-1.1924312145154952,),
-        slope_turning=(-2.2563763963607935, 1.4905711794854284),
-        curvature_turning=(-3.2673378465204044, -0.08793443131491424, 2.1148425630208774),
         torch_forms=(nn.Mish, functional.mish),
         closed_form=functools.partial(_gated, _mish_gate),
         primitive=lambda u: ((1 + 1j) * silu_integral(u, 1 - 1j)).imag,
@@ -223,8 +209,6 @@ GATED = (
             sympy_call("Max", u, 0) + sympy_call("exp", sympy_call("Min", u, 0)) - 1
         ),
         complexity=4,
-        slope_turning=(),
-        curvature_turning=(0.0,),
         kinks=(0.0,),
         torch_forms=(nn.ELU, functional.elu),
         closed_form=lambda u, n: np.where(
@@ -239,8 +223,6 @@ GATED = (
         expression=lambda u: sympy_call("Max", u, u / 100),
         complexity=4,
         degree=1.0,
-        slope_turning=(),
-        curvature_turning=(),
         kinks=(0.0,),
         torch_forms=(nn.LeakyReLU, functional.leaky_relu),
         closed_form=lambda u, n: np.where(u > 0, 1.0, 0.01) * (float(n == 1) if n else u),
@@ -252,9 +234,6 @@ GATED = (
         derivative=lambda u: torch.where(u.abs() < 3, u / 3 + 0.5, (u > 0).to(u)),
         expression=lambda u: u * sympy_call("Min", sympy_call("Max", u + 3, 0), 6) / 6,
         complexity=4,
-        turning=(-1.5,),
-        slope_turning=_SIDES,
-        curvature_turning=_SIDES,
         kinks=(-3.0, 3.0),
         torch_forms=(nn.Hardswish, functional.hardswish),
         closed_form=lambda u, n: np.where(

@@ -70,8 +70,10 @@ def base_name(given: object, *, call: str = "base_activation", others: Iterable[
     raise InvalidValueError(call, expected, shown, advice, argument="base_activation")
 
 
-# the points where g' and g'' turn are all said: none by default
-_analyzed = partial(ElementaryFunction, slope_turning=(), curvature_turning=())
+def _analyzed(**facts: Any) -> ElementaryFunction:
+    """Return a function whose turns follow from a closed form or are given, none by default."""
+    turns = () if facts.get("closed_form") else ((), (), ())
+    return ElementaryFunction(**{"turns": turns, **facts})
 
 
 def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
@@ -86,9 +88,6 @@ def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
         domain="real" if exponent > 0 else "nonzero",
         symmetry="even" if even else "odd",
         degree=float(exponent),
-        turning=(0.0,) if even and exponent > 0 else (),
-        slope_turning=() if even or exponent < 0 else (0.0,),
-        curvature_turning=(0.0,) if exponent > 3 else (),
         closed_form=None
         if exponent < 0
         else lambda u, n: np.asarray(math.perm(exponent, n) * u ** max(exponent - n, 0)),
@@ -118,8 +117,7 @@ def _cubic(name: str, slope: int) -> ElementaryFunction:
         expression=lambda u: u**3 + slope * u,
         complexity=4,
         symmetry="odd",
-        turning=(-(3**-0.5), 3**-0.5) if slope < 0 else (),
-        slope_turning=(0.0,),
+        turns=((-(3**-0.5), 3**-0.5) if slope < 0 else (), (0.0,), ()),
     )
 
 
@@ -180,9 +178,7 @@ _ALGEBRAIC = (
         expression=lambda u: 1 / (1 + u**2),
         complexity=4,
         symmetry="even",
-        turning=(0.0,),
-        slope_turning=(-(3**-0.5), 3**-0.5),
-        curvature_turning=(-1.0, 0.0, 1.0),
+        turns=((0.0,), (-(3**-0.5), 3**-0.5), (-1.0, 0.0, 1.0)),
     ),
     _analyzed(
         name="sqrt(1+x^2)",
@@ -191,8 +187,7 @@ _ALGEBRAIC = (
         expression=lambda u: sympy_call("sqrt", 1 + u**2),
         complexity=4,
         symmetry="even",
-        turning=(0.0,),
-        curvature_turning=(0.0,),
+        turns=((0.0,), (), (0.0,)),
     ),
     _analyzed(
         name="1/sqrt(1-x^2)",
@@ -202,8 +197,7 @@ _ALGEBRAIC = (
         complexity=5,
         domain="open unit",
         symmetry="even",
-        turning=(0.0,),
-        curvature_turning=(0.0,),
+        turns=((0.0,), (), (0.0,)),
     ),
     _analyzed(
         name="abs",
@@ -213,7 +207,6 @@ _ALGEBRAIC = (
         complexity=3,
         symmetry="even",
         degree=1.0,
-        turning=(0.0,),
         kinks=(0.0,),
         closed_form=lambda u, n: np.asarray(np.sign(u) * float(n == 1) if n else np.abs(u)),
         primitive=lambda u: 0.5 * u * np.abs(u),
@@ -250,10 +243,7 @@ _TRANSCENDENTAL = (
         2,
         torch.cos,
         symmetry="odd",
-        turning=(math.pi / 2, -math.pi / 2),
         period=2 * math.pi,
-        slope_turning=(0.0, math.pi),
-        curvature_turning=(math.pi / 2, -math.pi / 2),
         torch_forms=(torch.sin,),
         closed_form=lambda u, n: np.sin(u + 0.5 * math.pi * n) if n else np.sin(u),
         primitive=lambda u: 2 * np.sin(0.5 * u) ** 2,
@@ -264,7 +254,7 @@ _TRANSCENDENTAL = (
         lambda u: 1 + torch.tan(u) ** 2,
         domain="tangent",
         symmetry="odd",
-        slope_turning=(0.0,),
+        turns=((), (0.0,), ()),
         period=math.pi,
     ),
     _common(
@@ -272,8 +262,6 @@ _TRANSCENDENTAL = (
         3,
         activations.tanh_slope,
         symmetry="odd",
-        slope_turning=(0.0,),
-        curvature_turning=(-math.atanh(3**-0.5), math.atanh(3**-0.5)),
         torch_forms=(nn.Tanh, torch.tanh, functional.tanh),
         together=activations.tanh_pair,
         closed_form=activations.tanh_nth,
@@ -284,8 +272,7 @@ _TRANSCENDENTAL = (
         4,
         lambda u: 1 / (1 + u**2),
         symmetry="odd",
-        slope_turning=(0.0,),
-        curvature_turning=(-(3**-0.5), 3**-0.5),
+        turns=((), (0.0,), (-(3**-0.5), 3**-0.5)),
     ),
     _common(
         "arcsin",
@@ -293,7 +280,7 @@ _TRANSCENDENTAL = (
         lambda u: torch.rsqrt(1 - u**2),
         domain="unit",
         symmetry="odd",
-        slope_turning=(0.0,),
+        turns=((), (0.0,), ()),
     ),
     _common(
         "arctanh",
@@ -301,7 +288,7 @@ _TRANSCENDENTAL = (
         lambda u: 1 / (1 - torch.where(u.abs() <= 1, u, math.nan) ** 2),
         domain="open unit",
         symmetry="odd",
-        slope_turning=(0.0,),
+        turns=((), (0.0,), ()),
     ),
     _analyzed(
         name="gaussian",
@@ -310,14 +297,11 @@ _TRANSCENDENTAL = (
         expression=lambda u: sympy_call("exp", -(u**2)),
         complexity=3,
         symmetry="even",
-        turning=(0.0,),
-        slope_turning=(-(2**-0.5), 2**-0.5),
-        curvature_turning=(-(1.5**0.5), 0.0, 1.5**0.5),
         closed_form=wavelets.gaussian_nth,
         primitive=wavelets.gaussian_integral,
     ),
-    _common("cosh", 3, torch.sinh, symmetry="even", turning=(0.0,), curvature_turning=(0.0,)),
-    _common("sinh", 4, torch.cosh, symmetry="odd", slope_turning=(0.0,)),
+    _common("cosh", 3, torch.sinh, symmetry="even", turns=((0.0,), (), (0.0,))),
+    _common("sinh", 4, torch.cosh, symmetry="odd", turns=((), (0.0,), ())),
 )
 
 FUNCTIONS: dict[str, ElementaryFunction] = {

@@ -23,6 +23,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 MOST = 1_000_000  # turning points or poles that are counted one by one
 MAX_ZERO_ORDER = 7
+FINITE = float(np.finfo(np.float64).max)
 _SCAN = 40.0  # beyond it every derivative of a base has settled
 _HALVINGS = 60
 
@@ -53,11 +54,11 @@ class ElementaryFunction:
     domain: Domain | Interval = "real"
     symmetry: Symmetry | None = None  # how g(-u) follows from g(u)
     degree: float | None = None  # p when g(s * u) == s**p * g(u) for every s > 0
-    turning: tuple[float, ...] = ()  # where g changes from rising to falling or back
+    # where g, g', g'', as far as they are given, change from rising to falling or back, by a jump
+    # too; others follow from a closed form, or are not known
+    turns: tuple[tuple[float, ...], ...] = ()
     period: float | None = None  # after which turning points repeat, those of derivatives too
-    turning_known: bool = True  # `turning` is sure to be all of them
-    slope_turning: tuple[float, ...] | None = None  # of g', by a jump too; None: not known
-    curvature_turning: tuple[float, ...] | None = None  # of g'', likewise
+    turning_known: bool = True  # `turns` are sure to be all of them
     jumps: tuple[float, ...] = ()  # points of the domain where g jumps up
     kinks: tuple[float, ...] = ()  # where a derivative of any order jumps; g is analytic between
     searched: bool = True  # searches try it without being told to
@@ -88,7 +89,7 @@ class ElementaryFunction:
             for _ in range(n - 1):
                 form = slope_of(form)
             return np.asarray(form(torch.as_tensor(points)).numpy(force=True))
-        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        with np.errstate(all="ignore"):  # pieces are evaluated where they are not selected
             return self.closed_form(points, n)
 
     def antiderivative(self, u: Array | float) -> Array:
@@ -111,11 +112,19 @@ class ElementaryFunction:
             raise InvalidValueError(call, "of at most 7", repr(n), advice, argument="n")
         return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
+    def turning(self, n: int = 0) -> tuple[float, ...] | None:
+        """Return where the `n`-th derivative turns, of one period; None if that is not known."""
+        if n < len(self.turns):
+            return self.turns[n]
+        if self.closed_form is None:
+            return None
+        return (*self.zeros_of_derivative(n + 1).tolist(), *(self.kinks if n else ()))
+
     def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
         """Return the least and greatest `n`-th derivative on intervals, which may be infinite.
 
-        By the zeros of the derivative above; in float64. Infinite for a function without a closed
-        form, of which these are not known.
+        In float64; at kinks of both sides. Infinite where g is not defined throughout, or it is not
+        known where the derivative turns; of a slope the greatest is where g jumps up.
         """
 
         def nth(u: Tensor) -> Tensor:
@@ -123,14 +132,16 @@ class ElementaryFunction:
                 u = u.masked_fill(u.isinf(), 0.0)
             return torch.as_tensor(self.nth(u.cpu().numpy(), n)).to(u.device)
 
-        low, high = low.detach().double(), high.detach().double()
-        if self.closed_form is None:
+        low, high, turning = low.detach().double(), high.detach().double(), self.turning(n)
+        if turning is None or not self.turning_known:
             return torch.full_like(low, -math.inf), torch.full_like(high, math.inf)
-        sides = [
-            math.nextafter(kink, side) for kink in self.kinks for side in (-math.inf, math.inf)
-        ]
-        turning = (*self.zeros_of_derivative(n + 1).tolist(), *sides)
-        return self._between_turns(nth, low, high, turning)
+        sides = [math.nextafter(kink, end) for kink in self.kinks for end in (-math.inf, math.inf)]
+        lower, upper = self._between_turns(nth, low, high, (*turning, *sides))
+        for place in self.jumps if n else ():
+            upper = torch.where((low <= place) & (place <= high), math.inf, upper)
+        known = self.defined(low.clamp(min=-FINITE), high.clamp(max=FINITE))
+        known &= ~(lower.isnan() | upper.isnan())
+        return torch.where(known, lower, -math.inf), torch.where(known, upper, math.inf)
 
     @property
     def inert(self) -> float:
@@ -163,7 +174,7 @@ class ElementaryFunction:
         low, high = max(low, first), min(high, last)
         if not low <= high:
             return []
-        turns = [*repeated(self.turning, self.period, low, high), *self.kinks]
+        turns = [*repeated(self.turning() or (), self.period, low, high), *self.kinks]
         cuts = [(turn, turn) for turn in turns if low < turn < high]
         for place in self.jumps:
             cuts.append((math.nextafter(place, -math.inf), place))
@@ -189,27 +200,6 @@ class ElementaryFunction:
         above = low >= first if closed else low > first
         below = high <= last if closed or self.domain == "positive" else high < last
         return above & below
-
-    def bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the least and the largest g(u) on ``[low, high]``, of one shape.
-
-        Infinite where g is not defined throughout, or not all places where it turns are known.
-        """
-        ends = self._between_turns(self.value, low, high, self.turning)
-        return _where(self.defined(low, high) & self.turning_known, *ends)
-
-    def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the least and the largest g'(u) on ``[low, high]``; at kinks, of both sides.
-
-        Infinite where g is not defined throughout, or when it is not known where g' turns; where g
-        jumps up, the upper one is.
-        """
-        turning = self.slope_turning or ()
-        lower, upper = self._between_turns(self.derivative, low, high, turning)
-        good = self.defined(low, high) & ~(lower.isnan() | upper.isnan())
-        for place in self.jumps:
-            upper = torch.where((low <= place) & (place <= high), math.inf, upper)
-        return _where(good & (self.slope_turning is not None), lower, upper)
 
     def _between_turns(
         self, function: Scalar, low: Tensor, high: Tensor, turning: tuple[float, ...]
@@ -237,9 +227,7 @@ def repeated(
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MOST * period:
         got = f"{low:.6g} to {high:.6g}, of period {period:.6g}"
-        raise MethodError(
-            "FunctionEdge", f"an interval of at most {MOST:,} turns", got, "Narrow it"
-        )
+        raise MethodError("Edge", f"an interval of at most {MOST:,} turns", got, "Narrow it")
     first = [math.ceil((low - point) / period) for point in points]
     last = [math.floor((high - point) / period) for point in points]
     return sorted(
@@ -249,7 +237,7 @@ def repeated(
     )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=512)
 def _zeros(function: ElementaryFunction, n: int) -> Array:
     """Find the zeros of one derivative by a fine scan; they are simple and few."""
     grid = np.linspace(-_SCAN, _SCAN, 16384)  # even count: no grid point is 0
@@ -298,11 +286,6 @@ def sympy_call(name: str, *arguments: Any) -> Any:
 def _beside(place: float) -> float:
     """Return a distance that rounding does not swallow; 0 at infinity."""
     return 4.0 * math.ulp(max(abs(place), 1.0)) if math.isfinite(place) else 0.0
-
-
-def _where(known: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """Put infinite bounds where nothing is known."""
-    return torch.where(known, lower, -math.inf), torch.where(known, upper, math.inf)
 
 
 def _first_after(low: Tensor, point: float, period: float) -> Tensor:

@@ -68,9 +68,6 @@ def rational(name: str) -> ElementaryFunction:
         derivative=lambda u: _ratio(top, bottom, even, u)[1],
         expression=expression,
         complexity=len(top) + len(bottom),
-        turning=(*zeros(1).tolist(), *kinks),
-        slope_turning=tuple(zeros(2).tolist()),
-        curvature_turning=tuple(zeros(3).tolist()),
         kinks=tuple(sorted(kinks)),
         searched=False,
         closed_form=lambda u, n: np.select(

@@ -132,8 +132,8 @@ def register_function(
     ...     lambda u: u**3 / (sympy.exp(u) - 1),
     ...     domain=(0.0, math.inf),
     ... )
-    >>> from kanlens.model.function_edge import FunctionEdge
-    >>> FunctionEdge(function="planck", a=2.0).to_sympy()
+    >>> from kanlens.model.edge import Edge
+    >>> Edge.of("planck", a=2.0).to_sympy()
     8.0*x**3/(exp(2.0*x) - 1)
     >>> planck.remove()
     """
@@ -164,7 +164,7 @@ def register_function(
         domain="real" if domain is None else (low, high),
         symmetry=symmetry,
         degree=_degree(torch, symmetry, low, high),
-        turning=tuple(float(point) for point in turning),
+        turns=(tuple(float(point) for point in turning),),
         period=period,
         turning_known=known,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kanlens.functions.catalog import find_function
 from kanlens.functions.elementary import Array, ElementaryFunction, sign_changes
 
 _FINENESS = 32  # points of a scan on the length over which the steepest term changes
@@ -32,11 +33,36 @@ class FunctionSum:
     b: Array = field(default_factory=lambda: _NONE)
     weights: Array = field(default_factory=lambda: _NONE)
 
-    def __add__(self, other: FunctionSum) -> FunctionSum:
-        """Join the terms of two sums."""
-        names = ("a", "b", "weights")
-        both = {n: np.concatenate((getattr(self, n), getattr(other, n))) for n in names}
-        return FunctionSum(functions=self.functions + other.functions, **both)
+    @classmethod
+    def of(cls, *terms: tuple[str, float, float, float]) -> FunctionSum:
+        """Return the sum of terms, each a name, a, b and a weight.
+
+        Examples
+        --------
+        >>> FunctionSum.of(("x", 1.0, 0.0, 2.0), ("x^2", 1.0, 1.0, 3.0)).nth(np.array([1.0]), 0)
+        array([14.])
+        """
+        names, a, b, weights = zip(*terms, strict=True) if terms else ((), (), (), ())
+        functions = tuple(find_function(name) for name in names)
+        numbers = (np.array(each, dtype=np.float64) for each in (a, b, weights))
+        return cls(functions=functions, **dict(zip(("a", "b", "weights"), numbers, strict=True)))
+
+    def numbers(self) -> dict[str, Array]:
+        """Return a, b and the weights by their names."""
+        return {"a": self.a, "b": self.b, "weight": self.weights}
+
+    @property
+    def names(self) -> str:
+        """The names of the functions, once each."""
+        return ", ".join(dict.fromkeys(g.name for g in self.functions))
+
+    def __str__(self) -> str:
+        """Return up to three terms as weight and name; of more, their number."""
+        names = [g.name for g in self.functions]
+        if len(names) > 3:
+            return f"{len(names)} functions"
+        both = zip(self.weights.tolist(), names, strict=True)
+        return " + ".join(f"{weight:.4g} * {name}" for weight, name in both)
 
     def __bool__(self) -> bool:
         """Tell whether any term is alive."""

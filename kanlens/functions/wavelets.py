@@ -16,9 +16,7 @@ from kanlens.functions.elementary import Array, ElementaryFunction, sympy_call, 
 
 FREQUENCY = 5.0  # of the Morlet wavelet
 FAR = 40.0  # where it is 0 in float64
-_HALF, _THREE = 2**-0.5, 3**0.5
-_HERMITE4 = tuple(np.polynomial.hermite_e.hermegauss(4)[0].tolist())  # zeros of the polynomials
-_HERMITE5 = tuple(np.polynomial.hermite_e.hermegauss(5)[0].tolist())
+_HALF = 2**-0.5
 
 
 def gaussian_nth(u: Array, n: int) -> Array:
@@ -126,9 +124,6 @@ LOCALIZED = (
         expression=lambda u: 1 / sympy_call("cosh", u) ** 2,
         complexity=4,
         symmetry="even",
-        turning=(0.0,),
-        slope_turning=(-math.atanh(3**-0.5), math.atanh(3**-0.5)),
-        curvature_turning=(-math.atanh((2 / 3) ** 0.5), 0.0, math.atanh((2 / 3) ** 0.5)),
         closed_form=lambda u, n: tanh_nth(u, n + 1),
         primitive=np.tanh,
     ),
@@ -139,9 +134,6 @@ LOCALIZED = (
         expression=lambda u: sympy_call("Max", 1 - u**2, 0) ** 2,
         complexity=4,
         symmetry="even",
-        turning=(0.0,),
-        slope_turning=(-(3**-0.5), 3**-0.5),
-        curvature_turning=(-1.0, 0.0, 1.0),
         kinks=(-1.0, 1.0),
         closed_form=_quartic_nth,
         primitive=lambda u: np.asarray(polyval(np.clip(u, -1.0, 1.0), polyint(_QUARTIC))),
@@ -153,9 +145,6 @@ LOCALIZED = (
         expression=lambda u: (u**2 - 1) * sympy_call("exp", -(u**2) / 2),
         complexity=4,
         symmetry="even",
-        turning=(-_THREE, 0.0, _THREE),
-        slope_turning=_HERMITE4,
-        curvature_turning=_HERMITE5,
         closed_form=lambda u, n: decaying((-1.0) ** n, n + 2, u),
         primitive=lambda u: decaying(-1.0, 1, u),
     ),
@@ -166,9 +155,6 @@ LOCALIZED = (
         expression=lambda u: -u * sympy_call("exp", -(u**2) / 2),
         complexity=4,
         symmetry="odd",
-        turning=(-1.0, 1.0),
-        slope_turning=(-_THREE, 0.0, _THREE),
-        curvature_turning=_HERMITE4,
         closed_form=lambda u, n: decaying((-1.0) ** (n + 1), n + 1, u),
         primitive=lambda u: np.expm1(-0.5 * u * u),
     ),
@@ -179,9 +165,7 @@ LOCALIZED = (
         expression=lambda u: sympy_call("cos", FREQUENCY * u) * sympy_call("exp", -(u**2) / 2),
         complexity=5,
         symmetry="even",
-        turning=_morlet_turns(1),
-        slope_turning=_morlet_turns(2),
-        curvature_turning=_morlet_turns(3),
+        turns=tuple(_morlet_turns(n) for n in (1, 2, 3)),
         closed_form=_morlet_nth,
         primitive=_morlet_integral,
     ),
@@ -192,9 +176,11 @@ LOCALIZED = (
         expression=_meyer_sympy,
         complexity=6,
         symmetry="even",
-        turning=(-0.5, 0.0, 0.5),
-        slope_turning=_mirrored(0.7582111979308318, 5e-324),
-        curvature_turning=(0.0, *_mirrored(*_MEYER)),
+        turns=(
+            (-0.5, 0.0, 0.5),
+            _mirrored(0.7582111979308318, 5e-324),
+            (0.0, *_mirrored(*_MEYER)),
+        ),
         kinks=(-1.0, -0.5, 0.0, 0.5, 1.0),
     ),
     unsearched(
@@ -239,7 +225,6 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
     def derivative(u: Tensor) -> Tensor:
         return degree * _recurrence(torch.tanh(u), degree - 1, second=True) * tanh_slope(u)
 
-    turns = tuple(math.atanh(math.cos(k * math.pi / degree)) for k in range(degree - 1, 0, -1))
     return unsearched(
         name=f"T{degree}(tanh)",
         value=value,
@@ -247,7 +232,6 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
         expression=lambda u: sympy_call("chebyshevt", degree, sympy_call("tanh", u)),
         complexity=3 + degree,
         symmetry="even" if degree % 2 == 0 else "odd",
-        turning=turns,
         closed_form=nth,
         primitive=primitive,
     )

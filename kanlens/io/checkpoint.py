@@ -12,8 +12,9 @@ one dtype, and keep it.
 Metadata, all strings::
 
     format           "kanlens.model"
-    format_version   "4"; version 1 held no inputs in a range, version 2 normalized no nodes,
-                     version 3 had no features of dates and of missing cells
+    format_version   "5"; version 1 held no inputs in a range, version 2 normalized no nodes,
+                     version 3 had no features of dates and of missing cells, version 4 had kinds
+                     of layers for series and for functions
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
                      where a layer's outputs are multiplied, normalized or scaled, nodes; and the
@@ -40,6 +41,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from kanlens.atomic_files import Pathlike, atomic_write
 from kanlens.checks import version_of
 from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, KanlensError, reworded
 from kanlens.io.tensor_files import CHECKSUM, checksum, printable, read_safetensors
@@ -49,10 +51,9 @@ from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
 from kanlens.model.soundness import check_sound
 from kanlens.model.statistics import LEVELS, LayerStatistics
-from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -62,10 +63,18 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         tensors[name] = torch.full_like(shift, end)
 
 
+def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Version 4 had layers of kind "series" and "function"; now one kind has all of these."""
+    for layer in config["layers"]:
+        if layer["kind"] in ("series", "function"):
+            layer["kind"] = "spline"
+
+
 _UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
     1: _upgrade_1,
     2: lambda config, tensors: None,  # without normalized nodes, and version 3 otherwise
     3: lambda config, tensors: None,  # likewise: without dates and missing cells
+    4: _upgrade_4,
 }
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)

@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from kanlens.atomic_files import Pathlike
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError
-from kanlens.outputs import Pathlike
 
 CHECKSUM, WRITER = "kanlens_checksum", "kanlens_version"  # keys in the metadata
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kanlens.checks import find_place
 from kanlens.errors import DTypeError, InvalidValueError, rewording
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
-from kanlens.model.series_layer import SeriesLinear
 from kanlens.model.soundness import check_weights
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
@@ -111,18 +110,6 @@ def float64_copy(model: KAN) -> KAN:
     return clone.double().eval()
 
 
-def nonzero_edges(layer: nn.Module) -> Tensor:
-    """Tell which edges of a layer are neither masked nor identically zero: (out, in)."""
-    mask = cast("Tensor", layer.mask) != 0
-    if type(layer) in (KANLinear, SeriesLinear):  # other kinds may have other tensors
-        found = cast("KANLinear", layer)
-        alive = (found.coefficients() != 0).any(-1) | (found.base_weights() != 0)
-        for term in found.terms()[1:]:
-            alive = alive | (term.weight != 0)
-        mask = mask & alive
-    return mask
-
-
 def reaching(model: KAN, target: int) -> list[Tensor]:
     """Tell which outputs (out,) of each layer, factors of products too, have a path to a target."""
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
@@ -130,20 +117,19 @@ def reaching(model: KAN, target: int) -> list[Tensor]:
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
         read = wanted if nodes.additive else nodes.linked[wanted].any(0)  # (out,)
         found.append(_counting(layer, nodes) & read)
-        wanted = (nonzero_edges(layer) & found[-1][:, None]).any(0)
+        wanted = (layer.nonzero_edges() & found[-1][:, None]).any(0)
     return found[::-1]
 
 
-def _counting(layer: nn.Module, nodes: Nodes) -> Tensor:
+def _counting(layer: KANLinear, nodes: Nodes) -> Tensor:
     """Tell which sums of a layer are not multiplied by a factor that is always zero."""
-    bias = cast("Tensor", layer.bias)
-    zero = (bias == 0) & ~nonzero_edges(layer).any(1)  # (out,)
-    return nodes.linked.any(0) if nodes.normalized else nodes.rates(1 - zero.to(bias)) != 0
+    zero = (layer.bias == 0) & ~layer.nonzero_edges().any(1)  # (out,)
+    return nodes.linked.any(0) if nodes.normalized else nodes.rates(1 - zero.to(layer.bias)) != 0
 
 
 def live_features(model: KAN, target: int) -> Tensor:
     """Tell which features have a live path to an output, shape (in,)."""
-    return (nonzero_edges(model.layers[0]) & reaching(model, target)[0][:, None]).any(0)
+    return (model.layers[0].nonzero_edges() & reaching(model, target)[0][:, None]).any(0)
 
 
 def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
@@ -155,7 +141,7 @@ def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
     for layer, nodes, live in ways:
         if bool(reads.all(1).any()):
             return False
-        edges = nonzero_edges(layer) & live[:, None]
+        edges = layer.nonzero_edges() & live[:, None]
         sums = edges.float() @ reads.float()  # (sub, 2)
         reads = nodes.linked.float() @ sums > 0
     return model.nodes[-1].grouping.sums > target or not bool(reads.all(1).any())

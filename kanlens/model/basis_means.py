@@ -13,7 +13,7 @@ from kanlens.model.edge_sum import CHUNK, summed
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
-    from kanlens.model.layers import KANLinear
+    from kanlens.model.edge_layer import EdgeLayer
     from kanlens.model.statistics import LayerStatistics
 
 
@@ -30,7 +30,7 @@ class BasisMeans(NamedTuple):
 _known: WeakKeyDictionary[nn.Module, BasisMeans] = WeakKeyDictionary()
 
 
-def basis_means(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
+def basis_means(layer: EdgeLayer, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the means of the basis (in, basis) and of the base function (in,) over x."""
     knots, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
 
@@ -45,7 +45,7 @@ def basis_means(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
     return means[..., :-1], means[..., -1]
 
 
-def known_means(layer: KANLinear) -> tuple[Tensor, Tensor]:
+def known_means(layer: EdgeLayer) -> tuple[Tensor, Tensor]:
     """Return the means over the places of a layer; a step of training moves weights alone."""
     grid, statistics = layer.grid, layer.statistics
     if grid.requires_grad or torch.is_inference_mode_enabled() or _recorded(grid):

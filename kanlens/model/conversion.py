@@ -78,20 +78,19 @@ def to_splines(
 
     Examples
     --------
-    >>> from kanlens.model.series_layer import SeriesLinear
-    >>> waves = SeriesLinear(1, 1, ["sin"])
+    >>> waves = KANLinear(1, 1, series=["sin"])
     >>> with torch.no_grad():
     ...     _ = waves.series_weight.fill_(1.0)
     >>> found = to_splines(KAN.from_layers([waves], KAN([1, 1]).schema))
-    >>> type(found.model.layers[0]).__name__, found.error < 1e-4
-    ('KANLinear', True)
+    >>> found.model.layers[0].splines_alone, found.error < 1e-4
+    (True, True)
     """
     check_positive(CALL, "tolerance", tolerance)
     source = float64_copy(check_model(CALL, model))
     rows = _rows(source) if x is None else source.prepare(x, call=CALL)
     check_rows(CALL, rows, least=2)
     record = trace(source, rows)
-    kept = [layer.kind == KANLinear.kind for layer in source.layers]
+    kept = [layer.splines_alone for layer in source.layers]
     span = record.output.amax(0) - record.output.amin(0)
     span = torch.where(span > 0, span, record.output.abs().amax(0).clamp_min(1.0))
     size = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kanlens.functions.catalog import BASES
-from kanlens.functions.elementary import ElementaryFunction
 from kanlens.splines import spline
 from kanlens.splines.spline import Extrapolation
 
@@ -62,68 +61,6 @@ class Weights(NamedTuple):
 def widened(tensor: Tensor) -> Tensor:
     """Return numbers in the type they are added up in: at least float32."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-class Term(NamedTuple):
-    """One function beside the splines of a layer: ``weight_oi * g(a_i * x_i + b_i)``."""
-
-    g: ElementaryFunction
-    a: Tensor  # (in,)
-    b: Tensor  # (in,)
-    weight: Tensor  # (out, in), mask multiplied in
-
-    def double(self) -> Term:
-        """Return the term as it is now, in float64."""
-        return Term(self.g, *(tensor.detach().double() for tensor in self[1:]))
-
-    def inner(self, low: Tensor, high: Tensor, *, pieces: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the ends of a * x + b on intervals (..., in), or (..., in, piece), increasing."""
-        a, b = (self.a[:, None], self.b[:, None]) if pieces else (self.a, self.b)
-        ends = torch.where(a == 0, b, a * low + b), torch.where(a == 0, b, a * high + b)
-        return torch.minimum(*ends), torch.maximum(*ends)
-
-    def blur(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound what the rounding of a * x + b, on such intervals, does to the function's slope."""
-        if bool((self.a == 1).all() and (self.b == 0).all()):
-            return torch.zeros_like(low)
-        reach = torch.maximum(low.abs(), high.abs()) + self.b.abs().max()
-        slope, bend = (torch.stack(self.g.extremes(low, high, n)).abs().amax(0) for n in (1, 2))
-        return 1e-15 * (slope + torch.where(bend == 0, 0.0, reach * bend))
-
-    def nth(self, x: Tensor, order: int) -> Tensor:  # (point, in)
-        """Return a derivative of the function at x (point, in), its weight left out."""
-        inner = (self.a * x + self.b).cpu().numpy()
-        return self.a**order * torch.as_tensor(self.g.nth(inner, order)).to(x)
-
-    def places(self, points: Sequence[float], i: int) -> list[float]:
-        """Return the x of input i at which a * x + b is one of the points."""
-        a, b = float(self.a[i]), float(self.b[i])
-        return [(point - b) / a for point in points]
-
-
-def kinked(grid: Tensor, terms: Iterable[Term]) -> Tensor:
-    """Return a grid (in, knot) with the places where functions of nonzero weight are not smooth."""
-    return with_kinks(
-        grid,
-        (
-            (int(i), place)
-            for term in terms
-            if (kinks := (*term.g.kinks, *term.g.jumps))
-            for i in ((term.weight != 0).any(0) & (term.a != 0)).nonzero()
-            for place in term.places(kinks, int(i))
-        ),
-    )
-
-
-def with_kinks(grid: Tensor, kinks: Iterable[tuple[int, float]]) -> Tensor:
-    """Return a grid (in, knot) with kinks added, increasing; rows end in their last breakpoint."""
-    places: list[list[float]] = [[] for _ in grid]
-    for i, place in kinks:
-        places[i].append(place)
-    width, last = max(map(len, places)), grid[:, -1].tolist()
-    rows = [[*row, *([end] * (width - len(row)))] for row, end in zip(places, last, strict=True)]
-    extra = torch.tensor(rows, dtype=torch.float64).reshape(len(grid), width).to(grid)
-    return torch.cat((grid, extra), dim=1).sort(dim=1).values if width else grid
 
 
 def edge_sum(

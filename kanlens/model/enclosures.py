@@ -1,57 +1,41 @@
-"""Sound enclosures of the edges of a spline layer, and of their slopes, on many boxes at once.
+"""Sound enclosures of the edges of a layer, and of their slopes, on many boxes at once.
 
-Functions beside the splines are replaced by the polynomial through their values at Chebyshev
-nodes, whose error the sixth derivative bounds; intervals wider than 0.75 of a function's argument
-are cut, so that it stays near 1e-9 of a weight.
-
-Rounding is below 1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope
-keeps the sign of its B-spline coefficients, exact differences of stored numbers.
+Splines and the functions beside them are polynomials on pieces (`enclosure_tables`). An edge that
+is one function is, on each piece, its chord plus what its slopes there allow it to leave the chord
+by: the distance shrinks with the square of the piece's width.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kanlens.functions.catalog import BASES
-from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.edge_sum import Term
+from kanlens.model.enclosure_tables import (
+    PAD,
+    Table,
+    cuts_of,
+    slope_hulls,
+    slope_range,
+    table_of,
+)
+from kanlens.model.terms import EdgeTerm, times
 from kanlens.splines import spline
-from kanlens.splines.control_points import ControlPoints, chebyshev, from_nodes, restrict
+from kanlens.splines.control_points import ControlPoints, restrict
 
 if TYPE_CHECKING:
-    from kanlens.model.layers import KANLinear
+    from kanlens.model.edge_layer import EdgeLayer
 
-PAD = 1e-12
-WIDEST = 0.75  # of a piece with a base function near 0
-SETTLED = 32.0  # beyond it pieces double in width, at the latest
-MOST_PARTS = 1024  # that a piece is cut into
-STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 FARTHEST = 1e6  # enclosures reach no farther; a box beyond it has no bounds
-VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
-
-
-class Enclosure(Protocol):
-    """Control points of a layer's edges on any boxes within what was asked for."""
-
-    def values(self, low: Tensor, high: Tensor) -> ControlPoints:
-        """Enclose the edges on boxes (box, in)."""
-
-    def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
-        """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
-
-    def rounding(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound what rounding is relative to, beyond the edges' sizes, (box, out, in)."""
 
 
 class NoEnclosure:
     """Infinite enclosure of a layer kind without bounds; masked edges are zero."""
+
+    bounded = False
 
     def __init__(self, mask: Tensor) -> None:
         self.reach = torch.where(mask == 0, 0.0, torch.inf).to(mask)
@@ -90,25 +74,19 @@ def encloses(layer: object) -> bool:
     return hasattr(layer, "enclosure") and owners[0] <= owners[1]
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """Polynomials of every edge on every piece, in s from -1 to 1 on the piece."""
-
-    cuts: Tensor  # (in, piece + 1)
-    powers: Tensor  # (out, in, piece, power)
-    margin: Tensor  # (out, in, piece)
-
-
-class SplineEnclosure:
-    """Control points of the edges of a spline layer on boxes within a given box (in,).
+class Enclosure:
+    """Control points of the edges of a layer on boxes within a given box (in,).
 
     In float64, of the layer as it is now; the box is cut off at `FARTHEST`.
     """
 
-    def __init__(self, edges: KANLinear, low: Tensor, high: Tensor) -> None:
+    bounded = True
+
+    def __init__(self, edges: EdgeLayer, low: Tensor, high: Tensor) -> None:
         weights = edges.weights()
         self.coef = weights.coefficients().detach().double()
         self.terms = [term.double() for term in edges.terms() if term.weight.any()]
+        self.edge_terms = [term.double() for term in edges.edge_terms()]
         self.knots, self.degree = edges.grid.detach().double(), edges.spline_order
         self.mode = edges.extrapolation
         self.low = low.double().nan_to_num(-FARTHEST).clamp(-FARTHEST, FARTHEST)
@@ -116,16 +94,44 @@ class SplineEnclosure:
         self.dead = (self.coef == 0).all(-1)
         for term in self.terms:
             self.dead = self.dead & (term.weight == 0)
-        cuts = _cuts(self)
-        self._values, self._slopes = _table(self, cuts, 0), _table(self, cuts, 1)
-        self._least, self._most = _slope_hulls(self, cuts)
+        cuts = cuts_of(self)
+        self._values, self._slopes = table_of(self, cuts, 0), table_of(self, cuts, 1)
+        self._least, self._most = slope_hulls(self, cuts)
 
     def values(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the edges on boxes (box, in)."""
-        return self._on(self._values, low, high)[0]
+        found, _ = self._on(self._values, low, high)
+        for term, known, start, end in self._pieces(found, low, high):
+            least, most = term.value_bounds(start, end)
+            at_start, at_end = term.at(start), term.at(end)
+            reach = _off_chord(at_start, at_end, term.slope_bounds(start, end), end - start)
+            size = at_start.abs() + at_end.abs() + term.affine[:, 3].abs()[:, None]
+            reach = reach + PAD * size
+            chord = torch.isfinite(reach) & (reach <= most - least)
+            middle = 0.5 * (least + most)
+            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            first, last = torch.where(chord, at_start, middle), torch.where(chord, at_end, middle)
+            share = torch.linspace(0, 1, found.points.shape[-1]).to(first)
+            points = first[..., None] + (last - first)[..., None] * share
+            below = torch.where(chord, -reach, least - middle)
+            above = torch.where(chord, reach, most - middle)
+            found = _put(found, term, points, (below, above), (least, most), known)
+        return found
 
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
+        found = self._spline_slopes(low, high)
+        for term, known, start, end in self._pieces(found, low, high):
+            least, most = term.slope_bounds(start, end)
+            middle = 0.5 * (least + most)
+            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            points = middle[..., None].expand(*middle.shape, found.points.shape[-1])
+            ends = least - middle, most - middle
+            found = _put(found, term, points, ends, (least, most), known)
+        return found
+
+    def _spline_slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
+        """Enclose the slopes of splines and the functions beside them."""
         found, piece = self._on(self._slopes, low, high)
         least, most = _pick(self._least, piece), _pick(self._most, piece)
         for term in self.terms:
@@ -150,7 +156,7 @@ class SplineEnclosure:
         knots = self.knots if self.mode == "zero" else spline.breakpoints(self.knots, self.degree)
         grid = knots[:, [0, -1]].mT  # (ray, in): one to the left, one to the right
         inner = low.clamp(*grid)[None], high.clamp(*grid)[None]
-        lower, upper = (end[0] for end in self.values(*inner).bounds())
+        lower, upper = (end[0] for end in self._on(self._values, *inner)[0].bounds())
         missed = (high < grid[0]) | (low > grid[1])
         lower, upper = lower.masked_fill(missed, torch.inf), upper.masked_fill(missed, -torch.inf)
         starts = torch.stack([low, torch.maximum(low, grid[1])])
@@ -187,6 +193,14 @@ class SplineEnclosure:
             reach = torch.stack(ends).abs().amax(0) + term.b.abs()
             size = most + times(steep, 0.01 * reach).nan_to_num(torch.inf)
             found = found + times(term.weight.abs(), size[:, None])
+        found = found.clone()
+        for placed in self.edge_terms:
+            a, b, _, d, mask = placed.parameters(low)
+            start, end = low[:, placed.in_], high[:, placed.in_]
+            steep = torch.stack(placed.slope_bounds(start, end)).abs().amax(0)
+            size = torch.maximum(start.abs(), end.abs()) + (b / a).abs()
+            inner = _known(times(_known(steep, torch.inf), 0.01 * size), torch.inf)
+            found[:, placed.out, placed.in_] = inner + 2 * (mask * d).abs()
         return found
 
     def _beyond(self, grid: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # (end, ray, out, in)
@@ -209,7 +223,15 @@ class SplineEnclosure:
             total = total + term.weight.abs() * (1 + term.a.abs() * reach + term.b.abs())
         return total
 
-    def _on(self, table: _Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
+    def _pieces(
+        self, found: ControlPoints, low: Tensor, high: Tensor
+    ) -> Iterator[tuple[EdgeTerm, Tensor, Tensor, Tensor]]:
+        """Yield each term with which of its boxes are known, and the ends of its pieces."""
+        known = (low >= self.low) & (high <= self.high)
+        for term in self.edge_terms:
+            yield term, known[:, term.in_], found.start[:, term.in_], found.end[:, term.in_]
+
+    def _on(self, table: Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
         low, high = low.double(), high.double()
         known = (low >= self.low) & (high <= self.high) & (low <= high)
@@ -248,149 +270,46 @@ class SplineEnclosure:
         return found, piece
 
 
-def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Bound the first derivative of a base on intervals, rounding included."""
-    lower, upper = base.extremes(low, high, 1)
-    near = torch.zeros_like(lower, dtype=torch.bool)  # where terms cancel
-    for zero in base.zeros_of_derivative(1):
-        near |= (low <= zero + 0.1) & (high >= zero - 0.1)
-    room = 4e-16 * near
-    return lower - 1e-15 * lower.abs() - room, upper + 1e-15 * upper.abs() + room
-
-
-def times(factor: Tensor, value: Tensor) -> Tensor:
-    """Multiply; a factor of 0 gives 0 also where the value is infinite."""
-    return torch.where(factor == 0, 0.0, factor * value)
-
-
 def _pick(table: Tensor, piece: Tensor) -> Tensor:
     """Return what a table (out, in, piece, ...) says of pieces (box, in, piece)."""
     inputs = torch.arange(table.shape[1], device=piece.device)[:, None]
     return table[:, inputs, piece].movedim(0, 1)
 
 
-def _cuts(own: SplineEnclosure) -> Tensor:  # (in, cut)
-    """Return where pieces meet: knots and kinks, and more where functions curve or beyond them."""
-    knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
-    rows = []
-    for i, (row, low, high) in enumerate(
-        zip(knots.cpu().numpy(), own.low.tolist(), own.high.tolist(), strict=True)
-    ):
-        alive = [term for term in own.terms if term.weight[:, i].any() and term.a[i] != 0]
-        curved = [term for term in alive if term.g.line is None]
-        kinks = [
-            place for term in curved for place in term.places((*term.g.kinks, *term.g.jumps), i)
-        ]
-        after = _outward(float(row[-1]), high, bool(curved))
-        before = [-end for end in _outward(-float(row[0]), -low, bool(curved))]
-        ends = [*before, *row.tolist(), *after]
-        cuts = sorted({*ends, *(kink for kink in kinks if min(ends) < kink < max(ends))})
-        rows.append(_refined(cuts, curved, i) if curved else cuts)
-    longest = max(len(row) for row in rows)
-    padded = [row + [row[-1]] * (longest - len(row)) for row in rows]
-    return torch.tensor(padded, dtype=torch.float64, device=own.knots.device)
+def _known(value: Tensor, otherwise: float) -> Tensor:
+    """Put a bound that always holds where there is none."""
+    return torch.where(value.isnan(), otherwise, value)
 
 
-def _outward(start: float, end: float, curved: bool) -> list[float]:
-    """Return cuts from an end of the grid to beyond `end`."""
-    found, at = [], start
-    while at <= end:
-        at = at + 1.0 + abs(at) if curved else end + 1.0
-        found.append(at)
-    return found
+def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width: Tensor) -> Tensor:
+    """Bound how far functions with slopes in an interval leave their chords."""
+    chord = torch.where(width > 0, (last - first) / width.clamp_min(1e-300), 0.0)
+    low, high = torch.minimum(slopes[0], chord), torch.maximum(slopes[1], chord)
+    gap = (high - low).clamp_min(1e-300)
+    reach = (high - chord) * ((chord - low) / gap) * width
+    return torch.where(width > 0, _known(reach, torch.inf), 0.0)
 
 
-def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
-    """Cut pieces that are too wide for a polynomial in place of functions of input i."""
-    width = WIDEST / max(float(term.a[i].abs()) for term in curved)
-    ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
-    first, last = min(ends), max(ends)
-    found = cuts[:1]
-    for left, right in itertools.pairwise(cuts):
-        near = min(max(left, first), right), max(min(right, last), left)
-        parts = min(max(1, math.ceil((near[1] - near[0]) / width - 1e-9)), MOST_PARTS)
-        inner = [near[0] + (near[1] - near[0]) * k / parts for k in range(parts + 1)]
-        found += [cut for cut in inner if left < cut < right] + [right]
-    return found
-
-
-@functools.cache
-def settled(g: ElementaryFunction) -> float:
-    """Return how far from 0 the sixth derivative of a function is no longer negligible."""
-    for far in (4.0, 8.0, 16.0):
-        left, right = torch.tensor([[-40.0, far], [-far, 40.0]], dtype=torch.float64)
-        if float(torch.stack(g.extremes(left, right, VALUE)).abs().max()) <= 1e-12:
-            return far
-    return SETTLED if g.period is None else math.inf
-
-
-def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _Table:
-    """Return the polynomials of the edges, or of their slopes, between the cuts."""
-    count = SLOPE if derivative else VALUE
-    nodes = chebyshev(count).to(cuts)
-    middle, half = 0.5 * (cuts[:, 1:] + cuts[:, :-1]), 0.5 * cuts.diff(dim=1)
-    places = (middle[..., None] + half[..., None] * nodes).flatten(1).mT  # (point, in)
-    values = spline.evaluate(
-        places, own.coef, own.knots, own.degree, derivative=derivative, extrapolation=own.mode
+def _put(
+    found: ControlPoints,
+    term: EdgeTerm,
+    points: Tensor,  # (box, edge, piece, point)
+    ends: tuple[Tensor, Tensor],  # (box, edge, piece)
+    bounds: tuple[Tensor, Tensor],  # (box, edge, piece)
+    known: Tensor,  # (box, edge)
+) -> ControlPoints:
+    """Set what is known of the edges of one term; nothing outside what was asked for."""
+    dead = term.mask == 0
+    free = ~(known | dead)
+    below, above = _known(ends[0], -torch.inf), _known(ends[1], torch.inf)
+    lower = _known(bounds[0].amin(-1), -torch.inf)
+    upper = _known(bounds[1].amax(-1), torch.inf)
+    places = torch.arange(len(known), device=known.device)[:, None], term.out, term.in_
+    return replace(
+        found,
+        points=found.points.index_put(places, points),
+        below=found.below.index_put(places, below.masked_fill(free[..., None], -torch.inf)),
+        above=found.above.index_put(places, above.masked_fill(free[..., None], torch.inf)),
+        lower=found.lower.index_put(places, lower.masked_fill(free, -torch.inf)),
+        upper=found.upper.index_put(places, upper.masked_fill(free, torch.inf)),
     )
-    for term in own.terms:
-        values = values + term.nth(places, derivative)[:, None] * term.weight
-    shaped = values.permute(1, 2, 0).reshape(*own.dead.shape, -1, count)
-    powers = shaped @ from_nodes(count).to(cuts).mT
-    sizes = powers.abs()
-    size = sizes.sum(-1) + shaped.abs().amax(-1) + _terms(own, derivative)[..., None]
-    moved = cuts.abs()[:, 1:].maximum(cuts.abs()[:, :-1]) / half.clamp_min(1e-300)
-    bend = (sizes * torch.arange(count).to(cuts)).sum(-1)
-    places_off = (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
-    margin = PAD * size + places_off
-    for term in own.terms:
-        margin = margin + term.weight.abs()[..., None] * _error(term, cuts, count)
-    return _Table(cuts, powers, margin)
-
-
-def _terms(own: SplineEnclosure, derivative: int) -> Tensor:  # (out, in)
-    """Return the size of the terms that an edge, or its slope, is summed from."""
-    size = own.coef.abs().amax(-1)
-    if derivative:
-        narrowest = (own.knots[:, own.degree :] - own.knots[:, : -own.degree]).amin(1)
-        size = 2 * own.degree * size / narrowest
-    for term in own.terms:
-        size = size + term.weight.abs() * term.a.abs() ** derivative
-    return size
-
-
-def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
-    """Bound the error of the polynomial through a function's, or its slope's, values at nodes.
-
-    The sixth derivative serves both: it is the fifth of the slope. No polynomial through six nodes
-    is farther from a function than 4 times its largest value.
-    """
-    left, right = term.inner(cuts[:, :-1], cuts[:, 1:], pieces=True)
-    half = 0.5 * (right - left)
-    bend = torch.stack(term.g.extremes(left, right, VALUE)).abs().amax(0)
-    found = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
-    settles = term.g.closed_form is not None and term.g.period is None  # not registered, no wave
-    if settles and any(term.g is base for base in BASES.values()):
-        straight = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
-        found = torch.where(straight, found.clamp(max=STRAIGHT), found)
-    largest = torch.stack(term.g.extremes(left, right, VALUE - count)).abs().amax(0)
-    found = torch.minimum(found, 4 * largest + 1e-14)
-    return found * term.a.abs()[:, None] ** (VALUE - count)
-
-
-def _slope_hulls(own: SplineEnclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the extreme B-spline coefficients of the slope, (out, in, piece) each, with sign."""
-    knots, k = own.knots, own.degree
-    zero = torch.zeros_like(own.coef[..., :1])
-    rises = torch.cat([zero, own.coef, zero], -1).diff(dim=-1)
-    steps = k * rises / (knots[:, k:] - knots[:, :-k])  # (out, in, basis + 1)
-    padded = torch.nn.functional.pad(steps, (k, k))
-    windows = padded.unfold(-1, k, 1)  # window j + 1 acts on the interval from knot j
-    least, most = windows.amin(-1), windows.amax(-1)
-    middle = 0.5 * (cuts[:, 1:] + cuts[:, :-1])
-    interval = torch.searchsorted(knots.contiguous(), middle.contiguous(), right=True) - 1
-    if own.mode == "linear":
-        interval = interval.clamp(k, knots.shape[1] - k - 2)
-    index = (interval + 1).clamp(0, least.shape[-1] - 1).expand(len(least), -1, -1)
-    low, high = least.gather(-1, index), most.gather(-1, index)
-    return low - 1e-15 * low.abs(), high + 1e-15 * high.abs()

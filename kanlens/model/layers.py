@@ -1,21 +1,23 @@
-"""A layer of learned one-dimensional functions made of B-splines.
+"""A layer of learned one-dimensional functions: splines plus elementary functions.
 
 `KANLinear` computes y_o = bias_o + sum_i phi_oi(x_i) with
-phi_oi(x) = base_weight_oi * base(x) + spline_scaler_oi * sum_k spline_weight_oik * B_ik(x),
-as products of matrices: the (batch, out, in) tensor of edge values is built only when an analysis
-asks for it.
+phi_oi(x) = base_weight_oi * base(x) + spline_scaler_oi * sum_k spline_weight_oik * B_ik(x)
++ sum_k series_weight_oik * g_k(a_ik * x + b_ik), or c * g(a * x + b) + d on edges that are named
+functions, as products of matrices: the (batch, out, in) tensor of edge values is built only when
+an analysis asks for it.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kanlens.checks import (
@@ -24,19 +26,20 @@ from kanlens.checks import (
     check_count,
     check_generator,
     check_positive,
-    check_rows,
 )
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import BASES, base_name
+from kanlens.functions.catalog import base_name
 from kanlens.model import kernels
-from kanlens.model.basis_means import basis_means, known_means
 from kanlens.model.config import LayerConfig, check_grid, check_layer
-from kanlens.model.edge import EdgeLayer
-from kanlens.model.edge_sum import Term, Weights, edge_sum, kinked, mean_absolute_edges
-from kanlens.model.enclosures import Enclosure, SplineEnclosure
-from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.spline_edge import EdgeFunction
-from kanlens.model.statistics import LayerStatistics
+from kanlens.model.edge_layer import EdgeLayer
+from kanlens.model.edge_sum import edge_sum, mean_absolute, mean_absolute_edges
+from kanlens.model.terms import (
+    SPLINE,
+    START,
+    check_series,
+    check_table,
+    placed,
+)
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
@@ -47,14 +50,16 @@ __all__ = ["LAYER_KINDS", "EdgeLayer", "KANLinear", "LayerConfig", "entropy"]
 LAYER_KINDS: dict[str, type[KANLinear]] = {}
 
 
-class KANLinear(nn.Module):
-    """A layer of spline edges, in place of efficient-kan's class and of `torch.nn.Linear`.
+class KANLinear(EdgeLayer):
+    """A layer of edges, in place of efficient-kan's class and of `torch.nn.Linear`.
 
     The tensors are `base_weight` (out, in), `spline_weight` (out, in, grid_size + spline_order),
     `spline_scaler` (out, in), `bias` (out,), and the buffers `grid`
     (in, grid_size + 2 * spline_order + 1) and `mask` (out, in). Names and initial scales are those
     of efficient-kan, except that `scale_base` and `scale_spline` multiply the initial weights
-    (there, larger values made them smaller).
+    (there, larger values made them smaller). With a series there are `series_weight` (out, in, n),
+    at first zero, and the buffer `series_affine` (in, n, 2): a and b; with functions `affine`
+    (out, in, 4): a, b, c, d of ``c * g(a * x + b) + d``, of no effect on edges that are splines.
 
     Parameters
     ----------
@@ -78,6 +83,12 @@ class KANLinear(nn.Module):
         Ends of the initial grid.
     extrapolation : {"linear", "zero"}
         Outside the grid: continue the splines straight, or let them run out.
+    series : sequence of str
+        Functions beside the splines of all edges: elementary functions, ``"T3(tanh)"``, a Chebyshev
+        polynomial of tanh, or rational functions. Gaussians make the layer of FastKAN, sines that
+        of FourierKAN, Chebyshev polynomials of tanh that of ChebyKAN.
+    functions : sequence of sequence of str, shape (out, in)
+        The elementary function that each edge is, or ``"spline"``. Default: all are splines.
     generator : torch.Generator, optional
         Draws the initial weights; torch's own when None.
 
@@ -98,10 +109,6 @@ class KANLinear(nn.Module):
     """
 
     kind = "spline"
-    series: tuple[str, ...] = ()  # beside all splines
-    statistics: LayerStatistics | None
-    grid: Tensor
-    mask: Tensor
 
     def __init__(
         self,
@@ -118,6 +125,8 @@ class KANLinear(nn.Module):
         grid_range: Sequence[float] = (-1, 1),
         *,
         extrapolation: str = "linear",
+        series: Sequence[str] = (),
+        functions: Sequence[Sequence[str]] = (),
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -141,6 +150,13 @@ class KANLinear(nn.Module):
         if enable_standalone_scale_spline:
             self.spline_scaler = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(out_features))
+        self.series = check_series(series)
+        if self.series:
+            self.series_weight = nn.Parameter(torch.zeros(*shape, len(self.series)))
+            affine = torch.tensor(START[:2]).repeat(in_features, len(self.series), 1)
+            self.register_buffer("series_affine", affine)
+        self.affine = nn.Parameter(torch.tensor(START).repeat(*shape, 1)) if functions else None
+        self._set_functions(functions)
         self.reset_parameters(scale_noise, scale_base, scale_spline, generator=generator)
 
     def reset_parameters(
@@ -197,7 +213,40 @@ class KANLinear(nn.Module):
             grid_eps=self.grid_eps,
             enable_standalone_scale_spline=self.enable_standalone_scale_spline,
             series=self.series,
+            functions=() if self.affine is None else self.functions,
         )
+
+    def assign(self, out: int, in_: int, name: str, parameters: Sequence[float] = START) -> None:
+        """Make an edge the function `name` with a, b, c, d, or "spline" again."""
+        rows = [list(row) for row in self.functions]
+        rows[out][in_] = name
+        self._set_functions(rows)
+        if self.affine is None:
+            start = torch.tensor(START).to(self.mask).expand(*self.mask.shape, 4)
+            self.affine = nn.Parameter(start.clone(), self.bias.requires_grad)
+        with torch.no_grad():
+            self.affine[out, in_] = torch.as_tensor(parameters, dtype=torch.float64).to(self.affine)
+
+    def assigned(self, out: int, in_: int) -> tuple[str, tuple[float, ...]]:
+        """Return the function of an edge, or "spline", and its a, b, c, d."""
+        numbers = START if self.affine is None else self.affine[out, in_].tolist()
+        return self.functions[out][in_], tuple(numbers)
+
+    def _set_functions(self, functions: Sequence[Sequence[str]]) -> None:
+        """Check and store the table, () for splines alone; list function edges name by name."""
+        n_out, n_in = self.out_features, self.in_features
+        spline = ((SPLINE,) * n_in,) * n_out
+        self.functions = check_table(functions, n_out, n_in) if functions else spline
+        edges = [(n, o, i) for o, row in enumerate(functions) for i, n in enumerate(row)]
+        chosen = sorted(edge for edge in edges if edge[0] != SPLINE)
+        self._names = [name for name, _, _ in chosen]
+        self._no_splines = len(chosen) == n_out * n_in
+        if chosen:
+            places = torch.tensor([edge[1:] for edge in chosen], device=self.mask.device)
+            spline_mask = torch.ones_like(self.mask)
+            spline_mask[places[:, 0], places[:, 1]] = 0.0
+            self.register_buffer("function_edges", places, persistent=False)
+            self.register_buffer("spline_mask", spline_mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to y (..., out).
@@ -216,9 +265,11 @@ class KANLinear(nn.Module):
             x = x.to(dtype)
         check_columns("KANLinear.forward", x, self.in_features, dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y = kernels.fused(self, flat, grid)
+        y = None if self._no_splines else kernels.fused(self, flat, grid)
         if y is None:
             y = self.forward_torch(flat)
+        elif self.series or self._names:
+            y = self._with_terms(y, flat)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def forward_torch(self, x: Tensor) -> Tensor:
@@ -226,7 +277,20 @@ class KANLinear(nn.Module):
 
         `forward` does so itself wherever its fused kernels cannot run.
         """
-        return self.in_torch(edge_sum, x)
+        if self._no_splines:
+            y = self.bias.expand(len(x), self.out_features)
+        else:
+            y = self.in_torch(edge_sum, x)
+        return self._with_terms(y, x) if self.series or self._names else y
+
+    def _with_terms(self, y: Tensor, x: Tensor) -> Tensor:
+        """Add series and functions at x (batch, in) to the sums y (batch, out) of splines."""
+        if self.series and not self._no_splines:
+            y = y + F.linear(self.series_basis(x).flatten(1), self.series_weights().flatten(1))
+        total = torch.zeros_like(y)
+        for term in self.edge_terms():
+            total = total.index_add(1, term.out, term.at(x[:, term.in_]))
+        return y + total if self._names else y
 
     def in_torch(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
         """Call a function of x (batch, in) and of all that makes the layer, as `edge_sum` is."""
@@ -334,232 +398,23 @@ class KANLinear(nn.Module):
                 small.register_parameter(name, nn.Parameter(part))
             else:
                 small.register_buffer(name, part)
+        names = [[self.functions[o][i] for i in in_] for o in out] if self._names else ()
+        small._set_functions(names)
         small.train(self.training)
         if self.statistics is not None:
             small.statistics = self.statistics.select(rows, columns)
         return small
-
-    @property
-    def base_activation(self) -> Callable[[Tensor], Tensor]:
-        """The function beside the splines."""
-        return BASES[self.base_name].value
-
-    def weights(self) -> Weights:
-        """Return the tensors of the spline edges, with the mask that switches them off."""
-        own: Any = self._parameters  # asked one by one, torch takes a microsecond longer
-        scaled = self.enable_standalone_scale_spline
-        try:
-            scale = own["spline_scaler"] if scaled else None
-            spline, base, bias = own["spline_weight"], own["base_weight"], own["bias"]
-            mask: Any = self._buffers["mask"]
-        except KeyError:  # torch's pruning or a parametrization keeps it elsewhere
-            scale = self.spline_scaler if scaled else None
-            spline, base, bias = self.spline_weight, self.base_weight, self.bias
-            mask = self.mask
-        return Weights(spline, scale, base, bias, mask)
-
-    def terms(self) -> list[Term]:
-        """Return the functions beside the splines of every edge: the base."""
-        one = torch.ones_like(self.grid[:, 0])
-        return [Term(BASES[self.base_name], one, 0 * one, self.weights().base_weights())]
-
-    def coefficients(self) -> Tensor:
-        """Return the B-spline coefficients (out, in, basis), scaler and mask multiplied in."""
-        return self.weights().coefficients()
-
-    def base_weights(self) -> Tensor:
-        """Return the weights (out, in) of the base function, zero where masked or where it is."""
-        found = self.weights().base_weights()
-        return torch.zeros_like(found) if self.base_name == "zero" else found
-
-    def edge_values(self, x: Tensor) -> Tensor:
-        """Return phi_oi(x_i), with the mask and without the bias.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, in)
-            In the scaled units of the layer.
-
-        Returns
-        -------
-        Tensor, shape (batch, out, in)
-            Differentiable in `x` and the weights.
-        """
-        check_columns("KANLinear.edge_values", x, self.in_features)
-        weights, degree, mode = self.weights(), self.spline_order, self.extrapolation
-        coef, base = weights.coefficients(), BASES[self.base_name].value(x).unsqueeze(1)
-        splines = spline.evaluate(x, coef, self.grid, degree, extrapolation=mode)
-        return splines + base * weights.base_weights()
-
-    def edge_derivatives(self, x: Tensor) -> Tensor:
-        """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
-        check_columns("KANLinear.edge_derivatives", x, self.in_features)
-        coef, degree, mode = self.coefficients(), self.spline_order, self.extrapolation
-        splines = spline.evaluate(x, coef, self.grid, degree, derivative=1, extrapolation=mode)
-        base = BASES[self.base_name].derivative(x)
-        return splines + base.unsqueeze(1) * self.base_weights()
-
-    def breakpoints(self) -> Tensor:
-        """Return where pieces meet (in, n): the grid, knots where splines run out, kinks."""
-        inner = spline.breakpoints(self.grid, self.spline_order)
-        return kinked(self.grid if self.extrapolation == "zero" else inner, self.terms())
-
-    @property
-    def piece_degree(self) -> int | None:
-        """Degree of the pieces; None when a base function that is no polynomial is alive."""
-        if BASES[self.base_name].line is not None or not bool(self.base_weights().any()):
-            return self.spline_order
-        return None
-
-    @property
-    def degrees_of_freedom(self) -> int:
-        """Number of free coefficients of one edge: the splines', and a base weight beside them."""
-        return self.grid_size + self.spline_order + (BASES[self.base_name].line is None)
-
-    def domain(self) -> tuple[Tensor, Tensor]:
-        """Return both ends of each input's grid, shapes (in,)."""
-        return spline.grid_ends(self.grid, self.spline_order)
-
-    def even_points(self, count: int) -> Tensor:  # (point, in)
-        """Return points evenly over the grid of each input, both ends included."""
-        low, high = self.domain()
-        return low + (high - low) * torch.linspace(0, 1, count).to(low)[:, None]
-
-    def outside(self, x: Tensor) -> Tensor:
-        """Tell which values of x (batch, in) lie outside the grid; NaN does."""
-        low, high = self.domain()
-        return ~((x >= low) & (x <= high))
-
-    def unlearned(self, x: Tensor) -> Tensor:
-        """Tell which values of x (batch, in) lie outside the grid and the training data."""
-        off, known = self.outside(x), self.statistics
-        return off if known is None else off & ~known.reached(x)
-
-    def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound every edge on an interval of each input.
-
-        By the control points of every piece; beyond the grid by the ranges of line and base.
-
-        Parameters
-        ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer; of one box, the ends may be
-            infinite.
-
-        Returns
-        -------
-        lower, upper : Tensor, shape (out, in) or (box, out, in)
-        """
-        if low.dim() == 2:
-            lower, upper = self.enclosure(low, high).values(low, high).bounds()
-            return lower.to(self.grid), upper.to(self.grid)
-        if not bool((low <= high).all()):
-            expected, got = "low <= high", "an empty interval"
-            raise InvalidValueError("edge_bounds", expected, got, "Swap the ends")
-        inside = SplineEnclosure(self, low.detach(), high.detach())
-        lower, upper = inside.on_line(low.detach(), high.detach())
-        pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
-        return (lower - pad).to(self.grid), (upper + pad).to(self.grid)
-
-    def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the slope of every edge on an interval of each input; at kinks, of both sides.
-
-        Parameters
-        ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer.
-
-        Returns
-        -------
-        lower, upper : Tensor, shape (out, in) or (box, out, in)
-            Infinite where nothing is known.
-        """
-        boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
-        bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
-        shape = (*low.shape[:-1], self.out_features, self.in_features)
-        lower, upper = (end.reshape(shape).to(self.grid) for end in bounds)
-        return lower, upper
-
-    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
-        """Return what bounds the edges, and their slopes, on many boxes at once.
-
-        Parameters
-        ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            The boxes that later ones lie in, in the scaled units of the layer.
-
-        Returns
-        -------
-        Enclosure
-            Of the layer as it is now, in float64.
-        """
-        ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
-        return SplineEnclosure(self, *ends)
-
-    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
-        """Return the function on the edge from input `in_` to output `out` as an exact object.
-
-        Raises
-        ------
-        InvalidValueError
-            If there is no such edge.
-        """
-        for name, index, size in (("out", out, self.out_features), ("in_", in_, self.in_features)):
-            whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
-            if not whole or not 0 <= index < size:
-                expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
-                raise InvalidValueError("edge", expected, repr(index), advice)
-        with torch.no_grad():
-            return self._edge(out, in_)
-
-    def _edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
-        return EdgeFunction(
-            knots=self.grid[in_].double().cpu().numpy(),
-            coefficients=self.coefficients()[out, in_].double().cpu().numpy(),
-            degree=self.spline_order,
-            base_weight=float(self.base_weights()[out, in_]),
-            base=self.base_name,
-            extrapolation=self.extrapolation,
-        )
-
-    def weight_l1(self, x: Tensor | None = None) -> Tensor:
-        """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, in), optional
-            Where the mean of each edge is taken, in the scaled units of the layer.
-
-        Returns
-        -------
-        Tensor, shape (out, in)
-            Differentiable in the weights.
-        """
-        if x is not None:
-            check_columns("KANLinear.weight_l1", x, self.in_features)
-            check_rows("KANLinear.weight_l1", x)
-        splines, base = known_means(self) if x is None else basis_means(self, x)
-        weights, line = self.weights(), BASES[self.base_name].line
-        coef, weight = weights.coefficients(), weights.base_weights()
-        mean = (coef * splines).sum(-1) + weight * base
-        if line is not None:  # the splines can write it: it counts as theirs
-            places = spline.greville(self.grid, self.spline_order)
-            coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
-        return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 
     def activation_l1(self, x: Tensor) -> Tensor:
         """Return the mean of ``|phi_oi(x_i)|`` over x (batch, in), shape (out, in).
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
+        if self.series:
+            return mean_absolute(x, self.edge_values, self.series_weight.numel())
         norms = kernels.fused(self, x, self.grid, norms=True)
-        return self.in_torch(mean_absolute_edges, x) if norms is None else norms
-
-    def places(self) -> Tensor:  # (point, in)
-        """Return where means are taken: stored quantiles, else evenly over the grid."""
-        if self.statistics is not None:
-            return self.statistics.quantiles.mT.to(self.grid)
-        return self.even_points(65)
+        norms = self.in_torch(mean_absolute_edges, x) if norms is None else norms
+        return placed(norms, self.edge_terms(), lambda term: term.at(x[:, term.in_]).abs().mean(0))
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
@@ -574,10 +429,14 @@ class KANLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""
+        names = [f"{len(list(group))} {name}" for name, group in itertools.groupby(self.series)]
+        edges = self.in_features * self.out_features
         return (
             f"{self.in_features}, {self.out_features}, grid_size={self.grid_size}, "
             f"spline_order={self.spline_order}, base={self.base_name}, "
             f"extrapolation={self.extrapolation}"
+            + (f", series={' + '.join(names)}" if names else "")
+            + (f", functions={len(self._names)} of {edges} edges" if self._names else "")
         )
 
 

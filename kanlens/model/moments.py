@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from kanlens.functions.catalog import BASES
 from kanlens.model.edge_sum import summed
-from kanlens.model.layers import EdgeLayer, KANLinear
+from kanlens.model.layers import EdgeLayer
 from kanlens.splines.cells import Cells
 
 CHUNK = 2**15  # values of one basis function held at once
@@ -134,7 +134,7 @@ class Moments:
     constant: Tensor  # (in,), whether the functions add up to one at every row
 
     @classmethod
-    def over(cls, layer: KANLinear, x: Tensor) -> Moments:
+    def over(cls, layer: EdgeLayer, x: Tensor) -> Moments:
         """Take the moments of a layer's basis over x (batch, in); differentiable in x.
 
         Rows are taken in chunks, whose intermediate values are computed anew for the gradient.
@@ -159,7 +159,7 @@ class Moments:
             constant=~layer.outside(ends).any(0),
         )
 
-    def edges(self, layer: KANLinear) -> tuple[Tensor, Tensor]:
+    def edges(self, layer: EdgeLayer) -> tuple[Tensor, Tensor]:
         """Return mean and variance of every edge of the layer, shapes (out, in).
 
         Both are differentiable, once, in the weights and in x.
@@ -204,20 +204,20 @@ def rooted(square: Tensor) -> Tensor:
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
 
-def _living(layer: KANLinear, cells: Cells, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _living(layer: EdgeLayer, cells: Cells, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     cell, values = cells.evaluate(x)
     return cell, [*values, BASES[layer.base_name].value(x)]
 
 
 @torch.no_grad()
-def _sampled(layer: KANLinear, cells: Cells, x: Tensor) -> Tensor:  # (live + 1, in, cell)
+def _sampled(layer: EdgeLayer, cells: Cells, x: Tensor) -> Tensor:  # (live + 1, in, cell)
     """Return the means of what lives in every cell over a few rows; zero where there are none."""
     cell, values = _living(layer, cells, x.mT.contiguous())
     sums = added_by_cell([torch.ones_like(values[0]), *values], cell, cells)
     return sums[1:] / sums[0].clamp_min(1)
 
 
-def _totals(layer: KANLinear, cells: Cells, x: Tensor, about: Tensor) -> Tensor:
+def _totals(layer: EdgeLayer, cells: Cells, x: Tensor, about: Tensor) -> Tensor:
     """Add up by cell: the points, the deviations of what lives there, and their products."""
     x = x.double().mT.contiguous()
     cell, values = _living(layer, cells, x)
@@ -251,7 +251,7 @@ def _mean_and_square(
         mean = (values - first).mean(0)
         away = values - first - mean.detach() if centered else values  # its sum: no gradient
         return first[0] + mean, away.square().mean(0)
-    if is_spline_layer(layer):
+    if layer.splines_alone:
         mean, variance = Moments.over(layer, x).edges(layer)
         return mean, variance if centered else variance + mean.square()
     with torch.set_grad_enabled(slopes and torch.is_grad_enabled()):
@@ -259,11 +259,6 @@ def _mean_and_square(
         mean = first[0] + mean_over_rows(layer, x, lambda values: values - first)
     start = mean.detach() if centered else torch.zeros_like(mean)
     return mean, mean_over_rows(layer, x, lambda values: (values - start).square())
-
-
-def is_spline_layer(layer: EdgeLayer) -> TypeGuard[KANLinear]:
-    """Tell whether every edge of a layer is a spline and a base function, and nothing else."""
-    return getattr(type(layer), "edge_values", None) is KANLinear.edge_values
 
 
 def mean_over_rows(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:

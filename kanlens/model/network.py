@@ -12,6 +12,7 @@ from kanlens.checks import check_choice, check_columns, check_finite, check_gene
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
 from kanlens.data.source import Source
+from kanlens.display import Displayed
 from kanlens.errors import ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.config import KANConfig, NodesConfig, nodes_of
@@ -19,7 +20,6 @@ from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.products import Nodes, check_nodes, read_widths
 from kanlens.model.statistics import LayerStatistics
 from kanlens.model.training_record import TrainingRecord
-from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Source"
 __all__ = ["KAN", "KANConfig", "Rows"]
 
 
-class KAN(Shown, nn.Module):
+class KAN(Displayed, nn.Module):
     """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum or product.
 
     Takes x in the units of the data, holds it between `input_low` and `input_high`, scales it by
@@ -283,10 +283,9 @@ grid_range, enable_standalone_scale_spline
         """Ends (in,) of each feature's values in training, as held; None before the first fit."""
         if (known := self.layers[0].statistics) is None:
             return None
-        low, high = (
-            end.to(self.input_scale) * self.input_scale + self.input_shift
-            for end in (known.input_low, known.input_high)
-        )
+        ends = (end.to(self.input_scale) for end in (known.input_low, known.input_high))
+        seen = (end * self.input_scale + self.input_shift for end in ends)
+        low, high = (end.clamp(self.input_low, self.input_high) for end in seen)
         return low, high
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kanlens.model.config import LayerConfig
-from kanlens.model.layers import LAYER_KINDS, KANLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 
@@ -77,7 +77,7 @@ def _layer(
         table[out][in_], mask[out, in_] = name, True
         affine[out, in_, 2] = factor
     config = LayerConfig(
-        kind="function" if curved else "spline",
+        kind=KANLinear.kind,
         in_features=n_in,
         out_features=n_out,
         grid_size=1,
@@ -86,7 +86,7 @@ def _layer(
         enable_standalone_scale_spline=False,
         functions=tuple(map(tuple, table)) if curved else (),
     )
-    layer = LAYER_KINDS[config.kind].from_config(config).double()
+    layer = KANLinear.from_config(config).double()
     known = {"base_weight": lines, "mask": mask, "bias": bias, "affine": affine if curved else None}
     given = {name: tensor for name, tensor in known.items() if tensor is not None}
     layer.load_state_dict({**layer.state_dict(), **given})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
+from kanlens.display import Displayed
 from kanlens.errors import ShapeError
 from kanlens.model.analysis import Model, check_model, levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
@@ -17,7 +18,6 @@ from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN, Rows
 from kanlens.model.products import Nodes
 from kanlens.model.statistics import LayerStatistics, summarize
-from kanlens.outputs import Shown
 from kanlens.resources import Memory, within_memory
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ POINTS = 65  # over a grid or a range
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Trace(Shown):
+class Trace(Displayed):
     """A snapshot of one run of a model; it does not change when the model does.
 
     Attributes

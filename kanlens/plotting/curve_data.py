@@ -12,6 +12,7 @@ import torch
 
 from kanlens.checks import check_count
 from kanlens.errors import DataError, MethodError
+from kanlens.functions.sums import FunctionSum
 from kanlens.model.analysis import edge_units, find_node
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced
@@ -89,7 +90,7 @@ def _model_curve(
 
 
 def function_curve(phi: Any, *, data: Any, parts: bool, call: str) -> Curve:
-    """Return an EdgeFunction as a curve; `data` are values of its input, or None."""
+    """Return an Edge as a curve; `data` are values of its input, or None."""
     values = None
     if data is not None:
         values = np.asarray(torch.as_tensor(data).detach().cpu(), dtype=np.float64).ravel()
@@ -152,11 +153,11 @@ def _view(grid: tuple[float, float], data: tuple[float, float] | None) -> tuple[
 
 
 def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
-    if not hasattr(phi, "base_weight"):
-        expected, got = "an edge made of a spline and a base", f"a {type(phi).__name__}"
+    if phi.single is not None:
+        expected, got = "an edge made of a spline and a base", "one that is a function"
         raise MethodError(call, expected, got, "Leave parts out")
-    only_spline = dataclasses.replace(phi, base_weight=0.0)(x)
-    return {"spline": only_spline, f"base ({phi.base})": y - only_spline}
+    only_spline = dataclasses.replace(phi, functions=FunctionSum())(x)
+    return {"spline": only_spline, f"base ({phi.functions.names or 'zero'})": y - only_spline}
 
 
 def chosen_edges(

@@ -70,7 +70,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
 
     Parameters
     ----------
-    source : KAN, fitted estimator, EdgeFunction or FunctionEdge
+    source : KAN, fitted estimator, Edge
         Left as it is.
     layer : int, optional
         Layer of the edge, counted from 0; only with a model, and needed there.
@@ -78,7 +78,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
         Ends of the edge, as indices or names; hidden nodes are called h1_1 and so on, factors of a
         product h1_4.1 and so on.
     data : optional
-        With a model a `Trace` of it or rows of x, with an EdgeFunction values of its input. The
+        With a model a `Trace` of it or rows of x, with an Edge values of its input. The
         statistics stored in the model when None.
     parts : bool
         Whether the spline and the base, whose sum the function is, are drawn too.
@@ -229,10 +229,10 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
         )
         return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
     if not callable(source) or not hasattr(source, "domain"):
-        expected, got = "a KAN or an EdgeFunction", type(source).__name__
+        expected, got = "a KAN or an Edge", type(source).__name__
         raise DTypeError(call, expected, got, "Pass model.layers[0].edge(0, 0)")
     if (layer, out, in_) != (None, None, None):
-        expected, got = "no layer, out or in_ with an EdgeFunction", repr((layer, out, in_))
+        expected, got = "no layer, out or in_ with an Edge", repr((layer, out, in_))
         raise InvalidValueError(call, expected, got, "Leave them out")
     return function_curve(source, data=data, parts=parts, call=call)
 

@@ -16,7 +16,7 @@ from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
-from kanlens.plotting.layout import Labels, Layout, arrange, place_labels, with_room
+from kanlens.plotting.layout import DiagramLayout, Labels, arrange, place_labels, with_room
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
@@ -171,7 +171,7 @@ def _ends(model: KAN) -> list[list[tuple[str, str]]]:
 
 def _fitted(
     model: KAN, curves: list[LayerCurves], unused: list[Array], ax: Axes | None
-) -> tuple[Layout, Labels, Labels]:
+) -> tuple[DiagramLayout, Labels, Labels]:
     """Lay the diagram out so that it and its names fill the axes, or a figure of their own."""
     shown: list[Array] = [~level for level in unused]
     shown[0][:] = shown[-1][:] = True  # inputs and outputs, whether they have live edges or not
@@ -200,7 +200,7 @@ def _fitted(
     return layout, below, above
 
 
-def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
+def _draw_hidden_names(ax: Axes, model: KAN, layout: DiagramLayout) -> None:
     box = {"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0}
     style: Any = {"ha": "left", "zorder": 6, "bbox": box, **ASIDE}
     for level, places in enumerate(layout.nodes[1:-1], start=1):

@@ -14,7 +14,8 @@ from matplotlib.colors import to_rgb
 
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, edge_curves, layer_statistics
-from kanlens.plotting.layout import CROWD, Boxes, Layout
+from kanlens.model.terms import SPLINE
+from kanlens.plotting.layout import CROWD, Boxes, DiagramLayout
 from kanlens.plotting.style import STYLE, Array
 
 FLAT = 0.03  # a curve of less than this share of the layer's largest range is not blown up
@@ -72,12 +73,11 @@ def layer_curves(
         low, high = (end.to(layer.mask) for end in (statistics.input_low, statistics.input_high))
         middle, width = (low + high) / 2, torch.where(high > low, high - low, 1.0)
         picks = torch.as_tensor(out[:most]), torch.as_tensor(in_[:most])
-        names = getattr(layer, "functions", None) or [["spline"] * layer.in_features]
         found.append(
             LayerCurves(
                 index=index,
                 strength=strength,
-                symbolic=np.broadcast_to(np.array(names) != "spline", alive.shape),
+                symbolic=np.array(layer.functions) != SPLINE,
                 out=out[:most],
                 in_=in_[:most],
                 rest_out=out[most:],
@@ -89,7 +89,7 @@ def layer_curves(
 
 
 def draw_layers(
-    ax: Axes, model: KAN, curves: list[LayerCurves], layout: Layout, unused: list[Array]
+    ax: Axes, model: KAN, curves: list[LayerCurves], layout: DiagramLayout, unused: list[Array]
 ) -> None:
     """Draw edges and nodes, in inches; nodes without a live edge are `unused`, and pale."""
     for index, layer in enumerate(curves):
@@ -107,7 +107,7 @@ def _shades(relative: Array, least: float, color: str = STYLE.ink) -> Array:
     return np.asarray(share * full + (1 - share) * paper)
 
 
-def _draw_lines(ax: Axes, layer: LayerCurves, layout: Layout, index: int) -> None:
+def _draw_lines(ax: Axes, layer: LayerCurves, layout: DiagramLayout, index: int) -> None:
     below, above = layout.nodes[index], layout.arrivals[index]
     boxes = layout.boxes[index]
     _draw_rest(ax, layer, below, above)
@@ -189,7 +189,7 @@ def _draw_boxes(ax: Axes, layer: LayerCurves, boxes: Boxes) -> None:
     ax.add_collection(curves, autolim=False)
 
 
-def _draw_nodes(ax: Axes, layout: Layout, unused: list[Array]) -> None:
+def _draw_nodes(ax: Axes, layout: DiagramLayout, unused: list[Array]) -> None:
     for level, places in enumerate(layout.nodes):
         crowded = int(np.isfinite(places[:, 0]).sum()) > CROWD
         ends = level in (0, len(layout.nodes) - 1)
@@ -205,7 +205,7 @@ def _draw_nodes(ax: Axes, layout: Layout, unused: list[Array]) -> None:
         )
 
 
-def _draw_normalized(ax: Axes, model: KAN, layout: Layout, index: int) -> None:
+def _draw_normalized(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> None:
     """Draw the nodes that a layer normalizes over a row as hollow squares."""
     nodes, places = model.nodes[index], layout.nodes[index + 1]
     shown = places[nodes.apart :] if nodes.normalized else places[:0]
@@ -216,7 +216,7 @@ def _draw_normalized(ax: Axes, model: KAN, layout: Layout, index: int) -> None:
         ax.scatter(shown[:, 0], shown[:, 1], **square)
 
 
-def _draw_products(ax: Axes, model: KAN, layout: Layout, index: int) -> None:
+def _draw_products(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> None:
     """Draw the products of a layer: a circled cross, and a dot, pale if constant, per factor."""
     grouping, above = model.nodes[index].grouping, layout.nodes[index + 1]
     sums = grouping.sums

@@ -88,10 +88,10 @@ def formula(
     --------
     >>> import torch
     >>> from matplotlib.figure import Figure
-    >>> from kanlens.model.function_layer import FunctionLinear
+    >>> from kanlens.model.layers import KANLinear
     >>> from kanlens.model.network import KAN
     >>> from kanlens.symbolic.pipeline import symbolize
-    >>> parabola = KAN.from_layers([FunctionLinear(1, 1, [["x^2"]])], KAN([1, 1]).schema)
+    >>> parabola = KAN.from_layers([KANLinear(1, 1, functions=[["x^2"]])], KAN([1, 1]).schema)
     >>> result = symbolize(parabola, torch.linspace(-1, 1, 50)[:, None])
     >>> formula(result, ax=Figure().subplots()).get_title(loc="left")
     '$y = x_{1}^{2}$'
@@ -265,10 +265,8 @@ def predicted(
     call = "plot.predicted"
     truth, guess = numbers(y).ravel(), numbers(prediction).ravel()
     if len(truth) != len(guess) or not len(truth):
-        got = f"{len(truth)} and {len(guess)}"
-        raise ShapeError(
-            call, "y and prediction of one length", got, "Pass one output of one table"
-        )
+        expected, got = "y and prediction of one length", f"{len(truth)} and {len(guess)}"
+        raise ShapeError(call, expected, got, "Pass one output of one table")
     if class_labels is None:
         ends = (f"true {name}".strip(), f"predicted {name}".strip())
         check_pairs(truth, guess, call=call)

@@ -51,7 +51,7 @@ class Boxes:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Layout:
+class DiagramLayout:
     """Positions of a whole diagram; width and height are without the names."""
 
     width: float
@@ -78,7 +78,7 @@ def arrange(
     width: float | None = None,
     height: float | None = None,
     limits: tuple[float, float] = (3.0, 8.6),
-) -> Layout:
+) -> DiagramLayout:
     """Place nodes and boxes so that no two boxes overlap.
 
     `shown` (node,) says of each level which nodes are drawn, `edges` (out, in_) of each layer which
@@ -111,7 +111,7 @@ def arrange(
         for index, (edge, band) in enumerate(zip(edges, bands, strict=True))
     )
     arrivals = tuple(map(partial(_arrivals, width), groups, nodes[1:], drops))
-    return Layout(
+    return DiagramLayout(
         width=width, height=float(levels[-1]), nodes=nodes, arrivals=arrivals, boxes=boxes
     )
 

@@ -26,8 +26,9 @@ from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
-from kanlens.errors import DTypeError, escaped
-from kanlens.outputs import Pathlike, atomic_write, check_ending
+from kanlens.atomic_files import Pathlike, atomic_write, check_ending
+from kanlens.display import escaped
+from kanlens.errors import DTypeError
 from kanlens.plotting.formats import tick
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -115,7 +116,8 @@ def context() -> Iterator[None]:
     """
     interactive = mpl.is_interactive()
     try:
-        with mpl.style.context(["default", SETTINGS]):
+        dots = {"figure.dpi": mpl.rcParams["figure.dpi"]}  # which is the screen's
+        with mpl.style.context(["default", SETTINGS | dots]):
             yield
             interactive = mpl.is_interactive()
     finally:

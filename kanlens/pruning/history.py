@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError
 from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
 from kanlens.model.statistics import summarize
-from kanlens.outputs import Shown, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.pruning.propagation import Edge, Propagation
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PruneResult(Shown):
+class PruneResult(Displayed):
     """A smaller model, and what was taken away; its repr is a line that says what that cost.
 
     Attributes

@@ -10,6 +10,7 @@ from typing import Any
 from kanlens.attribution.runs import RANDOM
 from kanlens.errors import InvalidValueError
 from kanlens.plotting.formats import counted, fixed, listed, number, percent
+from kanlens.reporting.planning import FROM_DATA
 from kanlens.training.baselines import poor_fit
 
 FEW = 50  # rows
@@ -210,7 +211,7 @@ def _data(content: Content) -> Alerts:
     if data["rows"] < FEW:
         text = f"There are only {counted(data['rows'], 'row')}; averages over them are uncertain."
         yield _alert("few_rows", text)
-    if "none" in content["meta"]["background_origin"]:
+    if content["meta"]["background_origin"] == FROM_DATA:
         text = (
             "The model kept no rows from its training, so that the rows of this report are what "
             "samples are compared with. Pass background to choose others."

@@ -14,11 +14,10 @@ from kanlens.attribution.result import Attribution, Importance
 from kanlens.certificates import Certificate
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
-from kanlens.errors import escaped
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.display import escaped
+from kanlens.model.edge import Edge
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
-from kanlens.model.spline_edge import EdgeFunction
 from kanlens.plotting.formats import number
 from kanlens.plotting.style import STYLE
 from kanlens.pruning import PruneResult
@@ -45,7 +44,7 @@ def to_html(result: Any) -> str:
 
 
 def _picture(paint: Callable[..., Any], width: float, height: float, alt: str) -> str:
-    svg = draw(paint, (width, height), alt=alt, caption="", title="").svg
+    svg = draw(paint, (width, height), alt=alt).svg
     if 'class="plate' in svg.partition(">")[0]:  # its scale of colors is one for white paper
         return svg
     paper = "var(--jp-layout-color0,var(--vscode-editor-background,none))"
@@ -153,9 +152,8 @@ def _(result: Certificate) -> Iterator[str]:
     yield f"<p>{escape(result.remark)}</p>"
 
 
-@_parts.register(EdgeFunction)
-@_parts.register(FunctionEdge)
-def _(result: EdgeFunction | FunctionEdge) -> Iterator[str]:
+@_parts.register
+def _(result: Edge) -> Iterator[str]:
     yield _picture(partial(plotting.edge, result), 3.4, 2.4, "Curve of the function")
 
 

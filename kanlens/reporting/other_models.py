@@ -165,9 +165,9 @@ def _changes(own: Subject, other: Subject) -> dict[str, Any] | None:
 
 def edge_words(layer: KANLinear) -> str:
     """Say what the edges of a layer are, e.g. "series of gaussian"."""
-    kind, series = layer.kind, list(dict.fromkeys(getattr(layer, "series", ())))
+    kind, series = layer.edge_kind, list(dict.fromkeys(layer.series))
     if kind == "series":
-        kind = "spline" if layer.spline_weight.any() or not series else ""
+        kind = "spline" if layer.spline_weight.any() else ""
     return " and ".join([kind] * bool(kind) + [f"series of {listed(series, 3)}"] * bool(series))
 
 

@@ -20,6 +20,7 @@ from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.games import games, players
 from kanlens.attribution.shapley.values import SolverOptions, plan_games
 from kanlens.checks import check_rows
+from kanlens.errors import rewording
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN, Rows
 from kanlens.reporting.subject import Subject, spread
@@ -42,6 +43,7 @@ MOST_EDGES = {  # of models that a default method is compared on
     "captum_deep_lift": 300_000,
 }
 MOST_FEATURES = {"captum_shapley_value_sampling": 150}
+FROM_DATA = "rows of this data, since the model kept none from its training"
 LARGE = "it would take long on a model of this size; name it in methods to run it"
 
 
@@ -116,12 +118,13 @@ def too_slow(edges: int, features: int) -> list[str]:
 def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
     model = subject.model
     if background is not None:
-        rows = model.prepare(background, call="report: background")
-        check_rows("report: background", rows)
+        with rewording("report", part="background"):
+            rows = model.prepare(background, call="report")
+            check_rows("report", rows)
         return rows, "rows that were passed as background"
     if model.background is not None:
         return model.background.to(subject.x), "rows that the model kept from its training"
-    return subject.x, "rows of this data, since the model kept none from its training"
+    return subject.x, FROM_DATA
 
 
 def _fewest(sizes: tuple[int, int]) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from kanlens.encoding import prepare_target
 from kanlens.errors import KanlensError
 from kanlens.model.network import KAN
 from kanlens.model.training_record import row_hashes
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.training.baselines import giveaways
 from kanlens.training.objective import classes
 

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kanlens.atomic_files import atomic_write, check_ending, check_writable
 from kanlens.checks import check_count, check_generator
-from kanlens.errors import escaped, rewording
+from kanlens.display import Displayed, escaped
+from kanlens.errors import rewording
 from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.model.analysis import Model, check_model
-from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.plotting import formats
-from kanlens.reporting.analysis import Request, analyze, by_type, check_request
+from kanlens.reporting.analysis import Request, analyze, by_type
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
 from kanlens.reporting.subject import read_subject
@@ -41,7 +43,7 @@ PACKED = 16  # numbers from which they are bytes on the page
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Report(Shown):
+class Report(Displayed):
     """A report that was written.
 
     Attributes
@@ -182,7 +184,6 @@ def report(
         generator=generator or torch.Generator().manual_seed(0),
         progress=progress,
     )
-    check_request(request)
     if target is None:
         passed = request.attribution or request.comparison
         target = None if passed is None else passed.target
@@ -258,10 +259,7 @@ def _titled(svg: str, title: str) -> str:
 
 
 def _packed(value: Any) -> Any:
-    """Write tables of many numbers as the bytes of float64, which is half as long, and exact.
-
-    Text is escaped.
-    """
+    """Write tables of many numbers as bytes of float64, half as long and exact; escape text."""
     if isinstance(value, str):
         return escaped(value)
     if isinstance(value, dict):

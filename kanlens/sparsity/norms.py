@@ -18,7 +18,6 @@ from kanlens.model.moments import (
     Average,
     Bands,
     added_by_cell,
-    is_spline_layer,
     mean_over_rows,
     means_and_norms,
     pair_products,
@@ -195,14 +194,14 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     >>> round(curvature(layer).item(), 6)
     0.0
     """
-    if not is_spline_layer(layer):
-        got, advice = type(layer).__name__, "Choose another penalty"
+    if not layer.splines_alone:
+        got, advice = f"one of kind {layer.edge_kind!r}", "Choose another penalty"
         raise MethodError("curvature", "a layer of splines", got, advice)
     total = _integrals(layer).form(_bends(layer), layer.base_weights().double())
     return total.to(layer.grid.dtype)
 
 
-def _bends(layer: KANLinear) -> Tensor:  # (out, in, basis - 2)
+def _bends(layer: EdgeLayer) -> Tensor:  # (out, in, basis - 2)
     """Return the coefficients of the splines' second derivatives."""
     coef, knots, degree = layer.coefficients().double(), layer.grid.double(), layer.spline_order
     if degree < 2:
@@ -212,7 +211,7 @@ def _bends(layer: KANLinear) -> Tensor:  # (out, in, basis - 2)
 
 
 @torch.no_grad()
-def _integrals(layer: KANLinear) -> Bands:
+def _integrals(layer: EdgeLayer) -> Bands:
     """Return the integrals of products of the lower basis functions and the base'' over the grid.
 
     A spline of order 1 has no lower basis; a constant with a coefficient of zero stands for it.

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from kanlens.checks import check_columns, check_positive, check_rows
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.layers import EdgeLayer, KANLinear, entropy
-from kanlens.model.moments import Average, is_spline_layer, means_and_norms
+from kanlens.model.layers import EdgeLayer, entropy
+from kanlens.model.moments import Average, means_and_norms
 from kanlens.sparsity.norms import (
     activation_l1,
     activation_l2,
@@ -210,8 +210,8 @@ def prox_group(
     >>> bool((prox_group(layer, x, 100.0) == 0).all()), bool(layer.spline_weight.any())
     (True, False)
     """
-    if not is_spline_layer(layer):
-        got, advice = type(layer).__name__, "Train it without a proximal step"
+    if not layer.splines_alone:
+        got, advice = f"one of kind {layer.edge_kind!r}", "Train it without a proximal step"
         raise MethodError("prox_group", "a layer of splines", got, advice)
     check_columns("prox_group", x, layer.in_features)
     check_rows("prox_group", x)
@@ -221,7 +221,7 @@ def prox_group(
 
 
 @torch.no_grad()
-def shrink(layer: KANLinear, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
+def shrink(layer: EdgeLayer, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
     """Soft-threshold edges by their norms, means go to the bias; return factors (out, in)."""
     left = (norm - strength).clamp_min(0)
     taken = torch.as_tensor(strength, device=norm.device) > 0

@@ -72,6 +72,18 @@ class Pieces:
             total = total + self.functions.antiderivative(u)
         return np.asarray(total, dtype=np.float64)
 
+    def integral(self, start: float, end: float) -> float:
+        """Return the integral from `start` to `end`."""
+        at = self.antiderivative(np.array([start, end]))
+        return float(at[1] - at[0])
+
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        """Return the least and the greatest value on an interval."""
+        values = self.value(*self.critical(low, high))
+        if not np.isfinite(values).all():
+            return -math.inf, math.inf
+        return float(values.min()), float(values.max())
+
     def critical(self, low: float, high: float) -> tuple[Array, Index]:
         """Split an interval into stretches on each of which the function is monotone.
 
@@ -96,7 +108,7 @@ class Pieces:
         return points[last], piece_of[owner[last]]
 
     def roots(self, low: float, high: float, level: float) -> Array:
-        """Return where the function equals `level`, increasing; see ``EdgeFunction.roots``."""
+        """Return where the function equals `level`, increasing; see ``Edge.roots``."""
         points, piece = self.critical(low, high)
         value = self.value(points, piece) - level
         zero = np.abs(value) <= self._rounding(points, piece) + _ROUNDING * abs(level)
@@ -108,7 +120,7 @@ class Pieces:
         return np.sort(np.concatenate(found))
 
     def extrema(self, low: float, high: float) -> Array:
-        """Return where the function turns inside an interval; see ``EdgeFunction.extrema``."""
+        """Return where the function turns inside an interval; see ``Edge.extrema``."""
         points, piece = self.critical(low, high)
         change = np.diff(self.value(points, piece))
         rounding = self._rounding(points, piece)
@@ -252,15 +264,12 @@ def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> N
         advice = "Pass one per B-spline: the number of knots minus degree minus 1"
         raise ShapeError(call, expected, str(coefficients.shape), advice)
     if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
-        advice = "Sort the knots and drop repeats"
-        raise InvalidValueError(
-            call, "strictly increasing finite knots", str(knots.tolist()), advice
-        )
+        expected, advice = "strictly increasing finite knots", "Sort the knots and drop repeats"
+        raise InvalidValueError(call, expected, str(knots.tolist()), advice)
     if not np.isfinite(coefficients).all():
         bad = coefficients[~np.isfinite(coefficients)][0].item()
-        raise InvalidValueError(
-            call, "finite coefficients", repr(bad), "Check the layer it comes from"
-        )
+        advice = "Check the layer it comes from"
+        raise InvalidValueError(call, "finite coefficients", repr(bad), advice)
 
 
 def _straightened(powers: Array, breaks: Array) -> Array:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.long_work import Interruption
-from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
+from kanlens.model.terms import SPLINE
 from kanlens.symbolic.edge_fitting import AT_ONCE, EdgeFits, fit_edges, sample_edges
 from kanlens.symbolic.joint_refit import live_functions, refit, relative_loss
 from kanlens.symbolic.library import Family
@@ -155,7 +156,6 @@ def rank_in_parts(
     edges = sample_edges(layer, inputs)
     if not len(edges.out):
         return
-    functions = getattr(layer, "functions", None)
     for part in torch.arange(len(edges.out)).split(AT_ONCE):
         fits = fit_edges(edges.samples.pick(part), families)
         ranked = rank_candidates(fits, float(layer.degrees_of_freedom), kept=_KEPT)
@@ -164,7 +164,7 @@ def rank_in_parts(
         yield [
             EdgeChoice(layer=index, out=o, in_=i, candidates=found, importance=importance)
             for (o, i), found, importance in rows
-            if functions is None or functions[o][i] == SPLINE
+            if layer.functions[o][i] == SPLINE
         ]
 
 
@@ -184,7 +184,7 @@ def assign_functions(
     hidden = model.scale_inputs(x)
     layers = cast("nn.ModuleList", model.layers)
     for index, old in enumerate(model.layers):
-        untouched = FunctionLinear.from_layer(old)
+        untouched = copy.deepcopy(old)
         layers[index] = untouched
         label_masked_edges(untouched, "constant")
         if not stop.happened:
@@ -200,7 +200,7 @@ def assign_functions(
 
 
 def assign_layer(
-    layer: FunctionLinear, found: Sequence[EdgeChoice], r2_min: float, inputs: Tensor
+    layer: KANLinear, found: Sequence[EdgeChoice], r2_min: float, inputs: Tensor
 ) -> None:
     """Put the best function that explains enough on each edge, a constant where nothing varies."""
     for choice in found:
@@ -220,7 +220,7 @@ def _defined(candidate: Candidate, inputs: Tensor) -> bool:
     return bool(torch.isfinite(values).all())
 
 
-def label_masked_edges(layer: FunctionLinear, name: str) -> None:
+def label_masked_edges(layer: KANLinear, name: str) -> None:
     """Name the masked edges: constants while a network is worked on, for speed, then splines."""
     for o, i in (layer.mask == 0).nonzero().tolist():
         layer.assign(o, i, name, (1.0, 0.0, 0.0, 0.0))
@@ -253,17 +253,12 @@ def function_edges(model: KAN) -> list[Edge]:
     return [(index, o, i) for index, layer in layers for o, i, _ in live_functions(layer)]
 
 
-def function_layer(model: KAN, index: int) -> FunctionLinear:
-    """Return a layer that can hold functions."""
-    return cast("FunctionLinear", model.layers[index])
-
-
 def _loss_without(model: KAN, edge: Edge, goal: Goal) -> float:
     """Return the loss with one function made a spline again."""
     index, out, in_ = edge
-    layer = function_layer(model, index)
-    name, parameters = layer.functions[out][in_], layer.affine[out, in_].tolist()
-    layer.assign(out, in_, SPLINE, parameters)
+    layer = model.layers[index]
+    name, parameters = layer.assigned(out, in_)
+    layer.assign(out, in_, SPLINE)
     loss = goal.loss(model)
     layer.assign(out, in_, name, parameters)
     return loss
@@ -271,7 +266,7 @@ def _loss_without(model: KAN, edge: Edge, goal: Goal) -> float:
 
 def revert(model: KAN, index: int, out: int, in_: int) -> None:
     """Make a function the spline again that it was put in place of."""
-    function_layer(model, index).assign(out, in_, SPLINE, (1.0, 0.0, 1.0, 0.0))
+    model.layers[index].assign(out, in_, SPLINE)
 
 
 def finished(work: KAN, model: KAN) -> KAN:
@@ -280,7 +275,7 @@ def finished(work: KAN, model: KAN) -> KAN:
     work.input_low.fill_(-torch.inf)
     work.input_high.fill_(torch.inf)
     for layer in work.layers:
-        if isinstance(layer, FunctionLinear):
+        if layer.affine is not None:
             label_masked_edges(layer, SPLINE)
-    work.to(dtype=model.dtype, device=model.input_shift.device)
+    work.requires_grad_(True).to(dtype=model.dtype, device=model.input_shift.device)
     return work.train(model.training)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kanlens.model.function_layer import SPLINE
 from kanlens.model.network import KAN
+from kanlens.model.terms import SPLINE
 from kanlens.symbolic.assignment import (
     Candidate,
     Edge,
@@ -27,7 +27,6 @@ from kanlens.symbolic.assignment import (
     Goal,
     assign_layer,
     flat,
-    function_layer,
     rank_layer,
 )
 from kanlens.symbolic.joint_refit import refit
@@ -66,11 +65,11 @@ class _State:
     @property
     def names(self) -> tuple[object, ...]:
         """The functions of all edges."""
-        return tuple(getattr(layer, "functions", None) for layer in self.model.layers)
+        return tuple(layer.functions for layer in self.model.layers)
 
     def function(self, edge: Edge) -> str:
         """Return the name of an edge's function."""
-        return function_layer(self.model, edge[0]).functions[edge[1]][edge[2]]
+        return self.model.layers[edge[0]].functions[edge[1]][edge[2]]
 
 
 class Beam:
@@ -176,14 +175,14 @@ class Beam:
         """Return a state with another function on one edge, and later layers reassigned."""
         model, choices = copy.deepcopy(state.model), dict(state.choices)
         index, out, in_ = edge
-        function_layer(model, index).assign(out, in_, option.function, option.parameters)
+        model.layers[index].assign(out, in_, option.function, option.parameters)
         follows = self.follows and option.function != "constant"
         hidden = model.scale_inputs(self.goal.x)
         for later in range(len(model.layers)) if follows else ():
             if not torch.isfinite(hidden).all():
                 break  # the loss will not be finite either
             if later > index:  # from their known candidates
-                layer = function_layer(model, later)
+                layer = model.layers[later]
                 known = (c.candidates[:_CLOSEST] for e, c in choices.items() if e[0] == later)
                 names = {candidate.function for candidates in known for candidate in candidates}
                 few = [family for family in self.families if family.name in names]

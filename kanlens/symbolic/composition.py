@@ -16,9 +16,9 @@ import sympy
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.registration import MODULES
 from kanlens.long_work import check_time
-from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
+from kanlens.model.terms import SPLINE
 from kanlens.symbolic.programs import Program
 
 _LONGEST_EXACT = 10**12  # numerator or denominator that is shown to the last digit
@@ -119,7 +119,8 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
     """Return the expression of one live edge at the expression u of its input."""
     layer = model.layers[index]
     out, in_ = place
-    if not isinstance(layer, FunctionLinear) or layer.functions[out][in_] == SPLINE:
+    name, (a, b, c, d) = layer.assigned(out, in_)
+    if name == SPLINE:
         edge: Any = layer.edge(out, in_)
         if np.ptp(edge.coefficients) == 0:  # no spline, but what stands beside it
             return float(edge.coefficients[0]) + edge.functions.expression(u)
@@ -127,9 +128,7 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
             shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
             edge, u = edge.in_units(shift, scale), feature_symbols(model)[in_]
         return spline_function(f"f_{index}_{out}_{in_}", edge)(u)
-    a, b, c, d = (float(value) for value in layer.affine[out, in_].detach())
     mask = float(layer.mask[out, in_])
-    name = layer.functions[out][in_]
     return _scaled(_apply(name, _scaled(u, a, b)), c * mask, d * mask)
 
 

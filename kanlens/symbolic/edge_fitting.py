@@ -20,7 +20,6 @@ from torch import Tensor
 
 from kanlens.long_work import check_time
 from kanlens.model.layers import KANLinear
-from kanlens.model.series_layer import edge_basis
 from kanlens.resources import one_thread
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.polishing import EdgeResiduals, Fits
@@ -270,7 +269,7 @@ def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
 
 def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
     """Return what the edges of each input can be at x (sample, in), apart from a constant."""
-    span = edge_basis(layer, x).transpose(0, 1)  # (in, sample, column)
+    span = layer.basis(x).transpose(0, 1)  # (in, sample, column)
     left, size, _ = torch.linalg.svd(span - span.mean(1, keepdim=True), full_matrices=False)
     reached = size > _FAINT * size[:, :1].clamp(min=1e-300)
     directions: Tensor = left * reached[:, None]

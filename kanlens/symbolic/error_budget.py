@@ -18,6 +18,7 @@ from kanlens.symbolic.assignment import function_edges
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
 from kanlens.symbolic.joint_refit import live_functions
 
+AFTERWARDS = ("refit", "formula")  # steps that follow those of edges or layers
 _MOST_EDGES = 400  # that get a line each; beyond, a layer gets one
 _MOST_ROWS = 5000
 
@@ -92,7 +93,7 @@ def error_budget(
     values = evaluator(expressions, feature_symbols(model))(x.numpy(force=True))
     parts += [(moved - last).numpy(force=True), values - moved.numpy(force=True)]
     return ErrorBudget(
-        steps=(*steps, "refit", "formula"),
+        steps=(*steps, *AFTERWARDS),
         parts=np.stack(parts),
         difference=values - start.numpy(force=True),
     )

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.edge import EdgeLayer
-from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
+from kanlens.model.terms import SPLINE
 from kanlens.symbolic.least_squares import Array, minimize
 from kanlens.symbolic.library import library
 
@@ -82,10 +82,8 @@ def free_places(model: KAN) -> list[Places]:
     return found
 
 
-def live_functions(layer: EdgeLayer) -> list[tuple[int, int, str]]:
+def live_functions(layer: KANLinear) -> list[tuple[int, int, str]]:
     """Return out, in and function of the live edges of a layer that are no splines."""
-    if not isinstance(layer, FunctionLinear):
-        return []
     places = (layer.mask != 0).nonzero().tolist()
     named = [(o, i, layer.functions[o][i]) for o, i in places]
     return [edge for edge in named if edge[2] != SPLINE]
@@ -94,13 +92,25 @@ def live_functions(layer: EdgeLayer) -> list[tuple[int, int, str]]:
 def _gather_constants(model: KAN) -> None:
     """Move the constant of every function into the bias of its sum."""
     for layer in model.layers:
-        if isinstance(layer, FunctionLinear):
+        if layer.affine is not None:
             live = (1 - layer.spline_mask) * layer.mask
             layer.bias.add_((layer.affine[..., 3] * live).sum(1))
             layer.affine[..., 3] *= layer.spline_mask
             for o, i, name in live_functions(layer):
                 if name == "constant":
                     layer.mask[o, i] = 0.0
+
+
+def affine_derivatives(layer: KANLinear, x: Tensor) -> Tensor:
+    """Return derivatives of the edges by a, b, c, d, zero for splines: (batch, out, in, 4)."""
+    found = x.new_zeros(len(x), layer.out_features, layer.in_features, 4)
+    for term in layer.edge_terms():
+        at = x[:, term.in_]
+        u, c = term.inner(at), term.affine[:, 2]
+        slope, value = c * term.g.derivative(u), term.g.value(u)
+        columns = torch.stack((slope * at, slope, value, torch.ones_like(u)), dim=-1)
+        found[:, term.out, term.in_] = columns * term.mask.unsqueeze(-1)
+    return found
 
 
 class _NetworkResiduals:
@@ -113,7 +123,7 @@ class _NetworkResiduals:
         self.deviation = torch.where(deviation > 0, deviation, 1.0)
         self.free: list[tuple[Tensor, tuple[Tensor, ...]]] = []  # where the numbers are
         for layer, place in zip(model.layers, places, strict=True):
-            if isinstance(layer, FunctionLinear):
+            if layer.affine is not None:
                 self.free.append((layer.affine, tuple(place.affine.T)))
             self.free.append((layer.bias, (place.bias,)))
 
@@ -144,9 +154,9 @@ class _NetworkResiduals:
             layer, place = self.model.layers[index], self.places[index]
             reach = self.model.nodes[index].pull(reach, sums[index][:, None])  # (row, out, sum)
             block = [reach[:, :, place.bias]]
-            if isinstance(layer, FunctionLinear):
+            if layer.affine is not None:
                 o, i, k = place.affine.T
-                slopes = layer.affine_derivatives(inputs[index])[:, o, i, k]
+                slopes = affine_derivatives(layer, inputs[index])[:, o, i, k]
                 block.insert(0, reach[:, :, o] * slopes[:, None, :])
             blocks = [*block, *blocks]
             if index:

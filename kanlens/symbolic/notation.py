@@ -12,16 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from keyword import iskeyword
 from types import BuiltinFunctionType
-from typing import Any
+from typing import Any, cast
 from unicodedata import normalize
 
 import sympy
 from sympy.printing.str import StrPrinter
 
 from kanlens.errors import DataError
-from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.functions.stretches import ScaledFunction
+from kanlens.model.edge import Edge
 
 _PLACE = "_u_"  # stands for the argument in the text of a function
 _IN_PLACE = re.compile(rf"(\({_PLACE}\))|{_PLACE}")
@@ -42,19 +42,19 @@ _SPECIAL = {
 _WIDEST = 90  # characters of an equation in a table
 
 
-def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
-    """Write ``c * g(a * x + b) + d`` as Python and sympy read it, x being called `name`."""
-    name = written(name)
-    a, b = edge.a / edge.input_scale, edge.b - edge.a * edge.input_shift / edge.input_scale
-    if edge.function == "constant":
-        return f"{edge.d:.{digits}g}"
-    if edge.function == "x":
-        return _affine(edge.c * a, name, edge.c * b + edge.d, digits)
-    text, is_sum = _text(FUNCTIONS[edge.function])
+def edge_text(edge: Edge, name: str, *, digits: int = 4) -> str:
+    """Write an edge that is one function as Python and sympy read it, x being called `name`."""
+    name, one = written(name), cast("ScaledFunction", edge.single)
+    a, b = one.a / edge.input_scale, one.b - one.a * edge.input_shift / edge.input_scale
+    if one.g.name == "constant":
+        return f"{one.d:.{digits}g}"
+    if one.g.name == "x":
+        return _affine(one.c * a, name, one.c * b + one.d, digits)
+    text, is_sum = _text(one.g)
     inner = _affine(a, name, b, digits)
     sole = inner if inner == name else f"({inner})"
     text = _IN_PLACE.sub(lambda match: f"({inner})" if match[1] else sole, text)
-    return _affine(edge.c, f"({text})" if is_sum else text, edge.d, digits)
+    return _affine(one.c, f"({text})" if is_sum else text, one.d, digits)
 
 
 def written(name: str) -> str:

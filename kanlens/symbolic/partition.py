@@ -20,7 +20,7 @@ from kanlens.data.groups import row_groups, split_groups
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, MethodError
 from kanlens.long_work import Interruption
-from kanlens.model.analysis import nonzero_edges, over_rows, reaching, rows_at_once
+from kanlens.model.analysis import over_rows, reaching, rows_at_once
 from kanlens.model.network import KAN, Rows
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss, relative_losses
@@ -193,7 +193,7 @@ def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[flo
 
 def check_readable(model: KAN) -> None:
     """Raise a MethodError if a network is too wide for a formula that can be read."""
-    edges = [nonzero_edges(layer) for layer in model.layers]
+    edges = [layer.nonzero_edges() for layer in model.layers]
     ways = (zip(edges, reaching(model, k), strict=True) for k in range(len(model.output_names)))
     most = max(sum(int(layer[rows].sum()) for layer, rows in way) for way in ways)
     if most > MOST_EDGES:

@@ -19,7 +19,7 @@ from kanlens.checks import check_choice, check_generator
 from kanlens.errors import InvalidValueError
 from kanlens.long_work import Interruption, progress_bar
 from kanlens.model.analysis import Model, check_model
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.edge import Edge
 from kanlens.model.network import KAN
 from kanlens.resources import Memory, one_thread, within_memory
 from kanlens.symbolic.assignment import (
@@ -162,8 +162,8 @@ def symbolize(
 
     Examples
     --------
-    >>> from kanlens.model.function_layer import FunctionLinear
-    >>> layer = FunctionLinear(1, 1, [["x^2"]])
+    >>> from kanlens.model.layers import KANLinear
+    >>> layer = KANLinear(1, 1, functions=[["x^2"]])
     >>> parabola = KAN.from_layers([layer], KAN([1, 1]).schema)
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()
     x1**2
@@ -373,8 +373,7 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
     """Return the rows of one edge."""
     rows: list[tuple[Any, ...]] = []
     for rank, candidate in enumerate(choice.candidates[:_SHOWN], start=1):
-        a, b, c, d = candidate.parameters
-        edge = FunctionEdge(function=candidate.function, a=a, b=b, c=c, d=d)
+        edge = Edge.of(candidate.function, *candidate.parameters)
         name = f"h{choice.layer}_{choice.in_ + 1}"
         if choice.layer == 0:
             shift, scale = model.input_shift[choice.in_], model.input_scale[choice.in_]

@@ -179,7 +179,7 @@ class Receipt:
                 f"Of the edges, {worst.step} moved the output most: by {worst.mean_absolute:.3g} "
                 f"on average and by {worst.max_absolute:.3g} at most."
             )
-        return "\n".join([*lines, *self._warnings()])
+        return "\n".join([*lines, *self.warnings()])
 
     __str__ = summary
 
@@ -190,7 +190,8 @@ class Receipt:
         of_model = "" if self.mean_deviation is None else " (not of the model's)"
         return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
 
-    def _warnings(self) -> list[str]:
+    def warnings(self) -> list[str]:
+        """Return the lines of the summary that warn, or note what a reader may overlook."""
         lines: list[str] = []
         part = "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y"
         if self.undefined_rows:

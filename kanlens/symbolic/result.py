@@ -16,9 +16,9 @@ import sympy
 from kanlens.checks import check_choice, check_columns, check_count
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import default_schema
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.network import find_output
-from kanlens.outputs import Shown
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import READABLE, RULES, choose, front_and_beyond, scores
 from kanlens.symbolic.notation import (
@@ -44,7 +44,7 @@ _DIGITS = 4  # of numbers in the text of an equation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SymbolicResult(Shown):
+class SymbolicResult(Displayed):
     """Formulas, one per output, with all that is known of their worth.
 
     Printed, it lists the formulas and marks the picked one with ``>>>>``.
@@ -233,10 +233,9 @@ class SymbolicResult(Shown):
         rows = [self._rows(place) for place in range(len(self.output_names))]
         for index in indices or ():
             if not any(index in found for found in rows):
-                expected, got = "to be rows of equations_", repr(index)
-                raise InvalidValueError(
-                    "SymbolicResult.latex_table", expected, got, "See its index", argument="indices"
-                )
+                call, expected = "SymbolicResult.latex_table", "to be rows of equations_"
+                fields = call, expected, repr(index), "See its index"
+                raise InvalidValueError(*fields, argument="indices")
         for column in columns:
             known = ("output", "stage", "equation", "complexity", "loss", "score")
             check_choice("SymbolicResult.latex_table", "columns", column, known)

@@ -29,9 +29,8 @@ import torch
 from torch import Tensor
 
 from kanlens.errors import MethodError
-from kanlens.model.analysis import nonzero_edges
 from kanlens.model.layers import KANLinear
-from kanlens.model.moments import Moments, is_spline_layer, rooted
+from kanlens.model.moments import Moments, rooted
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity.penalties import shrink
 from kanlens.training.objective import Objective, task_loss
@@ -53,9 +52,9 @@ class ProximalSteps:
     def begin(self, x: Tensor) -> None:
         """Initialize node weights and the zero set, over the rows of x."""
         for index, layer in enumerate(self.objective.model.layers):
-            if not is_spline_layer(layer):
+            if not layer.splines_alone:
                 expected = "layers of splines for a proximal step"
-                got = f"{type(layer).__name__} as layer {index}"
+                got = f"one of kind {layer.edge_kind!r} as layer {index}"
                 raise MethodError("fit", expected, got, "Train with {proximal}", proximal=False)
         self.update_node_weights(x)
         self.record_zeros()
@@ -66,7 +65,13 @@ class ProximalSteps:
         with torch.enable_grad():
             levels, sums = model.levels(model.scale_inputs(x.detach().requires_grad_()))
             output = model.scale_outputs(levels[-1]) / model.output_scale
-            self.objective.node_weights = [c.sqrt() for c in _curvatures(output, sums)]
+            source = torch.Generator().manual_seed(0)  # the same signs every time
+            signs = 2 * torch.randint(2, output.shape, generator=source).to(output) - 1
+            slopes = torch.autograd.grad((signs * output).sum(), sums)
+        curvatures = [slope.square().mean(0) for slope in slopes]
+        least = FLATTEST * max(float(values.max()) for values in curvatures)
+        least = max(least, torch.finfo(output.dtype).tiny)
+        self.objective.node_weights = [values.clamp_min(least).sqrt() for values in curvatures]
 
     @property
     def strength(self) -> float:
@@ -76,7 +81,7 @@ class ProximalSteps:
     def record_zeros(self) -> None:
         """Record the zero set, which the optimizer leaves unchanged."""
         with torch.no_grad():
-            self.zeros = [~nonzero_edges(layer) for layer in self.objective.model.layers]
+            self.zeros = [~layer.nonzero_edges() for layer in self.objective.model.layers]
 
     def mask_gradients(self, *, weights: bool = False) -> None:
         """Mask the gradients of edges in the zero set, or their weights."""
@@ -140,16 +145,6 @@ class ProximalSteps:
             for i, (layer, rows, node) in enumerate(free)
         ]
         return float(total.detach()), moves
-
-
-def _curvatures(output: Tensor, sums: Sequence[Tensor]) -> list[Tensor]:  # each (out,)
-    """Return the mean squared slope of the outputs, signed at random, in each layer's sums."""
-    source = torch.Generator().manual_seed(0)  # the same signs every time
-    signs = 2 * torch.randint(2, output.shape, generator=source).to(output) - 1
-    slopes = torch.autograd.grad((signs * output).sum(), sums)
-    found = [slope.square().mean(0) for slope in slopes]
-    least = max(FLATTEST * max(float(each.max()) for each in found), torch.finfo(output.dtype).tiny)
-    return [each.clamp_min(least) for each in found]
 
 
 def _weights(layer: KANLinear) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kanlens.display import Displayed
 from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
-from kanlens.outputs import Shown, to_plain
+from kanlens.plain_json import to_plain
 from kanlens.sparsity import weight_l1
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class FitResult(Shown):
+class FitResult(Displayed):
     """A trained model and how it came about.
 
     Attributes
@@ -133,7 +134,7 @@ class PathStep:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SparsityPath(Shown):
+class SparsityPath(Displayed):
     """Models of increasing sparsity, each trained from the one before it.
 
     Attributes

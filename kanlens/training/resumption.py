@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import atomic_write, check_writable
 from kanlens.checks import check_positive
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io.tensor_files import read_safetensors
 from kanlens.model.config import KANConfig
 from kanlens.model.network import KAN
-from kanlens.outputs import atomic_write, check_writable
 from kanlens.training.options import FitOptions
 
 FORMAT = "kanlens.training"

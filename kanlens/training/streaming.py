@@ -66,7 +66,7 @@ class RowStream:
         for batch in itertools.islice(sizes, done):
             taken = [rows + size for rows, size in zip(taken, batch, strict=True)]
         own = range(self.ranks.index, STREAMS, self.ranks.count)
-        readers = [_Reader(self, streams[i], seed, taken[i]) for i in own]
+        readers = [_BlockReader(self, streams[i], seed, taken[i]) for i in own]
         for batch in sizes:
             parts = [one.next(batch[i]) for one, i in zip(readers, own, strict=True) if batch[i]]
             xs, ys = zip(*(parts or [self.nothing]), strict=True)
@@ -105,7 +105,7 @@ class RowStream:
         return x[kept], y[kept]
 
 
-class _Reader:
+class _BlockReader:
     """The rows of one stream, block by block, each in an order of its own; `taken` are gone."""
 
     def __init__(

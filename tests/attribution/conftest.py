@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.made import with_series
 
@@ -29,7 +29,7 @@ def build(widths: Sequence[int], seed: int = 0, **options: object) -> KAN:
 
 def with_functions(model: KAN) -> KAN:
     """The same with edges that are functions: in the first layer a smooth one and a kink."""
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 1, "sin", (1.3, 0.2, 0.8, 0.1))
     layers[0].assign(1, 2, "abs", (1.1, 0.1, 0.7, 0.0))
     layers[-1].assign(1, 0, "x^2", (0.5, 0.3, 1.0, -2.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare, importance
+from kanlens.attribution.problem import Baseline
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 
 
@@ -119,6 +120,7 @@ def test_a_missing_background_is_asked_for(model, x):
     text = "expected background rows for method 'secant', got None"
     check(MethodError, text, model, x, method="secant", target=0)
     assert attribute(model, x, method="captum_input_x_gradient", target=0).baseline
+    assert f"{Baseline.ZERO}" == "output at zero" == Baseline.ZERO
 
 
 def test_the_target_is_checked(model, x, rows):
@@ -191,7 +193,7 @@ def test_what_draws_must_be_a_generator(model, x, rows):
 def pole():
     """A network whose first layer has a logarithm, which is undefined below 0."""
     model = KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 0, "log", (1.0, 0.0, 1.0, 0.0))
     return KAN.from_layers(layers, model.schema)
 

@@ -17,7 +17,6 @@ from kanlens.attribution import effect, effects
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
 from kanlens.model import analysis
 from kanlens.model.analysis import separates
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from tests.made import draw, made
@@ -352,7 +351,8 @@ def test_without_rows_there_is_no_effect():
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
 def test_poles_are_refused(kind):
     model = KAN.from_layers(
-        [FunctionLinear(2, 1, [["log", "x"]]), FunctionLinear(1, 1, [["x^2"]])], KAN([2, 1]).schema
+        [KANLinear(2, 1, functions=[["log", "x"]]), KANLinear(1, 1, functions=[["x^2"]])],
+        KAN([2, 1]).schema,
     )
     rows = torch.tensor([[-1.0, 0.0], [1.0, 2.0], [2.0, 2.0]])
     with pytest.raises(MethodError, match="effect: expected a model with finite outputs, got NaN"):

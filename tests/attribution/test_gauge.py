@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.conftest import MADE_OF
 from tests.attribution.test_attribution_contract import FEW, in_turn, widths
@@ -36,7 +35,7 @@ def moved(model: KAN, seed: int = 5) -> KAN:
 
 def add(layer: torch.nn.Module, out: int, in_: int, c: float) -> None:
     """Add a constant to one edge."""
-    if isinstance(layer, FunctionLinear) and layer.functions[out][in_] != "spline":
+    if layer.functions[out][in_] != "spline":
         layer.affine[out, in_, 3] += c
     else:
         layer.spline_weight[out, in_] += c / layer.spline_scaler[out, in_]

@@ -97,8 +97,10 @@ def sampled(model: kanlens.KAN, x: torch.Tensor, **options: Any) -> Any:
 @pytest.mark.parametrize("place", ["_meet", "_estimate", "_fit"])
 def test_sampled_values_of_whole_rounds_are_kept(model, x, monkeypatch, place):
     one = sampled(model, x, tolerance=1e9)
-    cut = after({"_meet": 2, "_estimate": 1, "_fit": 0}[place], getattr(sampling._Run, place))
-    monkeypatch.setattr(sampling._Run, place, cut)  # a round is two meetings
+    cut = after(
+        {"_meet": 2, "_estimate": 1, "_fit": 0}[place], getattr(sampling._JointSampling, place)
+    )
+    monkeypatch.setattr(sampling._JointSampling, place, cut)  # a round is two meetings
     with pytest.warns(InterruptedWarning, match="^attribute: expected to come to an end"):
         found = sampled(model, x, tolerance=1e-9)
     assert "stopped by an interrupt" in found.remark
@@ -108,7 +110,7 @@ def test_sampled_values_of_whole_rounds_are_kept(model, x, monkeypatch, place):
 
 def test_samples_that_are_left_get_a_round_each(model, x, monkeypatch):
     monkeypatch.setattr(sampling, "BUDGET", 1)  # each sample alone
-    monkeypatch.setattr(sampling._Run, "_meet", once(sampling._Run._meet, 2))
+    monkeypatch.setattr(sampling._JointSampling, "_meet", once(sampling._JointSampling._meet, 2))
     with pytest.warns(InterruptedWarning):
         found = sampled(model, x[:3], tolerance=1e-9)
     assert bool(torch.isfinite(found.values).all())
@@ -116,6 +118,6 @@ def test_samples_that_are_left_get_a_round_each(model, x, monkeypatch):
 
 
 def test_values_without_a_round_pass_the_interrupt(model, x, monkeypatch):
-    monkeypatch.setattr(sampling._Run, "_meet", after(0, sampling._Run._meet))
+    monkeypatch.setattr(sampling._JointSampling, "_meet", after(0, sampling._JointSampling._meet))
     with pytest.raises(KeyboardInterrupt):
         sampled(model, x)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from kanlens.attribution import METHODS, attribute, dispatch
 from kanlens.attribution.method import Method
-from kanlens.attribution.problem import LocalValues
+from kanlens.attribution.problem import Baseline, LocalValues
 from kanlens.attribution.shapley.games import Solution
 from kanlens.errors import MethodError
 from kanlens.model import analysis
@@ -85,7 +85,7 @@ def test_only_what_a_method_declares_keeps_its_samples_together(
 
     def centered(problem):
         values = problem.x - problem.x.mean(0)
-        return LocalValues(values=values, reference=0.0, baseline="their mean")
+        return LocalValues(values=values, reference=0.0, baseline=Baseline.OTHER_ROWS)
 
     plain = {**vars(METHODS["gradient"]), "function": centered, "together": together}
     monkeypatch.setitem(METHODS, "gradient", Method(**plain))

@@ -7,14 +7,14 @@ import math
 import pytest
 
 from kanlens.attribution.comparison import Evidence, verdict
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW
+from kanlens.attribution.problem import Baseline
 
 
 def said(**changes):
     known = {
         "slopes": False,
         "random": False,
-        "baseline": MEAN_OUTPUT,
+        "baseline": Baseline.MEAN_OUTPUT,
         "gap": 1e-15,
         "error": 0.05,
         "rank": 0.9,
@@ -32,8 +32,8 @@ def said(**changes):
         ({"error": math.nan}, "complete; exact Shapley values to compare it with"),
         ({"error": 1e-10}, "exact: these are the Shapley values (error 1e-10)"),
         (
-            {"error": 1e-10, "baseline": MEAN_ROW},
-            f"exact: these are the Shapley values counted from the {MEAN_ROW}",
+            {"error": 1e-10, "baseline": Baseline.MEAN_ROW},
+            f"exact: these are the Shapley values counted from the {Baseline.MEAN_ROW}",
         ),
         ({"error": 1.5}, "misleading: complete, but no nearer to the Shapley values than chance"),
         ({}, "close: complete, 5% off the Shapley values, ranks agree 0.90"),

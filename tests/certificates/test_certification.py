@@ -14,7 +14,6 @@ from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Range
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.functions.registration import register_function
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 
@@ -262,7 +261,10 @@ def test_a_small_effect_is_not_taken_for_rounding(offset):
 
 
 def test_a_rise_and_a_fall_that_are_rounding_prove_nothing():
-    first, last = FunctionLinear(1, 3, [["sin"], ["sin"], ["x"]]), FunctionLinear(3, 1, [["x"] * 3])
+    first, last = (
+        KANLinear(1, 3, functions=[["sin"], ["sin"], ["x"]]),
+        KANLinear(3, 1, functions=[["x"] * 3]),
+    )
     numbers = [[1.0, 0.0, 1e5, 0.0], [1.0, math.pi, 1e5, 0.0], [1.0, 0.0, 1e-9, 0.0]]
     first = first.double()
     with torch.no_grad():  # the sines cancel
@@ -275,7 +277,7 @@ def test_a_rise_and_a_fall_that_are_rounding_prove_nothing():
 
 @pytest.mark.parametrize("start", [15.0, 18.0, 25.0])
 def test_where_a_function_settles_and_its_constant_cancels(start):
-    layer = FunctionLinear(1, 1, [["tanh"]]).double()
+    layer = KANLinear(1, 1, functions=[["tanh"]]).double()
     with torch.no_grad():
         layer.affine[0, 0] = torch.tensor([1.0, 0.0, 1e6, -1e6])
     box = torch.tensor([[start, start + 0.25]])
@@ -292,7 +294,7 @@ def test_where_a_function_settles_and_its_constant_cancels(start):
 
 def test_an_output_that_is_constant_or_never_defined():
     def written(name):
-        layer = FunctionLinear(2, 1, [[name, name]])
+        layer = KANLinear(2, 1, functions=[[name, name]])
         with torch.no_grad():
             layer.affine[..., 1] = -5.0
         return certify(KAN.from_layers([layer], KAN([2, 1]).schema), DOMAIN, max_boxes=9)
@@ -310,7 +312,7 @@ def test_an_output_that_is_constant_or_never_defined():
 
 
 def test_a_pair_never_has_a_point_where_the_output_is_undefined():
-    layer = FunctionLinear(1, 1, [["log"]])
+    layer = KANLinear(1, 1, functions=[["log"]])
     model = KAN.from_layers([layer], KAN([1, 1]).schema)
     one = certify(model, torch.tensor([[-1.0, 0.5]]), max_boxes=9).outputs[0].features[0]
     for pair in (one.rise, one.fall):
@@ -325,7 +327,7 @@ def test_registered_functions_leave_slopes_unknown_and_values_bounded():
         return u**4 - u**2
 
     with register_function("well", well, well, turning=(-(0.5**0.5), 0.0, 0.5**0.5)):
-        layer = FunctionLinear(2, 1, [["well", "x"]])
+        layer = KANLinear(2, 1, functions=[["well", "x"]])
         found = certify(KAN.from_layers([layer], KAN([2, 1]).schema), DOMAIN, max_boxes=100)
         one = found.outputs[0]
         assert one.range.low == pytest.approx(-0.75, abs=0.05)

@@ -60,17 +60,13 @@ def test_a_domain_that_is_none_is_refused_in_one_line(domain, error, text):
 
 
 def test_ranges_that_are_not_named_are_those_of_the_training():
-    x = torch.rand(40, 2, dtype=torch.float64) * 3
+    x = 3 * torch.rand(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model = kanlens.KAN([2, 1], feature_names=NAMES).double()
-    kanlens.fit(model, (x, x[:, :1]), steps=1, progress=False)
+    kanlens.fit(model, (x, x[:, :1]), steps=1, validation=0.0, progress=False)
     ends = torch.stack(x.aminmax(dim=0), dim=1)
     whole = kanlens.certify(model, max_boxes=4, progress=False)
     assert_close(whole.domain, ends, rtol=1e-12, atol=0)
     part = kanlens.certify(model, {"dose": (0, 1)}, max_boxes=4, progress=False)
     assert_close(part.domain, torch.stack([ends[0], torch.tensor([0.0, 1.0]).double()]))
-    text = (
-        "certify: expected a domain, got a model without statistics of its training. Pass the "
-        "range of every feature as domain."
-    )
-    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(InvalidValueError, match="got a model without statistics of its training"):
         kanlens.certify(kanlens.KAN([2, 1]))

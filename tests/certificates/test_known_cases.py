@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from kanlens.certificates.certification import certify
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
@@ -21,7 +20,7 @@ def written(
     """A float64 network of elementary functions, layer by layer."""
     made = []
     for table in layers:
-        layer = FunctionLinear(len(table[0]), len(table), [["x"] * len(table[0])] * len(table))
+        layer = KANLinear(len(table[0]), len(table), functions=[["x"] * len(table[0])] * len(table))
         for out, row in enumerate(table):
             for in_, (name, numbers) in enumerate(row):
                 layer.assign(out, in_, name, numbers)

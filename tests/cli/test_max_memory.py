@@ -51,7 +51,7 @@ def test_a_wrong_value_ends_in_one_line(name, text, capsys):
 @pytest.mark.parametrize("name", WITH_DATA)
 def test_a_right_value_is_in_force_while_the_command_runs(name, capsys, monkeypatch):
     seen = []
-    terminal = "kanlens.cli.application.Terminal"
+    terminal = "kanlens.cli.command.Terminal"
     monkeypatch.setattr(terminal, lambda *_, **__: seen.append(resources.allowed_memory()) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(words(name, "--max-memory", "64MiB"))

@@ -114,6 +114,61 @@ def test_categorical(cells):
     }
 
 
+@pytest.mark.parametrize(
+    ("cells", "labels", "words"),
+    [
+        (["a", "a ", " b", "b", "c", "c"], ("a", "b", "c"), None),
+        (
+            ["yes"] * 6 + ["Yes", "YES"] + ["no"] * 4 + ["No"],
+            ("no", "yes"),
+            "'No' read as 'no', 'YES' read as 'yes', 'Yes' read as 'yes'",
+        ),
+        (["m"] * 3 + ["M"] * 2 + ["k"], ("M", "k", "m"), "'M', 'm' as levels of their own"),
+        (
+            ["TP53", "Tp53"] * 3 + ["MYC"] * 4 + ["Myc"],
+            ("MYC", "TP53", "Tp53"),
+            "'Myc' read as 'MYC', 'TP53', 'Tp53' as levels of their own",
+        ),
+    ],
+)
+def test_spellings_of_a_text_are_one_label_where_one_is_usual(cells, labels, words, recwarn):
+    text = (
+        f"read_table: expected one spelling of each text in 'c', got {words}. Write texts alike "
+        "that mean the same."
+    )
+    features = column_features(column(cells))
+    assert features[0].categories == labels
+    assert [str(one.message) for one in recwarn] == ([] if words is None else [text])
+    assert class_labels(column(cells)) == labels
+    schema = Schema(features=features, outputs=())
+    frame = pd.DataFrame({"c": cells})
+    coded = frame.assign(c=frame["c"].str.strip().replace({"Yes": "yes", "YES": "yes"}))
+    coded = coded.replace({"c": {"No": "no", "Myc": "MYC"}})
+    np.testing.assert_array_equal(
+        schema.encode(frame, call="f"), schema.encode(coded, call="predict")
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*levels of their own")
+def test_a_spelling_that_training_did_not_have_is_the_label_it_is_of():
+    features = column_features(column(["yes", "no", "no", "yes"]))
+    schema = Schema(features=features, outputs=())
+    frame = pd.DataFrame({"c": ["YES", " yes", "No ", "NO"]})
+    assert schema.encode(frame, call="f")[:, 0].tolist() == [1, 1, 0, 0]
+    target = Schema(
+        features=(), outputs=(), task="classification", class_labels=("no", "yes"), target="c"
+    )
+    assert target.encode_target(frame["c"], call="f").tolist() == [1, 1, 0, 0]
+    with pytest.warns(UserWarning, match="'Yess'"):
+        schema.encode(pd.DataFrame({"c": ["Yess"]}), call="f")
+    stay = Schema(features=column_features(column(["m", "M", "k"] * 2)), outputs=())
+    assert stay.encode(pd.DataFrame({"c": ["m", "M", "K"]}), call="f").tolist() == [
+        [0, 0, 1],
+        [1, 0, 0],
+        [0, 1, 0],
+    ]
+
+
 def test_a_constant_text_is_one_category():
     (feature,) = column_features(column(["k"] * 4))
     assert (feature.name, feature.kind, feature.category) == ("c=k", "categorical", "k")
@@ -192,6 +247,10 @@ def test_whole_numbers_that_floats_round_are_told():
         (["1,234.5", "1,000,000", "-12,345"], ".", [1234.5, 1e6, -12345]),
         (["$3.50", "-$1,000", "$ -2", "€4"], ".", [3.5, -1000, -2, 4]),
         (["3%", "4.5 %", ".5%", "1e-3%"], ".", [3, 4.5, 0.5, 1e-3]),
+        (["\u22123.5", "$\u22122", "1e\u22122", "4"], ".", [-3.5, -2, 1e-2, 4]),
+        (["12 kg", "1.5kg", "-3 kg", "1,000 kg"], ".", [12, 1.5, -3, 1000]),
+        (["12,5 kg", "1.000 kg"], ",", [12.5, 1000]),
+        (["EUR 12", "-EUR 3", "?"], ".", [12, -3, np.nan]),
         (["1'000.5", "2\u202f000", "3 000", "+7"], ".", [1000.5, 2000, 3000, 7]),
         (["3,5", "1.234,5", "-,25", "12"], ",", [3.5, 1234.5, -0.25, 12]),
         (["1.234", "1.234.567", 2.5], ",", [1234, 1234567, 2.5]),
@@ -219,7 +278,18 @@ def test_grouped_numbers_are_what_they_were_written_from(value, decimal):
 
 @pytest.mark.parametrize(
     ("cells", "unit"),
-    [(["$3", "$4.5"], "$"), (["3 %", "4%"], "%"), (["$3", "4"], ""), ([1], "")],
+    [
+        (["$3", "$4.5"], "$"),
+        (["3 %", "4%"], "%"),
+        (["$3", "4"], ""),
+        ([1], ""),
+        (["12 kg", "1.5kg", None, "1,000 kg", "-3 kg"], "kg"),
+        (["EUR 12", "EUR-13.5"], "EUR"),
+        (["12 EUR", "13 EUR", "12 EUR"], "EUR"),
+        (["3 km/h", "4km/h"], "km/h"),
+        (["1.5 °C", "\u22122 °C"], "°C"),
+        (["1e3 m2", "2 m2"], "m2"),
+    ],
 )
 def test_a_sign_that_all_cells_have_is_the_unit(cells, unit):
     assert column_features(column(cells))[0].unit == unit
@@ -306,7 +376,8 @@ CORRECT = "Correct that cell, or pass na='x' if it is a missing one."
         (["1", "x"], f"numbers, got 'x' in row 1 of column 'c'. {CORRECT}"),
         (
             ["1,5", "2,5", "2", "1,75"],
-            "numbers, got '1,5' in row 0 of column 'c'. Pass decimal=','.",
+            "numbers, got '1,5' in row 0 of column 'c'. Use points for decimals, or pass "
+            "decimal=','.",
         ),
         (
             ["3%", "0.05", "0"],
@@ -317,6 +388,26 @@ CORRECT = "Correct that cell, or pass na='x' if it is a missing one."
             ["$3", "4", "€5"],
             "numbers in $ as in the other cells, got '€5' in row 2 of column 'c'. "
             "Write the same sign in all cells or in none.",
+        ),
+        (
+            ["12 kg", "500 g", "3 kg"],
+            "numbers in one unit, got 'g', 'kg' in column 'c'. Convert the column, or leave it out "
+            "with drop='c'.",
+        ),
+        (
+            ["12 kg", "13", "14 kg", "15 kg"],
+            "numbers in kg as in the other cells, got '13' in row 1 of column 'c'. "
+            "Write the same sign in all cells or in none.",
+        ),
+        (
+            ["12 kg", "15 kg", "13 kg", "unknown"],
+            "numbers, got 'unknown' in row 3 of column 'c'. Correct that cell, or pass "
+            "na='unknown' if it is a missing one.",
+        ),
+        (
+            ["28.02.2021", "31.02.2021", "01.03.2021"],
+            "dates, got '31.02.2021' in row 1 of column 'c'. No calendar has '31.02.2021'; correct "
+            "it, or pass na='31.02.2021' if it is a missing one.",
         ),
         (
             ["13/02/2021", "3/4/2021", "02/13/2021"],
@@ -349,6 +440,13 @@ CORRECT = "Correct that cell, or pass na='x' if it is a missing one."
 def test_refusals(cells, text):
     with refused(f"read_table: expected {text}"):
         column_features(column(cells))
+
+
+@pytest.mark.parametrize(
+    "cells", [["3a", "3b", "4a"] * 3, ["1 year", "2 years", "3 years"] * 3, ["A1", "A2", "A1"]]
+)
+def test_levels_with_numbers_in_them_stay_levels(cells):
+    assert column_features(column(cells))[0].categories == tuple(sorted(set(cells)))
 
 
 def test_text_with_a_few_numbers_in_it_is_text():

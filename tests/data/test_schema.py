@@ -338,3 +338,48 @@ def test_categories_without_a_feature_are_one_choice(kept, labels, codes):
     shared = {"kind": "categorical", "column": "k", "categories": tuple("abcd")}
     features = [Feature(name=f"k={one}", category=one, **shared) for one in kept]
     assert choices(features) == (labels, codes)
+
+
+def read_column(cells: list, trained: list) -> np.ndarray:
+    """Return cells as a model reads them that was trained on a column."""
+    frame = pd.DataFrame({"share": trained, "other": range(len(trained))})
+    schema = read_table(frame).schema
+    return schema.encode(pd.DataFrame({"share": cells, "other": 0}), call="predict")[:, 0]
+
+
+PERCENT, FRACTIONS = ["5%", "51.2%", "80%", "64%"], [0.05, 0.512, 0.8, 0.64]
+
+
+@pytest.mark.parametrize(
+    ("cells", "trained", "values"),
+    [
+        (["51.2%", "7%"], PERCENT, [51.2, 7]),
+        ([51.2, 7.0], PERCENT, [51.2, 7]),
+        ([0.9, 7.0], PERCENT, [0.9, 7]),
+        (["51.2%", "7%"], FRACTIONS, [0.512, 0.07]),
+        (["51.2%"], [5.0, 51.2, 80.0], [51.2]),
+        (["0.4%", "0.2%"], ["0.1%", "0.3%", "0.5%"], [0.4, 0.2]),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_percentages_are_read_as_in_training(cells, trained, values):
+    np.testing.assert_allclose(read_column(cells, trained), values, rtol=1e-12)
+
+
+def test_numbers_like_fractions_in_a_column_of_percentages_are_told():
+    text = (
+        "predict: expected percentages, got numbers like fractions, 0.512, in column 'share'. This "
+        "is read as 0.512%; multiply by 100 if it is a fraction."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+        assert read_column([0.512, 0.7], PERCENT).tolist() == [0.512, 0.7]
+
+
+def test_cells_in_another_unit_than_in_training_are_refused():
+    trained = ["12 kg", "13 kg", "15 kg"]
+    assert read_column(["7 kg"], trained).tolist() == read_column([7], trained).tolist() == [7.0]
+    text = (
+        "predict: expected numbers in kg, got '7 g' in row 0 of column 'share'. Convert the column."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        read_column(["7 g"], trained)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.data.schema import Output, Schema, default_schema
+from kanlens.data.schema import Output, Schema, default_schema, reading_notes
 from kanlens.data.source import scan_table
 from kanlens.data.table_reader import read_features, read_table
 from kanlens.errors import (
@@ -231,7 +231,9 @@ def test_tables_as_people_have_them(tmp_path):
 
 def test_commas_beside_decimal_points_are_refused(tmp_path):
     path = make(tmp_path, "a;b;y\n1,5;2.5;1\n2,5;3.5;2\n1,5;4.5;3\n")
-    text = "got '1,5' in row 0 (line 2) of column 'a'. Pass decimal=','."
+    text = (
+        "got '1,5' in row 0 (line 2) of column 'a'. Use points for decimals, or pass decimal=','."
+    )
     with pytest.raises(DataError, match=re.escape(text)):
         read_table(path, target="y")
     path = make(tmp_path, "a;b;y\n1,5;2;1\n2,5;;2\n1,5;4;3\n")
@@ -464,3 +466,28 @@ def test_a_schema_from_json_reads_the_same():
     table = read_table(FRAME, target="y", impute="mean")
     schema = Schema.from_dict(table.schema.to_dict())
     assert_close(read_features(FRAME, schema, call="predict").x, table.x)
+
+
+def test_a_row_of_units_under_the_names_is_recognized(tmp_path):
+    frame = pd.DataFrame({"length": ["m", 1.5, 2], "kind": ["", "u", "v"], "y": ["kg", "1", "2"]})
+    text = (
+        "{}: expected numbers under the column names, got 'm', 'kg' in row 0{}. If these are "
+        "units, delete that row."
+    )
+    with refused(DataError, text.format("read_table", "")):
+        read_table(frame, target="y")
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    with refused(DataError, text.format("read_table", " (line 2)")):
+        read_table(tmp_path / "d.csv", target="y")
+    with refused(DataError, text.format("scan_table", " (line 2)")):
+        scan_table(tmp_path / "d.csv", target="y", progress=False)
+    frame.loc[0, "y"] = "3"
+    with pytest.raises(DataError, match=r"got 'm' in row 0 of column 'length'\. Correct"):
+        read_table(frame, target="y")
+
+
+def test_numbers_with_a_unit_and_a_decimal_comma(tmp_path):
+    (tmp_path / "d.csv").write_text("a;y\n1,5 kg;1\n2,25 kg;3\n1,5 kg;2\n")
+    table = read_table(tmp_path / "d.csv", target="y")
+    assert table.x[:, 0].tolist() == [1.5, 2.25, 1.5]
+    assert reading_notes(table.schema) == ["numbers have a decimal comma; 'a' in kg"]

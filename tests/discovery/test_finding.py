@@ -1,5 +1,7 @@
 """`discover`: which formulas it finds, what it refuses, and how it keeps its time."""
 
+import json
+import pickle
 import re
 import signal
 import threading
@@ -14,6 +16,7 @@ import torch
 import kanlens
 from kanlens.discovery.finding import rule_of, shown
 from kanlens.discovery.front import Entry
+from kanlens.discovery.stopping import StopReason
 from kanlens.errors import (
     DataError,
     DTypeError,
@@ -355,6 +358,12 @@ def test_rows_that_judge_and_do_not_vary_do_not_make_a_constant_exact():
     y[7] = 1.0
     found = kanlens.discover(x, y, progress=False, time_limit=1)
     assert found.stopped_because != "an exact formula was found" or found.receipt.r2 > 0.999
+
+
+def test_reasons_to_stop_print_their_words():
+    assert f"{StopReason.TIME} {StopReason.TIME!r}" == "the time was over 'the time was over'"
+    assert json.dumps([*StopReason][:2]) == '["an exact formula was found", "only noise was left"]'
+    assert pickle.loads(pickle.dumps(StopReason.NOISE)) is StopReason.NOISE  # noqa: S301
 
 
 def test_what_is_no_generator_is_refused():

@@ -18,7 +18,6 @@ from kanlens.errors import (
     InvalidValueError,
     TrainingError,
 )
-from kanlens.model.function_layer import FunctionLinear
 from tests.made import draw
 
 SHORT = {"steps": 2, "progress": False}
@@ -79,8 +78,10 @@ def test_what_fit_refuses_is_refused():
         wild = DATA[0], DATA[1] * 1e200
         fit(network(), wild, restarts=2, steps=1, progress=False, scale=False)
     model = network()
-    model.layers[0] = FunctionLinear.from_layer(model.layers[0])
-    with pytest.raises(DTypeError, match="layers of splines for restarts, got FunctionLinear"):
+    model.layers[0].assign(0, 0, "x")
+    with pytest.raises(
+        DTypeError, match="layers of splines for restarts, got one of kind 'function'"
+    ):
         fit(model, DATA)
 
 

@@ -143,3 +143,22 @@ def test_pipelines_and_searches():
     assert search.best_score_ > 0.7
     scaled = TransformedTargetRegressor(KANRegressor(**SMALL), transformer=StandardScaler())
     assert scaled.fit(x, x[:, 0]).score(x, x[:, 0]) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        (["x", *range(79)], "numbers, got 'x' in row 0 of column 'c'. Correct that cell."),
+        (
+            [pd.Timedelta(1)] * 80,
+            "numbers or text, got Timedelta.*Convert the column.",
+        ),
+    ],
+)
+def test_advice_is_what_an_estimator_can_take(cells, text):
+    with pytest.raises(ValueError, match=rf"^KANRegressor: expected {text}") as caught:
+        KANRegressor(**SMALL).fit(X.assign(c=cells), Y)
+    assert "=" not in str(caught.value)
+    text = "^KANRegressor: .* in 'c'. These columns are left out.$"
+    with pytest.warns(UserWarning, match=text):
+        KANRegressor(**SMALL).fit(X.assign(c=[f"t{i}" for i in range(80)]), Y)

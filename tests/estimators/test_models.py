@@ -88,7 +88,8 @@ def curve(ax):
 def takes_model(function):
     """Tell whether a function's signature asks for a network."""
     return any(
-        re.search(r"\b(KAN|Model|HasNetwork)\b", str(given.annotation)) or name == "model"
+        re.search(r"^(?!Callable).*\b(KAN|Model|HasNetwork)\b", str(given.annotation))
+        or name == "model"
         for name, given in inspect.signature(function).parameters.items()
     )
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.model.series_layer import SeriesLinear
 from tests.made import draw, made
 from tests.model.layers_for_tests import rich
 
@@ -25,7 +24,7 @@ def _products() -> KAN:
 def _mixed() -> KAN:
     """Splines of two shapes beside functions, in one layer and between layers."""
     base = made([2, 2, 1])
-    layers = [FunctionLinear.from_layer(layer) for layer in base.layers]
+    layers = [copy.deepcopy(layer) for layer in base.layers]
     layers[0].assign(0, 1, "gaussian", (1.3, 0.2, 0.7, 0.1))
     layers[0].assign(1, 0, "constant", (1.0, 0.0, 1.0, 0.4))
     layers[1].assign(0, 0, "arctan", (1.0, 0.3, 0.5, 0.0))
@@ -60,7 +59,7 @@ def _uneven() -> KAN:
 def _series() -> KAN:
     """Functions beside the splines, some shifted and wider, and one edge off."""
     options = {"series": ["gaussian", "sin", "meyer", "T3(tanh)"], "spline_order": 2}
-    layers = [rich(2, 3, kind=SeriesLinear, **options), rich(3, 1, kind=SeriesLinear, **options)]
+    layers = [rich(2, 3, **options), rich(3, 1, **options)]
     layers[0].mask[1, 0] = 0
     return KAN.from_layers(layers, made([2, 3, 1]).schema)
 

@@ -10,7 +10,7 @@ import torch
 import kanlens
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, OutputError
 from kanlens.exporters import FORMATS, checking, export
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from tests.exporters.conftest import build
 from tests.made import made
@@ -59,7 +59,7 @@ def test_a_missing_number_is_not_left(tmp_path, monkeypatch):
 
 
 def test_rows_without_an_output_do_not_count_but_most_must_have_one(tmp_path):
-    layer = FunctionLinear(1, 1, [["log"]]).double()
+    layer = KANLinear(1, 1, functions=[["log"]]).double()
     layer.assign(0, 0, "log", (1.0, 0.5, 1.0, 0.0))
     model = KAN.from_layers([layer], KAN([1, 1]).schema)
     assert 60 < export(model, tmp_path / "model.py").rows < 90

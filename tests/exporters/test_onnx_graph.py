@@ -11,9 +11,8 @@ import kanlens
 from kanlens.errors import MethodError
 from kanlens.exporters import export
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.series_layer import SeriesLinear
 from tests.exporters.conftest import build
 from tests.made import draw, made
 from tests.model.layers_for_tests import rich
@@ -29,7 +28,7 @@ def outputs(path, x):
 
 def with_function(name, dtype=torch.float64):
     """A network of one edge, which is a function."""
-    layer = FunctionLinear(1, 1, [[name]]).to(dtype)
+    layer = KANLinear(1, 1, functions=[[name]]).to(dtype)
     layer.assign(0, 0, name, (0.45, 0.5, 0.7, -0.2))  # within every domain from -1 to 1
     return KAN.from_layers([layer], KAN([1, 1]).schema)
 
@@ -92,7 +91,7 @@ def test_what_runtimes_lack_in_float64_is_exact_at_its_ends(name, ends, tmp_path
 
 
 def test_polynomials_of_tanh_do_not_cancel_in_float32(tmp_path):
-    layers = [rich(2, 3, kind=SeriesLinear, series=["T12(tanh)", "T9(tanh)"])]
+    layers = [rich(2, 3, series=["T12(tanh)", "T9(tanh)"])]
     model = KAN.from_layers(layers, KAN([2, 3]).schema).float()
     assert export(model, tmp_path / "a.onnx").error < 5e-6
 

@@ -13,8 +13,8 @@ import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.registration import register_function
-from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.edge import Edge
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.library import library
 
@@ -75,7 +75,7 @@ def test_derivative_is_exact_and_differentiable():
         x = sympy.Symbol("x")
         for order in (1, 2, 3):
             exact = sympy.lambdify(x, g.expression(x).diff(x, order))(u.detach().numpy())
-            value = FunctionEdge(function="planck").derivative(u.detach().numpy(), order)
+            value = Edge.of("planck").derivative(u.detach().numpy(), order)
             np.testing.assert_allclose(value, exact, rtol=1e-10)
         assert torch.autograd.gradcheck(g.derivative, u)
         with torch.no_grad():
@@ -84,7 +84,7 @@ def test_derivative_is_exact_and_differentiable():
 
 def test_a_layer_trains_through_it():
     with planck():
-        layer = FunctionLinear(1, 1, [["planck"]]).double()
+        layer = KANLinear(1, 1, functions=[["planck"]]).double()
         with torch.no_grad():
             layer.affine[0, 0] = torch.tensor([1.3, 0.4, 2.0, 0.1])
         x = torch.linspace(0.1, 2.0, 7, dtype=torch.float64)[:, None].requires_grad_()
@@ -98,7 +98,7 @@ def test_a_dead_edge_does_no_harm_where_a_half_is_outside_the_domain():
         return sympy.acosh(u)
 
     with register_function("arccosh", torch.acosh, arccosh, domain=(1.0, math.inf)):
-        layer = FunctionLinear(1, 1, [["arccosh"]])
+        layer = KANLinear(1, 1, functions=[["arccosh"]])
         layer.mask.zero_()
         assert_close(layer.edge_values(torch.zeros(2, 1)), torch.zeros(2, 1, 1))
 
@@ -130,21 +130,21 @@ def sympy_mish(u):
 def test_bounds_are_infinite_unless_the_turning_points_are_given():
     low, high = torch.tensor(-1.0).double(), torch.tensor(3.0).double()
     with register_function("mish", mish, sympy_mish) as g:
-        assert g.bounds(low, high)[1] == math.inf
+        assert g.extremes(low, high)[1] == math.inf
         assert_close(
-            g.value(torch.tensor(g.turning).double()),
+            g.value(torch.tensor(g.turning()).double()),
             torch.tensor([-0.30884]).double(),
             atol=1e-5,
             rtol=0,
         )
-    with register_function("mish", mish, sympy_mish, turning=g.turning) as g:
-        assert g.bounds(low, high)[1] == g.value(high)
+    with register_function("mish", mish, sympy_mish, turning=g.turning()) as g:
+        assert g.extremes(low, high)[1] == g.value(high)
 
 
 def test_a_network_with_it_is_saved_and_loaded(tmp_path):
     path = tmp_path / "model.safetensors"
     with planck():
-        layer = FunctionLinear(1, 1, [["planck"]])
+        layer = KANLinear(1, 1, functions=[["planck"]])
         with torch.no_grad():
             layer.affine[0, 0] = torch.tensor([1.0, 1.5, 2.0, 0.0])
         model = KAN.from_layers([layer], KAN([1, 1]).schema)
@@ -263,7 +263,7 @@ def test_turning_points_may_repeat():
         period=2 * math.pi,
     ) as g:
         low = torch.tensor(7.0).double()
-        assert_close(g.bounds(low, low + 1.0)[1], torch.tensor(1.0).double())
+        assert_close(g.extremes(low, low + 1.0)[1], torch.tensor(1.0).double())
 
 
 def test_a_function_with_a_kink_is_allowed():
@@ -283,7 +283,7 @@ def test_an_interval_is_kept():
         low = torch.tensor([0.5, -0.5, 1.0], dtype=torch.float64)
         high = torch.tensor([2.0, 2.0, 4.0], dtype=torch.float64)
         assert g.defined(low, high).tolist() == [True, False, False]
-        assert g.bounds(low, high)[1].tolist() == [1.5, math.inf, math.inf]
+        assert g.extremes(low, high)[1].tolist() == [1.5, math.inf, math.inf]
         assert 0 < g.inert < 3
         (family,) = (each for each in library(["dome"]) if each.name == "dome")
         a, b = family.flat_starts
@@ -304,7 +304,7 @@ def test_every_domain_has_an_inert_point(domain):
 def test_a_special_function_is_evaluated_everywhere(tmp_path):
     with register_function("erf", torch.erf, sympy.erf) as g:
         assert g.symmetry == "odd"
-        layer = FunctionLinear(1, 1, [["erf"]]).double()
+        layer = KANLinear(1, 1, functions=[["erf"]]).double()
         model = kanlens.KAN.from_layers([layer], kanlens.KAN([1, 1]).schema)
         x = torch.linspace(-2, 2, 60, dtype=torch.float64)[:, None]
         found = kanlens.symbolize(model, x, refine=False, snap=False)

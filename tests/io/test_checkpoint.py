@@ -1,5 +1,6 @@
 """Saving and loading: every bit comes back, old files stay readable, bad files are refused."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -22,7 +23,6 @@ from kanlens.io import checkpoint
 from kanlens.io.checkpoint import load, save
 from kanlens.io.tensor_files import CHECKSUM, checksum, read_metadata
 from kanlens.model import kernels
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
@@ -150,6 +150,26 @@ def test_golden_file_of_version_3():
     assert [one.imputation for one in model.schema.features[3:]] == ["b", "yes"]
 
 
+# model_v4.safetensors is a KAN([2, 3, 2, 1]) in float64 with normally drawn weights: a layer with a
+# series, three functions and a masked edge, one with a series, and one of functions alone; with
+# input and output scaling, statistics and 3 background rows.
+
+
+def test_golden_file_of_version_4():
+    model = load(DATA / "model_v4.safetensors")
+    expected = json.loads((DATA / "expected.json").read_text())["model_v4.safetensors"]
+    x, y = (torch.tensor(expected[key], dtype=torch.float64) for key in "xy")
+    torch.testing.assert_close(model(x), y, rtol=1e-12, atol=1e-12)
+    assert {type(layer) for layer in model.layers} == {KANLinear}
+    assert model.layers[0].functions == (("x^2", "spline"), ("spline", "sin"), ("log", "spline"))
+    assert [layer.series for layer in model.layers[:2]] == [
+        ("gaussian", "sin"),
+        ("relu", "T3(tanh)"),
+    ]
+    assert not model.layers[2].functions[0].count("spline")
+    assert model.layers[0].mask.tolist() == [[1, 1], [0, 1], [1, 1]]
+
+
 def test_version_1_holds_nothing():
     model = load(DATA / "model_v1.safetensors")
     assert not model.holds_inputs
@@ -268,7 +288,7 @@ def test_round_trip_keeps_the_sign_of_zero(path):
 
 def test_round_trip_of_elementary_functions(path):
     model = trained()
-    layer = FunctionLinear.from_layer(model.layers[1])
+    layer = copy.deepcopy(model.layers[1])
     layer.assign(0, 1, "sin", [1.0, 2.0, 3.0, 4.0])
     model.layers[1] = layer
     save(model, path)
@@ -300,7 +320,7 @@ def test_file_is_plain_safetensors(path):
     assert set(model.state_dict()) < set(load_file(path))
     metadata = read_metadata(path, call="load")
     assert metadata["format"] == "kanlens.model"
-    assert metadata["format_version"] == "4"
+    assert metadata["format_version"] == "5"
     assert metadata["config"] == model.config.to_json()
     header = path.read_bytes()[8:].decode("latin-1")
     assert header.index('"config"') < header.index('"format"') < header.index('"kanlens_version"')
@@ -413,7 +433,7 @@ def test_save_refuses_layers_it_could_not_rebuild(path):
 
     model = trained()
     model.layers[1] = Other(4, 2).double()
-    text = "save: expected layers of kind function, series, spline, got Other as layer 1. "
+    text = "save: expected layers of kind spline, got Other as layer 1. "
     text += "Replace that layer."
     with pytest.raises(DTypeError, match=re.escape(text)):
         save(model, path)
@@ -502,9 +522,9 @@ def test_checksums_are_of_the_bytes_of_any_dtype_and_shape(path, dtype):
 
 
 def test_newer_version_is_refused_by_name(path):
-    rewritten(path, format_version="5")
+    rewritten(path, format_version="6")
     text = (
-        "load: expected format version 4 or older, got 5 in 'model.safetensors'. Upgrade kanlens."
+        "load: expected format version 5 or older, got 6 in 'model.safetensors'. Upgrade kanlens."
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         load(path)
@@ -533,11 +553,11 @@ def test_every_old_version_has_an_upgrade():
 
 
 def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
-    def upgrade_4(config, tensors):
+    def upgrade_5(config, tensors):
         config["steps"] = ["2"]
         tensors["input_shift"] = tensors.pop("center")
 
-    def upgrade_5(config, tensors):
+    def upgrade_6(config, tensors):
         assert config.pop("steps") == ["2"]
         for layer in config["layers"]:
             layer["grid_eps"] = layer.pop("eps")
@@ -553,18 +573,18 @@ def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
     )
     with pytest.raises(FileFormatError):
         load(path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 6)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {4: upgrade_4, 5: upgrade_5})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 7)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {5: upgrade_5, 6: upgrade_6})
     same_model(load(path), model)
 
 
 def test_failed_upgrade_is_one_line(path, monkeypatch):
-    def upgrade_4(config, tensors):
+    def upgrade_5(config, tensors):
         del config["no such key"]
 
     save(trained(), path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 5)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {4: upgrade_4})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 6)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {5: upgrade_5})
     text = (
         "load: expected a configuration that can be built in 'model.safetensors', "
         "got KeyError: 'no such key'. Save the model again."

@@ -6,7 +6,6 @@ from torch.testing import assert_close
 from kanlens.model.analysis import (
     float64_copy,
     live_features,
-    nonzero_edges,
     reaching,
     rows_at_once,
     widest,
@@ -43,7 +42,7 @@ def test_what_reaches_an_output():
     with torch.no_grad():
         model.layers[0].base_weight[2] = 0.0
         model.layers[0].spline_weight[2] = 0.0
-    assert not bool(nonzero_edges(model.layers[0])[2].any())
+    assert not bool(model.layers[0].nonzero_edges()[2].any())
 
 
 def test_only_masked_edges_of_an_unknown_layer_are_bounded():

@@ -8,7 +8,6 @@ from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model.conversion import SplineConversion, to_splines
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from tests.made import draw, made
@@ -43,21 +42,21 @@ def test_layers_of_splines_stay_as_they_are():
 
 
 def test_a_kink_is_among_the_breakpoints():
-    layer = FunctionLinear(1, 1, [["abs"]]).double()
+    layer = KANLinear(1, 1, functions=[["abs"]]).double()
     layer.assign(0, 0, "abs", (1.0, -0.125, 1.0, 0.0))
     found = to_splines(KAN.from_layers([layer], KAN([1, 1]).schema), tolerance=0.1)
     assert 0.125 in found.model.layers[0].breakpoints()[0].tolist()
 
 
 def test_there_is_no_room_beyond_the_end_of_a_domain():
-    layer = FunctionLinear(1, 1, [["sqrt"]]).double()
+    layer = KANLinear(1, 1, functions=[["sqrt"]]).double()
     model = KAN.from_layers([layer], KAN([1, 1]).schema)
     rows = torch.linspace(0.01, 1.0, 50, dtype=torch.float64)[:, None]
     assert to_splines(model, rows, tolerance=1e-2).error <= 1e-2
 
 
 def test_a_pole_and_too_small_a_tolerance_are_refused(monkeypatch):
-    layer = FunctionLinear(1, 1, [["log"]]).double()
+    layer = KANLinear(1, 1, functions=[["log"]]).double()
     layer.assign(0, 0, "log", (1.0, -0.2, 1.0, 0.0))
     model = KAN.from_layers([layer], KAN([1, 1]).schema)
     rows = torch.tensor([[0.01], [0.3], [1.0]], dtype=torch.float64)

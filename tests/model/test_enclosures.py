@@ -6,7 +6,6 @@ from torch import Tensor
 
 from kanlens.model.enclosures import FARTHEST, slope_range
 from kanlens.model.layers import KANLinear
-from kanlens.model.series_layer import SeriesLinear
 from tests.model.layers_for_tests import MODES, ORDERS, SERIES, normal, rich
 
 BASES = ("silu", "tanh", "gelu", "identity", "zero")
@@ -48,12 +47,12 @@ def test_enclosures_hold_everywhere(order, mode, base):
 @pytest.mark.parametrize("name", SERIES)
 def test_enclosures_of_series_hold_everywhere(name):
     for seed in (0, 1):
-        check_enclosures(rich(kind=SeriesLinear, series=SERIES[name], spline_order=1, seed=seed))
+        check_enclosures(rich(series=SERIES[name], spline_order=1, seed=seed))
 
 
 @pytest.mark.parametrize("name", list(SERIES)[:5])
 def test_enclosures_of_series_are_narrow(name):
-    layer = rich(kind=SeriesLinear, series=SERIES[name], spline_order=1)
+    layer = rich(series=SERIES[name], spline_order=1)
     low, high = (end[None] for end in layer.domain())
     lower, upper = layer.enclosure(low, high).values(low, high).bounds()
     values = at(layer, between(low, high, 2001), slopes=False)

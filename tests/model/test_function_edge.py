@@ -7,9 +7,9 @@ import sympy
 from scipy.integrate import quad
 
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.edge import Edge
 
-WAVE = FunctionEdge(function="sin", a=2.0, b=0.3, c=-1.5, d=0.2, domain=(-2.0, 3.0))
+WAVE = Edge.of("sin", a=2.0, b=0.3, c=-1.5, d=0.2, domain=(-2.0, 3.0))
 
 
 def test_value_and_units():
@@ -31,7 +31,7 @@ def test_derivatives_are_those_of_sympy(order):
 
 
 def test_derivative_of_a_straight_line_ends():
-    line = FunctionEdge(function="x", c=2.0)
+    line = Edge.of("x", c=2.0)
     assert line.derivative(np.zeros(2)).tolist() == [2.0, 2.0]
     assert line.derivative(np.zeros(2), 2).tolist() == [0.0, 0.0]
 
@@ -39,17 +39,17 @@ def test_derivative_of_a_straight_line_ends():
 def test_integral_is_that_of_quadrature_and_changes_sign():
     assert WAVE.integral(-1.0, 2.0) == pytest.approx(quad(WAVE, -1, 2)[0], abs=1e-9)
     assert WAVE.integral(2.0, -1.0) == -WAVE.integral(-1.0, 2.0)
-    kink = FunctionEdge(function="abs", b=-0.3)
+    kink = Edge.of("abs", b=-0.3)
     assert kink.integral(-1.0, 1.0) == pytest.approx((1.3**2 + 0.7**2) / 2, abs=1e-12)
 
 
 def test_integral_across_a_pole_is_refused():
     text = (
-        "FunctionEdge.integral: expected an interval on which '1/x' is defined, got -1.0 to 1.0. "
+        "Edge.integral: expected an interval on which '1/x' is defined, got -1.0 to 1.0. "
         "Stay clear of its pole."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
-        FunctionEdge(function="1/x").integral(-1.0, 1.0)
+        Edge.of("1/x").integral(-1.0, 1.0)
 
 
 def test_roots_are_all_found():
@@ -60,13 +60,13 @@ def test_roots_are_all_found():
 
 
 def test_roots_on_both_sides_of_a_pole():
-    edge = FunctionEdge(function="1/x^2")
+    edge = Edge.of("1/x^2")
     np.testing.assert_allclose(edge.roots(-2.0, 2.0, level=1.0), [-1.0, 1.0])
-    assert FunctionEdge(function="1/x").roots(-1.0, 1.0).size == 0
+    assert Edge.of("1/x").roots(-1.0, 1.0).size == 0
 
 
 def test_a_touching_point_is_one_root():
-    np.testing.assert_allclose(FunctionEdge(function="x^2", b=-0.5).roots(), [0.5])
+    np.testing.assert_allclose(Edge.of("x^2", b=-0.5).roots(), [0.5])
 
 
 def test_extrema_and_bounds():
@@ -74,17 +74,17 @@ def test_extrema_and_bounds():
     np.testing.assert_allclose(np.abs(np.sin(2 * places + 0.3)), 1.0)
     low, high = WAVE.bounds()
     assert (low, high) == pytest.approx((-1.3, 1.7))
-    assert FunctionEdge(function="log").bounds(-1.0, 1.0) == (-math.inf, math.inf)
-    assert FunctionEdge(function="log", c=0.0, d=3.0).bounds(-1.0, 1.0) == (3.0, 3.0)
+    assert Edge.of("log").bounds(-1.0, 1.0) == (-math.inf, math.inf)
+    assert Edge.of("log", c=0.0, d=3.0).bounds(-1.0, 1.0) == (3.0, 3.0)
 
 
 def test_breakpoints_hold_the_kink():
-    edge = FunctionEdge(function="relu", a=2.0, b=-1.0, domain=(0.0, 1.0))
+    edge = Edge.of("relu", a=2.0, b=-1.0, domain=(0.0, 1.0))
     assert edge.breakpoints.tolist() == [0.0, 0.5, 1.0]
     assert WAVE.breakpoints.tolist() == [-2.0, 3.0]
 
 
 def test_bad_numbers_are_refused():
-    text = "FunctionEdge: expected finite c, got nan. Check the layer."
+    text = "Edge: expected a finite weight, got nan. Change it."
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        FunctionEdge(function="x", c=math.nan)
+        Edge.of("x", c=math.nan)

@@ -7,7 +7,7 @@ from torch import Tensor
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.registration import register_function
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 
 BUILTIN = sorted(FUNCTIONS)
 
@@ -30,7 +30,7 @@ def between(low: Tensor, high: Tensor, count: int = 60) -> Tensor:
 def test_slope_bounds_hold_and_are_reached(name):
     g = FUNCTIONS[name]
     low, high = intervals(g)
-    lower, upper = g.slope_bounds(low, high)
+    lower, upper = g.extremes(low, high, 1)
     slopes = g.derivative(between(low, high))
     room = 1e-12 * (1 + slopes.abs())
     assert bool(((slopes >= lower - room) & (slopes <= upper + room)).all())
@@ -44,10 +44,10 @@ def test_slope_bounds_hold_and_are_reached(name):
 def test_a_missing_turn_of_the_slope_is_caught():
     from dataclasses import replace
 
-    g = replace(FUNCTIONS["gaussian"], slope_turning=())
+    g = replace(FUNCTIONS["gaussian"], turns=((0.0,), ()))
     low, high = intervals(g)
     slopes = g.derivative(between(low, high))
-    assert bool((slopes > g.slope_bounds(low, high)[1] + 1e-6).any())
+    assert bool((slopes > g.extremes(low, high, 1)[1] + 1e-6).any())
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,24 @@ def test_a_missing_turn_of_the_slope_is_caught():
 )
 def test_no_bound_across_poles_and_undefined_places(name, low, high):
     ends = torch.tensor(low).double(), torch.tensor(high).double()
-    lower, upper = FUNCTIONS[name].slope_bounds(*ends)
+    lower, upper = FUNCTIONS[name].extremes(*ends, 1)
     assert lower == -torch.inf
     assert upper == torch.inf
 
 
 def test_a_jump_up_has_no_upper_bound_but_a_lower_one():
     ends = torch.tensor(-1.0).double(), torch.tensor(1.0).double()
-    lower, upper = FUNCTIONS["sign"].slope_bounds(*ends)
+    lower, upper = FUNCTIONS["sign"].extremes(*ends, 1)
     assert lower == 0
     assert upper == torch.inf
-    assert FUNCTIONS["sign"].slope_bounds(ends[1], ends[1])[1] == 0
+    assert FUNCTIONS["sign"].extremes(ends[1], ends[1], 1)[1] == 0
 
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_layers_enclose_functions_beside_splines(name):
     generator = torch.Generator().manual_seed(0)
-    layer = FunctionLinear(
-        2, 2, [[name, "spline"], [name, name]], generator=generator, scale_noise=3.0
+    layer = KANLinear(
+        2, 2, functions=[[name, "spline"], [name, name]], generator=generator, scale_noise=3.0
     ).double()
     with torch.no_grad():
         layer.affine.copy_(torch.randn(2, 2, 4, generator=generator))
@@ -98,7 +98,7 @@ def test_layers_enclose_functions_beside_splines(name):
 
 
 def test_many_boxes_have_the_bounds_of_one():
-    layer = FunctionLinear(2, 1, [["sin", "log"]]).double()
+    layer = KANLinear(2, 1, functions=[["sin", "log"]]).double()
     low = torch.tensor([[0.1, 0.5], [1.0, -1.0]]).double()
     high = low + 1.0
     lower, upper = layer.edge_bounds(low, high)
@@ -110,7 +110,7 @@ def test_many_boxes_have_the_bounds_of_one():
 
 
 def test_chords_close_in_with_the_square_of_the_interval():
-    layer = FunctionLinear(1, 1, [["sin"]]).double()
+    layer = KANLinear(1, 1, functions=[["sin"]]).double()
     reach = []
     for width in (0.2, 0.02):
         low = torch.full((1, 1), 0.5).double()
@@ -124,7 +124,7 @@ def test_registered_functions_have_values_but_no_slopes_to_rely_on():
         return u**4 - u**2
 
     with register_function("well", well, well, turning=(-(0.5**0.5), 0.0, 0.5**0.5)):
-        layer = FunctionLinear(1, 1, [["well"]]).double()
+        layer = KANLinear(1, 1, functions=[["well"]]).double()
         low, high = torch.zeros(1, 1).double(), torch.ones(1, 1).double()
         lower, upper = layer.edge_bounds(low, high)
         assert -0.2500001 < lower.item() <= -0.25

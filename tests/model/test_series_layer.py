@@ -13,17 +13,15 @@ from torch.testing import assert_close
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import find_function
 from kanlens.io.checkpoint import load, save
-from kanlens.model.edge import EdgeLayer
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.edge_layer import EdgeLayer
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.series_layer import SeriesLinear
 from tests.model.layers_for_tests import EXACT, SERIES, everywhere, inside, rich
 
 
 @pytest.fixture(params=SERIES)
 def layer(request):
-    return rich(kind=SeriesLinear, series=SERIES[request.param], spline_order=2)
+    return rich(series=SERIES[request.param], spline_order=2)
 
 
 def by_hand(layer, x):  # (batch, out, in)
@@ -101,7 +99,7 @@ def test_bounds_hold_up_to_infinity(layer):
 
 
 def test_breakpoints_hold_the_kinks():
-    layer = SeriesLinear(1, 1, ["relu", "sin"]).double()
+    layer = KANLinear(1, 1, series=["relu", "sin"]).double()
     with torch.no_grad():
         layer.series_weight.fill_(1.0)
         layer.series_affine[0, 0] = torch.tensor([2.0, -1.0])
@@ -121,7 +119,7 @@ def test_a_part_of_a_layer_and_a_file_keep_the_series(layer, tmp_path):
 
 
 def test_a_function_in_place_of_an_edge_leaves_the_others(layer):
-    x, mixed = inside(layer), FunctionLinear.from_layer(layer)
+    x, mixed = inside(layer), copy.deepcopy(layer)
     assert_close(mixed(x), layer(x), rtol=0, atol=0)
     mixed.assign(1, 2, "x^2", (1.0, 0.0, 3.0, 0.0))
     expected = layer.edge_values(x).detach()
@@ -139,9 +137,9 @@ def test_weight_l1_ignores_constants_and_scales_with_the_edge(layer):
 
 
 def test_unknown_functions_and_aliases_are_refused():
-    text = "SeriesLinear: expected functions by their own names, got 'cos'. An alias has other"
+    text = "KANLinear: expected functions by their own names, got 'cos'. An alias has other"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
-        SeriesLinear(1, 1, ["cos"])
+        KANLinear(1, 1, series=["cos"])
     for name in ("gausian", "T0(tanh)", "T100(tanh)"):
-        with pytest.raises(InvalidValueError, match=r"^SeriesLinear: expected function"):
-            SeriesLinear(1, 1, [name])
+        with pytest.raises(InvalidValueError, match=r"^KANLinear: expected function"):
+            KANLinear(1, 1, series=[name])

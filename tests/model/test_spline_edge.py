@@ -1,4 +1,4 @@
-"""EdgeFunction against SciPy, units and messages; its SciPy and SymPy forms equal the edge."""
+"""Edge against SciPy, units and messages; its SciPy and SymPy forms equal the edge."""
 
 import re
 from itertools import pairwise
@@ -12,27 +12,31 @@ from scipy.integrate import quad
 from scipy.interpolate import BSpline, PPoly
 from torch.testing import assert_close
 
+import kanlens
 from kanlens.errors import InvalidValueError, KanlensError, ShapeError
 from kanlens.functions.catalog import BASES
-from kanlens.model.spline_edge import EdgeFunction
+from kanlens.functions.sums import FunctionSum
+from kanlens.model.edge import Edge
 
 DEGREES = range(1, 6)
 
 
-def make(seed: int, degree: int, **options: object) -> EdgeFunction:
+def based(base: str, weight: float) -> FunctionSum:
+    return FunctionSum.of((BASES[base].name, 1.0, 0.0, weight))
+
+
+def make(seed: int, degree: int, **options: object) -> Edge:
     draw = np.random.default_rng(seed)
     knots = np.cumsum(draw.uniform(0.1, 1.0, 7 + 2 * degree))
     coefficients = draw.normal(size=knots.size - degree - 1)
-    return EdgeFunction(
-        knots=knots - knots.mean(), coefficients=coefficients, degree=degree, **options
-    )
+    return Edge(knots=knots - knots.mean(), coefficients=coefficients, degree=degree, **options)
 
 
-def oracle(edge: EdgeFunction) -> BSpline:
+def oracle(edge: Edge) -> BSpline:
     return BSpline(edge.knots, edge.coefficients, edge.degree)
 
 
-def inside(edge: EdgeFunction, count: int = 501) -> np.ndarray:
+def inside(edge: Edge, count: int = 501) -> np.ndarray:
     low, high = edge.domain
     return np.linspace(low, high, count)
 
@@ -49,6 +53,11 @@ def test_values_and_derivatives_equal_scipy(seed: int, degree: int) -> None:
         assert_close(edge.derivative(x, order), expected, rtol=0, atol=1e-12 * scale)
 
 
+def test_the_old_name_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match=r"kanlens\.EdgeFunction is now kanlens\.Edge"):
+        assert kanlens.EdgeFunction is Edge
+
+
 def test_scipy_oracle_has_teeth() -> None:
     edge = make(0, 3)
     with pytest.raises(AssertionError):
@@ -58,7 +67,7 @@ def test_scipy_oracle_has_teeth() -> None:
 @pytest.mark.parametrize("degree", DEGREES)
 @pytest.mark.parametrize("base", ["silu", "tanh"])
 def test_base_and_chain_factor(degree: int, base: str) -> None:
-    edge = make(3, degree, base=base, base_weight=0.7, input_shift=2.0, input_scale=0.5)
+    edge = make(3, degree, functions=based(base, 0.7), input_shift=2.0, input_scale=0.5)
     x = inside(edge)
     u = (x - 2.0) / 0.5
     assert_close(edge(x), oracle(edge)(u) + 0.7 * BASES[base].nth(u, 0), rtol=1e-12, atol=1e-12)
@@ -69,7 +78,7 @@ def test_base_and_chain_factor(degree: int, base: str) -> None:
 
 @pytest.mark.parametrize("degree", DEGREES)
 def test_linear_extrapolation_continues_value_and_slope(degree: int) -> None:
-    edge = make(5, degree, base_weight=1.0)
+    edge = make(5, degree, functions=based("silu", 1.0))
     low, high = edge.domain
     silu = BASES["silu"]
     for end, x in ((low, low - np.array([0.1, 3.0])), (high, high + np.array([0.1, 3.0]))):
@@ -92,9 +101,9 @@ def test_zero_extrapolation_runs_out_on_the_outer_knots(degree: int) -> None:
 
 
 def test_derivative_at_a_kink_is_the_right_hand_one_but_inside_at_the_upper_end() -> None:
-    tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
+    tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
     assert_close(tent.derivative(np.array([0.0, 1.0, 2.0])), np.array([1.0, -1.0, -1.0]))
-    square = EdgeFunction(knots=range(-2, 4), coefficients=[0, 0, 2], degree=2)  # x**2 on [0, 1]
+    square = Edge(knots=range(-2, 4), coefficients=[0, 0, 2], degree=2)  # x**2 on [0, 1]
     assert_close(square.derivative(np.array([0.0, 1.0, 1.1]), 2), np.array([2.0, 2.0, 0.0]))
     moved = square.in_units(0.3, 0.7)
     assert_close(moved.derivative(moved.domain[1], 2), np.array(2.0 / 0.49))
@@ -105,7 +114,7 @@ def test_derivative_at_a_kink_is_the_right_hand_one_but_inside_at_the_upper_end(
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 @pytest.mark.parametrize("base", ["silu", "tanh", "gelu", "identity", "zero"])
 def test_integral_equals_quadrature(degree: int, extrapolation: str, base: str) -> None:
-    edge = make(8, degree, base=base, base_weight=-1.3, extrapolation=extrapolation)
+    edge = make(8, degree, functions=based(base, -1.3), extrapolation=extrapolation)
     edge = edge.in_units(1.0, 2.0)
     low, high = edge.domain
     cuts = np.sort(np.concatenate(([low - 9.0], edge.breakpoints, [high + 9.0])))
@@ -126,7 +135,7 @@ def test_integral_equals_scipy(degree: int) -> None:
 @given(st.integers(0, 10**6), st.floats(-100, 100), st.floats(0.01, 100))
 @settings(max_examples=25, deadline=None)
 def test_units_change_the_axis_and_nothing_else(seed: int, shift: float, scale: float) -> None:
-    edge = make(seed, 3, base_weight=0.5, name="layer 0: x1 -> h2", input_shift=0.2)
+    edge = make(seed, 3, functions=based("silu", 0.5), name="layer 0: x1 -> h2", input_shift=0.2)
     moved = edge.in_units(shift, scale, unit="K")
     x = np.linspace(-4.0, 4.0, 101)
     factor = 1e-13 * (1.0 + abs(shift) / scale)
@@ -138,13 +147,13 @@ def test_units_change_the_axis_and_nothing_else(seed: int, shift: float, scale: 
 
 
 def test_scaled() -> None:
-    edge = make(1, 3, base_weight=0.5)
+    edge = make(1, 3, functions=based("silu", 0.5))
     x = np.linspace(-4.0, 4.0, 101)
     assert_close(edge.scaled(-3.0)(x), -3.0 * edge(x))
 
 
 def test_shapes_scalars_and_nan() -> None:
-    edge = make(2, 3, base_weight=1.0)
+    edge = make(2, 3, functions=based("silu", 1.0))
     assert edge(0.3).shape == () and edge.derivative(0.3).shape == ()
     assert edge(np.zeros((2, 3))).shape == (2, 3)
     assert isinstance(edge(0.3), np.ndarray)
@@ -156,7 +165,7 @@ def test_shapes_scalars_and_nan() -> None:
 
 def test_the_edge_keeps_its_own_read_only_copy() -> None:
     coefficients = np.zeros(4)
-    edge = EdgeFunction(knots=range(-3, 5), coefficients=coefficients, degree=3)
+    edge = Edge(knots=range(-3, 5), coefficients=coefficients, degree=3)
     coefficients[:] = 7.0
     assert_close(edge(np.array([0.5])), np.zeros(1))
     with pytest.raises(ValueError, match="read-only"):
@@ -173,95 +182,85 @@ GOOD = {"knots": range(-1, 4), "coefficients": [0, 1, 0], "degree": 1}
         (
             {"degree": 6},
             InvalidValueError,
-            "EdgeFunction: expected degree of at most 5, got 6. Lower it.",
+            "Edge: expected degree of at most 5, got 6. Lower it.",
         ),
         (
             {"degree": 0},
             InvalidValueError,
-            "EdgeFunction: expected degree to be a whole number of at least 1, got 0. Change it.",
+            "Edge: expected degree to be a whole number of at least 1, got 0. Change it.",
         ),
         (
             {"degree": 2},
             ShapeError,
-            "EdgeFunction: expected knots of shape (knot,) with at least 6 of them, "
+            "Edge: expected knots of shape (knot,) with at least 6 of them, "
             "got shape (5,). Add 2 knots beyond each end of the grid.",
         ),
         (
             {"coefficients": [0, 1]},
             ShapeError,
-            "EdgeFunction: expected coefficients of shape (3,), got (2,). "
+            "Edge: expected coefficients of shape (3,), got (2,). "
             "Pass one per B-spline: the number of knots minus degree minus 1.",
         ),
         (
             {"knots": [0, 1, 1, 2, 3]},
             InvalidValueError,
-            "EdgeFunction: expected strictly increasing finite knots, got [0.0, 1.0, 1.0, 2.0, "
+            "Edge: expected strictly increasing finite knots, got [0.0, 1.0, 1.0, 2.0, "
             "3.0]. Sort the knots and drop repeats.",
         ),
         (
             {"coefficients": [0, np.nan, 0]},
             InvalidValueError,
-            "EdgeFunction: expected finite coefficients, got nan. Check the layer it comes from.",
+            "Edge: expected finite coefficients, got nan. Check the layer it comes from.",
         ),
         (
             {"input_scale": 0.0},
             InvalidValueError,
-            "EdgeFunction: expected input_scale to be a positive number, got 0.0. Change it.",
+            "Edge: expected input_scale to be a positive number, got 0.0. Change it.",
         ),
         (
-            {"base_weight": np.inf},
+            {"functions": based("silu", np.inf)},
             InvalidValueError,
-            "EdgeFunction: expected a finite base_weight, got inf. Change it.",
-        ),
-        (
-            {"base": "softpuls"},
-            InvalidValueError,
-            "EdgeFunction: expected base to be one of elu, gelu, hardswish, identity, leaky_relu, "
-            "mish, relu, sigmoid, silu, sin, softplus, tanh, zero, got 'softpuls'. "
-            "Did you mean 'softplus'?",
+            "Edge: expected a finite weight, got inf. Change it.",
         ),
         (
             {"extrapolation": "flat"},
             InvalidValueError,
-            "EdgeFunction: expected extrapolation to be one of linear, zero, got 'flat'. "
+            "Edge: expected extrapolation to be one of linear, zero, got 'flat'. "
             "Choose one of: linear, zero.",
         ),
     ],
 )
 def test_messages(changes: dict[str, object], error: type[KanlensError], text: str) -> None:
     with pytest.raises(error, match=f"^{re.escape(text)}$"):
-        EdgeFunction(**{**GOOD, **changes})
+        Edge(**{**GOOD, **changes})
 
 
 def test_method_messages() -> None:
-    edge = EdgeFunction(**GOOD)
+    edge = Edge(**GOOD)
     cases = [
         (
             lambda: edge.roots(1.0, 0.0),
-            "EdgeFunction.roots: expected finite ends with low <= high, got 1.0 and 0.0. "
-            "Change them.",
+            "Edge.roots: expected finite ends with low <= high, got 1.0 and 0.0. Change them.",
         ),
         (
             lambda: edge.bounds(0.0, np.inf),
-            "EdgeFunction.bounds: expected finite ends with low <= high, got 0.0 and inf. "
-            "Change them.",
+            "Edge.bounds: expected finite ends with low <= high, got 0.0 and inf. Change them.",
         ),
         (
             lambda: edge.roots(level=float("nan")),
-            "EdgeFunction.roots: expected a finite level, got nan. Change it.",
+            "Edge.roots: expected a finite level, got nan. Change it.",
         ),
         (
             lambda: edge.integral(0.0, float("inf")),
-            "EdgeFunction.integral: expected a finite b, got inf. Change it.",
+            "Edge.integral: expected a finite b, got inf. Change it.",
         ),
         (
             lambda: edge.derivative(0.0, 0),
-            "EdgeFunction.derivative: expected order to be a whole number of at least 1, got 0. "
-            "Change it.",
+            "Edge.derivative: expected order to be a whole number of at least 1, got 0. Change it.",
         ),
         (
             lambda: edge.in_units(0.0, -1.0),
-            "EdgeFunction.in_units: expected scale to be a positive number, got -1.0. Change it.",
+            "Edge.in_units: expected scale to be a positive number, got -1.0. Change it.",
         ),
     ]
     for call, text in cases:
@@ -272,16 +271,15 @@ def test_method_messages() -> None:
 # --- as SciPy and SymPy objects -----------------------------------------------------------------
 
 
-def made(seed: int) -> tuple[EdgeFunction, np.ndarray]:
+def made(seed: int) -> tuple[Edge, np.ndarray]:
     draw = np.random.default_rng(seed)
     degree = int(draw.integers(1, 6))
     knots = np.cumsum(draw.uniform(0.1, 1.0, 5 + 2 * degree))
-    edge = EdgeFunction(
+    edge = Edge(
         knots=knots - knots.mean(),
         coefficients=draw.normal(size=knots.size - degree - 1),
         degree=degree,
-        base=str(draw.choice(sorted(BASES))),
-        base_weight=float(draw.choice([0.0, 0.8])),
+        functions=based(str(draw.choice(sorted(BASES))), float(draw.choice([0.0, 0.8]))),
         extrapolation=str(draw.choice(["linear", "zero"])),
     )
     if draw.random() < 0.5:
@@ -298,13 +296,12 @@ def test_scipy_form_equals_the_edge(seed: int) -> None:
     form = edge.to_scipy()
     assert isinstance(form.spline, PPoly)
     assert_close(form(x), edge(x), rtol=1e-12, atol=1e-12)
-    assert_close(form.spline(x) + form.base_weight * form.base(x), edge(x), rtol=1e-12, atol=1e-12)
     assert form(0.5).shape == ()
     plain = edge.scaled(1.0)
     area = form.spline.integrate(*plain.domain) + plain.integral(*plain.domain)
-    zero = EdgeFunction(
-        knots=edge.knots, coefficients=edge.coefficients, degree=edge.degree
-    ).in_units(edge.input_shift, edge.input_scale)
+    zero = Edge(knots=edge.knots, coefficients=edge.coefficients, degree=edge.degree).in_units(
+        edge.input_shift, edge.input_scale
+    )
     base = edge.integral(*edge.domain) - zero.integral(*zero.domain)
     assert float(area) == pytest.approx(2 * zero.integral(*zero.domain) + base, abs=1e-11)
 
@@ -320,7 +317,7 @@ def test_sympy_form_lambdifies_to_the_edge(seed: int) -> None:
 
 
 def test_sympy_form_is_exact_algebra() -> None:
-    square = EdgeFunction(knots=range(-2, 4), coefficients=[0, 0, 2], degree=2)
+    square = Edge(knots=range(-2, 4), coefficients=[0, 0, 2], degree=2)
     x = sympy.Symbol("x")
     expression = square.to_sympy()
     assert expression.free_symbols == {x}
@@ -330,7 +327,7 @@ def test_sympy_form_is_exact_algebra() -> None:
 
 
 def test_the_zero_edge_is_zero() -> None:
-    nothing = EdgeFunction(knots=range(-3, 5), coefficients=np.zeros(4), degree=3)
+    nothing = Edge(knots=range(-3, 5), coefficients=np.zeros(4), degree=3)
     assert nothing.to_sympy() == 0
     assert_close(nothing.to_scipy()(np.array([-9.0, 9.0])), np.zeros(2))
 

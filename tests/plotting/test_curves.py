@@ -10,7 +10,7 @@ from matplotlib import pyplot
 
 from kanlens.attribution import edge_band
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.plotting import edge, edges, network, to_svg
@@ -135,12 +135,12 @@ def test_two_valued_inputs_are_points(model, ax):
 
 
 def test_jumps_and_poles_are_drawn_where_defined(ax):
-    layer = FunctionLinear(1, 1, [["log"]])
+    layer = KANLinear(1, 1, functions=[["log"]])
     edge(KAN.from_layers([layer], KAN([1, 1]).schema), 0, 0, 0, ax=ax)
     drawn = line(ax)
     assert np.isnan(drawn[drawn[:, 0] < 0, 1]).all()
     assert np.isfinite(ax.get_ylim()).all()
-    with pytest.raises(MethodError, match="edge made of a spline and a base, got a FunctionEdge"):
+    with pytest.raises(MethodError, match="edge made of a spline and a base, got one that is a f"):
         edge(layer.edge(0, 0), parts=True)
 
 
@@ -187,10 +187,10 @@ def test_errors_say_what_exists(model):
         edge(net, 0, 0, "masss")
     with pytest.raises(InvalidValueError, match="expected out from 0 to 0 or a name, got 1"):
         edge(net, 0, 1, 0)
-    with pytest.raises(DTypeError, match=r"plot\.edge: expected a KAN or an EdgeFunction, got str"):
+    with pytest.raises(DTypeError, match=r"plot\.edge: expected a KAN or an Edge, got str"):
         edge("edge")  # type: ignore[arg-type]
     phi = net.layers[0].edge(0, 0)
-    with pytest.raises(InvalidValueError, match=r"in_ with an EdgeFunction, got \(0, None, None\)"):
+    with pytest.raises(InvalidValueError, match=r"in_ with an Edge, got \(0, None, None\)"):
         edge(phi, 0)
     with pytest.raises(DataError, match=r"plot\.edge: expected finite values in data, got none"):
         edge(phi, data=torch.zeros(0))

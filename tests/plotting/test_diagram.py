@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import POINTS, store_statistics
 from kanlens.plotting import network, to_svg
@@ -125,7 +125,7 @@ def test_no_note_when_all_is_drawn(model, ax):
 
 
 def test_functions_stand_out(ax):
-    layer = FunctionLinear(2, 1, [["sin", "spline"]])
+    layer = KANLinear(2, 1, functions=[["sin", "spline"]])
     network(KAN.from_layers([layer], KAN([2, 1]).schema), ax=ax)
     boxes: Any = labelled(ax, "_boxes 0")
     frames = boxes.get_linewidths()
@@ -133,7 +133,7 @@ def test_functions_stand_out(ax):
 
 
 def test_flat_and_undefined_functions_can_be_drawn(ax):
-    layer = FunctionLinear(2, 1, [["log", "constant"]])
+    layer = KANLinear(2, 1, functions=[["log", "constant"]])
     network(KAN.from_layers([layer], KAN([2, 1]).schema), ax=ax)
     lines: Any = labelled(ax, "_curves 0")
     flat = lines.get_segments()[1]

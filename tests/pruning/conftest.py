@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 import kanlens
-from kanlens.model.function_layer import FunctionLinear
 
 Build = Callable[..., kanlens.KAN]
 Draw = Callable[..., Tensor]
@@ -57,7 +57,7 @@ def with_functions(network: Callable[..., kanlens.KAN]) -> Callable[[], kanlens.
 
     def build() -> kanlens.KAN:
         model = network()
-        layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+        layers = [copy.deepcopy(layer) for layer in model.layers]
         layers[0].assign(1, 2, "sin", (1.2, 0.3, 0.8, 0.4))
         layers[0].assign(3, 0, "x^2", (0.7, 0.1, -0.5, 0.2))
         layers[1].assign(0, 3, "tanh", (1.0, 0.0, 1.5, 0.3))

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import MethodError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.pruning.compaction import compact, connected, reached, varying
 from kanlens.pruning.propagation import Propagation
 from tests.made import draw, levels, made
@@ -144,7 +144,7 @@ def test_a_zero_factor_of_an_output_takes_the_others_along():
 
 def test_a_factor_that_becomes_zero_is_not_taken_for_a_path():
     """Two symmetric rows fold an odd factor to exactly zero: nothing varies any more."""
-    layer = FunctionLinear(2, 2, [["x", "x"], ["x", "x"]])
+    layer = KANLinear(2, 2, functions=[["x", "x"], ["x", "x"]])
     with torch.no_grad():
         layer.mask.copy_(torch.eye(2))
         layer.affine[1, 1, 2] = 1e-3

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.recording import trace
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.scores import SCORES, LossEvaluator, Scorer, edge_scores
@@ -157,7 +157,7 @@ def test_damage_is_a_rise_against_y_or_against_the_model(network, draw):
 
 def test_backward_scores_of_an_example(network):
     """A sum of independent parts: the score of each is its share of the deviation."""
-    layer = FunctionLinear(2, 1, [["x", "x"]])
+    layer = KANLinear(2, 1, functions=[["x", "x"]])
     with torch.no_grad():
         layer.affine[0, :, 2] = torch.tensor([3.0, 4.0])
     model = kanlens.KAN.from_layers([layer], network((2, 1)).schema).double()
@@ -169,7 +169,7 @@ def test_backward_scores_of_an_example(network):
 
 
 def test_damage_is_infinite_where_the_output_would_not_be_defined(network):
-    layers = [FunctionLinear.from_layer(layer) for layer in network((2, 1, 1)).layers]
+    layers = [copy.deepcopy(layer) for layer in network((2, 1, 1)).layers]
     for place in ((0, 0), (0, 1)):
         layers[0].assign(*place, "x", (1.0, 0.0, 1.0, 0.0))
     layers[1].assign(0, 0, "sqrt", (1.0, 0.0, 1.0, 0.0))

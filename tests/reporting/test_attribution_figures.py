@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from kanlens.data.table_reader import read_table
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.content import build_content
@@ -56,7 +56,7 @@ def test_levels_too_wide_to_tell_nodes_apart_are_not_drawn(analyzed: Run) -> Non
 
 
 def test_effects_without_a_value_somewhere_are_left_out(analyzed: Callable[..., Analysis]) -> None:
-    layers = [FunctionLinear(2, 1, [["x", "x"]]), FunctionLinear(1, 1, [["log"]])]
+    layers = [KANLinear(2, 1, functions=[["x", "x"]]), KANLinear(1, 1, functions=[["log"]])]
     model = KAN.from_layers(layers, KAN([2, 1]).schema).double()
     with torch.no_grad():
         model.layers[0].affine[0, 1, 2] = -1.0  # log(x1 - x2): defined on the rows alone

@@ -10,7 +10,7 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.reporting.records import _trend, describe_edges, mathml, python_source
 from kanlens.symbolic import symbolize
@@ -97,7 +97,7 @@ def test_long_formulas_are_broken_into_lines_and_longer_terms_are_refused() -> N
 
 @pytest.fixture
 def parabola() -> KAN:
-    layer = FunctionLinear(2, 1, [["x^2", "sin"]]).double()
+    layer = KANLinear(2, 1, functions=[["x^2", "sin"]]).double()
     model = KAN.from_layers([layer], schema(["a", "b"], ["y"], target="y"))
     model.background = torch.rand(10, 2, generator=seeded(), dtype=torch.float64)
     return model
@@ -153,7 +153,7 @@ def test_names_that_python_does_not_allow_are_explained() -> None:
 
 def test_the_trend_of_two_values_is_between_them(analyzed: Any) -> None:
     """Both slopes fall where the edge rises from one value to the other."""
-    layers = [FunctionLinear(2, 1, [["sin", "x"]]), FunctionLinear(1, 1, [["x"]])]
+    layers = [KANLinear(2, 1, functions=[["sin", "x"]]), KANLinear(1, 1, functions=[["x"]])]
     model = KAN.from_layers(layers, schema(["sex", "age"], ["y"])).double()
     with torch.no_grad():
         model.layers[0].affine[0, 0, 0] = 10.3
@@ -168,7 +168,7 @@ def test_the_trend_of_two_values_is_between_them(analyzed: Any) -> None:
 
 
 def test_an_edge_of_another_output_is_judged_by_that(analyzed: Any) -> None:
-    layer = FunctionLinear(1, 2, [["x"], ["x"]])
+    layer = KANLinear(1, 2, functions=[["x"], ["x"]])
     model = KAN.from_layers([layer], schema(["age"], ["u", "v"])).double()
     with torch.no_grad():
         model.layers[0].affine[1, 0, 2] = -1.0

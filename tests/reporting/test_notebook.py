@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import kanlens
+from kanlens import display
 from kanlens.attribution import effect
-from kanlens.model.function_layer import FunctionLinear
-from kanlens.outputs import LINE, Shown
+from kanlens.display import LINE, Displayed
+from kanlens.model.layers import KANLinear
 from kanlens.reporting.notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
 
@@ -33,7 +34,9 @@ def results() -> dict[str, Any]:
     path = kanlens.sparsity_path(model, table, strengths=2, steps=1, penalty="weight_l1", **common)
     found = kanlens.attribute(model, table.x[:3], background=table.x[:4], progress=False)
     rows: dict[str, Any] = {"background": table.x[:4], "progress": False}
-    few = kanlens.KAN.from_layers([FunctionLinear(1, 1, [["x^2"]])], kanlens.KAN([1, 1]).schema)
+    few = kanlens.KAN.from_layers(
+        [KANLinear(1, 1, functions=[["x^2"]])], kanlens.KAN([1, 1]).schema
+    )
     return {
         "KAN": model,
         "Table": table,
@@ -47,8 +50,8 @@ def results() -> dict[str, Any]:
         "Effect": effect(model, HOSTILE, table.x),
         "Comparison": kanlens.compare(model, table.x[:3], methods=["secant"], **rows),
         "Certificate": kanlens.certify(model, x[:1].expand(2, -1).mT, progress=False),
-        "EdgeFunction": model.layers[0].edge(0, 0),
-        "FunctionEdge": few.layers[0].edge(0, 0),
+        "Edge": model.layers[0].edge(0, 0),
+        "Edge of a function": few.layers[0].edge(0, 0),
     }
 
 
@@ -65,8 +68,8 @@ KINDS = [
     "Effect",
     "Comparison",
     "Certificate",
-    "EdgeFunction",
-    "FunctionEdge",
+    "Edge",
+    "Edge of a function",
 ]
 
 
@@ -90,7 +93,7 @@ def test_a_result_is_one_line_and_a_page(kind: str) -> None:
 
 
 def test_every_kind_of_result_is_shown() -> None:
-    waiting, found = [Shown], set()
+    waiting, found = [Displayed], set()
     while waiting:
         kinds = [one for one in waiting.pop().__subclasses__() if "kanlens." in one.__module__]
         waiting += kinds
@@ -122,3 +125,8 @@ def test_a_report_shows_its_alerts(tmp_path: Any, undrawn: None) -> None:
     )
     assert repr(found).startswith(f"Report: {tmp_path / 'page.html'}"[:LINE])
     assert "<table" in found._repr_html_()
+
+
+def test_a_result_is_its_text_where_nothing_renders_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "renderer", None)
+    assert kanlens.KAN([1, 1])._repr_html_() is None

@@ -16,11 +16,9 @@ from sklearn.metrics import r2_score
 import kanlens
 from kanlens.cli import main
 from kanlens.errors import DTypeError, InvalidValueError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.series_layer import SeriesLinear
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting import report
 from kanlens.reporting.other_models import (
     describe_models,
@@ -218,12 +216,12 @@ def test_exact_values_that_nobody_asked_for_have_a_limit(
 
 
 def test_edges_are_named() -> None:
-    series = SeriesLinear(2, 1, ["gaussian", "gaussian", "sin"])
-    assert edge_words(KANLinear(2, 1)) == edge_words(SeriesLinear(2, 1)) == "spline"
+    series = KANLinear(2, 1, series=["gaussian", "gaussian", "sin"])
+    assert edge_words(KANLinear(2, 1)) == "spline"
     assert edge_words(series) == "spline and series of gaussian and sin"
     torch.nn.init.zeros_(series.spline_weight)
     assert edge_words(series) == "series of gaussian and sin"
-    assert edge_words(FunctionLinear(2, 1, [["sin", "spline"]])) == "function"
+    assert edge_words(KANLinear(2, 1, functions=[["sin", "spline"]])) == "function"
 
 
 def test_effects_are_means_over_rows_alike() -> None:

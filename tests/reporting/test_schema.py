@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.outputs import to_plain
+from kanlens.plain_json import to_plain
 from kanlens.reporting import Report
 from kanlens.reporting.analysis import Request, analyze
 from kanlens.reporting.content import SCHEMA_VERSION, build_content
@@ -35,7 +35,7 @@ def faults(twin: Any) -> list[str]:
 @pytest.fixture(scope="module")
 def full() -> dict[str, Any]:
     """Return the twin of a report that was given everything."""
-    layer = FunctionLinear(2, 1, [["x^2", "sin"]]).double()
+    layer = KANLinear(2, 1, functions=[["x^2", "sin"]]).double()
     model, quiet = KAN.from_layers([layer], network([2, 1]).schema), dict[str, Any](progress=False)
     rows = torch.rand(60, 2, generator=seeded(7), dtype=torch.float64) * 1.8 - 0.9
     y = model(rows)[:, 0].detach()

@@ -17,7 +17,6 @@ from torch.testing import assert_close
 
 from kanlens.errors import MethodError
 from kanlens.functions.catalog import BASES
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import curvature
 from tests.sparsity.test_functions import rich, seeded
@@ -139,8 +138,8 @@ def test_float32_keeps_its_type():
 
 
 def test_message_for_other_edges():
-    layer = FunctionLinear.from_layer(KANLinear(2, 1, generator=seeded()))
-    with pytest.raises(MethodError, match="expected a layer of splines, got FunctionLinear"):
+    layer = KANLinear(2, 1, functions=[["x", "spline"]], generator=seeded())
+    with pytest.raises(MethodError, match="a layer of splines, got one of kind 'function'"):
         curvature(layer)
 
 

@@ -16,7 +16,6 @@ from torch.testing import assert_close
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model import moments
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.splines import spline
 from kanlens.splines.cells import Cells
@@ -45,8 +44,8 @@ def rows(count: int = 40, width: int = 3, *, seed: int = 5, scale: float = 1.0) 
     return scale * draw
 
 
-def with_functions() -> FunctionLinear:
-    layer = FunctionLinear.from_layer(rich())
+def with_functions() -> KANLinear:
+    layer = rich()
     layer.assign(0, 1, "sin", (1.3, 0.2, 0.7, -0.4))
     layer.assign(1, 2, "x^2", (0.5, 0.1, 1.2, 0.3))
     return layer

@@ -15,7 +15,6 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import Moments
 from kanlens.splines import spline
@@ -133,8 +132,8 @@ def test_the_step_belongs_to_the_function_not_to_its_scaler():
 
 def test_messages():
     layer, x = rich(), rows()
-    with pytest.raises(MethodError, match="expected a layer of splines, got FunctionLinear"):
-        sparsity.prox_group(FunctionLinear.from_layer(layer), x, 0.1)
+    with pytest.raises(MethodError, match="a layer of splines, got one of kind 'function'"):
+        sparsity.prox_group(KANLinear(3, 2, functions=[["x"] * 3] * 2), x, 0.1)
     with pytest.raises(InvalidValueError, match=r"to be a number of at least 0, got -1\.0"):
         sparsity.prox_group(layer, x, -1.0)
     with pytest.raises(ShapeError, match="prox_group: expected at least 1 row, got 0"):

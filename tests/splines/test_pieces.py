@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.functions.catalog import BASES, find_function
+from kanlens.functions.catalog import BASES
 from kanlens.functions.sums import FunctionSum
-from kanlens.model.spline_edge import EdgeFunction
+from kanlens.model.edge import Edge
 
 POINTS = 20001
 
@@ -18,37 +18,35 @@ POINTS = 20001
 SERIES = ("gaussian", "sech^2", "relu(1-x^2)^2", "sin", "T3(tanh)", "x", "relu", "morlet", "x^2")
 
 
-def random_series(draw: np.random.Generator) -> FunctionSum:
+def random_series(draw: np.random.Generator) -> list[tuple[str, float, float, float]]:
     """Some bumps, waves, polynomials of tanh or kinks."""
-    names = draw.choice(SERIES, size=int(draw.integers(1, 7)))
-    return FunctionSum(
-        functions=tuple(find_function(str(name)) for name in names),
-        a=draw.normal(size=len(names)) * draw.choice([1.0, 3.0]),
-        b=draw.normal(size=len(names)),
-        weights=draw.normal(size=len(names)),
-    )
+    names = [str(name) for name in draw.choice(SERIES, size=int(draw.integers(1, 7)))]
+    numbers = draw.normal(size=(3, len(names)))
+    numbers[0] *= draw.choice([1.0, 3.0])
+    return list(zip(names, *numbers.tolist(), strict=True))
 
 
-def random_edge(seed: int) -> tuple[EdgeFunction, np.random.Generator]:
+def random_edge(seed: int) -> tuple[Edge, np.random.Generator]:
     """Any degree, knots, base, extrapolation, size and units."""
     draw = np.random.default_rng(seed)
     degree, grid = int(draw.integers(1, 6)), int(draw.integers(1, 12))
     knots = np.cumsum(draw.uniform(0.02, 1.0, grid + 2 * degree + 1))
-    edge = EdgeFunction(
+    base, weight = BASES[str(draw.choice(sorted(BASES)))].name, draw.normal()
+    terms = [(base, 1.0, 0.0, weight * draw.choice([0.0, 1.0, 10.0]))]
+    terms += random_series(draw) if draw.random() < 0.5 else []
+    edge = Edge(
         knots=knots - knots.mean() * draw.uniform(0, 2),
         coefficients=draw.normal(size=grid + degree) * draw.choice([1e-3, 1.0, 100.0]),
         degree=degree,
-        base=str(draw.choice(sorted(BASES))),
-        base_weight=draw.normal() * draw.choice([0.0, 1.0, 10.0]),
+        functions=FunctionSum.of(*terms),
         extrapolation=str(draw.choice(["linear", "zero"])),
-        series=random_series(draw) if draw.random() < 0.5 else FunctionSum(),
     )
     if draw.random() < 0.5:
         edge = edge.in_units(draw.normal() * 10.0, draw.uniform(0.1, 5.0))
     return edge, draw
 
 
-def check_roots(edge: EdgeFunction, roots: np.ndarray, x: np.ndarray, level: float) -> None:
+def check_roots(edge: Edge, roots: np.ndarray, x: np.ndarray, level: float) -> None:
     """Refuse a root that is none, a missed sign change, a repeated root."""
     y = edge(x) - level
     scale = np.abs(edge.coefficients).max() + np.abs(y).max() + abs(level)
@@ -60,7 +58,7 @@ def check_roots(edge: EdgeFunction, roots: np.ndarray, x: np.ndarray, level: flo
         assert np.abs(roots - middle).min(initial=np.inf) <= step, "missed"
 
 
-def check_extrema(edge: EdgeFunction, extrema: np.ndarray, x: np.ndarray) -> None:
+def check_extrema(edge: Edge, extrema: np.ndarray, x: np.ndarray) -> None:
     """Refuse a missed turn of the scan and a turn that is none."""
     y = edge(x)
     noise = 1e-13 * (np.abs(edge.coefficients).max() + np.abs(y).max())
@@ -93,7 +91,7 @@ def test_roots_extrema_and_bounds_against_a_dense_scan(seed: int) -> None:
 
 
 def test_the_checks_have_teeth() -> None:
-    edge = EdgeFunction(knots=range(-1, 6), coefficients=[1, -1, 1, -1, 1], degree=1)
+    edge = Edge(knots=range(-1, 6), coefficients=[1, -1, 1, -1, 1], degree=1)
     x = np.linspace(0.0, 3.9, POINTS)  # no root is a point of the scan
     roots, extrema = edge.roots(), edge.extrema()
     check_roots(edge, roots, x, 0.0)
@@ -110,13 +108,13 @@ def test_the_checks_have_teeth() -> None:
             check_extrema(edge, wrong, x)
 
 
-def power_edge(knots: np.ndarray, degree: int, power: int, at: float) -> EdgeFunction:
+def power_edge(knots: np.ndarray, degree: int, power: int, at: float) -> Edge:
     """Return (x - at)**power on the grid, exactly: its polar form at successive knots."""
     coefficients = [
         np.mean([np.prod(np.array(some) - at) for some in combinations(inner, power)])
         for inner in (knots[i + 1 : i + degree + 1] for i in range(knots.size - degree - 1))
     ]
-    return EdgeFunction(knots=knots, coefficients=coefficients, degree=degree)
+    return Edge(knots=knots, coefficients=coefficients, degree=degree)
 
 
 @pytest.mark.parametrize(
@@ -143,21 +141,26 @@ def test_a_root_on_a_knot_is_found_once() -> None:
 
 def test_the_zero_edge_and_a_plateau_give_the_ends_of_the_stretch() -> None:
     knots = np.arange(-3.0, 12.0)
-    nothing = EdgeFunction(knots=knots, coefficients=np.zeros(11), degree=3)
+    nothing = Edge(knots=knots, coefficients=np.zeros(11), degree=3)
     assert_close(nothing.roots(), np.array([0.0, 8.0]))
     assert nothing.roots(level=1.0).size == 0
     assert nothing.extrema().size == 0
     assert nothing.bounds() == (0.0, 0.0)
-    plateau = EdgeFunction(knots=knots, coefficients=[0, 1, 2, 2, 2, 2, 2, 2, 1, 0, 0], degree=3)
+    plateau = Edge(knots=knots, coefficients=[0, 1, 2, 2, 2, 2, 2, 2, 1, 0, 0], degree=3)
     assert_close(plateau.roots(level=2.0), np.array([2.0, 5.0]))
     assert_close(plateau.extrema(), np.array([2.0, 5.0]))
-    rising = EdgeFunction(knots=knots, coefficients=[0, 1, 2, 2, 2, 2, 2, 2, 3, 4, 5], degree=3)
+    rising = Edge(knots=knots, coefficients=[0, 1, 2, 2, 2, 2, 2, 2, 3, 4, 5], degree=3)
     assert rising.extrema().size == 0
 
 
 def test_the_base_alone() -> None:
     knots, nothing = np.arange(-3.0, 12.0), np.zeros(11)
-    silu = EdgeFunction(knots=knots, coefficients=nothing, degree=3, base_weight=2.0)
+    silu = Edge(
+        knots=knots,
+        coefficients=nothing,
+        degree=3,
+        functions=FunctionSum.of(("silu", 1.0, 0.0, 2.0)),
+    )
     assert_close(silu.extrema(-50.0, 50.0), np.array([-1.2784645427610738]))
     assert_close(silu.roots(-50.0, 50.0), np.zeros(1), rtol=0, atol=1e-15)
     assert silu.bounds(-50.0, 0.0)[0] == pytest.approx(2 * -0.2784645427610738, rel=1e-15)
@@ -176,13 +179,18 @@ def test_many_roots_of_one_piece_with_a_base() -> None:
     parts = [power_edge(knots, 5, p, 0.0).coefficients for p in range(1, 6)]
     powers = np.polynomial.polynomial.polyfromroots(roots)
     coefficients = powers[0] + sum(c * part for c, part in zip(powers[1:], parts, strict=True))
-    edge = EdgeFunction(knots=knots, coefficients=coefficients, degree=5, base_weight=1e-9)
+    edge = Edge(
+        knots=knots,
+        coefficients=coefficients,
+        degree=5,
+        functions=FunctionSum.of(("silu", 1.0, 0.0, 1e-9)),
+    )
     assert_close(edge.roots(), roots, rtol=0, atol=1e-7)
     assert edge.extrema().size == 4
 
 
 def test_a_query_of_one_point_and_of_part_of_a_piece() -> None:
-    tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
+    tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
     assert_close(tent.roots(0.0, 0.0), np.zeros(1))
     assert tent.roots(0.5, 0.5).size == 0
     assert tent.bounds(0.25, 0.25) == (0.25, 0.25)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.composition import (
@@ -31,7 +30,7 @@ def network(seed, widths=(2, 2, 2), names=NAMES):
     for n_in, n_out in pairwise(widths):
         pick = torch.randint(len(names), (n_out, n_in), generator=generator).tolist()
         table = [[names[k] for k in row] for row in pick]
-        layer = FunctionLinear(n_in, n_out, table, generator=generator)
+        layer = KANLinear(n_in, n_out, functions=table, generator=generator)
         with torch.no_grad():
             layer.affine.normal_(generator=generator)
             layer.bias.normal_(generator=generator)
@@ -68,7 +67,7 @@ def test_a_formula_of_another_model_differs():
 
 
 def single(name, parameters, in_=1):
-    layer = FunctionLinear(in_, 1, [[name] * in_]).double()
+    layer = KANLinear(in_, 1, functions=[[name] * in_]).double()
     with torch.no_grad():
         layer.affine[:] = torch.tensor(parameters, dtype=torch.float64)
     return KAN.from_layers([layer], KAN([in_, 1]).schema)
@@ -86,8 +85,8 @@ def test_no_number_is_written_twice():
 
 
 def test_exponential_of_logarithms_is_a_product():
-    first = FunctionLinear(2, 1, [["log", "log"]]).double()
-    last = FunctionLinear(1, 1, [["exp"]]).double()
+    first = KANLinear(2, 1, functions=[["log", "log"]]).double()
+    last = KANLinear(1, 1, functions=[["exp"]]).double()
     with torch.no_grad():
         first.affine[0, :, 2] = torch.tensor([2.0, -1.0]).double()
     model = KAN.from_layers([first, last], KAN([2, 1]).schema)
@@ -102,7 +101,7 @@ HOSTILE = ["blood sugar", "__import__('os').system('true')", "lambda", "x-1", "E
 
 
 def test_names_are_never_read_as_code():
-    layer = FunctionLinear(5, 1, [["sin", "x", "x^2", "spline", "exp"]]).double()
+    layer = KANLinear(5, 1, functions=[["sin", "x", "x^2", "spline", "exp"]]).double()
     schema = KAN([5, 1], feature_names=HOSTILE).schema
     model = KAN.from_layers([layer], schema)
     (found,) = compose(model)

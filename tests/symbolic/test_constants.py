@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic import simplification
 from kanlens.symbolic.composition import compose, feature_symbols
@@ -153,8 +153,8 @@ def test_refine_keeps_exact_constants():
 def test_the_numbers_of_a_composed_formula_each_say_something_else(last):
     """Scales and constants of nodes, which functions behind them could make up for, are gone."""
     generator = torch.Generator().manual_seed(0)
-    first = FunctionLinear(2, 2, [["sin", "x^2"], ["exp", "tanh"]], generator=generator)
-    second = FunctionLinear(2, 1, [last], generator=generator)
+    first = KANLinear(2, 2, functions=[["sin", "x^2"], ["exp", "tanh"]], generator=generator)
+    second = KANLinear(2, 1, functions=[last], generator=generator)
     model = KAN.from_layers([first, second], KAN([2, 1]).schema).double()
     with torch.no_grad():
         for layer in model.layers:

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic import joint_refit
 from kanlens.symbolic.joint_refit import free_places, refit, relative_loss
 
 
 def network(generator, *, outputs=2):
-    first = FunctionLinear(2, 2, [["sin", "x^2"], ["spline", "tanh"]], generator=generator)
-    last = FunctionLinear(2, outputs, [["exp", "x"]] * outputs, generator=generator)
+    first = KANLinear(2, 2, functions=[["sin", "x^2"], ["spline", "tanh"]], generator=generator)
+    last = KANLinear(2, outputs, functions=[["exp", "x"]] * outputs, generator=generator)
     model = KAN.from_layers([first, last], KAN([2, outputs]).schema).double()
     with torch.no_grad():
         for layer in model.layers:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kanlens.errors import DataError
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.edge import Edge
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.notation import (
     edge_text,
@@ -36,7 +36,7 @@ def value_of(text):
 def test_text_means_the_edge(name):
     for a, b in ARGUMENTS:
         for c, d in OUTER:
-            edge = FunctionEdge(function=name, a=a, b=b, c=c, d=d)
+            edge = Edge.of(name, a=a, b=b, c=c, d=d)
             text = edge_text(edge, "x", digits=17)
             with np.errstate(all="ignore"):
                 np.testing.assert_allclose(
@@ -47,21 +47,21 @@ def test_text_means_the_edge(name):
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"constant"}))
 def test_another_edge_has_another_text(name):
     """The check above has teeth."""
-    edge = FunctionEdge(function=name, a=0.7, b=0.1, c=2.0)
-    other = FunctionEdge(function=name, a=0.7, b=0.1, c=2.1)
+    edge = Edge.of(name, a=0.7, b=0.1, c=2.0)
+    other = Edge.of(name, a=0.7, b=0.1, c=2.1)
     assert edge_text(edge, "x") != edge_text(other, "x")
 
 
 @pytest.mark.parametrize(
     ("edge", "text"),
     [
-        (FunctionEdge(function="x", a=2.0, b=1.0, c=3.0, d=-3.0), "6*x"),
-        (FunctionEdge(function="constant", d=0.25), "0.25"),
-        (FunctionEdge(function="sin", c=-1.0), "-sin(x)"),
-        (FunctionEdge(function="1/x", a=1.0, b=1.4, c=3.0), "3/(x + 1.4)"),
-        (FunctionEdge(function="x^3-x", c=2.0), "2*(x**3 - x)"),
-        (FunctionEdge(function="gaussian", a=2.0), "exp(-(2*x)**2)"),
-        (FunctionEdge(function="exp", a=-0.123456, d=1e-9), "exp(-0.1235*x) + 1e-09"),
+        (Edge.of("x", a=2.0, b=1.0, c=3.0, d=-3.0), "6*x"),
+        (Edge.of("constant", d=0.25), "0.25"),
+        (Edge.of("sin", c=-1.0), "-sin(x)"),
+        (Edge.of("1/x", a=1.0, b=1.4, c=3.0), "3/(x + 1.4)"),
+        (Edge.of("x^3-x", c=2.0), "2*(x**3 - x)"),
+        (Edge.of("gaussian", a=2.0), "exp(-(2*x)**2)"),
+        (Edge.of("exp", a=-0.123456, d=1e-9), "exp(-0.1235*x) + 1e-09"),
     ],
 )
 def test_forms(edge, text):
@@ -69,10 +69,10 @@ def test_forms(edge, text):
 
 
 def test_units_and_names_are_those_of_the_data():
-    edge = FunctionEdge(function="log").in_units(-2.0, 4.0)
+    edge = Edge.of("log").in_units(-2.0, 4.0)
     assert edge_text(edge, "blood sugar") == "log(0.25*`blood sugar` + 0.5)"
-    assert edge_text(FunctionEdge(function="x^2"), "blood sugar") == "`blood sugar`**2"
-    assert edge_text(FunctionEdge(function="sin", a=2.0), "a_u_b") == "sin(2*a_u_b)"
+    assert edge_text(Edge.of("x^2"), "blood sugar") == "`blood sugar`**2"
+    assert edge_text(Edge.of("sin", a=2.0), "a_u_b") == "sin(2*a_u_b)"
 
 
 @pytest.mark.parametrize(

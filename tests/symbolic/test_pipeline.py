@@ -37,6 +37,7 @@ def test_the_formula_of_the_toy_problem_is_exact(made, result):
     assert result.receipt.trustworthy
     assert result.receipt.spline_edges == ()
     assert "pi" in result.receipt.snapped
+    assert all(parameter.requires_grad for parameter in result.model.parameters())
 
 
 def test_without_targets_the_formula_follows_the_model(made):

@@ -7,7 +7,7 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic import joint_refit, symbolize
 from kanlens.symbolic.composition import compose, evaluator, feature_symbols
@@ -20,7 +20,7 @@ X = draw(40, 3)
 def identities(widths, functions):
     """A network of one layer with the functions given and nothing else."""
     plain = KAN(widths)
-    layer = FunctionLinear(len(functions[0]), len(functions), functions)
+    layer = KANLinear(len(functions[0]), len(functions), functions=functions)
     return KAN.from_layers([layer], plain.schema, nodes=list(plain.nodes)).double()
 
 

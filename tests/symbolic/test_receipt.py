@@ -5,7 +5,7 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.composition import feature_symbols
 from kanlens.symbolic.pipeline import symbolize
@@ -86,7 +86,7 @@ def test_rows_outside_the_training_ranges_are_counted(made):
 
 
 def test_classification_counts_right_classes():
-    layer = FunctionLinear(1, 2, [["x"], ["constant"]]).double()
+    layer = KANLinear(1, 2, functions=[["x"], ["constant"]]).double()
     with torch.no_grad():
         layer.affine[1, 0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
     schema = KAN([1, 2]).schema

@@ -1,5 +1,6 @@
 """Data that are odd: the right formula, or one clear line."""
 
+import copy
 import dataclasses
 import re
 
@@ -9,7 +10,6 @@ import sympy
 import torch
 
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Candidate, assign_layer, rank_layer
 from kanlens.symbolic.library import library
@@ -159,7 +159,7 @@ def test_functions_are_defined_on_the_rarest_rows():
     x[0], x[1] = -3.0, -2.9
     model, _ = spline_network([[[lambda v: torch.sqrt(v.clamp(min=0.0))]]], [(-3.0, 1.0)])
     hidden, found = model.scale_inputs(x), []
-    layer = FunctionLinear.from_layer(model.layers[0])
+    layer = copy.deepcopy(model.layers[0])
     for choice in rank_layer(model, 0, hidden, library(["sqrt"])):
         root = Candidate(function="sqrt", parameters=(1.0, 0.0, 1.0, 0.0), r2=1.0, score=0.0)
         found.append(dataclasses.replace(choice, candidates=(root, *choice.candidates)))

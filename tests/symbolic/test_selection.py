@@ -1,8 +1,9 @@
+import copy
+
 import pytest
 import torch
 
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.symbolic.assignment import (
     Candidate,
@@ -120,6 +121,6 @@ def test_acceptance_takes_the_best_that_explains_enough(least, function):
     poor = Candidate(function="x", parameters=(1, 0, 1, 0), r2=0.9, score=0.0)
     good = Candidate(function="sin", parameters=(1, 0, 1, 0), r2=0.999, score=2.0)
     choice = EdgeChoice(layer=0, out=0, in_=0, candidates=(poor, good), importance=1.0)
-    layer = FunctionLinear.from_layer(KANLinear(1, 1).double())
+    layer = copy.deepcopy(KANLinear(1, 1).double())
     assign_layer(layer, [choice], least, torch.linspace(-1, 1, 9).double()[:, None])
     assert layer.functions == ((function,),)

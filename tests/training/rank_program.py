@@ -18,7 +18,7 @@ import kanlens
 from kanlens.data import source as sources
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.series_layer import SeriesLinear
+from kanlens.model.layers import KANLinear
 from kanlens.sparsity import activation_l2
 from kanlens.training import ensemble, streaming
 from kanlens.training import run as run_module
@@ -61,7 +61,7 @@ def trained(widths: list[int], **options: Any) -> dict[str, Any]:
     source = torch.Generator().manual_seed(RANK)
     net = kanlens.KAN(widths, grid_size=3, generator=source).double()
     weights = torch.linspace(0.5, 1.5, 61)
-    given = {"steps": 20, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
+    given = {"steps": 10, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
     source = torch.Generator().manual_seed(3 + RANK)
     given |= {"data": waves(), **options}
     fit = kanlens.fit(net, generator=source, progress=False, **given)
@@ -113,7 +113,7 @@ def norms() -> dict[str, Tensor]:
     x[:, 2] = 0.7  # constant: its edges have a norm of zero
     source = torch.Generator().manual_seed(1)
     spline = kanlens.KANLinear(3, 6, generator=source).double()
-    series = SeriesLinear(3, 6, ["gaussian"], generator=source).double()
+    series = KANLinear(3, 6, series=["gaussian"], generator=source).double()
     with joined(STRATEGY, torch.device("cpu")) as ranks:
         for name, layer, rows in (
             ("values", spline, x[:101]),

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.data.table_reader import read_table
-from kanlens.encoding import prepare_data, prepare_target
+from kanlens.encoding import needed_widths, prepare_data, prepare_target
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.training.preparation import settle_scaling
 
@@ -208,6 +208,14 @@ def test_wrong_class_codes_are_refused(y, got):
         quick(net, (rows(), np.array(y)))
     with pytest.raises(ShapeError, match="fit: expected 12 labels, got 2"):
         quick(net, (rows(), np.array(y[:2])))
+
+
+@pytest.mark.parametrize(
+    ("labels", "count"), [(["yes", "no", "Yes ", "yes"], 1), (["a", "b", "c", "C"], 4)]
+)
+@pytest.mark.filterwarnings("error")
+def test_spellings_of_a_class_are_one_output(labels, count):
+    assert needed_widths((np.zeros((4, 3)), labels)) == (3, count)
 
 
 def spoiled(value, row, column):

@@ -12,6 +12,7 @@ from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueErro
 from kanlens.model.layers import KANLinear
 from kanlens.training import ensemble, fit_default
 from kanlens.training.ensemble import EnsembleRun, add_penalties, grid_intervals
+from tests.training.conftest import seeded
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_the_network_is_the_mean_of_its_members():
 def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
     monkeypatch.setattr(EnsembleRun, "_keep_if_as_good", lambda self: None)  # as if grids cost
     x, y = table(product)
-    found = fit_default((x, y), build=built, progress=False).model
+    found = fit_default((x, y), build=built, generator=seeded(2), progress=False).model
     hidden = found.levels(found.scale_inputs(x))[0][1]
     assert float(found.layers[1].outside(hidden).any(1).double().mean()) > 0.5
     assert not kanlens.trace(found, x).outside[1].any()
@@ -104,7 +105,7 @@ def test_members_do_not_see_their_folds():
 
 def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
     x, y = table(product)
-    found = fit_default((x, y), build=built, progress=False)
+    found = fit_default((x, y), build=built, generator=seeded(), progress=False)
     assert sorted(found.held_out.tolist()) == list(range(90))
     assert 0.9 < found.metric < 1
     assert found.model.widths == (2, 48, 1)
@@ -122,7 +123,7 @@ def test_no_hidden_layer_where_none_pays(monkeypatch):
 def test_noise_is_not_fitted():
     x, _ = table(product)
     noise = torch.randn(90, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    found = fit_default((x, noise), build=built, progress=False)
+    found = fit_default((x, noise), build=built, generator=seeded(), progress=False)
     with torch.no_grad():
         assert float(found.model(x).var()) < 0.3
     assert found.metric > -0.15
@@ -131,10 +132,11 @@ def test_noise_is_not_fitted():
 def test_classes_and_several_outputs():
     x, y = table(lambda x: torch.cat((x[:, :1] * x[:, 1:], x[:, :1]), 1))
     labels = np.array(["a", "b", "c"])[(y > 0).sum(1).numpy()]
-    found = fit_default((x, labels), build=lambda *sizes: built(*sizes, outputs=3), progress=False)
+    options = {"generator": seeded(), "progress": False}
+    found = fit_default((x, labels), build=lambda *sizes: built(*sizes, outputs=3), **options)
     assert found.metric_name == "accuracy"
     assert found.metric > 0.8
-    found = fit_default((x, y), build=lambda *sizes: built(*sizes, outputs=2), progress=False)
+    found = fit_default((x, y), build=lambda *sizes: built(*sizes, outputs=2), **options)
     assert found.metric > 0.8
 
 

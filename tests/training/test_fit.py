@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -10,7 +11,6 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.training.objective import score, task_loss
 from kanlens.training.options import FitOptions
 from tests.training.conftest import run, seeded
@@ -241,7 +241,7 @@ def test_masked_edges_stay_masked_and_untouched(network, waves):
 def test_function_edges_are_trained(network, optimizer):
     x = torch.linspace(0.2, 2, 50, dtype=torch.float64)[:, None]
     net = network((1, 1))
-    layer = FunctionLinear.from_layer(net.layers[0])
+    layer = copy.deepcopy(net.layers[0])
     layer.assign(0, 0, "exp", (0.8, 0.1, 1.0, 0.0))
     net = kanlens.KAN.from_layers([layer], net.schema)
     options = {"learning_rate": 0.05, "batch_size": 8} if optimizer == "adam" else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 
@@ -11,7 +12,6 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError, TrainingError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.training.objective import Objective
 from kanlens.training.run import TrainingRun
 from tests.training.conftest import run, seeded
@@ -21,7 +21,7 @@ def logarithm(offset=0.5):
     """A network log(x + offset), to learn data so near the pole that steps go beyond it."""
     x = torch.linspace(0.05, 2, 50, dtype=torch.float64)[:, None]
     net = kanlens.KAN([1, 1], generator=seeded()).double()
-    layer = FunctionLinear.from_layer(net.layers[0])
+    layer = copy.deepcopy(net.layers[0])
     layer.assign(0, 0, "log", (1.0, offset, 1.0, 0.0))
     return kanlens.KAN.from_layers([layer], net.schema), (x, (0.3 * x + 0.001).log())
 

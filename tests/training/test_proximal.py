@@ -9,7 +9,6 @@ from torch.testing import assert_close
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import InterruptedWarning
-from kanlens.model.analysis import nonzero_edges
 from kanlens.splines import spline
 from kanlens.training.objective import Objective
 from kanlens.training.proximal import ProximalSteps
@@ -38,7 +37,7 @@ def run(net, data, **options):
 
 
 def zeros_of(net):
-    return [(~nonzero_edges(layer)) for layer in net.layers]
+    return [(~layer.nonzero_edges()) for layer in net.layers]
 
 
 @pytest.mark.slow  # four trainings of two layers
@@ -78,7 +77,7 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(network):
     slope = 2 * torch.einsum("b,bik->ik", residual, basis) / len(x)
     gram = torch.einsum("bik,bil->ikl", basis, basis) / len(x)
     dual = torch.einsum("ik,ikl,il->i", slope, torch.linalg.pinv(gram, rtol=1e-9), slope).sqrt()
-    zero = (~nonzero_edges(layer))[0]
+    zero = (~layer.nonzero_edges())[0]
     assert zero.tolist() == [False, False, True, True, True]
     assert_close(dual[~zero], torch.full((2,), strength).double(), rtol=0.02, atol=0)
     assert (dual[zero] <= strength).all()

@@ -16,7 +16,6 @@ PEERS: dict[str, Peer] = {
     for peer in (
         formulations.LINEAR,
         own.AUTO,
-        *own.PATHS,
         own.COMPILED,
         formulations.EFFICIENT_KAN,
         packages.PYKAN,
@@ -28,31 +27,12 @@ PEERS: dict[str, Peer] = {
 }
 
 
-def chosen(names: Sequence[str] = (), *, paths: bool = False) -> tuple[Peer, ...]:
+def chosen(names: Sequence[str] = ()) -> tuple[Peer, ...]:
     """Return the peers of those names, in the order of tables; all when there is no name.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Keys of ``PEERS``; nn.Linear and kanlens, which ratios refer to, are always there.
-    paths : bool
-        Add kanlens with each of its ways of computing.
-
-    Raises
-    ------
-    InvalidValueError
-        If a name is none of ``PEERS``.
-
-    Examples
-    --------
-    >>> [peer.name for peer in chosen(["pykan"])]
-    ['nn.Linear', 'kanlens', 'pykan']
+    nn.Linear and kanlens, which ratios refer to, are always there.
     """
     for name in names:
         check_choice("benchmarks speed", "peers", name, PEERS)
-    wanted = {*names, FLOOR, OWN}
-    return tuple(
-        peer
-        for peer in PEERS.values()
-        if peer.name in wanted or (paths if peer.optional else not names)
-    )
+    wanted = {*names, FLOOR, OWN} if names else set(PEERS)
+    return tuple(peer for peer in PEERS.values() if peer.name in wanted)

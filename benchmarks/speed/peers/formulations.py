@@ -49,20 +49,7 @@ def _product(layer: nn.Linear, x: Tensor, cotangent: Tensor) -> Expected:
 
 
 class RecursiveLayer(nn.Module):
-    """y = base_weight silu(x) + (spline_weight spline_scaler) B(x), B by Cox-de Boor.
-
-    Parameters
-    ----------
-    knots : Tensor, shape (in, knot)
-    coefficients : Tensor, shape (out, in, basis)
-    base_weight : Tensor, shape (out, in)
-
-    Examples
-    --------
-    >>> knots = torch.arange(-2.0, 3.0).unsqueeze(0)
-    >>> RecursiveLayer(knots, torch.ones(1, 1, 3), torch.ones(1, 1))(torch.zeros(2, 1)).shape
-    torch.Size([2, 1])
-    """
+    """y = base_weight silu(x) + (spline_weight spline_scaler) B(x), B by Cox-de Boor."""
 
     grid: Tensor
 
@@ -99,18 +86,7 @@ def recursive(problem: Workload) -> Subject:
 
 
 class GaussianLayer(nn.Module):
-    """y = W exp(-((norm(x) - centers) / width)^2) + U silu(x) + c.
-
-    Parameters
-    ----------
-    coefficients : Tensor, shape (out, in, center)
-    base_weight : Tensor, shape (out, in)
-
-    Examples
-    --------
-    >>> GaussianLayer(torch.ones(1, 2, 8), torch.ones(1, 2))(torch.zeros(4, 2)).shape
-    torch.Size([4, 1])
-    """
+    """y = W exp(-((norm(x) - centers) / width)^2) + U silu(x) + c."""
 
     centers: Tensor
 

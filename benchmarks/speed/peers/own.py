@@ -1,13 +1,11 @@
-"""kanlens: KANLinear as it comes, and each of its ways of computing for those who ask."""
+"""kanlens: KANLinear as it comes, and on a GPU through torch.compile, too."""
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 
 import torch
 
-from benchmarks.machine import missing
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
 from benchmarks.speed.workload import Workload
 from kanlens.model import kernels
@@ -18,18 +16,8 @@ SCALER = 0.5
 WAYS: tuple[Path, ...] = ("sparse", "torch")
 
 
-def build(problem: Workload, *, path: Path = "auto", compiled: bool = False) -> Subject:
-    """Make the layer of a problem.
-
-    Parameters
-    ----------
-    problem : Workload
-        Its numbers.
-    path : {"auto", "sparse", "torch"}
-        As `kanlens.model.kernels.use` takes it; "auto" is the layer's own choice.
-    compiled : bool
-        Whether the layer goes through torch.compile.
-    """
+def build(problem: Workload, *, compiled: bool = False) -> Subject:
+    """Make the layer of a problem, as it is or through torch.compile."""
     cell = problem.cell
     layer = KANLinear(
         cell.in_features,
@@ -48,33 +36,15 @@ def build(problem: Workload, *, path: Path = "auto", compiled: bool = False) -> 
         layer,
         lambda named: named["spline_weight"] / SCALER,
         call=torch.compile(layer) if compiled else None,
-        around=contextlib.nullcontext if path == "auto" else partial(kernels.use, path),
     )
-
-
-def _lacks(path: Path) -> str:
-    """Say what a path needs that is not there; torch operations would run in its place."""
-    return "needs numba" if path != "torch" and missing("numba") else ""
 
 
 def _warm(subject: Subject) -> None:
     """Run a few rows on every path: which one many rows will take is the layer's choice."""
-    around = subject.around
     for path in WAYS:
-        subject.around = partial(kernels.use, path)
-        subject.warm()
-    subject.around = around
+        with kernels.use(path):
+            subject.warm()
     subject.warm()
-
-
-def _path(path: Path) -> Peer:
-    return Peer(
-        name=f"kanlens {path}",
-        build=partial(build, path=path),
-        refuses=lambda cell: _lacks(path),
-        devices=("cpu", "cuda") if path == "torch" else ("cpu",),
-        optional=True,
-    )
 
 
 AUTO = Peer(name="kanlens", build=build, warm=_warm)
@@ -84,4 +54,3 @@ COMPILED = Peer(
     warm=warm_compiled,
     devices=("cuda",),
 )
-PATHS = tuple(_path(path) for path in WAYS)

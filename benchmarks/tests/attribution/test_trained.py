@@ -8,25 +8,21 @@ import pandas as pd
 import pytest
 
 from benchmarks.attribution.trained import BUNDLED, TRAINED
-from benchmarks.data import TABLES, beside_checkout
+from benchmarks.data import TABLES
 from benchmarks.harness import Setup
 
 FILE = "attribution-trained"
 
 
-def test_without_data_only_bundled_tables_are_planned(tmp_path):
+def test_bundled_tables_and_those_of_the_folder_are_planned(tmp_path):
     plan = TRAINED.plan(Setup(seeds=(0, 1), data=tmp_path))
     assert [key[0] for key in plan.keys] == [name for name in BUNDLED for _ in range(2)]
     assert set(plan.skipped) == set(TABLES)
-
-
-def test_tables_of_the_folder_are_planned():
-    folder = beside_checkout()
-    if folder is None:
-        pytest.skip("the tables lie beside a checkout")
-    plan = TRAINED.plan(Setup(seeds=(0,), data=folder))
+    (tmp_path / "tabular").mkdir()
+    for name in TABLES:
+        (tmp_path / "tabular" / f"{name}.csv").touch()
+    plan = TRAINED.plan(Setup(seeds=(0,), data=tmp_path))
     assert [key[0] for key in plan.keys] == [*BUNDLED, *TABLES]
-    assert not plan.skipped
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.harness import Setup
 from benchmarks.scaling import experiments, processes
-from benchmarks.scaling.commands import watch
+from benchmarks.scaling.processes import watch
 from benchmarks.scaling.subject import measure, write_folder
 
 SIZES = {"rows": 300, "features": 3, "width": 2, "grid": 3}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
 from benchmarks.speed.cells import Cell
-from benchmarks.speed.reference import Expected, cox_de_boor, errors, spline_layer
+from benchmarks.speed.reference import Expected, errors
 from benchmarks.speed.workload import draw
 
 
@@ -56,13 +56,6 @@ def test_the_gradient_of_a_coefficient_is_its_basis_function(cell, seed):
         np.testing.assert_allclose(found, right, rtol=1e-9, atol=1e-9)
 
 
-def test_bases_sum_to_one_inside_the_grid():
-    cell = Cell(batch=50, in_features=3, out_features=1, grid_size=7, uniform=False)
-    problem = draw(cell, torch.Generator().manual_seed(0))
-    values = cox_de_boor(problem.x.double(), problem.knots, cell.order)
-    torch.testing.assert_close(values.sum(-1), torch.ones(50, 3, dtype=torch.float64))
-
-
 def test_knots_of_a_non_uniform_grid_differ_and_reach_both_ends():
     cell = Cell(batch=1, in_features=5, out_features=1, grid_size=7, uniform=False)
     knots = draw(cell, torch.Generator().manual_seed(0)).knots
@@ -93,11 +86,3 @@ def test_errors_have_teeth(part, place, how):
     found = errors(Expected(**{**parts, part: wrong}), right)
     assert not found[place] <= 5e-4
     assert found[1 - place] == 0
-
-
-def test_the_definition_takes_another_order_from_the_number_of_knots():
-    knots = torch.linspace(-1, 1, 6, dtype=torch.float64)[None]
-    one = torch.ones(1, 1, dtype=torch.float64)
-    coefficients = torch.ones(1, 1, 3, dtype=torch.float64)  # 6 - 3 - 1: quadratic
-    right = spline_layer(0 * one, knots, coefficients, 0 * one, one)
-    torch.testing.assert_close(right.value, one)

@@ -4,17 +4,15 @@ import pandas as pd
 import pytest
 
 from benchmarks.speed.cells import CELLS
-from benchmarks.speed.picture import draw
+from benchmarks.speed.pictures import draw
 from benchmarks.speed.tables import (
     memory_tables,
     notes,
     scaling_tables,
     timing_tables,
-    verdict_table,
 )
-from benchmarks.speed.verdict import judge
 
-PEERS = ("nn.Linear", "kanlens", "kanlens sparse", "flashkan")
+PEERS = ("nn.Linear", "kanlens", "flashkan")
 SHAPE = {"device": "cpu", "batch": 8, "in": 4, "out": 2, "grid": 5}
 
 
@@ -76,18 +74,11 @@ def test_notes_say_what_stands_behind_a_mark(frames):
     ]
 
 
-def test_a_verdict_without_numbers_is_a_table_too(frames):
-    empty = frames[0].assign(value_error=1e-6, gradient_error=1e-6)
-    table = verdict_table(judge(empty[:0], frames[1][:0]))
-    assert set(table["outcome"]) == {"not measured"}
-    assert set(table["found"]) == {"-"}
-
-
 def test_the_figure_has_a_point_for_each_cell_and_peer(frames):
     figure = draw(*frames)
     left, right, curve = (ax for part in figure.subfigs for ax in part.axes)
     points = [line for line in left.lines if line.get_marker() not in ("None", "")]
-    assert len(points) == 3 * 3  # paths of kanlens are not drawn
+    assert len(points) == 3 * 3
     hollow = [line for line in points if line.get_markerfacecolor() == "#ffffff"]
     assert [line.get_label() for line in hollow] == ["flashkan"]
     assert [text.get_text() for text in left.get_yticklabels()] == [c.name for c in CELLS[2::-1]]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import sympy
 
-from benchmarks.equations import Equation, sample
+from benchmarks.equations import sample, written
 from benchmarks.harness import Setup
 from benchmarks.symbolic.drawn import COUNT, KINDS, SUITES, drawn, is_sound, names_of
 from benchmarks.symbolic.equivalence import judge
@@ -44,8 +44,7 @@ def test_a_formula_is_drawn_again_alike_and_otherwise_in_the_other_suite(name):
     ["a", "a + b/100", "sqrt(a - b)", "1/(a - b)", "a*sin(b/9)", "exp(20*a)*b"],
 )
 def test_what_is_not_sound_is_refused(text):
-    ranges = ((1.0, 2.0), (1.0, 2.0))
-    made = Equation(source="", name="", text=text, variables=("a", "b"), ranges=ranges)
+    made = written("", "", text, "a b", 1.0, 2.0)
     x = np.random.default_rng(0).uniform(1.0, 2.0, (300, 2))
     assert not is_sound(made, x)
 
@@ -71,5 +70,5 @@ def test_a_smoke_unit_is_looked_for_and_summed_up():
     assert (row["recovered"], row["tier"]) == (1, "fraction")
     frame = pd.DataFrame([row, {**row, "name": "other", "recovered": 0, "reason": "structure"}])
     tables = DRAWN.summary(frame)
-    assert tables["formulas of drawn structure"]["recovered"].tolist()[0] == "50.0%"
-    assert tables["drawn formulas not recovered"]["name"].tolist() == ["other"]
+    assert tables["formulas of drawn structure"]["recovered"].tolist() == [0.5]
+    assert tables["formulas of drawn structure: not recovered"]["name"].tolist() == ["other"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 import pytest
 import torch
@@ -27,11 +25,12 @@ def test_smoke_runs_speed_and_identification(tmp_path):
     ]
     assert result.measured == 2
     found = result.tables["symbolic-identification"]
+    shares = list(result.summaries.values())[1].iloc[0]
+    assert 0.9 <= shares["first"] <= shares["first_three"] <= 1
+    assert (shares["edges"], shares["target"]) == (32, TARGETS[5, 0.0])
     assert len(found) == 32
     assert found["first"].sum() >= 0.9 * found["edges"].sum()
     assert float(result.tables["symbolic-speed"]["seconds"].iloc[0]) > 0
-    assert len(result.to_frame())
-    json.loads(result.to_json())
     again = SYMBOLIC.run(SMOKE, tmp_path, parts=["speed", "identification"], progress=False)
     assert again.measured == 0
     assert len(again.tables["symbolic-identification"]) == 32
@@ -60,14 +59,6 @@ def test_identification_has_teeth(monkeypatch):
     assert any(text for text in rows["mistaken_for"])
 
 
-def test_summaries_give_shares():
-    rows = IDENTIFICATION.rows(SMOKE, (5, 0.0, FIRST_SEED))["symbolic-identification"]
-    table = next(iter(IDENTIFICATION.summary(pd.DataFrame(rows)).values()))
-    assert table.loc[0, "edges"] == 32
-    assert 0.9 <= table.loc[0, "first"] <= table.loc[0, "first_three"] <= 1
-    assert table.loc[0, "target"] == TARGETS[5, 0.0]
-
-
 @pytest.mark.parametrize("edges", [1, 3, 100])
 def test_examples_have_so_many_edges(edges):
     model, x = make_example(edges, 40, torch.Generator().manual_seed(0))
@@ -91,10 +82,9 @@ def test_speed_compares_with_pykan_per_edge():
     ]  # fmt: skip
     table = next(iter(SPEED.summary(pd.DataFrame(rows)).values()))
     assert table["times_pykan"].tolist() == [500.0, 1.0]
-    assert table["promise"].tolist() == [0.15, ""]
 
 
 def test_suggestion_stays_quick():
-    """Ten times what it takes on two idle cores, so that a busy machine passes."""
+    """Twenty seconds for 100 edges are ten times what two idle cores take."""
     examples = [make_example(100, 1000, torch.Generator().manual_seed(k)) for k in range(2)]
-    assert speed._own(examples)[0] < 10 * speed.PROMISES[100]
+    assert speed._own(examples)[0] < 20

@@ -19,7 +19,7 @@ from kanlens.attribution.problem import Problem, borrowed_randomness
 from kanlens.checks import check_count
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.long_work import progress_bar
-from kanlens.model.analysis import nonzero_edges, over_rows, reaching
+from kanlens.model.analysis import over_rows, reaching
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Nodes
 
@@ -183,7 +183,7 @@ def live_nodes(problem: Problem, level: int) -> Tensor:
     if level == len(model.layers):
         return torch.arange(model.widths[level], device=problem.x.device) == target
     wanted = reaching(model, target)[level]
-    return (nonzero_edges(model.layers[level]) & wanted[:, None]).any(0)
+    return (model.layers[level].nonzero_edges() & wanted[:, None]).any(0)
 
 
 @contextmanager

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_runs
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_ROW, LocalValues, Problem
+from kanlens.attribution.problem import Baseline, LocalValues, Problem
 from kanlens.checks import check_count
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.long_work import progress_bar
 from kanlens.model.analysis import BUDGET, live_features
 
 ZEILER = "M. Zeiler, R. Fergus, Visualizing and Understanding Convolutional Networks, 2014"
-OTHER_ROWS = "mean output over the samples, whose values replace each other"
 MOST_PLAYERS = 8  # 40320 permutations
 COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds exactly
 
@@ -59,7 +58,7 @@ def captum_feature_ablation(problem: Problem) -> LocalValues:
     from captum.attr import FeatureAblation
 
     values = perturbed(problem, FeatureAblation(problem.output), baselines=problem.mean_row)
-    return problem.local(values, MEAN_ROW, evaluations=1.0 + problem.x.shape[1])
+    return problem.local(values, Baseline.MEAN_ROW, evaluations=1.0 + problem.x.shape[1])
 
 
 @method(exact=True, complete=False, reference=ZEILER)
@@ -84,7 +83,7 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     starts = torch.arange(width - window + 1)[:, None]
     here = torch.arange(width)
     times = ((here >= starts) & (here < starts + window)).sum(0)  # (in,)
-    return problem.local(sums / times.to(sums), MEAN_ROW, evaluations=2.0 + width - window)
+    return problem.local(sums / times.to(sums), Baseline.MEAN_ROW, evaluations=2.0 + width - window)
 
 
 @method(exact=False, complete=False, needs_background=False, random=True)
@@ -122,7 +121,7 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
     return LocalValues(
         values=values,
         reference=float(problem.output_in_parts(x).mean()),
-        baseline=OTHER_ROWS,
+        baseline=Baseline.OTHER_ROWS,
         standard_error=error,
         evaluations=float(n_samples * (1 + x.shape[1])),
     )
@@ -154,7 +153,7 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
             values[here, live] = _all_orders(_coalitions(problem, problem.x[here], live))
             advance(len(values[here]))
     remark = f"all {math.factorial(players)} orders of the features with a path to the output"
-    return problem.local(values, MEAN_ROW, evaluations=float(2**players), remark=remark)
+    return problem.local(values, Baseline.MEAN_ROW, evaluations=float(2**players), remark=remark)
 
 
 def _coalitions(problem: Problem, x: Tensor, live: Tensor) -> Tensor:
@@ -216,4 +215,4 @@ def captum_shapley_value_sampling(problem: Problem, *, n_samples: int = 100) -> 
 
     values, error = five_runs(problem, run, n_samples)
     evaluations = float(n_samples * problem.x.shape[1])
-    return problem.local(values, MEAN_ROW, standard_error=error, evaluations=evaluations)
+    return problem.local(values, Baseline.MEAN_ROW, standard_error=error, evaluations=evaluations)

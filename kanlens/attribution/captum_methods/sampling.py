@@ -21,23 +21,18 @@ from kanlens.attribution.captum_methods.adapter import (
     total_output,
 )
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import (
-    MEAN_OUTPUT,
-    MEAN_ROW,
-    SLOPES,
-    SQUARES,
-    ZERO,
-    LocalValues,
-    Problem,
-    borrowed_randomness,
-)
+from kanlens.attribution.problem import Baseline, LocalValues, Problem, borrowed_randomness
 from kanlens.checks import check_choice, check_count, check_positive
 from kanlens.errors import InvalidValueError
 from kanlens.long_work import progress_bar
 from kanlens.model.analysis import live_features
 
 SHAP = "S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017"
-TUNNELED = {"saliency": SLOPES, "input_x_gradient": ZERO, "integrated_gradients": MEAN_ROW}
+TUNNELED = {
+    "saliency": Baseline.SLOPES,
+    "input_x_gradient": Baseline.ZERO,
+    "integrated_gradients": Baseline.MEAN_ROW,
+}
 KINDS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 FAINT = 60.0  # a coalition of half the features weighs at least exp(-60)
 WIDEST = 1e6  # kernel width, where all coalitions weigh the same, or penalty, where nothing is left
@@ -69,7 +64,7 @@ def captum_gradient_shap(
     values, error = field.drawn(draw, n_samples, 1)
     return problem.local(
         values,
-        MEAN_OUTPUT,
+        Baseline.MEAN_OUTPUT,
         standard_error=error,
         evaluations=float(n_samples),
         remark=field.remark(noise) if noise else "",
@@ -121,7 +116,7 @@ def captum_noise_tunnel(
         values, error = values.div_(unit), error.div_(unit)
     return problem.local(
         values,
-        TUNNELED[of] if kind == "smoothgrad" else SQUARES,
+        TUNNELED[of] if kind == "smoothgrad" else Baseline.SQUARES,
         standard_error=error,
         evaluations=float(n_samples * steps),
         remark=f"{kind} of {of}, {field.remark(noise)}",
@@ -244,12 +239,12 @@ def _check_weights(width: float, penalty: float, players: int) -> None:
 
 def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> LocalValues:
     """Run one of captum's fits on every sample."""
-    reference = problem.counted_from(MEAN_ROW)
+    reference = problem.counted_from(Baseline.MEAN_ROW)
     changes = finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
     values = torch.zeros_like(problem.x)
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
-        return problem.local(changes[:, None] * live, MEAN_ROW, evaluations=1.0)
+        return problem.local(changes[:, None] * live, Baseline.MEAN_ROW, evaluations=1.0)
     everyone = changes.new_ones(1, int(live.sum()))
     nobody, at_once = torch.zeros_like(everyone), max(1, min(n_samples, problem.rows_at_once))
     how = {"n_samples": n_samples, "perturbations_per_eval": at_once}
@@ -264,7 +259,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
             fit = maker(partial(_worth, problem, problem.x[index], live, units))
             values[index, live] = fit.attribute(everyone, nobody, **how)[0].to(values) * units[1]
             advance(1)
-    return problem.local(values, MEAN_ROW, evaluations=float(n_samples))
+    return problem.local(values, Baseline.MEAN_ROW, evaluations=float(n_samples))
 
 
 def _worth(

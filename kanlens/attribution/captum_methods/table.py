@@ -32,15 +32,7 @@ from kanlens.attribution.captum_methods.sampling import SHAP
 from kanlens.attribution.deeplift_gradients import SAME, gradient, gradient_x_input, secant
 from kanlens.attribution.integration.gradients import integrated_gradients
 from kanlens.attribution.method import Method, cited, methods_of
-from kanlens.attribution.problem import (
-    ACTIVATIONS,
-    MEAN_OUTPUT,
-    SLOPES,
-    ZERO,
-    LocalValues,
-    Problem,
-    pairs,
-)
+from kanlens.attribution.problem import Baseline, LocalValues, Problem, pairs
 from kanlens.checks import check_count
 from kanlens.long_work import progress_bar
 
@@ -53,7 +45,7 @@ class Run:
 
     name: str
     background: bool = True
-    counted: str = MEAN_OUTPUT  # baseline of the result
+    counted: Baseline = Baseline.MEAN_OUTPUT  # baseline of the result
     steps: bool = False  # takes n_steps
     level: bool = False  # takes layer
     edges: bool = False  # on the edge view
@@ -200,13 +192,13 @@ _METHODS = methods_of(
         "Saliency",
         "Size of the gradient, which shares out nothing",
         cited(gradient),
-        counted=SLOPES,
+        counted=Baseline.SLOPES,
     ),
     _gradients(
         "InputXGradient",
         "Input times gradient, counted from zero",
         cited(gradient_x_input),
-        counted=ZERO,
+        counted=Baseline.ZERO,
     ),
     sampling.captum_noise_tunnel,
     # On the plain model captum's rule would be the gradient times x - b.
@@ -230,7 +222,7 @@ _METHODS = methods_of(
         "N. Kokhlikyan et al., Captum: A unified and generic model interpretability library "
         "for PyTorch, 2020",
         level=True,
-        counted=ACTIVATIONS,
+        counted=Baseline.ACTIVATIONS,
     ),
     _gradients(
         "LayerGradientXActivation",
@@ -266,7 +258,7 @@ _METHODS = methods_of(
         "InternalInfluence",
         "Mean slope in each node of a level, on lines from the background",
         "K. Leino et al., Influence-Directed Explanations for Deep Convolutional Networks, 2018",
-        counted=SLOPES,
+        counted=Baseline.SLOPES,
     ),
 )
 CAPTUM_METHODS = {

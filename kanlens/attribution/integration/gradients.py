@@ -24,7 +24,7 @@ from kanlens.attribution.integration.lines import (
     smooth_segments,
 )
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, LocalValues, Problem, pairs
+from kanlens.attribution.problem import Baseline, LocalValues, Problem, pairs
 from kanlens.checks import check_choice, check_positive
 from kanlens.errors import MethodError
 from kanlens.long_work import progress_bar
@@ -82,7 +82,7 @@ def integrated_gradients(
     check_positive("attribute", "tolerance", tolerance)
     each = baseline == "each"
     rows = problem.background if each else problem.mean_row
-    counted = MEAN_OUTPUT if each else MEAN_ROW
+    counted = Baseline.MEAN_OUTPUT if each else Baseline.MEAN_ROW
     if problem.additive:  # sums of functions of single features need no quadrature
         ours, theirs = contributions(problem, problem.x), contributions(problem, rows)
         values, evaluations, remark = ours - theirs.mean(0), 0.0, "closed form"

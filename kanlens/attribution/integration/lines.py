@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kanlens.model import analysis
-from kanlens.model.analysis import nonzero_edges, reaching
+from kanlens.model.analysis import reaching
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.splines import spline
@@ -52,8 +52,7 @@ class Lines:
         """Degree along a line of what comes out of each layer, as far as it is a polynomial."""
         found, degree = [], 1
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
-            order = int(getattr(layer, "spline_order", SMOOTH))
-            degree *= layer.piece_degree or max(order, SMOOTH * bool(getattr(layer, "series", ())))
+            degree *= layer.piece_degree or max(layer.spline_order, SMOOTH * bool(layer.series))
             degree *= max((1, *nodes.grouping.arities, SMOOTH * bool(nodes.normalized)))
             found.append(degree)
         return found
@@ -118,14 +117,11 @@ def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
 
 def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
     """Return the sizes of what the edges of a layer are summed from."""
-    found = layer.edge_values(x).abs()
-    if isinstance(layer, KANLinear):
-        values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
-        parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
-        for g, a, b, weight in layer.terms()[1:]:
-            parts = parts + g.value(a * x + b).abs()[:, None] * weight.abs()
-        found = torch.maximum(found, parts)
-    return found
+    values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
+    parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
+    for g, a, b, weight in layer.terms()[1:]:
+        parts = parts + g.value(a * x + b).abs()[:, None] * weight.abs()
+    return torch.maximum(layer.edge_values(x).abs(), parts)
 
 
 # --- where lines cross breakpoints ---------------------------------------------------------------
@@ -187,14 +183,11 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
         places = layer.breakpoints().clone()
         repeated = torch.zeros_like(places, dtype=torch.bool)
         repeated[:, 1:] = places[:, 1:] == places[:, :-1]
-        drop = repeated
-        if isinstance(layer, KANLinear):
-            curved = (layer.coefficients() != 0).any(-1) & onward[:, None]  # (out, in)
-            grid = KANLinear.breakpoints(layer)
-            of_grid = (places[:, :, None] == grid[:, None, :]).any(-1)
-            flat = ~curved.any(0)[:, None]
-            drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
-        dead = ~(nonzero_edges(layer) & onward[:, None]).any(0)[:, None]
+        curved = (layer.coefficients() != 0).any(-1) & onward[:, None]  # (out, in)
+        of_grid = (places[:, :, None] == layer.knots()[:, None, :]).any(-1)
+        flat = ~curved.any(0)[:, None]
+        drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
+        dead = ~(layer.nonzero_edges() & onward[:, None]).any(0)[:, None]
         if not found:  # held features stop at the ends of their range
             ends = torch.stack(range_ends(model), 1)
             places, drop = torch.cat([places, ends], 1), torch.cat([drop, ends.isinf()], 1)

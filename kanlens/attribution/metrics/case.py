@@ -23,7 +23,7 @@ from kanlens.attribution.metrics.points import (
     slices,
     some_rows,
 )
-from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
+from kanlens.attribution.problem import Baseline
 from kanlens.attribution.result import Attribution
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
@@ -220,7 +220,7 @@ class Case:
     @property
     def slopes(self) -> bool:
         """Whether the values are slopes instead of shares of a change."""
-        return self.attribution.baseline == SLOPES
+        return self.attribution.baseline == Baseline.SLOPES
 
     @property
     def outside(self) -> Outside | None:
@@ -239,9 +239,9 @@ class Case:
         the background. Rows outside the grid are left out; where all are, they are brought to it.
         """
         baseline = self.attribution.baseline
-        if baseline not in (ZERO, MEAN_ROW):
+        if baseline not in (Baseline.ZERO, Baseline.MEAN_ROW):
             return self.replacements
-        zero = baseline == ZERO
+        zero = baseline == Baseline.ZERO
         row = torch.zeros_like(self.x[:1]) if zero else self.rows.mean(0, keepdim=True)
         return inside_rows(row, self.x, self.outside)
 

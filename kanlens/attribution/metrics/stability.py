@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kanlens.attribution.metrics.case import Case, MissingPartError, Score, given, metric
 from kanlens.attribution.metrics.points import Function, Mover, displaced, evaluated, uniform
-from kanlens.attribution.result import Moments
+from kanlens.attribution.result import CentralMoments
 
 NEIGHBOURS = 8  # of each sample
 RADIUS = 0.1  # of their box, in standard deviations of each feature
@@ -48,7 +48,7 @@ def _max_sensitivity(case: Case) -> Score:
 
 def mover(case: Case) -> Mover:
     """Return what draws neighbours of samples (batch, in), shape (draws, batch, in)."""
-    total, draws = Moments.over(case.known()), case.draws()
+    total, draws = CentralMoments.over(case.known()), case.draws()
     scale = RADIUS * (total.squares / total.rows).sqrt()
     if not bool((scale > 0).any()):
         raise MissingPartError("nothing can move")

@@ -17,8 +17,7 @@ from kanlens.attribution.shapley.curve_samples import EPS, Samples, at_point, sa
 from kanlens.checks import check_count, check_positive
 from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
-from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.spline_edge import EdgeFunction
+from kanlens.model.edge import Edge
 
 LEAST, MOST = 32, 8192  # cosines
 CELLS = 8  # for each cosine; with 4 the bound is 1.4 times the error, with 8 it is 1.1 times
@@ -56,7 +55,7 @@ class CosineSeries:
 
 
 def fit(
-    edge: EdgeFunction | FunctionEdge,
+    edge: Edge,
     low: float,
     high: float,
     *,
@@ -76,8 +75,8 @@ def fit(
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         got = f"{low!r} and {high!r}"
         raise InvalidValueError("shapley", "finite ends with low <= high", got, "Change them")
-    if isinstance(edge, FunctionEdge) and edge.c == 0:  # whatever the function is
-        edge = FunctionEdge(function="constant", d=edge.d)
+    if edge.single is not None and edge.single.c == 0:  # whatever the function is
+        edge = Edge.of("constant", d=edge.single.d)
     if not high - low > 4 * EPS * max(abs(low), abs(high)):
         return _constant(edge, low, high)
     terms, best, rate = min(LEAST, most), None, 3.0
@@ -101,16 +100,14 @@ def _next(terms: int, excess: float, rate: float) -> int:
     return int(next_fast_len(int(min(max(wanted, 1.5 * terms), 16 * terms)), real=True))
 
 
-def _constant(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> CosineSeries:
+def _constant(edge: Edge, low: float, high: float) -> CosineSeries:
     """Return the series of a single point, or of two that can hardly be told apart."""
     value, error = at_point(edge, low, high)
     polynomial = np.array([value, 0.0, 0.0, 0.0, 0.0])
     return CosineSeries(low=low, high=high, polynomial=polynomial, cosines=np.zeros(0), error=error)
 
 
-def _with_terms(
-    edge: EdgeFunction | FunctionEdge, low: float, high: float, terms: int, tolerance: float
-) -> CosineSeries:
+def _with_terms(edge: Edge, low: float, high: float, terms: int, tolerance: float) -> CosineSeries:
     """Return the series with so many cosines; cells are cut where they cost more than it does."""
     cells = max(LEAST_CELLS, CELLS * terms)
     while True:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
 
 from kanlens.errors import MethodError
-from kanlens.functions.elementary import Array, repeated
-from kanlens.functions.sums import FunctionSum
-from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.spline_edge import EdgeFunction
+from kanlens.functions.elementary import Array
+from kanlens.functions.stretches import ScaledFunction
+from kanlens.model.edge import Edge
 from kanlens.splines.pieces import Index
 
 EPS = float(np.finfo(np.float64).eps)
@@ -49,23 +48,21 @@ class Samples:
         return np.arange(self.cells + 1) / self.cells
 
 
-def samples(edge: EdgeFunction | FunctionEdge, low: float, high: float, cells: int) -> Samples:
+def samples(edge: Edge, low: float, high: float, cells: int) -> Samples:
     """Return an edge at the ends of `cells` cells between `low` and `high`.
 
     Refuse one that is not finite there, or whose second derivative turns nobody knows where.
     """
     _check_finite(edge, low, high)
     with np.errstate(all="ignore"):
-        if isinstance(edge, FunctionEdge):
-            found = _of_function(edge, low, high, cells)
-        else:
-            found = _of_spline(edge, low, high, cells)
+        form = _of_spline if edge.single is None else _of_function
+        found = form(edge, low, high, cells)
     if not np.isfinite(found.values).all():
         raise _not_finite(edge, low, high)
     return found
 
 
-def at_point(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> tuple[float, float]:
+def at_point(edge: Edge, low: float, high: float) -> tuple[float, float]:
     """Return an edge where the ends of an interval can hardly be told apart, and its error."""
     _check_finite(edge, low, high)
     ends = np.array([low, high])
@@ -75,25 +72,25 @@ def at_point(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> tupl
     if not (math.isfinite(value) and math.isfinite(other)):
         raise _not_finite(edge, low, high)
     size = abs(value) + slope * max(abs(low), abs(high), abs(edge.input_shift))
-    if isinstance(edge, EdgeFunction):
+    if edge.single is None:
         size += float(np.abs(edge.coefficients).max())
     return float(value), float(abs(other - value) + 64 * EPS * size)
 
 
-def _not_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> MethodError:
-    name = f"the function {edge.function!r}" if isinstance(edge, FunctionEdge) else "the spline"
+def _not_finite(edge: Edge, low: float, high: float) -> MethodError:
+    name = "the spline" if edge.single is None else f"the function {edge.single.g.name!r}"
     expected = f"edges that are finite on all that coalitions reach, for {name}"
     got = f"a pole or no value from {low:g} to {high:g}"
     return MethodError("attribute", expected, got, _OTHERS, algorithm="enumeration")
 
 
-def _check_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> None:
+def _check_finite(edge: Edge, low: float, high: float) -> None:
     """Refuse a function with a pole in the interval, or about which too little is known."""
-    if not isinstance(edge, FunctionEdge):
+    if edge.single is None:
         return
-    if edge.g.curvature_turning is None:
+    if edge.single.g.turning(2) is None:
         expected = "functions whose second derivative is known to turn at given places"
-        got = repr(edge.function)
+        got = repr(edge.single.g.name)
         raise MethodError("attribute", expected, got, _OTHERS, algorithm="enumeration")
     if not np.isfinite(edge.bounds(low, high)).all():
         raise _not_finite(edge, low, high)
@@ -118,7 +115,7 @@ def _spread(places: Array, jumps: Array, low: float, high: float, cells: int) ->
     return np.stack([np.bincount(where, row, cells) for row in sizes])
 
 
-def _of_spline(edge: EdgeFunction, low: float, high: float, cells: int) -> Samples:
+def _of_spline(edge: Edge, low: float, high: float, cells: int) -> Samples:
     """Return samples of a spline plus its base; the spline is a polynomial between breaks."""
     length, form = high - low, edge.to_scipy()
     u = low + length * np.arange(cells + 1) / cells
@@ -130,7 +127,7 @@ def _of_spline(edge: EdgeFunction, low: float, high: float, cells: int) -> Sampl
     kinks, steps = beside.jumps(3)
     cuts = np.concatenate((cuts, edge.input_shift + scale * kinks))
     jumps = np.concatenate((jumps, steps / scale ** np.arange(3.0)[:, None]), axis=1)
-    extra = beside.sizes(inner).max() if edge.series else 0.0
+    extra = beside.sizes(inner).max() if len(beside.functions) > 1 else 0.0
     third = _third(form.spline, low, high, cells)
     third = third + beside.steepest(inner[0], inner[-1], 3) / scale**3
     ends = np.array([low, high])
@@ -183,51 +180,41 @@ def _terms(spline: Any, low: float, high: float) -> float:
     return float(polyval(extent, np.abs(spline.c[::-1]), tensor=False).max())
 
 
-def _of_function(edge: FunctionEdge, low: float, high: float, cells: int) -> Samples:
+def _of_function(edge: Edge, low: float, high: float, cells: int) -> Samples:
     """Return samples of an elementary function; its second derivative turns at known places."""
-    length = high - low
+    length, one = high - low, cast("ScaledFunction", edge.single)
     u = low + length * np.arange(cells + 1) / cells
     values = edge(u)
     second = edge.derivative(u, 2) * length**2
-    size = abs(edge.a) / edge.input_scale * length
-    swing = _swing(edge, low, length, second, size)
-    slope = np.array([edge.a / edge.input_scale])  # of what the function is taken at
-    start = edge.b - slope * edge.input_shift
-    term = FunctionSum(functions=(edge.g,), a=slope, b=start, weights=np.array([edge.c]))
-    ends = np.array([low, high])
-    origin = abs(edge.b) * edge.input_scale / abs(edge.a) if edge.a else 0.0
+    kinks, jumps = edge.functions.jumps(3)
+    ends, scale = np.array([low, high]), edge.input_scale
+    origin = abs(one.b) * scale / abs(one.a) if one.a else 0.0
+    kinks, jumps = edge.input_shift + scale * kinks, jumps / scale ** np.arange(3.0)[:, None]
     return Samples(
         values=values,
         second=second,
-        jumps=_spread(*term.jumps(3), low, high, cells),
-        swing=swing,
+        jumps=_spread(kinks, jumps, low, high, cells),
+        swing=_swing(edge, one, low, length, second),
         slopes=edge.derivative(ends) * length,
         thirds=edge.derivative(ends, 3) * length**3,
-        magnitude=float(np.abs(values).max()) + 2 * abs(edge.d),
+        magnitude=float(np.abs(values).max()) + 2 * abs(one.d),
         reach=max(abs(low), abs(high), abs(edge.input_shift), origin) / length,
     )
 
 
-def _swing(edge: FunctionEdge, low: float, length: float, second: Array, size: float) -> Array:
-    """Bound how far the second derivative in each cell is from its ends; `size` is du/ds."""
-    cells = len(second) - 1
-    if edge.function == "sin" and size > cells:  # it turns too often to look at every place
-        return np.full(cells, 2 * abs(edge.c) * size**2)
+def _swing(edge: Edge, one: ScaledFunction, low: float, length: float, second: Array) -> Array:
+    """Bound how far the second derivative in each cell is from its ends."""
+    cells, size = len(second) - 1, abs(one.a) / edge.input_scale * length  # size: dv/ds
+    if one.g.name == "sin" and size > cells:  # it turns too often to look at every place
+        return np.full(cells, 2 * abs(one.c) * size**2)
     swing = np.abs(np.diff(second))
-    for place in _places(edge, edge.g.curvature_turning or (), low, low + length):
+    shift, scale = edge.input_shift, edge.input_scale
+    ends = (low - shift) / scale, (low + length - shift) / scale
+    for u in one.places(one.g.turning(2) or (), *ends):
+        place = shift + scale * u
         there = edge.derivative(place, 2) * length**2
         first, last = _cells_of(np.array([(place - low) / length]), cells)
         for cell in range(first[0], last[0] + 1):
             way = abs(second[cell] - there) + abs(second[cell + 1] - there)
             swing[cell] = max(swing[cell], way)
     return np.asarray(np.where(np.isfinite(swing), swing, np.inf))
-
-
-def _places(edge: FunctionEdge, points: tuple[float, ...], low: float, high: float) -> list[float]:
-    """Return the u of points of ``a * u + b``, with their repetitions, in [low, high]."""
-    if edge.a == 0 or not points:
-        return []
-    ends = sorted(edge.a * (u - edge.input_shift) / edge.input_scale + edge.b for u in (low, high))
-    found = repeated(points, edge.g.period, *ends)
-    inner = [(point - edge.b) / edge.a for point in found]
-    return [edge.input_shift + edge.input_scale * u for u in inner]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kanlens.attribution.problem import Problem
 from kanlens.attribution.result import membership
 from kanlens.data.schema import default_schema
-from kanlens.model.analysis import BUDGET, nonzero_edges, reaching
+from kanlens.model.analysis import BUDGET, reaching
 from kanlens.model.network import KAN
 
 LIMIT = 14  # players of a game whose coalitions are enumerated: 2**14
@@ -138,7 +138,7 @@ class _GameDecomposition:
     @cached_property
     def live(self) -> list[Tensor]:
         """Edges that are not identically zero, one per layer, shapes (out, in)."""
-        return [nonzero_edges(layer) for layer in self.problem.model.layers]
+        return [layer.nonzero_edges() for layer in self.problem.model.layers]
 
     @cached_property
     def splits(self) -> bool:

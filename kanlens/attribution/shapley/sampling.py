@@ -71,7 +71,7 @@ def sampled(
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
             mine = Deadline.after(0.0) if stop.happened else deadline.portion(1 / left)
             if whole and not stop.happened:
-                run = _Run(game, part, seed, tolerance=tolerance, most=most)
+                run = _JointSampling(game, part, seed, tolerance=tolerance, most=most)
                 found.append(run.result(mine, advance, stop))
             else:
                 found.append(_against_few_rows(game, part, seed, mine, stop))
@@ -155,7 +155,7 @@ def _against_few_rows(
     )
 
 
-class _Run:
+class _JointSampling:
     """Joint sampling of several samples, each until its standard errors are small enough.
 
     A sample's first round goes without a polynomial, its second with all of it, and the others

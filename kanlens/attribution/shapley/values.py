@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
+from kanlens.attribution.problem import Baseline, LocalValues, Problem
 from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.cosines import LEAST
 from kanlens.attribution.shapley.fourier import Expansion, expand, seconds
@@ -165,7 +165,7 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
     found = problem.local(
         total.values,
-        MEAN_OUTPUT,
+        Baseline.MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
         bound=total.bound,

@@ -26,12 +26,12 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
+from kanlens.atomic_files import Pathlike
 from kanlens.checks import optional_module
 from kanlens.errors import FileFormatError
 from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import printable
-from kanlens.outputs import Pathlike
 
 ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH, _MODULES = 64, 10_000  # of modules in modules, and of all
@@ -94,7 +94,7 @@ class _CallError(ValueError):
     """A pickle calls what no network needs."""
 
 
-class _Reader(Unpickler):
+class _InertUnpickler(Unpickler):
     """Reads the pickle of a zip file; tensors lie within the storages that the file holds."""
 
     def __init__(self, archive: ZipFile, name: str) -> None:
@@ -177,7 +177,7 @@ def read_archive(path: Path) -> object:
         try:
             with archive.open(pickles[0]) as content:
                 _check_opcodes(content)
-            return _unwrapped(_Reader(archive, pickles[0]).load(), path.name)
+            return _unwrapped(_InertUnpickler(archive, pickles[0]).load(), path.name)
         except _CallError as error:
             raise refusal(path.name, f"is a pickled module that calls {error}") from error
 

@@ -19,7 +19,7 @@ from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout
 from kanlens.io.importers.settings import CALL, SUMS, refuse
 from kanlens.io.importers.stages import Affine, Edges, Stage, one_by_one
-from kanlens.model.function_layer import SPLINE, FunctionTable
+from kanlens.model.terms import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
 
 _SUMS = {**SUMS, "arccos": ((("arcsin", 1.0, 0.0, -1.0),), math.pi / 2)}

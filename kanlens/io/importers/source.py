@@ -36,7 +36,6 @@ from kanlens.io.tensor_files import (
     printable,
     read_safetensors,
 )
-from kanlens.model.layers import KANLinear
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # of torch.save without a zip file
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
@@ -48,7 +47,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class Origin:
     """Tensors by name, what error messages call them, their module, and a file of facts."""
 
     name: str
@@ -64,7 +63,7 @@ class Source:
             found = children(found, "_modules").get(part)
         return found
 
-    def below(self, path: str) -> Source:
+    def below(self, path: str) -> Origin:
         """Return the part of a network that a name leads to."""
         start = f"{path}."
         changed: dict[str, Any] = {"name": f"{path!r} of {self.name}", "module": self.owner(path)}
@@ -78,7 +77,7 @@ class Source:
         return self.spelling.get(key, key)
 
 
-def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Source:
+def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Origin:
     """Return tensors as a source, those that are kept in lists one a kind as layers of them all.
 
     That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
@@ -95,7 +94,7 @@ def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any
             same = len({part.shape for part in parts}) == 1
             tensors |= {new: torch.stack(parts)} if same else dict(zip(old, parts, strict=True))
     spelling = {new: old[0] for new, old in keys.items() if new in tensors and new != old[0]}
-    return Source(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
+    return Origin(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
 
 
 def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
@@ -136,7 +135,7 @@ _SPELLINGS = [
 ]
 
 
-def sources(given: object) -> list[Source]:
+def sources(given: object) -> list[Origin]:
     """Return every state dict in what the caller gave, at any depth; nothing in a file is run."""
     if isinstance(given, nn.Module):
         module = _translated(given)
@@ -162,11 +161,10 @@ def _translated(module: nn.Module) -> nn.Module:
     """Return a module in which layers are what they say they are, by a method `to_kanlens`."""
     own: Any = module
     if hasattr(own, "to_kanlens"):
-        layer = own.to_kanlens()
-        if not isinstance(layer, KANLinear):
+        layer: nn.Module = own.to_kanlens()
+        if not hasattr(layer, "edge_kind"):
             expected = f"{type(module).__name__}.to_kanlens to return a layer of kanlens"
-            advice = "Return a KANLinear, SeriesLinear or FunctionLinear"
-            raise DTypeError(CALL, expected, type(layer).__name__, advice)
+            raise DTypeError(CALL, expected, type(layer).__name__, "Return a KANLinear")
         return layer
     parts = {name: one and _translated(one) for name, one in module._modules.items()}
     if all(one is module._modules[name] for name, one in parts.items()):
@@ -187,7 +185,7 @@ def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
     return result
 
 
-def _of_jax(model: Any) -> Source:
+def _of_jax(model: Any) -> Origin:
     """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
     layers = getattr(model, "layers", ())
     parts = {str(i): one for i, one in enumerate(layers if hasattr(layers, "__iter__") else ())}
@@ -203,7 +201,7 @@ def _of_jax(model: Any) -> Source:
     return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 
 
-def _in_file(path: Path, content: object) -> list[Source]:
+def _in_file(path: Path, content: object) -> list[Origin]:
     """Return every state dict in what a file holds; tensors take no more room than the file."""
     name = repr(path.name)
     if isinstance(content, Inert):
@@ -250,7 +248,7 @@ def read_tensors(path: Path) -> object:
 
 def _state_dicts(
     given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
-) -> list[Source]:
+) -> list[Origin]:
     """Collect what holds tensors, up to `_DEPTH`; Lightning's hyper-parameters are facts."""
     given_facts = given.get("hyper_parameters")
     if isinstance(given_facts, Mapping | Inert):

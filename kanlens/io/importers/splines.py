@@ -18,7 +18,6 @@ from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm
 from kanlens.io.importers.order import join
 from kanlens.io.importers.settings import refuse
 from kanlens.io.importers.stages import Edges, Stage, edges_of, leaky, uniform
-from kanlens.model.layers import KANLinear
 from kanlens.splines.spline import extend
 
 
@@ -182,7 +181,7 @@ _EFFICIENT_KAN = _named(
 def _own(group: Group) -> list[Stage]:
     """Return a layer of kanlens as a module knows it, or of splines alone as its tensors say."""
     layer = group.source.owner(group.name)
-    if isinstance(layer, KANLinear):
+    if hasattr(layer, "edge_kind"):
         edges = edges_of(group.name, layer)
         group.keys.update(join(group.name, name) for name in layer.state_dict())
         known = group.options.extrapolation or edges.extrapolation

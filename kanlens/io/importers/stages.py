@@ -19,7 +19,7 @@ from kanlens.errors import KanlensError, ShapeError, reworded
 from kanlens.functions.catalog import BASES
 from kanlens.io.importers.settings import CALL, ImportOptions, sum_of
 from kanlens.model.config import LayerConfig
-from kanlens.model.layers import LAYER_KINDS, KANLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
 from kanlens.model.products import Grouping, Nodes
@@ -32,7 +32,7 @@ _DEGREES = "splines of degree 1 to 5"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edges:
-    """Sums of edges, with the fields of `KANLinear`, `FunctionLinear` and `SeriesLinear`."""
+    """Sums of edges, with the fields of `KANLinear`."""
 
     name: str
     base: Tensor  # (out, in): weights of the base function `activation`
@@ -115,7 +115,7 @@ class Edges:
             got = f"{n_out} x {n_in} splines of degree {order} on {size} intervals"
             raise ShapeError(CALL, expected, got, "Train it with another spline_order")
         return LayerConfig(
-            kind="function" if self.functions else "series" if self.series else "spline",
+            kind=KANLinear.kind,
             in_features=n_in,
             out_features=n_out,
             grid_size=size,
@@ -130,8 +130,7 @@ class Edges:
 
     def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
         """Build the layer."""
-        kind = LAYER_KINDS[self.config.kind]
-        layer = kind.from_config(self.config).to(dtype=dtype, device=device)
+        layer = KANLinear.from_config(self.config).to(dtype=dtype, device=device)
         layer.load_state_dict({**layer.state_dict(), **self.tensors})
         return layer
 
@@ -212,7 +211,7 @@ def leaky(name: str, slope: Tensor, width: int) -> Edges:
 
 
 @dataclass(eq=False)
-class _Row:
+class _LayerChain:
     """The layers made so far, and the nodes that each ends in."""
 
     edges: list[Edges] = field(default_factory=list)
@@ -279,7 +278,7 @@ class _Row:
 
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     """Compile a row of stages, which begins with edges, into a network."""
-    row = _Row()
+    row = _LayerChain()
     exact = options.setting("layer_norm", "", "keep") == "exact"
     for stage in stages:
         row.add(stage)

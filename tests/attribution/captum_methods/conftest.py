@@ -6,22 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kanlens.attribution.problem import Problem
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
-
-
-class Plain(nn.Module):
-    """One output of a model, as one would hand it to captum."""
-
-    def __init__(self, model: KAN) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)[:, 0]
 
 
 def posed(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.problem import SLOPES
+from kanlens.attribution.problem import Baseline
 from kanlens.errors import InvalidValueError
 
 captum_gradient_shap = METHODS["captum_gradient_shap"].function
@@ -16,41 +16,6 @@ captum_input_x_gradient = METHODS["captum_input_x_gradient"].function
 captum_integrated_gradients = METHODS["captum_integrated_gradients"].function
 captum_noise_tunnel = METHODS["captum_noise_tunnel"].function
 captum_saliency = METHODS["captum_saliency"].function
-
-
-def straight(network, width=4):
-    """A network of one layer whose edges are straight lines inside their grids."""
-    model = network([width, 1], grid_range=(-9, 9))
-    layer = model.layers[0]
-    places = torch.stack(
-        [layer.grid[:, k + 1 : k + 4].mean(1) for k in range(layer.spline_weight.shape[-1])], -1
-    )
-    slopes = layer.spline_weight[..., :1].clone()
-    layer.spline_weight.copy_(slopes * places)  # Greville: a spline of its places is x
-    layer.base_weight.zero_()
-    return model
-
-
-def share(model, x, rows, **options):
-    """What captum's integrated gradients explain of each change."""
-    from captum.attr import IntegratedGradients
-
-    method = IntegratedGradients(lambda z: model(z)[:, 0])
-    with torch.enable_grad():
-        found = method.attribute(x.clone().requires_grad_(), rows.expand_as(x), **options).sum(1)
-    return found.detach() / (model(x) - model(rows))[:, 0]
-
-
-@pytest.mark.parametrize("n", [10, 50])
-def test_captums_trapezoid_loses_a_share_and_is_not_used(n, network, draw):
-    model, x, row = straight(network), draw(4, 4), draw(1, 4, seed=2)
-    lost = share(model, x, row, n_steps=n, method="riemann_trapezoid")
-    torch.testing.assert_close(lost, torch.full_like(lost, (n - 1) / n), rtol=0, atol=1e-6)
-    found = attribute(model, x, method="captum_integrated_gradients", background=row, n_steps=n)
-    change = found.output - found.reference
-    torch.testing.assert_close(
-        found.values.sum(1) / change, torch.ones_like(change), rtol=1e-6, atol=0
-    )
 
 
 def test_more_steps_bring_integrated_gradients_closer(problem):
@@ -77,7 +42,7 @@ def test_saliency_is_the_size_of_the_gradient(problem):
     given = problem([3, (2, 1), 2])
     slopes, times = captum_saliency(given), captum_input_x_gradient(given)
     torch.testing.assert_close(slopes.values, (times.values / given.x).abs(), rtol=1e-10, atol=0)
-    assert slopes.baseline == SLOPES
+    assert slopes.baseline == Baseline.SLOPES
     assert slopes.reference != slopes.reference  # NaN: there is nothing to be complete to
 
 

@@ -10,7 +10,6 @@ from kanlens.attribution.integration.gradients import integrate
 from kanlens.attribution.integration.lines import Lines, meeting_points, smooth_segments
 from kanlens.data.schema import default_schema
 from kanlens.model.analysis import float64_copy
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
@@ -210,7 +209,7 @@ def written(*tables):
     layers = []
     for table in tables:
         names = [[name for name, *_ in row] for row in table]
-        layer = FunctionLinear(len(table[0]), len(table), names).double()
+        layer = KANLinear(len(table[0]), len(table), functions=names).double()
         for out, row in enumerate(table):
             for in_, (name, *affine) in enumerate(row):
                 layer.assign(out, in_, name, affine)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,6 @@ from kanlens.attribution.integration.lines import (
     smooth_segments,
 )
 from kanlens.model.analysis import float64_copy
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.integration import brute_force
@@ -80,7 +81,7 @@ def test_only_breakpoints_that_lead_to_the_output_count():
 
 def test_functions_leave_only_their_kinks():
     model = KAN([2, 1, 1], grid_size=4).double()
-    layer = FunctionLinear.from_layer(model.layers[0])
+    layer = copy.deepcopy(model.layers[0])
     layer.assign(0, 0, "relu", (2.0, 0.0, 1.0, 0.0))  # its kink is a breakpoint of the grid
     layer.assign(0, 1, "sin", (1.0, 0.0, 1.0, 0.0))
     model = float64_copy(KAN.from_layers([layer, model.layers[1]], model.schema))

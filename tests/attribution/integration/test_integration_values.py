@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,6 @@ from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.model import analysis
 from kanlens.model.analysis import float64_copy
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 from kanlens.model.recording import trace
@@ -35,7 +35,7 @@ def normal(*shape, seed=1):
 def with_function(name, layer, parameters, widths=(3, 3, 1)):
     """A network with one function on two edges of a layer."""
     model = build(widths)
-    layers = [FunctionLinear.from_layer(one) for one in model.layers]
+    layers = [copy.deepcopy(one) for one in model.layers]
     for edge in ((0, 0), (layers[layer].out_features - 1, 2)):
         layers[layer].assign(*edge, name, parameters)
     changed = KAN.from_layers(layers, model.schema)

@@ -12,7 +12,7 @@ from kanlens.attribution import Attribution
 from kanlens.attribution.deeplift_gradients import secant
 from kanlens.attribution.metrics import Case, case_for
 from kanlens.attribution.metrics.points import Function
-from kanlens.attribution.problem import MEAN_OUTPUT, Problem
+from kanlens.attribution.problem import Baseline, Problem
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
@@ -23,7 +23,7 @@ def attribution(values: Tensor, output: Tensor | None = None, **parts: Any) -> A
     """An attribution with these values; complete unless an output is given."""
     values = values.double()
     output = values.sum(1) if output is None else output
-    parts = {"baseline": MEAN_OUTPUT, "reference": torch.zeros_like(output), **parts}
+    parts = {"baseline": Baseline.MEAN_OUTPUT, "reference": torch.zeros_like(output), **parts}
     names = tuple(f"x{i}" for i in range(values.shape[1]))
     return Attribution(
         values=values, output=output, method="secant", features=names, target="y", **parts
@@ -100,7 +100,9 @@ def network_case(model: KAN, x: Tensor, rows: Tensor, target: int = 0, **parts: 
     copy = float64_copy(model)
     problem = Problem(model=copy, x=x, rows=rows, target=target)
     values = values_on(copy, x)
-    reference = torch.full((len(x),), problem.counted_from(MEAN_OUTPUT), dtype=torch.float64)
+    reference = torch.full(
+        (len(x),), problem.counted_from(Baseline.MEAN_OUTPUT), dtype=torch.float64
+    )
     found = attribution(values, problem.output_in_parts(x), x=x, reference=reference)
     found = dataclasses.replace(found, features=model.feature_names)
     parts = {"background": rows, "target": target, "method_on": values_on, **parts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -20,8 +21,7 @@ from kanlens.attribution.metrics import (
     share_entropy,
 )
 from kanlens.attribution.metrics import case as evaluation
-from kanlens.attribution.problem import MEAN_ROW, ZERO
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.attribution.problem import Baseline
 from kanlens.model.network import KAN
 from tests.attribution.metrics import cases
 
@@ -176,7 +176,7 @@ def strange(network) -> dict[str, Case]:
         "far outside": cases.network_case(model, x + 50, rows),
         "all far outside": cases.network_case(model, x + 50, rows - 70),
     }
-    for baseline in (MEAN_ROW, ZERO, "something else"):
+    for baseline in (Baseline.MEAN_ROW, Baseline.ZERO, "something else"):
         changed = dataclasses.replace(usual.attribution, baseline=baseline)
         found[baseline] = dataclasses.replace(usual, attribution=changed)
     return found
@@ -223,7 +223,7 @@ def test_every_kind_of_network(network, widths, options):
 
 def test_function_layers(network):
     model = network([2, 2, 1])
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 0, "abs", (1.0, 0.2, 1.0, 0.0))
     layers[1].assign(0, 1, "log", (1.0, 0.0, 1.0, 0.0))  # of negative numbers too
     model = KAN.from_layers(layers, model.schema)

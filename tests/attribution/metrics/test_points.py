@@ -20,7 +20,7 @@ from kanlens.attribution.metrics.points import (
     some_rows,
     uniform,
 )
-from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
+from kanlens.attribution.problem import Baseline
 from kanlens.model.recording import trace
 from tests.attribution.metrics import cases
 
@@ -68,7 +68,9 @@ def test_nothing_is_evaluated_outside_the_grid(name, share):
     assert seen
 
 
-@pytest.mark.parametrize(("baseline", "shift"), [(ZERO, 0.0), (MEAN_ROW, 0.0), (None, 9.0)])
+@pytest.mark.parametrize(
+    ("baseline", "shift"), [(Baseline.ZERO, 0.0), (Baseline.MEAN_ROW, 0.0), (None, 9.0)]
+)
 def test_references_are_brought_inside(baseline, shift):
     x = 1 + 0.5 * rows_of(5).abs()  # the grid is [0.9, 2]
     rows = rows_of(6, seed=2) - 8 + shift * 2
@@ -82,8 +84,8 @@ def test_references_are_brought_inside(baseline, shift):
 def test_references_are_those_of_the_attribution():
     x, rows = rows_of(3), rows_of(7, seed=2)
     assert torch.equal(judged(x, rows)[0].references, rows)
-    assert torch.equal(judged(x, rows, ZERO)[0].references, torch.zeros(1, 4).double())
-    mean = judged(x, rows, MEAN_ROW)[0].references
+    assert torch.equal(judged(x, rows, Baseline.ZERO)[0].references, torch.zeros(1, 4).double())
+    mean = judged(x, rows, Baseline.MEAN_ROW)[0].references
     torch.testing.assert_close(mean, rows.mean(0, keepdim=True))
     many = rows_of(ROWS + 40, seed=2)
     found = judged(x, many)[0].references
@@ -177,10 +179,10 @@ def test_slopes_are_multiplied_by_the_distance():
     slopes = cases.WEIGHTS.expand(6, 6)
     best = cases.case(slopes, x, rows)
     best = dataclasses.replace(
-        best, attribution=dataclasses.replace(best.attribution, baseline=SLOPES)
+        best, attribution=dataclasses.replace(best.attribution, baseline=Baseline.SLOPES)
     )
     assert METRICS["infidelity"].function(best).value == pytest.approx(0.0, abs=1e-12)
-    shares = dataclasses.replace(best.attribution, baseline=MEAN_ROW)
+    shares = dataclasses.replace(best.attribution, baseline=Baseline.MEAN_ROW)
     wrong = dataclasses.replace(best, attribution=shares)
     assert METRICS["infidelity"].function(wrong).value > 0.02
     assert METRICS["faithfulness_correlation"].function(best).value == pytest.approx(1.0)

@@ -10,20 +10,18 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.elementary import Array
-from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.spline_edge import EdgeFunction
-
-Edge = EdgeFunction | FunctionEdge
+from kanlens.functions.sums import FunctionSum
+from kanlens.model.edge import Edge
 
 
-def spline(seed: int, *, grid_size: int = 5, degree: int = 3, **options: object) -> EdgeFunction:
+def spline(seed: int, *, grid_size: int = 5, degree: int = 3, **options: object) -> Edge:
     """An edge with the base silu on an even grid from -1 to 1."""
     draw, step = np.random.default_rng(seed), 2 / grid_size
-    return EdgeFunction(
+    return Edge(
         knots=-1 + step * np.arange(-degree, grid_size + degree + 1),
         coefficients=0.3 * draw.normal(size=grid_size + degree),
         degree=degree,
-        base_weight=draw.normal(),
+        functions=FunctionSum.of(("silu", 1.0, 0.0, draw.normal())),
         **options,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -73,10 +74,9 @@ def scaled(model: KAN, seed: int = 3) -> KAN:
 
 def symbolic(widths: list[object], seed: int = 0) -> KAN:
     """A network whose layers hold kinks, a step and a logarithm beside splines."""
-    from kanlens.model.function_layer import FunctionLinear
 
     model = build(widths, seed=seed)
-    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 0, "abs", [1.0, -0.1, 0.7, 0.2])
     layers[0].assign(1, 1, "relu", [2.0, 0.1, 1.0, 0.0])
     layers[-1].assign(0, 1, "sign", [1.0, 0.3, 0.5, 0.0])

@@ -1,5 +1,6 @@
 """What coalitions are worth: the kernel against the layer run on every coalition by itself."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -13,15 +14,14 @@ from torch.testing import assert_close
 from kanlens.attribution.shapley import coalitions
 from kanlens.attribution.shapley.coalitions import coalition_worths
 from kanlens.model import kernels
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Grouping, Nodes
 from tests.model.kernels.layers import GRIDS, numbers, set_grid
 
 
 @pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
+def kernels_without_gradients():
+    with torch.no_grad(), kernels.use("sparse"):
         yield
 
 
@@ -168,7 +168,9 @@ def test_where_it_cannot_run():
     assert coalition_worths(*given_steps, nodes, layer) is not None
     with kernels.use("torch"):
         assert coalition_worths(*given_steps, nodes, layer) is None
-    assert coalition_worths(*given_steps, nodes, FunctionLinear.from_layer(layer)) is None
+    mixed = copy.deepcopy(layer)
+    mixed.assign(0, 0, "x")
+    assert coalition_worths(*given_steps, nodes, mixed) is None
     singles = [each.float() for each in given_steps]
     assert coalition_worths(*singles, nodes, layer.float()) is None
 

@@ -1,5 +1,6 @@
 """Polynomials that follow a game along its orders."""
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -17,7 +18,6 @@ from kanlens.attribution.shapley.permutations import (
     fitted,
     places,
 )
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.shapley.definition import network, problem_of
 
@@ -85,7 +85,7 @@ def test_corrections_cancel_over_all_orders_and_over_players(kind, draw):
 def powers(draw, function, sub=3):
     """A network of six features whose hidden sums all go through a function."""
     first = KAN([6, sub, 1], scale_noise=1.0, generator=torch.Generator().manual_seed(0)).double()
-    outer = FunctionLinear.from_layer(first.layers[1])
+    outer = copy.deepcopy(first.layers[1])
     for k in range(sub):
         outer.assign(0, k, function, [1.0, 0.3 * k, 0.5 + k, 0.1])
     return game_of(KAN.from_layers([first.layers[0], outer], first.schema), draw)

@@ -14,8 +14,8 @@ from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.curve_samples import samples
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.spline_edge import EdgeFunction
+from kanlens.functions.elementary import repeated
+from kanlens.functions.sums import FunctionSum
 from tests.attribution.shapley.curves import Edge, near_and_far, spline
 
 
@@ -67,12 +67,12 @@ def test_the_bound_holds_for_any_spline_in_any_units(data):
     degree, pieces = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 9))
     width, height = (10.0 ** data.draw(st.integers(-6, 6)) for _ in range(2))
     gaps = draw.uniform(0.05, 1.0, pieces + 2 * degree)
-    edge = EdgeFunction(
+    name = data.draw(st.sampled_from(["silu", "tanh", "gelu", "x", "constant"]))
+    edge = Edge(
         knots=np.concatenate([[0.0], np.cumsum(gaps)]),
         coefficients=height * draw.normal(size=pieces + degree),
         degree=degree,
-        base_weight=height * draw.normal(),
-        base=data.draw(st.sampled_from(["silu", "tanh", "gelu", "identity", "zero"])),
+        functions=FunctionSum.of((name, 1.0, 0.0, height * draw.normal())),
         extrapolation=data.draw(st.sampled_from(["linear", "zero"])),
         input_shift=width * draw.normal(),
         input_scale=width,
@@ -89,7 +89,7 @@ def test_the_bound_holds_for_every_function(data):
     draw = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     name = data.draw(st.sampled_from(sorted(n for n, g in FUNCTIONS.items() if g.turning_known)))
     a, b, c, d = (float(number) for number in draw.normal(size=4) * [3, 1, 2, 1])
-    edge = FunctionEdge(function=name, a=a, b=b, c=c, d=d)
+    edge = Edge.of(name, a=a, b=b, c=c, d=d)
     ends = np.sort(draw.uniform(-2, 2, 2))
     if not np.isfinite(edge.bounds(*ends)).all():
         with pytest.raises(MethodError, match="finite"):
@@ -101,11 +101,11 @@ def test_the_bound_holds_for_every_function(data):
 
 def turns(name: str, places: tuple[float, ...]) -> list[float]:
     """Between which places the second derivative of a function rises and falls."""
-    domain, edge = FUNCTIONS[name].domain, FunctionEdge(function=name)
+    domain, edge = FUNCTIONS[name].domain, Edge.of(name)
     inner = "unit" in str(domain) or domain == "tangent"
     low = 1e-2 if domain in ("positive", "nonnegative", "nonzero") else -2.0
     low, high = (-0.99, 0.99) if inner else (low, 2.0)
-    cuts = [low, *sorted(place for place in places if low < place < high), high]
+    cuts = [low, *repeated(places, FUNCTIONS[name].period, low, high), high]
     found = []
     for start, end in itertools.pairwise(cuts):
         second = edge.derivative(np.linspace(start, end, 401)[1:-1], 2)
@@ -116,7 +116,7 @@ def turns(name: str, places: tuple[float, ...]) -> list[float]:
 
 
 def test_it_is_known_where_second_derivatives_turn():
-    known = {name: g.curvature_turning for name, g in FUNCTIONS.items() if g.turning_known}
+    known = {name: g.turning(2) for name, g in FUNCTIONS.items() if g.turning_known}
     assert None not in known.values()
     assert [name for name, places in known.items() if turns(name, places)] == []
     assert turns("gaussian", (0.0,)) and turns("tanh", ())  # places left out are missed
@@ -124,40 +124,38 @@ def test_it_is_known_where_second_derivatives_turn():
 
 @pytest.mark.parametrize("name", ["constant", "x", "x^2"])
 def test_powers_need_no_cosine(name):
-    series = fit(FunctionEdge(function=name, c=2.0, b=0.3), -1.5, 2.0, tolerance=1e-9)
+    series = fit(Edge.of(name, c=2.0, b=0.3), -1.5, 2.0, tolerance=1e-9)
     assert len(series.cosines) == 0 and series.error < 1e-11
 
 
 @pytest.mark.parametrize("name", ["x^3", "x^4", "x^3-x"])
 def test_higher_powers_need_none_either(name):
-    series = fit(FunctionEdge(function=name), -1.0, 1.0, tolerance=1e-7)
+    series = fit(Edge.of(name), -1.0, 1.0, tolerance=1e-7)
     assert len(series.cosines) == 0 and series.error <= 1e-7
 
 
 def test_a_kink_costs_many_cosines_and_the_bound_says_so():
-    few, many = (
-        fit(FunctionEdge(function="abs"), -1.0, 1.3, tolerance=1e-9, most=m) for m in (200, 1600)
-    )
+    few, many = (fit(Edge.of("abs"), -1.0, 1.3, tolerance=1e-9, most=m) for m in (200, 1600))
     assert 6 < few.error / many.error < 10
     assert 2e-4 < many.error < 2e-3
 
 
 def test_a_jump_stays():
-    edge = FunctionEdge(function="sign", c=0.5)  # from -0.5 to 0.5
+    edge = Edge.of("sign", c=0.5)  # from -0.5 to 0.5
     series = fit(edge, -1.0, 2.0, tolerance=1e-3)
     assert 0.5 <= distance(edge, series) <= series.error
 
 
 @pytest.mark.parametrize("a", [300.0, 1e5, 1e12])
 def test_waves_too_short_to_follow_are_bounded(a):
-    edge = FunctionEdge(function="sin", a=a, c=0.5)
+    edge = Edge.of("sin", a=a, c=0.5)
     series = fit(edge, -1.0, 2.0, tolerance=1e-3, most=100)
     assert 0.3 < distance(edge, series) <= series.error
 
 
 def test_roots_with_no_slope_at_their_end_are_bounded():
     for name in ("sqrt", "x^1.5"):
-        edge = FunctionEdge(function=name)
+        edge = Edge.of(name)
         series = fit(edge, 0.0, 1.0, tolerance=1e-3, most=500)
         assert distance(edge, series) <= series.error < 0.2
 
@@ -168,22 +166,22 @@ def test_roots_with_no_slope_at_their_end_are_bounded():
 )
 def test_a_pole_is_refused(name, ends):
     with pytest.raises(MethodError, match=f"finite on all that coalitions reach, for .*{name}"):
-        fit(FunctionEdge(function=name), *ends, tolerance=1e-3)
+        fit(Edge.of(name), *ends, tolerance=1e-3)
     with pytest.raises(MethodError, match="finite"):
-        fit(FunctionEdge(function="1/x"), 0.0, 0.0, tolerance=1e-3)
-    assert fit(FunctionEdge(function="arcsin"), 1.0, 1.0, tolerance=1e-3).error < 1e-12
+        fit(Edge.of("1/x"), 0.0, 0.0, tolerance=1e-3)
+    assert fit(Edge.of("arcsin"), 1.0, 1.0, tolerance=1e-3).error < 1e-12
 
 
 def test_a_dead_edge_has_no_pole():
-    series = fit(FunctionEdge(function="1/x", c=0.0, d=2.0), -1.0, 1.0, tolerance=1e-3)
+    series = fit(Edge.of("1/x", c=0.0, d=2.0), -1.0, 1.0, tolerance=1e-3)
     assert series(np.array([0.0, 0.5])).tolist() == [2.0, 2.0]
 
 
 def test_a_function_of_which_too_little_is_known_is_refused(monkeypatch):
-    g = dataclasses.replace(FUNCTIONS["exp"], name="mine", curvature_turning=None)
+    g = dataclasses.replace(FUNCTIONS["log"], name="mine", turns=((), ()))
     monkeypatch.setitem(FUNCTIONS, "mine", g)
     with pytest.raises(MethodError, match=r"'mine'.*enumeration"):
-        fit(FunctionEdge(function="mine"), 0.0, 1.0, tolerance=1e-3)
+        fit(Edge.of("mine"), 0.0, 1.0, tolerance=1e-3)
 
 
 @pytest.mark.parametrize("low", [0.3, 0.0, -7.0, 1e6])
@@ -207,7 +205,7 @@ def test_the_scale_of_the_numbers_changes_nothing():
 
 
 def test_breaks_on_the_ends_of_cells_are_in_both():
-    found = samples(FunctionEdge(function="abs"), -1.0, 1.0, 2)
+    found = samples(Edge.of("abs"), -1.0, 1.0, 2)
     assert found.jumps[1].tolist() == [4.0, 4.0]
 
 

@@ -22,9 +22,8 @@ from kanlens.attribution.shapley.fourier import (
 )
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model import kernels
-from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.edge import Edge
 from tests.attribution.shapley.curves import (
-    Edge,
     drawn,
     enumerated,
     enumerated_pairs,
@@ -127,7 +126,7 @@ def test_the_bound_is_reached_and_a_smaller_one_would_be_wrong():
 @pytest.mark.parametrize("players", [30, 100])
 @pytest.mark.parametrize("name", ["sin", "exp"])
 def test_many_players_of_a_cosine_or_an_exponential(players, name):
-    edge = FunctionEdge(function=name, a=1.7, b=0.4, c=0.8)
+    edge = Edge.of(name, a=1.7, b=0.4, c=0.8)
     steps, offsets = drawn(1, players, spread=4.0)
     rate = 1.7j if name == "sin" else 1.7
     start = 0.8 * np.exp(rate * float(offsets[0]) + (0.4j if name == "sin" else 0.4))
@@ -142,7 +141,7 @@ def test_many_players_of_a_cosine_or_an_exponential(players, name):
 
 @pytest.mark.parametrize("players", [30, 100])
 def test_many_players_of_a_quadratic(players):
-    edge = FunctionEdge(function="x^2", a=1.5, b=-0.2, c=0.5, d=3.0)
+    edge = Edge.of("x^2", a=1.5, b=-0.2, c=0.5, d=3.0)
     steps, offsets = drawn(3, players, spread=6.0)
     series = fitted(edge, steps, offsets, 1e-9)
     inner, start = 1.5 * steps, 1.5 * offsets[:, None] - 0.2

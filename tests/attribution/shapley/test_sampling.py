@@ -75,7 +75,8 @@ def test_games_of_many_players_are_met_within_the_errors(widths):
     assert float(found.standard_error.max()) < 0.01 * float(exact.std())
 
 
-@pytest.mark.parametrize(("rows", "tolerance"), [(30, 1.0), (1, 0.05)])
+@pytest.mark.parametrize("rows", [1, 30])
+@pytest.mark.parametrize("tolerance", [1.0, 0.05])
 def test_errors_are_honest(rows, tolerance):
     game = game_of(build([8, 3, 2, 1]), rows=rows, batch=2)
     exact = enumerated(game).values
@@ -188,8 +189,10 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
 
     for module in (sampling, long_work):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(sampling._Run, "_round", taking(2.0, sampling._Run._round))
-    monkeypatch.setattr(sampling._Run, "_fit", taking(6.0, sampling._Run._fit))
+    monkeypatch.setattr(
+        sampling._JointSampling, "_round", taking(2.0, sampling._JointSampling._round)
+    )
+    monkeypatch.setattr(sampling._JointSampling, "_fit", taking(6.0, sampling._JointSampling._fit))
     game = game_of(build([12, 4, 3, 1]), batch=2, rows=2)
     found = sampled(
         game, tolerance=0.0, deadline=Deadline.after(limit), most=10**9, generator=seeded()
@@ -375,7 +378,7 @@ def variance_of_single_orders(game, evaluations):
 def test_pairs_and_polynomials_take_variance_away(widths, pairs, polynomials, monkeypatch):
     game = deep_game(widths, batch=2, rows=20)
     with_all = sampled(game, tolerance=0.0, most=20 * 2 * 100, generator=seeded())
-    monkeypatch.setattr(sampling._Run, "_pays", lambda self, worst: worst < 0)
+    monkeypatch.setattr(sampling._JointSampling, "_pays", lambda self, worst: worst < 0)
     paired = sampled(game, tolerance=0.0, most=20 * 2 * 100, generator=seeded())
     one, two = (float(found.standard_error.square().mean()) for found in (paired, with_all))
     assert variance_of_single_orders(game, paired.evaluations) > pairs * one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from types import SimpleNamespace
@@ -16,7 +17,6 @@ from kanlens.attribution.shapley.games import games
 from kanlens.attribution.shapley.sampling import sampled
 from kanlens.attribution.shapley.values import interactions, shapley
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.shapley.definition import masked, network, problem_of
@@ -38,7 +38,7 @@ def asked(kind, draw, *, batch=3, rows=4):
 
 def with_last(model, name, numbers):
     """The same network with an elementary function on its last edge from the first node."""
-    last = FunctionLinear.from_layer(model.layers[-1])
+    last = copy.deepcopy(model.layers[-1])
     last.assign(0, 0, name, numbers)
     return KAN.from_layers([*model.layers[:-1], last], model.schema, nodes=list(model.nodes))
 

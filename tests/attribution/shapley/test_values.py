@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -10,7 +12,6 @@ from kanlens.attribution.shapley import enumeration, values
 from kanlens.data.schema import Feature, Schema, default_schema
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model import analysis
-from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution import oracles
 from tests.attribution.conftest import build
@@ -162,7 +163,7 @@ def test_unknown_groups_are_refused(network, draw):
 @pytest.mark.parametrize("method", ["shapley", "interactions"])
 def test_coalitions_without_a_value_are_refused(widths, method):
     model = KAN.from_layers(
-        [FunctionLinear.from_layer(layer) for layer in build(widths).layers],
+        [copy.deepcopy(layer) for layer in build(widths).layers],
         default_schema(2, 1),
     )
     model.layers[0].assign(0, 0, "log", [1.0, 0.0, 1.0, 0.0])

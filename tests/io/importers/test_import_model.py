@@ -18,9 +18,9 @@ from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
 from kanlens.io.importers.layouts import Layout
 from kanlens.io.importers.stages import linear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
-from kanlens.model.series_layer import SeriesLinear
 
 LIBRARIES = ", ".join(one.library for one in importers.IMPORTERS).split(", ")
 KNOWN = ", ".join(sorted({one.split()[0] for one in LIBRARIES}, key=str.lower))
@@ -98,8 +98,8 @@ def test_kanlens_checkpoint_is_loaded_and_a_kan_copied(tmp_path, x):
 def test_damaged_checkpoint_names_the_call(tmp_path):
     path = save(KAN([3, 1]), tmp_path / "a.safetensors")
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'"format_version":"4"', b'"format_version":"7"'))
-    text = "expected format version 4 or older, got 7 in 'a.safetensors'. Upgrade kanlens."
+    path.write_bytes(content.replace(b'"format_version":"5"', b'"format_version":"7"'))
+    text = "expected format version 5 or older, got 7 in 'a.safetensors'. Upgrade kanlens."
     refused(FileFormatError, f"import_model: {text}", path)
     with pytest.raises(FileFormatError, match=f"^load: {re.escape(text)}$"):
         load(path)
@@ -301,7 +301,7 @@ class _Own(nn.Module):
 
     def __init__(self, wrong=0.0):
         super().__init__()
-        self.inner = SeriesLinear(3, 3, ["sin"]).double()
+        self.inner = KANLinear(3, 3, series=["sin"]).double()
         self.wrong = wrong
         with torch.no_grad():
             self.inner.series_weight.normal_(generator=torch.Generator().manual_seed(0))

@@ -3,16 +3,14 @@
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-from kanlens import outputs
+from kanlens import atomic_files
+from kanlens.atomic_files import atomic_write, check_writable
 from kanlens.errors import MissingFileError, OutputError
 from kanlens.long_work import unfinished
-from kanlens.outputs import atomic_write, check_writable, to_plain
 
 
 def refused(error: type[Exception], text: str):
@@ -121,7 +119,7 @@ def test_refuses_folders_devices_and_files_as_folders(tmp_path, attempt):
 
 def test_read_only_files_are_not_replaced(tmp_path, monkeypatch):
     path = make(tmp_path, "a.txt", "old")
-    monkeypatch.setattr(outputs.os, "access", lambda *_: False)
+    monkeypatch.setattr(atomic_files.os, "access", lambda *_: False)
     text = (
         f"save: expected a file to write, got 'Permission denied' at {str(path)!r}. "
         "Name a file in a folder that you may write to."
@@ -147,16 +145,3 @@ def test_who_leaves_abruptly_knows_the_files_that_are_being_written(tmp_path):
     with pytest.raises(OutputError):
         check_writable(make(tmp_path, "file", "") / "a.csv", call="save")
     assert not unfinished
-
-
-@dataclass
-class Seen:
-    span: tuple[float, float]
-    values: torch.Tensor
-
-
-def test_results_and_tensors_become_plain_data():
-    seen = Seen(span=(1.0, float("inf")), values=torch.tensor([0.5, float("nan")]))
-    assert to_plain({"seen": [seen]}) == {"seen": [{"span": [1.0, None], "values": [0.5, None]}]}
-    assert to_plain(torch.tensor([[1.0, 2.0]])) == [[1.0, 2.0]]
-    assert to_plain(torch.tensor(True)) is True

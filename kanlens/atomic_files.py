@@ -7,38 +7,16 @@ name sees the old file or the new one.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib
-import math
 import os
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
-
-from kanlens.errors import KanlensError, OutputError, escaped
+from kanlens.errors import KanlensError, OutputError
 from kanlens.long_work import unfinished
 
 Pathlike = str | os.PathLike[str]
-LINE = 200  # characters of a repr
-
-
-class Shown:
-    """A result: its repr is one line, and a notebook shows what was found."""
-
-    def _line(self) -> str:
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        words = escaped(" ".join(f"{type(self).__name__}: {self._line()}".split()))
-        return words if len(words) <= LINE else f"{words[: LINE - 1]}…"
-
-    def _repr_html_(self) -> str:
-        page: str = importlib.import_module("kanlens.reporting.notebook").to_html(self)
-        return page
 
 
 @contextlib.contextmanager
@@ -137,21 +115,3 @@ def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
         return error
     advice = "Name a file in a folder that you may write to"
     return OutputError(call, "a file to write", f"{reason(error)} at {shown!r}", advice)
-
-
-def to_plain(value: Any) -> Any:
-    """Return nested data as dicts, lists, text, finite numbers, truth values and None."""
-    if dataclasses.is_dataclass(value):
-        value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # an array, a tensor, or a number of theirs
-        whole = isinstance(value, Tensor) and bool(value.isfinite().all())
-        return value.tolist() if whole else to_plain(value.tolist())
-    if value is None or isinstance(value, (bool, str, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value)

@@ -3,59 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.drawing import Picture
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from benchmarks.drawing import Frames, Picture
 from benchmarks.speed.peers import FLOOR, PEERS
 from benchmarks.speed.timing import BOTH, TIMED
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from kanlens.plotting.style import STYLE, context
 
 TABLES = ("speed", "speed-memory", "speed-scaling")
-SHOWN = tuple(name for name, peer in PEERS.items() if not peer.optional)
+SHOWN = tuple(PEERS)
 LONG = 500.0  # from one end of an axis to the other, above which only powers of ten are numbered
 HOLLOW = "hollow: other values"
 AXES = {"batch": "rows", "width": "inputs = outputs", "grid size": "intervals of the grid"}
 
 
-def draw(
-    speed: pd.DataFrame, memory: pd.DataFrame, scaling: pd.DataFrame, *, device: str = "cpu"
-) -> Figure:
-    """Draw one figure of all rows of a device.
+def draw(speed: pd.DataFrame, memory: pd.DataFrame, scaling: pd.DataFrame) -> Figure:
+    """Draw one figure of all rows of the processor as it is; an empty table leaves a part out.
 
     Above, a point for each cell and peer: the time of forward and backward relative to nn.Linear
     with the same number of weights, and the peak memory. Below, times that grow. A hollow point
     is a peer whose values differ from what is right.
-
-    Parameters
-    ----------
-    speed, memory, scaling : DataFrame
-        Rows with the columns of `timing`, `memory` and `scaling`; an empty one leaves its part of
-        the figure out.
-    device : str
-        Whose rows.
-
-    Returns
-    -------
-    Figure
     """
-    from matplotlib.figure import Figure
-
-    from kanlens.plotting.style import STYLE, context
-
     speed, memory, scaling = (
-        frame[(frame["device"] == device) & frame["status"].isin(TIMED)]
+        frame[(frame["device"] == "cpu") & frame["status"].isin(TIMED)]
         for frame in (speed, memory, scaling)
     )
     curves = [curve for curve in AXES if (scaling["curve"] == curve).any()]
     lines = max(speed["cell"].nunique(), memory["cell"].nunique(), 1)
-    above, below = 0.9 + 0.3 * lines, 2.3 if curves else 0.0
+    heights = [0.9 + 0.3 * lines, 2.3][: 2 if curves else 1]
     with context():
-        figure = Figure(figsize=(STYLE.page, above + below + 0.5), layout="constrained")
-        heights = [above, below] if curves else [above]
+        figure = Figure(figsize=(STYLE.page, sum(heights) + 0.5), layout="constrained")
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         left, right = parts[0].subplots(1, 2, width_ratios=(1.25, 1))
         _dots(left, speed[speed["pass"] == BOTH], "vs_linear", "time relative to nn.Linear")
@@ -63,43 +46,34 @@ def draw(
         _dots(right, memory, "extra_mib", "peak memory beyond the layer (MiB)")
         right.set_title("memory of one forward + backward", loc="left")
         if curves:
-            _curves(
-                parts[1].subplots(1, len(curves), sharey=True, squeeze=False)[0], scaling, curves
-            )
+            axes = parts[1].subplots(1, len(curves), sharey=True, squeeze=False)[0]
+            _curves(axes, scaling, curves)
         _legend(figure, [speed, memory, scaling])
     return figure
 
 
 def _look(peer: str) -> dict[str, Any]:
     """Return color and marker of a peer; kanlens stands out."""
-    from kanlens.plotting.style import STYLE
-
-    others = [name for name in SHOWN if name != FLOOR]
-    number = others.index(peer) % len(STYLE.series) if peer != FLOOR else 0
+    if peer == FLOOR:
+        return {"color": STYLE.ink, "marker": "|", "markersize": 9, "zorder": 3}
+    number = [name for name in SHOWN if name != FLOOR].index(peer) % len(STYLE.series)
     own = peer.startswith("kanlens")
-    return {
-        "color": STYLE.ink if peer == FLOOR else STYLE.series[number],
-        "marker": "|" if peer == FLOOR else STYLE.markers[number],
-        "markersize": 9 if peer == FLOOR else 6.5 if own else 4.5,
-        "zorder": 4 if own else 3,
-    }
+    look = {"color": STYLE.series[number], "marker": STYLE.markers[number]}
+    return {**look, "markersize": 6.5 if own else 4.5, "zorder": 4 if own else 3}
 
 
 def _dots(ax: Axes, rows: pd.DataFrame, column: str, label: str) -> None:
     """Draw a line for each cell and a point on it for each peer."""
-    from kanlens.plotting.style import STYLE
-
-    cells = list(dict.fromkeys(rows["cell"]))
+    cells = list(dict.fromkeys(rows["cell"]))[::-1]
     for row in rows.to_dict("records"):
         if row["peer"] not in SHOWN or not (row[column] or 0) > 0:  # also for NaN
             continue
-        look = _look(row["peer"])
         hollow = {} if row["status"] == "ok" else {"markerfacecolor": STYLE.paper}
-        place = len(cells) - 1 - cells.index(row["cell"])
-        ax.plot(row[column], place, linestyle="", label=row["peer"], **{**look, **hollow})
+        look = {"linestyle": "", "label": row["peer"], **_look(row["peer"]), **hollow}
+        ax.plot(row[column], cells.index(row["cell"]), **look)
     if cells:
         _logarithmic(ax, "x")
-        ax.set_yticks(range(len(cells)), cells[::-1])
+        ax.set_yticks(range(len(cells)), cells)
         ax.set_ylim(-0.6, len(cells) - 0.4)
     ax.grid(axis="y", color=STYLE.faint, linewidth=0.6)
     if column == "vs_linear":
@@ -110,7 +84,7 @@ def _dots(ax: Axes, rows: pd.DataFrame, column: str, label: str) -> None:
 
 
 def _curves(axes: Any, scaling: pd.DataFrame, curves: list[str]) -> None:
-    """Draw the times of each peer over what grows."""
+    """Draw the times of each peer over the size that grows."""
     for ax, curve in zip(axes, curves, strict=True):
         part = scaling[(scaling["curve"] == curve) & (scaling["pass"] == BOTH)]
         for peer in SHOWN:
@@ -132,8 +106,6 @@ def _curves(axes: Any, scaling: pd.DataFrame, curves: list[str]) -> None:
 
 def _logarithmic(ax: Axes, which: str) -> None:
     """Make an axis logarithmic, with plain numbers at 1, 2 and 5, or 1 alone where it is long."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     getattr(ax, f"set_{which}scale")("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = sorted(axis.get_view_interval())
@@ -144,22 +116,18 @@ def _logarithmic(ax: Axes, which: str) -> None:
 
 
 def _fixed(curve: str, part: pd.DataFrame) -> str:
-    """Say what stays the same along a curve."""
+    """Name the sizes that stay the same along a curve."""
     first = part.iloc[0]
-    said = {
+    sizes = {
         "batch": f"{first['in']} to {first['out']}, grid {first['grid']}",
         "width": f"{first['batch']} rows, grid {first['grid']}",
         "grid size": f"{first['batch']} rows, {first['in']} to {first['out']}",
     }
-    return said[curve]
+    return sizes[curve]
 
 
 def _legend(figure: Figure, rows: Sequence[pd.DataFrame]) -> None:
-    """Name the peers that are drawn, and say what a hollow point means where there is one."""
-    from matplotlib.lines import Line2D
-
-    from kanlens.plotting.style import STYLE
-
+    """Name the peers that are drawn, and the meaning of a hollow point where there is one."""
     drawn = {peer for frame in rows for peer in frame["peer"]}
     names = [name for name in SHOWN if name in drawn]
     looks = [_look(name) for name in names]
@@ -173,15 +141,9 @@ def _legend(figure: Figure, rows: Sequence[pd.DataFrame]) -> None:
         figure.legend(handles, names, loc="outside upper center", ncols=columns)
 
 
-def _picture(device: str) -> Picture:
-    """Return the figure of a device."""
-    where = "" if device == "cpu" else f", on {device}"
-    return Picture(
-        needs=TABLES,
-        draw=lambda frames: draw(*(frames[name] for name in TABLES), device=device),
-        caption=f"Time and memory of one layer against nn.Linear and others{where}.",
-        applies=lambda frames: any(device in set(frames[name]["device"]) for name in TABLES),
-    )
+def _drawn(frames: Frames) -> Figure:
+    return draw(*(frames[name] for name in TABLES))
 
 
-PICTURES = {"speed": _picture("cpu"), "speed-cuda": _picture("cuda")}
+CAPTION = "Time and memory of one layer against nn.Linear and others."
+PICTURES = {"speed": Picture(TABLES, _drawn, CAPTION)}
