@@ -324,7 +324,7 @@ def test_the_time_is_kept_and_nothing_is_left_behind():
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     from kanlens.discovery import finding
 
-    def interrupted(problem, front):
+    def interrupted(problem, front, **_):
         front.offer(2 * problem.names[0])
         raise KeyboardInterrupt
 
