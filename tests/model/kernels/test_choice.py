@@ -12,7 +12,8 @@ import torch
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.kernels import PATHS, asked, sparse
+from kanlens.model.kernels import asked, sparse
+from kanlens.model.kernels.choice import PATHS
 from kanlens.model.layers import KANLinear
 
 
