@@ -343,7 +343,7 @@ def test_teeth_state_left_after_an_error_is_noticed(secant, plain, x, rows, monk
 
 
 def test_every_kind_of_edge_is_tried(network):
-    assert all(make(network()).layers[0].edge_kind == kind for kind, make in MADE_OF.items())
+    assert all(make(network([3, 2])).layers[0].edge_kind == kind for kind, make in MADE_OF.items())
     assert {*MADE_OF} == {"spline", "series", "function"} and {*LAYER_KINDS} == {"spline"}
 
 
