@@ -37,15 +37,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if importlib.util.find_spec("triton") is None:  # doctests import every module
     collect_ignore = ["kanlens/model/kernels/triton_kernels.py"]
 
-# Numba is loaded from the first small call on, so that no two calls differ. A kernel that another
-# process is compiling is waited for and then read: all of them want the same ones at the start.
-_dispatcher = importlib.import_module("numba.core.dispatcher")
-_compile, _held = _dispatcher.Dispatcher.compile, set()  # files of kernels this process compiles
+# A kernel that another process is compiling is waited for and then read: all of them want the same
+# ones at the start.
+_numba = importlib.import_module("kanlens.model.kernels.internals")
+_compile, _held = _numba.Dispatcher.compile, set()  # files of kernels this process compiles
 
 
 def _compile_once(kernel: Any, signature: Any) -> Any:
     path = Path(os.environ["NUMBA_CACHE_DIR"], f"{kernel.py_func.__module__}.{kernel.__name__}")
-    with _dispatcher.global_compiler_lock, ExitStack() as stack:
+    with _numba.global_compiler_lock, ExitStack() as stack:
         if fcntl and path.name.startswith("kanlens") and path not in _held:
             path.parent.mkdir(parents=True, exist_ok=True)
             fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
@@ -54,7 +54,7 @@ def _compile_once(kernel: Any, signature: Any) -> Any:
         return _compile(kernel, signature)
 
 
-_dispatcher.Dispatcher.compile = _compile_once
+_numba.Dispatcher.compile = _compile_once
 torch.set_num_threads(1)  # test processes share the processors
 
 settings.register_profile("local", max_examples=25, deadline=None)

@@ -53,13 +53,7 @@ def nearest(value: str, choices: Iterable[str]) -> str | None:
 
 
 def find_place(
-    call: str,
-    expected: str,
-    given: object,
-    names: Sequence[str],
-    advice: str,
-    *,
-    argument: str = "",
+    call: str, expected: str, given: object, names: Sequence[str], advice: str, argument: str = ""
 ) -> int:
     """Return the place of a name, or the index that was given instead; refuse all else."""
     if isinstance(given, str) and given in names:

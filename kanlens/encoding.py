@@ -298,8 +298,7 @@ def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Ten
     if model.task == "classification" and model.class_labels:
         y = codes_of_model(model, table.schema, y, call=call)
     elif model.task != table.schema.task:
-        got = f"a target for {table.schema.task}"
-        advice = "Read the table with {task}"
+        got, advice = f"a target for {table.schema.task}", "Read the table with {task}"
         raise DataError(call, f"a target for {model.task}", got, advice, task=model.task)
     return model.prepare(x, call=call), prepare_target(model, y, table.rows, call=call)
 

@@ -19,41 +19,30 @@ def in_python(name: str, value: Any) -> str:
 
 
 class Message(Exception):
-    """One line made of fields, which whoever shows it may write in its own words.
-
-    The expectation and the advice name arguments as ``{name}``.
+    """One line of fields, in which ``{name}`` is an argument; whoever shows it writes these.
 
     Attributes
     ----------
-    call : str
-        Public call that was made.
-    part : str
-        Part of what it was given that is at fault, or "".
+    call, part : str
+        Public call that was made, and what of its input is at fault, if not "".
     expected, got : str
-        What the call takes, and what it was given.
+        What the call takes, and what it was given; the latter names no arguments.
     advice : tuple of str
-        Alternatives, sentences without their stop or questions.
+        Alternatives: sentences without their stop, or questions.
     argument : str
-        Argument that the expectation begins with, or "".
+        Argument that the expectation begins with, if not "".
     settings : dict of str to Any
-        Arguments and their values: None for the name alone, ... for any value.
+        Arguments with their values: None for the name alone, ... for any value.
     write : callable
         Writes an argument and its value. Advice with one that it has no words for (None) is left
         out, unless there is no other.
     """
 
     def __init__(
-        self,
-        call: str,
-        expected: str,
-        got: str,
-        /,
-        *advice: str,
-        argument: str = "",
-        **settings: Any,
+        self, call: str, expected: str, got: str, /, *advice: str, argument: str = "", **named: Any
     ) -> None:
         self.call, self.expected, self.got, self.advice = call, expected, got, advice
-        self.argument, self.settings, self.part = argument, settings, ""
+        self.argument, self.settings, self.part = argument, named, ""
         self.write: Callable[[str, Any], str | None] = in_python
         super().__init__(str(self))
 
@@ -67,17 +56,20 @@ class Message(Exception):
     @property
     def reason(self) -> str:
         """The line without its call."""
-        words = {f"{{{name}}}": self.write(name, value) for name, value in self.settings.items()}
-        lacking = [place for place, word in words.items() if word is None]
-        offered = [one for one in self.advice if not any(place in one for place in lacking)]
-        expected, advice = self.expected, ", or ".join(offered or self.advice)
-        for place, value in zip(words, self.settings.items(), strict=True):
-            word = words[place] or in_python(*value)
-            expected, advice = expected.replace(place, word), advice.replace(place, word)
+        expected, advice = self.expected, list(self.advice)
+        for name, value in self.settings.items():
+            place, word = f"{{{name}}}", self.write(name, value)
+            if word is None:
+                advice = [one for one in advice if place not in one] or advice
+                word = in_python(name, value)
+            expected, *advice = (text.replace(place, word) for text in (expected, *advice))
         if self.argument:
             expected = f"{self.write(self.argument, None) or self.argument} {expected}"
-        end = "" if advice.endswith("?") else "."
-        return _line(f"expected {expected}, got {self.got}. {advice[:1].upper()}{advice[1:]}{end}")
+        last = ", or ".join(advice)
+        if len(advice) < len(self.advice):
+            last = last[:1].upper() + last[1:]
+        end = "" if last.endswith("?") else "."
+        return _line(f"expected {expected}, got {self.got}. {last}{end}")
 
 
 class KanlensError(Message):

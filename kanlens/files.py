@@ -112,9 +112,8 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
             raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Fill it")
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingFileError(
-            call, "a file", f"no file at {str(path)!r}", "Check the path"
-        ) from error
+        got = f"no file at {str(path)!r}"
+        raise MissingFileError(call, "a file", got, "Check the path") from error
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, KanlensError):
             raise

@@ -5,28 +5,25 @@ Work that needs more memory than there is is refused.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
 import re
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from kanlens.errors import InvalidValueError
 
 FEW = 500_000  # numbers in the largest array of one operation, up to which one thread is best
-PROBE = 0.1  # seconds of work that measure the share of a processor within a tenth of it
 SMALL = 100_000_000  # bytes that are not worth a look
 UNKNOWN = 2**30  # bytes that work may take where the system does not say what is free
-KEPT, LARGEST = 2**28, 2**25  # bytes freed that are kept, and of one array among them: glibc's most
+KEPT = 2**25 - 2**16  # bytes of an array; glibc keeps none of 32 MiB
 LEAST = 2**26  # bytes below which no work can be held
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 UNITS |= {f"{unit}I": 2 ** (10 * power) for power, unit in enumerate("KMGT", 1)}
@@ -34,9 +31,7 @@ UNITS |= {f"{unit}I": 2 ** (10 * power) for power, unit in enumerate("KMGT", 1)}
 Memory: TypeAlias = str | int | None  # bytes, or text such as "1GB" or "512MiB"
 P = ParamSpec("P")
 R = TypeVar("R")
-_begun: list[bool] = []
 _allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as glibc numbers them
 _GROUP = Path("/sys/fs/cgroup")
 
 
@@ -79,12 +74,17 @@ def allowed_memory() -> int:
 
 
 def within_memory(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function whose keyword `max_memory` is given take no more memory than that."""
+    """Let a function whose keyword `max_memory` is given take no more memory than that.
+
+    Before, an array of `KEPT` bytes is freed untouched: glibc keeps freed arrays up to the size of
+    the largest so far for what is asked for next, and gives others back to the system, which clears
+    them when it hands them out again. Secants of 20,000 rows were measured to take 0.30 s so, and
+    0.45 without.
+    """
 
     @functools.wraps(function)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-        keep_freed_memory()
-        begin_analysis()
+        torch.empty(KEPT, dtype=torch.uint8)
         given = cast("Memory", kwargs.get("max_memory"))
         if given is None:
             return function(*args, **kwargs)
@@ -92,35 +92,6 @@ def within_memory(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return limited
-
-
-def begin_analysis() -> None:
-    """Say that an analysis has begun: from now on no layer is left to torch for being called first.
-
-    Its last digits would depend on what the process did before, and on who shares in the work.
-    """
-    if not _begun:
-        _begun.append(True)
-
-
-def analysis_begun() -> bool:
-    """Tell whether an analysis has begun in this process."""
-    return bool(_begun)
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Have the C library keep up to 256 MiB of what is freed, for what is asked for next.
-
-    glibc gives large arrays back to the system, which clears them when it hands them out again:
-    that was measured to be half the time of the secants of 20,000 rows. What the environment says
-    (``MALLOC_TRIM_THRESHOLD_``) holds.
-    """
-    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
-        with contextlib.suppress(AttributeError):  # another C library
-            change = ctypes.CDLL(None).mallopt
-            change(_TRIM_THRESHOLD, KEPT)
-            change(_MMAP_THRESHOLD, LARGEST)
 
 
 def check_memory(call: str, needed: float, what: str, advice: str) -> None:
@@ -167,40 +138,32 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def processor_share() -> float:
-    """Measure the share of a processor that others leave to this thread, by working a moment."""
-    start, worked = time.perf_counter(), time.thread_time()
-    while (passed := time.perf_counter() - start) < PROBE:
-        pass
-    return min((time.thread_time() - worked) / passed, 1.0)
+@functools.cache
+def _limits() -> tuple[Any, Any]:
+    """Return what limits OpenMP's threads, and what MKL's, of the thread that calls."""
+    mkl = getattr(ctypes.CDLL(torch._C.__file__), "MKL_Set_Num_Threads_Local", lambda count: count)
+    return ThreadpoolController(), mkl  # the first looks through the loaded libraries for 10 ms
 
 
 @contextmanager
 def threads_for(size: int) -> Iterator[None]:
-    """Let torch use one thread inside the block when the work is small.
+    """Let torch use one thread inside the block, on the thread that calls, when the work is small.
 
     Splitting an operation on so few numbers gains nothing, and its threads wait for each other by
     spinning: on a machine whose cores are busy, training a small network with two threads was
-    measured to take ten times as long as with one.
+    measured to take ten times as long as with one. `torch.set_num_threads` would stay, for good,
+    with other threads that first call torch in the block.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if size < FEW else before)
-    try:
+    if size >= FEW:
         yield
-    finally:
-        torch.set_num_threads(before)
+        return
+    pools, mkl = _limits()
+    with pools.limit(limits=1, user_api="openmp"):
+        before = mkl(1)
+        try:
+            yield
+        finally:
+            mkl(before)
 
 
 one_thread = functools.partial(threads_for, 0)
-
-
-@contextmanager
-def one_thread_of(libraries: str) -> Iterator[None]:
-    """Let libraries, "blas" or "openmp" as threadpoolctl calls them, use one thread in the block.
-
-    Thousands of small least-squares problems were measured to take nine times as long with two.
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api=libraries):
-        yield

@@ -169,11 +169,11 @@ def test_an_error_holds_what_it_says(kind):
 
 
 def test_advice_is_left_out_where_it_cannot_be_followed():
-    error = DataError("fit", "{a} to be", "{a}", "do b", "pass {a}", a=1)
-    assert str(error) == "fit: expected a=1 to be, got {a}. Do b, or pass a=1."
+    error = DataError("fit", "{a} to be", "{a}", "Pass {a}", "do b", a=1)
+    assert str(error) == "fit: expected a=1 to be, got {a}. Pass a=1, or do b."
     error.write = lambda name, value: None
     assert str(error) == "fit: expected a=1 to be, got {a}. Do b."
-    error = reworded("train", DataError("fit", "b", "c", "pass {a}", argument="a", a=...))
+    error = reworded("train", DataError("fit", "b", "c", "Pass {a}", argument="a", a=...))
     assert str(error) == "train: expected a b, got c. Pass a=...."
     error.write = lambda name, value: f"--{name}"
     assert str(reworded("run", error)) == "run: expected --a b, got c. Pass --a."

@@ -1,25 +1,12 @@
 """Limits of threads hold inside their blocks and nowhere else."""
 
-import numpy as np
+import re
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 
-from kanlens import resources
-from kanlens.resources import FEW, one_thread, one_thread_of, processor_share, threads_for
-
-
-def blas_threads():
-    np.ones((2, 2)) @ np.ones((2, 2))
-    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-
-def test_matrix_products_of_numpy_have_one_thread_inside_and_as_many_as_before_after():
-    with threadpool_limits(limits=2, user_api="blas"):
-        before = blas_threads()
-        with one_thread_of("blas"):
-            assert blas_threads() == {1}
-        assert blas_threads() == before
+from kanlens.resources import FEW, one_thread, threads_for
 
 
 def test_torch_has_one_thread_inside_and_as_many_as_before_after():
@@ -35,15 +22,31 @@ def test_torch_has_one_thread_inside_and_as_many_as_before_after():
         torch.set_num_threads(before)
 
 
-def test_the_share_of_a_processor_is_measured_by_work(monkeypatch):
-    now = [0.0]
+def mkl_threads():
+    return re.search(r"mkl_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
 
-    def passing():
-        now[0] += 0.01
-        return now[0]
 
-    monkeypatch.setattr(resources.time, "perf_counter", passing)
-    monkeypatch.setattr(resources.time, "thread_time", lambda: 0.25 * now[0])
-    assert processor_share() == pytest.approx(0.25, abs=0.05)
-    monkeypatch.setattr(resources.time, "thread_time", lambda: 2.0 * now[0])  # coarse clocks
-    assert processor_share() == 1.0
+def test_matrix_products_of_torch_have_one_thread_inside_and_as_many_as_before_after():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        if mkl_threads() is None:
+            pytest.skip("torch was built without MKL")
+        with one_thread(), ThreadPoolExecutor(1) as pool:
+            with one_thread():
+                assert mkl_threads()[1] == "1"
+            assert mkl_threads()[1] == "1"
+            assert pool.submit(mkl_threads).result()[1] == "2"
+        assert mkl_threads()[1] == "2"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_torch_keeps_its_threads_on_another_thread_that_begins_in_the_block():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread(), ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -143,9 +143,8 @@ def check_cells(cells: Sequence[Cell], wanted: Sequence[str]) -> None:
     for text in wanted:
         if parse(text) is None and not _fitting(cells, text):
             advice = f"Choose words from: {'; '.join(cell.name for cell in cells)}"
-            raise InvalidValueError(
-                "benchmarks speed", "words of a cell's name", repr(text), advice
-            )
+            expected = "words of a cell's name"
+            raise InvalidValueError("benchmarks speed", expected, repr(text), advice)
 
 
 def _fitting(cells: Sequence[Cell], text: str) -> list[Cell]:

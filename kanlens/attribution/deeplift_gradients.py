@@ -103,10 +103,8 @@ def gradient_x_input(problem: Problem) -> LocalValues:
     .. [1] A. Shrikumar et al., Not Just a Black Box: Learning Important Features Through
        Propagating Activation Differences, 2016.
     """
-    slopes = gradient(problem).values
-    return problem.local(
-        slopes * (problem.x - problem.mean_row), Baseline.MEAN_ROW, evaluations=1.0
-    )
+    values = gradient(problem).values * (problem.x - problem.mean_row)
+    return problem.local(values, Baseline.MEAN_ROW, evaluations=1.0)
 
 
 def _gradient(problem: Problem, x: Tensor) -> Tensor:

@@ -111,11 +111,9 @@ class Problem:
             return float(self.output_in_parts(self.background).mean())
         if baseline == Baseline.MEAN_ROW:
             return float(self.output(self.mean_row))
-        return (
-            float(self.output(torch.zeros_like(self.x[:1])))
-            if baseline == Baseline.ZERO
-            else math.nan
-        )
+        if baseline == Baseline.ZERO:
+            return float(self.output(torch.zeros_like(self.x[:1])))
+        return math.nan
 
     def local(self, values: Tensor, baseline: Baseline, **others: Any) -> LocalValues:
         """Return values that are counted from a baseline, as the result of a local method."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import kanlens
-from kanlens.cli.flags import Flags
+from kanlens.cli.flags import options_of, written
 from kanlens.cli.options import Json, MaxMemory, NoSeed, Quiet, Seed, described
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import KanlensError, Message
@@ -29,19 +30,18 @@ class CommandGroup(TyperGroup):
             self._name_options(ctx, message)
             shown(message, *place, **line)
 
-        warnings.showwarning = show
-        try:
-            return super().invoke(ctx)
-        except KanlensError as error:
-            self._name_options(ctx, error)
-            raise
-        finally:
-            warnings.showwarning = shown
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            try:
+                return super().invoke(ctx)
+            except KanlensError as error:
+                self._name_options(ctx, error)
+                raise
 
     def _name_options(self, ctx: Any, message: Any) -> None:
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
         if command is not None and isinstance(message, Message):
-            message.write = Flags(command.params).write
+            message.write = partial(written, options_of(command))
 
 
 app = typer.Typer(

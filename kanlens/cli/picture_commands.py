@@ -226,14 +226,11 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
     try:
         return HTTPServer((HOST, port), PageHandler)
     except OverflowError:
-        raise OutputError(
-            "serve", "a port from 0 to 65535", str(port), "Choose another with --port"
-        ) from None
+        advice = "Choose another with --port"
+        raise OutputError("serve", "a port from 0 to 65535", str(port), advice) from None
     except OSError as error:
-        got = f"{port} ({error.strerror})"
-        raise OutputError(
-            "serve", "a port that is free", got, "Choose another with --port"
-        ) from None
+        got, advice = f"{port} ({error.strerror})", "Choose another with --port"
+        raise OutputError("serve", "a port that is free", got, advice) from None
 
 
 @command(

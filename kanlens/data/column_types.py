@@ -168,9 +168,8 @@ def _day_first(column: Column) -> bool:
         raise column.refuse(row, expected, "Write them as 2021-04-03")
     if not (day or month or points) and numbers["first"].notna().any():
         got = f"either in column {column.name!r}, read with the month first"
-        warnings.warn(
-            KanlensWarning(column.call, expected, got, "Write them as 2021-04-03"), stacklevel=6
-        )
+        warning = KanlensWarning(column.call, expected, got, "Write them as 2021-04-03")
+        warnings.warn(warning, stacklevel=6)
     return bool(day or (points and not month))
 
 

@@ -185,8 +185,7 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
         _warn_of_quantities(targets[0], len(labels))
         return class_schema(targets[0].name, labels)
     if task == "classification":
-        got = f"{len(targets)} columns"
-        advice = "Train one model for each target"
+        got, advice = f"{len(targets)} columns", "Train one model for each target"
         raise InvalidValueError("read_table", "one target with classes", got, advice)
     for column in targets:
         check_quantities(column)

@@ -91,9 +91,8 @@ class ParquetReader:
             self.files = [(one, one.physical_schema) for one in fragments]
             counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
         except FileNotFoundError as error:
-            raise MissingFileError(
-                call, "a file or folder", f"none at {str(path)!r}", "Check the path"
-            ) from error
+            got = f"none at {str(path)!r}"
+            raise MissingFileError(call, "a file or folder", got, "Check the path") from error
         except (pa.lib.ArrowException, OSError, ValueError) as error:
             got = f"{reason(error)} in {self.path.name!r}"
             advice = "A file is truncated or no Parquet file; write it again"

@@ -280,9 +280,8 @@ def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[s
         return default
     names = [str(name) for name in given]
     if len(names) != len(default):
-        raise InvalidValueError(
-            "KAN", f"{len(default)} {what}", str(len(names)), "Name each one once"
-        )
+        expected = f"{len(default)} {what}"
+        raise InvalidValueError("KAN", expected, str(len(names)), "Name each one once")
     return names
 
 

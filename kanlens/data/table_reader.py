@@ -163,8 +163,7 @@ def _with_targets(
     if not count or count == len(frame):  # without any, the target is refused
         return frame, place
     got = f"{count:,} of {len(frame):,} without (first in {place(int(present.argmin()))})"
-    expected = f"a target {', '.join(names)} in every row"
-    advice = "These rows are left out"
+    expected, advice = f"a target {', '.join(names)} in every row", "These rows are left out"
     warnings.warn(KanlensWarning("read_table", expected, got, advice), stacklevel=3)
     rows = np.flatnonzero(present)
     return frame[present], lambda row: place(int(rows[row]))

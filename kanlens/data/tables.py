@@ -72,12 +72,10 @@ class Table(Displayed):
     def __post_init__(self) -> None:
         shape = (len(self.frame), len(self.schema.features))
         if tuple(self.x.shape) != shape:
-            got = str(tuple(self.x.shape))
-            advice = "Use read_table, which keeps these together"
+            got, advice = str(tuple(self.x.shape)), "Use read_table, which keeps these together"
             raise ShapeError("Table", f"x of shape {shape}", got, advice)
         if self.y is not None and self.y.shape[:1] != self.x.shape[:1]:
-            expected = f"y with {shape[0]} rows"
-            got = str(tuple(self.y.shape))
+            expected, got = f"y with {shape[0]} rows", str(tuple(self.y.shape))
             raise ShapeError("Table", expected, got, "Give one target for each row")
 
     @property
@@ -115,10 +113,8 @@ class Table(Displayed):
         rows = torch.as_tensor(indices)
         if rows.dtype == torch.bool:
             if rows.shape != (self.rows,):
-                got = str(tuple(rows.shape))
-                raise InvalidValueError(
-                    "Table.take", f"a mask of shape ({self.rows},)", got, "Change it"
-                )
+                expected, got = f"a mask of shape ({self.rows},)", str(tuple(rows.shape))
+                raise InvalidValueError("Table.take", expected, got, "Change it")
             rows = rows.nonzero()[:, 0]
         rows = rows.to(dtype=torch.int64, device="cpu").reshape(-1)
         outside = (rows >= self.rows) | (rows < -self.rows)

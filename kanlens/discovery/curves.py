@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -166,8 +166,7 @@ def _curve(
         u = torch.from_numpy(a * inner.inverse(x[k]) + b)
         made = c * function.value(u).numpy() + d
     numbers = 2 + (a != 1.0) + (abs(b) > 1e-6 * abs(a))
-    size = function.complexity + tuned.TRANSFORM_PRICE[transform.name]
-    size += tuned.INNER_PRICE[under]
+    size = function.complexity + tuned.TRANSFORM_PRICE[transform.name] + tuned.INNER_PRICE[under]
 
     def make() -> Expr:
         expression = stretched(name, (a, b, c, d), inner.expression(U))
@@ -204,17 +203,17 @@ def _sums(
 ) -> list[CurveFormula]:
     every, target = (0.0, *powers), transform.value(value)
     matrix = np.stack([x**p for p in every], axis=1)
-    found = []
+
+    def make(terms: list[int], coefficients: Array) -> Expr:
+        pairs = zip(coefficients.tolist(), terms, strict=True)
+        total = sympy.Add(*(sympy.Float(c) * U ** sympy.Rational(every[k]) for c, k in pairs))
+        return transform.side(value) * transform.expression(total)
+
+    formulas = []
     for selection in eliminate(matrix, target)[:2]:
         terms = list(selection.groups)
         coefficients = solve(matrix[:, terms], target)
         error = _error(transform, matrix[:, terms] @ coefficients, value)
-        size = 2 * len(terms) + tuned.TRANSFORM_PRICE[transform.name]
-        kept = [(float(c), every[k]) for k, c in zip(terms, coefficients, strict=True)]
-
-        def make(kept: list[tuple[float, float]] = kept) -> Expr:
-            parts = (sympy.Float(c) * U ** sympy.Rational(p) for c, p in kept)
-            return transform.side(value) * transform.expression(sympy.Add(*parts))
-
-        found.append(CurveFormula(error, _price(len(terms), size), make))
-    return found
+        price = _price(len(terms), 2 * len(terms) + tuned.TRANSFORM_PRICE[transform.name])
+        formulas.append(CurveFormula(error, price, partial(make, terms, coefficients)))
+    return formulas

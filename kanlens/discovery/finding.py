@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.discovery import settings as tuned
@@ -32,7 +33,7 @@ from kanlens.discovery.stopping import StopReason
 from kanlens.discovery.univariate import SHORT_FORMULAS
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
-from kanlens.resources import one_thread, one_thread_of
+from kanlens.resources import one_thread
 from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
 from kanlens.symbolic.receipt import Receipt, examine
@@ -150,12 +151,14 @@ def discover(
         entries, because, near = [constant(table)], StopReason.EXHAUSTED, False
         picked = chosen = entries[0]
     else:
-        with one_thread(), one_thread_of("blas"):
+        # with two threads, thousands of small least-squares problems took nine times as long
+        with one_thread(), threadpool_limits(1, "blas"):
             table, front, because = _searched(table, start, time_limit, progress, generator)
             entries = front.entries
             table, chosen = chosen_entry(table, front)
             picked = in_units(table, chosen)
-            near = because.is_open and chosen.error > table.rounding
+            settled = because in (StopReason.EXACT, StopReason.NOISE)
+            near = not settled and chosen.error > table.rounding
     receipt = _receipt(table, picked, near=near)
     found = _result(table, entries, chosen, picked, receipt, because, start)
     Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)
@@ -182,8 +185,8 @@ def _searched(
             astray = front.exceptions(front.chosen()) if front.astray is None else front.astray
             if stop.happened or not astray.any():
                 break
-            known, table = [entry.expression for entry in front.entries], table.without(astray)
-            front = _front(table, deadline, known)
+            formulas, table = [entry.expression for entry in front.entries], table.without(astray)
+            front = _front(table, deadline, formulas)
     if front.best_error <= front.exact:
         because = StopReason.EXACT
     elif stop.happened:
@@ -317,15 +320,15 @@ def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
     level = max(chosen.error, tuned.EXACT)
     ranked = sorted(entries, key=lambda e: e.complexity)
     differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
-    found = [*(e for e in differ if e.complexity < chosen.complexity), chosen]
+    rows = [*(e for e in differ if e.complexity < chosen.complexity), chosen]
     for entry in ranked:
         told = entry.is_short or entry.error <= tuned.EXACT
-        better = entry.error < found[-1].error / 1.001 and max(entry.error, tuned.EXACT) != level
+        better = entry.error < rows[-1].error / 1.001 and max(entry.error, tuned.EXACT) != level
         if told and better and entry.complexity > chosen.complexity:
-            sizes, errors = zip(*((e.complexity, e.error) for e in (*found, entry)), strict=True)
-            if found.index(chosen) == pareto.choose(sizes, errors, "best", **rule_of(chosen)):
-                found.append(entry)
-    return found
+            sizes, errors = zip(*((e.complexity, e.error) for e in (*rows, entry)), strict=True)
+            if rows.index(chosen) == pareto.choose(sizes, errors, "best", **rule_of(chosen)):
+                rows.append(entry)
+    return rows
 
 
 def rule_of(chosen: Entry) -> dict[str, float]:
@@ -337,9 +340,7 @@ def constant(table: ScaledTable) -> Entry:
     """Return the formula of a target that is constant, or of which the columns say nothing."""
     first = float(table.y[0])
     mean = first + float((table.y - first).mean())
-    if resolved(table.y):
-        return Entry(number(mean), 1.0, 1)
-    return Entry(shortest(mean, 0.0), 0.0, 1)
+    return Entry(number(mean), 1.0, 1) if resolved(table.y) else Entry(shortest(mean, 0.0), 0.0, 1)
 
 
 def in_units(table: ScaledTable, entry: Entry) -> Entry:

@@ -29,13 +29,13 @@ def libraries(problem: SearchProblem) -> list[list[Powers]]:
     """Return sets of exponents, one exponent per column, that sums are made of."""
     width = problem.width
     degrees = tuned.DEGREES_OF_ONE if width == 1 else tuned.DEGREES
-    found = [total_degree(width, degree) for degree in degrees]
+    sets = [total_degree(width, degree) for degree in degrees]
     if bool(problem.positive.all()):
-        found += [_pairs(width, exponents) for exponents in tuned.PAIR_EXPONENTS]
+        sets += [_pairs(width, exponents) for exponents in tuned.PAIR_EXPONENTS]
         boxes = (each for each in tuned.BOX_EXPONENTS if len(each) ** width <= tuned.LIBRARY)
-        found += [list(itertools.product(each, repeat=width)) for each in boxes]
+        sets += [list(itertools.product(each, repeat=width)) for each in boxes]
     most = min(tuned.LIBRARY, problem.count // 2)
-    unique = dict.fromkeys(tuple(each) for each in found if 1 < len(each) <= most)
+    unique = dict.fromkeys(tuple(each) for each in sets if 1 < len(each) <= most)
     return [list(library) for library in sorted(unique, key=len)]
 
 
@@ -203,7 +203,7 @@ class Quotient:
         anchor = first + int(np.argmax(np.abs(rows[-1][first:])))
         others = np.array([k for k in range(len(size)) if k != anchor])
         target, scaled = -matrix[:, anchor] / size[anchor], matrix[:, others] / size[others]
-        found = []
+        vectors = []
         for selection in eliminate(scaled, target)[:2]:
             chosen = list(selection.groups)
             if len(chosen) < self.most:
@@ -211,8 +211,8 @@ class Quotient:
                 vector[others[chosen]] = solve(scaled[:, chosen], target)
                 vector[anchor] = 1.0
                 vector = vector / size
-                found.append(vector / np.abs(vector[anchor]))
-        return least, found
+                vectors.append(vector / np.abs(vector[anchor]))
+        return least, vectors
 
 
 def _terms(problem: SearchProblem, library: list[Powers]) -> tuple[list[Expr], Array]:

@@ -220,11 +220,10 @@ def raised(column: Array, power: float) -> Array:
 def exponents_of(problem: SearchProblem) -> Array:
     """Estimate power-law exponents by least absolute deviations; NaN for columns with zeros."""
     usable = np.flatnonzero(away(problem.columns, tuned.NO_ZERO))
-    found = np.full(problem.width, np.nan)
-    size = np.abs(problem.target)
+    exponents, size = np.full(problem.width, np.nan), np.abs(problem.target)
     rows = size > (0.0 if problem.scale.unit else tuned.POWER * size.max())
     if len(usable) == 0 or rows.sum() < problem.width + 2:
-        return found
+        return exponents
     logs = np.log(np.abs(problem.columns[np.ix_(rows, usable)]))
     matrix, target = np.column_stack((np.ones(len(logs)), logs)), np.log(size[rows])
     weights = np.ones(len(target))
@@ -233,8 +232,8 @@ def exponents_of(problem: SearchProblem) -> Array:
         solution = np.linalg.lstsq(matrix * root[:, None], target * root, rcond=None)[0]
         residual = np.abs(target - matrix @ solution)
         weights = 1 / np.maximum(residual, 1e-3 * (residual.mean() + 1e-300) + 1e-12)
-    found[usable] = solution[1:]
-    return found
+    exponents[usable] = solution[1:]
+    return exponents
 
 
 def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
@@ -275,12 +274,12 @@ def rounded_exponents(problem: SearchProblem, near: float = tuned.NEAR_HALF) -> 
 
 def best_loo_error(problem: SearchProblem) -> float:
     """Return the loo_error of the target, or of its logarithm if that is less."""
-    found = loo_error(problem.columns, problem.target)
+    targets = [problem.target]
     if problem.one_sign and away(problem.target, tuned.LOGARITHM_OF_SURFACE):
-        found = min(found, loo_error(problem.columns, np.log(np.abs(problem.target))))
+        targets.append(np.log(np.abs(problem.target)))
     elif problem.scale.unit and (wide := ErrorScale.of(problem.target)).unit:
-        found = min(found, loo_error(problem.columns, wide(problem.target)))
-    return found
+        targets.append(wide(problem.target))
+    return min(loo_error(problem.columns, target) for target in targets)
 
 
 def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchProblem]]:

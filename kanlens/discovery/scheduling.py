@@ -13,20 +13,7 @@ from kanlens.symbolic.composition import Expr
 
 
 class BudgetedFront:
-    """Front as a part of the search uses it: with a share of the time that is left.
-
-    Parameters
-    ----------
-    front : Front or BudgetedFront
-    share : float, optional
-        Of its time.
-
-    Attributes
-    ----------
-    whole : Front
-        The front that keeps the formulas.
-    deadline : Deadline
-    """
+    """Front as a part of the search uses it: with a share of the time that is left."""
 
     def __init__(self, front: Front | BudgetedFront, share: float = 1.0) -> None:
         self.whole: Front = front if isinstance(front, Front) else front.whole
@@ -81,16 +68,6 @@ class Deferred:
     """Work that is run once: after `count` pieces of the search, or at its end.
 
     Pieces are counted, not timed, so that the order of work does not depend on the machine.
-
-    Parameters
-    ----------
-    work : callable
-        Takes the front.
-    count : int
-    more : callable
-        Returns how many more pieces to wait for; called once, after `count`.
-    share : float
-        Of the time that is left then.
     """
 
     def __init__(
@@ -98,8 +75,8 @@ class Deferred:
         work: Callable[[BudgetedFront], object],
         count: int,
         *,
-        more: Callable[[], int] = lambda: 0,
-        share: float,
+        more: Callable[[], int] = lambda: 0,  # pieces to wait for after `count`; called once
+        share: float,  # of the time that is left then
     ) -> None:
         self._work: Callable[[BudgetedFront], object] | None = work
         self._more: Callable[[], int] | None = more

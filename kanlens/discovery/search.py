@@ -137,9 +137,9 @@ def _by_slopes(problem: SearchProblem, front: BudgetedFront, depth: int) -> None
 
 def _nested(problem: SearchProblem, front: BudgetedFront) -> None:
     """Offer functions of a sum of functions, which slopes tell."""
-    found = sum_of_splines(problem, Slopes.of(problem))
-    if found.error < tuned.SUM_ERROR and not front.done:
-        offer_all(functions_of_sum(problem, found, front), front)
+    total = sum_of_splines(problem, Slopes.of(problem))
+    if total.error < tuned.SUM_ERROR and not front.done:
+        offer_all(functions_of_sum(problem, total, front), front)
 
 
 def _divided_formulas(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
@@ -294,12 +294,12 @@ def _without(
     kept = [i for i in range(problem.width) if i not in own]
     fixed = problem.columns[len(problem.columns) // 2]
 
-    def found(columns: Array) -> Array:
+    def narrower(columns: Array) -> Array:
         whole = np.tile(fixed, (len(columns), 1))
         whole[:, kept] = columns
         return surface(whole)
 
-    return found, [{kept.index(i) for i in part} for part in parts[1:]]
+    return narrower, [{kept.index(i) for i in part} for part in parts[1:]]
 
 
 def _formulas(part: SearchProblem, front: BudgetedFront) -> list[Expr]:

@@ -178,9 +178,9 @@ def _terms(columns: Array, made: Array) -> Array:
 
 def outlier_rows(columns: Array, target: Array) -> Array:
     """Find rows far from their leave-one-out prediction, in rounds, for they hide each other."""
-    found = np.zeros(len(target), dtype=bool)
+    wrong = np.zeros(len(target), dtype=bool)
     if len(target) < tuned.FEWEST_ROWS:
-        return found
+        return wrong
     middle, spread = _middle(target)
     if spread == 0:  # all but a few are equal
         from scipy.stats import ks_2samp
@@ -191,12 +191,12 @@ def outlier_rows(columns: Array, target: Array) -> Array:
         # mistakes lie anywhere among the others, in every column
         chances = [ks_2samp(c[off], c[~off]).pvalue for c in columns.T]
         scattered = min(chances, default=1.0) * len(chances) > tuned.BY_CHANCE or not chances
-        return off if scattered else found
+        return off if scattered else wrong
     size = np.arcsinh((target - middle) / spread)
     blocks = -(-len(target) // tuned.WRONG_BLOCK)
     for k in range(blocks):
-        found[k::blocks] = _wrong_in(even(columns[k::blocks]), size[k::blocks])
-    return _if_few(found)
+        wrong[k::blocks] = _wrong_in(even(columns[k::blocks]), size[k::blocks])
+    return _if_few(wrong)
 
 
 def _if_few(found: Array) -> Array:
@@ -291,5 +291,4 @@ def exceptions(columns: Array, made: Array, target: Array, exact: float) -> Arra
     together = far[nearest(columns)[far]].mean() if far.sum() > 1 else 0.0
     if max(common, together) > tuned.WORST:
         return none
-    clear = error <= exact or is_noise(columns[kept], made[kept], target[kept])
-    return far if clear else none
+    return far if error <= exact or is_noise(columns[kept], made[kept], target[kept]) else none

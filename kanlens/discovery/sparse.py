@@ -130,18 +130,18 @@ def grown_sums(matrix: Array, target: Array, weights: Array | None = None) -> li
     y = target - constant * (constant @ target)
     y = y / (np.sqrt(y @ y) or 1.0)
     states = [_ColumnSum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
-    found: list[_Sum] = []
+    sums: list[_Sum] = []
     for _ in range(tuned.SPARSE_TERMS):
         states = _grown(states, centered)
         first, rest = states[: tuned.EXCHANGED_SUMS], states[tuned.EXCHANGED_SUMS :]
-        first = [_exchanged(state, centered, y) for state in first]
-        states = sorted(first, key=lambda s: s.error) + rest
-        if not states or (found and states[0].error > 0.9 * found[-1][0]):
+        better = (_exchanged(state, centered, y) for state in first)
+        states = sorted(better, key=lambda s: s.error) + rest
+        if not states or (sums and states[0].error > 0.9 * sums[-1][0]):
             break
-        found.append((states[0].error, states[0].columns))
+        sums.append((states[0].error, states[0].columns))
         if states[0].error < tuned.EXACT_SUM:
             break
-    return found
+    return sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,14 +187,12 @@ def _grown(states: list[_ColumnSum], matrix: Array) -> list[_ColumnSum]:
         grown.append((columns, state, fresh, residual))
     if not grown:
         return []
-    shares = np.square(matrix.T @ np.stack([g[2] for g in grown], axis=1))
-    made = [
-        _ColumnSum(
-            columns, np.column_stack((state.basis, fresh)), state.left - shares[:, n], residual
-        )
-        for n, (columns, state, fresh, residual) in enumerate(grown)
-    ]
-    return sorted(made, key=lambda each: each.error)
+    shares = np.square(matrix.T @ np.stack([fresh for _, _, fresh, _ in grown], axis=1)).T
+    sums = (
+        _ColumnSum(columns, np.column_stack((state.basis, fresh)), state.left - share, residual)
+        for (columns, state, fresh, residual), share in zip(grown, shares, strict=True)
+    )
+    return sorted(sums, key=lambda each: each.error)
 
 
 def _exchanged(state: _ColumnSum, matrix: Array, target: Array) -> _ColumnSum:
@@ -254,30 +252,26 @@ def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
 
 def _monomials(problem: SearchProblem) -> list[tuple[Expr, Array]]:
     """Return 1, the columns, their inverses, and products of two or three of them."""
-    x, names = problem.columns, problem.names
+    x, names, width = problem.columns, problem.names, problem.width
     divides = away(x, tuned.CLEAR_OF_ZERO)
-    found: list[tuple[Expr, Array]] = [(sympy.Integer(1), np.ones(len(x)))]
-    found += [(n, c) for n, c in zip(names, x.T, strict=True)]
-    found += [(1 / n, 1 / c) for n, c, ok in zip(names, x.T, divides, strict=True) if ok]
-    for count in (2, 3):
-        for places in itertools.combinations_with_replacement(range(problem.width), count):
-            name = sympy.Mul(*(names[i] for i in places))
-            found.append((name, np.prod(x[:, places], axis=1)))
-    for i, j in itertools.permutations(range(problem.width), 2):
-        if divides[j]:
-            found.append((names[i] / names[j], x[:, i] / x[:, j]))
-    return found
+    terms: list[tuple[Expr, Array]] = [(sympy.Integer(1), np.ones(len(x)))]
+    terms += zip(names, x.T, strict=True)
+    terms += [(1 / n, 1 / c) for n, c, ok in zip(names, x.T, divides, strict=True) if ok]
+    several = (itertools.combinations_with_replacement(range(width), count) for count in (2, 3))
+    for places in itertools.chain(*several):
+        terms.append((sympy.Mul(*(names[i] for i in places)), np.prod(x[:, places], axis=1)))
+    pairs = [(i, j) for i, j in itertools.permutations(range(width), 2) if divides[j]]
+    return terms + [(names[i] / names[j], x[:, i] / x[:, j]) for i, j in pairs]
 
 
 def _arguments(problem: SearchProblem) -> list[tuple[Expr, Array]]:
     """Return what functions are taken of: combinations of columns, and products of moved ones."""
     simple = sorted(arguments(problem), key=lambda each: each.cost)[: tuned.DICTIONARY_ARGUMENTS]
-    found = [(each.name, each.values) for each in simple]
-    for i, j in itertools.combinations(range(problem.width), 2):
-        (p, a), (q, b) = ((problem.names[k], problem.columns[:, k]) for k in (i, j))
-        found += [((p - 1) * (q - 1), (a - 1) * (b - 1)), ((p + 1) * (q + 1), (a + 1) * (b + 1))]
-    found += [(n**2, c**2) for n, c in zip(problem.names, problem.columns.T, strict=True)]
-    return found
+    inputs = [(each.name, each.values) for each in simple]
+    columns = list(zip(problem.names, problem.columns.T, strict=True))
+    for (p, a), (q, b) in itertools.combinations(columns, 2):
+        inputs += [((p - 1) * (q - 1), (a - 1) * (b - 1)), ((p + 1) * (q + 1), (a + 1) * (b + 1))]
+    return inputs + [(n**2, c**2) for n, c in columns]
 
 
 def _functions(name: Expr, u: Array) -> list[tuple[Expr, Array]]:

@@ -16,8 +16,3 @@ class StopReason(str, Enum):
 
     __str__ = str.__str__
     __repr__ = str.__repr__
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the search ended without what it looked for."""
-        return self not in (StopReason.EXACT, StopReason.NOISE)

@@ -50,18 +50,18 @@ def effects(surface: Surface, columns: Array) -> Array:
     x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
     values = surface(x)
     spread = float(values.var()) or 1.0
-    found = []
-    for i in range(x.shape[1]):
-        moved = [surface(_exchanged(x, (i,), shift)) - values for shift in tuned.SHIFTS]
-        found.append(float(np.mean(np.square(moved))) / (2 * spread))
-    return np.array(found)
+    changes = (
+        [surface(_exchanged(x, (i,), shift)) - values for shift in tuned.SHIFTS]
+        for i in range(x.shape[1])
+    )
+    return np.array([float(np.mean(np.square(change))) / (2 * spread) for change in changes])
 
 
 def needless(surface: Surface, columns: Array, error: float) -> set[int]:
     """Return the columns, never all, without which a function stays the same, but for its error."""
     change = effects(surface, columns)
-    found = {int(i) for i in np.flatnonzero(change < tuned.NEEDLESS * error)}
-    return found - {int(change.argmax())}
+    small = np.flatnonzero(change < tuned.NEEDLESS * error).tolist()
+    return set(small) - {int(change.argmax())}
 
 
 def mixed_differences(surface: Surface, columns: Array) -> Array:
@@ -173,11 +173,7 @@ def _forms(
     whole: tuple[Array, Array], inside: tuple[Array, Array], slopes: tuple[Array, Array]
 ) -> list[_Form]:
     """Return combinations of two columns that can be computed on all rows."""
-    found = list(_SIMPLE)
-    if away(whole[1]):
-        found.append(_OVER)
-    elif away(whole[0]):
-        found.append(_UNDER)
+    found = [*_SIMPLE, *([_OVER] if away(whole[1]) else [_UNDER] if away(whole[0]) else [])]
     weight = _ratio(*slopes)
     if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > tuned.ROUND:
         found.append(_Form(lambda a, b: weight * a + b, lambda a, b: (weight, 1.0)))

@@ -121,15 +121,15 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
         epsilon=epsilon,
         kept=tuned.PRODUCT_CURVES,
     )
-    every = []
+    scored = []
     for curves, (_, name) in zip(options, pairs, strict=True):
         for curve in curves:
-            made = evaluator((curve.expression * name,), (U,))(grid[:, None])[:, 0]
-            error = relative_error(made, values)
+            formula = curve.expression * name
+            error = relative_error(evaluator((formula,), (U,))(grid[:, None])[:, 0], values)
             if error < tuned.LOST_CURVE and curve.price < tuned.SHORT_SUM:
-                every.append((error, curve, name))
-    every.sort(key=lambda item: replace(item[1], error=item[0]).score(epsilon))
-    return (curve.expression * name for _, curve, name in every[: tuned.SINGLE.written])
+                scored.append((replace(curve, error=error).score(epsilon), formula))
+    scored.sort(key=lambda pair: pair[0])
+    return (formula for _, formula in scored[: tuned.SINGLE.written])
 
 
 def multipliers(x: Array) -> list[tuple[Array, Expr]]:

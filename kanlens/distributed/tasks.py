@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from kanlens.checks import check_count, optional_module
 from kanlens.errors import KanlensError, MethodError
 from kanlens.long_work import temporary_folder
-from kanlens.resources import begin_analysis
+from kanlens.model import kernels
 
 RETRIES = 2  # of a task that failed for another reason than that it is refused
 PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker
@@ -66,12 +66,12 @@ def completed(
     """
     if client is None:
         for task in tasks:
-            yield task, _checked(function(job, task))
+            yield task, _checked(_done(function, job, task))
         return
     distributed = optional_module("distributed", call=call, extra="distributed")
     shipped = client.submit(_same, job, pure=False, retries=RETRIES)  # again if its worker dies
     waiting = {
-        client.submit(_on_worker, function, shipped, task, pure=False, retries=RETRIES): task
+        client.submit(_done, function, shipped, task, pure=False, retries=RETRIES): task
         for task in tasks
     }
     try:
@@ -89,10 +89,10 @@ def completed(
         client.cancel([shipped, *waiting])
 
 
-def _on_worker(function: Callable[[Any, Any], Any], job: Any, task: Any) -> Any:
-    """Call the function of a task, whose numbers are those of any other process."""
-    begin_analysis()
-    return function(job, task)
+def _done(function: Callable[[Any, Any], Any], job: Any, task: Any) -> Any:
+    """Call the function of a task by the kernels, so that no process has other digits."""
+    with kernels.use("sparse"):
+        return function(job, task)
 
 
 def _same(job: Any) -> Any:

@@ -25,9 +25,8 @@ def fitted(estimator: Any, name: str) -> Any:
     """Return what fitting left in an estimator under that name."""
     if name not in vars(estimator):
         call = type(estimator).__name__
-        raise NotFittedError(
-            call, "a fitted estimator", f"{call}, not fitted", "Call fit(X, y) first"
-        )
+        got = f"{call}, not fitted"
+        raise NotFittedError(call, "a fitted estimator", got, "Call fit(X, y) first")
     return vars(estimator)[name]
 
 

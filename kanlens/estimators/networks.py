@@ -124,9 +124,8 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             return [5] if self.hidden is None else list(self.hidden)
         except TypeError as error:
             call, got = type(self).__name__, repr(self.hidden)
-            raise InvalidValueError(
-                call, "to be the widths of layers", got, "For example (5,)", argument="hidden"
-            ) from error
+            fields = "hidden to be the widths of layers", got, "For example (5,)"
+            raise InvalidValueError(call, *fields) from error
 
     def _train_on(self, rows: Array, y: Array, sample_weight: Any) -> None:
         """Take a few passes over more rows, with small steps; what is known stays the start."""
@@ -336,9 +335,8 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         rows, target = checked(self, X, y, reset=reset)
         missing = [row for row, label in enumerate(target) if label is None]
         if missing:
-            raise InvalidValueError(
-                "KANClassifier", "labels", f"none in row {missing[0]}", "Leave it out"
-            )
+            got = f"none in row {missing[0]}"
+            raise InvalidValueError("KANClassifier", "labels", got, "Leave it out")
         check_classification_targets(target)
         return rows, target
 
@@ -347,9 +345,8 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         known = np.isin(target, self.classes_)
         if not known.all():
             expected, got = "labels among those of the first call", repr(target[~known].tolist()[0])
-            raise InvalidValueError(
-                "KANClassifier", expected, got, "Pass all classes to the first call"
-            )
+            advice = "Pass all classes to the first call"
+            raise InvalidValueError("KANClassifier", expected, got, advice)
         return np.searchsorted(self.classes_, target)
 
     def _begin(self, X: Any, y: Any, classes: Any, of_rows: tuple[Any, Any]) -> KANClassifier:

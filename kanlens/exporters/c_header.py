@@ -17,7 +17,7 @@ import sympy
 from kanlens.errors import MissingDependencyError, OutputError
 from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters.dialects import C99, formula
-from kanlens.exporters.subject import Format, ModelExport, rendered
+from kanlens.exporters.subject import Export, Format, rendered
 from kanlens.functions.elementary import Array
 from kanlens.long_work import temporary_folder
 from kanlens.splines.pieces import Index
@@ -25,7 +25,7 @@ from kanlens.splines.pieces import Index
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
 
-def _write(subject: ModelExport, path: Path) -> None:
+def _write(subject: Export, path: Path) -> None:
     description, u = subject.description, sympy.Symbol("u")
     names = list(description.functions)
     parts = [rule.content[0] for rule in subject.rules if rule.kind == "date"]
@@ -66,7 +66,7 @@ def _date(part: str) -> tuple[list[tuple[str, str]], str]:
     return [(str(symbol), C99.text(value)) for symbol, value in steps], C99.text(last)
 
 
-def _feature(rule: Cell, subject: ModelExport) -> str:
+def _feature(rule: Cell, subject: Export) -> str:
     """Write a feature of raw cells."""
     cell = f"cells[{list(subject.columns).index(rule.column)}]"
     number, schema = f"{cell}.number", subject.model.schema
@@ -95,13 +95,12 @@ def _comment(words: Sequence[str]) -> str:
     return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 
 
-def _run(subject: ModelExport, path: Path) -> list[Array]:
+def _run(subject: Export, path: Path) -> list[Array]:
     """Compile a header, every warning an error, and call it."""
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
-        raise MissingDependencyError(
-            "export", "a C compiler (cc, gcc or clang)", "none", "Install one"
-        )
+        expected = "a C compiler (cc, gcc or clang)"
+        raise MissingDependencyError("export", expected, "none", "Install one")
     classes, count = subject.classes, len(subject.frame)
     y = np.empty((count, len(classes or subject.description.outputs)))
     labels, cells = np.empty(count, dtype=np.intc), (_CellStruct * subject.frame.size)()

@@ -18,7 +18,7 @@ from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_file import ONNX
 from kanlens.exporters.sql_query import SQL_QUERY
-from kanlens.exporters.subject import Format, ModelExport, chances, predicted, refuse
+from kanlens.exporters.subject import Export, Format, chances, predicted, refuse
 from kanlens.exporters.symbolic_text import LATEX, SYMPY
 from kanlens.exporters.workbook import WORKBOOK
 from kanlens.functions.elementary import Array
@@ -43,7 +43,7 @@ class _Filled(torch.nn.Module):
         return y
 
 
-def _write_program(subject: ModelExport, path: Path) -> None:
+def _write_program(subject: Export, path: Path) -> None:
     """Write a program of torch, with weights and any number of rows."""
     model, batch = _Filled(subject.model, subject.fillers), torch.export.Dim("batch")
     rows = torch.from_numpy(subject.rows).to(subject.model.input_shift)
@@ -52,7 +52,7 @@ def _write_program(subject: ModelExport, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def _run_program(subject: ModelExport, path: Path) -> list[Array]:
+def _run_program(subject: Export, path: Path) -> list[Array]:
     """Run a program on rows, the first without the numbers that it fills; no rows go first."""
     program, x = torch.export.load(path).module(), subject.rows.copy()
     x[0, ~np.isnan(subject.fillers)] = np.nan
@@ -160,15 +160,13 @@ def export(
         known = [one.name for one in FORMATS.values() if one.explains]
         expected = f"a format that explains ({', '.join(known)})"
         raise InvalidValueError("export", expected, repr(name), "Leave out {explain}", explain=True)
-    subject = ModelExport(
-        model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep)
-    )
+    subject = Export(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
     with atomic_write(path, call="export", ending=chosen.ending) as temporary:
         chosen.write(subject, temporary)
         return _checked(subject, chosen, temporary)
 
 
-def _checked(subject: ModelExport, chosen: Format, temporary: Path) -> Exported:
+def _checked(subject: Export, chosen: Format, temporary: Path) -> Exported:
     """Run a file and compare it with the model; refuse it where they disagree."""
     model = subject.model if chosen.single else subject.exact
     wanted, most = predicted(model, subject.rows), TOLERANCE[model.dtype]

@@ -13,13 +13,13 @@ import sympy
 
 from kanlens.exporters.cells import blank_texts, date_part
 from kanlens.exporters.dialects import NUMPY, formula
-from kanlens.exporters.subject import Format, Layer, ModelExport, rendered
+from kanlens.exporters.subject import Export, Format, Layer, rendered
 from kanlens.functions.elementary import Array
 
 U = sympy.Symbol("u")
 
 
-def _write(subject: ModelExport, path: Path) -> None:
+def _write(subject: Export, path: Path) -> None:
     description = subject.description
     x, y = subject.examples()
     parts = [rule.content[0] for rule in subject.rules if rule.kind == "date"]
@@ -71,7 +71,7 @@ def load_module(path: Path) -> Any:
     return SimpleNamespace(**runpy.run_path(str(path)))
 
 
-def _run(subject: ModelExport, path: Path) -> list[Array]:
+def _run(subject: Export, path: Path) -> list[Array]:
     """Run a module on rows, and on raw columns; no rows go first."""
     module = load_module(path)
     calls = [module.predict_proba, module.predict_label] if subject.classes else [module.predict]

@@ -20,7 +20,7 @@ from kanlens.checks import optional_module
 from kanlens.data.schema import Schema
 from kanlens.exporters.cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters.dialects import formula
-from kanlens.exporters.subject import Format, Layer, ModelExport, Splines, Terms, refuse
+from kanlens.exporters.subject import Export, Format, Layer, Splines, Terms, refuse
 from kanlens.functions.elementary import Array
 from kanlens.plain_json import to_plain
 
@@ -192,7 +192,7 @@ class Graph:
         return self.add("Add", self.add("Mul", sums, layer.scale), layer.shift)
 
 
-def _write(subject: ModelExport, path: Path) -> None:
+def _write(subject: Export, path: Path) -> None:
     description, onnx = subject.description, optional_module("onnx", call="export", extra="export")
     graph = Graph(onnx, str(subject.model.dtype).removeprefix("torch."))
     inputs, features = _add_inputs(graph, subject)
@@ -213,7 +213,7 @@ def _write(subject: ModelExport, path: Path) -> None:
     onnx.save(model, path)
 
 
-def _add_outputs(graph: Graph, subject: ModelExport, x: str) -> list[Any]:
+def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
     """Add the passes through the network; return the outputs of the graph."""
     *_, (u, _) = _levels(graph, subject, x)
     shift, scale = subject.description.scaling[4:]
@@ -233,12 +233,12 @@ def _add_outputs(graph: Graph, subject: ModelExport, x: str) -> list[Any]:
     return outputs
 
 
-def _whole(subject: ModelExport) -> bool:
+def _whole(subject: Export) -> bool:
     """Return whether every column is a number and a single feature, so that x is the input."""
     return all(rule.kind == "number" for rule in subject.rules)
 
 
-def _add_inputs(graph: Graph, subject: ModelExport) -> tuple[list[Any], str]:
+def _add_inputs(graph: Graph, subject: Export) -> tuple[list[Any], str]:
     """Add the features; return the inputs of the graph, x or raw columns, and their name."""
     x, inputs = "x", [graph.value("x", graph.dtype, [len(subject.rules)])]
     if _whole(subject):
@@ -259,7 +259,7 @@ def _input(column: str) -> str:
     return f"{column} " if column in ("y", "label", "probabilities", "scores") else column
 
 
-def _add_feature(graph: Graph, rule: Cell, subject: ModelExport) -> str:
+def _add_feature(graph: Graph, rule: Cell, subject: Export) -> str:
     """Add a feature (batch, 1) of a raw column."""
     column, kind, dtype = _input(rule.column), subject.columns[rule.column], graph.dtype
     schema = subject.model.schema
@@ -281,7 +281,7 @@ def _add_feature(graph: Graph, rule: Cell, subject: ModelExport) -> str:
     return graph.cast(value, dtype)
 
 
-def _run(subject: ModelExport, path: Path) -> list[Array]:
+def _run(subject: Export, path: Path) -> list[Array]:
     """Run a graph; no rows go first."""
     runtime = optional_module("onnxruntime", call="export", extra="export")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -299,7 +299,7 @@ def _run(subject: ModelExport, path: Path) -> list[Array]:
     return [np.concatenate(pair) for pair in zip(none, every, strict=True)]
 
 
-def _add_scores(graph: Graph, subject: ModelExport, x: str) -> str:
+def _add_scores(graph: Graph, subject: Export, x: str) -> str:
     """Add the scores (batch, out, in) of features; the graph is in float64 from now on."""
     kept, graph.dtype = graph.dtype, np.dtype(np.float64)
     layers, add = subject.description.layers, graph.add
@@ -319,7 +319,7 @@ def _add_scores(graph: Graph, subject: ModelExport, x: str) -> str:
     return graph.cast(slopes, kept, name="scores")
 
 
-def _levels(graph: Graph, subject: ModelExport, x: Any) -> list[tuple[str, str]]:
+def _levels(graph: Graph, subject: Export, x: Any) -> list[tuple[str, str]]:
     """Add a pass through the network; return inputs and sums of every layer, the nodes last."""
     u, found = graph.scaled(x, subject.description.scaling[:4]), []
     for layer in subject.description.layers:

@@ -16,7 +16,7 @@ import sympy
 from kanlens.atomic_files import reason
 from kanlens.exporters.cells import Cell, blank_texts, date_part
 from kanlens.exporters.dialects import MOST, SQL, Unrolled
-from kanlens.exporters.subject import Format, Layer, ModelExport, refuse
+from kanlens.exporters.subject import Export, Format, Layer, refuse
 from kanlens.functions.elementary import Array
 
 
@@ -91,7 +91,7 @@ class Query(Unrolled):
         return " + ".join(texts)
 
 
-def _write(subject: ModelExport, path: Path) -> None:
+def _write(subject: Export, path: Path) -> None:
     schema, classes = subject.model.schema, subject.classes
     query = Query(subject.table, subject.keep or list(subject.columns))
     blanks = blank_texts(schema)
@@ -159,7 +159,7 @@ def _text(value: str | int) -> str:
     return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
-def _run(subject: ModelExport, path: Path) -> list[Array]:
+def _run(subject: Export, path: Path) -> list[Array]:
     """Run a query in SQLite, and in DuckDB where it is installed."""
     query, frame = path.read_text(encoding="utf-8"), subject.frame
     more = [name for name in subject.keep if name not in subject.columns]

@@ -200,7 +200,7 @@ def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ModelExport:
+class Export:
     """A model on its way into a file that will be called `path`; `export` has the options."""
 
     model: KAN
@@ -328,8 +328,8 @@ class Format:
 
     name: str
     ending: str
-    write: Callable[[ModelExport, Path], None]
-    run: Callable[[ModelExport, Path], Sequence[Array]]  # (batch, out) from everything that runs it
+    write: Callable[[Export, Path], None]
+    run: Callable[[Export, Path], Sequence[Array]]  # (batch, out) from everything that runs it
     single: bool = False  # whether it computes in the dtype of the model, and not in float64
     classifies: bool = True  # whether it has probabilities (batch, class) and labels (batch,)
     explains: bool = False  # whether it can say (batch, out, in), too

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sympy import Function
 
-from kanlens.exporters.subject import Format, ModelExport, refuse, rendered
+from kanlens.exporters.subject import Export, Format, refuse, rendered
 from kanlens.functions.elementary import Array
 from kanlens.symbolic.composition import Expr, compose, evaluator, feature_symbols, plain, rounded
 from kanlens.symbolic.notation import formula_text, latex, latex_name, parse_formula, written
@@ -15,7 +15,7 @@ from kanlens.symbolic.notation import formula_text, latex, latex_name, parse_for
 DIGITS = 15  # of the numbers in LaTeX
 
 
-def _formulas(subject: ModelExport) -> tuple[Expr, ...]:
+def _formulas(subject: Export) -> tuple[Expr, ...]:
     """Return the formula of every output; refuse splines."""
     found = tuple(map(plain, compose(subject.exact)))
     used = (one.func for formula in found for one in formula.atoms(Function))
@@ -25,14 +25,14 @@ def _formulas(subject: ModelExport) -> tuple[Expr, ...]:
     return found
 
 
-def _held(subject: ModelExport) -> list[str]:
+def _held(subject: Export) -> list[str]:
     """Say where features are held, which formulas do not."""
     names, (low, high) = subject.description.features, subject.description.scaling[:2]
     ends = zip(map(written, names), low.tolist(), high.tolist(), strict=True)
     return [f"{name} from {a!r} to {b!r}" for name, a, b in ends if b < np.inf or a > -np.inf]
 
 
-def _write_sympy(subject: ModelExport, path: Path) -> None:
+def _write_sympy(subject: Export, path: Path) -> None:
     names = map(written, subject.description.outputs)
     pairs = zip(names, _formulas(subject), strict=True)
     lines = [f"{name} = {formula_text(one, exact=True)}" for name, one in pairs]
@@ -40,7 +40,7 @@ def _write_sympy(subject: ModelExport, path: Path) -> None:
     path.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
 
 
-def _write_latex(subject: ModelExport, path: Path) -> None:
+def _write_latex(subject: Export, path: Path) -> None:
     pairs = zip(subject.description.outputs, _formulas(subject), strict=True)
     lines = [f"{latex_name(name)} &= {latex(rounded(one, DIGITS))}" for name, one in pairs]
     title = "\n".join([subject.title, *(f"% within {text!a}" for text in _held(subject))])
@@ -48,20 +48,20 @@ def _write_latex(subject: ModelExport, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _evaluated(subject: ModelExport, formulas: tuple[Expr, ...]) -> list[Array]:
+def _evaluated(subject: Export, formulas: tuple[Expr, ...]) -> list[Array]:
     low, high = subject.description.scaling[:2]
     symbols = tuple(map(plain, feature_symbols(subject.exact)))
     return [evaluator(formulas, symbols)(np.clip(subject.rows, low, high))]
 
 
-def _run_sympy(subject: ModelExport, path: Path) -> list[Array]:
+def _run_sympy(subject: Export, path: Path) -> list[Array]:
     lines = path.read_text(encoding="utf-8").splitlines()
     heads = [f"{written(name)} = " for name in subject.description.outputs]
     texts = map(str.removeprefix, lines[-len(heads) :], heads)
     return _evaluated(subject, tuple(map(parse_formula, texts)))
 
 
-def _run_latex(subject: ModelExport, path: Path) -> list[Array]:
+def _run_latex(subject: Export, path: Path) -> list[Array]:
     """Evaluate what was set: nothing reads LaTeX back."""
     return _evaluated(subject, tuple(rounded(one, DIGITS) for one in _formulas(subject)))
 

@@ -18,7 +18,7 @@ import openpyxl
 from kanlens.checks import optional_module
 from kanlens.exporters.cells import Cell, blank_texts
 from kanlens.exporters.dialects import EXCEL, MOST, Unrolled
-from kanlens.exporters.subject import Format, Layer, ModelExport, refuse
+from kanlens.exporters.subject import Export, Format, Layer, refuse
 from kanlens.functions.elementary import Array
 
 LONGEST, WIDEST = 8191, 16384  # characters of a formula beside its =, columns of a sheet
@@ -107,7 +107,7 @@ def _text(value: str | int) -> str:
     return str(value) if isinstance(value, int) else '"' + value.replace('"', '""') + '"'
 
 
-def _write(subject: ModelExport, path: Path) -> None:
+def _write(subject: Export, path: Path) -> None:
     sheet = Sheet(list(subject.columns), openpyxl.utils.get_column_letter)
     places = {name: sheet.letters(k + 1) + ROW for k, name in enumerate(subject.columns)}
     features = [f"{name} (feature)" for name in subject.description.features]
@@ -131,7 +131,7 @@ def _write(subject: ModelExport, path: Path) -> None:
     book.save(path)
 
 
-def _fill(page: Any, subject: ModelExport, sheet: Sheet) -> None:
+def _fill(page: Any, subject: Export, sheet: Sheet) -> None:
     """Write names, and a few rows with the outputs of the model."""
     outputs = [f"{name} (model)" for name in subject.description.outputs]
     samples = subject.frame.iloc[subject.shown].to_numpy().tolist()
@@ -189,7 +189,7 @@ class _Row:
         return np.array([*self.weights.iter_rows(top, bottom, left, right, values_only=True)])
 
 
-def _run(subject: ModelExport, path: Path) -> list[Array]:
+def _run(subject: Export, path: Path) -> list[Array]:
     """Evaluate the formulas of the first row at every row, cell by cell."""
     book, columns = openpyxl.load_workbook(path), []
     for name, kind in subject.columns.items():

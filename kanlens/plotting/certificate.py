@@ -66,9 +66,8 @@ def certificate(
         found = result[target]
     except (KeyError, IndexError) as error:
         known = ", ".join(repr(one.target) for one in result.outputs)
-        raise InvalidValueError(
-            CALL, f"to be one of {known}", repr(target), "Name an output", argument="target"
-        ) from error
+        expected, got = f"target to be one of {known}", repr(target)
+        raise InvalidValueError(CALL, expected, got, "Name an output") from error
     sizes = np.array([one.effect.bound for one in found.features])
     names = tuple(f"{one.name} {SIGNS.get(one.verdict, '')}".strip() for one in found.features)
     rows = Ranked.of(np.nan_to_num(sizes, posinf=np.finfo(float).max), names, top, most=LONGEST)

@@ -265,10 +265,8 @@ def predicted(
     call = "plot.predicted"
     truth, guess = numbers(y).ravel(), numbers(prediction).ravel()
     if len(truth) != len(guess) or not len(truth):
-        got = f"{len(truth)} and {len(guess)}"
-        raise ShapeError(
-            call, "y and prediction of one length", got, "Pass one output of one table"
-        )
+        expected, got = "y and prediction of one length", f"{len(truth)} and {len(guess)}"
+        raise ShapeError(call, expected, got, "Pass one output of one table")
     if class_labels is None:
         ends = (f"true {name}".strip(), f"predicted {name}".strip())
         check_pairs(truth, guess, call=call)

@@ -79,8 +79,7 @@ def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes |
     and blue where they lower it. Colors are of pairs alone; main effects stand on gray.
     """
     if result.interactions is None:
-        expected = "an Attribution with interactions"
-        got = f"one of method {result.method!r}"
+        expected, got = "an Attribution with interactions", f"one of method {result.method!r}"
         raise InvalidValueError(CALL, expected, got, "Use {method}", method="interactions")
     values = numbers(result.interactions)
     table = np.abs(values).mean(0) if row is None else values[row]
@@ -155,8 +154,7 @@ def draw_flows(result: Attribution, row: int | None, top: int, ax: Axes | None) 
     node is as high as the larger of what arrives and what leaves.
     """
     if result.paths is None or result.owners is None:
-        expected = "an Attribution with paths"
-        got = f"one of method {result.method!r}"
+        expected, got = "an Attribution with paths", f"one of method {result.method!r}"
         raise InvalidValueError(CALL, expected, got, "Use {method}", method="secant")
     flows = []  # (batch, node, in): what flows into the factors of one product is added up
     for flow, owner in zip(result.paths, result.owners, strict=True):

@@ -116,7 +116,8 @@ def context() -> Iterator[None]:
     """
     interactive = mpl.is_interactive()
     try:
-        with mpl.style.context(["default", SETTINGS]):
+        dots = {"figure.dpi": mpl.rcParams["figure.dpi"]}  # which is the screen's
+        with mpl.style.context(["default", SETTINGS | dots]):
             yield
             interactive = mpl.is_interactive()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -19,14 +20,9 @@ from kanlens.checks import check_choice
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.long_work import progress_bar
 from kanlens.model.recording import Trace, trace
+from kanlens.reporting import subject as subjects
 from kanlens.reporting.planning import Plan, make_plan
-from kanlens.reporting.subject import (
-    Subject,
-    measure_performance,
-    spread,
-    subject_losses,
-    wrong_rows,
-)
+from kanlens.reporting.subject import Subject, measure_performance, spread
 
 if TYPE_CHECKING:
     from kanlens.certificates import Certificate
@@ -59,6 +55,13 @@ class Request:
     generator: torch.Generator
     progress: bool | None = None
 
+    def __post_init__(self) -> None:
+        if self.methods is not None and not len(self.methods):
+            advice = "Leave {methods} out"
+            raise InvalidValueError("report", "at least one method", "none", advice, methods=...)
+        for name in self.methods or ():
+            check_choice("report", "methods", name, comparable())
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
@@ -84,17 +87,6 @@ class Analysis:
         if self.request.attribution is None:
             return len(self.plan.background)
         return None if self.request.background is None else len(self.request.background)
-
-
-def check_request(request: Request) -> None:
-    """Refuse what cannot be reported on, before any work is done."""
-    if request.methods is not None:
-        local = comparable()
-        if not len(request.methods):
-            advice = "Leave {methods} out"
-            raise InvalidValueError("report", "at least one method", "none", advice, methods=...)
-        for name in request.methods:
-            check_choice("report", "methods", name, local)
 
 
 def by_type(results: Iterable[object]) -> dict[str, Any]:
@@ -135,8 +127,7 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         record = trace(subject.model, subject.x[spread(subject.rows, TRACED)])
         advance(note="attributing")
         attribution, explained, picks = _attributions(subject, plan, request)
-        pairs = _pairs(subject, plan, request, attribution)
-        flows = _flows(subject, plan, request, attribution)
+        pairs, flows = _pairs_and_flows(subject, plan, request, attribution)
         advance(2, note="comparing methods")
         comparison = request.comparison or _compare(subject, plan, request)
         advance(2, note="formula")
@@ -243,28 +234,19 @@ def explain(
     return cast("Attribution", found)
 
 
-def _pairs(
+def _pairs_and_flows(
     subject: Subject, plan: Plan, request: Request, known: Attribution
-) -> Attribution | None:
-    """Return the interactions of features; None where nobody planned or can compute them."""
-    if known.interactions is not None:
-        return known.grouped()
-    if plan.pairs is None:
-        return None
-    rows, background = plan.pairs
-    try:
-        return explain(subject, "interactions", background, request, rows).grouped()
-    except MethodError:  # a function that is not finite on all that coalitions reach
-        return None
-
-
-def _flows(
-    subject: Subject, plan: Plan, request: Request, known: Attribution
-) -> Attribution | None:
-    """Return what flows through the edges; None where that is not shown."""
-    if not plan.flows or known.paths is not None:
-        return known.grouped() if plan.flows else None
-    return explain(subject, "secant", plan.background, request, plan.rows).grouped()
+) -> tuple[Attribution | None, Attribution | None]:
+    """Return interactions of features, and flows through edges; None where they are not shown."""
+    pairs, flows = known if known.interactions is not None else None, known
+    if pairs is None and plan.pairs is not None:
+        rows, background = plan.pairs
+        # refused where the function is not finite on all that coalitions reach
+        with contextlib.suppress(MethodError):
+            pairs = explain(subject, "interactions", background, request, rows)
+    if plan.flows and known.paths is None:
+        flows = explain(subject, "secant", plan.background, request, plan.rows)
+    return pairs and pairs.grouped(), flows.grouped() if plan.flows else None
 
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
@@ -300,9 +282,9 @@ def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int,
     """Choose rows to explain, each once, and say why: most wrong, typical, highest, lowest."""
     rows = torch.arange(subject.rows) if among is None else among
     found: dict[int, str] = {}
-    losses = subject_losses(subject)
+    losses = subjects.subject_losses(subject)
     if losses is not None:
-        wrong = wrong_rows(subject)[rows].numpy()
+        wrong = subjects.wrong_rows(subject)[rows].numpy()
         right = "among the least certain" if subject.labels else "predicted exactly"
         for place in np.lexsort((-losses[rows], ~wrong))[:WORST]:
             found[int(rows[place])] = "among the largest errors" if wrong[place] else right

@@ -18,16 +18,10 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
 from kanlens.model.training_record import fingerprint
 from kanlens.plain_json import to_plain
+from kanlens.reporting import records
 from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import SHOWN, Analysis
 from kanlens.reporting.findings import directions, measure_baselines, write_findings
-from kanlens.reporting.records import (
-    describe_edges,
-    describe_flows,
-    describe_formula,
-    describe_pairs,
-    without_pairs,
-)
 
 SCHEMA_VERSION = 1
 CHANCE = "Normal numbers of the size of the values, which know nothing of the model: the floor"
@@ -52,10 +46,10 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "performance": analysis.performance,
         "baselines": measure_baselines(subject, analysis.request.history),
         "importance": _importance(analysis),
-        "interactions": describe_pairs(analysis),
-        "flows": describe_flows(analysis),
-        "edges": describe_edges(analysis),
-        "formula": describe_formula(analysis),
+        "interactions": records.describe_pairs(analysis),
+        "flows": records.describe_flows(analysis),
+        "edges": records.describe_edges(analysis),
+        "formula": records.describe_formula(analysis),
         "formula_refusal": analysis.formula_refusal,
         "certificate": proven and json.loads(proven.to_json()),
         "rows": _rows(analysis),
@@ -84,7 +78,7 @@ def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
         "compared_rows": _compared(analysis)[0],
         "compared_background_rows": _compared(analysis)[1],
         "traced_rows": len(analysis.trace.x),
-        "without_interactions": without_pairs(analysis),
+        "without_interactions": records.without_pairs(analysis),
         "generator": generator,
         "model_fingerprint": fingerprint(subject.model.state_dict().values()),
         "data_fingerprint": fingerprint([subject.x]),
@@ -207,18 +201,17 @@ def _sizes(found: Attribution, known: dict[str, float | None]) -> list[dict[str,
     table["share"] = table["importance"] / (table["importance"].sum() or 1.0)
     table["mean"] = found.values.mean(0).cpu().numpy()
     table["direction"] = [known.get(name) for name in found.features]
-    records: list[dict[str, Any]] = to_plain(table.to_dict(orient="records"))
-    return sorted(records, key=lambda record: -record["importance"])
+    sizes: list[dict[str, Any]] = to_plain(table.to_dict(orient="records"))
+    return sorted(sizes, key=lambda record: -record["importance"])
 
 
 def _rows(analysis: Analysis) -> list[dict[str, Any]]:
     subject, found = analysis.subject, analysis.explained
-    x = subject.x.double().cpu()
-    records = []
+    x, rows = subject.x.double().cpu(), []
     for place, (row, reason) in enumerate(analysis.picks):
         values = found.values[place].double().cpu()
         order = values.abs().argsort(descending=True, stable=True).tolist()
-        records.append(
+        rows.append(
             {
                 "row": subject.names[row],
                 "reason": reason,
@@ -237,7 +230,7 @@ def _rows(analysis: Analysis) -> list[dict[str, Any]]:
                 ],
             }
         )
-    return records
+    return rows
 
 
 def _label(feature: Feature, value: float) -> str | None:

@@ -81,16 +81,13 @@ def _curves(figure: Figure) -> Iterator[tuple[str, dict[str, str]]]:
             words = {key: word.replace(r"\$", "$") for key, word in words.items()}
             if isinstance(line.axes.xaxis.get_major_locator(), DateLocator):
                 words["data-dates"] = "days since 1970"
-            x, y = (_rounded(column) for column in points[picks].T)
+            for key, values in zip(("data-x", "data-y"), points[picks].T, strict=True):
+                width = float(np.ptp(values)) or float(np.abs(values).max()) or 1.0
+                places = max(0, FIGURES - 1 - math.floor(math.log10(width)))
+                whole = [round(float(value) * 10**places) for value in values]
+                words[key] = " ".join(map(str, [places, whole[0], *np.diff(whole).tolist()]))
             line.set_gid(f"curve{place}")
-            yield f"curve{place}", {"class": "curve", "data-x": x, "data-y": y, **words}
-
-
-def _rounded(values: Array) -> str:
-    width = float(np.ptp(values)) or float(np.abs(values).max()) or 1.0
-    places = max(0, FIGURES - 1 - math.floor(math.log10(width)))
-    whole = [round(float(value) * 10**places) for value in values]
-    return " ".join(map(str, [places, whole[0], *np.diff(whole).tolist()]))
+            yield f"curve{place}", {"class": "curve", **words}
 
 
 def sized(
@@ -142,15 +139,21 @@ class _Short:
 
     def element(self, node: Element) -> list[Element]:
         """Return what is left of an element: nothing, itself, or what was in it."""
-        made = Element(node.tag.rpartition("}")[2], dict(self._attributes(node)))
-        made.text = node.text if made.tag in ("text", "tspan", "title") else None
-        for child in (one for one in node if isinstance(one.tag, str)):
-            made.extend(self.element(child))
-        if made.tag == "a":
-            return _linked(made)
-        if made.tag == "defs" and not len(made):
+        short = Element(node.tag.rpartition("}")[2], dict(self._attributes(node)))
+        short.text = node.text if short.tag in ("text", "tspan", "title") else None
+        for child in (child for child in node if isinstance(child.tag, str)):
+            short.extend(self.element(child))
+        place = ""
+        if short.tag == "a":  # a link to a place on the page, or one that leads nowhere
+            place, _, part = short.attrib.pop("href").partition("|")
+            for element in [short] if place else short:
+                element.attrib |= {"data-e": part} if part else {}
+            short.attrib.pop("target", None)
+            short.set("href", f"#{place}")
+        if short.tag == "defs" and not len(short):
             return []
-        return [*made] if made.tag == "g" and not made.attrib else [made]
+        bare = (short.tag == "a" and not place) or (short.tag == "g" and not short.attrib)
+        return [*short] if bare else [short]
 
     def _attributes(self, node: Element) -> Iterator[tuple[str, str]]:
         own = node.get("id", "")
@@ -175,16 +178,6 @@ class _Short:
         return re.sub(r"[\w.-]+", lambda found: self.ids.get(found[0], found[0]), value)
 
 
-def _linked(made: Element) -> list[Element]:
-    """Return a link to a place on the page, or what was in one that leads nowhere."""
-    place, _, part = made.attrib.pop("href").partition("|")
-    for one in [made] if place else made:
-        one.attrib |= {"data-e": part} if part else {}
-    made.attrib.pop("target", None)
-    made.set("href", f"#{place}")
-    return [made] if place else [*made]
-
-
 def _digits(value: float) -> str:
     """Write a number with two decimals at most, and no zero that can be left out."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
@@ -193,19 +186,19 @@ def _digits(value: float) -> str:
 
 def shortened_path(path: str) -> str:
     """Write an SVG path by its steps, on a grid, without points that a line passes anyway."""
-    found, here = "", np.zeros(2)
+    short, here = "", np.zeros(2)
     for command, first, rest in re.findall(r"([MQCz])([^MLQCz]*)((?:L[^MLQCz]*)*)", path):
         points = np.array(first.split(), float).reshape(-1, 2)
         grid = np.rint(np.vstack([here, points]) / GRID)
         here = points[-1] if len(points) else here
         values = points[0] / GRID if command == "M" else (grid[1:] - grid[0]).ravel()
-        found += (command if command == "M" else command.lower()) + _joined(np.rint(values))
+        short += (command if command == "M" else command.lower()) + _joined(np.rint(values))
         if rest:
             line = np.array(rest.replace("L", " ").split(), float).reshape(-1, 2)
             line = _straightened(np.vstack([here, line]))
             steps, here = np.diff(np.rint(line / GRID), axis=0), line[-1]
-            found += "l" + _joined(steps[steps.any(1)] if steps.any() else steps[:1])
-    return found
+            short += "l" + _joined(steps[steps.any(1)] if steps.any() else steps[:1])
+    return short
 
 
 def _joined(steps: Array) -> str:

@@ -14,12 +14,7 @@ from kanlens.data.groups import deal_groups, row_groups
 from kanlens.model.training_record import fingerprint
 from kanlens.plotting.formats import counted, listed, number, percent, with_unit
 from kanlens.reporting.subject import Subject, spread
-from kanlens.training.baselines import (
-    baseline_scores,
-    named_scores,
-    poor_fit,
-    training_record,
-)
+from kanlens.training.baselines import baseline_scores, named_scores, poor_fit, training_record
 from kanlens.training.objective import metric_name, score
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
@@ -150,11 +145,15 @@ def _drivers(content: Content) -> str:
         return "No feature changes the output on these rows."
     unit, target = found["unit"], content["meta"]["target"]
     first, *rest = ranked[:DRIVERS]
-    size = f"{_size(first, unit)} on average"
+    size = f"{with_unit(number(first['importance']), unit)} on average"
     if first["low"] is not None:
-        size += f" (95% interval {_interval(first)})"
+        size += f" (95% interval {number(first['low'])} to {number(first['high'])})"
     way = f", and a higher value {_direction(first)}" if _direction(first) else ""
-    explains = _explains(content)
+    unseen, outputs = content["baselines"], (content["performance"] or {}).get("outputs") or []
+    r2 = [one["r2"] or 0.0 for one in outputs if one["name"] == target]  # of a regression
+    explains = not r2 or r2[0] > 0  # else a constant predicts the target as well
+    if unseen and unseen["held_out"] and poor_fit(unseen["models"]):
+        explains = False
     lead = f"matters most for {target}: it moves it by" if explains else "moves the output most, by"
     text = f"{first['name']} {lead} {size}{way}."
     if rest:
@@ -164,28 +163,11 @@ def _drivers(content: Content) -> str:
     return text if explains else f"{text} This says nothing of {target}, which is not predicted."
 
 
-def _explains(content: Content) -> bool:
-    """Return whether nothing says that a constant predicts the target as well as the model."""
-    unseen = content["baselines"]
-    if unseen and unseen["held_out"] and poor_fit(unseen["models"]):
-        return False
-    outputs = (content["performance"] or {}).get("outputs") or []  # of a regression
-    r2 = [one["r2"] or 0.0 for one in outputs if one["name"] == content["meta"]["target"]]
-    return not r2 or r2[0] > 0
-
-
 def _beside_first(one: Content, unit: str) -> str:
-    interval = f", interval {_interval(one)}" if one["low"] is not None else ""
-    way = _direction(one)
-    return f"{_size(one, unit)}{interval}{'; a higher value ' if way else ''}{way}"
-
-
-def _size(one: Content, unit: str) -> str:
-    return with_unit(number(one["importance"]), unit)
-
-
-def _interval(one: Content) -> str:
-    return f"{number(one['low'])} to {number(one['high'])}"
+    size, way = with_unit(number(one["importance"]), unit), _direction(one)
+    if one["low"] is not None:
+        size += f", interval {number(one['low'])} to {number(one['high'])}"
+    return f"{size}{'; a higher value ' if way else ''}{way}"
 
 
 def _direction(one: Content) -> str:

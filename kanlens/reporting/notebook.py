@@ -44,7 +44,7 @@ def to_html(result: Any) -> str:
 
 
 def _picture(paint: Callable[..., Any], width: float, height: float, alt: str) -> str:
-    svg = draw(paint, (width, height), alt=alt, caption="", title="").svg
+    svg = draw(paint, (width, height), alt=alt).svg
     if 'class="plate' in svg.partition(">")[0]:  # its scale of colors is one for white paper
         return svg
     paper = "var(--jp-layout-color0,var(--vscode-editor-background,none))"

@@ -67,7 +67,12 @@ def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> lis
     record = analysis.trace
     picks = spread(len(record.x), TREND_ROWS)
     layer, x = record.layers[index], record.inputs[index][picks]
-    gains = _gains(analysis, index, record.pre_activations[index][picks])
+    model, target = analysis.subject.model, analysis.subject.target
+    with torch.enable_grad():  # how the page's output, or the last layer's own, grows with sums
+        sums = record.pre_activations[index][picks].detach().requires_grad_()
+        outputs = model.run(model.nodes[index](sums), start=index + 1) * model.output_scale
+        outputs = outputs if index == len(model.layers) - 1 else outputs[:, target]
+        (gains,) = torch.autograd.grad(outputs.sum(), sums)  # (batch, out)
     lower, higher = torch.stack([_neighbors(column) for column in x.unbind(1)], 2)
     counts = torch.zeros(2, layer.out_features, layer.in_features)
     size = max(1, 2**22 // (layer.in_features * layer.out_features))
@@ -88,17 +93,6 @@ def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
         levels = quantiles(levels, shares)
     at = torch.searchsorted(levels, column.contiguous())
     return torch.stack([levels[(at - 1).clamp(min=0)], levels[(at + 1).clamp(max=len(levels) - 1)]])
-
-
-def _gains(analysis: Analysis, index: int, sums: Tensor) -> Tensor:  # (batch, out)
-    """Return how the page's output, or the last layer's own, grows with each sum, row by row."""
-    model, target = analysis.subject.model, analysis.subject.target
-    last = index == len(model.layers) - 1
-    with torch.enable_grad():
-        sums = sums.detach().requires_grad_()
-        outputs = model.run(model.nodes[index](sums), start=index + 1) * model.output_scale
-        (found,) = torch.autograd.grad((outputs if last else outputs[:, target]).sum(), sums)
-    return found
 
 
 def _trend(raising: float, flat: bool) -> str:

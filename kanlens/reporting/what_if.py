@@ -15,7 +15,7 @@ from kanlens.data.schema import Feature, choices
 from kanlens.errors import MethodError
 from kanlens.exporters import subject as exported
 from kanlens.exporters.dialects import JAVASCRIPT, formula
-from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.plain_json import to_plain
 from kanlens.reporting.subject import Subject
@@ -24,15 +24,7 @@ MOST_FEATURES = 60
 MOST_TEXT = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
 TOO_LARGE = f"the model's numbers are more than {MOST_TEXT // 1_000_000} MB"
-CHECKED = [
-    0,
-    exported.RANDOM,
-    exported.RANDOM + 2,
-    -4,
-    -3,
-    -2,
-    -1,
-]  # see exported.ModelExport.frame
+CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # see exported.Export.frame
 POSITIONS = 200  # of a slider
 
 
@@ -79,26 +71,23 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
         raise _LeftOut(f"{got}, and a page has controls for at most {MOST_FEATURES}")
     if model.edges_alive * EDGE_TEXT > MOST_TEXT:
         raise _LeftOut(TOO_LARGE)
-    found = exported.ModelExport(model=model, path=Path())
-    functions = {name: _script(g) for name, g in found.description.functions.items()}
-    layers = [_layer(layer) for layer in found.description.layers]
-    network = to_plain({"scaling": found.description.scaling, "layers": layers})
+    whole = exported.Export(model=model, path=Path())
+    functions = {}
+    for name, g in whole.description.functions.items():
+        try:
+            functions[name] = JAVASCRIPT.text(formula(g, sympy.Symbol("u")))
+        except MethodError:
+            raise _LeftOut(f"a page cannot compute the function {g.name}") from None
+    layers = [_layer(layer) for layer in whole.description.layers]
+    network = to_plain({"scaling": whole.description.scaling, "layers": layers})
     if len(json.dumps(network)) > MOST_TEXT:
         raise _LeftOut(TOO_LARGE)
-    rows = found.rows[CHECKED]
-    y = exported.predicted(found.exact, rows)
+    rows = whole.rows[CHECKED]
+    y = exported.predicted(whole.exact, rows)
     known = np.isfinite(y).all(1)
     if not known.any():
         raise _LeftOut("the model has no value on any of the rows that a page is checked with")
     return network, functions, {"x": rows[known], "y": y[known]}
-
-
-def _script(g: ElementaryFunction) -> str:
-    """Write an elementary function of u in JavaScript."""
-    try:
-        return JAVASCRIPT.text(formula(g, sympy.Symbol("u")))
-    except MethodError:
-        raise _LeftOut(f"a page cannot compute the function {g.name}") from None
 
 
 def _layer(layer: exported.Layer) -> dict[str, Any]:
@@ -122,10 +111,7 @@ def _layer(layer: exported.Layer) -> dict[str, Any]:
 
 
 def _columns(model: KAN) -> list[tuple[list[Feature], list[int]]]:
-    """Return the features of every choice or number and where they are.
-
-    One-hot features are together, and a number with the mark of its missing cells.
-    """
+    """Return features and places of every choice or number, one-hot features and marks together."""
     found: dict[str, tuple[list[Feature], list[int]]] = {}
     for index, feature in enumerate(model.schema.features):
         own = feature.category is None and feature.kind != "missing"

@@ -24,7 +24,7 @@ from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.model.analysis import Model, check_model
 from kanlens.plain_json import to_plain
 from kanlens.plotting import formats
-from kanlens.reporting.analysis import Request, analyze, by_type, check_request
+from kanlens.reporting.analysis import Request, analyze, by_type
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
 from kanlens.reporting.subject import read_subject
@@ -184,7 +184,6 @@ def report(
         generator=generator or torch.Generator().manual_seed(0),
         progress=progress,
     )
-    check_request(request)
     if target is None:
         passed = request.attribution or request.comparison
         target = None if passed is None else passed.target
@@ -260,10 +259,7 @@ def _titled(svg: str, title: str) -> str:
 
 
 def _packed(value: Any) -> Any:
-    """Write tables of many numbers as the bytes of float64, which is half as long, and exact.
-
-    Text is escaped.
-    """
+    """Write tables of many numbers as bytes of float64, half as long and exact; escape text."""
     if isinstance(value, str):
         return escaped(value)
     if isinstance(value, dict):

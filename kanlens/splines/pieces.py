@@ -264,15 +264,12 @@ def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> N
         advice = "Pass one per B-spline: the number of knots minus degree minus 1"
         raise ShapeError(call, expected, str(coefficients.shape), advice)
     if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
-        advice = "Sort the knots and drop repeats"
-        raise InvalidValueError(
-            call, "strictly increasing finite knots", str(knots.tolist()), advice
-        )
+        expected, advice = "strictly increasing finite knots", "Sort the knots and drop repeats"
+        raise InvalidValueError(call, expected, str(knots.tolist()), advice)
     if not np.isfinite(coefficients).all():
         bad = coefficients[~np.isfinite(coefficients)][0].item()
-        raise InvalidValueError(
-            call, "finite coefficients", repr(bad), "Check the layer it comes from"
-        )
+        advice = "Check the layer it comes from"
+        raise InvalidValueError(call, "finite coefficients", repr(bad), advice)
 
 
 def _straightened(powers: Array, breaks: Array) -> Array:

@@ -272,5 +272,5 @@ def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
     span = layer.basis(x).transpose(0, 1)  # (in, sample, column)
     left, size, _ = torch.linalg.svd(span - span.mean(1, keepdim=True), full_matrices=False)
     reached = size > _FAINT * size[:, :1].clamp(min=1e-300)
-    found: Tensor = left * reached[:, None]
-    return found[..., : int(reached.sum(1).max())].contiguous()
+    directions: Tensor = left * reached[:, None]
+    return directions[..., : int(reached.sum(1).max())].contiguous()

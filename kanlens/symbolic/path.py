@@ -327,12 +327,12 @@ def with_shorter_parts(
 
 def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
     """Return the largest univariate parts with the nodes they lie in, longest first."""
-    found: list[tuple[Expr, Expr]] = []
+    pairs: list[tuple[Expr, Expr]] = []
     stack = [expression]
     while stack:
         node = stack.pop()
         if len(node.free_symbols) == 1:
-            found.append((node, node))
+            pairs.append((node, node))
             continue
         groups: dict[Expr, list[Expr]] = {}
         for arg in node.args:
@@ -340,8 +340,8 @@ def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
                 groups.setdefault(next(iter(arg.free_symbols)), []).append(arg)
             elif arg.free_symbols:
                 stack.append(arg)
-        found += [(node, node.func(*args)) for args in groups.values()]
-    long = [(node, part) for node, part in found if complexity(part) >= _SHORTEST]
+        pairs += [(node, node.func(*args)) for args in groups.values()]
+    long = [(node, part) for node, part in pairs if complexity(part) >= _SHORTEST]
     return sorted(long, key=lambda pair: -complexity(pair[1]))
 
 

@@ -233,10 +233,9 @@ class SymbolicResult(Displayed):
         rows = [self._rows(place) for place in range(len(self.output_names))]
         for index in indices or ():
             if not any(index in found for found in rows):
-                expected, got = "to be rows of equations_", repr(index)
-                raise InvalidValueError(
-                    "SymbolicResult.latex_table", expected, got, "See its index", argument="indices"
-                )
+                call, expected = "SymbolicResult.latex_table", "to be rows of equations_"
+                fields = call, expected, repr(index), "See its index"
+                raise InvalidValueError(*fields, argument="indices")
         for column in columns:
             known = ("output", "stage", "equation", "complexity", "loss", "score")
             check_choice("SymbolicResult.latex_table", "columns", column, known)

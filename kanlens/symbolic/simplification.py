@@ -228,7 +228,12 @@ class _Numbers:
     """An expression with its Floats as parameters, evaluated on data."""
 
     def __init__(
-        self, expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array, scale: Scale
+        self,
+        expression: Expr,
+        symbols: tuple[Expr, ...],
+        x: Array,
+        y: Array,
+        scale: Scale = np.asarray,
     ) -> None:
         names, values, self.scale = count(), [], scale
         self.parameters: list[Expr] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import sympy
@@ -23,7 +23,9 @@ _TIGHT, _TIGHT_PARTS = 4, 10  # rows, that are swept along for each of some part
 _SEARCHES = 8  # for a pole of one part between the points
 _SEARCHED = 40  # parts
 _PLACES = 24  # along a way at which there may be a pole
-Places = np.ndarray[Any, np.dtype[np.intp]]
+Places: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
+Exprs: TypeAlias = tuple[Expr, ...]
+Function: TypeAlias = Callable[[Array], Array]
 
 _FIRST = 0.05  # share of each range that the first steps are long
 _LAST = 1e-13  # share at which a search ends
@@ -34,9 +36,7 @@ _MOVES = 150
 _DIP = 0.5  # of its higher neighbour, below which a place is worth a search
 
 
-def broken_parts(
-    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array
-) -> tuple[str, ...]:
+def broken_parts(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
     """Name the parts of a formula that are undefined somewhere on slightly wider ranges.
 
     Between two points where a denominator has different signs there is a pole, even when no point
@@ -44,14 +44,14 @@ def broken_parts(
     """
     points = wider(x)
     box = points.min(axis=0), points.max(axis=0)
-    found = _broken(list(_parts(expressions)), symbols, points, lambda starts: box)
+    broken = _broken(list(_parts(expressions)), symbols, points, lambda starts: box)
     whole = [_Part(expression, expression, _inverse) for expression in expressions]
-    if not found and _broken(whole, symbols, points, lambda starts: box):
+    if not broken and _broken(whole, symbols, points, lambda starts: box):
         return ("the formula as a whole",)
-    return found
+    return broken
 
 
-def poles(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array) -> tuple[str, ...]:
+def poles(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
     """Name the parts of a formula that go to infinity on some rows or between them.
 
     Between them means that a denominator has different signs on two rows, or comes down to zero
@@ -63,14 +63,14 @@ def poles(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array) ->
 
 def _broken(
     parts: list[_Part],
-    symbols: tuple[Expr, ...],
+    symbols: Exprs,
     points: Array,
     box_of: Callable[[Array], tuple[Array, Array]],
 ) -> tuple[str, ...]:
     """Return the parts that are undefined on points, or in boxes of those of least margins."""
     if not parts:
         return ()
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     inner = evaluator(tuple(part.inner for part in parts), symbols)(points)
     for place, (part, values) in enumerate(zip(parts, inner.T, strict=True)):
         margins = part.margin(values)
@@ -80,8 +80,8 @@ def _broken(
             starts = points[np.argsort(margins)[:_SEARCHES]]
             bad = part.undefined(evaluate, starts, *box_of(starts))[0].any()
         if bad:
-            found[formula_text(rounded(part.node, 4))] = None
-    return tuple(found)
+            texts[formula_text(rounded(part.node, 4))] = None
+    return tuple(texts)
 
 
 def _around(x: Array, starts: Array) -> tuple[Array, Array]:
@@ -93,9 +93,7 @@ def _around(x: Array, starts: Array) -> tuple[Array, Array]:
     return near.min(axis=1), near.max(axis=1)
 
 
-def valid_ranges(
-    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array
-) -> dict[str, tuple[float, float]]:
+def valid_ranges(expressions: Exprs, symbols: Exprs, x: Array) -> dict[str, tuple[float, float]]:
     """Return how far each feature may leave its range before the formula breaks down.
 
     Each feature is moved alone, on 200 points up to one width of its range beyond either end. The
@@ -105,19 +103,24 @@ def valid_ranges(
     count = min(_ROWS, max(_FEWEST_ROWS, _SWEPT // max(len(used), 1)))
     rows = _swept_rows(expressions, symbols, x, count)
     defined, ranges = _definedness(expressions, symbols), {}
+
+    def last_good(column: int, end: float, far: float) -> float:
+        way = np.linspace(end, far, _SWEEP + 1)
+        points = np.repeat(rows[None], len(way), axis=0)
+        points[:, :, column] = way[:, None]
+        bad = np.flatnonzero(np.logical_not(defined(points)))
+        return float(way[-1] if not len(bad) else way[max(int(bad[0]) - 1, 0)])
+
     for column, symbol in enumerate(symbols):
         if symbol.name in used:
             low, high = float(x[:, column].min()), float(x[:, column].max())
             reach = REACH * (high - low)
-            down = _last_good(defined, rows, column, np.linspace(low, low - reach, _SWEEP + 1))
-            up = _last_good(defined, rows, column, np.linspace(high, high + reach, _SWEEP + 1))
-            ranges[symbol.name] = (down, up)
+            down = last_good(column, low, low - reach)
+            ranges[symbol.name] = down, last_good(column, high, high + reach)
     return ranges
 
 
-def _swept_rows(
-    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array, count: int
-) -> Array:
+def _swept_rows(expressions: Exprs, symbols: Exprs, x: Array, count: int) -> Array:
     """Return some rows, spread evenly, and those where parts of a formula have least margins."""
     rows = [np.linspace(0, len(x) - 1, min(len(x), count)).round().astype(int)]
     parts = list(itertools.islice(_parts(expressions), _TIGHT_PARTS))
@@ -128,17 +131,7 @@ def _swept_rows(
     return np.asarray(x[np.unique(np.concatenate(rows))])
 
 
-def _last_good(defined: Callable[[Array], Array], rows: Array, column: int, way: Array) -> float:
-    """Return the last place on a way along a column up to which a formula is defined."""
-    points = np.repeat(rows[None], len(way), axis=0)
-    points[:, :, column] = way[:, None]
-    bad = np.flatnonzero(np.logical_not(defined(points)))
-    return float(way[-1] if not len(bad) else way[max(int(bad[0]) - 1, 0)])
-
-
-def _definedness(
-    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]
-) -> Callable[[Array], Array]:
+def _definedness(expressions: Exprs, symbols: Exprs) -> Function:
     """Return what says for points (place, row, in) at which places a formula is defined."""
     parts = list(_parts(expressions))
     evaluate = evaluator((*expressions, *(part.inner for part in parts)), symbols)
@@ -159,23 +152,17 @@ def _definedness(
     return defined
 
 
-def _touched(
-    part: _Part, output: int, evaluate: Callable[[Array], Array], points: Array, margins: Array
-) -> Array:
+def _touched(part: _Part, output: int, evaluate: Function, points: Array, margins: Array) -> Array:
     """Return the first places of points (place, row, in) behind which a part is undefined."""
     dipping = dips(margins)[:_PLACES]
     if not len(dipping):
         return np.array([], dtype=int)
     place, row = dipping.T
     before, here, after = (points[place + step, row] for step in (-1, 0, 1))
-    found, ends = part.undefined(
-        lambda at: evaluate(at)[:, output : output + 1],
-        here,
-        np.minimum(before, after),
-        np.maximum(before, after),
-    )
+    box = np.minimum(before, after), np.maximum(before, after)
+    bad, ends = part.undefined(lambda at: evaluate(at)[:, output : output + 1], here, *box)
     beyond = np.abs(ends - before).sum(axis=1) > np.abs(here - before).sum(axis=1)
-    return np.asarray((place + beyond)[found])
+    return np.asarray((place + beyond)[bad])
 
 
 class _Part(NamedTuple):
@@ -183,7 +170,7 @@ class _Part(NamedTuple):
 
     node: Expr
     inner: Expr
-    margin: Callable[[Array], Array]  # how far values of `inner` are from what is undefined
+    margin: Function  # how far values of `inner` are from what is undefined
     strict: bool = True  # whether a margin of zero is undefined too
     signed: bool = False  # whether it is a denominator, which has a pole where its sign changes
 
@@ -192,14 +179,14 @@ class _Part(NamedTuple):
         return np.asarray(margins > 0 if self.strict else margins >= 0)
 
     def undefined(
-        self, inner: Callable[[Array], Array], starts: Array, low: Array, high: Array
+        self, inner: Function, starts: Array, low: Array, high: Array
     ) -> tuple[Any, Array]:
         """Search a box as `vanishes` does; `inner` returns the values in a column of its own."""
         found, ends = vanishes(lambda at: self.margin(inner(at)[:, 0]), starts, low, high)
         return found if self.strict else self.margin(inner(ends)[:, 0]) < 0, ends
 
 
-def _parts(expressions: tuple[Expr, ...]) -> Iterator[_Part]:
+def _parts(expressions: Exprs) -> Iterator[_Part]:
     seen: set[Expr] = set()
     for expression in expressions:
         walk = sympy.preorder_traversal(expression)
@@ -223,7 +210,7 @@ def _parts(expressions: tuple[Expr, ...]) -> Iterator[_Part]:
                 yield _Part(node, inner, np.abs, signed=True)
 
 
-_MARGINS: dict[Any, tuple[Callable[[Array], Array], bool]] = {
+_MARGINS: dict[Any, tuple[Function, bool]] = {
     sympy.log: (np.asarray, True),
     sympy.asin: (lambda values: 1 - np.abs(values), False),
     sympy.acos: (lambda values: 1 - np.abs(values), False),
@@ -248,16 +235,14 @@ def wider(x: Array) -> Array:
     points = [center + (1 + 2 * BEYOND) * (rows - center)]
     for column in range(x.shape[1]):
         ends = low[column] - room[column], high[column] + room[column]
-        for places in (ends[0], ends[1], np.linspace(*ends, len(rows))):
+        for places in (*ends, np.linspace(*ends, len(rows))):
             moved = rows.copy()
             moved[:, column] = places
             points.append(moved)
     return np.concatenate(points)
 
 
-def vanishes(
-    margin: Callable[[Array], Array], starts: Array, low: Array, high: Array
-) -> tuple[Array, Array]:
+def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[Array, Array]:
     """Search for zeros downhill from points (start, in) in the box `low`, `high`, axis by axis.
 
     What is nothing beside its value a thousandth of the ranges away counts as zero. Returns which

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from kanlens.data.cell_parsing import Array
@@ -20,7 +21,6 @@ from kanlens.encoding import encode_labelled
 from kanlens.long_work import Interruption
 from kanlens.model.network import KAN
 from kanlens.model.training_record import TrainingRecord, fingerprint, row_hashes
-from kanlens.resources import one_thread_of
 from kanlens.training.objective import score
 from kanlens.training.result import FitResult
 
@@ -114,7 +114,7 @@ def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[st
     estimators, scores = _baselines(classifies), {}
     if rows.shape[1] * len(model.output_names) > WIDE:
         del estimators["boosting"]
-    with one_thread_of("openmp"):  # more of them wait for each other on a busy machine
+    with threadpool_limits(1, "openmp"):  # more of them wait for each other on a busy machine
         for name, estimator in estimators.items():
             parts = [
                 np.column_stack([_predict(estimator, rows, column, *split) for column in targets.T])

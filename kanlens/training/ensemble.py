@@ -21,6 +21,7 @@ References
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, cast
@@ -166,10 +167,11 @@ class EnsembleRun(TrainingRun):
         codes = y.unsqueeze(1).expand(-1, outputs.shape[1]).reshape(-1)
         return class_losses(outputs.flatten(0, 1), codes).view(len(y), -1)
 
-    def _parts(self) -> Iterator[Part]:
-        for _ in range(self.passes):
-            for rows in self._permutation(len(self.x)).tensor_split(self.batches):
-                yield self._part(rows, len(rows))
+    def _rest(self) -> Iterator[Part]:
+        orders = (self._permutation(len(self.x)) for _ in range(self.passes))
+        batches = (rows for order in orders for rows in order.tensor_split(self.batches))
+        for rows in itertools.islice(batches, self.batch, None):
+            yield self._part(rows, len(rows))
 
     def _learn(self, x: Tensor, y: Tensor, weights: Tensor | None, average: Any) -> None:
         """Take one step on a batch, whose weights (batch, member) are of rows in each member."""
@@ -211,16 +213,24 @@ class EnsembleRun(TrainingRun):
 
     def _describe(self, every: int) -> None:
         """Join the members to the network, and store the statistics of every so many rows in it."""
+        layer, members = self.target.layers[-1], self.model.layers[-1]
+        parameters = layer.spline_weight, layer.base_weight, layer.bias
         with torch.no_grad():
-            for layer, found in zip(self.target.layers[:-1], self.model.layers[:-1], strict=True):
-                layer.load_state_dict(found.state_dict())
-            _average(self.target.layers[-1], self.model.layers[-1], self.members)
+            edges = members.coefficients(), members.base_weights(), members.bias
+            for hidden, trained in zip(
+                self.target.layers[:-1], self.model.layers[:-1], strict=True
+            ):
+                hidden.load_state_dict(trained.state_dict())
+            layer.grid.copy_(members.grid)
+            layer.spline_scaler.fill_(1.0)
+            for parameter, values in zip(parameters, edges, strict=True):
+                parameter.copy_(values.double().unflatten(0, (self.members, -1)).mean(0))
         store_statistics(self.target, self.rows[::every])
 
     def finish(self, seconds: float) -> FitResult:
         """Report on the network."""
-        found = super().finish(seconds)
-        return dataclasses.replace(found, model=self.target, folds=self.folds)
+        result = super().finish(seconds)
+        return dataclasses.replace(result, model=self.target, folds=self.folds)
 
 
 @torch.no_grad()
@@ -239,17 +249,3 @@ def add_penalties(layer: KANLinear, bend: Tensor, norms: float) -> None:
         (weights.base, share * base),
     ):
         given.grad = added if given.grad is None else given.grad.add_(added)
-
-
-def _average(layer: KANLinear, members: KANLinear, count: int) -> None:
-    """Give a layer the means of the edges that members have to each of its outputs."""
-
-    def mean(values: Tensor) -> Tensor:
-        means: Tensor = values.double().unflatten(0, (count, -1)).mean(0)
-        return means
-
-    layer.grid.copy_(members.grid)
-    layer.spline_weight.copy_(mean(members.coefficients()))
-    layer.base_weight.copy_(mean(members.base_weights()))
-    layer.bias.copy_(mean(members.bias))
-    layer.spline_scaler.fill_(1.0)

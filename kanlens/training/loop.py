@@ -149,31 +149,20 @@ def fit(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written
         )
         with unchanged_on_failure(model):
-            run = _run_on(data, model, options, (sample_weight, labels), generator, ranks)
+            data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
+            run: TrainingRun
+            if not isinstance(data, Source):
+                x, y = prepare_data(model, data)
+                rows = row_groups(x, y, labels, call="fit") if options.validation else None
+                weights = row_weights(sample_weight, x)
+                run = TrainingRun(model, options, x, y, generator, weights, ranks, rows)
+            elif sample_weight is None:
+                run = StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
+            else:
+                fields = "no sample_weight for rows beyond memory", "some"
+                raise InvalidValueError("fit", *fields, "Leave it out, or allow more max_memory")
             _start(run, saved)
         return carry_out(run, started, saved, Interruption(), progress)
-
-
-def _run_on(
-    data: Table | Source | tuple[Any, Any],
-    model: KAN,
-    options: FitOptions,
-    of_rows: tuple[Any, Any],  # their weights and labels of groups
-    generator: torch.Generator | None,
-    ranks: Ranks,
-) -> TrainingRun:
-    """Return a run on the rows, in memory where all processes have room for them."""
-    data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
-    sample_weight, labels = of_rows
-    if not isinstance(data, Source):
-        x, y = prepare_data(model, data)
-        groups = row_groups(x, y, labels, call="fit") if options.validation else None
-        weights = row_weights(sample_weight, x)
-        return TrainingRun(model, options, x, y, generator, weights, ranks, groups)
-    if sample_weight is not None:
-        expected, got = "no sample_weight for rows beyond memory", "some"
-        raise InvalidValueError("fit", expected, got, "Leave it out, or allow more max_memory")
-    return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
 
 
 def _held(data: Any, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
@@ -184,10 +173,10 @@ def _held(data: Any, numbers: int, ranks: Ranks, device: torch.device) -> tuple[
     held = data.held(numbers) if isinstance(data, Source) else 0
     if isinstance(data, Source) and held < data.rows:
         held = min(held, SAMPLE)
-    found = torch.tensor([held])
-    ranks.copy([found], device)
-    whole = isinstance(data, Source) and int(found) >= data.rows
-    return data.read(0, data.rows) if whole else data, int(found)
+    count = torch.tensor([held])
+    ranks.copy([count], device)
+    whole = isinstance(data, Source) and int(count) >= data.rows
+    return data.read(0, data.rows) if whole else data, int(count)
 
 
 def _start(run: TrainingRun, saved: Checkpoint) -> None:
@@ -217,13 +206,13 @@ def carry_out(
     except (ConnectionError, LostProcessError):
         saved.write()
         raise
-    found = run.finish(time.perf_counter() - started)
+    result = run.finish(time.perf_counter() - started)
     if stop.happened:
         saved.write()
-    state = f"The model has the state of step {found.best_step}, the best so far"
+    state = f"The model has the state of step {result.best_step}, the best so far"
     how = "" if saved.path is None else f"; {{resume}} goes on from {saved.path.name!r}"
     stop.warn("fit", state + how, resume=True)
-    return found
+    return result
 
 
 @within_memory
@@ -280,8 +269,12 @@ def fit_default(
     check_generator("fit_default", generator)
     with rewording("fit_default"), joined(strategy, torch.device("cpu"), checkpoint) as ranks:
         data, labels = labelled(data, groups)
-        build = build or _builder(data, generator)
         features, outputs = needed_widths(data)
+        build = build or (
+            lambda hidden, grid_size: KAN(
+                [features, *hidden, outputs], grid_size=grid_size, generator=generator
+            ).double()
+        )
         numbers = features + MEMBERS * (NODES + outputs)
         data, held = _held(data, numbers, ranks, torch.device("cpu"))
         written = ranks.index == 0
@@ -300,14 +293,6 @@ def fit_default(
                 return first
             return fit(first.model, data, REFINED, **about)
         return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **about)
-
-
-def _builder(data: Any, generator: torch.Generator | None) -> Callable[[list[int], int], KAN]:
-    """Return a constructor of networks for data, from hidden widths and grid intervals."""
-    features, outputs = needed_widths(data)
-    return lambda hidden, grid_size: KAN(
-        [features, *hidden, outputs], grid_size=grid_size, generator=generator
-    ).double()
 
 
 def _fit_both(

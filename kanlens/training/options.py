@@ -104,15 +104,20 @@ class FitOptions:
         if self.validation >= 1:
             expected, got = "to be a share below 1", repr(self.validation)
             raise InvalidValueError("fit", expected, got, "For example 0.2", argument="validation")
-        self._check_penalty()
+        if not isinstance(self.penalty, (str, Mapping, type(None))):
+            expected, got = "to be a name, or a dict of weights", repr(self.penalty)
+            advice = "For example {'activation_l1': 1.0, 'curvature': 1e-3}"
+            raise InvalidValueError("fit", expected, got, advice, argument="penalty")
+        for name, weight in self.weights.items():
+            check_choice("fit", "penalty", name, PENALTIES)
+            check_positive("fit", f"the weight of {name}", weight)
         self._refuse_idle()
 
     @property
     def rate(self) -> float:
         """The learning rate: the one given, else the optimizer's usual one."""
-        if self.learning_rate is None:
-            return LEARNING_RATES[self.optimizer]
-        return self.learning_rate
+        usual = LEARNING_RATES[self.optimizer]
+        return usual if self.learning_rate is None else self.learning_rate
 
     @property
     def entropy(self) -> float:
@@ -127,15 +132,6 @@ class FitOptions:
         if self.penalty is None:
             return {}
         return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
-
-    def _check_penalty(self) -> None:
-        if not isinstance(self.penalty, (str, Mapping, type(None))):
-            expected, got = "to be a name, or a dict of weights", repr(self.penalty)
-            advice = "For example {'activation_l1': 1.0, 'curvature': 1e-3}"
-            raise InvalidValueError("fit", expected, got, advice, argument="penalty")
-        for name, weight in self.weights.items():
-            check_choice("fit", "penalty", name, PENALTIES)
-            check_positive("fit", f"the weight of {name}", weight)
 
     def _refuse_idle(self) -> None:
         """Refuse choices that would silently have no effect."""

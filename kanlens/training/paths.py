@@ -225,11 +225,11 @@ class _PathRun:
         """Take every step, and say why there are no more."""
         advance(0)
         strengths = self.strengths
-        found = self._chosen(strengths) if isinstance(strengths, int) else iter(strengths)
         with stop.kept():
-            for strength in found:
-                self.steps.append(self._step(float(strength)))
-                advance(note=_note(self.steps[-1]))
+            for strength in self._chosen(strengths) if isinstance(strengths, int) else strengths:
+                self.steps.append(step := self._step(float(strength)))
+                loss = f"strength {step.strength:.2e}  loss {step.held_out_loss:.2e}"
+                advance(note=f"{loss}  {step.edges_above} edges")
         if stop.happened:
             self.saved.write()
             if not self.steps:
@@ -244,9 +244,9 @@ class _PathRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the path that resumes from it."""
-        found = identity_of(self.model, self.plan, self.x, self.y)  # rows held out are restored
-        chosen = {"strengths": self.strengths, "threshold": self.threshold}
-        return {**found, "options": {**found["options"], **chosen}}
+        shared = identity_of(self.model, self.plan, self.x, self.y)  # rows held out are restored
+        shared["options"] |= {"strengths": self.strengths, "threshold": self.threshold}
+        return shared
 
     def _note(self, state: Callable[[], Any], **_: Any) -> None:
         """Record the state of the run of one strength, as a part of the path's."""
@@ -273,15 +273,11 @@ class _PathRun:
             if self._dead():
                 return
         for _ in range(FURTHER):
-            if self._dead() or self._still():
+            before, after = self.steps[-2:]
+            pairs = ((before.loss, after.loss), (before.penalty, after.penalty))
+            if self._dead() or all(abs(new - old) <= STILL * abs(old) for old, new in pairs):
                 return
-            yield self.steps[-1].strength * GROWTH
-
-    def _still(self) -> bool:
-        """Tell whether the last strength changed nothing."""
-        before, after = self.steps[-2:]
-        pairs = ((before.loss, after.loss), (before.penalty, after.penalty))
-        return all(abs(a - b) <= STILL * abs(b) for b, a in pairs)
+            yield after.strength * GROWTH
 
     def _dead(self) -> bool:
         """Tell whether the last model explains next to nothing of the first one's variance."""
@@ -290,7 +286,13 @@ class _PathRun:
 
     def _step(self, strength: float) -> PathStep:
         model = copy.deepcopy(self.model)
-        record = self._recalled(model) if self.known else self._trained(model, strength)
+        if self.known:
+            record = self.known.pop(0)
+            model.load_state_dict(record["model"])
+            model.scaled = True
+            store_statistics(model, self.x[self._kept])
+        else:
+            record = self._trained(model, strength)
         self.records.append(record)
         self.model = model
         return self._described(model, strength, record)
@@ -314,14 +316,6 @@ class _PathRun:
             "stopped_because": run.stopped_because,
             "seconds": time.perf_counter() - started,
         }
-
-    def _recalled(self, model: KAN) -> dict[str, Any]:
-        """Make a model the one that a checkpoint holds."""
-        record = self.known.pop(0)
-        model.load_state_dict(record["model"])
-        model.scaled = True
-        store_statistics(model, self.x[self._kept])
-        return record
 
     @property
     def _kept(self) -> Tensor:
@@ -363,7 +357,3 @@ class _PathRun:
             ProximalSteps(unit).begin(x)
         with torch.no_grad():
             return float(unit.evaluated(x)[1])
-
-
-def _note(step: PathStep) -> str:
-    return f"strength {step.strength:.2e}  loss {step.held_out_loss:.2e}  {step.edges_above} edges"

@@ -65,7 +65,13 @@ class ProximalSteps:
         with torch.enable_grad():
             levels, sums = model.levels(model.scale_inputs(x.detach().requires_grad_()))
             output = model.scale_outputs(levels[-1]) / model.output_scale
-            self.objective.node_weights = [c.sqrt() for c in _curvatures(output, sums)]
+            source = torch.Generator().manual_seed(0)  # the same signs every time
+            signs = 2 * torch.randint(2, output.shape, generator=source).to(output) - 1
+            slopes = torch.autograd.grad((signs * output).sum(), sums)
+        curvatures = [slope.square().mean(0) for slope in slopes]
+        least = FLATTEST * max(float(values.max()) for values in curvatures)
+        least = max(least, torch.finfo(output.dtype).tiny)
+        self.objective.node_weights = [values.clamp_min(least).sqrt() for values in curvatures]
 
     @property
     def strength(self) -> float:
@@ -139,16 +145,6 @@ class ProximalSteps:
             for i, (layer, rows, node) in enumerate(free)
         ]
         return float(total.detach()), moves
-
-
-def _curvatures(output: Tensor, sums: Sequence[Tensor]) -> list[Tensor]:  # each (out,)
-    """Return the mean squared slope of the outputs, signed at random, in each layer's sums."""
-    source = torch.Generator().manual_seed(0)  # the same signs every time
-    signs = 2 * torch.randint(2, output.shape, generator=source).to(output) - 1
-    slopes = torch.autograd.grad((signs * output).sum(), sums)
-    found = [slope.square().mean(0) for slope in slopes]
-    least = max(FLATTEST * max(float(each.max()) for each in found), torch.finfo(output.dtype).tiny)
-    return [each.clamp_min(least) for each in found]
 
 
 def _weights(layer: KANLinear) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,7 +27,6 @@ from kanlens.checks import check_choice
 from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.model.moments import Average
 
-STRATEGIES = ("ddp",)
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 TIMEOUT = timedelta(minutes=10)  # that processes wait for one another, as while one reads its table
 
@@ -131,12 +130,21 @@ def joined(
     In the block, the loss of one of them is an error that says how to go on from `checkpoint`.
     """
     group = torch.distributed
-    if strategy is not None:
-        _check(strategy, device)
-    if strategy is None or (not group.is_initialized() and os.environ["WORLD_SIZE"] == "1"):
-        yield Ranks(shared=strategy is not None)
+    if strategy is None:
+        yield Ranks()
         return
+    check_choice("fit", "strategy", strategy, ("ddp",))
+    if device.type not in BACKENDS:
+        expected, advice = "a model on the CPU or on CUDA", "Move it there, or leave strategy out"
+        raise InvalidValueError("fit", expected, f"one on {device.type}", advice)
     own = not group.is_initialized()
+    if own and "WORLD_SIZE" not in os.environ:
+        expected, got = "processes of torchrun for {strategy}", "one that it has not started"
+        advice = "Start torchrun --nproc-per-node 2 script.py, or leave strategy out"
+        raise InvalidValueError("fit", expected, got, advice, strategy="ddp")
+    if own and os.environ["WORLD_SIZE"] == "1":
+        yield Ranks(shared=True)
+        return
     with _in_words(checkpoint):
         try:
             if own:
@@ -145,18 +153,6 @@ def joined(
         finally:
             if own and group.is_initialized():
                 group.destroy_process_group()
-
-
-def _check(strategy: str, device: torch.device) -> None:
-    """Refuse a strategy that cannot be followed on the device, or here."""
-    check_choice("fit", "strategy", strategy, STRATEGIES)
-    if device.type not in BACKENDS:
-        expected, advice = "a model on the CPU or on CUDA", "Move it there, or leave strategy out"
-        raise InvalidValueError("fit", expected, f"one on {device.type}", advice)
-    if "WORLD_SIZE" not in os.environ and not torch.distributed.is_initialized():
-        expected, got = "processes of torchrun for {strategy}", "one that it has not started"
-        advice = "Start torchrun --nproc-per-node 2 script.py, or leave strategy out"
-        raise InvalidValueError("fit", expected, got, advice, strategy="ddp")
 
 
 def _join(backend: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -23,12 +22,7 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.training.objective import Objective, metric_name, row_losses, score, task_loss
 from kanlens.training.options import FitOptions
-from kanlens.training.preparation import (
-    HISTORY,
-    check_footprint,
-    settle_range,
-    settle_scaling,
-)
+from kanlens.training.preparation import HISTORY, check_footprint, settle_range, settle_scaling
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.ranks import Ranks
 from kanlens.training.result import FitResult
@@ -132,7 +126,11 @@ class TrainingRun:
         self._seeded()
         if held_out is None:
             count = round(self.options.validation * len(self.x))
-            held_out = self._drawn(count) if count else torch.arange(0)
+            held_out = torch.arange(0)
+            if count:  # about so many rows, in order, and with each row all of its group
+                order, groups = self._permutation(len(self.x)), self.groups
+                groups = row_groups(self.x, self.y, call="fit") if groups is None else groups
+                held_out = split_groups(order, groups, [count])[0].sort().values
         self.held_out = held_out
         self._split()
         settle_range(self.model, self.x)
@@ -148,12 +146,6 @@ class TrainingRun:
         if self.options.steps == 0:
             self.stopped_because = "no steps were asked for"
 
-    def _drawn(self, count: int) -> Tensor:
-        """Return about `count` rows, in order, and with each row all of its group."""
-        order, groups = self._permutation(len(self.x)), self.groups
-        groups = row_groups(self.x, self.y, call="fit") if groups is None else groups
-        return split_groups(order, groups, [count])[0].sort().values
-
     def _permutation(self, n: int) -> Tensor:
         source = self.generator
         device = "cpu" if source is None else source.device
@@ -166,9 +158,9 @@ class TrainingRun:
             raise InvalidValueError("fit", "rows left to train on", got, "Pass more rows")
         self.train_x, self.train_y = self.x[kept], self.y[kept]
         self.test_x, self.test_y = self.x[self.held_out], self.y[self.held_out]
-        given = self.weights
-        self.train_weights = None if given is None else given[kept]
-        self.test_weights = None if given is None else given[self.held_out]
+        weights = self.weights
+        self.train_weights = None if weights is None else weights[kept]
+        self.test_weights = None if weights is None else weights[self.held_out]
         check_footprint(self.model, self.options, self.train_x)
 
     def _start(self) -> None:
@@ -244,8 +236,8 @@ class TrainingRun:
         while not self.stopped_because:
             self._one_step(self.step in grid_steps)
             last = self.history[-1]
-            found = f"{metric_name(self.model)} {last['metric']:.4f}"
-            advance(self.pace, note=f"loss {last['loss']:.3e}  {found}")
+            metric = f"{metric_name(self.model)} {last['metric']:.4f}"
+            advance(self.pace, note=f"loss {last['loss']:.3e}  {metric}")
             self._look_for_the_end(max(grid_steps, default=-1))
             self.note(self.state, last=bool(self.stopped_because))
 
@@ -259,12 +251,11 @@ class TrainingRun:
 
     def _polish(self) -> None:
         """Take final proximal steps from the best state."""
-        if self.proximal is None or not self.history:
-            return
-        self.model.load_state_dict(self.best["state"])
-        self.proximal.begin(self.train_x)
-        self.proximal.iterate(self.train_x, self.train_y, POLISH, gain=1e-6)
-        self._keep_if_as_good()
+        if self.proximal is not None and self.history:
+            self.model.load_state_dict(self.best["state"])
+            self.proximal.begin(self.train_x)
+            self.proximal.iterate(self.train_x, self.train_y, POLISH, gain=1e-6)
+            self._keep_if_as_good()
 
     @torch.no_grad()
     def _follow_hidden_values(self) -> None:
@@ -272,10 +263,9 @@ class TrainingRun:
         if not self.options.grid_updates or not self.history:
             return
         outside = trace(self.model, self.train_x).outside[1:]
-        if all(float(share.mean()) <= OUTSIDE for share in outside):
-            return
-        self.model.update_grid(self.train_x)
-        self._keep_if_as_good()
+        if any(float(share.mean()) > OUTSIDE for share in outside):
+            self.model.update_grid(self.train_x)
+            self._keep_if_as_good()
 
     def _keep_if_as_good(self) -> None:
         """Keep the state made of the best one, unless that costs loss."""
@@ -304,9 +294,14 @@ class TrainingRun:
 
     def _closure(self) -> Any:
         self.optimizer.zero_grad()
-        value = (
-            self._by_blocks() if self.ranks.shared and self.objective.of_weights else self._sum()
-        )
+        if self.ranks.shared and self.objective.of_weights:
+            value = self._by_blocks()
+        else:
+            x, y, weights, share = self._part(slice(None), len(self.train_x))
+            value = self.objective.total(x, y, weights, self.ranks.average(share))
+            if bool(torch.isfinite(value)):
+                value.backward()
+                self.ranks.sum_gradients(self.model.parameters())
         if bool(torch.isfinite(value)):
             if self.proximal is not None:
                 self.proximal.mask_gradients()
@@ -316,17 +311,8 @@ class TrainingRun:
             parameter.grad = torch.full_like(parameter, math.nan)
         return torch.full_like(value, math.inf)
 
-    def _sum(self) -> Tensor:
-        """Return the objective on all rows; gradients are left in the parameters."""
-        x, y, weights, share = self._part(slice(None), len(self.train_x))
-        value = self.objective.total(x, y, weights, self.ranks.average(share))
-        if bool(torch.isfinite(value)):
-            value.backward()
-            self.ranks.sum_gradients(self.model.parameters())
-        return value
-
     def _by_blocks(self) -> Tensor:
-        """Return what `_sum` does, to the last digit the same for any number of processes."""
+        """Return the objective on all rows, the same digits for any number of processes."""
         n, parameters = len(self.train_x), list(self.model.parameters())
         sums = self.train_x.new_zeros(BLOCKS, 1 + sum(map(Tensor.numel, parameters)))
         for block in range(BLOCKS)[self.ranks.share(BLOCKS)[0]]:
@@ -367,11 +353,8 @@ class TrainingRun:
 
     def _rest(self) -> Iterator[Part]:
         """Yield what this process takes of the batches of an epoch that are not done."""
-        return itertools.islice(self._parts(), self.batch, None)
-
-    def _parts(self) -> Iterator[Part]:
-        """Yield what this process takes of every batch of an epoch."""
-        for rows in self._permutation(len(self.train_x)).split(self.options.batch_size):
+        batches = self._permutation(len(self.train_x)).split(self.options.batch_size)
+        for rows in batches[self.batch :]:
             yield self._part(rows, len(rows))
 
     def _part(self, rows: Tensor | slice, count: int) -> Part:
@@ -403,19 +386,18 @@ class TrainingRun:
         place, share = self.ranks.share(len(self.train_x))
         output, penalty = self.objective.evaluated(self.train_x[place], self.ranks.average(share))
         output = self.ranks.gather(output, len(self.train_x))
-        record = {
+        loss = task_loss(self.model, output, self.train_y, self.train_weights)
+        y, validation_loss = self.train_y, math.nan
+        if len(self.test_x):
+            output, y = self._outputs(self.test_x), self.test_y
+            validation_loss = float(task_loss(self.model, output, y, self.test_weights))
+        return {
             "step": self.step,
-            "loss": float(task_loss(self.model, output, self.train_y, self.train_weights)),
+            "loss": float(loss),
             "penalty": float(penalty),
-            "validation_loss": math.nan,
-            "metric": math.nan,
+            "validation_loss": validation_loss,
+            "metric": score(self.model, output, y),
         }
-        if not len(self.test_x):
-            return {**record, "metric": score(self.model, output, self.train_y)}
-        held = self._outputs(self.test_x)
-        found = task_loss(self.model, held, self.test_y, self.test_weights)
-        record["validation_loss"] = float(found)
-        return {**record, "metric": score(self.model, held, self.test_y)}
 
     def _keep(self, record: dict[str, float]) -> None:
         state = {key: value.clone() for key, value in self.model.state_dict().items()}
@@ -488,9 +470,8 @@ class TrainingRun:
         """Report."""
         best, reason = self.best["record"], self.stopped_because
         if self.model.provenance and self.history and best["step"] == 0:
-            reason += (
-                f"; none was better than the model as imported, {UNSEEN[len(self.test_x) > 0]}"
-            )
+            unseen = UNSEEN[len(self.test_x) > 0]
+            reason += f"; none was better than the model as imported, {unseen}"
         return FitResult(
             model=self.model,
             history=tuple(self.history),

@@ -320,9 +320,9 @@ def test_an_unwritable_output_is_one_line(workshop, capsys):
 
 def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
     broken = (
-        "import kanlens.cli\n"
+        "from kanlens.cli.process import run\n"
         "def explode(*args, **options): raise ZeroDivisionError('broken on purpose')\n"
-        "kanlens.cli.run(lambda: explode)\n"
+        "run(lambda: explode)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", broken, "methods"],

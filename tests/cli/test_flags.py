@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import kanlens
 from kanlens import errors
 from kanlens.attribution import METHODS
 from kanlens.cli import application, main
-from kanlens.cli.flags import Flags
+from kanlens.cli.flags import options_of, written
 from kanlens.errors import DataError
 from kanlens.io.importers.settings import SETTINGS
 
@@ -25,14 +26,14 @@ KINDS = {name for name, one in vars(errors).items() if hasattr(one, "reason")}
 COMMANDS = typer.main.get_command(application.app).commands
 
 
-def options_of(command):
+def names_of(command):
     names = {option.name for option in COMMANDS[command].params}
     extra = {name for method in METHODS.values() for name in method.options}
     return names | (extra if "options" in names else set(SETTINGS if "settings" in names else ()))
 
 
 def shown(command, error):
-    error.write = Flags(COMMANDS[command].params).write
+    error.write = partial(written, options_of(COMMANDS[command]))
     return str(error)
 
 
@@ -50,7 +51,7 @@ FOR_PYTHON = {"scale", "checkpoint", "strategy", "import_model", "DataFrame"}
 
 
 def test_every_argument_that_an_error_names_is_an_option_of_some_command():
-    known = set.union(*(options_of(name) for name in COMMANDS))
+    known = set.union(*(names_of(name) for name in COMMANDS))
     named = {
         part.arg: place
         for place, node in errors_raised()
@@ -160,7 +161,7 @@ def test_an_error_names_flags_that_the_command_has(workshop, tmp_path, capsys, w
     flags |= {flag for option in COMMANDS[words[0]].params for flag in option.secondary_opts}
     assert shown <= flags, said
     assert not re.search(r" [a-z_]+=", re.sub(r"--set \S+", "", said)), said
-    assert not set(re.findall(r": expected (\w+) (?:to|of at|from) ", said)) & options_of(words[0])
+    assert not set(re.findall(r": expected (\w+) (?:to|of at|from) ", said)) & names_of(words[0])
 
 
 @pytest.mark.filterwarnings("always")

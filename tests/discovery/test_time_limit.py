@@ -65,11 +65,10 @@ def test_a_network_is_not_asked_too_late(clock):
         pytest.fail("the time was over")
 
 
-@pytest.mark.parametrize(("ready", "path"), [(True, "auto"), (False, "torch")])
-def test_networks_do_not_wait_for_kernels(monkeypatch, ready, path):
+@pytest.mark.parametrize(("end", "path"), [(NEVER, "auto"), (60.0, "stored")])
+def test_networks_do_not_wait_for_kernels(monkeypatch, end, path):
     problem, seen = given(), []
-    front = BudgetedFront(Front(problem, NEVER))
-    monkeypatch.setattr(kernels, "ready_within", lambda seconds: ready)
+    front = BudgetedFront(Front(problem, end if end is NEVER else Deadline.after(end)))
     monkeypatch.setattr(search, "interpolator", lambda *_: seen.append(kernels.asked()))
     search.explore(problem, front, torch.Generator())
     assert seen == [path]

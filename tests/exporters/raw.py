@@ -14,7 +14,7 @@ import torch
 import kanlens
 from kanlens.encoding import adopt_data
 from kanlens.exporters import FORMATS
-from kanlens.exporters.subject import ModelExport
+from kanlens.exporters.subject import Export
 from kanlens.model.network import KAN
 
 CLASSES = {
@@ -97,8 +97,8 @@ def described(kind: str, impute: str | None = None) -> KAN:
 def answers(model: KAN, name: str, folder: Path, frame: pd.DataFrame) -> list[np.ndarray]:
     """Write a file, and return what it says of a frame that was not there when it was written."""
     path = folder / f"model{FORMATS[name].ending}"
-    FORMATS[name].write(ModelExport(model=model, path=path), path)
-    subject = ModelExport(model=model, path=path)
+    FORMATS[name].write(Export(model=model, path=path), path)
+    subject = Export(model=model, path=path)
     vars(subject)["frame"] = frame.astype(object).where(frame.notna(), None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

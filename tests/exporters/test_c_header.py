@@ -9,7 +9,7 @@ import pytest
 from kanlens.errors import MissingDependencyError, OutputError
 from kanlens.exporters import export
 from kanlens.exporters.c_header import STRICT, _comment, _run
-from kanlens.exporters.subject import ModelExport
+from kanlens.exporters.subject import Export
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -60,7 +60,7 @@ def test_a_header_with_another_coefficient_is_noticed(tmp_path):
     model = build("splines")
     export(model, tmp_path / "model.h")
     text = (tmp_path / "model.h").read_text()
-    subject = ModelExport(model=model, path=tmp_path / "model.h")
+    subject = Export(model=model, path=tmp_path / "model.h")
     right = _run(subject, tmp_path / "model.h")[0]
     wrong = text.replace("y[0] = s[0] * 1.0", "y[0] = s[0] * 1.1", 1)
     (tmp_path / "model.h").write_text(wrong)
@@ -70,7 +70,7 @@ def test_a_header_with_another_coefficient_is_noticed(tmp_path):
 @needs_compiler
 def test_what_does_not_compile_is_refused_in_one_line(tmp_path):
     (tmp_path / "model.h").write_text("int broken(\n")
-    subject = ModelExport(model=build("splines"), path=tmp_path / "model.h")
+    subject = Export(model=build("splines"), path=tmp_path / "model.h")
     with pytest.raises(OutputError, match=r"^export: expected a header that compiles, got [^\n]*$"):
         _run(subject, tmp_path / "model.h")
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from kanlens.exporters.subject import ModelExport, describe
+from kanlens.exporters.subject import Export, describe
 from kanlens.model.network import KAN
 from tests.exporters.conftest import build
 from tests.made import made
@@ -67,7 +67,7 @@ def test_edges_that_are_off_have_no_atom():
 
 def test_rows_hold_every_knot_and_both_ends():
     model = build("held")
-    rows = ModelExport(model=model, path=None).rows
+    rows = Export(model=model, path=None).rows
     cuts = model.layers[0].breakpoints() * model.input_scale[:, None] + model.input_shift[:, None]
     for column, (low, high) in enumerate(zip(*model.feature_range, strict=True)):
         assert set(cuts[column].tolist()) <= set(rows[:, column].tolist())

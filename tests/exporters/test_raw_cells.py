@@ -23,7 +23,7 @@ from kanlens.exporters.c_header import STRICT
 from kanlens.exporters.cells import Cell, blank_numbers, cell_rule, column_kinds, date_part
 from kanlens.exporters.dialects import NUMPY
 from kanlens.exporters.numpy_module import U, load_module
-from kanlens.exporters.subject import ModelExport
+from kanlens.exporters.subject import Export
 from kanlens.model.network import KAN
 from tests.exporters.raw import CLASSES, answers, described, gaps, wanted
 from tests.made import draw
@@ -116,7 +116,7 @@ def test_a_file_that_reads_blanks_in_another_way_is_not_left(wrong, tmp_path, mo
 
 
 def test_the_rows_that_are_compared_have_blank_and_unseen_cells():
-    frame = ModelExport(model=described("three"), path=None).frame
+    frame = Export(model=described("three"), path=None).frame
     assert frame.iloc[0].isna().all()
     assert (frame.iloc[1:].isna().any() | frame.isin([-9.0, "?"]).any()).all()
     assert "Yörk #1?" in set(frame["town"])

@@ -13,7 +13,7 @@ import kanlens
 from kanlens.encoding import adopt_data
 from kanlens.errors import MethodError
 from kanlens.exporters import export, sql_query
-from kanlens.exporters.subject import ModelExport
+from kanlens.exporters.subject import Export
 from kanlens.model.network import KAN
 from tests.exporters.conftest import build
 from tests.made import draw
@@ -128,7 +128,7 @@ def test_what_is_too_long_is_refused_with_its_length(tmp_path, monkeypatch):
 
 def test_what_an_engine_refuses_is_told_in_one_line(tmp_path):
     (tmp_path / "model.sql").write_text("SELECT absent FROM data")
-    subject = ModelExport(model=build("held"), path=tmp_path / "model.sql")
+    subject = Export(model=build("held"), path=tmp_path / "model.sql")
     text = "^export: expected a query that sqlite3 runs, got 'no such column: absent'. "
     with pytest.raises(MethodError, match=text):
         sql_query._run(subject, tmp_path / "model.sql")

@@ -8,7 +8,7 @@ import torch
 from kanlens.data.schema import default_schema
 from kanlens.errors import MethodError
 from kanlens.exporters import export, workbook
-from kanlens.exporters.subject import ModelExport
+from kanlens.exporters.subject import Export
 from tests.exporters.conftest import build
 from tests.exporters.test_onnx_graph import with_function
 from tests.made import made
@@ -93,7 +93,7 @@ def test_names_are_texts_whatever_they_are(tmp_path):
 def test_another_number_in_a_formula_is_noticed(tmp_path):
     model = made([1, 1], functions=True)
     export(model, tmp_path / "model.xlsx")
-    subject = ModelExport(model=model, path=tmp_path / "model.xlsx")
+    subject = Export(model=model, path=tmp_path / "model.xlsx")
     (right,) = workbook._run(subject, tmp_path / "model.xlsx")
     torch.testing.assert_close(torch.tensor(right), model(torch.tensor(subject.rows)).detach())
     book = openpyxl.load_workbook(tmp_path / "model.xlsx")

@@ -33,6 +33,12 @@ def picture(name="x"):
     return ax
 
 
+def test_another_style_stays_outside_and_the_dots_of_the_screen_stay():
+    with matplotlib.rc_context({"axes.grid": True, "figure.dpi": 130}), context():
+        assert not matplotlib.rcParams["axes.grid"]
+        assert matplotlib.rcParams["figure.dpi"] == 130
+
+
 def test_context_gives_settings_back_even_after_an_error():
     before = dict(matplotlib.rcParams)
     with pytest.raises(KeyError), context():

@@ -15,7 +15,7 @@ import torch
 
 from kanlens.data.table_reader import read_table
 from kanlens.exporters.dialects import JAVASCRIPT
-from kanlens.exporters.subject import ModelExport as Exported
+from kanlens.exporters.subject import Export as Exported
 from kanlens.exporters.subject import predicted
 from kanlens.functions.catalog import find_function
 from kanlens.model.network import KAN

@@ -84,9 +84,8 @@ def test_no_hook_is_left(network, waves):
     assert hooks(net) == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "optimizer"), [*zip(sorted(PENALTIES), ["lbfgs", "adam"] * 3, strict=False)]
-)
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("name", sorted(PENALTIES))
 def test_every_penalty_trains_and_lowers_itself(network, waves, name, optimizer):
     options = {"optimizer": optimizer, "batch_size": 16, "entropy_weight": 0.0}
     options["steps"] = 3 if optimizer == "lbfgs" else 5

@@ -9,7 +9,7 @@ import torch
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
 from benchmarks.speed.workload import Workload
 from kanlens.model import kernels
-from kanlens.model.kernels import Path
+from kanlens.model.kernels.choice import Path
 from kanlens.model.layers import KANLinear
 
 SCALER = 0.5

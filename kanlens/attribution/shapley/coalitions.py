@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kanlens.model.products import Nodes
 
 WORK = 3.0  # nanoseconds of one function at one point
+TORCH, COMPILING = 200, 2.0  # times as long takes torch; seconds of compiling, as measured
 MOST_BINS = 1024  # per node; a grid more uneven than that is searched in more steps
 SLACK = 1e-9  # of a bin: rounding may put a point into the bin beside its own
 
@@ -37,12 +38,12 @@ def coalition_worths(
     place tells whether player p is in it.
     """
     able = _can_run(ours, layer)
-    given = layer, ours, layer.grid, layer.weights()
-    basis = kernels.local_basis_of(*given) if able else None
+    layers = layer, ours, layer.grid, layer.weights()
+    basis = kernels.local_basis_of(*layers) if able else None
     if basis is None:
         return None
     from kanlens.attribution.shapley.coalition_loops import add_worths
-    from kanlens.model.kernels.compiling import flat
+    from kanlens.model.kernels.compiling import flat, is_worth
 
     batch, sums, players = ours.shape
     totals = ours.new_zeros(batch, 2**players)
@@ -52,7 +53,10 @@ def coalition_worths(
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
     curves = tuple(_curves(layer, basis)), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
-    pool.share(add_worths, (*sources, flat(totals), _ends(nodes), *curves), batch, work)
+    given = (*sources, flat(totals), _ends(nodes), *curves)
+    if not is_worth(add_worths, given, TORCH * work, COMPILING):
+        return None
+    pool.share(add_worths, given, batch, work)
     return totals / len(theirs)
 
 

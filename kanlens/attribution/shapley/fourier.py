@@ -160,9 +160,8 @@ def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tenso
         worst = int((~inside).nonzero()[0])
         got = f"{float(lowest[worst])!r} to {float(highest[worst])!r}"
         expected = f"coalitions that reach no farther than {series.low!r} to {series.high!r}"
-        raise InvalidValueError(
-            "product_game_values", expected, got, "Fit the series on all they reach"
-        )
+        advice = "Fit the series on all they reach"
+        raise InvalidValueError("product_game_values", expected, got, advice)
     if not series.length:
         steps = torch.zeros_like(steps)
     return steps / length, (offsets - series.low) / length

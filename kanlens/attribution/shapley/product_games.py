@@ -18,6 +18,7 @@ from kanlens.model import kernels
 from kanlens.model.kernels import pool
 
 WORK = 0.8  # nanoseconds of one product
+TORCH, COMPILING = 10, 2.0  # times as long takes torch; seconds of compiling
 
 
 def cosine_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor | None:
@@ -41,14 +42,17 @@ def _added(
     if not kernels.can_run_double(steps):
         return None
     from kanlens.attribution.shapley import product_games_loops
+    from kanlens.model.kernels.compiling import is_worth
 
     games, players = steps.shape
     found = steps.new_zeros(games, *[players] * together)
     rules = half_rules((players + 2 - together) // 2)
     given = steps.contiguous().numpy(), starts.contiguous().numpy(), np.ascontiguousarray(cosines)
     work = WORK * len(cosines) * found.numel() * (players / 4 + 2)
-    task = getattr(product_games_loops, loops)
-    pool.share(task, (*given, *rules, found.numpy()), games, work)
+    task, arguments = getattr(product_games_loops, loops), (*given, *rules, found.numpy())
+    if not is_worth(task, arguments, TORCH * work, COMPILING):
+        return None
+    pool.share(task, arguments, games, work)
     return found
 
 

@@ -25,7 +25,7 @@ from kanlens.io.importers.live import check_live
 from kanlens.io.importers.order import INDEXED, join, names_below, stem_of
 from kanlens.io.importers.rows import Remake, adopted, check_data, is_tabular, training_data
 from kanlens.io.importers.settings import CALL, ImportOptions, listed_names, refuse
-from kanlens.io.importers.source import TensorSource, sources
+from kanlens.io.importers.source import Origin, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.analysis import HasNetwork, held_network
 from kanlens.model.network import KAN
@@ -180,9 +180,7 @@ _OTHERS = {  # classes of the libraries that compute something else with the sam
 }
 
 
-def _check_source(
-    importer: Layout, found: TensorSource, model: KAN, options: ImportOptions
-) -> None:
+def _check_source(importer: Layout, found: Origin, model: KAN, options: ImportOptions) -> None:
     """Refuse a live module with other outputs, and classes that nothing vouches for."""
     live = getattr(found.module, "__dict__", {}).get("live")  # what was given where it was changed
     if live is None and isinstance(found.module, nn.Module):
@@ -208,7 +206,7 @@ def _check_source(
         options.assume("forward", importer.library)
 
 
-def _converted(importer: Layout, found: TensorSource, options: ImportOptions) -> KAN:
+def _converted(importer: Layout, found: Origin, options: ImportOptions) -> KAN:
     """Make a KAN; what goes wrong is the tensors' fault."""
     try:
         return importer.convert(found, options)
@@ -220,7 +218,7 @@ def _converted(importer: Layout, found: TensorSource, options: ImportOptions) ->
         raise ShapeError(CALL, expected, reason, advice) from error
 
 
-def _parts(found: list[TensorSource], part: str | None) -> list[TensorSource]:
+def _parts(found: list[Origin], part: str | None) -> list[Origin]:
     """Return the parts of that name, which there must be."""
     if part is None:
         return found
@@ -283,7 +281,7 @@ def list_kans(source: Any) -> list[FoundKAN]:
     return list(found.values())
 
 
-def _networks(known: Layout, source: TensorSource) -> dict[str, set[str]]:
+def _networks(known: Layout, source: Origin) -> dict[str, set[str]]:
     """Return the names of networks of one library, and the tensors of their layers."""
     found: dict[str, set[str]] = {}
     groups = known.groups(source.state)
@@ -296,7 +294,7 @@ def _networks(known: Layout, source: TensorSource) -> dict[str, set[str]]:
     return found
 
 
-def _apart(known: Layout, source: TensorSource, name: str) -> list[FoundKAN]:
+def _apart(known: Layout, source: Origin, name: str) -> list[FoundKAN]:
     """Return the networks of one layer each below a name, where all of them can be imported."""
     parts = (INDEXED.fullmatch(parent) for parent in known.groups(source.state))
     names = [join(part[1] or "", part[2]) for part in parts if part and part[1] == name]
@@ -304,7 +302,7 @@ def _apart(known: Layout, source: TensorSource, name: str) -> list[FoundKAN]:
     return kans if len(kans) > 1 and all(kan.widths for kan in kans) else []
 
 
-def _listed(known: Layout, source: TensorSource, name: str) -> FoundKAN:
+def _listed(known: Layout, source: Origin, name: str) -> FoundKAN:
     part = source.below(name) if name else source
     reason = ""
     for settings in ({}, {"layers": names_below(part, "")}):
@@ -330,7 +328,7 @@ def _refuse_options(options: ImportOptions) -> None:
         refuse(expected, got, advice)
 
 
-def _recognized(candidates: list[TensorSource]) -> tuple[Layout, TensorSource]:
+def _recognized(candidates: list[Origin]) -> tuple[Layout, Origin]:
     """Return the one state dict that an importer knows, with that importer."""
     known = ([one for one in IMPORTERS if one.groups(source.state)] for source in candidates)
     found = [(one[0], source) for one, source in zip(known, candidates, strict=True) if one]

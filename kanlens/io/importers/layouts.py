@@ -14,7 +14,7 @@ from kanlens.errors import DTypeError, ShapeError
 from kanlens.io.importers.inert import Inert, attribute, class_of, path_of
 from kanlens.io.importers.order import HEADS, INDEXED, function_between, in_order, join, stem_of
 from kanlens.io.importers.settings import CALL, ImportOptions, refuse
-from kanlens.io.importers.source import TensorSource
+from kanlens.io.importers.source import Origin
 from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, leaky, linear, network
 from kanlens.model.network import KAN
 
@@ -54,7 +54,7 @@ class Layout:
                     found[parent] = group
         return found
 
-    def convert(self, source: TensorSource, options: ImportOptions) -> KAN:
+    def convert(self, source: Origin, options: ImportOptions) -> KAN:
         """Make a KAN of one layer, or of layers in a row and what is between them."""
         scaling = _scaling(source.state, next(iter(self.groups(source.state))))
         model = network(self._stages(source, options, set(scaling)), options)
@@ -65,9 +65,7 @@ class Layout:
         model.holds_inputs = bool(model.input_low.isfinite().any())
         return model
 
-    def _stages(
-        self, source: TensorSource, options: ImportOptions, passed: set[str]
-    ) -> list[Stage]:
+    def _stages(self, source: Origin, options: ImportOptions, passed: set[str]) -> list[Stage]:
         """Return the stages of layers and torch's between; all but `passed` tensors are used."""
         found = {name: Group(name, self, source, options) for name in self.groups(source.state)}
         read = {name: self.read(group) for name, group in found.items()}
@@ -105,7 +103,7 @@ def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
 
 
 def _between(
-    read: Mapping[str, Any], source: TensorSource, options: ImportOptions, own: set[str]
+    read: Mapping[str, Any], source: Origin, options: ImportOptions, own: set[str]
 ) -> dict[str, Group]:
     """Return torch's layers among those of a KAN, or in a list of norms next to theirs."""
     named = len(read) > 1 and not any(map(INDEXED.fullmatch, read))
@@ -134,7 +132,7 @@ def _used(found: Mapping[str, Group], norms: list[str], options: ImportOptions) 
     return [name for name in norms if name not in outer]
 
 
-def _strangers(source: TensorSource, keys: set[str]) -> dict[str, str]:
+def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
     """Return the classes that hold tensors and are neither torch's nor the library's, by place."""
     strangers: dict[str, str] = {}
     for key in keys & source.state.keys():
@@ -157,7 +155,7 @@ class Group:
 
     name: str  # "layers.0"
     layout: Layout
-    source: TensorSource
+    source: Origin
     options: ImportOptions
     keys: set[str] = field(default_factory=set)
 
@@ -292,7 +290,7 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
     return tensor.detach()
 
 
-def _refuse_others(source: TensorSource, known: set[str]) -> None:
+def _refuse_others(source: Origin, known: set[str]) -> None:
     """Refuse tensors that are of no layer."""
     others = [source.spelled(key) for key in source.state if key not in known]
     if others:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import children, class_of
 from kanlens.io.importers.settings import ImportOptions, activation_name, listed_names, refuse
-from kanlens.io.importers.source import TensorSource
+from kanlens.io.importers.source import Origin
 from kanlens.io.importers.stages import Stage, elementwise
 
 Entry = tuple[
@@ -34,7 +34,7 @@ def stem_of(parent: str) -> str:
     return (part[1] or "") if part else parent
 
 
-def names_below(source: TensorSource, head: str) -> list[str]:
+def names_below(source: Origin, head: str) -> list[str]:
     """Return the names of modules with tensors below a name, in the order of the tensors."""
     start = join(head, "")
     keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
@@ -42,7 +42,7 @@ def names_below(source: TensorSource, head: str) -> list[str]:
 
 
 def in_order(
-    layers: list[str], norms: list[str], source: TensorSource, options: ImportOptions
+    layers: list[str], norms: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
     """Return layers, norms and the functions between them from input to output.
 
@@ -67,7 +67,7 @@ def in_order(
     return _numbered(head, {p: int(part[2]) for p, part in parts.items() if part}, source)
 
 
-def _numbered(head: str, numbers: dict[str, int], source: TensorSource) -> list[Entry]:
+def _numbered(head: str, numbers: dict[str, int], source: Origin) -> list[Entry]:
     """Return layers by their numbers, those of one number as they follow in the file."""
     last, taken = max(numbers.values()), {*numbers.values()}
     entries, index = [(number, (parent, None)) for parent, number in numbers.items()], 0
@@ -87,11 +87,7 @@ def _numbered(head: str, numbers: dict[str, int], source: TensorSource) -> list[
 
 
 def _listed(
-    names: list[str],
-    layers: list[str],
-    parents: list[str],
-    source: TensorSource,
-    options: ImportOptions,
+    names: list[str], layers: list[str], parents: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
     """Return the entries that the setting `layers` lists, names from where layers have them on."""
     above = [stem.rpartition(".")[0].replace(".", "/") for stem in layers]
@@ -113,7 +109,7 @@ def _listed(
 
 
 def _named(
-    parents: list[str], layers: list[str], norms: list[str], source: TensorSource, heads: set[str]
+    parents: list[str], layers: list[str], norms: list[str], source: Origin, heads: set[str]
 ) -> list[Entry]:
     """Return layers with names of their own as a live module has them; else ask for the order."""
     head = min(heads)
@@ -138,7 +134,7 @@ def _named(
     return [(name, None if name in parents else source.owner(name)) for name in full]
 
 
-def function_between(entry: Entry, like: Tensor, width: int, source: TensorSource) -> list[Stage]:
+def function_between(entry: Entry, like: Tensor, width: int, source: Origin) -> list[Stage]:
     """Return the stages of a module without tensors, or a function: none, or one of each node."""
     name, module = entry
     kind = module if isinstance(module, str) else class_of(module)

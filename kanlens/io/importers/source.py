@@ -47,7 +47,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TensorSource:
+class Origin:
     """Tensors by name, what error messages call them, their module, and a file of facts."""
 
     name: str
@@ -63,7 +63,7 @@ class TensorSource:
             found = children(found, "_modules").get(part)
         return found
 
-    def below(self, path: str) -> TensorSource:
+    def below(self, path: str) -> Origin:
         """Return the part of a network that a name leads to."""
         start = f"{path}."
         changed: dict[str, Any] = {"name": f"{path!r} of {self.name}", "module": self.owner(path)}
@@ -77,9 +77,7 @@ class TensorSource:
         return self.spelling.get(key, key)
 
 
-def found(
-    name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None
-) -> TensorSource:
+def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Origin:
     """Return tensors as a source, those that are kept in lists one a kind as layers of them all.
 
     That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
@@ -96,7 +94,7 @@ def found(
             same = len({part.shape for part in parts}) == 1
             tensors |= {new: torch.stack(parts)} if same else dict(zip(old, parts, strict=True))
     spelling = {new: old[0] for new, old in keys.items() if new in tensors and new != old[0]}
-    return TensorSource(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
+    return Origin(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
 
 
 def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
@@ -137,7 +135,7 @@ _SPELLINGS = [
 ]
 
 
-def sources(given: object) -> list[TensorSource]:
+def sources(given: object) -> list[Origin]:
     """Return every state dict in what the caller gave, at any depth; nothing in a file is run."""
     if isinstance(given, nn.Module):
         module = _translated(given)
@@ -187,7 +185,7 @@ def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
     return result
 
 
-def _of_jax(model: Any) -> TensorSource:
+def _of_jax(model: Any) -> Origin:
     """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
     layers = getattr(model, "layers", ())
     parts = {str(i): one for i, one in enumerate(layers if hasattr(layers, "__iter__") else ())}
@@ -203,7 +201,7 @@ def _of_jax(model: Any) -> TensorSource:
     return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 
 
-def _in_file(path: Path, content: object) -> list[TensorSource]:
+def _in_file(path: Path, content: object) -> list[Origin]:
     """Return every state dict in what a file holds; tensors take no more room than the file."""
     name = repr(path.name)
     if isinstance(content, Inert):
@@ -250,7 +248,7 @@ def read_tensors(path: Path) -> object:
 
 def _state_dicts(
     given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
-) -> list[TensorSource]:
+) -> list[Origin]:
     """Collect what holds tensors, up to `_DEPTH`; Lightning's hyper-parameters are facts."""
     given_facts = given.get("hyper_parameters")
     if isinstance(given_facts, Mapping | Inert):

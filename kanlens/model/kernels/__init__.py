@@ -2,9 +2,13 @@
 
 `fused` computes a layer's output, or the mean absolute value of its edges, and is differentiable;
 it declines where a kernel cannot run, and the layer then uses torch operations that give the same
-numbers. Importing this compiles nothing: numba, or triton for CUDA, is loaded and a kernel compiled
-when one first runs. Loading numba takes half a second, and compiling ten if that was never done:
-the first few small calls of a process leave it to torch, whose last digits may be others.
+numbers to rounding. Importing this compiles nothing: numba, or triton for CUDA, is loaded when a
+layer is first called, and a kernel compiled when it first runs.
+
+Compiling takes seconds, once on a machine: numba keeps the machine code on disk. By the rule
+("auto") kernels run on the CPU where they were on disk when this process first asked, or where a
+call is so large that compiling them pays; torch does the rest. So the digits of a call depend on
+its arguments, not on the calls before it.
 """
 
 from __future__ import annotations
@@ -12,70 +16,32 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import itertools
-import math
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_choice
-from kanlens.resources import analysis_begun, processor_share
+from kanlens.model.kernels.choice import asked, pays, use, use_within
 
 if TYPE_CHECKING:
     from kanlens.model.edge_sum import Weights
     from kanlens.model.kernels.local_basis import LocalBasis
     from kanlens.model.layers import KANLinear
 
-__all__ = ["asked", "fused", "ready_within", "use", "use_within"]
+__all__ = ["asked", "fused", "use", "use_within"]
 
-Path = Literal["auto", "sparse", "torch"]
-PATHS = ("auto", "sparse", "torch")
-
-SMALL, FIRST = 1_000_000, 8  # products of a small call, and how many of these load nothing
-LOADING, COMPILING = 1.5, 16.0  # seconds of work: of loading numba, of compiling all kernels
-CAUTION = 2.0  # factor by which they may take longer
+# seconds that torch takes longer for one number of x: 0.18 us in float32 and 0.6 us in float64
+SAVING = 3e-7
+TRAINING, CALLS = 2000, 10  # calls like this one to expect: steps of training, parts of an analysis
 
 PLAIN, has_storage = (Tensor, nn.Parameter), torch._C._has_storage
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of kernels for CUDA
 INTERPRETED = False  # those take CPU tensors too, for tests in triton's interpreter
 
-_small_calls = itertools.count()
-_asked: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
 _compared: WeakKeyDictionary[LocalBasis, tuple[Tensor, int]] = WeakKeyDictionary()
-
-
-@contextmanager
-def use(path: Path) -> Iterator[None]:
-    """Make every spline layer take one path inside the block.
-
-    The paths are the sparse kernels, torch operations, or the rule ("auto"): the kernels but for
-    the first small calls of a process. Where a kernel cannot run (`torch.compile`, CUDA without
-    triton, half precision on the CPU) torch operations run in its place.
-
-    Examples
-    --------
-    >>> with use("torch"):
-    ...     asked()
-    'torch'
-    """
-    check_choice("kernels.use", "path", path, list(PATHS))
-    before = _asked.set(path)
-    try:
-        yield
-    finally:
-        _asked.reset(before)
-
-
-def asked() -> Path:
-    """Return the path asked for on this thread."""
-    return _asked.get()
 
 
 def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> Tensor | None:
@@ -83,12 +49,10 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
 
     With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
     """
-    if "numba" not in sys.modules and x.is_cpu and _is_small_start(layer, x):
-        return None
     weights, graded = layer.weights(), torch.is_grad_enabled()
     if (
         torch.compiler.is_compiling()
-        or _asked.get() == "torch"
+        or asked() == "torch"
         or (graded and (grid.requires_grad or weights.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
@@ -100,6 +64,14 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     if basis is None:
         return None
     cuda, base = not x.is_cpu or INTERPRETED, layer.base_name
+    wanted = graded and any(t is not None and t.requires_grad for t in (*weights, x))
+    if not cuda:
+        calls = TRAINING if wanted and weights.spline.requires_grad else CALLS
+        if not (
+            pays(calls * SAVING * x.numel())
+            or _module("kanlens.model.kernels.sparse").is_stored(basis)
+        ):
+            return None
     function: Callable[..., Any]
     if norms:
         home = "kanlens.model.kernels.triton_sum" if cuda else "kanlens.model.kernels.edge_l1"
@@ -109,7 +81,7 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
         function = _module("kanlens.model.kernels.triton_sum").TritonSum.apply
     else:
         sparse = _module("kanlens.model.kernels.sparse")
-        if not (graded and any(t is not None and t.requires_grad for t in (*weights, x))):
+        if not wanted:
             return cast(Tensor, sparse.plain_sum(basis, base, x, weights))  # quicker by half
         function = super(torch.autograd.Function, sparse.FusedSum).apply  # no transforms: 2 us
     return cast(Tensor, function(basis, base, x, *weights))
@@ -121,39 +93,6 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _is_small_start(layer: KANLinear, x: Tensor) -> bool:
-    """Tell whether a call is small, and one of the first."""
-    if asked() != "auto" or analysis_begun() or len(x) * layer.spline_weight.numel() > SMALL:
-        return False
-    return next(_small_calls) < FIRST
-
-
-def ready_within(seconds: float) -> bool:
-    """Tell whether kernels for float64 would be ready after so many seconds of work.
-
-    Loading numba takes a second or two, compiling the kernels of a layer sixteen; afterwards
-    they are on disk. Neither can be broken off.
-    """
-    if not _has_numba() or ("numba" not in sys.modules and seconds < CAUTION * LOADING):
-        return False
-    if seconds >= CAUTION * COMPILING:
-        return True
-    from kanlens.model.kernels import passes
-    from kanlens.model.kernels.compiling import is_compiled
-
-    return all(is_compiled(kernel, "float64") for kernel in (passes.forward, passes.backward))
-
-
-def use_within(seconds: float) -> AbstractContextManager[None]:
-    """Use torch operations inside the block where kernels would not be ready in time.
-
-    On a busy machine that takes longer: the time counts by the share of a processor there is.
-    """
-    if CAUTION * LOADING <= seconds < math.inf:
-        seconds *= processor_share()
-    return use(asked() if ready_within(seconds) else "torch")
-
-
 @functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
@@ -161,7 +100,7 @@ def _has_numba() -> bool:
 
 def can_run_double(x: Tensor) -> bool:
     """Tell whether kernels that know float64 on the CPU alone may run on a tensor."""
-    wanted = x.is_cpu and x.dtype == torch.float64 and _asked.get() != "torch"
+    wanted = x.is_cpu and x.dtype == torch.float64 and asked() != "torch"
     return wanted and _has_numba()
 
 

@@ -14,7 +14,11 @@ import numba
 import numpy as np
 from torch import Tensor
 
+from kanlens.model.kernels.choice import pays
+from kanlens.model.kernels.internals import on_disk
+
 Array = np.ndarray[Any, np.dtype[Any]]
+_stored: dict[Any, bool] = {}  # by kernel and types
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FASTMATH = ("reassoc", "contract", "nsz", "arcp")  # never nnan or ninf: NaN in must be NaN out
@@ -60,24 +64,20 @@ def _compiled(function: Function, options: dict[str, Any]) -> Function:
     return compiled
 
 
-def is_compiled(kernel: Any, dtype: str) -> bool:
-    """Tell whether a kernel for numbers of a type, as numba writes it, is there or on disk.
+def is_worth(
+    kernel: Callable[..., Any], arguments: tuple[Any, ...], nanoseconds: float, compiling: float
+) -> bool:
+    """Return whether `pool.share` runs a kernel: where it was on disk when first asked, or pays.
 
-    Examples
-    --------
-    >>> double = jit(lambda x: 2 * x)
-    >>> is_compiled(double, "int64"), double(3), is_compiled(double, "int64")
-    (False, 6, True)
+    It saves so many nanoseconds, and takes `compiling` seconds.
     """
-    found = list(kernel.signatures)
-    try:  # numba has no public way to ask what its cache holds
-        cache = kernel._cache
-        machine = kernel.targetctx.codegen()
-        stored = cache._cache_file._load_index()
-        found += [key[0] for key in stored if cache._index_key(key[0], machine) == key]
-    except (AttributeError, OSError, TypeError):
-        pass
-    return any(dtype in str(signature) for signature in found)
+    if pays(nanoseconds / 1e9, compiling):
+        return True
+    given = arguments, (0, 0, 0), (0, 0)
+    key = kernel, tuple(map(numba.typeof, given))
+    if key not in _stored:
+        _stored.setdefault(key, on_disk(kernel, given))
+    return _stored[key]
 
 
 def flat(tensor: Tensor) -> Array:

@@ -15,7 +15,6 @@ from numba.extending import intrinsic
 
 from kanlens.model.kernels.compiling import get, inlined, inner, jit, put
 from kanlens.model.kernels.few_outputs import add_curves, pays, write_curves
-from kanlens.model.kernels.few_rows import write_by_design, write_design
 from kanlens.model.kernels.packing import COLUMNS, pack_inputs, unpack_inputs
 from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.pieces import points_of_rows, room_of_rows, write_points
@@ -121,18 +120,6 @@ def forward_single(weights, tensors, basis, window, sizes, span, team):
         find_live(points, basis, n_in, r, *live, window)
         row = *live, points[1], given, base_weight, bias, y, (r, n_in, n_basis), window
         share_out(write_outputs, row, steps((0, n_out), len(TOGETHER), team), team)
-
-
-@jit
-def forward_by_design(weights, tensors, basis, window, sizes, span, team):
-    """Write y (row, out) for a few rows likewise, by way of their design matrix."""
-    (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
-    design = np.empty(rows * n_in * n_basis, like.dtype)
-    finding = points, basis, design, window, (rows, n_in, n_basis)
-    share_out(write_design, finding, steps((0, n_in), SPAN, team), team)
-    multiplying = design, points[1], given, base_weight, bias, y, sizes
-    share_out(write_by_design, multiplying, steps((0, n_out), 1, team), team)
 
 
 @jit

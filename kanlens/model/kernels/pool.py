@@ -1,18 +1,18 @@
 """Threads of the kernels: torch's own, as many as it may use.
 
 Torch's threads wait for work in a loop for some milliseconds, and others beside them get half of a
-processor. Python's are used where there are none of torch's: numba's cannot be started from several
-Python threads, or after a fork. A kernel shares out a range among them by `parallel.share_out`.
+processor. Python's are used where there are none of torch's. A kernel shares out a range among them
+by `parallel.share_out`. Numba's own threads (0.68) do less: a call of its "workqueue" took 24 us or
+more and aborts the process when two Python threads make one at a time; "omp" took 2 us and ends a
+process that was forked.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import itertools
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,9 +123,10 @@ def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], thre
 
 @functools.cache
 def openmp() -> int:
-    """Return where OpenMP's GOMP_parallel is, for `parallel.share_out`; 0 if torch brings none."""
-    found = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if sys.platform == "linux" else None
-    return (found and ctypes.cast(found, ctypes.c_void_p).value) or 0
+    """Return where OpenMP starts threads, for `parallel.share_out`; 0 if torch brings none."""
+    from kanlens.model.kernels.internals import gomp_parallel  # numba is loaded by now
+
+    return gomp_parallel()
 
 
 def split(count: int, parts: int) -> list[tuple[int, int]]:

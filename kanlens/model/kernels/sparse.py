@@ -14,14 +14,16 @@ from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, passes, pool
+from kanlens.model.kernels.internals import on_disk
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.second_order import batched, differentiable
 from kanlens.model.kernels.vectors import BYTES
 
-DENSE = 80  # numbers of the design matrix for an input up to which it is the quicker way
 LARGE = 8192  # packed weights up to which passes for few rows save 2 us, and take 4 s to compile
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
+
+_stored: dict[tuple[torch.dtype, int], bool] = {}
 
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
@@ -32,8 +34,6 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tens
     kernel, count, large = passes.forward, rows, at.size > LARGE
     if large and rows <= passes.DIRECT:
         kernel, count = passes.forward_single, 1  # no range of rows
-    elif large and rows * at.columns <= DENSE:
-        kernel, count = passes.forward_by_design, 1
     elif large and rows <= passes.FEW and (n_in > 2 * passes.SPAN or at.size > passes.DESK):
         kernel, count = passes.forward_spans, 1
     sizes = rows, n_in, n_out, n_basis
@@ -69,6 +69,19 @@ def run(
         kernel(*given, (begin, end), (1, 0))
 
     pool.run(task, pool.split(count, threads), threads)
+
+
+def is_stored(basis: LocalBasis) -> bool:
+    """Return whether the passes for a dtype and degree were on disk when this was first asked."""
+    key = basis.knots.dtype, basis.degree
+    if key not in _stored:
+        four, pair, rest = (0,) * 4, (0, 0), (basis.arrays, basis.window)
+        arguments = {
+            passes.forward: (four, four, *rest, four, pair, pair),
+            passes.backward: (four, four, (0,) * 6, *rest, four, pair, pair),
+        }
+        _stored.setdefault(key, all(on_disk(*each) for each in arguments.items()))
+    return _stored[key]
 
 
 class FusedSum(torch.autograd.Function):
@@ -119,7 +132,6 @@ class PackedLayout(NamedTuple):
     """How the weights of a layer are packed, and what a pass over them costs."""
 
     size: int  # numbers of all packed weights
-    columns: int  # numbers of one edge in short vectors
     time: float  # nanoseconds of one number of x on one thread, by a rough estimate
 
 
@@ -129,6 +141,5 @@ def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> Pack
     n_out, n_in, n_basis = shape
     lanes = BYTES // dtype.itemsize
     stride = passes.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
-    columns = -(-2 * n_basis // lanes) * lanes // 2
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    return PackedLayout(n_in * (n_basis + 1) * stride, columns, time)
+    return PackedLayout(n_in * (n_basis + 1) * stride, time)

@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 from kanlens.model.kernels.compiling import FASTMATH, inlined
 
 Value: TypeAlias = ir.Value
-BYTES = 64  # of a vector
+BYTES, DOUBLE = 64, 8  # of a vector, of a number in double precision
 MANY_REGISTERS = "avx512f"  # a processor with it holds the sums of several vectors at a time
 
 
@@ -42,12 +42,12 @@ def empty_line(count, like):
 class Emitter:
     """Emits loads, stores and products of vectors of one floating type."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any, length: int) -> None:
+    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any) -> None:
         self.context, self.builder = context, builder
         self.element = context.get_data_type(kind)
         self.size = kind.bitwidth // 8
         self.alignment = ir.Constant(ir.IntType(32), self.size)
-        self.full = length // self.size
+        self.full = BYTES // self.size
         self.widths: tuple[int, ...] = (self.full,)
         self.mask: Value | None = None  # of the vector at the end, while its code is emitted
 
@@ -165,7 +165,7 @@ class Emitter:
         return self.builder.icmp_signed("<", lanes, self.splat(narrow, self.full))
 
 
-def emitted(body: Callable[..., None], size: int = BYTES) -> Any:
+def emitted(body: Callable[..., None]) -> Any:
     """Make a function that kernels call of one that emits what the call does.
 
     It takes an `Emitter` for the type of the numbers in the first array, then what `Emitter.given`
@@ -176,7 +176,7 @@ def emitted(body: Callable[..., None], size: int = BYTES) -> Any:
     def typed(context: Any, *kinds: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
             element = next(kind.dtype for kind in sig.args if isinstance(kind, types.Array))
-            emit = Emitter(context, builder, element, size)
+            emit = Emitter(context, builder, element)
             body(emit, *map(emit.given, sig.args, args))
             return context.get_dummy_value()
 
@@ -293,7 +293,7 @@ def write_slopes(emit, u, scale, powers, at, values, slopes, to, window):
 
 @emitted
 def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, base_at, window):
-    """Add to `sums` the sums of the functions alive over points, times the sign of an edge there.
+    """Add to `sums`, in float64, those of the functions alive over points, times an edge's sign.
 
     The edge is their sum, each times its weight, the base function's last. In one pass that writes
     nothing between: in passes for each function it was measured to take twice as long.
@@ -309,9 +309,9 @@ def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, bas
 
     _over_points(emit, numbers, length, count, weights, live, add)
     for total in totals[:-1]:
-        add_number(emit, builder.load(total), sums, at)
+        add_number(emit, builder.load(total), sums, at, DOUBLE)
         at = builder.add(at, stride)
-    add_number(emit, builder.load(totals[-1]), sums, base_at)
+    add_number(emit, builder.load(totals[-1]), sums, base_at, DOUBLE)
 
 
 @emitted
@@ -370,8 +370,8 @@ def _weighted(emit: Emitter, ones: list[Value], rows: list[Value]) -> Value:
     return value
 
 
-def add_number(emit: Emitter, vector: Value, sums: Value, at: Value) -> None:
-    """Add the numbers of a vector to one, which may be of double precision."""
+def add_number(emit: Emitter, vector: Value, sums: Value, at: Value, size: int = 0) -> None:
+    """Add the numbers of a vector to one, which may be of a larger size."""
     builder, width = emit.builder, vector.type.count
     while width > 1:
         width //= 2
@@ -380,7 +380,7 @@ def add_number(emit: Emitter, vector: Value, sums: Value, at: Value) -> None:
         vector = emit.sum(*(builder.shuffle_vector(vector, vector, half) for half in halves))
     number = builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
     place = builder.gep(sums, [at])
-    if place.type.pointee != number.type:
+    if size > emit.size:
         number = builder.fpext(number, ir.DoubleType())
     builder.store(builder.fadd(builder.load(place), number), place)
 

@@ -18,6 +18,8 @@ from kanlens.model import analysis
 from kanlens.model.network import KAN
 
 NAMES = [method.name for method in CAPTUM_METHODS.values()]
+FITS, EXACT = "kernel_shap lime shapley_value_sampling", "deep_lift deep_lift_shap shapley_values"
+WHOLE = [f"captum_{name}" for name in f"{FITS} {EXACT} feature_ablation occlusion".split()]
 RANDOM = [method.name for method in CAPTUM_METHODS.values() if method.random]
 
 
@@ -44,9 +46,7 @@ def test_on_one_layer_and_one_background_row_all_agree(method, tolerance, networ
     torch.testing.assert_close(found.values, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(
-    "method", ["captum_kernel_shap", "captum_lime", "captum_shapley_value_sampling"]
-)
+@pytest.mark.parametrize("method", WHOLE)
 def test_one_feature_gets_the_whole_change(method, network, draw):
     model, x, row = network([1, 2, 1]), draw(3, 1), draw(1, 1, seed=2)
     found = attribute(model, x, method=method, background=row)
@@ -113,13 +113,14 @@ def test_methods_run_where_gradients_are_off_and_warn_of_nothing(method, network
 
 
 @pytest.mark.parametrize("method", [name for name in NAMES if name not in RANDOM])
-def test_parts_of_the_work_add_up_to_the_whole(method, problem, monkeypatch):
+@pytest.mark.parametrize("budget", [1, 2**11])
+def test_parts_of_the_work_add_up_to_the_whole(method, budget, problem, monkeypatch):
     options = {"n_steps": 20} if "n_steps" in METHODS[method].options else {}
     function = partial(METHODS[method].function, **options)
     given = problem([3, (2, 1), 2], batch=5, rows=4)
     whole = function(given)
     for module in ("model.analysis", "attribution.captum_methods.perturbation"):
-        monkeypatch.setattr(f"kanlens.{module}.BUDGET", 2**11)
+        monkeypatch.setattr(f"kanlens.{module}.BUDGET", budget)
     parts = function(given)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-13)
 
@@ -137,7 +138,7 @@ def test_parts_of_a_batch_get_the_same_draws(method, network, draw, monkeypatch)
 
 
 @pytest.mark.parametrize("method", [name for name in NAMES if "permutation" not in name])
-@pytest.mark.parametrize("widths", [[1, 1], [3, (1, [2, 3]), 2]])
+@pytest.mark.parametrize("widths", [[1, 1], [2, (0, [2])], [3, (1, [2, 3]), 2], [2, 2, 2, 1]])
 def test_one_sample_that_is_the_only_background_row(method, widths, network, draw):
     model = network(widths)
     x = draw(1, model.widths[0])

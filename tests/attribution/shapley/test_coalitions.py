@@ -20,8 +20,8 @@ from tests.model.kernels.layers import GRIDS, numbers, set_grid
 
 
 @pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
+def kernels_without_gradients():
+    with torch.no_grad(), kernels.use("sparse"):
         yield
 
 

@@ -12,6 +12,12 @@ from kanlens.attribution.shapley.product_games_loops import LANES
 from kanlens.model import kernels
 
 
+@pytest.fixture(autouse=True)
+def kernels_compiled():
+    with kernels.use("sparse"):
+        yield
+
+
 def worth(steps, start, cosines, members):
     s = float(start) + sum(float(steps[j]) for j in members)
     return sum(c * math.cos(m * math.pi * s) for m, c in enumerate(cosines, start=1))

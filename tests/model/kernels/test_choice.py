@@ -1,9 +1,10 @@
 """The rule that chooses a kernel, and the override."""
 
 import contextvars
+import itertools
 import math
 import re
-import sys
+import runpy
 import threading
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.kernels import PATHS, asked, compiling, passes
+from kanlens.model.kernels import asked, sparse
+from kanlens.model.kernels.choice import PATHS
 from kanlens.model.layers import KANLinear
 
 
@@ -38,7 +40,7 @@ def test_use_restores_after_an_error():
     assert asked() == "auto"
 
 
-CHOICES = "auto, sparse, torch"
+CHOICES = "auto, sparse, stored, torch"
 REFUSED = {
     "fast": f"Choose one of: {CHOICES}.",
     "Sparse": "Did you mean 'sparse'?",
@@ -84,40 +86,81 @@ def test_use_holds_in_a_context_copied_from_here():
     assert context.run(asked) == "sparse"
 
 
-def test_kernels_are_ready_once_they_are_compiled_or_there_is_time_for_it(monkeypatch):
-    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: False)
-    assert not kernels.ready_within(kernels.COMPILING)
-    assert kernels.ready_within(kernels.CAUTION * kernels.COMPILING)
-    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: True)
-    assert kernels.ready_within(kernels.COMPILING)
+@pytest.fixture
+def new(monkeypatch):
+    """No pass was asked for yet, and none is compiled."""
+    monkeypatch.setattr(sparse, "_stored", {})
+    monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: False)
+
+
+def runs_kernels(layer: KANLinear, x: torch.Tensor) -> bool:
+    """Whether the path asked for runs kernels; nothing is computed."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse, "run", lambda kernel, *_: seen.append(kernel))
+        patch.setattr(KANLinear, "forward_torch", lambda layer, x: x)
+        layer(x)
+    return bool(seen)
+
+
+@pytest.mark.usefixtures("new")
+@pytest.mark.parametrize(
+    ("rows", "trained", "path", "kernel"),
+    [
+        (64, True, "auto", False),  # a step of training of a small network
+        (569, True, "auto", False),
+        (100_000, True, "auto", True),  # of a large one
+        (100_000, False, "auto", False),  # a part of an analysis
+        (3_000_000, False, "auto", True),
+        (3_000_000, True, "stored", False),
+        (64, True, "sparse", True),
+        (3_000_000, True, "torch", False),
+    ],
+)
+def test_kernels_that_are_not_compiled_run_where_that_pays(rows, trained, path, kernel):
+    layer, x = KANLinear(3, 1), torch.zeros(1, 3).expand(rows, 3)
+    with kernels.use(path), torch.set_grad_enabled(trained):
+        for _ in range(3):  # whatever was called before
+            assert runs_kernels(layer, x) is kernel
+
+
+@pytest.mark.usefixtures("new")
+@pytest.mark.parametrize("path", ["auto", "stored"])
+def test_kernels_that_were_compiled_before_the_process_asked_run(path, monkeypatch):
+    with kernels.use(path):
+        assert not runs_kernels(KANLinear(3, 1), torch.zeros(4, 3))
+        monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: True)
+        assert not runs_kernels(KANLinear(3, 1), torch.zeros(4, 3))  # another digit, one call later
+        assert runs_kernels(KANLinear(3, 1).double(), torch.zeros(4, 3, dtype=torch.float64))
+        assert runs_kernels(KANLinear(3, 1, spline_order=2), torch.zeros(4, 3))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "share", "path"),
-    [
-        (60.0, 1.0, "auto"),
-        (60.0, 0.3, "torch"),  # where compiling would take three times as long
-        (10.0, 1.0, "torch"),
-        (math.inf, 0.01, "auto"),
-    ],
+    ("seconds", "path"), [(math.inf, "auto"), (60.0, "stored"), (1.0, "torch")]
 )
-def test_a_busy_machine_has_less_time_for_kernels(monkeypatch, seconds, share, path):
-    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: False)
-    monkeypatch.setattr(kernels, "processor_share", lambda: share)
+def test_nothing_is_compiled_under_a_deadline(seconds, path):
     with kernels.use_within(seconds):
         assert asked() == path
-
-
-def test_numba_is_not_loaded_where_that_takes_too_long(monkeypatch):
-    monkeypatch.setattr(kernels, "processor_share", lambda: 0.1)
-    monkeypatch.delitem(sys.modules, "numba")
-    with kernels.use_within(10.0):
+    with kernels.use("torch"), kernels.use_within(seconds):
         assert asked() == "torch"
 
 
-def test_a_kernel_that_ran_is_compiled_for_its_numbers():
-    layer = KANLinear(2, 3).double()
-    with torch.no_grad(), kernels.use("sparse"):
-        layer(torch.zeros(4, 2, dtype=torch.float64))
-    assert compiling.is_compiled(passes.forward, "float64")
-    assert not compiling.is_compiled(passes.forward, "complex64")
+def test_a_pass_that_ran_is_stored():
+    layer, x = KANLinear(2, 3).double(), torch.zeros(4, 2, dtype=torch.float64)
+    with kernels.use("sparse"):
+        layer(x).sum().backward()
+    with pytest.MonkeyPatch.context() as patch, kernels.use("stored"):
+        patch.setattr(sparse, "_stored", {})
+        assert runs_kernels(layer, x)
+
+
+def test_the_module_compiles_the_passes_beforehand(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        sparse,
+        "run",
+        lambda kernel, weights, *_: seen.append((kernel.__name__, weights.spline.dtype)),
+    )
+    runpy.run_module("kanlens.model.kernels", run_name="__main__")
+    both = itertools.product((torch.float32, torch.float64), ("forward", "backward"))
+    assert seen == [(name, dtype) for dtype, name in both]

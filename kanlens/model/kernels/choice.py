@@ -1,0 +1,59 @@
+"""Choice between compiled kernels and torch operations, by what is asked for and what pays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+from kanlens.checks import check_choice
+
+Path = Literal["auto", "sparse", "stored", "torch"]
+PATHS = ("auto", "sparse", "stored", "torch")
+
+# seconds of compiling the passes of a layer, measured to take 9 s each, and of loading numba
+COMPILING, LOADING = 18.0, 1.5
+_asked: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
+
+
+@contextmanager
+def use(path: Path) -> Iterator[None]:
+    """Make every spline layer take one path inside the block.
+
+    The paths are the sparse kernels, torch operations, the kernels where they are compiled
+    ("stored"), or the rule ("auto"): the kernels where they are compiled or worth it. Where a
+    kernel cannot run (`torch.compile`, CUDA without triton, half precision on the CPU) torch
+    operations run in its place.
+
+    Examples
+    --------
+    >>> with use("torch"):
+    ...     asked()
+    'torch'
+    """
+    check_choice("kernels.use", "path", path, list(PATHS))
+    before = _asked.set(path)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def asked() -> Path:
+    """Return the path asked for on this thread."""
+    return _asked.get()
+
+
+def pays(seconds: float, compiling: float = COMPILING) -> bool:
+    """Return whether the path asked for compiles kernels that save so many seconds."""
+    path = _asked.get()
+    return path == "sparse" or (path == "auto" and seconds > compiling)
+
+
+def use_within(seconds: float) -> AbstractContextManager[None]:
+    """Compile nothing inside the block if there is a deadline, which compiling would overrun."""
+    if seconds == math.inf or asked() == "torch":
+        return use(asked())
+    return use("stored" if seconds > LOADING else "torch")

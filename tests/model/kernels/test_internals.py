@@ -1,0 +1,34 @@
+"""Private parts of numba that the kernels use: a release that changes one fails here."""
+
+import sys
+
+import llvmlite
+import numba
+import numpy as np
+
+from kanlens.model.kernels import internals
+from kanlens.model.kernels.compiling import jit
+
+VERSIONS = f"numba {numba.__version__}, llvmlite {llvmlite.__version__}: "
+
+
+@jit
+def doubled(x):
+    return 2 * x
+
+
+def test_private_parts_of_numba_are_as_they_were():
+    doubled(1.0)
+    assert internals.on_disk(doubled, (1.0,)), f"{VERSIONS}Dispatcher.signatures has other entries"
+    fresh = numba.njit(cache=True)(doubled.py_func)  # finds on disk what the other wrote
+    text = "Dispatcher._cache._cache_file._load_index() has no keys of _cache._index_key()"
+    assert internals.on_disk(fresh, (1.0,)) and not fresh.signatures, VERSIONS + text
+    assert not internals.on_disk(fresh, (np.zeros(2),))
+    text = "Dispatcher.compile, which conftest.py wraps, is not what a first call runs"
+    assert internals.Dispatcher.compile.__name__ == "_compile_once", VERSIONS + text
+    assert type(doubled).__mro__.count(internals.Dispatcher), VERSIONS + text
+
+
+def test_torch_brings_openmp():
+    text = "torch no longer loads a library with GOMP_parallel: kernels take Python's threads"
+    assert internals.gomp_parallel() or sys.platform != "linux", text
