@@ -15,17 +15,8 @@ from kanlens.attribution.problem import explained_output
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_count, check_generator
 from kanlens.data.source import Source, scan_features
-from kanlens.distributed.jobs import (
-    Job,
-    Summary,
-    attribute_part,
-    begun,
-    encoded,
-    merged,
-    new_seed,
-    read_summary,
-    remove_unfinished,
-)
+from kanlens.distributed import jobs
+from kanlens.distributed.jobs import Job, Summary
 from kanlens.distributed.tasks import Workers, completed, workers_for
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.long_work import Interruption, interrupts_pass, progress_bar
@@ -148,11 +139,12 @@ def attribute(
     call, folder = "attribute", Path(output)
     model, source = _opened(call, model, data, workers, generator, part_rows)
     how = {"method": method, "background": background, **options}
-    first, job = _planned(call, model, source, target, how, new_seed(generator), part_rows)
-    job = begun(dataclasses.replace(job, folder=str(folder.resolve())), own=generator is not None)
+    first, job = _planned(call, model, source, target, how, jobs.new_seed(generator), part_rows)
+    job = dataclasses.replace(job, folder=str(folder.resolve()))
+    job = jobs.begun(job, own=generator is not None)
     with workers_for(call, workers) as client:
         summaries, kept = _all_parts(client, job, progress)
-    moments, largest = merged(summaries)
+    moments, largest = jobs.merged(summaries)
     about = ("method", "target", "unit", "baseline", "remark")
     return AttributionFolder(
         folder=folder,
@@ -214,13 +206,13 @@ def importance(
     model, source = _opened(call, model, data, workers, generator, part_rows)
     how = {"method": method, "background": background, **options}
     plans = [
-        _planned(call, model, source, one, how, new_seed(generator), part_rows)
+        _planned(call, model, source, one, how, jobs.new_seed(generator), part_rows)
         for one in (range(len(model.output_names)) if target is None else [target])
     ]
     with workers_for(call, workers) as client:
         for first, job in plans:
             own = dataclasses.replace(job, grouped=grouped)
-            moments, _ = merged(_all_parts(client, own, progress)[0])
+            moments, _ = jobs.merged(_all_parts(client, own, progress)[0])
             found = Importance.of(moments, first.grouped() if grouped else first)
             frames.append(dispatch.importance_table(found))
     return pd.concat(frames, ignore_index=True)
@@ -274,7 +266,7 @@ def _planned(
     background = how["background"]
     return first, Job(
         call=call,
-        model=encoded(model),
+        model=jobs.encoded(model),
         path=str(Path(reader.path).resolve()),
         origin=None if reader.origin is None else str(reader.origin.resolve()),
         method=first.method,
@@ -291,12 +283,12 @@ def _planned(
 def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summary], int]:
     """Do the parts that are not there yet; return all summaries, and how many were there."""
     numbers = range(job.parts)
-    done = {n: one for n in numbers if (one := read_summary(job, n)) is not None}
+    done = {n: one for n in numbers if (one := jobs.read_summary(job, n)) is not None}
     kept, left = len(done), [number for number in numbers if number not in done]
     try:
         with progress_bar(job.call, job.parts, shown=progress) as advance, interrupts_pass():
             advance(kept)
-            for number, summary in completed(client, job.call, attribute_part, job, left):
+            for number, summary in completed(client, job.call, jobs.attribute_part, job, left):
                 done[number] = summary
                 advance()
     except KeyboardInterrupt:
@@ -305,5 +297,5 @@ def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summa
             Interruption(happened=True).warn(job.call, text)
         raise
     finally:
-        remove_unfinished(job)
+        jobs.remove_unfinished(job)
     return [done[number] for number in numbers], kept

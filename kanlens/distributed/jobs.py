@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kanlens.atomic_files import atomic_write, check_writable, reason
 from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.result import Attribution, CentralMoments
+from kanlens.attribution.result import CentralMoments
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.errors import KanlensError, OutputError
@@ -85,10 +85,7 @@ class Job:
 
 
 def attribute_part(job: Job, part: int) -> Summary | KanlensError:
-    """Explain the rows of a part, and write them where the job says so.
-
-    What is refused is returned, since it would be refused again; other errors are raised.
-    """
+    """Explain and write the rows of a part; a refusal is returned, since it would come again."""
     try:
         with _one_at_a_time, memory_limit(job.call, _share_of_worker()):
             return _part(job, part)
@@ -176,20 +173,16 @@ def _part(job: Job, part: int) -> Summary:
             **job.options,
         )
         found = found.grouped() if job.grouped else found
-        summaries.append(_summary(CentralMoments.of(found.values.abs()), _errors(found)))
+        errors = {"standard_error": found.standard_error, "bound": found.bound}
+        errors["completeness_gap"] = found.completeness_gap if found.shares else None
+        largest = {name: float(e.abs().max()) for name, e in errors.items() if e is not None}
+        summaries.append(_summary(CentralMoments.of(found.values.abs()), largest))
         if job.folder is not None:
             frames.append(found.to_frame())
     summary = _summary(*merged(summaries))
     if job.folder is not None:
         _write(job, part, frames, summary)
     return summary
-
-
-def _errors(found: Attribution) -> dict[str, float]:
-    """Return the largest of each error that an attribution tells."""
-    errors = {"standard_error": found.standard_error, "bound": found.bound}
-    errors["completeness_gap"] = found.completeness_gap if found.shares else None
-    return {name: float(one.abs().max()) for name, one in errors.items() if one is not None}
 
 
 def _summary(moments: CentralMoments, largest: dict[str, float]) -> Summary:
@@ -219,10 +212,7 @@ def _share_of_worker() -> int | None:
 
 
 def begun(job: Job, *, own: bool) -> Job:
-    """Return the job as it is in its folder, with the seed it began with unless it has its `own`.
-
-    An empty folder gets its manifest; one of a run of something else is refused.
-    """
+    """Return the job, with its folder's seed unless it has its `own`; refuse other runs."""
     folder = Path(job.folder or "")
     known = read_manifest(folder, call=job.call)
     if known is None:
@@ -243,27 +233,19 @@ def begun(job: Job, *, own: bool) -> Job:
 def manifest_of(job: Job) -> dict[str, Any]:
     """Return what decides over the numbers of a job, and over what is a part."""
     background = None if job.background is None else job.background.cpu().numpy().tobytes()
+    paths = [Path(job.origin or "")]
+    if job.origin is None:
+        paths = [Path(file.path) for file, _ in ParquetReader(job.path, call=job.call).files]
+    facts = [(path, path.stat()) for path in paths]
     return {
         "model": hashlib.sha256(job.model).hexdigest(),
         "method": job.method,
         "options": to_plain(job.options),
         "output": job.output,
         "background": background and hashlib.sha256(background).hexdigest(),
-        "data": _files(job),
-        "rows": job.rows,
-        "part_rows": job.part_rows,
-        "block_rows": job.block_rows,
-        "seed": job.seed,
+        "data": [[str(path), one.st_size, one.st_mtime_ns] for path, one in facts],
+        **{name: getattr(job, name) for name in ("rows", "part_rows", "block_rows", "seed")},
     }
-
-
-def _files(job: Job) -> list[list[Any]]:
-    """Return the files that the rows are in: name, bytes, and when they were written."""
-    paths = [Path(job.origin or "")]
-    if job.origin is None:
-        paths = [Path(one.path) for one, _ in ParquetReader(job.path, call=job.call).files]
-    facts = [(path, path.stat()) for path in paths]
-    return [[str(path), one.st_size, one.st_mtime_ns] for path, one in facts]
 
 
 def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:

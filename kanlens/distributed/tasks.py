@@ -7,6 +7,7 @@ and runs a task that failed again.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -32,10 +33,7 @@ Task = TypeVar("Task")
 
 @contextlib.contextmanager
 def workers_for(call: str, workers: Workers) -> Iterator[Any]:
-    """Give a client of Dask; None where the work is done in this process.
-
-    Workers that are started for the call have one thread each, and end with the block.
-    """
+    """Give a client of Dask, whose own workers end with the block; None to work in this process."""
     if workers is None:
         yield None
         return
@@ -60,16 +58,13 @@ def workers_for(call: str, workers: Workers) -> Iterator[Any]:
 def completed(
     client: Any, call: str, function: Callable[..., Any], job: Any, tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, Any]]:
-    """Yield each task with its result, `function(job, task)`, when it is done; raise refusals.
-
-    What is not done is not begun any more when the caller leaves.
-    """
+    """Yield each task with its result as it is done; raise refusals, then cancel the rest."""
     if client is None:
         for task in tasks:
             yield task, _checked(_done(function, job, task))
         return
     distributed = optional_module("distributed", call=call, extra="distributed")
-    shipped = client.submit(_same, job, pure=False, retries=RETRIES)  # again if its worker dies
+    shipped = client.submit(copy.copy, job, pure=False, retries=RETRIES)  # again if its worker dies
     waiting = {
         client.submit(_done, function, shipped, task, pure=False, retries=RETRIES): task
         for task in tasks
@@ -93,10 +88,6 @@ def _done(function: Callable[[Any, Any], Any], job: Any, task: Any) -> Any:
     """Call the function of a task by the kernels, so that no process has other digits."""
     with kernels.use("sparse"):
         return function(job, task)
-
-
-def _same(job: Any) -> Any:
-    return job
 
 
 def _checked(result: Any) -> Any:

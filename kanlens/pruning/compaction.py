@@ -19,11 +19,7 @@ from kanlens.model.products import Grouping, Nodes
 
 
 def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (out,)
-    """Tell which outputs are reachable from some feature.
-
-    The edges alive are those of `masks`, one (out, in) per layer, or of the model. Its biases are
-    asked, for a product with a factor that is constantly zero is constant.
-    """
+    """Tell which outputs some feature reaches by `masks`, or by live edges; zero factors block."""
     found = torch.ones(model.widths[0], dtype=torch.bool)
     for index, layer in enumerate(model.layers):
         mask = layer.mask if masks is None else masks[index]

@@ -30,10 +30,7 @@ COLUMNS = (
 
 
 class RemovalLog:
-    """Log of removals and fine-tuning, from which any earlier network is rebuilt.
-
-    The rows (batch, in) that it is pruned on are kept by reference, for statistics.
-    """
+    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network."""
 
     def __init__(self, model: KAN, rows: Tensor) -> None:
         self.rows = rows
@@ -67,10 +64,7 @@ class RemovalLog:
 
 
 def renew_statistics(model: KAN, rows: Tensor) -> None:
-    """Bring the statistics of a model up to date, if it has any, after edges were removed.
-
-    Features keep those of the training data; what reaches deeper layers is taken from `rows`.
-    """
+    """Renew the statistics of hidden layers from `rows` after removals, if there are any."""
     if model.statistics is None:
         return
     first, *deeper = model.layers

@@ -131,19 +131,15 @@ class EdgeRemover:
             self.stopped_because = (
                 "no other edge can go within the budget and leave a path to an output"
             )
-        if self.stop.happened:
-            self._back()
-
-    def _back(self) -> None:
-        """Restore the network as it was after the last removal that was written down."""
-        count = len(self.removed)
-        if not count:
-            raise KeyboardInterrupt
-        self.journal.forget(count)
-        self.model = self.journal.at(count)
-        self.state = Propagation(self.model, self.rows)
-        self.current_loss = self.evaluator.loss(self.state.output)
-        self.stopped_because = f"interrupted after {count} removals"
+        if self.stop.happened:  # the network is as after the last removal that was written down
+            count = len(self.removed)
+            if not count:
+                raise KeyboardInterrupt
+            self.journal.forget(count)
+            self.model = self.journal.at(count)
+            self.state = Propagation(self.model, self.rows)
+            self.current_loss = self.evaluator.loss(self.state.output)
+            self.stopped_because = f"interrupted after {count} removals"
 
     def _round(self, allowed: float, advance: Callable[..., None]) -> bool:
         """Try every edge once, and tell whether any went."""
@@ -214,16 +210,7 @@ class EdgeRemover:
         return True
 
     def finished(self) -> KAN:
-        """Return the model without what no longer does anything, its tensors cut to size."""
-        self._cascade()
-        small = compact(self.model)
-        if self.removed:
-            columns = [self.model.feature_names.index(name) for name in small.feature_names]
-            renew_statistics(small, self.rows[:, columns])
-        return small
-
-    def _cascade(self) -> None:
-        """Remove edges that come from a node that no longer varies, or lead nowhere."""
+        """Return the model without edges that do nothing, its tensors cut to size."""
         model, varies = self.model, torch.ones(self.model.widths[0], dtype=torch.bool)
         for index, layer in enumerate(model.layers):  # a constant makes the next one
             alive = layer.mask != 0
@@ -235,6 +222,11 @@ class EdgeRemover:
             dead = ~model.nodes[index].linked[~unread.to(alive.device)].any(0)
             self._remove_all(index, alive & dead[:, None], "dead end")
             unread = ~(model.layers[index].mask != 0).any(0)
+        small = compact(model)
+        if self.removed:
+            columns = [model.feature_names.index(name) for name in small.feature_names]
+            renew_statistics(small, self.rows[:, columns])
+        return small
 
     def _remove_all(self, index: int, edges: Tensor, reason: str) -> None:
         for out, in_ in edges.nonzero().tolist():

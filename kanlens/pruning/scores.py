@@ -225,20 +225,16 @@ def _backward(state: Propagation, _: LossEvaluator) -> Matrices:
     """Return the backward score of KAN 2.0."""
     model = state.model
     node = torch.full_like(state.values[-1][0], 1 / model.widths[-1])
-    found: Matrices = []
+    scores: Matrices = []
     for index in range(len(model.layers) - 1, -1, -1):
         layer, sums = model.layers[index], state.sums[index]
         spread = activation_l2(layer, state.values[index]) * (layer.mask != 0)
-        whole = sums.std(0, correction=0)
+        whole = sums.std(0, correction=0)[:, None]
         own = node[model.nodes[index].owner]  # (sub,)
-        found.append(own[:, None] * _ratio(spread, whole[:, None]))
-        node = found[-1].sum(0)
-    return found[::-1]
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole, 0 where nothing varies."""
-    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
+        shares = torch.where(whole > 0, spread / torch.where(whole > 0, whole, 1.0), 0.0)
+        scores.append(own[:, None] * shares)
+        node = scores[-1].sum(0)
+    return scores[::-1]
 
 
 SCORES = {

@@ -30,24 +30,19 @@ Alerts = Iterator[dict[str, str]]
 
 def find_alerts(content: Content) -> list[dict[str, str]]:
     """Find what limits the numbers of a report: level, code and text, warnings first."""
-    first = (_constant, _given_away, _outside, _performance, _formula)
-    checks = (*first, _methods, _disagreement, _edges, _data)
-    found = [alert for check in checks for alert in check(content)]
-    return sorted(found, key=lambda alert: alert["level"] != "warning")
+    checks = (_target, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
+    alerts = [alert for check in checks for alert in check(content)]
+    return sorted(alerts, key=lambda alert: alert["level"] != "warning")
 
 
 def _alert(code: str, text: str, *, warning: bool = True) -> dict[str, str]:
     return {"level": "warning" if warning else "note", "code": code, "text": text}
 
 
-def _constant(content: Content) -> Alerts:
-    if any(one["importance"] for one in content["importance"]["features"]):
-        return
-    text = "No feature changes the output on these rows: there is nothing to explain."
-    yield _alert("constant_output", text)
-
-
-def _given_away(content: Content) -> Alerts:
+def _target(content: Content) -> Alerts:
+    if not any(feature["importance"] for feature in content["importance"]["features"]):
+        text = "No feature changes the output on these rows: there is nothing to explain."
+        yield _alert("constant_output", text)
     metric = "accuracy" if content["model"]["task"] == "classification" else "R²"
     for column, score in content["data"]["given_away"].items():
         text = (
@@ -258,10 +253,10 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
 
 def broken(content: Content, limits: list[tuple[str, str, float]]) -> list[str]:
     """Word the limits that the numbers of a report break; what is not known breaks its limit."""
-    found = []
+    words = []
     for name, sign, limit in limits:
         value = NUMBERS[name](content)
         if value is None or (value > limit if sign == ">" else value < limit):
             known = "not known" if value is None else f"{number(value)} {sign} {limit:g}"
-            found.append(f"{name} {known}")
-    return found
+            words.append(f"{name} {known}")
+    return words

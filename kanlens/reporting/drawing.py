@@ -81,13 +81,14 @@ def _curves(figure: Figure) -> Iterator[tuple[str, dict[str, str]]]:
             words = {key: word.replace(r"\$", "$") for key, word in words.items()}
             if isinstance(line.axes.xaxis.get_major_locator(), DateLocator):
                 words["data-dates"] = "days since 1970"
+            marks = {"class": "curve"}
             for key, values in zip(("data-x", "data-y"), points[picks].T, strict=True):
                 width = float(np.ptp(values)) or float(np.abs(values).max()) or 1.0
                 places = max(0, FIGURES - 1 - math.floor(math.log10(width)))
                 whole = [round(float(value) * 10**places) for value in values]
-                words[key] = " ".join(map(str, [places, whole[0], *np.diff(whole).tolist()]))
+                marks[key] = " ".join(map(str, [places, whole[0], *np.diff(whole).tolist()]))
             line.set_gid(f"curve{place}")
-            yield f"curve{place}", {"class": "curve", **words}
+            yield f"curve{place}", {**marks, **words}
 
 
 def sized(

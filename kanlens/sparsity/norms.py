@@ -13,15 +13,9 @@ from torch import Tensor
 from kanlens.checks import check_columns, check_rows
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import BASES
+from kanlens.model import moments
 from kanlens.model.layers import EdgeLayer, KANLinear
-from kanlens.model.moments import (
-    Average,
-    Bands,
-    added_by_cell,
-    mean_over_rows,
-    means_and_norms,
-    pair_products,
-)
+from kanlens.model.moments import Average, Bands
 from kanlens.splines import spline
 from kanlens.splines.cells import Cells
 
@@ -67,7 +61,7 @@ def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     own = getattr(layer, "activation_l1", None)
     if own is not None:
         return cast("Tensor", own(x))
-    return mean_over_rows(layer, x, torch.abs).to(x.dtype)
+    return moments.mean_over_rows(layer, x, torch.abs).to(x.dtype)
 
 
 def activation_l2(
@@ -109,7 +103,7 @@ def activation_l2(
     True
     """
     _check_rows("activation_l2", layer, x)
-    return means_and_norms(layer, x, centered, average)[1].to(x.dtype)
+    return moments.means_and_norms(layer, x, centered, average)[1].to(x.dtype)
 
 
 def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
@@ -197,42 +191,32 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     if not layer.splines_alone:
         got, advice = f"one of kind {layer.edge_kind!r}", "Choose another penalty"
         raise MethodError("curvature", "a layer of splines", got, advice)
-    total = _integrals(layer).form(_bends(layer), layer.base_weights().double())
-    return total.to(layer.grid.dtype)
-
-
-def _bends(layer: EdgeLayer) -> Tensor:  # (out, in, basis - 2)
-    """Return the coefficients of the splines' second derivatives."""
     coef, knots, degree = layer.coefficients().double(), layer.grid.double(), layer.spline_order
-    if degree < 2:
-        return coef.new_zeros(*coef.shape[:2], layer.grid_size)
-    first, inner = spline.differentiate(coef, knots, degree)
-    return spline.differentiate(first, inner, degree - 1)[0]
+    bends = coef.new_zeros(*coef.shape[:2], layer.grid_size)  # of second derivatives
+    if degree >= 2:
+        first, inner = spline.differentiate(coef, knots, degree)
+        bends = spline.differentiate(first, inner, degree - 1)[0]
+    total = _integrals(layer).form(bends, layer.base_weights().double())
+    return total.to(layer.grid.dtype)
 
 
 @torch.no_grad()
 def _integrals(layer: EdgeLayer) -> Bands:
-    """Return the integrals of products of the lower basis functions and the base'' over the grid.
-
-    A spline of order 1 has no lower basis; a constant with a coefficient of zero stands for it.
-    """
+    """Return integrals of products of the lower basis (a constant at order 1) and the base''."""
     knots, degree = layer.grid.double(), max(2, layer.spline_order)
     dropped = min(2, layer.spline_order)
     inner = knots[:, dropped : knots.shape[1] - dropped]
     cells = Cells(knots=inner, degree=degree - 2, padding=0, slopes=None)
-    x, weights = _quadrature(_refined(cells.cuts, BASES[layer.base_name].kinks), NODES)
+    cuts = _refined(cells.cuts, BASES[layer.base_name].kinks)
+    points, shares = (torch.as_tensor(a).to(cuts) for a in np.polynomial.legendre.leggauss(NODES))
+    half = cuts.diff(dim=1).unsqueeze(-1) / 2
+    x = (cuts[:, :-1, None] + half + half * points).flatten(1)  # (in, point)
+    weights = (half * shares).flatten(1)
     cell, values = cells.evaluate(x)
     values.append(torch.from_numpy(BASES[layer.base_name].nth(x.cpu().numpy(), 2)).to(x))
     weighted = [value * weights for value in values]
-    return Bands.of(added_by_cell(pair_products(values, weighted), cell, cells), cells)
-
-
-def _quadrature(cuts: Tensor, count: int) -> tuple[Tensor, Tensor]:  # (in, point) twice
-    """Return the points and weights of Gauss-Legendre on every interval of each input."""
-    places, weights = (torch.as_tensor(a).to(cuts) for a in np.polynomial.legendre.leggauss(count))
-    half = cuts.diff(dim=1).unsqueeze(-1) / 2
-    middle = cuts[:, :-1, None] + half
-    return (middle + half * places).flatten(1), (half * weights).flatten(1)
+    products = moments.pair_products(values, weighted)
+    return Bands.of(moments.added_by_cell(products, cell, cells), cells)
 
 
 def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:

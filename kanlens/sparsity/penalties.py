@@ -16,13 +16,7 @@ from kanlens.checks import check_columns, check_positive, check_rows
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.layers import EdgeLayer, entropy
 from kanlens.model.moments import Average, means_and_norms
-from kanlens.sparsity.norms import (
-    activation_l1,
-    activation_l2,
-    curvature,
-    raw_l1,
-    weight_l1,
-)
+from kanlens.sparsity.norms import activation_l1, activation_l2, curvature, raw_l1, weight_l1
 
 
 @dataclass(frozen=True)

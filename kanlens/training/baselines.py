@@ -43,10 +43,7 @@ Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of 
 def add_record(
     result: FitResult, training: Table, test: Table | None, *, last: bool = False
 ) -> None:
-    """Give a trained network the record of its training; after an interrupt it has none.
-
-    The rows of `test` judge where training held none out, and where they are the `last` in time.
-    """
+    """Record a network's scores; `test` judges where none were held out, or if `last` in time."""
     stop, model = Interruption(), result.model
     with stop.kept():
         parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
@@ -58,11 +55,7 @@ def add_record(
 def training_record(
     result: FitResult, x: Tensor, y: Tensor, first: int, *, last: bool = False
 ) -> TrainingRecord:
-    """Return the scores of a trained network and of simple models on rows new to each of them.
-
-    The `first` rows of x (row, in), with targets y, are those of training. All are judged on the
-    rows of its folds, or on those it held out; without any, or if `last`, on the rows that follow.
-    """
+    """Return scores of a network and simple models; the `first` rows of x (row, in) trained it."""
     model, network, folds = result.model, result.metric, result.folds
     unseen = result.held_out if folds is None else result.held_out[:0]
     rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
@@ -97,17 +90,14 @@ def named_scores(metric: str, scores: Mapping[str, float | None]) -> list[dict[s
 
 def poor_fit(models: list[dict[str, Any]]) -> str:
     """Return a sentence where new rows are predicted no better than by a constant, else none."""
-    known = [one for one in models[:2] if one["score"] is not None]
-    if len(known) < 2 or known[0]["score"] > known[1]["score"]:
+    scored = [model for model in models[:2] if model["score"] is not None]
+    if len(scored) < 2 or scored[0]["score"] > scored[1]["score"]:
         return ""
-    return f"On rows that training had not seen, {known[1]['name']} predicts as well."
+    return f"On rows that training had not seen, {scored[1]['name']} predicts as well."
 
 
 def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[str, float]:
-    """Return the scores of a constant, a linear model and gradient boosting, as `score` has them.
-
-    Rows x (batch, in) have targets y as `prepare_target` returns them.
-    """
+    """Return `score` of a constant, a linear model and boosting for rows x (batch, in)."""
     classifies = model.task == "classification"
     rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
     truth = y[torch.cat([judged for _, judged in splits])].cpu()

@@ -166,10 +166,7 @@ def fit(
 
 
 def _held(data: Any, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return the data, and the rows of a source that memory holds; 0 of a table.
-
-    It is as the first process finds; work with a model takes `numbers` of each row.
-    """
+    """Return the data, and the rows of a source that the first process can hold (0 of a table)."""
     held = data.held(numbers) if isinstance(data, Source) else 0
     if isinstance(data, Source) and held < data.rows:
         held = min(held, SAMPLE)

@@ -53,10 +53,7 @@ class Objective:
     def total(
         self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
     ) -> Tensor:
-        """Return loss plus penalty; norms on data are over the same rows, from the same run.
-
-        With `average` both are over all rows that it averages over, of which these are some.
-        """
+        """Return loss plus penalty on the same rows, or by `average` of all it averages over."""
         output, penalty = self.evaluated(x, average)
         loss = task_loss(self.model, output, y, weights)
         loss = loss if average is None else average(loss)
@@ -83,11 +80,7 @@ class Objective:
 
 
 def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean loss over rows: squared error over the output scale, or cross-entropy.
-
-    Outputs (batch, out) are in the units of the data, or logits; y likewise, or class codes. The
-    weights (batch,) of the rows have mean 1 over all there are.
-    """
+    """Return the mean loss over rows, whose weights have mean 1, of outputs in data units."""
     losses = row_losses(model, output, y)
     return losses.mean() if weights is None else (losses * weights).mean()
 
@@ -120,10 +113,7 @@ def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
 
 @torch.no_grad()
 def score(model: KAN, output: Tensor, y: Tensor) -> float:
-    """Return R2 (mean over the outputs whose target varies) or accuracy of outputs against targets.
-
-    R2 is NaN when no target varies.
-    """
+    """Return R2 (mean over the targets that vary, NaN where none does) or accuracy of outputs."""
     if model.schema.task == "classification":
         return float((classes(output) == y).double().mean())
     varies = deviations(y.to(output)) > 0
@@ -188,10 +178,7 @@ def outside_words(model: KAN, x: Tensor) -> str:
 
 
 class ScoreSums:
-    """R2 or accuracy over rows that come in parts, as `score` has it.
-
-    Means and squares about them are merged as in Chan et al., Updating formulae, 1979.
-    """
+    """R2 or accuracy over rows in parts, merged as in Chan et al., Updating formulae, 1979."""
 
     def __init__(self, model: KAN) -> None:
         self.model, self.rows = model, 0

@@ -25,25 +25,14 @@ from kanlens.model.analysis import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.resources import threads_for
+from kanlens.training import result as results
+from kanlens.training import resumption
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import FitOptions
 from kanlens.training.preparation import labelled
 from kanlens.training.proximal import ProximalSteps
-from kanlens.training.result import (
-    PathStep,
-    SparsityPath,
-    active_edges,
-    active_features,
-    mean_and_error,
-    weighty_edges,
-)
-from kanlens.training.resumption import (
-    EVERY,
-    Checkpoint,
-    check_identity,
-    checked_checkpoint,
-    identity_of,
-)
+from kanlens.training.result import PathStep, SparsityPath
+from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
 
 COUNT = 10  # strengths by default
@@ -244,7 +233,8 @@ class _PathRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the path that resumes from it."""
-        shared = identity_of(self.model, self.plan, self.x, self.y)  # rows held out are restored
+        # rows held out are restored
+        shared = resumption.identity_of(self.model, self.plan, self.x, self.y)
         shared["options"] |= {"strengths": self.strengths, "threshold": self.threshold}
         return shared
 
@@ -257,7 +247,7 @@ class _PathRun:
         """Go back to a state that a checkpoint holds, if there is one."""
         if saved is None:
             return
-        check_identity(saved, self.identity, call="sparsity_path")
+        resumption.check_identity(saved, self.identity, call="sparsity_path")
         self.known, self.begun = list(saved["steps"]), saved["run"]
         self.held_out = saved["run"]["held_out"]
 
@@ -324,36 +314,33 @@ class _PathRun:
 
     def _described(self, model: KAN, strength: float, record: dict[str, Any]) -> PathStep:
         """Measure the model of a finished run."""
-        kept, best = self._kept, record["best"]
+        kept, best, plan = self._kept, record["best"], self.plan
         x, judged = self.x[kept], kept if bool(kept.all()) else ~kept
+        unit = Objective(
+            model=model, penalty=plan.weights, strength=1.0, entropy_weight=plan.entropy
+        )
+        if plan.proximal:
+            ProximalSteps(unit).begin(x)
         with torch.no_grad():
+            penalty = float(unit.evaluated(x)[1])  # at strength 1
             losses = row_losses(model, model(self.x[judged]), self.y[judged])
-        held_out_loss, error = mean_and_error(losses)
+        held_out_loss, error = results.mean_and_error(losses)
         if not self.steps:
             self.constant = constant_loss(model, self.y[kept], self.y[judged])
-        alive = active_edges(model, weighty_edges(model, trace(model, x).inputs, self.threshold))
+        strong = results.weighty_edges(model, trace(model, x).inputs, self.threshold)
+        alive = results.active_edges(model, strong)
         return PathStep(
             model=model,
             strength=strength,
             loss=best["loss"],
             held_out_loss=held_out_loss,
             standard_error=error,
-            penalty=self._penalty(model, x),
+            penalty=penalty,
             metric=best["metric"],
             edges_alive=sum(int(layer.nonzero_edges().sum()) for layer in model.layers),
             edges_above=sum(int(mask.sum()) for mask in alive),
             alive=tuple(alive),
-            features=active_features(model, alive),
+            features=results.active_features(model, alive),
             stopped_because=record["stopped_because"],
             seconds=record["seconds"],
         )
-
-    def _penalty(self, model: KAN, x: Tensor) -> float:
-        """Return the penalty of a model at strength 1."""
-        unit = Objective(
-            model=model, penalty=self.plan.weights, strength=1.0, entropy_weight=self.plan.entropy
-        )
-        if self.plan.proximal:
-            ProximalSteps(unit).begin(x)
-        with torch.no_grad():
-            return float(unit.evaluated(x)[1])

@@ -45,11 +45,7 @@ def unchanged_on_failure(model: KAN) -> Iterator[None]:
 
 
 def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None:
-    """Set the scaling of a model from data, unless it is settled.
-
-    Each feature is mapped from its range to the grid of the first layer; a regression target gets
-    mean 0 and deviation 1. A constant column is only shifted.
-    """
+    """Set the scaling from data, unless settled: features span the grid, targets vary by 1."""
     x = x.clamp(model.input_low, model.input_high)
     low, high = x.amin(0), x.amax(0)
     if scale is False or (scale is None and model.scaled):

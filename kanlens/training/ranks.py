@@ -35,28 +35,19 @@ _joins = itertools.count()
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The processes that train one model: which this is of how many; by default the only one.
-
-    Work is `shared` where torchrun has started them, if only one.
-    """
+    """Processes that train one model: one of `count`, `shared` where torchrun started it."""
 
     index: int = 0
     count: int = 1
     shared: bool = False
 
     def share(self, n: int) -> tuple[slice, float]:
-        """Return which of n rows are this process's, and which part they are of all.
-
-        Where there are fewer rows than processes, some take the first row as no part of all.
-        """
+        """Return this process's slice of n rows and its part of all; 0 where n is too small."""
         start, stop = (n * i // self.count for i in (self.index, self.index + 1))
         return (slice(start, stop), (stop - start) / n) if start < stop else (slice(0, 1), 0.0)
 
     def average(self, part: float) -> Average | None:
-        """Return what turns means over rows, such a part of all, into means over all.
-
-        Gradients go back to one's own rows only: their sum over processes is the gradient.
-        """
+        """Return what turns means over a `part` of the rows into those of all, if shared."""
         summed = cast("Any", _Sum).apply
         return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 
@@ -125,10 +116,7 @@ def add_up(value: Tensor) -> Tensor:
 def joined(
     strategy: str | None, device: torch.device, checkpoint: str | Path | None = None
 ) -> Iterator[Ranks]:
-    """Join the processes that torchrun has started, unless that is done; leave them at the end.
-
-    In the block, the loss of one of them is an error that says how to go on from `checkpoint`.
-    """
+    """Join the processes of torchrun, unless they are; a loss names `checkpoint` to go on from."""
     group = torch.distributed
     if strategy is None:
         yield Ranks()
@@ -179,10 +167,7 @@ def _lost_are_noticed() -> Iterator[None]:
 
 @contextmanager
 def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
-    """Say in one line that another process is lost: by an error here, or by torchrun's signal.
-
-    The signal, which comes at any moment after the loss, cuts no error off that tells of it.
-    """
+    """Raise one error for a lost process, or at torchrun's signal, which cuts no such error off."""
     go_on = "Start all again, with {checkpoint} to go on from next time"
     if checkpoint is not None:
         go_on = f"Start all again with {{resume}}, to go on from {Path(checkpoint).name!r}"

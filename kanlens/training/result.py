@@ -257,10 +257,7 @@ def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> lis
 
 
 def active_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
-    """Keep the edges on a path from a feature to an output.
-
-    The nodes are those of the model: a product is reached by any of its factors.
-    """
+    """Keep the edges on a path from a feature to an output; any factor reaches its product."""
     found = [mask.clone() for mask in masks]
     links = [nodes.linked for nodes in model.nodes]
     reached = torch.ones(model.widths[0], dtype=torch.bool, device=masks[0].device)

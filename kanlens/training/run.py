@@ -93,10 +93,7 @@ class TrainingRun:
         self.note: Callable[..., None] = lambda state, last=False: None
 
     def agree(self, begun: Any) -> None:
-        """Give all processes the weights and draws of the first; `begun` is what they go on from.
-
-        Refuse those that have other data, models or options, or go on from elsewhere.
-        """
+        """Give all processes the first one's weights and draws; refuse other data or `begun`."""
         if self.ranks.count == 1:
             return
         where = None if begun is None else (begun["step"], begun.get("batch"))

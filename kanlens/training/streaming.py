@@ -57,19 +57,22 @@ class RowStream:
         return stop - start - int(np.diff(np.searchsorted(self.without, [start, stop]))[0])
 
     def batches(self, seed: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield x and y of this process' rows of every batch, and the rows of the whole batch.
-
-        The order is drawn from `seed`; the batches that are `done` are passed over.
-        """
-        streams = self._streams(seed)
+        """Yield this process' x and y, and the rows, of every batch behind those `done`."""
+        parts = list(blocks(self.source.rows, self.block))
+        size = max(1, min(SEGMENT, len(parts) // (4 * STREAMS)))
+        segments = [parts[start : start + size] for start in range(0, len(parts), size)]
+        order = torch.randperm(len(segments), generator=torch.Generator().manual_seed(seed))
+        drawn = [segments[index] for index in order.tolist()]
+        streams = [list(itertools.chain(*drawn[i::STREAMS])) for i in range(STREAMS)]
         sizes, taken = self._sizes(streams), [0] * STREAMS
         for batch in itertools.islice(sizes, done):
-            taken = [rows + size for rows, size in zip(taken, batch, strict=True)]
+            taken = [count + more for count, more in zip(taken, batch, strict=True)]
         own = range(self.ranks.index, STREAMS, self.ranks.count)
         readers = [_BlockReader(self, streams[i], seed, taken[i]) for i in own]
         for batch in sizes:
-            parts = [one.next(batch[i]) for one, i in zip(readers, own, strict=True) if batch[i]]
-            xs, ys = zip(*(parts or [self.nothing]), strict=True)
+            pairs = zip(readers, own, strict=True)
+            rows = [reader.next(batch[i]) for reader, i in pairs if batch[i]]
+            xs, ys = zip(*(rows or [self.nothing]), strict=True)
             yield torch.cat(xs), torch.cat(ys), sum(batch)
 
     def _sizes(self, streams: list[list[tuple[int, int]]]) -> Iterator[list[int]]:
@@ -80,15 +83,6 @@ class RowStream:
             sizes = [min(share, rows) for rows in left]
             left = [rows - size for rows, size in zip(left, sizes, strict=True)]
             yield sizes
-
-    def _streams(self, seed: int) -> list[list[tuple[int, int]]]:
-        """Return the blocks of every stream, in order."""
-        found = list(blocks(self.source.rows, self.block))
-        size = max(1, min(SEGMENT, len(found) // (4 * STREAMS)))
-        segments = [found[start : start + size] for start in range(0, len(found), size)]
-        order = torch.randperm(len(segments), generator=torch.Generator().manual_seed(seed))
-        drawn = [segments[index] for index in order.tolist()]
-        return [list(itertools.chain(*drawn[i::STREAMS])) for i in range(STREAMS)]
 
     @cached_property
     def nothing(self) -> tuple[Tensor, Tensor]:
@@ -181,5 +175,5 @@ class StreamedRun(TrainingRun):
 
     def finish(self, seconds: float) -> FitResult:
         """Report; rows held out are those of the source."""
-        found = super().finish(seconds)
-        return replace(found, held_out=torch.from_numpy(self.picks)[self.held_out])
+        held_out = torch.from_numpy(self.picks)[self.held_out]
+        return replace(super().finish(seconds), held_out=held_out)

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from torch import Tensor, nn
+from torch import nn
 
 from kanlens.checks import check_choice
 from kanlens.data.schema import Task
-from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, reworded
+from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, rewording
 from kanlens.io.checkpoint import FORMAT, load
 from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
@@ -137,11 +137,9 @@ def import_model(
     options.check()
     model, remake = _read(held_network(CALL, source), options, submodule)
     if data is not None:
-        try:
+        with rewording(CALL):
             rows = training_data(model, data, target, task, feature_names)
             model = adopted(model, rows, options, remake)
-        except KanlensError as error:
-            raise reworded(CALL, error) from error
     if remake is not None:
         facts = ", ".join(f"{name}={value!r}" for name, value in options.assumed.items())
         lines = [model.provenance, f"{facts} assumed, which no tensor tells" if facts else ""]
@@ -155,12 +153,13 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> tuple[KAN, R
         _refuse_options(options)
         check_sound(CALL, source, InvalidValueError)
         return copy.deepcopy(source), None
-    if isinstance(source, str | os.PathLike) and _is_checkpoint(source):
-        _refuse_options(options)
-        try:
-            return load(source), None
-        except KanlensError as error:
-            raise reworded(CALL, error) from error
+    if isinstance(source, str | os.PathLike):
+        path = check_file(located(source), call=CALL)
+        safe = first_bytes(path)[8:] == b"{"  # a .safetensors file
+        if safe and read_metadata(path, call=CALL).get("format") == FORMAT:
+            _refuse_options(options)
+            with rewording(CALL):
+                return load(source), None
     importer, found = _recognized(_parts(sources(source), part))
 
     def remake(options: ImportOptions) -> KAN:
@@ -314,13 +313,6 @@ def _listed(known: Layout, source: Origin, name: str) -> FoundKAN:
     return FoundKAN(name=name, library=known.library, reason=reason)
 
 
-def _is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    path = check_file(located(path), call=CALL)
-    if first_bytes(path)[8:] != b"{":  # no .safetensors file
-        return False
-    return read_metadata(path, call=CALL).get("format") == FORMAT
-
-
 def _refuse_options(options: ImportOptions) -> None:
     if options.given:
         expected = "no options beside a kanlens model"
@@ -340,11 +332,8 @@ def _recognized(candidates: list[Origin]) -> tuple[Layout, Origin]:
     libraries = ", ".join(one.library for one in IMPORTERS).split(", ")
     names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
-    got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
+    got = "no tensors"
+    if largest is not None and largest.state:
+        got = f"tensors {', '.join(map(repr, list(largest.state)[:4]))}"
+        got += f", ... ({len(largest.state)} in all)" if len(largest.state) > 4 else ""
     raise FileFormatError(CALL, f"a model of {names}", got, "Pass the state dict of the KAN")
-
-
-def _keys(state: Mapping[str, Tensor]) -> str:
-    shown = ", ".join(repr(key) for key in list(state)[:4])
-    more = f", ... ({len(state)} in all)" if len(state) > 4 else ""
-    return f"tensors {shown}{more}"

@@ -124,7 +124,7 @@ class _InertUnpickler(Unpickler):
         return found
 
     def _member(self, *names: Any) -> Any:
-        """Return an inert class for a function of torch that a pickle asks for by getattr."""
+        """Return an inert class for a function of torch that getattr asks for."""
         path = path_of(names[0]) if len(names) == 2 else ""
         if not path.startswith("torch.") or not isinstance(names[1], str):
             raise _CallError("builtins.getattr")
@@ -176,20 +176,15 @@ def read_archive(path: Path) -> object:
             raise refusal(path.name, "is no file of torch.save, or of another byte order")
         try:
             with archive.open(pickles[0]) as content:
-                _check_opcodes(content)
+                known = _OPCODES.split()
+                for count, (opcode, argument, _) in enumerate(genops(content)):
+                    if opcode.name not in known or count > _LONG:
+                        raise ValueError(f"opcode {opcode.name}")
+                    if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+                        raise ValueError(f"object {argument} of {count}")
             return _unwrapped(_InertUnpickler(archive, pickles[0]).load(), path.name)
         except _CallError as error:
             raise refusal(path.name, f"is a pickled module that calls {error}") from error
-
-
-def _check_opcodes(content: Any) -> None:
-    """Refuse opcodes that torch does not write, and a memory of more than there is to keep."""
-    known = _OPCODES.split()
-    for count, (opcode, argument, _) in enumerate(genops(content)):
-        if opcode.name not in known or count > _LONG:
-            raise ValueError(f"opcode {opcode.name}")
-        if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
-            raise ValueError(f"object {argument} of {count}")
 
 
 def _unwrapped(root: Any, name: str) -> object:

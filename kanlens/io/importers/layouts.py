@@ -56,7 +56,12 @@ class Layout:
 
     def convert(self, source: Origin, options: ImportOptions) -> KAN:
         """Make a KAN of one layer, or of layers in a row and what is between them."""
-        scaling = _scaling(source.state, next(iter(self.groups(source.state))))
+        layer = next(iter(self.groups(source.state)))
+        own, _, last = stem_of(layer).rpartition(".")  # "model", "layers" of "model.layers.0"
+        scaling: Tensors = {}  # of a kanlens network, with the range of its inputs
+        if last == "layers" and all(join(own, name) in source.state for name in _SCALING[:4]):
+            keys = (join(own, name) for name in _SCALING)
+            scaling = {key: source.state[key] for key in keys if key in source.state}
         model = network(self._stages(source, options, set(scaling)), options)
         for key, tensor in scaling.items():
             name = key.rpartition(".")[2]
@@ -72,7 +77,11 @@ class Layout:
         own = {key for group in found.values() for key in group.keys}
         norms = _between(read, source, options, own)
         found |= norms
-        entries = in_order([*read], _used(found, [*norms], options), source, options)
+        inner = any("fouriercoeffs" in g and "layernorm.weight" in g for g in found.values())
+        idle = [name for name in norms if inner and stem_of(name).endswith("layer_norm")]
+        if idle:  # in All-KAN's FourierKAN
+            options.notes[f"{', '.join(idle)} left out"] = None
+        entries = in_order([*read], [name for name in norms if name not in idle], source, options)
         read |= {name: group.layout.read(group) for name, group in norms.items()}
         if source.module is None and "layers" not in options.settings:  # nothing is between them
             options.assume("layers", ",".join(name for name, _ in entries))
@@ -122,16 +131,6 @@ def _between(
     return groups
 
 
-def _used(found: Mapping[str, Group], norms: list[str], options: ImportOptions) -> list[str]:
-    """Return the norms that a forward uses; All-KAN's FourierKAN has a list that stays idle."""
-    inner = (group for group in found.values() if "fouriercoeffs" in group)
-    idle = any("layernorm.weight" in group for group in inner)
-    outer = [name for name in norms if idle and stem_of(name).endswith("layer_norm")]
-    if outer:
-        options.notes[f"{', '.join(outer)} left out"] = None
-    return [name for name in norms if name not in outer]
-
-
 def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
     """Return the classes that hold tensors and are neither torch's nor the library's, by place."""
     strangers: dict[str, str] = {}
@@ -143,7 +142,9 @@ def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
             path = path_of(module) or f"{kind.__module__}.{kind.__qualname__}"
             owner = path.partition(".")[0]
             plain = isinstance(module, Inert) and not path_of(module)
-            own = plain or _is_own(path.rpartition(".")[2]) or owner in ("torch", "kanlens")
+            name = path.rpartition(".")[2]
+            family = re.fullmatch(rf"({_FAMILIES})KANLayer(WithNorm)?", name)
+            own = plain or family or name in _OWN.split() or owner in ("torch", "kanlens")
             if module is not None and not own:
                 strangers[place] = path
     return strangers
@@ -244,14 +245,6 @@ class Group:
         }
 
 
-def _scaling(state: Mapping[str, Tensor], layer: str) -> Tensors:
-    """Return scaling and range of the inputs of a kanlens network; empty for other networks."""
-    own, _, last = stem_of(layer).rpartition(".")  # "model", "layers" of "model.layers.0"
-    if last != "layers" or not all(join(own, name) in state for name in _SCALING[:4]):
-        return {}
-    return {key: state[key] for name in _SCALING if (key := join(own, name)) in state}
-
-
 _FAMILIES = "Bessel|Cheby|Cheby2|Gegenbauer|Hermite|Jacobi|Laguerre|Legendre|Lucas"
 _OWN = (
     "KAN KANLinear KANLinear0 KANLinearFFT KANLayer KANNetwork KANModule KANLinearModule "
@@ -266,12 +259,6 @@ _OWN = (
     "Lucas_KAN Mexican_Hat_KAN Morlet_KAN Dog_KAN Meyer_KAN Shannon_KAN"
 )
 """Classes whose forward the layouts are written from."""
-
-
-def _is_own(name: str) -> bool:
-    """Return whether a class of that name computes what the layouts say."""
-    family = re.fullmatch(rf"({_FAMILIES})KANLayer(WithNorm)?", name)
-    return family is not None or name in _OWN.split()
 
 
 def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:

@@ -33,11 +33,7 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 @torch.no_grad()
 def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
-    """Return whether a module was run; refuse outputs that are not the network's.
-
-    They may differ by a share of the largest in float64. Probabilities of the network's outputs, or
-    their logarithms, are noted.
-    """
+    """Return whether a module was run; refuse outputs that differ, and note a softmax of them."""
     x = full = probes(model)
     kept = getattr(module, "input_id", None)
     if isinstance(kept, Tensor) and kept.numel() == x.shape[1]:  # the columns that pykan takes

@@ -14,9 +14,8 @@ from kanlens.io.importers.settings import ImportOptions, activation_name, listed
 from kanlens.io.importers.source import Origin
 from kanlens.io.importers.stages import Stage, elementwise
 
-Entry = tuple[
-    str, Any
-]  # the name of a layer; or of another place, and the module or function there
+# the name of a layer; or of another place, and the module or function there
+Entry = tuple[str, Any]
 
 INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})((?:\.[A-Za-z_]\w*)*)")
 HEADS = ("softmax", "logsoftmax", "log_softmax")  # of which the outputs here are the logits
@@ -44,11 +43,7 @@ def names_below(source: Origin, head: str) -> list[str]:
 def in_order(
     layers: list[str], norms: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
-    """Return layers, norms and the functions between them from input to output.
-
-    By the numbers in their names, by the order that a live module has them in (and is compared
-    with), or as the setting `layers` says.
-    """
+    """Return layers, norms and functions between by number, live module, or setting."""
     places: dict[str, int] = {}
     for place, key in enumerate(source.state):
         for length in range(key.count(".") + 1):

@@ -31,18 +31,6 @@ def _recurrence(
     return found[:count]
 
 
-def _other_jacobi(t: Array, count: int, a: float, b: float) -> list[Array]:
-    """Return what OrthogPolyKANs calls Jacobi polynomials, which are others."""
-
-    def step(n: int, t: Array, last: Array, before: Array) -> Array:
-        s = 2 * n + a + b
-        lead = (s - 1) * (s * (s - 2) * t - (a**2 - b**2)) * last
-        tail = (n + a + b - 1) * (n + a - 1) * (n + b - 1) * s * before
-        return np.asarray((lead - tail) / (2 * n * (n + a + b) * (s - 2)))
-
-    return _recurrence(0.5 * (a - b) + (a + b + 2) * t / 2, t, count, step)
-
-
 def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
     """Return the polynomials of a library at places t."""
     from scipy import special
@@ -55,8 +43,7 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
         first, second = (2.0, t) if key == "lucas" else (0.0, 0 * t + 1)
         return _recurrence(second, t, count, lambda n, t, last, before: t * last + before, first)
     if key == "bessel":
-        step = lambda n, t, last, before: (2 * n - 1) * t * last + before  # noqa: E731
-        return _recurrence(t + 1, t, count, step)
+        return _recurrence(t + 1, t, count, lambda n, t, p, q: (2 * n - 1) * t * p + q)
     if key in ("gegenbauer", "laguerre"):
         function = special.eval_gegenbauer if key == "gegenbauer" else special.eval_genlaguerre
         alpha = float(group.setting("alpha"))
@@ -66,7 +53,15 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
     if group.setting("polynomials", said) == "JacobiKAN":
         a, b = float(group.setting("a")), float(group.setting("b"))
         return [special.eval_jacobi(n, a, b, t) for n in range(count)]
-    return _other_jacobi(t, count, float(group.setting("alpha")), float(group.setting("beta")))
+    a, b = float(group.setting("alpha")), float(group.setting("beta"))
+
+    def step(n: int, t: Array, last: Array, before: Array) -> Array:  # of others by that name
+        s = 2 * n + a + b
+        lead = (s - 1) * (s * (s - 2) * t - (a**2 - b**2)) * last
+        tail = (n + a + b - 1) * (n + a - 1) * (n + b - 1) * s * before
+        return np.asarray((lead - tail) / (2 * n * (n + a + b) * (s - 2)))
+
+    return _recurrence(0.5 * (a - b) + (a + b + 2) * t / 2, t, count, step)
 
 
 def in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
@@ -90,10 +85,7 @@ def _change(basis: Callable[[Array], list[Array]], count: int) -> Tensor:
 
 
 def _gram(group: Group) -> list[Stage]:
-    """Return two layers: the Gram polynomials of tanh as nodes, and SiLU of these and of x.
-
-    In a bottleneck, the polynomials are of fewer nodes, linear in x, and so are outputs in theirs.
-    """
+    """Return layers of Gram polynomials of tanh (of fewer nodes in a bottleneck) and of SiLU."""
     weight = group.get("grams_basis_weights", None, None, None)
     count = weight.shape[2]
     factors = group.get("beta_weights", count).double().cpu().numpy()

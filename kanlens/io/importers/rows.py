@@ -35,14 +35,16 @@ _POWERS = np.arange(-6, 7) / 2  # of two, by which an assumed width is multiplie
 
 
 def adopted(model: KAN, rows: Any, options: ImportOptions, remake: Remake | None) -> KAN:
-    """Return the model with schema and statistics of the rows, and with tested assumptions.
-
-    Each assumed option is tried with every candidate. The best replaces the assumption where its
-    loss is lower by more than chance; others as good are named.
-    """
+    """Return the model with schema and statistics of the rows, and with options that fit best."""
     adopt_data(model, rows)
-    x, y = _labelled(model, rows)
-    if y is None or not bool((y != y[:1]).any()):
+    if isinstance(rows, Table):
+        if rows.y is None:
+            return model
+        x, y = encode_labelled(model, rows, call=CALL)
+    else:
+        x = model.prepare(rows[0], call=CALL)
+        y = prepare_target(model, rows[1], len(x), call=CALL)
+    if not bool((y != y[:1]).any()):
         return model
     if remake is not None and (chosen := _chosen(model, x, y, options, remake)):
         schema, model = model.schema, remake(options.trial(**chosen))
@@ -60,16 +62,6 @@ def adopted(model: KAN, rows: Any, options: ImportOptions, remake: Remake | None
         got = f"{name} {score:.4g} on {len(x)} rows"
         warnings.warn(KanlensWarning(CALL, expected, got, advice), stacklevel=3)
     return model
-
-
-def _labelled(model: KAN, rows: Any) -> tuple[Tensor, Tensor | None]:
-    """Return x (batch, in), and targets as losses take them; None without."""
-    if isinstance(rows, Table):
-        if rows.y is None:
-            return rows.x, None
-        return encode_labelled(model, rows, call=CALL)
-    x = model.prepare(rows[0], call=CALL)
-    return x, prepare_target(model, rows[1], len(x), call=CALL)
 
 
 @torch.no_grad()

@@ -72,17 +72,12 @@ def _normed(group: Group, edges: Edges, *, raw: bool = True) -> list[Stage]:
     return [replace(norm[0], beside=True), wide]
 
 
-def _packed(weight: Tensor, count: int) -> Tensor:
-    """Return weights (out, in, n) of (out, in n)."""
-    return weight.reshape(len(weight), -1, count)
-
-
 _LINE = {"base": "base_linear.weight", "bias": "base_linear.bias"}
 
 
 def _fast_kan(group: Group) -> list[Stage]:
     grid = group.get("rbf.grid", None)
-    weight = _packed(group.get("spline_linear.weight", None, None), len(grid))
+    weight = group.get("spline_linear.weight", None, None).unflatten(1, (-1, len(grid)))
     if "rbf.inv_denominator" in group:  # FasterKAN, whose forward has no use for it
         return _normed(group, bumps(group, weight, grid, 1.0, "sech^2"))
     return _normed(group, bumps(group, weight, grid, 1 / _spacing(group, grid), **_LINE))
@@ -91,7 +86,7 @@ def _fast_kan(group: Group) -> list[Stage]:
 def _bsrbf(group: Group) -> list[Stage]:
     """Return splines and Gaussians of the same weights, of normalized inputs, or these alone."""
     grid = group.get("rbf.grid", None)
-    weight = _packed(group.get("spline_weight", None, None), len(grid))
+    weight = group.get("spline_weight", None, None).unflatten(1, (-1, len(grid)))
     edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
     if "grid" not in group:
         return [edges]
@@ -102,7 +97,7 @@ def _bsrbf(group: Group) -> list[Stage]:
 
 def _rbf_kan(group: Group) -> list[Stage]:
     grid = group.get("rbf_linear.grid", None)
-    weight = _packed(group.get("rbf_linear.spline_weight", None, None).T, len(grid))
+    weight = group.get("rbf_linear.spline_weight", None, None).T.unflatten(1, (-1, len(grid)))
     return [bumps(group, weight, grid, 1 / _spacing(group, grid, "rbf_linear"), **_LINE)]
 
 
@@ -209,13 +204,10 @@ def _wavelets(group: Group) -> list[Stage]:
 # --- rational functions ------------------------------------------------------------------------
 
 
-def _rationals(
-    group: Group, names: list[str], weight: Tensor, own: Tensor, bias: Tensor | None = None
-) -> Edges:
+def _rationals(group: Group, names: list[str], weight: Tensor, own: Tensor) -> Edges:
     """Return edges ``weight_oi F_own(i)(x_i)`` of one function a group."""
     chosen = torch.nn.functional.one_hot(own, len(names)).to(weight)
-    edges = series_edges(group, tuple(names), weight[..., None] * chosen, 1.0, 0.0)
-    return replace(edges, bias=bias)
+    return series_edges(group, tuple(names), weight[..., None] * chosen, 1.0, 0.0)
 
 
 def _kat(group: Group) -> list[Stage]:
@@ -227,7 +219,8 @@ def _kat(group: Group) -> list[Stage]:
     own = torch.arange(weight.shape[1], device=weight.device) // (weight.shape[1] // len(bottom))
     if group.source.module is None:  # KAT_Group_Torch has no absolute values of x
         group.options.assume("classes", "KAT_Group")
-    return [_rationals(group, names, weight, own, group.find("bias", len(weight)))]
+    bias = group.find("bias", len(weight))
+    return [replace(_rationals(group, names, weight, own), bias=bias)]
 
 
 def _fr_kan(group: Group) -> list[Stage]:

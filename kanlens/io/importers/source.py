@@ -19,23 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
-from kanlens.io.importers.containers import (
-    ADVICE,
-    located,
-    read_archive,
-    read_facts,
-    refusal,
-    state_of,
-)
+from kanlens.io import tensor_files
+from kanlens.io.importers import containers
+from kanlens.io.importers.containers import ADVICE, located, read_facts, refusal
 from kanlens.io.importers.inert import Inert, children
 from kanlens.io.importers.settings import CALL
-from kanlens.io.tensor_files import (
-    check_file,
-    first_bytes,
-    looks_like_torch,
-    printable,
-    read_safetensors,
-)
+from kanlens.io.tensor_files import check_file, printable
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # of torch.save without a zip file
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
@@ -154,7 +143,17 @@ def sources(given: object) -> list[Origin]:
         advice = "Pass the trained model, or the name of its file"
         raise DTypeError(CALL, expected, type(given).__name__, advice)
     path = check_file(located(given), call=CALL)
-    return _in_file(path, read_tensors(path))
+    content, name = read_tensors(path), repr(path.name)
+    if isinstance(content, Inert):
+        content = {"": content}
+    if not isinstance(content, Mapping):
+        expected, got = f"a state dict in {name}", f"a {type(content).__name__}"
+        raise FileFormatError(CALL, expected, got, ADVICE)
+    result = _state_dicts(content, name, (), read_facts(path))
+    size = max((sum(t.nbytes for t in one.state.values()) for one in result), default=0)
+    if size > 4 * path.stat().st_size:  # tensors take no more room than the file
+        raise refusal(path.name, f"repeats its numbers, {size} bytes of tensors")
+    return result
 
 
 def _translated(module: nn.Module) -> nn.Module:
@@ -201,34 +200,19 @@ def _of_jax(model: Any) -> Origin:
     return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 
 
-def _in_file(path: Path, content: object) -> list[Origin]:
-    """Return every state dict in what a file holds; tensors take no more room than the file."""
-    name = repr(path.name)
-    if isinstance(content, Inert):
-        content = {"": content}
-    if not isinstance(content, Mapping):
-        expected, got = f"a state dict in {name}", f"a {type(content).__name__}"
-        raise FileFormatError(CALL, expected, got, ADVICE)
-    result = _state_dicts(content, name, (), read_facts(path))
-    size = max((sum(t.nbytes for t in one.state.values()) for one in result), default=0)
-    if size > 4 * path.stat().st_size:
-        raise refusal(path.name, f"repeats its numbers, {size} bytes of tensors")
-    return result
-
-
 def read_tensors(path: Path) -> object:
     """Return what a .safetensors file or a file of torch.save holds, without running any of it."""
-    start = first_bytes(path)
+    start = tensor_files.first_bytes(path)
     if start[8:] == b"{":
-        return read_safetensors(path, call=CALL)[1]
-    if not looks_like_torch(start):
+        return tensor_files.read_safetensors(path, call=CALL)[1]
+    if not tensor_files.looks_like_torch(start):
         expected, advice = "a file of torch.save or .safetensors", "It is truncated or foreign"
         raise FileFormatError(CALL, expected, f"{path.name!r}, neither", advice)
     if start[:1] != b"P" and start != _MAGIC:
         raise refusal(path.name, "is a pickle that torch.save did not write")
     try:
         if start[:1] == b"P":
-            return read_archive(path)
+            return containers.read_archive(path)
         # as a file: by its name, torch reads whatever ends in .safetensors as that
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what they say is said better below
@@ -253,11 +237,8 @@ def _state_dicts(
     given_facts = given.get("hyper_parameters")
     if isinstance(given_facts, Mapping | Inert):
         facts = given_facts if isinstance(given_facts, Mapping) else vars(given_facts)
-    state = {
-        key: value
-        for key, value in given.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
+    named = ((key, value) for key, value in given.items() if isinstance(key, str))
+    state = {key: value for key, value in named if isinstance(value, Tensor)}
     place = f"{name} under {printable('.'.join(under))!r}" if under else name
     result = [found(place, state, facts=facts)] if state else []
     for key, value in given.items():
@@ -266,5 +247,5 @@ def _state_dicts(
             result += _state_dicts(value, name, path, facts)
         elif isinstance(value, Inert) and "_modules" in vars(value):
             place = f"{name} under {printable('.'.join(path))!r}" if path else name
-            result.append(found(place, state_of(value), value, facts))
+            result.append(found(place, containers.state_of(value), value, facts))
     return result
