@@ -57,7 +57,7 @@ def test_random_networks_are_of_every_kind():
         shapes.add(repr(list(model.shape)))
         bases.add(model.layers[0].base_name)
         dtypes.add(model.dtype)
-        kinds.add(model.layers[0].kind)
+        kinds.add(model.layers[0].edge_kind)
         assert bool((domain[:, 0] <= domain[:, 1]).all())
     assert len(shapes) == len(SHAPES)
     assert len(bases) == 5
