@@ -4,6 +4,7 @@ import gc
 import hashlib
 import importlib.util
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -60,6 +61,12 @@ torch.set_num_threads(1)  # test processes share the processors
 settings.register_profile("local", max_examples=25, deadline=None)
 settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """Compile the passes of cubic layers before any test asks which path is theirs."""
+    runpy.run_module("kanlens.model.kernels", run_name="__main__")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -200,6 +200,7 @@ def prox_group(
 
     Examples
     --------
+    >>> from kanlens import KANLinear
     >>> layer, x = KANLinear(3, 2), torch.rand(50, 3)
     >>> bool((prox_group(layer, x, 100.0) == 0).all()), bool(layer.spline_weight.any())
     (True, False)

@@ -149,8 +149,10 @@ def fit(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written
         )
         with unchanged_on_failure(model):
-            data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
             run: TrainingRun
+            held = 0
+            if isinstance(data, Source):
+                data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
             if not isinstance(data, Source):
                 x, y = prepare_data(model, data)
                 rows = row_groups(x, y, labels, call="fit") if options.validation else None
@@ -165,15 +167,12 @@ def fit(
         return carry_out(run, started, saved, Interruption(), progress)
 
 
-def _held(data: Any, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return the data, and the rows of a source that the first process can hold (0 of a table)."""
-    held = data.held(numbers) if isinstance(data, Source) else 0
-    if isinstance(data, Source) and held < data.rows:
-        held = min(held, SAMPLE)
-    count = torch.tensor([held])
+def _held(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
+    """Return the rows of a source that the first process can hold, read if these are all."""
+    held = data.held(numbers)
+    count = torch.tensor([held if held >= data.rows else min(held, SAMPLE)])
     ranks.copy([count], device)
-    whole = isinstance(data, Source) and int(count) >= data.rows
-    return data.read(0, data.rows) if whole else data, int(count)
+    return data.read(0, data.rows) if int(count) >= data.rows else data, int(count)
 
 
 def _start(run: TrainingRun, saved: Checkpoint) -> None:
@@ -273,7 +272,9 @@ def fit_default(
             ).double()
         )
         numbers = features + MEMBERS * (NODES + outputs)
-        data, held = _held(data, numbers, ranks, torch.device("cpu"))
+        held = 0
+        if isinstance(data, Source):
+            data, held = _held(data, numbers, ranks, torch.device("cpu"))
         written = ranks.index == 0
         saved = checked_checkpoint(
             "fit_default", checkpoint, checkpoint_every, resume=resume, written=written

@@ -88,7 +88,7 @@ def test_rows_for_testing_judge_where_no_others_do_and_are_known_again():
 def test_the_last_rows_judge_whatever_training_held_out():
     data = table()
     training, test = data.split(0.25, last=True)
-    found = kanlens.fit(None, training, generator=seeded(), progress=False)
+    found = kanlens.fit_default(training, generator=seeded(), progress=False)
     model = kanlens.KAN([3, 1], generator=seeded()).double()
     single = kanlens.fit(model, training, steps=3, generator=seeded(), progress=False)
     said = LinearRegression().fit(training.x, training.y).predict(test.x)

@@ -97,9 +97,12 @@ def test_a_column_of_groups_is_no_feature_and_is_held_out_whole(model):
         ((frame[["a", "b", "who"]], y), "who"),
         ((x, y), frame["who"].tolist()),
     ):
-        kan = None if model is None else kanlens.KAN(model, generator=seeded()).double()
-        options = {} if model is None else {"steps": 1}
-        found = kanlens.fit(kan, data, groups=groups, generator=seeded(), progress=False, **options)
+        options = {"groups": groups, "generator": seeded(), "progress": False}
+        if model is None:
+            found = kanlens.fit_default(data, **options)
+        else:
+            kan = kanlens.KAN(model, generator=seeded()).double()
+            found = kanlens.fit(kan, data, steps=1, **options)
         assert found.model.widths[0] == 2
         held = frame["who"][found.held_out.tolist()]
         if model is None:
@@ -122,7 +125,7 @@ def test_groups_that_cannot_be_held_out_are_refused(tmp_path):
     with pytest.raises(InvalidValueError) as caught:
         kanlens.fit_default(kanlens.read_table(frame.assign(who=1), target="y"), groups="who")
     advice = "Leave groups out, or name another column."
-    assert str(caught.value) == f"fit: expected at least two groups, got one. {advice}"
+    assert str(caught.value) == f"fit_default: expected at least two groups, got one. {advice}"
     path = tmp_path / "run"
     table = kanlens.read_table(frame, target="y", drop="who")
     kanlens.fit_default(table, groups=frame["who"], checkpoint=path, progress=False)

@@ -34,7 +34,10 @@ __all__ = ["asked", "fused", "use", "use_within"]
 
 # seconds that torch takes longer for one number of x: 0.18 us in float32 and 0.6 us in float64
 SAVING = 3e-7
-TRAINING, CALLS = 2000, 100  # calls like this one to expect: steps of training, parts of an analysis
+TRAINING, CALLS = (
+    2000,
+    100,
+)  # calls like this one to expect: steps of training, parts of an analysis
 
 PLAIN, has_storage = (Tensor, nn.Parameter), torch._C._has_storage
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # of kernels for CUDA

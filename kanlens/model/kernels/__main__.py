@@ -8,4 +8,5 @@ from kanlens.model.layers import KANLinear
 if __name__ == "__main__":
     with kernels.use("sparse"):
         for dtype in (torch.float32, torch.float64):
-            KANLinear(2, 2).to(dtype)(torch.rand(9, 2, dtype=dtype)).sum().backward()
+            layer, x = KANLinear(2, 2).to(dtype), torch.rand(9, 2, dtype=dtype)
+            (layer(x).sum() + layer.activation_l1(x).sum()).backward()
