@@ -158,12 +158,16 @@ class EdgeLayer(nn.Module):
         """
         check_columns("KANLinear.edge_values", x, self.in_features)
         values = self._nth(x, 0)
+        if not self._names:
+            return values
         return placed(values, self.edge_terms(), lambda term: term.at(x[:, term.in_]))
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         check_columns("KANLinear.edge_derivatives", x, self.in_features)
         slopes = self._nth(x, 1)
+        if not self._names:
+            return slopes
         return placed(slopes, self.edge_terms(), lambda term: term.slopes_at(x[:, term.in_]))
 
     def _nth(self, x: Tensor, order: int) -> Tensor:
@@ -208,8 +212,11 @@ class EdgeLayer(nn.Module):
         if type(self).edge_values is not EdgeLayer.edge_values:  # which may have other tensors
             return mask
         alive = (self.coefficients() != 0).any(-1) | (self.base_weights() != 0)
-        alive = alive | (self.series_weights() != 0).any(-1)
-        return mask & placed(alive, self.edge_terms(), lambda term: term.mask != 0)
+        if self.series:
+            alive = alive | (self.series_weights() != 0).any(-1)
+        if self._names:
+            alive = placed(alive, self.edge_terms(), lambda term: term.mask != 0)
+        return mask & alive
 
     def domain(self) -> tuple[Tensor, Tensor]:
         """Return both ends of each input's grid, shapes (in,)."""

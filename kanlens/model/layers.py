@@ -414,6 +414,8 @@ class KANLinear(EdgeLayer):
             return mean_absolute(x, self.edge_values, self.series_weight.numel())
         norms = kernels.fused(self, x, self.grid, norms=True)
         norms = self.in_torch(mean_absolute_edges, x) if norms is None else norms
+        if not self._names:
+            return norms
         return placed(norms, self.edge_terms(), lambda term: term.at(x[:, term.in_]).abs().mean(0))
 
     def regularization_loss(

@@ -37,7 +37,8 @@ def coalition_worths(
     means over rows, the bias of the layer, which has one output, left out; bit p of a coalition's
     place tells whether player p is in it.
     """
-    able = _can_run(ours, layer)
+    able = layer.splines_alone and kernels.can_run_double(ours)  # and a base that it knows
+    able = able and (layer.base_name in ("silu", "zero") or not layer.base_weights().any())
     layers = layer, ours, layer.grid, layer.weights()
     basis = kernels.local_basis_of(*layers) if able else None
     if basis is None:
@@ -67,13 +68,6 @@ def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
     if nodes.scaled:
         return ends, nodes.scale.numpy(), nodes.shift.numpy()
     return ends, np.ones(len(ends)), np.zeros(len(ends))
-
-
-def _can_run(ours: Tensor, layer: KANLinear) -> bool:
-    """Tell whether the kernel gives what the layer would."""
-    if not layer.splines_alone or not kernels.can_run_double(ours):
-        return False
-    return layer.base_name in ("silu", "zero") or not bool(layer.base_weights().any())
 
 
 class _Curves(NamedTuple):

@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from kanlens.model.kernels.choice import asked, pays, use, use_within
+from kanlens.model.kernels.choice import ASKED, COMPILING, asked, use, use_within
 
 if TYPE_CHECKING:
     from kanlens.model.edge_sum import Weights
@@ -52,10 +52,10 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
 
     With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
     """
-    weights, graded = layer.weights(), torch.is_grad_enabled()
+    weights, graded, path = layer.weights(), torch.is_grad_enabled(), ASKED.get()
     if (
         torch.compiler.is_compiling()
-        or asked() == "torch"
+        or path == "torch"
         or (graded and (grid.requires_grad or weights.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
@@ -70,10 +70,9 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     wanted = graded and any(t is not None and t.requires_grad for t in (*weights, x))
     if not cuda:
         calls = TRAINING if wanted and weights.spline.requires_grad else CALLS
-        if not (
-            pays(calls * SAVING * x.numel())
-            or _module("kanlens.model.kernels.sparse").is_stored(basis)
-        ):
+        pays = path == "auto" and calls * SAVING * x.numel() > COMPILING
+        stored = _module("kanlens.model.kernels.sparse").is_stored
+        if not (path == "sparse" or pays or stored(basis)):
             return None
     function: Callable[..., Any]
     if norms:
@@ -103,7 +102,7 @@ def _has_numba() -> bool:
 
 def can_run_double(x: Tensor) -> bool:
     """Tell whether kernels that know float64 on the CPU alone may run on a tensor."""
-    wanted = x.is_cpu and x.dtype == torch.float64 and asked() != "torch"
+    wanted = x.is_cpu and x.dtype == torch.float64 and ASKED.get() != "torch"
     return wanted and _has_numba()
 
 

@@ -15,7 +15,7 @@ PATHS = ("auto", "sparse", "stored", "torch")
 
 # seconds of compiling the passes of a layer, measured to take 9 s each, and of loading numba
 COMPILING, LOADING = 18.0, 1.5
-_asked: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
+ASKED: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 
 
 @contextmanager
@@ -34,22 +34,16 @@ def use(path: Path) -> Iterator[None]:
     'torch'
     """
     check_choice("kernels.use", "path", path, list(PATHS))
-    before = _asked.set(path)
+    before = ASKED.set(path)
     try:
         yield
     finally:
-        _asked.reset(before)
+        ASKED.reset(before)
 
 
 def asked() -> Path:
     """Return the path asked for on this thread."""
-    return _asked.get()
-
-
-def pays(seconds: float, compiling: float = COMPILING) -> bool:
-    """Return whether the path asked for compiles kernels that save so many seconds."""
-    path = _asked.get()
-    return path == "sparse" or (path == "auto" and seconds > compiling)
+    return ASKED.get()
 
 
 def use_within(seconds: float) -> AbstractContextManager[None]:
