@@ -52,10 +52,10 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
 
     With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
     """
-    weights, graded, path = layer.weights(), torch.is_grad_enabled(), ASKED.get()
+    weights, graded = layer.weights(), torch.is_grad_enabled()
     if (
         torch.compiler.is_compiling()
-        or path == "torch"
+        or (path := ASKED.get()) == "torch"
         or (graded and (grid.requires_grad or weights.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
