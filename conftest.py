@@ -63,9 +63,8 @@ settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compiled() -> None:
-    """Compile the passes of cubic layers before any test asks which path is theirs."""
+def pytest_sessionstart() -> None:
+    """Compile the passes of cubic layers before any module of tests asks which path is theirs."""
     runpy.run_module("kanlens.model.kernels", run_name="__main__")
 
 
