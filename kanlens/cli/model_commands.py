@@ -240,8 +240,10 @@ def _write_parts(
 ) -> dict[str, Any]:
     """Write both parts of the table beside the model, and judge it on the rows held out."""
     say_outside(model, test, terminal)
+    decimal = training.schema.format.decimal  # as the model reads them
     for path, table in zip(paths.values(), (training, test), strict=True):
-        terminal.write(table.frame, path)
+        frame = table.frame
+        terminal.write(frame if decimal == "." else frame.to_csv(index=False, decimal=","), path)
     return {f"test_{name}": value for name, value in judge(model, test).items()}
 
 

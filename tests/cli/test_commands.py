@@ -64,6 +64,18 @@ def test_square_brackets_in_an_error_survive(tmp_path, capsys):
     assert "[blue]" in capsys.readouterr().err
 
 
+def test_parts_of_a_table_with_decimal_commas_are_read_by_the_model(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": draw.normal(size=60), "k": list("uvw") * 20})
+    frame["y"] = 2 * frame["a"] + 10
+    frame.to_csv(tmp_path / "d.csv", sep=";", decimal=",", index=False)
+    model = tmp_path / "m.safetensors"
+    words = ["train", tmp_path / "d.csv", "--target", "y", "--holdout", "0.2", "-o", model]
+    score = answer(capsys, *words)["test_R2"]
+    judged = answer(capsys, "predict", model, tmp_path / "m.test.csv", "-o", tmp_path / "p.csv")
+    assert judged["R2"] == pytest.approx(score, rel=1e-9)
+
+
 def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys):
     words = ["train", workshop / "data.csv", "--target", "area", "--hidden", "0", "--steps", "3"]
     facts = answer(
