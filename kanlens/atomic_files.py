@@ -21,7 +21,7 @@ Pathlike = str | os.PathLike[str]
 
 @contextlib.contextmanager
 def atomic_write(path: Pathlike, *, call: str, ending: str | None = None) -> Iterator[Path]:
-    """Give a temporary file in the folder of `path`; rename it to `path` at the end.
+    """Yield a temporary file in the folder of `path`; rename it to `path` at the end.
 
     Its name ends like the path, or in the `ending` that a library asks for. Parent folders are
     created, a link is followed. An existing file keeps its permissions and, when the block fails,
@@ -77,14 +77,14 @@ def check_ending(
 
 
 def reason(error: Exception) -> str:
-    """Word what the system said, on one line."""
+    """Return an operating-system error as one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     text = " ".join(str(text).split())
     return repr(text if len(text) <= 120 else f"{text[:117]}...")
 
 
 def _reserve(target: Path, shown: str, call: str, ending: str | None = None) -> Path:
-    """Create the temporary file beside the target; refuse targets that are no files."""
+    """Create the temporary file next to the target; refuse targets that are not files."""
     if target.exists():
         if not target.is_file():
             kind = "a folder" if target.is_dir() else "a device"

@@ -23,7 +23,7 @@ def escaped(text: str) -> str:
 
 
 class Displayed:
-    """A result: its repr is one line, and a notebook shows what was found."""
+    """A result: its repr is one line, and a notebook shows it as HTML."""
 
     def _line(self) -> str:
         raise NotImplementedError

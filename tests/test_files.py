@@ -1,8 +1,6 @@
 """Tables in files: there and back, and refusals that say what and where."""
 
 import gzip
-import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,17 +9,7 @@ from pandas.testing import assert_frame_equal
 
 from kanlens.errors import DataError, FileFormatError, MissingFileError, OutputError
 from kanlens.files import line_number, read_frame, write_frames
-
-
-def refused(error: type[Exception], text: str):
-    return pytest.raises(error, match=f"^{re.escape(text)}$")
-
-
-def make(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
+from tests.test_atomic_files import make, refused
 
 # -- tables, there and back
 

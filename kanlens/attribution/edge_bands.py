@@ -135,12 +135,12 @@ class _NodeFit:
 
     def _basis(self, u: Array) -> Array:  # (point, in, n)
         """Return the functions at u (point, in) that edges are combinations of."""
-        found = self.layer.basis(torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
+        basis = self.layer.basis(torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
         for in_ in range(self.layer.in_features):
             if self.layer.functions[self.out][in_] != SPLINE:
                 phi = self.layer.edge(self.out, in_)
-                found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
-        return np.asarray(found)
+                basis[:, in_], basis[:, in_, -1] = 0.0, phi(u[:, in_])
+        return np.asarray(basis)
 
     def deviations(self, in_: int, u: Array) -> Array:
         """Return how far below and above an edge other fits are at some points: (2, point)."""

@@ -23,7 +23,7 @@ NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  #
 
 
 class Baseline(str, Enum):
-    """What values are counted from; values counted from nothing are no shares of a change."""
+    """Reference output of attribution values; without one they are not shares of a change."""
 
     MEAN_OUTPUT = "mean output over the background"
     MEAN_ROW = "output at the mean of the background"

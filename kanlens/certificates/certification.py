@@ -169,12 +169,12 @@ def certify(
 
 def _box(model: KAN, domain: Domain | None) -> Tensor:
     """Return a domain as intervals (in, 2); those it does not name are of the training data."""
-    known = model.data_range
-    if domain is None and known is None:
+    ranges = model.data_range
+    if domain is None and ranges is None:
         expected, got = "a domain", "a model without statistics of its training"
         raise InvalidValueError(CALL, expected, got, "Pass the range of every feature as domain")
-    if known is not None and (domain is None or isinstance(domain, Mapping)):
-        ends = torch.stack(known, 1).tolist()
+    if ranges is not None and (domain is None or isinstance(domain, Mapping)):
+        ends = torch.stack(ranges, 1).tolist()
         domain = dict(zip(model.feature_names, ends, strict=True)) | dict(domain or {})
     return read_domain(cast("Domain", domain), model.feature_names).to(model.input_shift.device)
 

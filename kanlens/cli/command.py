@@ -102,8 +102,8 @@ def command(
         common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
         if "data" in own:
             common["max_memory"] = (MaxMemory, None)
-        made = {"terminal", "generator", *common}
-        parameters = [described(one, words) for one in own.values() if one.name not in made]
+        supplied = {"terminal", "generator", *common}
+        parameters = [described(one, words) for one in own.values() if one.name not in supplied]
         parameters += [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
             for key, (kind, value) in common.items()

@@ -177,11 +177,11 @@ def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Te
 def edge_terms(names: Sequence[str], edges: Tensor, affine: Tensor, mask: Tensor) -> list[EdgeTerm]:
     """Return the terms of functions, sorted by name, on edges (edge, 2)."""
     counts = Counter(names)
-    found = []
+    terms = []
     for name, chosen in zip(counts, edges.split(list(counts.values())), strict=True):
         out, in_ = chosen.unbind(1)
-        found.append(EdgeTerm(FUNCTIONS[name], out, in_, affine[out, in_], mask[out, in_]))
-    return found
+        terms.append(EdgeTerm(FUNCTIONS[name], out, in_, affine[out, in_], mask[out, in_]))
+    return terms
 
 
 def series_basis(names: Sequence[str], affine: Tensor, x: Tensor, *, order: int = 0) -> Tensor:

@@ -89,7 +89,7 @@ class Analysis:
         return None if self.request.background is None else len(self.request.background)
 
 
-def by_type(results: Iterable[object]) -> dict[str, Any]:
+def by_type(results: Any) -> dict[str, Any]:
     """Return results of analyses by the field of `Request` that holds their type."""
     from kanlens.certificates import Certificate
     from kanlens.pruning import PruneResult
@@ -105,7 +105,8 @@ def by_type(results: Iterable[object]) -> dict[str, Any]:
         Certificate: "certificate",
     }
     passed: dict[str, Any] = {}
-    for result in results:
+    alone = isinstance(results, tuple(fields)) or not isinstance(results, Iterable)
+    for result in (results,) if alone else results:
         field = next((name for kind, name in fields.items() if isinstance(result, kind)), None)
         if field is None or field in passed:
             names = ", ".join(kind.__name__ for kind in fields)

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def report(
     data: Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame | Tensor,
     path: str | os.PathLike[str] = "report.html",
     *,
-    results: Iterable[object] = (),
+    results: object = (),
     title: str | None = None,
     background: Rows | None = None,
     target: int | str | None = None,
@@ -113,7 +113,7 @@ def report(
     path : str or path
         The page, ending in .html; the twin has the same name and ends in .json. Folders are
         created, existing files replaced.
-    results : iterable of results, optional
+    results : result or iterable of results, optional
         What `attribute` (local methods), `compare`, `symbolize`, `prune`, `fit` and `certify`
         returned for this model, at most one of each. An `Attribution` of rows of `data` then shows
         importance and single rows, a `Comparison` is not made again, and where `target` is None the

@@ -137,6 +137,9 @@ def fit(
     True
     """
     started = time.perf_counter()
+    if not isinstance(options, FitOptions | None):
+        expected, got = "to be FitOptions or None", type(options).__name__
+        raise DTypeError("fit", expected, got, "Pass FitOptions(...)", argument="options")
     options = (options or FitOptions()).replaced("fit", overrides)
     check_generator("fit", generator)
     if model is None:

@@ -154,11 +154,13 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
     names = "Attribution, Comparison, SymbolicResult, PruneResult, FitResult, Certificate"
     text = f"report: expected results to be of {names}, at most one of each, got "
     refused(DTypeError, text + "float. Pass what attribute, ", results=[1.0])
+    refused(DTypeError, text + "int. Pass what attribute, ", results=1)
     shares = kanlens.attribute(model, rows[:2], background=rows)
     refused(DTypeError, text + "two of Attribution. ", results=[shares, shares])
     other = kanlens.certify(network([2, 1]), [(-1, 1)] * 2, max_boxes=2, progress=False)
     text = "report: expected certificate of 'y', got y of other features. Certify this model."
     refused(InvalidValueError, text, results=[other])
+    refused(InvalidValueError, text, results=other)
     text = "report: expected max_rows to be a whole number of at least 2, got 1. Change it."
     refused(InvalidValueError, text, max_rows=1)
     text = "report: expected max_features to be a whole number of at least 1, got 0. Change it."

@@ -313,6 +313,8 @@ def test_the_rows_choose_the_default_network():
     assert kanlens.fit_default((x, y > y.mean()), progress=False).model.task == "classification"
     with pytest.raises(TypeError, match=r"fit: expected a KAN, got None. Call fit_default"):
         kanlens.fit(None, (x, y))
+    with pytest.raises(TypeError, match="fit: expected options to be FitOptions or None, got dict"):
+        kanlens.fit(kanlens.KAN([2, 1]), (x, y), {"steps": 2})
     for data, match in (
         ((x[:, 0], y), r"x of shape \(batch, in\), got \(90,\)"),
         (kanlens.read_table(frame), "fit_default: expected a table with a target, got none"),

@@ -224,7 +224,7 @@ class Case:
 
     @property
     def outside(self) -> Outside | None:
-        """Which values of samples (batch, in) lie outside the first layer's grid."""
+        """Function that masks values of samples (batch, in) outside the first layer's grid."""
         return None if self.model is None else self.model.outside
 
     def draws(self) -> torch.Generator:

@@ -54,10 +54,10 @@ def coalition_worths(
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
     curves = tuple(_curves(layer, basis)), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
-    given = (*sources, flat(totals), _ends(nodes), *curves)
-    if not is_worth(add_worths, given, TORCH * work, COMPILING):
+    arguments = (*sources, flat(totals), _ends(nodes), *curves)
+    if not is_worth(add_worths, arguments, TORCH * work, COMPILING):
         return None
-    pool.share(add_worths, given, batch, work)
+    pool.share(add_worths, arguments, batch, work)
     return totals / len(theirs)
 
 

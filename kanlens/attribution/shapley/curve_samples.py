@@ -51,15 +51,15 @@ class Samples:
 def samples(edge: Edge, low: float, high: float, cells: int) -> Samples:
     """Return an edge at the ends of `cells` cells between `low` and `high`.
 
-    Refuse one that is not finite there, or whose second derivative turns nobody knows where.
+    Refuse one that is not finite there, or whose second derivative has unknown extrema.
     """
     _check_finite(edge, low, high)
     with np.errstate(all="ignore"):
         form = _of_spline if edge.single is None else _of_function
-        found = form(edge, low, high, cells)
-    if not np.isfinite(found.values).all():
+        samples = form(edge, low, high, cells)
+    if not np.isfinite(samples.values).all():
         raise _not_finite(edge, low, high)
-    return found
+    return samples
 
 
 def at_point(edge: Edge, low: float, high: float) -> tuple[float, float]:
