@@ -35,32 +35,19 @@ class Weights(NamedTuple):
         """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
         return self.base * self.mask
 
-    def widened(self) -> Weights:
-        """Return the weights in the type they are multiplied in: at least float32."""
-        scale = None if self.scale is None else widened(self.scale)
-        return Weights(widened(self.spline), scale, *map(widened, self[2:]))
-
     def packed(self) -> Tensor:
         """Return the weights as they are multiplied, (in, basis + 1, out), the base's last."""
-        wide = self.widened()
-        coef, base = wide.coefficients().permute(1, 2, 0), wide.base_weights().mT.unsqueeze(1)
+        coef, base = self.coefficients().permute(1, 2, 0), self.base_weights().mT.unsqueeze(1)
         return torch.cat([coef, base], 1).contiguous()
 
     def unpacked(self, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of spline, scale and base from that of `packed`."""
-        wide, coef = self.widened(), grad[:, :-1].permute(2, 0, 1)
-        factor, scale = wide.mask, None
-        if self.scale is not None and wide.scale is not None:
-            factor = factor * wide.scale
-            scale = ((coef * wide.spline).sum(-1) * wide.mask).to(self.scale.dtype)
-        spline = (coef * factor.unsqueeze(-1)).to(self.spline.dtype).contiguous()
-        base = (grad[:, -1].mT * wide.mask).to(self.base.dtype).contiguous()
-        return spline, scale, base
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """Return numbers in the type they are added up in: at least float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+        coef, factor, scale = grad[:, :-1].permute(2, 0, 1), self.mask, None
+        if self.scale is not None:
+            factor = factor * self.scale
+            scale = (coef * self.spline).sum(-1) * self.mask
+        base = (grad[:, -1].mT * self.mask).contiguous()
+        return (coef * factor.unsqueeze(-1)).contiguous(), scale, base
 
 
 def edge_sum(

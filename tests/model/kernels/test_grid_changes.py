@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from kanlens.model import kernels
 from kanlens.model.kernels import local_basis
 from kanlens.model.layers import KANLinear
-from tests.model.kernels.layers import KERNELS, Case, agrees, make
+from tests.model.kernels.layers import Case, agrees, make
 from tests.model.layers_for_tests import EXACT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,23 +62,21 @@ CHANGES: tuple[Callable[[KANLinear], object], ...] = (
 )
 
 
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("change", CHANGES)
-def test_changed_grids_are_noticed(change, path):
+def test_changed_grids_are_noticed(change):
     case = make(grid="uneven")
-    assert agrees(case, path)
+    assert agrees(case, "sparse")
     change(case.layer)
-    assert agrees(case, path)
+    assert agrees(case, "sparse")
 
 
-@pytest.mark.parametrize("path", KERNELS)
-def test_another_dtype_and_back(path):
+def test_another_dtype_and_back():
     case = make(grid="uneven")
-    assert agrees(case, path)
+    assert agrees(case, "sparse")
     case.layer.float()
-    assert agrees(Case(case.layer, case.x.float(), case.grad.float()), path)
+    assert agrees(Case(case.layer, case.x.float(), case.grad.float()), "sparse")
     case.layer.double()
-    assert agrees(case, path)
+    assert agrees(case, "sparse")
 
 
 def pickled(layer: KANLinear) -> KANLinear:
@@ -92,18 +90,17 @@ def saved(layer: KANLinear) -> KANLinear:
     return torch.load(file, weights_only=False)
 
 
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, pickled, saved])
-def test_copies_after_use_are_right_and_go_their_own_way(copied, path):
+def test_copies_after_use_are_right_and_go_their_own_way(copied):
     case = make(grid="uneven")
-    assert agrees(case, path)
+    assert agrees(case, "sparse")
     other = copied(case.layer)
     if copied is copy.copy:
         other._buffers = dict(other._buffers)
-    assert agrees(Case(other, case.x, case.grad), path)
+    assert agrees(Case(other, case.x, case.grad), "sparse")
     other.grid = other.grid * 1.5
-    assert agrees(Case(other, case.x, case.grad), path)
-    assert agrees(case, path)
+    assert agrees(Case(other, case.x, case.grad), "sparse")
+    assert agrees(case, "sparse")
 
 
 def test_a_layer_that_was_used_keeps_no_more_in_its_files():
@@ -136,10 +133,9 @@ def test_bases_of_layers_that_are_gone_are_forgotten():
     assert len(kernels._bases) == before
 
 
-@pytest.mark.parametrize("path", KERNELS)
-def test_backward_uses_the_grid_of_its_forward_pass(path):
+def test_backward_uses_the_grid_of_its_forward_pass():
     case = make()
-    with kernels.use(path):
+    with kernels.use("sparse"):
         y, wanted = case.layer(case.x), case.layer(case.x)
     expected = torch.autograd.grad(wanted, list(case.layer.parameters()), case.grad)
     case.layer.grid.mul_(2)
