@@ -61,7 +61,7 @@ def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     own = getattr(layer, "activation_l1", None)
     if own is not None:
         return cast("Tensor", own(x))
-    return moments.mean_over_rows(layer, x, torch.abs).to(x.dtype)
+    return moments.mean_over_edges(layer, x, torch.abs).to(x.dtype)
 
 
 def activation_l2(
