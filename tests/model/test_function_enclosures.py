@@ -97,18 +97,6 @@ def test_layers_enclose_functions_beside_splines(name):
         assert float(found.bounds()[0][:, 1, 1].abs().amax()) == 0
 
 
-def test_many_boxes_have_the_bounds_of_one():
-    layer = KANLinear(2, 1, functions=[["sin", "log"]]).double()
-    low = torch.tensor([[0.1, 0.5], [1.0, -1.0]]).double()
-    high = low + 1.0
-    lower, upper = layer.edge_bounds(low, high)
-    for row in range(2):
-        one = layer.edge_bounds(low[row], high[row])
-        assert torch.allclose(lower[row], one[0], rtol=1e-12)
-        assert torch.allclose(upper[row], one[1], rtol=1e-12)
-    assert upper[1, 0, 1] == torch.inf
-
-
 def test_chords_close_in_with_the_square_of_the_interval():
     layer = KANLinear(1, 1, functions=[["sin"]]).double()
     reach = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
@@ -90,18 +90,6 @@ def test_many_factors(arity: int) -> None:
     assert_close(shares.sum(1), ours.prod(1) - theirs.prod(1), rtol=1e-12, atol=1e-12)
 
 
-def test_two_factors_move_with_the_mean_of_the_other() -> None:
-    ours, theirs = draw(9, 2), draw(9, 2, seed=2)
-    assert_close(split(ours, theirs), ((ours + theirs) / 2).flip(1), rtol=0, atol=1e-15)
-
-
-def test_teeth_a_wrong_split_is_noticed() -> None:
-    ours, theirs = [2.0, 3.0, 4.0], [1.0, 0.5, -1.0]
-    first = [(ours[j] - theirs[j]) * math.prod(ours[:j] + ours[j + 1 :]) for j in range(3)]
-    with pytest.raises(AssertionError):  # the gradient at one end is no split
-        assert_close(torch.tensor(first), torch.tensor(shapley(ours, theirs)))
-
-
 # --- nodes --------------------------------------------------------------------------------------
 
 
@@ -151,14 +139,6 @@ def test_rates_are_derivatives_and_secants(grouping: Grouping) -> None:
     slopes = draw(grouping.nodes, seed=5)
     assert_close(nodes.pull(slopes, u), slopes @ jacobian)
     assert_close(nodes.pull(slopes, u, v), slopes[nodes.owner] * nodes.rates(u, v))
-
-
-def test_rates_of_every_pair() -> None:
-    nodes = Nodes(Grouping(1, (2, 3))).double()
-    ours, theirs = draw(4, 6), draw(3, 6, seed=2)
-    found = nodes.rates(ours[:, None], theirs)
-    assert found.shape == (4, 3, 6)
-    assert_close(found[2, 1], nodes.rates(ours[2], theirs[1]))
 
 
 def test_gradients_to_second_order() -> None:
@@ -322,22 +302,6 @@ def test_buffers_of_nodes_follow_dtype_and_are_in_the_state() -> None:
     other = KAN.from_config(model.config).double()
     other.load_state_dict(model.state_dict())
     assert_close(other(x), model(x))
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.data())
-def test_any_network_of_any_groups_is_complete(data: st.DataObject) -> None:
-    pair = st.tuples(st.integers(0, 2), st.lists(st.integers(2, 4), max_size=2)).filter(
-        lambda one: one[0] + len(one[1]) > 0
-    )
-    widths = [data.draw(st.integers(1, 3)), *data.draw(st.lists(pair, min_size=1, max_size=3))]
-    model = KAN(widths, generator=seeded(data.draw(st.integers(0, 99)))).double()
-    assert KAN(list(model.shape)).config == model.config
-    x = draw(3, widths[0])
-    output = model(x)
-    assert output.shape == (3, len(model.output_names))
-    record = trace(model, x)
-    assert_close(record.output, output.detach())
 
 
 # --- refusals -----------------------------------------------------------------------------------

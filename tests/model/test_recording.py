@@ -6,14 +6,13 @@ import random
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.errors import DataError, KanlensError, ShapeError
-from kanlens.model import moments
+from kanlens.model import edge_sum, moments
 from kanlens.model.network import KAN
 from kanlens.model.recording import edge_moments, store_statistics, trace
 
@@ -95,16 +94,6 @@ def test_a_trace_does_not_change_with_its_model_or_its_input():
     assert_close(after, before, rtol=0, atol=0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.x = x
-
-
-@pytest.mark.parametrize("kind", ["array", "frame"])
-def test_trace_takes_arrays_and_frames(kind):
-    model, x = problem()
-    given = x.numpy() if kind == "array" else pd.DataFrame(x.numpy(), columns=["x1", "x2", "x3"])
-    assert_close(trace(model, given).output, trace(model, x).output)
-    assert_close(
-        trace(model.float(), given).output.double(), model.double()(x), rtol=1e-4, atol=1e-4
-    )
 
 
 def disturbed(model: KAN, call) -> list[str]:
@@ -200,7 +189,7 @@ def test_frame_has_a_row_per_layer_input():
 @pytest.mark.parametrize(("small", "chunk"), [(2**16, 1), (1, 1), (1, 50), (1, 10**9)])
 def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, kind, monkeypatch):
     monkeypatch.setattr(moments, "SMALL", small)
-    monkeypatch.setattr(moments, "VALUES", chunk)
+    monkeypatch.setattr(edge_sum, "CHUNK", chunk)
     model, x = problem()
     layer = model.layers[0]
     if kind == "functions":

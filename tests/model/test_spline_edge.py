@@ -58,12 +58,6 @@ def test_the_old_name_is_deprecated() -> None:
         assert kanlens.EdgeFunction is Edge
 
 
-def test_scipy_oracle_has_teeth() -> None:
-    edge = make(0, 3)
-    with pytest.raises(AssertionError):
-        assert_close(edge(inside(edge)), oracle(make(1, 3))(inside(edge)), rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize("degree", DEGREES)
 @pytest.mark.parametrize("base", ["silu", "tanh"])
 def test_base_and_chain_factor(degree: int, base: str) -> None:
@@ -124,14 +118,6 @@ def test_integral_equals_quadrature(degree: int, extrapolation: str, base: str) 
     assert edge.integral(low, low) == 0.0
 
 
-@pytest.mark.parametrize("degree", DEGREES)
-def test_integral_equals_scipy(degree: int) -> None:
-    edge = make(9, degree)
-    low, high = edge.domain
-    expected = oracle(edge).integrate(low + 0.1, high)
-    assert edge.integral(low + 0.1, high) == pytest.approx(float(expected), rel=1e-12, abs=1e-13)
-
-
 @given(st.integers(0, 10**6), st.floats(-100, 100), st.floats(0.01, 100))
 @settings(max_examples=25, deadline=None)
 def test_units_change_the_axis_and_nothing_else(seed: int, shift: float, scale: float) -> None:
@@ -144,12 +130,6 @@ def test_units_change_the_axis_and_nothing_else(seed: int, shift: float, scale: 
     assert moved.integral(shift - scale, shift + scale) == pytest.approx(
         scale * edge.integral(-1.0, 1.0), rel=1e-9, abs=1e3 * scale * factor
     )
-
-
-def test_scaled() -> None:
-    edge = make(1, 3, functions=based("silu", 0.5))
-    x = np.linspace(-4.0, 4.0, 101)
-    assert_close(edge.scaled(-3.0)(x), -3.0 * edge(x))
 
 
 def test_shapes_scalars_and_nan() -> None:

@@ -154,20 +154,6 @@ def test_what_a_zero_base_weighs_makes_no_edge():
     assert layer.edge(0, 1).functions.functions == ()
 
 
-def test_weight_l1_is_differentiable_with_a_straight_base():
-    layer = rich(base_activation="identity")
-    layer.weight_l1(rows()).sum().backward()
-    step, place = 1e-6, (0, 1)
-    slope = layer.base_weight.grad[place].item()
-    norms = []
-    for sign in (1, -1):
-        other = copy.deepcopy(layer)
-        with torch.no_grad():
-            other.base_weight[place] += sign * step
-        norms.append(other.weight_l1(rows()).sum().item())
-    assert slope == pytest.approx((norms[0] - norms[1]) / (2 * step), abs=1e-6)
-
-
 def test_raw_l1_is_efficient_kans_and_has_neither_invariance():
     layer = rich()
     assert_close(sparsity.raw_l1(layer), layer.spline_weight.abs().mean(-1))
@@ -252,11 +238,6 @@ def test_penalties_are_finite_with_their_gradients_when_edges_are_zero(dead):
         penalty.backward()
         assert penalty.isfinite()
         assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
-
-
-def test_gradcheck_of_entropy():
-    scores = torch.tensor([0.3, 0.5, 1.1], dtype=torch.float64, requires_grad=True)
-    assert gradcheck(sparsity.entropy, scores)
 
 
 # --- penalties ----------------------------------------------------------------------------------

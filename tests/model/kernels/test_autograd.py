@@ -103,32 +103,6 @@ def test_weights_laid_out_anyhow(name):
         assert_close(found[key], expected[key], **EXACT)
 
 
-def test_axes_before_the_inputs():
-    case = make(batch=24)
-    expected = run(case, "torch")
-    x = case.x.view(2, 3, 4, 3).detach().requires_grad_()
-    with kernels.use("sparse"):
-        y = case.layer(x)
-        (found,) = torch.autograd.grad(y, x, case.grad.view(2, 3, 4, 5))
-        assert case.layer(case.x[0]).shape == (5,)
-        assert case.layer(x[:0]).shape == (0, 3, 4, 5)
-    assert_close(y.flatten(0, 2).detach(), expected["y"], **EXACT)
-    assert_close(found.flatten(0, 2), expected["x"], **EXACT)
-
-
-def test_a_layer_used_twice_in_one_graph():
-    case = make(n_in=4, n_out=4)
-
-    def gradients(path: str) -> tuple[Tensor, ...]:
-        x = case.x.clone().requires_grad_()
-        with kernels.use(path):
-            y = case.layer(case.layer(x) / 9) + case.layer(2 * x)
-            return torch.autograd.grad(y, [x, *case.layer.parameters()], case.grad)
-
-    for found, expected in zip(gradients("sparse"), gradients("torch"), strict=True):
-        assert_close(found, expected, rtol=1e-11, atol=1e-11)
-
-
 def test_a_graph_kept_gives_the_same_again_and_adds_up():
     case = make()
     with kernels.use("sparse"):
@@ -152,16 +126,6 @@ def test_a_tensor_changed_before_the_backward_pass_is_refused(name):
         {"x": case.x, **dict(case.layer.state_dict())}[name].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.backward(case.grad)
-
-
-def test_results_are_nobodys_memory():
-    case = make()
-    with kernels.use("sparse"), torch.no_grad():
-        first = case.layer(case.x)
-        kept = first.clone()
-        second = case.layer(case.x + 1)
-        second.zero_()
-    assert_close(first, kept, rtol=0, atol=0)
 
 
 def test_recomputed_for_backward_it_is_the_same():

@@ -1,7 +1,6 @@
 """`activation_l1` as a function of torch: what it costs, and wrong answers seen."""
 
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -84,15 +83,6 @@ def test_rows_and_weights_that_do_not_lie_in_order():
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_a_grid_that_moves_is_followed():
-    layer, x = rough(2, 3), uniform(80, 2)
-    assert norms_agree(layer, x)
-    layer.update_grid(x * 2)
-    assert norms_agree(layer, x)
-    layer.refine(9)
-    assert norms_agree(layer, x)
-
-
 def test_the_torch_path_agrees_in_one_chunk_and_in_many(monkeypatch):
     layer, x = rough(2, 3), uniform(50, 2)
     wanted = run_norms(layer, x, torch.ones(3, 2).double())
@@ -101,54 +91,6 @@ def test_the_torch_path_agrees_in_one_chunk_and_in_many(monkeypatch):
         with kernels.use("torch"):
             found = run_norms(layer, x, torch.ones(3, 2).double())
         assert_close(found, wanted, rtol=1e-12, atol=1e-14)
-
-
-def test_types_no_kernel_knows_take_the_torch_path():
-    layer, x = rough(2, 3).to(torch.bfloat16), uniform(50, 2).to(torch.bfloat16)
-    assert layer.activation_l1(x).dtype == torch.bfloat16
-
-
-def test_from_several_threads_at_once():
-    layers = [rough(4, 9, seed=j) for j in range(4)]
-    x = uniform(600, 4)
-    wanted = [layer.activation_l1(x).detach() for layer in layers]
-    found = [[] for _ in layers]
-
-    def work(j):
-        for _ in range(5):
-            found[j].append(layers[j].activation_l1(x).detach())
-
-    threads = [threading.Thread(target=work, args=(j,)) for j in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(
-        torch.equal(each, mine) for mine, all_ in zip(wanted, found, strict=True) for each in all_
-    )
-
-
-FORK = """
-import multiprocessing, torch
-torch.set_num_threads(2)
-from kanlens.model.kernels import pool
-from tests.model.kernels.norms import norms_agree, rough, uniform
-pool.SERIAL = 0
-layer, x = rough(8, 32), uniform(3000, 8)
-pool.openmp = lambda: 0
-assert norms_agree(layer, x) and pool._pool.cache_info().currsize
-context = multiprocessing.get_context("fork")
-queue = context.Queue()
-child = context.Process(target=lambda: queue.put(norms_agree(layer, x)), daemon=True)
-child.start()
-print(queue.get(timeout=60))
-child.join(20)
-"""
-
-
-@pytest.mark.slow  # another interpreter and its child
-def test_in_a_child_of_a_process_that_used_its_threads():
-    assert python(FORK).split() == ["True"]
 
 
 # --- cost ---------------------------------------------------------------------------------------

@@ -8,13 +8,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch.testing import assert_close
 
 from kanlens.model import kernels
 from kanlens.model.kernels import local_basis
 from kanlens.model.layers import KANLinear
 from tests.model.kernels.layers import Case, agrees, make
-from tests.model.layers_for_tests import EXACT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,18 +129,3 @@ def test_bases_of_layers_that_are_gone_are_forgotten():
         make().layer(make().x)
     gc.collect()
     assert len(kernels._bases) == before
-
-
-def test_backward_uses_the_grid_of_its_forward_pass():
-    case = make()
-    with kernels.use("sparse"):
-        y, wanted = case.layer(case.x), case.layer(case.x)
-    expected = torch.autograd.grad(wanted, list(case.layer.parameters()), case.grad)
-    case.layer.grid.mul_(2)
-    try:
-        found = torch.autograd.grad(y, list(case.layer.parameters()), case.grad)
-    except RuntimeError as error:
-        assert "modified by an inplace operation" in str(error)
-    else:
-        for one, other in zip(found, expected, strict=True):
-            assert_close(one, other, **EXACT)

@@ -8,11 +8,10 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from kanlens import KAN
 from kanlens.model import kernels
 from kanlens.model.layers import KANLinear
 from tests.model.kernels.layers import Case, make
-from tests.model.layers_for_tests import EXACT, MODES, ORDERS, seeded
+from tests.model.layers_for_tests import EXACT, MODES, ORDERS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,13 +73,6 @@ def test_create_graph_gives_the_torch_paths_gradients(standalone):
         assert_close(found, expected, **EXACT)
 
 
-def test_second_order_through_a_network():
-    model = KAN([2, 4, 3, 1], generator=seeded()).double()
-    x = make(n_in=2, batch=9).x
-    for found, expected in zip(second(model, x, "sparse"), second(model, x, "torch"), strict=True):
-        assert_close(found, expected, **EXACT)
-
-
 class Twice(torch.nn.Module):
     """One layer, called on what it gave."""
 
@@ -125,18 +117,6 @@ def test_second_order_of_frozen_weights():
         return torch.autograd.grad(slope.square().sum(), layer.spline_scaler)[0]
 
     assert_close(gradient("sparse"), gradient("torch"), **EXACT)
-
-
-def test_hessian_of_a_scalar():
-    case = smooth()
-
-    def loss(x: Tensor) -> Tensor:
-        return case.layer(x).square().sum()
-
-    with kernels.use("sparse"):
-        found = torch.autograd.functional.hessian(loss, case.x)
-    with kernels.use("torch"):
-        assert_close(found, torch.autograd.functional.hessian(loss, case.x), **EXACT)
 
 
 def test_a_grid_moved_before_the_backward_pass_is_never_mixed_in():

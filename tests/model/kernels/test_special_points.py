@@ -53,13 +53,6 @@ def test_nan_gradient_of_x_is_where_the_torch_path_has_it(order):
         assert_close(found[name].isnan(), expected[name].isnan(), msg=name)
 
 
-def test_all_rows_nan_and_a_grid_of_nan():
-    case = make(batch=5)
-    assert run(with_rows(case, 5 * [torch.nan]), "sparse")["y"].isnan().all()
-    case.layer.grid[0] = torch.nan
-    assert run(case, "sparse")["y"].shape == (5, 5)
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -120,17 +113,6 @@ def test_knots_and_their_neighbours(order, mode, grid):
     x = torch.cat([knots, knots.nextafter(up), knots.nextafter(down)])
     grad = torch.ones(len(x), 5, dtype=x.dtype)
     assert agrees(Case(case.layer, x.contiguous(), grad), "sparse")
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_right_end_belongs_to_the_grid(order):
-    case = make(n_in=1, n_out=1, spline_order=order, extrapolation="zero", base_activation="zero")
-    with torch.no_grad():
-        case.layer.spline_weight.fill_(1)
-        case.layer.spline_scaler.fill_(1)
-    ends = torch.stack(case.layer.domain())
-    y = run(Case(case.layer, ends, torch.ones_like(ends)), "sparse")["y"] - case.layer.bias.detach()
-    assert_close(y, torch.ones_like(y), rtol=1e-14, atol=1e-14)
 
 
 def tiny() -> list[float]:

@@ -1,6 +1,5 @@
 """Kernels on several threads: of their own, and called from several at once."""
 
-import copy
 import threading
 from collections.abc import Callable
 
@@ -104,15 +103,6 @@ def test_four_threads_at_once(same):
             assert_close(one[name], other[name], rtol=1e-12, atol=1e-12)
 
 
-def test_four_threads_on_a_layer_never_used_before():
-    case = make(batch=64)
-    expected = run(case, "sparse")
-    fresh = Case(copy.deepcopy(case.layer), case.x, case.grad)
-    for found in together(4 * [lambda: run(fresh, "sparse")]):
-        for name in expected:
-            assert_close(found[name], expected[name], rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.usefixtures("many_threads")
 def test_four_threads_adding_to_the_same_gradients():
     case = make(batch=100)
@@ -156,18 +146,3 @@ def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
         run(case, "sparse")
     monkeypatch.undo()
     assert agrees(case, "sparse")
-
-
-@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-@pytest.mark.usefixtures("many_threads")
-def test_more_numbers_than_torch_leaves_to_one_thread(mode):
-    case = make(n_in=4, n_out=2, batch=12_000)
-    with torch.no_grad():
-        expected = case.layer.forward_torch(case.x)
-    with kernels.use("sparse"), mode():
-        y = case.layer(case.x)
-        later = case.layer(case.x.clone())
-    for found in (y, later):
-        assert_close(found.clone().detach(), expected, rtol=1e-11, atol=1e-11)
-    if mode is torch.enable_grad:
-        assert agrees(case, "sparse")
