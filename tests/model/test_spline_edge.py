@@ -159,93 +159,73 @@ GOOD = {"knots": range(-1, 4), "coefficients": [0, 1, 0], "degree": 1}
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        (
-            {"degree": 6},
-            InvalidValueError,
-            "Edge: expected degree of at most 5, got 6. Lower it.",
-        ),
+        ({"degree": 6}, InvalidValueError, "degree of at most 5, got 6. Lower it."),
         (
             {"degree": 0},
             InvalidValueError,
-            "Edge: expected degree to be a whole number of at least 1, got 0. Change it.",
+            "degree to be a whole number of at least 1, got 0. Change it.",
         ),
         (
             {"degree": 2},
             ShapeError,
-            "Edge: expected knots of shape (knot,) with at least 6 of them, "
-            "got shape (5,). Add 2 knots beyond each end of the grid.",
+            "knots of shape (knot,) with at least 6 of them, got shape (5,). "
+            "Add 2 knots beyond each end of the grid.",
         ),
         (
             {"coefficients": [0, 1]},
             ShapeError,
-            "Edge: expected coefficients of shape (3,), got (2,). "
+            "coefficients of shape (3,), got (2,). "
             "Pass one per B-spline: the number of knots minus degree minus 1.",
         ),
         (
             {"knots": [0, 1, 1, 2, 3]},
             InvalidValueError,
-            "Edge: expected strictly increasing finite knots, got [0.0, 1.0, 1.0, 2.0, "
-            "3.0]. Sort the knots and drop repeats.",
+            "strictly increasing finite knots, got [0.0, 1.0, 1.0, 2.0, 3.0]. "
+            "Sort the knots and drop repeats.",
         ),
         (
             {"coefficients": [0, np.nan, 0]},
             InvalidValueError,
-            "Edge: expected finite coefficients, got nan. Check the layer it comes from.",
+            "finite coefficients, got nan. Check the layer it comes from.",
         ),
         (
             {"input_scale": 0.0},
             InvalidValueError,
-            "Edge: expected input_scale to be a positive number, got 0.0. Change it.",
+            "input_scale to be a positive number, got 0.0. Change it.",
         ),
         (
             {"functions": based("silu", np.inf)},
             InvalidValueError,
-            "Edge: expected a finite weight, got inf. Change it.",
+            "a finite weight, got inf. Change it.",
         ),
         (
             {"extrapolation": "flat"},
             InvalidValueError,
-            "Edge: expected extrapolation to be one of linear, zero, got 'flat'. "
-            "Choose one of: linear, zero.",
+            "extrapolation to be one of linear, zero, got 'flat'. Choose one of: linear, zero.",
         ),
     ],
 )
 def test_messages(changes: dict[str, object], error: type[KanlensError], text: str) -> None:
-    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+    with pytest.raises(error, match=f"^Edge: expected {re.escape(text)}$"):
         Edge(**{**GOOD, **changes})
 
 
-def test_method_messages() -> None:
-    edge = Edge(**GOOD)
-    cases = [
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
         (
-            lambda: edge.roots(1.0, 0.0),
-            "Edge.roots: expected finite ends with low <= high, got 1.0 and 0.0. Change them.",
+            lambda edge: edge.derivative(0.0, 0),
+            "derivative: expected order to be a whole number of at least 1, got 0. Change it.",
         ),
         (
-            lambda: edge.bounds(0.0, np.inf),
-            "Edge.bounds: expected finite ends with low <= high, got 0.0 and inf. Change them.",
+            lambda edge: edge.in_units(0.0, -1.0),
+            "in_units: expected scale to be a positive number, got -1.0. Change it.",
         ),
-        (
-            lambda: edge.roots(level=float("nan")),
-            "Edge.roots: expected a finite level, got nan. Change it.",
-        ),
-        (
-            lambda: edge.integral(0.0, float("inf")),
-            "Edge.integral: expected a finite b, got inf. Change it.",
-        ),
-        (
-            lambda: edge.derivative(0.0, 0),
-            "Edge.derivative: expected order to be a whole number of at least 1, got 0. Change it.",
-        ),
-        (
-            lambda: edge.in_units(0.0, -1.0),
-            "Edge.in_units: expected scale to be a positive number, got -1.0. Change it.",
-        ),
-    ]
-    for call, text in cases:
-        with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-            call()
+    ],
+)
+def test_method_messages(call, text: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(f'Edge.{text}')}$"):
+        call(Edge(**GOOD))
 
 
 # --- as SciPy and SymPy objects -----------------------------------------------------------------

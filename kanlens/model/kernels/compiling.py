@@ -23,44 +23,29 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FASTMATH = ("reassoc", "contract", "nsz", "arcp")  # never nnan or ninf: NaN in must be NaN out
 
 
-def jit(function: Function) -> Function:
-    """Compile a function with numba when it is first called.
+def compiler(**options: Any) -> Callable[[Function], Function]:
+    """Return a decorator that has numba compile a function when it is first called.
 
-    The machine code is kept beside the source, or in the user's cache folder; where neither can be
+    The machine code is kept next to the source, or in the user's cache folder; where neither can be
     written it is compiled anew in each process.
     """
-    return _compiled(function, {})
+    options = {"nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), **options}
+
+    def decorate(function: Function) -> Function:
+        try:
+            compiled: Function = numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder for the cache
+            compiled = numba.njit(**options)(function)
+        return compiled
+
+    return decorate
 
 
-def inner(function: Function) -> Function:
-    """Compile a function that only other kernels call; Python cannot.
-
-    Leaving out the ways in from Python makes compilation shorter.
-    """
-    return _compiled(function, {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
-
-
-def inlined(function: Function) -> Function:
-    """Compile a function into each kernel that calls it.
-
-    A call passes every array as seven numbers and counts references to it.
-    """
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
-    return _compiled(function, options)
-
-
-def in_order(function: Function) -> Function:
-    """Compile as `jit` does, but keep every sum and product in the order it is written in."""
-    return _compiled(function, {"fastmath": {"contract"}})
-
-
-def _compiled(function: Function, options: dict[str, Any]) -> Function:
-    common = {"nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), **options}
-    try:
-        compiled: Function = numba.njit(cache=True, **common)(function)
-    except RuntimeError:  # no folder for the cache
-        compiled = numba.njit(**common)(function)
-    return compiled
+_private = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # Python cannot call these
+jit = compiler()
+inner = compiler(**_private)
+inlined = compiler(forceinline=True, **_private)  # a call passes every array as seven numbers
+in_order = compiler(fastmath={"contract"})  # keeps every sum in the order it is written in
 
 
 def is_worth(

@@ -71,8 +71,8 @@ def stride_of(n_out, lanes):
 
 @inlined
 def steps(span, multiple, team):
-    """Return a span (begin, end) and how much of it a thread takes at a time."""
-    begin, end, _ = span
+    """Return the ends of a span and the part of it that a thread takes at a time."""
+    begin, end = span[0], span[1]
     parts = CHUNKS * team[0] if team[0] > 1 else 1
     return begin, end, max(1, (end - begin) // (multiple * parts)) * multiple
 

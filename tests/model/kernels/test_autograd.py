@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torch.utils.checkpoint import checkpoint
 
 from kanlens.model import kernels
 from tests.model.kernels.layers import make, run
@@ -76,18 +75,6 @@ def test_rows_and_gradients_laid_out_anyhow(layout):
         assert_close(gradient, expected[name], **EXACT)
 
 
-def test_expanded_rows_and_expanded_gradients():
-    case = make()
-    x = case.x[:1].expand(6, -1)
-
-    def gradients(path: str) -> tuple[Tensor, ...]:
-        with kernels.use(path):
-            return torch.autograd.grad(case.layer(x).sum(), list(case.layer.parameters()))
-
-    for found, expected in zip(gradients("sparse"), gradients("torch"), strict=True):
-        assert_close(found, expected, **EXACT)
-
-
 @pytest.mark.parametrize("name", ["spline_weight", "spline_scaler", "base_weight", "mask", "grid"])
 def test_weights_laid_out_anyhow(name):
     case = make(mask="fractions")
@@ -126,17 +113,6 @@ def test_a_tensor_changed_before_the_backward_pass_is_refused(name):
         {"x": case.x, **dict(case.layer.state_dict())}[name].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.backward(case.grad)
-
-
-def test_recomputed_for_backward_it_is_the_same():
-    case = make()
-    expected = run(case, "sparse")
-    x = case.x.clone().requires_grad_()
-    with kernels.use("sparse"):
-        y = checkpoint(case.layer, x, use_reentrant=False)
-        found = torch.autograd.grad(y, [x, *case.layer.parameters()], case.grad)
-    for gradient, name in zip(found, ["x", *dict(case.layer.named_parameters())], strict=True):
-        assert_close(gradient, expected[name], rtol=0, atol=0)
 
 
 def test_many_gradients_at_once():

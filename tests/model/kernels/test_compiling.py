@@ -40,3 +40,15 @@ def test_flat_copies_only_what_lies_out_of_order():
     x = torch.arange(6.0).reshape(2, 3)
     assert np.shares_memory(flat(x), x.numpy())
     assert flat(x.mT).tolist() == [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
+
+
+def test_where_no_cache_can_be_written_kernels_are_compiled_anyway(monkeypatch):
+    right = numba.njit
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return right(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert jit(doubled.py_func)(2.0) == 4.0

@@ -1,7 +1,5 @@
 """Gradients of gradients: by the torch path, and by differences."""
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor
@@ -103,36 +101,6 @@ def test_an_input_made_of_the_weights_counts_no_path_twice():
 
     for found, expected in zip(gradients("sparse"), gradients("torch"), strict=True):
         assert_close(found, expected, **EXACT)
-
-
-def test_second_order_of_frozen_weights():
-    layer = make().layer
-    for name, parameter in layer.named_parameters():
-        parameter.requires_grad_(name == "spline_scaler")
-
-    def gradient(path: str) -> Tensor:
-        x = make().x.requires_grad_()
-        with kernels.use(path):
-            (slope,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
-        return torch.autograd.grad(slope.square().sum(), layer.spline_scaler)[0]
-
-    assert_close(gradient("sparse"), gradient("torch"), **EXACT)
-
-
-def test_a_grid_moved_before_the_backward_pass_is_never_mixed_in():
-    """The torch "sparse" refuses; a kernel may refuse or use the grid of the forward pass."""
-    case = smooth()
-    layer, x = copy.deepcopy(case.layer), case.x.requires_grad_()
-    with kernels.use("sparse"):
-        (expected,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
-        loss = layer(x).square().sum()
-        layer.grid.mul_(1.5)
-        try:
-            (found,) = torch.autograd.grad(loss, x, create_graph=True)
-        except RuntimeError as error:
-            assert "modified by an inplace operation" in str(error)
-        else:
-            assert_close(found, expected, **EXACT)
 
 
 def test_gradients_of_gradients_after_a_prediction_in_inference_mode():

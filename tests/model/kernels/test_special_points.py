@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.functions.catalog import BASES
 from tests.model.kernels.layers import GRIDS, TOLERANCES, Case, agrees, make, run
 from tests.model.layers_for_tests import MODES, ORDERS
 
@@ -54,7 +53,7 @@ def test_nan_gradient_of_x_is_where_the_torch_path_has_it(order):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", ["silu", "tanh"])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_infinity_stays_in_its_row(mode, base, dtype):
     case = make(batch=12, extrapolation=mode, base_activation=base, dtype=dtype)
