@@ -32,10 +32,10 @@ class SplineConversion:
     Attributes
     ----------
     model : KAN
-        In float64; layers that were splines before are as they were.
+        In float64; layers that were splines before are unchanged.
     error : float
-        Largest difference of an output over the rows, in parts of that output's range (of its
-        size, where it is constant).
+        Largest difference of an output over the rows, in parts of its range (of its size, if it is
+        constant).
     grid_size : int
         Intervals of the new splines' grids.
     """
@@ -60,10 +60,9 @@ def to_splines(
     model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
-        Rows like those the model is for. Default: drawn evenly from the range of the training
-        data, or else of the first layer's grid.
+        Default: drawn evenly from the range of the training data, else of the first layer's grid.
     tolerance : float
-        Largest difference of an output that is allowed, in parts of its range over the rows.
+        Largest difference of an output, in parts of its range over the rows.
     spline_order : int
         Degree of the pieces; 5 takes far fewer intervals for a smooth edge.
 

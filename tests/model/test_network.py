@@ -381,19 +381,13 @@ def test_messages_of_prepare():
         model.prepare(pd.DataFrame({"a": [1.0]}), call="c")
 
 
-def test_messages_of_output_index():
+@pytest.mark.parametrize("target", [None, 2, -1, True, "hihg"])
+def test_messages_of_output_index(target):
     model = KAN([2, 2], output_names=["low", "high"])
-    head = "c: expected target to be one of the 2 outputs ('low', 'high'), got"
-    with refused(InvalidValueError, f"{head} None. Pass an index below 2 or a name."):
-        model.output_index(None, call="c")
-    with refused(InvalidValueError, f"{head} 2. Pass an index below 2 or a name."):
-        model.output_index(2, call="c")
-    with refused(InvalidValueError, f"{head} -1. Pass an index below 2 or a name."):
-        model.output_index(-1, call="c")
-    with refused(InvalidValueError, f"{head} True. Pass an index below 2 or a name."):
-        model.output_index(True, call="c")
-    with refused(InvalidValueError, f"{head} 'hihg'. Did you mean 'high'?"):
-        model.output_index("hihg", call="c")
+    advice = "Did you mean 'high'?" if target == "hihg" else "Pass an index below 2 or a name."
+    text = f"c: expected target to be one of the 2 outputs ('low', 'high'), got {target!r}. "
+    with refused(InvalidValueError, text + advice):
+        model.output_index(target, call="c")
 
 
 def config(*layers: LayerConfig, n_in: int = 2, n_out: int = 1) -> KANConfig:

@@ -1,9 +1,5 @@
 """`activation_l1` as a function of torch: what it costs, and wrong answers seen."""
 
-import sys
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -14,12 +10,10 @@ from kanlens.model.layers import KANLinear
 from tests.model.kernels.norms import (
     norm_misfits,
     norms_agree,
-    norms_by_definition,
     rough,
     run_norms,
     uniform,
 )
-from tests.model.kernels.processes import python
 
 # --- as a function of torch ---------------------------------------------------------------------
 
@@ -105,50 +99,7 @@ def test_what_is_kept_grows_with_rows_and_with_edges_but_not_with_both():
     assert kept < 4 * len(x) * 16 * 64 / 10  # of the values of all edges
 
 
-MEMORY = """
-import resource, torch
-from kanlens.model.layers import KANLinear
-layer = KANLinear(256, 256)
-x = torch.rand(4096, 256, requires_grad=True)
-layer.activation_l1(x[:200]).sum().backward()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-layer.activation_l1(x).sum().backward()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.slow  # another interpreter
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units elsewhere")
-def test_memory_is_that_of_rows_and_weights():
-    kibibytes = int(python(MEMORY))
-    assert kibibytes < 60 * 1024  # the values of all edges would take a gibibyte
-
-
 # --- the comparison has teeth -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["norms", "spline_weight", "spline_scaler", "base_weight", "x"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_the_comparison_sees_a_small_error(name, dtype):
-    layer, x = rough(2, 5, dtype=dtype), uniform(300, 2, dtype=dtype)
-    grad = torch.ones(5, 2, dtype=dtype)
-    wanted, found = norms_by_definition(layer, x, grad), run_norms(layer, x, grad)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
-    assert wanted[name].misfit(found[name]) <= tolerance
-    wrong = found[name] * (1 + 200 * tolerance)
-    assert wanted[name].misfit(wrong) > tolerance
-    assert wanted[name].misfit(found[name] * torch.nan) == np.inf
-
-
-def test_the_comparison_sees_a_wrong_piece(monkeypatch):
-    layer, x = rough(2, 5), uniform(300, 2)
-    assert norms_agree(layer, x)
-    basis = kernels.local_basis_of(layer, x, layer.grid, layer.weights())
-    powers = basis.powers.copy()
-    powers[40] += 1e-9
-    wrong = replace(basis, powers=powers)
-    monkeypatch.setattr(kernels, "local_basis_of", lambda *_: wrong)
-    assert not norms_agree(layer, x)
 
 
 @pytest.mark.parametrize(("kernel", "result", "seen"), [
