@@ -18,26 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanlens.checks import (
-    check_choice,
-    check_columns,
-    check_count,
-    check_generator,
-    check_positive,
-)
+from kanlens.checks import check_choice, check_columns, check_count, check_generator, check_positive
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import base_name
 from kanlens.model import kernels
 from kanlens.model.config import LayerConfig, check_grid, check_layer
 from kanlens.model.edge_layer import EdgeLayer
 from kanlens.model.edge_sum import edge_sum, mean_absolute_edges, mean_over_rows
-from kanlens.model.terms import (
-    SPLINE,
-    START,
-    check_series,
-    check_table,
-    placed,
-)
+from kanlens.model.terms import SPLINE, START, check_series, check_table, placed
 from kanlens.splines import spline
 
 if TYPE_CHECKING:

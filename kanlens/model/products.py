@@ -133,12 +133,7 @@ class Nodes(nn.Module):
     columns: Tensor
 
     def __init__(
-        self,
-        grouping: Grouping,
-        *,
-        scaled: bool = False,
-        normalized: int = 0,
-        eps: float = 1e-5,
+        self, grouping: Grouping, *, scaled: bool = False, normalized: int = 0, eps: float = 1e-5
     ) -> None:
         super().__init__()
         self.grouping, self.scaled, self.normalized, self.eps = grouping, scaled, normalized, eps

@@ -51,8 +51,7 @@ def test_a_missing_turn_of_the_slope_is_caught():
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"),
-    [("1/x", -1.0, 1.0), ("log", -1.0, 1.0), ("tan", 1.0, 2.0)],
+    ("name", "low", "high"), [("1/x", -1.0, 1.0), ("log", -1.0, 1.0), ("tan", 1.0, 2.0)]
 )
 def test_no_bound_across_poles_and_undefined_places(name, low, high):
     ends = torch.tensor(low).double(), torch.tensor(high).double()

@@ -61,7 +61,8 @@ def share(
         kernel(arguments, (begin, end, step), (1, 0))
 
     parts = min(threads, count)
-    run(task, list(itertools.pairwise(count * j // max(1, parts) for j in range(parts + 1))))
+    ranges = itertools.pairwise(count * j // max(1, parts) for j in range(parts + 1))
+    run(task, list(ranges), threads)
 
 
 def team(nanoseconds: float) -> tuple[int, int]:
@@ -70,18 +71,17 @@ def team(nanoseconds: float) -> tuple[int, int]:
     return threads, 0 if threads == 1 or _forks else openmp()
 
 
-def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]]) -> None:
-    """Call ``task(begin, end)`` for every range on a thread of Python.
-
-    The first error of a task is raised when all have stopped.
-    """
+def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], threads: int) -> None:
+    """Call ``task(begin, end)`` for every range on threads of Python; raise the first error."""
     futures: list[Future[Any]] = []
     with contextlib.suppress(RuntimeError):  # at the interpreter's end no thread starts
         for span in ranges:
-            futures.append(_pool(len(ranges)).submit(task, *span))
-    wait(futures)
-    for future in futures:
-        future.result()
+            futures.append(_pool(threads).submit(task, *span))
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        wait(futures)  # tasks write to the caller's memory
     for span in ranges[len(futures) :]:
         task(*span)
 

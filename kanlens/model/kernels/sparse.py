@@ -92,11 +92,7 @@ class FusedSum(torch.autograd.Function):
 
 
 def backward(
-    basis: LocalBasis,
-    base: str,
-    tensors: Sequence[Any],
-    grad: Tensor,
-    wanted: Sequence[bool],
+    basis: LocalBasis, base: str, tensors: Sequence[Any], grad: Tensor, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Return the gradients of x and the weights that are wanted, from that of y (batch, out)."""
     x, weights = tensors[0], Weights(*tensors[1:])
@@ -126,10 +122,10 @@ def differentiable(
     """Return the gradients of `reference`, in torch operations, with gradients of their own."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():  # aliases: a tensor may have been made from another
-        x, *weights = leaves = [t if t is None else t.view_as(t) for t in tensors]
+        leaves: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
         y = reference(
-            x,
-            Weights(*weights),
+            leaves[0],
+            Weights(*leaves[1:]),
             grid=basis.knots,
             degree=basis.degree,
             extrapolation=basis.extrapolation,

@@ -162,10 +162,7 @@ def test_norms_are_exact_where_terms_cancel():
     x = uniform(700, 2).clamp(-1, 1)
     wanted = norms_by_definition(layer, x, torch.ones(5, 2))["norms"]
     assert_close(
-        layer.activation_l1(x).detach().numpy(),
-        wanted.value.astype(float),
-        rtol=1e-14,
-        atol=0,
+        layer.activation_l1(x).detach().numpy(), wanted.value.astype(float), rtol=1e-14, atol=0
     )
 
 

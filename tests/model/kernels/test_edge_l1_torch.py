@@ -7,13 +7,7 @@ from torch.testing import assert_close
 from kanlens.model import edge_sum, kernels
 from kanlens.model.kernels import edge_l1
 from kanlens.model.layers import KANLinear
-from tests.model.kernels.norms import (
-    norm_misfits,
-    norms_agree,
-    rough,
-    run_norms,
-    uniform,
-)
+from tests.model.kernels.norms import norm_misfits, norms_agree, rough, run_norms, uniform
 
 # --- as a function of torch ---------------------------------------------------------------------
 

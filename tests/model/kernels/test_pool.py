@@ -16,7 +16,7 @@ def test_several_threads_take_part():
         names.add(threading.current_thread().name)
         barrier.wait()
 
-    pool.run(task, [(0, 1), (1, 2), (2, 3)])
+    pool.run(task, [(0, 1), (1, 2), (2, 3)], threads=3)
     assert len(names) == 3
 
 
@@ -34,10 +34,10 @@ def test_an_error_reaches_the_caller_when_all_have_stopped(bad):
             running.remove(begin)
 
     with pytest.raises(ZeroDivisionError, match=str(bad)):
-        pool.run(task, [(j, j + 1) for j in range(4)])
+        pool.run(task, [(j, j + 1) for j in range(4)], threads=4)
     assert running == []
     done: list[int] = []
-    pool.run(lambda a, b: done.append(a), [(0, 1), (1, 2)])  # it still works
+    pool.run(lambda a, b: done.append(a), [(0, 1), (1, 2)], threads=2)  # it still works
     assert sorted(done) == [0, 1]
 
 
