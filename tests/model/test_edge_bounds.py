@@ -10,8 +10,7 @@ from torch.testing import assert_close
 from kanlens.errors import InvalidValueError
 from kanlens.model.layers import KANLinear
 from kanlens.splines import spline
-
-MODES = ("zero", "linear")
+from tests.model.layers_for_tests import MODES
 
 
 def problem(seed: int, degree: int, grid_size: int) -> tuple[Tensor, Tensor, torch.Generator]:

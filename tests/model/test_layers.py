@@ -1,7 +1,6 @@
 """KANLinear against a loop, efficient-kan's formula and autograd; masks, copies, messages."""
 
 import copy
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kanlens.errors import DTypeError, InvalidValueError, KanlensError, ShapeError
+from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.model.layers import LAYER_KINDS, EdgeLayer, KANLinear
 from tests.model import reference
 from tests.model.layers_for_tests import (
@@ -20,6 +19,7 @@ from tests.model.layers_for_tests import (
     everywhere,
     inside,
     normal,
+    refused,
     rich,
     seeded,
 )
@@ -261,10 +261,6 @@ def test_the_layer_stands_in_for_nn_linear():
 
 
 # --- messages --------------------------------------------------------------------------------
-
-
-def refused(kind: type[KanlensError], text: str):
-    return pytest.raises(kind, match=f"^{re.escape(text)}$")
 
 
 WHOLE = "{} to be a whole number of at least 1"

@@ -4,7 +4,6 @@ import copy
 import io
 import pickle
 import random
-import re
 
 import numpy as np
 import pandas as pd
@@ -14,25 +13,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.data.schema import default_schema
-from kanlens.errors import (
-    DataError,
-    DTypeError,
-    FileFormatError,
-    InvalidValueError,
-    KanlensError,
-    ShapeError,
-)
+from kanlens.errors import DataError, DTypeError, FileFormatError, InvalidValueError, ShapeError
 from kanlens.model.config import KANConfig, LayerConfig
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from tests.model import reference
-
-MODES = ("linear", "zero")
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.model.layers_for_tests import MODES, refused, seeded
 
 
 def rich(widths: list[int], seed: int = 0, **options: object) -> KAN:
@@ -53,10 +40,6 @@ def rows(model: KAN, count: int = 8, seed: int = 1) -> Tensor:
     n_in = model.widths[0]
     hidden = 2 * torch.rand(count, n_in, generator=seeded(seed), dtype=torch.float64) - 1
     return (hidden * model.input_scale + model.input_shift).to(model.dtype)
-
-
-def refused(kind: type[KanlensError], text: str):
-    return pytest.raises(kind, match=f"^{re.escape(text)}$")
 
 
 # --- what the network computes ---------------------------------------------------------------

@@ -23,16 +23,10 @@ from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, describe
 from kanlens.model.products import Grouping, Nodes, multiply, others, split
 from kanlens.model.recording import trace
+from tests.made import draw
+from tests.model.layers_for_tests import seeded
 
 VALUES = st.floats(-3, 3, allow_nan=False).map(lambda value: round(value, 3))
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def shapley(ours: list[float], theirs: list[float]) -> list[float]:

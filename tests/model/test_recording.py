@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import re
 
 import numpy as np
 import pytest
@@ -10,14 +9,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.errors import DataError, KanlensError, ShapeError
+from kanlens.errors import DataError, ShapeError
 from kanlens.model import edge_sum, moments
 from kanlens.model.network import KAN
 from kanlens.model.recording import edge_moments, store_statistics, trace
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.model.layers_for_tests import refused, seeded
 
 
 def problem(**options: object) -> tuple[KAN, Tensor]:
@@ -28,10 +24,6 @@ def problem(**options: object) -> tuple[KAN, Tensor]:
         model.output_scale *= 3.0
         model.layers[1].bias += torch.tensor([1.0, -2.0])
     return model, 1.0 + 3.0 * torch.randn(40, 3, generator=seeded(1), dtype=torch.float64)
-
-
-def refused(kind: type[KanlensError], text: str):
-    return pytest.raises(kind, match=f"^{re.escape(text)}$")
 
 
 @pytest.mark.parametrize("mode", ["linear", "zero"])

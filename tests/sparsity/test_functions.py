@@ -18,12 +18,7 @@ from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model import edge_sum, moments
 from kanlens.model.layers import KANLinear
 from kanlens.splines import spline
-
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.model.layers_for_tests import EXACT, seeded
 
 
 def rich(seed: int = 0, n_in: int = 3, n_out: int = 2, **options: object) -> KANLinear:

@@ -15,12 +15,7 @@ from kanlens.errors import ShapeError
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
-
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.model.layers_for_tests import EXACT, seeded
 
 
 def rich(seed: int = 0, **options: object) -> KANLinear:

@@ -15,10 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kanlens.errors import ShapeError
 from kanlens.splines import spline
-
-DEGREES = (1, 2, 3, 4, 5)
-MODES = ("zero", "linear")
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
+from tests.model.layers_for_tests import EXACT, MODES
+from tests.model.layers_for_tests import ORDERS as DEGREES
 
 
 @st.composite
