@@ -156,9 +156,8 @@ class EnsembleRun(TrainingRun):
         self.train_weights, self.test_weights = weights * ~self.judged, weights * self.judged
         self.train_x, self.train_y, self.test_x, self.test_y = (self.x, self.y) * 2
 
-    def _outputs(self, x: Tensor) -> Tensor:  # (batch, member, out)
-        outputs: Tensor = self.model(x)
-        return outputs.view(len(x), self.members, -1)
+    def _by_member(self, outputs: Tensor) -> Tensor:  # (batch, member, out)
+        return outputs.view(len(outputs), self.members, -1)
 
     def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:  # (batch, member)
         if self.model.task == "regression":
@@ -183,13 +182,14 @@ class EnsembleRun(TrainingRun):
         start, end = PATH
         strength = start / len(self.x) * (end / start) ** share
         self.optimizer.zero_grad()
-        losses = self._losses(self._outputs(x), y)
+        losses = self._losses(self._by_member(self.model(x)), y)
         total = (cast("Tensor", weights) * losses).mean(0).sum()
         total = total if average is None else average(total)
         self.failed = not bool(torch.isfinite(total))
         if not self.failed:
             total.backward()
-            self.ranks.sum_gradients(self.model.parameters())
+            if average is not None:
+                self.ranks.sum_gradients(self.model.parameters())
             bend = strength * self.bend
             for layer in self.model.layers:
                 add_penalties(layer, bend, NORMS * math.sqrt(strength))
@@ -197,8 +197,7 @@ class EnsembleRun(TrainingRun):
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        outputs = self._outputs(self.x[self.ranks.share(len(self.x))[0]])
-        outputs = self.ranks.gather(outputs, len(self.x))
+        outputs = self._by_member(self._outputs(self.x))
         losses = self._losses(outputs, self.y)
         gains = losses.mean(1) - self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
         held = (losses * self.test_weights).sum() - (gains * self.weights).sum()

@@ -320,10 +320,12 @@ class TrainingRun:
         if self.ranks.shared and self.objective.of_weights:
             value = self._by_blocks()
         else:
-            value = self.objective.total(*self._part())
+            x, y, weights, average = self._part()
+            value = self.objective.total(x, y, weights, average)
             if bool(torch.isfinite(value)):
                 value.backward()
-                self.ranks.sum_gradients(self.model.parameters())
+                if average is not None:
+                    self.ranks.sum_gradients(self.model.parameters())
         if bool(torch.isfinite(value)):
             if self.proximal is not None:
                 self.proximal.mask_gradients()
@@ -393,10 +395,12 @@ class TrainingRun:
 
     def _part(self, rows: Tensor | None = None) -> Part:
         """Return this process's part of some rows, or of all that train."""
-        place, share = self.ranks.share(len(self.train_x) if rows is None else len(rows))
-        own = place if rows is None else rows[place]
+        own, average = slice(None) if rows is None else rows, None
+        if self.ranks.count > 1:
+            place, share = self.ranks.share(len(self.train_x) if rows is None else len(rows))
+            own, average = place if rows is None else rows[place], self.ranks.average(share)
         weights = None if self.train_weights is None else self.train_weights[own]
-        return self.train_x[own], self.train_y[own], weights, self.ranks.average(share)
+        return self.train_x[own], self.train_y[own], weights, average
 
     def _learn(self, x: Tensor, y: Tensor, weights: Tensor | None, average: Average | None) -> None:
         """Take one step of the optimizer down the objective on a batch."""
@@ -406,21 +410,28 @@ class TrainingRun:
         if self.failed:
             return
         value.backward()
-        self.ranks.sum_gradients(self.model.parameters())
+        if average is not None:
+            self.ranks.sum_gradients(self.model.parameters())
         self.optimizer.step()
         if self.proximal is not None:
             self.proximal.mask_gradients(weights=True)
 
+    def _outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of the model for x (batch, in), by all processes."""
+        own = x if self.ranks.count == 1 else x[self.ranks.share(len(x))[0]]
+        outputs: Tensor = self.model(own)
+        return outputs if self.ranks.count == 1 else self.ranks.gather(outputs, len(x))
+
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        ranks, y, validation_loss = self.ranks, self.train_y, math.nan
-        place, share = ranks.share(len(y))
-        output, penalty = self.objective.evaluated(self.train_x[place], ranks.average(share))
-        output = ranks.gather(output, len(y))
+        y, validation_loss = self.train_y, math.nan
+        x, _, _, average = self._part()
+        output, penalty = self.objective.evaluated(x, average)
+        if average is not None:
+            output = self.ranks.gather(output, len(y))
         loss = task_loss(self.model, output, y, self.train_weights)
         if len(self.test_x):
-            y = self.test_y
-            output = ranks.gather(self.model(self.test_x[ranks.share(len(y))[0]]), len(y))
+            output, y = self._outputs(self.test_x), self.test_y
             validation_loss = float(task_loss(self.model, output, y, self.test_weights))
         return {
             "step": self.step,

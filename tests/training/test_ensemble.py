@@ -53,7 +53,7 @@ def test_the_network_is_the_mean_of_its_members():
     run = run_on(x, y, model)
     run.train(lambda *_, **__: None)
     with torch.no_grad():
-        members = run._outputs(run.x).double().mean(1) * model.output_scale + model.output_shift
+        members = run._by_member(run._outputs(run.x)).double().mean(1) * model.output_scale + model.output_shift
         torch.testing.assert_close(model(x), members, rtol=1e-5, atol=1e-3)
     assert model.statistics is not None
     assert len(model.background) == 90
@@ -98,7 +98,7 @@ def test_members_do_not_see_their_folds():
         one._one_pass()
     rows = run.x[:5]
     with torch.no_grad():
-        moved = (run._outputs(rows) - other._outputs(rows)).abs().amax((0, 2))
+        moved = (run._by_member(run.model(rows) - other.model(rows))).abs().amax((0, 2))
     assert float(moved[2]) < 1e-6
     assert float(moved[[0, 1, 3, 4, 5]].min()) > 1e-4
 
