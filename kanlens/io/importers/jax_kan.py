@@ -1,4 +1,4 @@
-"""jaxKAN: its layers of every type, live or as dicts of arrays, to which the grids are added."""
+"""jaxKAN: its layers of every type, live or as dicts of arrays with the grids added."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _sine(group: Group, basis: Tensor) -> Edges:
 
 
 def _fourier(group: Group) -> list[Stage]:
-    found = [group.get(name, None, None, None) for name in ("c_cos", "c_sin")]
-    return [waves(group, torch.stack(found), bias="bias")]
+    both = torch.stack([group.get(name, None, None, None) for name in ("c_cos", "c_sin")])
+    return [waves(group, both, bias="bias")]
 
 
 LAYOUTS = (

@@ -1,4 +1,4 @@
-"""The order of the layers of a network, and functions without tensors between them."""
+"""The order of layers, and functions without tensors between them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def names_below(source: Origin, head: str) -> list[str]:
 def in_order(
     layers: list[str], norms: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
-    """Return layers, norms and functions between by number, live module, or setting."""
+    """Return layers, norms and functions by number, live module, or setting."""
     places: dict[str, int] = {}
     for place, key in enumerate(source.state):
         for length in range(key.count(".") + 1):
@@ -84,7 +84,7 @@ def _numbered(head: str, numbers: dict[str, int], source: Origin) -> list[Entry]
 def _listed(
     names: list[str], layers: list[str], parents: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
-    """Return the entries that the setting `layers` lists, names from where layers have them on."""
+    """Return the entries of the setting `layers`."""
     above = [stem.rpartition(".")[0].replace(".", "/") for stem in layers]
     base = posixpath.commonpath(above).replace("/", ".")
     entries = list[Entry]()
@@ -106,7 +106,7 @@ def _listed(
 def _named(
     parents: list[str], layers: list[str], norms: list[str], source: Origin, heads: set[str]
 ) -> list[Entry]:
-    """Return layers with names of their own as a live module has them; else ask for the order."""
+    """Return named layers in the order of a live module; else ask for the order."""
     head = min(heads)
     siblings = len({stem_of(parent).rpartition(".")[0] for parent in parents}) == 1
     numbers = [parent.rpartition(".")[2] for parent in parents]
@@ -130,7 +130,7 @@ def _named(
 
 
 def function_between(entry: Entry, like: Tensor, width: int, source: Origin) -> list[Stage]:
-    """Return the stages of a module without tensors, or a function: none, or one of each node."""
+    """Return the stages of a module without tensors, or of a function."""
     name, module = entry
     kind = module if isinstance(module, str) else class_of(module)
     try:

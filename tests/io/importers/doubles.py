@@ -1,10 +1,12 @@
 """Doubles of other libraries: their tensors by their names, and what they compute, in formulas."""
 
+import functools
 import itertools
 
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
+from kanlens.io.importers import import_model
 from tests.io.importers.test_efficient_kan import reference_basis
 
 
@@ -57,50 +59,59 @@ def rows(double, width, count=40):
     return x
 
 
+def equal(double, width, state, **settings):
+    x = rows(double, width)
+    expected = double(x)
+    model = import_model(state, **settings)
+    with torch.no_grad():
+        error = (model(x) - expected).abs().max()
+    assert error <= 1e-12 * expected.abs().max()
+    return model
+
+
 # --- B-splines ---------------------------------------------------------------------------------
 
 
-def lkan(widths=(3, 4, 2), *, shared=False):
+def spline_layer(d, names, n_in, n_out, *, order=3, act=silu, shared=False):
+    """Draw knots, coefficients and, where they have names, base, scaler and bias of a layer."""
+    knots, coef, base, scale, bias = (*names, *[None] * (5 - len(names)))
+    knots, coef = d.grid(knots, n_in, 4, order), d.draw(coef, n_out, n_in, 4 + order)
+    base = d.draw(base, n_out, n_in) if base else torch.zeros(n_out, n_in).double()
+    if scale:
+        scaler = d.draw(scale, *((1,) if shared else (n_out, n_in)))
+        coef = coef * scaler.expand(n_out, n_in)[..., None]
+    shift = d.draw(bias, n_out) if bias else 0
+    return lambda x: act(x) @ base.T + splines(x, knots, coef) + shift
+
+
+def spline_layers(d, names, widths, **options):
+    """Draw layers whose number stands for {} in names; return what they compute."""
+    return [
+        spline_layer(d, [name.format(i) for name in names], *ends, **options)
+        for i, ends in enumerate(itertools.pairwise(widths))
+    ]
+
+
+def spline_network(names, widths=(3, 4, 2), **options):
     d = Double()
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        start = f"layers.{i}."
-        knots, coef = d.grid(f"{start}grid", n_in), d.draw(f"{start}coeff", n_out, n_in, 7)
-        base = d.draw(f"{start}scale_base", n_out, n_in)
-        scale = d.draw(f"{start}scale_spline", *((1,) if shared else (n_out, n_in)))
-        bias = d.draw(f"{start}bias", n_out)
-        d.steps.append(
-            lambda x, k=knots, c=coef, b=base, s=scale, t=bias: (
-                silu(x) @ b.T + splines(x, k, c * _wide(s, c)) + t
-            )
-        )
+    d.steps = spline_layers(d, names, widths, **options)
     return d
 
 
-def _wide(scale, coef):
-    return scale.expand(coef.shape[:2])[..., None]
+def numbered(names, start="layers.{}."):
+    return [start + name for name in names.split()]
+
+
+EFFICIENT = "grid spline_weight base_weight spline_scaler"
+efficient_kan = functools.partial(spline_network, numbered(EFFICIENT))
+lkan = functools.partial(spline_network, numbered("grid coeff scale_base scale_spline bias"))
+TORCHKAN = ("grid_{}", "spline_weights.{}", "base_weights.{}", "spline_scalers.{}")
+torchkan = functools.partial(spline_network, TORCHKAN, act=gelu)
 
 
 def kanlib(widths=(3, 4, 2), *, bare=False):
-    d = Double()
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        start = f"{i}."
-        coef, knots = (
-            d.draw(f"{start}coefficients", n_out, n_in, 6),
-            d.grid(f"{start}basis.grid", n_in, 4, 2),
-        )
-        if bare:
-            d.steps.append(lambda x, k=knots, c=coef: splines(x, k, c))
-            continue
-        weight, base = (
-            d.draw(start + n, n_out, n_in) for n in ("weight_spline", "weight_residual")
-        )
-        bias = d.draw(f"{start}bias_output", n_out)
-        d.steps.append(
-            lambda x, k=knots, c=coef, w=weight, b=base, t=bias: (
-                splines(x, k, c * w[..., None]) + silu(x) @ b.T + t
-            )
-        )
-    return d
+    names = numbered("basis.grid coefficients weight_residual weight_spline bias_output", "{}.")
+    return spline_network(names[: 2 if bare else 5], widths, order=2)
 
 
 def kanx(widths=(3, 3, 2)):
@@ -134,41 +145,12 @@ def cubic(widths=(3, 4, 2), *, packed=True):
     return d
 
 
-def torchkan(widths=(3, 4, 2)):
-    d = Double()
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        base, coef = (
-            d.draw(f"base_weights.{i}", n_out, n_in),
-            d.draw(f"spline_weights.{i}", n_out, n_in, 7),
-        )
-        scale, knots = d.draw(f"spline_scalers.{i}", n_out, n_in), d.grid(f"grid_{i}", n_in)
-        d.steps.append(
-            lambda x, k=knots, c=coef, b=base, s=scale: (
-                torch.nn.functional.gelu(x) @ b.T + splines(x, k, c * s[..., None])
-            )
-        )
-    return d
-
-
 def kangam(n_features=3):
-    d, parts = Double(), []
-    for i in range(n_features):
-        parts.append([])
-        for layer, (n_in, n_out) in enumerate([(1, 2), (2, 1)]):
-            start = f"models.{i}.layers.{layer}."
-            base, coef = (
-                d.draw(f"{start}base_weight", n_out, n_in),
-                d.draw(f"{start}spline_weight", n_out, n_in, 7),
-            )
-            scale, knots = (
-                d.draw(f"{start}spline_scaler", n_out, n_in),
-                d.grid(f"{start}grid", n_in),
-            )
-            parts[i].append(
-                lambda x, k=knots, c=coef, b=base, s=scale: (
-                    silu(x) @ b.T + splines(x, k, c * s[..., None])
-                )
-            )
+    d = Double()
+    parts = [
+        spline_layers(d, numbered(EFFICIENT, f"models.{i}.layers.{{}}."), (1, 2, 1))
+        for i in range(n_features)
+    ]
     weight, bias = d.draw("linear.weight", 2, n_features), d.draw("linear.bias", 2)
     d.steps.append(
         lambda x: torch.cat([p[1](p[0](x[:, i : i + 1])) for i, p in enumerate(parts)], 1)
@@ -214,14 +196,12 @@ def kanditioned(n_in=3, n_out=2, count=6, width=3.0):
 def normed_row():
     """efficient-kan's layers with torch's linear layer and batch normalization between."""
     d = Double()
-    base, coef = d.draw("0.base_weight", 4, 3), d.draw("0.spline_weight", 4, 3, 7)
-    knots = d.grid("0.grid", 3)
+    first = spline_layers(d, numbered("grid spline_weight base_weight", "{}."), (3, 4))
     mean, weight, bias = (d.draw(f"1.{n}", 4) for n in ("running_mean", "weight", "bias"))
     var = d.keep("1.running_var", torch.rand(4, generator=d.generator, dtype=torch.float64) + 0.1)
     d.keep("1.num_batches_tracked", torch.tensor(7))
     line, shift = d.draw("2.weight", 2, 4), d.draw("2.bias", 2)
-    d.steps.append(lambda x: silu(x) @ base.T + splines(x, knots, coef))
-    d.steps.append(lambda x: (x - mean) / (var + 1e-5).sqrt() * weight + bias)
+    d.steps += [*first, lambda x: (x - mean) / (var + 1e-5).sqrt() * weight + bias]
     d.steps.append(lambda x: x @ line.T + shift)
     return d
 
