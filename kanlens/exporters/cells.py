@@ -1,4 +1,4 @@
-"""Rules that encode raw cells of a table as features, the same in every format."""
+"""Rules that encode raw cells of a table as features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRUTH = {"True": ("true", "TRUE", "1", "1.0"), "False": ("false", "FALSE", "0",
 
 
 class Cell(NamedTuple):
-    """The rule of one feature: a number, a part of a date, or an indicator of texts."""
+    """The rule of a feature: a number, a part of a date, or an indicator."""
 
     column: str
     kind: str  # "number", "date" or "text"
@@ -55,7 +55,7 @@ def blank_numbers(schema: Schema) -> list[float]:
 
 
 def _spellings(text: str, texts: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the spellings of a category among `texts` in tables, databases and sheets."""
+    """Return the spellings of a category in tables, databases and sheets."""
     if texts and set(texts) <= _TRUTH.keys():
         return text, *_TRUTH[text]
     if text.lstrip("-").isdigit():

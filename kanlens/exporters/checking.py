@@ -1,4 +1,4 @@
-"""Write a model for other programs, and compare what was written with the model."""
+"""Export of a model, and comparison of the file with the model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _write_program(subject: Export, path: Path) -> None:
 
 
 def _run_program(subject: Export, path: Path) -> list[Array]:
-    """Run a program on rows, the first without the numbers that it fills; no rows go first."""
+    """Run a program on no rows, then on rows with missing numbers."""
     program, x = torch.export.load(path).module(), subject.rows.copy()
     x[0, ~np.isnan(subject.fillers)] = np.nan
     rows = torch.from_numpy(x).to(subject.model.input_shift)
@@ -102,7 +102,7 @@ def export(
     table: str = "data",
     keep: Sequence[str] = (),
 ) -> Exported:
-    """Write a model for another program, and check that it computes the same there.
+    """Write a model for another program and compare its outputs there.
 
     The file is run on rows drawn over the ranges of the features, on knots of the first layer, and
     at the ends of each range and beyond. If an output differs by more than 1e-10 of the largest
@@ -200,7 +200,7 @@ def _checked(subject: Export, chosen: Format, temporary: Path) -> Exported:
 
 
 def _difference(actual: Array, wanted: Array) -> float:
-    """Return the largest difference relative to the largest number; NaN for another shape."""
+    """Return the largest difference relative to the largest number, or NaN."""
     if actual.shape != wanted.shape:
         return float("nan")
     gap = np.abs(actual.astype(np.float64) - wanted).max()

@@ -1,4 +1,4 @@
-"""Elementary functions of sympy, and unrolled networks, in the syntax of other languages."""
+"""Elementary functions and unrolled networks in the syntax of languages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def formula(g: ElementaryFunction, u: Any) -> Any:
 
 
 def _chebyshev(degree: int, t: Any) -> Any:
-    """Return a Chebyshev polynomial by halving its degree, without cancellation."""
+    """Return a Chebyshev polynomial without cancellation."""
     if degree < 2:
         return t if degree else sympy.Integer(1)
     half = _chebyshev(degree // 2, t)
@@ -52,7 +52,7 @@ class Dialect:
 
 
 class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
-    """sympy's printer with numbers to the last digit and the functions of a dialect."""
+    """sympy's printer with all digits and the functions of a dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def _double(value: float) -> str:
 
 
 def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -> Dialect:
-    """Make a dialect of equal calls, pairs of names, and texts with places for arguments."""
+    """Return a dialect of equal calls, pairs of names, and templates."""
     calls = {word: same(word) for word in _SAME.split()}
     calls |= dict(pair.split("=") for pair in others.split()) | forms
     number = {"SQL": _double, "Excel": lambda value: repr(value).upper()}.get(name, repr)
@@ -205,7 +205,7 @@ class Unrolled(ABC):
         ]
 
     def _held(self, name: str, low: float, high: float, origin: float = 0.0) -> str:
-        """Clip a column, of which missing cells stay missing, and subtract an origin."""
+        """Clip a column, subtract an origin, and keep missing cells."""
         text = f"({name} - {self.number(origin)})" if origin else name
         for sign, end in ((">=", high), ("<=", low)):
             if np.isfinite(end):
@@ -214,7 +214,7 @@ class Unrolled(ABC):
         return text
 
     def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
-        """Write the distances of inputs within pieces; return the pieces that are not flat."""
+        """Return distances within pieces as text, and the sloped pieces."""
         texts, pieces = [], []
         for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
             for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):

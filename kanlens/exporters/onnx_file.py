@@ -1,4 +1,4 @@
-"""ONNX files: the graph of a model, with its secant attributions in float64 as a second output."""
+"""ONNX files: the graph of a model and of its secant attributions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Graph:
         return output
 
     def constant(self, value: Any) -> str:
-        """Add a constant: whole numbers and texts as they are, others in the graph's dtype."""
+        """Add a constant: integers and texts unchanged, others in the dtype."""
         array = np.asarray(value)
         kinds = {"i": np.int64, "u": np.int64, "U": object}
         array = array.astype(kinds.get(array.dtype.kind, self.dtype))
@@ -234,7 +234,7 @@ def _whole(subject: Export) -> bool:
 
 
 def _add_inputs(graph: Graph, subject: Export) -> tuple[list[Any], str]:
-    """Add the features; return the inputs of the graph, x or raw columns, and their name."""
+    """Add the features; return the inputs of the graph and their name."""
     x, inputs = "x", [graph.value("x", graph.dtype, [len(subject.rules)])]
     if _whole(subject):
         x = graph.unmarked(x, subject.model.schema)
@@ -260,7 +260,7 @@ def _add_feature(graph: Graph, rule: Cell, subject: Export) -> str:
     schema = subject.model.schema
     if kind == "text":
         codes = dict.fromkeys(rule.content, 1.0) | dict.fromkeys(blank_texts(schema), rule.blank)
-        table = {"keys_strings": list(codes), "values_floats": list(codes.values())}
+        table: dict[str, Any] = {"keys_strings": [*codes], "values_floats": [*codes.values()]}
         value = graph.add("LabelEncoder", column, domain=ML, default_float=0.0, **table)
         return graph.cast(value, dtype)
     graph.dtype = np.dtype(np.float64) if kind == "date" else dtype
@@ -292,7 +292,7 @@ def _run(subject: Export, path: Path) -> list[Array]:
 
 
 def _add_scores(graph: Graph, subject: Export, x: str) -> str:
-    """Add the scores (batch, out, in): products of slopes; the graph stays in float64."""
+    """Add the scores (batch, out, in); the graph stays in float64."""
     dtype, graph.dtype = graph.dtype, np.dtype(np.float64)
     layers, add = subject.description.layers, graph.add
     ours = _levels(graph, subject, graph.cast(x, graph.dtype))
@@ -312,7 +312,7 @@ def _add_scores(graph: Graph, subject: Export, x: str) -> str:
 
 
 def _levels(graph: Graph, subject: Export, x: Any) -> list[tuple[str, str]]:
-    """Add a forward pass; return inputs and sums of every layer, then the last nodes."""
+    """Add a forward pass; return inputs and sums of layers, the nodes last."""
     u, levels = graph.scaled(x, subject.description.scaling[:4]), []
     for layer in subject.description.layers:
         levels.append((u, graph.sums(u, layer)))
@@ -335,7 +335,7 @@ def _edges(graph: Graph, layer: Layer, u: str) -> str:
 
 
 def _through_nodes(graph: Graph, layer: Layer, slopes: str, ours: str, theirs: str) -> str:
-    """Turn slopes of nodes (batch, out, node) into those of sums, by Shapley values."""
+    """Turn slopes of nodes into those of sums by Shapley values."""
     add, rates = graph.add, []
     for members, scale in zip(layer.members, layer.scale, strict=True):
         here, there = ([add("Gather", row, [k], axis=1) for k in members] for row in (ours, theirs))

@@ -21,7 +21,7 @@ from kanlens.functions.elementary import Array
 
 
 class Query(Unrolled):
-    """A chain of table expressions, each of which adds columns to the previous one."""
+    """A chain of table expressions, each with columns added."""
 
     dialect = SQL
 
@@ -58,7 +58,7 @@ class Query(Unrolled):
     def _curves(
         self, index: int, layer: Layer, inputs: Sequence[str]
     ) -> Iterator[tuple[Array, list[str]]]:
-        """Add the curves of a layer; yield weights (curve, out) and names, in groups."""
+        """Add the curves of a layer; yield weights (curve, out) and names."""
         for k, terms in enumerate(layer.terms):
             texts = [f"({self.term(inputs, terms, column)})" for column in range(len(terms.inputs))]
             if np.count_nonzero(terms.weights) > len(texts):

@@ -1,4 +1,4 @@
-"""A model as sums of splines and functions of a line, and the rows that exports are compared on."""
+"""The description of a model, and the rows that exports are compared on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHOWN = 4  # rows that a file carries with what the model says of them
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splines:
-    """The continuous piecewise polynomials of a layer; those of one input share their breaks.
+    """The piecewise polynomials of a layer, on shared breaks of an input.
 
     Pieces are polynomials in the distance from their start, the first from its end; the first and
     the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
@@ -59,7 +59,7 @@ class Splines:
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
     def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs (rank,) whose splines span those of all, and weights (rank, out)."""
+        """Return outputs whose splines span all, and weights (rank, out)."""
         from scipy.linalg import qr, solve_triangular
 
         inner = np.diff(self.breaks[in_])
@@ -76,7 +76,7 @@ class Splines:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Terms:
-    """Columns ``g(a * u[input] + b)`` of one function g, and their weights (column, out)."""
+    """Columns ``g(a * u[input] + b)`` with their weights (column, out)."""
 
     g: ElementaryFunction
     inputs: Index  # (column,)
@@ -99,7 +99,7 @@ class Layer:
 
     @property
     def plain(self) -> bool:
-        """Whether nodes are neither scaled nor shifted."""
+        """True if nodes are neither scaled nor shifted."""
         return bool((self.scale == 1).all() and (self.shift == 0).all())
 
 
@@ -164,7 +164,7 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
 
 
 def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
-    """Stack splines (out, in, SciPy's); add their values at the first break to `bias`."""
+    """Stack splines; add their values at the first break to `bias`."""
     if not any(spline.c.any() for _, _, spline in edges):
         return None
     n_powers, n_pieces = edges[0][2].c.shape
@@ -188,7 +188,7 @@ def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Export:
-    """A model on its way into a file that will be called `path`; `export` has the options."""
+    """A model with the options of `export`, for the file `path`."""
 
     model: KAN
     path: Path
@@ -236,14 +236,14 @@ class Export:
 
     @property
     def classes(self) -> tuple[str | int, ...]:
-        """The labels of a classifier, as numbers where all are whole ones; else empty."""
+        """Labels of a classifier, as numbers if all are integers; else empty."""
         labels = self.model.class_labels
         whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", label) for label in labels)
         return tuple(map(int, labels)) if whole else labels
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Raw rows: at random, at knots and at ends, with blank cells and an unseen category."""
+        """Raw rows with random numbers, knots, ends, blanks and unseen texts."""
         import pandas as pd
 
         numbers, schema, columns = _numbers(self.exact), self.model.schema, {}
@@ -282,17 +282,17 @@ class Export:
 
     @cached_property
     def reference(self) -> Array:  # (1, in)
-        """The row that features are counted from: the mean of the background, else of the rows."""
+        """The reference row: the mean of the background, else of the rows."""
         background = self.exact.background
         rows = self.rows if background is None or not len(background) else background.numpy()
         return np.asarray(rows.mean(0, keepdims=True))
 
     def scores(self, x: Array) -> Array:  # (batch, out, in)
-        """Return the secant attributions of every output, relative to the reference."""
-        options = {"method": "secant", "background": self.reference, "progress": False}
+        """Return the secant attributions of every output to the reference."""
+        options: dict[str, Any] = {"method": "secant", "background": self.reference}
         outputs = range(len(self.description.outputs))
-        scores = [attribute(self.exact, x, target=k, **options).values for k in outputs]
-        return np.stack([values.numpy() for values in scores], axis=1)
+        scores = (attribute(self.exact, x, target=k, progress=False, **options) for k in outputs)
+        return np.stack([score.values.numpy() for score in scores], axis=1)
 
     @cached_property
     def shown(self) -> Index:
@@ -308,7 +308,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: the functions that write it and run it on the rows of an export."""
+    """A kind of file, with functions that write and run it."""
 
     name: str
     ending: str
@@ -327,7 +327,7 @@ def predicted(model: KAN, x: Array) -> Array:
 
 
 def chances(logits: Array) -> Array:  # (batch, out) -> (batch, class)
-    """Return the probabilities of classes; a single output is the logit of the second."""
+    """Return probabilities; a single output is the logit of the second class."""
     from scipy.special import softmax
 
     if logits.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""An Excel workbook: a row for each sample, a cell for each node, and a second sheet of weights."""
+"""An Excel workbook: rows of samples, cells of nodes, a sheet of weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROW = "\0"  # the number of a row in formulas
 
 
 class Sheet(Unrolled):
-    """The columns of the first sheet and the rows of weights, in the columns of their terms."""
+    """The columns of the first sheet, and rows of weights below their terms."""
 
     dialect = EXCEL
 
@@ -155,7 +155,7 @@ class _Row:
         self.compiled: dict[str, Any] = {}
 
     def add(self, text: str) -> None:
-        """Evaluate a formula; one compiled function serves all other cells and numbers."""
+        """Evaluate a formula, compiled once for all cells and numbers."""
         atoms: dict[str, str] = {}
         if not re.search(r'["!:]', text):
             name = self.tools.get_column_letter

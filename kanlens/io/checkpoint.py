@@ -1,4 +1,4 @@
-"""Checkpoints: a model in one .safetensors file, which holds numbers and text and runs nothing.
+"""Checkpoints: a model in one .safetensors file of numbers and text.
 
 Tensors are those of the state dict, of one dtype, and where the model has them
 ``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The metadata are
@@ -46,7 +46,7 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 
 
 def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 4 had layers of kind "series" and "function"; now one kind has all of these."""
+    """Version 4 had layers of kind "series" and "function", now "spline"."""
     for layer in config["layers"]:
         if layer["kind"] in ("series", "function"):
             layer["kind"] = "spline"
@@ -63,7 +63,7 @@ _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticEr
 
 
 def save(model: Model, path: Pathlike) -> Path:
-    """Write a model to a .safetensors file, with its names, units and statistics.
+    """Write a model with its names and statistics to a .safetensors file.
 
     An existing file is replaced in one step at the end, and stays if anything fails.
 
@@ -236,7 +236,7 @@ def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
 
 
 def _refuse_oversize(config: str, tensors: dict[str, Tensor]) -> None:
-    """Refuse a configuration of layers far larger than the file before building it."""
+    """Refuse a configuration of layers far larger than the file."""
     largest = max((tensor.numel() for tensor in tensors.values()), default=0)
     for index, layer in enumerate(_parsed(config).layers):
         size = max(layer.in_features * layer.out_features, layer.grid_size)
@@ -262,7 +262,7 @@ def _parsed(config: str) -> KANConfig:
 
 
 def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:
-    """Return the first mismatch of the model and the tensors as (expected, got)."""
+    """Return the first mismatch of model and tensors as (expected, got)."""
     signatures = {name: _signature(t.shape, t.dtype) for name, t in model.state_dict().items()}
     signatures.update(_statistics_signatures(model, tensors))
     for name, expected in signatures.items():
@@ -282,7 +282,7 @@ def _signature(shape: tuple[int, ...], dtype: torch.dtype) -> str:
 
 
 def _statistics_signatures(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Return the signatures of statistics and background, in their floating dtypes."""
+    """Return the signatures of statistics and background."""
     shapes: dict[str, tuple[int, ...]] = {}
     for index, layer in enumerate(model.layers):
         names = [f"statistics.layers.{index}.{name}" for name in _STATISTICS]

@@ -17,7 +17,6 @@ from kanlens.exporters.subject import Export
 from kanlens.model.network import KAN
 from tests.exporters.conftest import build
 from tests.exporters.raw import described, gaps
-from tests.made import draw
 
 
 def answers(query, frame, kinds):
@@ -72,15 +71,6 @@ def test_columns_are_carried_along_and_the_table_has_its_name(tmp_path):
         key, town, price = base.execute(text).fetchone()
     assert (key, town) == (7, "Rome")
     assert isinstance(price, float)
-
-
-def test_missing_numbers_stay_missing_without_a_filler(tmp_path):
-    export(build("held"), tmp_path / "model.sql")
-    frame = pd.DataFrame(draw(2, 2).numpy(), columns=["x1", "x2"])
-    frame.iloc[1, 0] = None
-    for rows in answers((tmp_path / "model.sql").read_text(), frame, ["DOUBLE"] * 2):
-        assert isinstance(rows[0][-1], float)
-        assert rows[1][-1] is None
 
 
 def test_what_is_too_long_is_refused_with_its_length(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Models of other libraries, recognized by the layouts in `IMPORTERS` and rebuilt as a KAN."""
+"""Import of models of other libraries, recognized by their layouts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def import_model(
     task: Task | None = None,
     **settings: Any,
 ) -> KAN:
-    """Make a KAN of a trained model of another library; it is recognized by its tensors.
+    """Convert a trained model of another library, known by its tensors.
 
     Files are read as data: nothing in them is imported or run. A live module is run once, and must
     compute the same as the result. With training data, the model also gets the names, units, kinds,
@@ -143,7 +143,7 @@ def import_model(
 
 
 def _read(source: Any, options: ImportOptions, part: str | None) -> tuple[KAN, Remake | None]:
-    """Return a copied, loaded or converted model, and a function that converts it again."""
+    """Return a model, and a function that converts it with other options."""
     if isinstance(source, KAN) and part is None:
         _refuse_options(options)
         check_sound(CALL, source, InvalidValueError)
@@ -289,7 +289,7 @@ def _networks(layout: Layout, source: Origin) -> dict[str, set[str]]:
 
 
 def _apart(layout: Layout, source: Origin, name: str) -> list[FoundKAN]:
-    """Return the networks of one layer each below a name, if all can be imported."""
+    """Return single-layer networks below a name, if all can be imported."""
     parts = (INDEXED.fullmatch(parent) for parent in layout.groups(source.state))
     names = [join(part[1] or "", part[2]) for part in parts if part and part[1] == name]
     kans = [_listed(layout, source, part) for part in dict.fromkeys(names)]

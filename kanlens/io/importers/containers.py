@@ -1,4 +1,4 @@
-"""Readers of containers: zipped pickles of torch, archives of Keras, and pykan's three files.
+"""Readers of torch's zipped pickles, Keras archives and pykan's files.
 
 Nothing of a pickle is imported or run: its opcodes are those that torch writes, every name in it
 becomes an inert class, and only calls that rebuild tensors and plain containers do anything.
@@ -81,7 +81,7 @@ class _Ordered(dict[Any, Any]):
 
 
 class _Names(type):
-    """The type of names in a pickle, which refuses calls of the standard library."""
+    """The type of names in a pickle; refuses calls of the standard library."""
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         path = getattr(cls, "path", "")
@@ -91,11 +91,11 @@ class _Names(type):
 
 
 class _CallError(ValueError):
-    """A pickle calls what no network needs."""
+    """A pickle calls a function that no network needs."""
 
 
 class _InertUnpickler(Unpickler):
-    """The unpickler of a zip file, with tensors within the storages of the file."""
+    """The unpickler of a zip file, with tensors within its storages."""
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
@@ -160,7 +160,7 @@ def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _F
 
 
 def read_archive(path: Path) -> object:
-    """Return the content of a zip file of torch.save or Keras, with inert objects."""
+    """Return the content of a zip file of torch.save or Keras."""
     with ZipFile(path) as archive:
         names = archive.namelist()
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
@@ -238,7 +238,7 @@ _KERAS = {  # classes of layers: their names in files, and their tensors in the 
 
 
 def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
-    """Return the tensors of a Sequential that Keras saved, ``layers.0.kernel`` and so on."""
+    """Return the tensors of a Sequential of Keras, as ``layers.0.kernel``."""
     h5py = optional_module("h5py", call=CALL, extra="keras")
     config = json.loads(archive.read("config.json"))
     content = io.BytesIO(archive.read("model.weights.h5"))
@@ -288,7 +288,7 @@ _MOST, _NESTED = 2**22, 64  # bytes of a configuration, and lists in lists, whic
 
 
 def located(path: Pathlike) -> Pathlike:
-    """Return the state of pykan's three files, from one of them or their prefix."""
+    """Return the state file of pykan, from one of three files or a prefix."""
     text = os.fspath(path)
     stem = next((text[: -len(end)] for end in _ENDS if text.endswith(end)), text)
     try:
@@ -325,12 +325,12 @@ def read_facts(path: Path) -> Mapping[str, Any]:
 
 @functools.cache
 def _loader() -> Any:
-    """Return a loader of plain YAML with pykan's NumPy numbers and named objects."""
+    """Return a loader of YAML with pykan's numbers and named objects."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def flatten_mapping(self, node: Any) -> None:
-            """Merge nothing: keys that are merged again and again would fill the memory."""
+            """Merge no keys: repeated merges would fill the memory."""
 
     def number(loader: Any, node: Any) -> Any:
         kinds = {"i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d"}

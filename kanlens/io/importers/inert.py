@@ -1,4 +1,4 @@
-"""Stubs for the objects of a pickle, and attributes of modules, live or stubs."""
+"""Stubs for objects of a pickle, and attributes of modules and stubs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Inert:
-    """A stub for the class of full name `path`: it holds attributes and does nothing."""
+    """A stub for the class of full name `path`, with attributes alone."""
 
     path = ""
 
@@ -30,7 +30,7 @@ class Inert:
 
 
 def path_of(value: Any) -> str:
-    """Return the full name that a pickle or YAML gives an object; empty for others."""
+    """Return the full name of an object of a pickle or YAML, or ""."""
     if isinstance(value, str):
         return value
     kind = value if isinstance(value, type) else type(value)

@@ -1,4 +1,4 @@
-"""Layers recognized by their tensors, and networks that are a row of such layers."""
+"""Layouts of layers, recognized by tensors, and networks of them."""
 
 from __future__ import annotations
 
@@ -142,17 +142,15 @@ def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
             path = path_of(module) or f"{kind.__module__}.{kind.__qualname__}"
             name = path.rpartition(".")[2]
             plain = module is None or (isinstance(module, Inert) and not path_of(module))
-            family = (
-                re.fullmatch(rf"({_FAMILIES})KANLayer(WithNorm)?", name) or name in _OWN.split()
-            )
-            if not (plain or family or path.partition(".")[0] in ("torch", "kanlens")):
+            own = name in _OWN.split() or path.partition(".")[0] in ("torch", "kanlens")
+            if not (plain or own or re.fullmatch(rf"({_FAMILIES})KANLayer(WithNorm)?", name)):
                 strangers[place] = path
     return strangers
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The tensors of one layer, by their names in its layout, and the keys of those read."""
+    """The tensors of a layer by their names, and the keys of those read."""
 
     name: str  # "layers.0"
     layout: Layout
@@ -168,7 +166,7 @@ class Group:
         return join(self.name, name) in self.source.state
 
     def get(self, name: str, *shape: Size) -> Tensor:
-        """Return a tensor of that shape; refuse another, integers and tensors without data."""
+        """Return a floating tensor of that shape, or raise."""
         tensor = self.find(name, *shape)
         if tensor is None:
             advice = "Save the whole state dict, buffers included"
@@ -177,7 +175,7 @@ class Group:
         return tensor
 
     def find(self, name: str, *shape: Size) -> Tensor | None:
-        """Return a tensor as `get` does, or None if there is none."""
+        """Return a tensor as `get` does, or None."""
         if not name or name not in self:
             return None
         key = join(self.name, name)
@@ -185,7 +183,7 @@ class Group:
         return checked(self.source.spelled(key), self.source.state[key], *shape)
 
     def known(self, name: str, default: Any = None) -> Any:
-        """Return an attribute of the layer's module, one around it, or a file of facts."""
+        """Return an attribute of the module, of one around it, or of the facts."""
         mark = join(self.name, self.layout.marks.split()[0])
         names = self.name.split("."), self.source.spelled(mark).split(".")
         paths = [".".join(parts[:count]) for parts in names for count in range(len(parts), -1, -1)]
@@ -194,7 +192,7 @@ class Group:
         return next((value for value in values if value is not None), default)
 
     def setting(self, name: str, value: Any = None) -> Any:
-        """Return a setting of the caller, a module or `value`; ask for it otherwise."""
+        """Return a setting of the caller, a module or `value`, or raise."""
         value = self.known(name) if value is None else value
         return self.options.setting(name, self.layout.library, value)
 
@@ -231,7 +229,7 @@ class Group:
     def beside(
         self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
     ) -> dict[str, Any]:
-        """Return the other fields of `Edges` with weights (out, in, n), from these names."""
+        """Return the fields of `Edges` other than weights (out, in, n)."""
         n_out, n_in = weight.shape[:2]
         stored = self.source.state.get(join(self.name, scaler), weight)
         scale = self.find(scaler, *((1,) if stored.dim() == 1 else (n_out, n_in)))
@@ -262,7 +260,7 @@ _OWN = (
 
 
 def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
-    """Return a tensor of floating dtype and of a shape (None: any length); refuse another."""
+    """Return a floating tensor of a shape (None: any length), or raise."""
     fits = tensor.dim() == len(shape) and all(
         want in (None, size) for want, size in zip(shape, tensor.shape, strict=True)
     )
@@ -288,7 +286,7 @@ def _refuse_others(source: Origin, keys: set[str]) -> None:
 
 
 def _linear(group: Group) -> list[Stage]:
-    """Return a linear layer of torch, or of Keras, whose weights are (in, out)."""
+    """Return a linear layer of torch or Keras."""
     keras = "kernel" in group
     weight = group.get("kernel", None, None).T if keras else group.get("weight", None, None)
     return [linear(group.name, weight, group.find("bias", len(weight)))]

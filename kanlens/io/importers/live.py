@@ -1,4 +1,4 @@
-"""Comparison of a live module with the imported model, inside and outside the grid."""
+"""Comparison of a live module with the imported model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, A
 
 
 def probes(model: KAN) -> Tensor:  # (row, in)
-    """Return rows inside the grid, on its breakpoints, and up to a whole grid beyond it."""
+    """Return rows inside the grid, on its breakpoints, and beyond it."""
     first = model.layers[0]
     low, high = first.domain()
     cuts = breakpoints(first.grid, first.spline_order).mT[:_ROWS]
@@ -33,7 +33,7 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 @torch.no_grad()
 def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
-    """Return whether a module was run; refuse other outputs, and note a softmax of them."""
+    """Return whether a module was run; refuse it if its outputs differ."""
     x = full = probes(model)
     columns = getattr(module, "input_id", None)  # of pykan
     if isinstance(columns, Tensor) and columns.numel() == x.shape[1]:

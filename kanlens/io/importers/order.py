@@ -28,13 +28,13 @@ def join(parent: str, name: str) -> str:
 
 
 def stem_of(parent: str) -> str:
-    """Return the part before the number of a layer: "model.layers" of "model.layers.0"."""
+    """Return "model.layers" of "model.layers.0"."""
     part = INDEXED.fullmatch(parent)
     return (part[1] or "") if part else parent
 
 
 def names_below(source: Origin, head: str) -> list[str]:
-    """Return the names of modules with tensors below a name, in the order of the tensors."""
+    """Return the modules with tensors below a name, in their order."""
     start = join(head, "")
     keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
     return list(dict.fromkeys(key.partition(".")[0] for key in keys))
@@ -63,7 +63,7 @@ def in_order(
 
 
 def _numbered(head: str, numbers: dict[str, int], source: Origin) -> list[Entry]:
-    """Return layers by their numbers, those of one number as they follow in the file."""
+    """Return layers by their numbers, then by their order in the file."""
     last, taken = max(numbers.values()), {*numbers.values()}
     entries, index = [(number, (parent, None)) for parent, number in numbers.items()], 0
     while index <= last or source.owner(join(head, str(index))) is not None:
@@ -106,7 +106,7 @@ def _listed(
 def _named(
     parents: list[str], layers: list[str], norms: list[str], source: Origin, heads: set[str]
 ) -> list[Entry]:
-    """Return named layers in the order of a live module; else ask for the order."""
+    """Return named layers in the order of a live module, or raise."""
     head = min(heads)
     siblings = len({stem_of(parent).rpartition(".")[0] for parent in parents}) == 1
     numbers = [parent.rpartition(".")[2] for parent in parents]

@@ -1,4 +1,4 @@
-"""Libraries whose edges are polynomials of tanh, as series of Chebyshev's polynomials of it."""
+"""Libraries of polynomials of tanh, as series of Chebyshev polynomials."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
 
 
 def in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
-    """Return edges sum_d c_d P_d(tanh x), weights (out, in, d), as series of Chebyshev's T_d."""
+    """Return polynomials of tanh (out, in, d) as series of Chebyshev's."""
     count = weight.shape[2]
     change = _change(lambda t: _basis(group, key, t, count), count).to(weight.device)
     weight = (weight.double() @ change).to(weight.dtype)
@@ -79,13 +79,13 @@ def _tanh(count: int) -> tuple[str, ...]:
 
 
 def _change(basis: Callable[[Array], list[Array]], count: int) -> Tensor:
-    """Return the Chebyshev series (d, power) of polynomials of degrees below `count`."""
+    """Return the Chebyshev series (d, power) of `count` polynomials."""
     values: Any = lambda t: np.stack(basis(t), -1)  # noqa: E731
     return torch.from_numpy(np.polynomial.chebyshev.chebinterpolate(values, count - 1).T.copy())
 
 
 def _gram(group: Group) -> list[Stage]:
-    """Return layers of Gram polynomials of tanh, also in a bottleneck, and of SiLU."""
+    """Return Gram polynomials of tanh and SiLU, also in a bottleneck."""
     weight = group.get("grams_basis_weights", None, None, None)
     count = weight.shape[2]
     factors = group.get("beta_weights", count).double().cpu().numpy()
@@ -121,7 +121,7 @@ def _gram(group: Group) -> list[Stage]:
 
 
 def _after(group: Group, like: Tensor) -> list[Stage]:
-    """Return torch-conv-kan's normalization of the sums, and its base function."""
+    """Return torch-conv-kan's normalization of sums and base function."""
     group.get("norm.weight", len(like))  # there always
     after = elementwise(join(group.name, "base_activation"), group.base(), len(like), like)
     return [*group.norm("norm.", len(like)), after]

@@ -1,4 +1,4 @@
-"""pykan, old and new, and microkan: splines and symbolic edges, subnodes, products, node affine."""
+"""pykan, old and new, and microkan: splines, symbolic edges, products."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
-    """Return the function of kanlens for a function of pykan, with its a, b, c, d."""
+    """Return the function of kanlens for one of pykan, and a, b, c, d."""
     terms, rest = _SUMS.get(name, ((), 0.0))
     if len(terms) == 1:
         ((own, a, b, c),), p = terms, parameters
@@ -37,7 +37,7 @@ def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
 
 
 def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor | None]:
-    """Return mask (out, in), names and parameters (out, in, 4) of symbolic edges."""
+    """Return mask, names and parameters (out, in, 4) of symbolic edges."""
     shape, mask = part.shape, group.find("symbolic_fun.mask", *part.shape)
     if mask is None or not mask.any() or not group.known("symbolic_enabled", True):
         return torch.zeros_like(part), (), None
@@ -60,7 +60,7 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
 
 
 def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Any) -> Edges:
-    """Return the edges of a layer from (out, in, ...) tensors; masks may be fractions."""
+    """Return the edges of a layer, whose masks may be fractions."""
     mask, names, affine = _symbolic(group, part)
     both = (part != 0) & (mask != 0)
     if affine is not None and bool(both.any()):  # the sum of a spline and a function
@@ -119,7 +119,7 @@ def _layer(group: Group) -> list[Stage]:
 
 
 def _old_layer(group: Group) -> list[Stage]:
-    """Return the stages of one layer of pykan 0.0, whose knots are those of every edge."""
+    """Return the stages of a layer of pykan 0.0, with knots of every edge."""
     bias = group.get("biases.weight", 1, None)[0]
     coef, cuts = group.get("act_fun.coef", None, None), group.get("act_fun.grid", None, None)
     n_out, order = len(bias), coef.shape[1] - cuts.shape[1] + 1
@@ -138,7 +138,7 @@ def _old_layer(group: Group) -> list[Stage]:
 
 
 def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """Return coefficients (out, in, basis) on the union of knots (in, knot), exactly."""
+    """Return coefficients (out, in, basis) on the union of knots (in, knot)."""
     if bool((knots == knots[:1]).all()):
         return coef, knots[0]
     degree = knots.shape[2] - coef.shape[2] - 1
@@ -152,7 +152,7 @@ def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inserted(coef: Tensor, knots: Tensor, union: Tensor, degree: int) -> Tensor:
-    """Return coefficients on a union of knots (in, knot): blossoms by de Boor's algorithm."""
+    """Return coefficients on a union of knots by de Boor's algorithm."""
     n = degree + 1
     union = union.expand(len(knots), -1, -1)  # (out, in, knot)
     low, high = float(union.min()) - 1, float(union.max()) + 1  # where all splines are zero

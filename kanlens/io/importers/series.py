@@ -21,7 +21,7 @@ from kanlens.io.importers.stages import Edges, Stage, one_by_one
 def series_edges(
     group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **beside: str
 ) -> Edges:
-    """Return edges of weights (out, in, n) of g(a x + b); `beside` is as in `Group.beside`."""
+    """Return edges of weights (out, in, n) times g(a x + b)."""
     others = group.beside(weight, **beside)
     scaler = others.pop("scaler")
     weight = weight if scaler is None else weight * scaler[..., None]
@@ -35,7 +35,7 @@ def series_edges(
 def bumps(
     group: Group, weight: Tensor, centers: Tensor, a: Any, name: str = "gaussian", **beside: str
 ) -> Edges:
-    """Return edges of one bump around every center (n,) or (in, n); the grid is their range."""
+    """Return edges of a bump around every center, (n,) or (in, n)."""
     names = (name,) * weight.shape[2]
     edges = series_edges(group, names, weight, a, -centers * a, **beside)
     low, high = float(centers.min()), float(centers.max())
@@ -54,7 +54,7 @@ def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
 
 
 def _normed(group: Group, edges: Edges, *, raw: bool = True) -> list[Stage]:
-    """Put the normalization of a layer before it; its base may see `raw` inputs."""
+    """Put the normalization before a layer; its base may take `raw` inputs."""
     n_in, names = edges.base.shape[1], ("norm.", "layernorm.")  # of both, the first is in use
     if "norm.running_mean" in group:
         return [*batch_norm(group, "norm."), edges]
@@ -144,7 +144,7 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
 
 
 def waves(group: Group, coefficients: Tensor, **beside: str) -> Edges:
-    """Return edges of cosines and sines of 1, 2, ... times x, from (2, out, in, n)."""
+    """Return edges of cosines and sines, from (2, out, in, n)."""
     n = coefficients.shape[3]
     weight, k = torch.cat([*coefficients], -1), torch.arange(1, n + 1).repeat(2)
     b = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64).repeat_interleave(n)
@@ -178,7 +178,7 @@ _WAVELETS = {"mexican_hat": "mexican hat", "shannon": "sinc"}
 
 
 def _wavelets(group: Group) -> list[Stage]:
-    """Return edges of one wavelet, with torch-conv-kan's weight1 * SiLU(x), normalized."""
+    """Return normalized edges of a wavelet, with torch-conv-kan's SiLU."""
     weight = group.get("wavelet_weights", None, None)
     n_out, n_in = weight.shape
     scale, shift = (group.get(name, n_out, n_in) for name in ("scale", "translation"))

@@ -1,4 +1,4 @@
-"""Settings of a network that its file may not hold, as keywords of the caller."""
+"""Settings of a network that its file may not hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refuse(expected: str, got: str, *advice: str, argument: str = "", **settings
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: its valid values in words and as a test, and the libraries' default."""
+    """A setting: valid values in words and as a test, and the default."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -87,7 +87,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImportOptions:
-    """Options of the caller that a state dict does not hold, and records of their use."""
+    """Options of the caller, and records of their use."""
 
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
     extrapolation: str | None = None
@@ -123,7 +123,7 @@ class ImportOptions:
         return self.assumed.setdefault(name, value)
 
     def setting(self, name: str, library: str, default: Any) -> Any:
-        """Return the value of the caller, else the default; ask for it if it is invalid."""
+        """Return the value of the caller or the default, or raise."""
         self.used.add(name)
         setting, value = SETTINGS[name], self.settings.get(name, default)
         if not setting.holds(value):
@@ -149,7 +149,7 @@ _FAMILY = re.compile(rf"({'|'.join(_FAMILIES)})\([0-9]+(\.[0-9]+)?\)")  # as "el
 
 
 def activation_name(source: Any) -> str:
-    """Return the name in `BASES`, or that `sum_of` knows, of a function, module or path."""
+    """Return the name in `BASES`, or for `sum_of`, of a base function."""
     source = source[:80] if isinstance(source, str) else source
     if isinstance(source, str) and _FAMILY.fullmatch(source):
         return source
@@ -186,7 +186,7 @@ SUMS: dict[str, Terms] = {
 
 
 def sum_of(name: str) -> Terms | None:
-    """Return the terms of a sum in `SUMS`, or of a family like "elu(0.5)"; None for others."""
+    """Return the terms of a sum in `SUMS` or of a family like "elu(0.5)"."""
     family, _, number = name.rstrip(")").partition("(")
     if family not in _FAMILIES or not number:
         return SUMS.get(name)

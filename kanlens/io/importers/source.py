@@ -46,7 +46,7 @@ class Origin:
     spelling: Mapping[str, str] = field(default_factory=dict)  # names as they were found
 
     def owner(self, path: str) -> Any:
-        """Return the module at a path; None if there is none, or none is known."""
+        """Return the module at a path, or None."""
         module = self.module
         for part in path.split(".") if path else ():
             module = children(module, "_modules").get(part)
@@ -68,7 +68,7 @@ class Origin:
 
 
 def origin(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Origin:
-    """Return tensors as a source, with lists of one kind of tensor respelled as layers.
+    """Return tensors as a source, with lists of tensors respelled as layers.
 
     That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
     one stacked tensor for the networks of all features, ``models.<feature>``.
@@ -126,7 +126,7 @@ _SPELLINGS = [
 
 
 def sources(source: object) -> list[Origin]:
-    """Return every state dict in a source, at any depth; nothing in a file is run."""
+    """Return every state dict in a source; nothing in a file is run."""
     if isinstance(source, nn.Module):
         module = _translated(source)
         if module is not source:
@@ -158,7 +158,7 @@ def sources(source: object) -> list[Origin]:
 
 
 def _translated(module: nn.Module) -> nn.Module:
-    """Return a module with layers replaced by the results of their `to_kanlens`."""
+    """Return a module with layers replaced by their `to_kanlens`."""
     own: Any = module
     if hasattr(own, "to_kanlens"):
         layer: nn.Module = own.to_kanlens()
@@ -186,7 +186,7 @@ def _arrays(arrays: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
 
 
 def _of_jax(model: Any) -> Origin:
-    """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
+    """Return the arrays and grids of a live model of jaxKAN."""
     layers = getattr(model, "layers", ())
     parts = dict(enumerate(layers if hasattr(layers, "__iter__") else ()))
     arrays = {}
@@ -202,7 +202,7 @@ def _of_jax(model: Any) -> Origin:
 
 
 def read_tensors(path: Path) -> object:
-    """Return the content of a file of torch.save or .safetensors, without running it."""
+    """Return the content of a file of torch.save or .safetensors."""
     start = tensor_files.first_bytes(path)
     if start[8:] == b"{":
         return tensor_files.read_safetensors(path, call=CALL)[1]
@@ -234,7 +234,7 @@ def read_tensors(path: Path) -> object:
 def _state_dicts(
     content: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
 ) -> list[Origin]:
-    """Collect dicts of tensors up to `_DEPTH`; Lightning's hyper-parameters are facts."""
+    """Collect dicts of tensors, and Lightning's hyper-parameters as facts."""
 
     def place(path: tuple[str, ...]) -> str:
         return f"{name} under {printable('.'.join(path))!r}" if path else name

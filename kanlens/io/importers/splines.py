@@ -1,4 +1,4 @@
-"""Libraries whose edges are B-splines with a base function, each with its names and axes."""
+"""Libraries of B-splines with a base function, by names and axes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kanlens.splines.spline import extend
 
 
 def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> Edges:
-    """Return edges of splines, and the other tensors of `Group.beside` under their names."""
+    """Return edges of splines, with the other tensors of `Group.beside`."""
     usual, eps = group.known("extrapolation"), group.known("grid_eps")
     if not isinstance(usual, str):
         usual = "linear" if "mask" in group else "zero"  # only kanlens has masks
@@ -41,7 +41,7 @@ def _named(
     knots_of: Callable[[Group, Tensor], Tensor] | None = None,
     **options: Any,
 ) -> Layout:
-    """Return a layout of splines, knots, base, scaler, bias, mask (`names`), and norm and PReLU."""
+    """Return a layout of splines, knots, base, scaler, bias, mask (`names`)."""
     spline, knots, *others = names.split()
     beside = dict(zip(("base", "scaler", "bias", "mask"), others, strict=False))
 
@@ -100,7 +100,7 @@ def _kanditioned(group: Group) -> list[Stage]:
 
 
 def _convkan(group: Group) -> list[Stage]:
-    """Return the KAN on a patch, in the order of ``F.unfold``; groups see their own channels."""
+    """Return the KAN on a patch, in the order of ``F.unfold``."""
     spline = group.get("spline_weight", None, None, None, None)
     groups, n_out, n_in, count = spline.shape
     base, knots = group.get("base_weight", *spline.shape[:3]), group.get("grid", groups, n_in, None)
@@ -119,7 +119,7 @@ def _convkan(group: Group) -> list[Stage]:
 
 
 def _even(group: Group, spline: Tensor) -> Tensor:
-    """Return the knots of torch-conv-kan, which keeps none, for splines (out, in, n)."""
+    """Return the knots of torch-conv-kan for splines (out, in, n)."""
     order = group.setting("spline_order")
     low, high = group.setting("grid_range")
     return uniform(low, high, spline.shape[2] - order, order, spline, spline.shape[1])
@@ -145,7 +145,7 @@ def _convolution(group: Group) -> list[Stage]:
 
 
 def _keras(group: Group) -> list[Stage]:
-    """Return a layer of keras-efficient-kan, whose base is of normalized inputs too."""
+    """Return a layer of keras-efficient-kan; its base is normalized too."""
     base, grid = group.get("kernel", None, None), group.get("knots", 1, None, None)
     n_in, n_out = base.shape
     spline = group.get("spline", None, n_out).T.reshape(n_out, n_in, -1)
@@ -157,7 +157,7 @@ def _keras(group: Group) -> list[Stage]:
 
 
 def _transposed(tensors: Tensors) -> bool:
-    """Return whether weights are (in, out) and knots those between the ends of the grid."""
+    """Return whether weights are (in, out) and knots not extended."""
     base, spline, grid = (tensors[name] for name in ("base_weight", "spline_weight", "grid"))
     if (base.dim(), spline.dim(), grid.dim()) != (2, 3, 2):
         return False
@@ -171,7 +171,7 @@ _EFFICIENT_KAN = _named(
 
 
 def _own(group: Group) -> list[Stage]:
-    """Return a layer of kanlens from its module, or of splines alone from its tensors."""
+    """Return a layer of kanlens, or of splines alone from a state dict."""
     layer = group.source.owner(group.name)
     if hasattr(layer, "edge_kind"):
         edges = edges_of(group.name, layer)

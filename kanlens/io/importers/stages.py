@@ -1,4 +1,4 @@
-"""Stages of a network, which readers return, and their compiler into layers and nodes."""
+"""Stages of a network, and their compiler into layers and nodes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Edges:
         return replace(self, knots=uniform(low, high, 1, 1, self.base, self.widths[0]))
 
     def plus(self, names: Sequence[str], weight: Tensor, affine: Tensor) -> Edges:
-        """Return edges with functions g(a x + b) added: weights (out, in, n), a, b (in, n, 2)."""
+        """Return edges with functions of weights (out, in, n) and a, b (in, n, 2)."""
         if self.series_weight is not None and self.series_affine is not None:
             weight = torch.cat([self.series_weight, weight], -1)
             affine = torch.cat([self.series_affine, affine], 1)
@@ -134,7 +134,7 @@ class Edges:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Affine:
-    """A scale and a shift of every node: eval-mode batch normalization, pykan's node affine."""
+    """A scale and a shift of every node, as of batch normalization."""
 
     scale: Tensor  # (node,)
     shift: Tensor
@@ -143,7 +143,7 @@ class Affine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Norm:
-    """Layer normalization over the nodes; `beside` keeps the raw nodes before them."""
+    """Layer normalization; `beside` keeps the raw nodes before it."""
 
     weight: Tensor  # (node,)
     bias: Tensor
@@ -175,7 +175,7 @@ def linear(name: str, weight: Tensor, bias: Tensor | None) -> Edges:
 
 
 def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str, Any]:
-    """Return the series of `Edges` that adds functions by (out, in), without their d."""
+    """Return the series that adds functions by (out, in), without their d."""
     slots: dict[tuple[str, int], list[tuple[int, int]]] = {}
     used: Counter[tuple[str, int]] = Counter()
     for (out, in_), name in names.items():

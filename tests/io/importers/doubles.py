@@ -117,10 +117,8 @@ def kanlib(widths=(3, 4, 2), *, bare=False):
 def kanx(widths=(3, 3, 2)):
     d = Double()
     for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        base, coef = (
-            d.draw(f"{i}.base_weight", n_in, n_out),
-            d.draw(f"{i}.spline_weight", n_in, n_out, 7),
-        )
+        base = d.draw(f"{i}.base_weight", n_in, n_out)
+        coef = d.draw(f"{i}.spline_weight", n_in, n_out, 7)
         knots = extended(d.grid(f"{i}.grid", n_in, 4, outer=False), 3)
         d.steps.append(
             lambda x, k=knots, c=coef, b=base: silu(x) @ b + splines(x, k, c.transpose(0, 1))
@@ -224,6 +222,34 @@ FUNCTIONS = {
 }
 
 
+def pykan_layer(d, i, n_in, sums, arity, own, both, base):
+    """Draw a layer with symbolic edges `own` by (out, in), of which `both` are splines too."""
+    n_out, start = sums + sum(arity), f"act_fun.{i}."
+    knots, coef = d.grid(f"{start}grid", n_in), d.draw(f"{start}coef", n_in, n_out, 7)
+    line, scale, mask = (d.draw(start + n, n_in, n_out) for n in ("scale_base", "scale_sp", "mask"))
+    smask = d.keep(f"symbolic_fun.{i}.mask", torch.zeros(n_out, n_in, dtype=torch.float64))
+    affine = d.draw(f"symbolic_fun.{i}.affine", n_out, n_in, 4)
+    mask.abs_()[0, 0] = 0
+    for o, j in own:
+        mask[j, o] *= (i, o, j) in both
+        smask[o, j] = 0.7
+    sub = [d.draw(f"subnode_{name}_{i}", n_out) for name in ("scale", "bias")]
+    node = [d.draw(f"node_{name}_{i}", sums + len(arity)) for name in ("scale", "bias")]
+
+    def layer(x):
+        weight = (coef * (scale * mask)[..., None]).transpose(0, 1)
+        y = base(x) @ (line * mask) + splines(x, knots, weight)
+        for (o, j), name in own.items():
+            t = affine[o, j]
+            y[:, o] += smask[o, j] * (t[2] * FUNCTIONS[name](t[0] * x[:, j] + t[1]) + t[3])
+        y = sub[0] * y + sub[1]
+        factors = y[:, sums:].split(list(arity), 1)
+        y = torch.cat([y[:, :sums], *(one.prod(1, keepdim=True) for one in factors)], 1)
+        return node[0] * y + node[1]
+
+    return layer
+
+
 def pykan(widths=((3, 0), (1, 2), (2, 0)), arity=((), (2, 3), ()), names=None, both=(), base=silu):
     """Products, masks that are fractions or zero, and symbolic edges by (layer, out, in).
 
@@ -231,46 +257,9 @@ def pykan(widths=((3, 0), (1, 2), (2, 0)), arity=((), (2, 3), ()), names=None, b
     """
     d, names = Double(), names or {}
     arity = arity if not isinstance(arity, int) else [(arity,) * m for _, m in widths]
-    for i, ((n, m), (sums, _)) in enumerate(itertools.pairwise(widths)):
-        n_in, n_out, start = n + m, sums + sum(arity[i + 1]), f"act_fun.{i}."
-        knots, coef = d.grid(f"{start}grid", n_in), d.draw(f"{start}coef", n_in, n_out, 7)
-        parts = [d.draw(start + name, n_in, n_out) for name in ("scale_base", "scale_sp", "mask")]
-        smask = d.keep(f"symbolic_fun.{i}.mask", torch.zeros(n_out, n_in, dtype=torch.float64))
-        affine = d.draw(f"symbolic_fun.{i}.affine", n_out, n_in, 4)
-        parts[2].abs_()[0, 0] = 0
+    for i, (ends, (sums, _)) in enumerate(itertools.pairwise(widths)):
         own = {(o, j): name for (layer, o, j), name in names.items() if layer == i}
-        for o, j in own:
-            parts[2][j, o] *= (i, o, j) in both
-            smask[o, j] = 0.7
-        sub = [d.draw(f"subnode_{name}_{i}", n_out) for name in ("scale", "bias")]
-        node = [d.draw(f"node_{n}_{i}", sums + len(arity[i + 1])) for n in ("scale", "bias")]
-
-        def layer(
-            x,
-            k=knots,
-            c=coef,
-            p=parts,
-            own=own,
-            s=smask,
-            f=affine,
-            sub=sub,
-            node=node,
-            a=arity[i + 1],
-            sums=sums,
-        ):
-            b, scale, mask = p
-            y = base(x) @ (b * mask) + splines(
-                x, k, (c * (scale * mask)[..., None]).transpose(0, 1)
-            )
-            for (o, j), name in own.items():
-                t = f[o, j]
-                y[:, o] += s[o, j] * (t[2] * FUNCTIONS[name](t[0] * x[:, j] + t[1]) + t[3])
-            y = sub[0] * y + sub[1]
-            factors = y[:, sums:].split(list(a), 1)
-            y = torch.cat([y[:, :sums], *(one.prod(1, keepdim=True) for one in factors)], 1)
-            return node[0] * y + node[1]
-
-        d.steps.append(layer)
+        d.steps.append(pykan_layer(d, i, sum(ends), sums, arity[i + 1], own, both, base))
     table = [
         [["0"] * (n + m) for _ in range(s + sum(arity[i + 1]))]
         for i, ((n, m), (s, _)) in enumerate(itertools.pairwise(widths))

@@ -21,14 +21,7 @@ from tests.io.importers.libraries import ANALYSES, LIBRARIES, known, loaded, mea
 from tests.io.importers.series_doubles import network, wav_kan
 
 TABLE = Path(__file__).parents[3] / "figures" / "data" / "libraries.csv"
-WHOLE = [  # of every kind of edges one; all differences are measured again
-    "pykan 0.1 to 0.2.8, microkan",
-    "FastKAN without normalization",
-    "FasterKAN",
-    "ChebyKAN",
-    "Wav-KAN shannon",
-    "SineKAN",
-]
+WHOLE = ["pykan 0.1 to 0.2.8, microkan", "FasterKAN", "ChebyKAN", "Wav-KAN shannon"]
 relu_kan = partial(series_doubles.relu_kan, trained=True)
 narrow = partial(series_doubles.fast_kan, spacing=0.3)
 NORMED = {name: partial(normed, name, (4, 5, 4)) for name in test_normalized_layouts.CASES}

@@ -36,10 +36,8 @@ def faster_kan(d, start, n_in, n_out):
 
 def bsrbf(d, start, n_in, n_out):
     z, knots = norm(d, f"{start}layernorm", n_in), d.grid(f"{start}grid", n_in)
-    base, weight = (
-        d.draw(f"{start}base_weight", n_out, n_in),
-        d.draw(f"{start}spline_weight", n_out, n_in * 7),
-    )
+    base = d.draw(f"{start}base_weight", n_out, n_in)
+    weight = d.draw(f"{start}spline_weight", n_out, n_in * 7)
     grid = d.keep(f"{start}rbf.grid", torch.linspace(-1.5, 1.5, 7).double())
 
     def forward(x):
@@ -80,10 +78,8 @@ def gram_basis(x, betas):
 
 
 def gram(d, start, n_in, n_out, degree=4):
-    betas, weight = (
-        d.draw(f"{start}beta_weights", degree + 1),
-        d.draw(f"{start}grams_basis_weights", n_in, n_out, degree + 1),
-    )
+    betas = d.draw(f"{start}beta_weights", degree + 1)
+    weight = d.draw(f"{start}grams_basis_weights", n_in, n_out, degree + 1)
     base, z = d.draw(f"{start}base_weights", n_out, n_in), norm(d, f"{start}norm", n_out)
 
     def forward(x):

@@ -111,20 +111,6 @@ def test_the_refusal_names_layers():
     )
 
 
-def test_a_registered_function_may_stand_between():
-    import sympy
-
-    class Arsinh(nn.Module):
-        def forward(self, x):
-            return torch.asinh(x)
-
-    module = row(Arsinh())
-    with pytest.raises(InvalidValueError, match="got Arsinh as 1"):
-        import_model(module)
-    with kanlens.register_function("bent", torch.asinh, sympy.asinh, turning=()):
-        same(import_model(module.state_dict(), layers="0,bent,2"), module)
-
-
 # --- what the last layer is followed by --------------------------------------------------------
 
 
@@ -431,7 +417,7 @@ def test_softplus_with_another_threshold_is_refused(tmp_path):
         kanlens.KAN([2, 1], base_activation=nn.Softplus(threshold=1))
 
 
-def test_a_registered_function_is_known_by_the_module_of_its_name(tmp_path):
+def test_a_registered_function_is_known_by_its_name_and_module(tmp_path):
     import sympy
 
     slope, scale = 1.6732632423543772, 1.0507009873554805
@@ -441,7 +427,10 @@ def test_a_registered_function_is_known_by_the_module_of_its_name(tmp_path):
 
     module = row(nn.SELU())
     torch.save(module, tmp_path / "whole.pt")
+    with pytest.raises(InvalidValueError, match="got SELU as 1"):
+        import_model(module)
     with kanlens.register_function("selu", F.selu, form):
+        same(import_model(module.state_dict(), layers="0,selu,2"), module)
         for source in (module, tmp_path / "whole.pt"):
             same(import_model(source), module)
 
