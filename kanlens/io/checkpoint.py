@@ -102,8 +102,7 @@ def save(model: Model, path: Pathlike) -> Path:
             raise DTypeError("save", expected, got, "Replace that layer")
     tensors, config = _tensors(model), model.config.to_json()
     with _building("save", "a configuration that can be built", DTypeError):
-        _refuse_oversize(config, tensors)
-        rebuilt = _build(config, model.dtype)
+        rebuilt = _build(config, tensors, model.dtype)
     fault = _mismatch(rebuilt, tensors)
     if fault is not None:
         raise DTypeError("save", *fault, "Undo what was done to the model's tensors")
@@ -159,8 +158,7 @@ def load(path: Pathlike) -> KAN:
     version = _checked_version(metadata.get("format_version"), name)
     with _building("load", f"a configuration that can be built in {name!r}", FileFormatError):
         config = _upgraded(metadata.get("config", ""), tensors, version)
-        _refuse_oversize(config, tensors)
-        model = _build(config, _floating(tensors.get("input_shift"), torch.float32))
+        model = _build(config, tensors, _floating(tensors.get("input_shift"), torch.float32))
     fault = _mismatch(model, tensors)
     if fault is not None:
         raise _damaged(f"{fault[0]} in {name!r}", fault[1])
@@ -184,8 +182,8 @@ def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[No
         raise kind(call, expected, got, "Save the model again") from error
 
 
-def _damaged(expected: str, got: str, call: str = "load") -> FileFormatError:
-    return FileFormatError(call, expected, got, "Save the model again")
+def _damaged(expected: str, got: str) -> FileFormatError:
+    return FileFormatError("load", expected, got, "Save the model again")
 
 
 def _tensors(model: KAN) -> dict[str, Tensor]:
@@ -235,30 +233,24 @@ def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def _refuse_oversize(config: str, tensors: dict[str, Tensor]) -> None:
-    """Refuse a configuration of layers far larger than the file."""
+def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
+    """Build a model; refuse a configuration of layers far larger than the file."""
+    try:
+        config = KANConfig.from_json(text)
+    except RecursionError as error:
+        raise _damaged("a kanlens configuration", "endless nesting") from error
     largest = max((tensor.numel() for tensor in tensors.values()), default=0)
-    for index, layer in enumerate(_parsed(config).layers):
+    for index, layer in enumerate(config.layers):
         size = max(layer.in_features * layer.out_features, layer.grid_size)
         if size > max(largest, 64):
             expected = f"a tensor of at least {size} numbers for layer {index}"
             raise _damaged(expected, f"at most {largest}")
+    return KAN.from_config(config).to(dtype)
 
 
 def _floating(tensor: Tensor | None, default: torch.dtype) -> torch.dtype:
     """Return the dtype of a tensor if it is a floating one, else the default."""
     return tensor.dtype if tensor is not None and tensor.is_floating_point() else default
-
-
-def _build(config: str, dtype: torch.dtype) -> KAN:
-    return KAN.from_config(_parsed(config)).to(dtype)
-
-
-def _parsed(config: str) -> KANConfig:
-    try:
-        return KANConfig.from_json(config)
-    except RecursionError as error:
-        raise _damaged("a kanlens configuration", "endless nesting", "KANConfig") from error
 
 
 def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:

@@ -134,7 +134,7 @@ def _between(
 def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
     """Return unknown classes that hold tensors, by place."""
     strangers: dict[str, str] = {}
-    for key in keys & source.state.keys():
+    for key in filter(keys.__contains__, source.state):
         parts = source.spelled(key).split(".")
         for place in (".".join(parts[:count]) for count in range(len(parts))):
             module = source.owner(place)

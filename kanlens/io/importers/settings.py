@@ -53,10 +53,6 @@ def _one_of(*names: str) -> Setting:
     return Setting(f"one of {', '.join(names)}", lambda value: value in names, names[0])
 
 
-def _exponent(usual: float) -> Setting:
-    return Setting("a number over -1", lambda value: _real(value, -1.0), usual)
-
-
 def _names(value: Any) -> bool:
     return bool(value) and all(isinstance(name, str) for name in listed_names(value))
 
@@ -76,8 +72,10 @@ SETTINGS = {
     "denominator": Setting("the width of a Gaussian, positive", _real, None),
     "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
     "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
-    **{name: _exponent(1.0) for name in ("a", "b")},
-    **{name: _exponent(3.0) for name in ("alpha", "beta")},
+    **{
+        name: Setting("a number over -1", lambda value: _real(value, -1.0), usual)
+        for name, usual in (("a", 1.0), ("b", 1.0), ("alpha", 3.0), ("beta", 3.0))
+    },
     "layers": Setting("the names of the layers in order", _names, None),
     "classes": Setting("names of classes that compute what the library's do", _names, None),
     "layer_type": _one_of("chebyshev", "legendre"),

@@ -48,11 +48,6 @@ class Edges:
     grid_eps: float = 0.02
 
     @property
-    def widths(self) -> tuple[int, int]:
-        """Number of inputs and of outputs."""
-        return self.base.shape[1], self.base.shape[0]
-
-    @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by their names in `KANLinear`."""
         parts = vars(self).items()
@@ -76,7 +71,7 @@ class Edges:
 
     def on(self, low: float, high: float) -> Edges:
         """Return edges with a grid of one interval, their range of interest."""
-        return replace(self, knots=uniform(low, high, 1, 1, self.base, self.widths[0]))
+        return replace(self, knots=uniform(low, high, 1, 1, self.base, self.base.shape[1]))
 
     def plus(self, names: Sequence[str], weight: Tensor, affine: Tensor) -> Edges:
         """Return edges with functions of weights (out, in, n) and a, b (in, n, 2)."""
@@ -102,7 +97,7 @@ class Edges:
     @property
     def config(self) -> LayerConfig:
         """The configuration of the layer; refuses invalid splines."""
-        n_in, n_out = self.widths
+        n_out, n_in = self.base.shape
         order, size = 1, 1
         if self.spline is not None and self.knots is not None:
             order = self.knots.shape[1] - self.spline.shape[2] - 1
@@ -218,7 +213,7 @@ class _LayerChain:
         elif isinstance(stage, Affine):
             self._transform(stage)
         else:
-            self._fit(stage.name, stage.widths[0])
+            self._fit(stage.name, stage.base.shape[1])
             stage = stage.spelled_out()
             self.edges.append(stage)
             self.nodes.append(Nodes(Grouping(stage.config.out_features)))
@@ -228,7 +223,7 @@ class _LayerChain:
         if not self.edges:
             self._hand_on(torch.eye(len(affine.scale)).to(affine.scale))
         if affine.arities:
-            sums = self.edges[-1].widths[1] - sum(affine.arities)
+            sums = len(self.edges[-1].base) - sum(affine.arities)
             self.nodes[-1] = Nodes(Grouping(sums, affine.arities))
         self._fit("a normalization", len(affine.scale))
         last, scale, shift = self.nodes[-1], affine.scale, affine.shift
@@ -284,7 +279,7 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     layers = [edges.layer(dtype, device) for edges in row.edges]
     names = {"feature_names": options.feature_names, "output_names": options.output_names}
     try:
-        schema = default_schema(first.widths[0], last, **names)
+        schema = default_schema(first.base.shape[1], last, **names)
     except KanlensError as error:
         raise reworded(CALL, error) from error
     model = KAN.from_layers(layers, schema, nodes=row.nodes)
