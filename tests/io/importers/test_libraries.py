@@ -24,10 +24,11 @@ TABLE = Path(__file__).parents[3] / "figures" / "data" / "libraries.csv"
 WHOLE = ["pykan 0.1 to 0.2.8, microkan", "FasterKAN", "ChebyKAN", "Wav-KAN shannon"]
 relu_kan = partial(series_doubles.relu_kan, trained=True)
 narrow = partial(series_doubles.fast_kan, spacing=0.3)
-NORMED = {name: partial(normed, name, (4, 5, 4)) for name in test_normalized_layouts.CASES}
+NARROW = test_normalized_layouts.CASES  # in the table with two nodes, which hardly vary
+WIDE = {f"{name}, wide": partial(normed, name, (4, 5, 4)) for name in NARROW}
 CASES = {
     **LIBRARIES,
-    **NORMED,
+    **WIDE,
     "LKAN, one scale": known(doubles.lkan, shared=True),
     "KANLib, bare": known(doubles.kanlib, bare=True),
     "imodelsX KANGAM of one feature": known(doubles.kangam, 1),
@@ -62,11 +63,11 @@ def test_every_library_has_its_line(table):
 def test_outputs_are_those_of_the_formula_and_of_no_other(name, tmp_path):
     double, settings, *_ = CASES[name]()
     model, x, difference = loaded(CASES[name])
-    assert difference < (1e-11 if name in NORMED else 1e-13)
+    assert difference < (1e-13 if name in LIBRARIES else 1e-11 if name in WIDE else 1e-12)
     again = load(save(model, tmp_path / "m.safetensors"))
     torch.testing.assert_close(again(x), model(x), rtol=0, atol=0)
-    if "layers.0.c_basis" in double.state or name.startswith(("jax", "keras", "pykan 0.1")):
-        return  # whose arrays are in other containers
+    if name in NARROW or name.startswith(("jax", "keras", "pykan 0.1")):  # in other containers
+        return
     expected, start = model(x), "net.module."
     for key, tensor in double.state.items():
         idle = UNUSED.search(key) or key.endswith(IDLE.get(name, "weight1"))
