@@ -1,7 +1,7 @@
 """Interval arithmetic on tensors, rounded outwards.
 
-Ends move by `EPS` = 4e-16 of every term added (float64 is off by at most 1.2e-16), and keep an
-exact 0 or a sign that all terms have. NaN becomes infinite ends.
+Ends move outwards by a margin, and keep an exact 0 or a sign that all terms have. NaN becomes
+infinite ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-EPS = 4e-16
+EPS = 4e-16  # margin of one operation, of each term; float64 is off by at most 1.2e-16
+SUM_EPS = 1e-14  # margin of a sum or norm over features or slices
+MODEL_EPS = 1e-13  # margin of a sum of a layer as the model evaluates it, of the sizes of its terms
 
 
 class Interval(NamedTuple):

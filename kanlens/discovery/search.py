@@ -1,7 +1,4 @@
-"""Order of the ansatzes, recursion into simpler problems, and those that a trained network shows.
-
-By the slopes of a network columns are left out or joined; a sum or product loses a part it tells.
-"""
+"""Order of the ansatzes, recursion into simpler problems, and reductions by trained networks."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import torch
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.additive import AdditiveModel, SeparableProduct, functions_of_sum
-from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, Through, offer_all
+from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, submit_all
 from kanlens.discovery.bilinear import ProductWithCombination
 from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.front import Front
@@ -55,9 +52,8 @@ _SPARSE_OF_TWO = SparseSum(replace(tuned.SPARSE, widest=2))  # which take a frac
 _SPARSE = SparseSum(replace(tuned.SPARSE, narrowest=3))
 _RATIO, _BLOCKS = PolynomialRatio(), SumOfBlocks()
 _ANGLES = tuned.ANGLES_OF_TARGET
-AT_ONCE = (LinearModel(), POWER_LAW, Through(POWER_LAW, ("log", *_ANGLES)))
-_SEPARABLES = (_SEPARABLE, Through(_SEPARABLE, _ANGLES))
-_CHEAP: tuple[Ansatz, ...] = (_ADDITIVE, _MONOMIALS, CURVE, *_SEPARABLES, _SPARSE_OF_TWO)
+AT_ONCE = (LinearModel(), PowerLaw(("id", "log", *_ANGLES)))
+_CHEAP: tuple[Ansatz, ...] = (_ADDITIVE, _MONOMIALS, CURVE, _SEPARABLE, _SPARSE_OF_TWO)
 _LAST: tuple[Ansatz, ...] = (DictionarySum(), ProductWithCombination())
 # of problems of few columns and of many: before functions of a sum are looked for, before columns
 # are left out, and after that
@@ -72,15 +68,16 @@ def search(
     depth: int = tuned.DEPTH,
     deferred: Deferred | None = None,
 ) -> None:
-    """Offer formulas of a problem and of the simpler ones it leads to.
+    """Submit formulas of a problem and of simpler ones.
 
     Deferred work is run between two steps, once it is due.
     """
-    if not front.is_new(*problem.key):
+    if not front.whole.is_new(*problem.key):
         return
     queue = front if isinstance(front, PriorityFront) else PriorityFront(front, deferred)
     for step in _steps(problem, queue, depth):
-        queue.run_deferred()
+        if queue.deferred:
+            queue.deferred.run_if_due(queue)
         if queue.done:
             return
         step()
@@ -95,14 +92,14 @@ def _steps(
     shallow = problem.width <= tuned.NARROW or depth >= tuned.DEPTH - 1
     by_slopes = 1 < problem.width <= tuned.MOST_SLOPES
     before, early, late = OF_FEW if problem.width <= tuned.FEW else OF_MANY
-    yield from (partial(ansatz.offer, problem, front) for ansatz in AT_ONCE)
+    yield from (partial(ansatz.submit, problem, front) for ansatz in AT_ONCE)
     if by_slopes:
         yield partial(_by_slopes, problem, front, depth)
     able = (ansatz for ansatz in before if shallow or not ansatz.costly)
-    yield from (partial(ansatz.offer, problem, front) for ansatz in able)
+    yield from (partial(ansatz.submit, problem, front) for ansatz in able)
     if by_slopes:
         yield partial(_nested, problem, front)
-    yield from (partial(ansatz.offer, problem, front) for ansatz in early)
+    yield from (partial(ansatz.submit, problem, front) for ansatz in early)
     if problem.width > 1:  # without columns that are factors or say nothing
         reduced = remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
@@ -111,7 +108,7 @@ def _steps(
         if quieter.width < problem.width and quieter.key != reduced.key:
             yield partial(search, quieter, front, depth=depth)
         yield partial(_divided_formulas, problem, front, depth)
-    yield from (partial(ansatz.offer, problem, front) for ansatz in late)
+    yield from (partial(ansatz.submit, problem, front) for ansatz in late)
     if depth > 0 and problem.width > 1:
         level = best_loo_error(problem)
         for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
@@ -120,40 +117,40 @@ def _steps(
 
 
 def _by_slopes(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
-    """Search what slopes show the target to be a function of."""
+    """Search a function of the few monomials that slopes show."""
     level, fewer = tuned.SPAN_GAIN * error_of_y(problem), problem
-    for each in few_monomials(problem, Slopes.of(problem)):
-        own, now = smooth_model(each)[0], error_of_y(each)
+    for trial in few_monomials(problem, Slopes.of(problem)):
+        own, now = smooth_model(trial)[0], error_of_y(trial)
         if own < tuned.SPANNED or (own < tuned.LOST_SPAN and now < level):
-            level, fewer = now, each
+            level, fewer = now, trial
         if own < tuned.SPANNED:
             break
     if fewer is not problem:
-        for each in (fewer, *inverted(fewer)):
-            CURVE.offer(each, front)
+        for view in (fewer, *inverted(fewer)):
+            CURVE.submit(view, front)
         if not front.done:
             search(fewer, front, depth=depth)
 
 
 def _nested(problem: SearchProblem, front: BudgetedFront) -> None:
-    """Offer functions of a sum of functions, which slopes tell."""
+    """Submit functions of a sum of functions that slopes show."""
     total = sum_of_splines(problem, Slopes.of(problem))
     if total.error < tuned.SUM_ERROR and not front.done:
-        offer_all(functions_of_sum(problem, total, front), front)
+        submit_all(functions_of_sum(problem, total, front), front)
 
 
 def _divided_formulas(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
-    """Divide by the powers that the target seems to hold, and keep all columns."""
+    """Divide by estimated powers, and keep all columns."""
     powers = rounded_exponents(problem)
     if np.any(powers):
         trial = divided(problem, powers, set())
         top = problem.width > tuned.NARROW and depth == tuned.DEPTH
         for ansatz in (_ADDITIVE, _MONOMIALS, *((_SPARSE,) if top else ()), _ROUGHLY):
-            ansatz.offer(trial, front)
+            ansatz.submit(trial, front)
 
 
 def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Generator) -> None:
-    """Offer formulas that trained networks lead to, unless the best one leaves only noise."""
+    """Submit formulas by trained networks, unless the best one leaves only noise."""
     if front.deadline.left < tuned.LEAST_TIME:
         return
     with kernels.use_within(front.deadline.left):
@@ -177,7 +174,7 @@ def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Gener
 
 
 def _nothing_left(front: BudgetedFront, error: float) -> bool:
-    """Say whether a formula with at most one number matches the network, but for noise."""
+    """Return whether a formula with at most one number leaves only noise."""
     whole, best = front.whole, front.whole.chosen()
     values = whole.values(best.expression)
     simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
@@ -217,15 +214,15 @@ def _trials(network: Interpolator) -> list[SearchProblem]:
     own = set(np.flatnonzero(powers).tolist())
     if own and len(own) < problem.width:
         trials.append(divided(problem, powers, own))
-    every = unions(problem, slopes, error)
-    sure = disjoint(every)
-    if len(sure) > 1:
-        trials.append(reduce(lambda merged, union: union.reduced(merged), sure, problem))
-    return trials + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
+    candidates = unions(problem, slopes, error)
+    chosen = disjoint(candidates)
+    if len(chosen) > 1:
+        trials.append(reduce(lambda merged, union: union.reduced(merged), chosen, problem))
+    return trials + [union.reduced(problem) for union in candidates[: tuned.UNIONS_TRIED]]
 
 
 def _taken_apart(network: Interpolator, front: BudgetedFront) -> None:
-    """Offer sums and products of formulas of fewer columns."""
+    """Submit sums and products of formulas of fewer columns."""
     problem = network.problem
     if problem.width < 2:
         return
@@ -267,9 +264,9 @@ def _solve_parts(
     part = problem.without(others).with_target(target, lambda e: e)
     formulas = _formulas(part, BudgetedFront(front, 0.3))
     for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
-        made = front.whole.values(formula)
+        values = front.whole.values(formula)
         with np.errstate(all="ignore"):
-            left = problem.target / made if product else problem.target - made
+            left = problem.target / values if product else problem.target - values
         if not np.isfinite(left).all() or not left.std() > 0 or front.done:
             continue
         both: Callable[[Expr, Expr], Expr] = operator.mul if product else operator.add
@@ -291,15 +288,15 @@ def _without(
     surface: Surface, problem: SearchProblem, own: set[int], parts: list[set[int]]
 ) -> tuple[Surface, list[set[int]]]:
     """Return a function of the columns that are left, and its parts."""
-    kept = [i for i in range(problem.width) if i not in own]
+    rest = [i for i in range(problem.width) if i not in own]
     fixed = problem.columns[len(problem.columns) // 2]
 
     def narrower(columns: Array) -> Array:
         whole = np.tile(fixed, (len(columns), 1))
-        whole[:, kept] = columns
+        whole[:, rest] = columns
         return surface(whole)
 
-    return narrower, [{kept.index(i) for i in part} for part in parts[1:]]
+    return narrower, [{rest.index(i) for i in part} for part in parts[1:]]
 
 
 def _formulas(part: SearchProblem, front: BudgetedFront) -> list[Expr]:

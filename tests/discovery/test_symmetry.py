@@ -10,7 +10,6 @@ from kanlens.discovery.symmetry import (
     disjoint,
     effects,
     factors,
-    joined_gap,
     mixed_differences,
     needless,
     unions,
@@ -35,8 +34,7 @@ def slopes(function, x, step=1e-6):
 
 
 def problem(function, x):
-    held_out = np.arange(len(x)) % 3 == 0
-    return SearchProblem(x, (A, B, C)[: x.shape[1]], function(x), held_out)
+    return SearchProblem(x, (A, B, C)[: x.shape[1]], function(x), np.arange(len(x)) % 3 == 0)
 
 
 def surest(function, x, error=ERROR):
@@ -48,12 +46,9 @@ def surest(function, x, error=ERROR):
     ("function", "name"),
     [
         (lambda x: np.sin(x[:, 0] - x[:, 1]) * x[:, 2], A - B),
-        (lambda x: np.exp(-(x[:, 0] + x[:, 2])) + x[:, 1], A + C),
         (lambda x: np.sin(x[:, 1] * x[:, 2]) + x[:, 0] ** 2, B * C),
-        (lambda x: np.exp(x[:, 0] / x[:, 1]) * x[:, 2], A / B),
         (lambda x: np.sqrt(x[:, 0] ** 2 + x[:, 1] ** 2) / x[:, 2], A**2 + B**2),
         (lambda x: np.log(x[:, 0] ** 2 + x[:, 1]) * x[:, 2], A**2 + B),
-        (lambda x: np.cos(x[:, 0] ** 2 * x[:, 1]) + x[:, 2], A**2 * B),
         (lambda x: np.cos(x[:, 0] / np.sqrt(x[:, 1])) + x[:, 2], A**-2 * B),
     ],
 )
@@ -94,12 +89,6 @@ def test_what_counts_as_equal_depends_on_the_error():
     x = columns(2)
     assert surest(nearly, x, error=1e-7) is None
     assert A - B in [u.name for u in unions(problem(nearly, x), slopes(nearly, x), 1e-2)]
-
-
-def test_slopes_in_the_wrong_ratio_have_a_gap():
-    one, two = np.ones(5), 2 * np.ones(5)
-    assert joined_gap((one, two), (one, two)) == 0
-    assert joined_gap((one, two), (two, one)) == pytest.approx((4 - 1) ** 2 / (2 * (16 + 1)))
 
 
 def test_unions_that_share_no_column_can_be_made_at_once():
