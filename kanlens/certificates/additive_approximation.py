@@ -1,4 +1,4 @@
-"""Additive approximation of an output by weighted sums of the first layer's edges."""
+"""Additive approximation of an output by the first layer's edges."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUADS = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdditiveFunction:
-    """An additive function: a sum of functions of single features, and a constant.
+    """A constant plus functions of single features.
 
     The functions are the edges of a float64 model's first layer added with `weights` (out, in), or
     its output with the other features at `center` (in,).
@@ -87,7 +87,7 @@ def additive_part(
 
 
 def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Return whether an output is structurally additive in the `free` features (in,)."""
+    """Return whether an output is additive by structure in `free` (in,)."""
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
         edges = model.layers[index].nonzero_edges()
@@ -116,7 +116,7 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
 
 
 def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
-    """Return the design matrix: values of the edges, in large layers of the sums."""
+    """Return the design matrix: edges, or sums in large layers."""
     layer, x = model.layers[0], model.scale_inputs(x)
     if layer.mask.numel() <= MOST_COLUMNS:
         edges: Tensor = layer.edge_values(x)
@@ -152,7 +152,7 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
 
 
 def _chords(propagation: BoundPropagation) -> Tensor:
-    """Return the weights of the first edges by linear relaxation on the domain."""
+    """Return the first edges' weights by linear relaxation on the domain."""
     first = propagation.relaxed(propagation.layers)[3][0, 0]
     weights = first[:, None].expand_as(propagation.additive)
     return torch.where(torch.isfinite(weights), weights, 0.0)
@@ -190,7 +190,7 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
 def additive_changes(
     propagation: BoundPropagation, apart: Interval, deadline: Deadline = NEVER
 ) -> Tensor | None:
-    """Bound the change of the output by each feature, by the additive function.
+    """Bound the change by each feature, by the additive function.
 
     That is its own change, plus the range of the output's distance from it.
     Returns the rise and the fall of every feature (in, 2), at least 0; None if time is over.
@@ -227,7 +227,7 @@ def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> In
 
 
 def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:
-    """Bound the distance of every additive function from the output from below.
+    """Bound the distance to every additive function from below.
 
     An additive function has no mixed differences; the output's, over `count` rectangles, are at
     most four times its distance from one.

@@ -71,7 +71,7 @@ class BoxBounds:
 
 @dataclass(eq=False)
 class BoundPropagation:
-    """Bound propagation for one output of a float64 model, on boxes in a domain.
+    """Bound propagation for one output of a float64 model, on boxes.
 
     Layers that the first pass would enclose after the `deadline` are left without bounds, and
     hidden layers that it had no time to relax are not relaxed. Where features are held at the ends
@@ -144,7 +144,7 @@ class BoundPropagation:
         return Interval((ends - margin).amin(0), (ends + margin).amax(0))
 
     def forward(self, inputs: Interval) -> list[LayerBounds]:
-        """Propagate bounds on boxes (box, in) in scaled units, at first on the domain."""
+        """Propagate bounds on boxes (box, in), in scaled units."""
         layers: list[LayerBounds] = []
         first = not self.enclosures
         for index, (layer, nodes) in enumerate(
@@ -243,7 +243,7 @@ class BoundPropagation:
     def relaxed(
         self, layers: list[LayerBounds]
     ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
-        """Bound the output without its shift: a margin, and `relaxation.relax` of it."""
+        """Bound the output without its shift, by `relaxation.relax`."""
         slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs.low), -1)
         nodes, sums = self.model.nodes[-1], layers[-1].sums
         weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)
@@ -282,7 +282,7 @@ class BoundPropagation:
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute widths at layers' inputs to the features, as edges vary on the box."""
+    """Attribute widths at layers' inputs to the features."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))

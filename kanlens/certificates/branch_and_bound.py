@@ -1,4 +1,4 @@
-"""Branch and bound on one partition of the domain, until every statement is decided."""
+"""Branch and bound on one partition of the domain."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _cuttable(boxes: BoxBounds, domain: Tensor) -> Tensor:  # (box, in)
 
 
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
-    """Select boxes of the largest gaps, and goals: a feature, -1 value, -2 norm."""
+    """Select boxes and goals: a feature, -1 for value, -2 for norm."""
     kinds = [-1] * 4 + list(range(n_in)) * 4 + [-2] * len(NORMS)
     signs = slice(4 + 2 * n_in, 4 + 4 * n_in)
     chosen: dict[int, int] = {}
@@ -183,7 +183,7 @@ def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
 def halved(
     low: Tensor, high: Tensor, feature: Tensor, knots: Tensor, usable: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Bisect boxes (box, in) along a feature (box,), at a central knot if there is one.
+    """Bisect boxes (box, in) along a feature (box,), at a central knot.
 
     Knots are (in, knot). Boxes that are not `usable` (box,) are repeated. Returns the lower halves,
     then the upper ones.

@@ -1,4 +1,4 @@
-"""`certify`: statements that hold for every point of a box of the features."""
+"""`certify`: statements that hold at every point of a box."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def certify(
 
 
 def _box(model: KAN, domain: Domain | None) -> Tensor:
-    """Return a domain as intervals (in, 2); missing ones are of the training data."""
+    """Return a domain as intervals (in, 2), by default of the training data."""
     ranges = model.data_range
     if domain is None and ranges is None:
         expected, got = "a domain", "a model without statistics of its training"
@@ -202,7 +202,7 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
 
 
 def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
-    """Return the table columns that a domain (in, 2) does not hold at one category.
+    """Return the table columns not held at one category by a domain (in, 2).
 
     A row of a table has one of a column's features at 1, and the others at 0.
     """
@@ -218,7 +218,7 @@ def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
 
 
 def _held(features: list[Feature], ends: Tensor) -> bool:
-    """Return whether intervals (in, 2) of the features of a column leave one category."""
+    """Return whether intervals (in, 2) of a column leave one category."""
     low, high = ends.T
     if not bool((low == high).all() & ((low == 0) | (low == 1)).all()):
         return False
@@ -266,7 +266,7 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
 
 
 def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
-    """Run a step; after an interrupt, again without time for optional refinement."""
+    """Run a step; after an interrupt, again without time for refinement."""
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))

@@ -1,4 +1,4 @@
-"""Effects of single features on an output: slopes, rises and falls, verdicts."""
+"""Effects of single features: slopes, rises and falls, verdicts."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _changes(findings: OutputFindings) -> Tensor:  # (in, 2)
 
 
 def _shown(findings: OutputFindings, pair: PointPair, sign: int) -> bool:
-    """Return whether the output provably rises (falls, for sign -1) along a pair."""
+    """Return whether the output provably rises (sign 1) or falls along a pair."""
     if sign * pair.rise > 2 * findings.propagation.noise:
         return True
     if findings.budget.deadline.passed or not sign * pair.rise > 0:
@@ -152,7 +152,7 @@ def _shown(findings: OutputFindings, pair: PointPair, sign: int) -> bool:
 
 
 def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
-    """Search the largest rise and fall along every feature, while there is time."""
+    """Search the largest rise and fall along every feature."""
     propagation, budget = findings.propagation, findings.budget
     count = len(propagation.domain)
     all_stops = count * (STOPS + len(NEAR) + propagation.knots.shape[1])
@@ -247,7 +247,7 @@ def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
 
 
 def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
-    """Bound the largest rise and fall along one feature by integrals of its slope.
+    """Bound the largest rise and fall by integrals of the slope.
 
     On every slice of the domain, the slope is at most the largest one of the boxes that it cuts.
     Returns the rise and the fall, both at least 0, by `boxes` that cover the domain and the

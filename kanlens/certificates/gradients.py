@@ -1,4 +1,4 @@
-"""Bounds on gradients: interval backpropagation, sharpened by linear relaxation.
+"""Bounds on gradients: intervals and linear relaxation.
 
 The derivative is sum_u g_u(u) du/dx over the nodes of a layer; the chord of g_u makes it linear in
 the nodes, so that its error falls with the square of the box instead of its width.
@@ -87,7 +87,7 @@ def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in
 def gradient_bounds(
     model: KAN, target: int, layers: list[LayerBounds], enclosures: list[Enclosure | NoEnclosure]
 ) -> GradientBounds:
-    """Bound the derivatives of an output by features, sums and inputs of layers."""
+    """Bound the derivatives by features, sums and inputs of layers."""
     seed = model.output_scale.diag()[target].expand(len(layers[0].inputs.low), -1)
     pairs = zip(enclosures, layers, strict=True)
     slopes = [enclosure.slopes(*layer.inputs) for enclosure, layer in pairs]
@@ -112,7 +112,7 @@ def gradient_bounds(
 
 
 def _jacobians(model: KAN, layers: list[LayerBounds], slopes: list[Interval]) -> list[Interval]:
-    """Bound the Jacobians (box, node, feature) of the inputs of layers after the first."""
+    """Bound the Jacobians (box, node, feature) of inputs of later layers."""
     jacobians: list[Interval] = []
     for index, layer in enumerate(layers[:-1]):
         now = slopes[index]
@@ -141,7 +141,7 @@ def _relaxed(
     bounds: list[Interval],
     seed: Tensor,
 ) -> Interval:
-    """Bound the gradient (box, in) by linear relaxation, from the last nodes on."""
+    """Bound the gradient (box, in) by linear relaxation."""
     now, chain = Interval(seed, seed), _jacobians(model, layers, bounds)
     terms: list[Interval] = []
     for index in reversed(range(1, len(layers))):
@@ -171,7 +171,7 @@ def _linear(
     off: Tensor,  # (box, node)
     chain: Interval,  # (box, node, feature)
 ) -> list[Interval]:
-    """Bound the products of linearized slopes by nodes with Jacobians, and margins."""
+    """Bound products of linearized slopes with Jacobians."""
     place, width = interval
     middle, half = _middle_and_half(chain)
     weights = (chord[..., None] * middle).mT  # (box, feature, node)

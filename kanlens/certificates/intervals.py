@@ -65,7 +65,7 @@ class Interval(NamedTuple):
         )
 
     def times(self, other: Interval) -> Interval:
-        """Multiply intervals; infinite ends are numbers without a bound, so 0 times one is 0."""
+        """Multiply intervals, with 0 times an infinite end = 0."""
         corners = torch.stack([a * b for a in self for b in other])
         lost = torch.stack([end.isnan() for end in torch.broadcast_tensors(*self, *other)]).any(0)
         corners = torch.where(corners.isnan(), 0.0, corners)
@@ -83,7 +83,7 @@ class Interval(NamedTuple):
         return Interval(torch.where(where, low, self.low), torch.where(where, high, self.high))
 
     def hull(self) -> Interval:
-        """Return the smallest interval that contains a batch of intervals (batch, ...)."""
+        """Return the hull of a batch of intervals (batch, ...)."""
         return Interval(self.low.amin(0), self.high.amax(0))
 
     def column(self, which: int | list[int] | Tensor = 0) -> Interval:

@@ -34,7 +34,7 @@ class LayerBounds:
 
 
 def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
-    """Combine an input's edges with weights (box, row, out) or (box, row, out, in)."""
+    """Combine an input's edges by weights (box, row, out) or with (in,)."""
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
@@ -99,7 +99,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Propagate a linear form (box, row, node) back to the nodes' sums (box, sub).
+    """Propagate a linear form (box, row, node) back to sums (box, sub).
 
     A product is linear in each factor; its distance from the tangent plane at the middle of their
     intervals is bounded by the higher products of their half widths. Returns weights
@@ -130,7 +130,7 @@ def through_nodes(
 def relax(
     model: KAN, layers: list[LayerBounds], weights: Tensor
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
-    """Bound linear forms (box, row, out) of the last sums of `layers` backwards.
+    """Bound linear forms (box, row, out) of the last sums backwards.
 
     Returns bounds (box, row), their part without functions of single features, the weights
     (box, row, out) of the first layer's sums in those functions, and the width (box, row, in) of

@@ -1,4 +1,4 @@
-"""Inner (sampled) bounds: extremes of the output and its gradient in the domain.
+"""Inner (sampled) bounds: extremes of the output and its gradient.
 
 Points are a Sobol sequence, corners and knots; the best are then moved uphill. Nothing is random.
 """
@@ -57,7 +57,7 @@ class Extremes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointPair:
-    """Two points that differ in one feature, lower value first, and their outputs."""
+    """Two points that differ in one feature, and their outputs."""
 
     x: Tensor  # (2, in)
     value: Tensor  # (2,)
@@ -87,7 +87,7 @@ def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (c
 def explore(
     model: KAN, target: int, domain: Tensor, knots: Tensor, *, deadline: Deadline = NEVER
 ) -> EvaluatedPoints:
-    """Evaluate an output at Sobol points, corners and knots, then climb from the best.
+    """Evaluate an output at spread points, then climb from the best.
 
     The domain (in, 2) and the first layer's knots (in, knot) are in units of the data.
     """
@@ -131,7 +131,7 @@ def _inside(domain: Tensor) -> Tensor:  # (in, 2)
 
 
 def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
-    """Evaluate an output and its gradient, NaN if undefined, while there is time."""
+    """Evaluate an output and its gradient while there is time."""
     values, slopes = [], []
     first = affordable(model, FEW_POINTS, work=LEAST_WORK)
     rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()
@@ -201,7 +201,7 @@ def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
 
 
 def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
-    """Return the extremes of a sample, and of `apart` (point,), an additive distance."""
+    """Return the extremes of a sample and of an additive distance (point,)."""
     value = defined(sample.value)
     slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
     low = slope.nan_to_num(torch.inf).amin(0)
@@ -231,7 +231,7 @@ def steepest_pairs(
     bases: Tensor,
     knots: Tensor,
 ) -> tuple[PointPair, PointPair]:
-    """Return the largest rise and fall along one feature, on lines through points.
+    """Return the largest rise and fall along one feature, on lines.
 
     The lines go through `bases` (base, in) and also stop at the feature's `knots` (knot,);
     `evaluate_rows` maps (row, in) to outputs (row,).

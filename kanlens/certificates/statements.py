@@ -22,7 +22,7 @@ Verdict = Literal["increasing", "decreasing", "constant", "neither", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A proven bound of a nonnegative quantity, and the largest value that was seen.
+    """A proven bound of a nonnegative quantity, and its largest seen value.
 
     Attributes
     ----------
@@ -286,7 +286,7 @@ class Certificate(Displayed):
 
 
 def _digits(low: float, high: float, value: float) -> str:
-    """Format an end of an interval with enough digits to differ from the other."""
+    """Format an end of an interval with enough digits."""
     width, size = high - low, max(abs(low), abs(high))
     needed = 3 + math.ceil(math.log10(size / width)) if width and size < math.inf else 6
     return f"{value:.{min(max(needed, 6), 17)}g}"

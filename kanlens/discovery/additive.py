@@ -29,7 +29,7 @@ class ColumnSplines:
     constant: float = 0.0
 
     def curves(self, ends: Array | None = None) -> tuple[Array, list[Array]]:
-        """Return uniform points of every column, within its range or `ends`, and the splines."""
+        """Return uniform points of every column, and the splines there."""
         ends = np.array([(b.low, b.high) for b in self.bases]) if ends is None else ends
         grids = np.linspace(ends[:, 0], ends[:, 1], tuned.GRID_POINTS, axis=1)
         splines = zip(self.bases, self.coefficients, grids, strict=True)
@@ -37,7 +37,7 @@ class ColumnSplines:
 
 
 def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
-    """Return bases, a matrix of ones and centered B-splines, and their columns from 1."""
+    """Return bases, a matrix of ones and centered B-splines, and columns."""
     bases = [Basis.of(column, pieces) for column in problem.columns.T]
     splines = [basis.at(x)[:, 1:] for basis, x in zip(bases, problem.columns.T, strict=True)]
     blocks = [np.ones((len(problem.columns), 1)), *(b - b.mean(axis=0) for b in splines)]
@@ -85,7 +85,7 @@ class AdditiveModel(Ansatz):
     limits = tuned.ADDITIVE
 
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        """Yield the two best transforms, and under noise the two best weighted ones."""
+        """Yield the best transforms, and under noise the best weighted ones."""
         views = transformed(problem, self.limits.targets)
         _, matrix, _ = _additive_matrix(problem)
         errors = quick_errors(matrix, [view.target for _, view in views], problem.held_out)
@@ -182,7 +182,7 @@ class SeparableProduct(Ansatz):
 
 
 def spline_product(problem: SearchProblem) -> ColumnSplines:
-    """Fit a product of splines by alternating least squares, until it converges."""
+    """Fit a product of splines by alternating least squares."""
     bases = [Basis.of(column, tuned.SEPARABLE.pieces[0]) for column in problem.columns.T]
     blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
     parts = [np.ones(block.shape[1]) for block in blocks]

@@ -94,7 +94,7 @@ class LinearModel(Ansatz):
 
 @dataclass(frozen=True)
 class PowerLaw(Ansatz):
-    """Products of powers of as few columns as determine the target, and of all."""
+    """Products of powers of the fewest columns, and of all."""
 
     targets: tuple[str, ...] = ("id",)  # names of transforms
 

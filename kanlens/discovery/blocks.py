@@ -1,8 +1,8 @@
-"""Sums of few blocks: a monomial times a function of a combination of other columns.
+"""Sums of few blocks: monomials times functions of combinations.
 
 The functions are splines, so a sum is fitted by least squares: blocks are added to the best
-sums one by one, and exchanged, as in orthogonal matching pursuit of groups [1]_. Splines of single
-columns may be added.
+sums one by one, as in orthogonal matching pursuit of groups [1]_. Splines of single columns may be
+added.
 
 References
 ----------
@@ -145,8 +145,8 @@ def _simplest_pairs(options: list[Argument], exponents: Array, costs: Array) -> 
     """Return the indices of combinations and of monomials of other columns."""
     triples = []
     for n, option in enumerate(options):
-        pair = len(option.used) == 2 and option.used.all()  # of all columns
-        apart = np.flatnonzero(~exponents[:, [True, False] if pair else option.used].any(axis=1))
+        used = option.used if len(option.used) > 2 or not option.used.all() else [True, False]
+        apart = np.flatnonzero(~exponents[:, used].any(axis=1))
         triples.append(np.stack((costs[apart] + option.cost, np.full(len(apart), n), apart)))
     cost, places, factors = np.concatenate(triples, axis=1)
     order = np.argsort(cost, kind="stable")[: tuned.BLOCKS]
@@ -161,7 +161,7 @@ def directions(columns: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class BlockGroup:
-    """Blocks of equal numbers of splines on some rows, orthogonal to other directions."""
+    """Blocks of equally many splines, orthogonal to given directions."""
 
     matrix: Array  # (block, spline, row)
     gram: Array  # (block, spline, spline)
@@ -177,7 +177,7 @@ class BlockGroup:
         return cls(matrix, matrix @ matrix.transpose(0, 2, 1) + ridge)
 
     def gains(self, used: Array) -> Array:
-        """Return the gain of each block for the residual, the last column of `used`."""
+        """Return the gain of each block; the residual is last in `used`."""
         overlaps = (self.matrix.reshape(-1, len(used)) @ used).reshape(*self.gram.shape[:2], -1)
         across, right = overlaps[..., :-1], overlaps[..., -1:]
         solved = np.linalg.solve(self.gram - across @ across.transpose(0, 2, 1), right)
@@ -198,7 +198,7 @@ class BlockLibrary:
     def of(
         cls, problem: SearchProblem, pieces: int, exponents: Array | None = None
     ) -> BlockLibrary:
-        """Take the simplest pairs of a combination and a monomial of other columns."""
+        """Take the simplest pairs of a combination and another monomial."""
         rows = np.flatnonzero(problem.fitted)
         rows = rows[spread_rows(len(rows), tuned.BLOCK_ROWS)]
         if exponents is None:
@@ -245,8 +245,7 @@ class BlockLibrary:
 
     def grown(self, target: Array, most: int, beam: int) -> list[BlockSum]:
         """Return the best sums of 1, 2, ... `most` blocks by a beam search."""
-        begun = self.begun(target)
-        sums, best_sums = [begun], []
+        sums, best_sums = [self.begun(target)], []
         for _ in range(most):
             trials: dict[frozenset[int], tuple[float, int, BlockSum]] = {}
             for total in sums:
@@ -256,37 +255,20 @@ class BlockLibrary:
                     trials.setdefault(key, (total.error - float(gains[k]), k, total))
             best = sorted(trials.values(), key=lambda t: t[0])[:beam]
             sums = [total.plus(k, self.columns(k)) for _, k, total in best]
-            few = beam // tuned.EXCHANGED_SHARE
-            better = [self.exchanged(total, begun) for total in sums[:few]]
-            sums = sorted((*better, *sums[few:]), key=lambda s: s.error)
+            sums.sort(key=lambda s: s.error)
             best_sums += sums[: tuned.BLOCK_SUMS.tried]
             if not tuned.EXACT_BLOCKS < sums[0].error < tuned.FAR_BLOCKS:
                 break
         return sorted(best_sums, key=lambda s: s.promise)
 
     def refined(self, problem: SearchProblem) -> Iterator[tuple[BlockLibrary, list[BlockSum]]]:
-        """Yield the best sums, then those of finer splines times the same monomials."""
+        """Yield the best sums, then those of finer splines."""
         sums = self.grown(problem.target, *tuned.GROWN)[: tuned.BLOCK_SUMS.tried]
         yield self, sums
         within = (tuple(self.blocks[k].powers) for total in sums for k in total.chosen)
         powers = np.array(list(dict.fromkeys(((0.0,) * problem.width, *within))))
         finer = BlockLibrary.of(problem, tuned.BLOCK_SUMS.pieces[2], powers)
         yield finer, finer.grown(problem.target, *tuned.FEW_GROWN)[: tuned.BLOCK_SUMS.tried]
-
-    def exchanged(self, total: BlockSum, begun: BlockSum) -> BlockSum:
-        """Replace blocks by better ones."""
-        place = tried = 0
-        while tried < len(total.chosen) > 1 and total.error > tuned.EXACT_BLOCKS:
-            rest = begun
-            for k in (*total.chosen[:place], *total.chosen[place + 1 :]):
-                rest = rest.plus(k, self.columns(k))
-            gains = self.gains(rest)
-            k = int(gains.argmax())
-            if rest.error - float(gains[k]) < tuned.BLOCK_GAIN * total.error:
-                total, place, tried = rest.plus(k, self.columns(k)), 0, 0  # the new one is last
-            else:
-                place, tried = place + 1, tried + 1
-        return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,7 +310,7 @@ class BlockModel:
         return frozenset(block.name(self.problem) for block in self.blocks)
 
     def formulas(self, front: BudgetedFront) -> Iterator[Expr]:
-        """Yield formulas of the functions; a single one is searched as a curve, too."""
+        """Yield formulas of the functions; a single one also as a curve."""
         problem = self.problem
         names = [monomial(problem.names, block.powers) for block in self.blocks]
         parts = list(zip(self.blocks, names, self.curves, strict=True))
@@ -363,7 +345,7 @@ class SumOfBlocks(Ansatz):
     limits = tuned.BLOCK_SUMS
 
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        """Yield models that are nearly exact at once, and the best others in the end."""
+        """Yield nearly exact models at once, and the best others in the end."""
         library = BlockLibrary.of(problem, self.limits.pieces[0])
         models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
         views = transformed(problem, self.limits.targets)

@@ -1,4 +1,4 @@
-"""Formulas of curves: elementary functions, also inside others, and sums of powers."""
+"""Formulas of curves: elementary functions and sums of powers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CurveFormula:
     make: Callable[[], Expr]
 
     def score(self, epsilon: float) -> float:
-        """Return error and length together, smaller is better; epsilon is the noise."""
+        """Return error and length together; epsilon is the noise."""
         return float(tuned.INDEPENDENT * np.log(self.error + epsilon) + self.price)
 
     @cached_property
@@ -63,7 +63,7 @@ def clear(x: Array) -> bool:
 def written(
     x: Array, values: Sequence[Array], names: Sequence[Expr], *, most: int, **options: Any
 ) -> Iterator[list[Expr]]:
-    """Yield a formula of each curve in its name: the best, then with one exchanged."""
+    """Yield a formula of each curve: the best, then with one exchanged."""
     for curves in fit_curves(x, values, **options):
         for choice in itertools.islice(_choices(curves), most):
             pairs = zip(choice, names, strict=True)
@@ -88,7 +88,7 @@ def fit_curves(
     epsilon: float = tuned.CURVE_ERROR,
     count: int = tuned.CURVES_KEPT,
 ) -> Iterator[list[list[CurveFormula]]]:
-    """Yield formulas, best first, of curves on uniform grids (curve, point) with error epsilon.
+    """Yield formulas of curves on uniform grids (curve, point), best first.
 
     The best short sums of powers, and then those without a function inside, come before all, if
     they are as near as the curves are known.
@@ -130,7 +130,7 @@ _CurveJob = tuple[int, Transform, str]  # which curve, what is taken of it, and 
 
 
 def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[list[CurveFormula]]:
-    """Fit every function to the curves of all jobs, on uniform points and their own."""
+    """Fit every function to the curves of all jobs."""
     if not jobs:
         return []
     inputs, targets, points = [], [], len(x[0])
@@ -180,7 +180,7 @@ def _price(numbers: int, size: int) -> float:
 
 
 def _error(transform: Transform, fit: Array, value: Array) -> float:
-    """Return the lesser error, with the transform or without; a pole spoils one."""
+    """Return the lesser error, with or without the transform."""
     with np.errstate(all="ignore"):
         back = transform.side(value) * transform.inverse(fit)
         return min(relative_error(back, value), relative_error(fit, transform.value(value)))

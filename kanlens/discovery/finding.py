@@ -95,25 +95,23 @@ def discover(
 
     The slopes of a smooth model show of which few products of powers of the columns the target is
     a function, and which product divides it; these replace the columns, repeatedly. They also show
-    if the target is a function of a sum of functions of the columns.
-    Sums of splines of columns are fitted by least squares to the target and functions of it, and
-    written as elementary functions, as are sums of few products of powers times functions of
-    products, sums or differences of other columns. Around
-    this goes a search over structure as in AI Feynman [1]_: factors and columns that the target
-    does not need are removed, and columns are merged into products, ratios, sums and differences.
+    a function of a sum of functions of the columns. Sums of splines of columns are fitted to the
+    target and functions of it, and written as elementary functions, as are sums of few products of
+    powers times functions of products, sums or differences of other columns. Around this goes a
+    search over structure as in AI Feynman [1]_: factors and columns that the target does not need
+    are removed, and columns are merged into products, ratios, sums and differences.
 
     If nothing exact is found, small networks are trained on the rows. Their slopes and differences
     show, in spite of noise, which columns are needed, and which only together; the simpler problem
     is searched again. The networks are also pruned and read as formulas, as by `symbolize`.
 
     All numbers of a candidate are refitted together and replaced by exact constants if the data
-    allow it; its error on a share of the rows counts. Of more than 2200 rows half of
-    those beyond 2000 choose too, so that a shorter formula that is better on them wins, and the
-    receipt is made on the other half, which choose nothing; else on the rows that chose. If a
-    formula leaves nothing that the columns could explain, needless parts are removed, and
-    the search ends: at once if it holds no inexact number, else after waiting for a better one.
-    If none does, the best one of at most twelve terms is returned, and the receipt says that it
-    is an approximation.
+    allow it; its error on a share of the rows counts. Of more than 2200 rows half of those beyond
+    2000 choose too, so that a shorter formula that is better on them wins, and the receipt is made
+    on the other half, which choose nothing; else on the rows that chose. If a formula leaves
+    nothing that the columns could explain, needless parts are removed, and the search ends: at once
+    if it holds no inexact number, else after waiting for a better one. If none does, the best one
+    of at most twelve terms is returned, and the receipt says that it is an approximation.
 
     Parameters
     ----------
@@ -159,8 +157,8 @@ def discover(
     start = time.monotonic()
     table = table_of(x, y, feature_names, generator, seconds=tuned.SIFTING * time_limit)
     if not resolved(table.y) or not table.useful:
-        entries, because, near = [constant(table)], StopReason.EXHAUSTED, False
-        picked = chosen = entries[0]
+        picked = chosen = constant(table)
+        entries, because, near = [chosen], StopReason.EXHAUSTED, False
     else:
         # with two threads, thousands of small least-squares problems took nine times as long
         with one_thread(), threadpool_limits(1, "blas"):
@@ -168,8 +166,8 @@ def discover(
             entries = front.entries
             table, chosen = chosen_entry(table, front)
             picked = in_units(table, chosen)
-            near = because not in (StopReason.EXACT, StopReason.NOISE)
-            near = near and chosen.error > table.rounding
+            settled = because in (StopReason.EXACT, StopReason.NOISE)
+            near = not settled and chosen.error > table.rounding
     receipt = _receipt(table, picked, near=near)
     result = _result(table, entries, chosen, picked, receipt, because, start)
     Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)
@@ -183,7 +181,7 @@ def _searched(
     progress: bool | None,
     generator: torch.Generator | None,
 ) -> tuple[ScaledTable, Front, StopReason]:
-    """Search to the end, anew without the few rows where a formula leaves nothing else."""
+    """Search to the end, and again without outliers of a formula."""
     reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
     deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
     draws = torch.Generator() if generator is None else generator
@@ -218,11 +216,11 @@ def _searched(
 
 
 def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
-    """Search, with trained networks once the search has not found a formula soon."""
+    """Search, with trained networks if that takes long."""
     problem, smooth = front.problem, cache(lambda: is_smooth(front.x, front.y))
 
     def due(pieces: int) -> bool:
-        """Wait longer while more rows still improve a smooth model: then the search does best."""
+        """Wait longer for a smooth target, which the search does best."""
         first = tuned.EARLY_NETWORKS
         return pieces > first and pieces > first + tuned.MORE_SEARCH * smooth()
 
@@ -251,8 +249,8 @@ def _result(
     start: float,
 ) -> Discovery:
     def written(entry: Entry) -> Entry:
-        expression = table.from_origin(table.in_units(entry.expression))
-        short = plain(picked.expression if entry is chosen else expression)
+        moved = table.from_origin(table.in_units(entry.expression))
+        short = plain(picked.expression if entry is chosen else moved)
         return dataclasses.replace(entry, expression=short, complexity=complexity(short))
 
     formulas = {entry: written(entry) for entry in (*entries, chosen)}
@@ -278,7 +276,7 @@ def _result(
 
 
 def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
-    """Evaluate a formula on rows it was not fitted to, and on outliers that it follows."""
+    """Evaluate a formula on other rows, and on outliers that it follows."""
     x, y, fitted_to, chosen_on = table.judged
     others, values = table.aside
     fit = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
@@ -298,7 +296,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
 
 
 def chosen_entry(table: ScaledTable, front: Front) -> tuple[ScaledTable, Entry]:
-    """Return the front's choice, or a shorter formula that is better on unseen rows."""
+    """Return the front's choice, or a shorter one better on unseen rows."""
     best = front.chosen()
     if not len(table.choosing[1]):
         return table, best
@@ -322,7 +320,7 @@ def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> lis
 
 
 def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
-    """Return the front, simplest first, without formulas equivalent to the chosen one.
+    """Return the front without equivalents of the chosen formula.
 
     Of formulas with equal errors the chosen one stays, and no longer one may be picked in
     its place. The mean always stays.
@@ -342,19 +340,18 @@ def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
 
 
 def rule_of(chosen: Entry) -> dict[str, float]:
-    """Return the settings with which `SymbolicResult` selects the chosen formula."""
+    """Return the settings of `SymbolicResult` for the chosen formula."""
     return {"limit": chosen.error * (1 + 1e-9), "negligible": max(tuned.EXACT, chosen.error)}
 
 
 def constant(table: ScaledTable) -> Entry:
     """Return the constant formula, if the target or no column varies."""
-    first = float(table.y[0])
-    mean = first + float((table.y - first).mean())
+    mean = float(table.y[0] + (table.y - table.y[0]).mean())
     return Entry(number(mean), 1.0, 1) if resolved(table.y) else Entry(shortest(mean, 0.0), 0.0, 1)
 
 
 def in_units(table: ScaledTable, entry: Entry) -> Entry:
-    """Convert a formula to the units of the data, with exact constants in these.
+    """Convert a formula to the units of the data, with exact constants.
 
     One half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show. The
     origins of the columns and of y are put back last, so that no digits are lost before.
@@ -367,8 +364,7 @@ def in_units(table: ScaledTable, entry: Entry) -> Entry:
     if moved == snapped.expression:
         return snapped
     forms = [moved, shorten(moved, table.symbols, table.x)]
-    room = 2 * rounding_step(table.y)
-    rounded = [_rounded_term(form, room) for form in forms]
+    rounded = [_rounded_term(form, 2 * rounding_step(table.y)) for form in forms]
     rounded.sort(key=lambda e: (count_numbers(e), complexity(e)))
     near = (f for f in (*rounded, *forms) if _error(table, f, table.x, table.y) <= limit)
     return dataclasses.replace(snapped, expression=next(near, moved))
@@ -381,8 +377,8 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
     if not count_numbers(expression) or not can_refine(expression):
         return unmoved
     x, y = table.from_zero()
-    rows = ~table.held_out
-    result = snap(expression, table.symbols, x[rows], y[rows], scale=table.error_scale)
+    fitted = x[~table.held_out], y[~table.held_out]
+    result = snap(expression, table.symbols, *fitted, scale=table.error_scale)
     short = shorten(result.expression, table.symbols, x)
     if _error(table, short, x, y) > max(tuned.RISE * entry.error, table.rounding):
         return unmoved
@@ -390,7 +386,7 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
 
 
 def _rounded_term(total: Expr, room: float) -> Expr:
-    """Round the constant of a sum within the target's rounding; long fractions too."""
+    """Round the constant of a sum within the target's rounding."""
     term, rest = total.as_coeff_Add()
     long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.LONG_FRACTION
     return shortest(float(term), room) + rest if term.is_Float or long else total

@@ -1,4 +1,4 @@
-"""Pareto front of formulas: refitted, constants snapped, scored on held-out rows."""
+"""Pareto front of formulas, refitted and with exact constants."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _extreme(expression: Expr, largest: float) -> bool:
 
 
 def _pareto(entries: list[Entry]) -> list[Entry]:
-    """Return the entries that no other equals in error, nodes and numbers; the first of ties."""
+    """Return the Pareto front of error, nodes and numbers."""
     ranks = [
         (max(e.error, tuned.EXACT), e.complexity, count_numbers(e.expression)) for e in entries
     ]
@@ -98,7 +98,7 @@ def _pareto(entries: list[Entry]) -> list[Entry]:
 
 
 class Front:
-    """The formulas of a problem that are worth keeping, and when the search may end."""
+    """Pareto front of the formulas of a problem, with the end of the search."""
 
     def __init__(
         self,
@@ -137,12 +137,12 @@ class Front:
 
     @property
     def done(self) -> bool:
-        """True if the search may end: nothing is left to explain, or the time is over."""
+        """True if the search may end."""
         return self.deadline.passed or self.converged or self.outlier_rows is not None
 
     @property
     def converged(self) -> bool:
-        """True if a formula leaves nothing or noise, and no better one came in time."""
+        """True if a formula leaves only noise, and no better one came in time."""
         return self._spent >= self._enough
 
     @property
@@ -155,7 +155,7 @@ class Front:
         return len(self._tried)
 
     def is_new(self, *key: Expr) -> bool:
-        """Return whether a piece of work comes for the first time, and remember it."""
+        """Return whether a piece of work is new, and remember it."""
         count = self.pieces
         self._tried.add(key)
         return self.pieces > count
@@ -193,7 +193,7 @@ class Front:
             self._probe(entry)
 
     def _put_exactly(self, entry: Entry) -> None:
-        """Trim an exact formula and make its numbers exact; if these are few, the search ends."""
+        """Simplify an exact formula; if it has few numbers, the search ends."""
         limit = max(2 * entry.error, self.exact)
         lean = self._lean(entry.expression, limit)
         self._keep(self._entry(lean))
@@ -217,7 +217,7 @@ class Front:
         return expression
 
     def chosen(self) -> Entry:
-        """Return the best balance of error and length, if it is not exact among the short ones.
+        """Return the best balance of error and length.
 
         On few rows a description length prefers a line, so formulas whose error is significantly
         above the best one's are excluded.
@@ -263,7 +263,7 @@ class Front:
             self._keep(entry)
 
     def finish(self, deadline: Deadline, short: Iterable[Expr]) -> None:
-        """Refit short formulas; thin out, shorten and snap the best, while there is time."""
+        """Refit short formulas and polish the best, while there is time."""
         for expression in short:
             if deadline.passed:
                 break
@@ -279,7 +279,7 @@ class Front:
                 self._put_exactly(entry)
 
     def _probe(self, entry: Entry) -> None:
-        """If the best formula leaves only noise, polish it, and wait by how many numbers it has."""
+        """Polish the best formula if it leaves only noise, and prepare to end."""
         outliers = self.exceptions(entry)
         if outliers.any():
             self.outlier_rows = outliers
@@ -299,7 +299,7 @@ class Front:
         self._enough = min(self._enough, self._spent + wait)
 
     def _polish(self, entry: Entry, deadline: Deadline) -> Entry:
-        """Drop needless parts of a formula, put exact constants in, and keep the result."""
+        """Drop needless parts of a formula and put exact constants in."""
         best = entry
         for step in (self._exact, self._thinned, self._exact):
             best = step(best, deadline)
@@ -381,7 +381,7 @@ class Front:
         return Entry(expression, error, complexity(expression), snapped, overall)
 
     def _keep(self, entry: Entry) -> None:
-        """Add an entry and drop those that are neither simpler nor better than another."""
+        """Add an entry and drop dominated ones."""
         wrong = not (self._wide or entry.error <= self.exact) and (
             _extreme(entry.expression, tuned.LARGEST_FACTOR)
             or _extreme(self.in_units(entry.expression), tuned.LARGEST_IN_UNITS)

@@ -1,4 +1,4 @@
-"""Slopes of a smooth model show functions of few monomials, or of a sum of functions.
+"""Functions of few monomials or of a sum, by slopes of a smooth model.
 
 By the logarithms of the columns, the slopes of a function of few monomials lie in the span of
 their exponents [1]_, and those of a monomial times it in a shifted plane; those of a function of a
@@ -29,7 +29,7 @@ from kanlens.discovery.smoothness import kernel, left_out, logarithmic, solved
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """Slopes of a target by every column, on the rows where they are known best."""
+    """Slopes of a target by every column, on the best-known rows."""
 
     columns: Array  # (row, feature)
     values: Array  # (row, feature)
@@ -54,7 +54,7 @@ class Slopes:
 
 @lru_cache(maxsize=64)  # a problem that is searched asks for it once more
 def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
-    """Return error, stretches of the columns and target of the best smooth model.
+    """Return error, stretches and target of the best smooth model.
 
     The target is the problem's, or its logarithm if that is smoother.
     """
@@ -112,7 +112,7 @@ def _stretches(x: Array, target: Array, stretches: Array) -> Array:
 
 
 def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
-    """Return slopes (row, feature) and variances of a smooth model at its rows."""
+    """Return slopes (row, feature) and variances of a smooth model."""
     x = x - x.mean(axis=0)
     k = kernel(x, x, 1.0)
     nugget = tuned.SLOPE_NUGGET * np.eye(len(x))
@@ -122,7 +122,7 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 
 
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems of fewer columns, monomials of the given ones, the fewest first.
+    """Yield problems of fewer columns, monomials, the fewest first.
 
     First the target is divided by a monomial if its slopes are those of a product with one.
     """
@@ -158,7 +158,7 @@ def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
 def _basis(
     problem: SearchProblem, across: Array, sizes: Array, count: int
 ) -> tuple[list[Array], Array]:
-    """Return the simplest exponents that span the first directions, within their error.
+    """Return the simplest exponents that span the first directions.
 
     Also return the exponents of factors of the target, the simplest first.
     """
@@ -182,7 +182,7 @@ def _basis(
 
 
 def _near(exponents: Array, last: float, across: Array, sizes: Array, count: int) -> Array:
-    """Return the indices of exponents, with `last` appended, in the span of directions."""
+    """Return the indices of exponents in the span of directions."""
     whole = np.column_stack((exponents, np.full(len(exponents), last)))[:, : len(sizes)]
     length = np.linalg.norm(whole, axis=1) + 1e-300
     off = np.linalg.norm(whole @ across[count:].T, axis=1) / length
@@ -213,7 +213,7 @@ def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:
 def _matched_to_slopes(
     problem: SearchProblem, slopes: Slopes, bases: list[Basis], owners: Array
 ) -> Array:
-    """Return splines of columns whose slopes are in the ratios of the target's.
+    """Return splines whose slopes are in the ratios of the target's.
 
     That is linear: the slope of one by i times that of the other by j is the same with i and j
     exchanged. Splines that hardly bend continue where no slopes are known.
@@ -242,7 +242,7 @@ def _matched_to_slopes(
 def _improved(
     problem: SearchProblem, matrix: Array, weights: Array, pieces: int
 ) -> tuple[float, Array]:
-    """Fit splines of columns and a spline of their sum; return error and weights."""
+    """Fit splines of columns and of their sum; return error and weights."""
     best, best_weights, rows = np.inf, weights, problem.fitted
     for _ in range(tuned.SUM_ROUNDS):
         total = matrix @ weights

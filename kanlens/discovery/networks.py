@@ -1,4 +1,4 @@
-"""Small networks trained on a problem: interpolators of its target, and their formulas."""
+"""Small networks trained on a problem, and their formulas."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class View:
 
 
 def views(problem: SearchProblem) -> list[View]:
-    """Return the views of a problem: unchanged, and by logarithms where positive."""
+    """Return the views of a problem: unchanged, and by logarithms."""
     plain = (False,) * problem.width
     low, high = problem.columns.min(axis=0), problem.columns.max(axis=0)
     logs = tuple(bool(b) for b in problem.positive & (high > tuned.WIDE_RANGE * low))
@@ -101,7 +101,7 @@ class Interpolator:
 
     @property
     def slopes(self) -> Array:
-        """The derivatives (row, feature) of the target, or of its logarithm if viewed."""
+        """The derivatives (row, feature) of the target, or its logarithm."""
         with torch.enable_grad():
             inputs = torch.from_numpy(self.view.inputs(self.problem.columns)).requires_grad_()
             (slopes,) = torch.autograd.grad(self.network(inputs).sum(), inputs)
@@ -117,7 +117,7 @@ class Interpolator:
 def interpolator(
     problem: SearchProblem, deadline: Deadline, generator: torch.Generator
 ) -> Interpolator | None:
-    """Train the architecture and view that are best in short trials, if possible."""
+    """Train the architecture and view that are best in short trials."""
     best: Interpolator | None = None
     for hidden in (tuned.HIDDEN_SUMS, tuned.HIDDEN_PRODUCTS):
         for view in [best.view] if best else views(problem):
@@ -141,7 +141,7 @@ def trained(
     *,
     strength: float = 0.0,  # of a penalty on the L1 norm of the edges
 ) -> Interpolator | None:
-    """Train a network, or a new one of some widths, until the deadline, if possible."""
+    """Train a network, or a new one of some widths, until the deadline."""
     if deadline.passed or problem.count < tuned.TRAINING_ROWS:
         return None
     network = start
@@ -168,7 +168,7 @@ def trained(
 
 
 def _watching(deadline: Deadline) -> Callable[..., None]:
-    """Return a callback that stops training before a step would exceed the deadline."""
+    """Return a callback that stops training before the deadline."""
     before = time.monotonic()
 
     def advance(*_: Any, **__: Any) -> None:
@@ -181,14 +181,14 @@ def _watching(deadline: Deadline) -> Callable[..., None]:
 
 
 def shapes(width: int) -> list[list[Any]]:
-    """Return small architectures, the simplest first; pairs are (sums, products)."""
+    """Return small architectures; pairs are (sums, products)."""
     return [[width, *nodes, 1] for nodes in ((), (1,), (2,), ((1, 1),), ((2, 1),), (5,))]
 
 
 def network_formulas(
     problem: SearchProblem, front: BudgetedFront, first: View, generator: torch.Generator
 ) -> None:
-    """Submit formulas of networks of several shapes, trained without and with a penalty."""
+    """Submit formulas of networks of several shapes."""
     plain, sparse = tuned.SPARSE_STEPS
     for view, widths in product(dict.fromkeys((first, *views(problem))), shapes(problem.width)):
         if front.done:
@@ -220,7 +220,7 @@ def read(model: Interpolator, front: BudgetedFront) -> None:
 
 
 def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:
-    """Return a network as a formula in x1, x2, ..., if all edges have functions."""
+    """Return a network as a formula, if all edges have functions."""
     work, stop = copy.deepcopy(network).eval().requires_grad_(False), Interruption()
     for share in tuned.EDGE_SHARES:
         assign_functions(work, x, library(), share, advance=lambda *_, **__: None, stop=stop)

@@ -1,4 +1,4 @@
-"""Search problem: columns, a target, its relation to y, and reductions to simpler problems."""
+"""Search problem: columns, a target, and reductions to simpler ones."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SearchProblem:
 
     @property
     def weights(self) -> Array | None:
-        """Weights that convert residuals of the target to those of y; None if constant."""
+        """Weights from residuals of the target to those of y, if not constant."""
         if self.slope is None or not np.isfinite(self.slope).all():
             return None
         size = float(self.slope.max())
@@ -127,7 +127,7 @@ class SearchProblem:
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """A function of the target that may be easier to fit than the target itself."""
+    """A function of the target that may be easier to fit."""
 
     name: str
     value: Callable[[Array], Array]
@@ -189,7 +189,7 @@ TRANSFORMS = (
 
 
 def transformed(problem: SearchProblem, names: tuple[str, ...]) -> list[tuple[str, SearchProblem]]:
-    """Return the problems of some transformed targets that make sense, with names."""
+    """Return the problems of suitable transformed targets, with names."""
     fitting = (t for t in TRANSFORMS if t.name in names and t.fits(problem.target))
     return [(t.name, problem.through(t)) for t in fitting]
 
@@ -204,7 +204,7 @@ PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns or their name
 
 
 def divided(problem: SearchProblem, exponents: Array, drop: set[int]) -> SearchProblem:
-    """Divide the target by half-integer powers of columns, and leave out columns."""
+    """Divide the target by powers of columns, and leave out columns."""
     factor = np.ones(len(problem.target))
     name: Expr = sympy.Integer(1)
     for i in np.flatnonzero(exponents):
@@ -215,13 +215,13 @@ def divided(problem: SearchProblem, exponents: Array, drop: set[int]) -> SearchP
 
 
 def raised(column: Array, power: float) -> Array:
-    """Return a power of a column; of its absolute value if the power is a fraction."""
+    """Return a power of a column, for fractions of its absolute value."""
     whole = float(power).is_integer()
     return np.asarray(column ** int(power) if whole else np.abs(column) ** power)
 
 
 def exponents_of(problem: SearchProblem) -> Array:
-    """Estimate power-law exponents by least absolute deviations; NaN if undefined."""
+    """Estimate power-law exponents by least absolute deviations."""
     usable = np.flatnonzero(away(problem.columns, tuned.NO_ZERO))
     exponents, size = np.full(problem.width, np.nan), np.abs(problem.target)
     rows = size > (0.0 if problem.scale.unit else tuned.POWER * size.max())
@@ -240,7 +240,7 @@ def exponents_of(problem: SearchProblem) -> Array:
 
 
 def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
-    """Return the simplest powers of as few columns as determine the target's size."""
+    """Return the simplest powers of the fewest sufficient columns."""
     usable = np.flatnonzero(np.isfinite(exponents_of(problem)))
     size = np.abs(problem.target)
     if not 2 <= len(usable) <= tuned.MOST_CHOSEN or not size.min() > 0:
@@ -318,7 +318,7 @@ def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchPr
 
 
 def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Greedily remove columns while the leave-one-out error stays at the noise."""
+    """Greedily remove columns while the error stays at the noise."""
     noise, now = noise_of(problem.columns, problem.target), problem
     while noise and now.width > 1:
         moves: list[tuple[float, SearchProblem]] = []

@@ -1,4 +1,4 @@
-"""Linear least squares: held-out errors, elimination by BIC, short sums, splines."""
+"""Linear least squares: errors, elimination, short sums, splines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ErrorScale:
 
     @classmethod
     def of(cls, target: Array) -> ErrorScale:
-        """Return the logarithmic scale of a target over many decades, else the absolute one."""
+        """Return the logarithmic scale for many decades, else the absolute one."""
         low, high = decades(target)
         return cls(10.0**low) if np.isfinite(low) and high - low > tuned.DECADES else ABSOLUTE
 
@@ -49,7 +49,7 @@ def relative_error(values: Array, target: Array, scale: ErrorScale = ABSOLUTE) -
 
 
 def quick_error(matrix: Array, target: Array, held_out: Array) -> float:
-    """Fit on some rows by normal equations and return the relative error on the others."""
+    """Fit by normal equations and return the relative held-out error."""
     return quick_errors(matrix, [target], held_out)[0]
 
 
@@ -154,7 +154,7 @@ def grown_sums(
     *,
     most: int = tuned.SPARSE_TERMS,
 ) -> list[Sum]:
-    """Return the best sums of a constant and 1, 2, ... `most` columns, by beam search [1]_.
+    """Return the best sums of a constant and up to `most` columns [1]_.
 
     References
     ----------
@@ -260,7 +260,7 @@ def _solved(columns: tuple[int, ...], matrix: Array, target: Array) -> _ColumnSu
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """Cubic B-splines on the range of one column, as columns of a least-squares problem."""
+    """Cubic B-splines on the range of one column."""
 
     knots: Tensor  # (1, knot)
     degree: int
@@ -296,7 +296,7 @@ def varies(x: Array) -> bool:
 
 
 def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
-    """Return whether each column stays away from zero, by a share of its typical size.
+    """Return whether each column stays away from zero.
 
     That is its largest size, or its smallest without outliers if it is over many decades.
     """

@@ -33,7 +33,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 
 @dataclass(frozen=True)
 class Scale:
-    """A round number that is taken off, and a power of ten that the rest is divided by."""
+    """A round shift and a power of ten as unit."""
 
     shift: Expr = _ZERO  # unless the values lie far from zero for how much they vary
     power: int = 0  # unless the rest is of no sound size
@@ -76,7 +76,7 @@ def resolved(values: Array) -> bool:
 
 
 def rounding_step(values: Array) -> float:
-    """Return the distance between neighboring numbers of the largest size among values."""
+    """Return the spacing of floats at the largest size of values."""
     return float(np.spacing(np.abs(values).max()))
 
 
@@ -167,7 +167,7 @@ class ScaledTable:
         return scale_of(self.x[:, self.useful], self.y)
 
     def from_both_zeros(self, problem: SearchProblem) -> list[SearchProblem]:
-        """Return the problem, and that with the zero of the data, for powers of a year."""
+        """Return the problem, and that with the zero of the data."""
         zeros = [self.scales[i].origin for i in self.useful]
         above = self.y_scale.origin
         if not any((*zeros, above)):
@@ -260,7 +260,7 @@ def table_of(
 
 
 def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[str], Array, Array]:
-    """Return names, columns and target, or raise a ShapeError, DTypeError or DataError."""
+    """Return checked names, columns and target."""
     names = list(map(str, getattr(x, "columns", ())) if feature_names is None else feature_names)
     if hasattr(x, "iloc") and len(getattr(x, "columns", ())):
         numeric = numeric_columns(x, partial(warnings.warn, stacklevel=6))
@@ -290,7 +290,7 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
 
 
 def scale_of(columns: Array, target: Array) -> ErrorScale:
-    """Return the scale of errors, logarithmic for a wide target with a smoother logarithm.
+    """Return the scale of errors, logarithmic if that is smoother.
 
     If noise of one size hides all but the largest values, they have no smooth logarithm.
     """
@@ -304,7 +304,7 @@ def scale_of(columns: Array, target: Array) -> ErrorScale:
 
 
 def numeric_columns(frame: Any, warn: Callable[[Warning], object]) -> list[int]:
-    """Return the positions of the numeric columns of a DataFrame; warn about others."""
+    """Return the positions of numeric columns; warn about others."""
     left_out = {}
     for k, name in enumerate(map(str, frame.columns)):
         if Column(name=name, cells=frame.iloc[:, k], call=CALL).unreadable.any():
@@ -326,7 +326,7 @@ def as_array(values: Any, what: str) -> Array:
 
 
 def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> tuple[Array, Array]:
-    """Return the chosen rows, and a mask of the held-out ones with their copies."""
+    """Return the chosen rows and the mask of held-out ones with copies."""
     count = len(columns)
     if generator is None:
         pick = spread_rows(count, tuned.MOST_ROWS)
@@ -344,7 +344,7 @@ def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> t
 
 
 def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
-    """Return the mask of held-out rows without outliers, spread over the targets if flat."""
+    """Return the mask of held-out rows, spread over the targets if flat."""
     held_out, target = held_out[~wrong], Scale.of(target[~wrong]).scaled(target[~wrong])
     count = int(held_out.sum())
     if count and target[held_out].var() < tuned.TELLING * target.var():
@@ -354,7 +354,7 @@ def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
 
 
 def _useful(columns: Array) -> tuple[int, ...]:
-    """Return the columns that vary and are no affine function of a previous one."""
+    """Return the columns that are no affine function of a previous one."""
     units: dict[int, Array] = {}
     for i, column in enumerate(columns.T):
         if resolved(column):

@@ -1,4 +1,4 @@
-"""Scheduling of a search: budgets of time, a queue of formulas by error, deferred work."""
+"""Scheduling of a search: time budgets, a priority queue, deferred work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BudgetedFront:
 
 
 class PriorityFront(BudgetedFront):
-    """Front that refits accurate formulas at once and queues the others by their error."""
+    """Front that refits accurate formulas at once and queues the others."""
 
     def __init__(self, front: Front | BudgetedFront, deferred: Deferred | None = None) -> None:
         super().__init__(front)
@@ -48,7 +48,7 @@ class PriorityFront(BudgetedFront):
             heapq.heappush(self._queue, (error, next(self._count), expression))
 
     def refit(self, count: int | None = None) -> None:
-        """Submit the first `count` formulas of the queue, by default all, to the whole front."""
+        """Submit `count` formulas of the queue, by default all."""
         for _ in range(len(self._queue) if count is None else min(count, len(self._queue))):
             if self.done:
                 return
@@ -56,7 +56,7 @@ class PriorityFront(BudgetedFront):
 
 
 class Deferred:
-    """Work that runs once: when it is due by the pieces of the search begun, or at the end.
+    """Work that runs once, when it is due or at the end of the search.
 
     Pieces are counted, not timed, so that the order of work does not depend on the machine.
     """
@@ -65,7 +65,7 @@ class Deferred:
         self._work, self._due, self._waits = work, due, True
 
     def run(self, front: Front | BudgetedFront, share: float = 1.0) -> None:
-        """Run the work in a share of the time that is left, unless the search is done."""
+        """Run the work in a share of the time, unless the search is done."""
         if self._waits and not front.done:
             self._waits = False
             self._work(BudgetedFront(front, share))

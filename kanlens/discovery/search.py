@@ -1,8 +1,7 @@
-"""Order of the ansatzes, recursion into simpler problems, and reductions by trained networks."""
+"""Order of the ansatzes and recursion into simpler problems."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
@@ -33,17 +32,14 @@ from kanlens.discovery.problems import (
     paired,
     remove_factors_to_noise,
     remove_power_factors,
-    rounded_exponents,
 )
-from kanlens.discovery.regression import Array, relative_error, spread_rows
-from kanlens.discovery.scaling import scale_of
+from kanlens.discovery.regression import relative_error
 from kanlens.discovery.scheduling import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.sparse import DictionarySum, SparseSum
-from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
+from kanlens.discovery.symmetry import disjoint, factors, needless, unions
 from kanlens.discovery.univariate import CURVE
 from kanlens.model import kernels
-from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers
 
 _ADDITIVE, _ROUGHLY = AdditiveModel(near=True), AdditiveModel(near=False)
@@ -107,7 +103,6 @@ def _steps(
         quieter = remove_factors_to_noise(problem, front.deadline)
         if quieter.width < problem.width and quieter.key != reduced.key:
             yield partial(search, quieter, front, depth=depth)
-        yield partial(_divided_formulas, problem, front, depth)
     yield from (partial(ansatz.submit, problem, front) for ansatz in late)
     if depth > 0 and problem.width > 1:
         level = best_loo_error(problem)
@@ -139,18 +134,8 @@ def _nested(problem: SearchProblem, front: BudgetedFront) -> None:
         submit_all(functions_of_sum(problem, total, front), front)
 
 
-def _divided_formulas(problem: SearchProblem, front: BudgetedFront, depth: int) -> None:
-    """Divide by estimated powers, and keep all columns."""
-    powers = rounded_exponents(problem)
-    if np.any(powers):
-        trial = divided(problem, powers, set())
-        top = problem.width > tuned.NARROW and depth == tuned.DEPTH
-        for ansatz in (_ADDITIVE, _MONOMIALS, *((_SPARSE,) if top else ()), _ROUGHLY):
-            ansatz.submit(trial, front)
-
-
 def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Generator) -> None:
-    """Submit formulas by trained networks, unless the best one leaves only noise."""
+    """Submit formulas by trained networks, unless only noise is left."""
     if front.deadline.left < tuned.LEAST_TIME:
         return
     with kernels.use_within(front.deadline.left):
@@ -165,11 +150,9 @@ def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Gener
             levels.append(network)
         for level in reversed(levels[1:]):
             search(level.problem, BudgetedFront(front, 0.4), depth=1)
-            _taken_apart(level, BudgetedFront(front, 0.4))
         if len(levels) > 1:
             last = levels[-1]
             network_formulas(last.problem, BudgetedFront(front, 0.5), last.view, generator)
-        _taken_apart(levels[0], BudgetedFront(front, 0.5))
         network_formulas(problem, front, first.view, generator)
 
 
@@ -184,7 +167,7 @@ def _nothing_left(front: BudgetedFront, error: float) -> bool:
 def _simpler(
     level: Interpolator, front: BudgetedFront, generator: torch.Generator
 ) -> Interpolator | None:
-    """Return the network of the first simpler problem with about the same error."""
+    """Return the network of a simpler problem with about the same error."""
     best: tuple[float, Interpolator] | None = None
     about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
     whole, rows = level.problem.target, level.problem.judged
@@ -219,93 +202,3 @@ def _trials(network: Interpolator) -> list[SearchProblem]:
     if len(chosen) > 1:
         trials.append(reduce(lambda merged, union: union.reduced(merged), chosen, problem))
     return trials + [union.reduced(problem) for union in candidates[: tuned.UNIONS_TRIED]]
-
-
-def _taken_apart(network: Interpolator, front: BudgetedFront) -> None:
-    """Submit sums and products of formulas of fewer columns."""
-    problem = network.problem
-    if problem.width < 2:
-        return
-    parts = components(network, problem.columns, network.error)
-    if len(parts) > 1:
-        _solve_parts(problem, network, parts, front, product=False)
-    if not problem.one_sign:
-        return
-
-    def size(columns: Array) -> Array:
-        with np.errstate(all="ignore"):
-            return np.log(np.abs(network(columns)))
-
-    judged = problem.judged
-    gap = relative_error(size(problem.columns[judged]), np.log(np.abs(problem.target[judged])))
-    if np.isfinite(gap) and not front.done:
-        parts = components(size, problem.columns, gap)
-        if len(parts) > 1:
-            _solve_parts(problem, size, parts, front, product=True)
-
-
-def _solve_parts(
-    problem: SearchProblem,
-    surface: Surface,
-    parts: list[set[int]],
-    front: BudgetedFront,
-    *,
-    product: bool,
-) -> None:
-    """Solve the first part from the network, then the rest from the data."""
-    if front.done:
-        return
-    own = parts[0]
-    others = set(range(problem.width)) - own
-    values = part_of(surface, problem.columns, own)
-    if not np.isfinite(values).all() or not values.std() > 0:
-        return
-    target = np.exp(values) if product else values
-    part = problem.without(others).with_target(target, lambda e: e)
-    formulas = _formulas(part, BudgetedFront(front, 0.3))
-    for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
-        values = front.whole.values(formula)
-        with np.errstate(all="ignore"):
-            left = problem.target / values if product else problem.target - values
-        if not np.isfinite(left).all() or not left.std() > 0 or front.done:
-            continue
-        both: Callable[[Expr, Expr], Expr] = operator.mul if product else operator.add
-        rest = problem.with_target(left, partial(both, formula)).without(own)
-        if len(parts) > 2:
-            fewer = _without(surface, problem, own, parts)
-            _solve_parts(rest, *fewer, BudgetedFront(front, 0.5), product=product)
-        search(rest, BudgetedFront(front, 0.5), depth=1)
-
-
-def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
-    """Return the partial dependence of a function on some columns."""
-    others = ~np.isin(np.arange(columns.shape[1]), list(own))
-    rows = columns[spread_rows(len(columns), tuned.REFERENCES)]
-    return np.asarray(np.mean([surface(np.where(others, row, columns)) for row in rows], axis=0))
-
-
-def _without(
-    surface: Surface, problem: SearchProblem, own: set[int], parts: list[set[int]]
-) -> tuple[Surface, list[set[int]]]:
-    """Return a function of the columns that are left, and its parts."""
-    rest = [i for i in range(problem.width) if i not in own]
-    fixed = problem.columns[len(problem.columns) // 2]
-
-    def narrower(columns: Array) -> Array:
-        whole = np.tile(fixed, (len(columns), 1))
-        whole[:, rest] = columns
-        return surface(whole)
-
-    return narrower, [{rest.index(i) for i in part} for part in parts[1:]]
-
-
-def _formulas(part: SearchProblem, front: BudgetedFront) -> list[Expr]:
-    """Return formulas of a part of a problem, the best first."""
-    whole = front.whole
-    scale = scale_of(whole.x, part.target)
-    own = Front(replace(whole.problem, target=part.target, scale=scale), front.deadline)
-    own.start()
-    search(part, own, depth=1)
-    chosen = own.chosen()
-    others = sorted((e for e in own.entries if e is not chosen), key=lambda entry: entry.error)
-    return [e.expression for e in [chosen, *others] if e.expression.free_symbols]

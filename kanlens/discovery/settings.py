@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Which problems an ansatz is for, and how many of its models and formulas are tried."""
+    """Limits of an ansatz: problems, models and formulas."""
 
     narrowest: int = 1  # columns
     widest: int = 10**6
@@ -110,10 +110,8 @@ ARGUMENTS, ARGUMENT_COLUMNS = 80, 3  # products, and likewise sums, that functio
 PAIR_COST = 0.5  # of a sum, beside those of its terms
 FEW_GROWN, GROWN = (2, 3), (3, 9)  # blocks added, sums kept: for all targets, for the best
 BLOCK_TARGETS = 2  # the best of all
-EXCHANGED_SHARE = 3  # of so many sums kept, in one blocks are exchanged
 FEW_BLOCKS = 5  # in the end, with splines of single columns
 BLOCK_RIDGE, BLOCK_ROUNDING = 1e-5, 1e-4  # in single precision
-BLOCK_GAIN = 0.9  # factor on the error that an exchange must reach
 BLOCK_PRICE = 5.0  # factor on the error for each
 EXACT_BLOCKS, NEAR_BLOCKS, FAR_BLOCKS = 1e-9, 1e-6, 0.5  # errors: none, written at once, hopeless
 BLOCK_ELIMINATION = 1e-7  # ridge; blocks of one combination say nearly the same
@@ -146,7 +144,6 @@ FINER_GAIN = 0.8  # factor on the error that more pieces must give
 WRITTEN_UNDER_NOISE = 24  # formulas, where noise leaves many as good
 NOISY_CURVE = 1e-5  # error of a curve that is not for want of pieces
 LOST_CURVE = 0.05  # error of a formula that is no start for a refit
-SMALL_VALUE, NARROW_WINDOW = 0.03, 0.8  # of a curve's largest value, of its range
 CURVE_ENDS = (0.005, 0.995)  # quantiles of the column between which a curve is written
 PRODUCT_CURVES = 4  # formulas of a factor
 RATES = (-6.0, -3.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0)
@@ -290,9 +287,7 @@ AS_WELL = 1.15  # factor by which a simpler network may err more
 ABOUT_AS_WELL = 1.6  # factor up to which the best of several is taken, unless they are rough
 ROUGH = 0.02  # error from which a network says more by its formula than by its symmetry
 UNIONS_TRIED = 3  # one by one
-REFERENCES = 8  # rows over which a part is averaged
 KNOWS_MORE = 0.97  # factor on the error of a formula below which a network knows more
-PARTS = 2  # formulas of a part that are taken further
 UNTRUSTED = 0.04  # share of a column at either end where slopes are not trusted
 SYMMETRY_ROWS = 400
 SHIFTS = (1, 7, 31)  # rows from which other values of a column are taken
@@ -300,5 +295,4 @@ NEEDLESS = 3.0  # errors by which a column that is needed changes the target at 
 JOINED, LOOSE = 40.0, 0.04  # errors that the slopes of fewer columns differ by, and at most
 FACTOR, STEADY = 20.0, 0.15  # errors that the powers of a factor differ by, and at most
 HIGHEST_FACTOR = 4  # power
-APART = 1.0  # errors that the mixed difference of a sum differs from 0 by at most
 ROUND = 0.06  # relative distance at which an exponent is a multiple of one half, a weight one

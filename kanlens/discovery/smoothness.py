@@ -1,4 +1,4 @@
-"""Leave-one-out errors of RBF Gaussian processes [1]_, a test for noise [2]_, and outliers.
+"""Leave-one-out errors of Gaussian processes [1]_, noise [2]_, outliers.
 
 References
 ----------
@@ -19,7 +19,7 @@ from kanlens.long_work import check_time
 
 
 def _loo(columns: Array, target: Array, slope: Array | float = 1.0, noise: float = 0.0) -> float:
-    """Return the least mean squared leave-one-out error times slope over the length scales."""
+    """Return the least mean squared leave-one-out error times slope."""
     x, spread = even(columns), float(target.std())
     t = target - target.mean()
     if x.shape[1] == 0 or spread == 0:
@@ -30,20 +30,20 @@ def _loo(columns: Array, target: Array, slope: Array | float = 1.0, noise: float
 
 
 def loo_error(columns: Array, target: Array) -> float:
-    """Return the relative leave-one-out error of the best RBF Gaussian process; 0 is smooth."""
+    """Return the relative leave-one-out error of a Gaussian process."""
     rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
     variance = float(np.var(target[rows]))
     return _loo(columns[rows], target[rows]) / variance if variance else 0.0
 
 
 def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
-    """Return the squared leave-one-out error over the noise, by the slope in units of y."""
+    """Return the squared leave-one-out error over the noise, in units of y."""
     rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
     return _loo(columns[rows], target[rows], slope[rows], noise) / noise
 
 
 def noise_of(columns: Array, target: Array) -> float:
-    """Estimate the variance of noise, rather too large; 0 if more rows reduce the error."""
+    """Estimate the variance of noise; 0 if more rows reduce the error."""
     if len(target) < tuned.SMOOTH_ROWS // 2:
         return 0.0
     rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
@@ -53,12 +53,12 @@ def noise_of(columns: Array, target: Array) -> float:
 
 
 def is_smooth(columns: Array, target: Array) -> bool:
-    """Return whether more rows still improve a smooth model that fits the target well."""
+    """Return whether more rows improve an accurate smooth model."""
     return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:
-    """Return leave-one-out errors and their variances, near 1 for rows far from all others."""
+    """Return leave-one-out errors and their variances, 1 far from others."""
     check_time()
     matrix = kernel(x, x, scale)
     matrix[np.diag_indices_from(matrix)] += nugget
@@ -67,7 +67,7 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tu
 
 
 def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
-    """Solve with a positive definite matrix; also return 1 over the diagonal of its inverse."""
+    """Solve; also return 1 over the diagonal of the inverse matrix."""
     from scipy.linalg.blas import dsymv
     from scipy.linalg.lapack import dpotrf, dpotri
 
@@ -78,20 +78,20 @@ def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
     return dsymv(1.0, inverse, target, lower=True), 1 / np.diag(inverse)
 
 
-def kernel(one: Array, two: Array, scale: float) -> Array:
+def kernel(first: Array, second: Array, scale: float) -> Array:
     """Return the RBF kernel between rows, for a length scale."""
-    values = np.maximum(_squared_distances(one, two), 0.0)
-    values *= -0.5 / (scale**2 * one.shape[1])
+    values = np.maximum(_squared_distances(first, second), 0.0)
+    values *= -0.5 / (scale**2 * first.shape[1])
     return np.asarray(np.exp(values, out=values))
 
 
-def _squared_distances(one: Array, two: Array) -> Array:
-    size = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
-    return np.asarray(size - 2 * one @ two.T)
+def _squared_distances(first: Array, second: Array) -> Array:
+    size = np.square(first).sum(axis=1)[:, None] + np.square(second).sum(axis=1)
+    return np.asarray(size - 2 * first @ second.T)
 
 
 def even(columns: Array) -> Array:
-    """Return columns of unit deviation; positive ones of a wide range as logarithms."""
+    """Return columns of unit deviation, those of a wide range as logarithms."""
     inputs = (np.log(x) if logarithmic(x) else x for x in columns.T if varies(x))
     scaled = [(u - u.mean()) / u.std() for u in inputs]
     return np.stack(scaled, axis=1) if scaled else np.zeros((len(columns), 0))
@@ -103,7 +103,7 @@ def logarithmic(x: Array) -> bool:
 
 
 def is_noise(columns: Array, values: Array, target: Array) -> bool:
-    """Return whether target minus formula is noise, as far as a regression can show.
+    """Return whether target minus formula is noise, by a regression.
 
     The residual is fitted by splines of every column and of the formula's own value, and by
     products of the columns; noise lets these explain no more than their number does [2]_. Nor is
@@ -135,7 +135,7 @@ def nearest(columns: Array) -> Array:
 
 
 def _terms(columns: Array, values: Array) -> Array:
-    """Return splines of every column and of the formula, and products of columns."""
+    """Return splines of columns and formula, and products of columns."""
     width = columns.shape[1]
     pieces = tuned.TEST_PIECES_OF_ONE if width == 1 else tuned.TEST_PIECES
     inputs = [*columns.T, values] if width > 1 else [*columns.T]
@@ -153,7 +153,7 @@ def _terms(columns: Array, values: Array) -> Array:
 
 
 def outlier_rows(columns: Array, target: Array) -> Array:
-    """Return the rows far from their leave-one-out prediction, found in rounds.
+    """Return the rows far from their leave-one-out prediction.
 
     Outliers hide each other.
     """
@@ -182,14 +182,14 @@ def _if_few(mask: Array) -> Array:
 
 
 def distant_rows(columns: Array, others: Array) -> Array:
-    """Return the other rows with a feature so far from nearly all that a cell must be wrong."""
+    """Return the other rows with an extreme feature."""
     low, high = np.quantile(columns, tuned.CORE, axis=0)
     room = tuned.DISTANT * (high - low)
     return _if_few((((others < low - room) | (others > high + room)) & (room > 0)).any(1))
 
 
 def wrong_beside(columns: Array, target: Array, others: Array, values: Array) -> Array:
-    """Return the other rows whose values lie far from the predictions of sound rows."""
+    """Return the other rows far from the predictions of sound rows."""
     middle, spread = _middle(target)
     if len(values) and np.ptp(target) == 0:
         return _if_few(values != middle)
@@ -206,7 +206,7 @@ def wrong_beside(columns: Array, target: Array, others: Array, values: Array) ->
 
 
 def predicted(x: Array, target: Array, others: Array, scale: float) -> tuple[Array, Array]:
-    """Return the posterior means and variances of other rows, for one length scale."""
+    """Return the posterior means and variances of other rows."""
     from scipy.linalg import lu_factor, lu_solve
 
     factors = lu_factor(kernel(x, x, scale) + tuned.WRONG_NUGGET * np.eye(len(x)))
@@ -220,7 +220,7 @@ def predicted(x: Array, target: Array, others: Array, scale: float) -> tuple[Arr
 
 
 def _middle(target: Array) -> tuple[float, float]:
-    """Return the median of a target and a robust deviation, 0 if all but a few are equal."""
+    """Return the median of a target and a robust deviation."""
     middle = float(np.median(target))
     off = np.abs(target - middle)
     usual = tuned.NORMAL * float(np.median(off))
@@ -242,20 +242,20 @@ def _wrong_in(x: Array, size: Array) -> Array:
 
 
 def _smoothed(x: Array, target: Array) -> tuple[float, Array, Array]:
-    """Return length, leave-one-out errors and variances of the model of least error."""
+    """Return length, leave-one-out errors and variances of the best model."""
     models = ((k, *left_out(x, target, k, tuned.WRONG_NUGGET)) for k in tuned.WRONG_LENGTHS)
     return min(models, key=lambda model: float(np.median(np.abs(model[1]))))
 
 
 def _limit(errors: Array, variance: Array, size: Array) -> Array:
-    """Return the errors beyond which rows are wrong, larger for rows far from the others."""
+    """Return the errors beyond which rows are wrong."""
     usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.FAR_OFF * usual, tuned.FAR_LEAST) + alone
 
 
 def unfollowed(values: Array, target: Array) -> Array:
-    """Return the rows whose residual is an outlier among the residuals of a formula."""
+    """Return the rows whose residual is an outlier."""
     with np.errstate(invalid="ignore"):
         gap = np.nan_to_num(np.abs(values - target), nan=np.inf, posinf=np.inf)
     usual = float(np.median(np.abs(target - np.median(target))))
@@ -265,7 +265,7 @@ def unfollowed(values: Array, target: Array) -> Array:
 
 
 def exceptions(columns: Array, values: Array, target: Array, exact: float) -> Array:
-    """Return the few scattered rows without which a formula leaves only noise, or nothing."""
+    """Return the few scattered outliers of an otherwise perfect formula."""
     far, none = unfollowed(values, target), np.zeros(len(target), dtype=bool)
     if not far.any() or far.mean() > tuned.MOST_WRONG or len(target) < tuned.FEWEST_ROWS:
         return none

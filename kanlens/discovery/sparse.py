@@ -1,4 +1,4 @@
-"""Short sums out of very many terms: powers and waves, or monomials times functions."""
+"""Short sums out of very many terms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
 
 @dataclass(frozen=True)
 class SparseSum(Ansatz):
-    """A short sum of products of powers and waves, for the target and its transforms."""
+    """A short sum of products of powers and waves."""
 
     limits: tuned.Limits = tuned.SPARSE
     costly = True
@@ -53,7 +53,7 @@ class SparseSum(Ansatz):
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Products of powers of the columns, some of them times a wave of one column."""
+    """Products of powers of the columns, some times a wave of one column."""
 
     exponents: Array  # (product, feature)
     waves: tuple[tuple[int, str] | None, ...]  # the column, and the name of its wave
@@ -106,7 +106,7 @@ def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
 
 
 class DictionarySum(Ansatz):
-    """A sum of two or three products of a monomial and a function without free numbers."""
+    """A sum of up to three products of a monomial and a function."""
 
     limits = tuned.DICTIONARY
 
@@ -138,7 +138,7 @@ def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
 
 
 def _monomials(problem: SearchProblem) -> list[tuple[Expr, Array]]:
-    """Return 1, the columns, their inverses, and products of two or three of them."""
+    """Return 1, the columns, their inverses, and products of up to three."""
     x, names, width = problem.columns, problem.names, problem.width
     divides = away(x, tuned.CLEAR_OF_ZERO)
     terms: list[tuple[Expr, Array]] = [(sympy.Integer(1), np.ones(len(x)))]
@@ -152,7 +152,7 @@ def _monomials(problem: SearchProblem) -> list[tuple[Expr, Array]]:
 
 
 def _arguments(problem: SearchProblem) -> list[tuple[Expr, Array]]:
-    """Return arguments of functions: combinations of columns, products of moved ones."""
+    """Return arguments of functions: combinations of columns."""
     simple = sorted(arguments(problem), key=lambda a: a.cost)[: tuned.DICTIONARY_ARGUMENTS]
     inputs = [(argument.name, argument.values) for argument in simple]
     columns = list(zip(problem.names, problem.columns.T, strict=True))

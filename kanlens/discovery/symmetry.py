@@ -1,4 +1,4 @@
-"""Separability and symmetry of a function by its values and slopes, as in AI Feynman [1]_.
+"""Symmetry of a function by its values and slopes, as in AI Feynman [1]_.
 
 A function depends on a and b through h(a, b) only if its slopes are in the ratio of those of h.
 A `Surface` takes columns (row, feature) and returns values (row,); errors are relative and squared.
@@ -58,40 +58,14 @@ def effects(surface: Surface, columns: Array) -> Array:
 
 
 def needless(surface: Surface, columns: Array, error: float) -> set[int]:
-    """Return the columns, never all, whose effect is within a function's error."""
+    """Return the columns, never all, with an effect within the error."""
     change = effects(surface, columns)
     small = np.flatnonzero(change < tuned.NEEDLESS * error).tolist()
     return set(small) - {int(change.argmax())}
 
 
-def mixed_differences(surface: Surface, columns: Array) -> Array:
-    """Return the pairwise interaction strength of columns, (feature, feature).
-
-    The change when both are taken from other rows, less the changes by each, as a mean square over
-    four times the variance: about the function's error where there is no such effect.
-    """
-    x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
-    width, values = x.shape[1], surface(x)
-    spread = float(values.var()) or 1.0
-    strengths = np.zeros((width, width))
-    for shift in tuned.SHIFTS:
-        single = [surface(_exchanged(x, (i,), shift)) for i in range(width)]
-        for i, j in itertools.combinations(range(width), 2):
-            mixed = surface(_exchanged(x, (i, j), shift)) - single[i] - single[j] + values
-            strengths[i, j] += float(np.mean(np.square(mixed))) / (4 * spread * len(tuned.SHIFTS))
-    return strengths + strengths.T
-
-
-def components(surface: Surface, columns: Array, error: float) -> list[set[int]]:
-    """Return the additive groups of columns of a function, the smallest first."""
-    tied = mixed_differences(surface, columns) > min(tuned.APART * error, tuned.LOOSE)
-    reached = np.linalg.matrix_power(tied | np.eye(len(tied), dtype=bool), len(tied))
-    groups = {tuple(np.flatnonzero(row).tolist()) for row in reached}
-    return [set(group) for group in sorted(groups, key=lambda group: (len(group), group))]
-
-
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return the distance of slopes from those of a combination of columns: 0 to 1."""
+    """Return the distance of slopes from those of a combination, 0 to 1."""
     with np.errstate(all="ignore"):
         left, right = slopes[0] * of[1], slopes[1] * of[0]
         total = np.mean(np.square(left) + np.square(right))
@@ -126,7 +100,7 @@ def disjoint(candidates: list[Union]) -> list[Union]:
 
 
 def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array:
-    """Return powers of columns that divide a function, or its exponential if `values` are 1."""
+    """Return powers of columns that divide a function or its exponential."""
     rows, powers = _inside(columns), np.zeros(columns.shape[1])
     limit = min(tuned.FACTOR * error, tuned.STEADY)
     f = values[rows]
@@ -141,7 +115,7 @@ def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array
 
 
 def _near_half(power: float) -> float:
-    """Snap an exponent to a near multiple of one half; 0 if none is near or it is high."""
+    """Snap an exponent to a near multiple of one half, else to 0."""
     half = round(2 * power) / 2 if abs(power) < tuned.HIGHEST_FACTOR + 0.25 else 0.0
     return half if abs(power - half) < tuned.ROUND * abs(half) else 0.0
 
@@ -195,7 +169,7 @@ def _ratio(first: Array, second: Array) -> float:
 
 
 def _inside(columns: Array) -> Array:
-    """Return a mask of the rows not at an end of a column; all if these are few."""
+    """Return a mask of the rows not at an end of a column."""
     low, high = np.quantile(columns, (tuned.UNTRUSTED, 1 - tuned.UNTRUSTED), axis=0)
     rows = ((columns >= low) & (columns <= high)).all(axis=1)
     return rows if rows.sum() > len(columns) // 4 else np.ones(len(columns), dtype=bool)

@@ -1,11 +1,11 @@
-"""Functions of one column: a smooth curve through the target, and its formulas."""
+"""Functions of one column: a smooth curve and its formulas."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, product, zip_longest
+from itertools import product
 
 import numpy as np
 import sympy
@@ -28,7 +28,7 @@ from kanlens.symbolic.composition import Expr, evaluator
 
 
 def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], float]:
-    """Return a spline of the target, its log or inverse, of x or log x, and its error."""
+    """Return a spline of the target, its log or inverse, and its error."""
     x, best = problem.columns[:, 0], float("inf")
     chosen: tuple[Transform, int, Callable[[Array], Array], Basis, Array] | None = None
     transforms = (transform for transform in TRANSFORMS[:3] if transform.fits(problem.target))
@@ -51,19 +51,6 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
     return curve, best
 
 
-def windows(problem: SearchProblem, curve: Callable[[Array], Array]) -> tuple[Array, list[Array]]:
-    """Return uniform points (window, point) and the curve: all, and its large part."""
-    low, high = np.quantile(problem.columns[:, 0], tuned.CURVE_ENDS)
-    grids = [np.linspace(low, high, tuned.GRID_POINTS)]
-    with np.errstate(all="ignore"):
-        size = np.abs(curve(grids[0]))
-        large = np.flatnonzero(size > tuned.SMALL_VALUE * size.max())
-        if len(large) > 1 and large[-1] - large[0] < tuned.NARROW_WINDOW * tuned.GRID_POINTS:
-            ends = grids[0][large[0]], grids[0][large[-1]]
-            grids.append(np.linspace(*ends, tuned.GRID_POINTS))
-        return np.stack(grids), [curve(grid) for grid in grids]
-
-
 @dataclass(frozen=True)
 class SingleColumn(Ansatz):
     """A function of the only column."""
@@ -79,27 +66,27 @@ class SingleColumn(Ansatz):
         if self.deep:
             yield from _PAIRS.formulas(problem, front)
         curve, error = smooth_curve(problem)
-        grids, values = windows(problem, curve)
-        if error > self.limits.error or not all(np.isfinite(v).all() for v in values):
+        ends = np.quantile(problem.columns[:, 0], tuned.CURVE_ENDS)
+        grid, name = np.linspace(*ends, tuned.GRID_POINTS), problem.names[0]
+        with np.errstate(all="ignore"):
+            values = curve(grid)
+        if error > self.limits.error or not np.isfinite(values).all():
             return
         epsilon = float(np.clip(error, 1e-10, 1e-2))
         noisy = self.deep and error > tuned.NOISY_CURVE
-        for options in fit_curves(
-            grids,
-            values,
+        for (curves,) in fit_curves(
+            grid[None],
+            [values],
             outer=self.outer,
             inner=self.inner,
             epsilon=epsilon,
             count=tuned.WRITTEN_UNDER_NOISE if noisy else self.limits.written,
         ):
-            good = [[c for c in curves if c.error < tuned.LOST_CURVE] for curves in options]
-            for formula in filter(None, chain(*zip_longest(*good))):
-                yield problem.rebuild(formula.expression.xreplace({U: problem.names[0]}))
-        for grid, value in zip(grids, values, strict=True) if self.deep else ():
-            if front.done:
-                return
-            for product_formula in _products(grid, value, epsilon):
-                yield problem.rebuild(product_formula.xreplace({U: problem.names[0]}))
+            for formula in (c.expression for c in curves if c.error < tuned.LOST_CURVE):
+                yield problem.rebuild(formula.xreplace({U: name}))
+        if self.deep and not front.done:
+            for formula in _products(grid, values, epsilon):
+                yield problem.rebuild(formula.xreplace({U: name}))
 
 
 def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
@@ -126,7 +113,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
 
 
 def multipliers(x: Array) -> list[tuple[Array, Expr]]:
-    """Return values of powers and exponentials as possible factors, with names."""
+    """Return powers and exponentials as possible factors, with names."""
     powers = [p for p in (-3, -2, -1, 1, 2, 3) if (away(x, tuned.POWER) if p < 0 else clear(x))]
     factors: list[tuple[Array, Expr]] = [(x ** float(p), U**p) for p in powers]
     middle = float(x.mean())
@@ -173,7 +160,7 @@ def atoms() -> tuple[Expr, ...]:
 
 
 def atoms_on(x: Array) -> tuple[list[Expr], Array]:
-    """Return the functions that are finite on a column, and values (row, function)."""
+    """Return the functions finite on a column, and values (row, function)."""
     matrix = _evaluate()(x[:, None])
     with np.errstate(all="ignore"):
         good = np.isfinite(matrix).all(axis=0)
@@ -197,7 +184,7 @@ CURVE = SingleColumn(
 
 
 class ShortFormulas(Ansatz):
-    """Linear models of all sizes, power laws, and curves of the best single columns."""
+    """Linear models, power laws, and curves of the best single columns."""
 
     limits = tuned.Limits(tried=tuned.ONE_COLUMN_CURVES)
 

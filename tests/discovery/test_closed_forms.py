@@ -19,7 +19,6 @@ from kanlens.discovery.regression import (
     weighted,
 )
 from kanlens.discovery.scaling import Scale, as_array, number, resolved, rounding_step, shortest
-from kanlens.discovery.search import part_of
 from kanlens.discovery.smoothness import (
     distant_rows,
     loo_error,
@@ -78,7 +77,6 @@ CLOSED_FORMS = [
     (loo_error(LINE, np.ones(50)), 0.0),
     (loo_error(np.ones((50, 1)), LINE[:, 0]), 1.0),
     (grown_sums(UNIFORM, UNIFORM[:, 2] - UNIFORM[:, 1])[-1][1], (1, 2)),
-    (part_of(lambda x: x[:, 0] + x[:, 1], np.array([[1.0, 5.0], [2.0, 5.0]]), {0}), [6.0, 7.0]),
     (effects(lambda x: x[:, 0], UNIFORM[:, :2]).round(1), [1.0, 0.0]),
     (joined_gap((ONES, -ONES), (ONES, -ONES)), 0.0),
     (joined_gap((ONES, ONES), (ONES, -ONES)), 1.0),

@@ -6,11 +6,9 @@ import sympy
 
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.symmetry import (
-    components,
     disjoint,
     effects,
     factors,
-    mixed_differences,
     needless,
     unions,
 )
@@ -129,42 +127,3 @@ def test_columns_that_change_nothing_are_needless():
     assert needless(function, x, 1e-9) == {1}
     assert needless(function, x, 1.0) == {1, 2}
     assert effects(function, x)[1] == 0
-
-
-def test_mixed_differences_agree_with_a_loop():
-    def function(x):
-        return x[:, 0] * x[:, 1] + x[:, 2]
-
-    x = columns(count=60)
-    found = mixed_differences(function, x)
-    expected = []
-    for shift in (1, 7, 31):
-        for k in range(60):
-            a, b = x[k - shift, 0] - x[k, 0], x[(k - shift - 2) % 60, 1] - x[k, 1]
-            expected.append((a * b) ** 2)
-    assert found[0, 1] == pytest.approx(np.mean(expected) / (4 * function(x).var()), rel=1e-9)
-    assert found[0, 2] < 1e-25
-
-
-@pytest.mark.parametrize(
-    ("function", "parts"),
-    [
-        (lambda x: x[:, 0] * x[:, 1] + np.sin(x[:, 2]), [{2}, {0, 1}]),
-        (lambda x: x[:, 0] + x[:, 1] ** 2 + np.sin(x[:, 2]), [{0}, {1}, {2}]),
-        (lambda x: x[:, 0] * x[:, 1] + x[:, 1] * x[:, 2], [{0, 1, 2}]),
-        (lambda x: np.log(x[:, 0] * (x[:, 1] + x[:, 2])), [{0}, {1, 2}]),
-    ],
-)
-def test_sums_are_taken_apart_and_nothing_else(function, parts):
-    assert components(function, columns(), ERROR) == parts
-
-
-def test_noise_below_the_error_does_not_hide_a_sum():
-    draw = np.random.default_rng(3)
-
-    def noisy(x):
-        y = x[:, 0] * x[:, 1] + np.sin(x[:, 2])
-        return y + 0.003 * y.std() * draw.normal(size=len(y))
-
-    assert components(noisy, columns(), 1e-9) == [{0, 1, 2}]
-    assert components(noisy, columns(), ERROR) == [{2}, {0, 1}]

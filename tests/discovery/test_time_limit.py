@@ -12,7 +12,7 @@ from kanlens.discovery.networks import trained, views
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.scaling import table_of
 from kanlens.discovery.scheduling import BudgetedFront
-from kanlens.discovery.symmetry import mixed_differences
+from kanlens.discovery.symmetry import effects
 from kanlens.long_work import NEVER, Deadline, check_time, ending
 from kanlens.model import kernels
 from kanlens.training.run import TrainingRun
@@ -61,7 +61,7 @@ def test_a_network_is_not_asked_too_late(clock):
     generator = torch.Generator().manual_seed(0)
     found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 1)
     with ending(clock.now):
-        mixed_differences(found, given().columns)
+        effects(found, given().columns)
         pytest.fail("the time was over")
 
 
