@@ -130,8 +130,8 @@ def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
 
 
 def test_large_models_are_worked_at_in_parts(monkeypatch):
-    model, seen = float64_copy(network([150, 12, 2])), []
-    own = BoundPropagation(model, 0, box(150))
+    model, seen = float64_copy(network([60, 12, 2])), []
+    own = BoundPropagation(model, 0, box(60))
     monkeypatch.setattr(analysis, "BUDGET", 2**14)
     for module in ("additive_approximation", "feature_effects", "sampling", "branch_and_bound"):
         path = f"kanlens.certificates.{module}.BUDGET"
