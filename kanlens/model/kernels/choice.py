@@ -24,7 +24,7 @@ def use(path: Path) -> Iterator[None]:
 
     The paths are the sparse kernels, torch operations, the kernels where they are compiled
     ("stored"), or the rule ("auto"): the kernels where they are compiled or worth it. Where a
-    kernel cannot run (`torch.compile`, CUDA without triton, half precision on the CPU) torch
+    kernel cannot run (`torch.compile`, CUDA, half precision) torch
     operations run in its place.
 
     Examples

@@ -1,7 +1,4 @@
-"""The fused spline layer as a `torch.autograd.Function`.
-
-Its passes take only the degree + 1 basis functions that are nonzero at each point.
-"""
+"""The fused spline layer as a `torch.autograd.Function`, over the nonzero basis functions."""
 
 from __future__ import annotations
 
@@ -14,9 +11,8 @@ from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, passes, pool
-from kanlens.model.kernels.internals import on_disk
+from kanlens.model.kernels.compiling import on_disk
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.second_order import batched, differentiable
 from kanlens.model.kernels.vectors import BYTES
 
 LARGE = 8192  # packed weights up to which passes for few rows save 2 us, and take 4 s to compile
@@ -50,37 +46,28 @@ def run(
     count: int,
     time: float,
 ) -> None:
-    """Call a pass with weights and tuples of tensors; threads of Python share out a range.
+    """Call a pass with the addresses of weights and tensors, shared out over range(count).
 
-    It takes so many nanoseconds for one number of x; sizes are of its rows, inputs, outputs, basis.
+    It takes `time` nanoseconds for one number of x; `sizes` are rows, inputs, outputs and basis.
     """
     rows, n_in, n_out, n_basis = sizes
     groups = (weights.spline, weights.scale, weights.mask, weights.base), *tensors
-    held = [[each if each is None else each.contiguous() for each in group] for group in groups]
-    at = [tuple([0 if each is None else each.data_ptr() for each in group]) for group in held]
+    held = [[t if t is None else t.contiguous() for t in group] for group in groups]
+    addresses = [tuple([0 if t is None else t.data_ptr() for t in group]) for group in held]
     work = len(tensors) * n_in * (time * rows + PACKED * n_out * n_basis)
-    given = *at, basis.arrays, basis.window, sizes
-    threads, openmp = pool.team(work)
-    if threads == 1 or openmp:
-        kernel(*given, (0, count), (threads, openmp))
-        return
-
-    def task(begin: int, end: int) -> None:
-        kernel(*given, (begin, end), (1, 0))
-
-    pool.run(task, pool.split(count, threads), threads)
+    pool.share(kernel, (*addresses, basis.arrays, basis.window, sizes), count, work)
 
 
 def is_stored(basis: LocalBasis) -> bool:
-    """Return whether the passes for a dtype and degree were on disk when this was first asked."""
+    """Return whether the passes for a dtype and degree were on disk at the first call."""
     key = basis.knots.dtype, basis.degree
     if key not in _stored:
-        four, pair, rest = (0,) * 4, (0, 0), (basis.arrays, basis.window)
+        four, rest, span = (0,) * 4, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
         arguments = {
-            passes.forward: (four, four, *rest, four, pair, pair),
-            passes.backward: (four, four, (0,) * 6, *rest, four, pair, pair),
+            passes.forward: ((four, four, *rest, four), *span),
+            passes.backward: ((four, four, (0,) * 6, *rest, four), *span),
         }
-        _stored.setdefault(key, all(on_disk(*each) for each in arguments.items()))
+        _stored.setdefault(key, all(on_disk(*item) for item in arguments.items()))
     return _stored[key]
 
 
@@ -89,7 +76,7 @@ class FusedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
-        """Return what `plain_sum` does, for the fields of `Weights` in their order."""
+        """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
         ctx.basis, ctx.base = basis, base
         ctx.save_for_backward(x, *tensors)
         return plain_sum(basis, base, x, Weights(*tensors))
@@ -98,40 +85,67 @@ class FusedSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Return the gradients, by torch operations when they must be differentiable again."""
         basis, base = ctx.basis, ctx.base
-        given, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or batched(grad):
-            return None, None, *differentiable(edge_sum, basis, base, given, grad, wanted)
-        return None, None, *backward(basis, base, given, grad.resolve_neg(), wanted), None
+            return None, None, *differentiable(edge_sum, basis, base, tensors, grad, wanted)
+        return None, None, *backward(basis, base, tensors, grad.resolve_neg(), wanted), None
 
 
 def backward(
-    basis: LocalBasis,
-    base: str,
-    given: Sequence[Any],
-    grad: Tensor,
-    wanted: Sequence[bool],
+    basis: LocalBasis, base: str, tensors: Sequence[Any], grad: Tensor, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Return the gradients of x and the weights that are wanted, from that of y (batch, out)."""
-    (x, *tensors), order = given, torch.contiguous_format
+    x, weights = tensors[0], Weights(*tensors[1:])
     pair = (None, None) if base == "silu" else base_function.pair(base, x)
     wants = wanted[0], *3 * [any(wanted[1:4])], wanted[4]
-    found = [
-        torch.empty_like(each, memory_format=order) if want and each is not None else None
-        for each, want in zip(given, wants, strict=False)
+    gradients = [
+        torch.empty_like(t, memory_format=torch.contiguous_format)
+        if want and t is not None
+        else None
+        for t, want in zip(tensors, wants, strict=False)
     ]
-    grad_x, spline, scale, base_weight, bias = found
-    into = grad_x, spline, scale, None, base_weight, bias
-    weights = Weights(*tensors)
+    into = *gradients[:3], None, *gradients[3:]
     n_out, n_in, n_basis = shape = weights.spline.shape
     sizes, time = (len(x), n_in, n_out, n_basis), layout(shape, x.dtype, basis.degree).time
     run(passes.backward, weights, basis, [(x, *pair, grad), into], sizes, n_in, time)
-    return found
+    return gradients
+
+
+def differentiable(
+    reference: Callable[..., Tensor],
+    basis: LocalBasis,
+    base: str,
+    tensors: Sequence[Tensor | None],
+    grad: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of `reference`, in torch operations, with gradients of their own."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():  # aliases: a tensor may have been made from another
+        leaves: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
+        y = reference(
+            leaves[0],
+            Weights(*leaves[1:]),
+            grid=basis.knots,
+            degree=basis.degree,
+            extrapolation=basis.extrapolation,
+            base=base,
+        )
+    leaves = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
+    gradients = iter(torch.autograd.grad(y, leaves, grad.to(y.dtype), create_graph=again))
+    return [next(gradients) if want else None for want in wanted]
+
+
+def batched(grad: Tensor) -> bool:
+    """Return whether several gradients come at once, as ``is_grads_batched`` sends them."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 class PackedLayout(NamedTuple):
-    """How the weights of a layer are packed, and what a pass over them costs."""
+    """Size of the packed weights of a layer, and the time of a pass over them."""
 
-    size: int  # numbers of all packed weights
+    size: int
     time: float  # nanoseconds of one number of x on one thread, by a rough estimate
 
 

@@ -12,8 +12,6 @@ from kanlens.model.layers import KANLinear
 from tests.model.kernels.definition import Wanted, layer_and_gradients, misfit
 from tests.model.layers_for_tests import seeded
 
-KERNELS = ("sparse",)
-PATHS = (*KERNELS, "auto", "torch")
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-6}
 BATCHES = (0, 1, 2, 3, 16, 33, 70)
 OUTPUTS = (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 40)

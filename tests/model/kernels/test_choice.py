@@ -5,7 +5,6 @@ import itertools
 import math
 import re
 import runpy
-import threading
 
 import pytest
 import torch
@@ -56,27 +55,6 @@ def test_use_refuses_what_is_no_path(path):
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"), kernels.use(path):
         pass
     assert asked() == "auto"
-
-
-def test_use_holds_for_one_thread():
-    seen: list[str] = []
-    started, done = threading.Event(), threading.Event()
-
-    def other() -> None:
-        with kernels.use("torch"):
-            started.set()
-            done.wait(10)
-            seen.append(asked())
-
-    with kernels.use("sparse"):
-        thread = threading.Thread(target=other)
-        thread.start()
-        started.wait(10)
-        assert asked() == "sparse"
-        done.set()
-        thread.join()
-        assert asked() == "sparse"
-    assert seen == ["torch"]
 
 
 def test_use_holds_in_a_context_copied_from_here():
