@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from tests.model.kernels.layers import GRIDS, TOLERANCES, Case, agrees, make, run
-from tests.model.layers_for_tests import MODES, ORDERS
+from tests.model.kernels.layers import GRIDS, ORDERS, TOLERANCES, Case, agrees, make, run
+from tests.model.layers_for_tests import MODES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
