@@ -27,7 +27,7 @@ from kanlens.discovery.invariance import (
     smooth_model,
     sum_of_splines,
 )
-from kanlens.discovery.monomials import MonomialSum, PolynomialRatio, WaveRatio
+from kanlens.discovery.monomials import MonomialSum, PolynomialRatio
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
 from kanlens.discovery.problems import (
     SearchProblem,
@@ -58,7 +58,7 @@ _ANGLES = tuned.ANGLES_OF_TARGET
 AT_ONCE = (LinearModel(), POWER_LAW, Through(POWER_LAW, ("log", *_ANGLES)))
 _SEPARABLES = (_SEPARABLE, Through(_SEPARABLE, _ANGLES))
 _CHEAP: tuple[Ansatz, ...] = (_ADDITIVE, _MONOMIALS, CURVE, *_SEPARABLES, _SPARSE_OF_TWO)
-_LAST: tuple[Ansatz, ...] = (DictionarySum(), WaveRatio(), ProductWithCombination())
+_LAST: tuple[Ansatz, ...] = (DictionarySum(), ProductWithCombination())
 # of problems of few columns and of many: before functions of a sum are looked for, before columns
 # are left out, and after that
 OF_FEW = ((*_CHEAP, _RATIO, _SPARSE), (_ROUGHLY, _BLOCKS), _LAST)

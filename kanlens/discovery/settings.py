@@ -85,10 +85,8 @@ RATIO_DEGREES = (
 )
 RATIO_POWERS = {2: (-1.0, -0.5, 0.0, 0.5, 1.0), 3: (-1.0, 0.0, 1.0)}  # by the number of columns
 RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and that are kept
-FUNCTION_RATIO_TERMS = 5  # kept beside a function: more of them can follow any curve
 NULL_VALUE = 0.02  # smallest singular value, in parts of the typical one, that is a null vector's
 RATIO_NOISELESS = 1e-9  # and that of one without noise, in parts of the largest
-WAVE_RATIOS = Limits(narrowest=2, widest=3, targets=("id", "sq", "cos"))
 SPARSE = Limits(narrowest=2, widest=8, error=0.02, tried=2, targets=("id", "sq", "inv", "invsq"))
 SPARSE_POWERS, SPARSE_DEGREE = (1.0, 2.0, -1.0, -2.0, 3.0, 4.0, -3.0, -4.0), 12
 BARE_PRODUCTS, WAVE_PRODUCTS = 3000, 1500  # products, and those with a wave

@@ -21,7 +21,7 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, sum_of_terms
 from kanlens.discovery.blocks import arguments
-from kanlens.discovery.monomials import evaluate, functions_of, monomial
+from kanlens.discovery.monomials import evaluate, monomial
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import Array, away, best_pairs, relative_error, solve, weighted
 from kanlens.discovery.scheduling import BudgetedFront
@@ -239,7 +239,7 @@ def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
     terms = [
         (factor * function, weight * values)
         for name, u in _arguments(problem)
-        for function, values in _functions(name, u)
+        for function, values in functions_of(name, u)
         for factor, weight in monomials[: 1 + problem.width + 2]
     ]
     names, columns = zip(*monomials, *terms, strict=True)
@@ -274,12 +274,17 @@ def _arguments(problem: SearchProblem) -> list[tuple[Expr, Array]]:
     return inputs + [(n**2, c**2) for n, c in columns]
 
 
-def _functions(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
-    found = functions_of(name, u, tuned.DICTIONARY_EXPONENT)
-    found.append((sympy.tanh(name), np.tanh(u)))
+def functions_of(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
+    """Return functions of an argument that are defined on its values."""
+    functions = [(sympy.sin(name), np.sin(u)), (sympy.cos(name), np.cos(u))]
+    if np.abs(u).max() < tuned.DICTIONARY_EXPONENT:
+        functions += [(sympy.exp(name), np.exp(u)), (sympy.exp(-name), np.exp(-u))]
+    if u.min() > 0:
+        functions += [(sympy.log(name), np.log(u)), (sympy.sqrt(name), np.sqrt(u))]
+    functions.append((sympy.tanh(name), np.tanh(u)))
     if np.abs(np.sin(u)).min() > tuned.CLEAR_OF_POLE:
-        found.append((1 / sympy.tan(name), 1 / np.tan(u)))
-    return found
+        functions.append((1 / sympy.tan(name), 1 / np.tan(u)))
+    return functions
 
 
 def best_sums(matrix: Array, target: Array) -> list[_Sum]:

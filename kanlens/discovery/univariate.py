@@ -13,7 +13,6 @@ import sympy
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import POWER_LAW, Ansatz, LinearModel, sum_of_terms
 from kanlens.discovery.curves import U, clear, fit_curves
-from kanlens.discovery.monomials import RatioWithFunction
 from kanlens.discovery.problems import TRANSFORMS, SearchProblem, Transform
 from kanlens.discovery.regression import (
     Array,
@@ -105,8 +104,6 @@ class SingleColumn(Ansatz):
                 return
             for formula in _products(*curve_values, epsilon):
                 yield problem.rebuild(formula.xreplace({U: problem.names[0]}))
-        if self.deep:
-            yield from _RATIOS.formulas(problem, front)
 
 
 def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
@@ -193,7 +190,7 @@ def _evaluate() -> Callable[..., Array]:
     return evaluator(atoms(), (U,))
 
 
-_PAIRS, _RATIOS = PairOfAtoms(), RatioWithFunction()
+_PAIRS = PairOfAtoms()
 _LINES = LinearModel(every=True)
 _SIMPLE_CURVE = SingleColumn(deep=False, outer=("id", "log"), inner=("id",))
 CURVE = SingleColumn(

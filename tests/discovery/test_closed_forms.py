@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 from kanlens.discovery.front import Entry, count_free
-from kanlens.discovery.monomials import evaluate, functions_of, monomial, total_degree
+from kanlens.discovery.monomials import evaluate, monomial, total_degree
 from kanlens.discovery.networks import View, shapes, views
 from kanlens.discovery.problems import SearchProblem, raised
 from kanlens.discovery.regression import (
@@ -27,7 +27,7 @@ from kanlens.discovery.smoothness import (
     outlier_rows,
     unfollowed,
 )
-from kanlens.discovery.sparse import grown_sums
+from kanlens.discovery.sparse import functions_of, grown_sums
 from kanlens.discovery.symmetry import components, effects, factors, joined_gap, mixed_differences
 from kanlens.discovery.univariate import atoms
 
@@ -132,6 +132,6 @@ def test_a_wide_problem_is_also_seen_by_logarithms():
 
 
 def test_exponentials_are_only_of_small_values():
-    names = [name for name, _ in functions_of(X, np.array([-20.0, 1.0]), 12.0)]
-    assert names == [sympy.sin(X), sympy.cos(X)]
-    assert len(functions_of(X, np.array([1.0, 2.0]), 12.0)) == 6
+    names = [name for name, _ in functions_of(X, np.array([-20.0, 1.0]))]
+    assert names == [sympy.sin(X), sympy.cos(X), sympy.tanh(X), 1 / sympy.tan(X)]
+    assert len(functions_of(X, np.array([1.0, 2.0]))) == 8

@@ -9,7 +9,6 @@ import sympy
 from kanlens.discovery.blocks import SumOfBlocks
 from kanlens.discovery.curves import U
 from kanlens.discovery.front import Front
-from kanlens.discovery.monomials import WaveRatio
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.settings import EXACT
 from kanlens.discovery.sparse import SparseSum, grown_sums, products
@@ -89,11 +88,6 @@ def test_sparse_sums_are_found_exactly(text, width):
 
 def test_what_is_no_short_sum_is_not_found():
     assert solved(SparseSum(), problem("tanh(a*b)/(a + b**2)", 2)).error > EXACT
-
-
-def test_ratios_with_a_wave_are_found():
-    found = solved(WaveRatio(), problem("acos((cos(a) - b/4)/(1 - b*cos(a)/4))", 2))
-    assert found.error <= 1e-20
 
 
 @pytest.mark.parametrize(
