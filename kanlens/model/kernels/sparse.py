@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,15 +29,15 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tens
     """Return y (batch, out) from x (batch, in)."""
     rows, (n_out, n_in, n_basis) = x.shape[0], (shape := weights.spline.shape)
     values = None if base == "silu" else base_function.values(base, x)
-    y, at = x.new_empty(rows, n_out), layout(shape, x.dtype, basis.degree)
-    kernel, count, large = passes.forward, rows, at.size > LARGE
-    if large and rows <= passes.FEW:
-        wide = n_in > 2 * passes.SPAN or at.size > passes.DESK
+    y, (size, time) = x.new_empty(rows, n_out), cost(shape, x.dtype, basis.degree)
+    kernel, count = passes.forward, rows
+    if size > LARGE and rows <= passes.FEW:
+        wide = n_in > 2 * passes.SPAN or size > passes.DESK
         few = passes.forward_single if rows <= passes.DIRECT else passes.forward_spans
         if (rows <= passes.DIRECT or wide) and compilation(basis, few).ready(SPARED):
             kernel, count = few, 1  # no range of rows
     sizes = rows, n_in, n_out, n_basis
-    run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, at.time)
+    run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, time)
     return y
 
 
@@ -118,7 +118,7 @@ def backward(
     ]
     into = *gradients[:3], None, *gradients[3:]
     n_out, n_in, n_basis = shape = weights.spline.shape
-    sizes, time = (len(x), n_in, n_out, n_basis), layout(shape, x.dtype, basis.degree).time
+    sizes, time = (len(x), n_in, n_out, n_basis), cost(shape, x.dtype, basis.degree)[1]
     run(passes.backward, weights, basis, [(x, *pair, grad), into], sizes, n_in, time)
     return gradients
 
@@ -154,18 +154,11 @@ def batched(grad: Tensor) -> bool:
     return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
-class PackedLayout(NamedTuple):
-    """Size of the packed weights of a layer, and the time of a pass over them."""
-
-    size: int
-    time: float  # nanoseconds of one number of x on one thread, by a rough estimate
-
-
 @functools.cache
-def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> PackedLayout:
-    """Return the layout of spline weights (out, in, basis)."""
+def cost(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> tuple[int, float]:
+    """Return the number of packed weights, and rough nanoseconds of one number of x, one thread."""
     n_out, n_in, n_basis = shape
     lanes = BYTES // dtype.itemsize
     stride = passes.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    return PackedLayout(n_in * (n_basis + 1) * stride, time)
+    return n_in * (n_basis + 1) * stride, time
