@@ -76,7 +76,7 @@ def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
         front = Front(sample.scaled(), Deadline.after(600.0), exact=sample.rounding)
         front.start()
         for formula in (X1 * sympy.Float(1.0), X1 + sympy.Float(0.05) * sympy.exp(3 * X2)):
-            front.offer(formula)
+            front.submit(formula)
         assert front.chosen().expression.has(sympy.exp)
         sample, chosen = chosen_entry(sample, front)
         assert chosen.expression.has(sympy.exp) == expected
