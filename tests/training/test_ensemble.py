@@ -53,10 +53,8 @@ def test_the_network_is_the_mean_of_its_members():
     run = run_on(x, y, model)
     run.train(lambda *_, **__: None)
     with torch.no_grad():
-        members = (
-            run._by_member(run._outputs(run.x)).double().mean(1) * model.output_scale
-            + model.output_shift
-        )
+        members = run._by_member(run._outputs(run.x)).double().mean(1)
+        members = members * model.output_scale + model.output_shift
         torch.testing.assert_close(model(x), members, rtol=1e-5, atol=1e-3)
     assert model.statistics is not None
     assert len(model.background) == 90
