@@ -2,7 +2,8 @@
 
 import gc
 import hashlib
-import importlib.util
+import importlib
+import math
 import os
 import runpy
 import sys
@@ -35,18 +36,16 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / f"kernels-
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-if importlib.util.find_spec("triton") is None:  # doctests import every module
-    collect_ignore = ["kanlens/model/kernels/triton_kernels.py"]
-
 # A kernel that another process is compiling is waited for and then read: all of them want the same
 # ones at the start.
-_numba = importlib.import_module("kanlens.model.kernels.internals")
-_compile, _held = _numba.Dispatcher.compile, set()  # files of kernels this process compiles
+_dispatcher = importlib.import_module("numba.core.dispatcher").Dispatcher
+_lock = importlib.import_module("numba.core.compiler_lock").global_compiler_lock
+_compile, _held = _dispatcher.compile, set()  # files of kernels this process compiles
 
 
 def _compile_once(kernel: Any, signature: Any) -> Any:
     path = Path(os.environ["NUMBA_CACHE_DIR"], f"{kernel.py_func.__module__}.{kernel.__name__}")
-    with _numba.global_compiler_lock, ExitStack() as stack:
+    with _lock, ExitStack() as stack:
         if fcntl and path.name.startswith("kanlens") and path not in _held:
             path.parent.mkdir(parents=True, exist_ok=True)
             fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
@@ -55,7 +54,7 @@ def _compile_once(kernel: Any, signature: Any) -> Any:
         return _compile(kernel, signature)
 
 
-_numba.Dispatcher.compile = _compile_once
+_dispatcher.compile = _compile_once
 torch.set_num_threads(1)  # test processes share the processors
 
 settings.register_profile("local", max_examples=25, deadline=None)
@@ -64,7 +63,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_sessionstart() -> None:
-    """Compile the passes of cubic layers before any module of tests asks which path is theirs."""
+    """Compile the passes of cubic layers before any test; later no test gets other kernels."""
+    importlib.import_module("kanlens.model.kernels.choice").PATIENCE = math.inf
     runpy.run_module("kanlens.model.kernels", run_name="__main__")
 
 

@@ -81,9 +81,7 @@ HEAVY = (
     "llvmlite",
     "scipy",
     "jinja2",
-    "triton",
 )
-WITHOUT = () if importlib.util.find_spec("triton") else ("triton_kernels",)  # that need it
 FILE_LINES, CLASS_LINES = 400, 600  # of a file, and of one that is mostly a single class
 FUNCTION_LINES, FUNCTION_LIMIT = 30, 45
 LOADERS = ("import_module", "__import__", "optional_module")
@@ -357,7 +355,7 @@ def test_no_module_hides_a_public_function():
 
 def test_every_public_name_is_itself_after_every_module_is_loaded():
     for info in pkgutil.walk_packages(kanlens.__path__, "kanlens."):
-        if not info.name.endswith(("__main__", *WITHOUT)):
+        if not info.name.endswith("__main__"):
             importlib.import_module(info.name)
     for name in kanlens.__all__:
         found = getattr(kanlens, name)

@@ -9,7 +9,6 @@ from pathlib import Path
 import kanlens
 
 NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # distributions not called as their modules
-BROUGHT = {"triton"}  # by torch, where it has CUDA; kernels that need it are not used elsewhere
 
 
 def imported(source: str) -> set[str]:
@@ -37,7 +36,7 @@ def test_dependencies_are_those_imported():
     found = {NAMES.get(name, name) for name in set().union(*map(imported, sources))} - {"kanlens"}
     lines = [line for line in requires("kanlens") if "extra ==" not in line]
     declared = {re.match(r"[\w.-]+", line).group().lower() for line in lines}
-    assert found - BROUGHT == declared
+    assert found == declared
 
 
 def test_an_import_is_seen_where_it_runs_only():

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from kanlens.checks import find_place
 from kanlens.errors import DTypeError, InvalidValueError, rewording
-from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.products import Nodes
 from kanlens.model.soundness import check_weights
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
@@ -33,22 +31,22 @@ class HasNetwork(Protocol):
 Model: TypeAlias = KAN | HasNetwork
 
 
-def held_network(call: str, given: Any) -> Any:
-    """Return the network of a fitted estimator; whatever else was given, as it is."""
-    if not hasattr(type(given), "network_"):
-        return given
+def held_network(call: str, model: Any) -> Any:
+    """Return the network of a fitted estimator, or any other object unchanged."""
+    if not hasattr(type(model), "network_"):
+        return model
     with rewording(call):
-        return given.network_
+        return model.network_
 
 
 def check_model(call: str, model: object) -> KAN:
-    """Return the KAN that was given, or that a fitted estimator holds, with finite weights."""
-    found = held_network(call, model)
-    if not isinstance(found, KAN):
-        got, advice = type(found).__name__, "Bring it in with {import_model} first"
+    """Return a KAN, or the one that a fitted estimator holds, with finite weights."""
+    network = held_network(call, model)
+    if not isinstance(network, KAN):
+        got, advice = type(network).__name__, "Bring it in with {import_model} first"
         raise DTypeError(call, "a KAN", got, advice, import_model=None)
-    check_weights(call, found)
-    return found
+    check_weights(call, network)
+    return network
 
 
 def widest(model: KAN) -> int:
@@ -69,25 +67,24 @@ def over_rows(
     first = function(parts[0])
     if len(parts) == 1:
         return list(first)
-    found = [one.new_empty(len(x), *one.shape[1:]) for one in first]
+    results = [tensor.new_empty(len(x), *tensor.shape[1:]) for tensor in first]
     for start, part in zip(range(0, len(x), at_once), parts, strict=True):
-        some = function(part) if start else first
-        for whole, one in zip(found, some, strict=True):
-            whole[start : start + at_once] = one
-    return found
+        for result, tensor in zip(results, function(part) if start else first, strict=True):
+            result[start : start + at_once] = tensor
+    return results
 
 
 @torch.no_grad()
 def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what `KAN.levels` makes of rows (batch, in) in the units of the data, in parts."""
+    """Return `KAN.levels` of rows (batch, in) in the units of the data, some rows at a time."""
     plain = [nodes.plain for nodes in model.nodes]
 
     def run(part: Tensor) -> list[Tensor]:
         levels, sums = model.levels(model.scale_inputs(part))
-        return levels + [one for one, same in zip(sums, plain, strict=True) if not same]
+        return levels + [total for total, same in zip(sums, plain, strict=True) if not same]
 
-    found = over_rows(run, x, rows_at_once(model))
-    levels, others = found[: len(plain) + 1], iter(found[len(plain) + 1 :])
+    results = over_rows(run, x, rows_at_once(model))
+    levels, others = results[: len(plain) + 1], iter(results[len(plain) + 1 :])
     ends = zip(levels[1:], plain, strict=True)
     return levels, [nodes if same else next(others) for nodes, same in ends]
 
@@ -95,14 +92,13 @@ def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 def float64_copy(model: KAN) -> KAN:
     """Return a float64 copy of `model` without its hooks, with frozen parameters.
 
-    Whatever is done to the copy, the caller's model stays as it is. Hooks are not even copied:
-    they may hold what cannot be.
+    Hooks are not even copied: they may hold objects that cannot be.
     """
     parts = [part for module in model.modules() for part in vars(module).items()]
     memo: dict[int, Any] = {
-        id(found): type(found)()  # most of the time of a copy otherwise
-        for name, found in parts
-        if name.startswith("_") and "_hook" in name and isinstance(found, dict)
+        id(value): type(value)()  # most of the time of a copy otherwise
+        for name, value in parts
+        if name.startswith("_") and "_hook" in name and isinstance(value, dict)
     }
     memo[id(model.schema)] = model.schema  # frozen
     clone: KAN = copy.deepcopy(model, memo)
@@ -111,29 +107,27 @@ def float64_copy(model: KAN) -> KAN:
 
 
 def reaching(model: KAN, target: int) -> list[Tensor]:
-    """Tell which outputs (out,) of each layer, factors of products too, have a path to a target."""
+    """Return masks (out,) of each layer's outputs, factors too, with a path to a target."""
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
-    found = []
+    masks: list[Tensor] = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
+        edges = layer.nonzero_edges()
+        zero = (layer.bias == 0) & ~edges.any(1)  # (out,)
         read = wanted if nodes.additive else nodes.linked[wanted].any(0)  # (out,)
-        found.append(_counting(layer, nodes) & read)
-        wanted = (layer.nonzero_edges() & found[-1][:, None]).any(0)
-    return found[::-1]
-
-
-def _counting(layer: KANLinear, nodes: Nodes) -> Tensor:
-    """Tell which sums of a layer are not multiplied by a factor that is always zero."""
-    zero = (layer.bias == 0) & ~layer.nonzero_edges().any(1)  # (out,)
-    return nodes.linked.any(0) if nodes.normalized else nodes.rates(1 - zero.to(layer.bias)) != 0
+        if not nodes.normalized:  # not multiplied by a factor that is always zero
+            read = read & (nodes.rates(1 - zero.to(layer.bias)) != 0)
+        masks.append(read)
+        wanted = (edges & read[:, None]).any(0)
+    return masks[::-1]
 
 
 def live_features(model: KAN, target: int) -> Tensor:
-    """Tell which features have a live path to an output, shape (in,)."""
+    """Return a mask (in,) of the features with a nonzero path to an output."""
     return (model.layers[0].nonzero_edges() & reaching(model, target)[0][:, None]).any(0)
 
 
 def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
-    """Tell whether an output is, by the structure, f(some features) + g(all others)."""
+    """Return whether an output is, by the structure, f(some features) + g(all others)."""
     ours = torch.zeros(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
     ours[list(features)] = True
     reads = torch.stack([ours, ~ours], 1)  # (node, 2): what is read on the way to the output
@@ -168,10 +162,7 @@ def check_layer(model: KAN, layer: Any, *, call: str) -> int:
 
 
 def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float, float]:
-    """Return shift and scale of an edge's input, and the factor of its value, in data units.
-
-    One has them where it is a feature, the other where it is an output that is a sum.
-    """
+    """Return shift and scale of an edge's input, and the factor of its value, in data units."""
     shift, scale, factor = 0.0, 1.0, 1.0
     nodes = model.nodes[layer]
     if layer == 0:

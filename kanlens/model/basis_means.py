@@ -1,71 +1,55 @@
-"""Means of a layer's basis where it has none of its own rows: constant while its grid stays."""
+"""Cached means of a layer's basis over reference points; valid until the grid changes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from kanlens.functions.catalog import BASES
-from kanlens.model.edge_sum import CHUNK, summed
+from kanlens.model.edge_sum import mean_over_rows
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
     from kanlens.model.edge_layer import EdgeLayer
-    from kanlens.model.statistics import LayerStatistics
 
 
-class BasisMeans(NamedTuple):
-    """Means over some places of every function of a basis, and what they were worked out for."""
+Means: TypeAlias = "tuple[Tensor, Tensor]"  # of a basis (in, basis), and of its base (in,)
 
-    splines: Tensor  # (in, basis)
-    base: Tensor  # (in,)
-    grid: Tensor
-    statistics: LayerStatistics | None
-    options: tuple[object, ...]
+# By layer: the means, and the grid and the state of the layer that they are valid for.
+_cache: WeakKeyDictionary[nn.Module, tuple[Means, Tensor, tuple[object, ...]]]
+_cache = WeakKeyDictionary()
 
 
-_known: WeakKeyDictionary[nn.Module, BasisMeans] = WeakKeyDictionary()
-
-
-def basis_means(layer: EdgeLayer, x: Tensor) -> tuple[Tensor, Tensor]:
+def basis_means(layer: EdgeLayer, x: Tensor) -> Means:
     """Return the means of the basis (in, basis) and of the base function (in,) over x."""
     knots, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
 
-    def total(part: Tensor) -> Tensor:
+    def values(part: Tensor) -> Tensor:
         basis = spline.basis(part, knots, degree, extrapolation=layer.extrapolation)
-        found = [one.sum(0, dtype=torch.float64) for one in (basis, base.value(part).unsqueeze(-1))]
-        return torch.cat(found, dim=-1)
+        return torch.cat([basis, base.value(part).unsqueeze(-1)], dim=-1).double()
 
-    parts = x.split(max(1, CHUNK // knots.numel()))
-    again = len(parts) > 1 and torch.is_grad_enabled()
-    means = (summed(parts, total, again=again) / len(x)).to(x.dtype)
+    means = mean_over_rows(x, values, knots.numel()).to(x.dtype)
     return means[..., :-1], means[..., -1]
 
 
-def known_means(layer: EdgeLayer) -> tuple[Tensor, Tensor]:
-    """Return the means over the places of a layer; a step of training moves weights alone."""
-    grid, statistics = layer.grid, layer.statistics
+def known_means(layer: EdgeLayer) -> Means:
+    """Return the means over the places of a layer; a training step changes weights alone."""
+    grid = layer.grid
     if grid.requires_grad or torch.is_inference_mode_enabled() or _recorded(grid):
         return basis_means(layer, layer.places())
     options = layer.spline_order, layer.extrapolation, layer.base_name, grid.dtype, grid.device
-    known = _known.get(layer)
-    if (
-        known is None
-        or known.statistics is not statistics
-        or known.options != options
-        or not torch.equal(known.grid, grid)
-    ):
-        means = basis_means(layer, layer.places())
-        known = BasisMeans(*means, grid.clone(), statistics, options)
-        _known[layer] = known
-    return known.splines, known.base
+    cached, state = _cache.get(layer), (layer.statistics, *options)
+    if cached is None or cached[2] != state or not torch.equal(cached[1], grid):
+        cached = basis_means(layer, layer.places()), grid.clone(), state
+        _cache[layer] = cached
+    return cached[0]
 
 
 def _recorded(grid: Tensor) -> bool:
-    """Tell whether torch records or changes operations, of which none may be left out."""
+    """Return whether torch is tracing, compiling or transforming: caching is unsafe then."""
     return (
         type(grid) is not Tensor
         or torch.compiler.is_compiling()

@@ -1,4 +1,4 @@
-"""All that rebuilds a layer or a network, tensors aside, as JSON."""
+"""Configurations that rebuild a layer or a network, tensors aside, as JSON."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NodesConfig:
-    """What becomes of the sums that a layer returns."""
+    """Configuration of the nodes that the sums of a layer become."""
 
     arities: tuple[int, ...] = ()  # factors of each product; these are the last outputs
     scaled: bool = False  # a fixed scale and shift
-    normalized: int = 0  # so many last sums, over a row
-    eps: float = 1e-5  # beside their variance
+    normalized: int = 0  # number of last sums normalized over a row
+    eps: float = 1e-5  # added to their variance
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON types."""
@@ -72,11 +72,11 @@ class NodesConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> NodesConfig:
         """Rebuild a configuration from its JSON."""
-        found = cls(**{**data, "arities": tuple(data["arities"]), "scaled": data["scaled"]})
-        whole = all(type(number) is int for number in (*found.arities, found.normalized))
-        if not (whole and isinstance(found.scaled, bool) and 0 <= found.eps < math.inf):
+        nodes = cls(**{**data, "arities": tuple(data["arities"]), "scaled": data["scaled"]})
+        whole = all(type(number) is int for number in (*nodes.arities, nodes.normalized))
+        if not (whole and isinstance(nodes.scaled, bool) and 0 <= nodes.eps < math.inf):
             raise TypeError(f"nodes are {data!r}")
-        return found
+        return nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +163,7 @@ class KANConfig:
             return cls(layers=layers, schema=schema, nodes=nodes, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
-            fields = "a kanlens configuration", got, "Save the model again"
-            raise FileFormatError("KANConfig", *fields) from error
+            raise _unfit("a kanlens configuration", got, "KANConfig") from error
 
 
 def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
@@ -176,8 +175,7 @@ def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
         raise FileFormatError("KAN.from_config", expected, got, "Upgrade kanlens")
     ends = config.nodes or (NodesConfig(),) * len(config.layers)
     if len(ends) != len(config.layers):
-        got = f"{len(ends)} for {len(config.layers)} layers"
-        raise _unfit("nodes of every layer", got)
+        raise _unfit("nodes of every layer", f"{len(ends)} for {len(config.layers)} layers")
     nodes = []
     for layer, end in zip(config.layers, ends, strict=True):
         group = Grouping(layer.out_features - sum(end.arities), end.arities)
@@ -190,15 +188,15 @@ def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
         nodes.append(Nodes(group, scaled=end.scaled, normalized=end.normalized, eps=end.eps))
     if nodes[-1].normalized:
         raise _unfit("outputs that are not normalized", "normalized ones")
-    inputs = [len(config.schema.features), *(one.grouping.nodes for one in nodes)]
+    inputs = [len(config.schema.features), *(node.grouping.nodes for node in nodes)]
     outputs = [*(layer.in_features for layer in config.layers), len(config.schema.outputs)]
     if inputs != outputs:
         raise _unfit("layers that fit together", f"widths {outputs} after {inputs}")
     return nodes
 
 
-def _unfit(expected: str, got: str) -> FileFormatError:
-    return FileFormatError("KAN.from_config", expected, got, "Save the model again")
+def _unfit(expected: str, got: str, call: str = "KAN.from_config") -> FileFormatError:
+    return FileFormatError(call, expected, got, "Save the model again")
 
 
 def check_layer(

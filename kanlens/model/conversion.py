@@ -1,4 +1,4 @@
-"""Networks of any kind of edges turned into networks of splines, with the error that this makes."""
+"""Conversion of networks with any kind of edges to splines, with the error of the result."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class SplineConversion:
     Attributes
     ----------
     model : KAN
-        In float64; layers that were splines before are as they were.
+        In float64; layers that were splines before are unchanged.
     error : float
-        Largest difference of an output over the rows, in parts of that output's range (of its
-        size, where it is constant).
+        Largest difference of an output over the rows, in parts of its range (of its size, if it is
+        constant).
     grid_size : int
         Intervals of the new splines' grids.
     """
@@ -51,19 +51,18 @@ def to_splines(
 ) -> SplineConversion:
     """Replace functions, bumps, waves and all other edges by splines.
 
-    On the range that each input takes over the rows, and a tenth more on either side, edges are
-    fitted on grids twice as fine each time, with the kinks of functions among their breakpoints,
-    until the outputs agree. Beyond, splines go straight on.
+    Edges are fitted on the range of each input over the rows, and a tenth more on either side, on
+    grids twice as fine each time, with the kinks of functions among their breakpoints, until the
+    outputs agree. Beyond, splines are linear.
 
     Parameters
     ----------
     model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
-        Rows like those the model is for. Default: drawn evenly from the range of the training
-        data, or else of the first layer's grid.
+        Default: drawn evenly from the range of the training data, else of the first layer's grid.
     tolerance : float
-        Largest difference of an output that is allowed, in parts of its range over the rows.
+        Largest difference of an output, in parts of its range over the rows.
     spline_order : int
         Degree of the pieces; 5 takes far fewer intervals for a smooth edge.
 
@@ -90,19 +89,19 @@ def to_splines(
     rows = _rows(source) if x is None else source.prepare(x, call=CALL)
     check_rows(CALL, rows, least=2)
     record = trace(source, rows)
-    kept = [layer.splines_alone for layer in source.layers]
+    splines = [layer.splines_alone for layer in source.layers]
     span = record.output.amax(0) - record.output.amin(0)
     span = torch.where(span > 0, span, record.output.abs().amax(0).clamp_min(1.0))
     size = 8
     while True:
-        made = copy.deepcopy(source).requires_grad_(True)
-        layers: Any = made.layers
+        converted = copy.deepcopy(source).requires_grad_(True)
+        layers: Any = converted.layers
         for index, inputs in enumerate(record.inputs):
-            if not kept[index]:
+            if not splines[index]:
                 layers[index] = _fitted(source, index, inputs, size, spline_order)
-        error = float(((made(rows) - record.output).abs() / span).max())
-        if error <= tolerance or all(kept):
-            return SplineConversion(model=made, error=error, grid_size=size)
+        error = float(((converted(rows) - record.output).abs() / span).max())
+        if error <= tolerance or all(splines):
+            return SplineConversion(model=converted, error=error, grid_size=size)
         if size >= FINEST:
             expected = f"splines within {tolerance:g} of the outputs' ranges on {FINEST} intervals"
             advice = "Allow a larger tolerance, or pass rows x of a narrower range"
@@ -125,8 +124,8 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
     low, high = inputs.amin(0), inputs.amax(0)
     room = ROOM * torch.where(high > low, high - low, 1.0)
     ends = torch.stack([low - room, high + room])
-    known = old.edge_values(ends).isfinite().all(1)  # (end, in): beyond a domain is no room
-    low, high = torch.where(known, ends, torch.stack([low, high]))
+    finite = old.edge_values(ends).isfinite().all(1)  # (end, in): no room beyond a domain
+    low, high = torch.where(finite, ends, torch.stack([low, high]))
     cuts = _cuts(low, high, size, old.breakpoints().tolist())
     new = KANLinear(
         old.in_features,
@@ -154,12 +153,12 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
     return new.train(old.training)
 
 
-def _cuts(low: Tensor, high: Tensor, size: int, known: Sequence[Sequence[float]]) -> Tensor:
-    """Return even breakpoints (in, size + 1), the nearest inner ones moved to known places."""
+def _cuts(low: Tensor, high: Tensor, size: int, fixed: Sequence[Sequence[float]]) -> Tensor:
+    """Return even breakpoints (in, size + 1), the nearest inner ones moved to fixed places."""
     steps = torch.linspace(0, 1, size + 1, dtype=torch.float64)
     cuts = low[:, None] + (high - low)[:, None] * steps
     width = (high - low) / size
-    for i, places in enumerate(known):
+    for i, places in enumerate(fixed):
         for place in places:
             k = round(float((place - low[i]) / width[i])) if low[i] < place < high[i] else 0
             if 0 < k < size and abs(float(cuts[i, k] - place)) < 0.45 * float(width[i]):

@@ -27,10 +27,9 @@ from kanlens.splines.pieces import Pieces, check_spline, spline_pieces
 class Edge(Displayed):
     """The function on one edge: a B-spline plus a sum of elementary functions.
 
-    Beyond the grid the functions go on as they are. The spline goes straight on from each end of
-    the grid (``"linear"``), or runs out on the outer knots and is 0 beyond them (``"zero"``). An
-    edge that is one function, ``c * g(a * u + b) + d``, has degree 0, the ends of its grid as knots
-    and the coefficient d; where g is not defined its value is NaN or infinite.
+    Beyond the grid the spline is linear, or runs out on the outer knots (``"zero"``). An edge that
+    is one function, ``c * g(a * u + b) + d``, has degree 0, the ends of its grid as knots and the
+    coefficient d; where g is not defined its value is NaN or infinite.
 
     Attributes
     ----------
@@ -41,13 +40,13 @@ class Edge(Displayed):
     degree : int
         Degree of the spline's pieces, 1 to 5; 0 for an edge that is one function.
     functions : FunctionSum
-        Elementary functions of u beside the spline: the base, bumps, waves.
+        Elementary functions of u added to the spline: the base, bumps, waves.
     extrapolation : {"linear", "zero"}
-        What the spline does outside the grid.
+        Continuation of the spline outside the grid.
     input_shift, input_scale : float
         The edge is a function of ``u = (x - input_shift) / input_scale``.
     name : str
-        What a picture or a table calls the edge.
+        Name in pictures and tables.
     unit : str
         Unit of x, empty when it has none.
 
@@ -126,15 +125,8 @@ class Edge(Displayed):
         if self.degree or len(self.functions.functions) != 1 or self.knots.shape != (2,):
             return None
         a, b, c = (float(numbers[0]) for numbers in self.functions.numbers().values())
-        distance = abs(self.input_shift) / self.input_scale
-        return ScaledFunction(
-            g=self.functions.functions[0],
-            a=a,
-            b=b,
-            c=c,
-            d=float(self.coefficients[0]),
-            distance=distance,
-        )
+        d, distance = float(self.coefficients[0]), abs(self.input_shift) / self.input_scale
+        return ScaledFunction(g=self.functions.functions[0], a=a, b=b, c=c, d=d, distance=distance)
 
     @functools.cached_property
     def _pieces(self) -> Pieces:
@@ -166,7 +158,7 @@ class Edge(Displayed):
 
     @property
     def breakpoints(self) -> Array:
-        """Where two pieces meet, kinks and ends of the grid included, in units of x.
+        """Ends of the pieces, kinks and ends of the grid included, in units of x.
 
         Examples
         --------
@@ -205,8 +197,7 @@ class Edge(Displayed):
     def derivative(self, x: Array | float, order: int = 1) -> Array:
         """Return the `order`-th derivative in x, in the shape of `x`.
 
-        Where that of a spline jumps, the value is the one on the right; at the upper end of the
-        grid, the one inside.
+        At jumps the value is the one on the right; at the upper end of the grid, the one inside.
 
         Raises
         ------
@@ -225,8 +216,7 @@ class Edge(Displayed):
     def integral(self, a: float, b: float) -> float:
         """Return the integral of phi from `a` to `b`, negative when ``b < a``.
 
-        Exact to rounding for a spline; of a function by adaptive quadrature, to about 1e-10 of
-        its size.
+        Exact to rounding for a spline; to about 1e-10 of its size for a function.
 
         Raises
         ------
@@ -255,9 +245,8 @@ class Edge(Displayed):
     ) -> Array:
         """Return every x in [low, high] where phi equals `level`, increasing.
 
-        A point where phi touches the level to within rounding is one root. Of a stretch on the
-        level both ends are returned. Where phi is not defined there are none. Of a registered
-        function all are found as far as its turning points are known.
+        A point where phi touches the level to within rounding is one root; of an interval on the
+        level both ends are returned.
 
         Parameters
         ----------
@@ -288,8 +277,8 @@ class Edge(Displayed):
     def extrema(self, low: float | None = None, high: float | None = None) -> Array:
         """Return every x inside (low, high) where phi turns, increasing.
 
-        Kinks count. A flat stretch that is a maximum or minimum gives both its ends. Turns whose
-        rise is below rounding do not count, nor do poles and the ends of a domain.
+        Kinks count; a flat maximum or minimum gives both its ends. Turns below rounding, poles and
+        the ends of a domain do not count.
 
         Parameters
         ----------
@@ -342,7 +331,7 @@ class Edge(Displayed):
         Parameters
         ----------
         shift, scale : float
-            What turns the present x into the new one; scale is positive.
+            The new x is ``shift + scale * x``; scale is positive.
         unit : str
             Unit of the new x.
 
@@ -418,7 +407,10 @@ class Edge(Displayed):
         powers = self._pieces.coefficients
         powers = powers / self.input_scale ** np.arange(powers.shape[1])
         starts, ends = self._outward(self._pieces.origins), self.breakpoints
-        terms = [_polynomial(x - float(s), row) for s, row in zip(starts, powers, strict=True)]
+        terms = [
+            sum((float(c) * (x - float(start)) ** power for power, c in enumerate(row) if c), 0)
+            for start, row in zip(starts, powers, strict=True)
+        ]
         inside = [x < float(end) for end in ends]
         total = sympy.Piecewise(*zip(terms, [*inside, True], strict=True))
         plain = (self.input_shift, self.input_scale) == (0.0, 1.0)
@@ -469,11 +461,6 @@ class ScipyEdge:
         """Return the edge's value at `x`."""
         u = (np.asarray(x, dtype=np.float64) - self.input_shift) / self.input_scale
         return np.asarray(self.spline(x) + self.functions.nth(u, 0))
-
-
-def _polynomial(offset: Any, powers: Array) -> Any:
-    """Sum the powers of a sympy expression."""
-    return sum((float(c) * offset**power for power, c in enumerate(powers) if c), 0)
 
 
 def check_finite(call: str, name: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""What analyses ask of a layer: values, slopes, bounds and norms of its edges, exact objects."""
+"""Interface of layers for analyses: values, slopes, bounds, norms and exact edges."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ from kanlens.splines import spline
 class EdgeLayer(nn.Module):
     """A layer of edges, each a spline plus elementary functions, or one function.
 
-    Edge arrays end in (out, in). `edge_values` has the mask in it and leaves the bias out. Analyses
-    ask nothing else of a layer; one with edges of its own overrides what they change.
+    Edge arrays end in (out, in). Layers with other edges override the methods that they change.
     """
 
     kind: str  # key into LAYER_KINDS
@@ -80,35 +79,35 @@ class EdgeLayer(nn.Module):
         return Weights(spline, scale, base, bias, mask)
 
     def terms(self) -> list[Term]:
-        """Return the functions beside the splines of every edge: the base and the series."""
-        one, weights = torch.ones_like(self.grid[:, 0]), self.series_weights()
-        found = [Term(BASES[self.base_name], one, 0 * one, self.weights().base_weights())]
+        """Return the functions of every edge besides its spline: the base and the series."""
+        ones, weights = torch.ones_like(self.grid[:, 0]), self.series_weights()
+        terms = [Term(BASES[self.base_name], ones, 0 * ones, self.weights().base_weights())]
         for k, name in enumerate(self.series):
             a, b = self.series_affine[:, k].unbind(-1)
-            found.append(Term(find_function(name), a, b, weights[..., k]))
-        return found
+            terms.append(Term(find_function(name), a, b, weights[..., k]))
+        return terms
 
     def edge_terms(self) -> list[EdgeTerm]:
-        """Return the functions that some edges are."""
+        """Return the terms of the edges that are functions."""
         if self.affine is None or not self._names:
             return []
         return edge_terms(self._names, self.function_edges, self.affine, self.mask)
 
     @property
     def edge_kind(self) -> str:
-        """What edges are: "spline", "series", "function", or the kind of a layer of its own."""
+        """Kind of the edges: "spline", "series", "function", or that of a layer of its own."""
         own = "function" if self._names else "series" if self.series else "spline"
         return own if self.kind == "spline" else self.kind
 
     @property
     def splines_alone(self) -> bool:
-        """Whether every edge is a spline and a base function, and nothing else."""
+        """True if every edge is a spline plus a base function alone."""
         own = type(self).edge_values is not EdgeLayer.edge_values
         return not (own or self.series or self._names)
 
     @property
     def base_activation(self) -> Callable[[Tensor], Tensor]:
-        """The function beside the splines."""
+        """The base function."""
         return BASES[self.base_name].value
 
     def coefficients(self) -> Tensor:
@@ -117,8 +116,8 @@ class EdgeLayer(nn.Module):
 
     def base_weights(self) -> Tensor:
         """Return the weights (out, in) of the base function, zero where masked or where it is."""
-        found = self.weights().base_weights()
-        return torch.zeros_like(found) if self.base_name == "zero" else found
+        weights = self.weights().base_weights()
+        return torch.zeros_like(weights) if self.base_name == "zero" else weights
 
     def series_weights(self) -> Tensor:  # (out, in, n)
         """Return the weights of the series, zero where masked or where a function stands."""
@@ -183,17 +182,17 @@ class EdgeLayer(nn.Module):
         return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
 
     def breakpoints(self) -> Tensor:
-        """Return where pieces meet (in, n): `knots`, and kinks of functions."""
+        """Return the ends of pieces (in, n): `knots`, and kinks of functions."""
         return with_kinks(self.knots(), (*self.terms(), *self.edge_terms()))
 
     def knots(self) -> Tensor:
-        """Return where pieces of the splines meet (in, n): the grid, and all where they run out."""
+        """Return the ends of spline pieces (in, n): the grid, or all knots where they run out."""
         inner = spline.breakpoints(self.grid, self.spline_order)
         return self.grid if self.extrapolation == "zero" else inner
 
     @property
     def piece_degree(self) -> int | None:
-        """Degree of the pieces; None when functions that are no polynomials are alive."""
+        """Degree of the pieces; None with nonzero functions that are not polynomials."""
         if self.series or self._names:
             return None
         if BASES[self.base_name].line is not None or not bool(self.base_weights().any()):
@@ -207,16 +206,16 @@ class EdgeLayer(nn.Module):
         return self.grid_size + self.spline_order + base + len(self.series)
 
     def nonzero_edges(self) -> Tensor:
-        """Tell which edges are neither masked nor identically zero: (out, in)."""
+        """Return the mask (out, in) of edges neither masked nor identically zero."""
         mask = self.mask != 0
         if type(self).edge_values is not EdgeLayer.edge_values:  # which may have other tensors
             return mask
-        alive = (self.coefficients() != 0).any(-1) | (self.base_weights() != 0)
+        nonzero = (self.coefficients() != 0).any(-1) | (self.base_weights() != 0)
         if self.series:
-            alive = alive | (self.series_weights() != 0).any(-1)
+            nonzero = nonzero | (self.series_weights() != 0).any(-1)
         if self._names:
-            alive = placed(alive, self.edge_terms(), lambda term: term.mask != 0)
-        return mask & alive
+            nonzero = placed(nonzero, self.edge_terms(), lambda term: term.mask != 0)
+        return mask & nonzero
 
     def domain(self) -> tuple[Tensor, Tensor]:
         """Return both ends of each input's grid, shapes (in,)."""
@@ -228,21 +227,20 @@ class EdgeLayer(nn.Module):
         return low + (high - low) * torch.linspace(0, 1, count).to(low)[:, None]
 
     def outside(self, x: Tensor) -> Tensor:
-        """Tell which values of x (batch, in) lie outside the grid; NaN does."""
+        """Return a mask of values of x (batch, in) outside the grid; NaN is outside."""
         low, high = self.domain()
         return ~((x >= low) & (x <= high))
 
     def unlearned(self, x: Tensor) -> Tensor:
         """Return the mask of values of x (batch, in) outside grid and training data."""
-        off, known = self.outside(x), self.statistics
-        return off if known is None else off & ~known.reached(x)
+        off, statistics = self.outside(x), self.statistics
+        return off if statistics is None else off & ~statistics.reached(x)
 
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound every edge on an interval of each input.
 
-        By the control points of every piece; beyond the grid by the ranges of line and terms.
-        Functions are monotone between known turning points, so their bounds are exact up to
-        rounding, which they are widened by; infinite where a function is not defined throughout.
+        Bounds of functions are exact up to rounding, by which they are widened; infinite where a
+        function is not defined throughout.
 
         Parameters
         ----------
@@ -290,7 +288,7 @@ class EdgeLayer(nn.Module):
         return lower, upper
 
     def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
-        """Return what bounds the edges, and their slopes, on many boxes at once.
+        """Return an enclosure of the edges, and of their slopes, on many boxes at once.
 
         Parameters
         ----------
@@ -327,10 +325,9 @@ class EdgeLayer(nn.Module):
             low, high = (float(ends[in_]) for ends in self.domain())
             a, b, c, d = self.affine[out, in_].tolist()
             mask = float(self.mask[out, in_])
-            ends = (low, high)
-            return Edge.of(name, a, b, c * mask, d * mask, domain=ends)
+            return Edge.of(name, a, b, c * mask, d * mask, domain=(low, high))
         terms = [term for term in self.terms() if term.g.line != 0.0]
-        numbers = [(one.a[in_], one.b[in_], one.weight[out, in_]) for one in terms]
+        numbers = [(term.a[in_], term.b[in_], term.weight[out, in_]) for term in terms]
         a, b, weights = np.array([[float(n) for n in row] for row in numbers]).reshape(-1, 3).T
         return Edge(
             knots=self.grid[in_].double().cpu().numpy(),
@@ -343,8 +340,7 @@ class EdgeLayer(nn.Module):
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
 
-        Of a function, or with a series beside the splines, it is the mean distance of the edge from
-        its mean.
+        Of a function, or with a series, it is the mean distance of the edge from its mean.
 
         Parameters
         ----------
@@ -364,11 +360,9 @@ class EdgeLayer(nn.Module):
         places = self.places() if x is None else x
         values = self.edge_values(places)
         norms = (values - values.mean(0)).abs().mean(0)
-        return (
-            norms
-            if self.series
-            else torch.where(self.spline_mask != 0, self._coefficients_l1(x), norms)
-        )
+        if self.series:
+            return norms
+        return torch.where(self.spline_mask != 0, self._coefficients_l1(x), norms)
 
     def _coefficients_l1(self, x: Tensor | None) -> Tensor:
         """Return the norm of each spline's coefficients and base weight."""
@@ -382,7 +376,7 @@ class EdgeLayer(nn.Module):
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 
     def places(self) -> Tensor:  # (point, in)
-        """Return where means are taken: stored quantiles, else evenly over the grid."""
+        """Return the points of means: stored quantiles, else evenly over the grid."""
         if self.statistics is not None:
             return self.statistics.quantiles.mT.to(self.grid)
         return self.even_points(65)

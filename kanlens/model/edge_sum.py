@@ -14,7 +14,7 @@ from kanlens.functions.catalog import BASES
 from kanlens.splines import spline
 from kanlens.splines.spline import Extrapolation
 
-CHUNK = 2**20  # edge values held at once
+CHUNK = 2**20  # values of edges, or of their bases, held at once
 
 
 class Weights(NamedTuple):
@@ -35,32 +35,19 @@ class Weights(NamedTuple):
         """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
         return self.base * self.mask
 
-    def widened(self) -> Weights:
-        """Return the weights in the type they are multiplied in: at least float32."""
-        scale = None if self.scale is None else widened(self.scale)
-        return Weights(widened(self.spline), scale, *map(widened, self[2:]))
-
     def packed(self) -> Tensor:
         """Return the weights as they are multiplied, (in, basis + 1, out), the base's last."""
-        wide = self.widened()
-        coef, base = wide.coefficients().permute(1, 2, 0), wide.base_weights().mT.unsqueeze(1)
+        coef, base = self.coefficients().permute(1, 2, 0), self.base_weights().mT.unsqueeze(1)
         return torch.cat([coef, base], 1).contiguous()
 
     def unpacked(self, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of spline, scale and base from that of `packed`."""
-        wide, coef = self.widened(), grad[:, :-1].permute(2, 0, 1)
-        factor, scale = wide.mask, None
-        if self.scale is not None and wide.scale is not None:
-            factor = factor * wide.scale
-            scale = ((coef * wide.spline).sum(-1) * wide.mask).to(self.scale.dtype)
-        spline = (coef * factor.unsqueeze(-1)).to(self.spline.dtype).contiguous()
-        base = (grad[:, -1].mT * wide.mask).to(self.base.dtype).contiguous()
-        return spline, scale, base
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """Return numbers in the type they are added up in: at least float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+        coef, factor, scale = grad[:, :-1].permute(2, 0, 1), self.mask, None
+        if self.scale is not None:
+            factor = factor * self.scale
+            scale = (coef * self.spline).sum(-1) * self.mask
+        base = (grad[:, -1].mT * self.mask).contiguous()
+        return (coef * factor.unsqueeze(-1)).contiguous(), scale, base
 
 
 def edge_sum(
@@ -74,7 +61,7 @@ def edge_sum(
 ) -> Tensor:  # (batch, out)
     """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
 
-    How much every edge does beyond the grid takes less time than to have the basis go on there.
+    Adding the linear extrapolation separately is faster than extrapolating the basis.
     """
     y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
     coef = weights.coefficients()
@@ -100,39 +87,39 @@ def mean_absolute_edges(
     base: str,
     again: bool = True,
 ) -> Tensor:  # (out, in)
-    """Return the mean over the rows of |phi_oi(x_i)|, as `mean_absolute` does."""
+    """Return the mean over the rows of |phi_oi(x_i)|."""
 
     def values(part: Tensor) -> Tensor:
         coef = weights.coefficients()
-        found = spline.evaluate(part, coef, grid, degree, extrapolation=extrapolation)
-        return found + BASES[base].value(part).unsqueeze(1) * weights.base_weights()
+        splines = spline.evaluate(part, coef, grid, degree, extrapolation=extrapolation)
+        bases = BASES[base].value(part).unsqueeze(1) * weights.base_weights()
+        return (splines + bases).double().abs()
 
-    return mean_absolute(x, values, weights.base.numel(), again=again)
+    return mean_over_rows(x, values, weights.base.numel(), again=again).to(x.dtype)
 
 
-def mean_absolute(
-    x: Tensor, values: Callable[[Tensor], Tensor], size: int, *, again: bool = True
+def mean_over_rows(
+    x: Tensor, function: Callable[[Tensor], Tensor], size: int, *, again: bool = True
 ) -> Tensor:
-    """Return the mean over the rows of absolute values, `size` for each, added up in float64.
+    """Return the mean over the rows of a function of them, of `size` numbers for each.
 
-    They are held for some rows at a time, and with `again` computed once more for the gradient, so
+    These are held for some rows at a time, and with `again` computed once more for the gradient, so
     that memory does not grow with the batch.
     """
     parts = x.split(max(1, CHUNK // size))
     again = again and len(parts) > 1 and torch.is_grad_enabled()
-    total = summed(parts, lambda part: values(part).double().abs().sum(0), again=again)
-    return (total / len(x)).to(x.dtype)
+    return summed(parts, lambda part: function(part).sum(0), again=again) / len(x)
 
 
 def summed(
     chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
 ) -> Tensor:
-    """Add up what a function makes of the chunks, with `again` computed once more for gradients."""
+    """Return the sum of a function over chunks, with `again` computed once more for gradients."""
     total: Any = 0
     for part in chunks:
-        if again:
-            found = checkpoint(function, part, use_reentrant=False, preserve_rng_state=False)
-        else:
-            found = function(part)
-        total = total + found
+        total = total + (
+            checkpoint(function, part, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else function(part)
+        )
     return cast("Tensor", total)

@@ -1,6 +1,6 @@
-"""Polynomials in place of the edges of a layer, piece by piece, with their errors.
+"""Polynomials that approximate the edges of a layer on pieces, with their errors.
 
-Functions beside the splines are replaced by the polynomial through their values at Chebyshev
+Functions other than splines are replaced by the polynomial through their values at Chebyshev
 nodes, whose error the sixth derivative bounds; intervals wider than 0.75 of a function's argument
 are cut, so that it stays near 1e-9 of a weight.
 
@@ -56,14 +56,14 @@ def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Te
 
 
 def cuts_of(own: Enclosure) -> Tensor:  # (in, cut)
-    """Return where pieces meet: knots and kinks, and more where functions curve or beyond them."""
+    """Return the ends of pieces: knots, kinks, cuts of curved functions and beyond the grid."""
     knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
     rows = []
     for i, (row, low, high) in enumerate(
         zip(knots.cpu().numpy(), own.low.tolist(), own.high.tolist(), strict=True)
     ):
-        alive = [term for term in own.terms if term.weight[:, i].any() and term.a[i] != 0]
-        curved = [term for term in alive if term.g.line is None]
+        active = [term for term in own.terms if term.weight[:, i].any() and term.a[i] != 0]
+        curved = [term for term in active if term.g.line is None]
         kinks = [
             place for term in curved for place in term.places((*term.g.kinks, *term.g.jumps), i)
         ]
@@ -79,11 +79,11 @@ def cuts_of(own: Enclosure) -> Tensor:  # (in, cut)
 
 def _outward(start: float, end: float, curved: bool) -> list[float]:
     """Return cuts from an end of the grid to beyond `end`."""
-    found, at = [], start
+    cuts, at = [], start
     while at <= end:
         at = at + 1.0 + abs(at) if curved else end + 1.0
-        found.append(at)
-    return found
+        cuts.append(at)
+    return cuts
 
 
 def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
@@ -91,18 +91,18 @@ def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
     width = WIDEST / max(float(term.a[i].abs()) for term in curved)
     ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
     first, last = min(ends), max(ends)
-    found = cuts[:1]
+    refined = cuts[:1]
     for left, right in itertools.pairwise(cuts):
         near = min(max(left, first), right), max(min(right, last), left)
         parts = min(max(1, math.ceil((near[1] - near[0]) / width - 1e-9)), MOST_PARTS)
         inner = [near[0] + (near[1] - near[0]) * k / parts for k in range(parts + 1)]
-        found += [cut for cut in inner if left < cut < right] + [right]
-    return found
+        refined += [cut for cut in inner if left < cut < right] + [right]
+    return refined
 
 
 @functools.cache
 def settled(g: ElementaryFunction) -> float:
-    """Return how far from 0 the sixth derivative of a function is no longer negligible."""
+    """Return the distance from 0 beyond which the sixth derivative is negligible."""
     for far in (4.0, 8.0, 16.0):
         left, right = torch.tensor([[-40.0, far], [-far, 40.0]], dtype=torch.float64)
         if float(torch.stack(g.extremes(left, right, VALUE)).abs().max()) <= 1e-12:
@@ -154,14 +154,14 @@ def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
     left, right = term.inner(cuts[:, :-1], cuts[:, 1:], pieces=True)
     half = 0.5 * (right - left)
     bend = torch.stack(term.g.extremes(left, right, VALUE)).abs().amax(0)
-    found = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
+    error = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
     settles = term.g.closed_form is not None and term.g.period is None  # not registered, no wave
     if settles and any(term.g is base for base in BASES.values()):
         straight = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
-        found = torch.where(straight, found.clamp(max=STRAIGHT), found)
+        error = torch.where(straight, error.clamp(max=STRAIGHT), error)
     largest = torch.stack(term.g.extremes(left, right, VALUE - count)).abs().amax(0)
-    found = torch.minimum(found, 4 * largest + 1e-14)
-    return found * term.a.abs()[:, None] ** (VALUE - count)
+    error = torch.minimum(error, 4 * largest + 1e-14)
+    return error * term.a.abs()[:, None] ** (VALUE - count)
 
 
 def slope_hulls(own: Enclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """Sound enclosures of the edges of a layer, and of their slopes, on many boxes at once.
 
-Splines and the functions beside them are polynomials on pieces (`enclosure_tables`). An edge that
-is one function is, on each piece, its chord plus what its slopes there allow it to leave the chord
-by: the distance shrinks with the square of the piece's width.
+Splines plus functions are polynomials on pieces (`enclosure_tables`). An edge that is one function
+is, on each piece, its chord and a bound on the distance from it by the slopes there, which shrinks
+with the square of the piece's width.
 """
 
 from __future__ import annotations
@@ -62,22 +62,17 @@ class NoEnclosure:
 
 
 def encloses(layer: object) -> bool:
-    """Tell whether a layer bounds its edges and slopes (method `enclosure`).
-
-    A class that gives its edges values of its own must bound them itself, too.
-    """
-    order = list(type(layer).__mro__)
-    owners = [
-        next((k for k, kind in enumerate(order) if name in vars(kind)), len(order))
-        for name in ("enclosure", "edge_values")
-    ]
-    return hasattr(layer, "enclosure") and owners[0] <= owners[1]
+    """Return whether a layer bounds its edges: no subclass changes their values alone."""
+    for kind in type(layer).__mro__:
+        if "enclosure" in vars(kind) or "edge_values" in vars(kind):
+            return "enclosure" in vars(kind)
+    return hasattr(layer, "enclosure")
 
 
 class Enclosure:
     """Control points of the edges of a layer on boxes within a given box (in,).
 
-    In float64, of the layer as it is now; the box is cut off at `FARTHEST`.
+    In float64, of the present weights; the box is cut off at `FARTHEST`.
     """
 
     bounded = True
@@ -100,8 +95,8 @@ class Enclosure:
 
     def values(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the edges on boxes (box, in)."""
-        found, _ = self._on(self._values, low, high)
-        for term, known, start, end in self._pieces(found, low, high):
+        edges, _ = self._on(self._values, low, high)
+        for term, inside, start, end in self._pieces(edges, low, high):
             least, most = term.value_bounds(start, end)
             at_start, at_end = term.at(start), term.at(end)
             reach = _off_chord(at_start, at_end, term.slope_bounds(start, end), end - start)
@@ -111,41 +106,36 @@ class Enclosure:
             middle = 0.5 * (least + most)
             middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
             first, last = torch.where(chord, at_start, middle), torch.where(chord, at_end, middle)
-            share = torch.linspace(0, 1, found.points.shape[-1]).to(first)
+            share = torch.linspace(0, 1, edges.points.shape[-1]).to(first)
             points = first[..., None] + (last - first)[..., None] * share
             below = torch.where(chord, -reach, least - middle)
             above = torch.where(chord, reach, most - middle)
-            found = _put(found, term, points, (below, above), (least, most), known)
-        return found
+            edges = _put(edges, term, points, (below, above), (least, most), inside)
+        return edges
 
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
-        found = self._spline_slopes(low, high)
-        for term, known, start, end in self._pieces(found, low, high):
-            least, most = term.slope_bounds(start, end)
-            middle = 0.5 * (least + most)
-            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
-            points = middle[..., None].expand(*middle.shape, found.points.shape[-1])
-            ends = least - middle, most - middle
-            found = _put(found, term, points, ends, (least, most), known)
-        return found
-
-    def _spline_slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
-        """Enclose the slopes of splines and the functions beside them."""
-        found, piece = self._on(self._slopes, low, high)
+        edges, piece = self._on(self._slopes, low, high)
         least, most = _pick(self._least, piece), _pick(self._most, piece)
         for term in self.terms:
-            inner = term.inner(found.start, found.end, pieces=True)
+            inner = term.inner(edges.start, edges.end, pieces=True)
             factor = (term.a * term.weight)[..., None]
             pair = [factor * end[:, None] for end in slope_range(term.g, *inner)]
             room = factor.abs() * term.blur(*inner)[:, None]
             least = least + torch.minimum(*pair) - room
             most = most + torch.maximum(*pair) + room
-        lower, upper = least.amin(-1), most.amax(-1)
-        unknown = torch.isinf(found.below[..., 0])
+        lower, upper, unknown = least.amin(-1), most.amax(-1), edges.below[..., 0].isinf()
         lower, upper = lower - 4e-15 * lower.abs(), upper + 4e-15 * upper.abs()
         lower, upper = lower.masked_fill(unknown, -torch.inf), upper.masked_fill(unknown, torch.inf)
-        return replace(found, lower=lower, upper=upper)
+        edges = replace(edges, lower=lower, upper=upper)
+        for placed, inside, start, end in self._pieces(edges, low, high):
+            least, most = placed.slope_bounds(start, end)
+            middle = 0.5 * (least + most)
+            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            points = middle[..., None].expand(*middle.shape, edges.points.shape[-1])
+            ends = least - middle, most - middle
+            edges = _put(edges, placed, points, ends, (least, most), inside)
+        return edges
 
     def on_line(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (out, in) twice
         """Bound the edges on one interval (in,) of each input, whose ends may be infinite.
@@ -163,9 +153,9 @@ class Enclosure:
         ends = torch.stack([starts, torch.stack([torch.minimum(high, grid[0]), high])])
         line, room = self._beyond(grid, ends)
         below, above = self._ranges(*ends)
-        beside = ~torch.stack([low < grid[0], high > grid[1]])[:, None]
-        least = ((line - room).amin(0) + below).masked_fill(beside, torch.inf).amin(0)
-        most = ((line + room).amax(0) + above).masked_fill(beside, -torch.inf).amax(0)
+        within = ~torch.stack([low < grid[0], high > grid[1]])[:, None]
+        least = ((line - room).amin(0) + below).masked_fill(within, torch.inf).amin(0)
+        most = ((line + room).amax(0) + above).masked_fill(within, -torch.inf).amax(0)
         lower, upper = torch.minimum(lower, least), torch.maximum(upper, most)
         alone = ~(self.coef != 0).any(-1)  # the functions
         below, above = self._ranges(low, high)
@@ -182,26 +172,26 @@ class Enclosure:
         return least, most
 
     def rounding(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound what rounding is relative to, beyond the edges' sizes, (box, out, in).
+        """Return the sizes (box, out, in) that rounding is relative to, besides the edges'.
 
         In units of 1e-13: terms may cancel, and slopes turn rounding of a * x + b into one of g.
         """
-        found = self.coef.abs().amax(-1).expand(len(low), *self.dead.shape)
+        sizes = self.coef.abs().amax(-1).expand(len(low), *self.dead.shape)
         for term in self.terms if len(self.terms) > 1 else []:
             ends = term.inner(low, high)
             most, steep = (torch.stack(term.g.extremes(*ends, n)).abs().amax(0) for n in (0, 1))
             reach = torch.stack(ends).abs().amax(0) + term.b.abs()
             size = most + times(steep, 0.01 * reach).nan_to_num(torch.inf)
-            found = found + times(term.weight.abs(), size[:, None])
-        found = found.clone()
+            sizes = sizes + times(term.weight.abs(), size[:, None])
+        sizes = sizes.clone()
         for placed in self.edge_terms:
             a, b, _, d, mask = placed.parameters(low)
             start, end = low[:, placed.in_], high[:, placed.in_]
             steep = torch.stack(placed.slope_bounds(start, end)).abs().amax(0)
             size = torch.maximum(start.abs(), end.abs()) + (b / a).abs()
-            inner = _known(times(_known(steep, torch.inf), 0.01 * size), torch.inf)
-            found[:, placed.out, placed.in_] = inner + 2 * (mask * d).abs()
-        return found
+            inner = _without_nan(times(_without_nan(steep, torch.inf), 0.01 * size), torch.inf)
+            sizes[:, placed.out, placed.in_] = inner + 2 * (mask * d).abs()
+        return sizes
 
     def _beyond(self, grid: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # (end, ray, out, in)
         """Return the splines at x (end, ray, in) beyond both ends of the grid, and its rounding."""
@@ -215,7 +205,7 @@ class Enclosure:
         return value + times(terms.sum(-1), way), room
 
     def size(self, low: Tensor, high: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Return what the rounding of edges with these bounds is relative to, (out, in)."""
+        """Return the sizes (out, in) that the rounding of edges with bounds is relative to."""
         ends = torch.stack([low, high]).abs().to(self.knots), torch.stack([lower, upper]).abs()
         reach, most = (end.masked_fill(end.isinf(), 0.0).amax(0) for end in ends)
         total = self.coef.abs().amax(-1) + most
@@ -224,18 +214,18 @@ class Enclosure:
         return total
 
     def _pieces(
-        self, found: ControlPoints, low: Tensor, high: Tensor
+        self, edges: ControlPoints, low: Tensor, high: Tensor
     ) -> Iterator[tuple[EdgeTerm, Tensor, Tensor, Tensor]]:
-        """Yield each term with which of its boxes are known, and the ends of its pieces."""
-        known = (low >= self.low) & (high <= self.high)
+        """Yield each term with a mask of its boxes inside, and the ends of its pieces."""
+        inside = (low >= self.low) & (high <= self.high)
         for term in self.edge_terms:
-            yield term, known[:, term.in_], found.start[:, term.in_], found.end[:, term.in_]
+            yield term, inside[:, term.in_], edges.start[:, term.in_], edges.end[:, term.in_]
 
     def _on(self, table: PieceTable, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
-        """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
+        """Return control points on boxes (box, in), and their pieces (box, in, piece)."""
         low, high = low.double(), high.double()
-        known = (low >= self.low) & (high <= self.high) & (low <= high)
-        low, high = torch.where(known, low, self.low), torch.where(known, high, self.high)
+        inside = (low >= self.low) & (high <= self.high) & (low <= high)
+        low, high = torch.where(inside, low, self.low), torch.where(inside, high, self.high)
         n_pieces = table.cuts.shape[1] - 1
         first = torch.searchsorted(table.cuts, low.mT.contiguous(), right=True) - 1
         last = torch.searchsorted(table.cuts, high.mT.contiguous()) - 1
@@ -255,29 +245,20 @@ class Enclosure:
         powers = _pick(table.powers, piece)  # (box, out, in, piece, power)
         points = torch.einsum("nipkd,noipd->noipk", part, powers)
         margin = _pick(table.margin, piece)
-        unknown = (~known[:, None] & ~self.dead)[..., None]
-        margin = margin.masked_fill(unknown, torch.inf)
-        edges = points.new_full(points.shape[:3], torch.inf)
-        found = ControlPoints(
-            points=points,
-            below=-margin,
-            above=margin,
-            start=start,
-            end=end,
-            lower=-edges,
-            upper=edges,
-        )
-        return found, piece
+        margin = margin.masked_fill((~inside[:, None] & ~self.dead)[..., None], torch.inf)
+        upper = points.new_full(points.shape[:3], torch.inf)
+        ends = {"start": start, "end": end, "lower": -upper, "upper": upper}
+        return ControlPoints(points=points, below=-margin, above=margin, **ends), piece
 
 
 def _pick(table: Tensor, piece: Tensor) -> Tensor:
-    """Return what a table (out, in, piece, ...) says of pieces (box, in, piece)."""
+    """Return the entries of a table (out, in, piece, ...) for pieces (box, in, piece)."""
     inputs = torch.arange(table.shape[1], device=piece.device)[:, None]
     return table[:, inputs, piece].movedim(0, 1)
 
 
-def _known(value: Tensor, otherwise: float) -> Tensor:
-    """Put a bound that always holds where there is none."""
+def _without_nan(value: Tensor, otherwise: float) -> Tensor:
+    """Replace NaN by a bound that always holds."""
     return torch.where(value.isnan(), otherwise, value)
 
 
@@ -287,29 +268,29 @@ def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width
     low, high = torch.minimum(slopes[0], chord), torch.maximum(slopes[1], chord)
     gap = (high - low).clamp_min(1e-300)
     reach = (high - chord) * ((chord - low) / gap) * width
-    return torch.where(width > 0, _known(reach, torch.inf), 0.0)
+    return torch.where(width > 0, _without_nan(reach, torch.inf), 0.0)
 
 
 def _put(
-    found: ControlPoints,
+    edges: ControlPoints,
     term: EdgeTerm,
     points: Tensor,  # (box, edge, piece, point)
     ends: tuple[Tensor, Tensor],  # (box, edge, piece)
     bounds: tuple[Tensor, Tensor],  # (box, edge, piece)
-    known: Tensor,  # (box, edge)
+    inside: Tensor,  # (box, edge)
 ) -> ControlPoints:
-    """Set what is known of the edges of one term; nothing outside what was asked for."""
-    dead = term.mask == 0
-    free = ~(known | dead)
-    below, above = _known(ends[0], -torch.inf), _known(ends[1], torch.inf)
-    lower = _known(bounds[0].amin(-1), -torch.inf)
-    upper = _known(bounds[1].amax(-1), torch.inf)
-    places = torch.arange(len(known), device=known.device)[:, None], term.out, term.in_
-    return replace(
-        found,
-        points=found.points.index_put(places, points),
-        below=found.below.index_put(places, below.masked_fill(free[..., None], -torch.inf)),
-        above=found.above.index_put(places, above.masked_fill(free[..., None], torch.inf)),
-        lower=found.lower.index_put(places, lower.masked_fill(free, -torch.inf)),
-        upper=found.upper.index_put(places, upper.masked_fill(free, torch.inf)),
-    )
+    """Set the edges of one term; infinite bounds on boxes that are not inside."""
+    free = ~(inside | (term.mask == 0))
+    places = torch.arange(len(inside), device=inside.device)[:, None], term.out, term.in_
+    limits = {
+        "below": (ends[0], -torch.inf),
+        "above": (ends[1], torch.inf),
+        "lower": (bounds[0].amin(-1), -torch.inf),
+        "upper": (bounds[1].amax(-1), torch.inf),
+    }
+    changed = {"points": edges.points.index_put(places, points)}
+    for name, (limit, otherwise) in limits.items():
+        unknown = limit.isnan() | (free[..., None] if limit.dim() == 3 else free)
+        bound = limit.masked_fill(unknown, otherwise)
+        changed[name] = getattr(edges, name).index_put(places, bound)
+    return replace(edges, **changed)

@@ -1,10 +1,8 @@
 """A layer of learned one-dimensional functions: splines plus elementary functions.
 
-`KANLinear` computes y_o = bias_o + sum_i phi_oi(x_i) with
-phi_oi(x) = base_weight_oi * base(x) + spline_scaler_oi * sum_k spline_weight_oik * B_ik(x)
-+ sum_k series_weight_oik * g_k(a_ik * x + b_ik), or c * g(a * x + b) + d on edges that are named
-functions, as products of matrices: the (batch, out, in) tensor of edge values is built only when
-an analysis asks for it.
+``phi_oi(x) = base_weight_oi base(x) + spline_scaler_oi sum_k spline_weight_oik B_ik(x)
++ sum_k series_weight_oik g_k(a_ik x + b_ik)``, or ``c g(a x + b) + d``; y_o is their sum over i,
+plus bias_o, by products of matrices.
 """
 
 from __future__ import annotations
@@ -20,26 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kanlens.checks import (
-    check_choice,
-    check_columns,
-    check_count,
-    check_generator,
-    check_positive,
-)
+from kanlens.checks import check_choice, check_columns, check_count, check_generator, check_positive
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import base_name
 from kanlens.model import kernels
 from kanlens.model.config import LayerConfig, check_grid, check_layer
 from kanlens.model.edge_layer import EdgeLayer
-from kanlens.model.edge_sum import edge_sum, mean_absolute, mean_absolute_edges
-from kanlens.model.terms import (
-    SPLINE,
-    START,
-    check_series,
-    check_table,
-    placed,
-)
+from kanlens.model.edge_sum import edge_sum, mean_absolute_edges, mean_over_rows
+from kanlens.model.terms import SPLINE, START, check_series, check_table, placed
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
@@ -56,10 +42,10 @@ class KANLinear(EdgeLayer):
     The tensors are `base_weight` (out, in), `spline_weight` (out, in, grid_size + spline_order),
     `spline_scaler` (out, in), `bias` (out,), and the buffers `grid`
     (in, grid_size + 2 * spline_order + 1) and `mask` (out, in). Names and initial scales are those
-    of efficient-kan, except that `scale_base` and `scale_spline` multiply the initial weights
-    (there, larger values made them smaller). With a series there are `series_weight` (out, in, n),
-    at first zero, and the buffer `series_affine` (in, n, 2): a and b; with functions `affine`
-    (out, in, 4): a, b, c, d of ``c * g(a * x + b) + d``, of no effect on edges that are splines.
+    of efficient-kan, except that `scale_base` and `scale_spline` multiply the initial weights. With
+    a series there are `series_weight` (out, in, n), at first zero, and the buffer `series_affine`
+    (in, n, 2): a and b; with functions `affine` (out, in, 4): a, b, c, d of
+    ``c * g(a * x + b) + d``, without effect on edges that are splines.
 
     Parameters
     ----------
@@ -74,7 +60,7 @@ class KANLinear(EdgeLayer):
     scale_base, scale_spline : float
         Factors of the initial base weights and spline scales.
     enable_standalone_scale_spline : bool
-        Whether each edge has a scale of its own beside its coefficients.
+        Whether each edge has a scale in addition to its coefficients.
     base_activation : str, type or callable
         The function beside the spline: one of ``BASES`` or torch's name for it.
     grid_eps : float
@@ -84,9 +70,9 @@ class KANLinear(EdgeLayer):
     extrapolation : {"linear", "zero"}
         Outside the grid: continue the splines straight, or let them run out.
     series : sequence of str
-        Functions beside the splines of all edges: elementary functions, ``"T3(tanh)"``, a Chebyshev
-        polynomial of tanh, or rational functions. Gaussians make the layer of FastKAN, sines that
-        of FourierKAN, Chebyshev polynomials of tanh that of ChebyKAN.
+        Functions added to the splines of all edges: elementary functions, rational functions, or
+        Chebyshev polynomials of tanh such as ``"T3(tanh)"``. Gaussians make the layer of FastKAN,
+        sines that of FourierKAN, Chebyshev polynomials of tanh that of ChebyKAN.
     functions : sequence of sequence of str, shape (out, in)
         The elementary function that each edge is, or ``"spline"``. Default: all are splines.
     generator : torch.Generator, optional
@@ -261,7 +247,7 @@ class KANLinear(EdgeLayer):
         grid = self.grid
         dtype = grid.dtype
         half = x.dtype != dtype and x.dtype in (torch.float16, torch.bfloat16)
-        if half and torch.is_autocast_enabled(x.device.type):  # what the layer before made
+        if half and torch.is_autocast_enabled(x.device.type):  # from the layer before
             x = x.to(dtype)
         check_columns("KANLinear.forward", x, self.in_features, dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
@@ -293,7 +279,7 @@ class KANLinear(EdgeLayer):
         return y + total if self._names else y
 
     def in_torch(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
-        """Call a function of x (batch, in) and of all that makes the layer, as `edge_sum` is."""
+        """Apply a function such as `edge_sum` to x (batch, in) and the tensors of the layer."""
         return function(
             x,
             self.weights(),
@@ -310,8 +296,8 @@ class KANLinear(EdgeLayer):
         Parameters
         ----------
         x : Tensor, shape (batch, in)
-            In the scaled units of the layer. Repeated values, two-valued and constant columns
-            are fine; a constant one keeps its breakpoints. NaN and infinity are passed over.
+            In the scaled units of the layer. A constant column keeps its breakpoints; NaN and
+            infinity are ignored.
         margin : float
             Room beyond the data at either end, as a share of its range.
 
@@ -340,9 +326,9 @@ class KANLinear(EdgeLayer):
     def refine(self, grid_size: int) -> float:
         """Change the number of intervals and keep the functions.
 
-        A finer grid holds every old breakpoint, so the functions stay exactly what they are inside
-        the grid, and beyond it where they go on straight. With ``extrapolation="zero"`` they run
-        out over the new, narrower knots beyond the grid.
+        A finer grid holds every old breakpoint, so the functions stay exactly the same inside the
+        grid, and beyond it where they are linear. With ``extrapolation="zero"`` they run out over
+        the new, narrower knots beyond the grid.
 
         Returns
         -------
@@ -411,7 +397,9 @@ class KANLinear(EdgeLayer):
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
         if self.series:
-            return mean_absolute(x, self.edge_values, self.series_weight.numel())
+            size = self.series_weight.numel()
+            mean = mean_over_rows(x, lambda part: self.edge_values(part).double().abs(), size)
+            return mean.to(x.dtype)
         norms = kernels.fused(self, x, self.grid, norms=True)
         norms = self.in_torch(mean_absolute_edges, x) if norms is None else norms
         if not self._names:

@@ -20,12 +20,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kanlens.functions.catalog import BASES
-from kanlens.model.edge_sum import summed
+from kanlens.model.edge_sum import mean_over_rows, summed
 from kanlens.model.layers import EdgeLayer
 from kanlens.splines.cells import Cells
 
 CHUNK = 2**15  # values of one basis function held at once
-VALUES = 2**20  # of edges, or of their bases, held at once
 SMALL = 2**16  # edge values up to which computing them is faster than the moments of the basis
 NOISE = 16 * torch.finfo(torch.float64).eps  # of a form, relative to the sum of its squares
 
@@ -49,9 +48,8 @@ class Bands:
         for (r, s), product in zip(pairs, products, strict=False):
             row = F.pad(product, (r, n_basis - cells.count - r))
             rows[s - r if s < n_live else n_live].append(row)
-        totals = [torch.stack(found).sum(0) for found in rows]
-        base = products[-1].sum(-1)
-        return cls(bands=torch.stack(totals[:-1]), mixed=totals[-1], base=base)
+        *bands, mixed = (torch.stack(group).sum(0) for group in rows)
+        return cls(bands=torch.stack(bands), mixed=mixed, base=products[-1].sum(-1))
 
     def form(self, coef: Tensor, weight: Tensor) -> Tensor:
         """Return the quadratic form of every edge (out, in), differentiable once.
@@ -68,13 +66,13 @@ class Bands:
     def matrix(self) -> Tensor:
         """Return the products as dense matrices, the base last: (in, basis + 1, basis + 1)."""
         n_in, n_basis = self.mixed.shape
-        found = self.mixed.new_zeros(n_in, n_basis + 1, n_basis + 1)
+        matrix = self.mixed.new_zeros(n_in, n_basis + 1, n_basis + 1)
         for d, band in enumerate(self.bands):
             places = torch.arange(n_basis - d, device=band.device)
-            found[:, places, places + d] = found[:, places + d, places] = band[:, : n_basis - d]
-        found[:, :-1, -1] = found[:, -1, :-1] = self.mixed
-        found[:, -1, -1] = self.base
-        return found
+            matrix[:, places, places + d] = matrix[:, places + d, places] = band[:, : n_basis - d]
+        matrix[:, :-1, -1] = matrix[:, -1, :-1] = self.mixed
+        matrix[:, -1, -1] = self.base
+        return matrix
 
 
 def added_by_cell(values: list[Tensor], cell: Tensor, cells: Cells) -> Tensor:
@@ -135,11 +133,10 @@ class Moments:
 
     @classmethod
     def over(cls, layer: EdgeLayer, x: Tensor) -> Moments:
-        """Take the moments of a layer's basis over x (batch, in); differentiable in x.
+        """Return the moments of a layer's basis over x (batch, in); differentiable in x.
 
-        Rows are taken in chunks, whose intermediate values are computed anew for the gradient.
-        Deviations are added up about the means of a sample of the rows, and what the sample was
-        off by is subtracted at the end.
+        Deviations are added up about the means of a sample of the rows, and the error of these
+        means is subtracted at the end.
         """
         cells = Cells.of(layer.grid, layer.spline_order, layer.extrapolation)
         size = max(1, CHUNK // layer.in_features)
@@ -193,13 +190,13 @@ class Moments:
         share = self.share.unsqueeze(-1)
         means = (by_cell * share).sum(1)
         away = by_cell - means.unsqueeze(1)
-        found = self.covariances.matrix() + (away * share).mT @ away
-        kept = [*range(self.cells.padding, n_basis - self.cells.padding), n_basis]
-        return found[:, kept][:, :, kept], means[:, kept]
+        matrix = self.covariances.matrix() + (away * share).mT @ away
+        real = [*range(self.cells.padding, n_basis - self.cells.padding), n_basis]
+        return matrix[:, real][:, :, real], means[:, real]
 
 
 def rooted(square: Tensor) -> Tensor:
-    """Return the square root; where it is zero, and at its corner, so is its gradient."""
+    """Return the square root, of gradient zero where it is zero."""
     zero = square <= 0  # NaN stays NaN
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
@@ -230,7 +227,7 @@ def means_and_norms(
 ) -> tuple[Tensor, Tensor]:
     """Return mean and L2 norm of every edge in float64; the mean has no full gradient.
 
-    With `average` they are over all rows that it averages over, of which x are some.
+    With `average` they are over all rows that it averages over; x is a part of these.
     """
     mean, square = _mean_and_square(layer, x, centered, bool(average))
     if average is not None and centered:
@@ -256,17 +253,12 @@ def _mean_and_square(
         return mean, variance if centered else variance + mean.square()
     with torch.set_grad_enabled(slopes and torch.is_grad_enabled()):
         first = layer.edge_values(x[:1]).detach().double()
-        mean = first[0] + mean_over_rows(layer, x, lambda values: values - first)
+        mean = first[0] + mean_over_edges(layer, x, lambda values: values - first)
     start = mean.detach() if centered else torch.zeros_like(mean)
-    return mean, mean_over_rows(layer, x, lambda values: (values - start).square())
+    return mean, mean_over_edges(layer, x, lambda values: (values - start).square())
 
 
-def mean_over_rows(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean over the rows of a function of every edge's value, added up in float64."""
-
-    def total(part: Tensor) -> Tensor:
-        return function(layer.edge_values(part).double()).sum(0)
-
+def mean_over_edges(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean over the rows of a function of every edge's value in float64."""
     size = layer.in_features * max(layer.out_features, layer.degrees_of_freedom)
-    parts = x.split(max(1, VALUES // size))
-    return summed(parts, total, again=torch.is_grad_enabled() and len(parts) > 1) / len(x)
+    return mean_over_rows(x, lambda part: function(layer.edge_values(part).double()), size)

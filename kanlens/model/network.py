@@ -1,4 +1,4 @@
-"""The network: layers in a row, the scaling of its inputs and outputs, and what they are called."""
+"""The network: its layers, the scaling of its inputs and outputs, and their names."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ grid_range, enable_standalone_scale_spline
         As for `KANLinear`.
     extrapolation : {"constant", "linear", "zero"}
         Beyond the range of the training data: hold each feature at the nearest end of its range,
-        so that a bad cell moves the output no farther than training data did; go on straight; or
-        let the splines run out on their knots. Layers are ``"zero"`` or ``"linear"``.
+        continue straight, or let the splines run out on their knots.
     feature_names, output_names : sequence of str, optional
         Default x1, x2, ... and y, or y1, y2, ...
     generator : torch.Generator, optional
@@ -138,7 +137,7 @@ grid_range, enable_standalone_scale_spline
         self.nodes = cast("Sequence[Nodes]", nn.ModuleList(nodes))
         self.schema = schema
         self.scaled, self.holds_inputs = False, False
-        self.provenance = ""  # of an imported model: where it is from, and what was assumed
+        self.provenance = ""  # of an imported model: its origin, and assumptions
         self.background: Tensor | None = None
         self.record: TrainingRecord | None = None
         n_in, n_out = len(schema.features), len(schema.outputs)
@@ -170,9 +169,9 @@ grid_range, enable_standalone_scale_spline
     def from_layers(
         cls, layers: Sequence[nn.Module], schema: Schema, *, nodes: Sequence[Nodes] | None = None
     ) -> KAN:
-        """Build a network around layers that exist; the scaling is the identity, in their dtype.
+        """Build a network around existing layers; the scaling is the identity, in their dtype.
 
-        `nodes` say what the outputs of each layer are grouped into; plain sums when None.
+        `nodes` group the outputs of each layer; plain sums when None.
 
         Raises
         ------
@@ -195,7 +194,7 @@ grid_range, enable_standalone_scale_spline
     @property
     def config(self) -> KANConfig:
         """The configuration that rebuilds this network, tensors aside."""
-        found = tuple(
+        nodes = tuple(
             NodesConfig(
                 arities=nodes.grouping.arities,
                 scaled=nodes.scaled,
@@ -204,13 +203,12 @@ grid_range, enable_standalone_scale_spline
             )
             for nodes in self.nodes
         )
-        nodes = found if any(not one.plain for one in self.nodes) else ()
         return KANConfig(
             layers=tuple(layer.config for layer in self.layers),
             schema=self.schema,
             scaled=self.scaled,
             holds_inputs=self.holds_inputs,
-            nodes=nodes,
+            nodes=() if all(level.plain for level in self.nodes) else nodes,
             record=self.record,
             provenance=self.provenance,
         )
@@ -233,7 +231,7 @@ grid_range, enable_standalone_scale_spline
 
     def _line(self) -> str:
         total = sum(layer.mask.numel() for layer in self.layers)
-        count = sum(one.numel() for one in self.parameters())
+        count = sum(parameter.numel() for parameter in self.parameters())
         names = f"{', '.join(self.feature_names)} -> {', '.join(self.output_names)}"
         edges = f"{self.edges_alive:,} of {total:,} edges"
         shape = f"{list(self.shape)}, {edges}, {count:,} parameters, {self.task}"
@@ -262,9 +260,8 @@ grid_range, enable_standalone_scale_spline
     @property
     def statistics(self) -> tuple[LayerStatistics, ...] | None:
         """Statistics of the training data of every layer, None before the first fit."""
-        found = tuple(layer.statistics for layer in self.layers)
-        known = tuple(item for item in found if item is not None)
-        return known if len(known) == len(found) else None
+        statistics = [layer.statistics for layer in self.layers if layer.statistics is not None]
+        return tuple(statistics) if len(statistics) == len(self.layers) else None
 
     @property
     def feature_range(self) -> tuple[Tensor, Tensor] | None:
@@ -281,9 +278,9 @@ grid_range, enable_standalone_scale_spline
     @property
     def data_range(self) -> tuple[Tensor, Tensor] | None:
         """Ends (in,) of each feature's values in training, as held; None before the first fit."""
-        if (known := self.layers[0].statistics) is None:
+        if (statistics := self.layers[0].statistics) is None:
             return None
-        ends = (end.to(self.input_scale) for end in (known.input_low, known.input_high))
+        ends = (end.to(self.input_scale) for end in (statistics.input_low, statistics.input_high))
         seen = (end * self.input_scale + self.input_shift for end in ends)
         low, high = (end.clamp(self.input_low, self.input_high) for end in seen)
         return low, high
@@ -301,8 +298,7 @@ grid_range, enable_standalone_scale_spline
     def node_name(self, level: int, index: int) -> str:
         """Return the name of a node: a feature, an output, or h1_2 for the second of level 1.
 
-        Beside a layer normalization, nodes that are handed on are called by where they come from:
-        raw x1 and normalized x1.
+        Next to a layer normalization nodes are called by their sources: raw x1 and normalized x1.
 
         Examples
         --------
@@ -399,7 +395,7 @@ grid_range, enable_standalone_scale_spline
         return (held - self.input_shift) / self.input_scale
 
     def outside(self, x: Tensor) -> Tensor:
-        """Tell which values of x (batch, in) lie outside the range held, or else the grid.
+        """Return a mask of values of x (batch, in) outside the range held, or else the grid.
 
         Examples
         --------
@@ -407,8 +403,8 @@ grid_range, enable_standalone_scale_spline
         tensor([[False,  True]])
         """
         off = self.layers[0].outside((x - self.input_shift) / self.input_scale)
-        known = self.input_low.isfinite() & self.input_high.isfinite()
-        return torch.where(known, ~((x >= self.input_low) & (x <= self.input_high)), off)
+        held = self.input_low.isfinite() & self.input_high.isfinite()
+        return torch.where(held, ~((x >= self.input_low) & (x <= self.input_high)), off)
 
     def prepare(self, x: Rows, *, call: str, finite: bool = True) -> Tensor:
         """Return any accepted x as a tensor of the model's dtype and device.
@@ -446,7 +442,7 @@ grid_range, enable_standalone_scale_spline
         return tensor
 
     def _convert(self, x: Rows, call: str) -> Tensor:
-        """Return x as a tensor of the model's dtype and device, of whatever shape."""
+        """Return x of any shape as a tensor of the model's dtype and device."""
         if isinstance(x, Source):
             x = x.table(call=call, numbers=sum(self.widths)).frame
         if hasattr(x, "columns") and hasattr(x, "iloc"):
@@ -478,7 +474,7 @@ grid_range, enable_standalone_scale_spline
 
     @torch.no_grad()
     def refine(self, grid_size: int) -> float:
-        """Give every layer `grid_size` intervals and keep the functions.
+        """Change every layer to `grid_size` intervals and keep the functions.
 
         Returns
         -------
@@ -503,7 +499,7 @@ def find_output(
 
 
 def describe(model: KAN) -> dict[str, Any]:
-    """Return what there is to say of a model, as plain JSON types."""
+    """Return the facts about a model as plain JSON types."""
     configs = model.config.layers
     named = [name for config in configs for row in config.functions for name in row]
     ranges: list[dict[str, float]] = [{} for _ in model.schema.features]
@@ -530,7 +526,7 @@ def describe(model: KAN) -> dict[str, Any]:
         "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
         **({"provenance": model.provenance} if model.provenance else {}),
         "features": [
-            {"name": one.name, "kind": one.kind, "unit": one.unit, **ends}
-            for one, ends in zip(model.schema.features, ranges, strict=True)
+            {"name": feature.name, "kind": feature.kind, "unit": feature.unit, **ends}
+            for feature, ends in zip(model.schema.features, ranges, strict=True)
         ],
     }

@@ -21,9 +21,8 @@ from kanlens.model.products import Grouping, Nodes
 def expand_normalization(model: KAN) -> KAN:
     """Return the same function with layer normalizations written out as edges and products.
 
-    First the distances from the mean; then, beside these, their mean square plus eps; then every
-    distance times the inverse root of that. It takes edges in the square of the width, and what
-    knows only sums and products is exact in the raw features. A model without is returned itself.
+    First the distances from the mean; then also their mean square plus eps; then every distance
+    times the inverse root of that. A model without normalization is returned itself.
     """
     if not any(nodes.normalized for nodes in model.nodes):
         return model
@@ -34,19 +33,18 @@ def expand_normalization(model: KAN) -> KAN:
         if nodes.normalized:
             stages = _expanded(nodes, layer.mask)
             layers += stages
-            ends += [Nodes(Grouping(one.in_features)) for one in stages]
+            ends += [Nodes(Grouping(stage.in_features)) for stage in stages]
             ends.append(Nodes(Grouping(nodes.apart, (2,) * nodes.normalized), scaled=nodes.scaled))
             if nodes.scaled:
                 ends[-1].scale, ends[-1].shift = nodes.scale, nodes.shift
         else:
             ends.append(nodes)
-    found = KAN.from_layers(layers, model.schema, nodes=ends)
+    expanded = KAN.from_layers(layers, model.schema, nodes=ends)
     for name, tensor in model.named_buffers(recurse=False):
-        setattr(found, name, tensor)
-    found.scaled, found.holds_inputs = model.scaled, model.holds_inputs
-    found.provenance = model.provenance
-    found.background = model.background
-    return found.requires_grad_(next(model.parameters()).requires_grad).train(model.training)
+        setattr(expanded, name, tensor)
+    expanded.scaled, expanded.holds_inputs = model.scaled, model.holds_inputs
+    expanded.provenance, expanded.background = model.provenance, model.background
+    return expanded.requires_grad_(next(model.parameters()).requires_grad).train(model.training)
 
 
 def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
@@ -54,7 +52,7 @@ def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
     n, raw = nodes.normalized, nodes.apart
     distances = torch.eye(raw + n, dtype=torch.float64)
     distances[raw:, raw:] -= 1 / n
-    kept = torch.eye(raw + n + 1, raw + n)
+    passed = torch.eye(raw + n + 1, raw + n)
     bias = torch.zeros(raw + n + 1, dtype=torch.float64)
     bias[-1] = nodes.eps
     factors = torch.eye(raw + 2 * n, raw + n + 1)
@@ -62,8 +60,8 @@ def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
     factors[range(raw, raw + 2 * n, 2), range(raw, raw + n)] = 1.0
     squares = {(raw + n, raw + i): ("x^2", 1 / n) for i in range(n)}
     roots = {(raw + 2 * i + 1, raw + n): ("1/sqrt", 1.0) for i in range(n)}
-    found = [(distances, {}, None), (kept, squares, bias), (factors, roots, None)]
-    return [_layer(*parts).to(like) for parts in found]
+    stages = [(distances, {}, None), (passed, squares, bias), (factors, roots, None)]
+    return [_layer(*stage).to(like) for stage in stages]
 
 
 def _layer(
@@ -87,7 +85,10 @@ def _layer(
         functions=tuple(map(tuple, table)) if curved else (),
     )
     layer = KANLinear.from_config(config).double()
-    known = {"base_weight": lines, "mask": mask, "bias": bias, "affine": affine if curved else None}
-    given = {name: tensor for name, tensor in known.items() if tensor is not None}
-    layer.load_state_dict({**layer.state_dict(), **given})
+    state = {**layer.state_dict(), "base_weight": lines, "mask": mask}
+    if bias is not None:
+        state["bias"] = bias
+    if curved:
+        state["affine"] = affine
+    layer.load_state_dict(state)
     return layer

@@ -1,10 +1,7 @@
-"""Nodes: what the sums of a layer become before the next layer reads them.
+"""Nodes: sums of a layer, products of its last sums [1]_, and sums normalized over a row [3]_.
 
-The first sums are nodes as they are, the others factors of products [1]_. What a product owes to a
-factor between two points is its Shapley value [2]_; divided by the factor's step, the mean of the
-product of the others on the line between the points, defined for a factor that stands still, too.
-Sums may also be normalized over a row [3]_: distances from their mean, times the inverse root of
-their variance.
+The share of a factor in the change of a product between two points is its Shapley value [2]_;
+divided by the factor's step, the mean of the product of the others on the line between the points.
 
 References
 ----------
@@ -74,8 +71,8 @@ def pull_normalized(slopes: Tensor, eps: float, ours: Tensor, theirs: Tensor) ->
     middle = (d + d0) / 2
     secant = -((r * r0) ** 2) / (r + r0)  # of the inverse root of a variance
     spread = (slopes * middle).sum(-1, keepdim=True) * secant * 2 * middle / ours.shape[-1]
-    found = slopes * (r + r0) / 2 + spread
-    return found - found.mean(-1, keepdim=True)
+    pulled = slopes * (r + r0) / 2 + spread
+    return pulled - pulled.mean(-1, keepdim=True)
 
 
 def _distances(sums: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -86,7 +83,7 @@ def _distances(sums: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Grouping:
-    """Which subnodes are nodes, and which are multiplied: sums first, then products."""
+    """Grouping of subnodes into nodes: sums first, then products."""
 
     sums: int
     arities: tuple[int, ...] = ()  # number of factors of each product
@@ -103,11 +100,10 @@ class Grouping:
 
     @property
     def form(self) -> Any:
-        """What users write: 3, (3, 2) for two products of two, (3, [2, 3]) for other arities."""
+        """Form that users write: 3, (3, 2) for products of two, (3, [2, 3]) for other arities."""
         if not self.arities:
             return self.sums
-        only_pairs = set(self.arities) == {2}
-        return self.sums, len(self.arities) if only_pairs else list(self.arities)
+        return self.sums, len(self.arities) if set(self.arities) == {2} else list(self.arities)
 
     def members(self, node: int) -> range:
         """Return the subnodes of a node."""
@@ -117,23 +113,18 @@ class Grouping:
         return range(start, start + self.arities[node - self.sums])
 
     def place(self, subnode: int) -> tuple[int, int | None]:
-        """Return the node of a subnode, and which factor of it it is; None for a sum."""
-        if subnode < self.sums:
-            return subnode, None
-        start = self.sums
-        for product, arity in enumerate(self.arities):
-            if subnode < start + arity:
-                return self.sums + product, subnode - start
-            start += arity
+        """Return the node of a subnode, and its place among the factors; None for a sum."""
+        for node in range(self.nodes):
+            if subnode in (members := self.members(node)):
+                return node, None if node < self.sums else subnode - members.start
         raise IndexError(f"subnode {subnode} of {self.subnodes}")
 
 
 class Nodes(nn.Module):
-    """The nodes that a layer ends in: sums as they are, then products.
+    """The nodes of a layer: sums, then products.
 
-    A fixed scale and shift are buffers (node,), at first ones and zeros; there are none unless
-    `scaled`. Where there are no products, the last sums may be `normalized` over a row, with `eps`
-    added to their variance.
+    If `scaled`, a fixed scale and shift are buffers (node,), at first ones and zeros. Without
+    products the last sums may be `normalized` over a row, with `eps` added to their variance.
     """
 
     scale: Tensor
@@ -142,16 +133,11 @@ class Nodes(nn.Module):
     columns: Tensor
 
     def __init__(
-        self,
-        grouping: Grouping,
-        *,
-        scaled: bool = False,
-        normalized: int = 0,
-        eps: float = 1e-5,
+        self, grouping: Grouping, *, scaled: bool = False, normalized: int = 0, eps: float = 1e-5
     ) -> None:
         super().__init__()
         self.grouping, self.scaled, self.normalized, self.eps = grouping, scaled, normalized, eps
-        self.apart = grouping.sums - normalized  # sums as they are
+        self.apart = grouping.sums - normalized  # sums that are not normalized
         self.additive = not (grouping.arities or normalized)  # a node is a sum, maybe scaled
         self.plain = self.additive and not scaled  # nodes are just the subnodes
         if scaled:
@@ -179,17 +165,17 @@ class Nodes(nn.Module):
         chosen = set(nodes)
         return sorted(chosen | block if chosen & block else chosen)
 
-    def select(self, kept: Sequence[int]) -> Nodes:
+    def select(self, places: Sequence[int]) -> Nodes:
         """Return the nodes at some places, in their order; of normalized ones, all or none."""
         sums = self.grouping.sums
-        arities = tuple(self.grouping.arities[k - sums] for k in kept if k >= sums)
-        few = Grouping(sum(k < sums for k in kept), arities)
-        normalized = sum(self.apart <= k < sums for k in kept)
+        arities = tuple(self.grouping.arities[k - sums] for k in places if k >= sums)
+        few = Grouping(sum(k < sums for k in places), arities)
+        normalized = sum(self.apart <= k < sums for k in places)
         small = Nodes(few, scaled=self.scaled, normalized=normalized, eps=self.eps)
         if self.scaled:
             small.to(self.scale)
-            small.scale.copy_(self.scale[list(kept)])
-            small.shift.copy_(self.shift[list(kept)])
+            small.scale.copy_(self.scale[list(places)])
+            small.shift.copy_(self.shift[list(places)])
         return small
 
     def forward(self, subnodes: Tensor) -> Tensor:
@@ -204,7 +190,7 @@ class Nodes(nn.Module):
         return nodes * self.scale + self.shift if self.scaled else nodes
 
     def _factors(self, subnodes: Tensor) -> Tensor:  # (..., sub) -> (..., product, factor)
-        """Return the factors of every product; ones where one has fewer than the most."""
+        """Return the factors of every product, padded by ones."""
         products, most = len(self.grouping.arities), self.columns.shape[1]
         if sum(self.grouping.arities) == products * most:
             part = subnodes[..., self.grouping.sums :]
@@ -214,46 +200,46 @@ class Nodes(nn.Module):
 
     @property
     def linked(self) -> Tensor:  # (node, sub)
-        """Which node reads which subnode."""
-        found = self.owner == torch.arange(self.grouping.nodes, device=self.owner.device)[:, None]
+        """Mask of the subnodes that each node reads."""
+        mask = self.owner == torch.arange(self.grouping.nodes, device=self.owner.device)[:, None]
         if self.normalized:
-            found[self.apart :, self.apart :] = True
-        return found
+            mask[self.apart :, self.apart :] = True
+        return mask
 
     def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
         """Return nodes' slopes by their subnodes (..., sub), or the Shapley split to `theirs`."""
         if theirs is not None:
             ours, theirs = torch.broadcast_tensors(ours, theirs)
-        found = torch.ones_like(ours)
+        rates = torch.ones_like(ours)
         if self.grouping.arities:
             factors = self._factors(ours)
             shares = others(factors) if theirs is None else split(factors, self._factors(theirs))
             real = self.columns < self.grouping.subnodes  # (product, factor)
-            found = torch.cat([found[..., : self.grouping.sums], shares[..., real]], dim=-1)
-        return found * self.scale[self.owner] if self.scaled else found
+            rates = torch.cat([rates[..., : self.grouping.sums], shares[..., real]], dim=-1)
+        return rates * self.scale[self.owner] if self.scaled else rates
 
     def pull(self, slopes: Tensor, ours: Tensor, theirs: Tensor | None = None) -> Tensor:
         """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub), as `rates` are."""
         if self.plain:
             return slopes
-        found = slopes[..., self.owner] * self.rates(ours, theirs)
+        pulled = slopes[..., self.owner] * self.rates(ours, theirs)
         if self.normalized:
-            ends = (one[..., self.apart :] for one in (ours, ours if theirs is None else theirs))
-            mixed = pull_normalized(found[..., self.apart :], self.eps, *ends)
-            apart = found[..., : self.apart].expand(*mixed.shape[:-1], -1)
-            found = torch.cat([apart, mixed], dim=-1)
-        return found
+            ends = (sums[..., self.apart :] for sums in (ours, ours if theirs is None else theirs))
+            mixed = pull_normalized(pulled[..., self.apart :], self.eps, *ends)
+            apart = pulled[..., : self.apart].expand(*mixed.shape[:-1], -1)
+            pulled = torch.cat([apart, mixed], dim=-1)
+        return pulled
 
     def errors(self, sums: Tensor, error: Tensor) -> Tensor:  # (..., sub) twice -> (..., node)
-        """Return how far nodes may be off where sums are by small `error`s."""
+        """Return the errors of nodes from small errors of the sums."""
         if self.normalized:
             distances, root = _distances(sums[..., self.apart :], self.eps)
             own, size = error[..., self.apart :], distances.abs() * root
             own = root * (own + own.mean(-1, keepdim=True))
             own = own + size * (size * own).mean(-1, keepdim=True)
             error = torch.cat([error[..., : self.apart], own], dim=-1)
-        found = self.rates(sums).abs() * error
-        return torch.zeros_like(found[..., : self.grouping.nodes]).index_add(-1, self.owner, found)
+        error = self.rates(sums).abs() * error
+        return torch.zeros_like(error[..., : self.grouping.nodes]).index_add(-1, self.owner, error)
 
 
 def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:
@@ -262,12 +248,11 @@ def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:
     Users write 3 for sums, (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities.
     """
     entries = list(widths) if isinstance(widths, Iterable) else []
-    groups = [_grouping(entry) for entry in entries]
-    known = [group for group in groups if group is not None]
-    if len(entries) < 2 or len(known) < len(groups) or not _is_count(entries[0]):
+    groups = [group for group in map(_grouping, entries) if group is not None]
+    if len(entries) < 2 or len(groups) < len(entries) or not _is_count(entries[0]):
         expected = "widths of at least two whole numbers of at least 1"
         raise InvalidValueError("KAN", expected, repr(widths), "For example [4, 5, 1]")
-    return known[0].sums, tuple(known[1:])
+    return groups[0].sums, tuple(groups[1:])
 
 
 def _grouping(entry: Any) -> Grouping | None:
@@ -279,7 +264,7 @@ def _grouping(entry: Any) -> Grouping | None:
     sums, products = entry if len(entry) == 2 else (None, None)
     if _is_count(products, least=0):
         products = [2] * int(products)
-    listed = isinstance(products, (tuple, list)) and all(_is_count(one, 0) for one in products)
+    listed = isinstance(products, (tuple, list)) and all(_is_count(arity, 0) for arity in products)
     if not _is_count(sums, least=0) or not listed:
         expected = "a layer that multiplies as a pair of its sums and products"
         advice = "Write (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities"
@@ -287,11 +272,11 @@ def _grouping(entry: Any) -> Grouping | None:
     if any(arity < 2 for arity in products):
         expected, advice = "products of at least two factors", "One factor alone is a sum"
         raise InvalidValueError("KAN", expected, repr(entry), advice)
-    found = Grouping(int(sums), tuple(int(arity) for arity in products))
-    if not found.nodes:
+    grouping = Grouping(int(sums), tuple(int(arity) for arity in products))
+    if not grouping.nodes:
         advice = "Give the layer a sum or a product"
         raise InvalidValueError("KAN", "at least one node in a layer", repr(entry), advice)
-    return found
+    return grouping
 
 
 def _is_count(value: Any, least: int = 1) -> bool:
@@ -302,12 +287,12 @@ def _is_count(value: Any, least: int = 1) -> bool:
 def check_nodes(
     layers: Sequence[Any], nodes: Sequence[Nodes] | None, n_outputs: int
 ) -> Sequence[Nodes]:
-    """Return the nodes of layers, plain sums when there are none; refuse what does not fit."""
+    """Return the nodes of layers, plain sums for None; refuse nodes that do not fit."""
     if nodes is None:
         return [Nodes(Grouping(layer.out_features)) for layer in layers]
     inputs = [layer.in_features for layer in layers][1:]
     expected = list(zip((lay.out_features for lay in layers), [*inputs, n_outputs], strict=True))
-    got = [(one.grouping.subnodes, one.grouping.nodes) for one in nodes]
+    got = [(level.grouping.subnodes, level.grouping.nodes) for level in nodes]
     if nodes and nodes[-1].normalized:
         text, advice = "outputs that are not normalized", "Let a layer of straight edges follow"
         raise InvalidValueError("KAN.from_layers", text, "normalized ones", advice)

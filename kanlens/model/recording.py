@@ -38,17 +38,16 @@ class Trace(Displayed):
     output : Tensor, shape (batch, out)
         The model's output, in the units of the data.
     inputs : tuple of Tensor, each of shape (batch, in)
-        What reached each layer, in its scaled units.
+        Inputs of each layer, in its scaled units.
     pre_activations : tuple of Tensor, each of shape (batch, out)
-        What left each layer: the sums of its edges and its bias. Where nodes multiply, these are
-        their factors; the nodes are the inputs of the next layer.
+        Sums of the edges and the bias of each layer: factors where nodes multiply; the nodes are
+        the inputs of the next layer.
     outside : tuple of Tensor, each of shape (in,)
-        For each layer, the share of rows that lie outside the grid of each input, and outside the
-        data that it was trained on.
+        For each layer, the share of rows outside the grid and the training data of each input.
     layers : tuple of KANLinear
         Copies of the layers as they were.
     nodes : tuple of Nodes
-        Copies of what each layer's outputs were grouped into.
+        Copies of the nodes of each layer.
     feature_names : tuple of str
         Names of the inputs.
     """
@@ -113,7 +112,7 @@ class Trace(Displayed):
 @within_memory
 @torch.no_grad()
 def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
-    """Run `model` on `x` and record what every layer received and returned.
+    """Run `model` on `x` and record the inputs and sums of every layer.
 
     Parameters
     ----------
@@ -122,8 +121,8 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
     max_memory : str or int, optional
-        Bytes that the work may take beside `x` and the result, such as "1GB" or "512MiB". Default:
-        a quarter of what is free.
+        Bytes that the work may take in addition to `x` and the result, such as "1GB". Default: a
+        quarter of the free memory.
 
     Returns
     -------
@@ -170,7 +169,7 @@ def edge_moments(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
-    """Return the trace of some rows; a trace, which must be of such a model, or None as it is."""
+    """Return the trace of some rows; return None, or a trace of the model, unchanged."""
     if x is None:
         return None
     if not isinstance(x, Trace):
@@ -192,14 +191,14 @@ def edge_curves(layer: KANLinear, low: Tensor, high: Tensor, out: Tensor, in_: T
 
 def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStatistics]:
     """Return the statistics of every layer: over a trace, else as stored, else over its grid."""
-    found = []
+    statistics = []
     for index, layer in enumerate(model.layers):
         if record is None and layer.statistics is not None:
-            found.append(layer.statistics)
+            statistics.append(layer.statistics)
             continue
         values = layer.even_points(POINTS) if record is None else record.inputs[index]
-        found.append(summarize(values, *edge_moments(layer, values)))
-    return found
+        statistics.append(summarize(values, *edge_moments(layer, values)))
+    return statistics
 
 
 def store_statistics(model: KAN, x: Tensor, *, background: int = 100) -> None:

@@ -1,4 +1,4 @@
-"""What a model remembers of the data it was trained on, in the scaled units of each layer."""
+"""Statistics of the training data that a model keeps, in the scaled units of each layer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LayerStatistics:
         return self.quantiles[:, -1]
 
     def reached(self, x: Tensor) -> Tensor:
-        """Tell which values of x (batch, in) lie in the range of their input, or next to it."""
+        """Return a mask of values of x (batch, in) in the range of their input, or next to it."""
         low, high = self.input_low.to(x), self.input_high.to(x)
         room = 0.01 * (high - low)  # as `KANLinear.update_grid` leaves it
         return (x >= low - room) & (x <= high + room)
@@ -49,7 +49,7 @@ def summarize(x: Tensor, mean: Tensor, std: Tensor) -> LayerStatistics:
     """Summarise one layer from its inputs (batch, in) and the moments (out, in) of its edges."""
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     return LayerStatistics(
-        quantiles=torch.stack([quantiles(one, levels) for one in x.detach().cpu().unbind(1)]),
+        quantiles=quantiles(x.detach().cpu(), levels).mT.contiguous(),
         edge_mean=mean.detach().cpu(),
         edge_std=std.detach().cpu(),
     )

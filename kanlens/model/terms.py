@@ -1,8 +1,6 @@
-"""Functions beside the splines of a layer: of all its edges, or of some edges alone.
+"""Elementary functions of a layer: terms of all its edges, or functions that some edges are.
 
-A `Term` is one function of every input, which the edges share. An `EdgeTerm` is one function of
-some edges, with numbers of their own; it is evaluated on these only, so that a function that is
-not defined elsewhere does no harm there.
+An `EdgeTerm` is evaluated on its edges only: its function may not be defined elsewhere.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ FunctionTable = tuple[tuple[str, ...], ...]  # (out, in): the function of each e
 
 
 class Term(NamedTuple):
-    """One function beside the splines of a layer: ``weight_oi * g(a_i * x_i + b_i)``."""
+    """One function of all edges of a layer: ``weight_oi * g(a_i * x_i + b_i)``."""
 
     g: ElementaryFunction
     a: Tensor  # (in,)
@@ -36,7 +34,7 @@ class Term(NamedTuple):
     weight: Tensor  # (out, in), mask multiplied in
 
     def double(self) -> Term:
-        """Return the term as it is now, in float64."""
+        """Return a detached copy in float64."""
         return Term(self.g, *(tensor.detach().double() for tensor in self[1:]))
 
     def inner(self, low: Tensor, high: Tensor, *, pieces: bool = False) -> tuple[Tensor, Tensor]:
@@ -46,7 +44,7 @@ class Term(NamedTuple):
         return torch.minimum(*ends), torch.maximum(*ends)
 
     def blur(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound what the rounding of a * x + b, on such intervals, does to the function's slope."""
+        """Bound the error of the function's slope by the rounding of a * x + b on intervals."""
         if bool((self.a == 1).all() and (self.b == 0).all()):
             return torch.zeros_like(low)
         reach = torch.maximum(low.abs(), high.abs()) + self.b.abs().max()
@@ -59,15 +57,15 @@ class Term(NamedTuple):
         return self.a**order * torch.as_tensor(self.g.nth(inner, order)).to(x)
 
     def places(self, points: Sequence[float], i: int) -> list[float]:
-        """Return the x of input i at which a * x + b is one of the points."""
+        """Return the x of input i at which a * x + b equals each of the points."""
         a, b = float(self.a[i]), float(self.b[i])
         return [(point - b) / a for point in points]
 
     def kinks(self) -> Iterator[tuple[int, float]]:
         """Yield inputs and places where a function of nonzero weight is not smooth."""
         points = (*self.g.kinks, *self.g.jumps)
-        alive = (self.weight != 0).any(0) & (self.a != 0) if points else self.a[:0]
-        for i in alive.nonzero()[:, 0].tolist():
+        active = (self.weight != 0).any(0) & (self.a != 0) if points else self.a[:0]
+        for i in active.nonzero()[:, 0].tolist():
             yield from ((i, place) for place in self.places(points, i))
 
 
@@ -82,7 +80,7 @@ class EdgeTerm:
     mask: Tensor  # (edge,)
 
     def double(self) -> EdgeTerm:
-        """Return the term as it is now, in float64."""
+        """Return a detached copy in float64."""
         numbers = self.affine.detach().double(), self.mask.detach().double()
         return EdgeTerm(self.g, self.out, self.in_, *numbers)
 

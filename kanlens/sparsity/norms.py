@@ -27,16 +27,14 @@ FAR = 60.0  # beyond it the second derivative of every base is below 1e-20
 def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     """Return the mean over the rows of ``|phi_oi(x_i)|``: the penalty of the paper [1]_, exact.
 
-    A layer that has a method of this name answers by it. For all others the edges' values are
-    computed a few rows at a time, for the gradient once more, so that memory does not grow with
-    the batch.
+    A layer's method of this name is used if it has one. Memory does not grow with the batch.
 
     Parameters
     ----------
     layer : EdgeLayer
         The layer.
     x : Tensor, shape (batch, in)
-        What reaches the layer, in its scaled units.
+        Inputs of the layer, in its scaled units.
 
     Returns
     -------
@@ -61,7 +59,7 @@ def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     own = getattr(layer, "activation_l1", None)
     if own is not None:
         return cast("Tensor", own(x))
-    return moments.mean_over_rows(layer, x, torch.abs).to(x.dtype)
+    return moments.mean_over_edges(layer, x, torch.abs).to(x.dtype)
 
 
 def activation_l2(
@@ -69,22 +67,20 @@ def activation_l2(
 ) -> Tensor:  # (out, in)
     """Return the L2 norm of every edge over the rows: the standard deviation of phi_oi(x_i).
 
-    For splines it is a quadratic form of the weights in the covariances of the basis, of which
-    only degree + 1 functions live at a point, so that neither time nor memory knows the (batch,
-    out, in) tensor (a small one is built where that is faster). It is exact also where an edge
-    varies far less than it is high.
+    For splines it is a quadratic form of the weights in the covariances of the basis, without the
+    (batch, out, in) tensor of values. It is also exact where an edge varies far less than it is
+    high.
 
     Parameters
     ----------
     layer : EdgeLayer
         The layer.
     x : Tensor, shape (batch, in)
-        What reaches the layer, in its scaled units.
+        Inputs of the layer, in its scaled units.
     centered : bool
-        Whether the mean of the edge is subtracted, as a constant belongs to the node and to no
-        edge. Without, the norm is sqrt(mean(phi^2)).
+        Whether the mean of the edge is subtracted; without, the norm is sqrt(mean(phi^2)).
     average : callable, optional
-        Where x is a part of the rows: turns a mean (out, in) over them into that over all.
+        For x that is a part of the rows: turns a mean (out, in) over them into that over all.
 
     Returns
     -------
@@ -110,19 +106,17 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     """Return the gauge-invariant L1 norm of each edge's weights.
 
     For a spline edge it is ``mean_k |coefficient_k - c| + |base_weight|``, with the scaler
-    multiplied into the coefficients and c the mean of the edge; a base that is a straight line
-    counts in the coefficients, which can write it, and a base of zero not at all. The same function
-    split differently between weight and scaler or between a straight base and the spline, or a
-    constant moved from one edge of a node to another, leaves it as it is; efficient-kan's norm
-    (`raw_l1`) changes by any factor.
+    multiplied into the coefficients and c the mean of the edge; a straight base counts in the
+    coefficients. Splitting a function differently between weight, scaler and a straight base, or
+    moving a constant from one edge of a node to another, does not change it, unlike `raw_l1`.
 
     Parameters
     ----------
     layer : EdgeLayer
         The layer.
     x : Tensor, shape (batch, in), optional
-        Where the mean is taken, in the scaled units of the layer. Without it the mean is taken
-        over the stored quantiles of the training data, else evenly over the grid.
+        Points of the mean, in the scaled units of the layer. Default: the stored quantiles of the
+        training data, else evenly over the grid.
 
     Returns
     -------
@@ -138,10 +132,9 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
 
 
 def raw_l1(layer: KANLinear) -> Tensor:  # (out, in)
-    """Return efficient-kan's norm, ``mean_k |spline_weight_k|``: no base, no scaler, no gauge.
+    """Return efficient-kan's norm, ``mean_k |spline_weight_k|``, without base and scaler.
 
-    It belongs to the weights, not to the function; it is here for comparison. efficient-kan's
-    whole penalty is its sum plus its `entropy`.
+    efficient-kan's penalty is its sum plus its `entropy`.
 
     Examples
     --------
@@ -155,11 +148,9 @@ def raw_l1(layer: KANLinear) -> Tensor:  # (out, in)
 def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     """Return the integral over the grid of phi_oi''(x)^2, in the scaled units of the layer.
 
-    The second derivative of a spline is a spline two degrees lower [1]_; the integral is a
-    quadratic form of its coefficients in the Gram matrix of that lower basis, exact by
-    Gauss-Legendre on every interval. The base and its products with the spline are integrated on
-    the same points, to 1e-12 of the whole. A spline of order 1 has straight pieces: its curvature
-    is zero, and its corners do not count.
+    The second derivative of a spline is a spline two degrees lower [1]_, whose integral is exact by
+    Gauss-Legendre on every interval; that of the base is to 1e-12 of the whole. A spline of order 1
+    has a curvature of zero: its corners do not count.
 
     Parameters
     ----------
@@ -174,7 +165,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     Raises
     ------
     MethodError
-        If some edges of the layer are no splines.
+        If some edges of the layer are not splines.
 
     References
     ----------
@@ -220,7 +211,7 @@ def _integrals(layer: EdgeLayer) -> Bands:
 
 
 def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:
-    """Add kinks, and evenly spaced cuts, so that no interval is wide where the bases bend."""
+    """Add kinks and evenly spaced cuts, so that no interval is wide where the bases bend."""
     low, high = (end.clamp(-FAR, FAR) for end in (cuts[:, :1], cuts[:, -1:]))
     count = max(1, math.ceil(float((high - low).max()) / WIDEST))
     steps = torch.linspace(0, 1, count + 1).to(cuts)
@@ -230,7 +221,7 @@ def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:
 
 
 def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
-    """Refuse what is no layer of edges, or lacks what a norm needs."""
+    """Refuse objects that are not layers of edges, or lack a method that a norm needs."""
     if hasattr(layer, "mask") and hasattr(layer, needed):
         return
     whole = hasattr(layer, "layers")
@@ -241,7 +232,7 @@ def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
 
 
 def _check_rows(call: str, layer: Any, x: Any) -> None:
-    """Refuse what is no layer, and what are no rows of its inputs."""
+    """Refuse objects that are not layers, and x that are not rows of its inputs."""
     _check_layer(call, layer)
     if not isinstance(x, Tensor):
         advice = "Convert it with torch.as_tensor"

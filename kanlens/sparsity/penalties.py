@@ -21,16 +21,16 @@ from kanlens.sparsity.norms import activation_l1, activation_l2, curvature, raw_
 
 @dataclass(frozen=True)
 class Penalty:
-    """A norm that training can add up over all edges.
+    """A norm that training can sum over all edges.
 
     Attributes
     ----------
     name : str
         Key into ``PENALTIES``.
     norm : callable
-        A layer and what reaches it (batch, in), None unless `needs_inputs`, to norms (out, in).
+        Maps a layer and its inputs (batch, in), None unless `needs_inputs`, to norms (out, in).
     reference : str
-        Where it comes from.
+        Publication or program.
     needs_inputs : bool
         Whether the norm is of the functions on data.
     concentrates : bool
@@ -102,13 +102,11 @@ def penalty_value(
         Factor of the entropy of each layer's norms, which favours few large edges over many small
         ones. Curvature has none.
     inputs : sequence of Tensor, each of shape (batch, in), optional
-        What reaches each layer, for norms of the functions on data. They are means over the rows,
-        so that the number of rows does not enter.
+        Inputs of each layer, for norms of the functions on data, which are means over the rows.
     node_weights : sequence of Tensor, each of shape (out,), optional
         Factor of the norms of all edges that end in one output of a layer; curvature has none.
     average : callable, optional
-        Where `inputs` are of a part of the rows: turns a mean (out, in) over them into that over
-        all.
+        For `inputs` of a part of the rows: turns a mean (out, in) over them into that over all.
 
     Returns
     -------
@@ -154,27 +152,20 @@ def prox_group(
     """Group soft-thresholding of every edge by `strength`, in place.
 
     With w the weights of an edge (coefficients and base together) and G the covariances of its
-    basis, the norm is ||w||_G = sqrt(w' G w), and this is the minimiser [1]_ of
-
-        1/2 ||v - w||_G^2 + strength * ||v||_G   over v.
-
-    For a given norm of v the distance is least along w, so v = s * w, and s is the minimiser of
-    1/2 (1 - s)^2 ||w||_G^2 + strength * s * ||w||_G: s = max(0, 1 - strength / ||w||_G). It scales
-    the function, whatever its knots, scaler or scale. Followed after a gradient step in the same
-    metric, it is a step of proximal gradient descent.
-
-    Of the centred norm, which does not see constants, the mean of what is taken off is added to
-    the bias of the node, so that only the varying part of the function is lost.
+    basis, the norm is ||w||_G = sqrt(w' G w), and v = max(0, 1 - strength / ||w||_G) * w the
+    minimizer [1]_ of ``1/2 ||v - w||_G^2 + strength * ||v||_G``. After a gradient step in the same
+    metric, it is a step of proximal gradient descent. With the centered norm the mean of the
+    removed part is added to the bias of the node.
 
     Parameters
     ----------
     layer : EdgeLayer
-        A layer of splines; `spline_weight`, `base_weight` and `bias` change. An edge that becomes
-        zero keeps its scaler, so that a gradient can bring it back. Masked edges stay as they are.
+        A layer of splines; `spline_weight`, `base_weight` and `bias` of unmasked edges change. An
+        edge that becomes zero keeps its scaler, so that a gradient can bring it back.
     x : Tensor, shape (batch, in)
-        What reaches the layer, in its scaled units.
+        Inputs of the layer, in its scaled units.
     strength : float
-        What is taken off, in the units of the norm: the step size times the factor of the penalty.
+        Threshold in the units of the norm: the step size times the factor of the penalty.
     centered : bool
         Whether the norm is the standard deviation, else sqrt(mean(phi^2)).
 
@@ -186,7 +177,7 @@ def prox_group(
     Raises
     ------
     MethodError
-        If some edges of the layer are no splines.
+        If some edges of the layer are not splines.
     ShapeError
         If `x` has no rows, or another number of columns.
     InvalidValueError

@@ -15,11 +15,10 @@ from kanlens.splines import spline
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """Where the pieces of splines lie, in float64.
+    """The cells of splines between their knots, in float64.
 
-    Where splines run out on the knots beyond the grid, these knots bound cells of their own. To
-    have degree + 1 functions in every cell, `padding` functions more are counted before the first
-    and after the last; no edge has a coefficient for them.
+    Splines that run out on the knots beyond the grid have cells there, too. So that every cell has
+    degree + 1 functions, there are `padding` more, without coefficients, at either end.
     """
 
     knots: Tensor  # (in, cell + 2 * degree + 1), `degree` of them beyond the first and last cell
@@ -49,10 +48,10 @@ class Cells:
         return spline.breakpoints(self.knots, self.degree)
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the cell of every point of x (in, batch), and the functions that live there.
+        """Return the cell of every point of x (in, batch), and its nonzero functions.
 
         Function r of cell j is basis function j + r, the padding counted. Uses de Boor's
-        recursion over the living functions [1]_. NaN gives NaN.
+        recursion over the nonzero functions [1]_. NaN gives NaN.
 
         References
         ----------

@@ -1,7 +1,6 @@
-"""Edges on boxes as control points: polynomials that an edge cannot leave by more than a margin.
+"""Edges on boxes as control points of polynomials, with margins.
 
-Unlike bounds, control points of several edges of one input can be added before their hull is
-taken, so that what cancels between edges does cancel.
+Control points of several edges of one input can be added before their hull is taken.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from torch import Tensor
 class ControlPoints:
     """Every edge of a layer on boxes of its inputs, piece by piece.
 
-    On a piece an edge is the polynomial with these Bernstein control points, plus something between
-    `below` and `above`; `lower` and `upper` are bounds on the box that were found otherwise.
+    On a piece an edge is the polynomial with these Bernstein control points, plus a number between
+    `below` and `above`; `lower` and `upper` are other bounds on the box.
     """
 
     points: Tensor  # (box, out, in, piece, point)

@@ -1,7 +1,6 @@
 """A spline plus elementary functions as exact pieces: evaluation, integral, roots and extrema.
 
-Roots are isolated, not sampled: between consecutive zeros of one derivative the derivative below it
-is monotone and has at most one zero (Rolle).
+Between consecutive zeros of a derivative the derivative below it has at most one zero (Rolle).
 """
 
 from __future__ import annotations
@@ -100,38 +99,38 @@ class Pieces:
             value = self.value(points, piece_of[owner], order)
             cross = np.flatnonzero((owner[:-1] == owner[1:]) & _opposite(value))
             bracket = points[cross], points[cross + 1]
-            found = self._solve(bracket, piece_of[owner[cross]], order)
+            zeros = self._solve(bracket, piece_of[owner[cross]], order)
             exact = value == 0.0
             owners = np.concatenate((owner[cross], owner[exact]))
-            owner, points = _framed(ends, owners, np.concatenate((found, points[exact])))
+            owner, points = _framed(ends, owners, np.concatenate((zeros, points[exact])))
         last = np.append(np.diff(points) > 0.0, True)
         return points[last], piece_of[owner[last]]
 
     def roots(self, low: float, high: float, level: float) -> Array:
-        """Return where the function equals `level`, increasing; see ``Edge.roots``."""
+        """Return the roots of the function minus `level`, increasing; see ``Edge.roots``."""
         points, piece = self.critical(low, high)
         value = self.value(points, piece) - level
         zero = np.abs(value) <= self._rounding(points, piece) + _ROUNDING * abs(level)
         cross = np.flatnonzero(_opposite(np.where(zero, 0.0, value)))
-        found = [self._solve((points[cross], points[cross + 1]), piece[cross], 0, level)]
+        roots = [self._solve((points[cross], points[cross + 1]), piece[cross], 0, level)]
         where = np.flatnonzero(np.diff(np.concatenate(([False], zero, [False])).astype(int)))
         for first, stop in where.reshape(-1, 2):  # each run of points that count as zero
-            found.append(self._pick(points[first:stop], np.abs(value[first:stop]), low, high))
-        return np.sort(np.concatenate(found))
+            roots.append(self._pick(points[first:stop], np.abs(value[first:stop]), low, high))
+        return np.sort(np.concatenate(roots))
 
     def extrema(self, low: float, high: float) -> Array:
-        """Return where the function turns inside an interval; see ``Edge.extrema``."""
+        """Return the extrema of the function inside an interval; see ``Edge.extrema``."""
         points, piece = self.critical(low, high)
         change = np.diff(self.value(points, piece))
         rounding = self._rounding(points, piece)
         moving = np.flatnonzero(np.abs(change) > rounding[:-1] + rounding[1:])
         slope = np.abs(self.value(points, piece, 1))
-        found = [np.empty(0)]
+        extrema = [np.empty(0)]
         for before, after in pairwise(moving):
             if change[before] * change[after] < 0.0:
                 run = slice(before + 1, after + 1)
-                found.append(self._pick(points[run], slope[run], low, high))
-        return np.concatenate(found)
+                extrema.append(self._pick(points[run], slope[run], low, high))
+        return np.concatenate(extrema)
 
     def _pick(self, run: Array, size: Array, low: float, high: float) -> Array:
         """Keep one point of a run that rounding cannot tell apart; of a flat piece, both ends."""
@@ -201,10 +200,10 @@ def spline_pieces(
     extrapolation: str = "linear",
     functions: FunctionSum | None = None,
 ) -> Pieces:
-    """Turn a B-spline and its continuation outside the grid into polynomials, beside functions.
+    """Return the pieces of a B-spline, continued outside the grid, plus functions.
 
-    `degree` knots lie beyond either end of the grid. The spline goes straight on from there
-    ("linear") or runs out on them ("zero").
+    `degree` knots lie beyond either end of the grid. The spline is linear from there or runs out
+    on them ("zero").
     """
     from scipy.interpolate import PPoly
 
@@ -293,7 +292,7 @@ def _horner(powers: Array, offset: Array, piece: Index) -> Array:
 
 
 def _opposite(value: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Tell which neighbors have opposite signs."""
+    """Return a mask of neighbors with opposite signs."""
     sign = np.sign(value)
     return np.asarray(sign[:-1] * sign[1:] < 0)
 

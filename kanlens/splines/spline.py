@@ -1,8 +1,7 @@
 """Pure functions on B-spline knots and coefficients, one row of knots per input.
 
 A grid of G intervals and degree k has G + 2k + 1 knots: the G + 1 breakpoints of the grid and k
-more beyond either end. Knots are strictly increasing along each row and need not be uniform. All
-functions follow the dtype and device of what they are given; fits are solved in float64.
+more beyond either end, strictly increasing along each row. Fits are solved in float64.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
 
 
 def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in,), (in,)
-    """Return where each grid begins and ends, without the knots beyond it."""
+    """Return the ends of each grid, without the knots beyond it."""
     return knots[:, degree], knots[:, knots.shape[1] - degree - 1]
 
 
@@ -58,10 +57,9 @@ def basis(
 ) -> Tensor:  # (..., in, basis)
     """Evaluate every B-spline basis function of every input, or its derivative of an order.
 
-    Uses the Cox-de Boor recursion [1]_. Inside the grid the last axis sums to one. Outside,
-    ``extrapolation="zero"`` lets the functions run out on the knots beyond the grid, and
-    ``"linear"`` continues each of them straight from the grid's ends. The right end of the grid
-    belongs to its last interval. NaN gives NaN; dtype and device are those of `x`.
+    Uses the Cox-de Boor recursion [1]_. Outside the grid, ``extrapolation="zero"`` lets the
+    functions run out on the knots beyond, and ``"linear"`` continues each of them straight. The
+    right end of the grid belongs to its last interval. NaN gives NaN.
 
     References
     ----------
@@ -147,9 +145,9 @@ def fit(
 ) -> Tensor:  # (out, in, basis)
     """Fit splines by least squares, with one factorisation per input for all outputs.
 
-    A ridge of `ridge` times the largest squared column norm keeps the problem regular, so that
-    repeated points, empty intervals or fewer rows than coefficients give finite coefficients.
-    `weights` multiply the residual of each row. Solved in float64, returned in the dtype of `y`.
+    A ridge of `ridge` times the largest squared column norm keeps coefficients finite for repeated
+    points, empty intervals or few rows. `weights` multiply the residual of each row. Solved in
+    float64, returned in the dtype of `y`.
     """
     design = basis(x.double(), knots.double(), degree, extrapolation=extrapolation)
     matrix, values = design.movedim(0, 1), y.double().permute(2, 0, 1)  # (in, batch, ...)
@@ -216,10 +214,8 @@ def adapted_breakpoints(
 ) -> Tensor:  # (in, G + 1)
     """Place breakpoints at quantiles of the data, mixed with even spacing.
 
-    Where quantiles repeat (many equal values, few distinct ones) the quantiles of the distinct
-    values take their place. A column whose finite values do not differ by more than rounding keeps
-    its `old` breakpoints, even where it lies beyond them: a grid stretched to reach it could not
-    hold the functions.
+    Where quantiles repeat, those of the distinct values take their place. A column whose finite
+    values do not differ by more than rounding keeps its `old` breakpoints.
     """
     rows = [_adapted_column(x[:, i], old[i], eps, margin) for i in range(x.shape[1])]
     return torch.stack(rows).to(old)

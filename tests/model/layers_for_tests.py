@@ -1,8 +1,12 @@
 """Layers far from their initial state, and points all over and beyond their grids."""
 
+import re
+
+import pytest
 import torch
 from torch import Tensor
 
+from kanlens.errors import KanlensError
 from kanlens.model.layers import KANLinear
 
 ORDERS = (1, 2, 3, 4, 5)
@@ -16,6 +20,11 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def normal(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
+
+
+def refused(kind: type[KanlensError], text: str):
+    """Expect an error with exactly this text."""
+    return pytest.raises(kind, match=f"^{re.escape(text)}$")
 
 
 SERIES = {

@@ -3,13 +3,7 @@
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.analysis import (
-    float64_copy,
-    live_features,
-    reaching,
-    rows_at_once,
-    widest,
-)
+from kanlens.model.analysis import float64_copy, live_features, reaching, rows_at_once, widest
 from kanlens.model.enclosures import NoEnclosure, encloses
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN

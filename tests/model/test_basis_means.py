@@ -12,8 +12,7 @@ from torch.testing import assert_close
 
 from kanlens.model import basis_means
 from kanlens.model.layers import KANLinear
-from kanlens.model.recording import store_statistics
-from tests.made import draw, made
+from tests.made import made
 
 
 def layer_of() -> KANLinear:
@@ -95,13 +94,6 @@ def test_nothing_is_kept_where_torch_keeps_no_graph_or_the_grid_has_one() -> Non
     layer.grid.requires_grad_()
     (slope,) = torch.autograd.grad(layer.weight_l1().sum(), layer.grid, allow_unused=True)
     assert slope is not None
-
-
-def test_a_model_that_is_looked_at_anew_takes_its_new_rows() -> None:
-    model = made([3, 2])
-    assert agrees(model.layers[0])
-    store_statistics(model, 3 * draw(30, 3, seed=9))
-    assert agrees(model.layers[0])
 
 
 def test_transforms_take_part_in_what_is_worked_out() -> None:

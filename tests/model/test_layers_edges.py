@@ -12,14 +12,7 @@ from torch.testing import assert_close
 
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
-from tests.model.layers_for_tests import (
-    MODES,
-    ORDERS,
-    everywhere,
-    normal,
-    rich,
-    seeded,
-)
+from tests.model.layers_for_tests import MODES, ORDERS, everywhere, normal, rich, seeded
 
 
 @pytest.mark.parametrize("mode", MODES)

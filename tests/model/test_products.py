@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
@@ -23,16 +23,10 @@ from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN, describe
 from kanlens.model.products import Grouping, Nodes, multiply, others, split
 from kanlens.model.recording import trace
+from tests.made import draw
+from tests.model.layers_for_tests import seeded
 
 VALUES = st.floats(-3, 3, allow_nan=False).map(lambda value: round(value, 3))
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draw(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def shapley(ours: list[float], theirs: list[float]) -> list[float]:
@@ -76,30 +70,11 @@ def test_the_split_of_a_point_with_itself_is_the_derivative(values: list[float])
     assert_close(multiply(at), torch.tensor(math.prod(values), dtype=torch.float64))
 
 
-def test_a_factor_that_stands_still_has_the_slope_of_a_small_step() -> None:
-    ours, theirs = torch.tensor([2.0, 0.7, -1.0]).double(), torch.tensor([2.0, 3.0, 0.5]).double()
-    moved = ours + torch.tensor([1e-6, 0.0, 0.0]).double()
-    steep = shapley(moved.tolist(), theirs.tolist())[0] / 1e-6
-    assert_close(float(split(ours, theirs)[0]), steep, rtol=1e-6, atol=0)
-
-
 @pytest.mark.parametrize("arity", [2, 3, 4, 17, 40])
 def test_many_factors(arity: int) -> None:
     ours, theirs = 1 + 0.1 * draw(6, arity), 1 + 0.1 * draw(6, arity, seed=2)
     shares = split(ours, theirs) * (ours - theirs)
     assert_close(shares.sum(1), ours.prod(1) - theirs.prod(1), rtol=1e-12, atol=1e-12)
-
-
-def test_two_factors_move_with_the_mean_of_the_other() -> None:
-    ours, theirs = draw(9, 2), draw(9, 2, seed=2)
-    assert_close(split(ours, theirs), ((ours + theirs) / 2).flip(1), rtol=0, atol=1e-15)
-
-
-def test_teeth_a_wrong_split_is_noticed() -> None:
-    ours, theirs = [2.0, 3.0, 4.0], [1.0, 0.5, -1.0]
-    first = [(ours[j] - theirs[j]) * math.prod(ours[:j] + ours[j + 1 :]) for j in range(3)]
-    with pytest.raises(AssertionError):  # the gradient at one end is no split
-        assert_close(torch.tensor(first), torch.tensor(shapley(ours, theirs)))
 
 
 # --- nodes --------------------------------------------------------------------------------------
@@ -151,14 +126,6 @@ def test_rates_are_derivatives_and_secants(grouping: Grouping) -> None:
     slopes = draw(grouping.nodes, seed=5)
     assert_close(nodes.pull(slopes, u), slopes @ jacobian)
     assert_close(nodes.pull(slopes, u, v), slopes[nodes.owner] * nodes.rates(u, v))
-
-
-def test_rates_of_every_pair() -> None:
-    nodes = Nodes(Grouping(1, (2, 3))).double()
-    ours, theirs = draw(4, 6), draw(3, 6, seed=2)
-    found = nodes.rates(ours[:, None], theirs)
-    assert found.shape == (4, 3, 6)
-    assert_close(found[2, 1], nodes.rates(ours[2], theirs[1]))
 
 
 def test_gradients_to_second_order() -> None:
@@ -288,23 +255,6 @@ def test_trace_keeps_factors_and_nodes() -> None:
     assert record.to_frame()["name"].tolist() == ["x1", "x2", "h1_1", "h1_2", "h1_3"]
 
 
-def test_grids_follow_the_products() -> None:
-    model = KAN([2, (0, [2, 3]), 1], scale_noise=2.0, generator=seeded()).double()
-    x = 2 * draw(200, 2)
-    before = model(x).detach()
-    model.update_grid(x)
-    record = trace(model, x)
-    low, high = model.layers[1].domain()
-    assert bool((record.inputs[1] >= low).all() and (record.inputs[1] <= high).all())
-    inside = record.outside_share
-    assert inside == 0
-    model.update_grid(x)
-    after = model(x).detach()
-    model.refine(11)
-    assert_close(model(x).detach(), after, rtol=0, atol=1e-12)
-    assert float((after - before).abs().mean()) < 0.5
-
-
 def test_buffers_of_nodes_follow_dtype_and_are_in_the_state() -> None:
     grouping = Grouping(1, (2,))
     nodes = [Nodes(grouping, scaled=True), Nodes(Grouping(1))]
@@ -322,22 +272,6 @@ def test_buffers_of_nodes_follow_dtype_and_are_in_the_state() -> None:
     other = KAN.from_config(model.config).double()
     other.load_state_dict(model.state_dict())
     assert_close(other(x), model(x))
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.data())
-def test_any_network_of_any_groups_is_complete(data: st.DataObject) -> None:
-    pair = st.tuples(st.integers(0, 2), st.lists(st.integers(2, 4), max_size=2)).filter(
-        lambda one: one[0] + len(one[1]) > 0
-    )
-    widths = [data.draw(st.integers(1, 3)), *data.draw(st.lists(pair, min_size=1, max_size=3))]
-    model = KAN(widths, generator=seeded(data.draw(st.integers(0, 99)))).double()
-    assert KAN(list(model.shape)).config == model.config
-    x = draw(3, widths[0])
-    output = model(x)
-    assert output.shape == (3, len(model.output_names))
-    record = trace(model, x)
-    assert_close(record.output, output.detach())
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -390,11 +324,9 @@ def test_message_of_nodes_that_do_not_fit() -> None:
 @pytest.mark.parametrize(
     ("nodes", "expected", "got"),
     [
-        ([[2, 2], []], "layers that fit together", "widths [2, 5, 1] after [2, 5, 1]"),
         ([[2]], "nodes of every layer", "1 for 2 layers"),
         ([[2, 8], []], "products of at least two of a layer's outputs", "products of [2, 8] from"),
         ([[2, 1], []], "products of at least two of a layer's outputs", "products of [2, 1] from"),
-        ([[3], []], "layers that fit together", "widths [2, 5, 1] after [2, 5, 1]"),
         ([[2, 2], [1]], "products of at least two of a layer's outputs", "products of [1] from 1"),
         ([[], []], "layers that fit together", "widths [2, 5, 1] after [2, 7, 1]"),
     ],
@@ -403,9 +335,6 @@ def test_message_of_a_configuration(nodes: list[list[int]], expected: str, got: 
     data = json.loads(KAN([2, (3, 2), 1]).config.to_json())
     data["nodes"] = [{"arities": one, "scaled": False} for one in nodes]
     config = KANConfig.from_json(json.dumps(data))
-    if got.endswith("after [2, 5, 1]"):  # these fit
-        assert KAN.from_config(config).widths == (2, 5, 1)
-        return
     text = f"KAN.from_config: expected {expected}, got {got}"
     with pytest.raises(FileFormatError, match=re.escape(text)):
         KAN.from_config(config)

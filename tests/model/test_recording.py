@@ -1,25 +1,19 @@
 """trace and store_statistics: what is recorded, from whom it stays apart, and no side effects."""
 
-import copy
 import dataclasses
 import random
-import re
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.errors import DataError, KanlensError, ShapeError
-from kanlens.model import moments
+from kanlens.errors import ShapeError
+from kanlens.model import edge_sum, moments
 from kanlens.model.network import KAN
 from kanlens.model.recording import edge_moments, store_statistics, trace
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.model.layers_for_tests import refused, seeded
 
 
 def problem(**options: object) -> tuple[KAN, Tensor]:
@@ -30,10 +24,6 @@ def problem(**options: object) -> tuple[KAN, Tensor]:
         model.output_scale *= 3.0
         model.layers[1].bias += torch.tensor([1.0, -2.0])
     return model, 1.0 + 3.0 * torch.randn(40, 3, generator=seeded(1), dtype=torch.float64)
-
-
-def refused(kind: type[KanlensError], text: str):
-    return pytest.raises(kind, match=f"^{re.escape(text)}$")
 
 
 @pytest.mark.parametrize("mode", ["linear", "zero"])
@@ -95,16 +85,6 @@ def test_a_trace_does_not_change_with_its_model_or_its_input():
     assert_close(after, before, rtol=0, atol=0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.x = x
-
-
-@pytest.mark.parametrize("kind", ["array", "frame"])
-def test_trace_takes_arrays_and_frames(kind):
-    model, x = problem()
-    given = x.numpy() if kind == "array" else pd.DataFrame(x.numpy(), columns=["x1", "x2", "x3"])
-    assert_close(trace(model, given).output, trace(model, x).output)
-    assert_close(
-        trace(model.float(), given).output.double(), model.double()(x), rtol=1e-4, atol=1e-4
-    )
 
 
 def disturbed(model: KAN, call) -> list[str]:
@@ -196,15 +176,12 @@ def test_frame_has_a_row_per_layer_input():
     assert row["outside"] == pytest.approx(record.outside[1][2].item())
 
 
-@pytest.mark.parametrize("kind", ["spline", "functions"])
 @pytest.mark.parametrize(("small", "chunk"), [(2**16, 1), (1, 1), (1, 50), (1, 10**9)])
-def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, kind, monkeypatch):
+def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, monkeypatch):
     monkeypatch.setattr(moments, "SMALL", small)
-    monkeypatch.setattr(moments, "VALUES", chunk)
+    monkeypatch.setattr(edge_sum, "CHUNK", chunk)
     model, x = problem()
     layer = model.layers[0]
-    if kind == "functions":
-        layer = copy.deepcopy(layer)
     with torch.no_grad():
         layer.spline_weight[0, 0] += 1e6  # a large constant must not drown the deviation
     values = layer.edge_values(x).detach()
@@ -231,21 +208,7 @@ def test_remember_stores_statistics_and_a_background():
     assert_close(model.background, x[:3])
 
 
-def test_messages():
+def test_no_rows_are_refused():
     model, x = problem()
-    text = "trace: expected at least 1 row, got 0. Pass more data."
-    with refused(ShapeError, text):
+    with refused(ShapeError, "trace: expected at least 1 row, got 0. Pass more data."):
         trace(model, x[:0])
-    text = (
-        "trace: expected x of shape (batch, 3), got (40, 2). The model takes 3 features; "
-        "pass only those."
-    )
-    with refused(ShapeError, text):
-        trace(model, x[:, :2])
-    x[3, 1] = torch.inf
-    text = (
-        "trace: expected finite numbers, got inf at row 3, column 'x2' (1 such cell). "
-        "Drop or impute those rows."
-    )
-    with refused(DataError, text):
-        trace(model, x)

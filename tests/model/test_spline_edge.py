@@ -58,12 +58,6 @@ def test_the_old_name_is_deprecated() -> None:
         assert kanlens.EdgeFunction is Edge
 
 
-def test_scipy_oracle_has_teeth() -> None:
-    edge = make(0, 3)
-    with pytest.raises(AssertionError):
-        assert_close(edge(inside(edge)), oracle(make(1, 3))(inside(edge)), rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize("degree", DEGREES)
 @pytest.mark.parametrize("base", ["silu", "tanh"])
 def test_base_and_chain_factor(degree: int, base: str) -> None:
@@ -124,14 +118,6 @@ def test_integral_equals_quadrature(degree: int, extrapolation: str, base: str) 
     assert edge.integral(low, low) == 0.0
 
 
-@pytest.mark.parametrize("degree", DEGREES)
-def test_integral_equals_scipy(degree: int) -> None:
-    edge = make(9, degree)
-    low, high = edge.domain
-    expected = oracle(edge).integrate(low + 0.1, high)
-    assert edge.integral(low + 0.1, high) == pytest.approx(float(expected), rel=1e-12, abs=1e-13)
-
-
 @given(st.integers(0, 10**6), st.floats(-100, 100), st.floats(0.01, 100))
 @settings(max_examples=25, deadline=None)
 def test_units_change_the_axis_and_nothing_else(seed: int, shift: float, scale: float) -> None:
@@ -144,12 +130,6 @@ def test_units_change_the_axis_and_nothing_else(seed: int, shift: float, scale: 
     assert moved.integral(shift - scale, shift + scale) == pytest.approx(
         scale * edge.integral(-1.0, 1.0), rel=1e-9, abs=1e3 * scale * factor
     )
-
-
-def test_scaled() -> None:
-    edge = make(1, 3, functions=based("silu", 0.5))
-    x = np.linspace(-4.0, 4.0, 101)
-    assert_close(edge.scaled(-3.0)(x), -3.0 * edge(x))
 
 
 def test_shapes_scalars_and_nan() -> None:
@@ -179,93 +159,73 @@ GOOD = {"knots": range(-1, 4), "coefficients": [0, 1, 0], "degree": 1}
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        (
-            {"degree": 6},
-            InvalidValueError,
-            "Edge: expected degree of at most 5, got 6. Lower it.",
-        ),
+        ({"degree": 6}, InvalidValueError, "degree of at most 5, got 6. Lower it."),
         (
             {"degree": 0},
             InvalidValueError,
-            "Edge: expected degree to be a whole number of at least 1, got 0. Change it.",
+            "degree to be a whole number of at least 1, got 0. Change it.",
         ),
         (
             {"degree": 2},
             ShapeError,
-            "Edge: expected knots of shape (knot,) with at least 6 of them, "
-            "got shape (5,). Add 2 knots beyond each end of the grid.",
+            "knots of shape (knot,) with at least 6 of them, got shape (5,). "
+            "Add 2 knots beyond each end of the grid.",
         ),
         (
             {"coefficients": [0, 1]},
             ShapeError,
-            "Edge: expected coefficients of shape (3,), got (2,). "
+            "coefficients of shape (3,), got (2,). "
             "Pass one per B-spline: the number of knots minus degree minus 1.",
         ),
         (
             {"knots": [0, 1, 1, 2, 3]},
             InvalidValueError,
-            "Edge: expected strictly increasing finite knots, got [0.0, 1.0, 1.0, 2.0, "
-            "3.0]. Sort the knots and drop repeats.",
+            "strictly increasing finite knots, got [0.0, 1.0, 1.0, 2.0, 3.0]. "
+            "Sort the knots and drop repeats.",
         ),
         (
             {"coefficients": [0, np.nan, 0]},
             InvalidValueError,
-            "Edge: expected finite coefficients, got nan. Check the layer it comes from.",
+            "finite coefficients, got nan. Check the layer it comes from.",
         ),
         (
             {"input_scale": 0.0},
             InvalidValueError,
-            "Edge: expected input_scale to be a positive number, got 0.0. Change it.",
+            "input_scale to be a positive number, got 0.0. Change it.",
         ),
         (
             {"functions": based("silu", np.inf)},
             InvalidValueError,
-            "Edge: expected a finite weight, got inf. Change it.",
+            "a finite weight, got inf. Change it.",
         ),
         (
             {"extrapolation": "flat"},
             InvalidValueError,
-            "Edge: expected extrapolation to be one of linear, zero, got 'flat'. "
-            "Choose one of: linear, zero.",
+            "extrapolation to be one of linear, zero, got 'flat'. Choose one of: linear, zero.",
         ),
     ],
 )
 def test_messages(changes: dict[str, object], error: type[KanlensError], text: str) -> None:
-    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+    with pytest.raises(error, match=f"^Edge: expected {re.escape(text)}$"):
         Edge(**{**GOOD, **changes})
 
 
-def test_method_messages() -> None:
-    edge = Edge(**GOOD)
-    cases = [
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
         (
-            lambda: edge.roots(1.0, 0.0),
-            "Edge.roots: expected finite ends with low <= high, got 1.0 and 0.0. Change them.",
+            lambda edge: edge.derivative(0.0, 0),
+            "derivative: expected order to be a whole number of at least 1, got 0. Change it.",
         ),
         (
-            lambda: edge.bounds(0.0, np.inf),
-            "Edge.bounds: expected finite ends with low <= high, got 0.0 and inf. Change them.",
+            lambda edge: edge.in_units(0.0, -1.0),
+            "in_units: expected scale to be a positive number, got -1.0. Change it.",
         ),
-        (
-            lambda: edge.roots(level=float("nan")),
-            "Edge.roots: expected a finite level, got nan. Change it.",
-        ),
-        (
-            lambda: edge.integral(0.0, float("inf")),
-            "Edge.integral: expected a finite b, got inf. Change it.",
-        ),
-        (
-            lambda: edge.derivative(0.0, 0),
-            "Edge.derivative: expected order to be a whole number of at least 1, got 0. Change it.",
-        ),
-        (
-            lambda: edge.in_units(0.0, -1.0),
-            "Edge.in_units: expected scale to be a positive number, got -1.0. Change it.",
-        ),
-    ]
-    for call, text in cases:
-        with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-            call()
+    ],
+)
+def test_method_messages(call, text: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(f'Edge.{text}')}$"):
+        call(Edge(**GOOD))
 
 
 # --- as SciPy and SymPy objects -----------------------------------------------------------------
@@ -306,7 +266,7 @@ def test_scipy_form_equals_the_edge(seed: int) -> None:
     assert float(area) == pytest.approx(2 * zero.integral(*zero.domain) + base, abs=1e-11)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_sympy_form_lambdifies_to_the_edge(seed: int) -> None:
     edge, x = made(seed)
     symbol = sympy.Symbol("mass", real=True)

@@ -132,11 +132,6 @@ def test_edges_that_are_zero_or_masked_do_not_bend():
     assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
 
 
-def test_float32_keeps_its_type():
-    layer = rich()
-    assert_close(curvature(layer.float()), curvature(layer.double()).float())
-
-
 def test_message_for_other_edges():
     layer = KANLinear(2, 1, functions=[["x", "spline"]], generator=seeded())
     with pytest.raises(MethodError, match="a layer of splines, got one of kind 'function'"):

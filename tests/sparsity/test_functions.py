@@ -15,16 +15,10 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.model import moments
+from kanlens.model import edge_sum, moments
 from kanlens.model.layers import KANLinear
 from kanlens.splines import spline
-from kanlens.splines.cells import Cells
-
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.model.layers_for_tests import EXACT, seeded
 
 
 def rich(seed: int = 0, n_in: int = 3, n_out: int = 2, **options: object) -> KANLinear:
@@ -102,20 +96,6 @@ def test_norms_are_their_definitions(options, count, scale, centered):
     assert_close(square, expected.square(), rtol=1e-11, atol=1e-12 * max(1.0, size) ** 2)
 
 
-@given(layers, st.integers(2, 40))
-def test_living_functions_are_the_basis(options, count):
-    layer = rich(**options)
-    x = rows(count, layer.in_features, scale=2.0)
-    cells = Cells.of(layer.grid, layer.spline_order, layer.extrapolation)
-    cell, values = cells.evaluate(x.mT)
-    dense = torch.zeros(layer.in_features, count, cells.count + cells.degree).double()
-    for r, value in enumerate(values):
-        dense.scatter_(2, (cell + r).unsqueeze(-1), value.unsqueeze(-1))
-    end = dense.shape[2] - cells.padding
-    expected = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
-    assert_close(dense[..., cells.padding : end], expected.movedim(0, 1), **EXACT)
-
-
 @pytest.mark.parametrize("centered", [True, False])
 def test_layers_with_functions_are_measured_too(centered, way):
     layer, x = with_functions(), rows()
@@ -136,17 +116,10 @@ def test_chunks_change_nothing(make, centered, way, monkeypatch):
         return [norms.detach(), *found]
 
     expected = slopes(whole)
-    monkeypatch.setattr(moments, "VALUES", 12)
+    monkeypatch.setattr(edge_sum, "CHUNK", 12)
     monkeypatch.setattr(moments, "CHUNK", 12)
     for found, right in zip(slopes(parts), expected, strict=True):
         assert_close(found, right, **EXACT)
-
-
-def test_float32_is_measured_in_float64(way):
-    layer, x = rich().float(), rows().float()
-    norm = sparsity.activation_l2(layer, x)
-    assert norm.dtype == sparsity.activation_l1(layer, x).dtype == torch.float32
-    assert_close(norm, l2(layer.double(), x.double()).float())
 
 
 def test_small_deviations_of_high_edges_are_seen(way):
@@ -164,15 +137,6 @@ def test_small_deviations_of_high_edges_are_seen(way):
     assert_close(found, exact, rtol=1e-6, atol=0.0)
     plain = layer.edge_values(x).square().mean(0) - layer.edge_values(x).mean(0).square()
     assert (plain.clamp_min(0).sqrt() - exact).abs().max() > 1e-6  # the careless way does not
-
-
-def test_inputs_that_hardly_vary_are_seen(way):
-    layer = rich()
-    x = 0.3 + 1e-6 * rows(300)
-    slopes = layer.edge_derivatives(torch.full((1, 3), 0.3).double())[0].abs()
-    assert_close(
-        sparsity.activation_l2(layer, x), slopes * x.std(0, correction=0), rtol=1e-4, atol=0
-    )
 
 
 @pytest.mark.parametrize("order", ["sorted", "mixed"])
@@ -294,11 +258,6 @@ def test_messages(name):
 
 
 # --- a layer's own way ----------------------------------------------------------------------------
-
-
-def test_a_layer_may_know_a_faster_way(monkeypatch):
-    monkeypatch.setattr(KANLinear, "activation_l1", lambda self, x: x.sum(), raising=False)
-    assert sparsity.activation_l1(rich(), torch.ones(2, 3)) == 6.0
 
 
 @pytest.mark.parametrize("rows", [300, 30_000])

@@ -15,12 +15,7 @@ from kanlens.errors import ShapeError
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
-
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.model.layers_for_tests import EXACT, seeded
 
 
 def rich(seed: int = 0, **options: object) -> KANLinear:
@@ -139,12 +134,6 @@ def test_weight_l1_does_not_see_where_a_straight_line_is_kept(seed, base, order,
     assert_close(sparsity.weight_l1(moved, x), expected, **EXACT)
 
 
-@pytest.mark.parametrize("base", ["silu", "tanh", "gelu"])
-def test_a_curved_base_counts_beside_the_coefficients(base):
-    layer, x = rich(base_activation=base), rows()
-    assert_close(sparsity.weight_l1(layer, x), by_loop(layer, x), **EXACT)
-
-
 def test_what_a_zero_base_weighs_makes_no_edge():
     layer = rich(base_activation="zero")
     with torch.no_grad():
@@ -152,20 +141,6 @@ def test_what_a_zero_base_weighs_makes_no_edge():
     assert (~layer.nonzero_edges()).tolist() == [[False, True, False], [False, False, False]]
     assert layer.weight_l1()[0, 1] == 0.0
     assert layer.edge(0, 1).functions.functions == ()
-
-
-def test_weight_l1_is_differentiable_with_a_straight_base():
-    layer = rich(base_activation="identity")
-    layer.weight_l1(rows()).sum().backward()
-    step, place = 1e-6, (0, 1)
-    slope = layer.base_weight.grad[place].item()
-    norms = []
-    for sign in (1, -1):
-        other = copy.deepcopy(layer)
-        with torch.no_grad():
-            other.base_weight[place] += sign * step
-        norms.append(other.weight_l1(rows()).sum().item())
-    assert slope == pytest.approx((norms[0] - norms[1]) / (2 * step), abs=1e-6)
 
 
 def test_raw_l1_is_efficient_kans_and_has_neither_invariance():
@@ -252,11 +227,6 @@ def test_penalties_are_finite_with_their_gradients_when_edges_are_zero(dead):
         penalty.backward()
         assert penalty.isfinite()
         assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
-
-
-def test_gradcheck_of_entropy():
-    scores = torch.tensor([0.3, 0.5, 1.1], dtype=torch.float64, requires_grad=True)
-    assert gradcheck(sparsity.entropy, scores)
 
 
 # --- penalties ----------------------------------------------------------------------------------

@@ -37,12 +37,6 @@ def test_margin_is_a_share_of_the_range():
     assert_close(cuts[[0, -1]], torch.tensor([-0.5, 10.5], dtype=torch.float64))
 
 
-def test_efficient_kans_rule_for_plain_columns_is_quantiles_too():
-    x = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    picks = x.sort().values[torch.linspace(0, 499, 6).long()]
-    assert (adapted(x, eps=0.0, margin=0.0) - picks).abs().max() < 0.01
-
-
 @pytest.mark.parametrize(
     "column",
     [
@@ -111,28 +105,11 @@ def test_a_column_without_spread_keeps_its_breakpoints(column):
     assert_close(adapted(column, uneven), uneven[0], rtol=0, atol=0)
 
 
-def test_the_old_breakpoints_are_left_alone():
-    old = OLD.clone()
-    spline.adapted_breakpoints(
-        torch.full((3, 1), 3.0, dtype=torch.float64), old, eps=0.0, margin=0.0
-    )
-    assert_close(old, OLD, rtol=0, atol=0)
-
-
 def test_values_that_differ_by_rounding_count_as_constant_in_float32_only():
     column = [0.3, 0.3 + 1e-6, 0.3 + 2e-6]
     single = OLD.float()
     assert_close(adapted(column, single), single[0], rtol=0, atol=0)
     assert adapted(column)[-1] - adapted(column)[0] < 1e-5
-
-
-def test_columns_are_adapted_one_by_one():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(50, 3, generator=generator, dtype=torch.float64)
-    old = OLD.expand(3, -1)
-    together = spline.adapted_breakpoints(x, old, eps=0.02, margin=0.01)
-    alone = torch.stack([adapted(x[:, i]) for i in range(3)])
-    assert_close(together, alone, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("old_size", range(1, 7))

@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 from kanlens.splines import spline
 from kanlens.splines.cells import Cells
-
-MODES = ("zero", "linear")
+from tests.model.layers_for_tests import MODES
 
 
 def cells_on(degree: int, mode: spline.Extrapolation) -> tuple[Cells, Tensor, Tensor]:

@@ -13,9 +13,9 @@ from kanlens.splines.control_points import (
     restrict,
     to_bernstein,
 )
+from tests.model.layers_for_tests import EXACT
 
 COUNTS = (1, 2, 3, 4, 6)
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def powers(count: int) -> np.ndarray:

@@ -74,7 +74,7 @@ def check_extrema(edge: Edge, extrema: np.ndarray, x: np.ndarray) -> None:
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_roots_extrema_and_bounds_against_a_dense_scan(seed: int) -> None:
     edge, draw = random_edge(seed)
     low, high = edge.domain
@@ -133,12 +133,6 @@ def test_a_root_of_any_multiplicity_is_one_root(degree: int, power: int) -> None
         assert np.abs(extrema - at).max(initial=0.0) <= 10 * 1e-14 ** (1 / power)
 
 
-def test_a_root_on_a_knot_is_found_once() -> None:
-    for at in (-1.0, 0.0, 1.0, 2.0):
-        edge = power_edge(np.arange(-4.0, 6.0), 3, 1, at)
-        assert_close(edge.roots(), np.array([at]), rtol=0, atol=1e-14)
-
-
 def test_the_zero_edge_and_a_plateau_give_the_ends_of_the_stretch() -> None:
     knots = np.arange(-3.0, 12.0)
     nothing = Edge(knots=knots, coefficients=np.zeros(11), degree=3)
@@ -169,24 +163,6 @@ def test_the_base_alone() -> None:
     assert_close(touching, np.array([-1.2784645427610738]), rtol=0, atol=1e-7)
     assert silu.roots(-50.0, 50.0, level=2 * level - 1e-12).size == 0
     assert silu.roots(-50.0, 50.0, level=2 * level + 1e-12).size == 2
-
-
-def test_many_roots_of_one_piece_with_a_base() -> None:
-    """A quintic through five roots plus a little silu, checked by the count."""
-    knots = np.arange(-5.0, 7.0) * 2.0
-    roots = np.array([0.2, 0.6, 1.0, 1.4, 1.8])
-    edge = power_edge(knots, 5, 5, 0.0)
-    parts = [power_edge(knots, 5, p, 0.0).coefficients for p in range(1, 6)]
-    powers = np.polynomial.polynomial.polyfromroots(roots)
-    coefficients = powers[0] + sum(c * part for c, part in zip(powers[1:], parts, strict=True))
-    edge = Edge(
-        knots=knots,
-        coefficients=coefficients,
-        degree=5,
-        functions=FunctionSum.of(("silu", 1.0, 0.0, 1e-9)),
-    )
-    assert_close(edge.roots(), roots, rtol=0, atol=1e-7)
-    assert edge.extrema().size == 4
 
 
 def test_a_query_of_one_point_and_of_part_of_a_piece() -> None:

@@ -50,7 +50,7 @@ def _exponential(x):
     last, *terms = (kind(1 / math.factorial(p)) for p in reversed(range(8 if single else 14)))
     others = tuple(terms)
 
-    def found(x):
+    def exponential_of(x):
         x = -far if x < -far else (far if x > far else x)
         whole = (x * log2_e + magic) - magic
         r = (x - whole * high) - whole * low
@@ -62,24 +62,24 @@ def _exponential(x):
             result *= bits(kind(n + power).view(bits) << digits).view(kind)
         return result
 
-    return found
+    return exponential_of
 
 
 @in_order
 def write_silu(x, values, begin, end):
     """Write x * sigmoid(x) for places begin to end of flat arrays."""
     for j in range(begin, end):
-        point, one = get(x, j), x.dtype.type(1)
-        put(values, j, point * (one / (one + exponential(-point))))
+        point, unit = get(x, j), x.dtype.type(1)
+        put(values, j, point * (unit / (unit + exponential(-point))))
 
 
 @in_order
 def write_silu_pair(x, values, slopes, begin, end):
     """Write x * sigmoid(x) and its derivative for places begin to end of flat arrays."""
     for j in range(begin, end):
-        point, one = get(x, j), x.dtype.type(1)
+        point, unit = get(x, j), x.dtype.type(1)
         power = exponential(-point)
-        gate = one / (one + power)
-        rest = power * gate if point > 0 else one - gate  # 1 - gate loses digits near 1
+        gate = unit / (unit + power)
+        rest = power * gate if point > 0 else unit - gate  # 1 - gate loses digits near 1
         put(values, j, point * gate)
         put(slopes, j, gate + point * gate * rest)

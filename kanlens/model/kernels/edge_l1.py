@@ -6,34 +6,87 @@ polynomial plus its weight times the base function, and one pass of vectors sums
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.edge_sum import Weights
+from kanlens.model.edge_sum import Weights, mean_absolute_edges
 from kanlens.model.kernels import base_function, pool
+from kanlens.model.kernels.choice import Compilation
 from kanlens.model.kernels.compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.pieces import write_pieces
+from kanlens.model.kernels.sparse import _compilations, batched, compilation_of, differentiable
 from kanlens.model.kernels.sparse_loops import sort_rows
 from kanlens.model.kernels.vectors import add_signed_slopes, add_signed_sums
 
 BLOCK = 2048  # rows whose pieces are looked up together
-RUN = 256  # rows of one piece whose basis is at hand
-PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of a weight beside it
+RUN = 256  # rows of one piece whose basis is tabulated
+PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of a weight for it
 LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a multiple
+
+
+class EdgeL1(torch.autograd.Function):
+    """The norms of all edges of a layer; keeps what is as large as x and as the weights.
+
+    The forward pass keeps the gradient to the weights: all takes two passes over the edge values.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
+        """Return norms (out, in) from x (batch, in) and the fields of `Weights` in their order."""
+        ctx.basis, ctx.base = basis, base
+        norms, slopes = edge_norms(basis, base, x, Weights(*tensors))
+        ctx.save_for_backward(x, *tensors, slopes if any(ctx.needs_input_grad[3:]) else None)
+        return norms.mT.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """Return the gradients, by torch operations when they must be differentiable again."""
+        basis, base, (*tensors, slopes) = ctx.basis, ctx.base, ctx.saved_tensors
+        want_x, *want = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled() or batched(grad):
+            reference = partial(mean_absolute_edges, again=False)
+            wanted = want_x, *want[:3], False, False
+            return None, None, *differentiable(reference, basis, base, tensors, grad, wanted)
+        x, weights, grad_x = tensors[0], Weights(*tensors[1:]), None
+        gradients: tuple[Tensor | None, ...] = (None, None, None)
+        grad = grad.mT.contiguous().resolve_neg()
+        if any(want[:3]):
+            with pool.safe():
+                gradients = weights.unpacked(slopes * grad.unsqueeze(1))
+        if want_x:
+            grad_x = norms_gradient(basis, base, x, weights, grad)
+        return None, None, grad_x, *gradients, None, None
+
+
+def compilation(basis: LocalBasis) -> Compilation:
+    """Return the compilation of the norms and of their gradient for a dtype and degree."""
+    key = norms_of, basis.knots.dtype, basis.degree
+    if key not in _compilations:
+        line, rest, span = basis.starts, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
+        points, ends = (line, line, np.empty(0, np.int32)), (*rest, line, line, (0,) * 4)
+        arguments = {
+            norms_of: ((points, line, *ends), *span),
+            gradient_x: ((points, line, line, *ends), *span),
+        }
+        _compilations.setdefault(key, compilation_of(arguments, basis))
+    return _compilations[key]
 
 
 def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
     """Return the norms (in, out) over x (batch, in), and their slopes in the packed weights."""
     x = x.contiguous()
     packed, sizes, time = _packed(x, weights)
-    slopes, found = torch.zeros_like(packed), torch.empty_like(packed[:, 0])
+    slopes, norms = torch.zeros_like(packed), torch.empty_like(packed[:, 0])
     points = flat(x), flat(base_function.values(base, x)), _pieces(x, basis)
-    given = (points, flat(packed), basis.arrays, basis.window, flat(found), flat(slopes), sizes)
-    pool.share(norms_of, given, len(packed), time)
-    return found, slopes
+    arrays = flat(packed), basis.arrays, basis.window, flat(norms), flat(slopes)
+    pool.share(norms_of, (points, *arrays, sizes), len(packed), time)
+    return norms, slopes
 
 
 def _packed(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[int, ...], float]:
@@ -50,12 +103,12 @@ def norms_gradient(
     """Return the gradient to x (batch, in) from that of the norms (in, out)."""
     x = x.contiguous()
     packed, sizes, time = _packed(x, weights)
-    found = torch.empty_like(x)
+    grad_x = torch.empty_like(x)
     value, slope = base_function.pair(base, x)
     points = (flat(x), flat(value), _pieces(x, basis)), flat(slope)
-    given = (*points, flat(packed), basis.arrays, basis.window, flat(grad), flat(found), sizes)
-    pool.share(gradient_x, given, len(packed), time)
-    return found
+    arrays = flat(packed), basis.arrays, basis.window, flat(grad), flat(grad_x)
+    pool.share(gradient_x, (*points, *arrays, sizes), len(packed), time)
+    return grad_x
 
 
 def _pieces(x: Tensor, basis: LocalBasis) -> Array:
@@ -66,9 +119,9 @@ def _pieces(x: Tensor, basis: LocalBasis) -> Array:
 
 
 @jit
-def pieces_of(given, span, team):
+def pieces_of(arguments, span, team):
     """Write the pieces of a span of rows, as `write_pieces` does."""
-    share_out(write_pieces, given, span, team)
+    share_out(write_pieces, arguments, span, team)
 
 
 @inlined
@@ -87,7 +140,7 @@ def cut(points, n_in, i, begin, end, room):
 
     Returns the number of runs, and whether all rows are finite.
     """
-    (x, _, pieces), (held, order, ends, runs), finite, found, done = points, room, True, 0, 0
+    (x, _, pieces), (held, order, ends, runs), finite, number, done = points, room, True, 0, 0
     for r in range(begin, end):
         held[r - begin] = pieces[r * n_in + i]
         finite = finite and abs(x[r * n_in + i]) < np.inf
@@ -96,17 +149,17 @@ def cut(points, n_in, i, begin, end, room):
         order[j] = (begin + order[j]) * n_in + i
     for c in range(len(ends)):
         while done < ends[c]:
-            runs[found, 0], runs[found, 1] = c, done
+            runs[number, 0], runs[number, 1] = c, done
             done = min(ends[c], done + RUN)
-            runs[found, 2] = done
-            found += 1
-    return found, finite
+            runs[number, 2] = done
+            number += 1
+    return number, finite
 
 
 @inner
-def tabulate(given, places, at, basis, points, numbers, window):
-    """Write the functions alive at places of x, then the base function; return a padded count."""
-    (x, base, _), live, count = given, len(window), len(places)
+def tabulate(source, places, at, basis, points, numbers, window):
+    """Write the nonzero functions at places of x, then the base; return a padded count."""
+    (x, base, _), live, count = source, len(window), len(places)
     origin, scale, powers = basis[2], basis[3], basis[5]
     for j in range(count):
         points[j] = (x[places[j]] - origin[at]) * scale[at]
@@ -141,20 +194,20 @@ def tabulate_slopes(base_slope, places, at, basis, points, slopes, window):
 
 @inlined
 def load_weights(packed, at, stride, base_at, weights, window):
-    """Copy the weights of one edge that are alive in a piece, that of the base function last."""
+    """Copy the weights of one edge that act in a piece, that of the base function last."""
     for k in range(len(window)):
         weights[k] = packed[at + k * stride]
     weights[len(window)] = packed[base_at]
 
 
 @jit
-def norms_of(given, span, team):
+def norms_of(arguments, span, team):
     """Write the norms of a span of inputs, as `sum_edges` does."""
-    share_out(sum_edges, given, span, team)
+    share_out(sum_edges, arguments, span, team)
 
 
 @inner
-def sum_edges(given, packed, basis, window, norms, grads, sizes, begin, end):
+def sum_edges(source, packed, basis, window, norms, grads, sizes, begin, end):
     """Write the norms (in, out) of some inputs, and their gradients to the packed weights."""
     (rows, n_in, n_out, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), packed, window)
@@ -162,12 +215,12 @@ def sum_edges(given, packed, basis, window, norms, grads, sizes, begin, end):
     for i in range(begin, end):
         sums[:] = 0
         for top in range(0, rows, BLOCK):
-            found, finite = cut(given, n_in, i, top, min(rows, top + BLOCK), room)
+            number, finite = cut(source, n_in, i, top, min(rows, top + BLOCK), room)
             if not finite:
                 sums[:] = np.nan
-            for n in range(found):
+            for n in range(number):
                 c, places = runs[n, 0], order[runs[n, 1] : runs[n, 2]]
-                count = tabulate(given, places, i * basis[6] + c, basis, points, numbers, window)
+                count = tabulate(source, places, i * basis[6] + c, basis, points, numbers, window)
                 for o in range(n_out):
                     at, base_at = first[c] * n_out + o, size - n_out + o
                     load_weights(packed, i * size + at, n_out, i * size + base_at, weights, window)
@@ -188,24 +241,24 @@ def write_norms(packed, sums, i, rows, norms, grads, n_out):
 
 
 @jit
-def gradient_x(given, span, team):
+def gradient_x(arguments, span, team):
     """Write the gradient to a span of inputs, as `sum_slopes` does."""
-    share_out(sum_slopes, given, span, team)
+    share_out(sum_slopes, arguments, span, team)
 
 
 @inner
-def sum_slopes(given, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
+def sum_slopes(source, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
     """Write the gradient to x (row, in) of some inputs, from that of their norms (in, out)."""
     (rows, n_in, n_out, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), packed, window)
     order, runs, slopes, totals = room[1], room[3], np.zeros_like(numbers), np.empty_like(points)
     for i in range(begin, end):
         for top in range(0, rows, BLOCK):
-            found, _ = cut(given, n_in, i, top, min(rows, top + BLOCK), room)
-            for n in range(found):
+            number, _ = cut(source, n_in, i, top, min(rows, top + BLOCK), room)
+            for n in range(number):
                 c, places = runs[n, 0], order[runs[n, 1] : runs[n, 2]]
                 piece, totals[:] = i * basis[6] + c, 0
-                count = tabulate(given, places, piece, basis, points, numbers, window)
+                count = tabulate(source, places, piece, basis, points, numbers, window)
                 tabulate_slopes(base_slope, places, piece, basis, points, slopes, window)
                 for o in range(n_out):
                     at, base_at = i * size + first[c] * n_out + o, (i + 1) * size - n_out + o

@@ -24,7 +24,7 @@ MANY = 5  # rows for each piece, times vectors squared, from which turning the w
 
 @inlined
 def pays(rows, pieces, vectors, numbers):
-    """Tell whether so many polynomials are the quicker way."""
+    """Return whether polynomials are the quicker way."""
     return vectors <= MOST and pieces * vectors * vectors * MANY <= rows and numbers <= TABLE
 
 
@@ -39,17 +39,17 @@ def add_polynomials(emit, y, width, rows, table, points, basis, inputs, starts, 
 
     def over_rows(add: Callable[..., None]) -> None:
         with cgutils.for_range(builder, rows) as loop:
-            found = []
+            inputs_here = []
             for i, start in zip(inputs, starts, strict=True):
                 place = builder.add(builder.mul(loop.index, n_in), i)
                 u, piece, number = _place(emit, points, basis, place, i)
                 at = builder.add(start, builder.mul(piece, step))
-                found.append((u, at, number, builder.add(start, last)))
-            add(builder.mul(loop.index, width), found)
+                inputs_here.append((u, at, number, builder.add(start, last)))
+            add(builder.mul(loop.index, width), inputs_here)
 
-    def add(to: Value, found: list[Any], left: Value, lanes: int) -> None:
+    def add(to: Value, inputs_here: list[Any], left: Value, lanes: int) -> None:
         total = emit.load(y, builder.add(to, left), lanes)
-        for u, at, number, weights in found:
+        for u, at, number, weights in inputs_here:
             point, row = emit.splat(u, lanes), builder.add(at, left)
             value = emit.load(table, row, lanes)
             for _ in window[1:]:
@@ -70,7 +70,7 @@ def add_polynomials(emit, y, width, rows, table, points, basis, inputs, starts, 
 
 
 def _place(emit: Emitter, points: Any, basis: Any, place: Value, i: Value) -> list[Value]:
-    """Return where a number of x lies in its piece, which that is, and its base function."""
+    """Return the place of a number of x in its piece, the piece, and the base function."""
     builder, (x, base, _, held) = emit.builder, points
     _, _, origins, scales, _, _, jump, _ = basis
     piece = builder.sext(builder.load(builder.gep(held, [place])), i.type)
@@ -81,7 +81,7 @@ def _place(emit: Emitter, points: Any, basis: Any, place: Value, i: Value) -> li
 
 @emitted
 def turn_weights(emit, table, to, width, packed, row, stride, powers, at, window):
-    """Write what the functions alive in a piece, each times its row of weights, are as polynomials.
+    """Write the weights of the functions of one piece as polynomials.
 
     The highest power comes first.
     """
@@ -105,7 +105,7 @@ def turn_weights(emit, table, to, width, packed, row, stride, powers, at, window
 
 
 @inner
-def write_curves(given, base_weight, table, basis, shape, window, origin, begin, end):
+def write_curves(splines, base_weight, table, basis, shape, window, origin, begin, end):
     """Write the polynomials of inputs begin to end, and the base's weights, packed on the way.
 
     The table begins with input `origin`.
@@ -118,7 +118,7 @@ def write_curves(given, base_weight, table, basis, shape, window, origin, begin,
     packed = empty_line(group * size, table)
     for left in range(begin, end, group):
         right = min(end, left + group)
-        pack_inputs(given, base_weight, packed, (n_in, n_out, stride), lanes, left, left, right)
+        pack_inputs(splines, base_weight, packed, (n_in, n_out, stride), lanes, left, left, right)
         for i in range(left, right):
             row, to = (i - left) * size, (i - origin) * whole
             for c in range(len(first)):
@@ -136,10 +136,10 @@ def add_curves(points, table, basis, y, shape, spans, window):
     for i in range(first, last, 2):
         if (i - first) % (2 * PAIRS) == 0:
             part[:] = 0
-        given, start = (part, width, rows, table, points, basis), (i - first) * whole
+        sources, start = (part, width, rows, table, points, basis), (i - first) * whole
         if i + 1 < last:
-            add_polynomials(*given, (i, i + 1), (start, start + whole), lengths, window)
+            add_polynomials(*sources, (i, i + 1), (start, start + whole), lengths, window)
         else:
-            add_polynomials(*given, (i,), (start,), lengths, window)
+            add_polynomials(*sources, (i,), (start,), lengths, window)
         if (i - first + 2) % (2 * PAIRS) == 0 or i + 2 >= last:
             add_part(part, width, y, rows, n_out)

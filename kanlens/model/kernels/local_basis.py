@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.model.kernels.compiling import Array
 from kanlens.splines.spline import Extrapolation
-
-if TYPE_CHECKING:  # loads numba, which CUDA does without
-    from kanlens.model.kernels.compiling import Array
 
 EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
 TILE = 256  # numbers of x whose pieces are guessed in one loop, or those of one row
-
-
-class Tables(NamedTuple):
-    """A basis as kernels on a device take it, there."""
-
-    pieces: Tensor  # (rows * piece, 3 + powers): where it starts, origin, scale, powers
-    first: Tensor  # (piece,), int32: first function alive
-    jump: int  # pieces from one input to the next; 0 when all share one row
-    steps: int  # of the search for a piece by bisection
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,23 +52,13 @@ class LocalBasis:
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
-        """What the kernels take, in their order."""
+        """The arrays that kernels take, in their order."""
         pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
         n_in, rows = len(self.knots), len(self.low)
         tile = n_in // rows * max(1, TILE // n_in)  # so many numbers of x have one loop
         cuts = self.starts[:0] if self.sure else self.starts.reshape(rows, -1)[:, 1:].T
-        tiles = (np.tile(each, tile).ravel() for each in (self.low, self.density, cuts))
+        tiles = (np.tile(row, tile).ravel() for row in (self.low, self.density, cuts))
         return *pieces, self.stride, (*tiles, self.sure)
-
-    @cached_property
-    def tables(self) -> Tables:
-        """The same for kernels on the device of `knots`."""
-        powers = self.powers[: len(self.starts) * (self.degree + 1) ** 2]
-        columns = self.starts, self.origins, self.scales, powers.reshape(len(self.starts), -1)
-        with torch.inference_mode(False):
-            pieces = torch.from_numpy(np.column_stack(columns)).to(self.knots.device)
-            first = torch.from_numpy(self.first.astype(np.int32)).to(self.knots.device)
-        return Tables(pieces, first, self.stride, (self.pieces - 1).bit_length())
 
 
 def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> LocalBasis:
@@ -88,10 +67,10 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
     Arrays are in the dtype of `knots`, and computed in float64.
     """
     with torch.inference_mode(False):  # a gradient that comes later must be able to keep them
-        kept = knots.detach().clone()
-    shared = bool((kept == kept[:1]).all())
-    rows = (kept[:1] if shared else kept).double().cpu().numpy()
-    number = knots.detach().cpu().numpy().dtype
+        knots = knots.detach().clone()
+    shared = bool((knots == knots[:1]).all())
+    rows = (knots[:1] if shared else knots).double().numpy()
+    number = knots.numpy().dtype
     linear = extrapolation == "linear"
     powers = _polynomials(rows, degree)
     cuts = rows[:, degree:-degree] if linear else rows
@@ -117,7 +96,7 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
         return np.ascontiguousarray(values, dtype=number).ravel()
 
     return LocalBasis(
-        knots=kept,
+        knots=knots,
         starts=flat(starts),
         ends=flat(ends),
         origins=flat(origins),
@@ -135,7 +114,7 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
 
 
 def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power, function)
-    """Return every function alive in every interval between knots, by the Cox-de Boor recursion.
+    """Return the nonzero functions of every interval of knots, by the Cox-de Boor recursion.
 
     In interval c these are the functions c - degree to c, those that do not exist included.
     """
@@ -144,18 +123,18 @@ def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power,
     before, after = knots[:, :1] - gap[:, :1] * more[::-1], knots[:, -1:] + gap[:, -1:] * more
     t = np.concatenate([before, knots, after], axis=1)
     at = np.arange(gap.shape[1]) + degree  # of the interval's left end in t
-    found = np.zeros((len(knots), gap.shape[1], degree + 1, degree + 1))
-    found[:, :, 0, 0] = 1.0
+    powers = np.zeros((len(knots), gap.shape[1], degree + 1, degree + 1))
+    powers[:, :, 0, 0] = 1.0
     for p in range(1, degree + 1):
-        lower, found = found, np.zeros_like(found)
+        lower, powers = powers, np.zeros_like(powers)
         for k in range(p):  # function at - p + 1 + k of degree p - 1
             left, right = t[:, at - p + 1 + k], t[:, at + 1 + k]
             start, slope = (t[:, at] - left) / (right - left), gap / (right - left)
             rising = start[..., None] * lower[..., k]
             rising[..., 1:] += slope[..., None] * lower[..., :-1, k]
-            found[..., k + 1] += rising
-            found[..., k] += lower[..., k] - rising
-    return found
+            powers[..., k + 1] += rising
+            powers[..., k] += lower[..., k] - rising
+    return powers
 
 
 def _move(powers: Array, share: Array) -> None:
@@ -185,9 +164,9 @@ def _run_out(powers: Array, degree: int) -> tuple[Array, Array]:
     last = intervals - 2 * degree - 1  # first function of the last interval of the grid
     wanted = np.arange(intervals) - degree
     first = wanted.clip(0, last)
-    kept = np.zeros((len(powers), intervals + 2, degree + 1, degree + 1))
+    whole = np.zeros((len(powers), intervals + 2, degree + 1, degree + 1))
     for c, (have, ask) in enumerate(zip(wanted, first, strict=True)):
         for k in range(degree + 1):
             if 0 <= k + ask - have <= degree:
-                kept[:, c + 1, :, k] = powers[:, c, :, k + ask - have]
-    return np.concatenate([first[:1], first, first[-1:]]), kept
+                whole[:, c + 1, :, k] = powers[:, c, :, k + ask - have]
+    return np.concatenate([first[:1], first, first[-1:]]), whole

@@ -17,15 +17,15 @@ COLUMNS = 256  # basis functions, of some inputs, whose weights are packed at a 
 
 
 @emitted
-def turn_block(emit, source, at, stride, rows, columns, target, to, target_stride, kept):
-    """Write so many rows and columns of a matrix the other way round.
+def turn_block(emit, source, at, stride, rows, columns, target, to, target_stride, stored):
+    """Write the transpose of `rows` and `columns` of a matrix.
 
-    What is more than fits one vector, in either direction, is left out; so many numbers of each are
-    `kept`, after the rows those of the last row.
+    What is more than fits one vector, in either direction, is left out; `stored` numbers of each
+    are written, after the rows those of the last row.
     """
     emit.mask = emit.first(columns)
     block = _transposed(emit, _masked_rows(emit, source, at, stride, rows))
-    mask = emit.first(kept)
+    mask = emit.first(stored)
     nothing = ir.Constant(mask.type, [0] * emit.full)
     for j, row in enumerate(block):
         there = emit.builder.icmp_signed("<", ir.Constant(columns.type, j), columns)
@@ -91,7 +91,7 @@ def dot_rows(emit, target, to, a, at, stride, b, place, count):
 
 @inner
 def lay_out(matrix, width, top, rows, left, columns, desk, to, lanes):
-    """Write some rows and columns of a matrix of so many columns as rows of the desk."""
+    """Write some rows and columns of a matrix as rows of the desk."""
     for j in range(0, columns, lanes):
         at, place = top * width + left + j, to + j * lanes
         turn_block(matrix, at, width, rows, columns - j, desk, place, lanes, lanes)
@@ -118,13 +118,13 @@ def lay_out_factors(scale, mask, n_in, span, desk, places, lanes):
 
 
 @inner
-def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
+def pack_inputs(splines, base, packed, sizes, lanes, origin, begin, end):
     """Write the weights of inputs begin to end as (in, basis + 1, lane).
 
-    Of those given, `scale` (out, in), unless that is empty, multiplies `spline` (out, in, basis),
+    Of these, `scale` (out, in), unless that is empty, multiplies `spline` (out, in, basis),
     and `mask` it and `base`. The packed array begins with input `origin`.
     """
-    (spline, scale, mask), (n_in, n_out, stride) = given, sizes
+    (spline, scale, mask), (n_in, n_out, stride) = splines, sizes
     n_basis = len(spline) // (n_in * n_out)
     group = max(1, COLUMNS // n_basis)
     part = group * lanes
@@ -150,9 +150,9 @@ def pack_inputs(given, base, packed, sizes, lanes, origin, begin, end):
 
 
 @inner
-def unpack_inputs(grad, given, wanted, sizes, lanes, origin, begin, end):
+def unpack_inputs(grad, splines, wanted, sizes, lanes, origin, begin, end):
     """Write the gradients of a layer's weights from the packed ones' from input `origin` on."""
-    (spline, scale, mask), (grad_spline, grad_scale, grad_base) = given, wanted
+    (spline, scale, mask), (grad_spline, grad_scale, grad_base) = splines, wanted
     n_in, n_out, stride = sizes
     n_basis = len(spline) // (n_in * n_out)
     group = max(1, COLUMNS // n_basis)

@@ -27,8 +27,8 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
     whichever thread of a `team` is free: (number of threads, address of GOMP_parallel). One thread
     is the caller's.
     """
-    given = (*map(types.unliteral, arguments.types), types.int64, types.int64)
-    called = task.get_call_type(typing, given, {})
+    kinds = (*map(types.unliteral, arguments.types), types.int64, types.int64)
+    called = task.get_call_type(typing, kinds, {})
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
         compiled = task.dispatcher.overloads[called.args]
@@ -42,7 +42,7 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
         data = builder.bitcast(place, BYTE.as_pointer())
         with builder.if_else(builder.icmp_signed(">", threads, ir.Constant(WORD, 1))) as (
             many,
-            one,
+            single,
         ):
             with many:
                 number = builder.trunc(threads, ir.IntType(32))
@@ -50,7 +50,7 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
                 kind = ir.FunctionType(ir.VoidType(), kinds).as_pointer()
                 flags = ir.Constant(number.type, 0)
                 builder.call(builder.inttoptr(address, kind), [worker, data, number, flags])
-            with one:
+            with single:
                 builder.call(worker, [data])
         failed = builder.load(cgutils.gep_inbounds(builder, place, 0, 4))
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, failed)):
@@ -84,7 +84,7 @@ def _worker(context: Any, outer: ir.IRBuilder, compiled: Any, shared: Any) -> Va
     members = [cgutils.gep_inbounds(builder, place, 0, j) for j in range(5)]
     arguments = cgutils.unpack_tuple(builder, builder.load(members[0]))
     end, step = builder.load(members[2]), builder.load(members[3])
-    take, part, stop = (worker.append_basic_block(each) for each in ("take", "part", "stop"))
+    take, part, stop = (worker.append_basic_block(name) for name in ("take", "part", "stop"))
     builder.branch(take)
     builder.position_at_end(take)
     begin = builder.atomic_rmw("add", members[1], step, "monotonic")
@@ -92,8 +92,8 @@ def _worker(context: Any, outer: ir.IRBuilder, compiled: Any, shared: Any) -> Va
     builder.position_at_end(part)
     last = builder.add(begin, step)
     last = builder.select(builder.icmp_signed("<", last, end), last, end)
-    signature, given = compiled.signature, [*arguments, begin, last]
-    status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, signature, given)
+    signature, values = compiled.signature, [*arguments, begin, last]
+    status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, signature, values)
     with cgutils.if_unlikely(builder, status.is_error):
         builder.store(ir.Constant(WORD, 1), members[4])
         builder.branch(stop)

@@ -71,8 +71,8 @@ def stride_of(n_out, lanes):
 
 @inlined
 def steps(span, multiple, team):
-    """Return a span (begin, end) and how much of it a thread takes at a time."""
-    begin, end = span
+    """Return the ends of a span and the part of it that a thread takes at a time."""
+    begin, end = span[0], span[1]
     parts = CHUNKS * team[0] if team[0] > 1 else 1
     return begin, end, max(1, (end - begin) // (multiple * parts)) * multiple
 
@@ -96,8 +96,7 @@ def find_points(addresses, slopes, basis, sizes, team):
         base, slope = np.empty(room, like.dtype), np.empty(room * slopes, like.dtype)
     points = numbers_at(at_x, count, like), base, slope, np.empty(room, np.int32)
     if room > 0:
-        given = points, silu, basis, n_in
-        share_out(write_points, given, (0, rows, max(1, SLICE // n_in)), team)
+        share_out(write_points, (points, silu, basis, n_in), (0, rows, max(1, SLICE // n_in)), team)
     return points
 
 
@@ -105,53 +104,56 @@ def find_points(addresses, slopes, basis, sizes, team):
 def arrays_of(weights, tensors, basis, sizes, team):
     """Return the weights, the points of a forward pass, the bias, and y."""
     (rows, n_in, n_out, n_basis), (at_x, at_base, at_bias, at_y), like = sizes, tensors, basis[0]
-    given = weights_at(weights, n_in * n_out, n_basis, like)
+    layer = weights_at(weights, n_in * n_out, n_basis, like)
     points = find_points((at_x, at_base, ZERO), 0, basis, sizes, team)
-    return *given, points, numbers_at(at_bias, n_out, like), numbers_at(at_y, rows * n_out, like)
+    return *layer, points, numbers_at(at_bias, n_out, like), numbers_at(at_y, rows * n_out, like)
 
 
 @jit
-def forward_single(weights, tensors, basis, window, sizes, span, team):
+def forward_single(arguments, span, team):
     """Write y (row, out) for a row or two, sharing out the outputs; the span is left alone."""
+    weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
-    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
+    splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
     live = np.empty(n_in * (len(window) + 1), like.dtype), np.empty(n_in, np.int64)
     for r in range(rows):
         find_live(points, basis, n_in, r, *live, window)
-        row = *live, points[1], given, base_weight, bias, y, (r, n_in, n_basis), window
+        row = *live, points[1], splines, base_weight, bias, y, (r, n_in, n_basis), window
         share_out(write_outputs, row, steps((0, n_out), len(TOGETHER), team), team)
 
 
 @jit
-def forward_spans(weights, tensors, basis, window, sizes, span, team):
+def forward_spans(arguments, span, team):
     """Write y (row, out) for few rows, sharing out inputs and outputs.
 
     Ten rows of 256 -> 256 were measured to take 119 us in place of 179 on two threads, and of
     512 -> 512, whose weights are packed a cache's size at a time, 1.5 ms in place of 2.1 on one.
     """
+    weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, _), like = sizes, basis[0]
-    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
+    splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
     blocks = -(-n_out // LANES)
     length = -(-n_in // max(1, min(-(-n_in // (2 * SPAN)), SPANS // blocks)))
     parts = -(-n_in // length) * blocks
     sums = np.empty(parts * rows * min(n_out, LANES), like.dtype)
-    task = points, given, base_weight, basis, window, sums, (*sizes, length, blocks)
+    task = points, splines, base_weight, basis, window, sums, (*sizes, length, blocks)
     share_out(write_spans, task, (0, parts, 1), team)
     add_up(sums, bias, y, blocks)
 
 
 @jit
-def forward(weights, tensors, basis, window, sizes, span, team):
+def forward(arguments, span, team):
     """Write y (row, out) for a span of rows, sharing these out."""
+    weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, _), like = sizes, basis[0]
-    given, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, (0, 0))
+    splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, (0, 0))
     shape = shape_of(sizes, n_in, basis, window)
     table = empty_line(0 if shape[0] and rows <= FEW else n_in * shape[-1], like)
     if len(table) > 0:
-        making = given, base_weight, table, basis, shape, window, ZERO
+        making = splines, base_weight, table, basis, shape, window, ZERO
         share_out(write_table, making, steps((0, n_in), 1, team), team)
     block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // team[0])))
-    task = points, given, base_weight, table, basis, window, bias, y, shape, block
+    task = points, splines, base_weight, table, basis, window, bias, y, shape, block
     share_out(write_rows, task, steps(span, block, team), team)
 
 
@@ -172,13 +174,13 @@ def shape_of(sizes, inputs, basis, window):
 
 
 @inner
-def write_table(given, base_weight, table, basis, shape, window, origin, begin, end):
+def write_table(splines, base_weight, table, basis, shape, window, origin, begin, end):
     """Write what is made of the weights of inputs begin to end; the table begins with `origin`."""
     if shape[0]:
-        write_curves(given, base_weight, table, basis, shape, window, origin, begin, end)
+        write_curves(splines, base_weight, table, basis, shape, window, origin, begin, end)
     else:
         sizes, lanes = (shape[1], shape[2], shape[4]), BYTES // table.itemsize
-        pack_inputs(given, base_weight, table, sizes, lanes, origin, begin, end)
+        pack_inputs(splines, base_weight, table, sizes, lanes, origin, begin, end)
 
 
 @inlined
@@ -205,12 +207,14 @@ def add_up(sums, bias, y, blocks):
 
 
 @inner
-def write_rows(points, given, base_weight, table, basis, window, bias, y, shape, block, begin, end):
+def write_rows(
+    points, splines, base_weight, table, basis, window, bias, y, shape, block, begin, end
+):
     """Write y (row, out) of rows begin to end."""
     n_in, n_out = shape[1], shape[2]
     if len(table) == 0:
         table = empty_line(n_in * shape[-1], y)
-        write_table(given, base_weight, table, basis, shape, window, ZERO, ZERO, n_in)
+        write_table(splines, base_weight, table, basis, shape, window, ZERO, ZERO, n_in)
     room = room_of_rows(points, block * n_in)
     write_bias(y, bias, begin, end)
     for top in range(begin, end, block):
@@ -221,7 +225,7 @@ def write_rows(points, given, base_weight, table, basis, window, bias, y, shape,
 
 
 @inner
-def write_spans(points, given, base_weight, basis, window, sums, shape, part, _):
+def write_spans(points, splines, base_weight, basis, window, sums, shape, part, _):
     """Write what a part adds to y (row, out), that of a span of inputs and of outputs."""
     rows, n_in, n_out, n_basis, length, blocks = shape
     left, first = part // blocks * length, part % blocks * LANES
@@ -229,12 +233,12 @@ def write_spans(points, given, base_weight, basis, window, sums, shape, part, _)
     mine, sizes = sums[part * rows * min(n_out, LANES) :], (rows, n_in, count, n_basis)
     mine[: rows * count] = 0
     start, stop = first * n_in, (first + count) * n_in
-    some, bases = of_edges(given, start, stop, n_basis), base_weight[start:stop]
+    some, bases = of_edges(splines, start, stop, n_basis), base_weight[start:stop]
     add_rows(points, some, bases, basis, mine, sizes, span, window)
 
 
 @inner
-def add_rows(points, given, base_weight, basis, y, sizes, span, window):
+def add_rows(points, splines, base_weight, basis, y, sizes, span, window):
     """Add what a span of inputs contributes to all rows, from tables of a few at a time."""
     (rows, _, _, n_basis), (begin, end) = sizes, span
     shape = shape_of(sizes, end - begin, basis, window)
@@ -242,37 +246,41 @@ def add_rows(points, given, base_weight, basis, y, sizes, span, window):
     table = empty_line(group * shape[-1], y)
     for left in range(begin, end, group):
         right = min(end, left + group)
-        write_table(given, base_weight, table, basis, shape, window, left, left, right)
+        write_table(splines, base_weight, table, basis, shape, window, left, left, right)
         add_table(points, table, basis, y, shape, (rows, left, right), window)
 
 
 @jit
-def backward(weights, tensors, found, basis, window, sizes, span, team):
+def backward(arguments, span, team):
     """Write the gradients that have addresses, those of the weights for a span of inputs.
 
     Parts of the inputs are shared out; of the rows where there are too few inputs for that.
     """
+    weights, tensors, gradients, basis, window, sizes = arguments
     (rows, n_in, n_out, n_basis), (at_x, at_base, at_slope, at_grad) = sizes, tensors
     edges, like = n_in * n_out, basis[0]
-    given, base_weight = weights_at(weights, edges, n_basis, like)
+    splines, base_weight = weights_at(weights, edges, n_basis, like)
     points = find_points((at_x, at_base, at_slope), 1, basis, sizes, team)
     grad = numbers_at(at_grad, rows * n_out, like)
-    (grad_spline, grad_scale, _), grad_base = weights_at(found[1:5], edges, n_basis, like)
-    wanted, grad_x = (grad_spline, grad_scale, grad_base), numbers_at(found[0], rows * n_in, like)
+    (grad_spline, grad_scale, _), grad_base = weights_at(gradients[1:5], edges, n_basis, like)
+    wanted, grad_x = (
+        (grad_spline, grad_scale, grad_base),
+        numbers_at(gradients[0], rows * n_in, like),
+    )
     block = max(64, min(1024, BACKWARD_BLOCK // n_out))
-    task = points, given, base_weight, basis, grad, grad_x, wanted, (*sizes, block), window
+    task = points, splines, base_weight, basis, grad, grad_x, wanted, (*sizes, block), window
     enough = 2 * SPAN if n_out <= LANES and rows >= BY_ROWS * n_basis * team[0] else 2  # inputs
     if n_in >= enough * team[0] or team[0] == 1 or len(grad_base) == 0 or rows == 0:
         multiple = SPAN if rows <= DIRECT or n_in >= 2 * SPAN * team[0] else 1  # lines of grad_x
         share_out(write_inputs, task, steps(span, multiple, team), team)
     else:
         write_by_rows(task, team)
-    column_sums(grad, n_out, numbers_at(found[5], n_out, like))
+    column_sums(grad, n_out, numbers_at(gradients[5], n_out, like))
 
 
 @inner
 def write_inputs(
-    points, given, base_weight, basis, grad, grad_x, wanted, shape, window, begin, end
+    points, splines, base_weight, basis, grad, grad_x, wanted, shape, window, begin, end
 ):
     """Write the gradients of inputs begin to end: of x, and of their weights.
 
@@ -281,10 +289,10 @@ def write_inputs(
     rows, n_in, n_out, n_basis, block = shape
     if 0 < rows <= DIRECT and len(wanted[2]) > 0:
         sizes = rows, n_in, n_out, n_basis, begin, end
-        if write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, sizes, window):
+        if write_each_row(points, splines, base_weight, basis, grad, grad_x, wanted, sizes, window):
             return
     if n_out <= LANES:
-        task = points, given, base_weight, basis, grad, grad_x, wanted, (*shape, ZERO), window
+        task = points, splines, base_weight, basis, grad, grad_x, wanted, (*shape, ZERO), window
         write_some_outputs(*task, begin, end)
         return
     for first in range(0, n_out, LANES):
@@ -294,10 +302,10 @@ def write_inputs(
             for j in range(count):  # numba compiles a second more for slices
                 put(part, r * count + j, get(grad, r * n_out + first + j))
         start, stop = first * n_in, (first + count) * n_in
-        mine = of_edges(given, start, stop, n_basis)
-        found = of_edges(wanted, start, stop, n_basis)
+        mine = of_edges(splines, start, stop, n_basis)
+        gradients = of_edges(wanted, start, stop, n_basis)
         sizes = rows, n_in, count, n_basis, block, np.int64(first)
-        task = points, mine, base_weight[start:stop], basis, part, grad_x, found, sizes, window
+        task = points, mine, base_weight[start:stop], basis, part, grad_x, gradients, sizes, window
         write_some_outputs(*task, begin, end)
 
 
@@ -310,7 +318,7 @@ def of_edges(arrays, start, stop, n_basis):
 
 @inner
 def write_some_outputs(
-    points, given, base_weight, basis, grad, grad_x, wanted, shape, window, begin, end
+    points, splines, base_weight, basis, grad, grad_x, wanted, shape, window, begin, end
 ):
     """Write the gradients of inputs begin to end of some outputs; that of x adds up.
 
@@ -326,30 +334,30 @@ def write_some_outputs(
     for left in range(begin, end, group):
         right = min(end, left + group)
         if len(grad_x) > 0:
-            pack_inputs(given, base_weight, packed, outer, lanes, left, left, right)
+            pack_inputs(splines, base_weight, packed, outer, lanes, left, left, right)
         spans = ZERO, rows, left, right, block, left, before
         backward_some(points, packed, basis, grad, total, grad_x, inside, spans, window)
         if want_weights:
-            unpack_inputs(total, given, wanted, outer, lanes, left, left, right)
+            unpack_inputs(total, splines, wanted, outer, lanes, left, left, right)
 
 
 @inner
 def write_by_rows(task, team):
     """Write all gradients; each thread adds up those over some of the rows."""
-    points, given, base_weight, basis, grad, grad_x, wanted, shape, window = task
+    points, splines, base_weight, basis, grad, grad_x, wanted, shape, window = task
     rows, n_in, n_out, n_basis, block = shape
     (lanes, stride, size), like = layout(n_out, n_basis, grad), grad
     part = -(-rows // team[0])
     parts, whole = -(-rows // part), n_in * size
     packed, sums = empty_line(whole, like), empty_line(parts * whole, like)
     outer, inside = (n_in, n_out, stride), (n_in, n_out, stride, size)
-    pack_inputs(given, base_weight, packed, outer, lanes, ZERO, ZERO, n_in)
+    pack_inputs(splines, base_weight, packed, outer, lanes, ZERO, ZERO, n_in)
     of_rows = points, packed, basis, grad, grad_x, sums, inside, block, part, window
     share_out(write_part, of_rows, (0, rows, part), team)
     for j in range(1, parts):
         for k in range(whole):
             put(sums, k, get(sums, k) + get(sums, j * whole + k))
-    unpack_inputs(sums, given, wanted, outer, lanes, ZERO, ZERO, n_in)
+    unpack_inputs(sums, splines, wanted, outer, lanes, ZERO, ZERO, n_in)
 
 
 @inner

@@ -49,16 +49,16 @@ def add_live(emit, y, to, matrix, at, stride, factors, count, numbers, firsts, o
 
 @inner
 def find_live(points, basis, n_in, r, numbers, firsts, window):
-    """Write the functions alive at every input of a row, and where their coefficients begin."""
+    """Write the nonzero functions at every input of a row, and the places of their weights."""
     for i in range(n_in):
         room = numbers[i * (len(window) + 1) :], firsts[i:]
         locate(points, n_in, i, r, r + 1, basis, *room, 1, window)
 
 
 @inner
-def write_outputs(numbers, firsts, base, given, base_weight, bias, y, shape, window, begin, end):
+def write_outputs(numbers, firsts, base, splines, base_weight, bias, y, shape, window, begin, end):
     """Write outputs begin to end of a row."""
-    (spline, scale, mask), (r, n_in, n_basis) = given, shape
+    (spline, scale, mask), (r, n_in, n_basis) = splines, shape
     factors, live = np.empty(len(TOGETHER) * n_in, numbers.dtype), (n_in, numbers, firsts)
     to, first = r * len(bias), begin
     while first < end:
@@ -70,11 +70,11 @@ def write_outputs(numbers, firsts, base, given, base_weight, bias, y, shape, win
                 put(factors, mine + i, on * (get(scale, at + i) if len(scale) > 0 else 1))
                 total += on * get(base_weight, at + i) * get(base, r * n_in + i)
             put(y, to + first + m, total)
-        given_all = y, to + first, spline, first * n_in * n_basis, n_basis, factors
+        sources = y, to + first, spline, first * n_in * n_basis, n_basis, factors
         if many > 1:
-            add_live(*given_all, *live, TOGETHER, window)
+            add_live(*sources, *live, TOGETHER, window)
         else:
-            add_live(*given_all, *live, TOGETHER[:1], window)
+            add_live(*sources, *live, TOGETHER[:1], window)
         first += many
 
 
@@ -112,7 +112,7 @@ def add_live_gradients(
 
 
 @inner
-def write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, sizes, window):
+def write_each_row(points, splines, base_weight, basis, grad, grad_x, wanted, sizes, window):
     """Write the gradients of some inputs, and tell so: not where NaN is among them."""
     rows, n_in, n_out, n_basis, begin, end = sizes
     live, count, first = len(window), end - begin, basis[4]
@@ -129,7 +129,9 @@ def write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, size
         bends = np.zeros(size, grad.dtype)
         mine, fresh = grad[r * n_out : (r + 1) * n_out], r == 0
         places = n_in, n_basis, begin, fresh
-        add_row_gradients(numbers, firsts, given, base_weight, mine, bends, wanted, places, window)
+        add_row_gradients(
+            numbers, firsts, splines, base_weight, mine, bends, wanted, places, window
+        )
         for i in range(count if len(grad_x) > 0 else 0):
             total = get(slopes, i * (live + 1) + live) * get(bends, count * live + i)
             for k in range(live):
@@ -139,13 +141,13 @@ def write_each_row(points, given, base_weight, basis, grad, grad_x, wanted, size
 
 
 @inner
-def add_row_gradients(numbers, firsts, given, base_weight, grad, bends, wanted, places, window):
+def add_row_gradients(numbers, firsts, splines, base_weight, grad, bends, wanted, places, window):
     """Add the gradients of the weights over one row, the first of which begins them.
 
     `bends` gain the sums of the weights over outputs, each times its gradient: of the coefficients
     alive (input, live), then of the base function (input,).
     """
-    (spline, scale, mask), (grad_spline, grad_scale, grad_base) = given, wanted
+    (spline, scale, mask), (grad_spline, grad_scale, grad_base) = splines, wanted
     (n_in, n_basis, begin, fresh), live, count = places, len(window), len(firsts)
     bases, totals = np.empty(count, grad.dtype), bends[count * live :]
     factors, scaled, dots = np.empty((3, len(TOGETHER) * count), grad.dtype)
@@ -167,12 +169,12 @@ def add_row_gradients(numbers, firsts, given, base_weight, grad, bends, wanted, 
                 put(totals, i, get(totals, i) + on * get(base_weight, at + i))
             for i in range(count):
                 put(grad_base, at + i, get(grad_base, at + i) + get(factors, mine + i) * bases[i])
-        given = spline, (top * n_in + begin) * n_basis, scaled, numbers, firsts, grad_spline
+        sources = spline, (top * n_in + begin) * n_basis, scaled, numbers, firsts, grad_spline
         into, sizes = (bends, dots), (count, n_basis, row)
         if many > 1:
-            add_live_gradients(*given, into, sizes, TOGETHER, window)
+            add_live_gradients(*sources, into, sizes, TOGETHER, window)
         else:
-            add_live_gradients(*given, into, sizes, TOGETHER[:1], window)
+            add_live_gradients(*sources, into, sizes, TOGETHER[:1], window)
         add_scales(
             factors, dots, grad_scale, top * n_in + begin, n_in, many if len(scale) > 0 else 0
         )
@@ -180,11 +182,11 @@ def add_row_gradients(numbers, firsts, given, base_weight, grad, bends, wanted, 
 
 
 @inlined
-def add_scales(factors, dots, found, first, n_in, many):
+def add_scales(factors, dots, gradients, first, n_in, many):
     """Add to the gradients of the scales of some outputs."""
     count = len(factors) // len(TOGETHER)
     for m in range(many):
         at, mine = first + m * n_in, m * count
         for i in range(count):
             more = get(factors, mine + i) * get(dots, mine + i)
-            put(found, at + i, get(found, at + i) + more)
+            put(gradients, at + i, get(gradients, at + i) + more)

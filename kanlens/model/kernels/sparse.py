@@ -1,43 +1,43 @@
-"""The fused spline layer as a `torch.autograd.Function`.
-
-Its passes take only the degree + 1 basis functions that are nonzero at each point.
-"""
+"""The fused spline layer as a `torch.autograd.Function`, over the nonzero basis functions."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, passes, pool
-from kanlens.model.kernels.internals import on_disk
+from kanlens.model.kernels.choice import Compilation
+from kanlens.model.kernels.compiling import on_disk
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.second_order import batched, differentiable
 from kanlens.model.kernels.vectors import BYTES
 
-LARGE = 8192  # packed weights up to which passes for few rows save 2 us, and take 4 s to compile
+LARGE = 8192  # packed weights from which on passes for few rows save 2 us
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
 
-_stored: dict[tuple[torch.dtype, int], bool] = {}
+SPARED = 2e-6  # seconds of a call
+
+_compilations: dict[tuple[Any, ...], Compilation] = {}  # by passes, dtype and degree
 
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
     """Return y (batch, out) from x (batch, in)."""
     rows, (n_out, n_in, n_basis) = x.shape[0], (shape := weights.spline.shape)
     values = None if base == "silu" else base_function.values(base, x)
-    y, at = x.new_empty(rows, n_out), layout(shape, x.dtype, basis.degree)
-    kernel, count, large = passes.forward, rows, at.size > LARGE
-    if large and rows <= passes.DIRECT:
-        kernel, count = passes.forward_single, 1  # no range of rows
-    elif large and rows <= passes.FEW and (n_in > 2 * passes.SPAN or at.size > passes.DESK):
-        kernel, count = passes.forward_spans, 1
+    y, (size, time) = x.new_empty(rows, n_out), cost(shape, x.dtype, basis.degree)
+    kernel, count = passes.forward, rows
+    if size > LARGE and rows <= passes.FEW:
+        wide = n_in > 2 * passes.SPAN or size > passes.DESK
+        few = passes.forward_single if rows <= passes.DIRECT else passes.forward_spans
+        if (rows <= passes.DIRECT or wide) and compilation(basis, few).ready(SPARED):
+            kernel, count = few, 1  # no range of rows
     sizes = rows, n_in, n_out, n_basis
-    run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, at.time)
+    run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, time)
     return y
 
 
@@ -50,38 +50,37 @@ def run(
     count: int,
     time: float,
 ) -> None:
-    """Call a pass with weights and tuples of tensors; threads of Python share out a range.
+    """Call a pass with the addresses of weights and tensors, shared out over range(count).
 
-    It takes so many nanoseconds for one number of x; sizes are of its rows, inputs, outputs, basis.
+    It takes `time` nanoseconds for one number of x; `sizes` are rows, inputs, outputs and basis.
     """
     rows, n_in, n_out, n_basis = sizes
     groups = (weights.spline, weights.scale, weights.mask, weights.base), *tensors
-    held = [[each if each is None else each.contiguous() for each in group] for group in groups]
-    at = [tuple([0 if each is None else each.data_ptr() for each in group]) for group in held]
+    held = [[t if t is None else t.contiguous() for t in group] for group in groups]
+    addresses = [tuple([0 if t is None else t.data_ptr() for t in group]) for group in held]
     work = len(tensors) * n_in * (time * rows + PACKED * n_out * n_basis)
-    given = *at, basis.arrays, basis.window, sizes
-    threads, openmp = pool.team(work)
-    if threads == 1 or openmp:
-        kernel(*given, (0, count), (threads, openmp))
-        return
-
-    def task(begin: int, end: int) -> None:
-        kernel(*given, (begin, end), (1, 0))
-
-    pool.run(task, pool.split(count, threads), threads)
+    pool.share(kernel, (*addresses, basis.arrays, basis.window, sizes), count, work)
 
 
-def is_stored(basis: LocalBasis) -> bool:
-    """Return whether the passes for a dtype and degree were on disk when this was first asked."""
-    key = basis.knots.dtype, basis.degree
-    if key not in _stored:
-        four, pair, rest = (0,) * 4, (0, 0), (basis.arrays, basis.window)
-        arguments = {
-            passes.forward: (four, four, *rest, four, pair, pair),
-            passes.backward: (four, four, (0,) * 6, *rest, four, pair, pair),
-        }
-        _stored.setdefault(key, all(on_disk(*each) for each in arguments.items()))
-    return _stored[key]
+def compilation(basis: LocalBasis, *kernels: Any) -> Compilation:
+    """Return the compilation of passes, of all layers if none is named, for a dtype and degree."""
+    key = kernels, basis.knots.dtype, basis.degree
+    if key not in _compilations:
+        four, rest, span = (0,) * 4, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
+        forward, backward = (four, four, *rest, four), (four, four, (0,) * 6, *rest, four)
+        arguments = dict.fromkeys(kernels or (passes.forward,), (forward, *span))
+        if not kernels:
+            arguments[passes.backward] = backward, *span
+        _compilations.setdefault(key, compilation_of(arguments, basis))
+    return _compilations[key]
+
+
+def compilation_of(arguments: Mapping[Any, tuple[Any, ...]], basis: LocalBasis) -> Compilation:
+    """Return the compilation of kernels for their arguments, with all those of the layers."""
+    dtype = str(basis.knots.dtype).removeprefix("torch.")
+    code = "from kanlens.model.kernels.__main__ import compile_passes; "
+    code += f"compile_passes({dtype!r}, {basis.degree})"
+    return Compilation(lambda: all(on_disk(*item) for item in arguments.items()), code)
 
 
 class FusedSum(torch.autograd.Function):
@@ -89,7 +88,7 @@ class FusedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
-        """Return what `plain_sum` does, for the fields of `Weights` in their order."""
+        """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
         ctx.basis, ctx.base = basis, base
         ctx.save_for_backward(x, *tensors)
         return plain_sum(basis, base, x, Weights(*tensors))
@@ -98,48 +97,68 @@ class FusedSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Return the gradients, by torch operations when they must be differentiable again."""
         basis, base = ctx.basis, ctx.base
-        given, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or batched(grad):
-            return None, None, *differentiable(edge_sum, basis, base, given, grad, wanted)
-        return None, None, *backward(basis, base, given, grad.resolve_neg(), wanted), None
+            return None, None, *differentiable(edge_sum, basis, base, tensors, grad, wanted)
+        return None, None, *backward(basis, base, tensors, grad.resolve_neg(), wanted), None
 
 
 def backward(
+    basis: LocalBasis, base: str, tensors: Sequence[Any], grad: Tensor, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of x and the weights that are wanted, from that of y (batch, out)."""
+    x, weights = tensors[0], Weights(*tensors[1:])
+    pair = (None, None) if base == "silu" else base_function.pair(base, x)
+    wants = wanted[0], *3 * [any(wanted[1:4])], wanted[4]
+    gradients = [
+        torch.empty_like(t, memory_format=torch.contiguous_format)
+        if want and t is not None
+        else None
+        for t, want in zip(tensors, wants, strict=False)
+    ]
+    into = *gradients[:3], None, *gradients[3:]
+    n_out, n_in, n_basis = shape = weights.spline.shape
+    sizes, time = (len(x), n_in, n_out, n_basis), cost(shape, x.dtype, basis.degree)[1]
+    run(passes.backward, weights, basis, [(x, *pair, grad), into], sizes, n_in, time)
+    return gradients
+
+
+def differentiable(
+    reference: Callable[..., Tensor],
     basis: LocalBasis,
     base: str,
-    given: Sequence[Any],
+    tensors: Sequence[Tensor | None],
     grad: Tensor,
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return the gradients of x and the weights that are wanted, from that of y (batch, out)."""
-    (x, *tensors), order = given, torch.contiguous_format
-    pair = (None, None) if base == "silu" else base_function.pair(base, x)
-    wants = wanted[0], *3 * [any(wanted[1:4])], wanted[4]
-    found = [
-        torch.empty_like(each, memory_format=order) if want and each is not None else None
-        for each, want in zip(given, wants, strict=False)
-    ]
-    grad_x, spline, scale, base_weight, bias = found
-    into = grad_x, spline, scale, None, base_weight, bias
-    weights = Weights(*tensors)
-    n_out, n_in, n_basis = shape = weights.spline.shape
-    sizes, time = (len(x), n_in, n_out, n_basis), layout(shape, x.dtype, basis.degree).time
-    run(passes.backward, weights, basis, [(x, *pair, grad), into], sizes, n_in, time)
-    return found
+    """Return the gradients of `reference`, in torch operations, with gradients of their own."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():  # aliases: a tensor may have been made from another
+        leaves: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
+        y = reference(
+            leaves[0],
+            Weights(*leaves[1:]),
+            grid=basis.knots,
+            degree=basis.degree,
+            extrapolation=basis.extrapolation,
+            base=base,
+        )
+    leaves = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
+    gradients = iter(torch.autograd.grad(y, leaves, grad.to(y.dtype), create_graph=again))
+    return [next(gradients) if want else None for want in wanted]
 
 
-class PackedLayout(NamedTuple):
-    """How the weights of a layer are packed, and what a pass over them costs."""
-
-    size: int  # numbers of all packed weights
-    time: float  # nanoseconds of one number of x on one thread, by a rough estimate
+def batched(grad: Tensor) -> bool:
+    """Return whether several gradients come at once, as ``is_grads_batched`` sends them."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 @functools.cache
-def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> PackedLayout:
-    """Return the layout of spline weights (out, in, basis)."""
+def cost(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> tuple[int, float]:
+    """Return the number of packed weights, and rough nanoseconds of one number of x, one thread."""
     n_out, n_in, n_basis = shape
     lanes = BYTES // dtype.itemsize
     stride = passes.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    return PackedLayout(n_in * (n_basis + 1) * stride, time)
+    return n_in * (n_basis + 1) * stride, time

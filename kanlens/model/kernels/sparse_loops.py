@@ -27,7 +27,7 @@ LANES = 256  # outputs taken together, so that the weights of two inputs stay in
 
 @inlined
 def locate(points, n_in, i, begin, end, basis, numbers, firsts, stride, window):
-    """Write the values alive of input i, and where their coefficients begin, for rows of x."""
+    """Write the nonzero values of input i, and the places of their weights, for rows of x."""
     (x, base, _, held), live = points, len(window)
     _, _, origins, scales, first, powers, jump, _ = basis
     for r in range(end - begin):
@@ -100,7 +100,7 @@ def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
 
 @inlined
 def locate_slopes(points, n_in, i, begin, end, basis, numbers, slopes, mine, window):
-    """Write values, slopes and piece of input i for rows of x; tell whether NaN is there."""
+    """Write values, slopes and piece of input i for rows of x; return whether there is NaN."""
     (x, base, base_slope, held), live, bad = points, len(window), False
     _, _, origins, scales, _, powers, jump, _ = basis
     for r in range(end - begin):
@@ -160,8 +160,8 @@ def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans
                     if before == 0:
                         put(grad_x, place, 0)
                     alive = start + get(first, get(held, r)) * stride, stride, base_row
-                    given = grad_x, place, rows, r * n_out, n_out, packed
-                    add_dot_product(*given, alive, slopes, at, window)
+                    sources = grad_x, place, rows, r * n_out, n_out, packed
+                    add_dot_product(*sources, alive, slopes, at, window)
             if want_weights:
                 mine = grad_packed[start : start + size]
                 if top == begin:

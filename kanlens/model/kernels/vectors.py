@@ -51,17 +51,17 @@ class Emitter:
         self.widths: tuple[int, ...] = (self.full,)
         self.mask: Value | None = None  # of the vector at the end, while its code is emitted
 
-    def given(self, kind: Any, value: Value) -> Any:
+    def taken(self, kind: Any, value: Value) -> Any:
         """Return the pointer to an array's first number, a tuple's members, or else the value."""
         if isinstance(kind, types.Array):
             return self.context.make_array(kind)(self.context, self.builder, value).data
         if isinstance(kind, types.BaseTuple):
             members = cgutils.unpack_tuple(self.builder, value, len(kind))
-            return [self.given(*each) for each in zip(kind, members, strict=True)]
+            return [self.taken(*pair) for pair in zip(kind, members, strict=True)]
         return value
 
     def offset(self, at: Value, count: int) -> Value:
-        """Return the place that lies so many numbers after another."""
+        """Return the place `count` numbers after another."""
         return self.builder.add(at, ir.Constant(at.type, count))
 
     def load(self, base: Value, at: Value, width: int) -> Value:
@@ -90,7 +90,7 @@ class Emitter:
         """Call LLVM's masked load or store, which touches no memory beyond the mask."""
         vector = f"v{kind.count}f{8 * self.size}"
         name = f"llvm.masked.{what}.{vector}.p0{vector}"
-        signature = ir.FunctionType(result, [each.type for each in arguments])
+        signature = ir.FunctionType(result, [argument.type for argument in arguments])
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, arguments)
 
@@ -168,7 +168,7 @@ class Emitter:
 def emitted(body: Callable[..., None]) -> Any:
     """Make a function that kernels call of one that emits what the call does.
 
-    It takes an `Emitter` for the type of the numbers in the first array, then what `Emitter.given`
+    It takes an `Emitter` for the type of the numbers in the first array, then what `Emitter.taken`
     makes of the arguments.
     """
 
@@ -177,7 +177,7 @@ def emitted(body: Callable[..., None]) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
             element = next(kind.dtype for kind in sig.args if isinstance(kind, types.Array))
             emit = Emitter(context, builder, element)
-            body(emit, *map(emit.given, sig.args, args))
+            body(emit, *map(emit.taken, sig.args, args))
             return context.get_dummy_value()
 
         return types.void(*kinds), generate
@@ -250,8 +250,8 @@ def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, num
     def body(here: Value, width: int) -> None:
         places = [builder.add(row, here) for row in rows]
         sums = [cgutils.alloca_once_value(builder, emit.zero(width)) for _ in places]
-        one = ir.Constant(begin.type, 1)
-        with cgutils.for_range_slice(builder, begin, end, one, begin.type) as (j, _):
+        step = ir.Constant(begin.type, 1)
+        with cgutils.for_range_slice(builder, begin, end, step, begin.type) as (j, _):
             r = builder.sext(builder.load(builder.gep(order, [j])), j.type)
             values = emit.load(y, builder.add(builder.mul(r, count), here), width)
             at = builder.mul(r, ir.Constant(count.type, len(rows)))
@@ -268,7 +268,7 @@ def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, num
 
 @emitted
 def write_polynomials(emit, u, powers, at, values, to, window):
-    """Write the polynomials alive at u, all of them at once by Horner's rule.
+    """Write the polynomials of a piece at u, all of them at once by Horner's rule.
 
     ``values[to + k]`` becomes the sum over p of ``powers[at + p * len(window) + k] * u**p``.
     """
@@ -280,7 +280,7 @@ def write_polynomials(emit, u, powers, at, values, to, window):
 
 @emitted
 def write_slopes(emit, u, scale, powers, at, values, slopes, to, window):
-    """Write the polynomials alive at u, and `scale` times their derivatives beside them."""
+    """Write the polynomials of a piece at u, and `scale` times their derivatives."""
     live, slope = len(window), None
     point, (value, *others) = _point_and_rows(emit, u, powers, at, live)
     for row in others:
@@ -293,7 +293,7 @@ def write_slopes(emit, u, scale, powers, at, values, slopes, to, window):
 
 @emitted
 def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, base_at, window):
-    """Add to `sums`, in float64, those of the functions alive over points, times an edge's sign.
+    """Add to `sums`, in float64, those of the basis over points, times an edge's sign.
 
     The edge is their sum, each times its weight, the base function's last. In one pass that writes
     nothing between: in passes for each function it was measured to take twice as long.
@@ -342,7 +342,7 @@ def _over_points(
     builder, none = emit.builder, emit.zero(emit.full)
     ones = _splats(emit, weights, ir.Constant(count.type, 0), live + 1)
     plus, minus = (ir.Constant(none.type, [sign] * emit.full) for sign in (1.0, -1.0))
-    start, step = (ir.Constant(count.type, each) for each in (0, emit.full))
+    start, step = (ir.Constant(count.type, number) for number in (0, emit.full))
     with cgutils.for_range_slice(builder, start, count, step, count.type) as (j, _):
         rows = _rows(emit, numbers, length, j, live + 1)
         value = _weighted(emit, ones, rows)
@@ -356,17 +356,17 @@ def _splats(emit: Emitter, weights: Value, first: Value, count: int) -> list[Val
 
 
 def _rows(emit: Emitter, numbers: Value, length: Value, j: Value, count: int) -> list[Value]:
-    found = []
+    rows = []
     for _ in range(count):
-        found.append(emit.load(numbers, j, emit.full))
+        rows.append(emit.load(numbers, j, emit.full))
         j = emit.builder.add(j, length)
-    return found
+    return rows
 
 
 def _weighted(emit: Emitter, ones: list[Value], rows: list[Value]) -> Value:
     value = emit.product(ones[0], rows[0])
-    for one, row in zip(ones[1:], rows[1:], strict=True):
-        value = emit.sum(emit.product(one, row), value)
+    for number, row in zip(ones[1:], rows[1:], strict=True):
+        value = emit.sum(emit.product(number, row), value)
     return value
 
 

@@ -6,25 +6,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torch.utils.checkpoint import checkpoint
 
 from kanlens.model import kernels
-from tests.model.kernels.layers import KERNELS, make, run
+from tests.model.kernels.layers import make, run
 from tests.model.layers_for_tests import EXACT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("x", "spline_weight", "spline_scaler", "base_weight", "bias")
 
 
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=5)))
-def test_only_wanted_gradients_appear_and_they_are_the_same(path, wanted):
+def test_only_wanted_gradients_appear_and_they_are_the_same(wanted):
     case = make()
     expected = run(case, "torch")
     tensors = {"x": case.x, **dict(case.layer.named_parameters())}
     for name, flag in zip(NAMES, wanted, strict=True):
         tensors[name].requires_grad_(flag)
-    with kernels.use(path):
+    with kernels.use("sparse"):
         y = case.layer(case.x)
     assert y.requires_grad == any(wanted)
     assert_close(y.detach(), expected["y"], **EXACT)
@@ -37,12 +35,11 @@ def test_only_wanted_gradients_appear_and_they_are_the_same(path, wanted):
             assert tensors[name].grad is None
 
 
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_without_gradients(path, mode):
+def test_without_gradients(mode):
     case = make()
     expected = run(case, "torch")["y"]
-    with kernels.use(path), mode():
+    with kernels.use("sparse"), mode():
         y = case.layer(case.x)
         assert not y.requires_grad
         assert y.is_inference() == (mode is torch.inference_mode)
@@ -64,14 +61,13 @@ def layouts(x: Tensor) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("layout", ["transposed", "strided", "offset", "negated"])
-def test_rows_and_gradients_laid_out_anyhow(path, layout):
+def test_rows_and_gradients_laid_out_anyhow(layout):
     case = make()
     expected = run(case, "torch")
     x = layouts(case.x)[layout].requires_grad_()
     tensors = [x, *case.layer.parameters()]
-    with kernels.use(path):
+    with kernels.use("sparse"):
         y = case.layer(x)
         found = torch.autograd.grad(y, tensors, layouts(case.grad)[layout])
     assert_close(y.detach(), expected["y"], **EXACT)
@@ -79,22 +75,8 @@ def test_rows_and_gradients_laid_out_anyhow(path, layout):
         assert_close(gradient, expected[name], **EXACT)
 
 
-@pytest.mark.parametrize("path", KERNELS)
-def test_expanded_rows_and_expanded_gradients(path):
-    case = make()
-    x = case.x[:1].expand(6, -1)
-
-    def gradients(path: str) -> tuple[Tensor, ...]:
-        with kernels.use(path):
-            return torch.autograd.grad(case.layer(x).sum(), list(case.layer.parameters()))
-
-    for found, expected in zip(gradients(path), gradients("torch"), strict=True):
-        assert_close(found, expected, **EXACT)
-
-
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("name", ["spline_weight", "spline_scaler", "base_weight", "mask", "grid"])
-def test_weights_laid_out_anyhow(path, name):
+def test_weights_laid_out_anyhow(name):
     case = make(mask="fractions")
     expected, layer = run(case, "torch"), case.layer
     tensor = getattr(layer, name).detach().transpose(0, 1).contiguous().transpose(0, 1)
@@ -103,43 +85,14 @@ def test_weights_laid_out_anyhow(path, name):
         setattr(layer, name, tensor)
     else:
         setattr(layer, name, nn.Parameter(tensor))
-    found = run(case, path)
+    found = run(case, "sparse")
     for key in expected:
         assert_close(found[key], expected[key], **EXACT)
 
 
-@pytest.mark.parametrize("path", KERNELS)
-def test_axes_before_the_inputs(path):
-    case = make(batch=24)
-    expected = run(case, "torch")
-    x = case.x.view(2, 3, 4, 3).detach().requires_grad_()
-    with kernels.use(path):
-        y = case.layer(x)
-        (found,) = torch.autograd.grad(y, x, case.grad.view(2, 3, 4, 5))
-        assert case.layer(case.x[0]).shape == (5,)
-        assert case.layer(x[:0]).shape == (0, 3, 4, 5)
-    assert_close(y.flatten(0, 2).detach(), expected["y"], **EXACT)
-    assert_close(found.flatten(0, 2), expected["x"], **EXACT)
-
-
-@pytest.mark.parametrize("path", KERNELS)
-def test_a_layer_used_twice_in_one_graph(path):
-    case = make(n_in=4, n_out=4)
-
-    def gradients(path: str) -> tuple[Tensor, ...]:
-        x = case.x.clone().requires_grad_()
-        with kernels.use(path):
-            y = case.layer(case.layer(x) / 9) + case.layer(2 * x)
-            return torch.autograd.grad(y, [x, *case.layer.parameters()], case.grad)
-
-    for found, expected in zip(gradients(path), gradients("torch"), strict=True):
-        assert_close(found, expected, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("path", KERNELS)
-def test_a_graph_kept_gives_the_same_again_and_adds_up(path):
+def test_a_graph_kept_gives_the_same_again_and_adds_up():
     case = make()
-    with kernels.use(path):
+    with kernels.use("sparse"):
         y = case.layer(case.x)
     y.backward(case.grad, retain_graph=True)
     once = [each.grad.clone() for each in case.layer.parameters()]
@@ -151,11 +104,10 @@ def test_a_graph_kept_gives_the_same_again_and_adds_up(path):
         y.backward(case.grad)
 
 
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("name", ["x", "spline_weight", "spline_scaler", "base_weight", "mask"])
-def test_a_tensor_changed_before_the_backward_pass_is_refused(path, name):
+def test_a_tensor_changed_before_the_backward_pass_is_refused(name):
     case = make()
-    with kernels.use(path):
+    with kernels.use("sparse"):
         y = case.layer(case.x)
     with torch.no_grad():
         {"x": case.x, **dict(case.layer.state_dict())}[name].mul_(2)
@@ -163,31 +115,7 @@ def test_a_tensor_changed_before_the_backward_pass_is_refused(path, name):
         y.backward(case.grad)
 
 
-@pytest.mark.parametrize("path", KERNELS)
-def test_results_are_nobodys_memory(path):
-    case = make()
-    with kernels.use(path), torch.no_grad():
-        first = case.layer(case.x)
-        kept = first.clone()
-        second = case.layer(case.x + 1)
-        second.zero_()
-    assert_close(first, kept, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("path", KERNELS)
-def test_recomputed_for_backward_it_is_the_same(path):
-    case = make()
-    expected = run(case, path)
-    x = case.x.clone().requires_grad_()
-    with kernels.use(path):
-        y = checkpoint(case.layer, x, use_reentrant=False)
-        found = torch.autograd.grad(y, [x, *case.layer.parameters()], case.grad)
-    for gradient, name in zip(found, ["x", *dict(case.layer.named_parameters())], strict=True):
-        assert_close(gradient, expected[name], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("path", KERNELS)
-def test_many_gradients_at_once(path):
+def test_many_gradients_at_once():
     case = make(batch=4)
     x = case.x.requires_grad_()
     tensors = [x, *case.layer.parameters()]
@@ -198,16 +126,15 @@ def test_many_gradients_at_once(path):
             y = case.layer(x)
             return torch.autograd.grad(y, tensors, many, is_grads_batched=True)
 
-    for found, expected in zip(gradients(path), gradients("torch"), strict=True):
+    for found, expected in zip(gradients("sparse"), gradients("torch"), strict=True):
         assert_close(found, expected, **EXACT)
-    with kernels.use(path):
+    with kernels.use("sparse"):
         jacobian = torch.autograd.functional.jacobian(case.layer, x, vectorize=True)
         plain = torch.autograd.functional.jacobian(case.layer, x)
     assert_close(jacobian, plain, **EXACT)
 
 
-@pytest.mark.parametrize("path", KERNELS)
-def test_memory_kept_for_backward_grows_with_the_inputs_only(path):
+def test_memory_kept_for_backward_grows_with_the_inputs_only():
     case = make(batch=500, n_in=3, n_out=40)
     sizes: list[int] = []
 
@@ -216,7 +143,7 @@ def test_memory_kept_for_backward_grows_with_the_inputs_only(path):
         return tensor
 
     x = case.x.requires_grad_()
-    with kernels.use(path), torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
+    with kernels.use("sparse"), torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
         case.layer(x)
     weights = sum(each.numel() for each in case.layer.state_dict().values())
     assert sum(sizes) <= 2 * x.numel() + weights

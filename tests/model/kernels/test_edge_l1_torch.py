@@ -1,11 +1,5 @@
 """`activation_l1` as a function of torch: what it costs, and wrong answers seen."""
 
-import sys
-import threading
-import time
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -13,15 +7,7 @@ from torch.testing import assert_close
 from kanlens.model import edge_sum, kernels
 from kanlens.model.kernels import edge_l1
 from kanlens.model.layers import KANLinear
-from tests.model.kernels.norms import (
-    norm_misfits,
-    norms_agree,
-    norms_by_definition,
-    rough,
-    run_norms,
-    uniform,
-)
-from tests.model.kernels.processes import python
+from tests.model.kernels.norms import norm_misfits, norms_agree, rough, run_norms, uniform
 
 # --- as a function of torch ---------------------------------------------------------------------
 
@@ -84,15 +70,6 @@ def test_rows_and_weights_that_do_not_lie_in_order():
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_a_grid_that_moves_is_followed():
-    layer, x = rough(2, 3), uniform(80, 2)
-    assert norms_agree(layer, x)
-    layer.update_grid(x * 2)
-    assert norms_agree(layer, x)
-    layer.refine(9)
-    assert norms_agree(layer, x)
-
-
 def test_the_torch_path_agrees_in_one_chunk_and_in_many(monkeypatch):
     layer, x = rough(2, 3), uniform(50, 2)
     wanted = run_norms(layer, x, torch.ones(3, 2).double())
@@ -101,54 +78,6 @@ def test_the_torch_path_agrees_in_one_chunk_and_in_many(monkeypatch):
         with kernels.use("torch"):
             found = run_norms(layer, x, torch.ones(3, 2).double())
         assert_close(found, wanted, rtol=1e-12, atol=1e-14)
-
-
-def test_types_no_kernel_knows_take_the_torch_path():
-    layer, x = rough(2, 3).to(torch.bfloat16), uniform(50, 2).to(torch.bfloat16)
-    assert layer.activation_l1(x).dtype == torch.bfloat16
-
-
-def test_from_several_threads_at_once():
-    layers = [rough(4, 9, seed=j) for j in range(4)]
-    x = uniform(600, 4)
-    wanted = [layer.activation_l1(x).detach() for layer in layers]
-    found = [[] for _ in layers]
-
-    def work(j):
-        for _ in range(5):
-            found[j].append(layers[j].activation_l1(x).detach())
-
-    threads = [threading.Thread(target=work, args=(j,)) for j in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(
-        torch.equal(each, mine) for mine, all_ in zip(wanted, found, strict=True) for each in all_
-    )
-
-
-FORK = """
-import multiprocessing, torch
-torch.set_num_threads(2)
-from kanlens.model.kernels import pool
-from tests.model.kernels.norms import norms_agree, rough, uniform
-pool.SERIAL = 0
-layer, x = rough(8, 32), uniform(3000, 8)
-pool.openmp = lambda: 0
-assert norms_agree(layer, x) and pool._pools
-context = multiprocessing.get_context("fork")
-queue = context.Queue()
-child = context.Process(target=lambda: queue.put(norms_agree(layer, x)), daemon=True)
-child.start()
-print(queue.get(timeout=60))
-child.join(20)
-"""
-
-
-@pytest.mark.slow  # another interpreter and its child
-def test_in_a_child_of_a_process_that_used_its_threads():
-    assert python(FORK).split() == ["True"]
 
 
 # --- cost ---------------------------------------------------------------------------------------
@@ -164,66 +93,7 @@ def test_what_is_kept_grows_with_rows_and_with_edges_but_not_with_both():
     assert kept < 4 * len(x) * 16 * 64 / 10  # of the values of all edges
 
 
-MEMORY = """
-import resource, torch
-from kanlens.model.layers import KANLinear
-layer = KANLinear(256, 256)
-x = torch.rand(4096, 256, requires_grad=True)
-layer.activation_l1(x[:200]).sum().backward()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-layer.activation_l1(x).sum().backward()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.slow  # another interpreter
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units elsewhere")
-def test_memory_is_that_of_rows_and_weights():
-    kibibytes = int(python(MEMORY))
-    assert kibibytes < 60 * 1024  # the values of all edges would take a gibibyte
-
-
-@pytest.mark.slow  # a layer at full size, several times
-@pytest.mark.usefixtures("one_thread")
-def test_time_is_within_three_passes_of_the_layer():
-    layer, x = KANLinear(256, 256), uniform(2048, 256, dtype=torch.float32).requires_grad_()
-
-    def seconds(function):
-        begin = time.thread_time()
-        function().sum().backward()
-        return time.thread_time() - begin
-
-    calls = [lambda: layer(x), lambda: layer.activation_l1(x)]
-    rounds = [[seconds(call) for call in calls] for _ in range(8)][1:]
-    layer_time, norm_time = map(min, zip(*rounds, strict=True))  # others on the machine add to both
-    assert norm_time / layer_time < 3.0  # 2.6 was measured: 82 ms beside 32, once 38
-
-
 # --- the comparison has teeth -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["norms", "spline_weight", "spline_scaler", "base_weight", "x"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_the_comparison_sees_a_small_error(name, dtype):
-    layer, x = rough(2, 5, dtype=dtype), uniform(300, 2, dtype=dtype)
-    grad = torch.ones(5, 2, dtype=dtype)
-    wanted, found = norms_by_definition(layer, x, grad), run_norms(layer, x, grad)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
-    assert wanted[name].misfit(found[name]) <= tolerance
-    wrong = found[name] * (1 + 200 * tolerance)
-    assert wanted[name].misfit(wrong) > tolerance
-    assert wanted[name].misfit(found[name] * torch.nan) == np.inf
-
-
-def test_the_comparison_sees_a_wrong_piece(monkeypatch):
-    layer, x = rough(2, 5), uniform(300, 2)
-    assert norms_agree(layer, x)
-    basis = kernels.local_basis_of(layer, x, layer.grid, layer.weights())
-    powers = basis.powers.copy()
-    powers[40] += 1e-9
-    wrong = replace(basis, powers=powers)
-    monkeypatch.setattr(kernels, "local_basis_of", lambda *_: wrong)
-    assert not norms_agree(layer, x)
 
 
 @pytest.mark.parametrize(("kernel", "result", "seen"), [

@@ -105,56 +105,9 @@ def test_even_is_told_from_uneven():
     assert local_basis(clustered, 3, extrapolation="zero").sure == 0
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("mode", MODES)
-def test_float32_arrays_are_rounded_from_float64(order, mode):
-    layer = make(n_in=1, grid="uneven", spline_order=order).layer
-    grid = layer.grid.float()
-    narrow = local_basis(grid, order, extrapolation=mode)
-    exact = local_basis(grid.double(), order, extrapolation=mode)
-    assert narrow.powers.dtype == narrow.starts.dtype == np.float32
-    for x in places(grid[0].double()).float():
-        for given, expected in zip(
-            *(evaluate(each, 0, float(x)) for each in (narrow, exact)), strict=True
-        ):
-            assert_close(given, expected, rtol=0, atol=2e-7 * max(1, float(expected.abs().max())))
-    end = np.float32(grid[0, -1 - order])
-    last = narrow.pieces - 1 - (order if mode == "zero" else 0)
-    assert narrow.starts[last] == np.nextafter(end, np.float32(np.inf))
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_coordinates_between_knots_are_about_the_middle(order):
-    layer = make(n_in=2, grid="uneven", spline_order=order).layer
-    for mode, begin in (("linear", [-0.5]), ("zero", [0.0, *[-0.5] * (2 * order), -1.0])):
-        found = local_basis(layer.grid, order, extrapolation=mode)
-        starts, ends, origins, scales = (
-            getattr(found, name).reshape(2, -1)[:, 1:-1]
-            for name in ("starts", "ends", "origins", "scales")
-        )
-        expected = np.full(found.pieces - 2, -0.5)
-        expected[[0, -1]] = begin[0], begin[-1]
-        np.testing.assert_allclose(
-            (starts - origins) * scales, expected[None] + [[0], [0]], atol=1e-12
-        )
-        np.testing.assert_allclose((ends - starts) * scales, 1.0, rtol=1e-12)
-
-
 def test_knots_kept_are_a_copy():
     layer = make().layer
     found = local_basis(layer.grid, 3, extrapolation="linear")
     before = found.knots.clone()
     layer.grid.zero_()
     assert_close(found.knots, before, rtol=0, atol=0)
-
-
-def test_check_has_teeth():
-    layer = make(n_in=1, grid="uneven").layer
-    found = local_basis(layer.grid, 3, extrapolation="linear")
-    x = float(layer.grid[0, 4]) + 0.01
-    expected = spline.basis(torch.tensor([[x]], dtype=torch.float64), layer.grid, 3)[0, 0]
-    assert_close(evaluate(found, 0, x)[0], expected, rtol=1e-12, atol=1e-12)
-    c = piece_of(found, 0, x)
-    powers_of(found)[c, 0, 0] += 1e-9
-    with pytest.raises(AssertionError):
-        assert_close(evaluate(found, 0, x)[0], expected, rtol=1e-12, atol=1e-12)

@@ -1,6 +1,5 @@
 """Kernels on several threads: of their own, and called from several at once."""
 
-import copy
 import threading
 from collections.abc import Callable
 
@@ -11,39 +10,34 @@ from torch.testing import assert_close
 
 from kanlens.model import kernels
 from kanlens.model.kernels import passes, pool
-from tests.model.kernels.layers import KERNELS, TOLERANCES, Case, agrees, make, run
+from tests.model.kernels.layers import TOLERANCES, Case, agrees, make, run
 from tests.model.layers_for_tests import MODES
 
 SHAPES = ((1, 5), (3, 17), (4, 3), (13, 40))  # inputs and outputs: few inputs are shared by rows
 
 
-@pytest.fixture(params=KERNELS)
-def path(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.usefixtures("many_threads")
-def test_shared_out_among_threads(path, shape, dtype):
+def test_shared_out_among_threads(shape, dtype):
     for batch in (0, 1, 5, 64, 700):
         case = make(n_in=shape[0], n_out=shape[1], batch=batch, dtype=dtype, mask="fractions")
-        assert agrees(case, path)
+        assert agrees(case, "sparse")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("many_threads")
-def test_nan_on_several_threads_stays_in_its_row(path, mode):
+def test_nan_on_several_threads_stays_in_its_row(mode):
     case = make(batch=300, extrapolation=mode)
     case.x[150, 1] = torch.nan
-    found = run(case, path)
+    found = run(case, "sparse")
     assert found["y"].isnan().any(1).nonzero().tolist() == [[150]]
     assert found["spline_weight"][:, 1].isnan().all()
     assert not found["spline_weight"][:, [0, 2]].isnan().any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_threads_change_nothing_but_rounding(path, shape, monkeypatch):
+def test_threads_change_nothing_but_rounding(shape, monkeypatch):
     case = make(n_in=shape[0], n_out=shape[1], batch=500, dtype=torch.float32)
     wanted = case.wanted()
     monkeypatch.setattr(pool, "SERIAL", 0)
@@ -51,18 +45,18 @@ def test_threads_change_nothing_but_rounding(path, shape, monkeypatch):
     try:
         for threads in (1, 2, 3, 7):
             torch.set_num_threads(threads)
-            assert agrees(case, path, wanted), threads
+            assert agrees(case, "sparse", wanted), threads
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.usefixtures("many_threads")
-def test_the_same_bits_every_time(path, shape):
+def test_the_same_bits_every_time(shape):
     case = make(n_in=shape[0], n_out=shape[1], batch=500, dtype=torch.float32)
-    first = run(case, path)
+    first = run(case, "sparse")
     for _ in range(10):
-        again = run(case, path)
+        again = run(case, "sparse")
         assert all(torch.equal(again[name], first[name]) for name in first)
 
 
@@ -98,33 +92,24 @@ def repeated(case: Case, path: str) -> Callable[[], dict[str, Tensor]]:
 
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.usefixtures("many_threads")
-def test_four_threads_at_once(path, same):
+def test_four_threads_at_once(same):
     cases = [make(seed=0 if same else n, batch=200, n_in=5) for n in range(4)]
     if same:
         cases = 4 * cases[:1]
-    expected = [run(case, path) for case in cases]
-    found = together([repeated(case, path) for case in cases])
+    expected = [run(case, "sparse") for case in cases]
+    found = together([repeated(case, "sparse") for case in cases])
     for one, other in zip(found, expected, strict=True):
         for name in other:
             assert_close(one[name], other[name], rtol=1e-12, atol=1e-12)
 
 
-def test_four_threads_on_a_layer_never_used_before(path):
-    case = make(batch=64)
-    expected = run(case, path)
-    fresh = Case(copy.deepcopy(case.layer), case.x, case.grad)
-    for found in together(4 * [lambda: run(fresh, path)]):
-        for name in expected:
-            assert_close(found[name], expected[name], rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.usefixtures("many_threads")
-def test_four_threads_adding_to_the_same_gradients(path):
+def test_four_threads_adding_to_the_same_gradients():
     case = make(batch=100)
-    expected = run(case, path)
+    expected = run(case, "sparse")
 
     def backward() -> None:
-        with kernels.use(path):
+        with kernels.use("sparse"):
             case.layer(case.x).backward(case.grad)
 
     together(4 * [backward])
@@ -133,15 +118,15 @@ def test_four_threads_adding_to_the_same_gradients(path):
         assert_close(parameter.grad, 4 * expected[name], rtol=1e-11, atol=1e-11)
 
 
-def test_one_thread_starts_no_other(path, monkeypatch, one_thread):
+def test_one_thread_starts_no_other(monkeypatch, one_thread):
     monkeypatch.setattr(pool, "SERIAL", 0)
     monkeypatch.setattr(pool, "_pool", lambda *_: pytest.fail("a pool was asked for"))
-    assert agrees(make(batch=300), path)
+    assert agrees(make(batch=300), "sparse")
 
 
-def test_small_work_starts_no_other(path, monkeypatch):
+def test_small_work_starts_no_other(monkeypatch):
     monkeypatch.setattr(pool, "_pool", lambda *_: pytest.fail("a pool was asked for"))
-    assert agrees(make(batch=4), path)
+    assert agrees(make(batch=4), "sparse")
 
 
 @pytest.mark.usefixtures("many_threads")
@@ -161,18 +146,3 @@ def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
         run(case, "sparse")
     monkeypatch.undo()
     assert agrees(case, "sparse")
-
-
-@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-@pytest.mark.usefixtures("many_threads")
-def test_more_numbers_than_torch_leaves_to_one_thread(path, mode):
-    case = make(n_in=4, n_out=2, batch=12_000)
-    with torch.no_grad():
-        expected = case.layer.forward_torch(case.x)
-    with kernels.use(path), mode():
-        y = case.layer(case.x)
-        later = case.layer(case.x.clone())
-    for found in (y, later):
-        assert_close(found.clone().detach(), expected, rtol=1e-11, atol=1e-11)
-    if mode is torch.enable_grad:
-        assert agrees(case, path)

@@ -1,4 +1,4 @@
-"""Every path against the definition: outputs and all gradients, over drawn layers and rows."""
+"""Kernels and the torch path against the definition: outputs and all gradients."""
 
 import pytest
 import torch
@@ -10,10 +10,10 @@ from kanlens.model import kernels
 from kanlens.model.kernels import few_outputs, sparse
 from tests.model.kernels.layers import (
     GRIDS,
-    KERNELS,
+    KINDS,
     MASKS,
+    ORDERS,
     OUTPUTS,
-    PATHS,
     TOLERANCES,
     Case,
     agrees,
@@ -21,50 +21,43 @@ from tests.model.kernels.layers import (
     make,
     misfits,
 )
-from tests.model.layers_for_tests import MODES, ORDERS
+from tests.model.layers_for_tests import MODES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def check(case: Case, paths: tuple[str, ...] = PATHS) -> None:
+def check(case: Case, *paths: str) -> None:
     wanted = case.wanted()
-    for path in paths:
+    for path in ("sparse", *paths):
         found = misfits(case, path, wanted)
         assert max(found.values()) <= TOLERANCES[case.x.dtype], (path, found)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("order", "dtype"), KINDS)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_float64(order, data):
-    check(data.draw(cases(order, torch.float64)))
-
-
-@pytest.mark.parametrize("order", [1, 3])  # the loops of other orders: above
-@settings(max_examples=20, deadline=None)
-@given(data=st.data())
-def test_float32(order, data):
-    check(data.draw(cases(order, torch.float32)), (*KERNELS, "auto"))
+def test_drawn_layers(order, dtype, data):
+    check(data.draw(cases(order, dtype)), *["torch"] * (dtype == torch.float64))
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("standalone", [True, False])
 def test_every_kind_of_grid(mode, grid, standalone):
-    check(make(grid=grid, extrapolation=mode, enable_standalone_scale_spline=standalone))
+    check(make(grid=grid, extrapolation=mode, enable_standalone_scale_spline=standalone), "torch")
 
 
 @pytest.mark.parametrize("base", sorted(BASES))
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_base_and_mask(base, mask):
-    check(make(base_activation=base, mask=mask))
+    check(make(base_activation=base, mask=mask), "torch")
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("n_out", OUTPUTS)
 def test_every_width_of_outputs(n_out, dtype):
     for n_in in (1, 2, 7):
-        check(make(n_in=n_in, n_out=n_out, dtype=dtype, batch=9), KERNELS)
+        check(make(n_in=n_in, n_out=n_out, dtype=dtype, batch=9))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -72,23 +65,23 @@ def test_every_width_of_outputs(n_out, dtype):
 def test_many_intervals(grid, dtype):
     for grid_size in (199, 200, 300):
         case = make(grid=grid, grid_size=grid_size, n_in=4, n_out=17, batch=40, dtype=dtype)
-        check(case, KERNELS)
+        check(case)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
 def test_one_interval(order, mode):
     for grid in GRIDS:
-        check(make(grid_size=1, spline_order=order, extrapolation=mode, grid=grid), KERNELS)
+        check(make(grid_size=1, spline_order=order, extrapolation=mode, grid=grid))
 
 
 def test_more_rows_than_a_block_holds():
     for batch in (127, 128, 129, 1100, 20_000):
-        check(make(batch=batch, n_in=2, n_out=3), KERNELS)
+        check(make(batch=batch, n_in=2, n_out=3))
 
 
 def test_more_inputs_than_a_tile_of_weights_holds():
-    check(make(n_in=150, n_out=18, batch=5), KERNELS)
+    check(make(n_in=150, n_out=18, batch=5))
 
 
 @pytest.mark.parametrize("positive", [False, True])
@@ -108,22 +101,17 @@ def test_long_sums_in_float32_are_rounded_as_torch_rounds_them(n_in, n_out, batc
         assert off <= max(TOLERANCES[torch.float32], torch_path[name]), name
 
 
-@pytest.mark.parametrize("path", KERNELS)
-def test_the_gradient_of_a_mean_adds_up_over_many_rows(path):
+def test_the_gradient_of_a_mean_adds_up_over_many_rows():
     case = make(n_in=2, n_out=3, batch=60_000, dtype=torch.float32)
     case = Case(case.layer, case.x, torch.full((60_000, 3), 1 / 180_000))
-    assert misfits(case, path)["bias"] <= 2e-7
+    assert misfits(case, "sparse")["bias"] <= 2e-7
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize(("order", "dtype"), KINDS)
 @pytest.mark.parametrize("grid", ["even", "uneven", "updated"])
 @pytest.mark.parametrize("mode", MODES)
-def test_many_rows_and_few_outputs_take_polynomials(order, grid, mode):
-    for n_in, n_out, dtype in (
-        (1, 1, torch.float64),
-        (3, 9, torch.float32),
-        (4, 20, torch.float64),
-    ):
+def test_many_rows_and_few_outputs_take_polynomials(order, dtype, grid, mode):
+    for n_in, n_out in ((1, 1), (3, 9), (4, 20)):
         options = {"spline_order": order, "grid_size": 2, "extrapolation": mode, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=700, grid=grid, mask="fractions", **options)
         pieces, vectors = 2 * order + 4, -(-n_out // (64 // dtype.itemsize))  # at most
@@ -131,14 +119,14 @@ def test_many_rows_and_few_outputs_take_polynomials(order, grid, mode):
         assert agrees(case, "sparse")
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize(("order", "dtype"), KINDS)
 @pytest.mark.parametrize("batch", [3, 10])
-def test_a_few_rows_of_many_inputs_share_out_the_inputs(order, batch):
-    for n_in, n_out, dtype in ((41, 3, torch.float64), (150, 2, torch.float32)):
+def test_a_few_rows_of_many_inputs_share_out_the_inputs(order, dtype, batch):
+    for n_in, n_out in ((41, 3), (150, 2)):
         options = {"spline_order": order, "grid_size": 8 - order, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=batch, mask="fractions", **options)
         assert kernel_of(case) == "forward_spans"
-        check(case, ("sparse",))
+        check(case)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 3, 9])
@@ -151,7 +139,7 @@ def test_few_rows_of_small_layers_take_the_pass_of_many(batch, dtype, large, mon
     assert [kernel_of(case) for case in cases] == [few, few]
     monkeypatch.setattr(sparse, "LARGE", large)
     assert [kernel_of(case) for case in cases] == ["forward", few]
-    check(cases[0], ("sparse",))
+    check(cases[0])
 
 
 @pytest.mark.parametrize("n_out", [257, 300, 530])

@@ -1,3 +1,0 @@
-"""One thread, as layers of such sizes want."""
-
-from __future__ import annotations
