@@ -39,7 +39,7 @@ class Tuner:
         options = FitOptions(steps=self.steps, grid_updates=0, scale=False)
         run = TrainingRun(found, options, self.rows, self.target, torch.Generator())
         try:
-            run.begin(self.held_out)
+            run.begin(held_out=self.held_out)
         except TrainingError:  # rows that do not count have a loss that is not finite
             return model, before
         run.train(lambda *_, **__: None)

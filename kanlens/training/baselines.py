@@ -1,4 +1,4 @@
-"""Simple models judged on the same rows as a network, and columns that give its target away."""
+"""Baseline models scored on the same rows as a network, and columns that leak its target."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def named_scores(metric: str, scores: Mapping[str, float | None]) -> list[dict[s
 
 
 def poor_fit(models: list[dict[str, Any]]) -> str:
-    """Return a sentence where new rows are predicted no better than by a constant, else none."""
+    """Return a sentence where new rows are predicted no better than by a constant, else ""."""
     scored = [model for model in models[:2] if model["score"] is not None]
     if len(scored) < 2 or scored[0]["score"] > scored[1]["score"]:
         return ""
@@ -119,7 +119,7 @@ def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[st
 
 
 def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor) -> Array:
-    """Return predictions of rows `judged` after a fit to rows `learned`; one target needs none."""
+    """Return predictions of rows `judged` after a fit to rows `learned`."""
     rows = learned[:: 1 + len(learned) // MOST].numpy()
     if (y[rows] == y[rows][0]).all():
         return np.full(len(judged), y[rows][0])
@@ -145,7 +145,7 @@ def _baselines(classifies: bool) -> dict[str, Any]:
 
 
 def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
-    """Return the columns that predict the targets of rows on their own, with their scores.
+    """Return the columns that alone predict the targets of rows, with their scores.
 
     Each row is predicted from its neighbors in a column: by a straight line between their targets,
     scored by R2 but for the noise of the neighbors; or by the class of the one before, scored by

@@ -1,4 +1,4 @@
-"""The objective that training minimizes; predictions, and the metric people judge a model by."""
+"""The objective that training minimizes, predictions, and the metric that scores a model."""
 
 from __future__ import annotations
 
@@ -40,24 +40,18 @@ class Objective:
     node_weights: list[Tensor] | None = None
 
     @property
-    def penalized(self) -> bool:
-        """Whether there is a penalty at all."""
-        return bool(self.penalty) and self.strength != 0.0
-
-    @property
     def of_weights(self) -> bool:
-        """Whether the penalty, if any, is of the weights alone."""
-        needy = any(PENALTIES[name].needs_inputs for name in self.penalty)
-        return not (self.penalized and needy)
+        """True unless there is a penalty that depends on inputs."""
+        needs_inputs = any(PENALTIES[name].needs_inputs for name in self.penalty)
+        return self.strength == 0.0 or not needs_inputs
 
     def total(
         self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
     ) -> Tensor:
-        """Return loss plus penalty on the same rows, or by `average` of all it averages over."""
+        """Return loss plus penalty on these rows, or on all rows that `average` averages over."""
         output, penalty = self.evaluated(x, average)
         loss = task_loss(self.model, output, y, weights)
-        loss = loss if average is None else average(loss)
-        return loss + penalty if self.penalized else loss
+        return (loss if average is None else average(loss)) + penalty
 
     def evaluated(self, x: Tensor, average: Average | None = None) -> tuple[Tensor, Tensor]:
         """Return the outputs of the model for x (batch, in), and the penalty on the same rows."""
@@ -65,9 +59,9 @@ class Objective:
         return self.model.scale_outputs(last), self.penalty_term(inputs, average)
 
     def penalty_term(self, inputs: list[Tensor], average: Average | None = None) -> Tensor:
-        """Return `strength` times the penalty, given what reaches every layer; zero without."""
-        if not self.penalized:
-            return torch.zeros((), dtype=self.model.dtype, device=self.model.input_shift.device)
+        """Return `strength` times the penalty, given the inputs of every layer; 0 without one."""
+        if not self.penalty or self.strength == 0.0:
+            return self.model.input_shift.new_zeros(())
         value = penalty_value(
             tuple(self.model.layers),
             self.penalty,
@@ -102,7 +96,7 @@ def class_losses(output: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
-    """Return the loss on `judged` of the constant that suits the targets `y` best."""
+    """Return the loss on targets `judged` of the constant that fits the targets `y` best."""
     if model.schema.task == "regression":
         return float(task_loss(model, y.mean(0).expand_as(judged), judged))
     count = max(2, len(model.output_names))
@@ -113,7 +107,7 @@ def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
 
 @torch.no_grad()
 def score(model: KAN, output: Tensor, y: Tensor) -> float:
-    """Return R2 (mean over the targets that vary, NaN where none does) or accuracy of outputs."""
+    """Return R2 (mean over the targets that vary, NaN without any) or accuracy of outputs."""
     if model.schema.task == "classification":
         return float((classes(output) == y).double().mean())
     varies = deviations(y.to(output)) > 0
@@ -130,7 +124,7 @@ def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
 
 
 def metric_name(model: KAN) -> str:
-    """Return the name of what `score` returns."""
+    """Return the name of the metric of `score`."""
     return "accuracy" if model.schema.task == "classification" else "R2"
 
 
@@ -161,14 +155,13 @@ def predictions(model: KAN, x: Rows) -> pd.DataFrame:
 
 @torch.no_grad()
 def outside_words(model: KAN, x: Tensor) -> str:
-    """Say how many rows of x (batch, in) lie outside what a model knows, and in which features."""
+    """Return a sentence on the rows of x (batch, in) outside the range of training, or ""."""
     outside = model.outside(x.to(model.input_shift))
     if not bool(outside.any()):
         return ""
-    counts = sorted(
-        zip(outside.sum(0).tolist(), model.feature_names, strict=True), key=lambda one: -one[0]
-    )
-    named = [f"{name}: {count}" for count, name in counts if count]
+    counts = zip(outside.sum(0).tolist(), model.feature_names, strict=True)
+    order = sorted(counts, key=lambda pair: -pair[0])
+    named = [f"{name}: {count}" for count, name in order if count]
     more = f", and {len(named) - NAMED} more features" if len(named) > NAMED else ""
     held = bool(model.input_low.isfinite().any())
     becomes = "each value is held at the nearest end of its range" if held else "functions go on"
@@ -178,17 +171,17 @@ def outside_words(model: KAN, x: Tensor) -> str:
 
 
 class ScoreSums:
-    """R2 or accuracy over rows in parts, merged as in Chan et al., Updating formulae, 1979."""
+    """R2 or accuracy over batches, merged as in Chan et al., Updating formulae, 1979."""
 
     def __init__(self, model: KAN) -> None:
         self.model, self.rows = model, 0
         zeros = model.output_scale.double() * 0
-        self.mean, self.squares, self.errors, self.right = zeros, zeros, zeros, 0
-        self.largest = zeros
+        self.mean = self.squares = self.errors = self.largest = zeros
+        self.right = 0
 
     @torch.no_grad()
     def add(self, table: Table) -> None:
-        """Take in some rows of a table with targets."""
+        """Add rows of a table with targets."""
         x, y = encode_labelled(self.model, table, call="judge")
         output, before, self.rows = self.model(x), self.rows, self.rows + len(x)
         if self.model.task == "classification":

@@ -436,38 +436,6 @@ def test_features_by_name_whatever_the_order():
     assert found.schema is table.schema
 
 
-def test_targets_that_are_not_there_or_not_complete():
-    schema = read_table(FRAME, target="y").schema
-    assert read_features(FRAME.drop(columns="y"), schema, call="predict").y is None
-    gap = FRAME.assign(y=[1.0, None, 3.0, 4.0])
-    assert read_features(gap, schema, call="predict").y is None
-
-
-def test_classes_of_a_trained_model():
-    schema = read_table(FRAME, target="color").schema
-    found = read_features(FRAME.iloc[[1]], schema, call="predict")
-    assert_close(found.y, torch.tensor([0]))
-    text = (
-        "predict: expected target 'color' to hold 'blue', 'green', 'red', got 'pink' in row 0. "
-        "Correct it, or train with that class."
-    )
-    with refused(DataError, text):
-        read_features(FRAME.assign(color="pink"), schema, call="predict")
-
-
-def test_a_missing_column_is_refused():
-    schema = read_table(FRAME, target="y").schema
-    text = "predict: expected a column 'new', got columns 'size [mm]', 'color', 'ok', 'y'. Add it."
-    with refused(DataError, text):
-        read_features(FRAME.drop(columns="new"), schema, call="predict")
-
-
-def test_a_schema_from_json_reads_the_same():
-    table = read_table(FRAME, target="y", impute="mean")
-    schema = Schema.from_dict(table.schema.to_dict())
-    assert_close(read_features(FRAME, schema, call="predict").x, table.x)
-
-
 def test_a_row_of_units_under_the_names_is_recognized(tmp_path):
     frame = pd.DataFrame({"length": ["m", 1.5, 2], "kind": ["", "u", "v"], "y": ["kg", "1", "2"]})
     text = (

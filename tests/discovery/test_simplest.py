@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.front import Entry, count_free
+from kanlens.discovery.front import Entry
 from kanlens.discovery.problems import SearchProblem, few_powers
 from kanlens.symbolic.least_squares import minimize
 from kanlens.symbolic.rewriting import reduced_phases
@@ -82,18 +82,13 @@ def test_a_small_table_gets_a_short_formula():
     assert found_in(x, x[:, 0] * x[:, 1]).sympy() == X1 * X2
 
 
-SMALL = {  # x and y with noise, in an order in which every third target or so is about the same
-    X1**2: """0.49 1.11 0.45 1.67 -1.84 0.11 -0.16 -1.75 0.57 1.41 0.37 -0.96
-        0.06 1.21 0.22 2.79 3.29 0.13 0.2 3.13 0.16 2.14 0.04 1.1""",
-    sympy.sin(X1): """5.83 1.71 4.49 2.66 1.26 5.43 0.1 1.82 5.99 1.57 5.09 3.63 4.84 3.78 2.18
-        -0.42 0.94 -0.85 0.56 0.68 -0.75 -0.06 1.08 -0.27 1.05 -1.03 -0.29 -0.79 -0.7 0.86""",
-}
+SMALL = """0.49 1.11 0.45 1.67 -1.84 0.11 -0.16 -1.75 0.57 1.41 0.37 -0.96
+    0.06 1.21 0.22 2.79 3.29 0.13 0.2 3.13 0.16 2.14 0.04 1.1"""  # the square of x with noise
 
 
-@pytest.mark.parametrize("truth", SMALL)
-def test_rows_that_judge_differ_in_their_targets(truth):
-    x, y = np.array(SMALL[truth].split(), dtype=float).reshape(2, -1)
-    assert found_in(x[:, None], y).sympy() == truth
+def test_rows_that_judge_differ_in_their_targets():  # of which every third is about the same
+    x, y = np.array(SMALL.split(), dtype=float).reshape(2, -1)
+    assert found_in(x[:, None], y).sympy() == X1**2
 
 
 def test_only_constants_that_the_formula_shows_are_named():
@@ -105,11 +100,6 @@ def test_only_constants_that_the_formula_shows_are_named():
     units = found_in(x * [1e-9, 1e9], 1e9 * x[:, 0] ** 2 * x[:, 1])
     assert units.sympy() == 10**18 * X1**2 * X2
     assert not units.receipt.snapped
-
-
-def test_free_numbers_are_counted():
-    assert count_free(2.5 * X1**2) == 1
-    assert count_free(X1 ** sympy.Rational(179, 100)) == 0.5
 
 
 def test_numbers_that_do_not_matter_have_unbounded_errors():

@@ -14,7 +14,7 @@ import kanlens
 from kanlens.data.table_reader import read_table
 from kanlens.encoding import needed_widths, prepare_data, prepare_target
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.training.preparation import settle_scaling
+from kanlens.training.run import settle_scaling
 
 TEXTS = np.array(["low", "high"] * 6)
 

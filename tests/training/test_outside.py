@@ -17,7 +17,7 @@ from kanlens.cli import main
 from kanlens.errors import RangeWarning
 from kanlens.model.network import describe
 from kanlens.training.objective import outside_words
-from kanlens.training.preparation import settle_range
+from kanlens.training.run import settle_range
 
 N = 160
 

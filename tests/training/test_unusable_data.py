@@ -12,7 +12,7 @@ import kanlens
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
 from kanlens.training.options import FitOptions
-from kanlens.training.preparation import check_footprint
+from kanlens.training.run import check_footprint
 
 
 def frame(rows=40, **columns):
