@@ -1,4 +1,4 @@
-"""Choice between compiled kernels and torch operations, by what is asked for and what pays."""
+"""Choice between compiled kernels and torch operations, by request or by cost."""
 
 from __future__ import annotations
 
