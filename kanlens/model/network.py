@@ -438,7 +438,7 @@ grid_range, enable_standalone_scale_spline
             raise ShapeError(call, expected, str(tuple(tensor.shape)), advice)
         check_columns(call, tensor, len(self.schema.features))
         if finite:
-            check_finite(call, tensor, self.feature_names)
+            check_finite(call, tensor, self.schema.feature_names)
         return tensor
 
     def _convert(self, x: Rows, call: str) -> Tensor:

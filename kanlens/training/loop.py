@@ -295,7 +295,10 @@ def _fit_both(
     started, stop = time.perf_counter(), Interruption()
     rows = len(data[0]) if isinstance(data, tuple) else data.rows
     intervals = grid_intervals(rows)
-    draws = saved.first_draws(generator)
+    draws = (saved.begun or {}).get("draws")  # of a run that only began
+    if generator is not None and draws is not None:
+        generator.set_state(draws)
+    draws = None if generator is None else generator.get_state()
     model = build([], intervals)
     x, y = prepare_data(model, data, constant=False)
     weights = None if of_rows[0] is None else row_weights(of_rows[0], x)

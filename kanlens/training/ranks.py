@@ -60,10 +60,6 @@ class Ranks:
             whole[rows] = part
         return add_up(whole)
 
-    def add_up(self, value: Tensor) -> Tensor:
-        """Sum a tensor over all processes, in place."""
-        return value if self.count == 1 else add_up(value)
-
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Sum the gradients of all processes."""
         slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]

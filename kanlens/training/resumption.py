@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kanlens.atomic_files import atomic_write, check_writable
@@ -68,15 +67,6 @@ class Checkpoint:
             self.copy, self.copied = state(), now
         if last or now - self.written >= self.every:
             self.write()
-
-    def first_draws(self, generator: torch.Generator | None) -> Tensor | None:
-        """Return a generator's state, set to that of a run that only began."""
-        if generator is None:
-            return None
-        state = (self.begun or {}).get("draws")
-        if state is not None:
-            generator.set_state(state)
-        return generator.get_state()
 
     def begin(self, state: dict[str, Any]) -> None:
         """Write identity and draws of a new run; refuse the file of another."""

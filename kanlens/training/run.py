@@ -28,7 +28,7 @@ from kanlens.resources import check_memory
 from kanlens.training.objective import Objective, metric_name, row_losses, score, task_loss
 from kanlens.training.options import FitOptions
 from kanlens.training.proximal import ProximalSteps
-from kanlens.training.ranks import Ranks
+from kanlens.training.ranks import Ranks, add_up
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import check_identity, identity_of
 
@@ -348,7 +348,7 @@ class TrainingRun:
                 loss, parameters, allow_unused=True, materialize_grads=True
             )
             sums[block] = torch.cat([loss.detach()[None], *map(torch.flatten, slopes)])
-        total = self.ranks.add_up(sums).sum(0)
+        total = (add_up(sums) if self.ranks.count > 1 else sums).sum(0)
         parts = total[1:].split([*map(Tensor.numel, parameters)])
         for parameter, slope in zip(parameters, parts, strict=True):
             parameter.grad = slope.view_as(parameter).clone()
@@ -570,5 +570,6 @@ def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     widest = max(layer.in_features for layer in model.layers)
     points = (REFIT if options.grid_updates else 0) + VALUES * len(x)
     needed = x.element_size() * (copies * weights + points * widest)
-    what = f"training of {list(model.widths)} on {len(x):,} rows"
+    widths = [*(layer.in_features for layer in model.layers), len(model.schema.outputs)]
+    what = f"training of {widths} on {len(x):,} rows"
     check_memory("fit", needed, what, "Take fewer nodes or rows")
