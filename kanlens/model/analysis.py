@@ -11,9 +11,7 @@ from torch import Tensor
 
 from kanlens.checks import find_place
 from kanlens.errors import DTypeError, InvalidValueError, rewording
-from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.products import Nodes
 from kanlens.model.soundness import check_weights
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
@@ -113,16 +111,14 @@ def reaching(model: KAN, target: int) -> list[Tensor]:
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
     masks: list[Tensor] = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
+        edges = layer.nonzero_edges()
+        zero = (layer.bias == 0) & ~edges.any(1)  # (out,)
         read = wanted if nodes.additive else nodes.linked[wanted].any(0)  # (out,)
-        masks.append(_counting(layer, nodes) & read)
-        wanted = (layer.nonzero_edges() & masks[-1][:, None]).any(0)
+        if not nodes.normalized:  # not multiplied by a factor that is always zero
+            read = read & (nodes.rates(1 - zero.to(layer.bias)) != 0)
+        masks.append(read)
+        wanted = (edges & read[:, None]).any(0)
     return masks[::-1]
-
-
-def _counting(layer: KANLinear, nodes: Nodes) -> Tensor:
-    """Return a mask of the sums of a layer without a factor that is always zero."""
-    zero = (layer.bias == 0) & ~layer.nonzero_edges().any(1)  # (out,)
-    return nodes.linked.any(0) if nodes.normalized else nodes.rates(1 - zero.to(layer.bias)) != 0
 
 
 def live_features(model: KAN, target: int) -> Tensor:

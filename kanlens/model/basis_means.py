@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,23 +14,16 @@ from kanlens.splines import spline
 
 if TYPE_CHECKING:
     from kanlens.model.edge_layer import EdgeLayer
-    from kanlens.model.statistics import LayerStatistics
 
 
-class BasisMeans(NamedTuple):
-    """Means of every function of a basis, and the state of the layer they are valid for."""
+Means: TypeAlias = "tuple[Tensor, Tensor]"  # of a basis (in, basis), and of its base (in,)
 
-    splines: Tensor  # (in, basis)
-    base: Tensor  # (in,)
-    grid: Tensor
-    statistics: LayerStatistics | None
-    options: tuple[object, ...]
+# By layer: the means, and the grid and the state of the layer that they are valid for.
+_cache: WeakKeyDictionary[nn.Module, tuple[Means, Tensor, tuple[object, ...]]]
+_cache = WeakKeyDictionary()
 
 
-_cache: WeakKeyDictionary[nn.Module, BasisMeans] = WeakKeyDictionary()
-
-
-def basis_means(layer: EdgeLayer, x: Tensor) -> tuple[Tensor, Tensor]:
+def basis_means(layer: EdgeLayer, x: Tensor) -> Means:
     """Return the means of the basis (in, basis) and of the base function (in,) over x."""
     knots, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
 
@@ -42,22 +35,17 @@ def basis_means(layer: EdgeLayer, x: Tensor) -> tuple[Tensor, Tensor]:
     return means[..., :-1], means[..., -1]
 
 
-def known_means(layer: EdgeLayer) -> tuple[Tensor, Tensor]:
+def known_means(layer: EdgeLayer) -> Means:
     """Return the means over the places of a layer; a training step changes weights alone."""
-    grid, statistics = layer.grid, layer.statistics
+    grid = layer.grid
     if grid.requires_grad or torch.is_inference_mode_enabled() or _recorded(grid):
         return basis_means(layer, layer.places())
     options = layer.spline_order, layer.extrapolation, layer.base_name, grid.dtype, grid.device
-    means = _cache.get(layer)
-    if (
-        means is None
-        or means.statistics is not statistics
-        or means.options != options
-        or not torch.equal(means.grid, grid)
-    ):
-        means = BasisMeans(*basis_means(layer, layer.places()), grid.clone(), statistics, options)
-        _cache[layer] = means
-    return means.splines, means.base
+    cached, state = _cache.get(layer), (layer.statistics, *options)
+    if cached is None or cached[2] != state or not torch.equal(cached[1], grid):
+        cached = basis_means(layer, layer.places()), grid.clone(), state
+        _cache[layer] = cached
+    return cached[0]
 
 
 def _recorded(grid: Tensor) -> bool:

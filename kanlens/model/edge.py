@@ -407,7 +407,10 @@ class Edge(Displayed):
         powers = self._pieces.coefficients
         powers = powers / self.input_scale ** np.arange(powers.shape[1])
         starts, ends = self._outward(self._pieces.origins), self.breakpoints
-        terms = [_polynomial(x - float(s), row) for s, row in zip(starts, powers, strict=True)]
+        terms = [
+            sum((float(c) * (x - float(start)) ** power for power, c in enumerate(row) if c), 0)
+            for start, row in zip(starts, powers, strict=True)
+        ]
         inside = [x < float(end) for end in ends]
         total = sympy.Piecewise(*zip(terms, [*inside, True], strict=True))
         plain = (self.input_shift, self.input_scale) == (0.0, 1.0)
@@ -458,11 +461,6 @@ class ScipyEdge:
         """Return the edge's value at `x`."""
         u = (np.asarray(x, dtype=np.float64) - self.input_shift) / self.input_scale
         return np.asarray(self.spline(x) + self.functions.nth(u, 0))
-
-
-def _polynomial(offset: Any, powers: Array) -> Any:
-    """Sum the powers of a sympy expression."""
-    return sum((float(c) * offset**power for power, c in enumerate(powers) if c), 0)
 
 
 def check_finite(call: str, name: str, value: float) -> None:

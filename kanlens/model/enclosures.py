@@ -115,18 +115,6 @@ class Enclosure:
 
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
-        edges = self._spline_slopes(low, high)
-        for term, inside, start, end in self._pieces(edges, low, high):
-            least, most = term.slope_bounds(start, end)
-            middle = 0.5 * (least + most)
-            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
-            points = middle[..., None].expand(*middle.shape, edges.points.shape[-1])
-            ends = least - middle, most - middle
-            edges = _put(edges, term, points, ends, (least, most), inside)
-        return edges
-
-    def _spline_slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
-        """Enclose the slopes of splines plus terms."""
         edges, piece = self._on(self._slopes, low, high)
         least, most = _pick(self._least, piece), _pick(self._most, piece)
         for term in self.terms:
@@ -136,11 +124,18 @@ class Enclosure:
             room = factor.abs() * term.blur(*inner)[:, None]
             least = least + torch.minimum(*pair) - room
             most = most + torch.maximum(*pair) + room
-        lower, upper = least.amin(-1), most.amax(-1)
-        unknown = torch.isinf(edges.below[..., 0])
+        lower, upper, unknown = least.amin(-1), most.amax(-1), edges.below[..., 0].isinf()
         lower, upper = lower - 4e-15 * lower.abs(), upper + 4e-15 * upper.abs()
         lower, upper = lower.masked_fill(unknown, -torch.inf), upper.masked_fill(unknown, torch.inf)
-        return replace(edges, lower=lower, upper=upper)
+        edges = replace(edges, lower=lower, upper=upper)
+        for placed, inside, start, end in self._pieces(edges, low, high):
+            least, most = placed.slope_bounds(start, end)
+            middle = 0.5 * (least + most)
+            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            points = middle[..., None].expand(*middle.shape, edges.points.shape[-1])
+            ends = least - middle, most - middle
+            edges = _put(edges, placed, points, ends, (least, most), inside)
+        return edges
 
     def on_line(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (out, in) twice
         """Bound the edges on one interval (in,) of each input, whose ends may be infinite.

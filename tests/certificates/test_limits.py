@@ -191,7 +191,7 @@ def test_kernels_are_not_compiled_where_time_is_short(monkeypatch):
         return real(layer, x)
 
     monkeypatch.setattr(KANLinear, "forward", forward)
-    for limit, path in ((0.5, "torch"), (60.0, "stored"), (None, kernels.asked())):
+    for limit, path in ((0.5, "torch"), (60.0, "auto"), (None, kernels.asked())):
         asked.clear()
         certify(network([2, 1]), box(2), time_limit=limit, max_boxes=4, progress=False)
         assert asked == {path}

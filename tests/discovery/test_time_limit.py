@@ -65,7 +65,7 @@ def test_a_network_is_not_asked_too_late(clock):
         pytest.fail("the time was over")
 
 
-@pytest.mark.parametrize(("end", "path"), [(NEVER, "auto"), (60.0, "stored")])
+@pytest.mark.parametrize(("end", "path"), [(NEVER, "auto"), (60.0, "auto")])
 def test_networks_do_not_wait_for_kernels(monkeypatch, end, path):
     problem, seen = given(), []
     front = BudgetedFront(Front(problem, end if end is NEVER else Deadline.after(end)))

@@ -108,6 +108,15 @@ def test_an_edge_can_become_a_spline_again(generator, x):
     assert_close(layer(x), before, rtol=0, atol=0)
 
 
+def test_edges_as_objects_agree(layer, x):
+    values = layer.edge_values(x).detach()
+    for o in range(2):
+        for i in range(3):
+            edge = layer.edge(o, i)
+            assert_close(torch.as_tensor(edge(x[:, i].numpy())), values[:, o, i])
+            assert edge.domain == layer.edge(1, 2).domain
+
+
 def test_checkpoint_round_trip(layer, x, tmp_path):
     model = KAN.from_layers([layer], KAN([3, 2]).schema)
     path = tmp_path / "symbolic.safetensors"

@@ -119,32 +119,7 @@ def test_edge_derivatives_are_those_of_autograd(order, mode, base):
         assert_close(layer.edge_derivatives(x)[:, o], slope, rtol=1e-10, atol=1e-10)
 
 
-def test_the_grid_may_require_gradients():
-    layer = rich(2, 2)
-    layer.grid.requires_grad_()
-    layer(everywhere(layer).detach()[:9]).sum().backward()
-    assert layer.grid.grad.isfinite().all()
-    assert layer.grid.grad.abs().max() > 0
-
-
 # --- shapes, dtypes, odd values --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(3,), (0, 3), (4, 3), (2, 4, 3), (2, 0, 3), (1, 2, 3, 3)])
-def test_any_leading_shape(shape, mode):
-    layer = rich(extrapolation=mode)
-    x = normal(*shape)
-    y = layer(x)
-    assert y.shape == (*shape[:-1], 2)
-    assert_close(y.reshape(-1, 2), layer(x.reshape(-1, 3)), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_an_empty_batch_has_gradients_of_zero(mode):
-    layer = rich(extrapolation=mode)
-    layer(torch.empty(0, 3, dtype=torch.float64)).sum().backward()
-    assert all(not parameter.grad.any() for parameter in layer.parameters())
 
 
 def test_outside_says_which_values_lie_beyond_the_grid():

@@ -324,11 +324,9 @@ def test_message_of_nodes_that_do_not_fit() -> None:
 @pytest.mark.parametrize(
     ("nodes", "expected", "got"),
     [
-        ([[2, 2], []], "layers that fit together", "widths [2, 5, 1] after [2, 5, 1]"),
         ([[2]], "nodes of every layer", "1 for 2 layers"),
         ([[2, 8], []], "products of at least two of a layer's outputs", "products of [2, 8] from"),
         ([[2, 1], []], "products of at least two of a layer's outputs", "products of [2, 1] from"),
-        ([[3], []], "layers that fit together", "widths [2, 5, 1] after [2, 5, 1]"),
         ([[2, 2], [1]], "products of at least two of a layer's outputs", "products of [1] from 1"),
         ([[], []], "layers that fit together", "widths [2, 5, 1] after [2, 7, 1]"),
     ],
@@ -337,9 +335,6 @@ def test_message_of_a_configuration(nodes: list[list[int]], expected: str, got: 
     data = json.loads(KAN([2, (3, 2), 1]).config.to_json())
     data["nodes"] = [{"arities": one, "scaled": False} for one in nodes]
     config = KANConfig.from_json(json.dumps(data))
-    if got.endswith("after [2, 5, 1]"):  # these fit
-        assert KAN.from_config(config).widths == (2, 5, 1)
-        return
     text = f"KAN.from_config: expected {expected}, got {got}"
     with pytest.raises(FileFormatError, match=re.escape(text)):
         KAN.from_config(config)

@@ -128,6 +128,14 @@ def test_a_function_in_place_of_an_edge_leaves_the_others(layer):
     assert_close(mixed(x), expected.sum(2) + layer.bias, **EXACT)
 
 
+def test_weight_l1_ignores_constants_and_scales_with_the_edge(layer):
+    norms = layer.weight_l1()
+    with torch.no_grad():
+        layer.spline_weight.add_(5.0 / layer.spline_scaler[..., None])
+        assert_close(layer.weight_l1(), norms, rtol=1e-9, atol=1e-9)
+    assert bool((norms > 0).all())
+
+
 def test_unknown_functions_and_aliases_are_refused():
     text = "KANLinear: expected functions by their own names, got 'cos'. An alias has other"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, mean_absolute_edges
 from kanlens.model.kernels import base_function, pool
+from kanlens.model.kernels.choice import Compilation
 from kanlens.model.kernels.compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.pieces import write_pieces
-from kanlens.model.kernels.sparse import batched, differentiable
+from kanlens.model.kernels.sparse import _compilations, batched, compilation_of, differentiable
 from kanlens.model.kernels.sparse_loops import sort_rows
 from kanlens.model.kernels.vectors import add_signed_slopes, add_signed_sums
 
@@ -30,7 +31,7 @@ LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a 
 
 
 class EdgeL1(torch.autograd.Function):
-    """The norms of all edges of a layer; keeps what is as large as x and as the weights.
+    """The norms of all edges of a layer; keeps tensors of the sizes of x and of the weights.
 
     The forward pass keeps the gradient to the weights: all takes two passes over the edge values.
     """
@@ -63,6 +64,20 @@ class EdgeL1(torch.autograd.Function):
         return None, None, grad_x, *gradients, None, None
 
 
+def compilation(basis: LocalBasis) -> Compilation:
+    """Return the compilation of the norms and of their gradient for a dtype and degree."""
+    key = norms_of, basis.knots.dtype, basis.degree
+    if key not in _compilations:
+        line, rest, span = basis.starts, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
+        points, ends = (line, line, np.empty(0, np.int32)), (*rest, line, line, (0,) * 4)
+        arguments = {
+            norms_of: ((points, line, *ends), *span),
+            gradient_x: ((points, line, line, *ends), *span),
+        }
+        _compilations.setdefault(key, compilation_of(arguments, basis))
+    return _compilations[key]
+
+
 def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
     """Return the norms (in, out) over x (batch, in), and their slopes in the packed weights."""
     x = x.contiguous()
@@ -75,7 +90,7 @@ def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tup
 
 
 def _packed(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[int, ...], float]:
-    """Return the packed weights, what kernels take for sizes, and rough nanoseconds of a pass."""
+    """Return the packed weights, the sizes that kernels take, and rough nanoseconds of a pass."""
     with pool.safe():
         packed = weights.packed()
     time = 2 * len(x) * (PAIR * x.shape[1] + PRODUCT * packed.numel())
@@ -163,7 +178,7 @@ def tabulate(source, places, at, basis, points, numbers, window):
 
 @inner
 def tabulate_slopes(base_slope, places, at, basis, points, slopes, window):
-    """Write the derivatives in x of what `tabulate` writes."""
+    """Write the derivatives in x of the functions of `tabulate`."""
     live, count, scale, powers = len(window), len(places), basis[3], basis[5]
     kind = points.dtype.type
     for j in range(count):

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, passes, pool
+from kanlens.model.kernels.choice import Compilation
 from kanlens.model.kernels.compiling import on_disk
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.vectors import BYTES
 
-LARGE = 8192  # packed weights up to which passes for few rows save 2 us, and take 4 s to compile
-PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
+LARGE = 8192  # packed weights from which on passes for few rows save 2 us
+PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one of its products
 PACKED = 0.2  # of one number of the weights
 
-_stored: dict[tuple[torch.dtype, int], bool] = {}
+SPARED = 2e-6  # seconds of a call
+
+_compilations: dict[tuple[Any, ...], Compilation] = {}  # by passes, dtype and degree
 
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
     """Return y (batch, out) from x (batch, in)."""
     rows, (n_out, n_in, n_basis) = x.shape[0], (shape := weights.spline.shape)
     values = None if base == "silu" else base_function.values(base, x)
-    y, at = x.new_empty(rows, n_out), layout(shape, x.dtype, basis.degree)
-    kernel, count, large = passes.forward, rows, at.size > LARGE
-    if large and rows <= passes.DIRECT:
-        kernel, count = passes.forward_single, 1  # no range of rows
-    elif large and rows <= passes.FEW and (n_in > 2 * passes.SPAN or at.size > passes.DESK):
-        kernel, count = passes.forward_spans, 1
+    y, (size, time) = x.new_empty(rows, n_out), cost(shape, x.dtype, basis.degree)
+    kernel, count = passes.forward, rows
+    if size > LARGE and rows <= passes.FEW:
+        wide = n_in > 2 * passes.SPAN or size > passes.DESK
+        few = passes.forward_single if rows <= passes.DIRECT else passes.forward_spans
+        if (rows <= passes.DIRECT or wide) and compilation(basis, few).ready(SPARED):
+            kernel, count = few, 1  # no range of rows
     sizes = rows, n_in, n_out, n_basis
-    run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, at.time)
+    run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, time)
     return y
 
 
@@ -58,17 +62,25 @@ def run(
     pool.share(kernel, (*addresses, basis.arrays, basis.window, sizes), count, work)
 
 
-def is_stored(basis: LocalBasis) -> bool:
-    """Return whether the passes for a dtype and degree were on disk at the first call."""
-    key = basis.knots.dtype, basis.degree
-    if key not in _stored:
+def compilation(basis: LocalBasis, *kernels: Any) -> Compilation:
+    """Return the compilation of passes, of all layers if none is named, for a dtype and degree."""
+    key = kernels, basis.knots.dtype, basis.degree
+    if key not in _compilations:
         four, rest, span = (0,) * 4, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
-        arguments = {
-            passes.forward: ((four, four, *rest, four), *span),
-            passes.backward: ((four, four, (0,) * 6, *rest, four), *span),
-        }
-        _stored.setdefault(key, all(on_disk(*item) for item in arguments.items()))
-    return _stored[key]
+        forward, backward = (four, four, *rest, four), (four, four, (0,) * 6, *rest, four)
+        arguments = dict.fromkeys(kernels or (passes.forward,), (forward, *span))
+        if not kernels:
+            arguments[passes.backward] = backward, *span
+        _compilations.setdefault(key, compilation_of(arguments, basis))
+    return _compilations[key]
+
+
+def compilation_of(arguments: Mapping[Any, tuple[Any, ...]], basis: LocalBasis) -> Compilation:
+    """Return the compilation of kernels for their arguments, with all those of the layers."""
+    dtype = str(basis.knots.dtype).removeprefix("torch.")
+    code = "from kanlens.model.kernels.__main__ import compile_passes; "
+    code += f"compile_passes({dtype!r}, {basis.degree})"
+    return Compilation(lambda: all(on_disk(*item) for item in arguments.items()), code)
 
 
 class FusedSum(torch.autograd.Function):
@@ -106,7 +118,7 @@ def backward(
     ]
     into = *gradients[:3], None, *gradients[3:]
     n_out, n_in, n_basis = shape = weights.spline.shape
-    sizes, time = (len(x), n_in, n_out, n_basis), layout(shape, x.dtype, basis.degree).time
+    sizes, time = (len(x), n_in, n_out, n_basis), cost(shape, x.dtype, basis.degree)[1]
     run(passes.backward, weights, basis, [(x, *pair, grad), into], sizes, n_in, time)
     return gradients
 
@@ -142,18 +154,11 @@ def batched(grad: Tensor) -> bool:
     return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
-class PackedLayout(NamedTuple):
-    """Size of the packed weights of a layer, and the time of a pass over them."""
-
-    size: int
-    time: float  # nanoseconds of one number of x on one thread, by a rough estimate
-
-
 @functools.cache
-def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> PackedLayout:
-    """Return the layout of spline weights (out, in, basis)."""
+def cost(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> tuple[int, float]:
+    """Return the number of packed weights, and rough nanoseconds of one number of x, one thread."""
     n_out, n_in, n_basis = shape
     lanes = BYTES // dtype.itemsize
     stride = passes.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    return PackedLayout(n_in * (n_basis + 1) * stride, time)
+    return n_in * (n_basis + 1) * stride, time

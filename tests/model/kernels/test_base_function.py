@@ -69,19 +69,6 @@ def test_silu_far_out_and_of_what_is_no_number(dtype):
 
 
 @pytest.mark.parametrize("base", sorted(BASES))
-@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 32_640, 32_641, 100_003])
-def test_every_base_function_in_any_number_of_slices(base, size):
-    x = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
-    value, slope = base_function.pair(base, x)
-    for found, wanted in (
-        (value, BASES[base].value(x)),
-        (slope, BASES[base].derivative(x)),
-        (base_function.values(base, x), BASES[base].value(x)),
-    ):
-        assert_close(found, wanted, rtol=1e-14, atol=1e-15)
-
-
-@pytest.mark.parametrize("base", sorted(BASES))
 def test_layout_of_numbers_makes_no_difference(base):
     x = torch.randn(40, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).mT
     for found, wanted in zip(

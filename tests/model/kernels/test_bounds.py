@@ -57,8 +57,9 @@ SHAPES = [
 ] + [(40, 9), (90, 2)]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize(
+    ("order", "dtype"), [(1, torch.float64), (3, torch.float64), (3, torch.float32)]
+)
 def test_walls_around_arrays_stay_whole(dtype, order, monkeypatch):
     cases = []
     for n, (n_in, n_out) in enumerate(SHAPES):

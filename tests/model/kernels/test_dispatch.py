@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 from kanlens.model import kernels
 from kanlens.model.kernels import sparse
+from kanlens.model.network import KAN
 from tests.model.kernels.layers import Case, make
-from tests.model.layers_for_tests import EXACT
+from tests.model.layers_for_tests import EXACT, seeded
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -191,6 +192,15 @@ def test_autocast(counted):
         y, wanted = layer(x), layer.forward_torch(x)
     assert counted.calls == 0 and y.dtype == wanted.dtype
     assert_close(y, wanted, rtol=0, atol=0)
+
+
+def test_networks_run_under_autocast():
+    model = KAN([2, 3, 1], generator=seeded())
+    x = torch.linspace(-1, 1, 8).reshape(4, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model(x)
+    with kernels.use("torch"):
+        assert_close(y.float(), model(x), rtol=0.05, atol=0.05)
 
 
 def test_backward_under_autocast_keeps_the_dtype():

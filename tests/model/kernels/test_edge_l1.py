@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from torch.testing import assert_close
 
 from kanlens.splines import spline
-from tests.model.kernels.layers import cases
+from tests.model.kernels.layers import KINDS, cases
 from tests.model.kernels.norms import (
     norm_misfits,
     norms_agree,
@@ -31,12 +31,7 @@ def function_layer(function, *, grid_size=5, spline_order=3, n_out=2):
 # --- against the definition ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("order", "dtype"),
-    [(1, torch.float64), (2, torch.float64), (3, torch.float64), (4, torch.float64),
-     (5, torch.float64), (3, torch.float32)],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize(("order", "dtype"), KINDS, ids=str)
 def test_norms_and_gradients_are_those_of_the_definition(order, dtype):
     @given(cases(order, dtype).filter(lambda case: len(case.x) > 0))
     @settings(max_examples=15, deadline=None)

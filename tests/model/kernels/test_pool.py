@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -39,6 +40,15 @@ def test_an_error_reaches_the_caller_when_all_have_stopped(bad):
     done: list[int] = []
     pool.run(lambda a, b: done.append(a), [(0, 1), (1, 2)], threads=2)  # it still works
     assert sorted(done) == [0, 1]
+
+
+def test_where_no_thread_starts_the_caller_does_all(monkeypatch):
+    ended = ThreadPoolExecutor()
+    ended.shutdown()  # as it is at the interpreter's end
+    monkeypatch.setattr(pool, "_pool", lambda threads: ended)
+    done: list[int] = []
+    pool.run(lambda a, b: done.append(a), [(0, 1), (1, 2)], threads=2)
+    assert done == [0, 1]
 
 
 @pytest.mark.parametrize("openmp", [0, 1])

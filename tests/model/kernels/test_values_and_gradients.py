@@ -10,7 +10,9 @@ from kanlens.model import kernels
 from kanlens.model.kernels import few_outputs, sparse
 from tests.model.kernels.layers import (
     GRIDS,
+    KINDS,
     MASKS,
+    ORDERS,
     OUTPUTS,
     TOLERANCES,
     Case,
@@ -19,7 +21,7 @@ from tests.model.kernels.layers import (
     make,
     misfits,
 )
-from tests.model.layers_for_tests import MODES, ORDERS
+from tests.model.layers_for_tests import MODES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,18 +33,11 @@ def check(case: Case, *paths: str) -> None:
         assert max(found.values()) <= TOLERANCES[case.x.dtype], (path, found)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("order", "dtype"), KINDS)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_float64(order, data):
-    check(data.draw(cases(order, torch.float64)), "torch")
-
-
-@pytest.mark.parametrize("order", [1, 3])  # the loops of other orders: above
-@settings(max_examples=20, deadline=None)
-@given(data=st.data())
-def test_float32(order, data):
-    check(data.draw(cases(order, torch.float32)))
+def test_drawn_layers(order, dtype, data):
+    check(data.draw(cases(order, dtype)), *["torch"] * (dtype == torch.float64))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -112,15 +107,11 @@ def test_the_gradient_of_a_mean_adds_up_over_many_rows():
     assert misfits(case, "sparse")["bias"] <= 2e-7
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize(("order", "dtype"), KINDS)
 @pytest.mark.parametrize("grid", ["even", "uneven", "updated"])
 @pytest.mark.parametrize("mode", MODES)
-def test_many_rows_and_few_outputs_take_polynomials(order, grid, mode):
-    for n_in, n_out, dtype in (
-        (1, 1, torch.float64),
-        (3, 9, torch.float32),
-        (4, 20, torch.float64),
-    ):
+def test_many_rows_and_few_outputs_take_polynomials(order, dtype, grid, mode):
+    for n_in, n_out in ((1, 1), (3, 9), (4, 20)):
         options = {"spline_order": order, "grid_size": 2, "extrapolation": mode, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=700, grid=grid, mask="fractions", **options)
         pieces, vectors = 2 * order + 4, -(-n_out // (64 // dtype.itemsize))  # at most
@@ -128,10 +119,10 @@ def test_many_rows_and_few_outputs_take_polynomials(order, grid, mode):
         assert agrees(case, "sparse")
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize(("order", "dtype"), KINDS)
 @pytest.mark.parametrize("batch", [3, 10])
-def test_a_few_rows_of_many_inputs_share_out_the_inputs(order, batch):
-    for n_in, n_out, dtype in ((41, 3, torch.float64), (150, 2, torch.float32)):
+def test_a_few_rows_of_many_inputs_share_out_the_inputs(order, dtype, batch):
+    for n_in, n_out in ((41, 3), (150, 2)):
         options = {"spline_order": order, "grid_size": 8 - order, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=batch, mask="fractions", **options)
         assert kernel_of(case) == "forward_spans"
