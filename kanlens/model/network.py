@@ -220,7 +220,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The widths as they are written, with a pair for every layer that multiplies.
+        """The widths as users write them, with a pair for every layer that multiplies.
 
         Examples
         --------
@@ -425,7 +425,7 @@ grid_range, enable_standalone_scale_spline
         Raises
         ------
         DTypeError
-            If `x` is none of these, or holds no numbers.
+            If `x` has another type, or holds no numbers.
         ShapeError
             If it has no two axes, or another number of columns.
         DataError

@@ -117,7 +117,7 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
     max_memory : str or int, optional
