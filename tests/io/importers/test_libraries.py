@@ -43,7 +43,9 @@ CASES = {
         {"wavelet": "mexican_hat", "base_activation": "silu"},
     ),
 }
-UNUSED = re.compile("inv_denominator|layers.[0-9].k|rbf.grid|kan_layer.grid|layers.0.beta_weights")
+UNUSED = re.compile(
+    "inv_denominator|layers.[0-9].k|rbf.grid|kan_layer.grid|layers.0.beta_weights|symbolic"
+)
 IDLE = {  # in others, weight1
     "LKAN FFT": "bias",
     "Wav-KAN of torch-conv-kan": "none",
