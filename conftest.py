@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import importlib
+import math
 import os
 import runpy
 import sys
@@ -62,7 +63,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_sessionstart() -> None:
-    """Compile the passes of cubic layers before any module of tests asks which path is theirs."""
+    """Compile the passes of cubic layers before any test; later no test gets other kernels."""
+    importlib.import_module("kanlens.model.kernels.choice").PATIENCE = math.inf
     runpy.run_module("kanlens.model.kernels", run_name="__main__")
 
 

@@ -1,7 +1,4 @@
-"""Adapt rows and targets of any accepted kind to a model.
-
-The model takes over what the data knows: names, units, kinds, task and classes.
-"""
+"""Data as tensors of a model, which takes over their schema."""
 
 from __future__ import annotations
 
@@ -29,64 +26,58 @@ from kanlens.model.statistics import deviations
 
 
 def prepare_data(
-    model: KAN, data: Table | tuple[Any, Any], *, constant: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Return x (batch, in) and y ready for training, and give the model the table's schema.
+    model: KAN, data: Table | tuple[Any, Any], *, constant: bool = True, trained: bool = False
+) -> tuple[Tensor, Any]:
+    """Return x (batch, in) and y for training; set the model's schema.
 
-    Unless its features have the names they are born with (x1, x2, ...), they are looked up in the
-    table by name. Returns y as `prepare_target` does. Targets that do not vary are warned of, and
-    refused unless all of them may be `constant`.
+    Unless its features have default names (x1, x2, ...), they are looked up in the table by name.
+    Returns y as `prepare_target` does. Targets that do not vary are warned of, and refused unless
+    all of them may be `constant`. For a `trained` model y may be None.
     """
-    x, y = _prepared(model, data, trained=False)
-    if y is None:
-        raise DataError("fit", "a table with a target", "none", "Name its column in read_table")
-    numbered = data.frame.index if isinstance(data, Table) else range(len(x))
-    check_rows("fit", x, least=2)
-    check_magnitude("fit", x, model.feature_names, numbered)
-    if model.task == "regression":
-        check_magnitude("fit", y, model.output_names, numbered)
-        varying = (deviations(y) > 0).tolist()
-        for name, varies in zip(model.output_names, varying, strict=True):
-            if not varies:
-                got = f"{name!r} without any that is more than rounding"
-                advice = "Choose another target, or take its mean off first"
-                fields = "fit", "targets with differences", got, advice
-                if not (constant or any(varying)):
-                    raise DataError(*fields)
-                warnings.warn(KanlensWarning(*fields), stacklevel=3)
-        warn_of_distant("fit", model.output_names, y, list(numbered))
+    features: Schema | None
+    target: Schema | None
+    if isinstance(data, Table):
+        x, y, features, target = data.x, data.y, data.schema, data.schema
+    else:
+        x, y, features, target = _read_pair(model, *_pair(data))
+    if features is not None:
+        x = x[:, _adopt_features(model, features, trained)]
+    if y is not None and target is not None:
+        y = _adopt_target(model, target, y, trained)
+    x = model.prepare(x, call="fit").detach()
+    check_rows("fit", x)
+    y = None if y is None else prepare_target(model, y, len(x), call="fit")
+    if not trained:
+        _check_trainable(model, data, x, y, constant)
     return x, y
 
 
-def needed_widths(data: Any) -> tuple[int, int]:
-    """Return how many features and outputs a network for such data has; two classes have one."""
-    import pandas as pd
-
-    if isinstance(data, (Table, Source)):
-        return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
-    model = KAN([1, 1], generator=torch.Generator())  # torch's own is left alone
-    if not (isinstance(data, (tuple, list)) and len(data) == 2):
-        _prepared(model, data, trained=False)  # refuses them
-    x, y = data
-    table = read_columns(x, ColumnRoles(), call="fit").x if hasattr(x, "columns") else x
-    shape = tuple(np.shape(table))
-    if len(shape) != 2:
-        raise ShapeError("fit", "x of shape (batch, in)", str(shape), "Reshape it")
-    if not _holds_labels(model, y.detach().cpu().numpy() if isinstance(y, Tensor) else y):
-        return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
-    labels = Column(name="y", cells=pd.Series(np.asarray(y).ravel()), call="fit", target=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # which come when the labels are read
-        count = len(class_labels(labels, asked=True))
-    return shape[1], count if count > 2 else 1
+def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constant: bool) -> None:
+    """Refuse or warn about rows and targets that a model cannot learn from."""
+    if y is None:
+        raise DataError("fit", "a table with a target", "none", "Name its column in read_table")
+    numbers, schema = data.frame.index if isinstance(data, Table) else range(len(x)), model.schema
+    check_rows("fit", x, least=2)
+    check_magnitude("fit", x, schema.feature_names, numbers)
+    if schema.task == "regression":
+        check_magnitude("fit", y, schema.output_names, numbers)
+        varies = (deviations(y) > 0).tolist()
+        for name in (name for name, v in zip(schema.output_names, varies, strict=True) if not v):
+            got = f"{name!r} without any that is more than rounding"
+            advice = "Choose another target, or take its mean off first"
+            fields = "fit", "targets with differences", got, advice
+            if not (constant or any(varies)):
+                raise DataError(*fields)
+            warnings.warn(KanlensWarning(*fields), stacklevel=4)
+        warn_of_distant("fit", schema.output_names, y, list(numbers))
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
-    """Give a model that is trained already what training on the data would have given it.
+    """Set all that training sets in a model, but weights and scaling.
 
     These are names, units, kinds, task and classes, statistics of every layer, and background rows;
-    weights and scaling stay, and without a target the task. Two classes may have one output or two;
-    outputs that are named as the classes say in which order these are.
+    without a target the task is unchanged. Two classes may have one output or two; outputs that are
+    named as the classes decide on their order.
 
     Examples
     --------
@@ -95,69 +86,141 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     >>> model.class_labels, model.output_names, len(model.background)
     (('low', 'high'), ('y=low', 'y=high'), 3)
     """
-    store_statistics(model, _prepared(model, data, trained=True)[0])
+    store_statistics(model, prepare_data(model, data, trained=True)[0])
 
 
-def _prepared(
-    model: KAN, data: Table | tuple[Any, Any], *, trained: bool
-) -> tuple[Tensor, Tensor | None]:
-    if isinstance(data, Table):
-        x, y = _adopt_features(model, data, trained), data.y
-        y = None if y is None else _adopt_target(model, data.schema, y, trained)
-    elif isinstance(data, (tuple, list)) and len(data) == 2:
-        x, y = data
-        x, y = _rows(model, x, trained), _labelled(model, y, trained)
-    else:
-        expected, got = "to be a Table or a pair (x, y)", type(data).__name__
-        advice = "Pass (x, y), or what read_table returns"
-        raise DataError("fit", expected, got, advice, argument="data")
-    rows = model.prepare(x, call="fit").detach()
-    check_rows("fit", rows)
-    return rows, None if y is None else prepare_target(model, y, len(rows), call="fit")
+def needed_widths(data: Any) -> tuple[int, int]:
+    """Return the numbers of features and outputs for data."""
+    import pandas as pd
+
+    if isinstance(data, (Table, Source)):
+        return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
+    x, y = _pair(data)
+    table = read_columns(x, ColumnRoles(), call="fit").x if hasattr(x, "columns") else x
+    shape = tuple(np.shape(table))
+    if len(shape) != 2:
+        raise ShapeError("fit", "x of shape (batch, in)", str(shape), "Reshape it")
+    if not _holds_labels(y.detach().cpu().numpy() if isinstance(y, Tensor) else y, several=False):
+        return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
+    labels = Column(name="y", cells=pd.Series(np.asarray(y).ravel()), call="fit", target=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which come when the labels are read
+        count = len(class_labels(labels, declared=True))
+    return shape[1], count if count > 2 else 1
 
 
-def _rows(model: KAN, x: Any, trained: bool) -> Any:
-    """Return x; a frame without the model's columns is read as a table when they are unnamed."""
-    if not hasattr(x, "columns") or not _unnamed(model):
-        return x
-    if set(model.feature_names) <= {str(name) for name in x.columns}:
-        return x
-    return _adopt_features(model, read_columns(x, ColumnRoles(), call="fit"), trained)
+def _pair(data: Any) -> tuple[Any, Any]:
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return data[0], data[1]
+    expected, got = "to be a Table or a pair (x, y)", type(data).__name__
+    advice = "Pass (x, y), or what read_table returns"
+    raise DataError("fit", expected, got, advice, argument="data")
 
 
-def _unnamed(model: KAN) -> bool:
-    """Tell whether the features still have the names they are born with."""
-    return model.schema.features == default_schema(model.widths[0], 1).features
+def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Schema | None]:
+    """Return x and y, and the schemas of frames and labels."""
+    features, target, own = None, None, model.schema
+    columns = {str(name) for name in getattr(x, "columns", own.feature_names)}
+    unnamed = own.features == default_schema(len(own.features), 1).features
+    if unnamed and not set(own.feature_names) <= columns:
+        table = read_columns(x, ColumnRoles(), call="fit")
+        x, features = table.x, table.schema
+    check_dense(y, "fit", "y")
+    if not (own.task == "classification" and own.class_labels):
+        cells = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+        if _holds_labels(cells, several=len(own.outputs) > 1):
+            y, target = _read_labels(cells, len(own.outputs))
+    return x, y, features, target
 
 
-def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batch, in)
-    """Return the columns of a table that the model takes, and give it their schema."""
-    if trained and len(table.feature_names) > len(model.feature_names):  # none marks missing cells
-        table = table.keep([one.name for one in table.schema.features if one.kind != "missing"])
-    known, wanted = table.feature_names, model.feature_names
-    missing = [name for name in wanted if name not in known]
-    if missing and len(known) != len(wanted):
+def _holds_labels(y: Any, *, several: bool) -> bool:
+    """Return whether y holds text, truth values, or codes."""
+    import pandas as pd
+
+    array = np.asarray(y)
+    categories = isinstance(getattr(y, "dtype", None), pd.CategoricalDtype)
+    if array.dtype.kind in "iu" and not categories:
+        return array.ndim == 1 and several
+    if array.dtype.kind not in "OUSb" and not categories:
+        return False
+    cells = y if categories else pd.Series(array.ravel())
+    kind = pd.api.types.infer_dtype(cells, skipna=True)
+    if kind == "string" and array.ndim == 1 and several:
+        return True
+    if kind in PLAIN_NUMBERS and kind != "boolean":
+        return False
+    return is_classes(Column(name="y", cells=cells, call="fit", target=True))
+
+
+def _read_labels(y: Any, outputs: int) -> tuple[Tensor, Schema]:
+    """Return class codes and their schema."""
+    import pandas as pd
+
+    cells = np.asarray(y).ravel()
+    if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        got = f"{np.shape(y)[1]} columns of labels or truth values"
+        advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
+        raise ShapeError("fit", "y to be numbers, or one column of classes", got, advice)
+    frame = pd.DataFrame({"x": 0.0, "y": cells})
+    Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
+    table = read_columns(frame, ColumnRoles(target="y", task="classification"), call="fit")
+    if outputs > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < outputs:
+        schema = class_schema("y", [str(code) for code in range(outputs)])
+        return torch.from_numpy(cells.astype(np.int64)), schema
+    return cast("Tensor", table.y), table.schema
+
+
+def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
+    """Return the places of a model's features in a schema; adopt them."""
+    own, places = model.schema, list(range(len(schema.features)))
+    wanted, marks = own.feature_names, [f.kind == "missing" for f in schema.features]
+    if trained and len(places) > len(wanted):  # which has no marks of missing cells
+        places = [place for place in places if not marks[place]]
+        schema = schema.select(places)
+    names = schema.feature_names
+    missing = [name for name in wanted if name not in names]
+    if missing and len(names) != len(wanted):
         expected = f"{_counted(len(wanted), 'feature')}, as the model has"
-        got = f"{len(known)} ({listed(known)})"
-        changes = [f"Build the model with {_counted(len(known), 'input')}"]
-        if any(one.kind == "missing" for one in table.schema.features):
+        got = f"{len(names)} ({listed(names)})"
+        changes = [f"Build the model with {_counted(len(names), 'input')}"]
+        if any(marks):
             changes.append("fill missing cells with read_table(..., {impute})")
         if trained:
             order = "in the order of its inputs"
             changes = [f"Name the target, and the columns it was trained on, {order}"]
         raise ShapeError("fit", expected, got, *changes, impute="median")
-    if missing and not _unnamed(model):
+    if missing and own.features != default_schema(len(wanted), 1).features:
         expected = f"the model's features {listed(wanted)}"
         advice = "Rename the columns, or build another model"
         raise DataError("fit", expected, f"a table without {missing[0]!r}", advice)
-    picks = list(range(len(known))) if missing else [known.index(name) for name in wanted]
-    features = tuple(table.schema.features[index] for index in picks)
-    model.schema = dataclasses.replace(model.schema, features=features, format=table.schema.format)
-    return table.x[:, picks]
+    picks = range(len(names)) if missing else [names.index(name) for name in wanted]
+    features = tuple(schema.features[index] for index in picks)
+    model.schema = dataclasses.replace(own, features=features, format=schema.format)
+    return [places[index] for index in picks]
+
+
+def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tensor:
+    """Return y in the codes of the model, which may adopt the classes."""
+    own = model.schema
+    if own.class_labels:
+        return codes_of_model(model, schema, y, call="fit")
+    if trained and schema.class_labels:
+        labels, schema = schema.class_labels, _in_order_of(own.output_names, schema)
+        y = torch.tensor([schema.class_labels.index(label) for label in labels])[y]
+    count = len(schema.outputs)
+    if count != len(own.outputs):
+        expected = f"{_counted(len(own.outputs), 'output')}, as the model has"
+        whose = f" for the classes {listed(schema.class_labels)}" if schema.class_labels else ""
+        advice = f"Build the model with {_counted(count, 'output')}"
+        if trained:
+            advice = "Name as many target columns, or a target with as many classes"
+        raise ShapeError("fit", expected, f"{count}{whose}", advice)
+    model.schema = dataclasses.replace(schema, features=own.features, format=own.format)
+    return y
 
 
 def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tensor:
-    """Return the class codes (rows,) of a table with `schema` in the codes of a model.
+    """Return class codes (rows,) of a schema in the codes of a model.
 
     Examples
     --------
@@ -168,37 +231,17 @@ def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tenso
     >>> codes_of_model(model, table, torch.tensor([0, 1]), call="fit")
     tensor([0, 2])
     """
-    known = model.class_labels
-    other = [label for label in schema.class_labels if label not in known]
-    if other or not schema.class_labels:
-        got = repr(other[0]) if other else "numbers"
-        expected = f"the model's classes {listed(known)}"
+    labels = model.class_labels
+    others = [label for label in schema.class_labels if label not in labels]
+    if others or not schema.class_labels:
+        got = repr(others[0]) if others else "numbers"
+        expected = f"the model's classes {listed(labels)}"
         raise DataError(call, expected, got, "Correct the target, or build another model")
-    return torch.tensor([known.index(label) for label in schema.class_labels])[y]
-
-
-def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tensor:
-    """Return y in the codes of the model; one without class labels takes those of the data."""
-    if model.class_labels:
-        return codes_of_model(model, schema, y, call="fit")
-    if trained and schema.class_labels:
-        known, schema = schema.class_labels, _in_order_of(model.output_names, schema)
-        y = torch.tensor([schema.class_labels.index(label) for label in known])[y]
-    if len(schema.outputs) != len(model.schema.outputs):
-        expected = f"{_counted(len(model.schema.outputs), 'output')}, as the model has"
-        found = len(schema.outputs)
-        whose = f" for the classes {listed(schema.class_labels)}" if schema.class_labels else ""
-        advice = f"Build the model with {_counted(found, 'output')}"
-        if trained:
-            advice = "Name as many target columns, or a target with as many classes"
-        raise ShapeError("fit", expected, f"{found}{whose}", advice)
-    inputs = model.schema
-    model.schema = dataclasses.replace(schema, features=inputs.features, format=inputs.format)
-    return y
+    return torch.tensor([labels.index(label) for label in schema.class_labels])[y]
 
 
 def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
-    """Return a schema with its classes in the order of outputs, where these are named as classes.
+    """Return a schema with classes in the order of the outputs.
 
     Two classes may have one output, which is for the second, or one each.
     """
@@ -218,59 +261,15 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + "s" * (count != 1)
 
 
-def _labelled(model: KAN, y: Any, trained: bool) -> Any:
-    """Return y, as class codes when it holds labels: text, truth values, or one code per row."""
-    check_dense(y, "fit", "y")
-    if model.task == "classification" and model.class_labels:
-        return y
-    values = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
-    if not _holds_labels(model, values):
-        return y
-    import pandas as pd
-
-    cells = np.asarray(values).ravel()
-    if np.ndim(values) == 2 and np.shape(values)[1] > 1:
-        got = f"{np.shape(values)[1]} columns of labels or truth values"
-        advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
-        raise ShapeError("fit", "y to be numbers, or one column of classes", got, advice)
-    frame = pd.DataFrame({"x": 0.0, "y": cells})
-    Column(name="y", cells=frame["y"], call="fit", target=True).refuse_missing()
-    table = read_columns(frame, ColumnRoles(target="y", task="classification"), call="fit")
-    schema, codes = table.schema, cast("Tensor", table.y)  # which the frame has
-    count = len(model.output_names)
-    if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:
-        schema = class_schema("y", [str(code) for code in range(count)])  # not all need to occur
-        codes = torch.from_numpy(cells.astype(np.int64))
-    return _adopt_target(model, schema, codes, trained)
-
-
-def _holds_labels(model: KAN, values: Any) -> bool:
-    import pandas as pd
-
-    array = np.asarray(values)
-    coded = isinstance(getattr(values, "dtype", None), pd.CategoricalDtype)
-    if array.dtype.kind in "iu" and not coded:
-        return array.ndim == 1 and len(model.output_names) > 1
-    if array.dtype.kind not in "OUSb" and not coded:
-        return False
-    cells = values if coded else pd.Series(array.ravel())
-    found = pd.api.types.infer_dtype(cells, skipna=True)
-    if found == "string" and array.ndim == 1 and len(model.output_names) > 1:
-        return True
-    if found in PLAIN_NUMBERS and found != "boolean":
-        return False
-    return is_classes(Column(name="y", cells=cells, call="fit", target=True))
-
-
 def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
-    """Return y as the loss takes it: (batch, out) for regression, (batch,) codes for classes.
+    """Return y for the loss: (batch, out), or class codes (batch,).
 
     It is given in the units of the data, or as class labels or their codes. Where labels are
     numbers, a Tensor is read as codes if it can be, anything else as labels.
     """
     check_dense(y, call, "y")
-    if model.task == "classification":
-        return _codes(model, y, n_rows, call)
+    if model.schema.task == "classification":
+        return _class_codes(model, y, n_rows, call)
     if not isinstance(y, Tensor):
         array = np.array(unmasked(y))  # a copy: torch warns of arrays that are read-only
         if array.dtype.kind not in "fiub":
@@ -279,49 +278,46 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     values: Tensor = y.detach().to(model.input_shift)
     if values.dim() == 1:
         values = values.unsqueeze(1)
-    expected = (n_rows, len(model.output_names))
+    expected = (n_rows, len(model.schema.outputs))
     if tuple(values.shape) != expected:
         advice = "Give one target per row and output"
         raise ShapeError(call, f"y of shape {expected}", str(tuple(y.shape)), advice)
-    check_finite(call, values, model.output_names)
+    check_finite(call, values, model.schema.output_names)
     return values
 
 
-def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Tensor]:
-    """Return x (batch, in) and y of a table with targets, as `prepare_target` returns them.
-
-    The model has the table's schema; a pruned one finds its features in the table by name.
-    """
-    if table.y is None:
-        raise DataError(call, "a table with the target", "none", "Add its column")
-    x, y = table.keep(model.feature_names).x, table.y
-    if model.task == "classification" and model.class_labels:
-        y = codes_of_model(model, table.schema, y, call=call)
-    elif model.task != table.schema.task:
-        got, advice = f"a target for {table.schema.task}", "Read the table with {task}"
-        raise DataError(call, f"a target for {model.task}", got, advice, task=model.task)
-    return model.prepare(x, call=call), prepare_target(model, y, table.rows, call=call)
-
-
-def _codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
+def _class_codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
     """Return y as class codes, read as codes or as labels."""
-    given = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-    if given.size != n_rows:
-        raise ShapeError(call, f"{n_rows} labels", str(given.size), "Give one label per row")
-    cells = given.ravel()
-    numbers = cells.dtype.kind in "fiu"
-    count = max(2, len(model.output_names))
-    valid = [c in range(count) for c in cells.tolist()] if numbers else []
-    labels = model.class_labels
-    if not numbers or (labels and not (isinstance(y, Tensor) and all(valid))):
+    cells = np.ravel(y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y))
+    if cells.size != n_rows:
+        raise ShapeError(call, f"{n_rows} labels", str(cells.size), "Give one label per row")
+    numeric, count = cells.dtype.kind in "fiu", max(2, len(model.schema.outputs))
+    valid = [code in range(count) for code in cells.tolist()] if numeric else []
+    if not numeric or (model.class_labels and not (isinstance(y, Tensor) and all(valid))):
         try:
             codes = torch.from_numpy(model.schema.encode_target(cells, call=call))
             return codes.to(model.input_shift.device)
         except DataError:
-            if not numbers:
+            if not numeric:
                 raise
     if not all(valid):
         row = valid.index(False)
         got, advice = f"{cells[row]} in row {row}", "Recode the labels"
         raise DataError(call, f"class codes from 0 to {count - 1}", got, advice)
     return torch.from_numpy(cells.astype(np.int64)).to(model.input_shift.device)
+
+
+def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Tensor]:
+    """Return x (batch, in) and prepared y of a table with targets.
+
+    The model has the table's schema; a pruned one finds its features in the table by name.
+    """
+    if table.y is None:
+        raise DataError(call, "a table with the target", "none", "Add its column")
+    x, y, task = table.keep(model.feature_names).x, table.y, model.task
+    if task == "classification" and model.class_labels:
+        y = codes_of_model(model, table.schema, y, call=call)
+    elif task != table.schema.task:
+        got, advice = f"a target for {table.schema.task}", "Read the table with {task}"
+        raise DataError(call, f"a target for {task}", got, advice, task=task)
+    return model.prepare(x, call=call), prepare_target(model, y, table.rows, call=call)

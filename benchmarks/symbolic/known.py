@@ -26,8 +26,7 @@ from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.equivalence import judge
 from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
 from kanlens.discovery.finding import discover
-from kanlens.model.network import KAN
-from kanlens.symbolic.multi_start import Recipe, find_formula
+from kanlens.estimators import KANSymbolicRegressor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,17 +87,16 @@ def _found(
     way: str, equation: Equation, x: Array, y: Array, seed: int, smoke: bool
 ) -> tuple[Any, str]:
     """Return a formula, and why the search ended."""
-    generator = torch.Generator()
-    generator.manual_seed(seed)
-    names = equation.variables
+    import pandas as pd
+
+    names = list(equation.variables)
     if way == "discover":
+        generator = torch.Generator().manual_seed(seed)
         limit = SMOKE_LIMIT if smoke else TIME_LIMIT
-        found = discover(x, y, names, time_limit=limit, generator=generator, progress=False)
-        return found.sympy(), found.stopped_because
-    model = KAN([len(names), 1], feature_names=list(names), generator=generator).double()
-    recipe = Recipe(starts=1) if smoke else Recipe()
-    rows = torch.from_numpy(x), torch.from_numpy(y)[:, None]
-    return find_formula(model, *rows, recipe, generator, progress=False).sympy(), ""
+        result = discover(x, y, names, time_limit=limit, generator=generator, progress=False)
+        return result.sympy(), result.stopped_because
+    estimator = KANSymbolicRegressor(starts=1 if smoke else 8, random_state=seed)
+    return estimator.fit(pd.DataFrame(x, columns=names), y).sympy(), ""
 
 
 def is_exact(formula: Any, equation: Equation) -> bool:

@@ -1,4 +1,4 @@
-"""Which feature did what in each prediction, and how far that statement can be trusted."""
+"""Feature attributions of each prediction, and their errors."""
 
 from __future__ import annotations
 
@@ -26,19 +26,17 @@ __all__ = [
     "effect",
     "importance",
 ]
-
 _HOMES = {
-    "METHODS": "registry",
-    "Attribution": "result",
-    "Comparison": "comparison",
-    "Effect": "effects",
-    "Importance": "result",
-    "Method": "registry",
-    "attribute": "dispatch",
-    "compare": "comparison",
-    "edge_band": "edge_bands",
-    "effect": "effects",
-    "importance": "dispatch",
+    name: module
+    for module, names in {
+        "comparison": "Comparison compare",
+        "dispatch": "attribute importance",
+        "edge_bands": "edge_band",
+        "effects": "Effect effect",
+        "registry": "METHODS Method",
+        "result": "Attribution Importance",
+    }.items()
+    for name in names.split()
 }
 
 

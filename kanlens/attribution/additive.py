@@ -28,15 +28,11 @@ def additive(
 ) -> LocalValues:
     """Exact closed form for a sum of functions of single features, also under their own law.
 
-    These are its Shapley values. Against a background whose features are set one by one
-    ("interventional" [1]_), every order of the features gives the same: f_i(x_i) - mean of f_i over
-    the background.
-
-    "observational" asks what the model's output is expected to be when only some features are
-    known and the others follow them as they do in the background: v(S) = E[F | x_S]. Features that
-    the model does not read then share in the credit of those they go along with; true to the data,
-    not to the model [2]_. The law of the features is a Gaussian copula with the background's own
-    marginals, so that every conditional expectation is a finite sum.
+    These are its Shapley values: by the "interventional" law [1]_, f_i(x_i) - mean of f_i over the
+    background. By the "observational" one the worth of known features is v(S) = E[F | x_S], so that
+    features that the model does not read share in the credit of those they depend on; true to the
+    data, not to the model [2]_. The law is a Gaussian copula [3]_ with the background's marginals,
+    so that every conditional expectation is a finite sum.
 
     References
     ----------
@@ -76,10 +72,7 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianCopula:
-    """Gaussian copula of the features (Sklar, 1959): only the dependence is normal.
-
-    The marginals are the rows' own: the k-th smallest value holds the probability 1/n.
-    """
+    """Gaussian copula of the features (Sklar, 1959), with the rows' own marginals."""
 
     sorted: Tensor  # (row, in), increasing
     order: Tensor  # (row, in)
@@ -98,31 +91,24 @@ class GaussianCopula:
         return replace(law, correlation=correlation.fill_diagonal_(1.0))
 
     def scores(self, x: Tensor) -> Tensor:
-        """Return the normal scores of x (batch, in).
-
-        Equal values share the middle of their probabilities; between two values the probability
-        is linear, and beyond the rows' range it is that of the outermost row.
-        """
+        """Return the normal scores of x (batch, in), of ties those of their mean probability."""
         n, columns, tables = len(self.sorted), [], (self.sorted, x)
-        for rows, wanted in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
-            held, counts = np.unique(rows, return_counts=True)
-            columns.append(np.interp(wanted, held, (counts.cumsum() - counts / 2) / n))
-        found: Tensor = torch.special.ndtri(torch.from_numpy(np.stack(columns, 1))).to(x)
-        return found
+        for rows, points in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
+            values, counts = np.unique(rows, return_counts=True)
+            columns.append(np.interp(points, values, (counts.cumsum() - counts / 2) / n))
+        scores: Tensor = torch.special.ndtri(torch.from_numpy(np.stack(columns, 1))).to(x)
+        return scores
 
-    def given(self, scores: Tensor, known: list[int], feature: int) -> Tensor:
-        """Return the conditional law of a feature given others, from normal scores (batch, in).
-
-        It is the probability of each of the sorted values of the feature, shape (batch, row).
-        """
+    def conditional(self, scores: Tensor, others: list[int], feature: int) -> Tensor:
+        """Return the probabilities (batch, row) of a feature's sorted values given others."""
         n = len(self.sorted)
-        if not known:
+        if not others:
             return scores.new_full((len(scores), n), 1 / n)
-        among = self.correlation[known][:, known]
-        toward = self.correlation[known, feature]
+        among = self.correlation[others][:, others]
+        toward = self.correlation[others, feature]
         slopes = torch.linalg.pinv(among, hermitian=True) @ toward
-        mean = scores[:, known] @ slopes
-        deviation = (1 - float(toward @ slopes)) ** 0.5 if float(toward @ slopes) < 1 else 0.0
+        mean = scores[:, others] @ slopes
+        deviation = max(0.0, 1 - float(toward @ slopes)) ** 0.5
         ends = torch.arange(n + 1, dtype=scores.dtype, device=scores.device) / n
         places = torch.special.ndtri(ends)  # infinite at both ends
         reduced = (places - mean[:, None]) / max(deviation, NARROW)
@@ -148,13 +134,12 @@ def _observational(problem: Problem) -> Tensor:
     size = max(1, NUMBERS // (len(rows) * max(1, len(live))))
     with progress_bar("additive", 2**n, shown=problem.progress) as advance:
         for code in range(2**n):
-            known = [i for i in range(n) if code >> i & 1]
-            weights = weight[code]
+            members = [i for i in range(n) if code >> i & 1]
             for part in torch.arange(len(x), device=x.device).split(size):
-                worth = ours[part][:, known].sum(1)
-                for i in [i for i in live.tolist() if i not in known]:
-                    chances = law.given(scores[part], known, i)  # (part, row)
+                worth = ours[part][:, members].sum(1)
+                for i in [i for i in live.tolist() if i not in members]:
+                    chances = law.conditional(scores[part], members, i)  # (part, row)
                     worth = worth + chances @ atoms[:, i]
-                values[part] += worth[:, None] * weights
+                values[part] += worth[:, None] * weight[code]
             advance(1)
     return values

@@ -54,13 +54,13 @@ class Comparison(Displayed):
     Attributes
     ----------
     attributions : dict of str to Attribution
-        By method. The last one, "random", are numbers that know nothing of the model: the floor.
+        By method. The last one, "random", has random values: the floor.
     frame : DataFrame
         One row per method: method, exact, complete, baseline, each metric, offgrid (share of the
         values outside their grids where metrics evaluated the model), evaluations for one sample,
         seconds, and a verdict in words.
     arrows : dict of str to str
-        By metric: "↑" where more is better, "↓" where less is, "" where neither.
+        By metric: "↑" for more is better, "↓" for less, "" for neither.
     importance : DataFrame
         Mean |value|, features x methods, in the units of the output; without the random one.
     agreement : DataFrame
@@ -99,7 +99,7 @@ class Comparison(Displayed):
 
     def to_json(self) -> str:
         """Return the three tables and the skipped methods as JSON; NaN and infinity become null."""
-        known = {
+        facts = {
             "target": self.target,
             "methods": self.frame.to_dict(orient="records"),
             "arrows": self.arrows,
@@ -107,7 +107,7 @@ class Comparison(Displayed):
             "agreement": self.agreement.to_dict(),
             "skipped": self.skipped,
         }
-        return json.dumps(to_plain(known))
+        return json.dumps(to_plain(facts))
 
 
 @within_memory
@@ -123,15 +123,15 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> Comparison:
-    """Run several methods on the same samples and put their numbers side by side.
+    """Compare several methods on the same samples.
 
-    An interrupt (Ctrl-C) ends the comparison; the methods and metrics that are done by then are
-    returned, with a warning.
+    An interrupt (Ctrl-C) ends the comparison; the methods and metrics that are done are returned,
+    with a warning.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
     background, target, max_memory, generator, progress
@@ -140,10 +140,9 @@ def compare(  # noqa: PLR0913 - one keyword per choice
         Local methods of features. Default: the well-known ones that fit the model, ours and
         captum's; "all": every one that fits.
     metrics : sequence of str or "all", optional
-        Keys into ``METRICS``, columns of the frame in this order. Default: all but those that
-        attribute other samples or other models, and so take as long as the method many times over;
-        "all" takes these, too. Some compare with exact Shapley values counted from the same
-        baseline as the method; they are NaN where these cannot be had.
+        Keys into ``METRICS``, columns of the frame in this order. Default: all but the slow ones,
+        which attribute other samples or other models. Some compare with exact Shapley values of the
+        method's baseline; they are NaN where these are unknown.
 
     Returns
     -------
@@ -156,7 +155,7 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     DTypeError
         If `methods` or `metrics` hold no names.
     MethodError
-        If a method that was asked for does not fit the model, or none does.
+        If a requested method does not fit the model, or none does.
 
     Examples
     --------
@@ -173,15 +172,15 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     columns = _checked_metrics(metrics)
     if optional and background is None and model.background is None:
         raise MethodError("compare", "background rows", "None", NO_BACKGROUND, background=...)
-    given: dict[str, Any] = {"background": background, "target": target, "generator": generator}
-    return run_comparison(model, x, names, columns, optional=optional, progress=progress, **given)
+    how: dict[str, Any] = {"background": background, "target": target, "generator": generator}
+    return run_comparison(model, x, names, columns, optional=optional, progress=progress, **how)
 
 
 def run_comparison(
-    model: KAN, x: Rows, names: list[str], columns: list[str], *, optional: bool, **given: Any
+    model: KAN, x: Rows, names: list[str], columns: list[str], *, optional: bool, **how: Any
 ) -> Comparison:
     """Return a comparison of methods by metrics; optional ones that do not fit are skipped."""
-    runs = Runs(model, x, **given)
+    runs = Runs(model, x, **how)
     runs.run(names, optional=optional)
     if not runs.done and runs.stop.happened:
         raise KeyboardInterrupt
@@ -209,21 +208,21 @@ def comparable() -> list[str]:
 
 def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
     """Return the methods to run, each once; refuse unknown, refused and global ones."""
-    known = comparable()
+    choices = comparable()
     if methods is None:
-        return [name for name in DEFAULT_METHODS if name in known]
-    names = _listed("methods", methods, known)
+        return list(DEFAULT_METHODS)
+    names = _listed("methods", methods, choices)
     if not names:
         advice = "Leave out {methods} to run all that fit"
         raise InvalidValueError("compare", "at least one method", "none", advice, methods=...)
     for name in names:
-        if name in METHODS and name not in known:
+        if name in METHODS and name not in choices:
             expected = "methods that give every sample's features their values"
             other = "attribute" if METHODS[name].of_nodes else "importance"
             either = "Choose one of those", f"call {other} with {{method}}"
             raise InvalidValueError("compare", expected, repr(name), *either, method=name)
-        if name not in REFUSED:  # attribute says why
-            check_choice("compare", "methods", name, known)
+        if name not in REFUSED:  # attribute gives the reason
+            check_choice("compare", "methods", name, choices)
     return names
 
 
@@ -237,88 +236,88 @@ def _checked_metrics(metrics: Sequence[str] | str | None) -> list[str]:
     return names
 
 
-def _listed(what: str, given: Sequence[str] | str, known: list[str]) -> list[str]:
-    """Return given names, each once: all that are known for "all"; refuse what holds no names."""
-    if isinstance(given, str):
-        return list(known) if given == ALL else [given]
-    listed = list(given) if isinstance(given, Iterable) else [given]
-    for name in listed:
-        if not isinstance(name, str):
-            expected, got = f"{what} as names, or 'all'", repr(given)
-            raise DTypeError("compare", expected, got, f"Pass a list such as {known[:2]}")
+def _listed(what: str, names: Sequence[str] | str, choices: list[str]) -> list[str]:
+    """Return distinct names, all choices for "all"; refuse other types."""
+    if isinstance(names, str):
+        return choices if names == ALL else [names]
+    listed = list(names) if isinstance(names, Iterable) else [names]
+    if not all(isinstance(name, str) for name in listed):
+        expected, advice = f"{what} as names, or 'all'", f"Pass a list such as {choices[:2]}"
+        raise DTypeError("compare", expected, repr(names), advice)
     return list(dict.fromkeys(listed))
 
 
 def _scores(runs: Runs, columns: list[str]) -> dict[str, dict[str, Score]]:
-    """Return every metric of every method; NaN for those that an interrupt came before."""
+    """Return every metric of every method; NaN for those after an interrupt."""
     compared = any(METRICS[column].needs_exact for column in columns)
-    found: dict[str, dict[str, Score]] = {}
-    for name, one in runs.done.items():
-        nothing = Score.of(torch.full_like(one.values[:, 0], math.nan))
-        found[name] = dict.fromkeys(columns, nothing)
+    table: dict[str, dict[str, Score]] = {}
+    for name, attribution in runs.done.items():
+        nothing = Score.of(torch.full_like(attribution.values[:, 0], math.nan))
+        table[name] = dict.fromkeys(columns, nothing)
     if runs.stop.happened:
-        return found
-    work = len(found) * len(columns)
-    bar = progress_bar("metrics", work, shown=runs.progress)
+        return table
+    bar = progress_bar("metrics", len(table) * len(columns), shown=runs.progress)
     with bar as advance, runs.stop.kept(), interrupts_pass():
-        for name, scores in found.items():
+        for name, scores in table.items():
             case = runs.case(name, compared=compared)
             for column in columns:
                 advance(0, note=f"{column} of {name}")
                 score = METRICS[column].function(case)
                 scores[column] = replace(score, rows=score.rows.to(case.attribution.values))
                 advance()
-    return found
+    return table
 
 
 def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
-    """Return one row per method: what it is, its metrics, what it took, and the verdict."""
+    """Return one row per method: its properties, metrics, costs, and the verdict."""
     import pandas as pd
 
-    floor = scores.get(RANDOM, {}).get("shapley_error")
     rows: list[dict[str, Any]] = []
-    for name, found in runs.done.items():
-        method = METHODS.get(name)
-        numbers = {column: score.value for column, score in scores[name].items()}
-        evidence = Evidence(
-            slopes=not found.shares,
-            random=method is not None and method.random,
-            baseline=found.baseline,
-            gap=METRICS["relative_gap"].function(runs.case(name, compared=False)).value,
-            error=numbers.get("shapley_error", math.nan),
-            rank=numbers.get("shapley_rank", math.nan),
-            floor=math.inf if floor is None or math.isnan(floor.value) else floor.value,
-            rounding=torch.finfo(found.values.dtype).eps,
-            compared="shapley_error" in numbers,
-        )
+    for name, attribution in runs.done.items():
+        method, evaluations = METHODS.get(name), attribution.evaluations
         off = [score.offgrid for score in scores[name].values() if not math.isnan(score.offgrid)]
         rows.append(
             {
                 "method": name,
                 "exact": method is not None and method.exact,
                 "complete": method is not None and method.complete,
-                "baseline": found.baseline,
-                **numbers,
+                "baseline": attribution.baseline,
+                **{column: score.value for column, score in scores[name].items()},
                 "offgrid": max(off, default=math.nan),
-                "evaluations": math.nan if found.evaluations is None else found.evaluations,
+                "evaluations": math.nan if evaluations is None else evaluations,
                 "seconds": runs.seconds.get(name, math.nan),
-                "verdict": "the floor: knows nothing" if name == RANDOM else verdict(evidence),
+                "verdict": _verdict(runs, name, scores),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _verdict(runs: Runs, name: str, scores: dict[str, dict[str, Score]]) -> str:
+    """Return the verdict on a method from its values and metrics."""
+    if name == RANDOM:
+        return "the floor: knows nothing"
+    attribution = runs.done[name]
+    numbers = {column: score.value for column, score in scores[name].items()}
+    floor = scores[RANDOM]["shapley_error"].value if "shapley_error" in numbers else math.nan
+    return verdict(
+        slopes=not attribution.shares,
+        random=METHODS[name].random,
+        baseline=attribution.baseline,
+        gap=METRICS["relative_gap"].function(runs.case(name, compared=False)).value,
+        error=numbers.get("shapley_error"),
+        rank=numbers.get("shapley_rank", math.nan),
+        floor=math.inf if math.isnan(floor) else floor,
+        rounding=torch.finfo(attribution.values.dtype).eps,
+    )
 
 
 def _importance(done: dict[str, Attribution]) -> pd.DataFrame:
     """Return the mean |value|, features x methods."""
     import pandas as pd
 
-    columns = {
-        name: found.values.abs().mean(0).cpu().numpy()
-        for name, found in done.items()
-        if name != RANDOM
-    }
-    features = next(iter(done.values())).features
-    return pd.DataFrame(columns, index=pd.Index(features, name="feature"))
+    sizes = {name: values.values.abs().mean(0).cpu().numpy() for name, values in done.items()}
+    features = pd.Index(next(iter(done.values())).features, name="feature")
+    return pd.DataFrame(sizes, index=features).drop(columns=RANDOM)
 
 
 def _agreement(done: dict[str, Attribution]) -> pd.DataFrame:
@@ -333,47 +332,43 @@ def _agreement(done: dict[str, Attribution]) -> pd.DataFrame:
     return table
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What is known of a method on the compared samples; NaN where it is not."""
-
-    slopes: bool  # values are slopes instead of shares
-    random: bool  # it samples
-    baseline: str
-    gap: float  # sum of |completeness gap| over that of |output - reference|
-    error: float  # L1 distance from the exact Shapley values over their norm
-    rank: float  # rank agreement with these
-    floor: float  # error of a random attribution
-    rounding: float = 0.0  # relative distance of neighboring numbers in the dtype
-    compared: bool = True  # the error was asked for
-
-
-def verdict(evidence: Evidence) -> str:
-    """Return one line that says what the values can be used for, and why."""
-    if evidence.slopes:
+def verdict(
+    *,
+    slopes: bool,
+    random: bool,
+    baseline: str,
+    gap: float,  # sum of |completeness gap| over that of |output - reference|
+    error: float | None,  # L1 distance from the exact values over their norm; None: not a column
+    rank: float,  # rank agreement with these
+    floor: float,  # error of a random attribution
+    rounding: float = 0.0,  # relative distance of neighboring numbers in the dtype
+) -> str:
+    """Return one line on the use of a method's values; NaN are unknown numbers."""
+    if slopes:
         return "slopes: how steep the output is, not what a feature adds"
-    error = evidence.error
-    off = "" if math.isnan(error) else f"; {_percent(error)} off the Shapley values"
-    if evidence.gap > WHOLE:
-        return f"incomplete: leaves {_percent(evidence.gap)} of the change unexplained{off}"
-    if math.isnan(error):
-        if not evidence.compared:
-            return "complete; not compared with the Shapley values"
+    off = ""
+    if error is not None and not math.isnan(error):
+        off = f"{_percent(error)} off the Shapley values"
+    if gap > WHOLE:
+        start = f"incomplete: leaves {_percent(gap)} of the change unexplained"
+        return f"{start}; {off}" if off else start
+    if error is None:
+        return "complete; not compared with the Shapley values"
+    if not off:
         return "complete; exact Shapley values to compare it with could not be had"
-    usual = evidence.baseline == Baseline.MEAN_OUTPUT
-    where = "" if usual else f" counted from the {evidence.baseline}"
-    if error <= max(EXACT, evidence.rounding):
+    where = "" if baseline == Baseline.MEAN_OUTPUT else f" counted from the {baseline}"
+    if error <= max(EXACT, rounding):
         size = f" (error {error:.0e})" if error else ""
         return f"exact: these are the Shapley values{where}{size}"
-    if error >= evidence.floor:
-        return f"misleading: complete, but no nearer to the Shapley values than chance{off}"
-    word = "close" if error <= CLOSE else "different" if not evidence.random else "rough"
-    if evidence.random:
+    if error >= floor:
+        return f"misleading: complete, but no nearer to the Shapley values than chance; {off}"
+    word = "close" if error <= CLOSE else "rough" if random else "different"
+    if random:
         return f"{word}: an estimate of the Shapley values{where}, {_percent(error)} off"
-    ranks = "" if math.isnan(evidence.rank) else f", ranks agree {evidence.rank:.2f}"
-    return f"{word}: complete, {_percent(error)} off the Shapley values{where}{ranks}"
+    ranks = "" if math.isnan(rank) else f", ranks agree {rank:.2f}"
+    return f"{word}: complete, {off}{where}{ranks}"
 
 
 def _percent(share: float) -> str:
-    """Write a share with two digits."""
+    """Format a share with two digits."""
     return f"{100 * share:.2g}%" if share < 1 else f"{100 * share:.0f}%"

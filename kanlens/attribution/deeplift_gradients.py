@@ -8,6 +8,7 @@ from torch import Tensor
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import Baseline, LocalValues, Problem, pairs
 from kanlens.long_work import progress_bar
+from kanlens.model.analysis import over_rows
 from kanlens.model.layers import KANLinear
 
 SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
@@ -18,10 +19,9 @@ def secant(problem: Problem) -> LocalValues:
     """DeepLIFT (Rescale rule) with one secant slope per edge, chained layer by layer.
 
     Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
-    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. It uses no
-    hooks, and depends on how the function is built. A node that multiplies shares its change among
-    its factors by their exact Shapley values. What flows through an edge is its own change times
-    the slopes behind it; as much leaves every node as arrives.
+    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. Products divide
+    their change among the factors by exact Shapley values. The flow through an edge is its own
+    change times the slopes after it; every node passes on what it receives.
 
     References
     ----------
@@ -32,9 +32,8 @@ def secant(problem: Problem) -> LocalValues:
     flows = [
         x.new_zeros(len(x), layer.out_features, layer.in_features) for layer in problem.model.layers
     ]
-    at_once = problem.pairs_at_once
     with progress_bar("secant", len(x) * len(rows), shown=problem.progress) as advance:
-        for here, there in pairs(len(x), len(rows), at_once):
+        for here, there in pairs(len(x), len(rows), problem.pairs_at_once):
             for total, flow in zip(flows, _flows(problem, x[here], rows[there]), strict=True):
                 total[here] += flow / len(rows)
             advance(len(x[here]) * len(rows[there]))
@@ -43,17 +42,17 @@ def secant(problem: Problem) -> LocalValues:
 
 def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
     """Return each edge's contribution (batch, out, in), summed over the background rows."""
-    model, found = problem.model, []
+    model, flows = problem.model, []
     (ours, sums), (theirs, their_sums) = (model.levels(model.scale_inputs(k)) for k in (x, rows))
     rises, steps = _changes(problem, ours[:-1], theirs[:-1])
     slopes = model.output_scale.diag()[problem.target].expand(len(x), len(rows), -1)
     for index in reversed(range(len(model.layers))):
         slopes = model.nodes[index].pull(slopes, sums[index][:, None], their_sums[index])
-        found.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
+        flows.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
         if index:
             steep = _secants(model.layers[index], rises[index], steps[index], ours[index])
             slopes = torch.einsum("bro,broi->bri", slopes, steep)
-    return found[::-1]
+    return flows[::-1]
 
 
 def _changes(
@@ -87,9 +86,15 @@ def gradient(problem: Problem) -> LocalValues:
     .. [1] K. Simonyan, A. Vedaldi, A. Zisserman, Deep Inside Convolutional Networks: Visualising
        Image Classification Models and Saliency Maps, 2014.
     """
-    parts = problem.x.split(problem.rows_at_once)
-    found = torch.cat([_gradient(problem, part) for part in parts])
-    return problem.local(found, Baseline.SLOPES, evaluations=1.0)
+
+    def run(x: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            y = problem.output(x).sum()
+            return [torch.autograd.grad(y, x)[0] if y.requires_grad else torch.zeros_like(x)]
+
+    (slopes,) = over_rows(run, problem.x, problem.rows_at_once)
+    return problem.local(slopes, Baseline.SLOPES, evaluations=1.0)
 
 
 @method(exact=True, complete=False)
@@ -105,11 +110,3 @@ def gradient_x_input(problem: Problem) -> LocalValues:
     """
     values = gradient(problem).values * (problem.x - problem.mean_row)
     return problem.local(values, Baseline.MEAN_ROW, evaluations=1.0)
-
-
-def _gradient(problem: Problem, x: Tensor) -> Tensor:
-    """Return the gradient of the output at x, in the units of the data, shape (batch, in)."""
-    with torch.enable_grad():
-        x = x.clone().requires_grad_()
-        y = problem.output(x).sum()
-        return torch.autograd.grad(y, x)[0] if y.requires_grad else torch.zeros_like(x)

@@ -15,8 +15,8 @@ from kanlens.attribution.problem import (
     LocalValues,
     Problem,
     check_outputs,
+    data_rows,
     explained_output,
-    given_rows,
 )
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
@@ -30,7 +30,7 @@ from kanlens.resources import Memory, threads_for, within_memory
 if TYPE_CHECKING:
     import pandas as pd
 
-PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, beside paths
+PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, and paths
 
 
 @within_memory
@@ -46,10 +46,9 @@ def attribute(
     progress: bool | None = None,
     **options: Any,
 ) -> Attribution | Importance:
-    """Say how much each feature adds to an output, sample by sample or over all samples.
+    """Attribute an output to the features, sample by sample or over all samples.
 
-    Runs in float64 on a private copy, so the model is left as it is: parameters, mode, hooks,
-    gradients, and torch's random state.
+    Runs in float64 on a private copy: the model and torch's random state do not change.
 
     Parameters
     ----------
@@ -60,17 +59,15 @@ def attribute(
     method : str
         Key into ``METHODS``.
     background : Tensor, ndarray or DataFrame, shape (rows, in), optional
-        What samples are compared with. Default: the rows the model kept from its training.
-        The result's `baseline` says how the method uses it.
+        Rows to compare samples with; the result's `baseline` names their use. Default: those the
+        model kept from its training.
     target : int or str, optional
-        Index or name of the output. Default: the only one, or of several classes the one that is
-        predicted for most samples; of several numbers one must be named. The result's `target`
-        says which it was. Logits for classification.
+        Index or name of the output; logits for classification. Default: the only one, or of several
+        classes the one predicted for most samples; of several numbers one must be named.
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
-        For methods that sample; the same generator state gives the same numbers. Without one they
-        start from torch's own state, and put it back.
+        For methods that sample. Without one they start from torch's own state, and restore it.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     **options
@@ -100,15 +97,15 @@ def attribute(
     """
     model = check_model("attribute", model)
     check_generator("attribute", generator)
-    chosen = _chosen(method, options)
+    chosen = _checked_method(method, options)
     with torch.inference_mode(False), torch.no_grad():
         how = {"generator": generator, "progress": progress}
         problem = _problem(model, x, background, chosen, target, how)
         with threads_for(problem.size):
-            answer = _answered(chosen, problem, options, model.dtype)
-        if isinstance(answer, LocalValues):
-            return _attribution(model, problem, method, answer)
-        return _importance(model, problem, chosen, answer)
+            result = _run(chosen, problem, options, model.dtype)
+        if isinstance(result, LocalValues):
+            return _attribution(model, problem, method, result)
+        return _importance(model, problem, chosen, result)
 
 
 @within_memory
@@ -125,19 +122,18 @@ def importance(  # noqa: PLR0913 - one keyword per choice
     progress: bool | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Say how much each feature matters over all samples, output by output.
+    """Return the importance of each feature over all samples, output by output.
 
-    Local methods are averaged: the mean ``|value|``, with a 95% interval from its spread over the
-    rows; `Attribution.to_importance` says how, and how often it covers. Global methods are taken as
-    they are. A classifier has one output for each class (or a single one for the second of two),
-    explained on the scale of its logits.
+    Local methods are averaged: the mean ``|value|``, with a 95% interval as in
+    `Attribution.to_importance`. A classifier has one output for each class (or a single one for the
+    second of two), explained on the scale of its logits.
 
     An interrupt (Ctrl-C) ends the work; the outputs that are done are returned, with a warning.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
     method, background, max_memory, generator, progress, **options
@@ -168,34 +164,34 @@ def importance(  # noqa: PLR0913 - one keyword per choice
     import pandas as pd
 
     model = check_model("importance", model)
-    wanted = range(len(model.output_names)) if target is None else [target]
-    given = {"method": method, "background": background, "generator": generator, **options}
+    outputs = range(len(model.output_names)) if target is None else [target]
+    options |= {"method": method, "background": background, "generator": generator}
     frames: list[pd.DataFrame] = []
-    stop, whole = Interruption(), interrupts_pass if len(wanted) > 1 else nullcontext
+    stop, whole = Interruption(), interrupts_pass if len(outputs) > 1 else nullcontext
     with stop.kept():
-        for output in wanted:
+        for output in outputs:
             with rewording("importance"), whole():
-                found = attribute(model, x, target=output, progress=progress, **given)
-            frames.append(importance_table(found, grouped=grouped))
+                result = attribute(model, x, target=output, progress=progress, **options)
+            frames.append(importance_table(result, grouped=grouped))
     if not frames:
         raise KeyboardInterrupt
-    stop.warn("importance", f"{len(frames)} of {len(wanted)} outputs are done, and returned")
+    stop.warn("importance", f"{len(frames)} of {len(outputs)} outputs are done, and returned")
     return pd.concat(frames, ignore_index=True)
 
 
-def _chosen(name: str, options: dict[str, Any]) -> Method:
+def _checked_method(name: str, options: dict[str, Any]) -> Method:
     """Return the method called `name`; refuse unknown ones and unknown options."""
     if isinstance(name, str) and name in REFUSED:
         expected = "a method that says something about a KAN"
         advice = "Captum's rule for it does not hold there; use {method} or 'captum_deep_lift'"
         raise MethodError("attribute", expected, repr(name), advice, method="secant")
     check_choice("attribute", "method", name, METHODS)
-    chosen = METHODS[name]
+    method = METHODS[name]
     for option in options:
-        if option not in chosen.options:
-            known = f"options of method {name!r} ({', '.join(chosen.options) or 'it has none'})"
-            raise InvalidValueError("attribute", known, repr(option), "Drop it")
-    return chosen
+        if option not in method.options:
+            expected = f"options of method {name!r} ({', '.join(method.options) or 'it has none'})"
+            raise InvalidValueError("attribute", expected, repr(option), "Drop it")
+    return method
 
 
 def _problem(
@@ -212,11 +208,12 @@ def _problem(
     rows = None
     if chosen.needs_background:
         needs = f"background rows for method {chosen.name!r}"
-        rows = given_rows(model, background, call="attribute", what="background", needs=needs)
+        options = {"call": "attribute", "what": "background", "needs": needs}
+        rows = data_rows(model, background, **options).detach().clone().double()
     problem = Problem(
         model=float64_copy(model),
         x=samples.detach().clone().double(),
-        rows=rows if rows is None else rows.detach().clone().double(),
+        rows=rows,
         target=explained_output(model, target, samples, call="attribute"),
         **how,
     )
@@ -224,10 +221,10 @@ def _problem(
     return problem
 
 
-def _answered(
+def _run(
     chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
 ) -> LocalValues | GlobalScores:
-    """Run a method, on some samples at a time where it takes them one by one; hold only results."""
+    """Run a method, in parts of the samples where it takes them one by one; hold only results."""
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
         return cast("LocalValues | GlobalScores", chosen.function(problem, **options))
@@ -237,8 +234,8 @@ def _answered(
         here = replace(problem, x=problem.x[places], first=int(places[0]), progress=False)
         last.update(vars(chosen.function(here, **options)))
         advance(len(places))
-        found = [last.get(name) for name in PER_SAMPLE]
-        return [one.to(dtype) for one in (*found, *(last["paths"] or ())) if one is not None]
+        parts = (*(last[name] for name in PER_SAMPLE), *(last["paths"] or ()))
+        return [part.to(dtype) for part in parts if part is not None]
 
     with progress_bar(chosen.name, len(problem.x), shown=problem.progress) as advance:
         whole = iter(over_rows(run, torch.arange(len(problem.x)), at_once))
@@ -247,20 +244,20 @@ def _answered(
 
 
 def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) -> Attribution:
-    """Put the parts into a result, in the dtype of the model."""
+    """Return the result of a local method, in the dtype of the model."""
     output, own = problem.output_in_parts(problem.x), parts.features is None
     reference = torch.full_like(output, parts.reference)
     counted = [] if parts.baseline in NOTHING else [reference[:1]]
     _check_numbers(method, model.dtype, parts.values, output, *counted)
-    known = {**vars(parts), "output": output, "reference": reference}
-    known["x"] = problem.x if own else None
-    for name, one in known.items():
-        known[name] = one.to(model.dtype) if isinstance(one, Tensor) else one
-    known["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
-    known["features"] = parts.features or model.feature_names
+    facts = {**vars(parts), "output": output, "reference": reference}
+    facts["x"] = problem.x if own else None
+    for name, value in facts.items():
+        facts[name] = value.to(model.dtype) if isinstance(value, Tensor) else value
+    facts["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
+    facts["features"] = parts.features or model.feature_names
     output_unit = model.schema.outputs[problem.target].unit
     return Attribution(
-        **known,
+        **facts,
         method=method,
         target=model.output_names[problem.target],
         unit=output_unit if model.task == "regression" else "log-odds",
@@ -269,9 +266,9 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
     )
 
 
-def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
-    """Refuse NaN and infinity in what a method found, in the dtype of the model."""
-    for part in found:
+def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
+    """Refuse NaN and infinity in the values of a method, in the dtype of the model."""
+    for part in parts:
         if not bool(torch.isfinite(part.to(dtype)).all()):
             expected = f"finite numbers from method {method!r}"
             advice = "A function has a pole or is undefined where the method looked, or numbers "
@@ -282,11 +279,11 @@ def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
 
 def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:
     _check_numbers(chosen.name, model.dtype, scores.values)
-    known: dict[str, Any] = {
-        name: one.to(model.dtype) for name, one in vars(scores).items() if one is not None
+    numbers: dict[str, Any] = {
+        name: part.to(model.dtype) for name, part in vars(scores).items() if part is not None
     }
     return Importance(
-        **known,
+        **numbers,
         meaning=chosen.summary,
         method=chosen.name,
         features=model.feature_names,
@@ -294,12 +291,11 @@ def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScor
     )
 
 
-def importance_table(found: Attribution | Importance, *, grouped: bool = False) -> pd.DataFrame:
+def importance_table(result: Attribution | Importance, *, grouped: bool = False) -> pd.DataFrame:
     """Return the rows of one output, the most important feature first."""
-    if isinstance(found, Attribution):
-        whole = found.grouped() if grouped else found
-        found = whole.to_importance()
-    frame = found.to_frame().sort_values("importance", ascending=False, kind="stable")
-    frame.insert(0, "output", found.target)
-    frame["unit"] = found.unit
+    if isinstance(result, Attribution):
+        result = (result.grouped() if grouped else result).to_importance()
+    frame = result.to_frame().sort_values("importance", ascending=False, kind="stable")
+    frame.insert(0, "output", result.target)
+    frame["unit"] = result.unit
     return frame

@@ -1,7 +1,6 @@
-"""How far other rows would have moved the function on an edge: pointwise confidence bands.
+"""Pointwise confidence bands of edges, by least squares in the coefficients of a node's edges.
 
-With all else held, the sum at a node is linear in the coefficients of the edges into it: they solve
-a weighted least-squares problem, at nodes below the outputs one Gauss-Newton step.
+Nodes below the outputs take one Gauss-Newton step.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 NORMAL = 1.959964  # standard errors to either side, for 95 percent
 MOST = 2500  # coefficients of all edges into a node
 LEAST = 1e-10  # singular value of a direction, in parts of the largest, that rows determine
-SHARE = 1e-5  # of a function in directions that they do not, from which it is not known
+SHARE = 1e-5  # of a function in undetermined directions, above which it is unknown
 
 
 def edge_band(
@@ -49,10 +48,10 @@ def edge_band(
 ) -> pd.DataFrame:
     """Return a pointwise 95% confidence band of the function on an edge, less its mean over rows.
 
-    Constants may move between the edges of a node, so that they are left out. All but the edges
-    into the same node (or factor) are held as they are: bands below the last layer are too narrow
-    by what other layers would have given way. They say how far other rows would have moved a fit
-    without penalties, not how far training stopped from it. Of a formula only its factor is free.
+    A band shows how other rows would have moved a fit without penalties, not how far training is
+    from it. Only the edges into the same node (or factor) are free, of a formula its factor, so
+    that bands below the last layer are too narrow. Constants, which may move between the edges of a
+    node, are left out.
 
     With B the basis functions of all edges into the node, K the curvature of the loss in its sum
     (``p (1 - p)`` for classes) and R the squared slopes of the loss, over the squares of one less
@@ -71,7 +70,7 @@ def edge_band(
     -------
     DataFrame
         Columns x, effect, low, high: in the units of the data for inputs of the first layer and
-        outputs that are sums. Ends are NaN where no row tells anything of the function.
+        outputs that are sums. Ends are NaN where no row determines the function.
 
     Raises
     ------
@@ -113,9 +112,9 @@ class _NodeFit:
         check_rows(call, x)
         double = float64_copy(model)
         self.layer, self.out, self.classes = double.layers[layer], out, model.task != "regression"
-        given = prepare_target(double, y, len(x), call=call)
-        found = _quadratic(double, layer, out, x.double(), given)
-        self.inputs, self.curvature, self.slopes = found
+        targets = prepare_target(double, y, len(x), call=call)
+        local_loss = _quadratic(double, layer, out, x.double(), targets)
+        self.inputs, self.curvature, self.slopes = local_loss
         basis = self._basis(self.inputs)
         self.means = basis.mean(0)
         live = (self.layer.mask[out] != 0).cpu().numpy().repeat(basis.shape[2])
@@ -126,15 +125,16 @@ class _NodeFit:
             raise MethodError(call, f"at most {MOST:,} coefficients", got, advice)
         scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
-        kept = sizes > LEAST * sizes[0]
-        if kept.sum() >= len(x):
-            expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
-            raise DataError(call, expected, str(len(x)), advice)
-        self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
+        determined = sizes > LEAST * sizes[0]
+        rank = determined.sum()
+        if rank >= len(x):
+            advice = "Pass more, or prune the model"
+            raise DataError(call, f"more than {rank} rows", str(len(x)), advice)
+        self.turn = (turn[determined] / sizes[determined, None]).T  # (coefficient, z)
         self.rows = design @ self.turn  # (batch, z)
 
     def _basis(self, u: Array) -> Array:  # (point, in, n)
-        """Return the functions at u (point, in) that edges are combinations of."""
+        """Return the basis functions of the edges at u (point, in)."""
         basis = self.layer.basis(torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
         for in_ in range(self.layer.in_features):
             if self.layer.functions[self.out][in_] != SPLINE:
@@ -143,15 +143,15 @@ class _NodeFit:
         return np.asarray(basis)
 
     def deviations(self, in_: int, u: Array) -> Array:
-        """Return how far below and above an edge other fits are at some points: (2, point)."""
+        """Return the distances of the ends of the band from the edge at some points: (2, point)."""
         moves = np.zeros((len(u), *self.means.shape))
         points = np.repeat(u[:, None], len(self.means), 1)
         moves[:, in_] = self._basis(points)[:, in_] - self.means[in_]
         moves = np.pad(moves.reshape(len(u), -1), ((0, 0), (1, 0)))[:, self.columns]
-        found = moves @ self.turn  # (point, z)
-        rest = moves - (found / (self.turn**2).sum(0)) @ self.turn.T  # beyond what rows determine
+        z = moves @ self.turn  # (point, z)
+        rest = moves - (z / (self.turn**2).sum(0)) @ self.turn.T  # that rows do not determine
         unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
-        errors = NORMAL * np.sqrt((found @ self._covariance() * found).sum(1))
+        errors = NORMAL * np.sqrt((z @ self._covariance() * z).sum(1))
         return np.asarray(np.where(unknown, np.nan, np.stack([-errors, errors])))
 
     def _covariance(self) -> Array:  # (z, z)
@@ -166,13 +166,13 @@ class _NodeFit:
 
 
 def _quadratic(model: KAN, layer: int, out: int, x: Tensor, y: Tensor) -> tuple[Array, ...]:
-    """Return the inputs of a layer, and curvature and minus the slope of the loss in a sum."""
+    """Return the inputs of a layer, and the curvature and minus the slope of the loss in a sum."""
     with torch.enable_grad():
         inputs = model.run(model.scale_inputs(x), stop=layer)
         sums = model.layers[layer](inputs).detach().requires_grad_()
         outputs = model.scale_outputs(model.run(model.nodes[layer](sums), start=layer + 1))
-        columns = [torch.autograd.grad(one.sum(), sums, retain_graph=True) for one in outputs.T]
-    rates, outputs = torch.stack([one[:, out] for (one,) in columns], 1), outputs.detach()
+        columns = [torch.autograd.grad(y.sum(), sums, retain_graph=True)[0] for y in outputs.T]
+    rates, outputs = torch.stack([slopes[:, out] for slopes in columns], 1), outputs.detach()
     check_outputs("edge_band", torch.cat([rates, outputs]))
     if model.task == "regression":
         left = y - outputs

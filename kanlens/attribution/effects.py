@@ -1,4 +1,4 @@
-"""What a feature does to an output: partial dependence and accumulated local effects."""
+"""Effects of a feature on an output: partial dependence and accumulated local effects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem, check_outputs, explained_output, given_rows, pairs
+from kanlens.attribution.problem import Problem, check_outputs, data_rows, explained_output, pairs
 from kanlens.checks import check_choice, check_count, find_place
 from kanlens.data.schema import choices
 from kanlens.display import Displayed
@@ -35,41 +35,41 @@ FEW = 12  # different values of a feature that takes no others
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Settings:
-    """What a feature, or a table column that became several, is set to; categories are counted."""
+    """Points of a feature, or of a table column that became several; categories are counted."""
 
     name: str
     unit: str
     x: Tensor  # (point,), increasing
-    labels: tuple[str, ...]  # what the points stand for; empty where they are of a range
+    labels: tuple[str, ...]  # of the points; empty where they are of a range
     data: Tensor  # (row,), in the terms of x
     columns: list[int]  # of the model's x that are set together
-    codes: Tensor  # (point, column): what they are set to
+    codes: Tensor  # (point, column): values of these columns
     dates: bool = False  # whether x are days since 1970
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Effect(Displayed):
-    """What one feature, or two together, do to an output; in float64, on the CPU.
+    """Effect of one feature, or of two together, on an output; in float64, on the CPU.
 
     Attributes
     ----------
     settings : tuple of Settings, one for each feature
-        What it was set to: ``name``, ``unit``, points ``x``, and their ``labels`` where it takes no
-        other values; ``data`` are its values in the rows.
+        ``name``, ``unit``, points ``x``, and their ``labels`` where it takes no other values;
+        ``data`` are its values in the rows.
     target, unit, kind : str
-        Name of the output, its unit, and what was asked for.
+        Name of the output, its unit, and the kind of effect.
     exact : bool
         Whether the output is, by the structure of the network, a function of these features plus
         one of all others: `values` are that function, of either kind and for all rows.
     values : Tensor, shape (point,) or (point, other point)
         Less their mean over the data.
     ice : Tensor, shape (line, point), or None
-        By how much the output of single rows changes when the feature is set to each point.
+        Change of the output of single rows when the feature is set to each point.
     members : Tensor, shape (model, point) or (model, point, other point), or None
         Effects in each of several models, of which `values` is the mean.
     missing : float or None
         Effect of a missing cell, for a single number or date whose column had some; the other
-        attributes are about the rows where the cell is known.
+        attributes are of the rows where the cell is known.
     """
 
     settings: tuple[Settings, ...]
@@ -83,7 +83,7 @@ class Effect(Displayed):
     missing: float | None = None
 
     def _line(self) -> str:
-        names = " and ".join(one.name for one in self.settings)
+        names = " and ".join(feature.name for feature in self.settings)
         ends = f"{float(self.values.min()):.3g} to {float(self.values.max()):.3g} {self.unit}"
         return f"{'exact ' * self.exact}{self.kind} of {names} on {self.target}, {ends}"
 
@@ -91,8 +91,8 @@ class Effect(Displayed):
         """Return one row per point: each feature, and its ``effect`` (or ``effect_``)."""
         import pandas as pd
 
-        points = product(*(one.labels or one.x.tolist() for one in self.settings))
-        frame = pd.DataFrame(list(points), columns=[one.name for one in self.settings])
+        points = product(*(feature.labels or feature.x.tolist() for feature in self.settings))
+        frame = pd.DataFrame(list(points), columns=[feature.name for feature in self.settings])
         name = next(name for name in ("effect", "effect_", "effect__") if name not in frame)
         frame = frame.assign(**{name: self.values.flatten().tolist()})
         if self.missing is not None:
@@ -100,9 +100,9 @@ class Effect(Displayed):
         return frame
 
     def to_json(self) -> str:
-        """Return the numbers and what they mean as JSON; the data are left out."""
+        """Return the numbers and their meaning as JSON, without the data."""
         names = ("name", "unit", "x", "labels")
-        settings = [{name: getattr(one, name) for name in names} for one in self.settings]
+        settings = [{name: getattr(part, name) for name in names} for part in self.settings]
         return json.dumps(to_plain({**vars(self), "settings": settings}))
 
 
@@ -117,18 +117,18 @@ def effect(
     other: int | str | None = None,
     grid: int | None = None,
 ) -> Effect:
-    """Return what a feature does to an output over its range, less its mean over the data.
+    """Return the effect of a feature on an output over its range, less its mean over the data.
 
     "pdp" is partial dependence [1]_: the mean output over rows of the data with the feature set to
-    each value, also where that goes badly with the rest of a row. "ale" are accumulated local
-    effects [2]_: the mean difference that the feature makes between neighboring quantiles for the
-    rows there, added up; of categories, in their order, for the rows of both. Where the network is
-    additive in the feature, both are its function in the network, found from one row.
+    each value, likely or not with the rest of a row. "ale" are accumulated local effects [2]_: the
+    mean difference between neighboring quantiles for the rows there, added up; of categories, in
+    their order, for the rows of both. Where the network is additive in the feature, both are its
+    function in the network, from one row.
 
     Parameters
     ----------
     model : KAN or fitted estimator, or a sequence of them
-        Left as it is. Of several, restarts or fits to resampled rows, the mean.
+        Not changed. Of several, restarts or fits to resampled rows, the mean.
     feature, other : int or str
         Index or name, and that of a second one, only for "pdp". The features that a table column
         became are set together.
@@ -138,13 +138,13 @@ def effect(
     target : int or str, optional
         The output, as for `kanlens.attribute`; log-odds for classification.
     kind : {"pdp", "ale"}
-        Which.
+        Kind of effect.
     ice : int
-        Most single rows [3]_; there are none for "ale", two features or several models, nor where
-        all are alike.
+        Most single rows [3]_; none for "ale", two features or several models, nor where all are
+        equal.
     grid : int, optional
-        Most points of a number: 65, of two features 25. Half are evenly spaced and half are
-        quantiles, for "ale" all; up to 12 different values are all taken.
+        Most points of a number: 65, of two features 25. Half are evenly spaced and half (for "ale"
+        all) are quantiles; up to 12 different values are all taken.
 
     Returns
     -------
@@ -172,38 +172,36 @@ def effect(
     >>> effect(KAN([2, 3, 1]), "x2", torch.rand(50, 2)).ice.shape
     torch.Size([30, 65])
     """
-    call = "effect"
     if isinstance(model, (list, tuple)):
         options: Any = {"target": target, "kind": kind, "ice": 0, "other": other, "grid": grid}
         return _mean_effect(model, feature, data, options)
-    model = check_model(call, model)
-    check_choice(call, "kind", kind, ROWS)
-    check_count(call, "ice", ice, least=0)
+    model = check_model("effect", model)
+    check_choice("effect", "kind", kind, ROWS)
+    check_count("effect", "ice", ice, least=0)
     places = _places(model, [feature] if other is None else [feature, other], kind)
     most = POINTS[len(places)] if grid is None else grid
-    check_count(call, "grid", most, least=2)
+    check_count("effect", "grid", most, least=2)
     with torch.inference_mode(False), torch.no_grad():
-        given = given_rows(model, data, call=call, what="data", needs="rows of data")
-        rows = _known_rows(model, places, given.detach())
-        index = explained_output(model, target, rows, call=call)
+        rows = data_rows(model, data, call="effect", what="data", needs="rows of data")
+        rows = _known_rows(model, places, rows.detach())
+        index = explained_output(model, target, rows, call="effect")
         settings = [_settings(model, place, rows, kind, most) for place in places]
         picks = _spread(len(rows), ROWS[kind])
-        held = rows[picks.to(rows.device)].double()
-        problem = Problem(model=float64_copy(model), x=held, rows=held, target=index)
+        x = rows[picks.to(rows.device)].double()
+        problem = Problem(model=float64_copy(model), x=x, rows=x, target=index)
         exact = separates(problem.model, index, [column for place in places for column in place])
         with threads_for(problem.size):
             values, lines = (
                 (_accumulated(problem, settings[0], picks), None)
                 if kind == "ale" and not exact
-                else _dependence(problem, settings, 1 if exact else len(held), ice)
+                else _dependence(problem, settings, 1 if exact else len(x), ice)
             )
             values = _centered(values.cpu(), settings, picks)
             missing = _missing_effect(problem, settings, values) if other is None else None
-    unit = model.schema.outputs[index].unit
     return Effect(
         settings=tuple(settings),
         target=model.output_names[index],
-        unit=unit if model.task == "regression" else "log-odds",
+        unit=model.schema.outputs[index].unit if model.task == "regression" else "log-odds",
         kind=kind,
         exact=exact,
         values=values,
@@ -217,28 +215,31 @@ def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any)
     if not models:
         raise InvalidValueError("effect", "models", "none", "Pass at least one")
     rows = check_model("effect", models[0]).background if data is None else data
-    found = [effect(one, feature, rows, **options) for one in models]
-    first = found[0]
-    points = [[one.target, *((s.name, s.x.tolist()) for s in one.settings)] for one in found]
-    if any(one != points[0] for one in points):
+    effects = [effect(model, feature, rows, **options) for model in models]
+    points = [[part.target, *((s.name, s.x.tolist()) for s in part.settings)] for part in effects]
+    if any(others != points[0] for others in points):
         expected, advice = "models of the same features and outputs", "Leave out the others"
         raise InvalidValueError("effect", expected, "others", advice)
-    members = torch.stack([one.values for one in found])
-    exact = all(one.exact for one in found)
-    absent = [one.missing for one in found if one.missing is not None]
-    missing = float(np.mean(absent)) if absent else None
-    values: dict[str, Any] = {"values": members.mean(0), "missing": missing}
-    return replace(first, **values, members=members, exact=exact, ice=None)
+    members = torch.stack([part.values for part in effects])
+    missing = [part.missing for part in effects if part.missing is not None]
+    return replace(
+        effects[0],
+        values=members.mean(0),
+        members=members,
+        exact=all(part.exact for part in effects),
+        missing=float(np.mean(missing)) if missing else None,
+        ice=None,
+    )
 
 
 def _spread(count: int, most: int) -> Tensor:
-    """Return places of at most so many rows, evenly taken from all."""
+    """Return the places of at most `most` of `count` rows, evenly spaced."""
     return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
 
 
 def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
     """Return the inputs of the model that each feature consists of."""
-    places = [_columns(model, one) for one in features]
+    places = [_columns(model, feature) for feature in features]
     if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
         expected, got = "kind 'pdp' for two features that differ", repr((*features, kind))
         raise InvalidValueError("effect", expected, got, "Change other, or leave it out")
@@ -247,17 +248,17 @@ def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
 
 def _columns(model: KAN, feature: Any) -> list[int]:
     """Return the inputs of the model that a feature, or the column it comes from, consists of."""
-    known = model.schema.features
-    names = [*model.feature_names, *(one.column for one in known)]
-    expected = f"a feature from 0 to {len(known) - 1} or by name"
-    choices = names if isinstance(feature, str) else names[: len(known)]
+    features = model.schema.features
+    names = [*model.feature_names, *(item.column for item in features)]
+    expected = f"a feature from 0 to {len(features) - 1} or by name"
+    choices = names if isinstance(feature, str) else names[: len(features)]
     advice = "Name a feature of the model"
-    index = find_place("effect", expected, feature, choices, advice) % len(known)
-    group = model.schema.groups.get(known[index].column, (index,))
-    if known[group[0]].category is not None:
+    index = find_place("effect", expected, feature, choices, advice) % len(features)
+    group = model.schema.groups.get(features[index].column, (index,))
+    if features[group[0]].category is not None:
         return list(group)
-    days = [k for k in group if known[k].part == "days"]
-    return days if days and feature == known[index].column else [index]
+    days = [k for k in group if features[k].part == "days"]
+    return days if days and feature == features[index].column else [index]
 
 
 def _mark(model: KAN, place: list[int]) -> int | None:
@@ -271,7 +272,7 @@ def _mark(model: KAN, place: list[int]) -> int | None:
 
 
 def _known_rows(model: KAN, places: list[list[int]], rows: Tensor) -> Tensor:
-    """Return the rows where no number or date that is asked about is missing; else all."""
+    """Return the rows where no number or date of these places is missing; else all."""
     marks = [mark for place in places if (mark := _mark(model, place)) is not None]
     present = (rows[:, marks] == 0).all(1)
     return rows[present] if bool(present.any()) else rows
@@ -279,43 +280,43 @@ def _known_rows(model: KAN, places: list[list[int]], rows: Tensor) -> Tensor:
 
 def _missing_effect(problem: Problem, settings: list[Settings], values: Tensor) -> float | None:
     """Return the effect at the value that fills missing cells, and of their mark."""
-    (one,), model = settings, problem.model
-    mark = _mark(model, one.columns)
+    (number,), model = settings, problem.model
+    mark = _mark(model, number.columns)
     if mark is None:
         return None
-    fill = model.schema.features[one.columns[0]].filler or 0.0
+    fill = model.schema.features[number.columns[0]].filler or 0.0
     x = problem.x.clone()
-    x[:, one.columns] = fill
+    x[:, number.columns] = fill
     x[:, mark] = 1.0
     change = problem.output_in_parts(x)
     x[:, mark] = 0.0
     change = (change - problem.output_in_parts(x)).mean()
-    return float(np.interp(fill, one.x.numpy(), values.numpy()) + change.cpu())
+    return float(np.interp(fill, number.x.numpy(), values.numpy()) + change.cpu())
 
 
 def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:
-    """Choose what a feature is set to: its categories, or values over its range."""
+    """Choose the points of a feature: its categories, or values over its range."""
     features = [model.schema.features[k] for k in columns]
-    one = features[0]
+    first = features[0]
     data = rows[:, columns].double().cpu()
-    dates = one.part == "days" and float(data.abs().max()) < YEARS
-    labels, told = choices(features)
-    if one.category is None or len(labels) < 2:
+    dates = first.part == "days" and float(data.abs().max()) < YEARS
+    labels, indicators = choices(features)
+    if first.category is None or len(labels) < 2:
         data = data[:, 0]
         x = _points(data.numpy(), kind, most)
-        words = dict(enumerate(("known", "missing"))) if one.kind == "missing" else {}
+        words = dict(enumerate(("known", "missing"))) if first.kind == "missing" else {}
         few, written = x.tolist() if len(x) <= 2 else [], _day if dates else "{:.6g}".format
         labels = tuple(words.get(value) or written(value) for value in few)
         codes = x[:, None]
     else:
-        x, codes = torch.arange(len(labels)).double(), torch.tensor(told).double()
+        x, codes = torch.arange(len(labels)).double(), torch.tensor(indicators).double()
         data = torch.cdist(data, codes).argmin(1).double()
-        if kind == "ale":  # nothing is known where no rows are
+        if kind == "ale":  # of categories without rows nothing is known
             x = data.unique()
             labels, codes = tuple(labels[int(k)] for k in x), codes[x.long()]
-    name = one.name if one.category is None else one.column
-    known: dict[str, Any] = {"name": name, "unit": one.unit, "labels": labels, "data": data}
-    return Settings(x=x, columns=columns, codes=codes, dates=dates, **known)
+    name = first.name if first.category is None else first.column
+    facts: dict[str, Any] = {"name": name, "unit": first.unit, "labels": labels, "data": data}
+    return Settings(x=x, columns=columns, codes=codes, dates=dates, **facts)
 
 
 def _day(value: float) -> str:
@@ -339,9 +340,9 @@ def _dependence(
     problem: Problem, settings: list[Settings], count: int, ice: int
 ) -> tuple[Tensor, Tensor | None]:
     """Return the mean output over the first rows at every point, and the lines of single rows."""
-    rows, shape = problem.x[:count], [len(one.x) for one in settings]
-    columns = [column for one in settings for column in one.columns]
-    codes = [torch.cat(parts) for parts in product(*(one.codes for one in settings))]
+    rows, shape = problem.x[:count], [len(feature.x) for feature in settings]
+    columns = [column for feature in settings for column in feature.columns]
+    codes = [torch.cat(parts) for parts in product(*(feature.codes for feature in settings))]
     outputs = _outputs(problem, rows, columns, torch.stack(codes).to(rows))  # (row, setting)
     picks = _spread(count, ice if len(settings) == 1 < count else 0).to(rows.device)
     lines = outputs[picks] - problem.output_in_parts(rows[picks])[:, None]
@@ -360,13 +361,13 @@ def _outputs(problem: Problem, rows: Tensor, columns: list[int], codes: Tensor) 
         return torch.cat([model.layers[0](part) for part in parts])
 
     others, ours = sums(None) - sums(rows[:, columns]), sums(codes)
-    found = rows.new_empty(len(rows), len(codes))
+    outputs = rows.new_empty(len(rows), len(codes))
     for row, point in pairs(len(rows), len(codes), problem.rows_at_once):
         mixed = others[row, None] + ours[point]  # (row, point, sum)
         nodes = mixed if model.nodes[0].plain else model.nodes[0](mixed)
-        found[row, point] = model.scale_outputs(model.run(nodes, start=1))[..., problem.target]
-    check_outputs("effect", found)
-    return found
+        outputs[row, point] = model.scale_outputs(model.run(nodes, start=1))[..., problem.target]
+    check_outputs("effect", outputs)
+    return outputs
 
 
 def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
@@ -375,7 +376,8 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
     rows, last = torch.arange(len(step)), len(settings.x) - 1
     if settings.labels:  # between two levels the rows of both count
         rows, step = rows.repeat(2), torch.cat([step, step + 1])
-        rows, step = (one[(step > 0) & (step <= last)] for one in (rows, step))
+        inside = (step > 0) & (step <= last)
+        rows, step = rows[inside], step[inside]
     step = step.clamp_min(min(1, last))  # the smallest value belongs to the first interval
     change = problem.x.new_zeros(len(step))
     for sign, place in ((1, step), (-1, step - 1)):
@@ -389,10 +391,9 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
 
 def _centered(values: Tensor, settings: list[Settings], picks: Tensor) -> Tensor:
     """Return values less their mean over some rows, linear between points."""
-    hats = []  # (point, row) of each feature: what each point counts at a row
-    for one in settings:
-        places = one.data[picks].numpy()
-        rows = [np.interp(places, one.x.numpy(), hat) for hat in np.eye(len(one.x))]
-        hats.append(torch.tensor(np.stack(rows)))
+    hats = []  # (point, row) of each feature: weight of each point at a row
+    for feature in settings:
+        places, x = feature.data[picks].numpy(), feature.x.numpy()
+        hats.append(torch.tensor(np.stack([np.interp(places, x, hat) for hat in np.eye(len(x))])))
     total = torch.einsum("pr,p->" if len(hats) == 1 else "pr,qr,pq->", *hats, values)
     return values - total / len(picks)

@@ -21,11 +21,11 @@ ROUNDS = 8  # independent designs, whose spread is the uncertainty of Sobol indi
 def sobol_first(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
     """Share of the output's variance that a feature explains alone.
 
-    The first-order Sobol index Var(E[F | x_i]) / Var(F); all 0 for an output that does not vary.
+    The first-order Sobol index Var(E[F | x_i]) / Var(F); 0 for a constant output. Features are
+    independent, with the background's own values. Exact for a sum of functions of single features;
+    otherwise eight scrambled Sobol designs give the estimate, and their spread its 95% interval.
     `n_samples`, the points of a design, is rounded up to a power of two; each point costs
-    features + 2 evaluations. Features are independent, each with the background's own values. Exact
-    for a sum of functions of single features; otherwise eight scrambled Sobol designs give the
-    estimate, and their spread its 95% interval.
+    features + 2 evaluations.
 
     References
     ----------
@@ -56,29 +56,26 @@ def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
 
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
-    if rows.shape[1] == 1:  # which then explains whatever varies
+    if rows.shape[1] == 1:  # which then explains all variance
         varies = float(problem.output_in_parts(rows).std(correction=0)) > 0
         return GlobalScores(values=rows.new_full((1,), float(varies)))
     if problem.additive:
         variance = contributions(problem, rows).var(0, correction=0)
         whole = variance.sum()
-        return GlobalScores(
-            values=variance / whole if float(whole) > 0 else torch.zeros_like(variance)
-        )
-    found, points = [], 1 << (int(n_samples) - 1).bit_length()  # a power of two
+        return GlobalScores(values=torch.where(whole > 0, variance / whole, 0.0))
+    designs, points = [], 1 << (int(n_samples) - 1).bit_length()  # a power of two
     with (
         borrowed_randomness(problem.generator, rows.device),
         progress_bar("sobol", ROUNDS, shown=problem.progress) as advance,
     ):
         for seed in torch.randint(2**31 - 1, (ROUNDS,)).tolist():
-            found.append(_indices(problem, points, seed, total=total))
+            designs.append(_indices(problem, points, seed, total=total))
             advance(1)
-    rounds = torch.stack(found)  # (round, in)
     live = live_features(problem.model, problem.target)
-    mean = torch.where(live, rounds.mean(0), 0.0)
-    spread = torch.where(live, rounds.std(0) / ROUNDS**0.5, 0.0)
-    spread *= float(stdtrit(ROUNDS - 1, 0.975))  # standard errors that a 95% interval reaches
-    low, high = (mean - spread).clamp(0, 1), (mean + spread).clamp(0, 1)
+    rounds = torch.where(live, torch.stack(designs), 0.0)  # (round, in)
+    mean = rounds.mean(0)
+    reach = rounds.std(0) / ROUNDS**0.5 * float(stdtrit(ROUNDS - 1, 0.975))  # of a 95% interval
+    low, high = (mean - reach).clamp(0, 1), (mean + reach).clamp(0, 1)
     return GlobalScores(values=mean.clamp(0, 1), low=low, high=high)
 
 
@@ -86,39 +83,32 @@ def _indices(problem: Problem, n: int, seed: int, *, total: bool) -> Tensor:  # 
     """Return first-order or total indices from one scrambled design of n points."""
     from scipy.stats import qmc, sobol_indices
 
-    held = problem.background.sort(dim=0).values  # (row, in): the marginals
-    width = held.shape[1]
+    marginals = problem.background.sort(dim=0).values  # (row, in)
+    rows, width = marginals.shape
     points = torch.as_tensor(qmc.Sobol(2 * width, rng=np.random.default_rng(seed)).random(n))
-    places = (points.to(held.device) * len(held)).long().clamp_max(len(held) - 1)
-    a, b = held.gather(0, places[:, :width]), held.gather(0, places[:, width:])
-    of_a, of_b = problem.output_in_parts(a), problem.output_in_parts(b)
-    centre = of_a.mean()
-    mixed = []
+    places = (points.to(marginals.device) * rows).long().clamp_max(rows - 1)
+    a, b = marginals.gather(0, places[:, :width]), marginals.gather(0, places[:, width:])
+    outputs = [problem.output_in_parts(a), problem.output_in_parts(b)]
+    if float(outputs[0].std(correction=0)) == 0:
+        return torch.zeros_like(marginals[0])
     for i in range(width):
-        one = a.clone()
-        one[:, i] = b[:, i]
-        mixed.append(problem.output_in_parts(one) - centre)
-    if float(of_a.std(correction=0)) == 0:
-        return torch.zeros_like(held[0])
-    values = {
-        "f_A": (of_a - centre).cpu().numpy()[None],
-        "f_B": (of_b - centre).cpu().numpy()[None],
-        "f_AB": torch.stack(mixed).cpu().numpy()[:, None],
-    }
-    result = sobol_indices(func=values, n=n)
-    found = np.asarray(result.total_order if total else result.first_order)
-    return torch.as_tensor(found).reshape(-1).to(held)
+        mixed = a.clone()
+        mixed[:, i] = b[:, i]
+        outputs.append(problem.output_in_parts(mixed))
+    of_a, of_b, *of_mixed = (torch.stack(outputs) - outputs[0].mean()).cpu().numpy()[:, None]
+    result = sobol_indices(func={"f_A": of_a, "f_B": of_b, "f_AB": np.stack(of_mixed)}, n=n)
+    indices = np.asarray(result.total_order if total else result.first_order)
+    return torch.as_tensor(indices).reshape(-1).to(marginals)
 
 
 @method(scope="global", exact=True, complete=False, needs_background=False)
 def pykan(problem: Problem) -> GlobalScores:
     """Backward edge score of KAN 2.0 (pykan), aggregated to features.
 
-    As in [1]_, the output has the score 1. Every factor of a product has the score of the product;
-    an edge has that of its sum times its standard deviation over x divided by the sum's; a node has
-    what its edges have together. No score is local, signed, or a share that adds up to a change.
-    Where pykan adds 1e-4 to the sum's deviation, so that scores depend on the unit of the output,
-    here a sum that does not vary passes nothing on.
+    As in [1]_, the output has the score 1, a factor that of its product, an edge that of its sum
+    times its standard deviation over x divided by the sum's, and a node the sum of its edges'. A
+    constant sum passes nothing on; pykan adds 1e-4 to its deviation instead, so that scores depend
+    on the unit of the output.
 
     References
     ----------
@@ -126,7 +116,7 @@ def pykan(problem: Problem) -> GlobalScores:
     """
     model, parts = problem.model, problem.x.split(problem.rows_at_once)
     levels = zip(*[model.levels(model.scale_inputs(part)) for part in parts], strict=True)
-    inputs, sums = ([torch.cat(one) for one in zip(*side, strict=True)] for side in levels)
+    inputs, sums = ([torch.cat(level) for level in zip(*side, strict=True)] for side in levels)
     score = problem.x.new_zeros(model.widths[-1])
     score[problem.target] = 1.0
     leading = reaching(model, problem.target)
@@ -170,6 +160,6 @@ def edge_std(problem: Problem) -> GlobalScores:
 
 
 def _leading_on(problem: Problem) -> Tensor:
-    """Tell which first-layer edges are alive and lead on to the output, shape (out, in)."""
+    """Return the mask of nonzero first-layer edges with a path to the output, (out, in)."""
     onward = reaching(problem.model, problem.target)[0]
     return problem.model.layers[0].nonzero_edges() & onward[:, None]

@@ -1,4 +1,4 @@
-"""How a method of attribution is registered, and what is known of it."""
+"""Registration of attribution methods, and their properties."""
 
 from __future__ import annotations
 
@@ -14,35 +14,32 @@ Scope = Literal["local", "global"]
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One way to attribute, and what may be expected of it.
+    """An attribution method and its properties.
 
     Attributes
     ----------
     name : str
-        What users call it; captum's methods begin with ``captum_``.
+        Key into ``METHODS``; captum's methods begin with ``captum_``.
     function : callable
         Takes a Problem and options; returns LocalValues or GlobalScores.
     scope : {"local", "global"}
         One row per sample (`Attribution`), or one number per feature (`Importance`).
     exact : bool
-        Whether the values are what the method defines up to rounding: no sampling, no quadrature.
+        Whether values are those of the definition up to rounding: no sampling, no quadrature.
     complete : bool
-        Whether the values of a sample are made to add up to output - reference.
+        Whether the values of a sample add up to output - reference by design.
     needs_background : bool
         Whether it compares with background rows.
     random : bool
-        Whether it draws random numbers on every model; "shapley" does so only where a game is too
-        large for all else.
+        Whether it always draws random numbers; "shapley" does so only for the largest games.
     together : bool
-        Whether one result speaks of all samples at once: the same sample among others may get
-        another tolerance, solver or remark.
+        Whether the tolerance, solver or remark of a sample may depend on the other samples.
     gauge_invariant : bool
-        Whether values stay when constants move between the edges of a sum: when the same function
-        is written differently.
+        Whether values stay when constants move between the edges of a sum.
     reference : str
-        Where the method was published.
+        Publication.
     summary : str
-        One line for people.
+        One line.
     """
 
     name: str
@@ -64,12 +61,12 @@ class Method:
 
     @property
     def by_row(self) -> bool:
-        """Whether samples may be explained some at a time, with the same result."""
+        """True if samples may be explained in parts, with the same result."""
         return self.scope == "local" and not (self.random or self.together)
 
     @property
     def of_nodes(self) -> bool:
-        """Whether its values are those of the nodes of a level, which option `layer` names."""
+        """True if its values are those of the nodes of a level, which option `layer` names."""
         return "layer" in self.options
 
 
@@ -95,10 +92,10 @@ def method(*, reference: str = "", **facts: Any) -> Callable[[Function], Functio
     return register
 
 
-def methods_of(*known: Callable[..., Any] | Method) -> dict[str, Method]:
-    """Return methods, and those that functions were registered as, by name."""
-    found = [one if isinstance(one, Method) else _REGISTERED[one] for one in known]
-    return {one.name: one for one in found}
+def methods_of(*items: Callable[..., Any] | Method) -> dict[str, Method]:
+    """Return methods, and the methods of registered functions, by name."""
+    methods = [item if isinstance(item, Method) else _REGISTERED[item] for item in items]
+    return {method.name: method for method in methods}
 
 
 def headline(function: Callable[..., Any]) -> str:

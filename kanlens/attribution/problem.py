@@ -41,16 +41,12 @@ NOTHING = (Baseline.SLOPES, Baseline.SQUARES, Baseline.ACTIVATIONS)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LocalValues:
-    """Result of a local method, in float64; the attributes are those of `Attribution`.
-
-    `reference` is NaN where values are no shares of a change, and `features` is None when the
-    columns of `values` are the model's features.
-    """
+    """Result of a local method, in float64; the attributes are those of `Attribution`."""
 
     values: Tensor
-    reference: float
+    reference: float  # NaN where values are not shares of a change
     baseline: Baseline
-    features: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None  # None: those of the model
     standard_error: Tensor | None = None
     bound: Tensor | None = None
     interactions: Tensor | None = None
@@ -70,22 +66,19 @@ class GlobalScores:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """One call of `attribute`, checked, in float64 and the units of the data.
+    """One call of `attribute`, checked, in float64 and the units of the data."""
 
-    Methods may do what they like with the model: a copy without hooks, parameters frozen.
-    """
-
-    model: KAN
+    model: KAN  # a copy without hooks, parameters frozen
     x: Tensor  # (batch, in)
     rows: Tensor | None  # (rows, in), the background; never None for methods that need it
     target: int  # index of the output
     generator: torch.Generator | None = None  # for methods that sample
     progress: bool | None = False  # of long work; None: where stderr is a terminal
-    first: int = 0  # position of the first sample among those that were given
+    first: int = 0  # position of the first sample among all
 
     @property
     def background(self) -> Tensor:
-        """The background rows; the caller has seen to it that there are some."""
+        """The background rows, of methods registered as needing them."""
         if self.rows is None:
             raise RuntimeError("a method that reads the background must be marked so")
         return self.rows
@@ -96,17 +89,16 @@ class Problem:
         return self.background.mean(0, keepdim=True)
 
     def output(self, x: Tensor) -> Tensor:
-        """Return the asked output at x (batch, in), shape (batch,)."""
+        """Return the output at x (batch, in), shape (batch,)."""
         y: Tensor = self.model(x)[:, self.target]
         return y
 
     def output_in_parts(self, x: Tensor) -> Tensor:
-        """Return `output` without ever holding more than one part of the work."""
-        parts = x.split(analysis.rows_at_once(self.model))
-        return torch.cat([self.output(part) for part in parts])
+        """Return `output` within the memory budget."""
+        return torch.cat([self.output(part) for part in x.split(self.rows_at_once)])
 
     def counted_from(self, baseline: Baseline) -> float:
-        """Return the reference that a baseline names; NaN for values that are no shares."""
+        """Return the output at a baseline; NaN for values that are not shares."""
         if baseline == Baseline.MEAN_OUTPUT:
             return float(self.output_in_parts(self.background).mean())
         if baseline == Baseline.MEAN_ROW:
@@ -122,7 +114,7 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """Numbers in the largest array that one step of a method makes, about."""
+        """Approximate numbers in the largest array that one step of a method makes."""
         pairs = len(self.x) * (1 if self.rows is None else len(self.rows))
         return min(analysis.BUDGET, 16 * analysis.widest(self.model) * pairs)
 
@@ -133,7 +125,7 @@ class Problem:
 
     @property
     def additive(self) -> bool:
-        """Whether the asked output is a sum of functions of single features, by its structure."""
+        """True if the output is, by structure, a sum of functions of single features."""
         return is_additive(self.model, self.target)
 
     @property
@@ -145,10 +137,9 @@ class Problem:
 
 @torch.no_grad()
 def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
-    """Return the index of the output that a result about one output is about.
+    """Return the index of the output to explain: `target`, the only one, or the commonest class.
 
-    It is the one named by `target`, else the only one, or of several classes the one predicted for
-    most rows, the first of equals; of several numbers one must be named.
+    Of equally common classes it is the first; of several numbers one must be named.
     """
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":
@@ -158,17 +149,17 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
     return int(predicted.bincount(minlength=classes).argmax())
 
 
-def given_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:
-    """Return the rows that were given, else those that the model kept, as `what`; checked."""
-    given = model.background if rows is None else rows
-    if given is None:
+def data_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:
+    """Return the argument `what`, by default the rows that the model kept; checked."""
+    rows = model.background if rows is None else rows
+    if rows is None:
         named: dict[str, Any] = {what: ...}
         raise MethodError(call, needs, "None", NO_BACKGROUND.replace("background", what), **named)
     with rewording(call, part=what):
-        found = model.prepare(given, call=what, finite=False)
-        check_rows(what, found)
-        check_finite(what, found, model.feature_names)
-    return found
+        x = model.prepare(rows, call=what, finite=False)
+        check_rows(what, x)
+        check_finite(what, x, model.feature_names)
+    return x
 
 
 def check_outputs(call: str, outputs: Tensor) -> None:
@@ -179,7 +170,7 @@ def check_outputs(call: str, outputs: Tensor) -> None:
 
 
 def is_additive(model: KAN, target: int) -> bool:
-    """Tell whether an output is, by the structure, a sum of functions of single features."""
+    """Return whether an output is, by structure, a sum of functions of single features."""
     return len(model.layers) == 1 and target < model.nodes[0].grouping.sums
 
 
@@ -194,10 +185,9 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
 
 @contextmanager
 def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Let code that draws from torch's and numpy's own states draw from `generator`.
+    """Seed torch's and numpy's own states, on the CPU and `device`, from `generator` in the block.
 
-    One number is drawn from it, as the seed of the block. Without one the block sees the states as
-    they are; they are put back afterwards. `device` is whose state is borrowed beside the CPU's.
+    Without one the block starts from the present states; they are restored afterwards.
     """
     cuda = [device.index or 0] if device.type == "cuda" else []
     before = np.random.get_state()  # noqa: NPY002 - captum draws from it

@@ -1,4 +1,4 @@
-"""The methods there are. Command line, tests, benchmarks and the report read this table."""
+"""The table of all methods, for the command line, tests, benchmarks and the report."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ METHODS: dict[str, Method] = {
 }
 
 # Captum's methods that return a plain gradient on a KAN, or have no rule for its edges or places.
-_WHOLE = "guided_backprop deconvolution lrp layer_lrp layer_grad_cam guided_grad_cam"
-_NEURON = (
-    "guided_backprop deconvolution deep_lift deep_lift_shap conductance gradient "
-    "integrated_gradients gradient_shap feature_ablation"
-)
-REFUSED = frozenset(f"captum_{name}" for name in _WHOLE.split()) | frozenset(
-    f"captum_neuron_{name}" for name in _NEURON.split()
-)
+_REFUSED = {
+    "captum": "guided_backprop deconvolution lrp layer_lrp layer_grad_cam guided_grad_cam",
+    "captum_neuron": "guided_backprop deconvolution deep_lift deep_lift_shap conductance gradient "
+    "integrated_gradients gradient_shap feature_ablation",
+}
+REFUSED = frozenset(f"{kind}_{name}" for kind, names in _REFUSED.items() for name in names.split())

@@ -1,4 +1,4 @@
-"""What an attribution method returns: per sample (Attribution) or per model (Importance)."""
+"""Results of attribution methods: per sample (Attribution) or per model (Importance)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE = 0.95
-ROWS = 65_536  # whose moments are taken at once
+ROWS = 65_536  # of moments that are computed at once
 _SHOWN = (
     *("method", "target", "unit", "baseline", "features", "values", "output", "reference"),
     *("completeness_gap", "standard_error", "bound", "interactions", "paths", "evaluations"),
@@ -32,19 +32,19 @@ _SHOWN = (
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Attribution(Displayed):
-    """How much each input feature adds to one output, sample by sample.
+    """Attribution of one output to the input features, sample by sample.
 
     Attributes
     ----------
     values : Tensor, shape (batch, in)
-        In the units of the output; positive raises it. Where they are no shares of a change,
-        `baseline` says what they are.
+        In the units of the output; positive raises it. `baseline` names values that are not shares
+        of a change.
     output : Tensor, shape (batch,)
         The model's value at each sample.
     reference : Tensor, shape (batch,)
         The value that `values` is counted from.
     baseline : str
-        What the reference is, e.g. "mean output over the background".
+        Description of the reference, e.g. "mean output over the background".
     method : str
         Key into ``METHODS``.
     features : tuple of str
@@ -54,27 +54,26 @@ class Attribution(Displayed):
     unit : str
         Unit of the output, empty when it has none.
     x : Tensor, shape (batch, in), or None
-        The samples, in the units of the data; None when columns of `values` are no features.
+        The samples, in the units of the data; None when columns of `values` are not features.
     groups : dict of str to tuple of int
         Table columns that became several features, with the indices of these.
     standard_error : Tensor, shape (batch, in), or None
         Of `values`, for methods that sample.
     bound : Tensor, shape (batch, in), or None
-        No value is farther than this from what the method defines, rounding aside.
+        Largest error of `values`, except for rounding.
     interactions : Tensor, shape (batch, in, in), or None
         Off the diagonal the interaction of two features, which is symmetric; on it the main effect
         of a feature, its value less half of its interactions. Main effects and pairs, each pair
         once, add up to the sum of `values`.
     paths : tuple of Tensor, one per layer, each of shape (batch, out, in), or None
-        What flows through every edge: at each node inside as much leaves as arrives, what leaves a
-        feature is its value, and what arrives at the output is the sum of `values`.
+        Flow through every edge: a hidden node passes on all it receives, a feature sends its value,
+        and the output receives the sum of `values`.
     owners : tuple of tuple of int, one per layer, or None
-        Beside `paths`: the node that each out of a layer belongs to; factors of one product share
-        theirs.
+        With `paths`: the node of each out of a layer; factors of one product share theirs.
     evaluations : float or None
         Evaluations of the model, or of its gradient, for one sample: the mean over samples.
     remark : str
-        How the values were found, where the method has several ways; one line.
+        Solver of the values, where the method has several; one line.
     """
 
     values: Tensor
@@ -103,17 +102,17 @@ class Attribution(Displayed):
 
     @property
     def completeness_gap(self) -> Tensor:
-        """What `values` leave unexplained: output - reference - their sum, shape (batch,)."""
+        """Unexplained change: output - reference - the sum of `values`, shape (batch,)."""
         return self.output - self.reference - self.values.sum(1)
 
     @property
     def shares(self) -> bool:
-        """Whether `values` are shares of a change; slopes, squares and activations are none."""
+        """True if `values` are shares of a change, not slopes, squares or activations."""
         return not bool(self.reference.isnan().any())
 
     @property
     def relative_gap(self) -> Tensor:
-        """Size of the gap next to the change it should explain, shape (batch,).
+        """Size of the gap relative to the change of the output, shape (batch,).
 
         It is ``|gap| / (|output - reference| + t)``, where t is a thousandth of the standard
         deviation of the output, so that samples near the reference do not dominate.
@@ -124,8 +123,7 @@ class Attribution(Displayed):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per sample: each feature's value, output, reference, completeness_gap.
 
-        A feature that is called like one of the last three keeps its name, and the added column
-        gets a trailing underscore.
+        Of the last three, those with the name of a feature get a trailing underscore.
         """
         import pandas as pd
 
@@ -138,7 +136,7 @@ class Attribution(Displayed):
         return pd.DataFrame(columns)
 
     def to_json(self) -> str:
-        """Return the numbers and what they mean as JSON."""
+        """Return the numbers and their meaning as JSON."""
         return json.dumps(to_plain({name: getattr(self, name) for name in _SHOWN}))
 
     def to_shap(self) -> Any:
@@ -160,12 +158,11 @@ class Attribution(Displayed):
     def to_importance(self) -> Importance:
         """Average over the samples: the mean ``|value|`` of each feature, with a 95% interval.
 
-        The interval is Student's, corrected for the skewness of the ``|values|`` [1]_; nothing is
-        drawn. With 10 to 100 samples it covered the true mean of ``|values|`` spread uniformly or
-        like the size of normal or exponential numbers in 0.94 to 0.97 of 20,000 simulations each,
-        in 0.90 to 0.94 where few are very large (log-normal), and where 70% are zero in 0.91 with
-        10 samples, 0.96 with more. With 5 samples these were 0.92 to 0.95, 0.88 and 0.77. Samples
-        that all have the same ``|value|`` show no spread: the interval has no width.
+        The interval is Student's, corrected for the skewness of the ``|values|`` [1]_. With 10 to
+        100 samples it covered the true mean of uniform, normal or exponential ``|values|`` in 0.94
+        to 0.97 of 20,000 simulations each, of log-normal ones in 0.90 to 0.94, and where 70% are
+        zero in 0.91 with 10 samples, 0.96 with more. With 5 samples these were 0.92 to 0.95, 0.88
+        and 0.77. The interval of equal ``|values|`` has no width.
 
         Returns
         -------
@@ -182,9 +179,8 @@ class Attribution(Displayed):
     def grouped(self) -> Attribution:
         """Return the attribution to table columns: the one-hot features of each are summed.
 
-        Sums keep completeness, and a bound of a sum is the sum of the bounds. Interactions within a
-        column count to its main effect; flows leave from columns. Columns stand where their first
-        feature stood. Standard errors are dropped, since those of a sum are unknown.
+        Bounds add up, interactions within a column count to its main effect, and flows leave from
+        columns, which stand where their first feature stood. Standard errors are dropped.
         """
         if not self.groups:
             return self
@@ -207,16 +203,16 @@ class Attribution(Displayed):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Importance(Displayed):
-    """How much each input feature matters to one output over all samples.
+    """Importance of each input feature to one output over all samples.
 
     Attributes
     ----------
     values : Tensor, shape (in,)
         Never negative.
     low, high : Tensor, shape (in,), or None
-        Ends of the 95% interval over samples; None where sampling has no part in the values.
+        Ends of the 95% interval over samples; None where values do not depend on sampling.
     meaning : str
-        What the values are, e.g. ``"mean |value|"``.
+        Description of the values, e.g. ``"mean |value|"``.
     method : str
         Key into ``METHODS``.
     features : tuple of str
@@ -237,18 +233,18 @@ class Importance(Displayed):
     unit: str = ""
 
     @classmethod
-    def of(cls, sizes: CentralMoments, one: Attribution) -> Importance:
-        """Return the mean of sizes with its interval; all else is as of `one` of the samples."""
-        low, high = (None if end is None else end.to(one.values) for end in sizes.interval())
+    def of(cls, sizes: CentralMoments, like: Attribution) -> Importance:
+        """Return the mean of sizes with its interval, for the output and method of `like`."""
+        low, high = (None if end is None else end.to(like.values) for end in sizes.interval())
         return cls(
-            values=sizes.mean.to(one.values),
+            values=sizes.mean.to(like.values),
             low=low,
             high=high,
             meaning="mean |value|",
-            method=one.method,
-            features=one.features,
-            target=one.target,
-            unit=one.unit if one.shares else "",
+            method=like.method,
+            features=like.features,
+            target=like.target,
+            unit=like.unit if like.shares else "",
         )
 
     def _line(self) -> str:
@@ -260,26 +256,29 @@ class Importance(Displayed):
         """Return one row per feature: feature, importance, low, high (NaN without interval)."""
         import pandas as pd
 
-        unknown = torch.full_like(self.values, math.nan)
-        ends = [(unknown if end is None else end).tolist() for end in (self.low, self.high)]
-        known = {"feature": list(self.features), "importance": self.values.tolist()}
-        return pd.DataFrame({**known, "low": ends[0], "high": ends[1]})
+        columns: dict[str, Any] = {
+            "feature": list(self.features),
+            "importance": self.values.tolist(),
+        }
+        for name, end in (("low", self.low), ("high", self.high)):
+            columns[name] = [math.nan] * len(self.features) if end is None else end.tolist()
+        return pd.DataFrame(columns)
 
     def to_json(self) -> str:
-        """Return the numbers and what they mean as JSON."""
+        """Return the numbers and their meaning as JSON."""
         names = ("method", "target", "unit", "meaning", "features", "values", "low", "high")
         return json.dumps(to_plain({name: getattr(self, name) for name in names}))
 
 
 def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return the distinct owners in their order, and 1 where a place is theirs: (place, owner)."""
+    """Return the distinct owners in their order, and their one-hot places (place, owner)."""
     names = tuple(dict.fromkeys(owners))
     index = torch.tensor([names.index(name) for name in owners], device=like.device)
     return names, torch.nn.functional.one_hot(index, len(names)).to(like)
 
 
 def _plain(x: Tensor) -> Any:
-    """Return an array of what a tensor holds."""
+    """Return a tensor as a float64 array."""
     return x.detach().cpu().double().numpy()
 
 
@@ -295,16 +294,12 @@ def _merged(pairs: Tensor, member: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class CentralMoments:
-    """Central moments of rows: their number, mean, sum of squared deviations, and skewness.
+    """Central moments of rows in float64; those of parts add up to those of all (Pebay, 2008)."""
 
-    Those of parts of the rows add up to those of all (Pebay, 2008). All are float64, of shape
-    (in,); the skewness, 0 where there is no spread, has no unit in which a cube could overflow.
-    """
-
-    rows: int
-    mean: Tensor
-    squares: Tensor
-    skew: Tensor
+    rows: int  # their number
+    mean: Tensor  # (in,)
+    squares: Tensor  # (in,): sums of squared deviations
+    skew: Tensor  # (in,): skewness, 0 without spread; it has no unit in which a cube could overflow
 
     @classmethod
     def of(cls, x: Tensor) -> CentralMoments:
@@ -325,7 +320,7 @@ class CentralMoments:
         here, there = self.rows / rows, other.rows / rows
         squares = self.squares + other.squares + self.rows * there * step.square()
         size = (squares / rows).sqrt()
-        ours, theirs = ((one.squares / one.rows).sqrt() / size for one in (self, other))
+        ours, theirs = ((part.squares / part.rows).sqrt() / size for part in (self, other))
         away = step / size
         skew = here * ours.pow(3) * self.skew + there * theirs.pow(3) * other.skew
         cross = (here - there) * away.square() + 3 * (theirs.square() - ours.square())
@@ -333,12 +328,7 @@ class CentralMoments:
         return CentralMoments(rows, self.mean + there * step, squares, skew.nan_to_num(0, 0, 0))
 
     def interval(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return the ends of the interval of the mean, never below zero; None of a single row.
-
-        With T = (mean - truth) / error and g the skewness over the root of the number of rows,
-        T + g T^2 / 3 + g^2 T^3 / 27 + g / 6 is close to symmetric; Student's quantiles are brought
-        back through its inverse.
-        """
+        """Return the ends of the interval of the mean, never below zero; None of a single row."""
         from scipy.special import stdtrit
 
         if self.rows < 2:
@@ -347,7 +337,7 @@ class CentralMoments:
         g = self.skew / math.sqrt(self.rows)
         quantile = float(stdtrit(self.rows - 1, (1 + CONFIDENCE) / 2))
 
-        def inverse(y: float) -> Tensor:
+        def inverse(y: float) -> Tensor:  # of T + g T^2 / 3 + g^2 T^3 / 27 + g / 6, near symmetric
             inner = g * (y - g / 6)
             root = (1 + inner).abs().pow(1 / 3) * (1 + inner).sign()
             # the quotient of (root - 1) by inner, which needs no division by a small g

@@ -1,4 +1,4 @@
-"""Methods run one after the other on the same samples, and what they are measured against."""
+"""Methods run one after the other on the same samples, and the exact values to compare with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import time
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,11 +22,11 @@ from kanlens.long_work import Interruption, interrupts_pass, progress_bar
 from kanlens.model.network import KAN, Rows
 
 CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
-RANDOM = "random"  # the floor: values that know nothing
+RANDOM = "random"  # the floor: values independent of the model
 
 
 class Runs:
-    """The attributions made so far, what they took, and those that could not be made."""
+    """Attributions of several methods, their seconds, and the methods that were skipped."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Runs:
         started = time.perf_counter()
         with rewording("compare"):
             try:
-                found = self._attribute(name, self.x, self.background)
+                attribution = self._attribute(name, self.x, self.background)
             except MethodError as error:
                 if not optional:
                     raise
@@ -77,13 +77,13 @@ class Runs:
                 self.skipped[name] = str(error)
                 return
         self.seconds[name] = time.perf_counter() - started
-        first = next(iter(self.done.values()), found)  # all share one copy of the samples
-        self.done[name] = dataclasses.replace(found, x=first.x)
+        first = next(iter(self.done.values()), attribution)  # all share one copy of the samples
+        self.done[name] = dataclasses.replace(attribution, x=first.x)
 
     def _attribute(
         self, name: str, x: Rows, background: Rows | None, model: KAN | None = None
     ) -> Attribution:
-        found = attribute(
+        attribution = attribute(
             self.model if model is None else model,
             x,
             method=name,
@@ -92,14 +92,12 @@ class Runs:
             generator=self.generator,
             progress=False,
         )
-        if not isinstance(found, Attribution):
-            raise RuntimeError("only local methods are compared")
-        return found
+        return cast(Attribution, attribution)  # only local methods are compared
 
     def _random(self) -> Attribution:
-        """Return normal values as large as those of the first method that shares out a change."""
-        shares = [one for one in self.done.values() if one.shares]
-        like = shares[0] if shares else next(iter(self.done.values()))
+        """Return normal values of the size of the first method whose values are shares."""
+        done = list(self.done.values())
+        like = next((attribution for attribution in done if attribution.shares), done[0])
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
         noise = torch.randn(like.values.shape, generator=own, device=own.device)
         size = like.values.square().mean().sqrt()
@@ -109,29 +107,29 @@ class Runs:
         return dataclasses.replace(like, values=noise.to(like.values) * size, **facts)
 
     def _exact(self, baseline: str) -> Attribution | None:
-        """Return exact Shapley values counted from `baseline`; None when they cannot be had."""
+        """Return exact Shapley values counted from `baseline`, None without."""
         if baseline == Baseline.MEAN_OUTPUT and "shapley" in self.done:
-            found = self.done["shapley"]
+            shapley = self.done["shapley"]
         else:
             if (rows := self._rows(baseline)) is None:
                 return None
             try:
-                found = self._attribute("shapley", self.x, rows)
+                shapley = self._attribute("shapley", self.x, rows)
             except MethodError:  # too many features
                 return None
-        size = float(found.values.abs().mean())  # next to which the errors of others are large
-        near = found.bound is None or float(found.bound.max()) <= CERTAIN * size
-        kept = near and found.standard_error is None
-        return dataclasses.replace(found, x=None) if kept else None
+        size = float(shapley.values.abs().mean())  # next to which the errors of others are large
+        near = shapley.bound is None or float(shapley.bound.max()) <= CERTAIN * size
+        exact = near and shapley.standard_error is None
+        return dataclasses.replace(shapley, x=None) if exact else None
 
     @functools.cached_property
     def rows(self) -> Tensor | None:
         """The background in the dtype of the model, if there is one."""
-        given = self.background
-        return None if given is None else self.model.prepare(given, call="compare")
+        rows = self.background
+        return None if rows is None else self.model.prepare(rows, call="compare")
 
     def _rows(self, baseline: str) -> Tensor | None:
-        """Return the rows that values are counted from; None where they are shares of nothing."""
+        """Return the rows that values are counted from; None where they are not shares."""
         if baseline == Baseline.ZERO:
             return torch.zeros_like(self.model.input_shift)[None]
         rows = self.rows if baseline in (Baseline.MEAN_OUTPUT, Baseline.MEAN_ROW) else None
@@ -140,16 +138,16 @@ class Runs:
         return rows.double().mean(0, keepdim=True).to(rows)
 
     def case(self, name: str, *, compared: bool) -> Case:
-        """Return what metrics ask of a method's attribution; exact values when `compared`."""
-        found, rows = self.done[name], None if self.rows is None else self.rows.double()
+        """Return the case of a method's attribution for metrics; exact values when `compared`."""
+        attribution, rows = self.done[name], None if self.rows is None else self.rows.double()
 
         def again(model: KAN, x: Tensor) -> Tensor:
             return self._attribute(name, x, rows, model).values.double()
 
         return case_for(
             self.model,
-            found,
-            exact=self.exact(found.baseline) if compared else None,
+            attribution,
+            exact=self.exact(attribution.baseline) if compared else None,
             background=rows,
             target=self.target,
             method_on=again if name in METHODS else None,

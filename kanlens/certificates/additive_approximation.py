@@ -1,11 +1,9 @@
-"""Additive approximation of an output by weighted sums of the first layer's edges.
-
-The weights are fitted where the model is evaluated; what remains is bounded elsewhere.
-"""
+"""Additive approximation of an output by the first layer's edges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,7 +11,7 @@ from torch import Tensor
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import FLAT
-from kanlens.certificates.intervals import Interval
+from kanlens.certificates.intervals import SUM_EPS, Interval
 from kanlens.certificates.sampling import spread_points
 from kanlens.long_work import NEVER, Deadline
 from kanlens.model.analysis import BUDGET
@@ -30,10 +28,10 @@ QUADS = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdditiveFunction:
-    """An additive function: a sum of functions of single features, and a constant.
+    """A constant plus functions of single features.
 
     The functions are the edges of a float64 model's first layer added with `weights` (out, in), or
-    else what its output is when the other features are those of `center` (in,).
+    its output with the other features at `center` (in,).
     """
 
     model: KAN
@@ -53,14 +51,12 @@ class AdditiveFunction:
         if self.weights is not None:
             edges = self.model.layers[0].edge_values(self.model.scale_inputs(x))
             return torch.where(self.weights == 0, 0.0, edges * self.weights).sum(1)
-        if self.center is None:
-            raise RuntimeError("an additive function has weights or a center")
-        rows = self.center.expand(x.shape[1], *x.shape).clone()  # (in, batch, in)
+        center = cast("Tensor", self.center)
+        rows = center.expand(x.shape[1], *x.shape).clone()  # (in, batch, in)
         index = torch.arange(x.shape[1], device=x.device)
         rows[index, :, index] = x.mT
-        values: Tensor = self.model(rows)[..., self.target].mT
-        constant: Tensor = self.model(self.center)[self.target]
-        return values - constant
+        values: Tensor = self.model(rows)[..., self.target].mT - self.model(center)[self.target]
+        return values
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the sum at x (batch, in), shape (batch,)."""
@@ -70,11 +66,11 @@ class AdditiveFunction:
 def additive_part(
     propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
-    """Fit an additive approximation, against which boxes are bounded from then on.
+    """Fit an additive approximation, against which boxes are then bounded.
 
     Sets `propagation.additive` from the output `value` (point,) at `x` (point, in), if there is
-    time to `fit`; else boxes are bounded against the constant 0. Returns the output itself when it
-    is additive by its structure, None for the function of the weights.
+    time to `fit`; else it stays 0. Returns the output itself if it is additive by its structure,
+    else None.
     """
     edges = propagation.additive.numel()
     columns = edges if edges <= MOST_COLUMNS else len(propagation.additive)
@@ -91,11 +87,11 @@ def additive_part(
 
 
 def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Tell whether an output is structurally additive in the features that are `free` (in,)."""
+    """Return whether an output is additive by structure in `free` (in,)."""
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
-        live = model.layers[index].nonzero_edges()
-        sums = (live.float() @ depends.float()) > 0 if index else live & free
+        edges = model.layers[index].nonzero_edges()
+        sums = (edges.float() @ depends.float()) > 0 if index else edges & free
         depends = (nodes.linked.float() @ sums.float()) > 0
     members = list(model.nodes[-1].grouping.members(target))
     used = model.layers[-1].nonzero_edges()[members].any(0)  # (node,)
@@ -120,7 +116,7 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
 
 
 def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
-    """Return the design matrix of the fit: values of the edges, in large layers of the sums."""
+    """Return the design matrix: edges, or sums in large layers."""
     layer, x = model.layers[0], model.scale_inputs(x)
     if layer.mask.numel() <= MOST_COLUMNS:
         edges: Tensor = layer.edge_values(x)
@@ -130,10 +126,10 @@ def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
 
 
 def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> Tensor:
-    """Fit the weights (out, in) of the additive approximation with the least range of residuals.
+    """Return the weights (out, in) with the least range of residuals.
 
-    Least squares, then reweighted where it is off most, which approaches the least largest
-    distance [1]_, and the chords of the layers behind on the domain.
+    Candidates are least squares, reweighted toward the least largest distance [1]_, and the chords
+    of the later layers on the domain.
 
     References
     ----------
@@ -156,14 +152,14 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
 
 
 def _chords(propagation: BoundPropagation) -> Tensor:
-    """Return the weights that linear relaxation over the whole domain gives the first edges."""
+    """Return the first edges' weights by linear relaxation on the domain."""
     first = propagation.relaxed(propagation.layers)[3][0, 0]
-    found = first[:, None].expand_as(propagation.additive)
-    return torch.where(torch.isfinite(found), found, 0.0)
+    weights = first[:, None].expand_as(propagation.additive)
+    return torch.where(torch.isfinite(weights), weights, 0.0)
 
 
 def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
-    """Return least-squares weights, and those of Lawson's iterative reweighting."""
+    """Return least-squares weights, and those of Lawson's reweighting."""
     largest = columns.abs().amax(0)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)
@@ -173,7 +169,7 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
     design = torch.cat([columns, ones], 1)
     importance = torch.full_like(value, 1 / len(value))
     eye = torch.eye(design.shape[1]).to(design)
-    found = []
+    solutions = []
     for _ in range(ROUNDS):
         weighted = design * importance[:, None]
         matrix = design.mT @ weighted
@@ -182,23 +178,22 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
         left = (value - design @ solution).abs()
         scaled = (solution[:-1] / torch.where(sizes > 0, sizes, 1.0)) * (sizes > 0)
         shaped = scaled.reshape(len(like), -1)  # (out, in), or (out, 1)
-        found.append(shaped.expand_as(like).clone())
+        solutions.append(shaped.expand_as(like).clone())
         importance = importance * left
         total = importance.sum()
         if not float(total) > 0:
             break
         importance = 0.99 * importance / total + 0.01 / len(value)
-    return found
+    return solutions
 
 
 def additive_changes(
     propagation: BoundPropagation, apart: Interval, deadline: Deadline = NEVER
 ) -> Tensor | None:
-    """Bound how much each feature alone can change the output, by the additive function.
+    """Bound the change by each feature, by the additive function.
 
-    Its own changes, plus how far the output is from it at most.
-
-    Returns the rise and the fall of every feature (in, 2), at least 0; None: there was no time.
+    That is its own change, plus the range of the output's distance from it.
+    Returns the rise and the fall of every feature (in, 2), at least 0; None if time is over.
     """
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
@@ -218,13 +213,13 @@ def additive_changes(
     rises = (most - least.cummin(0).values).amax(0)
     falls = (most.cummax(0).values - least).amax(0)
     width = apart.high - apart.low
-    margin = 1e-14 * (least.abs().amax(0) + most.abs().amax(0) + width)
+    margin = SUM_EPS * (least.abs().amax(0) + most.abs().amax(0) + width)
     changes = torch.stack([rises, falls], 1) + (width + margin)[:, None]
     return changes.nan_to_num(torch.inf, posinf=torch.inf)
 
 
 def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> Interval:
-    """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
+    """Bound the additive function by feature on boxes (box, in), (box, in)."""
     low, high = propagation.inwards(low, high).meet(propagation.layers[0].inputs)
     edges = propagation.enclosures[0].values(low, high)
     weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
@@ -232,12 +227,10 @@ def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> In
 
 
 def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:
-    """Bound the distance of every additive function from the output on the domain from below.
+    """Bound the distance to every additive function from below.
 
-    It is seen on so many rectangles.
-
-    An additive function has no mixed differences; the output's, over rectangles that share all
-    other features, are at most four times its distance from one.
+    An additive function has no mixed differences; the output's, over `count` rectangles, are at
+    most four times its distance from one.
     """
     domain, n_in = propagation.domain, len(propagation.domain)
     free = ((domain[:, 1] - domain[:, 0]) > 0).nonzero()[:, 0]
@@ -247,15 +240,13 @@ def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:
     low, high = domain[:, 0].repeat(2), domain[:, 1].repeat(2)
     ends = torch.where(points > 0.5 * (low + high), high, low)
     points = torch.cat([points, ends])[::2]  # the corners have the largest rectangles
-    one, two = points[:, :n_in], points[:, n_in:]
-    which = torch.arange(count, device=domain.device)
-    parts = 2 ** min(len(free), 10) - 2
+    first, second = points[:, :n_in], points[:, n_in:]
+    code = 1 + torch.arange(count, device=domain.device) % (2 ** min(len(free), 10) - 2)
     subset = torch.zeros(count, n_in, dtype=torch.bool, device=domain.device)
-    code = 1 + which % parts
     for position, feature in enumerate(free.tolist()):
         subset[:, feature] = (code >> (position % 10)) & 1 == 1
-    left, right = torch.where(subset, one, two), torch.where(subset, two, one)
-    values = [propagation.outputs(rows) for rows in (one, two, left, right)]
+    left, right = torch.where(subset, first, second), torch.where(subset, second, first)
+    values = [propagation.outputs(rows) for rows in (first, second, left, right)]
     gaps = (values[0] + values[1] - values[2] - values[3]).abs()
     gaps = gaps[torch.isfinite(gaps)]
     most = float(gaps.amax()) if len(gaps) else 0.0

@@ -12,17 +12,12 @@ from torch import Tensor
 
 from kanlens.certificates import relaxation
 from kanlens.certificates.gradients import MOST_ROWS, GradientBounds, gradient_bounds
-from kanlens.certificates.intervals import EPS, Interval
+from kanlens.certificates.intervals import EPS, MODEL_EPS, SUM_EPS, Interval
 from kanlens.certificates.relaxation import LayerBounds, node_bounds
 from kanlens.certificates.sampling import dual_norms
 from kanlens.long_work import NEVER, Deadline
 from kanlens.model.analysis import rows_at_once
-from kanlens.model.enclosures import (
-    FARTHEST,
-    Enclosure,
-    NoEnclosure,
-    encloses,
-)
+from kanlens.model.enclosures import FARTHEST, Enclosure, NoEnclosure, encloses
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 
@@ -34,7 +29,7 @@ ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
 class BoxBounds:
     """Boxes, and bounds on an output over each, in units of the data.
 
-    What may be gained by halving a box along a feature is its `worth`: for the value; for the
+    The `worth` of halving a box along a feature is the possible gain: for the value; for the
     slopes, by narrower nodes and by the feature's own interval.
     """
 
@@ -50,24 +45,24 @@ class BoxBounds:
 
     def pick(self, rows: Tensor) -> BoxBounds:
         """Return some of the boxes, by index or mask."""
-        return self._each(lambda one: one[rows])
+        return self._each(lambda values: values[rows])
 
     def joined(self, other: BoxBounds) -> BoxBounds:
         """Return these boxes and others."""
-        return self._each(lambda *both: torch.cat(both), other)
+        return self._each(lambda *values: torch.cat(values), other)
 
     def within(self, parents: BoxBounds) -> BoxBounds:
-        """Intersect the bounds with those of the boxes that these are parts of."""
+        """Intersect the bounds with those of the boxes that contain these."""
         value, slope = self.value.meet(parents.value), self.slope.meet(parents.slope)
         return replace(self, value=value, slope=slope, apart=self.apart.meet(parents.apart))
 
     def _each(self, change: Callable[..., Tensor], *others: BoxBounds) -> BoxBounds:
-        found: dict[str, Any] = {}
-        for one in fields(self):
-            mine, *rest = (getattr(box, one.name) for box in (self, *others))
-            pair = isinstance(mine, Interval)
-            found[one.name] = Interval(*map(change, mine, *rest)) if pair else change(mine, *rest)
-        return BoxBounds(**found)
+        columns: dict[str, Any] = {}
+        for name in (f.name for f in fields(self)):
+            own, *rest = (getattr(boxes, name) for boxes in (self, *others))
+            pair = isinstance(own, Interval)
+            columns[name] = Interval(*map(change, own, *rest)) if pair else change(own, *rest)
+        return BoxBounds(**columns)
 
     def norms(self) -> Tensor:  # (box, 3)
         """Bound the norms of the gradient on every box."""
@@ -76,20 +71,18 @@ class BoxBounds:
 
 @dataclass(eq=False)
 class BoundPropagation:
-    """Bound propagation for one output of a float64 model, on boxes within a domain.
+    """Bound propagation for one output of a float64 model, on boxes.
 
     Layers that the first pass would enclose after the `deadline` are left without bounds, and
-    hidden layers that it had no time to relax are not relaxed. What lies outside the training data
-    is as its ends where features are held there, and slopes by them are 0.
+    hidden layers that it had no time to relax are not relaxed. Where features are held at the ends
+    of the training data, the domain is clamped to them, and slopes may be 0.
     """
 
     model: KAN
     target: int
     domain: Tensor  # (in, 2), in units of the data
     deadline: Deadline = NEVER
-    enclosures: list[Enclosure | NoEnclosure] = field(
-        default_factory=list
-    )  # of the edges of every layer
+    enclosures: list[Enclosure | NoEnclosure] = field(default_factory=list)  # of layers' edges
     layers: list[LayerBounds] = field(default_factory=list)  # on the domain
     relaxes: bool = True
     in_time: bool = True
@@ -99,23 +92,22 @@ class BoundPropagation:
 
     def __post_init__(self) -> None:
         if not len(self.held):
-            (low, high), given = (self.model.input_low, self.model.input_high), self.domain
-            self.domain = torch.stack([end.clamp(low, high) for end in given.unbind(1)], 1)
-            self.held = (self.domain != given).any(1)
+            whole, low, high = self.domain, self.model.input_low, self.model.input_high
+            self.domain = whole.clamp(low[:, None], high[:, None])
+            self.held = (self.domain != whole).any(1)
         self.additive = torch.zeros_like(self.model.layers[0].mask)
         self.layers = self.layers or self.passed()
         rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
-        self.size = sum(
-            one.values.points.numel() + rows * one.values.points[:, 0].numel()
-            for one in self.layers
-        )
+        points = [layer.values.points for layer in self.layers]
+        self.size = sum(p.numel() + rows * p[:, 0].numel() for p in points)
 
     def of(self, target: int) -> BoundPropagation:
-        """Return the bounds of another output; what does not depend on it is shared."""
-        last, found = len(self.layers) - 1, replace(self, target=target)
-        if any(one._rows(last, self.model.nodes[last]) is not None for one in (self, found)):
-            found.layers = found.passed()
-        return found
+        """Return the bounds of another output, with shared bounds of the layers."""
+        last, other = len(self.layers) - 1, replace(self, target=target)
+        nodes = self.model.nodes[last]
+        if self._rows(last, nodes) is not None or other._rows(last, nodes) is not None:
+            other.layers = other.passed()
+        return other
 
     def passed(self) -> list[LayerBounds]:
         """Propagate bounds on the domain."""
@@ -123,13 +115,13 @@ class BoundPropagation:
 
     @property
     def bounded(self) -> bool:
-        """Whether the edges of every layer have bounds, or may have on smaller boxes.
+        """True if the edges of every layer have bounds, at least on smaller boxes.
 
         A box that reaches farther than splines are enclosed has a part without bounds.
         """
         far = self.layers[0].inputs.size > FARTHEST
         beyond = bool(torch.isinf(self.layers[0].edges.high[..., far[0]]).any())
-        return not beyond and all(one.bounded for one in self.enclosures)
+        return not beyond and all(enclosure.bounded for enclosure in self.enclosures)
 
     @functools.cached_property
     def knots(self) -> Tensor:
@@ -146,38 +138,39 @@ class BoundPropagation:
         """Scale boxes (box, in) to the units of the first layer, rounded outwards."""
         shift, scale = self.model.input_shift, self.model.input_scale
         rounded = (shift != 0) | (scale != 1)
-        given = torch.stack([low, high])
-        margin = 4 * EPS * (given.abs() + shift.abs()) / scale.abs() * rounded
-        ends = self.model.scale_inputs(given)
+        corners = torch.stack([low, high])
+        margin = 4 * EPS * (corners.abs() + shift.abs()) / scale.abs() * rounded
+        ends = self.model.scale_inputs(corners)
         return Interval((ends - margin).amin(0), (ends + margin).amax(0))
 
     def forward(self, inputs: Interval) -> list[LayerBounds]:
-        """Propagate bounds on boxes (box, in) in scaled units; the first call is on the domain."""
-        found: list[LayerBounds] = []
+        """Propagate bounds on boxes (box, in), in scaled units."""
+        layers: list[LayerBounds] = []
         first = not self.enclosures
         for index, (layer, nodes) in enumerate(
             zip(self.model.layers, self.model.nodes, strict=True)
         ):
             if first:
-                whole = encloses(layer) and self._has_time(layer)
-                inside = layer.enclosure(*inputs) if whole else NoEnclosure(layer.mask)
-                self.enclosures.append(inside)
+                able = encloses(layer) and self._has_time(layer)
+                self.enclosures.append(
+                    layer.enclosure(*inputs) if able else NoEnclosure(layer.mask)
+                )
             else:
                 inputs = inputs.meet(self.layers[index].inputs)
             values = self.enclosures[index].values(*inputs)
             edges = Interval.known(*values.bounds())
             sums = edges.total().shift(layer.bias)
-            found.append(LayerBounds(inputs=inputs, values=values, edges=edges, sums=sums))
+            layers.append(LayerBounds(inputs=inputs, values=values, edges=edges, sums=sums))
             rows = self._rows(index, nodes) if self.relaxes and self.in_time else None
             if index and rows is not None and self._relaxes_in_time(index, len(rows)):
                 weights = rows.expand(len(inputs.low), -1, -1)
-                linear = relaxation.relax(self.model, found, weights)[0]
+                linear = relaxation.relax(self.model, layers, weights)[0]
                 picked = rows.argmax(1)
                 tight = zip(sums, linear.meet(sums.column(picked)), strict=True)
                 sums = Interval(*(old.index_copy(1, picked, end) for old, end in tight))
-                found[-1] = replace(found[-1], sums=sums)
+                layers[-1] = replace(layers[-1], sums=sums)
             inputs = node_bounds(nodes, sums)
-        return found
+        return layers
 
     def _has_time(self, layer: Any) -> bool:
         self.in_time &= self.deadline.left > SECONDS * layer.mask.numel()
@@ -189,7 +182,7 @@ class BoundPropagation:
         return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
-        """Return the sums to tighten by relaxation, one-hot: all but at the last layer."""
+        """Return the sums to tighten by relaxation, one-hot."""
         eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
         if index < len(self.model.layers) - 1:
             return eye
@@ -215,12 +208,12 @@ class BoundPropagation:
         )
 
     def slopes(self, low: Tensor, high: Tensor) -> Interval:
-        """Bound the slopes alone on boxes (box, in), in units of the data, shape (box, in)."""
-        found = self._gradient(self.forward(self.inwards(low, high)))
-        return found.features.with_zero(self.held)
+        """Bound the slopes on boxes (box, in), in units of the data, (box, in)."""
+        slopes = self._gradient(self.forward(self.inwards(low, high)))
+        return slopes.features.with_zero(self.held)
 
     def values(self, low: Tensor, high: Tensor) -> Interval:
-        """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
+        """Bound the output on boxes (box, in), in units of the data, shape (box,)."""
         return self._value(self.forward(self.inwards(low, high)))[0]
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -231,59 +224,57 @@ class BoundPropagation:
     def unrefined(self) -> BoxBounds:
         """Bound the output on the domain by the first pass, and nothing else."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
-        value, never = self.plain_value(self.layers), torch.full_like(low, torch.inf)
+        never = torch.full_like(low, torch.inf)
         return BoxBounds(
             low=low,
             high=high,
-            value=value,
+            value=self.plain_value(self.layers),
             slope=Interval(-never, never),
             apart=Interval(-never[:, 0], never[:, 0]),
             worth=torch.zeros_like(low).expand(3, -1)[None],
         )
 
     def plain_value(self, layers: list[LayerBounds]) -> Interval:
-        """Bound the output by interval arithmetic on the sums of the last layer, shape (box,)."""
-        one = node_bounds(self.model.nodes[-1], layers[-1].sums).column(self.target)
+        """Bound the output by interval arithmetic on the last sums, shape (box,)."""
+        node = node_bounds(self.model.nodes[-1], layers[-1].sums).column(self.target)
         scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
-        return one.scaled(scale).shift(offset)
+        return node.scaled(scale).shift(offset)
 
     def relaxed(
         self, layers: list[LayerBounds]
     ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
-        """Bound the output but its shift: a margin, and what `relaxation.relax` returns."""
+        """Bound the output without its shift, by `relaxation.relax`."""
         slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs.low), -1)
         nodes, sums = self.model.nodes[-1], layers[-1].sums
         weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)
         return margin, *relaxation.relax(self.model, layers, weights)
 
     def _value(self, layers: list[LayerBounds]) -> tuple[Interval, Interval, list[Tensor]]:
-        """Bound the output, and its difference from the additive function, by linear relaxation."""
+        """Bound the output, and minus the additive function, by linear relaxation."""
         offset = self.model.output_shift[self.target]
         margin, bounds, rest, first, lost = self.relaxed(layers)
         linear = bounds.plus(margin).column().shift(offset)
-        left = first[..., None] - self.additive
-        hull = Interval.known(*relaxation.combine(layers[0].values, left).bounds())
+        edges = relaxation.combine(layers[0].values, first[..., None] - self.additive)
+        hull = Interval.known(*edges.bounds())
         apart = hull.total().plus(rest).plus(margin).column().shift(offset)
         return self.plain_value(layers).meet(linear), apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
-        """Mean value form: bound the output by its value at the middle and its gradient."""
+        """Bound the output by the mean value form: its middle value and gradient."""
         at = self.outputs(middle)
         half = torch.maximum(high - middle, middle - low) * (1 + EPS)
-        reach = torch.where(half == 0, 0.0, slope.size * half).sum(-1) * (1 + 1e-14)
-        reach = reach + self.noise
+        reach = torch.where(half == 0, 0.0, slope.size * half).sum(-1) * (1 + SUM_EPS) + self.noise
         return Interval.known(at - reach, at + reach)
 
     def _rounding(self, layers: list[LayerBounds]) -> float:
-        """Bound the rounding error of an evaluation: each sum's, times the derivative by it."""
-        total = 0.0
-        sums = self._gradient(layers).sums
-        for bounds, layer, inside, slopes in zip(
-            layers, self.model.layers, self.enclosures, sums, strict=True
+        """Bound an evaluation's rounding: each sum's, times the derivative by it."""
+        total, slopes = 0.0, self._gradient(layers).sums
+        for bounds, layer, enclosure, slope in zip(
+            layers, self.model.layers, self.enclosures, slopes, strict=True
         ):
-            terms = bounds.edges.size + inside.rounding(*bounds.inputs)
-            off = 1e-13 * (terms.sum(-1) + layer.bias.abs())
-            total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
+            terms = bounds.edges.size + enclosure.rounding(*bounds.inputs)
+            off = MODEL_EPS * (terms.sum(-1) + layer.bias.abs())
+            total += float(torch.where(slope == 0, 0.0, slope * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
     def _gradient(self, layers: list[LayerBounds]) -> GradientBounds:
@@ -291,7 +282,7 @@ class BoundPropagation:
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute widths that arise at layers' inputs to the features, as edges vary on the box."""
+    """Attribute widths at layers' inputs to the features."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))
@@ -306,22 +297,21 @@ def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Ten
 
 
 def _gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> list[Tensor]:
-    """Bound the rates of change of every layer's inputs (box, in) with all features together."""
+    """Bound the change of every layer's inputs (box, in) with all features."""
     now = (1 / model.input_scale.abs()).expand(len(layers[0].inputs.low), -1)
-    found = [now]
+    rates = [now]
     for nodes, steep in zip(list(model.nodes)[:-1], steepest[:-1], strict=True):
         sums = (_bounded(steep) * now[:, None]).sum(-1)  # (box, sub)
         now = sums.new_zeros(len(sums), nodes.grouping.nodes).index_add(1, nodes.owner, sums)
-        found.append(now)
-    return found
+        rates.append(now)
+    return rates
 
 
 def _uncertain(slopes: list[Interval], gain: list[Tensor]) -> list[Tensor]:
-    """Return the width of the gradient that each node's width causes, the last layer first."""
-    found = [
-        _bounded(high - low) * speed for (low, high), speed in zip(slopes, gain[:0:-1], strict=True)
-    ]
-    return [*found, torch.zeros_like(gain[0])]
+    """Return the width of the gradient due to each node, the last layer first."""
+    pairs = zip(slopes, gain[:0:-1], strict=True)
+    widths = [_bounded(slope.high - slope.low) * rate for slope, rate in pairs]
+    return [*widths, torch.zeros_like(gain[0])]
 
 
 def _bounded(width: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Branch and bound: one partition of the domain for all statements, refined where one is open."""
+"""Branch and bound on one partition of the domain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchBudget:
-    """Limits of a search: tolerance, boxes and time; an interrupt leaves no time either."""
+    """Limits of a search: tolerance, boxes, time and interrupts."""
 
     tolerance: float  # bounds this near to what was seen, relative to it, are good enough
     max_boxes: int
@@ -41,7 +41,7 @@ class SearchBudget:
         return self.seconds * max(1.0, boxes * size / max(size, QUICK))
 
     def allows(self, what: str, seconds: float) -> bool:
-        """Tell whether there is time for a step, and note it as left out when there is not."""
+        """Return whether there is time for a step, and note it as left out if not."""
         if self.deadline.left > seconds:
             return True
         self.left_out.append(what)
@@ -86,7 +86,7 @@ def refine(
 
 
 def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
-    """Return the most boxes to bound: one where cutting can not help, as in very large models."""
+    """Return the most boxes to bound: one if cutting cannot help."""
     if not propagation.bounded:
         return 1
     room = NUMBERS // propagation.size
@@ -98,7 +98,7 @@ def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
 def open_gaps(
     boxes: BoxBounds, seen: Extremes, domain: Tensor, tolerance: float
 ) -> Tensor:  # (goal, box)
-    """Return every goal's gap on every box, open above 0: extremes, distances, slopes, norms."""
+    """Return every goal's gap on every box, open above 0."""
     width, flat = seen.value[1] - seen.value[0], FLAT * max(abs(end) for end in seen.value)
     apart = max(seen.apart[1] - seen.apart[0], tolerance * width)
     room, far = max(tolerance * width, flat), max(tolerance * apart, flat)
@@ -131,30 +131,30 @@ def _cuttable(boxes: BoxBounds, domain: Tensor) -> Tensor:  # (box, in)
 
 
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
-    """Select the boxes of the largest gaps, and for what to cut: a feature, -1 value, -2 norm."""
+    """Select boxes and goals: a feature, -1 for value, -2 for norm."""
     kinds = [-1] * 4 + list(range(n_in)) * 4 + [-2] * len(NORMS)
     signs = slice(4 + 2 * n_in, 4 + 4 * n_in)
-    found: dict[int, int] = {}
+    chosen: dict[int, int] = {}
     for part, most in ((slice(2), count // 4), (signs, count // 2), (slice(None), count)):
         for box, kind in _worst(gaps[part], kinds[part], most):
-            if len(found) < most:
-                found.setdefault(box, kind)
-    boxes, goals = (torch.tensor(list(k), device=gaps.device) for k in (found, found.values()))
+            if len(chosen) < most:
+                chosen.setdefault(box, kind)
+    boxes, goals = (torch.tensor(list(k), device=gaps.device) for k in (chosen, chosen.values()))
     return boxes, goals
 
 
 def _worst(gaps: Tensor, kinds: list[int], count: int) -> list[tuple[int, int]]:
-    """Rank boxes by gap, goal by goal: pairs of a box and the kind of the goal."""
+    """Rank boxes by gap, goal by goal: pairs of box and kind of goal."""
     open_ones = (gaps > 0).any(1)
     gaps = gaps[open_ones]
     kinds = [kind for kind, wanted in zip(kinds, open_ones.tolist(), strict=True) if wanted]
     if not kinds or not count:
         return []
-    each = min(gaps.shape[1], -(-count // len(gaps)))
-    top = gaps.topk(each, dim=1)
-    asked = torch.tensor(kinds, device=gaps.device)[:, None].expand_as(top.indices)
+    most = min(gaps.shape[1], -(-count // len(gaps)))
+    top = gaps.topk(most, dim=1)
+    goals = torch.tensor(kinds, device=gaps.device)[:, None].expand_as(top.indices)
     wanted = (top.values > 0).mT
-    return list(zip(top.indices.mT[wanted].tolist(), asked.mT[wanted].tolist(), strict=True))
+    return list(zip(top.indices.mT[wanted].tolist(), goals.mT[wanted].tolist(), strict=True))
 
 
 def _children(propagation: BoundPropagation, parents: BoxBounds, goals: Tensor) -> BoxBounds:
@@ -171,7 +171,7 @@ def _children(propagation: BoundPropagation, parents: BoxBounds, goals: Tensor) 
 
 
 def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
-    """Score what cutting by each feature is worth, at most 1, for the goals (box,) of boxes."""
+    """Score the cut by each feature, at most 1, for the goals (box,) of boxes."""
     value, bend, own = worth.unbind(1)
     mine = goals[:, None] == torch.arange(worth.shape[2], device=worth.device)
     slope = bend / worth.shape[2] + torch.where(mine, own, 0.0)
@@ -183,9 +183,10 @@ def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
 def halved(
     low: Tensor, high: Tensor, feature: Tensor, knots: Tensor, usable: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Bisect boxes (box, in) along a feature (box,), at a knot (in, knot) near the middle if any.
+    """Bisect boxes (box, in) along a feature (box,), at a central knot.
 
-    Boxes that are not `usable` (box,) are repeated. Returns the lower halves, then the upper ones.
+    Knots are (in, knot). Boxes that are not `usable` (box,) are repeated. Returns the lower halves,
+    then the upper ones.
     """
     rows = torch.arange(len(low), device=low.device)
     left, right = low[rows, feature], high[rows, feature]

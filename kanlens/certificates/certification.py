@@ -1,4 +1,4 @@
-"""`certify`: statements that are proven for every point of a box of the features."""
+"""`certify`: statements that hold at every point of a box."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from kanlens.certificates.additive_approximation import QUADS, AdditiveFunction,
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import SearchBudget, refine
 from kanlens.certificates.feature_effects import OutputFindings, feature_certificates
+from kanlens.certificates.intervals import EPS, SUM_EPS
 from kanlens.certificates.sampling import NORMS, affordable, explore
 from kanlens.certificates.statements import (
     Additivity,
@@ -63,12 +64,12 @@ def certify(
     For every output: bounds of the output, of its slope by each feature and of how much each
     feature can change it, whether raising a feature can lower the output, Lipschitz constants, and
     how far the output is from an additive function. Bounds hold at every point of the box where
-    the output is defined, for the float64 function of the stored weights. Beside each stands what
-    was seen at evaluated points, which the bound can not be better than. A layer that does not
-    bound its edges (method `enclosure`) leaves bounds infinite and verdicts to what was seen.
+    the output is defined, for the float64 function of the stored weights. Each comes with the
+    extreme value at evaluated points, which no bound can undercut. A layer that does not
+    bound its edges (method `enclosure`) leaves bounds infinite and verdicts to evaluated points.
 
-    An interrupt (Ctrl-C) ends the work; what is proven by then holds, and is returned with a
-    warning: outputs that are done, and the one that was being worked at, with looser bounds.
+    An interrupt (Ctrl-C) ends the work; what is proven by then is returned with a
+    warning: outputs that are done, and the current one, with looser bounds.
 
     Edges are bounded by the control points of their pieces [1]_, later layers by linear
     relaxation of their functions [2]_; the box is cut, at knots where possible, until every
@@ -131,16 +132,17 @@ def certify(
         check_positive(CALL, "time_limit", time_limit)
     deadline = Deadline.after(time_limit)
     box = _box(model, domain)
-    if target is None:
-        targets = range(len(model.output_names))
-    else:
+    targets = range(len(model.output_names))
+    if target is not None:
         index = model.output_index(target, call=CALL)
-        targets = range(index, index + 1)
+        targets = targets[index : index + 1]
     budget = SearchBudget(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
     written = expand_normalization(float64_copy(model))
-    needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in written.layers)
+    needed = sum(
+        TABLE * layer.out_features * layer.breakpoints().numel() for layer in written.layers
+    )
     check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
     with (
@@ -154,8 +156,9 @@ def certify(
         budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             if not budget.stop.happened:
-                mine = replace(budget, deadline=deadline.portion(1 / (targets.stop - index)))
-                outputs.append(_hurried(partial(_certified, whole, index), mine))
+                share = deadline.portion(1 / (targets.stop - index))
+                work = partial(_certified, whole, index)
+                outputs.append(_hurried(work, replace(budget, deadline=share)))
     if not outputs:
         raise KeyboardInterrupt
     budget.stop.warn(CALL, f"What is proven of {len(outputs)} of {len(targets)} outputs holds")
@@ -168,7 +171,7 @@ def certify(
 
 
 def _box(model: KAN, domain: Domain | None) -> Tensor:
-    """Return a domain as intervals (in, 2); those it does not name are of the training data."""
+    """Return a domain as intervals (in, 2), by default of the training data."""
     ranges = model.data_range
     if domain is None and ranges is None:
         expected, got = "a domain", "a model without statistics of its training"
@@ -187,20 +190,19 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
         advice = "Give the lowest and the highest value of every feature"
         raise ShapeError(CALL, expected, str(tuple(ends.shape)), advice)
     for name, (low, high) in zip(names, ends.tolist(), strict=True):
-        got, expected = f"{low!r} to {high!r}", f"the lower end of {name!r} first"
+        got = f"{low!r} to {high!r}"
         if not math.isfinite(high - low):
-            whole = math.isfinite(low) and math.isfinite(high)
-            known = (
-                f"a width of {name!r} that is a number" if whole else f"finite ends for {name!r}"
-            )
-            raise DataError(CALL, known, got, "Take the range of the data")
+            overflows = math.isfinite(low) and math.isfinite(high)
+            width = f"a width of {name!r} that is a number"
+            expected = width if overflows else f"finite ends for {name!r}"
+            raise DataError(CALL, expected, got, "Take the range of the data")
         if low > high:
-            raise InvalidValueError(CALL, expected, got, "Swap the ends")
+            raise InvalidValueError(CALL, f"the lower end of {name!r} first", got, "Swap the ends")
     return ends
 
 
 def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
-    """Name the table columns whose features a domain (in, 2) does not hold at one category.
+    """Return the table columns not held at one category by a domain (in, 2).
 
     A row of a table has one of a column's features at 1, and the others at 0.
     """
@@ -216,7 +218,7 @@ def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
 
 
 def _held(features: list[Feature], ends: Tensor) -> bool:
-    """Tell whether intervals (in, 2) of the features of one column leave it one category."""
+    """Return whether intervals (in, 2) of a column leave one category."""
     low, high = ends.T
     if not bool((low == high).all() & ((low == 0) | (low == 1)).all()):
         return False
@@ -249,14 +251,13 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
             hint = nearest(str(name), names)
             advice = f"Did you mean {hint!r}?" if hint else "Use the names of the model's features"
             raise InvalidValueError(CALL, f"features among {', '.join(names)}", repr(name), advice)
-    missing = [name for name in names if name not in domain]
-    if missing:
+    if missing := [name for name in names if name not in domain]:
         expected, got = "an interval for every feature", f"none for {', '.join(missing)}"
         raise InvalidValueError(CALL, expected, got, "Add them; low == high holds a feature fixed")
     rows = []
     for name in names:
         try:
-            low, high = (_number(end) for end in domain[name])
+            low, high = (float(end + 0) for end in domain[name])  # text cannot be added
         except (TypeError, ValueError):
             expected = f"two numbers for {name!r}"
             raise DTypeError(CALL, expected, repr(domain[name]), "Write (low, high)") from None
@@ -264,14 +265,8 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
 
 
-def _number(end: Any) -> float:
-    if isinstance(end, str):
-        raise TypeError
-    return float(end)
-
-
 def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
-    """Run a step; after an interrupt, again with no time for what only sharpens."""
+    """Run a step; after an interrupt, again without time for refinement."""
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))
@@ -304,11 +299,10 @@ def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> Ou
     fewest, most = DISTANCE_POINTS
     points = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
     thin = sample.thinned(points if fit else sampling.FEWEST_POINTS)
-    seen = sampling.extremes(
-        sample, thin.value - additive_approximation.weighted(propagation, thin.x)
-    )
+    distance = thin.value - additive_approximation.weighted(propagation, thin.x)
+    seen = sampling.extremes(sample, distance)
     boxes, count, decided = refine(propagation, seen, budget)
-    found = OutputFindings(
+    findings = OutputFindings(
         propagation=propagation,
         boxes=boxes,
         count=count,
@@ -318,19 +312,20 @@ def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> Ou
         additive=additive,
         budget=budget,
     )
-    return _hurried(lambda budget: output_certificate(replace(found, budget=budget)), budget)
+    return _hurried(lambda budget: output_certificate(replace(findings, budget=budget)), budget)
 
 
-def output_certificate(found: OutputFindings) -> OutputCertificate:
+def output_certificate(findings: OutputFindings) -> OutputCertificate:
     """Assemble the certificate of an output from the bounds on boxes."""
-    model, target = found.propagation.model, found.propagation.target
-    additivity, features = _additivity(found), feature_certificates(found)
-    left_out = ", ".join(found.budget.left_out)
-    why = "interrupted" if found.budget.stop.happened else "stopped at the time limit"
-    low, high = found.boxes.value.hull()
-    rises = [one.rise.value for one in features] + [one.fall.value for one in features]
-    values = sampling.defined(torch.cat([found.sample.value, *rises]), otherwise=torch.nan)
-    norms = found.boxes.norms().amax(0)
+    model, target = findings.propagation.model, findings.propagation.target
+    additivity, features = _additivity(findings), feature_certificates(findings)
+    left_out = ", ".join(findings.budget.left_out)
+    why = "interrupted" if findings.budget.stop.happened else "stopped at the time limit"
+    low, high = findings.boxes.value.hull()
+    pairs = [pair.value for feature in features for pair in (feature.rise, feature.fall)]
+    values = sampling.defined(torch.cat([findings.sample.value, *pairs]), otherwise=torch.nan)
+    norms = findings.boxes.norms().amax(0) * (1 + SUM_EPS)
+    seen = findings.seen.norms
     return OutputCertificate(
         target=model.output_names[target],
         unit=model.schema.outputs[target].unit,
@@ -342,22 +337,22 @@ def output_certificate(found: OutputFindings) -> OutputCertificate:
         ),
         features=features,
         lipschitz={
-            name: Bound(bound=float(bound) * (1 + 1e-14), seen=float(reached))
-            for name, bound, reached in zip(NORMS, norms, found.seen.norms, strict=True)
+            name: Bound(bound=bound, seen=value)
+            for name, bound, value in zip(NORMS, norms.tolist(), seen.tolist(), strict=True)
         },
         additivity=additivity,
-        boxes=found.count,
-        decided=found.decided and all(one.verdict != "unknown" for one in features),
+        boxes=findings.count,
+        decided=findings.decided and all(f.verdict != "unknown" for f in features),
         remark=f"{why}, without {left_out}" if left_out else "",
     )
 
 
-def _additivity(found: OutputFindings) -> Additivity:
+def _additivity(findings: OutputFindings) -> Additivity:
     """Bound the distance of the output from an additive function."""
-    propagation = found.propagation
-    if found.additive is not None:
-        return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=found.additive)
-    low, high = (float(end) for end in found.boxes.apart.hull())
+    propagation, function = findings.propagation, findings.additive
+    if function is not None:
+        return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=function)
+    low, high = (float(end) for end in findings.boxes.apart.hull())
     middle = 0.5 * (low + high) if high - low < float("inf") else 0.0
     function = AdditiveFunction(
         model=propagation.model,
@@ -365,11 +360,11 @@ def _additivity(found: OutputFindings) -> Additivity:
         weights=propagation.additive,
         constant=middle,
     )
-    reached = max(abs(end - middle) for end in found.seen.apart)
-    if not bool(torch.isfinite(found.sample.value).any()):
-        reached = 0.0
-    bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
+    seen = max(abs(end - middle) for end in findings.seen.apart)
+    if not bool(torch.isfinite(findings.sample.value).any()):
+        seen = 0.0
+    bound = max(high - middle, middle - low) * (1 + SUM_EPS) + EPS * abs(middle)
     count, least = affordable(propagation.model, QUADS), 0.0
-    if found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
+    if findings.budget.allows("rectangles", 4 * count * findings.budget.row_seconds):
         least = least_distance(propagation, count)
-    return Additivity(distance=Bound(bound=bound, seen=reached), least=least, function=function)
+    return Additivity(distance=Bound(bound=bound, seen=seen), least=least, function=function)

@@ -1,4 +1,4 @@
-"""Bounds on the gradient: interval backpropagation, sharpened by linear relaxation.
+"""Bounds on gradients: intervals and linear relaxation.
 
 The derivative is sum_u g_u(u) du/dx over the nodes of a layer; the chord of g_u makes it linear in
 the nodes, so that its error falls with the square of the box instead of its width.
@@ -34,7 +34,7 @@ class GradientBounds:
 
 
 def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
-    """Backpropagate the gradient from nodes (box, node) to their sums (box, sub)."""
+    """Backpropagate the gradient from nodes (box, node) to sums (box, sub)."""
     if nodes.scaled:
         slopes = slopes.scaled(nodes.scale.expand_as(slopes.low))
     count = nodes.grouping.sums
@@ -53,20 +53,20 @@ def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
 def through_edges(
     slopes: Interval, edges: ControlPoints, bounds: Interval
 ) -> tuple[Interval, Tensor]:
-    """Backpropagate the gradient from sums (box, out) to the inputs (box, in) of a layer.
+    """Backpropagate the gradient from sums (box, out) to inputs (box, in).
 
     The interval product keeps signs. The other enclosure adds the edges' slopes of each input
-    with the middles of the intervals before it takes the hull. Returns slopes, and their width
-    that comes from each input's own interval.
+    with the middles of the intervals before it takes the hull. Returns slopes, and the part of
+    their width due to each input's own interval.
     """
     wide = Interval(*(end[..., None].expand_as(bounds.low) for end in slopes))
     plain = wide.times(bounds).total(dim=1)
     middle, half = _middle_and_half(slopes)
     hull = Interval.known(*relaxation.combine(edges, middle[:, None]).bounds()).column()
     reach = _radius(half, bounds.size)
-    sharp = Interval.known(hull.low - reach, hull.high + reach).shift(torch.zeros_like(reach))
-    best = torch.maximum(plain.low, sharp.low), torch.minimum(plain.high, sharp.high)
-    return Interval(*best), hull.high - hull.low
+    low, high = Interval.known(hull.low - reach, hull.high + reach).shift(torch.zeros_like(reach))
+    best = Interval(torch.maximum(plain.low, low), torch.minimum(plain.high, high))
+    return best, hull.high - hull.low
 
 
 def _middle_and_half(interval: Interval) -> tuple[Tensor, Tensor]:
@@ -87,43 +87,44 @@ def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in
 def gradient_bounds(
     model: KAN, target: int, layers: list[LayerBounds], enclosures: list[Enclosure | NoEnclosure]
 ) -> GradientBounds:
-    """Bound the derivatives of an output by the features, and by what lies between."""
+    """Bound the derivatives by features, sums and inputs of layers."""
     seed = model.output_scale.diag()[target].expand(len(layers[0].inputs.low), -1)
-    slopes = [inside.slopes(*one.inputs) for inside, one in zip(enclosures, layers, strict=True)]
-    bounds = [Interval.known(*one.bounds()) for one in slopes]
+    pairs = zip(enclosures, layers, strict=True)
+    slopes = [enclosure.slopes(*layer.inputs) for enclosure, layer in pairs]
+    bounds = [Interval.known(*points.bounds()) for points in slopes]
     now = Interval(seed, seed)
-    found, sums, own = [], [], seed
+    inputs, sums, own = [], [], seed
     for index in reversed(range(len(layers))):
         now = through_product(model.nodes[index], now, layers[index].sums)
         sums.append(now.size)
         now, own = through_edges(now, slopes[index], bounds[index])
-        found.append(now)
+        inputs.append(now)
     if len(layers) > 1 and model.widths[0] <= MOST_ROWS:
         now = now.meet(_relaxed(model, layers, slopes, bounds, seed))
     by_unit = 1.0 / model.input_scale
     return GradientBounds(
         features=now.scaled(by_unit.expand_as(now.low)),
-        inputs=found[:-1],
+        inputs=inputs[:-1],
         sums=sums[::-1],
-        edges=[one.size for one in bounds],
+        edges=[interval.size for interval in bounds],
         own=own * by_unit.abs(),
     )
 
 
 def _jacobians(model: KAN, layers: list[LayerBounds], slopes: list[Interval]) -> list[Interval]:
-    """Bound the Jacobians (box, node, feature) of all layers' inputs but the first's."""
-    found: list[Interval] = []
+    """Bound the Jacobians (box, node, feature) of inputs of later layers."""
+    jacobians: list[Interval] = []
     for index, layer in enumerate(layers[:-1]):
         now = slopes[index]
-        if found:
-            before = found[-1].unsqueeze(1)  # (box, 1, in, feature)
+        if jacobians:
+            before = jacobians[-1].unsqueeze(1)  # (box, 1, in, feature)
             now = now.unsqueeze(-1).times(before).total(dim=2)
-        found.append(_of_nodes(model.nodes[index], now, layer.sums))
-    return found
+        jacobians.append(_of_nodes(model.nodes[index], now, layer.sums))
+    return jacobians
 
 
 def _of_nodes(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
-    """Propagate Jacobians of sums (box, sub, feature) to the nodes made of them."""
+    """Propagate Jacobians of sums (box, sub, feature) to their nodes."""
     if nodes.plain:
         return slopes
     ones = sums.low.new_ones(len(sums.low), nodes.grouping.nodes)
@@ -140,7 +141,7 @@ def _relaxed(
     bounds: list[Interval],
     seed: Tensor,
 ) -> Interval:
-    """Bound the gradient (box, in) by linear relaxation, from derivatives by the last nodes."""
+    """Bound the gradient (box, in) by linear relaxation."""
     now, chain = Interval(seed, seed), _jacobians(model, layers, bounds)
     terms: list[Interval] = []
     for index in reversed(range(1, len(layers))):
@@ -170,7 +171,7 @@ def _linear(
     off: Tensor,  # (box, node)
     chain: Interval,  # (box, node, feature)
 ) -> list[Interval]:
-    """Bound the products of the linearized slopes by nodes, and their margins, with Jacobians."""
+    """Bound products of linearized slopes with Jacobians."""
     place, width = interval
     middle, half = _middle_and_half(chain)
     weights = (chord[..., None] * middle).mT  # (box, feature, node)

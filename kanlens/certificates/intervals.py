@@ -1,7 +1,7 @@
 """Interval arithmetic on tensors, rounded outwards.
 
-Ends move by `EPS` = 4e-16 of every term added (float64 is off by at most 1.2e-16), and keep an
-exact 0 or a sign that all terms have. NaN becomes infinite ends.
+Ends move outwards by a margin, and keep an exact 0 or a sign that all terms have. NaN becomes
+infinite ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-EPS = 4e-16
+EPS = 4e-16  # margin of one operation, of each term; float64 is off by at most 1.2e-16
+SUM_EPS = 1e-14  # margin of a sum or norm over features or slices
+MODEL_EPS = 1e-13  # margin of a sum of a layer as the model evaluates it, of the sizes of its terms
 
 
 class Interval(NamedTuple):
@@ -63,7 +65,7 @@ class Interval(NamedTuple):
         )
 
     def times(self, other: Interval) -> Interval:
-        """Multiply intervals; infinite ends are numbers without a bound, so 0 times one is 0."""
+        """Multiply intervals, with 0 times an infinite end = 0."""
         corners = torch.stack([a * b for a in self for b in other])
         lost = torch.stack([end.isnan() for end in torch.broadcast_tensors(*self, *other)]).any(0)
         corners = torch.where(corners.isnan(), 0.0, corners)
@@ -81,7 +83,7 @@ class Interval(NamedTuple):
         return Interval(torch.where(where, low, self.low), torch.where(where, high, self.high))
 
     def hull(self) -> Interval:
-        """Return the smallest interval that contains a batch of intervals (batch, ...)."""
+        """Return the hull of a batch of intervals (batch, ...)."""
         return Interval(self.low.amin(0), self.high.amax(0))
 
     def column(self, which: int | list[int] | Tensor = 0) -> Interval:

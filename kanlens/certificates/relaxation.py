@@ -1,7 +1,7 @@
 """Linear relaxation (CROWN [1]_) with spline edges in place of neurons.
 
-All edges of an input are added before their hull is taken about a chord, so that what several
-nodes make of a feature is enclosed exactly.
+All edges of an input are added before their hull is taken about a chord, so that opposite
+functions of a feature cancel exactly.
 
 References
 ----------
@@ -34,7 +34,7 @@ class LayerBounds:
 
 
 def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
-    """Combine the edges of each input with weights (box, row, out), or (box, row, out, in)."""
+    """Combine an input's edges by weights (box, row, out) or with (in,)."""
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
@@ -60,18 +60,14 @@ def chords(edges: ControlPoints) -> Tensor:  # (box, row, in)
 
 
 def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
-    """Bound what lines through 0 with some slopes (box, row, in) leave of the edges."""
+    """Bound the edges minus lines through 0 with some slopes (box, row, in)."""
     share = torch.linspace(0, 1, edges.points.shape[-1]).to(edges.points)
     start, end = edges.start[:, None, ..., None], edges.end[:, None, ..., None]
     factor = slopes[..., None, None]
     error = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
-    left = replace(
-        edges,
-        points=edges.points - factor * (start + (end - start) * share),
-        below=edges.below - error,
-        above=edges.above + error,
-    )
-    return Interval.known(*left.bounds())
+    points = edges.points - factor * (start + (end - start) * share)
+    rest = replace(edges, points=points, below=edges.below - error, above=edges.above + error)
+    return Interval.known(*rest.bounds())
 
 
 def _total(weights: Tensor, margins: Tensor) -> Tensor:
@@ -81,7 +77,7 @@ def _total(weights: Tensor, margins: Tensor) -> Tensor:
 
 
 def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
-    """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them."""
+    """Propagate bounds of sums (box, sub) to their nodes (box, node)."""
     count = nodes.grouping.sums
     columns = [sums.column(k) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
@@ -94,26 +90,23 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
         low, high = (end.clone() for end in total)
         low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
         columns.append(Interval(low, high))
-    found = Interval.stack(columns, 1)
+    bounds = Interval.stack(columns, 1)
     if nodes.scaled:
-        found = found.scaled(nodes.scale.expand_as(found.low)).shift(nodes.shift)
-    return found
+        bounds = bounds.scaled(nodes.scale.expand_as(bounds.low)).shift(nodes.shift)
+    return bounds
 
 
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Propagate a linear form (box, row, node) back to the bounded sums (box, sub) of the nodes.
+    """Propagate a linear form (box, row, node) back to sums (box, sub).
 
-    A product is linear in each factor; what its tangent plane at the middle of their intervals
-    leaves is bounded by the higher products of their half widths. Returns weights (box, row, sub)
-    and that margin (box, row).
+    A product is linear in each factor; its distance from the tangent plane at the middle of their
+    intervals is bounded by the higher products of their half widths. Returns weights
+    (box, row, sub) and that margin (box, row).
     """
-    zero = torch.zeros_like(slopes[..., 0])
-    margin = Interval(zero, zero)
-    if nodes.scaled:
-        margin = Interval(slopes * nodes.shift, slopes * nodes.shift).total()
-        slopes = slopes * nodes.scale
+    margin = _constant(slopes * nodes.shift if nodes.scaled else torch.zeros_like(slopes))
+    slopes = slopes * nodes.scale if nodes.scaled else slopes
     sums = nodes.grouping.sums
     weights = [slopes[..., :sums]]
     for product in range(len(nodes.grouping.arities)):
@@ -124,11 +117,10 @@ def through_nodes(
         middle = torch.where(finite, middle, 0.0)
         sizes = middle.abs()
         most = (sizes + half).prod(-1)
-        left = most - sizes.prod(-1) - (half * others(sizes)).sum(-1) + 64 * EPS * most
-        constant = (1 - len(members)) * middle.prod(-1)
+        rest = most - sizes.prod(-1) - (half * others(sizes)).sum(-1) + 64 * EPS * most
         factor = slopes[..., sums + product]
-        reach = torch.where(factor == 0, 0.0, factor.abs() * left[:, None])
-        center = factor * constant[:, None]
+        center = factor * ((1 - len(members)) * middle.prod(-1))[:, None]
+        reach = torch.where(factor == 0, 0.0, factor.abs() * rest[:, None])
         reach = reach + 8 * EPS * center.abs()
         margin = margin.plus(Interval(center - reach, center + reach))
         weights.append(factor[..., None] * others(middle)[:, None])
@@ -138,14 +130,13 @@ def through_nodes(
 def relax(
     model: KAN, layers: list[LayerBounds], weights: Tensor
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
-    """Bound linear forms (box, row, out) of the sums of the last of `layers` backwards.
+    """Bound linear forms (box, row, out) of the last sums backwards.
 
-    Returns bounds (box, row), the part of them beside functions of single features, the weights
+    Returns bounds (box, row), their part without functions of single features, the weights
     (box, row, out) of the first layer's sums in those functions, and the width (box, row, in) of
     the margins at every layer, the last layer first.
     """
-    zero = torch.zeros_like(weights[..., 0])
-    rest, lost = Interval(zero, zero), []
+    rest, lost = _constant(torch.zeros_like(weights)), []
     for index in range(len(layers) - 1, 0, -1):
         rest = _with_bias(weights, model.layers[index].bias, rest)
         combined = combine(layers[index].values, weights)
@@ -162,7 +153,11 @@ def relax(
 def _with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
     """Add a linear form (box, row, out) of the biases (out,) to an interval."""
     terms = weights * bias
-    constant = terms.sum(-1)
     error = EPS * (len(bias) + 4) * terms.abs().sum(-1)
-    low, high = interval.shift(constant)
+    low, high = interval.shift(terms.sum(-1))
     return Interval(low - error, high + error)
+
+
+def _constant(terms: Tensor) -> Interval:
+    """Sum numbers along the last axis."""
+    return Interval(terms, terms).total()

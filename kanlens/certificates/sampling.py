@@ -1,7 +1,6 @@
-"""Inner (sampled) bounds: extremes of the output and its gradient attained in the domain.
+"""Inner (sampled) bounds: extremes of the output and its gradient.
 
-Points are Sobol's sequence, corners and knots, then the best of them are moved uphill. Nothing is
-random, so the same model and domain give the same numbers.
+Points are a Sobol sequence, corners and knots; the best are then moved uphill. Nothing is random.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class EvaluatedPoints(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extremes:
-    """Extremes that were reached at points of the domain, to which bounds are compared."""
+    """Extremes at evaluated points, to which bounds are compared."""
 
     value: tuple[float, float]
     apart: tuple[float, float]
@@ -58,14 +57,14 @@ class Extremes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointPair:
-    """Two points that differ in one feature, its lower value first, and the outputs there."""
+    """Two points that differ in one feature, and their outputs."""
 
     x: Tensor  # (2, in)
     value: Tensor  # (2,)
 
     @functools.cached_property
     def rise(self) -> float:
-        """How much the output rises from the first to the second."""
+        """Rise of the output from the first to the second."""
         return float(self.value[1] - self.value[0])
 
 
@@ -88,7 +87,7 @@ def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (c
 def explore(
     model: KAN, target: int, domain: Tensor, knots: Tensor, *, deadline: Deadline = NEVER
 ) -> EvaluatedPoints:
-    """Evaluate an output at Sobol points, corners and knots, then search from the best of them.
+    """Evaluate an output at spread points, then climb from the best.
 
     The domain (in, 2) and the first layer's knots (in, knot) are in units of the data.
     """
@@ -108,19 +107,19 @@ def explore(
 
 
 def affordable(model: KAN, most: int, *, work: int = WORK) -> int:
-    """Return the most rows to evaluate for one purpose, with so many edges evaluated in all."""
+    """Return the most rows to evaluate, with `work` edges evaluated in all."""
     edges = sum(layer.mask.numel() for layer in model.layers)
     return max(FEWEST_POINTS, min(most, work // edges))
 
 
 def _snapped(points: Tensor, knots: Tensor) -> Tensor:
     """Snap points (point, in) to the nearest knots (in, knot)."""
-    found = []
+    snapped = []
     for part in points.split(max(1, BUDGET // knots.numel())):
         distance = (part[:, :, None] - knots).abs()  # (point, in, knot)
         nearest = knots.expand(len(part), -1, -1).gather(2, distance.argmin(2, keepdim=True))
-        found.append(nearest[..., 0])
-    return torch.cat(found)
+        snapped.append(nearest[..., 0])
+    return torch.cat(snapped)
 
 
 def _inside(domain: Tensor) -> Tensor:  # (in, 2)
@@ -132,7 +131,7 @@ def _inside(domain: Tensor) -> Tensor:  # (in, 2)
 
 
 def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
-    """Evaluate an output and its gradient, NaN where undefined, at the points there is time for."""
+    """Evaluate an output and its gradient while there is time."""
     values, slopes = [], []
     first = affordable(model, FEW_POINTS, work=LEAST_WORK)
     rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()
@@ -150,16 +149,16 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
 
 
 def _climbed(
-    model: KAN, target: int, domain: Tensor, found: EvaluatedPoints, deadline: Deadline
+    model: KAN, target: int, domain: Tensor, sample: EvaluatedPoints, deadline: Deadline
 ) -> EvaluatedPoints:
-    """Add the points of a pattern search from the best points for every objective."""
+    """Add the points of a pattern search from the best for every objective."""
     chosen = _goals(model)
-    pulls = _objectives(found)[chosen]  # (goal, point)
+    pulls = _objectives(sample)[chosen]  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
     best = pulls.gather(1, starts)
-    x = found.x[starts]  # (goal, start, in)
+    x = sample.x[starts]  # (goal, start, in)
     width = domain[:, 1] - domain[:, 0]
-    collected = [found]
+    collected = [sample]
     goals = torch.arange(len(pulls), device=x.device)[:, None, None]
     for step in deadline.paced(range(STEPS)):
         unit = torch.tensor([[-1.0, 1.0]]).to(domain).expand(len(domain), 2)
@@ -170,11 +169,11 @@ def _climbed(
         mask = mask.reshape(1, starts.shape[1], -1, len(domain))
         moves = moves * (mask if step % 2 else 1.0) * width * 0.5 * 0.75**step
         tries = (x[:, :, None] + moves).clamp(domain[:, 0], domain[:, 1])
-        sample = evaluate(model, target, tries.reshape(-1, len(domain)), deadline)
-        collected.append(sample)
-        if len(sample.x) < tries[..., 0].numel():
+        trial = evaluate(model, target, tries.reshape(-1, len(domain)), deadline)
+        collected.append(trial)
+        if len(trial.x) < tries[..., 0].numel():
             break
-        values = _objectives(sample)[chosen]
+        values = _objectives(trial)[chosen]
         values = values.reshape(len(pulls), len(pulls), starts.shape[1], -1)
         mine = values[goals[:, 0, 0], goals[:, 0, 0]]  # (goal, start, try)
         top, which = mine.max(2)
@@ -185,7 +184,7 @@ def _climbed(
 
 
 def _goals(model: KAN) -> Tensor:
-    """Select the objectives of the pattern search: in large models no single slopes."""
+    """Select the objectives of the search: no single slopes in large models."""
     count = 2 + 2 * model.widths[0] + len(NORMS)
     rows = affordable(model, count * STEPS * STARTS * TRIES, work=8 * WORK)
     goals = torch.arange(count, device=model.input_shift.device)
@@ -195,14 +194,14 @@ def _goals(model: KAN) -> Tensor:
 
 
 def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
-    """Return the objectives to maximize: the output, the slopes and the gradient's norms."""
+    """Return the objectives: the output, the slopes and the gradient's norms."""
     value, slope = sample.value[:, None], sample.slope
     columns = torch.cat([value, -value, slope, -slope, dual_norms(slope)], dim=1)
     return columns.mT.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
 
 
 def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
-    """Return the extremes of a sample and of its distance from an additive function (point,)."""
+    """Return the extremes of a sample and of an additive distance (point,)."""
     value = defined(sample.value)
     slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
     low = slope.nan_to_num(torch.inf).amin(0)
@@ -220,7 +219,7 @@ def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
 
 
 def defined(values: Tensor, *, otherwise: float = 0.0) -> Tensor:
-    """Drop what is not finite; a single other value when nothing is left."""
+    """Return the finite values; a single other value if there are none."""
     good = values[torch.isfinite(values)]
     return good if len(good) else values.new_full((1,), otherwise)
 
@@ -232,9 +231,9 @@ def steepest_pairs(
     bases: Tensor,
     knots: Tensor,
 ) -> tuple[PointPair, PointPair]:
-    """Return the largest rise and the largest fall along one feature, on lines through points.
+    """Return the largest rise and fall along one feature, on lines.
 
-    The lines go through `bases` (base, in) and stop at the feature's `knots` (knot,), too;
+    The lines go through `bases` (base, in) and also stop at the feature's `knots` (knot,);
     `evaluate_rows` maps (row, in) to outputs (row,).
     """
     low, high = domain[feature]
@@ -249,13 +248,7 @@ def steepest_pairs(
     for sign in (1.0, -1.0):
         lowest, where = (sign * values).masked_fill(bad, torch.inf).cummin(1)
         gain = (sign * values - lowest).masked_fill(bad, -torch.inf)
-        best = int(gain.argmax())
-        base, end = best // stops.shape[1], best % stops.shape[1]
-        start = int(where[base, end])
-        pairs.append(
-            PointPair(
-                x=torch.stack([rows[base, start], rows[base, end]]),
-                value=values[base, [start, end]],
-            )
-        )
+        base, end = divmod(int(gain.argmax()), stops.shape[1])
+        ends = [int(where[base, end]), end]
+        pairs.append(PointPair(x=rows[base, ends], value=values[base, ends]))
     return pairs[0], pairs[1]

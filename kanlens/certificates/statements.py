@@ -22,7 +22,7 @@ Verdict = Literal["increasing", "decreasing", "constant", "neither", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A proven bound of a quantity that is at least 0, and the largest value that was seen.
+    """A proven bound of a nonnegative quantity, and its largest seen value.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ class OutputCertificate:
             f"{self.target}: between {span.low:.6g} and {span.high:.6g} ({seen});"
             f" {self.boxes} boxes"
         ]
-        lines += [f"  {_sentence(one)}" for one in self.features]
+        lines += [f"  {_sentence(feature)}" for feature in self.features]
         lines += [
             f"  moves by at most {bound.bound:.6g} times the {norm}-norm distance"
             f" (seen {bound.seen:.6g})"
@@ -221,14 +221,14 @@ class Certificate(Displayed):
 
     def _line(self) -> str:
         spans = [f"{o.target} in [{o.range.low:.4g}, {o.range.high:.4g}]" for o in self.outputs]
-        state = "decided" if all(one.decided for one in self.outputs) else "not all decided"
+        state = "decided" if all(output.decided for output in self.outputs) else "not all decided"
         return f"proven for {len(self.features)} features: {', '.join(spans)}; {state}"
 
     def __getitem__(self, target: str | int) -> OutputCertificate:
         """Return what is proven of one output, by name or index."""
         if isinstance(target, int):
             return self.outputs[target]
-        return {one.target: one for one in self.outputs}[target]
+        return {output.target: output for output in self.outputs}[target]
 
     def __str__(self) -> str:
         """Format as text."""
@@ -259,16 +259,16 @@ class Certificate(Displayed):
             [
                 {
                     "target": output.target,
-                    "feature": one.name,
-                    "verdict": one.verdict,
-                    **{f"slope_{name}": value for name, value in vars(one.slope).items()},
-                    "rises": one.rises.bound,
-                    "falls": one.falls.bound,
-                    "effect": one.effect.bound,
-                    "effect_seen": one.effect.seen,
+                    "feature": feature.name,
+                    "verdict": feature.verdict,
+                    **{f"slope_{name}": value for name, value in vars(feature.slope).items()},
+                    "rises": feature.rises.bound,
+                    "falls": feature.falls.bound,
+                    "effect": feature.effect.bound,
+                    "effect_seen": feature.effect.seen,
                 }
                 for output in self.outputs
-                for one in output.features
+                for feature in output.features
             ]
         )
         frame.attrs["notes"] = self._notes()
@@ -278,31 +278,32 @@ class Certificate(Displayed):
         """Return the statements as JSON; null stands for what has no bound."""
         domain = dict(zip(self.features, self.domain.tolist(), strict=True))
         outputs = []
-        for one in self.outputs:
-            near = {**vars(one.additivity.distance), "least": one.additivity.least}
-            outputs.append({**vars(one), "additivity": near})
-        known = {"domain": domain, "outputs": outputs, "remark": self.remark}
-        return json.dumps(to_plain({**known, "between": self.between}))
+        for output in self.outputs:
+            near = {**vars(output.additivity.distance), "least": output.additivity.least}
+            outputs.append({**vars(output), "additivity": near})
+        fields = {"domain": domain, "outputs": outputs}
+        return json.dumps(to_plain({**fields, "remark": self.remark, "between": self.between}))
 
 
 def _digits(low: float, high: float, value: float) -> str:
-    """Format an end of an interval with as many digits as tell it from the other."""
+    """Format an end of an interval with enough digits."""
     width, size = high - low, max(abs(low), abs(high))
     needed = 3 + math.ceil(math.log10(size / width)) if width and size < math.inf else 6
     return f"{value:.{min(max(needed, 6), 17)}g}"
 
 
-def _sentence(one: FeatureCertificate) -> str:
-    effect = f"changes it by at most {one.effect.bound:.6g}"
-    if one.effect.seen or one.verdict == "constant":  # else it was not looked at
-        effect = f"{effect} (seen {one.effect.seen:.6g})"
-    slope = f"slope between {one.slope.low:.6g} and {one.slope.high:.6g}"
+def _sentence(feature: FeatureCertificate) -> str:
+    effect = f"changes it by at most {feature.effect.bound:.6g}"
+    if feature.effect.seen or feature.verdict == "constant":  # else it was not looked at
+        effect = f"{effect} (seen {feature.effect.seen:.6g})"
+    slope = f"slope between {feature.slope.low:.6g} and {feature.slope.high:.6g}"
+    up, down = feature.rise.rise, -feature.fall.rise
     words = {
         "increasing": "never lowers it",
         "decreasing": "never raises it",
         "constant": "has no effect on it",
-        "neither": f"raises it by {one.rise.rise:.6g} and lowers it by {-one.fall.rise:.6g} (seen)",
+        "neither": f"raises it by {up:.6g} and lowers it by {down:.6g} (seen)",
         "unknown": "no verdict",
-    }[one.verdict]
-    remark = f"; {one.remark}" if one.remark else ""
-    return f"{one.name}: {words}; {effect}; {slope}{remark}"
+    }[feature.verdict]
+    remark = f"; {feature.remark}" if feature.remark else ""
+    return f"{feature.name}: {words}; {effect}; {slope}{remark}"

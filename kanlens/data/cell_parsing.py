@@ -1,7 +1,6 @@
-"""What cells of tables and arrays mean: missing, a number, a category, and how to name one.
+"""Cells of tables: numbers, dates, categories, and their names in errors.
 
-Cells come from pandas columns of any dtype. Training tables and frames given to a trained
-model are read by the same functions, so a cell means the same in both.
+Training tables and frames for a trained model are read by the same functions.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Place = Callable[[int], str]  # words a row number, e.g. "row 3"
+Place = Callable[[int], str]  # from a row number to its name, e.g. "row 3"
 
 M = TypeVar("M", bound=Message)
 
@@ -45,7 +44,7 @@ _UNIT = re.compile(  # around a number, roughly: a sign, a currency or letters a
 
 
 def _written(decimal: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a number as people write it, and of its thousands separators."""
+    """Return patterns of a written number and of its thousands separators."""
     groups = rf"[{',' if decimal == '.' else '.'}'\u2019\u00a0\u202f ]"
     whole = rf"(?:[1-9]\d{{0,2}}(?P<group>{groups})\d{{3}}(?:(?P=group)\d{{3}})*|\d+)"
     sign = rf"\s*[-+\u2212]?\s*[{SYMBOLS[:-1]}]?\s*[-+\u2212]?\s*"
@@ -66,7 +65,7 @@ DATE_PARTS: dict[str, Callable[[Any], Any]] = {  # of a column of times
 
 @dataclass(frozen=True, kw_only=True)
 class CellFormat:
-    """The decimal sign of a table, and its texts for a missing cell besides blanks."""
+    """The decimal sign of a table, and its texts for missing cells."""
 
     decimal: str = "."
     missing: tuple[str, ...] = ()
@@ -76,20 +75,20 @@ PLAIN = CellFormat()
 
 
 def label_text(value: object) -> str:
-    """Write a cell as the text that stands for its category; 1.0, 1 and " 1" are one category."""
+    """Return the text of a category; 1.0, 1 and " 1" are one category."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
 
 
 def cell_text(value: object) -> str:
-    """Write a cell for an error message: on one line, and not longer than it need be."""
+    """Return a cell as text for an error message, of at most 60 characters."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def missing_cells(column: pd.Series, texts: Sequence[str] = ()) -> Array:
-    """Return the mask of missing cells: NaN, None, NaT, NA, blank text and the given `texts`."""
+    """Return the mask of missing cells: NaN, None, NaT, NA, blanks, `texts`."""
     import pandas as pd
 
     missing = np.array(column.isna(), dtype=bool)
@@ -102,11 +101,10 @@ def missing_cells(column: pd.Series, texts: Sequence[str] = ()) -> Array:
 
 
 def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
-    """Read cells as float64; NaN where a cell is missing or not a number.
+    """Return cells as float64; NaN where a cell is missing or not a number.
 
-    Truth values count as 0 and 1. Texts may have thousands separators and a currency or percent
-    sign, or the letters of one unit, which are ignored. Dates, times and complex values are not
-    numbers.
+    Truth values are 0 and 1. Texts may have thousands separators and a currency or percent sign, or
+    the letters of one unit. Dates, times and complex values are not numbers.
     """
     import pandas as pd
 
@@ -133,7 +131,7 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
 
 
 def _without_letters(column: pd.Series) -> pd.Series:
-    """Return a column of texts without the letters around numbers, if most have the same."""
+    """Return texts without the unit of numbers, if most have the same."""
     import pandas as pd
 
     codes, texts = pd.factorize(column)
@@ -146,18 +144,18 @@ def _without_letters(column: pd.Series) -> pd.Series:
 
 
 def units_of(texts: pd.Series) -> pd.Series:
-    """Return the units that texts have around a number; "" for none, and for other texts."""
+    """Return the units around the numbers in texts; "" without one."""
     before, after = (part for _, part in texts.str.extract(_UNIT).items())
     return before.fillna(after).fillna("")
 
 
 def is_number(text: str, decimal: str) -> bool:
-    """Return whether a text is a number with that decimal sign."""
+    """Return whether a text is a number with this decimal sign."""
     return _WRITTEN[decimal][0].fullmatch(text) is not None
 
 
 def _plain(cell: Any, decimal: str) -> Any:
-    """Return a written number without separators and symbols; other text becomes missing."""
+    """Return a number as text without separators, or None for other text."""
     if not isinstance(cell, str):
         return cell
     written, groups = _WRITTEN[decimal]
@@ -167,7 +165,7 @@ def _plain(cell: Any, decimal: str) -> Any:
 
 
 def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
-    """Read cells as times in UTC without a zone; NaT where a cell is missing or not a date.
+    """Return cells as times in UTC without a zone; NaT where not a date.
 
     Texts like 3/4/2021 begin with the day where `day_first`, else with the month; after a year
     comes the month in any case.
@@ -179,32 +177,32 @@ def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
         column = pd.Series(pd.PeriodIndex(column).to_timestamp(), index=column.index)
     elif kind not in (*DATE_LIKE, "string", "mixed"):
         return pd.Series(np.full(len(column), np.datetime64("NaT", "ns")), index=column.index)
-    how: dict[str, Any] = {"errors": "coerce", "utc": True, "format": "mixed"}
-    times = pd.to_datetime(column, **how)
+    options: dict[str, Any] = {"errors": "coerce", "utc": True, "format": "mixed"}
+    times = pd.to_datetime(column, **options)
     if day_first and kind not in DATE_LIKE:
         year_first = column.astype(str).str.match(r"\s*\d{4}")
-        times = times.where(year_first, pd.to_datetime(column, dayfirst=True, **how))
+        times = times.where(year_first, pd.to_datetime(column, dayfirst=True, **options))
     return times.dt.tz_localize(None)
 
 
 def _distinct(column: pd.Series) -> tuple[Array, Sequence[object]]:
-    """Return the place of every cell among the distinct values, and these; -1 is missing."""
+    """Return codes of the cells, -1 for missing ones, and their values."""
     import pandas as pd
 
-    if column.dtype == object:  # as they are: to a hash table True and 1 would be one value
+    if column.dtype == object:  # all cells: to a hash table True and 1 would be one value
         return np.arange(len(column)), list(column)
     codes, values = pd.factorize(column)
     return codes, list(values)
 
 
-def _within_floats(value: object) -> object:
-    if not isinstance(value, int) or abs(value) <= sys.float_info.max:
-        return value
-    return math.copysign(math.inf, value > 0 or -1)
+def _within_floats(cell: object) -> object:
+    if not isinstance(cell, int) or abs(cell) <= sys.float_info.max:
+        return cell
+    return math.inf if cell > 0 else -math.inf
 
 
 def row_text(row: int) -> str:
-    """Word a row number, counted from 0."""
+    """Return the name of a row, counted from 0."""
     return f"row {row}"
 
 
@@ -215,11 +213,11 @@ def listed(labels: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column of a table, and how errors about it are worded.
+    """One column of a table, with the wording of errors about it.
 
-    It is `coded` where its numbers are codes of categories, and a `target` where a model is to
-    predict it, so that it cannot be left out. With `counts` (rows,) each cell stands for several.
-    Texts of dates begin with the day where `day_first`, else with the month.
+    It is `coded` where its numbers are codes of categories, and a `target`, which cannot be left
+    out, where a model predicts it. With `counts` (rows,) each cell stands for several. Texts of
+    dates begin with the day where `day_first`, else with the month.
     """
 
     name: str
@@ -233,32 +231,32 @@ class Column:
     day_first: bool = False
 
     def total(self, mask: Array) -> int:
-        """Return how many cells those in a mask (rows,) stand for."""
+        """Return the number of cells that those in a mask (rows,) stand for."""
         return int(mask.sum() if self.counts is None else self.counts[mask].sum())
 
     @cached_property
     def inferred(self) -> str:
-        """What pandas takes the present cells for: "string", "boolean", "floating", ..."""
+        """The type that pandas infers: "string", "boolean", "floating", ..."""
         import pandas as pd
 
-        found = str(pd.api.types.infer_dtype(self.cells))
-        dictionary = found == "unknown-array"  # of Arrow
-        return str(pd.api.types.infer_dtype(self.cells.astype(object))) if dictionary else found
+        kind = str(pd.api.types.infer_dtype(self.cells))
+        dictionary = kind == "unknown-array"  # of Arrow
+        return str(pd.api.types.infer_dtype(self.cells.astype(object))) if dictionary else kind
 
     @cached_property
     def present(self) -> Array:
-        """Which cells are not missing, shape (rows,)."""
+        """Mask of the cells that are not missing, shape (rows,)."""
         return ~missing_cells(self.cells, self.format.missing)
 
     @cached_property
     def numbers(self) -> Array:
-        """The cells as numbers, shape (rows,); NaN where one is missing or not a number."""
+        """The cells as numbers, shape (rows,); NaN where not a number."""
         numbers = parse_numbers(self.cells, self.format.decimal)
         return np.where(self.present, numbers, np.nan) if self.format.missing else numbers
 
     @cached_property
     def unit(self) -> str:
-        """The unit around the numbers of all cells, "" without; different ones are refused."""
+        """The unit around the numbers of all cells, or ""."""
         if self.inferred not in ("string", "mixed", "mixed-integer"):
             return ""
         units = units_of(self.cells[self.present].astype(str)).to_numpy()
@@ -274,23 +272,23 @@ class Column:
 
     @cached_property
     def dates(self) -> pd.Series:
-        """The cells as times, shape (rows,); NaT where one is missing or not a date."""
+        """The cells as times, shape (rows,); NaT where not a date."""
         return parse_dates(self.cells, self.day_first)
 
     @property
     def unreadable(self) -> Array:
-        """Which cells are neither missing nor numbers, shape (rows,)."""
+        """Mask of the cells that are neither missing nor numbers, shape (rows,)."""
         return np.isnan(self.numbers) & self.present
 
     @cached_property
     def texts(self) -> Array:
-        """The text of each cell's category, shape (rows,); of missing cells anything."""
+        """The text of each cell's category, shape (rows,)."""
         codes, values = _distinct(self.cells)
         texts = np.array([*(label_text(value) for value in values), ""], dtype=object)
         return texts[codes]
 
     def refuse(self, row: int | None, expected: str, *advice: str, **settings: Any) -> DataError:
-        """Return the refusal of the cell in a row, or of the column."""
+        """Return the error for the cell in a row, or for the column."""
         got = f"column {self.name!r}"
         if row is not None:
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)} of {got}"
@@ -299,7 +297,7 @@ class Column:
         return self.worded(DataError(self.call, expected, got, *advice, drop=self.name, **settings))
 
     def worded(self, message: M) -> M:
-        """Return an error or warning whose advice names only arguments that its call has."""
+        """Return a message whose advice names only arguments of its call."""
         if self.call == "fit":
             message.write = lambda name, value: f"read_table(..., {in_python(name, value)})"
         elif self.call not in READERS:
@@ -307,7 +305,7 @@ class Column:
         return message
 
     def refuse_missing(self) -> None:
-        """Refuse missing cells, with their count and first row."""
+        """Refuse missing cells."""
         missing = ~self.present
         if not missing.any():
             return
@@ -317,32 +315,28 @@ class Column:
         parts = ["Drop such rows", advice][: 1 if self.target else 2]
         raise DataError(self.call, "no missing cells", got, *parts, impute="median")
 
-    def read(self, filler: float | None = None) -> Array:
-        """Return cells as finite numbers, missing ones replaced; refuse all others."""
-        self._refuse_first(self.unreadable, "numbers", self.cells)
+    def read(self, filler: float | None = None, part: str = "") -> Array:
+        """Return cells, or a part of dates, as finite numbers; fill missing ones."""
+        wrong = np.array(self.dates.isna()) & self.present if part else self.unreadable
+        self._refuse_first(wrong, "dates" if part else "numbers", self.cells)
         if filler is None:
             self.refuse_missing()
-        numbers = np.where(self.present, self.numbers, filler or 0.0)
+        values = self.numbers
+        if part:
+            values = DATE_PARTS[part](self.dates).to_numpy(np.float64, na_value=np.nan)
+        numbers = np.where(self.present, values, filler or 0.0)
         self._refuse_first(np.isinf(numbers), "finite numbers", numbers)
         return numbers
 
-    def read_date(self, part: str, filler: float | None = None) -> Array:
-        """Return a part of every date as a number, missing ones replaced; refuse other cells."""
-        self._refuse_first(np.array(self.dates.isna()) & self.present, "dates", self.cells)
-        if filler is None:
-            self.refuse_missing()
-        values = DATE_PARTS[part](self.dates).to_numpy(np.float64, na_value=np.nan)
-        return np.where(self.present, values, filler or 0.0)
-
     def _refuse_first(self, wrong: Array, kind: str, values: Any) -> None:
-        """Refuse the first of the values in a mask (rows,), which are not of a kind."""
+        """Refuse the first value in a mask (rows,) of values of another kind."""
         if wrong.any():
             row = int(wrong.argmax())
             got = f"{cell_text(np.asarray(values, dtype=object)[row])} in {self.place(row)}"
             raise DataError(self.call, f"{kind} in column {self.name!r}", got, "Correct that cell")
 
     def labels(self, known: Sequence[str]) -> Array:
-        """Return the label of every cell, which may differ in case and blanks, else its text."""
+        """Return labels of cells, which may differ in case, else their texts."""
         import pandas as pd
 
         folded = [label.strip().casefold() for label in known]
@@ -350,11 +344,10 @@ class Column:
         names |= {"0": "False", "1": "True"} if set(known) == {"False", "True"} else {}
         codes, texts = pd.factorize(self.texts)
         read = [text if text in known else names.get(text.casefold(), text) for text in texts]
-        labels: Array = np.array([*read, ""], dtype=object)[codes]
-        return labels
+        return np.array([*read, ""], dtype=object)[codes]
 
     def read_labels(self, known: Sequence[str]) -> Array:
-        """Return the text of every cell, which is one of the known labels; refuse any other."""
+        """Return the labels of cells; refuse other texts."""
         self.refuse_missing()
         texts, labels = self.labels(known), set(known)
         for row, text in enumerate(texts):
@@ -366,7 +359,7 @@ class Column:
 
 
 def check_dense(x: object, call: str, name: str = "x") -> None:
-    """Refuse sparse tensors and arrays, and tensors without values."""
+    """Refuse sparse arrays, and tensors without values."""
     if isinstance(x, Tensor) and x.is_meta:
         got, advice = "a tensor on the meta device", f"Pass {name} with its values"
         raise DTypeError(call, f"{name} to have values", got, advice)
@@ -376,16 +369,15 @@ def check_dense(x: object, call: str, name: str = "x") -> None:
 
 
 def unmasked(x: Any) -> Any:
-    """Return an array with NaN where it is masked; anything else as it is."""
+    """Return an array with NaN where it is masked; anything else unchanged."""
     if not isinstance(x, np.ma.MaskedArray):
         return x
     return cast("Any", x).astype(np.float64).filled(np.nan)
 
 
 def as_tensor(x: object, call: str) -> Tensor:
-    """Return a Tensor as it is, and anything that NumPy reads as numbers in float64."""
-    complex_ = x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(cast("Any", x))
-    if complex_:
+    """Return a Tensor unchanged, and other numbers in float64."""
+    if x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(cast("Any", x)):
         raise DTypeError(call, "x to be real", "complex numbers", "Pass x.real or abs(x)")
     check_dense(x, call)
     if isinstance(x, Tensor):

@@ -1,7 +1,4 @@
-"""The type of a column of cells: numbers, two or more categories, dates, or classes.
-
-One that is not any of these is refused, with the cell or the reason.
-"""
+"""The type of a column: numbers, categories, dates, or classes."""
 
 from __future__ import annotations
 
@@ -57,12 +54,12 @@ UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls columns without a nam
 def column_features(
     column: Column, *, impute: Impute | None = None, unit: str = ""
 ) -> tuple[Feature, ...]:
-    """Find out the type of a column, and return the features it becomes.
+    """Return the features that a column becomes, by its type.
 
     One, or for categories one each, and for dates one for each part that varies. `impute` is the
-    statistic that later replaces missing cells; binary and categorical columns always take the
-    most frequent value, the first in order among several. Without it, a column with missing cells
-    has one more feature, which is 1 where the cell is missing.
+    statistic that replaces missing cells; binary and categorical columns take the most frequent
+    value, the first in order among several. Without it, a column with missing cells has one more
+    feature, which is 1 where the cell is missing.
     """
     kind = _column_type(column)
     if kind == "text":
@@ -80,10 +77,13 @@ def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
     """Return the feature of a column of numbers."""
     usable = column.present & np.isfinite(column.numbers)  # others are refused when encoded
     values = column.numbers[usable]
-    _warn_of_rounding(column, values)
+    if column.inferred not in ("floating", "boolean") and (np.abs(values) > EXACT).any():
+        got = f"{values[np.abs(values).argmax()]:.0f} in column {column.name!r}"
+        advice = "They are rounded; if they identify rows, leave the column out"
+        expected = "whole numbers up to 2**53"
+        warnings.warn(KanlensWarning(column.call, expected, got, advice), stacklevel=5)
     two = bool(np.isin(values, (0, 1)).all()) and len(np.unique(values)) == 2
-    how: Impute = "most_frequent" if two else (impute or "median")
-    filler = _typical(values, how)
+    filler = _typical(values, "most_frequent" if two else (impute or "median"))
     return Feature(
         name=column.name,
         column=column.name,
@@ -94,21 +94,11 @@ def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
     )
 
 
-def _warn_of_rounding(column: Column, values: Array) -> None:
-    """Warn about whole numbers that float64 rounds."""
-    if column.inferred not in ("floating", "boolean") and (np.abs(values) > EXACT).any():
-        got = f"{values[np.abs(values).argmax()]:.0f} in column {column.name!r}"
-        advice = "They are rounded; if they identify rows, leave the column out"
-        expected = "whole numbers up to 2**53"
-        warnings.warn(KanlensWarning(column.call, expected, got, advice), stacklevel=6)
-
-
 def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
-    """Return the features of a column of text: one for two categories, else one each."""
+    """Return the features of a column of text: one for two categories."""
     labels = _labels(column)
-    reason = _identifies(column, labels)
-    if reason:
-        raise _refused_identifier(column, reason)
+    if reason := _identifies(column, labels):
+        raise _identifier_error(column, reason)
     _warn_of_spellings(column, labels)
     common, texts = None, column.labels(labels)
     if impute:
@@ -129,7 +119,7 @@ def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Featu
 
 
 def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
-    """Return the features of a column of dates: the parts that vary, and at least the days."""
+    """Return the features of a column of dates: days and parts that vary."""
     column = dataclasses.replace(column, day_first=_day_first(column))
     dates = column.dates[column.present].sort_values()
     middle = dates.iloc[[len(dates) // 2]]
@@ -151,10 +141,10 @@ def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
 
 
 def _day_first(column: Column) -> bool:
-    """Return whether texts like 3/4/2021 begin with the day: as all cells allow, or with points.
+    """Return whether texts like 3/4/2021 begin with the day.
 
-    Cells that contradict each other are refused; where all allow either, the month comes first,
-    with a warning.
+    Cells that contradict each other are refused; where all allow either, dates with points begin
+    with the day, and others with the month, with a warning.
     """
     if column.inferred not in ("string", "mixed"):
         return False
@@ -174,7 +164,7 @@ def _day_first(column: Column) -> bool:
 
 
 def is_classes(column: Column) -> bool:
-    """Return whether a target has classes: text, truth values, categories, two whole numbers."""
+    """Return whether a target has classes: text, or two whole numbers."""
     kind = _column_type(column)
     if kind == "date":
         raise column.refuse(int(column.present.argmax()), "numbers or text", _TIMES)
@@ -185,26 +175,23 @@ def is_classes(column: Column) -> bool:
     return len(values) == 2 and bool(whole)
 
 
-def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
-    """Return the classes of a target column without missing cells, in order; numbers in theirs.
-
-    There may be any number of them where the user has `asked` for classes.
-    """
+def class_labels(column: Column, *, declared: bool = False) -> tuple[str, ...]:
+    """Return the sorted classes of a target column."""
     _refuse_foreign(column)
     labels = _labels(column)
-    found = set(column.labels(labels)[column.present])
-    if len(found) < 2:  # labels of truth values are two
-        got = f"only {listed(sorted(found))} in column {column.name!r}"
+    classes = set(column.labels(labels)[column.present])
+    if len(classes) < 2:  # labels of truth values are two
+        got = f"only {listed(sorted(classes))} in column {column.name!r}"
         raise DataError(column.call, "at least two classes", got, "Choose another target")
     reason = _identifies(column, labels)
-    if reason and not asked:
-        raise _refused_identifier(column, reason)
+    if reason and not declared:
+        raise _identifier_error(column, reason)
     _warn_of_spellings(column, labels)
     return labels
 
 
 def check_quantities(column: Column) -> None:
-    """Refuse a regression target with cells that are no numbers."""
+    """Refuse a regression target with cells that are not numbers."""
     if column.unreadable.any():
         _refuse_foreign(column)
         advice, row = ("Correct that cell", "use {task}"), int(column.unreadable.argmax())
@@ -249,7 +236,7 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
 
 
 def refuse_second_header(columns: Sequence[Column]) -> None:
-    """Refuse a first row without numbers where several columns have numbers in all other rows."""
+    """Refuse a first row of texts above several columns of numbers."""
     if not all(np.isnan(parse_numbers(c.cells.iloc[:1], c.format.decimal)[0]) for c in columns):
         return
     alone = [c for c in columns if c.unreadable[0] and c.total(c.unreadable) == 1 < len(c.cells)]
@@ -271,7 +258,7 @@ def _refuse_foreign(column: Column) -> None:
 
 
 def _identifies(column: Column, labels: Sequence[str]) -> str:
-    """Return why text identifies rows instead of describing them; "" where it does not."""
+    """Return the reason why text identifies rows, or ""."""
     if len(labels) <= 2 or column.coded or column.inferred == "categorical":
         return ""  # categories that the user declared may be many
     if len(labels) > MOST_CATEGORIES:
@@ -280,18 +267,18 @@ def _identifies(column: Column, labels: Sequence[str]) -> str:
     return f"{rows} different texts in {rows} cells" if len(labels) == rows else ""
 
 
-def _refused_identifier(column: Column, reason: str) -> DataError:
+def _identifier_error(column: Column, reason: str) -> DataError:
     advice: tuple[str, ...] = ("If it identifies rows, leave it out with {drop}",)
     if column.target:
         advice = "Choose another target", "use {task} if these are classes"
     expected = f"at most {MOST_CATEGORIES} texts, which repeat"
-    named = {"drop": column.name, "task": "classification"}
+    settings = {"drop": column.name, "task": "classification"}
     got = f"{reason} in column {column.name!r}"
-    return column.worded(DataError(column.call, expected, got, *advice, **named))
+    return column.worded(DataError(column.call, expected, got, *advice, **settings))
 
 
 def useless(column: Column) -> str:
-    """Return why a column that nobody asked for is left out; "" where it is of use."""
+    """Return the reason to leave a column out by default, or ""."""
     if not column.present.any():
         return "no values"
     if column.coded or column.inferred == "categorical" or column.inferred in DATE_LIKE:
@@ -306,20 +293,20 @@ def useless(column: Column) -> str:
 
 
 def has_decimal_comma(frame: pd.DataFrame) -> bool:
-    """Return whether a column has only numbers, some with a comma that cannot part thousands."""
+    """Return whether a column has numbers with decimal commas."""
     for _, cells in frame.items():
         if cells.dtype.kind in "biufMm":
             continue
         texts = cells[cells.notna()].astype(str).str.strip().drop_duplicates()
-        texts = list(filter(None, map(str.removesuffix, texts, units_of(texts))))
-        commas = all(is_number(text, ",") for text in texts)
-        if commas and not all(is_number(text, ".") for text in texts):
+        plain = list(filter(None, map(str.removesuffix, texts, units_of(texts))))
+        commas = all(is_number(text, ",") for text in plain)
+        if commas and not all(is_number(text, ".") for text in plain):
             return True
     return False
 
 
 def _labels(column: Column) -> tuple[str, ...]:
-    """Return the distinct texts of the present cells, in order; numbers in theirs.
+    """Return the sorted distinct texts of the present cells.
 
     Texts that differ in case alone are one label if one spelling is clearly the usual one.
     """
@@ -328,9 +315,9 @@ def _labels(column: Column) -> tuple[str, ...]:
     for text in sorted(texts):
         groups.setdefault(text.casefold(), []).append(text)
     for spellings in (group for group in groups.values() if len(group) > 1):
-        count = {one: column.total(column.present & (column.texts == one)) for one in spellings}
-        usual = max(spellings, key=lambda one: count[one])
-        if (1 + USUAL) * count[usual] >= USUAL * sum(count.values()):
+        counts = [column.total(column.present & (column.texts == text)) for text in spellings]
+        usual = spellings[int(np.argmax(counts))]
+        if (1 + USUAL) * max(counts) >= USUAL * sum(counts):
             texts -= {*spellings} - {usual}
     if texts <= set(TRUTH_VALUES):  # as text too, which files do not tell apart
         return TRUTH_VALUES
@@ -341,13 +328,13 @@ def _labels(column: Column) -> tuple[str, ...]:
 
 
 def _warn_of_spellings(column: Column, labels: Sequence[str]) -> None:
-    """Warn about texts that differ in case alone, and say as which label they are read."""
+    """Warn about texts that differ in case alone."""
     texts, read = column.texts[column.present], column.labels(labels)[column.present]
     other = texts != read
     pairs = sorted(set(zip(texts[other], read[other], strict=True)))
     words = [f"{text!r} read as {label!r}" for text, label in pairs]
     folded = [label.casefold() for label in labels]
-    apart = [one for one, key in zip(labels, folded, strict=True) if folded.count(key) > 1]
+    apart = [label for label in labels if folded.count(label.casefold()) > 1]
     words += [f"{listed(apart)} as levels of their own"] if apart else []
     if words:
         expected, got = f"one spelling of each text in {column.name!r}", ", ".join(words)
@@ -356,12 +343,12 @@ def _warn_of_spellings(column: Column, labels: Sequence[str]) -> None:
 
 
 def _typical(values: Array, impute: Impute) -> float:
-    """Return the median, mean or smallest most frequent value, 0 of none."""
+    """Return the median, mean or smallest most frequent value, 0 without any."""
     if not values.size:
         return 0.0
     if impute == "most_frequent":
-        found, counts = np.unique(values, return_counts=True)
-        return float(found[counts.argmax()])
+        distinct, counts = np.unique(values, return_counts=True)
+        return float(distinct[counts.argmax()])
     scale = max(1.0, float(np.abs(values).max()) / 1e150)  # sums must not overflow
     average = np.median if impute == "median" else np.mean
     return float(average(values / scale) * scale)

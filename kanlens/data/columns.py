@@ -1,7 +1,4 @@
-"""Which columns of a table are targets and features, and what the targets are.
-
-A wrong name is refused with the nearest right one.
-"""
+"""Target and feature columns of a table, and encoded targets."""
 
 from __future__ import annotations
 
@@ -37,58 +34,50 @@ TASKS = ("classification", "regression")
 MANY_CLASSES = 20  # up to which numbers are taken for classes without a word
 
 
-def as_names(given: object) -> list[str]:
-    """Return one name or several as texts; a column may be called by a number or a date."""
-    if given is None:
+def as_names(labels: object) -> list[str]:
+    """Return one label or several as texts; a label may be a number or a date."""
+    if labels is None:
         return []
-    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
-        return [str(given)]
-    return [str(name) for name in given]
+    if not isinstance(labels, Iterable) or isinstance(labels, str | bytes):
+        return [str(labels)]
+    return [str(label) for label in labels]
 
 
-def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str], *, call: str) -> None:
-    """Refuse the first name that is no column."""
+def refuse_unknown(what: str, names: Iterable[str], columns: Sequence[str], *, call: str) -> None:
+    """Refuse the first name that is not a column."""
     for name in names:
-        if name in known:
-            continue
-        hint = nearest(name, known)
-        advice = f"Did you mean {hint!r}?" if hint else "Name a column of the table"
-        raise DataError(call, f"{what} among the columns {listed(known)}", repr(name), advice)
+        if name not in columns:
+            hint = nearest(name, columns)
+            advice = f"Did you mean {hint!r}?" if hint else "Name a column of the table"
+            expected = f"{what} among the columns {listed(columns)}"
+            raise DataError(call, expected, repr(name), advice)
 
 
 def choose_columns(
-    known: Sequence[str],
-    target: object,
-    features: object = None,
-    drop: object = (),
-    *,
-    call: str,
+    columns: Sequence[str], target: object, features: object = None, drop: object = (), *, call: str
 ) -> tuple[list[str], list[str]]:
     """Return the target columns and the feature columns."""
     targets, chosen, dropped = as_names(target), as_names(features), as_names(drop)
     for what, names in (("target", targets), ("features", chosen), ("drop", dropped)):
-        refuse_unknown(what, names, known, call=call)
-    lost = [name for name in [*targets, *chosen] if name in dropped]
-    if lost:
-        expected, got = "to be of other columns than target and features", repr(lost[0])
+        refuse_unknown(what, names, columns, call=call)
+    if both := [name for name in [*targets, *chosen] if name in dropped]:
+        expected, got = "to be of other columns than target and features", repr(both[0])
         raise DataError(call, expected, got, "Name it once", argument="drop")
     if features is None:
-        chosen = [name for name in known if name not in targets]
-    chosen = [name for name in chosen if name not in dropped]
+        chosen = [name for name in columns if name not in targets and name not in dropped]
     used = [*targets, *chosen]
-    twice = next((name for name in used if used.count(name) > 1 or known.count(name) > 1), None)
-    if twice is not None:
+    if twice := [name for name in used if used.count(name) > 1 or columns.count(name) > 1]:
         expected = "each column once, as target or as feature"
-        raise DataError(call, expected, f"{twice!r} twice", "Rename it, or name it once")
+        raise DataError(call, expected, f"{twice[0]!r} twice", "Rename it, or name it once")
     if not chosen:
-        got = f"columns {listed(known)}"
+        got = f"columns {listed(columns)}"
         raise DataError(call, "a feature column beside the target", got, "Add one")
     return targets, chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnRoles:
-    """What a caller says of the columns of a table: the arguments of `kanlens.read_table`."""
+    """Arguments of `kanlens.read_table` about columns."""
 
     target: object = None
     task: Task | None = None
@@ -102,19 +91,13 @@ class ColumnRoles:
 
     @property
     def format(self) -> CellFormat:
-        """How the cells are written."""
+        """The decimal sign and the marks of missing cells."""
         if self.decimal is not None:
             check_choice("read_table", "decimal", self.decimal, DECIMALS)
         return CellFormat(decimal=self.decimal or ".", missing=tuple(as_names(self.na)))
 
-    def names(self, known: Sequence[str]) -> list[str]:
-        """Return the columns of targets and features."""
-        roles = (self.target, self.features, self.drop)
-        targets, features = choose_columns(known, *roles, call="read_table")
-        return [*targets, *features]
-
     def read_schema(self, frame: pd.DataFrame, place: Place, *, call: str = "read_table") -> Schema:
-        """Return the schema of the columns of a frame; `place` words a row number for errors."""
+        """Return the schema of a frame; `place` names a row in errors."""
 
         def column(name: str, **about: Any) -> Column:
             about |= {"call": call, "place": place, "format": self.format}
@@ -123,22 +106,23 @@ class ColumnRoles:
         return self.find_schema(column, list(frame.columns), call=call)
 
     def find_schema(
-        self, column: Callable[..., Column], known: Sequence[str], *, call: str
+        self, column: Callable[..., Column], columns: Sequence[str], *, call: str
     ) -> Schema:
-        """Return the schema of the columns `known`; warn about those that are left out.
+        """Return the schema of some columns; warn about those that are left out.
 
         `column` returns one by its name, and whether it is ``coded`` and a ``target``.
         """
-        targets, names = choose_columns(known, self.target, self.features, self.drop, call=call)
+        targets, names = choose_columns(columns, self.target, self.features, self.drop, call=call)
         coded = set(as_names(self.categorical))
         units = {str(label): unit for label, unit in (self.units or {}).items()}
-        refuse_unknown("categorical", coded, known, call=call)
-        refuse_unknown("units", units, known, call=call)
+        refuse_unknown("categorical", coded, columns, call=call)
+        refuse_unknown("units", units, columns, call=call)
         if self.impute is not None:
             check_choice(call, "impute", self.impute, IMPUTATIONS)
         features: list[Feature] = []
         left_out: list[str] = []
-        refuse_second_header([column(one, coded=False, target=False) for one in [*names, *targets]])
+        plain = [column(name, coded=False, target=False) for name in [*names, *targets]]
+        refuse_second_header(plain)
         for name in names:
             cells = column(name, coded=name in coded, target=False)
             reason = useless(cells) if self.features is None and name not in coded else ""
@@ -146,10 +130,8 @@ class ColumnRoles:
                 left_out.append(f"{reason} in {name!r}")
                 continue
             if self.features is None and UNNAMED.fullmatch(name):
-                error = DataError(
-                    call, "a name for every column", repr(name), "Name it", LEAVE_OUT, drop=name
-                )
-                raise cells.worded(error)
+                fields = "a name for every column", repr(name), "Name it", LEAVE_OUT
+                raise cells.worded(DataError(call, *fields, drop=name))
             features += column_features(cells, impute=self.impute, unit=units.get(name, ""))
         if not features:
             raise DataError(call, "a column that can be a feature", "; ".join(left_out), "Add one")
@@ -157,9 +139,8 @@ class ColumnRoles:
         schema = target_schema(as_targets, self.task, units)
         if left_out:
             expected, got = "columns that describe rows", "; ".join(left_out)
-            advice = "These columns are left out" + " unless {features} names them" * (
-                call in READERS
-            )
+            advice = "These columns are left out"
+            advice += " unless {features} names them" if call in READERS else ""
             warning = KanlensWarning(call, expected, got, advice, features=None)
             warnings.warn(warning, stacklevel=4)
         return dataclasses.replace(schema, features=_distinct(features), format=self.format)
@@ -181,7 +162,7 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
     for column in targets:
         column.refuse_missing()
     if len(targets) == 1 and (task == "classification" or (not task and is_classes(targets[0]))):
-        labels = class_labels(targets[0], asked=task is not None)
+        labels = class_labels(targets[0], declared=task is not None)
         _warn_of_quantities(targets[0], len(labels))
         return class_schema(targets[0].name, labels)
     if task == "classification":
@@ -195,7 +176,7 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
 
 
 def _warn_of_quantities(column: Column, classes: int) -> None:
-    """Warn where numbers that were called classes look like quantities."""
+    """Warn about classes that look like quantities."""
     numbers, cells = column.numbers, column.total(column.present)
     broken = bool((numbers != np.round(numbers)).any())
     if classes <= MANY_CLASSES or np.isnan(numbers).any() or not (broken or 2 * classes > cells):
@@ -207,15 +188,15 @@ def _warn_of_quantities(column: Column, classes: int) -> None:
 
 
 def read_targets(
-    frame: pd.DataFrame, schema: Schema, given: Sequence[str] | None, *, call: str, place: Place
+    frame: pd.DataFrame, schema: Schema, target: Sequence[str] | None, *, call: str, place: Place
 ) -> Array | None:
-    """Return the encoded targets of a table beside a trained model; None where it has none.
+    """Return the encoded targets of a table for a trained model, or None.
 
-    They are (rows, outputs), or (rows,) for classification. The columns are those given, all of
-    whose cells must fit, or those of `Schema.targets_among`: then there are no targets where cells
-    are missing in them, or are text to a model without classes.
+    They are (rows, outputs), or (rows,) for classification. The columns are those of `target`, all
+    of whose cells must fit, or those of `Schema.targets_among`: then there are no targets where
+    cells are missing in them, or are text to a model without classes.
     """
-    names = _checked(list(given), schema, list(frame.columns), call) if given else None
+    names = _check_targets(list(target), schema, list(frame.columns), call) if target else None
     columns = list(names or schema.targets_among(list(frame.columns)))
     for name in columns:
         about: dict[str, Any] = {"call": call, "place": place, "format": schema.format}
@@ -237,7 +218,7 @@ def read_targets(
     return schema.encode_target(frame[columns], call=call, place=place)
 
 
-def _checked(names: list[str], schema: Schema, columns: list[str], call: str) -> list[str]:
+def _check_targets(names: list[str], schema: Schema, columns: list[str], call: str) -> list[str]:
     """Return the columns named as targets; refuse those that cannot be."""
     refuse_unknown("target", names, columns, call=call)
     count = len(schema.target_columns or schema.output_names)

@@ -1,7 +1,6 @@
-"""Groups of rows that folds must not separate: copies of a row, and rows of one label.
+"""Groups of rows that folds must not separate: copies, equal labels.
 
-A copy in another fold gives away the target of a row that is held out. Rows are sorted by a
-weighted sum of their columns, so that copies are neighbors, and compared column by column.
+Rows are sorted by a weighted sum of their columns, so that copies are neighbors, and compared.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ MANY = 10  # times chance at which numbers agree; rows of a cell of a table of f
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
     """Return the group (batch,) of every row of x (batch, in), counted from 0.
 
-    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`.
-    Classes of equal x stay together whatever they are: a member that learned one of them would be
-    judged by the other. Where rows are equal by chance, in a table of few values, only labels
-    count. Labels that are missing, too few, or all alike are refused.
+    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`. Rows
+    of equal x and any classes are in one group: a member that learned one of them would be judged
+    by the other. Where rows are equal by chance, in a table of few values, only labels count.
+    Labels that are missing, too few, or all alike are refused.
     """
     columns = x.detach().cpu().double().numpy()
     targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
@@ -57,7 +56,7 @@ def all_single(groups: Tensor) -> bool:
 
 
 def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Split rows in drawn `order` into parts of about `counts` rows and the rest; cut no group."""
+    """Split rows in drawn `order` into parts of about `counts` and the rest."""
     if all_single(groups):
         return list(order.split([*counts, len(order) - sum(counts)]))
     codes = groups[order].numpy()
@@ -74,7 +73,7 @@ def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[T
 
 
 def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
-    """Return the fold (batch,) of every row when groups are dealt in the `order` of their rows.
+    """Return the fold (batch,) of every row; groups are dealt in `order`.
 
     Larger groups are dealt first, each to the smallest fold.
     """
@@ -91,7 +90,7 @@ def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
 
 
 def _copies(rows: Array) -> Array:
-    """Return a code below their number for all rows (batch, columns), the same for copies."""
+    """Return codes of rows (batch, columns), equal for copies."""
     low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
     span = np.ptp(rows, axis=0)
     span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
@@ -111,7 +110,7 @@ def _copies(rows: Array) -> Array:
 
 
 def _near_copies(rows: Array, keys: Array, window: float) -> Array:
-    """Return for each of different rows, sorted by their keys, the first of its near copies."""
+    """Return the first near copy of each different row, sorted by keys."""
     own, links = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
     left = own
     for lag in range(1, LAGS):
@@ -124,6 +123,8 @@ def _near_copies(rows: Array, keys: Array, window: float) -> Array:
             close = close[np.abs(column[close + lag] - column[close]) <= NEAR]
         links.append(np.stack((close, close + lag)))
     pairs = np.concatenate(links, axis=1)
+    if not pairs.size:
+        return own
     joined = _connected(pairs[0], pairs[1], len(keys))
     first = np.unique(joined, return_index=True)[1][joined]
     later = np.flatnonzero(first != own)
@@ -133,9 +134,7 @@ def _near_copies(rows: Array, keys: Array, window: float) -> Array:
 
 
 def _connected(left: Array, right: Array, count: int) -> Array:
-    """Return the connected component of each of `count` nodes, of edges from left to right."""
-    if not len(left):
-        return np.arange(count)
+    """Return the connected component of each node; edges are left to right."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -144,10 +143,10 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 
 
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
-    """Return codes of copies, or of single rows where these are equal by chance.
+    """Return codes of copies, or of single rows if equal by chance.
 
-    That is where rows of equal x have other targets, unless the whole table is there several times,
-    and where there are few cells for many rows, although no column tells all of them apart.
+    That is where rows of equal x have different targets, unless the whole table is repeated, and
+    where there are few cells for many rows, although no column distinguishes all of them.
     """
     equal = _copies(columns)
     cells = len(np.unique(equal))

@@ -1,7 +1,4 @@
-"""Column profiles in one pass: distinct cells, extremes, moments and quantiles, by blocks of rows.
-
-Profiles of blocks merge, so that a table larger than memory is known as a small one is.
-"""
+"""Column profiles in one pass: distinct cells, extremes, quantiles."""
 
 from __future__ import annotations
 
@@ -19,19 +16,18 @@ from kanlens.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-DISTINCT = 2000  # cells kept of a column, with how often and where they are; no more are counted
+DISTINCT = 2000  # different cells of a column that are counted
 DIGEST = 4000  # compression of the t-digest
 RANK_ERROR = 0.002  # of its quantiles; measured on a million numbers, drawn, sorted and in groups
 
 
 @dataclasses.dataclass(eq=False)
 class ColumnProfile:
-    """What is known of a column after some blocks of its cells.
+    """Statistics of a column after some blocks of its cells.
 
-    Of the first `DISTINCT` different cells (missing ones are one), how often each was seen, and the
-    first row it was in; `overflow` cells had no place there. Of the finite numbers their `count`,
-    `total`, `lowest` and `highest` with the rows these are in; quantiles where it is `ranked`. It
-    is `categorical` where cells are of pandas' category type.
+    Counts and first rows of the first `DISTINCT` different cells (missing ones are one); `overflow`
+    other cells. Of the finite numbers their `count`, `total`, `lowest` and `highest` with their
+    rows; quantiles where it is `ranked`. `categorical` for cells of pandas' category type.
     """
 
     distinct: dict[Any, list[int]] = dataclasses.field(default_factory=dict)
@@ -46,59 +42,55 @@ class ColumnProfile:
 
     @cached_property
     def digest(self) -> Any:
-        """The t-digest of the finite numbers (Dunning, The t-digest, 2021); nothing is drawn."""
+        """The t-digest of the finite numbers (Dunning, The t-digest, 2021)."""
         from datasketches import tdigest_double
 
         return tdigest_double(DIGEST)
 
     def add(self, cells: pd.Series, start: int) -> None:
-        """Take in a block of cells; the first is in row `start`."""
+        """Add a block of cells; the first is in row `start`."""
         import pandas as pd
 
         self.categorical |= isinstance(cells.dtype, pd.CategoricalDtype)
         numbers = Column(name="", cells=cells, call="", format=self.format).numbers
-        finite = np.isfinite(numbers)
-        if finite.any():
-            self._add_numbers(np.where(finite, numbers, np.nan), finite, start)
+        finite = np.flatnonzero(np.isfinite(numbers))
+        values = numbers[finite]
+        if len(values):
+            if self.ranked:
+                self.digest.update(values)
+            self.count += len(values)
+            self.total += float(values.sum())
+            low, high = int(values.argmin()), int(values.argmax())
+            self.lowest = min(self.lowest, (float(values[low]), start + int(finite[low])))
+            self.highest = max(self.highest, (float(values[high]), start + int(finite[high])))
         self._add_cells(cells, start)
 
-    def _add_numbers(self, numbers: Array, finite: Array, start: int) -> None:
-        known = numbers[finite]
-        if self.ranked:
-            self.digest.update(known)
-        self.count += len(known)
-        self.total += float(known.sum())
-        low, high = int(np.nanargmin(numbers)), int(np.nanargmax(numbers))
-        self.lowest = min(self.lowest, (float(numbers[low]), start + low))
-        self.highest = max(self.highest, (float(numbers[high]), start + high))
-
     def _add_cells(self, cells: pd.Series, start: int) -> None:
-        """Count the cells; rows with cells that are new beyond `DISTINCT` overflow."""
+        """Count the cells; new ones beyond `DISTINCT` overflow."""
         import pandas as pd
 
         if self.overflow and cells.dtype.kind in "biuf" and not cells.isna().any():
             self.overflow += len(cells)
             return
-        given = cells
+        keys = cells
         if cells.dtype == object and pd.api.types.infer_dtype(cells) != "string":
-            told = [(isinstance(cell, bool), cell) for cell in cells]  # True and 1 are two cells
-            cells = pd.Series(told, dtype=object).where(cells.notna().to_numpy(), None)
+            pairs = [(isinstance(cell, bool), cell) for cell in cells]  # True and 1 are two cells
+            keys = pd.Series(pairs, dtype=object).where(cells.notna().to_numpy(), None)
         try:
-            codes, values = pd.factorize(cells, use_na_sentinel=True)
+            codes, values = pd.factorize(keys, use_na_sentinel=True)
         except TypeError:  # lists and the like, one of which is enough for the refusal
-            row = int(cells.notna().to_numpy().argmax())
-            self.distinct.setdefault((False, (str(given.iloc[row]),)), [1, start + row])
+            row = int(keys.notna().to_numpy().argmax())
+            self.distinct.setdefault((False, (str(cells.iloc[row]),)), [1, start + row])
             return
         counts = np.bincount(codes + 1, minlength=len(values) + 1)
         first = np.full(len(values) + 1, -1)
         first[codes[::-1] + 1] = np.arange(len(codes))[::-1]
         self.overflow += int(counts[DISTINCT + 1 :].sum())  # found so often at least
         few = [None, *values[:DISTINCT].tolist()]
-        known = zip(few, counts.tolist(), first.tolist(), strict=False)
-        for value, count, row in known:
+        for value, count, row in zip(few, counts.tolist(), first.tolist(), strict=False):
+            key = value if isinstance(value, tuple) else (isinstance(value, bool), value)
             if not count:
                 continue
-            key = value if isinstance(value, tuple) else (isinstance(value, bool), value)
             if key in self.distinct:
                 self.distinct[key][0] += count
             elif len(self.distinct) <= DISTINCT or value is None:
@@ -107,7 +99,7 @@ class ColumnProfile:
                 self.overflow += count
 
     def column(self, name: str, place: Place, **about: Any) -> Column:
-        """Return the distinct cells as a column that knows how often each is there."""
+        """Return the distinct cells as a column with their counts."""
         import pandas as pd
 
         values = [value for _, value in self.distinct]
@@ -126,7 +118,7 @@ class ColumnProfile:
         )
 
     def typical(self, impute: Impute, name: str, call: str) -> float:
-        """Return the mean, the median (to `RANK_ERROR`) or the most frequent number."""
+        """Return the mean, median (to `RANK_ERROR`) or most frequent number."""
         if not self.count:
             return 0.0
         if impute == "mean":
@@ -138,8 +130,8 @@ class ColumnProfile:
             got, advice = f"more in column {name!r}", "Choose {impute} or 'median'"
             raise DataError(call, expected, got, advice, impute="mean")
         column = self.column(name, str, call=call)
-        known = np.isfinite(column.numbers)
-        values, counts = column.numbers[known], cast("Array", column.counts)[known]
+        finite = np.isfinite(column.numbers)
+        values, counts = column.numbers[finite], cast("Array", column.counts)[finite]
         values, places = np.unique(values, return_inverse=True)  # "1" and 1 are one number
         counts = np.bincount(places.ravel(), counts)
         if impute == "most_frequent":

@@ -1,8 +1,6 @@
-"""Random access to rows of tables that need not fit in memory: Parquet, text, frames, iterators.
+"""Random access to rows of tables that need not fit in memory.
 
-Parquet files and partitioned folders are read where they lie, by pyarrow, row group by row group.
-Anything else that is larger than memory, or can be read only once, is written to Parquet first, in
-a temporary file.
+Text files and iterators are written to a temporary Parquet file first.
 """
 
 from __future__ import annotations
@@ -40,12 +38,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-OPEN = 200  # columns of row groups in which reads have stopped; each keeps about a megabyte
+OPEN = 200  # columns of row groups that are partly read; each takes about a megabyte
 
 
 @dataclass(eq=False)
 class FrameReader:
-    """The rows of a frame, read from any place: their number, and the columns there are."""
+    """The rows of a frame."""
 
     frame: pd.DataFrame
     name: str = "DataFrame"
@@ -54,21 +52,21 @@ class FrameReader:
         self.rows, self.columns = len(self.frame), [str(label) for label in self.frame.columns]
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return the rows from `start` up to `stop`, numbered from 0, and some columns."""
+        """Return some columns of the rows from `start` up to `stop`."""
         picks = [self.columns.index(name) for name in columns]
         return self.frame.iloc[start:stop, picks].set_axis(list(columns), axis=1)
 
     def place(self, row: int) -> str:
-        """Word the number of a row."""
+        """Return the name of a row."""
         return row_text(row)
 
 
 class ParquetReader:
-    """The rows of Parquet files, in the order of their names; folders may be partitioned (hive).
+    """The rows of Parquet files, in the order of their names.
 
-    `origin` is the text file that was turned into them, for the lines that errors name. Who goes on
-    where a read has stopped within a row group is spared what lies before: `_stopped` holds the
-    rest of a batch, and the batches that follow, by columns and place.
+    `origin` is the text file that they were made of, for line numbers in errors. `_stopped` holds
+    the rest of a batch and the batches after it by columns and place, so that a read that continues
+    another one within a row group does not begin at its start.
     """
 
     def __init__(self, path: Pathlike, *, call: str, origin: Path | None = None) -> None:
@@ -86,10 +84,10 @@ class ParquetReader:
             frugal = ds.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
             kind = ds.ParquetFileFormat(default_fragment_scan_options=frugal)
             base = str(path) if self.path.is_dir() else None
-            found = ds.dataset(names, format=kind, partitioning="hive", partition_base_dir=base)
-            fragments: list[Any] = list(found.get_fragments())
-            self.files = [(one, one.physical_schema) for one in fragments]
-            counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
+            data = ds.dataset(names, format=kind, partitioning="hive", partition_base_dir=base)
+            fragments: list[Any] = list(data.get_fragments())
+            self.files = [(fragment, fragment.physical_schema) for fragment in fragments]
+            counts = [[group.num_rows for group in file.row_groups] for file in fragments]
         except FileNotFoundError as error:
             got = f"none at {str(path)!r}"
             raise MissingFileError(call, "a file or folder", got, "Check the path") from error
@@ -97,14 +95,16 @@ class ParquetReader:
             got = f"{reason(error)} in {self.path.name!r}"
             advice = "A file is truncated or no Parquet file; write it again"
             raise FileFormatError(call, "Parquet files", got, advice) from error
-        groups = [(f, g, n) for f, sizes in enumerate(counts) for g, n in enumerate(sizes)]
-        self.groups = [(f, g) for f, g, n in groups if n]
-        self.starts = np.cumsum([0, *(n for _, _, n in groups if n)])
-        self.rows, self.columns = int(self.starts[-1]), _names(found.schema)
-        self.partitions = set(found.schema.names) - {n for _, s in self.files for n in s.names}
+        groups = [(f, g, n) for f, sizes in enumerate(counts) for g, n in enumerate(sizes) if n]
+        self.groups = [(f, g) for f, g, _ in groups]
+        self.starts = np.cumsum([0, *(n for _, _, n in groups)])
+        index = (data.schema.pandas_metadata or {}).get("index_columns", [])  # that pandas stored
+        self.rows, names = int(self.starts[-1]), data.schema.names
+        self.columns = [name for name in names if name not in index]
+        self.partitions = set(names) - {n for _, s in self.files for n in s.names}
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return rows of some columns; only the row groups that hold them are read."""
+        """Return rows of some columns, from the row groups that hold them."""
         import pyarrow as pa
 
         start, stop = max(start, 0), min(stop, self.rows)
@@ -127,22 +127,19 @@ class ParquetReader:
         return pa.concat_tables([schema.empty_table(), *parts]).to_pandas(ignore_metadata=True)
 
     def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
-        """Return the types of columns, each the same kind in every file; refuse what differs."""
-        if columns not in self._schemas:
-            self._schemas[columns] = self._unified(columns)
-        return self._schemas[columns]
-
-    def _unified(self, columns: tuple[str, ...]) -> pa.Schema:
+        """Return the types of columns; refuse files that differ in kind."""
         import pyarrow as pa
 
+        if columns in self._schemas:
+            return self._schemas[columns]
         wanted = [name for name in columns if name not in self.partitions]
-        found = [next(iter(self.files))[1].empty_table().select(wanted).schema]
+        schemas = [self.files[0][1].empty_table().select(wanted).schema]
         for fragment, schema in self.files[1:]:
             lost = next((name for name in wanted if name not in schema.names), None)
             try:
                 if lost is None:
-                    found.append(pa.schema([schema.field(name) for name in wanted]))
-                    pa.unify_schemas(found[:1] + found[-1:], promote_options="permissive")
+                    schemas.append(pa.schema([schema.field(name) for name in wanted]))
+                    pa.unify_schemas(schemas[:1] + schemas[-1:], promote_options="permissive")
                     continue
                 got = f"no column {lost!r}"
             except (pa.lib.ArrowException, TypeError) as error:
@@ -151,37 +148,38 @@ class ParquetReader:
             advice = "Write the files alike, or leave the column out"
             expected = f"the columns {listed(wanted)} alike in every file"
             raise DataError(self.call, expected, f"{got} in {name!r}", advice)
-        fields = list(pa.unify_schemas(found, promote_options="permissive"))
-        known = {field.name: field.remove_metadata() for field in fields}
-        known |= {name: pa.field(name, pa.string()) for name in self.partitions}
-        return pa.schema([known[name] for name in columns])
+        unified = pa.unify_schemas(schemas, promote_options="permissive")
+        fields = {field.name: field.remove_metadata() for field in unified}
+        fields |= {name: pa.field(name, pa.string()) for name in self.partitions}
+        self._schemas[columns] = pa.schema([fields[name] for name in columns])
+        return self._schemas[columns]
 
     def place(self, row: int) -> str:
-        """Word the number of a row: within its file, and with the line of a text file."""
+        """Return the name of a row."""
         if self.origin is not None:
             return row_in_file(self.origin, row)
         if len(self.files) == 1:
             return row_text(row)
         index = int(np.searchsorted(self.starts, row, side="right")) - 1
         file = self.groups[index][0]
-        begin = next(i for i, (one, _) in enumerate(self.groups) if one == file)
+        begin = next(i for i, (other, _) in enumerate(self.groups) if other == file)
         within = row - int(self.starts[begin])
         return f"{row_text(within)} of {Path(self.files[file][0].path).name}"
 
 
 def _batches(
-    groups: list[tuple[Any, int]], schema: pa.Schema, before: int, call: str
+    groups: list[tuple[Any, int]], schema: pa.Schema, skipped: int, call: str
 ) -> Iterator[Any]:
-    """Yield the rows of row groups, each of a fragment, but for so many before the first."""
+    """Yield batches of row groups without the first `skipped` rows."""
     import pyarrow as pa
 
     size = {"batch_size": GROUP // 4 + 1, "batch_readahead": 0, "use_threads": False}
     for fragment, group in groups:
         try:
             for batch in fragment.subset(row_group_ids=[group]).to_batches(schema=schema, **size):
-                if before < len(batch):
-                    yield batch.slice(before).select(schema.names)
-                before = max(0, before - len(batch))
+                if skipped < len(batch):
+                    yield batch.slice(skipped).select(schema.names)
+                skipped = max(0, skipped - len(batch))
         except (pa.lib.ArrowException, OSError) as error:
             got = f"{reason(error)} in {Path(fragment.path).name!r}"
             raise FileFormatError(call, "a readable file", got, "Write that file again") from error
@@ -192,16 +190,16 @@ RowReader: TypeAlias = FrameReader | ParquetReader
 
 
 def _files(path: Path) -> list[str]:
-    """Return a file, or the Parquet files of a folder; those whose names begin with _ or . pass."""
+    """Return a file, or the visible Parquet files of a folder."""
     if not path.is_dir():
         return [str(path)]
-    found = [one for one in path.rglob("*") if ending_of(one) in PARQUET_SUFFIXES]
-    own = {one: one.relative_to(path).parts for one in found}
-    return sorted(str(one) for one in found if not any(part[0] in "_." for part in own[one]))
+    files = [file for file in path.rglob("*") if ending_of(file) in PARQUET_SUFFIXES]
+    hidden = [any(part[0] in "_." for part in file.relative_to(path).parts) for file in files]
+    return sorted(str(file) for file, out in zip(files, hidden, strict=True) if not out)
 
 
 def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
-    """Return a reader of the rows of a path, a frame, a DataLoader or another iterable."""
+    """Return a reader of a path, a frame, a DataLoader or an iterable."""
     import pandas as pd
 
     if isinstance(source, pd.DataFrame):
@@ -225,7 +223,7 @@ def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
 
 
 def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader:
-    """Write frames to a temporary Parquet file, which goes with its reader; return that."""
+    """Return the reader of a temporary Parquet file with some frames."""
     handle, name = tempfile.mkstemp(prefix="kanlens-", suffix=".parquet")
     os.close(handle)
     path = Path(name)
@@ -249,7 +247,7 @@ def _removed(path: Path) -> None:
 
 
 def _general(part: pd.DataFrame) -> pd.DataFrame:
-    """Return columns of types that also hold what later parts may: blanks, other categories."""
+    """Return columns of types that also hold the cells of later parts."""
     import pandas as pd
 
     types: dict[Any, Any] = {}
@@ -262,40 +260,39 @@ def _general(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text_parts(path: Path, call: str, decimal: str) -> Iterator[pd.DataFrame]:
-    """Read a text file twice: for what its columns are in all parts, then as that."""
+    """Yield parts of a text file, after a pass for the types of columns."""
     kinds: dict[str, set[str]] = {name: set() for name in text_columns(path, call=call)}
     for part in read_text_in_parts(path, GROUP, call=call, decimal=decimal):
-        for name in kinds:
-            kinds[name].add(_kind(part[name]))
-    types = {name: min(found - {""}, default="float64") for name, found in kinds.items()}
-    mixed = {name: "str" for name, found in kinds.items() if len(found - {""}) > 1}
-    return read_text_in_parts(path, GROUP, call=call, decimal=decimal, dtype=types | mixed)
-
-
-def _kind(column: pd.Series) -> str:
-    """Return the type of a part of a column: numbers, truth values, text, or "" of no cells."""
-    if column.dtype.kind not in "iuf":
-        return "bool" if column.dtype.kind == "b" else "str"
-    return "" if bool(column.isna().all()) else "float64"
+        for name, types in kinds.items():
+            cells = part[name]
+            if cells.dtype.kind not in "iuf":
+                types.add("bool" if cells.dtype.kind == "b" else "str")
+            elif not bool(cells.isna().all()):
+                types.add("float64")
+    dtype = {
+        n: "str" if len(types) > 1 else min(types, default="float64") for n, types in kinds.items()
+    }
+    return read_text_in_parts(path, GROUP, call=call, decimal=decimal, dtype=dtype)
 
 
 def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
-    """Return a batch as a frame: features x1, x2, ... and targets y, or y1, y2, ..."""
+    """Return a batch as a frame: x1, x2, ... and y, or y1, y2, ..."""
     import pandas as pd
     import torch
 
     if isinstance(batch, pd.DataFrame):
         return batch
     pair = isinstance(batch, (tuple, list)) and len(batch) in (1, 2)
-    given = list(batch) if pair else [batch]
+    expected = "batches of x (rows, in), or (x, y)"
     try:
-        parts = [torch.as_tensor(part).detach().cpu().numpy() for part in given]
+        parts = [
+            torch.as_tensor(part).detach().cpu().numpy() for part in (batch if pair else [batch])
+        ]
     except (TypeError, ValueError, RuntimeError) as error:
-        expected, got = "batches of x (rows, in), or (x, y)", type(batch).__name__
+        got = type(batch).__name__
         raise DTypeError(call, expected, got, "Yield tensors, or frames") from error
     if parts[0].ndim != 2 or any(len(part) != len(parts[0]) for part in parts):
         got = ", ".join(str(part.shape) for part in parts)
-        expected = "batches of x (rows, in), or (x, y)"
         raise DataError(call, expected, f"shapes {got}", "Stack rows to batches")
     ys = [part.reshape(len(part), -1) for part in parts[1:]]
     names = default_schema(parts[0].shape[1], ys[0].shape[1] if ys else 1)
@@ -303,12 +300,6 @@ def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
     for y in ys:
         frame[list(names.output_names)] = y
     return frame
-
-
-def _names(schema: pa.Schema) -> list[str]:
-    """Return the columns of a Parquet schema without the index that pandas stored."""
-    kept = (schema.pandas_metadata or {}).get("index_columns", [])
-    return [name for name in schema.names if name not in [k for k in kept if isinstance(k, str)]]
 
 
 def blocks(rows: int, size: int) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,4 @@
-"""What a model's inputs and outputs are: names, units, kinds, task.
-
-A categorical column is one feature per category, a column of dates one per part of the date, any
-other column one feature. A column with missing cells has one more, which marks them.
-"""
+"""Schema of a model's inputs and outputs: names, units, kinds, task."""
 
 from __future__ import annotations
 
@@ -37,13 +33,13 @@ Task = Literal["regression", "classification"]
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One input of a model and the column it is read from.
+    """One input of a model and its column.
 
     Its name is the column's, ``column=category`` for a one-hot feature, ``column.part`` for a part
     of a date, or ``column=missing`` for the one that is 1 where the cell is missing. `category` is
-    the cell value that it codes as 1 (None: the cell is the number), and `categories` are all
-    values the column had when the table was read. A missing cell is replaced by `imputation`, else
-    with a warning by `typical`, the median of the column; with neither it is refused.
+    the cell value coded as 1 (None: the cell is the number), and `categories` are all values of the
+    column. A missing cell is replaced by `imputation`, else with a warning by `typical`, the median
+    of the column; with neither it is refused.
     """
 
     name: str
@@ -59,7 +55,7 @@ class Feature:
 
     @property
     def filler(self) -> float | None:
-        """The number that replaces a missing cell; None where it is refused, and of categories."""
+        """The number that replaces a missing cell, or None."""
         value = self.typical if self.imputation is None else self.imputation
         return None if value is None or self.category is not None else float(value)
 
@@ -119,10 +115,10 @@ class Schema:
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
         """Columns that became several features, with the indices of these."""
-        found: dict[str, list[int]] = {}
+        indices: dict[str, list[int]] = {}
         for index, feature in enumerate(self.features):
-            found.setdefault(feature.column, []).append(index)
-        return {column: tuple(rows) for column, rows in found.items() if len(rows) > 1}
+            indices.setdefault(feature.column, []).append(index)
+        return {column: tuple(places) for column, places in indices.items() if len(places) > 1}
 
     @property
     def target_columns(self) -> tuple[str, ...]:
@@ -133,11 +129,10 @@ class Schema:
         return self.output_names if several else (self.target,)
 
     def targets_among(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """Return which of a table's columns the outputs predict.
+        """Return the columns of a table that the outputs predict.
 
-        These are the columns the model was trained on; a model that knows none predicts the columns
-        that are named like its outputs. None are returned unless all are there, each once, and no
-        feature is read from them.
+        These are the columns the model was trained on, else those named like its outputs. None are
+        returned unless all are there, each once, and no feature is read from them.
         """
         wanted = self.target_columns or self.output_names
         read = {name for feature in self.features for name in (feature.name, feature.column)}
@@ -147,39 +142,37 @@ class Schema:
     def select(self, indices: Sequence[int]) -> Schema:
         """Return the schema of a model that keeps only the features at `indices`.
 
-        Missing cells of columns whose mark is not among them are known all the same.
+        Missing cells of columns whose mark is not among them are imputed.
         """
         features = [self.features[i] for i in indices]
-        marked = {one.column for one in self.features if one.kind == "missing"}
-        marked -= {one.column for one in features if one.kind == "missing"}
-        for k, one in enumerate(features):
-            if one.column in marked and one.imputation is None:
-                filler = one.filler if one.category is None else ""
-                features[k] = dataclasses.replace(one, imputation=filler)
+        unmarked = {feature.column for feature in self.features if feature.kind == "missing"}
+        unmarked -= {feature.column for feature in features if feature.kind == "missing"}
+        for k, feature in enumerate(features):
+            if feature.column in unmarked and feature.imputation is None:
+                filler = feature.filler if feature.category is None else ""
+                features[k] = dataclasses.replace(feature, imputation=filler)
         return dataclasses.replace(self, features=tuple(features))
 
     def encode(self, frame: pd.DataFrame, *, call: str, place: Place = row_text) -> Array:
-        """Turn the columns of a frame into the features of the model, (rows, in) in float64.
+        """Return the features (rows, in) of a frame in float64.
 
-        The frame holds at least the columns of the features (or columns named as the features);
-        their order is free and other columns are ignored. Columns that are only counted, from 0 to
-        the last feature, are taken in order, as those of an array. A category that the column did
-        not have when the schema was made is none of the known ones, with a warning. `place` words a
-        row number for errors.
+        The frame holds at least the columns of the features (or columns named as the features), in
+        any order; other columns are ignored. Columns that are only counted, from 0 to the last
+        feature, are taken in order, as those of an array. A new category counts as none of the
+        known ones, with a warning. `place` names a row in errors.
         """
         cells = _FrameColumns(frame, call, place, self)
         counted = [str(index) for index in range(len(self.features))]
-        if cells.names == counted and not {one.column for one in self.features} & set(counted):
+        if cells.names == counted and not {f.column for f in self.features} & set(counted):
             cells.names = list(self.feature_names)
         columns = [cells.feature(feature) for feature in self.features]
         cells.warn()
         return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 
     def encode_target(self, values: Any, *, call: str, place: Place = row_text) -> Array:
-        """Turn target cells into float64 numbers, or int64 class codes for classification.
+        """Return target cells as float64 numbers, or int64 class codes.
 
-        Cells are (rows,), or (rows, outputs) for regression with several outputs, and so are the
-        numbers.
+        Both are (rows,), or (rows, outputs) for regression with several outputs.
         """
         import pandas as pd
 
@@ -219,9 +212,9 @@ class Schema:
 
 
 def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[float]]]:
-    """Return the categories a column's features tell apart, all others as one, and their codes."""
-    marks = [one.name[len(one.column) + 1 :] for one in features if one.kind == "missing"]
-    named = [str(one.category) for one in features if one.kind != "missing"] + marks
+    """Return the categories of a column and their codes."""
+    marks = [f.name.removeprefix(f"{f.column}=") for f in features if f.kind == "missing"]
+    named = [str(feature.category) for feature in features if feature.kind != "missing"] + marks
     shown = features[0].categories or named
     rest = [name for name in shown if name not in named]
     other = ", ".join(rest) if len(rest) < 3 else "all others"
@@ -231,9 +224,9 @@ def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[flo
 
 def reading_notes(schema: Schema) -> list[str]:
     """Return one sentence for each unusual way in which columns are read."""
-    parts = list(dict.fromkeys(one.part for one in schema.features if one.part))
+    parts = list(dict.fromkeys(feature.part for feature in schema.features if feature.part))
     dates, gaps = (
-        listed(list(dict.fromkeys(one.column for one in schema.features if one.kind == kind)))
+        listed(list(dict.fromkeys(f.column for f in schema.features if f.kind == kind)))
         for kind in ("date", "missing")
     )
     units = [f"{f.column!r} in {f.unit}" for f in schema.features if f.unit and not f.part]
@@ -247,7 +240,7 @@ def reading_notes(schema: Schema) -> list[str]:
 
 
 def class_schema(target: str, labels: Sequence[str], *, logits: int = 1) -> Schema:
-    """Return a schema without features for classes: one logit for two, unless told, or one each."""
+    """Return a schema without features for classes."""
     shown = labels[1:] if len(labels) == 2 and logits == 1 else labels
     return Schema(
         features=(),
@@ -265,24 +258,21 @@ def default_schema(
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Schema:
-    """Return a schema of numeric features x1, x2, ... and outputs y, or y1, y2, ..."""
-    ys = ["y"] if n_outputs == 1 else [f"y{i + 1}" for i in range(n_outputs)]
-    inputs = _names("feature_names", feature_names, [f"x{i + 1}" for i in range(n_inputs)])
-    outputs = _names("output_names", output_names, ys)
+    """Return a schema of features x1, x2, ... and outputs y, or y1, ..."""
+    inputs = [f"x{i + 1}" for i in range(n_inputs)] if feature_names is None else feature_names
+    outputs = ["y"] if n_outputs == 1 else [f"y{i + 1}" for i in range(n_outputs)]
+    outputs = outputs if output_names is None else [str(name) for name in output_names]
+    for names, count, what in (
+        (inputs, n_inputs, "feature_names"),
+        (outputs, n_outputs, "output_names"),
+    ):
+        if len(names) != count:
+            fields = f"{count} {what}", str(len(names)), "Name each one once"
+            raise InvalidValueError("KAN", *fields)
     return Schema(
-        features=tuple(Feature(name=name, column=name) for name in inputs),
+        features=tuple(Feature(name=str(name), column=str(name)) for name in inputs),
         outputs=tuple(Output(name=name) for name in outputs),
     )
-
-
-def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[str]:
-    if given is None:
-        return default
-    names = [str(name) for name in given]
-    if len(names) != len(default):
-        expected = f"{len(default)} {what}"
-        raise InvalidValueError("KAN", expected, str(len(names)), "Name each one once")
-    return names
 
 
 class _FrameColumns:
@@ -293,7 +283,7 @@ class _FrameColumns:
         self.names = [str(name) for name in frame.columns]
         self.columns: dict[str, Column] = {}
         self.texts: dict[str, Array] = {}
-        self.marked = {one.column for one in schema.features if one.kind == "missing"}
+        self.marked = {f.column for f in schema.features if f.kind == "missing"}
         self.blanks: dict[str, str] = {}  # missing cells without a mark or an imputation
         self.unseen: dict[str, str] = {}
 
@@ -308,14 +298,14 @@ class _FrameColumns:
             if feature.imputation is None and feature.typical is not None:
                 self._count_blanks(column)
             if feature.kind == "date":
-                return column.read_date(feature.part, feature.filler)
+                return column.read(feature.filler, feature.part)
             return self._quantity(column, feature)
         if feature.column not in self.texts:
             self.texts[feature.column] = self._labels(column, feature)
         return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
 
     def column(self, name: str, day_first: bool = False) -> Column:
-        """Return the column of that name; refuse none and several."""
+        """Return the only column of a name."""
         if name in self.columns:
             return self.columns[name]
         count = self.names.count(name)
@@ -335,7 +325,7 @@ class _FrameColumns:
     def _quantity(self, column: Column, feature: Feature) -> Array:
         """Return numbers in the unit of training; refuse cells in another.
 
-        Which of 0.5 and 50 a percentage is in training tells the number that replaces missing ones.
+        The number that replaces missing ones shows whether a percentage is 0.5 or 50 in training.
         """
         values, unit, usual = column.read(feature.filler), column.unit, abs(feature.filler or 0.0)
         if "" != unit != feature.unit != "" and (feature.unit in SYMBOLS or unit not in SYMBOLS):
@@ -371,7 +361,7 @@ class _FrameColumns:
         return texts
 
     def warn(self) -> None:
-        """Warn about cells that none of the training rows resembled."""
+        """Warn about cells unlike those of training."""
         cells = [*self.unseen.items(), *self.blanks.items()]
         if cells:
             expected = "cells like those of training"
@@ -380,8 +370,8 @@ class _FrameColumns:
             warnings.warn(KanlensWarning(self.call, expected, got, advice), stacklevel=4)
 
     def _fallback(self, name: str) -> str:
-        """Return how a cell counts that is not one of the known categories of a column."""
-        features = [one for one in self.schema.features if one.column == name]
+        """Return the value that stands for an unknown cell of a column."""
+        features = [feature for feature in self.schema.features if feature.column == name]
         if features[0].category is None:
             return "date in the middle" if features[0].part else f"{features[0].typical:.6g}"
         if features[0].kind == "binary":

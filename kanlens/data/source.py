@@ -1,14 +1,10 @@
-"""Sources: tables that need not fit in memory, read as blocks of rows.
-
-`kanlens.scan_table` finds out in one pass what the columns are, as `kanlens.read_table` does.
-"""
+"""Sources: tables that need not fit in memory, read as blocks of rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +14,7 @@ from kanlens.atomic_files import Pathlike, ending_of
 from kanlens.checks import check_choice, check_count
 from kanlens.data.cell_parsing import LEAVE_OUT, Array, Column
 from kanlens.data.column_types import Impute
-from kanlens.data.columns import ColumnRoles
+from kanlens.data.columns import ColumnRoles, choose_columns
 from kanlens.data.profile import DISTINCT, ColumnProfile
 from kanlens.data.row_readers import RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
@@ -33,14 +29,14 @@ from kanlens.resources import allowed_memory
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = 40  # bytes that a cell takes while a table is read: text more, numbers less
-NUMBER = 32  # bytes that a number takes in work on a row, with what is made of it
-TEXT = 4  # bytes that a byte of a text file takes so
+CELL = 40  # bytes of a cell while a table is read: text more, numbers less
+NUMBER = 32  # bytes of a number of a row in work on it, with intermediate results
+TEXT = 4  # bytes of memory for a byte of a text file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Source(Displayed):
-    """Rows of a table that need not fit in memory, read as tables of some rows.
+    """Rows of a table that need not fit in memory, read as tables.
 
     Attributes
     ----------
@@ -87,17 +83,17 @@ class Source(Displayed):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that are read: those of features and targets, all when some are not there."""
-        known = self.reader.columns
-        wanted = [f.column if f.column in known else f.name for f in self.schema.features]
-        if not set(wanted) <= set(known):
-            return tuple(known)
-        return tuple(dict.fromkeys([*wanted, *(self.target or self.schema.targets_among(known))]))
+        """Columns of features and targets, or all if a feature has none."""
+        columns = self.reader.columns
+        wanted = [f.column if f.column in columns else f.name for f in self.schema.features]
+        if not set(wanted) <= set(columns):
+            return tuple(columns)
+        return tuple(dict.fromkeys([*wanted, *(self.target or self.schema.targets_among(columns))]))
 
     def held(self, numbers: int = 0) -> int:
-        """Return how many rows half the memory that work may take has room for.
+        """Return the number of rows that fit in half of the memory allowed.
 
-        Work holds so many `numbers` of each row beside the row itself.
+        `numbers` are held for each row in addition to the row.
         """
         width = len(self.columns) + len(self.schema.features)
         return min(self.rows, max(2, allowed_memory() // 2 // (CELL * width + NUMBER * numbers)))
@@ -107,7 +103,7 @@ class Source(Displayed):
         return self._encoded(self.reader.read(start, stop, self.columns), range(start, stop))
 
     def _encoded(self, frame: pd.DataFrame, numbers: Sequence[int] | Array) -> Table:
-        """Return a frame of rows as a table; their numbers in the source are for errors."""
+        """Return a frame of rows as a table."""
 
         def place(row: int) -> str:
             return self.reader.place(int(numbers[row]))
@@ -115,7 +111,7 @@ class Source(Displayed):
         return encode_table(frame, self.source, self.schema, self.call, place, self.target or None)
 
     def batches(self, rows: int = GROUP) -> Iterator[Table]:
-        """Yield all rows in order, so many at once.
+        """Yield all rows in order, in batches.
 
         Parameters
         ----------
@@ -135,7 +131,7 @@ class Source(Displayed):
         return (self.read(start, stop) for start, stop in blocks(self.rows, rows))
 
     def take(self, indices: Sequence[int] | Array) -> Table:
-        """Return the rows at `indices`, which increase; only the blocks that hold them are read.
+        """Return the rows at increasing `indices`.
 
         Raises
         ------
@@ -145,10 +141,7 @@ class Source(Displayed):
         import pandas as pd
 
         rows = np.asarray(indices, dtype=np.int64)
-        fine = (
-            len(rows) and rows[0] >= 0 and rows[-1] < self.rows and bool((np.diff(rows) > 0).all())
-        )
-        if not fine:
+        if not (len(rows) and rows[0] >= 0 and rows[-1] < self.rows and (np.diff(rows) > 0).all()):
             expected = f"increasing row numbers below {self.rows}"
             raise InvalidValueError("Source.take", expected, "others", "Sort them")
         parts = []
@@ -159,7 +152,7 @@ class Source(Displayed):
         return self._encoded(pd.concat(parts, ignore_index=True), rows)
 
     def sample(self, rows: int, *, extremes: bool = False) -> Table:
-        """Return so many rows, evenly spread, or all when there are no more.
+        """Return a number of evenly spread rows, or all when there are no more.
 
         Parameters
         ----------
@@ -172,13 +165,13 @@ class Source(Displayed):
         return self.take(self.spread(rows, extremes=extremes))
 
     def spread(self, rows: int, *, extremes: bool = False) -> Array:
-        """Return the numbers of the rows that `sample` takes."""
+        """Return the positions of the rows of `sample`."""
         count = min(rows, self.rows)
         picks = np.linspace(0, self.rows - 1, count).round().astype(np.int64)
         return np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks
 
     def table(self, *, call: str, numbers: int = 0) -> Table:
-        """Return as many rows as memory holds, as `held` finds: all, or some with a warning."""
+        """Return the rows that memory holds: all, or some with a warning."""
         held = self.held(numbers)
         if held == self.rows:
             return self.read(0, held)
@@ -190,7 +183,7 @@ class Source(Displayed):
 
 
 def is_large(path: Pathlike, *, call: str) -> bool:
-    """Tell whether a file is better read as a source: it is a folder, or larger than memory."""
+    """Return whether a path is a folder, or a file larger than memory."""
     place = Path(path)
     if place.is_dir():
         return True
@@ -205,11 +198,11 @@ def is_large(path: Pathlike, *, call: str) -> bool:
 
 
 def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> Source:
-    """Find out what the columns of a table are without holding it in memory.
+    """Find the types of the columns of a table without holding it in memory.
 
-    One pass over the columns that are used tells their kinds and categories, as `read_table` finds
-    them: a median to impute is within 0.2 % of its place where a column has more than 2,000
-    distinct numbers, and a most frequent number is looked for among fewer only.
+    One pass over the columns finds their kinds and categories as `read_table` does. A median to
+    impute is within 0.2 % of its rank where a column has more than 2,000 distinct numbers, and a
+    most frequent number needs fewer.
 
     Parameters
     ----------
@@ -247,20 +240,23 @@ def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> So
     """
     for name in roles:
         check_choice("scan_table", "argument", name, ColumnRoles.__dataclass_fields__)
-    asked = ColumnRoles(**roles)
+    column_roles = ColumnRoles(**roles)
     with rewording("scan_table"):
-        reader = open_rows(source, call="scan_table", decimal=asked.format.decimal)
-        return _scanned(asked, reader, progress)
+        decimal = column_roles.format.decimal
+        reader = open_rows(source, call="scan_table", decimal=decimal)
+        return _scan(column_roles, reader, progress)
 
 
-def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> Source:
-    """Return the source of some rows, after one pass over its columns."""
+def _scan(roles: ColumnRoles, reader: RowReader, progress: bool | None) -> Source:
+    """Return a source, after one pass over its columns."""
     if not reader.rows:
         got = f"a table without rows, {reader.name!r}"
         raise DataError("scan_table", "at least one row", got, "Add the data")
-    used = asked.names(reader.columns)
-    ranked = asked.impute == "median"
-    profiles = {name: ColumnProfile(ranked=ranked, format=asked.format) for name in used}
+    fields = roles.target, roles.features, roles.drop
+    targets, features = choose_columns(reader.columns, *fields, call="read_table")
+    used = [*targets, *features]
+    ranked = roles.impute == "median"
+    profiles = {name: ColumnProfile(ranked=ranked, format=roles.format) for name in used}
     with progress_bar("columns", reader.rows, shown=progress) as advance:
         for start, stop in blocks(reader.rows, GROUP):
             frame = reader.read(start, stop, used)
@@ -270,29 +266,31 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
 
     def column(name: str, *, coded: bool, target: bool) -> Column:
         about: dict[str, Any] = {"call": "scan_table", "coded": coded, "target": target}
-        found = profiles[name].column(name, reader.place, **about)
-        classes = coded or found.inferred == "categorical"
-        if profiles[name].overflow and (classes or (target and asked.task == "classification")):
+        cells = profiles[name].column(name, reader.place, **about)
+        classes = coded or cells.inferred == "categorical"
+        if profiles[name].overflow and (classes or (target and roles.task == "classification")):
             expected, got = f"at most {DISTINCT} categories", f"more in column {name!r}"
             raise DataError("scan_table", expected, got, "Join some", LEAVE_OUT, drop=name)
-        return found
+        return cells
 
-    schema = asked.find_schema(column, reader.columns, call="scan_table")
-    impute = partial(_imputed, asked, profiles)
-    schema = dataclasses.replace(schema, features=tuple(map(impute, schema.features)))
-    ends = [(one.lowest[1], one.highest[1]) for one in profiles.values() if one.count]
-    return Source(schema=schema, reader=reader, extremes=tuple(sorted(set(sum(ends, ())))))
+    schema = roles.find_schema(column, reader.columns, call="scan_table")
+    imputed = [_with_typical(feature, roles.impute, profiles) for feature in schema.features]
+    schema = dataclasses.replace(schema, features=tuple(imputed))
+    ends = {row for p in profiles.values() if p.count for row in (p.lowest[1], p.highest[1])}
+    return Source(schema=schema, reader=reader, extremes=tuple(sorted(ends)))
 
 
-def _imputed(asked: ColumnRoles, profiles: dict[str, ColumnProfile], feature: Feature) -> Feature:
-    """Return a feature with the value that replaces missing numbers, over all rows."""
+def _with_typical(
+    feature: Feature, impute: Impute | None, profiles: dict[str, ColumnProfile]
+) -> Feature:
+    """Return a feature with the value that replaces missing numbers."""
     if feature.category is not None or feature.kind not in ("numeric", "binary"):
         return feature
     profile = profiles[feature.column]
-    usual: Impute = asked.impute or ("mean" if profile.overflow else "median")
-    how = "most_frequent" if feature.kind == "binary" else usual
-    value = profile.typical(how, feature.column, "scan_table")
-    if asked.impute is None:
+    statistic: Impute = impute or ("mean" if profile.overflow else "median")
+    statistic = "most_frequent" if feature.kind == "binary" else statistic
+    value = profile.typical(statistic, feature.column, "scan_table")
+    if impute is None:
         return dataclasses.replace(feature, typical=value)
     return dataclasses.replace(feature, imputation=value)
 
@@ -300,19 +298,15 @@ def _imputed(asked: ColumnRoles, profiles: dict[str, ColumnProfile], feature: Fe
 def scan_features(
     source: Any, schema: Schema, *, call: str, target: Sequence[str] | None = None
 ) -> Source:
-    """Return a source of rows for a model that is trained, by the names in its schema.
+    """Return a source of rows for a trained model, by the names in its schema.
 
-    Columns and targets are found as `read_features` does; the first row is read, so that what does
-    not fit is refused now.
+    Columns and targets are found as in `read_features`; the first row is read, so that a table that
+    does not fit is refused now.
     """
-    found = Source(
-        schema=schema,
-        reader=open_rows(source, call=call, decimal=schema.format.decimal),
-        target=tuple(target or ()),
-        call=call,
-    )
-    if not found.rows:
-        got = f"a table without rows, {found.source!r}"
+    reader = open_rows(source, call=call, decimal=schema.format.decimal)
+    if not reader.rows:
+        got = f"a table without rows, {reader.name!r}"
         raise DataError(call, "at least one row", got, "Add the data")
-    found.read(0, 1)
-    return found
+    rows = Source(schema=schema, reader=reader, target=tuple(target or ()), call=call)
+    rows.read(0, 1)
+    return rows

@@ -1,8 +1,4 @@
-"""Readers of tables: CSV, Parquet, workbooks and DataFrames, with or without a trained model.
-
-A column is numeric, binary (truth values, 0 and 1, or two texts), categorical (more texts, one
-feature each) or a date. Cells are data only; nothing in them is evaluated.
-"""
+"""Readers of tables: CSV, Parquet, workbooks and DataFrames."""
 
 from __future__ import annotations
 
@@ -43,24 +39,22 @@ def read_table(
     decimal: str | None = None,
     groups: Label | None = None,
 ) -> Table:
-    """Read a table to train on, and find out the types of its columns.
+    """Read a table to train on, and find the types of its columns.
 
     Truth values, 0 and 1, and columns of two texts become one binary feature; for texts the
     second in sorted order is 1. Columns of more texts become one feature per text, dates their
-    year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary, and
-    ``schema.groups`` says which belong together. Numbers may have thousands separators and a
-    currency or percent sign, or letters as in "12 kg"; they are the unit where all cells have them.
-    Texts that differ in case alone are one where one spelling has at least twice the cells of all
-    others; where none has, as of m and M (units) or TP53 and Tp53 (genes), each is a category.
-    Both come with a warning.
+    year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary;
+    ``schema.groups`` has the features of each column. Numbers may have thousands separators and a
+    currency or percent sign, or letters as in "12 kg", which are the unit where all cells have
+    them. Texts that differ in case alone are one where one spelling has at least twice the cells of
+    all others, else categories of their own, with a warning.
 
     Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
-    column with missing cells has one feature more, 1 where the cell is missing; its number is then
+    column with missing cells has one more feature, 1 where the cell is missing; its number is then
     the median. Rows without a target are left out, and so are columns that identify rows (numbers
     of rows, texts that differ from row to row) unless `features` names them, both with a warning.
 
-    Columns are called by their label, and a label that is not text (a number, a date) by its text
-    as well, which becomes the name.
+    A column label that is not text (a number, a date) becomes text.
 
     Parameters
     ----------
@@ -132,7 +126,7 @@ def read_table(
 
 
 def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: Any = None) -> Table:
-    """Read a table to train on for a public call, whose name errors and warnings begin with."""
+    """Read a table to train on, for errors of a public call."""
     frame, name, place = _open(source, call, roles.format.decimal)
     if roles.decimal is None and has_decimal_comma(frame):
         again, name, place = _open(source, call, ",")
@@ -154,8 +148,8 @@ def _with_targets(
     frame: pd.DataFrame, roles: ColumnRoles, place: Place
 ) -> tuple[pd.DataFrame, Place]:
     """Leave out rows whose target is missing, with a warning."""
-    known = list(frame.columns)
-    names = [name for name in as_names(roles.target) if known.count(name) == 1]
+    columns = list(frame.columns)
+    names = [name for name in as_names(roles.target) if columns.count(name) == 1]
     present = np.ones(len(frame), dtype=bool)
     for name in names:
         present &= ~missing_cells(frame[name], roles.format.missing)
@@ -176,19 +170,18 @@ def read_features(
     call: str,
     target: Sequence[str] | None = None,
 ) -> Table:
-    """Read a table for a model that is trained, by the names in its schema.
+    """Read a table for a trained model, by the names in its schema.
 
-    Columns may be in any order, and those the model does not know are ignored; the schema's
-    imputation values replace missing cells. Targets are the columns given, by default those the
-    model was trained on or, if it knows none, those named like its outputs; there is a `y` when
-    they are there and none of their cells is missing.
+    Columns may be in any order, and unknown ones are ignored; the schema's imputation values
+    replace missing cells. Targets are the columns `target`, by default those the model was trained
+    on, else those named like its outputs; `y` is None unless all their cells are there.
     """
     frame, name, place = _open(source, call, schema.format.decimal)
     return encode_table(frame, name, schema, call, place, target)
 
 
 def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, Place]:
-    """Return the frame, the name of its source, and how its rows are named."""
+    """Return the frame, its name, and the function that names its rows."""
     import pandas as pd
 
     place: Place = row_text
@@ -215,7 +208,7 @@ def check_levels(frame: pd.DataFrame, call: str) -> None:
 
 
 def row_in_file(path: Path, row: int) -> str:
-    """Word the number of a row of a file, and in text its line."""
+    """Return the name of a row of a file, with its line in a text file."""
     line = line_number(path, row)
     return row_text(row) if line is None else f"{row_text(row)} (line {line})"
 
@@ -228,8 +221,8 @@ def encode_table(
     place: Place,
     target: Sequence[str] | None = None,
 ) -> Table:
-    """Encode the cells of a frame as the schema says."""
+    """Return a frame as the table of a schema."""
     x = torch.from_numpy(schema.encode(frame, call=call, place=place))
-    found = read_targets(frame, schema, target, call=call, place=place)
-    y = None if found is None else torch.from_numpy(found)
+    targets = read_targets(frame, schema, target, call=call, place=place)
+    y = None if targets is None else torch.from_numpy(targets)
     return Table(x=x, y=y, schema=schema, source=name, frame=frame)

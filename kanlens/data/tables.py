@@ -1,4 +1,4 @@
-"""Tables: rows of numbers with names, units and kinds, and the cells they were read from."""
+"""Tables: rows of numbers with their schema and original cells."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from kanlens.files import GROUP
 if TYPE_CHECKING:
     import pandas as pd
 
-Label: TypeAlias = str | float | datetime  # what a column can be called by
+Label: TypeAlias = str | float | datetime  # of a column
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Table(Displayed):
-    """Rows of numbers that a model can be trained on or asked about.
+    """Rows of numbers to train a model on or to apply it to.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Table(Displayed):
     frame : DataFrame
         The cells as they were read, all columns; its index holds the row numbers of the source.
     roles : ColumnRoles or None
-        The arguments of `read_table`, by which `split` reads the rows to train on alone.
+        The arguments of `read_table`, with which `split` reads the rows to train on.
     groups : str or None
         The column of `frame` whose equal cells mark rows that are held out together.
 
@@ -64,10 +64,9 @@ class Table(Displayed):
     groups: str | None = None
 
     def _line(self) -> str:
-        target, task = self.schema.target, self.schema.task
-        what = "no target" if self.y is None else f"target {target!r} ({task})"
-        count = len(self.schema.features)
-        return f"{self.rows:,} rows of {count} features from {self.source}, {what}"
+        schema, rows = self.schema, f"{self.rows:,} rows of {len(self.schema.features)} features"
+        target = "no target" if self.y is None else f"target {schema.target!r} ({schema.task})"
+        return f"{rows} from {self.source}, {target}"
 
     def __post_init__(self) -> None:
         shape = (len(self.frame), len(self.schema.features))
@@ -89,7 +88,7 @@ class Table(Displayed):
         return self.schema.feature_names
 
     def batches(self, rows: int = GROUP) -> Iterator[Table]:
-        """Yield the rows in order, so many at once, as a source does."""
+        """Yield the rows in order, in batches, as a source does."""
         for start in range(0, self.rows, rows):
             yield self.take(range(start, min(start + rows, self.rows)))
 
@@ -130,7 +129,7 @@ class Table(Displayed):
         )
 
     def keep(self, names: Label | Sequence[Label]) -> Table:
-        """Return the table with only some of its features, in the order they are named.
+        """Return the table with some of its features, in the order of names.
 
         Parameters
         ----------
@@ -154,10 +153,9 @@ class Table(Displayed):
         tensor([[3.0000],
                 [4.5000]], dtype=torch.float64)
         """
-        wanted = as_names(names)
-        for name in wanted:
+        for name in as_names(names):
             check_choice("Table.keep", "feature", name, self.feature_names)
-        picks = [self.feature_names.index(name) for name in wanted]
+        picks = [self.feature_names.index(name) for name in as_names(names)]
         schema = self.schema.select(picks)
         return dataclasses.replace(self, x=self.x[:, picks], schema=schema, roles=None)
 
@@ -169,11 +167,10 @@ class Table(Displayed):
         groups: Any = None,
         last: bool = False,
     ) -> tuple[Table, Table]:
-        """Split the rows into two tables, at random or in time; each keeps their order.
+        """Split the rows into two tables, at random or in time.
 
         Copies of a row, within 1e-6 of the range of every column, go to one table. Categories,
-        imputed values and all else that `read_table` finds out come from the rows to train on
-        alone; classes that occur once are among these.
+        imputed values and the like come from the rows to train on, which have all classes.
 
         Parameters
         ----------
@@ -232,7 +229,7 @@ class Table(Displayed):
         return self._parted(train.sort().values, test.sort().values)
 
     def _parted(self, train: Tensor, test: Tensor) -> tuple[Table, Table]:
-        """Return the rows to train on, read anew by themselves, and the others read as these."""
+        """Return training and test rows, encoded by the schema of the former."""
         parts = self.take(train), self.take(test)
         if self.roles is None:
             return parts
@@ -242,9 +239,9 @@ class Table(Displayed):
             warnings.simplefilter("ignore")  # about columns, as when all rows were read
             features = roles.read_schema(parts[0].frame, row_text).features
         schema = dataclasses.replace(self.schema, features=features)
-        return parts[0]._encoded_by(schema), parts[1]._encoded_by(schema)
+        return parts[0]._encode(schema), parts[1]._encode(schema)
 
-    def _encoded_by(self, schema: Schema) -> Table:
+    def _encode(self, schema: Schema) -> Table:
         """Return the table with the features of another schema."""
         numbers = self.frame.index.to_numpy()
         x = schema.encode(

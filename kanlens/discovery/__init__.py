@@ -1,1 +1,1 @@
-"""Formulas from tables: a search over structures around models solved by least squares."""
+"""Formulas from tables: a search around least-squares models."""

@@ -1,4 +1,4 @@
-"""The interface of all ansatzes, and the two simplest: a sum of columns, a product of powers."""
+"""Interface of the ansatzes; linear models and power laws."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Fit = TypeVar("Fit")
 
 
 class Ansatz(ABC):
-    """A family of models of a target, each a way to its formula."""
+    """A family of models of a target, each with its formula."""
 
     limits = tuned.Limits()
     costly = False  # for wide problems: then only near the top of the search
 
     @abstractmethod
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        """Fit models, and write those that are worth it as formulas of y, the likeliest first."""
+        """Fit models and yield the promising ones as formulas of y, best first."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
-        """Yield the fits of least error that are good enough, as many as are tried."""
+        """Yield the fits of least error within the limits."""
         ranked = sorted(fits, key=lambda pair: pair[0])[: self.limits.tried]
         return (fit for error, fit in ranked if error < self.limits.error)
 
@@ -39,42 +39,29 @@ class Ansatz(ABC):
         if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
-    def offer(self, problem: SearchProblem, front: BudgetedFront) -> None:
-        """Offer formulas of y to a front."""
-        offer_all(self.formulas(problem, front), front)
+    def submit(self, problem: SearchProblem, front: BudgetedFront) -> None:
+        """Submit formulas of y to a front."""
+        submit_all(self.formulas(problem, front), front)
 
 
-def offer_all(formulas: Iterable[Expr], front: BudgetedFront) -> None:
-    """Offer formulas of y until the search may end."""
+def submit_all(formulas: Iterable[Expr], front: BudgetedFront) -> None:
+    """Submit formulas of y until the search may end."""
     for formula in formulas:
-        front.offer(formula)
+        front.submit(formula)
         if front.done:
             return
-
-
-@dataclass(frozen=True)
-class Through(Ansatz):
-    """Another ansatz for functions of the target."""
-
-    ansatz: Ansatz
-    transforms: tuple[str, ...]
-
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        for _, each in transformed(problem, self.transforms):
-            yield from self.ansatz.formulas(each, front)
 
 
 def sum_of_terms(
     problem: SearchProblem, names: Sequence[Expr], values: Array, weights: Array | None = None
 ) -> Expr:
-    """Return y, by least squares, of a target that is a sum of terms (row, term) and a constant."""
+    """Return y as a least-squares sum of terms (row, term) and a constant."""
     columns, rows = np.column_stack((np.ones(len(values)), values)), problem.fitted
     heavy, target = weighted(weights, columns, problem.target)
-    found = solve(heavy[rows], target[rows])
-    sizes = np.abs(found) * np.abs(columns).max(axis=0)
-    kept = np.flatnonzero(sizes > tuned.NEGLIGIBLE_TERM * sizes.max())
-    every = (sympy.Integer(1), *names)
-    return problem.rebuild(linear(found[kept], [every[k] for k in kept]))
+    coefficients = solve(heavy[rows], target[rows])
+    sizes = np.abs(coefficients) * np.abs(columns).max(axis=0)
+    coefficients[~(sizes > tuned.NEGLIGIBLE_TERM * sizes.max())] = 0.0
+    return problem.rebuild(linear(coefficients, (sympy.Integer(1), *names)))
 
 
 def linear(coefficients: Iterable[float], names: Iterable[Expr]) -> Expr:
@@ -85,9 +72,9 @@ def linear(coefficients: Iterable[float], names: Iterable[Expr]) -> Expr:
 
 @dataclass(frozen=True)
 class LinearModel(Ansatz):
-    """A sum of multiples of the columns; of single ones where there are too few rows for a sum."""
+    """A linear model; multiples of single columns if there are too few rows."""
 
-    every: bool = False  # sums of every number of columns, or only the best by BIC
+    all_sizes: bool = False  # sums of every number of columns, or only the best by BIC
 
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         columns = np.column_stack((np.ones(len(problem.target)), problem.columns))
@@ -98,32 +85,42 @@ class LinearModel(Ansatz):
             return
         columns, target = columns[problem.fitted], problem.target[problem.fitted]
         names = [sympy.Integer(1), *problem.names]
-        for selection in eliminate(columns, target)[: None if self.every else 1]:
-            chosen = list(selection.groups)
-            if not self.every or len(chosen) <= tuned.MOST_TERMS:
-                sizes = solve(columns[:, chosen], target)
-                yield problem.rebuild(linear(sizes, (names[k] for k in chosen)))
+        for selection in eliminate(columns, target)[: None if self.all_sizes else 1]:
+            terms = list(selection.groups)
+            if not self.all_sizes or len(terms) <= tuned.MOST_TERMS:
+                sizes = solve(columns[:, terms], target)
+                yield problem.rebuild(linear(sizes, (names[k] for k in terms)))
 
 
+@dataclass(frozen=True)
 class PowerLaw(Ansatz):
-    """A product of powers of the columns: of as few as tell the target, and of all."""
+    """Products of powers of the fewest columns, and of all."""
+
+    targets: tuple[str, ...] = ("id",)  # names of transforms
 
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        for powers in dict.fromkeys((*few_powers(problem), tuple(exponents_of(problem)))):
-            name, values = sympy.Integer(1), np.ones(len(problem.target))
-            for i, p in enumerate(np.nan_to_num(powers)):
-                half, third = round(2 * p) / 2, round(3 * p) / 3
-                near = abs(p - half) < tuned.NEAR_HALF_POWER
-                power = half if near else third if abs(p - third) < tuned.NEAR_THIRD_POWER else p
-                number = sympy.Rational if power == half else sympy.Float
-                name *= problem.names[i] ** number(power)
-                with np.errstate(all="ignore"):
-                    values = values * raised(problem.columns[:, i], power)
-            if np.isfinite(values).all():
-                size = float(values @ problem.target / (values @ values))
-                if problem.scale.unit:  # the largest value alone would settle it
-                    size = float(np.median(problem.target / values))
-                yield problem.rebuild(sympy.Float(size) * name)
+        for _, view in transformed(problem, self.targets):
+            for powers in dict.fromkeys((*few_powers(view), tuple(exponents_of(view)))):
+                name, values = sympy.Integer(1), np.ones(len(view.target))
+                for i, p in enumerate(np.nan_to_num(powers)):
+                    power, number = _rounded(p)
+                    name *= view.names[i] ** number
+                    with np.errstate(all="ignore"):
+                        values = values * raised(view.columns[:, i], power)
+                if np.isfinite(values).all():
+                    size = float(values @ view.target / (values @ values))
+                    if view.scale.unit:  # the largest value alone would determine it
+                        size = float(np.median(view.target / values))
+                    yield view.rebuild(sympy.Float(size) * name)
+
+
+def _rounded(power: float) -> tuple[float, Expr]:
+    """Round a power to a near multiple of one half or one third."""
+    half, third = round(2 * power) / 2, round(3 * power) / 3
+    if abs(power - half) < tuned.NEAR_HALF_POWER:
+        return half, sympy.Rational(half)
+    power = third if abs(power - third) < tuned.NEAR_THIRD_POWER else power
+    return power, sympy.Float(power)
 
 
 POWER_LAW = PowerLaw()

@@ -1,4 +1,4 @@
-"""Products of a function of one column and a function of a combination of columns.
+"""Products of a function of one column and a function of a combination.
 
 y = f(z) g(c) says that y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
 for g: their null vector has both functions.
@@ -25,7 +25,7 @@ from kanlens.symbolic.composition import Expr, evaluator
 
 @dataclass(frozen=True, eq=False)
 class NullVector:
-    """How near to zero the equation of a product comes, and 1 / f on even points of a column."""
+    """Null vector of the equation of a product, with 1 / f on uniform points."""
 
     size: float  # of what is left on rows held out, in deviations of g
     argument: Argument
@@ -60,7 +60,7 @@ class ProductWithCombination(Ansatz):
     limits = tuned.PRODUCTS
 
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        """Divide by the likeliest functions of a column, and look for those of combinations."""
+        """Divide by functions of a column and fit the rest to combinations."""
         nulls = []
         for argument in arguments(problem) if problem.held_out.any() else ():
             for column in range(problem.width) if argument.used.sum() > 1 else ():
@@ -72,9 +72,9 @@ class ProductWithCombination(Ansatz):
             curve = null.curve / null.curve.mean()
             grid = np.linspace(z.min(), z.max(), len(curve))
             for (below,) in written(grid[None], [curve], [U], most=most, outer=outer):
-                made = evaluator((below,), (U,))(z[:, None])[:, 0]
-                if np.isfinite(made).all() and away(made):
-                    rest = problem.over(1 / made, 1 / below.xreplace({U: name}))
+                values = evaluator((below,), (U,))(z[:, None])[:, 0]
+                if np.isfinite(values).all() and away(values):
+                    rest = problem.over(1 / values, 1 / below.xreplace({U: name}))
                     argument = null.argument
                     yield from CURVE.formulas(rest.onto(argument.values, argument.name), front)
                 if front.done:

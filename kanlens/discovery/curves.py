@@ -1,4 +1,4 @@
-"""One function of one variable: elementary functions, also inside and under others, and powers."""
+"""Formulas of curves: elementary functions and sums of powers."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ U = sympy.Symbol("_u", real=True)
 class CurveFormula:
     """A formula for a curve."""
 
-    error: float  # relative and squared, of the curve or of its transform, whichever is less
+    error: float  # relative and squared, of the curve or its transform, the lesser
     price: float  # for its length
     make: Callable[[], Expr]
 
     def score(self, epsilon: float) -> float:
-        """Return error and length together, smaller is better; errors below epsilon are none."""
+        """Return error and length together; epsilon is the noise."""
         return float(tuned.INDEPENDENT * np.log(self.error + epsilon) + self.price)
 
     @cached_property
     def expression(self) -> Expr:
-        """The formula, of the symbol `U`."""
+        """Formula in the symbol `U`."""
         return self.make()
 
 
@@ -47,7 +47,7 @@ _INNER = {name: _BY_NAME[undone] for name, undone in _UNDO.items()}  # whose inv
 
 
 def _fits_inside(name: str, x: Array) -> bool:
-    """Return whether a column is one-to-one with a function of it, and this of sound size."""
+    """Return whether a column is one-to-one with a bounded function of it."""
     if name == "exp":
         return bool(np.abs(x).max() < tuned.EXPONENT_INSIDE)
     if name == "sq":
@@ -63,9 +63,9 @@ def clear(x: Array) -> bool:
 def written(
     x: Array, values: Sequence[Array], names: Sequence[Expr], *, most: int, **options: Any
 ) -> Iterator[list[Expr]]:
-    """Yield a formula of each curve in its name: the best ones, then with one changed."""
-    for every in fit_curves(x, values, **options):
-        for choice in itertools.islice(_choices(every), most):
+    """Yield a formula of each curve: the best, then with one exchanged."""
+    for curves in fit_curves(x, values, **options):
+        for choice in itertools.islice(_choices(curves), most):
             pairs = zip(choice, names, strict=True)
             yield [curve.expression.xreplace({U: name}) for curve, name in pairs]
 
@@ -86,20 +86,20 @@ def fit_curves(
     outer: Sequence[str] = ("id",),
     inner: Sequence[str] = ("id",),
     epsilon: float = tuned.CURVE_ERROR,
-    kept: int = tuned.CURVES_KEPT,
+    count: int = tuned.CURVES_KEPT,
 ) -> Iterator[list[list[CurveFormula]]]:
-    """Fit curves on even grids (curve, point), known to epsilon; yield formulas, best first.
+    """Yield formulas of curves on uniform grids (curve, point), best first.
 
-    The best short sums of powers, and then those without a function inside, come before all, where
+    The best short sums of powers, and then those without a function inside, come before all, if
     they are as near as the curves are known.
     """
-    found = [_powers(x[k], v, outer) for k, v in enumerate(values)]
+    formulas = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     own, level = {"id"}, min(tuned.AS_NEAR * epsilon, tuned.NEAR_CURVE)
-    rest, none = set(inner) - own, set[str]()
+    rest, nothing = set(inner) - own, set[str]()
     for names, most, price in (
-        (none, 1, tuned.SHORT_SUM),
-        (own, kept, np.inf),
-        (rest, kept, np.inf),
+        (nothing, 1, tuned.SHORT_SUM),
+        (own, count, np.inf),
+        (rest, count, np.inf),
     ):
         jobs = [
             (k, transform, under)
@@ -110,8 +110,8 @@ def fit_curves(
             if under in names and _fits_inside(under, x[k])
         ]
         for (k, *_), curves in zip(jobs, _families(jobs, x, values), strict=True):
-            found[k] += curves
-        ranked = [_ranked(curves, epsilon)[:most] for curves in found]
+            formulas[k] += curves
+        ranked = [_ranked(curves, epsilon)[:most] for curves in formulas]
         near = [[c for c in curves if c.error < level and c.price < price] for curves in ranked]
         if names <= own and all(near):
             yield near
@@ -130,7 +130,7 @@ _CurveJob = tuple[int, Transform, str]  # which curve, what is taken of it, and 
 
 
 def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[list[CurveFormula]]:
-    """Fit every function to the curves of all jobs at once, on even points and where they were."""
+    """Fit every function to the curves of all jobs."""
     if not jobs:
         return []
     inputs, targets, points = [], [], len(x[0])
@@ -164,7 +164,7 @@ def _curve(
     function, inner = FUNCTIONS[name], _INNER[under]
     with np.errstate(all="ignore"):
         u = torch.from_numpy(a * inner.inverse(x[k]) + b)
-        made = c * function.value(u).numpy() + d
+        fit = c * function.value(u).numpy() + d
     numbers = 2 + (a != 1.0) + (abs(b) > 1e-6 * abs(a))
     size = function.complexity + tuned.TRANSFORM_PRICE[transform.name] + tuned.INNER_PRICE[under]
 
@@ -172,18 +172,18 @@ def _curve(
         expression = stretched(name, (a, b, c, d), inner.expression(U))
         return transform.side(values[k]) * transform.expression(expression)
 
-    return CurveFormula(_error(transform, made, values[k]), _price(numbers, size), make)
+    return CurveFormula(_error(transform, fit, values[k]), _price(numbers, size), make)
 
 
 def _price(numbers: int, size: int) -> float:
     return float(numbers * np.log(tuned.INDEPENDENT) + tuned.CURVE_NODE * size)
 
 
-def _error(transform: Transform, made: Array, value: Array) -> float:
-    """Return the lesser error, with the transform or without: a pole or zero spoils one of them."""
+def _error(transform: Transform, fit: Array, value: Array) -> float:
+    """Return the lesser error, with or without the transform."""
     with np.errstate(all="ignore"):
-        back = transform.side(value) * transform.inverse(made)
-        return min(relative_error(back, value), relative_error(made, transform.value(value)))
+        back = transform.side(value) * transform.inverse(fit)
+        return min(relative_error(back, value), relative_error(fit, transform.value(value)))
 
 
 def _powers(x: Array, value: Array, outer: Sequence[str]) -> list[CurveFormula]:

@@ -1,11 +1,13 @@
-"""From a table to a formula: `discover`, with what it chooses and shows of what was found."""
+"""`discover`: from a table to a formula."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,6 @@ from kanlens.discovery.scaling import (
 from kanlens.discovery.scheduling import BudgetedFront, Deferred
 from kanlens.discovery.search import explore, search
 from kanlens.discovery.smoothness import is_smooth, unfollowed
-from kanlens.discovery.stopping import StopReason
 from kanlens.discovery.univariate import SHORT_FORMULAS
 from kanlens.long_work import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.model.network import Rows
@@ -42,21 +43,34 @@ from kanlens.symbolic.rewriting import multiplied_in
 from kanlens.symbolic.simplification import can_refine, complexity, count_numbers, shorten, snap
 
 
+class StopReason(str, Enum):
+    """Reason why a search ended, in words."""
+
+    EXACT = "an exact formula was found"
+    NOISE = "only noise was left"
+    EXHAUSTED = "every way was tried"
+    TIME = "the time was over"
+    INTERRUPTED = "interrupted"
+
+    __str__ = str.__str__
+    __repr__ = str.__repr__
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Discovery(SymbolicResult):
-    """Formulas found in a table, with how the search ended.
+    """Formulas found in a table, and why the search ended.
 
     Attributes
     ----------
     stopped_because : StopReason
         "an exact formula was found", "only noise was left", "every way was tried", "the time was
-        over" or "interrupted"; after the last two the best formula so far is there, and after an
-        interrupt a warning says so.
+        over" or "interrupted"; after the last two the result holds the best formula so far, and an
+        interrupt also warns.
     seconds : float
-        How long it took.
+        Seconds of the search.
     error_scale : {"absolute", "logarithmic"}
-        What the losses are of: the target, or asinh(target / unit) of one over many decades, whose
-        squares are of relative errors where a formula is close.
+        Scale of the losses: the target, or asinh(target / unit) of one over many decades, whose
+        squares are of relative errors for a close formula.
     """
 
     stopped_because: StopReason
@@ -76,33 +90,28 @@ def discover(
 ) -> Discovery:
     """Find a formula for a target in a table.
 
-    Errors are squared in units of the target; of a target over many decades, whose logarithm is
-    the smoother one, errors of that count, which are relative errors of a close formula.
+    Errors are squared in units of the target. For a target over many decades with a smoother
+    logarithm they are those of the logarithm, which are relative errors of a close formula.
 
-    The slopes of a smooth model tell which few products of powers of the columns the target is a
-    function of, and which product divides it; those take the place of the columns, again and again.
-    They also tell the functions of the columns whose sum some function of is the target.
-    Models of one layer, sums of splines of columns, are solved by least squares for the target
-    and functions of it; splines that fit are written as elementary functions. So are sums of few
-    products of powers times functions of products, sums or differences of other columns. Around
-    this goes a search over structure as in AI Feynman [1]_: factors and columns that the target
-    does not need are taken away, and columns are put together as products, ratios, sums and
-    differences.
+    The slopes of a smooth model show of which few products of powers of the columns the target is
+    a function, and which product divides it; these replace the columns, repeatedly. They also show
+    a function of a sum of functions of the columns. Sums of splines of columns are fitted to the
+    target and functions of it, and written as elementary functions, as are sums of few products of
+    powers times functions of products, sums or differences of other columns. Around this goes a
+    search over structure as in AI Feynman [1]_: factors and columns that the target does not need
+    are removed, and columns are merged into products, ratios, sums and differences.
 
-    Where this finds nothing exact, small networks are trained on the rows. Their slopes and
-    differences tell, in spite of noise, which columns are needed, and which only together; what
-    is then simpler is searched again. The networks are also pruned and read as formulas, as
-    `symbolize` does.
+    If nothing exact is found, small networks are trained on the rows. Their slopes and differences
+    show, in spite of noise, which columns are needed, and which only together; the simpler problem
+    is searched again. The networks are also pruned and read as formulas, as by `symbolize`.
 
-    All numbers of a candidate are refitted together and replaced by exact constants where the
-    data allow it; what counts is its error on a share of the rows. Of more than 2200 rows half of
-    those beyond 2000 choose too, so that no formula is taken that is worse on them than a shorter
-    one, and the receipt is made on the other half, which choose nothing; else it is made on the
-    rows that chose. Where a formula leaves
-    nothing that the columns could explain, its parts that the data do not need are left out, and
-    the search ends: at once if it holds no inexact number, else after waiting for a better one.
-    Where none does, the best one of at most twelve terms is returned, and the receipt says that it
-    is an approximation.
+    All numbers of a candidate are refitted together and replaced by exact constants if the data
+    allow it; its error on a share of the rows counts. Of more than 2200 rows half of those beyond
+    2000 choose too, so that a shorter formula that is better on them wins, and the receipt is made
+    on the other half, which choose nothing; else on the rows that chose. If a formula leaves
+    nothing that the columns could explain, needless parts are removed, and the search ends: at once
+    if it holds no inexact number, else after waiting for a better one. If none does, the best one
+    of at most twelve terms is returned, and the receipt says that it is an approximation.
 
     Parameters
     ----------
@@ -148,8 +157,8 @@ def discover(
     start = time.monotonic()
     table = table_of(x, y, feature_names, generator, seconds=tuned.SIFTING * time_limit)
     if not resolved(table.y) or not table.useful:
-        entries, because, near = [constant(table)], StopReason.EXHAUSTED, False
-        picked = chosen = entries[0]
+        picked = chosen = constant(table)
+        entries, because, near = [chosen], StopReason.EXHAUSTED, False
     else:
         # with two threads, thousands of small least-squares problems took nine times as long
         with one_thread(), threadpool_limits(1, "blas"):
@@ -160,9 +169,9 @@ def discover(
             settled = because in (StopReason.EXACT, StopReason.NOISE)
             near = not settled and chosen.error > table.rounding
     receipt = _receipt(table, picked, near=near)
-    found = _result(table, entries, chosen, picked, receipt, because, start)
+    result = _result(table, entries, chosen, picked, receipt, because, start)
     Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)
-    return found
+    return result
 
 
 def _searched(
@@ -172,63 +181,62 @@ def _searched(
     progress: bool | None,
     generator: torch.Generator | None,
 ) -> tuple[ScaledTable, Front, StopReason]:
-    """Search to the end, anew without the few rows where a formula leaves nothing else."""
+    """Search to the end, and again without outliers of a formula."""
     reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
     deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
     draws = torch.Generator() if generator is None else generator
-    because, stop, front = StopReason.EXHAUSTED, Interruption(), _front(table, deadline)
+    stop, formulas = Interruption(), list[Expr]()
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
-        for _ in range(tuned.PASSES):
-            front.watch(advance)
+        for remaining in reversed(range(tuned.PASSES)):
+            front = Front(
+                table.scaled(),
+                deadline,
+                exact=table.rounding,
+                in_units=table.in_common_units,
+                advance=advance,
+            )
+            front.start(formulas)
             with stop.kept():
+                for expression in formulas:  # refitted without the outliers
+                    front.submit(expression)
                 _search(front, table, time_limit, draws)
-            astray = front.exceptions(front.chosen()) if front.astray is None else front.astray
-            if stop.happened or not astray.any():
+            outliers = front.outlier_rows
+            if outliers is None:
+                outliers = front.exceptions(front.chosen())
+            if not remaining or stop.happened or not outliers.any():
                 break
-            formulas, table = [entry.expression for entry in front.entries], table.without(astray)
-            front = _front(table, deadline, formulas)
+            formulas, table = [entry.expression for entry in front.entries], table.without(outliers)
     if front.best_error <= front.exact:
-        because = StopReason.EXACT
-    elif stop.happened:
-        because = StopReason.INTERRUPTED
-    elif front.settled:
-        because = StopReason.NOISE
-    elif deadline.passed:
-        because = StopReason.TIME
-    return table, front, because
-
-
-def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -> Front:
-    """Return a front of some formulas, and of those that they become without the rows aside."""
-    front = Front(table.scaled(), deadline, exact=table.rounding)
-    front.in_units = table.in_common_units
-    front.start(known)
-    for expression in known:
-        front.offer(expression)
-    return front
+        return table, front, StopReason.EXACT
+    if stop.happened:
+        return table, front, StopReason.INTERRUPTED
+    if front.converged:
+        return table, front, StopReason.NOISE
+    return table, front, StopReason.TIME if deadline.passed else StopReason.EXHAUSTED
 
 
 def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
-    problem, given = front.problem, (front.x, front.y)
-    every = table.beside_its_zero(problem)
+    """Search, with trained networks if that takes long."""
+    problem, smooth = front.problem, cache(lambda: is_smooth(front.x, front.y))
+
+    def due(pieces: int) -> bool:
+        """Wait longer for a smooth target, which the search does best."""
+        first = tuned.EARLY_NETWORKS
+        return pieces > first and pieces > first + tuned.MORE_SEARCH * smooth()
+
+    problems = table.from_both_zeros(problem)
     with interrupts_pass(), ending(front.deadline.end):
-        networks = Deferred(
-            lambda part: explore(problem, part, draws),
-            tuned.EARLY_NETWORKS,
-            # while more rows still tell more of a smooth target, the search does best
-            more=lambda: tuned.MORE_SEARCH * int(is_smooth(*given)),
-            share=tuned.NETWORKS,
-        )
-        for each in every[1:]:
-            POWER_LAW.offer(each, BudgetedFront(front))
-        for each in every:
-            search(each, front, deferred=networks)
-        networks.run(front, 1.0)
-    cut_short = front.deadline.passed and not front.settled
-    if front.astray is None and (cut_short or front.best_error > front.exact):
+        networks = Deferred(lambda part: explore(problem, part, draws), due)
+        for moved in problems[1:]:
+            POWER_LAW.submit(moved, BudgetedFront(front))
+        for start in problems:
+            search(start, front, deferred=networks)
+        networks.run(front)
+    cut_short = front.deadline.passed and not front.converged
+    if front.outlier_rows is None and (cut_short or front.best_error > front.exact):
         last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
         with ending(last.end):
-            front.finish(last, SHORT_FORMULAS.formulas(every[0], BudgetedFront(front)))
+            front.finish(last, SHORT_FORMULAS.formulas(problem, BudgetedFront(front)))
 
 
 def _result(
@@ -241,18 +249,18 @@ def _result(
     start: float,
 ) -> Discovery:
     def written(entry: Entry) -> Entry:
-        expression = table.from_origin(table.in_units(entry.expression))
-        short = plain(picked.expression if entry is chosen else expression)
+        moved = table.from_origin(table.in_units(entry.expression))
+        short = plain(picked.expression if entry is chosen else moved)
         return dataclasses.replace(entry, expression=short, complexity=complexity(short))
 
-    every = {entry: written(entry) for entry in (*entries, chosen)}
+    formulas = {entry: written(entry) for entry in (*entries, chosen)}
     stages = (
         Stage(
             name="snapped" if entry.snapped else "fitted",
             expressions=(entry.expression,),
             losses=(entry.error,),
         )
-        for entry in shown(list(every.values()), every[chosen])
+        for entry in shown(list(formulas.values()), formulas[chosen])
     )
     return Discovery(
         stages=tuple(stages),
@@ -268,11 +276,11 @@ def _result(
 
 
 def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
-    """Judge a formula on rows it was not fitted to, and on those set aside that it follows."""
+    """Evaluate a formula on other rows, and on outliers that it follows."""
     x, y, fitted_to, chosen_on = table.judged
     others, values = table.aside
-    made = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
-    lost = unfollowed(made[:, 0], np.concatenate((table.y, values)))[len(table.x) :]
+    fit = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
+    lost = unfollowed(fit[:, 0], np.concatenate((table.y, values)))[len(table.x) :]
     return examine(
         (picked.expression,),
         None,
@@ -288,7 +296,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
 
 
 def chosen_entry(table: ScaledTable, front: Front) -> tuple[ScaledTable, Entry]:
-    """Return what the front chose, unless a shorter formula is better on rows nobody has seen."""
+    """Return the front's choice, or a shorter one better on unseen rows."""
     best = front.chosen()
     if not len(table.choosing[1]):
         return table, best
@@ -305,26 +313,26 @@ def chosen_entry(table: ScaledTable, front: Front) -> tuple[ScaledTable, Entry]:
 
 def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> list[float]:
     """Return the errors of formulas on rows in the units of the data."""
-    every = tuple(table.from_origin(table.in_units(entry.expression)) for entry in entries)
-    made = evaluator(every, table.symbols)(x)
-    errors = (relative_error(values, y, table.error_scale) for values in made.T)
+    formulas = tuple(table.from_origin(table.in_units(entry.expression)) for entry in entries)
+    values = evaluator(formulas, table.symbols)(x)
+    errors = (relative_error(column, y, table.error_scale) for column in values.T)
     return [max(error, table.rounding) for error in errors]
 
 
 def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
-    """Return the front, simplest first, without what says the same as the chosen formula.
+    """Return the front without equivalents of the chosen formula.
 
-    Of formulas with equal errors the chosen one stays, and none that is longer may be picked in
-    its place. The mean is always there.
+    Of formulas with equal errors the chosen one stays, and no longer one may be picked in
+    its place. The mean always stays.
     """
     level = max(chosen.error, tuned.EXACT)
     ranked = sorted(entries, key=lambda e: e.complexity)
     differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
     rows = [*(e for e in differ if e.complexity < chosen.complexity), chosen]
     for entry in ranked:
-        told = entry.is_short or entry.error <= tuned.EXACT
+        readable = entry.is_short or entry.error <= tuned.EXACT
         better = entry.error < rows[-1].error / 1.001 and max(entry.error, tuned.EXACT) != level
-        if told and better and entry.complexity > chosen.complexity:
+        if readable and better and entry.complexity > chosen.complexity:
             sizes, errors = zip(*((e.complexity, e.error) for e in (*rows, entry)), strict=True)
             if rows.index(chosen) == pareto.choose(sizes, errors, "best", **rule_of(chosen)):
                 rows.append(entry)
@@ -332,23 +340,21 @@ def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
 
 
 def rule_of(chosen: Entry) -> dict[str, float]:
-    """Return what `SymbolicResult` goes by so that it gives the formula that was chosen."""
+    """Return the settings of `SymbolicResult` for the chosen formula."""
     return {"limit": chosen.error * (1 + 1e-9), "negligible": max(tuned.EXACT, chosen.error)}
 
 
 def constant(table: ScaledTable) -> Entry:
-    """Return the formula of a target that is constant, or of which the columns say nothing."""
-    first = float(table.y[0])
-    mean = first + float((table.y - first).mean())
+    """Return the constant formula, if the target or no column varies."""
+    mean = float(table.y[0] + (table.y - table.y[0]).mean())
     return Entry(number(mean), 1.0, 1) if resolved(table.y) else Entry(shortest(mean, 0.0), 0.0, 1)
 
 
 def in_units(table: ScaledTable, entry: Entry) -> Entry:
-    """Write a formula in the units of the data, its numbers exact where they are round there.
+    """Convert a formula to the units of the data, with exact constants.
 
     One half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show. The
-    origins of the columns and of y go back to where they are at the end, so that no digits are
-    lost before.
+    origins of the columns and of y are put back last, so that no digits are lost before.
     """
     if not table.moved:
         return dataclasses.replace(entry, expression=multiplied_in(entry.expression))
@@ -358,32 +364,29 @@ def in_units(table: ScaledTable, entry: Entry) -> Entry:
     if moved == snapped.expression:
         return snapped
     forms = [moved, shorten(moved, table.symbols, table.x)]
-    room = 2 * rounding_step(table.y)
-    even = [_rounded_term(form, room) for form in forms]
-    even.sort(key=lambda e: (count_numbers(e), complexity(e)))
-    for form in (*even, *forms):
-        if _error(table, form, table.x, table.y) <= limit:
-            return dataclasses.replace(snapped, expression=form)
-    return dataclasses.replace(snapped, expression=moved)
+    rounded = [_rounded_term(form, 2 * rounding_step(table.y)) for form in forms]
+    rounded.sort(key=lambda e: (count_numbers(e), complexity(e)))
+    near = (f for f in (*rounded, *forms) if _error(table, f, table.x, table.y) <= limit)
+    return dataclasses.replace(snapped, expression=next(near, moved))
 
 
 def _snapped(table: ScaledTable, entry: Entry) -> Entry:
-    """Write a formula in the units of the data, as a difference from their origins."""
+    """Convert a formula to the units of the data, relative to their origins."""
     expression = multiplied_in(table.in_units(entry.expression))
     unmoved = dataclasses.replace(entry, expression=expression)
     if not count_numbers(expression) or not can_refine(expression):
         return unmoved
     x, y = table.from_zero()
-    rows = ~table.held_out
-    found = snap(expression, table.symbols, x[rows], y[rows], scale=table.error_scale)
-    short = shorten(found.expression, table.symbols, x)
+    fitted = x[~table.held_out], y[~table.held_out]
+    result = snap(expression, table.symbols, *fitted, scale=table.error_scale)
+    short = shorten(result.expression, table.symbols, x)
     if _error(table, short, x, y) > max(tuned.RISE * entry.error, table.rounding):
         return unmoved
-    return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *found.snapped))
+    return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *result.snapped))
 
 
 def _rounded_term(total: Expr, room: float) -> Expr:
-    """Round the constant of a sum as far as the target hides it; long fractions get a point."""
+    """Round the constant of a sum within the target's rounding."""
     term, rest = total.as_coeff_Add()
     long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.LONG_FRACTION
     return shortest(float(term), room) + rest if term.is_Float or long else total

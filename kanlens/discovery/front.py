@@ -1,4 +1,4 @@
-"""Pareto front of formulas: refitted, constants snapped, scored on held-out rows."""
+"""Pareto front of formulas, refitted and with exact constants."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entry:
     error: float  # on the held-out rows
     complexity: int
     snapped: tuple[str, ...] = ()
-    overall: float = math.nan  # on all rows; NaN where it is not known
+    overall: float = math.nan  # on all rows; NaN if not known
 
     @property
     def length(self) -> int:
@@ -44,31 +44,21 @@ class Entry:
 
     @property
     def is_short(self) -> bool:
-        """Whether it holds few enough nodes and terms to tell a reader something."""
-        terms = 1 + sum(len(each.args) - 1 for each in self.expression.atoms(sympy.Add))
+        """True for few enough nodes and terms to be readable."""
+        terms = 1 + sum(len(total.args) - 1 for total in self.expression.atoms(sympy.Add))
         return terms <= tuned.MOST_TERMS and self.complexity <= READABLE
 
     @property
     def constants(self) -> tuple[str, ...]:
-        """The exact constants put in that the formula as it is now written shows."""
+        """The exact constants put in that the written formula shows."""
         nodes = list(sympy.preorder_traversal(self.expression))
         factors = [n.as_independent(*n.free_symbols, as_Add=False)[0] for n in nodes if n.is_Mul]
         shown = {str(n) for n in (*(f for f in factors if f != 1), *nodes) if n.is_number}
         return tuple(text for text in self.snapped if text in shown)
 
-    def beats(self, other: Entry, every: list[Entry]) -> bool:
-        """Return whether this entry dominates another; ties go by order."""
-        ours, theirs = (
-            (max(e.error, tuned.EXACT), e.complexity, count_numbers(e.expression))
-            for e in (self, other)
-        )
-        if ours == theirs:
-            return every.index(self) < every.index(other)
-        return all(a <= b for a, b in zip(ours, theirs, strict=True))
-
 
 def count_free(expression: Expr) -> float:
-    """Return how many numbers an expression holds that data had to tell, odd fractions by half."""
+    """Count the fitted constants; an unusual fraction counts one half."""
     odd = sum(1 for d in _digits(expression) if d > tuned.ODD)
     return count_numbers(expression) + odd / 2
 
@@ -80,11 +70,9 @@ def _digits(expression: Expr) -> list[float]:
 
 
 def _unsound(expression: Expr) -> bool:
-    """Say whether an expression is undefined somewhere, or far too long."""
-    return bool(
-        expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
-        or len(expression.args) > tuned.MOST_ARGUMENTS
-    )
+    """Return whether an expression is undefined somewhere, or far too long."""
+    undefined = expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
+    return bool(undefined or len(expression.args) > tuned.MOST_ARGUMENTS)
 
 
 def _extreme(expression: Expr, largest: float) -> bool:
@@ -94,22 +82,42 @@ def _extreme(expression: Expr, largest: float) -> bool:
     return any(not 1 / largest < size < largest for size in sizes)
 
 
+def _pareto(entries: list[Entry]) -> list[Entry]:
+    """Return the Pareto front of error, nodes and numbers."""
+    ranks = [
+        (max(e.error, tuned.EXACT), e.complexity, count_numbers(e.expression)) for e in entries
+    ]
+
+    def dominated(k: int) -> bool:
+        return any(
+            all(a <= b for a, b in zip(rank, ranks[k], strict=True)) and (rank != ranks[k] or j < k)
+            for j, rank in enumerate(ranks)
+        )
+
+    return [entry for k, entry in enumerate(entries) if not dominated(k)]
+
+
 class Front:
-    """The formulas worth keeping of a problem, the whole one, and whether one of them is exact."""
+    """Pareto front of the formulas of a problem, with the end of the search."""
 
     def __init__(
-        self, problem: SearchProblem, deadline: Deadline, *, exact: float = tuned.EXACT
+        self,
+        problem: SearchProblem,
+        deadline: Deadline,
+        *,
+        exact: float = tuned.EXACT,
+        in_units: Callable[[Expr], Expr] = lambda e: e,
+        advance: Callable[..., None] = lambda *_, **__: None,  # moves a bar by seconds
     ) -> None:
+        self.whole = self  # as of its budgeted parts
         self.exact, self.problem, self.fitted = exact, problem, problem.fitted
         self.symbols, self.x, self.y = problem.names, problem.columns, problem.target
-        self.scale = problem.scale
-        self.in_units: Callable[[Expr], Expr] = lambda e: e
+        self.scale, self.in_units, self._advance = problem.scale, in_units, advance
         low, high = decades(self.x)
         self._wide = bool(self.scale.unit) or bool(np.any(high - low > tuned.DECADES))
-        some = self.y[problem.held_out]
-        telling = len(some) > 0 and bool(np.ptp(some) > 0)
-        self.judged = problem.held_out if telling else np.ones(len(self.y), dtype=bool)
-        self._advance: Callable[..., None] = lambda *_, **__: None
+        held_out = self.y[problem.held_out]
+        varied = len(held_out) > 0 and bool(np.ptp(held_out) > 0)
+        self.judged = problem.held_out if varied else np.ones(len(self.y), dtype=bool)
         self._shown = self._whole = deadline.left
         self._enough = math.inf  # seconds of the search after which a formula is good enough
         self._mean_error = math.inf
@@ -118,7 +126,7 @@ class Front:
         self.deadline = deadline
         self.entries: list[Entry] = []
         # (row,): rows without which a formula leaves nothing; the search begins anew without them
-        self.astray: Array | None = None
+        self.outlier_rows: Array | None = None
         self._seen: set[Expr] = set()
         self._tried: set[tuple[Expr, ...]] = set()
 
@@ -129,12 +137,12 @@ class Front:
 
     @property
     def done(self) -> bool:
-        """Whether the search may end: nothing is left to explain, or the time is over."""
-        return self.deadline.passed or self.settled or self.astray is not None
+        """True if the search may end."""
+        return self.deadline.passed or self.converged or self.outlier_rows is not None
 
     @property
-    def settled(self) -> bool:
-        """Whether what a formula leaves is nothing or noise, and no better one came in time."""
+    def converged(self) -> bool:
+        """True if a formula leaves only noise, and no better one came in time."""
         return self._spent >= self._enough
 
     @property
@@ -147,13 +155,12 @@ class Front:
         return len(self._tried)
 
     def is_new(self, *key: Expr) -> bool:
-        """Say whether a piece of work comes for the first time, and remember it."""
-        if key in self._tried:
-            return False
+        """Return whether a piece of work is new, and remember it."""
+        count = self.pieces
         self._tried.add(key)
-        return True
+        return self.pieces > count
 
-    def offer(self, expression: Expr) -> None:
+    def submit(self, expression: Expr) -> None:
         """Refit a formula and keep it if no simpler one is as good."""
         steps = int(self._shown - self.deadline.left)
         if steps > 0:
@@ -174,7 +181,7 @@ class Front:
             expression = self._refined(expression, self.fitted)
         entry, exact = self._entry(expression), max(tuned.NOISELESS, self.exact)
         if entry.error < exact:
-            plain = self._entry(without_dust(expression, tuned.DUST))
+            plain = self._entry(without_dust(expression, tuned.COEFFICIENT_EPS))
             entry = plain if plain.error <= max(2 * entry.error, self.exact) else entry
         self._keep(entry)
         similar = entry.overall < tuned.SIMILAR * self.chosen().overall
@@ -186,17 +193,17 @@ class Front:
             self._probe(entry)
 
     def _put_exactly(self, entry: Entry) -> None:
-        """Trim an exact formula and make its numbers exact; if these are few, the search ends."""
+        """Simplify an exact formula; if it has few numbers, the search ends."""
         limit = max(2 * entry.error, self.exact)
-        found = self._lean(entry.expression, limit)
-        self._keep(self._entry(found))
-        snapped = self._snap(even_ratios(found), entry.error)
+        lean = self._lean(entry.expression, limit)
+        self._keep(self._entry(lean))
+        snapped = self._snap(even_ratios(lean), entry.error)
         if snapped is None or snapped.error > limit or count_numbers(snapped.expression):
-            short = self._shortened(even_ratios(found))  # where numbers may stand for one
+            short = self._shortened(even_ratios(lean))  # where numbers may stand for one
             if self._error(short) <= limit:
-                found = self._lean(short, limit)
-                self._keep(self._entry(found))
-            self._snap(found, entry.error)
+                lean = self._lean(short, limit)
+                self._keep(self._entry(lean))
+            self._snap(lean, entry.error)
         if self.best_error <= self.exact:
             numbers = min(count_free(e.expression) for e in self.entries if e.error <= self.exact)
             enough = len(np.unique(self.x, axis=0)) / tuned.ROWS_EACH
@@ -204,39 +211,37 @@ class Front:
 
     def _lean(self, expression: Expr, limit: float) -> Expr:
         """Leave out parts one by one as long as the error stays within a limit."""
-        found, rest = expression, iter(thinner(expression))
-        while (shorter := next(rest, None)) is not None:
+        for shorter in thinner(expression):
             if self._error(shorter) <= limit:
-                found, rest = shorter, iter(thinner(shorter))
-        return found
+                return self._lean(shorter, limit)
+        return expression
 
     def chosen(self) -> Entry:
-        """Return the best balance of error and length, if it is not exact among the short ones.
+        """Return the best balance of error and length.
 
-        For a few rows a line is the shortest way to tell of a curve and its errors, and yet not
-        right: what leaves far more than another formula, and not by chance, is no candidate.
+        On few rows a description length prefers a line, so formulas whose error is significantly
+        above the best one's are excluded.
         """
         levels = [max(entry.error, self.exact) for entry in self.entries]
         worst = max(self._mean_error, min(levels))
         able = front([entry.length for entry in self.entries], levels)
         good = [self.entries[k] for k in able if levels[k] <= worst]
-        short = [e for e in good if e.error <= self.exact or e.is_short]
-        every = short or good
+        candidates = [e for e in good if e.error <= self.exact or e.is_short] or good
         factor = max(tuned.FAR_WORSE[0], math.exp(tuned.FAR_WORSE[1] / len(self.y)))
-        limit = factor * max(self.exact, min(map(self._unexplained, every)))
-        best = min((e for e in every if self._unexplained(e) <= limit), key=self._cost)
+        limit = factor * max(self.exact, min(map(self._unexplained, candidates)))
+        best = min((e for e in candidates if self._unexplained(e) <= limit), key=self._cost)
         if best.expression.free_symbols:
             return best
-        telling = []  # of the size of a target of one sign
+        informative = []  # about the size of a target of one sign
         for entry in (e for e in self.entries if self.problem.one_sign and e.is_short):
             with np.errstate(all="ignore"):
                 size = np.log(self.values(entry.expression) / np.sign(self.y))
             if relative_error(size, np.log(np.abs(self.y))) <= tuned.HALF:
-                telling.append(entry)
-        return min(telling, key=self._cost, default=best)
+                informative.append(entry)
+        return min(informative, key=self._cost, default=best)
 
     def _unexplained(self, entry: Entry) -> float:
-        """Return the error on all rows, or that on those which judge where it is far larger."""
+        """Return the error on all rows, or that on the judging ones if far larger."""
         overall = entry.error if math.isnan(entry.overall) else entry.overall
         return max(overall, entry.error / tuned.UNSURE)
 
@@ -245,19 +250,20 @@ class Front:
         price = tuned.NODE * entry.length + tuned.DIGITS * sum(_digits(entry.expression))
         return len(self.y) * math.log(error) + price
 
-    def start(self, known: Iterable[Expr] = ()) -> None:
-        """Begin with the mean, which is always there, and with known formulas as they are."""
+    def _promise(self, entry: Entry) -> float:
+        """Return the cost of a formula if most of its numbers were exact."""
+        saved = tuned.NODE * tuned.NUMBER * count_numbers(entry.expression)
+        return self._cost(entry) - tuned.SNAP_FRACTION * saved
+
+    def start(self, formulas: Iterable[Expr] = ()) -> None:
+        """Begin with the mean, which always stays, and with unchanged formulas."""
         mean = self._entry(sympy.Float(float(self.y[self.fitted].mean())))
         self._mean_error = mean.error
-        for entry in (mean, *map(self._entry, known)):
+        for entry in (mean, *map(self._entry, formulas)):
             self._keep(entry)
 
-    def watch(self, advance: Callable[..., None]) -> None:
-        """Move a bar of one step per second from now on."""
-        self._advance, self._shown = advance, self.deadline.left
-
     def finish(self, deadline: Deadline, short: Iterable[Expr]) -> None:
-        """Refit short formulas; thin out, shorten and snap the best, while there is time."""
+        """Refit short formulas and polish the best, while there is time."""
         for expression in short:
             if deadline.passed:
                 break
@@ -272,16 +278,11 @@ class Front:
             else:
                 self._put_exactly(entry)
 
-    def _promise(self, entry: Entry) -> float:
-        """Return what a formula would cost if most of its numbers were exact."""
-        saved = tuned.NODE * tuned.NUMBER * count_numbers(entry.expression)
-        return self._cost(entry) - tuned.HOPE * saved
-
     def _probe(self, entry: Entry) -> None:
-        """If the best formula leaves only noise, polish it, and wait by how many numbers it has."""
-        astray = self.exceptions(entry)
-        if astray.any():
-            self.astray = astray
+        """Polish the best formula if it leaves only noise, and prepare to end."""
+        outliers = self.exceptions(entry)
+        if outliers.any():
+            self.outlier_rows = outliers
         elif entry.expression not in self._probed and entry is self.chosen():
             self._probed.add(entry.expression)
             if is_noise(self.x, self.scale(self.values(entry.expression)), self.scale(self.y)):
@@ -298,11 +299,9 @@ class Front:
         self._enough = min(self._enough, self._spent + wait)
 
     def _polish(self, entry: Entry, deadline: Deadline) -> Entry:
-        """Leave out what a formula does not need, put exact constants in, and keep that."""
+        """Drop needless parts of a formula and put exact constants in."""
         best = entry
         for step in (self._exact, self._thinned, self._exact):
-            if deadline.passed:
-                break
             best = step(best, deadline)
         if best is not entry:
             self._keep(best)
@@ -321,7 +320,7 @@ class Front:
         for _ in range(tuned.THIN_ROUNDS):
             numerous = count_numbers(best.expression) > tuned.NUMEROUS
             if best.complexity > tuned.LONG_TO_THIN or numerous:
-                return best
+                break
             before = best
             for shorter in thinner(before.expression):
                 if deadline.passed:
@@ -340,40 +339,40 @@ class Front:
         return refine(expression, self.symbols, x, y, self.scale).expression
 
     def _snap(self, expression: Expr, error: float) -> Entry | None:
+        """Put exact constants in and keep the result, if about as near or cheaper."""
         if not can_refine(expression) or complexity(expression) > tuned.LONG_FORMULA:
             return None
-        rows = self.fitted if error < tuned.NOISELESS else np.ones(len(self.y), dtype=bool)
-        found = snap(expression, self.symbols, self.x[rows], self.y[rows], scale=self.scale)
-        new = self._entry(self._shortened(found.expression), found.snapped)
-        as_near = new.error <= max(tuned.RISE * error, self.exact)
-        if as_near or self._cost(new) < self._cost(self._entry(expression)):
-            self._keep(new)
-            return new
+        rows = self.fitted if error < tuned.NOISELESS else slice(None)
+        result = snap(expression, self.symbols, self.x[rows], self.y[rows], scale=self.scale)
+        entry = self._entry(self._shortened(result.expression), result.snapped)
+        as_near = entry.error <= max(tuned.RISE * error, self.exact)
+        if as_near or self._cost(entry) < self._cost(self._entry(expression)):
+            self._keep(entry)
+            return entry
         return None
 
     def _shortened(self, expression: Expr) -> Expr:
         short = shorten(expression, self.symbols, self.x)
-        risky = varying_powers(short) and not varying_powers(expression)  # they soon overflow
-        found = expression if risky else short
-        wider = joined(found)
-        if complexity(wider) > complexity(found) + 1:
-            return found
-        limit = max(1.01 * self._error(found), self.exact)
-        return wider if self._error(wider) <= limit else found
+        if varying_powers(short) and not varying_powers(expression):  # they soon overflow
+            short = expression
+        wider = joined(short)
+        if complexity(wider) > complexity(short) + 1:
+            return short
+        return wider if self._error(wider) <= max(1.01 * self._error(short), self.exact) else short
 
     def values(self, expression: Expr) -> Array:
         """Return the values of a formula, (row,)."""
         return np.asarray(evaluator((expression,), self.symbols)(self.x)[:, 0])
 
     def error_of(self, expression: Expr) -> float:
-        """Return the error of a formula as it is; infinite where it is none."""
+        """Return the error of an unchanged formula; infinite if it is not sound."""
         return math.inf if _unsound(expression) else self._error(expression)
 
     def _error(self, expression: Expr) -> float:
         return self._entry(expression).error
 
     def _entry(self, expression: Expr, snapped: tuple[str, ...] = ()) -> Entry:
-        """Judge a formula."""
+        """Evaluate a formula."""
         values, error, overall = self.values(expression), math.inf, math.inf
         if np.isfinite(values).all():
             error = relative_error(values[self.judged], self.y[self.judged], self.scale)
@@ -382,11 +381,10 @@ class Front:
         return Entry(expression, error, complexity(expression), snapped, overall)
 
     def _keep(self, entry: Entry) -> None:
-        """Add an entry and drop those that are neither simpler nor better than another."""
+        """Add an entry and drop dominated ones."""
         wrong = not (self._wide or entry.error <= self.exact) and (
             _extreme(entry.expression, tuned.LARGEST_FACTOR)
             or _extreme(self.in_units(entry.expression), tuned.LARGEST_IN_UNITS)
         )
         if math.isfinite(entry.error) and not wrong:
-            every = [*self.entries, entry]
-            self.entries = [e for e in every if not any(o.beats(e, every) for o in every)]
+            self.entries = _pareto([*self.entries, entry])

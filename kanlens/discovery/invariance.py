@@ -1,8 +1,8 @@
-"""What the slopes of a target show it to be a function of: few monomials, or a sum of functions.
+"""Functions of few monomials or of a sum, by slopes of a smooth model.
 
-The slopes are those of a smooth model of the rows. By the logarithms of the columns, those of a
-function of few monomials lie in the span of their exponents [1]_, and those of a monomial times it
-in a plane beside it; those of a function of a sum are everywhere in the ratio of those of the sum.
+By the logarithms of the columns, the slopes of a function of few monomials lie in the span of
+their exponents [1]_, and those of a monomial times it in a shifted plane; those of a function of a
+sum are everywhere in the ratio of those of the sum.
 
 References
 ----------
@@ -29,7 +29,7 @@ from kanlens.discovery.smoothness import kernel, left_out, logarithmic, solved
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """The slopes of a target by every column, on the rows that tell most of them."""
+    """Slopes of a target by every column, on the best-known rows."""
 
     columns: Array  # (row, feature)
     values: Array  # (row, feature)
@@ -38,39 +38,38 @@ class Slopes:
     @classmethod
     @lru_cache(maxsize=4)  # a problem asks for them twice
     def of(cls, problem: SearchProblem) -> Slopes:
-        """Take the slopes of a smooth model of the target, or of its logarithm.
+        """Take the slopes of a smooth model of the target or its logarithm.
 
         The slopes of both are in the same ratios.
         """
         x, (_, stretches, target) = problem.columns, smooth_model(problem)
         rows = spread_rows(len(target), tuned.SLOPE_ROWS)
         slopes, variance = _slopes(_seen(x)[rows] * stretches, target[rows])
-        known = variance <= np.quantile(variance, tuned.KNOWN_SLOPES)
+        sure = variance <= np.quantile(variance, tuned.KNOWN_SLOPES)
         rates = [1 / c if logarithmic(c) else np.ones(len(c)) for c in x.T]
         by_column = slopes * stretches * np.stack(rates, axis=1)[rows]
         sizes = target if target is problem.target else np.ones(len(target))
-        return cls(x[rows][known], by_column[known], sizes[rows][known])
+        return cls(x[rows][sure], by_column[sure], sizes[rows][sure])
 
 
 @lru_cache(maxsize=64)  # a problem that is searched asks for it once more
 def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
-    """Return error, stretches of the columns and target of the smooth model that errs least.
+    """Return error, stretches and target of the best smooth model.
 
-    The target is the problem's, or its logarithm where that is smoother.
+    The target is the problem's, or its logarithm if that is smoother.
     """
     x, target = _seen(problem.columns), problem.target
     rows, few = (spread_rows(len(x), n) for n in (tuned.SMOOTH_ROWS, tuned.STRETCH_ROWS))
     sizes = [target, np.log(np.abs(target))] if problem.one_sign and away(target) else [target]
     spread = np.maximum(x[few].std(axis=0), np.finfo(float).tiny)
     starts = ((t, 1 / (scale * spread)) for t in sizes for scale in tuned.LENGTHS)
-    pairs = ((_loo_error(x[few], t[few], first), t, first) for t, first in starts)
-    _, smoothest, first = min(pairs, key=lambda found: found[0])
+    smoothest, first = min(starts, key=lambda pair: _loo_error(x[few], pair[0][few], pair[1]))
     stretches = _stretches(x[few], smoothest[few], first)
     return _loo_error(x[rows], smoothest[rows], stretches), stretches, smoothest
 
 
 def error_of_y(problem: SearchProblem) -> float:
-    """Return the mean squared error of the smooth model in units of y, but for rows in corners."""
+    """Return the trimmed mean squared error of the smooth model in units of y."""
     x, (_, stretches, target) = _seen(problem.columns), smooth_model(problem)
     rate = problem.steepness * (1.0 if target is problem.target else problem.target)
     rows = spread_rows(len(x), tuned.SMOOTH_ROWS)
@@ -79,7 +78,7 @@ def error_of_y(problem: SearchProblem) -> float:
 
 
 def _seen(x: Array) -> Array:
-    """Return columns as a smooth model sees them, those of a wide range by their logarithm."""
+    """Return columns, those of a wide range as logarithms."""
     return np.stack([np.log(c) if logarithmic(c) else c for c in x.T], axis=1)
 
 
@@ -96,24 +95,24 @@ def _loo_errors(x: Array, target: Array, stretches: Array) -> Array:
     return left_out(x, (target - target.mean()) / spread, 1.0, nugget)[0] * spread
 
 
-def _stretches(x: Array, target: Array, found: Array) -> Array:
-    """Return how columns are to be stretched for a smooth model to err least, from a start."""
-    best, factor = _loo_error(x, target, found), tuned.STRETCH
+def _stretches(x: Array, target: Array, stretches: Array) -> Array:
+    """Improve the stretches of columns of a smooth model by coordinate search."""
+    best, factor = _loo_error(x, target, stretches), tuned.STRETCH
     while factor > tuned.LEAST_STRETCH:
         before = best
         for i, by in itertools.product(range(x.shape[1]), (factor, 1 / factor)):
-            trial = found.copy()
+            trial = stretches.copy()
             trial[i] *= by
             level = _loo_error(x, target, trial)
             if level < best:
-                best, found = level, trial
+                best, stretches = level, trial
         if best > tuned.STRETCH_GAIN * before:
             factor = np.sqrt(factor)
-    return found
+    return stretches
 
 
 def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
-    """Return the slopes of a smooth model at its rows, (row, feature), and its variances there."""
+    """Return slopes (row, feature) and variances of a smooth model."""
     x = x - x.mean(axis=0)
     k = kernel(x, x, 1.0)
     nugget = tuned.SLOPE_NUGGET * np.eye(len(x))
@@ -123,9 +122,9 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 
 
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems of fewer columns, monomials of those there are, the fewest first.
+    """Yield problems of fewer columns, monomials, the fewest first.
 
-    At first the target is divided by a monomial where its slopes are those of a product with one.
+    First the target is divided by a monomial if its slopes are those of a product with one.
     """
     moved = slopes.values * slopes.columns
     if len(moved) <= problem.width or not np.isfinite(moved).all():
@@ -136,20 +135,18 @@ def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProb
         falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
         extra = len(sizes) - problem.width
         for count in range(1, problem.width):
-            if falls[count + extra - 1] < tuned.LEAST_FALL:
-                chosen, factors = _basis(problem, across, sizes, count)
-                if len(chosen) != count or not len(factors):
-                    continue
-                key = np.concatenate((*chosen, factors[0])).tobytes()
-                if key in seen:
-                    continue
-                seen.add(key)
-                columns = evaluate(problem.columns, np.stack(chosen))
+            if falls[count + extra - 1] >= tuned.LEAST_FALL:
+                continue
+            chosen, factors = _basis(problem, across, sizes, count)
+            if len(chosen) != count or not len(factors):
+                continue
+            key = np.concatenate((*chosen, factors[0])).tobytes()
+            columns = evaluate(problem.columns, np.stack(chosen))
+            if key not in seen and np.isfinite(columns).all() and all(map(varies, columns.T)):
                 names = tuple(monomial(problem.names, powers) for powers in chosen)
-                if np.isfinite(columns).all() and all(map(varies, columns.T)):
-                    divides = factors[0].any()
-                    less = divided(problem, factors[0], set()) if divides else problem
-                    yield replace(less, columns=columns, names=names)
+                less = divided(problem, factors[0], set()) if factors[0].any() else problem
+                yield replace(less, columns=columns, names=names)
+            seen.add(key)
 
 
 def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
@@ -161,13 +158,13 @@ def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
 def _basis(
     problem: SearchProblem, across: Array, sizes: Array, count: int
 ) -> tuple[list[Array], Array]:
-    """Return the simplest exponents that span the first directions, as far as these are known.
+    """Return the simplest exponents that span the first directions.
 
-    Beside them return those of factors of the target, the simplest first.
+    Also return the exponents of factors of the target, the simplest first.
     """
-    every, _ = simplest(problem.width)
+    exponents, _ = simplest(problem.width)
     extra = len(sizes) - problem.width
-    able = every[_near(every, 0.0, across, sizes, count + extra)]
+    able = exponents[_near(exponents, 0.0, across, sizes, count + extra)]
     able = able[allowed(problem, able)]
     left = able / np.maximum(np.sqrt(np.square(able).sum(axis=1)), 0.5)[:, None]
     chosen: list[Array] = []
@@ -179,14 +176,14 @@ def _basis(
         own = left[new[0]] / np.sqrt(np.square(left[new[0]]).sum())
         left = left - (left @ own)[:, None] * own
     if not extra:
-        return chosen, every[:1]
-    factors = every[_near(every, 1.0, across, sizes, count + 1)]
+        return chosen, exponents[:1]
+    factors = exponents[_near(exponents, 1.0, across, sizes, count + 1)]
     return chosen, factors[allowed(problem, -factors, tuned.NO_ZERO)]
 
 
-def _near(every: Array, last: float, across: Array, sizes: Array, count: int) -> Array:
-    """Return which exponents, with one more number, are in the span of the first directions."""
-    whole = np.column_stack((every, np.full(len(every), last)))[:, : len(sizes)]
+def _near(exponents: Array, last: float, across: Array, sizes: Array, count: int) -> Array:
+    """Return the indices of exponents in the span of directions."""
+    whole = np.column_stack((exponents, np.full(len(exponents), last)))[:, : len(sizes)]
     length = np.linalg.norm(whole, axis=1) + 1e-300
     off = np.linalg.norm(whole @ across[count:].T, axis=1) / length
     near = np.flatnonzero(off < tuned.SPAN_ROOM[2])
@@ -196,30 +193,30 @@ def _near(every: Array, last: float, across: Array, sizes: Array, count: int) ->
 
 
 def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:
-    """Return the sum of splines of columns that the target is a function of, with its error.
+    """Return a sum of splines of columns of which the target is a function.
 
-    The slopes tell the sum; then its splines are improved together with one of their sum, which
-    also is for functions that turn, and in the end with finer ones.
+    Splines that agree with the slopes are improved together with a spline of their sum, which need
+    not be monotone, and in the end with finer ones.
     """
     bases, matrix, owners = column_splines(problem, tuned.SUMMED_PIECES)
-    first = _told_by_slopes(problem, slopes, bases, owners[1:] - 1)
-    error, found = _improved(problem, matrix[:, 1:], first, tuned.SUM_PIECES)
+    first = _matched_to_slopes(problem, slopes, bases, owners[1:] - 1)
+    error, weights = _improved(problem, matrix[:, 1:], first, tuned.SUM_PIECES)
     if error < tuned.SUM_ERROR:
-        total = matrix[:, 1:] @ found
+        total = matrix[:, 1:] @ weights
         bases, matrix, owners = column_splines(problem, 2 * tuned.SUMMED_PIECES)
         first = solve(matrix, total)[1:]
-        last, found = _improved(problem, matrix[:, 1:], first, 2 * tuned.SUM_PIECES)
+        last, weights = _improved(problem, matrix[:, 1:], first, 2 * tuned.SUM_PIECES)
         error = min(error, last)  # finer splines of the sum may miss its ends
-    return ColumnSplines(bases, by_column(found, owners[1:]), error)
+    return ColumnSplines(bases, by_column(weights, owners[1:]), error)
 
 
-def _told_by_slopes(
+def _matched_to_slopes(
     problem: SearchProblem, slopes: Slopes, bases: list[Basis], owners: Array
 ) -> Array:
-    """Return the splines of columns whose slopes are in the ratios of those of the target.
+    """Return splines whose slopes are in the ratios of the target's.
 
     That is linear: the slope of one by i times that of the other by j is the same with i and j
-    exchanged. Splines that hardly bend go on where no slopes are known.
+    exchanged. Splines that hardly bend continue where no slopes are known.
     """
     size = problem.columns.std(axis=0)
     rises = np.zeros((len(slopes.values), len(owners)))
@@ -245,8 +242,8 @@ def _told_by_slopes(
 def _improved(
     problem: SearchProblem, matrix: Array, weights: Array, pieces: int
 ) -> tuple[float, Array]:
-    """Improve splines of the columns together with a spline of their sum; return error, weights."""
-    best, found, rows = np.inf, weights, problem.fitted
+    """Fit splines of columns and of their sum; return error and weights."""
+    best, best_weights, rows = np.inf, weights, problem.fitted
     for _ in range(tuned.SUM_ROUNDS):
         total = matrix @ weights
         basis = Basis.of(total, pieces)
@@ -254,7 +251,7 @@ def _improved(
         error = quick_error(over, problem.target, problem.held_out)
         if not error < tuned.FINER_GAIN * best:
             break
-        best, found = error, weights
+        best, best_weights = error, weights
         curve = solve(over[rows], problem.target[rows])
         step = tuned.SUM_STEP * float(np.ptp(total))
         rise = (basis.at(total + step) - basis.at(total - step)) @ curve / (2 * step)
@@ -263,4 +260,4 @@ def _improved(
         size = np.sqrt(np.square(both).mean(axis=0)) + 1e-300
         moves = np.linalg.lstsq((both / size)[rows], left[rows], rcond=tuned.SUM_RIDGE)[0] / size
         weights = weights + moves[over.shape[1] :]
-    return float(best), found
+    return float(best), best_weights

@@ -31,7 +31,7 @@ Powers = tuple[float, ...]
 
 
 def libraries(problem: SearchProblem) -> list[list[Powers]]:
-    """Return sets of exponents, one exponent per column, of which sums are made."""
+    """Return sets of exponents, one per column."""
     width = problem.width
     degrees = tuned.DEGREES_OF_ONE if width == 1 else tuned.DEGREES
     sets = [total_degree(width, degree) for degree in degrees]
@@ -46,7 +46,7 @@ def libraries(problem: SearchProblem) -> list[list[Powers]]:
 
 
 def total_degree(width: int, degree: int) -> list[Powers]:
-    """Return exponents of products up to a degree, 2 beyond five columns; [] if too many."""
+    """Return exponents of products up to a degree; [] if too many."""
     if width > 9 or (width > 4 and degree > 2) or (width > 2 and degree > 4):
         return []
     counts = range(1 + (degree if width <= 5 else 2))
@@ -83,7 +83,7 @@ def simplest(width: int) -> tuple[Array, Array]:
 
 
 def allowed(problem: SearchProblem, exponents: Array, clear: float | None = None) -> Array:
-    """Return a mask of monomials that have no root of a negative nor a zero divisor."""
+    """Return a mask of the monomials that are defined on the columns."""
     one_sign = np.ptp(np.sign(problem.columns), axis=0) == 0
     both = np.where(one_sign, tuned.CLEAR_OF_POLE, tuned.CLEAR_OF_BOTH_SIGNS)
     divides = away(problem.columns, both if clear is None else clear)
@@ -107,7 +107,7 @@ class MonomialSum(Ansatz):
     limits = tuned.MONOMIALS
 
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        """Yield the best unweighted fits; under noise, a weighted one per target too."""
+        """Yield the best fits; under noise, a weighted one per target too."""
         pairs = [(library, evaluate(problem.columns, library)) for library in libraries(problem)]
         problems = [p for _, p in transformed(problem, self.limits.targets)]
         targets = [p.target for p in problems]
@@ -147,7 +147,7 @@ class MonomialSum(Ansatz):
 
 
 def _ratios(problem: SearchProblem, over: list[Powers], under: list[Powers]) -> Iterator[Expr]:
-    """Yield the ratios of two sums; noisy rows are weighted by the denominator."""
+    """Yield the ratios of two sums, weighted by the denominator under noise."""
     above, below = (evaluate(problem.columns, library) for library in (over, under))
     matrix = np.concatenate((above, -problem.target[:, None] * below), axis=1)
     names = [[monomial(problem.names, powers) for powers in library] for library in (over, under)]
@@ -168,7 +168,7 @@ def _ratios(problem: SearchProblem, over: list[Powers], under: list[Powers]) -> 
 
 
 def _null_vectors(problem: SearchProblem, matrix: Array, first: int) -> tuple[float, list[Array]]:
-    """Return smallest over largest singular value, and sparse null vectors of a ratio.
+    """Return the singular value ratio and sparse null vectors of a quotient.
 
     One of the denominator's terms, which begin at column `first`, has a coefficient of 1.
     """

@@ -1,8 +1,4 @@
-"""Small networks trained on a problem: what its target looks like, and their own formulas.
-
-To be read as formulas, networks are pruned to several sizes, functions put on their edges, and
-their numbers refitted.
-"""
+"""Small networks trained on a problem, and their formulas."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ from kanlens.training.run import TrainingRun
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees a problem: which columns, and whether the target, by their logarithm."""
+    """The columns, and whether the target, that a network takes as logarithms."""
 
     logs: tuple[bool, ...]
     sign: int  # the target is sign * exp(output); where this is 0, the output
@@ -44,11 +40,11 @@ class View:
     def inputs(self, columns: Array) -> Array:
         """Return the columns as the network takes them."""
         with np.errstate(all="ignore"):
-            found = [np.log(c) if log else c for c, log in zip(columns.T, self.logs, strict=True)]
-        return np.stack(found, axis=1)
+            pairs = zip(columns.T, self.logs, strict=True)
+            return np.stack([np.log(c) if log else c for c, log in pairs], axis=1)
 
     def output(self, target: Array) -> Array:
-        """Return what the network should put out for a target."""
+        """Return the output of the network for a target."""
         return np.log(np.abs(target)) if self.sign else target
 
     def target(self, output: Array) -> Array:
@@ -63,7 +59,7 @@ class View:
         return x[problem.fitted], y[problem.fitted]
 
     def formula(self, output: Expr, names: tuple[Expr, ...]) -> Expr:
-        """Write an output in x1, x2, ... as the target, in the names of the columns."""
+        """Convert an output in x1, x2, ... to the target in the columns' names."""
         seen = (sympy.log(n) if log else n for n, log in zip(names, self.logs, strict=True))
         inputs = {sympy.Symbol(f"x{i + 1}", real=True): name for i, name in enumerate(seen)}
         output = output.xreplace(inputs)
@@ -71,7 +67,7 @@ class View:
 
 
 def views(problem: SearchProblem) -> list[View]:
-    """Return the ways a network may see a problem: as it is, and by logarithms where positive."""
+    """Return the views of a problem: unchanged, and by logarithms."""
     plain = (False,) * problem.width
     low, high = problem.columns.min(axis=0), problem.columns.max(axis=0)
     logs = tuple(bool(b) for b in problem.positive & (high > tuned.WIDE_RANGE * low))
@@ -105,19 +101,15 @@ class Interpolator:
 
     @property
     def slopes(self) -> Array:
-        """The derivatives (row, feature) of the target, or of its logarithm if that is seen.
-
-        Whether it is a function of some combination is the same for both.
-        """
+        """The derivatives (row, feature) of the target, or its logarithm."""
         with torch.enable_grad():
             inputs = torch.from_numpy(self.view.inputs(self.problem.columns)).requires_grad_()
-            (found,) = torch.autograd.grad(self.network(inputs).sum(), inputs)
-        logs = np.array(self.view.logs)
-        return np.asarray(found.numpy() / np.where(logs, self.problem.columns, 1.0))
+            (slopes,) = torch.autograd.grad(self.network(inputs).sum(), inputs)
+        return np.asarray(slopes.numpy() / np.where(self.view.logs, self.problem.columns, 1.0))
 
     @property
     def sizes(self) -> Array:
-        """What the slopes are to be compared with in a power law: the target, or ones."""
+        """The target, or ones if the slopes are of its logarithm."""
         columns = self.problem.columns
         return np.ones(len(columns)) if self.view.sign else self(columns)
 
@@ -125,7 +117,7 @@ class Interpolator:
 def interpolator(
     problem: SearchProblem, deadline: Deadline, generator: torch.Generator
 ) -> Interpolator | None:
-    """Train the architecture and view that do best in short; None with few rows or no time."""
+    """Train the architecture and view that are best in short trials."""
     best: Interpolator | None = None
     for hidden in (tuned.HIDDEN_SUMS, tuned.HIDDEN_PRODUCTS):
         for view in [best.view] if best else views(problem):
@@ -149,7 +141,7 @@ def trained(
     *,
     strength: float = 0.0,  # of a penalty on the L1 norm of the edges
 ) -> Interpolator | None:
-    """Train a network, or a new one of some widths, until the deadline; None if it cannot be."""
+    """Train a network, or a new one of some widths, until the deadline."""
     if deadline.passed or problem.count < tuned.TRAINING_ROWS:
         return None
     network = start
@@ -176,7 +168,7 @@ def trained(
 
 
 def _watching(deadline: Deadline) -> Callable[..., None]:
-    """Return a callback that stops training before a step would pass the deadline."""
+    """Return a callback that stops training before the deadline."""
     before = time.monotonic()
 
     def advance(*_: Any, **__: Any) -> None:
@@ -189,14 +181,14 @@ def _watching(deadline: Deadline) -> Callable[..., None]:
 
 
 def shapes(width: int) -> list[list[Any]]:
-    """Return small architectures, the simplest first; pairs are sums and products."""
+    """Return small architectures; pairs are (sums, products)."""
     return [[width, *nodes, 1] for nodes in ((), (1,), (2,), ((1, 1),), ((2, 1),), (5,))]
 
 
 def network_formulas(
     problem: SearchProblem, front: BudgetedFront, first: View, generator: torch.Generator
 ) -> None:
-    """Offer formulas of networks of several shapes, trained without and with a penalty."""
+    """Submit formulas of networks of several shapes."""
     plain, sparse = tuned.SPARSE_STEPS
     for view, widths in product(dict.fromkeys((first, *views(problem))), shapes(problem.width)):
         if front.done:
@@ -210,7 +202,7 @@ def network_formulas(
 
 
 def read(model: Interpolator, front: BudgetedFront) -> None:
-    """Offer the formulas of a network, with ever fewer of its edges."""
+    """Submit the formulas of a network pruned to several sizes."""
     problem, network, before = model.problem, model.network, -1
     x, y = model.view.tensors(problem)
     for budget in tuned.BUDGETS:
@@ -224,11 +216,11 @@ def read(model: Interpolator, front: BudgetedFront) -> None:
             before = network.edges_alive
             formula = formula_of(network, _of(network, x), y)
             if formula is not None and not front.done:
-                front.offer(problem.rebuild(model.view.formula(formula, problem.names)))
+                front.submit(problem.rebuild(model.view.formula(formula, problem.names)))
 
 
 def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:
-    """Put likely functions on a copy's edges and write it in x1, x2, ...; None if one has none."""
+    """Return a network as a formula, if all edges have functions."""
     work, stop = copy.deepcopy(network).eval().requires_grad_(False), Interruption()
     for share in tuned.EDGE_SHARES:
         assign_functions(work, x, library(), share, advance=lambda *_, **__: None, stop=stop)
@@ -241,5 +233,5 @@ def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:
 
 
 def _of(network: KAN, x: torch.Tensor) -> torch.Tensor:
-    """Return the columns that a network has kept; it knows them as x1, x2, ..."""
+    """Return the remaining columns of a pruned network, named x1, x2, ..."""
     return x[:, [int(name[1:]) - 1 for name in network.feature_names]]

@@ -1,7 +1,4 @@
-"""Search problem: columns, a target, how a formula of it becomes one of y, and simpler problems.
-
-The target takes functions, power-law factors are divided out, and two columns are merged.
-"""
+"""Search problem: columns, a target, and reductions to simpler ones."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ class SearchProblem:
     names: tuple[Expr, ...]  # of the columns, in the symbols of the table
     target: Array  # (row,)
     held_out: Array  # bool (row,): rows that judge and are not fitted
-    rebuild: Inverse = lambda e: e  # from an expression of the target to that of y
+    rebuild: Inverse = lambda e: e  # from an expression of the target to one of y
     slope: Array | None = None  # (row,): |dy / dtarget|; None where it is 1 or not known
     scale: ErrorScale = field(default_factory=ErrorScale)  # of errors of y, whose slope is y's
 
@@ -48,27 +45,27 @@ class SearchProblem:
 
     @property
     def count(self) -> int:
-        """How many rows are fitted."""
+        """Number of rows that are fitted."""
         return int(self.fitted.sum())
 
     @property
     def judged(self) -> Array:
-        """Rows that judge: those held out, or all of them where there are none."""
+        """Rows that judge: those held out, or all if there are none."""
         return self.held_out if self.held_out.any() else ~self.held_out
 
     @property
     def one_sign(self) -> bool:
-        """Whether the target is positive everywhere or negative everywhere."""
+        """True if the target is positive everywhere or negative everywhere."""
         return bool((self.target > 0).all() or (self.target < 0).all())
 
     @property
     def positive(self) -> Array:
-        """Which columns are positive throughout, with some room."""
+        """Mask of the columns that are positive, with some room."""
         return np.asarray((self.columns.min(axis=0) > 0) & away(self.columns))
 
     @property
     def weights(self) -> Array | None:
-        """What makes residuals of the target those of y, at most 1; None if all alike."""
+        """Weights from residuals of the target to those of y, if not constant."""
         if self.slope is None or not np.isfinite(self.slope).all():
             return None
         size = float(self.slope.max())
@@ -89,7 +86,7 @@ class SearchProblem:
     def with_target(
         self, target: Array, rebuild: Inverse, slope: Array | None = None
     ) -> SearchProblem:
-        """Return the problem of another target, from whose formula `rebuild` makes this one's."""
+        """Return the problem of another target, of which `rebuild` makes this one."""
         outer = self.rebuild
         return dataclasses.replace(
             self, target=target, rebuild=lambda e: outer(rebuild(e)), slope=slope
@@ -113,9 +110,9 @@ class SearchProblem:
 
     def without(self, drop: set[int]) -> SearchProblem:
         """Leave out columns."""
-        kept = [i for i in range(self.width) if i not in drop]
-        names = tuple(self.names[i] for i in kept)
-        return dataclasses.replace(self, columns=self.columns[:, kept], names=names)
+        rest = [i for i in range(self.width) if i not in drop]
+        names = tuple(self.names[i] for i in rest)
+        return dataclasses.replace(self, columns=self.columns[:, rest], names=names)
 
     def joined(self, i: int, j: int, column: Array, name: Expr) -> SearchProblem:
         """Put one column in the place of two."""
@@ -130,67 +127,74 @@ class SearchProblem:
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """A function of the target that may be easier to fit than the target itself."""
+    """A function of the target that may be easier to fit."""
 
     name: str
     value: Callable[[Array], Array]
     inverse: Callable[[Array], Array]  # the branch of positive values
     expression: Inverse  # the inverse as an expression
+    able: Callable[[Array], Any]  # whether it is one-to-one with a target, and of sound size
+
+    @property
+    def one_sign(self) -> bool:
+        """True if the target must be of one sign."""
+        return self.name in ("sq", "invsq", "sqrt", "invsqrt", "log")
 
     def side(self, target: Array) -> int:
-        """Return the sign of a target that fits, where its transform does not tell it; else 1."""
-        return -1 if self.name in ONE_SIGN and target[0] < 0 else 1
+        """Return the sign of a target if its transform loses it; else 1."""
+        return -1 if self.one_sign and target[0] < 0 else 1
 
     def fits(self, target: Array) -> bool:
-        """Return whether a target is one-to-one with its transform and this is of sound size."""
-        if self.name == "id":
-            return True
-        low, high, wide = float(target.min()), float(target.max()), float(np.ptp(target))
-        largest = max(-low, high)
-        if self.name in ONE_SIGN and not (low > 0 or high < 0):
-            return False
-        if self.name == "log":
-            return bool(away(target, tuned.LOGARITHM))
-        if self.name == "atanh":
-            return largest < 1 and bool(np.ptp(np.arctanh(target)) > tuned.ANGLE)
-        if self.name in ("exp", "sinh"):
-            varied = self.name == "exp" or wide > tuned.ANGLE
-            return varied and wide < tuned.EXPONENT and largest < tuned.EXPONENT
-        if self.name in ("sin", "tan"):
-            return largest <= np.pi / 2 and wide > tuned.ANGLE
-        if self.name == "cos":
-            return low >= 0 and high <= np.pi and wide > tuned.ANGLE
-        return bool(away(target, tuned.POWER))
+        """Return whether a target may be transformed."""
+        one_sign = target.min() > 0 or target.max() < 0
+        return bool((one_sign or not self.one_sign) and self.able(target))
 
 
-ONE_SIGN = ("sq", "invsq", "sqrt", "invsqrt", "log")
-_HALF = sympy.Rational(1, 2)
+def _away(share: float) -> Callable[[Array], Any]:
+    return lambda target: away(target, share)
 
 
+def _angle(low: float, high: float) -> Callable[[Array], Any]:
+    return lambda t: t.min() >= low and t.max() <= high and np.ptp(t) > tuned.ANGLE
+
+
+def _small(target: Array) -> bool:
+    return bool(max(np.ptp(target), np.abs(target).max()) < tuned.EXPONENT)
+
+
+def _sinh(target: Array) -> bool:
+    return _small(target) and bool(np.ptp(target) > tuned.ANGLE)
+
+
+def _atanh(target: Array) -> bool:
+    return bool(np.abs(target).max() < 1 and np.ptp(np.arctanh(target)) > tuned.ANGLE)
+
+
+_HALF, _SINE, _POWER = sympy.Rational(1, 2), _angle(-np.pi / 2, np.pi / 2), _away(tuned.POWER)
 TRANSFORMS = (
-    Transform("id", lambda t: t, lambda s: s, lambda e: e),
-    Transform("log", lambda t: np.log(np.abs(t)), np.exp, sympy.exp),
-    Transform("inv", lambda t: 1 / t, lambda s: 1 / s, lambda e: 1 / e),
-    Transform("sq", np.square, np.sqrt, lambda e: e**_HALF),
-    Transform("invsq", lambda t: t**-2.0, lambda s: s**-0.5, lambda e: e**-_HALF),
-    Transform("sqrt", lambda t: np.sqrt(np.abs(t)), np.square, lambda e: e**2),
-    Transform("invsqrt", lambda t: np.abs(t) ** -0.5, lambda s: s**-2.0, lambda e: e**-2),
-    Transform("exp", np.exp, np.log, sympy.log),
-    Transform("sin", np.sin, np.arcsin, sympy.asin),
-    Transform("tan", np.tan, np.arctan, sympy.atan),
-    Transform("cos", np.cos, np.arccos, sympy.acos),
-    Transform("atanh", np.arctanh, np.tanh, sympy.tanh),
-    Transform("sinh", np.sinh, np.arcsinh, sympy.asinh),
+    Transform("id", lambda t: t, lambda s: s, lambda e: e, lambda t: True),
+    Transform("log", lambda t: np.log(np.abs(t)), np.exp, sympy.exp, _away(tuned.LOGARITHM)),
+    Transform("inv", lambda t: 1 / t, lambda s: 1 / s, lambda e: 1 / e, _POWER),
+    Transform("sq", np.square, np.sqrt, lambda e: e**_HALF, _POWER),
+    Transform("invsq", lambda t: t**-2.0, lambda s: s**-0.5, lambda e: e**-_HALF, _POWER),
+    Transform("sqrt", lambda t: np.sqrt(np.abs(t)), np.square, lambda e: e**2, _POWER),
+    Transform("invsqrt", lambda t: np.abs(t) ** -0.5, lambda s: s**-2.0, lambda e: e**-2, _POWER),
+    Transform("exp", np.exp, np.log, sympy.log, _small),
+    Transform("sin", np.sin, np.arcsin, sympy.asin, _SINE),
+    Transform("tan", np.tan, np.arctan, sympy.atan, _SINE),
+    Transform("cos", np.cos, np.arccos, sympy.acos, _angle(0.0, np.pi)),
+    Transform("atanh", np.arctanh, np.tanh, sympy.tanh, _atanh),
+    Transform("sinh", np.sinh, np.arcsinh, sympy.asinh, _sinh),
 )
 
 
 def transformed(problem: SearchProblem, names: tuple[str, ...]) -> list[tuple[str, SearchProblem]]:
-    """Return the problems of those of some transformed targets that make sense, with names."""
-    fitting = (each for each in TRANSFORMS if each.name in names and each.fits(problem.target))
-    return [(each.name, problem.through(each)) for each in fitting]
+    """Return the problems of suitable transformed targets, with names."""
+    fitting = (t for t in TRANSFORMS if t.name in names and t.fits(problem.target))
+    return [(t.name, problem.through(t)) for t in fitting]
 
 
-PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns, or of their names
+PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns or their names
     lambda a, b: a * b,
     lambda a, b: a - b,
     lambda a, b: a + b,
@@ -200,7 +204,7 @@ PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns, or of their 
 
 
 def divided(problem: SearchProblem, exponents: Array, drop: set[int]) -> SearchProblem:
-    """Divide the target by powers, multiples of one half, of columns, and leave out columns."""
+    """Divide the target by powers of columns, and leave out columns."""
     factor = np.ones(len(problem.target))
     name: Expr = sympy.Integer(1)
     for i in np.flatnonzero(exponents):
@@ -211,14 +215,13 @@ def divided(problem: SearchProblem, exponents: Array, drop: set[int]) -> SearchP
 
 
 def raised(column: Array, power: float) -> Array:
-    """Return a power of a column; of its size where the power is no whole number."""
-    if float(power).is_integer():
-        return np.asarray(column ** int(power))
-    return np.asarray(np.abs(column) ** power)
+    """Return a power of a column, for fractions of its absolute value."""
+    whole = float(power).is_integer()
+    return np.asarray(column ** int(power) if whole else np.abs(column) ** power)
 
 
 def exponents_of(problem: SearchProblem) -> Array:
-    """Estimate power-law exponents by least absolute deviations; NaN for columns with zeros."""
+    """Estimate power-law exponents by least absolute deviations."""
     usable = np.flatnonzero(away(problem.columns, tuned.NO_ZERO))
     exponents, size = np.full(problem.width, np.nan), np.abs(problem.target)
     rows = size > (0.0 if problem.scale.unit else tuned.POWER * size.max())
@@ -237,7 +240,7 @@ def exponents_of(problem: SearchProblem) -> Array:
 
 
 def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
-    """Return the simplest powers of as few columns as tell the target's size, if not all do."""
+    """Return the simplest powers of the fewest sufficient columns."""
     usable = np.flatnonzero(np.isfinite(exponents_of(problem)))
     size = np.abs(problem.target)
     if not 2 <= len(usable) <= tuned.MOST_CHOSEN or not size.min() > 0:
@@ -251,25 +254,16 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
     choices = []
     for places in itertools.combinations(range(1, matrix.shape[1]), count):
         few = matrix[:, (0, *places)]
-        powers = solve(few, target)
-        error = relative_error(few @ powers, target)
-        if error <= tuned.AS_GOOD * max(best.error, tuned.FLOOR):
-            exponents = np.zeros(problem.width)
-            exponents[usable[np.array(places) - 1]] = powers[1:]
-            p = powers[1:]
-            whole = np.abs(p - np.round(p)) < tuned.WHOLE_POWER
-            half = np.abs(2 * p - np.round(2 * p)) < 2 * tuned.WHOLE_POWER
+        coefficients = solve(few, target)
+        if relative_error(few @ coefficients, target) <= tuned.AS_GOOD * max(
+            best.error, tuned.FLOOR
+        ):
+            exponents, p = np.zeros(problem.width), coefficients[1:]
+            exponents[usable[np.array(places) - 1]] = p
+            whole, half = (np.abs(p - np.round(k * p) / k) < tuned.WHOLE_POWER for k in (1, 2))
             odd = np.where(whole, 0, np.where(half, 1, 3)).sum()
             choices.append((float(odd), float(np.abs(p).sum()), tuple(exponents)))
     return [min(choices)[-1]] if choices else []
-
-
-def rounded_exponents(problem: SearchProblem, near: float = tuned.NEAR_HALF) -> Array:
-    """Return the estimated exponents that are near a multiple of one half, others as 0."""
-    estimate = exponents_of(problem)
-    half = np.round(2 * estimate) / 2
-    good = np.abs(estimate - half) < near
-    return np.asarray(np.where(good & (np.abs(half) <= tuned.HIGHEST_EXPONENT), half, 0.0))
 
 
 def best_loo_error(problem: SearchProblem) -> float:
@@ -282,85 +276,41 @@ def best_loo_error(problem: SearchProblem) -> float:
     return min(loo_error(problem.columns, target) for target in targets)
 
 
-def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchProblem]]:
-    """Yield each column, a power of it, and the problem divided by that and without the column."""
-    estimate = np.nan_to_num(rounded_exponents(problem))
-    for i in range(problem.width):
-        for power in sorted({0.0, float(estimate[i])}):
-            exponents = np.zeros(problem.width)
-            exponents[i] = power
-            yield i, power, divided(problem, exponents, {i})
-
-
-def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Greedily remove power-law factors while the leave-one-out error falls."""
-    now, level = problem, best_loo_error(problem)
-    while now.width > 1 and not deadline.passed:
-        tries: list[tuple[float, int, float]] = []
-        for i, power, trial in _ways_without(now):
-            if deadline.passed:
-                return now
-            tries.append((best_loo_error(trial), i, power))
-        tries.sort()
-        good = [(i, p) for value, i, p in tries if value < tuned.LOO_GAIN * level]
-        sure = enumerate(rounded_exponents(now, tuned.SURE_POWER * bool(now.scale.unit)).tolist())
-        moved = (
-            _jointly(now, [(i, power) for i, power in sure if power and power.is_integer()], level)
-            or _jointly(now, good, level)
-            or _jointly(now, good[:1], level)
-        )
-        if moved is None:
-            return now
-        level, now = moved
-    return now
+def _ways_without(problem: SearchProblem) -> Iterator[SearchProblem]:
+    """Yield the problem without each column, and without its power."""
+    estimate = exponents_of(problem)
+    half = np.round(2 * estimate) / 2
+    good = (np.abs(estimate - half) < tuned.NEAR_HALF) & (np.abs(half) <= tuned.HIGHEST_EXPONENT)
+    for i, power in enumerate(np.where(good, half, 0.0).tolist()):
+        for exponent in sorted({0.0, power}):
+            yield divided(problem, exponent * np.eye(problem.width)[i], {i})
 
 
 def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Greedily remove power-law factors while the residual stays within the noise.
-
-    Under noise no move lowers the leave-one-out error; but while what is left out is within
-    the noise, in units of y, a column less is a gain.
-    """
+    """Greedily remove columns while the error stays at the noise."""
     noise, now = noise_of(problem.columns, problem.target), problem
     while noise and now.width > 1:
         moves: list[tuple[float, SearchProblem]] = []
-        for _, _, trial in _ways_without(now):
+        for trial in _ways_without(now):
             if deadline.passed:
                 return now
             level = noise_ratio(trial.columns, trial.target, trial.steepness, noise)
             moves.append((level, trial))
         level, best = min(moves, key=lambda move: move[0])
-        if level > tuned.AUDIBLE:
+        if level > tuned.NOISE_RATIO_LIMIT:
             break
         now = best
     return now
 
 
-def _jointly(
-    problem: SearchProblem, moves: list[tuple[int, float]], level: float
-) -> tuple[float, SearchProblem] | None:
-    """Make several moves at once; None unless the leave-one-out error falls."""
-    if not moves:
-        return None
-    exponents = np.zeros(problem.width)
-    drop: set[int] = set()
-    for i, power in moves:
-        if i not in drop and len(drop) < problem.width - 1:
-            exponents[i] = power
-            drop.add(i)
-    trial = divided(problem, exponents, drop)
-    value = best_loo_error(trial)
-    return (value, trial) if value < level else None
-
-
 def paired(problem: SearchProblem, deadline: Deadline) -> list[tuple[float, SearchProblem]]:
-    """Merge two columns in every simple way; the least leave-one-out errors first, with them."""
+    """Merge two columns in every simple way, least leave-one-out errors first."""
     within = itertools.takewhile(lambda _: not deadline.passed, _merged(problem))
     return sorted(((best_loo_error(trial), trial) for trial in within), key=lambda pair: pair[0])
 
 
 def _merged(problem: SearchProblem) -> Iterator[SearchProblem]:
-    """Yield the problems with a simple combination in the place of two columns."""
+    """Yield the problems in which a simple combination replaces two columns."""
     for i, j in itertools.combinations(range(problem.width), 2):
         (a, p), (b, q) = ((problem.columns[:, k], problem.names[k]) for k in (i, j))
         for form in PAIRS:

@@ -1,4 +1,4 @@
-"""Input scaling: what `discover` is given, checked, split; origin and unit of every column."""
+"""Checks, split and scaling of a table: origin and unit of every column."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 
 @dataclass(frozen=True)
 class Scale:
-    """A round number that is taken off, and a power of ten that the rest is divided by."""
+    """A round shift and a power of ten as unit."""
 
     shift: Expr = _ZERO  # unless the values lie far from zero for how much they vary
     power: int = 0  # unless the rest is of no sound size
@@ -57,16 +57,16 @@ class Scale:
 
     @property
     def moved(self) -> bool:
-        """Whether anything is changed."""
+        """True if the scale changes anything."""
         return bool(self.shift) or self.power != 0
 
     @property
     def origin(self) -> Expr:
-        """Where zero is, as the search sees it; 0 where that is too far away to be looked for."""
+        """Scaled distance to zero; 0 if that is too far away to search for it."""
         return _ZERO if self.distance > tuned.DIGITS_LOST else self.shift / _TEN**self.power
 
     def scaled(self, values: Array) -> Array:
-        """Return values as the search sees them."""
+        """Return the scaled values."""
         return (values - float(self.shift)) / 10.0**self.power
 
 
@@ -76,18 +76,18 @@ def resolved(values: Array) -> bool:
 
 
 def rounding_step(values: Array) -> float:
-    """Return the distance between neighboring numbers of the largest size among values."""
+    """Return the spacing of floats at the largest size of values."""
     return float(np.spacing(np.abs(values).max()))
 
 
 def shortest(value: float, room: float) -> Expr:
-    """Return the number with the fewest decimals within some room of a value."""
+    """Return the number of fewest decimals within a distance of a value."""
     rounded = (round(value, digits) for digits in range(tuned.DECIMALS))
     return number(next((short for short in rounded if abs(short - value) <= room), value))
 
 
 def number(value: float) -> Expr:
-    """Return a whole number as it is, others as a Float."""
+    """Return an Integer for whole numbers, else a Float."""
     whole = value.is_integer() and abs(value) < 1e18
     return sympy.Integer(int(value)) if whole else sympy.Float(value)
 
@@ -106,19 +106,19 @@ _Rows = tuple[Array, Array]  # (row, feature) and (row,)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScaledTable:
-    """Rows to find a formula for, in the units of the data, and how the search sees them."""
+    """Rows of a table in the units of the data, with the scales of the search."""
 
     x: Array  # (row, feature)
     y: Array  # (row,)
     feature_names: tuple[str, ...]
     output_name: str
-    useful: tuple[int, ...]  # the columns that vary and repeat no other
+    useful: tuple[int, ...]  # the columns that vary and are no multiple of another
     scales: tuple[Scale, ...]
     y_scale: Scale
     held_out: Array  # bool (row,): rows that judge; all where they are few
-    choosing: _Rows  # rows the search does not see: half of those beyond 2000, if 200 or more,
-    judging: _Rows  # choose what it found, half choose nothing
-    aside: _Rows  # set aside, as wrong for all that the others tell
+    choosing: _Rows  # rows beyond 2000, if 200 or more, unseen by the search: half choose among
+    judging: _Rows  # its formulas, half choose nothing
+    aside: _Rows  # outliers
 
     def without(self, rows: Array) -> ScaledTable:
         """Set rows aside."""
@@ -137,7 +137,7 @@ class ScaledTable:
 
     @property
     def judged(self) -> tuple[Array, Array, Array | None, bool]:
-        """X and y to judge a formula by, the rows it was fitted to, and whether these chose it."""
+        """X and y to judge by, rows fitted to, and whether the former chose."""
         if len(self.judging[1]):
             return (*self.judging, self.x, False)
         if len(self.choosing[1]):
@@ -148,12 +148,12 @@ class ScaledTable:
 
     def all_choosing(self) -> ScaledTable:
         """Return the same rows when those that judge choose too."""
-        none = self.judging[0][:0], self.judging[1][:0]
-        every = _joined(self.choosing, self.judging)
-        return dataclasses.replace(self, choosing=every, judging=none)
+        empty = self.judging[0][:0], self.judging[1][:0]
+        rows = _joined(self.choosing, self.judging)
+        return dataclasses.replace(self, choosing=rows, judging=empty)
 
     def scaled(self) -> SearchProblem:
-        """Return the useful columns and y as the search sees them."""
+        """Return the problem of the scaled useful columns and y."""
         columns = np.stack([self.scales[i].scaled(self.x[:, i]) for i in self.useful], axis=1)
         names = tuple(self.symbols[i] for i in self.useful)
         target, scale = self.y_scale.scaled(self.y), self.error_scale
@@ -166,29 +166,29 @@ class ScaledTable:
         """The scale of errors of y, in its units."""
         return scale_of(self.x[:, self.useful], self.y)
 
-    def beside_its_zero(self, problem: SearchProblem) -> list[SearchProblem]:
-        """Return the problem, and that with the zero of the data, which powers of a year need."""
+    def from_both_zeros(self, problem: SearchProblem) -> list[SearchProblem]:
+        """Return the problem, and that with the zero of the data."""
         zeros = [self.scales[i].origin for i in self.useful]
         above = self.y_scale.origin
         if not any((*zeros, above)):
             return [problem]
-        given = dataclasses.replace(
+        unmoved = dataclasses.replace(
             problem,
             columns=problem.columns + np.array([float(zero) for zero in zeros]),
             names=tuple(name + zero for name, zero in zip(problem.names, zeros, strict=True)),
             target=problem.target + float(above),
             rebuild=lambda e: e - above,
         )
-        return [problem, given]
+        return [problem, unmoved]
 
     @property
     def moved(self) -> bool:
-        """Whether the search sees anything in other units than those of the data."""
+        """True if the search uses other units than those of the data."""
         return any(scale.moved for scale in (*self.scales, self.y_scale))
 
     @property
     def rounding(self) -> float:
-        """Error that is rounding: of y, and of the columns as far as it shows."""
+        """Rounding error: of y, and of the columns up to a limit."""
         single = bool((self.y.astype(np.float32) == self.y).all())
         errors = [_rounding_of(self.y) * (tuned.SINGLE_STEPS**2 if single else 1.0)]
         errors += [_rounding_of(self.x[:, i]) for i in self.useful]
@@ -196,19 +196,19 @@ class ScaledTable:
         return max(least, *(min(error, tuned.ROUGHEST) for error in errors))
 
     def in_units(self, expression: Expr) -> Expr:
-        """Write a formula of scaled columns in the units of the data, but for the origins."""
+        """Convert a formula to the units of the data, without the origins."""
         pairs = zip(self.symbols, self.scales, strict=True)
         back = {s: s / _TEN**scale.power for s, scale in pairs if scale.power}
         return expression.xreplace(back).replace(sympy.log, _apart) * _TEN**self.y_scale.power
 
     def in_common_units(self, expression: Expr) -> Expr:
-        """Write a formula in the units of the data if these give numbers of common sizes."""
+        """Convert a formula to the units of the data if these are of common size."""
         powers = [scale.power for scale in (*self.scales, self.y_scale)]
         common = all(abs(power) <= tuned.COMMON_POWER for power in powers)
         return self.in_units(expression) if common else expression
 
     def from_zero(self) -> _Rows:
-        """Return all columns and y in the units of the data, but for the origins."""
+        """Return all columns and y in the units of the data, without the origins."""
         shifts = np.array([float(scale.shift) for scale in self.scales])
         return self.x - shifts, self.y - float(self.y_scale.shift)
 
@@ -227,7 +227,7 @@ def table_of(
     *,
     seconds: float = math.inf,
 ) -> ScaledTable:
-    """Check a table, draw or spread rows, and set wrong ones aside while there is time."""
+    """Check a table, choose rows, and set outliers aside while there is time."""
     names, columns, target = _checked(x, y, feature_names)
     pick, held_out = _rows(columns, target, generator)
     unseen = np.setdiff1d(np.arange(len(columns)), pick)
@@ -260,7 +260,7 @@ def table_of(
 
 
 def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[str], Array, Array]:
-    """Return names, columns and target, or raise a ShapeError, DTypeError or DataError."""
+    """Return checked names, columns and target."""
     names = list(map(str, getattr(x, "columns", ())) if feature_names is None else feature_names)
     if hasattr(x, "iloc") and len(getattr(x, "columns", ())):
         numeric = numeric_columns(x, partial(warnings.warn, stacklevel=6))
@@ -290,9 +290,9 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
 
 
 def scale_of(columns: Array, target: Array) -> ErrorScale:
-    """Choose the scale of errors: logarithmic where that of a wide target is the smoother one.
+    """Return the scale of errors, logarithmic if that is smoother.
 
-    Where noise of one size hides all but the largest values, they have no smooth logarithm.
+    If noise of one size hides all but the largest values, they have no smooth logarithm.
     """
     wide = ErrorScale.of(target)
     if not wide.unit:
@@ -304,7 +304,7 @@ def scale_of(columns: Array, target: Array) -> ErrorScale:
 
 
 def numeric_columns(frame: Any, warn: Callable[[Warning], object]) -> list[int]:
-    """Return the positions of the columns of numbers of a DataFrame; warn about all others."""
+    """Return the positions of numeric columns; warn about others."""
     left_out = {}
     for k, name in enumerate(map(str, frame.columns)):
         if Column(name=name, cells=frame.iloc[:, k], call=CALL).unreadable.any():
@@ -326,7 +326,7 @@ def as_array(values: Any, what: str) -> Array:
 
 
 def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> tuple[Array, Array]:
-    """Return the rows chosen, and a mask of those of them held out, with copies of each."""
+    """Return the chosen rows and the mask of held-out ones with copies."""
     count = len(columns)
     if generator is None:
         pick = spread_rows(count, tuned.MOST_ROWS)
@@ -344,7 +344,7 @@ def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> t
 
 
 def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
-    """Return the rows held out, without wrong ones; of all targets where they hardly differ."""
+    """Return the mask of held-out rows, spread over the targets if flat."""
     held_out, target = held_out[~wrong], Scale.of(target[~wrong]).scaled(target[~wrong])
     count = int(held_out.sum())
     if count and target[held_out].var() < tuned.TELLING * target.var():
@@ -354,17 +354,17 @@ def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
 
 
 def _useful(columns: Array) -> tuple[int, ...]:
-    """Return the columns that vary and are no multiple, plus a number, of one before them."""
-    even: dict[int, Array] = {}
+    """Return the columns that are no affine function of a previous one."""
+    units: dict[int, Array] = {}
     for i, column in enumerate(columns.T):
         if resolved(column):
             size = np.abs(column).max()
             own = column / size - (column / size).mean()
             own = own / np.sqrt(own @ own)
-            gaps = (np.abs(own - np.sign(own @ e) * e).max() for e in even.values())
+            gaps = (np.abs(own - np.sign(own @ u) * u).max() for u in units.values())
             if all(gap > tuned.SAME_COLUMN for gap in gaps):
-                even[i] = own
-    return tuple(even)
+                units[i] = own
+    return tuple(units)
 
 
 def _joined(*tables: _Rows) -> _Rows:
@@ -374,6 +374,6 @@ def _joined(*tables: _Rows) -> _Rows:
 
 
 def _rounding_of(values: Array) -> float:
-    """Return the error that rounding of values makes, some room included."""
+    """Return the error due to rounding of values, with a margin."""
     spread = float(np.std(values / np.abs(values).max())) * float(np.abs(values).max())
     return (rounding_step(values) / spread) ** 2 if spread else 0.0

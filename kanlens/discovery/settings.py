@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Which problems an ansatz is for, and how many of its models and formulas are tried."""
+    """Limits of an ansatz: problems, models and formulas."""
 
     narrowest: int = 1  # columns
     widest: int = 10**6
@@ -33,7 +33,7 @@ ROUGHEST = 1e-9  # error from which rounding is as any noise
 NOISELESS = 1e-12  # error up to which it is the truth; above, rows are weighted as errors of y
 FLOOR = 1e-22  # error that counts as none in the information criterion
 RIDGE = 1e-13  # of least squares, in parts of the size of the columns
-DUST = 1e-14  # likewise of an exact one, whose numbers are refitted
+COEFFICIENT_EPS = 1e-14  # of an exact formula, below which a coefficient is rounding
 NEGLIGIBLE_TERM = 1e-9  # of the largest term of a sum, below which one is rounding
 
 # --- columns ------------------------------------------------------------------------------------
@@ -61,27 +61,22 @@ POWERS_OF_TARGET = ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt")
 ANGLES_OF_TARGET = ("exp", "sin", "tan", "cos", "sinh", "atanh")
 EVERY_TARGET = (*POWERS_OF_TARGET, *ANGLES_OF_TARGET)
 ADDITIVE = Limits(error=0.2, tried=2, written=12, targets=EVERY_TARGET, pieces=(10,))
-GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
-DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
-OUTER = Limits(narrowest=2, error=3e-3, written=6, pieces=(8,))  # the error is 1 - r**2
-OUTER_WRITTEN = 12  # formulas of the function of one sum
-IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
-SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8, pieces=(14,))
+SEPARABLE = Limits(
+    narrowest=2, widest=5, error=0.02, written=8, targets=("id", *ANGLES_OF_TARGET), pieces=(14,)
+)
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
 FAR_PRODUCT = 0.2  # error after so many rounds from which no more are made
-MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, *ANGLES_OF_TARGET))
+GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
+DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
+SUMS_WRITTEN, OUTER_WRITTEN = 6, 12  # sums of functions, and functions of each
+IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
+MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=EVERY_TARGET)
 LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
 DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
 PAIR_EXPONENTS = ((-2.0, -1.0, 1.0, 2.0), (-1.0, -0.5, 0.5, 1.0))
-BOX_EXPONENTS = (
-    (-1.0, 0.0, 1.0),
-    (-2.0, 0.0, 2.0),
-    (-4.0, -2.0, 0.0, 2.0),
-    (-4.0, -2.0, 0.0, 2.0, 4.0),
-)
-RATIO_DEGREES = (
-    *((1, 1), (2, 1), (1, 2), (2, 2), (3, 1)),
-    *((3, 2), (4, 2), (2, 4), (3, 3), (4, 4)),
+BOX_EXPONENTS = ((-1, 0, 1), (-2, 0, 2), (-4, -2, 0, 2), (-4, -2, 0, 2, 4))
+RATIO_DEGREES = (  # of numerator and denominator
+    *((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (4, 2), (2, 4), (3, 3), (4, 4)),
 )
 RATIO_POWERS = {2: (-1.0, -0.5, 0.0, 0.5, 1.0), 3: (-1.0, 0.0, 1.0)}  # by the number of columns
 RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and that are kept
@@ -97,7 +92,6 @@ EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are 
 EXACT_SUM = 1e-20
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
 DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
-PAIRS_COMPARED, TRIPLE_STARTS = 20, 12  # pairs that are solved, and to which a third is added
 BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
     narrowest=2,
     widest=6,
@@ -116,10 +110,8 @@ ARGUMENTS, ARGUMENT_COLUMNS = 80, 3  # products, and likewise sums, that functio
 PAIR_COST = 0.5  # of a sum, beside those of its terms
 FEW_GROWN, GROWN = (2, 3), (3, 9)  # blocks added, sums kept: for all targets, for the best
 BLOCK_TARGETS = 2  # the best of all
-EXCHANGED_SHARE = 3  # of so many sums kept, in one blocks are exchanged
 FEW_BLOCKS = 5  # in the end, with splines of single columns
 BLOCK_RIDGE, BLOCK_ROUNDING = 1e-5, 1e-4  # in single precision
-BLOCK_GAIN = 0.9  # factor on the error that an exchange must reach
 BLOCK_PRICE = 5.0  # factor on the error for each
 EXACT_BLOCKS, NEAR_BLOCKS, FAR_BLOCKS = 1e-9, 1e-6, 0.5  # errors: none, written at once, hopeless
 BLOCK_ELIMINATION = 1e-7  # ridge; blocks of one combination say nearly the same
@@ -152,7 +144,6 @@ FINER_GAIN = 0.8  # factor on the error that more pieces must give
 WRITTEN_UNDER_NOISE = 24  # formulas, where noise leaves many as good
 NOISY_CURVE = 1e-5  # error of a curve that is not for want of pieces
 LOST_CURVE = 0.05  # error of a formula that is no start for a refit
-SMALL_VALUE, NARROW_WINDOW = 0.03, 0.8  # of a curve's largest value, of its range
 CURVE_ENDS = (0.005, 0.995)  # quantiles of the column between which a curve is written
 PRODUCT_CURVES = 4  # formulas of a factor
 RATES = (-6.0, -3.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0)
@@ -171,11 +162,7 @@ STRETCH_GAIN = 0.7  # factor on the error from which smaller factors are tried
 SPAN_GAIN, SPANNED = 0.7, 1e-6  # factor on the error that fewer monomials must reach, or error
 LOST_SPAN = 0.1  # error from which they tell nothing
 LEAST_FALL = 0.7  # of singular values behind the last monomial
-SPAN_ROOM = (
-    0.01,
-    2.0,
-    0.3,
-)  # sine of the angle to a span: at least, in parts of its error, at most
+SPAN_ROOM = (0.01, 2.0, 0.3)  # sine of the angle to a span: least, in parts of its error, most
 SAME_SPAN = 0.2  # of exponents, below which they are the same direction
 MOST_SPANNED = 6  # columns up to which all of them may be in one monomial
 POWER_COSTS = {0.0: 0.0, 1.0: 1.0, -1.0: 1.1, 2.0: 1.5, -2.0: 1.6, 0.5: 1.7, -0.5: 1.8}
@@ -191,11 +178,9 @@ FEW = 4  # columns up to which sums of blocks and ratios come before columns are
 NO_LOO_ERROR = 1e-5  # loo_error that counts as none
 NEAR_HALF_POWER, NEAR_THIRD_POWER = 0.02, 1e-3  # distance at which a power is that
 NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
-SURE_POWER = 0.05  # from a whole number, over many decades, at which a column is a factor
 HIGHEST_EXPONENT = 6.0
 REWEIGHTINGS = 8  # of least absolute deviations
-LOO_GAIN = 0.9  # factor on the loo_error that a move must reach
-AUDIBLE = 1.15  # noise_ratio that shows more than noise
+NOISE_RATIO_LIMIT = 1.15  # beyond which a noise_ratio shows more than noise
 MOST_CHOSEN = 8  # columns among which few are chosen
 AS_GOOD = 1.01  # factor on the error of the best choice
 WHOLE_POWER = 1e-3  # distance from a whole number
@@ -207,7 +192,7 @@ NUGGET = 1e-7
 SMOOTH_ROWS = 300
 HARDLY_SMOOTH = 0.8  # loo_error of the logarithm of a target, from which errors are absolute
 FLAT = 1.5  # factor by which half the rows tell less at most, where noise is what is left
-QUIETEST, LOUDEST = 1e-8, 0.05  # shares of the variance between which there may be noise
+MIN_NOISE, MAX_NOISE = 1e-8, 0.05  # shares of the variance between which there may be noise
 NOISE_SHARE = 0.3  # of the noise that the model is told of
 TEST_PIECES, TEST_PIECES_OF_ONE = 5, 20  # of splines that look for what is left, of one column
 TEST_SURE = 4.0  # deviations from what noise gives at most
@@ -245,7 +230,7 @@ ODD = 2.0  # digits of fractions, by the natural logarithm, that may stand for a
 RISE = 1.03  # factor by which exact numbers and shorter forms may raise the error
 POLISHED, NOTED = 4, 12  # formulas that are polished last, and remembered for that
 SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
-HOPE = 0.75  # share of the numbers of a formula that may become exact
+SNAP_FRACTION = 0.75  # share of the numbers of a formula that may become exact
 UNSURE = 4.0  # factor of the error on rows held out over that on all that shows an overfit
 FAR_WORSE = 3.0, 22.0  # factor on the error that no length makes up for; exp(22 / rows) if more
 PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
@@ -300,9 +285,7 @@ AS_WELL = 1.15  # factor by which a simpler network may err more
 ABOUT_AS_WELL = 1.6  # factor up to which the best of several is taken, unless they are rough
 ROUGH = 0.02  # error from which a network says more by its formula than by its symmetry
 UNIONS_TRIED = 3  # one by one
-REFERENCES = 8  # rows over which a part is averaged
 KNOWS_MORE = 0.97  # factor on the error of a formula below which a network knows more
-PARTS = 2  # formulas of a part that are taken further
 UNTRUSTED = 0.04  # share of a column at either end where slopes are not trusted
 SYMMETRY_ROWS = 400
 SHIFTS = (1, 7, 31)  # rows from which other values of a column are taken
@@ -310,5 +293,4 @@ NEEDLESS = 3.0  # errors by which a column that is needed changes the target at 
 JOINED, LOOSE = 40.0, 0.04  # errors that the slopes of fewer columns differ by, and at most
 FACTOR, STEADY = 20.0, 0.15  # errors that the powers of a factor differ by, and at most
 HIGHEST_FACTOR = 4  # power
-APART = 1.0  # errors that the mixed difference of a sum differs from 0 by at most
 ROUND = 0.06  # relative distance at which an exponent is a multiple of one half, a weight one

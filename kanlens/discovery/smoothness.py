@@ -1,6 +1,4 @@
-"""Smoothness: leave-one-out errors of RBF Gaussian processes [1]_, and a test for noise [2]_.
-
-Rows are outliers, set aside during a search, where their target is far from that of the others.
+"""Leave-one-out errors of Gaussian processes [1]_, noise [2]_, outliers.
 
 References
 ----------
@@ -20,51 +18,47 @@ from kanlens.discovery.regression import Array, Basis, relative_error, solve, sp
 from kanlens.long_work import check_time
 
 
-def loo_error(columns: Array, target: Array) -> float:
-    """Return the relative leave-one-out error of the best RBF Gaussian process; 0 is smooth."""
-    pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    x, t = even(columns[pick]), target[pick]
-    spread = float(t.std())
+def _loo(columns: Array, target: Array, slope: Array | float = 1.0, noise: float = 0.0) -> float:
+    """Return the least mean squared leave-one-out error times slope."""
+    x, spread = even(columns), float(target.std())
+    t = target - target.mean()
     if x.shape[1] == 0 or spread == 0:
-        return 1.0 if spread else 0.0
-    t = (t - t.mean()) / spread
-    nugget = np.full(len(t), tuned.NUGGET)
-    errors = (left_out(x, t, scale, nugget)[0] for scale in tuned.LENGTHS)
-    return min(float(np.mean(np.square(e))) for e in errors)
+        return float(np.mean(np.square(t * slope)))
+    nugget = tuned.NUGGET + tuned.NOISE_SHARE * np.square(np.sqrt(noise) / (slope * spread))
+    errors = (left_out(x, t / spread, scale, nugget)[0] for scale in tuned.LENGTHS)
+    return min(float(np.mean(np.square(e * slope * spread))) for e in errors)
 
 
-def noise_of(columns: Array, target: Array) -> float:
-    """Estimate the variance of noise, rather too large; 0 where more rows still tell more."""
-    if len(target) < tuned.SMOOTH_ROWS // 2:
-        return 0.0
-    many = loo_error(columns, target)
-    pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    few = loo_error(columns[pick[::2]], target[pick[::2]])
-    level = many * float(np.var(target[pick]))
-    noisy = tuned.QUIETEST < many < tuned.LOUDEST and few < tuned.FLAT * many
-    return level if noisy else 0.0
-
-
-def is_smooth(columns: Array, target: Array) -> bool:
-    """Return whether more rows still tell more of a target that smooth models can tell."""
-    return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
+def loo_error(columns: Array, target: Array) -> float:
+    """Return the relative leave-one-out error of a Gaussian process."""
+    rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
+    variance = float(np.var(target[rows]))
+    return _loo(columns[rows], target[rows]) / variance if variance else 0.0
 
 
 def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
-    """Return the squared leave-one-out error over the noise, by the slope in units of y."""
-    pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    x, t, slope = even(columns[pick]), target[pick], slope[pick]
-    spread = float(t.std())
-    if x.shape[1] == 0 or spread == 0:
-        return float(np.mean(np.square((t - t.mean()) * slope))) / noise
-    nugget = tuned.NUGGET + tuned.NOISE_SHARE * noise / np.square(slope * spread)
-    t = (t - t.mean()) / spread
-    errors = (left_out(x, t, scale, nugget)[0] for scale in tuned.LENGTHS)
-    return min(float(np.mean(np.square(e * slope * spread))) for e in errors) / noise
+    """Return the squared leave-one-out error over the noise, in units of y."""
+    rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
+    return _loo(columns[rows], target[rows], slope[rows], noise) / noise
 
 
-def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Array, Array]:
-    """Return leave-one-out errors, and their variances: near 1 where no other row tells of it."""
+def noise_of(columns: Array, target: Array) -> float:
+    """Estimate the variance of noise; 0 if more rows reduce the error."""
+    if len(target) < tuned.SMOOTH_ROWS // 2:
+        return 0.0
+    rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
+    error, less = loo_error(columns, target), loo_error(columns[rows[::2]], target[rows[::2]])
+    noisy = tuned.MIN_NOISE < error < tuned.MAX_NOISE and less < tuned.FLAT * error
+    return error * float(np.var(target[rows])) if noisy else 0.0
+
+
+def is_smooth(columns: Array, target: Array) -> bool:
+    """Return whether more rows improve an accurate smooth model."""
+    return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
+
+
+def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:
+    """Return leave-one-out errors and their variances, 1 far from others."""
     check_time()
     matrix = kernel(x, x, scale)
     matrix[np.diag_indices_from(matrix)] += nugget
@@ -73,7 +67,7 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Arra
 
 
 def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
-    """Solve for a positive definite matrix; with it return one over the diagonal of its inverse."""
+    """Solve; also return 1 over the diagonal of the inverse matrix."""
     from scipy.linalg.blas import dsymv
     from scipy.linalg.lapack import dpotrf, dpotri
 
@@ -84,38 +78,22 @@ def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
     return dsymv(1.0, inverse, target, lower=True), 1 / np.diag(inverse)
 
 
-def predicted(
-    x: Array, target: Array, others: Array, scale: float, nugget: Array
-) -> tuple[Array, Array]:
-    """Return the posterior means and variances of other rows, for one length scale."""
-    from scipy.linalg import lu_factor, lu_solve
-
-    factors = lu_factor(kernel(x, x, scale) + np.diag(nugget))
-    weights, means, variances = lu_solve(factors, target), [], []
-    for part in np.array_split(others, math.ceil(len(others) / tuned.SMOOTH_ROWS)):
-        check_time()
-        across = kernel(part, x, scale)
-        means.append(across @ weights)
-        variances.append(1 - np.einsum("ok,ko->o", across, lu_solve(factors, across.T)))
-    return np.concatenate(means), np.concatenate(variances)
-
-
-def kernel(one: Array, two: Array, scale: float) -> Array:
+def kernel(first: Array, second: Array, scale: float) -> Array:
     """Return the RBF kernel between rows, for a length scale."""
-    values = np.maximum(_squared_distances(one, two), 0.0)
-    values *= -0.5 / (scale**2 * one.shape[1])
+    values = np.maximum(_squared_distances(first, second), 0.0)
+    values *= -0.5 / (scale**2 * first.shape[1])
     return np.asarray(np.exp(values, out=values))
 
 
-def _squared_distances(one: Array, two: Array) -> Array:
-    size = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
-    return np.asarray(size - 2 * one @ two.T)
+def _squared_distances(first: Array, second: Array) -> Array:
+    size = np.square(first).sum(axis=1)[:, None] + np.square(second).sum(axis=1)
+    return np.asarray(size - 2 * first @ second.T)
 
 
 def even(columns: Array) -> Array:
-    """Return columns of unit deviation; positive ones of a wide range by their logarithm."""
-    logs = (np.log(x) if logarithmic(x) else x for x in columns.T if varies(x))
-    scaled = [(u - u.mean()) / u.std() for u in logs]
+    """Return columns of unit deviation, those of a wide range as logarithms."""
+    inputs = (np.log(x) if logarithmic(x) else x for x in columns.T if varies(x))
+    scaled = [(u - u.mean()) / u.std() for u in inputs]
     return np.stack(scaled, axis=1) if scaled else np.zeros((len(columns), 0))
 
 
@@ -124,24 +102,23 @@ def logarithmic(x: Array) -> bool:
     return bool(x.min() > 0 and x.max() > tuned.WIDE_RANGE * x.min())
 
 
-def is_noise(columns: Array, made: Array, target: Array) -> bool:
-    """Return whether target minus formula is noise, as far as a regression can tell.
+def is_noise(columns: Array, values: Array, target: Array) -> bool:
+    """Return whether target minus formula is noise, by a regression.
 
-    What is left is fitted by splines of every column and of the formula's own value, and by
-    products of the columns; noise lets these explain no more than their number does [2]_. Nor
-    has it to do with what is left at the nearest other row. Too few rows tell nothing.
+    The residual is fitted by splines of every column and of the formula's own value, and by
+    products of the columns; noise lets these explain no more than their number does [2]_. Nor is
+    it correlated with the residual at the nearest other row. Too few rows show nothing.
     """
-    left, rows = target - made, len(target)
+    left, rows = target - values, len(target)
     if rows < tuned.TEST_ROWS * columns.shape[1]:  # of terms, which are more than columns
         return False
     if not varies(left) or left.var() > tuned.TEST_LARGE_RESIDUAL * target.var():
         return False
     left = (left - left.mean()) / left.std()
-    if np.mean(left * left[nearest(columns)]) > tuned.TEST_SURE / np.sqrt(rows):
-        return False
-    terms = _terms(columns, made)
+    terms = _terms(columns, values)
     terms, count = terms - terms.mean(axis=0), terms.shape[1]
-    if rows < tuned.TEST_ROWS * count:
+    correlation = np.mean(left * left[nearest(columns)])
+    if rows < tuned.TEST_ROWS * count or correlation > tuned.TEST_SURE / np.sqrt(rows):
         return False
     rest = left - terms @ solve(terms, left)
     over = float(rest @ rest) / (rows - count - 1)
@@ -157,27 +134,29 @@ def nearest(columns: Array) -> Array:
     return np.asarray(distance.argmin(axis=1))
 
 
-def _terms(columns: Array, made: Array) -> Array:
-    """Return splines of every column and of the formula, and products of columns."""
+def _terms(columns: Array, values: Array) -> Array:
+    """Return splines of columns and formula, and products of columns."""
     width = columns.shape[1]
     pieces = tuned.TEST_PIECES_OF_ONE if width == 1 else tuned.TEST_PIECES
-    splines = [*columns.T, made] if width > 1 else [*columns.T]
-    found = [Basis.of(c, pieces).at(c)[:, 1:] for c in splines if varies(c)]
+    inputs = [*columns.T, values] if width > 1 else [*columns.T]
+    terms = [Basis.of(c, pieces).at(c)[:, 1:] for c in inputs if varies(c)]
     scaled = (columns - columns.mean(axis=0)) / columns.std(axis=0)
-    most = len(made) // tuned.TEST_ROWS - sum(f.shape[1] for f in found)
+    most = min(tuned.TEST_TERMS, len(values) // tuned.TEST_ROWS - sum(t.shape[1] for t in terms))
     for degree in tuned.TEST_DEGREES:
         counts = range(2, degree + 1)
-        terms = sum(math.comb(width + k - 1, k) - width for k in counts)
-        if terms <= min(tuned.TEST_TERMS, most):
+        if sum(math.comb(width + k - 1, k) - width for k in counts) <= most:
             ways = (itertools.combinations_with_replacement(range(width), k) for k in counts)
-            places = [p for p in itertools.chain(*ways) if len(set(p)) > 1]
-            found += [np.prod(scaled[:, p], axis=1)[:, None] for p in places]
+            places = (p for p in itertools.chain(*ways) if len(set(p)) > 1)
+            terms += [np.prod(scaled[:, p], axis=1)[:, None] for p in places]
             break
-    return np.concatenate(found, axis=1)
+    return np.concatenate(terms, axis=1)
 
 
 def outlier_rows(columns: Array, target: Array) -> Array:
-    """Find rows far from their leave-one-out prediction, in rounds, for they hide each other."""
+    """Return the rows far from their leave-one-out prediction.
+
+    Outliers hide each other.
+    """
     wrong = np.zeros(len(target), dtype=bool)
     if len(target) < tuned.FEWEST_ROWS:
         return wrong
@@ -186,12 +165,11 @@ def outlier_rows(columns: Array, target: Array) -> Array:
         from scipy.stats import ks_2samp
 
         off = np.asarray(target != middle)
-        if not off.any():
+        if not off.any() or columns.shape[1] == 0:
             return off
         # mistakes lie anywhere among the others, in every column
-        chances = [ks_2samp(c[off], c[~off]).pvalue for c in columns.T]
-        scattered = min(chances, default=1.0) * len(chances) > tuned.BY_CHANCE or not chances
-        return off if scattered else wrong
+        chance = min(ks_2samp(c[off], c[~off]).pvalue for c in columns.T) * columns.shape[1]
+        return off if chance > tuned.BY_CHANCE else wrong
     size = np.arcsinh((target - middle) / spread)
     blocks = -(-len(target) // tuned.WRONG_BLOCK)
     for k in range(blocks):
@@ -199,37 +177,50 @@ def outlier_rows(columns: Array, target: Array) -> Array:
     return _if_few(wrong)
 
 
-def _if_few(found: Array) -> Array:
-    return found if found.sum() <= tuned.MOST_WRONG * len(found) else np.zeros_like(found)
+def _if_few(mask: Array) -> Array:
+    return mask if mask.sum() <= tuned.MOST_WRONG * len(mask) else np.zeros_like(mask)
 
 
 def distant_rows(columns: Array, others: Array) -> Array:
-    """Find rows, maybe others, with a feature so far from nearly all that a cell must be wrong."""
+    """Return the other rows with an extreme feature."""
     low, high = np.quantile(columns, tuned.CORE, axis=0)
     room = tuned.DISTANT * (high - low)
     return _if_few((((others < low - room) | (others > high + room)) & (room > 0)).any(1))
 
 
 def wrong_beside(columns: Array, target: Array, others: Array, values: Array) -> Array:
-    """Find other rows whose target, the values, lies far from what sound rows tell."""
-    none = np.zeros(len(values), dtype=bool)
+    """Return the other rows far from the predictions of sound rows."""
     middle, spread = _middle(target)
-    if len(target) < tuned.FEWEST_ROWS or not len(values) or spread == 0:
-        return _if_few(values != middle) if len(values) and np.ptp(target) == 0 else none
+    if len(values) and np.ptp(target) == 0:
+        return _if_few(values != middle)
     pick = spread_rows(len(target), tuned.WRONG_BLOCK)
-    size = np.arcsinh((target[pick] - middle) / spread)
     x = even(np.concatenate((columns[pick], others)))
-    if not x.shape[1]:
-        return none
-    known, center = x[: len(pick)], float(np.median(size))
-    length, nugget, errors, _ = _smoothed(known, size - center)
-    mean, variance = predicted(known, size - center, x[len(pick) :], length, nugget)
+    if len(target) < tuned.FEWEST_ROWS or not len(values) or spread == 0 or not x.shape[1]:
+        return np.zeros(len(values), dtype=bool)
+    size = np.arcsinh((target[pick] - middle) / spread)
+    center, sound = float(np.median(size)), x[: len(pick)]
+    length, errors, _ = _smoothed(sound, size - center)
+    mean, variance = predicted(sound, size - center, x[len(pick) :], length)
     gap = np.abs(np.arcsinh((values - middle) / spread) - center - mean)
-    return _if_few(gap > _limit(_usual(errors), variance, size))
+    return _if_few(gap > _limit(errors, variance, size))
+
+
+def predicted(x: Array, target: Array, others: Array, scale: float) -> tuple[Array, Array]:
+    """Return the posterior means and variances of other rows."""
+    from scipy.linalg import lu_factor, lu_solve
+
+    factors = lu_factor(kernel(x, x, scale) + tuned.WRONG_NUGGET * np.eye(len(x)))
+    weights, means, variances = lu_solve(factors, target), [], []
+    for part in np.array_split(others, math.ceil(len(others) / tuned.SMOOTH_ROWS)):
+        check_time()
+        across = kernel(part, x, scale)
+        means.append(across @ weights)
+        variances.append(1 - np.einsum("ok,ko->o", across, lu_solve(factors, across.T)))
+    return np.concatenate(means), np.concatenate(variances)
 
 
 def _middle(target: Array) -> tuple[float, float]:
-    """Return the median of a target and a robust deviation, 0 where all but a few are equal."""
+    """Return the median of a target and a robust deviation."""
     middle = float(np.median(target))
     off = np.abs(target - middle)
     usual = tuned.NORMAL * float(np.median(off))
@@ -237,58 +228,52 @@ def _middle(target: Array) -> tuple[float, float]:
 
 
 def _wrong_in(x: Array, size: Array) -> Array:
-    """Find the wrong rows of one block."""
-    kept = np.ones(len(size), dtype=bool)
+    """Return the outliers of one block."""
+    sound = np.ones(len(size), dtype=bool)
     for _ in range(tuned.WRONG_ROUNDS if x.shape[1] else 0):
-        own = size[kept] - np.median(size[kept])
-        *_, errors, variance = _smoothed(x[kept], own)
-        over = np.abs(errors) - _limit(_usual(errors), variance, own)
+        own = size[sound] - np.median(size[sound])
+        _, errors, variance = _smoothed(x[sound], own)
+        over = np.abs(errors) - _limit(errors, variance, own)
         worst = (over > 0) & (over >= tuned.WORST * over.max())
-        if not worst.any() or kept.sum() <= tuned.FEWEST_ROWS:
+        if not worst.any() or sound.sum() <= tuned.FEWEST_ROWS:
             break
-        kept[np.flatnonzero(kept)[worst]] = False
-    return ~kept
+        sound[np.flatnonzero(sound)[worst]] = False
+    return ~sound
 
 
-def _smoothed(x: Array, own: Array) -> tuple[float, Array, Array, Array]:
-    """Return length, nugget, leave-one-out errors and variances of the model that errs least."""
-    nugget = np.full(len(own), tuned.WRONG_NUGGET)
-    every = ((k, nugget, *left_out(x, own, k, nugget)) for k in tuned.WRONG_LENGTHS)
-    return min(every, key=lambda found: _usual(found[2]))
+def _smoothed(x: Array, target: Array) -> tuple[float, Array, Array]:
+    """Return length, leave-one-out errors and variances of the best model."""
+    models = ((k, *left_out(x, target, k, tuned.WRONG_NUGGET)) for k in tuned.WRONG_LENGTHS)
+    return min(models, key=lambda model: float(np.median(np.abs(model[1]))))
 
 
-def _usual(errors: Array) -> float:
-    return tuned.NORMAL * float(np.median(np.abs(errors)))
-
-
-def _limit(usual: float, variance: Array, size: Array) -> Array:
-    """Return the errors beyond which rows are wrong, larger where others tell little of a row."""
+def _limit(errors: Array, variance: Array, size: Array) -> Array:
+    """Return the errors beyond which rows are wrong."""
+    usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.FAR_OFF * usual, tuned.FAR_LEAST) + alone
 
 
-def unfollowed(made: Array, target: Array) -> Array:
-    """Return the rows that a formula does not follow: far off for how near most of them are."""
+def unfollowed(values: Array, target: Array) -> Array:
+    """Return the rows whose residual is an outlier."""
     with np.errstate(invalid="ignore"):
-        gap = np.abs(made - target)
-    gap = np.where(np.isfinite(gap), gap, np.inf)
+        gap = np.nan_to_num(np.abs(values - target), nan=np.inf, posinf=np.inf)
     usual = float(np.median(np.abs(target - np.median(target))))
     near = tuned.FAR_OFF * tuned.NORMAL * float(np.median(gap))
     room = near + tuned.FOLLOWED * np.maximum(np.abs(target), usual)
     return np.asarray((gap > room) | np.isinf(gap))
 
 
-def exceptions(columns: Array, made: Array, target: Array, exact: float) -> Array:
-    """Find the few scattered rows without which a formula leaves only noise, or an exact error."""
-    far, none = unfollowed(made, target), np.zeros(len(target), dtype=bool)
+def exceptions(columns: Array, values: Array, target: Array, exact: float) -> Array:
+    """Return the few scattered outliers of an otherwise perfect formula."""
+    far, none = unfollowed(values, target), np.zeros(len(target), dtype=bool)
     if not far.any() or far.mean() > tuned.MOST_WRONG or len(target) < tuned.FEWEST_ROWS:
         return none
-    kept = ~far
-    error = relative_error(made[kept], target[kept])
-    if error > tuned.WITHOUT_GAIN * relative_error(made, target):
-        return none
-    common = np.isin(target[far], target[kept]).mean()  # a mistake has a value of its own
+    error = relative_error(values[~far], target[~far])
+    common = np.isin(target[far], target[~far]).mean()  # a mistake has a value of its own
     together = far[nearest(columns)[far]].mean() if far.sum() > 1 else 0.0
-    if max(common, together) > tuned.WORST:
+    less = error <= tuned.WITHOUT_GAIN * relative_error(values, target)
+    if not less or max(common, together) > tuned.WORST:
         return none
-    return far if error <= exact or is_noise(columns[kept], made[kept], target[kept]) else none
+    noise = error <= exact or is_noise(columns[~far], values[~far], target[~far])
+    return far if noise else none

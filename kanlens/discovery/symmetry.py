@@ -1,6 +1,6 @@
-"""Separability and symmetry of a function known by its values and slopes, as in AI Feynman [1]_.
+"""Symmetry of a function by its values and slopes, as in AI Feynman [1]_.
 
-A function depends on a and b through h(a, b) alone when its slopes are in the ratio of those of h.
+A function depends on a and b through h(a, b) only if its slopes are in the ratio of those of h.
 A `Surface` takes columns (row, feature) and returns values (row,); errors are relative and squared.
 
 References
@@ -29,12 +29,12 @@ Surface = Callable[[Array], Array]
 
 @dataclass(frozen=True, eq=False)
 class Union:
-    """Two columns that a function seems to need only together, and what may stand for them."""
+    """Two columns that a function needs only together, and their combination."""
 
     pair: tuple[Expr, Expr]
     values: Array
     name: Expr
-    gap: float  # share by which the slopes differ from those of a function of it
+    gap: float  # relative distance of the slopes from those of a function of it
 
     def reduced(self, problem: SearchProblem) -> SearchProblem:
         """Put the one column in the place of the two."""
@@ -43,9 +43,9 @@ class Union:
 
 
 def effects(surface: Surface, columns: Array) -> Array:
-    """Return about the share of a function's variance that goes with each column.
+    """Estimate the share of a function's variance due to each column.
 
-    Half the mean squared change, when it is taken from other rows, over the variance.
+    Half the mean squared change if the column is taken from other rows, over the variance.
     """
     x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
     values = surface(x)
@@ -58,52 +58,26 @@ def effects(surface: Surface, columns: Array) -> Array:
 
 
 def needless(surface: Surface, columns: Array, error: float) -> set[int]:
-    """Return the columns, never all, without which a function stays the same, but for its error."""
+    """Return the columns, never all, with an effect within the error."""
     change = effects(surface, columns)
     small = np.flatnonzero(change < tuned.NEEDLESS * error).tolist()
     return set(small) - {int(change.argmax())}
 
 
-def mixed_differences(surface: Surface, columns: Array) -> Array:
-    """Return the pairwise interaction strength of columns, (feature, feature).
-
-    The change when both are taken from other rows, less the changes by each, as a mean square over
-    four times the variance: about the function's error where there is no such effect.
-    """
-    x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
-    width, values = x.shape[1], surface(x)
-    spread = float(values.var()) or 1.0
-    found = np.zeros((width, width))
-    for shift in tuned.SHIFTS:
-        single = [surface(_exchanged(x, (i,), shift)) for i in range(width)]
-        for i, j in itertools.combinations(range(width), 2):
-            mixed = surface(_exchanged(x, (i, j), shift)) - single[i] - single[j] + values
-            found[i, j] += float(np.mean(np.square(mixed))) / (4 * spread * len(tuned.SHIFTS))
-    return found + found.T
-
-
-def components(surface: Surface, columns: Array, error: float) -> list[set[int]]:
-    """Return the sets of columns over which a function is a sum, the smallest first."""
-    tied = mixed_differences(surface, columns) > min(tuned.APART * error, tuned.LOOSE)
-    reached = np.linalg.matrix_power(tied | np.eye(len(tied), dtype=bool), len(tied))
-    found = {tuple(np.flatnonzero(row).tolist()) for row in reached}
-    return [set(group) for group in sorted(found, key=lambda group: (len(group), group))]
-
-
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return how far slopes are from those of one combination of two columns: 0 to 1."""
+    """Return the distance of slopes from those of a combination, 0 to 1."""
     with np.errstate(all="ignore"):
-        one, two = slopes[0] * of[1], slopes[1] * of[0]
-        total = np.mean(np.square(one) + np.square(two))
-        gap = float(np.mean(np.square(one - two)) / (2 * total)) if total > 0 else 1.0
+        left, right = slopes[0] * of[1], slopes[1] * of[0]
+        total = np.mean(np.square(left) + np.square(right))
+        gap = float(np.mean(np.square(left - right)) / (2 * total)) if total > 0 else 1.0
     return gap if np.isfinite(gap) else 1.0
 
 
 def unions(problem: SearchProblem, slopes: Array, error: float) -> list[Union]:
-    """Return what two columns may be put together as, by their slopes, the surest first."""
+    """Return combinations of two columns that fit the slopes, the best first."""
     rows = _inside(problem.columns)
     limit = min(tuned.JOINED * error, tuned.LOOSE)
-    found = []
+    candidates = []
     for i, j in itertools.combinations(range(problem.width), 2):
         ours = slopes[rows, i], slopes[rows, j]
         x, y = problem.columns[:, i], problem.columns[:, j]
@@ -112,22 +86,22 @@ def unions(problem: SearchProblem, slopes: Array, error: float) -> list[Union]:
             gap = joined_gap(ours, form.slopes(x[rows], y[rows]))
             values = form.value(x, y)
             if gap < limit and np.isfinite(values).all():
-                found.append(Union(pair, values, form.value(*pair), gap))
-    return sorted(found, key=lambda union: union.gap)
+                candidates.append(Union(pair, values, form.value(*pair), gap))
+    return sorted(candidates, key=lambda union: union.gap)
 
 
-def disjoint(found: list[Union]) -> list[Union]:
+def disjoint(candidates: list[Union]) -> list[Union]:
     """Return the best unions that share no column."""
-    kept: list[Union] = []
-    for union in found:
-        if not any(set(union.pair) & set(other.pair) for other in kept):
-            kept.append(union)
-    return kept
+    chosen: list[Union] = []
+    for union in candidates:
+        if not any(set(union.pair) & set(other.pair) for other in chosen):
+            chosen.append(union)
+    return chosen
 
 
 def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array:
-    """Return powers of columns that divide a function; `values` are ones for slopes of its log."""
-    rows, found = _inside(columns), np.zeros(columns.shape[1])
+    """Return powers of columns that divide a function or its exponential."""
+    rows, powers = _inside(columns), np.zeros(columns.shape[1])
     limit = min(tuned.FACTOR * error, tuned.STEADY)
     f = values[rows]
     for i in np.flatnonzero(away(columns)):
@@ -136,12 +110,12 @@ def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array
         half = _near_half(power)
         gap = float(np.mean(np.square(moved - power * f)) / np.mean(np.square(f)))
         if half and gap < limit * power**2:
-            found[i] = half
-    return found
+            powers[i] = half
+    return powers
 
 
 def _near_half(power: float) -> float:
-    """Snap an exponent to a multiple of one half; 0 where none is near or it is high."""
+    """Snap an exponent to a near multiple of one half, else to 0."""
     half = round(2 * power) / 2 if abs(power) < tuned.HIGHEST_FACTOR + 0.25 else 0.0
     return half if abs(power - half) < tuned.ROUND * abs(half) else 0.0
 
@@ -173,29 +147,29 @@ def _forms(
     whole: tuple[Array, Array], inside: tuple[Array, Array], slopes: tuple[Array, Array]
 ) -> list[_Form]:
     """Return combinations of two columns that can be computed on all rows."""
-    found = [*_SIMPLE, *([_OVER] if away(whole[1]) else [_UNDER] if away(whole[0]) else [])]
+    forms = [*_SIMPLE, *([_OVER] if away(whole[1]) else [_UNDER] if away(whole[0]) else [])]
     weight = _ratio(*slopes)
     if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > tuned.ROUND:
-        found.append(_Form(lambda a, b: weight * a + b, lambda a, b: (weight, 1.0)))
+        forms.append(_Form(lambda a, b: weight * a + b, lambda a, b: (weight, 1.0)))
     half = _near_half(_ratio(inside[0] * slopes[0], inside[1] * slopes[1]))
     if abs(half) not in (0.0, 1.0) and away(whole[0]) and whole[0].min() > 0:
 
         def power(a: Any, b: Any) -> Any:
             return a ** (half if isinstance(a, np.ndarray) else sympy.Rational(half)) * b
 
-        found.append(_Form(power, lambda a, b: (half * b, a)))
-    return found
+        forms.append(_Form(power, lambda a, b: (half * b, a)))
+    return forms
 
 
-def _ratio(one: Array, two: Array) -> float:
+def _ratio(first: Array, second: Array) -> float:
     """Return the factor between two arrays with errors in both."""
     with np.errstate(all="ignore"):
-        size = float(np.sqrt(np.mean(np.square(one)) / np.mean(np.square(two))))
-    return size * float(np.sign(np.mean(one * two)))
+        size = float(np.sqrt(np.mean(np.square(first)) / np.mean(np.square(second))))
+    return size * float(np.sign(np.mean(first * second)))
 
 
 def _inside(columns: Array) -> Array:
-    """Return the rows that are not at an end of a column, all where these are few."""
+    """Return a mask of the rows not at an end of a column."""
     low, high = np.quantile(columns, (tuned.UNTRUSTED, 1 - tuned.UNTRUSTED), axis=0)
     rows = ((columns >= low) & (columns <= high)).all(axis=1)
     return rows if rows.sum() > len(columns) // 4 else np.ones(len(columns), dtype=bool)
@@ -203,7 +177,7 @@ def _inside(columns: Array) -> Array:
 
 def _exchanged(columns: Array, which: tuple[int, ...], shift: int) -> Array:
     """Return rows with some columns taken from other rows, each from its own."""
-    found = columns.copy()
+    rows = columns.copy()
     for i in which:
-        found[:, i] = np.roll(columns[:, i], shift + 2 * i)
-    return found
+        rows[:, i] = np.roll(columns[:, i], shift + 2 * i)
+    return rows

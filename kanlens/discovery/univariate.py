@@ -1,11 +1,11 @@
-"""Functions of one variable: a smooth curve through one column, and formulas of that curve."""
+"""Functions of one column: a smooth curve and its formulas."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, zip_longest
+from itertools import product
 
 import numpy as np
 import sympy
@@ -18,7 +18,7 @@ from kanlens.discovery.regression import (
     Array,
     Basis,
     away,
-    best_pairs,
+    grown_sums,
     quick_error,
     relative_error,
     solve,
@@ -28,23 +28,19 @@ from kanlens.symbolic.composition import Expr, evaluator
 
 
 def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], float]:
-    """Return a spline through the target, its log or inverse, over x or log x, and its error."""
-    x = problem.columns[:, 0]
-    best = float("inf")
+    """Return a spline of the target, its log or inverse, and its error."""
+    x, best = problem.columns[:, 0], float("inf")
     chosen: tuple[Transform, int, Callable[[Array], Array], Basis, Array] | None = None
-    for transform in TRANSFORMS[:3]:
-        if not transform.fits(problem.target):
-            continue
+    transforms = (transform for transform in TRANSFORMS[:3] if transform.fits(problem.target))
+    scales = (np.log, np.asarray) if problem.positive[0] else (np.asarray,)
+    counts = [pieces for pieces in tuned.SINGLE.pieces if pieces <= max(2, problem.count // 3)]
+    for transform, scale, pieces in product(transforms, scales, counts):
         target, side = transform.value(problem.target), transform.side(problem.target)
-        for scale in (np.log, np.asarray) if problem.positive[0] else (np.asarray,):
-            for pieces in tuned.SINGLE.pieces:
-                if pieces > max(2, problem.count // 3):
-                    break
-                basis = Basis.of(scale(x), pieces)
-                matrix = basis.at(scale(x))
-                error = quick_error(matrix, target, problem.held_out)
-                if error < tuned.FINER_GAIN * best:
-                    best, chosen = error, (transform, side, scale, basis, solve(matrix, target))
+        basis = Basis.of(scale(x), pieces)
+        matrix = basis.at(scale(x))
+        error = quick_error(matrix, target, problem.held_out)
+        if error < tuned.FINER_GAIN * best:
+            best, chosen = error, (transform, side, scale, basis, solve(matrix, target))
 
     def curve(x: Array) -> Array:
         if chosen is None:
@@ -55,59 +51,46 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
     return curve, best
 
 
-def windows(problem: SearchProblem, curve: Callable[[Array], Array]) -> tuple[Array, list[Array]]:
-    """Return even points (window, point) and the curve there: all, and where it is not small."""
-    low, high = np.quantile(problem.columns[:, 0], tuned.CURVE_ENDS)
-    grids = [np.linspace(low, high, tuned.GRID_POINTS)]
-    with np.errstate(all="ignore"):
-        size = np.abs(curve(grids[0]))
-        large = np.flatnonzero(size > tuned.SMALL_VALUE * size.max())
-        if len(large) > 1 and large[-1] - large[0] < tuned.NARROW_WINDOW * tuned.GRID_POINTS:
-            ends = grids[0][large[0]], grids[0][large[-1]]
-            grids.append(np.linspace(*ends, tuned.GRID_POINTS))
-        return np.stack(grids), [curve(grid) for grid in grids]
-
-
 @dataclass(frozen=True)
 class SingleColumn(Ansatz):
     """A function of the only column."""
 
-    deep: bool  # with functions under and over others, sums and products of two, and ratios
+    deep: bool  # with functions of functions, sums and products of two
     outer: tuple[str, ...]
     inner: tuple[str, ...]
     limits = tuned.SINGLE
 
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        if not front.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
+        if not front.whole.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
             return
         if self.deep:
             yield from _PAIRS.formulas(problem, front)
         curve, error = smooth_curve(problem)
-        grids, values = windows(problem, curve)
-        if error > self.limits.error or not all(np.isfinite(v).all() for v in values):
+        ends = np.quantile(problem.columns[:, 0], tuned.CURVE_ENDS)
+        grid, name = np.linspace(*ends, tuned.GRID_POINTS), problem.names[0]
+        with np.errstate(all="ignore"):
+            values = curve(grid)
+        if error > self.limits.error or not np.isfinite(values).all():
             return
         epsilon = float(np.clip(error, 1e-10, 1e-2))
         noisy = self.deep and error > tuned.NOISY_CURVE
-        for options in fit_curves(
-            grids,
-            values,
+        for (curves,) in fit_curves(
+            grid[None],
+            [values],
             outer=self.outer,
             inner=self.inner,
             epsilon=epsilon,
-            kept=tuned.WRITTEN_UNDER_NOISE if noisy else self.limits.written,
+            count=tuned.WRITTEN_UNDER_NOISE if noisy else self.limits.written,
         ):
-            good = [[o for o in each if o.error < tuned.LOST_CURVE] for each in options]
-            for option in filter(None, chain(*zip_longest(*good))):
-                yield problem.rebuild(option.expression.xreplace({U: problem.names[0]}))
-        for curve_values in zip(grids, values, strict=True) if self.deep else ():
-            if front.done:
-                return
-            for formula in _products(*curve_values, epsilon):
-                yield problem.rebuild(formula.xreplace({U: problem.names[0]}))
+            for formula in (c.expression for c in curves if c.error < tuned.LOST_CURVE):
+                yield problem.rebuild(formula.xreplace({U: name}))
+        if self.deep and not front.done:
+            for formula in _products(grid, values, epsilon):
+                yield problem.rebuild(formula.xreplace({U: name}))
 
 
 def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
-    """Yield products of a power or an exponential and another function, of the symbol `U`."""
+    """Return products of a power or exponential and another function of `U`."""
     with np.errstate(all="ignore"):
         divided = [(values / factor, name) for factor, name in multipliers(grid)]
     pairs = [(v, name) for v, name in divided if np.ptp(v) > 0]
@@ -116,7 +99,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
         [v for v, _ in pairs],
         outer=("id", "inv"),
         epsilon=epsilon,
-        kept=tuned.PRODUCT_CURVES,
+        count=tuned.PRODUCT_CURVES,
     )
     scored = []
     for curves, (_, name) in zip(options, pairs, strict=True):
@@ -130,7 +113,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
 
 
 def multipliers(x: Array) -> list[tuple[Array, Expr]]:
-    """Return powers and exponentials, of rates that show, that may be factors, with names."""
+    """Return powers and exponentials as possible factors, with names."""
     powers = [p for p in (-3, -2, -1, 1, 2, 3) if (away(x, tuned.POWER) if p < 0 else clear(x))]
     factors: list[tuple[Array, Expr]] = [(x ** float(p), U**p) for p in powers]
     middle = float(x.mean())
@@ -149,35 +132,35 @@ class PairOfAtoms(Ansatz):
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
-        for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
-            found = [names[k].xreplace({U: problem.names[0]}) for k in pair]
-            yield sum_of_terms(problem, found, matrix[:, pair])
+        for pair in self._best(grown_sums(matrix[rows], problem.target[rows], most=2)):
+            terms = [names[k].xreplace({U: problem.names[0]}) for k in pair]
+            yield sum_of_terms(problem, terms, matrix[:, pair])
 
 
 @lru_cache(maxsize=1)
 def atoms() -> tuple[Expr, ...]:
     """Return functions without free numbers, of the symbol `U`."""
     waves = (sympy.sin, sympy.cos)
-    found = [U**k for k in range(1, 7)]
-    found += [1 / U, 1 / U**2, sympy.sqrt(U), U ** sympy.Rational(3, 2), abs(U)]
+    forms = [U**k for k in range(1, 7)]
+    forms += [1 / U, 1 / U**2, sympy.sqrt(U), U ** sympy.Rational(3, 2), abs(U)]
     for wave in waves:
-        found += [wave(k * U) for k in (1, 2, 3)] + [wave(sympy.pi * U), wave(2 * sympy.pi * U)]
-        found += [U**k * wave(U) for k in (1, 2, 3)] + [wave(U**2), wave(U) / U]
-        found += [wave(U) * sympy.exp(s * U) for s in (1, -1)]
-        found += [wave(U**j) * other(U**k) for other in waves for j in (2, 3) for k in range(1, j)]
-        found += [wave(U) * other(U) for other in waves] + [wave(U + U**2), wave(U) ** 3]
+        forms += [wave(k * U) for k in (1, 2, 3)] + [wave(sympy.pi * U), wave(2 * sympy.pi * U)]
+        forms += [U**k * wave(U) for k in (1, 2, 3)] + [wave(U**2), wave(U) / U]
+        forms += [wave(U) * sympy.exp(s * U) for s in (1, -1)]
+        forms += [wave(U**j) * other(U**k) for other in waves for j in (2, 3) for k in range(1, j)]
+        forms += [wave(U) * other(U) for other in waves] + [wave(U + U**2), wave(U) ** 3]
     for s in (1, -1):
-        found += [U**k * sympy.exp(s * U) for k in (0, 1, 2)]
-    found += [sympy.exp(-(U**2)), U * sympy.exp(-(U**2)), sympy.exp(U**2)]
-    found += [sympy.log(U), sympy.log(U + 1), sympy.log(U**2 + 1), U * sympy.log(U)]
-    found += [sympy.tanh(U), sympy.atan(U), sympy.tan(U), 1 / (1 + U), 1 / (1 + U**2)]
-    found += [sympy.sqrt(1 + U**2), U**2 * sympy.log(U), sympy.sinh(U), sympy.cosh(U)]
-    found += [sympy.asinh(U), sympy.acosh(U), sympy.exp(U) / (1 + sympy.exp(U))]
-    return tuple(dict.fromkeys(found))
+        forms += [U**k * sympy.exp(s * U) for k in (0, 1, 2)]
+    forms += [sympy.exp(-(U**2)), U * sympy.exp(-(U**2)), sympy.exp(U**2)]
+    forms += [sympy.log(U), sympy.log(U + 1), sympy.log(U**2 + 1), U * sympy.log(U)]
+    forms += [sympy.tanh(U), sympy.atan(U), sympy.tan(U), 1 / (1 + U), 1 / (1 + U**2)]
+    forms += [sympy.sqrt(1 + U**2), U**2 * sympy.log(U), sympy.sinh(U), sympy.cosh(U)]
+    forms += [sympy.asinh(U), sympy.acosh(U), sympy.exp(U) / (1 + sympy.exp(U))]
+    return tuple(dict.fromkeys(forms))
 
 
 def atoms_on(x: Array) -> tuple[list[Expr], Array]:
-    """Return the functions that are finite on a column, and their values, (row, function)."""
+    """Return the functions finite on a column, and values (row, function)."""
     matrix = _evaluate()(x[:, None])
     with np.errstate(all="ignore"):
         good = np.isfinite(matrix).all(axis=0)
@@ -191,7 +174,7 @@ def _evaluate() -> Callable[..., Array]:
 
 
 _PAIRS = PairOfAtoms()
-_LINES = LinearModel(every=True)
+_LINES = LinearModel(all_sizes=True)
 _SIMPLE_CURVE = SingleColumn(deep=False, outer=("id", "log"), inner=("id",))
 CURVE = SingleColumn(
     deep=True,
@@ -201,7 +184,7 @@ CURVE = SingleColumn(
 
 
 class ShortFormulas(Ansatz):
-    """Linear models of ever fewer columns, power laws, and curves of the best single columns."""
+    """Linear models, power laws, and curves of the best single columns."""
 
     limits = tuned.Limits(tried=tuned.ONE_COLUMN_CURVES)
 
@@ -214,8 +197,8 @@ class ShortFormulas(Ansatz):
             fits.append((error, problem.onto(column, name)))
         best = list(self._best(fits))
         for ansatz, problems in ((_LINES, (*best, problem)), (_SIMPLE_CURVE, best)):
-            for each in problems:
-                yield from ansatz.formulas(each, front)
+            for view in problems:
+                yield from ansatz.formulas(view, front)
 
 
 SHORT_FORMULAS = ShortFormulas()

@@ -27,26 +27,25 @@ if TYPE_CHECKING:
 
     from kanlens.model.network import KAN, Rows
 
-BLOCK = 4096  # rows that one generator draws for, and that are explained at once
+BLOCK = 4096  # rows of one generator, which are explained at once
 PART = 16 * BLOCK  # rows of a task, and of a file
-SAMPLE = 10_000  # rows that say which class is predicted for most
+SAMPLE = 10_000  # rows by which the class that is predicted for most is found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class AttributionFolder:
-    """Attributions in a folder of Parquet files, whose rows are those of the table, in order.
+    """Attributions in a folder of Parquet files, in the order of rows.
 
     Attributes
     ----------
     folder : Path
         Holds ``part-000000.parquet`` and so on, with the columns of `Attribution.to_frame`.
     rows, parts, kept : int
-        Rows explained, files, and how many of these were there before.
+        Numbers of rows, of files, and of files that existed before.
     method, target, unit, baseline, remark : str
         As those of `Attribution`.
     largest : dict of str to float
-        The largest `completeness_gap`, `standard_error` and `bound` of any row, where there are
-        such.
+        The largest `completeness_gap`, `standard_error` and `bound` of any row, if any.
     importance : Importance
         What `Attribution.to_importance` returns of all rows.
     """
@@ -84,32 +83,30 @@ def attribute(
     progress: bool | None = None,
     **options: Any,
 ) -> AttributionFolder:
-    """Attribute the rows of a table of any size, and write them to a folder of Parquet files.
+    """Attribute a table of any size; write a folder of Parquet files.
 
-    One row out for each row in, in order. The numbers do not depend on the workers, nor on
-    `part_rows`: methods that draw have a generator for each 4,096 rows of the table. Parts that
-    are in the folder, whole and of the same run, are kept, so that the same call goes on after
-    whatever ended it.
+    One row out for each row in, in order. Results do not depend on the workers or `part_rows`:
+    methods that draw have a generator for each 4,096 rows. Complete parts of the same run in the
+    folder are kept, so that the same call resumes an unfinished one.
 
     Parameters
     ----------
     model : KAN or fitted estimator
         Left as it is.
     data : str or path
-        A Parquet file or a folder of them, which the workers must see under the same name; a text
-        table only where there is no scheduler elsewhere.
+        A Parquet file or a folder of them, which workers must find under the same name; a text
+        table without a scheduler only.
     output : str or path
-        The folder, empty or that of a run to go on with; workers must see it, too.
+        The folder, empty or that of a run to resume; workers must find it, too.
     method, background, target, progress, **options
         As for `kanlens.attribute`. The class that is predicted for most rows is found on 10,000.
     generator : torch.Generator, optional
-        Draws the seed of the run. Default: that of the run to go on with, else one of the
-        system's choice.
+        Draws the seed of the run. Default: that of the run to resume, else one of the system.
     part_rows : int
         Rows of a task and of a file, a multiple of 4,096.
     workers : int, str or Client, optional
-        How many processes of Dask to start on this machine for the call, the address of a
-        scheduler, or a client of one. Default: the work is done here.
+        Number of Dask processes to start on this machine for the call, the address of a
+        scheduler, or a client of one. Default: no other process.
 
     Returns
     -------
@@ -137,23 +134,26 @@ def attribute(
     (3, ['x1', 'x2', 'output', 'reference', 'completeness_gap'])
     """
     call, folder = "attribute", Path(output)
-    model, source = _opened(call, model, data, workers, generator, part_rows)
-    how = {"method": method, "background": background, **options}
-    first, job = _planned(call, model, source, target, how, jobs.new_seed(generator), part_rows)
+    model, source = _open(call, model, data, workers, generator, part_rows)
+    options |= {"method": method, "background": background}
+    first, job = _plan(call, model, source, target, options, jobs.new_seed(generator), part_rows)
     job = dataclasses.replace(job, folder=str(folder.resolve()))
     job = jobs.begun(job, own=generator is not None)
     with workers_for(call, workers) as client:
-        summaries, kept = _all_parts(client, job, progress)
+        summaries, count = _all_parts(client, job, progress)
     moments, largest = jobs.merged(summaries)
-    about = ("method", "target", "unit", "baseline", "remark")
     return AttributionFolder(
         folder=folder,
         rows=job.rows,
         parts=job.parts,
-        kept=kept,
+        kept=count,
+        method=first.method,
+        target=first.target,
+        unit=first.unit,
+        baseline=first.baseline,
+        remark=first.remark,
         largest=largest,
         importance=Importance.of(moments, first),
-        **{name: getattr(first, name) for name in about},
     )
 
 
@@ -171,7 +171,7 @@ def importance(
     progress: bool | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Say how much each feature matters over all rows of a table of any size, output by output.
+    """Return the importance of features over a table of any size.
 
     Parameters
     ----------
@@ -203,22 +203,22 @@ def importance(
     import pandas as pd
 
     call, frames = "importance", []
-    model, source = _opened(call, model, data, workers, generator, part_rows)
-    how = {"method": method, "background": background, **options}
+    model, source = _open(call, model, data, workers, generator, part_rows)
+    options |= {"method": method, "background": background}
     plans = [
-        _planned(call, model, source, one, how, jobs.new_seed(generator), part_rows)
-        for one in (range(len(model.output_names)) if target is None else [target])
+        _plan(call, model, source, output, options, jobs.new_seed(generator), part_rows)
+        for output in (range(len(model.output_names)) if target is None else [target])
     ]
     with workers_for(call, workers) as client:
         for first, job in plans:
-            own = dataclasses.replace(job, grouped=grouped)
-            moments, _ = jobs.merged(_all_parts(client, own, progress)[0])
-            found = Importance.of(moments, first.grouped() if grouped else first)
-            frames.append(dispatch.importance_table(found))
+            parts, _ = _all_parts(client, dataclasses.replace(job, grouped=grouped), progress)
+            moments, _ = jobs.merged(parts)
+            result = Importance.of(moments, first.grouped() if grouped else first)
+            frames.append(dispatch.importance_table(result))
     return pd.concat(frames, ignore_index=True)
 
 
-def _opened(
+def _open(
     call: str,
     model: Model,
     data: Pathlike,
@@ -226,7 +226,7 @@ def _opened(
     generator: torch.Generator | None,
     part_rows: int,
 ) -> tuple[KAN, Source]:
-    """Return the model and the table; refuse one that workers elsewhere cannot read, and parts."""
+    """Return the model and the table; refuse what workers cannot read."""
     kan = check_model(call, model)
     if not isinstance(data, str | os.PathLike):
         raise DTypeError(call, "a path", type(data).__name__, "Write the table to a Parquet file")
@@ -243,7 +243,7 @@ def _opened(
     return kan, source
 
 
-def _planned(
+def _plan(
     call: str,
     model: KAN,
     source: Source,
@@ -252,7 +252,7 @@ def _planned(
     seed: int,
     part_rows: int,
 ) -> tuple[Attribution, Job]:
-    """Explain one row, so that what does not fit is refused before all the work; plan that."""
+    """Return the attribution of one row, and the job."""
     classes = model.task == "classification" and len(model.output_names) > 1 and target is None
     rows = source.sample(SAMPLE).x if classes else source.read(0, 1).x
     with rewording(call):
@@ -281,13 +281,13 @@ def _planned(
 
 
 def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summary], int]:
-    """Do the parts that are not there yet; return all summaries, and how many were there."""
+    """Do the missing parts; return all summaries, and the number kept."""
     numbers = range(job.parts)
-    done = {n: one for n in numbers if (one := jobs.read_summary(job, n)) is not None}
-    kept, left = len(done), [number for number in numbers if number not in done]
+    done = {n: part for n in numbers if (part := jobs.read_summary(job, n)) is not None}
+    count, left = len(done), [number for number in numbers if number not in done]
     try:
         with progress_bar(job.call, job.parts, shown=progress) as advance, interrupts_pass():
-            advance(kept)
+            advance(count)
             for number, summary in completed(client, job.call, jobs.attribute_part, job, left):
                 done[number] = summary
                 advance()
@@ -298,4 +298,4 @@ def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summa
         raise
     finally:
         jobs.remove_unfinished(job)
-    return [done[number] for number in numbers], kept
+    return [done[number] for number in numbers], count

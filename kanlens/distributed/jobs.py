@@ -1,8 +1,7 @@
-"""Attribution job: parts of the rows of a table, each of which can be done alone and anywhere.
+"""Attribution job: parts of a table, for any process.
 
-A part is some blocks of rows, counted from the first row of the table. Random numbers are drawn
-from a generator per block, so that the numbers do not depend on what a part is, nor on who does it.
-A manifest says what the parts in a folder are of, so that a run can go on and no other can mix in.
+A part is some blocks of rows, each with a generator, so that results do not depend on the parts or
+the processes. A manifest identifies the run of a folder, so that only this run can resume there.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ from kanlens.resources import LEAST, memory_limit
 if TYPE_CHECKING:
     import pandas as pd
 
-NAME = "_manifest.json"  # readers of Parquet folders pass over names that begin so
-TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.parquet|\.json)")  # what a process that was killed leaves
+NAME = "_manifest.json"  # readers of Parquet folders skip names that begin so
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.parquet|\.json)")  # files of a process that was killed
 
 Summary: TypeAlias = dict[str, Any]  # of a part, as JSON: `rows`, `moments`, `largest`
 _one_at_a_time = threading.Lock()  # threads of a worker share torch's random state
@@ -46,12 +45,12 @@ _one_at_a_time = threading.Lock()  # threads of a worker share torch's random st
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """What is done with the rows of a table, in plain values that any process can be told.
+    """An attribution of the rows of a table, in plain values for any process.
 
     The model is a .safetensors file, `path` a Parquet file or folder, and `origin` the text file
     that it was made of; method, options, output and background (rows, in) are as for
-    `kanlens.attribute`. A part is of `part_rows`, and a generator, which starts from the seed and
-    the number of its block, draws for `block_rows`. Parts are written to `folder` if there is one.
+    `kanlens.attribute`. A part has `part_rows`; a generator, seeded with the number of its block,
+    draws for `block_rows`. Parts are written to `folder`, if any.
     """
 
     call: str
@@ -75,17 +74,17 @@ class Job:
         return -(-self.rows // self.part_rows)
 
     def span(self, part: int) -> tuple[int, int]:
-        """Return the first row of a part, and the one behind its last."""
+        """Return the first row of a part, and the one after its last."""
         start = part * self.part_rows
         return start, min(start + self.part_rows, self.rows)
 
     def file(self, part: int) -> Path:
-        """Return the file of a part; in the order of names the rows are in order."""
+        """Return the file of a part; sorted files have the rows in order."""
         return Path(self.folder or "", f"part-{part:06d}.parquet")
 
 
 def attribute_part(job: Job, part: int) -> Summary | KanlensError:
-    """Explain and write the rows of a part; a refusal is returned, since it would come again."""
+    """Explain and write the rows of a part; return a refusal."""
     try:
         with _one_at_a_time, memory_limit(job.call, _share_of_worker()):
             return _part(job, part)
@@ -96,17 +95,17 @@ def attribute_part(job: Job, part: int) -> Summary | KanlensError:
 def merged(summaries: list[Summary]) -> tuple[CentralMoments, dict[str, float]]:
     """Return the moments of all rows, and the largest of each error."""
     moments = [
-        CentralMoments(one["rows"], *torch.tensor(one["moments"], dtype=torch.float64))
-        for one in summaries
+        CentralMoments(part["rows"], *torch.tensor(part["moments"], dtype=torch.float64))
+        for part in summaries
     ]
     largest: dict[str, float] = {}
-    for name, size in (item for one in summaries for item in one["largest"].items()):
+    for name, size in (item for part in summaries for item in part["largest"].items()):
         largest[name] = max(size, largest.get(name, 0.0))
     return functools.reduce(CentralMoments.__add__, moments), largest
 
 
 def read_summary(job: Job, part: int) -> Summary | None:
-    """Return what a part says of itself; None where it is not written, or not whole."""
+    """Return the summary of a part; None where it is missing or incomplete."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -114,9 +113,9 @@ def read_summary(job: Job, part: int) -> Summary | None:
         return None
     start, stop = job.span(part)
     try:
-        known = pq.read_metadata(job.file(part))
-        found: Summary = json.loads(known.metadata[b"kanlens"])
-        return found if known.num_rows == found["rows"] == stop - start else None
+        metadata = pq.read_metadata(job.file(part))
+        summary: Summary = json.loads(metadata.metadata[b"kanlens"])
+        return summary if metadata.num_rows == summary["rows"] == stop - start else None
     except (OSError, pa.lib.ArrowException, KeyError, ValueError, TypeError):
         return None
 
@@ -127,16 +126,8 @@ def encoded(model: KAN) -> bytes:
         return save(model, folder / "model.safetensors").read_bytes()
 
 
-def decoded(content: bytes) -> KAN:
-    """Return the model that was encoded."""
-    with temporary_folder() as folder:
-        path = folder / "model.safetensors"
-        path.write_bytes(content)
-        return load(path)
-
-
 def new_seed(generator: torch.Generator | None) -> int:
-    """Return a seed that a generator draws; without one, of the system's choice."""
+    """Return a seed drawn by a generator, or by the system."""
     source = torch.Generator() if generator is None else generator
     if generator is None:
         source.seed()
@@ -144,7 +135,7 @@ def new_seed(generator: torch.Generator | None) -> int:
 
 
 def seeded(seed: int, number: int) -> torch.Generator:
-    """Return the generator of one of the blocks, or tasks, of a run."""
+    """Return the generator of a block or task of a run."""
     state = np.random.SeedSequence([seed, number]).generate_state(2)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
@@ -152,7 +143,11 @@ def seeded(seed: int, number: int) -> torch.Generator:
 @functools.lru_cache(maxsize=1)  # once for all parts that a process does
 def _opened(job: Job) -> tuple[KAN, Source]:
     """Return the model and the table of a job."""
-    model, origin = decoded(job.model), None if job.origin is None else Path(job.origin)
+    with temporary_folder() as folder:
+        path = folder / "model.safetensors"
+        path.write_bytes(job.model)
+        model = load(path)
+    origin = None if job.origin is None else Path(job.origin)
     reader = ParquetReader(job.path, call=job.call, origin=origin)
     return model, Source(schema=model.schema, reader=reader, call=job.call)
 
@@ -162,7 +157,7 @@ def _part(job: Job, part: int) -> Summary:
     start, stop = job.span(part)
     x, frames, summaries = source.read(start, stop).x, list[Any](), list[Summary]()
     for begin, end in blocks(stop - start, job.block_rows):
-        found: Any = attribute(  # values of rows, as of the first one
+        result: Any = attribute(  # values of rows, as of the first one
             model,
             x[begin:end],
             method=job.method,
@@ -172,13 +167,13 @@ def _part(job: Job, part: int) -> Summary:
             progress=False,
             **job.options,
         )
-        found = found.grouped() if job.grouped else found
-        errors = {"standard_error": found.standard_error, "bound": found.bound}
-        errors["completeness_gap"] = found.completeness_gap if found.shares else None
+        result = result.grouped() if job.grouped else result
+        errors = {"standard_error": result.standard_error, "bound": result.bound}
+        errors["completeness_gap"] = result.completeness_gap if result.shares else None
         largest = {name: float(e.abs().max()) for name, e in errors.items() if e is not None}
-        summaries.append(_summary(CentralMoments.of(found.values.abs()), largest))
+        summaries.append(_summary(CentralMoments.of(result.values.abs()), largest))
         if job.folder is not None:
-            frames.append(found.to_frame())
+            frames.append(result.to_frame())
     summary = _summary(*merged(summaries))
     if job.folder is not None:
         _write(job, part, frames, summary)
@@ -186,24 +181,24 @@ def _part(job: Job, part: int) -> Summary:
 
 
 def _summary(moments: CentralMoments, largest: dict[str, float]) -> Summary:
-    sums = [one.tolist() for one in (moments.mean, moments.squares, moments.skew)]
+    sums = [moments.mean.tolist(), moments.squares.tolist(), moments.skew.tolist()]
     return {"rows": moments.rows, "moments": sums, "largest": largest}
 
 
 def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) -> None:
-    """Write a part with what it says of itself, whole or not at all."""
+    """Write a part with its summary, whole or not at all."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
     with atomic_write(job.file(part), call=job.call) as temporary:
-        known = table.replace_schema_metadata({"kanlens": json.dumps(summary)})
-        pq.write_table(known, temporary, use_dictionary=False)
+        table = table.replace_schema_metadata({"kanlens": json.dumps(summary)})
+        pq.write_table(table, temporary, use_dictionary=False)
 
 
 def _share_of_worker() -> int | None:
-    """Return the bytes that work may take on a worker of Dask; None elsewhere."""
+    """Return the memory limit of a Dask worker in bytes; None elsewhere."""
     with contextlib.suppress(KeyError, AttributeError, ValueError):
         worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
         limit: int | None = worker.memory_manager.memory_limit
@@ -212,18 +207,18 @@ def _share_of_worker() -> int | None:
 
 
 def begun(job: Job, *, own: bool) -> Job:
-    """Return the job, with its folder's seed unless it has its `own`; refuse other runs."""
+    """Return the job with the seed of its folder; refuse other runs."""
     folder = Path(job.folder or "")
-    known = read_manifest(folder, call=job.call)
-    if known is None:
+    manifest = read_manifest(folder, call=job.call)
+    if manifest is None:
         with atomic_write(folder / NAME, call=job.call) as temporary:
             temporary.write_text(json.dumps(manifest_of(job), indent=1, sort_keys=True) + "\n")
         return job
-    job = job if own else replace(job, seed=known["seed"])
+    job = job if own else replace(job, seed=manifest["seed"])
     for name, value in manifest_of(job).items():
-        if known.get(name) != value:
+        if manifest.get(name) != value:
             plain = name not in ("model", "background", "data")
-            got = f"{value!r}, after {known.get(name)!r}" if plain else "another"
+            got = f"{value!r}, after {manifest.get(name)!r}" if plain else "another"
             expected = f"the {name.replace('_', ' ')} of the run in {job.folder!r}"
             advice = "Name another folder to write to, or remove this one"
             raise OutputError(job.call, expected, got, advice)
@@ -231,30 +226,30 @@ def begun(job: Job, *, own: bool) -> Job:
 
 
 def manifest_of(job: Job) -> dict[str, Any]:
-    """Return what decides over the numbers of a job, and over what is a part."""
+    """Return all that the results and the parts of a job depend on."""
     background = None if job.background is None else job.background.cpu().numpy().tobytes()
     paths = [Path(job.origin or "")]
     if job.origin is None:
         paths = [Path(file.path) for file, _ in ParquetReader(job.path, call=job.call).files]
-    facts = [(path, path.stat()) for path in paths]
+    stats = [(path, path.stat()) for path in paths]
     return {
         "model": hashlib.sha256(job.model).hexdigest(),
         "method": job.method,
         "options": to_plain(job.options),
         "output": job.output,
         "background": background and hashlib.sha256(background).hexdigest(),
-        "data": [[str(path), one.st_size, one.st_mtime_ns] for path, one in facts],
+        "data": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
         **{name: getattr(job, name) for name in ("rows", "part_rows", "block_rows", "seed")},
     }
 
 
 def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder, None of one that is not there or empty; refuse others."""
+    """Return the manifest of a folder, None of an empty one."""
     try:
         if not folder.exists() or not any(folder.iterdir()):
             return None
-        found: dict[str, Any] = json.loads((folder / NAME).read_text())
-        return found
+        manifest: dict[str, Any] = json.loads((folder / NAME).read_text())
+        return manifest
     except FileNotFoundError as error:
         expected, got = "an empty folder, or one of a run to go on with", f"others, {str(folder)!r}"
         raise OutputError(call, expected, got, "Name another with -o") from error
@@ -264,7 +259,7 @@ def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
 
 
 def check_folder(folder: Path, *, call: str) -> None:
-    """Refuse now a folder that parts could not be written to later."""
+    """Refuse a folder that parts cannot be written to."""
     read_manifest(folder, call=call)
     check_writable(folder / NAME, call=call)
 

@@ -1,4 +1,4 @@
-"""`fit` and `discover` begun several times, as tasks; the best comes first."""
+"""`fit` and `discover` with restarts; the best result comes first."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def fit(
     progress: bool | None = None,
     **options: Any,
 ) -> list[FitResult]:
-    """Train copies of a model that begin with other weights; the best one comes first.
+    """Train copies of a model from other weights; the best comes first.
 
-    The first copy begins as the model is. All are judged by the same held-out rows; the loss on
-    them flatters the best of many a little, so keep rows to test on out of `data`.
+    The first copy has the weights of the model. All are scored on the same held-out rows; their
+    loss is optimistic for the best of many, so keep test rows out of `data`.
 
     Parameters
     ----------
     model : KAN or fitted estimator
         Of spline layers. Left as it is.
     data, **options
-        As for `kanlens.fit`, but for a checkpoint; of a source, all rows are read.
+        As for `kanlens.fit`, without a checkpoint; of a source, all rows are read.
     restarts : int
-        How many copies.
+        Number of copies.
     generator : torch.Generator, optional
-        Draws a seed, from which each copy has a generator of its own, so that the results do not
-        depend on the workers. Default: one of the system's choice.
+        Draws the seed of the generators of all copies, so that the results do not depend on the
+        workers. Default: a seed of the system.
     workers : int, str or Client, optional
         As for `attribute` in this module.
     progress : bool, optional
@@ -70,16 +70,16 @@ def fit(
     --------
     >>> from kanlens import KAN
     >>> x = torch.rand(40, 1, dtype=torch.float64)
-    >>> found = fit(KAN([1, 2, 1]).double(), (x, x.sin()), restarts=2, steps=2, progress=False)
-    >>> found[0].validation_loss <= found[1].validation_loss
+    >>> fits = fit(KAN([1, 2, 1]).double(), (x, x.sin()), restarts=2, steps=2, progress=False)
+    >>> fits[0].validation_loss <= fits[1].validation_loss
     True
     """
     kan = check_model("fit", model)
     check_generator("fit", generator)
-    wrong = next((one.edge_kind for one in kan.layers if not one.splines_alone), None)
-    if wrong is not None:
+    kind = next((layer.edge_kind for layer in kan.layers if not layer.splines_alone), None)
+    if kind is not None:
         advice = "Train it once, with kanlens.fit"
-        raise DTypeError("fit", "layers of splines for restarts", f"one of kind {wrong!r}", advice)
+        raise DTypeError("fit", "layers of splines for restarts", f"one of kind {kind!r}", advice)
     if named := sorted(options.keys() & {"checkpoint", "resume"}):
         raise InvalidValueError("fit", "no checkpoint for restarts", named[0], "Leave it out")
     if isinstance(data, Source):
@@ -89,8 +89,8 @@ def fit(
             raise DataError("fit", "rows that memory holds for restarts", got, advice)
         data = data.read(0, data.rows)
     job = (fit_again, kan, data, options, new_seed(generator))
-    found: list[FitResult] = _begun("fit", job, restarts, workers, progress)
-    return sorted(found, key=lambda one: one.validation_loss if len(one.held_out) else one.loss)
+    fits: list[FitResult] = _run("fit", job, restarts, workers, progress)
+    return sorted(fits, key=lambda fit: fit.validation_loss if len(fit.held_out) else fit.loss)
 
 
 def discover(
@@ -104,10 +104,10 @@ def discover(
     workers: Workers = None,
     progress: bool | None = None,
 ) -> list[Discovery]:
-    """Search a table for a formula several times, with other draws; the best one comes first.
+    """Search a table for a formula several times; the best comes first.
 
-    Each search draws the rows that judge and the weights of its networks anew. The first is the
-    one that `kanlens.discover` returns.
+    Each search draws its held-out rows and the weights of its networks. The first is the one of
+    `kanlens.discover`.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def discover(
     Returns
     -------
     list of Discovery
-        The one that a front of all would name best, then by loss.
+        First the best one of a front of all, then by loss.
 
     Raises
     ------
@@ -138,19 +138,17 @@ def discover(
     names = None if feature_names is None else list(feature_names)
     seed = None if generator is None else new_seed(generator)
     job = (discover_again, x, y, names, time_limit, seed)
-    found: list[Discovery] = _begun("discover", job, restarts, workers, progress)
-    found.sort(key=_loss)
-    lengths = [int(one.get_best()["complexity"]) for one in found]
-    best = found.pop(choose(lengths, [_loss(one) for one in found], "best", negligible=1e-12))
-    return [best, *found]
+    results: list[Discovery] = _run("discover", job, restarts, workers, progress)
+    results.sort(key=_loss)
+    lengths = [int(result.get_best()["complexity"]) for result in results]
+    best = choose(lengths, [*map(_loss, results)], "best", negligible=1e-12)
+    return [results.pop(best), *results]
 
 
-def _begun(
-    call: str, job: Any, restarts: int, workers: Workers, progress: bool | None
-) -> list[Any]:
-    """Return what each start came to; after an interrupt, with a warning, what is done."""
+def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | None) -> list[Any]:
+    """Return the results of all starts, or of those before an interrupt."""
     check_count(call, "restarts", restarts)
-    found: dict[int, list[Any]] = {}
+    outcomes: dict[int, Any] = {}
     stop = Interruption()
     with (
         workers_for(call, workers) as client,
@@ -158,11 +156,11 @@ def _begun(
         stop.kept(),
         interrupts_pass(),
     ):
-        for number, one in completed(client, call, attempt, job, range(restarts)):
-            found[number] = one
+        for number, (outcome,) in completed(client, call, attempt, job, range(restarts)):
+            outcomes[number] = outcome
             advance()
-    done = [one for number in sorted(found) for one in found[number]]
-    results = [one for one in done if not isinstance(one, TrainingError)]
+    done = [outcomes[number] for number in sorted(outcomes)]
+    results = [outcome for outcome in done if not isinstance(outcome, TrainingError)]
     if not results:
         raise done[0] if done else KeyboardInterrupt
     stop.warn(call, f"The best of {len(results)} of {restarts} restarts is returned")
@@ -170,22 +168,22 @@ def _begun(
 
 
 def attempt(job: Any, number: int) -> list[Any] | KanlensError:
-    """Begin once; what is refused is returned, since it would be refused again."""
-    function, *given = job
+    """Return the result or TrainingError of a start, or another refusal."""
+    function, *arguments = job
     try:
-        return [function(*given, number)]
+        return [function(*arguments, number)]
     except TrainingError as error:  # other weights may do better
         return [error]
     except KanlensError as error:
         return error
 
 
-def fit_again(given: KAN, data: Any, options: dict[str, Any], seed: int, number: int) -> FitResult:
+def fit_again(kan: KAN, data: Any, options: dict[str, Any], seed: int, number: int) -> FitResult:
     """Train one copy."""
-    model, draws = copy.deepcopy(given).cpu(), seeded(seed, number)
+    model, draws = copy.deepcopy(kan).cpu(), seeded(seed, number)
     for layer in model.layers if number else ():
         layer.reset_parameters(generator=draws)
-    model.to(given.input_shift.device)
+    model.to(kan.input_shift.device)
     return fit_once(model, data, generator=seeded(seed, 0), progress=False, **options)
 
 
@@ -197,6 +195,6 @@ def discover_again(
     return discover_once(x, y, names, time_limit=limit, generator=draws, progress=False)
 
 
-def _loss(found: Discovery) -> float:
-    loss = found.receipt.loss
+def _loss(result: Discovery) -> float:
+    loss = result.receipt.loss
     return float("inf") if loss is None else loss

@@ -1,7 +1,6 @@
-"""Tasks: done one after the other in this process, or by the workers of Dask.
+"""Tasks: done one after the other here, or by workers of Dask.
 
-Dask sends what a job is to each worker once, gives the tasks of a worker that died to the others,
-and runs a task that failed again.
+Dask sends the job to each worker once, and runs tasks again that failed or whose worker died.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from kanlens.errors import KanlensError, MethodError
 from kanlens.long_work import temporary_folder
 from kanlens.model import kernels
 
-RETRIES = 2  # of a task that failed for another reason than that it is refused
+RETRIES = 2  # of a task that failed with anything but a KanlensError
 PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker
-# Dask has workers give back every 64 kB that is freed, and the system clear it when it is asked for
+# Dask lets workers return every 64 kB that is freed, which the system clears when it is allocated
 # again: with this instead a worker explained 1,000,000 rows of 10 features in 12 s, not 30.
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**28)}
 SILENT = logging.CRITICAL + 1
 WORKER_MEMORY = "1.5GB"  # of a worker that is started for a call, where there is as much
 
-# How many to start, the address of a scheduler, a client of Dask, or None for this process
+# Number to start, the address of a scheduler, a client of Dask, or None for this process
 Workers: TypeAlias = Any
 Task = TypeVar("Task")
 
 
 @contextlib.contextmanager
 def workers_for(call: str, workers: Workers) -> Iterator[Any]:
-    """Give a client of Dask, whose own workers end with the block; None to work in this process."""
+    """Yield a client of Dask, or None for this process."""
     if workers is None:
         yield None
         return
@@ -58,7 +57,7 @@ def workers_for(call: str, workers: Workers) -> Iterator[Any]:
 def completed(
     client: Any, call: str, function: Callable[..., Any], job: Any, tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, Any]]:
-    """Yield each task with its result as it is done; raise refusals, then cancel the rest."""
+    """Yield each finished task with its result; raise a KanlensError."""
     if client is None:
         for task in tasks:
             yield task, _checked(_done(function, job, task))
@@ -85,7 +84,7 @@ def completed(
 
 
 def _done(function: Callable[[Any, Any], Any], job: Any, task: Any) -> Any:
-    """Call the function of a task by the kernels, so that no process has other digits."""
+    """Call the function of a task with the kernels, for equal digits."""
     with kernels.use("sparse"):
         return function(job, task)
 
@@ -138,6 +137,6 @@ def _client(call: str, distributed: Any, address: str) -> Iterator[Any]:
 
 
 def _ignore_interrupts() -> None:
-    """Leave interrupts of the terminal, which all processes get, to the one that waits."""
+    """Ignore interrupts of the terminal, which all processes get."""
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)

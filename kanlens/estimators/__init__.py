@@ -1,4 +1,4 @@
-"""scikit-learn's interface: networks for regression and classification, and formulas."""
+"""Estimators of scikit-learn: networks and formulas."""
 
 from kanlens.estimators.formulas import KANSymbolicRegressor
 from kanlens.estimators.networks import KANClassifier, KANRegressor

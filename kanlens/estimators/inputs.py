@@ -18,11 +18,11 @@ from kanlens.functions.elementary import Array
 
 
 class NotFittedError(KanlensError, _NotFitted):  # type: ignore[misc]  # untyped
-    """An estimator is asked for what only fitting gives it; also scikit-learn's error."""
+    """Error of an estimator that is not fitted; also scikit-learn's."""
 
 
 def fitted(estimator: Any, name: str) -> Any:
-    """Return what fitting left in an estimator under that name."""
+    """Return an attribute that fitting sets."""
     if name not in vars(estimator):
         call = type(estimator).__name__
         got = f"{call}, not fitted"
@@ -31,7 +31,7 @@ def fitted(estimator: Any, name: str) -> Any:
 
 
 def generator_from(estimator: Any) -> torch.Generator:
-    """Return a generator seeded from the random state of an estimator, of scikit-learn's kind."""
+    """Return a generator seeded from the random state of an estimator."""
     try:
         state = check_random_state(estimator.random_state)
     except ValueError as error:
@@ -44,10 +44,7 @@ def generator_from(estimator: Any) -> torch.Generator:
 
 
 def feature_names(estimator: Any) -> list[str] | None:
-    """Return the names of the features the estimator was fitted to, when they had any.
-
-    scikit-learn keeps them where all are texts; numbers and dates are names as well.
-    """
+    """Return the names of the features, also numbers and dates."""
     if estimator._table is not None:
         return list(estimator._table.feature_names)
     names = getattr(estimator, "_labels", None)
@@ -63,8 +60,8 @@ def target_names(y: Any) -> list[str] | None:
 
 
 def validated(estimator: Any, *data: Any, **options: Any) -> Any:
-    """Check data as scikit-learn does, by the name it has in the version at hand."""
-    data = tuple(one.detach().cpu() if isinstance(one, torch.Tensor) else one for one in data)
+    """Check data as scikit-learn does, in any version."""
+    data = tuple(v.detach().cpu() if isinstance(v, torch.Tensor) else v for v in data)
     if options.get("reset", True):
         estimator._labels = getattr(data[0], "columns", None)
     try:
@@ -75,10 +72,7 @@ def validated(estimator: Any, *data: Any, **options: Any) -> Any:
 
 
 def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Return the columns of a frame as numbers, anything else unchanged.
-
-    Columns become features as `kanlens.read_table` makes them, which the estimator keeps.
-    """
+    """Return the columns of a frame as numbers, as from `read_table`."""
     call = type(estimator).__name__
     if reset:
         estimator._table = None
@@ -94,18 +88,18 @@ def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
 
 
 def checked(estimator: Any, X: Any, y: Any, *, reset: bool, **options: Any) -> tuple[Array, Any]:
-    """Return rows (batch, in) and targets, checked as scikit-learn does, frames encoded."""
+    """Return rows (batch, in) and targets, checked as by scikit-learn."""
     rows = encoded(estimator, X, reset=reset)
     options |= {"dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
     if estimator._table is None:
-        found: tuple[Array, Any] = validated(estimator, rows, y, reset=reset, **options)
+        tables: tuple[Array, Any] = validated(estimator, rows, y, reset=reset, **options)
     else:
-        found = check_X_y(rows, y, estimator=estimator, **options)
-    return found
+        tables = check_X_y(rows, y, estimator=estimator, **options)
+    return tables
 
 
-def asked(estimator: Any, X: Any) -> Any:
-    """Return rows (batch, in) to predict, checked as those that were fitted to."""
+def checked_inputs(estimator: Any, X: Any) -> Any:
+    """Return rows (batch, in) to predict, checked like the training rows."""
     rows = encoded(estimator, X, reset=False)
     if estimator._table is not None:
         return rows
@@ -113,27 +107,23 @@ def asked(estimator: Any, X: Any) -> Any:
 
 
 def distinct(x: Array, y: Array, weights: Any) -> tuple[Any, Any, Any, Any]:
-    """Return rows x (n, in) and y that differ, in order, their weights (n,), and where they are.
-
-    The weights of equal rows are added up, so that a row given twice is one of twice the weight;
-    rows without weight go.
-    """
+    """Return distinct rows of x and y, their total weights and indices."""
     weights = _check_sample_weight(weights, x, dtype=np.float64, ensure_non_negative=True)
     used = np.flatnonzero(weights)
     both = np.column_stack((x[used], y[used]))
     _, first, group = np.unique(both, axis=0, return_index=True, return_inverse=True)
-    if len(first) < 2:  # as they are: two rows are the least
+    if len(first) < 2:  # training needs two rows
         return x[used], y[used], weights[used], used
     return x[used][first], y[used][first], np.bincount(group.ravel(), weights[used]), used[first]
 
 
 class Regression(RegressorMixin):  # type: ignore[misc]  # untyped
-    """A regressor of one output, given and returned as a vector, or of several."""
+    """A regressor of one output, as a vector, or of several."""
 
     def _tables(
         self, X: Any, y: Any, *, reset: bool = True
     ) -> tuple[Array, Array, list[str] | None]:
-        """Return checked rows (batch, in), targets (batch, out) and the names of these."""
+        """Return checked rows (batch, in), targets (batch, out), and names."""
         names = target_names(y)
         rows, target = checked(self, X, y, reset=reset, multi_output=True, y_numeric=True)
         try:

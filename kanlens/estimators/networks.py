@@ -18,8 +18,8 @@ from kanlens.data.schema import Schema, class_schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import (
     Regression,
-    asked,
     checked,
+    checked_inputs,
     distinct,
     feature_names,
     fitted,
@@ -72,11 +72,11 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         names: Sequence[str] | None = None,
         schema: Schema | None = None,
     ) -> None:
-        """Train a network and keep it, with what is known of its training."""
+        """Train a network and keep it with the result of training."""
         generator, (sample_weight, groups) = generator_from(self), of_rows
         if groups is not None:  # rows of several groups join these, also where they become one row
-            call = type(self).__name__
-            groups = row_groups(torch.tensor(rows), torch.tensor(y), groups, call=call)
+            tables = torch.tensor(rows), torch.tensor(y)
+            groups = row_groups(*tables, groups, call=type(self).__name__)
         rows, y, weights, places = distinct(rows, y, sample_weight)
 
         def build(hidden: list[int], grid_size: int) -> KAN:
@@ -98,9 +98,9 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         weighted = weights if (weights != weights[0]).any() else None
         common: dict[str, Any] = {"sample_weight": weighted, "progress": False}
         common["groups"] = None if groups is None else groups[places]
-        given = (self.hidden, self.grid_size, self.steps, self.penalty)
-        if any(value is not None for value in given) or self.strength != 0:
-            found = fit(
+        settings = (self.hidden, self.grid_size, self.steps, self.penalty)
+        if any(value is not None for value in settings) or self.strength != 0:
+            result = fit(
                 build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
                 data,
                 steps=50 if self.steps is None else self.steps,
@@ -111,13 +111,13 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 **common,
             )
         else:
-            found = fit_default(data, build=build, generator=generator, **common)
-        self._keep(found, places)
+            result = fit_default(data, build=build, generator=generator, **common)
+        self._keep(result, places)
 
-    def _keep(self, found: FitResult, places: Array) -> None:
-        """Keep what training gave; the rows were taken from `places` in what was given."""
-        self.model_, self._formula = found.model, None
-        self.result_ = dataclasses.replace(found, held_out=torch.tensor(places)[found.held_out])
+    def _keep(self, result: FitResult, places: Array) -> None:
+        """Keep a result of training on the rows at `places` of the data."""
+        self.model_, self._formula = result.model, None
+        self.result_ = dataclasses.replace(result, held_out=torch.tensor(places)[result.held_out])
 
     def _hidden(self) -> list[Any]:
         try:
@@ -128,9 +128,9 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             raise InvalidValueError(call, *fields) from error
 
     def _train_on(self, rows: Array, y: Array, sample_weight: Any) -> None:
-        """Take a few passes over more rows, with small steps; what is known stays the start."""
+        """Take a few passes over more rows, with small steps."""
         rows, y, weights, places = distinct(rows, y, sample_weight)
-        found = fit(
+        result = fit(
             self.model_,
             (torch.tensor(rows), torch.tensor(y)),
             optimizer="adam",
@@ -142,34 +142,33 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             progress=False,
             generator=generator_from(self),
         )
-        self._keep(found, places)
+        self._keep(result, places)
 
     @property
     def feature_importances_(self) -> Array:
-        """Share of each column in what moves the outputs away from those of the mean row.
+        """Share of each column in the deviations of the outputs.
 
-        Shape (in,), in the order of the columns that were fitted to, with sum 1: mean sizes of the
-        exact "secant" values, which add up to the differences, on the rows that `model_` keeps.
-        Several outputs count by their scales.
+        Shape (in,), in the order of the columns, with sum 1: mean sizes of the exact "secant"
+        values on the background rows of `model_`, over the scales of the outputs.
         """
         model = self.network_
         x: Any = model.background
         frame = importance(model, x, method="secant", background=x.mean(0, keepdim=True))
         scale = dict(zip(model.output_names, model.output_scale.tolist(), strict=True))
         sizes = frame["importance"] / frame["output"].map(scale)
-        columns = list(dict.fromkeys(one.column for one in model.schema.features))
+        columns = list(dict.fromkeys(feature.column for feature in model.schema.features))
         if self._table is not None:  # some may be left out
             columns = [str(label) for label in self._labels]
-        found = sizes.groupby(frame["feature"]).sum().reindex(columns, fill_value=0.0).to_numpy()
-        return np.asarray(found / found.sum() if found.sum() > 0 else found)
+        totals = sizes.groupby(frame["feature"]).sum().reindex(columns, fill_value=0.0).to_numpy()
+        return np.asarray(totals / totals.sum() if totals.sum() > 0 else totals)
 
     @property
     def formula_(self) -> Any:
-        """The formula that `kanlens.symbolize` reads from the network, or a list for outputs."""
+        """The formula of the network by `symbolize`, a list for several."""
         model = self.network_
         if self._formula is None:
-            found = symbolize(model, model.background, progress=False)
-            formulas = [found.sympy(output=name) for name in model.output_names]
+            result = symbolize(model, model.background, progress=False)
+            formulas = [result.sympy(output=name) for name in model.output_names]
             self._formula = formulas[0] if len(formulas) == 1 else formulas
         return self._formula
 
@@ -179,14 +178,14 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
 
     @property
     def network_(self) -> KAN:
-        """The network, which functions that take a model find here; refused before fitting."""
+        """The network, for functions that take a model."""
         network: KAN = fitted(self, "model_")
         return network
 
     def _outputs(self, X: Any) -> torch.Tensor:
         """Return the outputs of the network on checked rows, (batch, out)."""
         model = self.network_
-        rows = asked(self, X)
+        rows = checked_inputs(self, X)
         words = outside_words(model, torch.tensor(rows))
         if words:
             warnings.warn(f"{type(self).__name__}: {words}.", RangeWarning, stacklevel=3)
@@ -201,10 +200,9 @@ class KANRegressor(Regression, _Network):
     Parameters
     ----------
     hidden : sequence of int, optional
-        Nodes of the hidden layers. When neither these nor `grid_size`, `steps` or `penalty` are
-        given, the rows decide about all: a network without hidden layer, or one of 48 nodes where
-        that predicts held-out rows better, the mean of six that see five sixths of the rows each.
-        Otherwise 5.
+        Nodes of the hidden layers; 5 if another setting is passed. Without `hidden`, `grid_size`,
+        `steps` and `penalty` held-out rows decide: a network without hidden layer, or one of 48
+        nodes, the mean of six that see five sixths of the rows each.
     grid_size : int, optional
         Intervals of every grid; otherwise 5.
     steps : int, optional
@@ -214,9 +212,9 @@ class KANRegressor(Regression, _Network):
     strength : float
         Factor of the penalty.
     validation : float
-        Share of rows held out, where a setting is given; none with fewer than 20 rows.
+        Share of rows held out, if a setting is passed; none with fewer than 20 rows.
     extrapolation : {"constant", "linear", "zero"}
-        What becomes of features outside the training data, as for `KAN`.
+        Treatment of features outside the training data, as for `KAN`.
     random_state : int, RandomState or None
         Draws weights and held-out rows.
 
@@ -261,7 +259,7 @@ class KANRegressor(Regression, _Network):
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KANRegressor:
-        """Train on with more rows; the first call is `fit`, and sets scales and grids."""
+        """Continue training with more rows; the first call is `fit`."""
         if not hasattr(self, "model_"):
             return self.fit(X, y, sample_weight)
         rows, outputs, _ = self._tables(X, y, reset=False)
@@ -274,7 +272,7 @@ class KANRegressor(Regression, _Network):
 
 
 class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
-    """A Kolmogorov-Arnold network for classification; parameters as for `KANRegressor`.
+    """A Kolmogorov-Arnold network for classification.
 
     Attributes
     ----------
@@ -313,16 +311,16 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         Raises
         ------
         ValueError
-            If there is only one class, or `y` is no labels.
+            If there is only one class, or `y` does not hold labels.
         """
         return self._begin(X, y, None, (sample_weight, groups))
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> KANClassifier:
-        """Train on with more rows; the first call is `fit`, and needs all `classes` there will be.
+        """Continue training with more rows; the first call needs all classes.
 
-        Without `classes` they are those of the first rows.
+        The default classes are those of the first rows.
         """
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, (sample_weight, None))
@@ -341,10 +339,10 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         return rows, target
 
     def _codes(self, target: Any) -> Any:
-        """Return the codes (batch,) of labels, all of which must be known."""
-        known = np.isin(target, self.classes_)
-        if not known.all():
-            expected, got = "labels among those of the first call", repr(target[~known].tolist()[0])
+        """Return the codes (batch,) of labels, refusing new ones."""
+        new = target[~np.isin(target, self.classes_)]
+        if len(new):
+            expected, got = "labels among those of the first call", repr(new.tolist()[0])
             advice = "Pass all classes to the first call"
             raise InvalidValueError("KANClassifier", expected, got, advice)
         return np.searchsorted(self.classes_, target)

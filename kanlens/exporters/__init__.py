@@ -1,4 +1,4 @@
-"""A model in files for other programs, each compared with the model before it is left."""
+"""Export of models to files of other programs, compared with the model."""
 
 from kanlens.exporters.checking import FORMATS, Exported, export
 

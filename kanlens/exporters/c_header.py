@@ -1,4 +1,4 @@
-"""A C99 header that allocates nothing and calls the mathematical library alone."""
+"""A C99 header that allocates nothing and needs the math library alone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _array(name: str, values: Array | Index) -> str:
 
 
 def _date(part: str) -> tuple[list[tuple[str, str]], str]:
-    """Write a part of a date as steps that have names, and the last."""
+    """Write a part of a date as named steps and a value."""
     steps, (last,) = sympy.cse([date_part(part, sympy.Symbol("days"))])
     return [(str(symbol), C99.text(value)) for symbol, value in steps], C99.text(last)
 
@@ -90,13 +90,13 @@ def _string(text: str) -> str:
 
 
 def _comment(words: Sequence[str]) -> str:
-    """Write names as ASCII that ends no comment and begins none."""
+    """Write names as ASCII without the marks of comments."""
     text = ascii(", ".join(words))[1:-1]
     return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 
 
 def _run(subject: Export, path: Path) -> list[Array]:
-    """Compile a header, every warning an error, and call it."""
+    """Compile a header without warnings, and call it."""
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         expected = "a C compiler (cc, gcc or clang)"

@@ -1,4 +1,4 @@
-"""Rules by which raw cells of a table become features, the same in every format."""
+"""Rules that encode raw cells of a table as features."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ _TRUTH = {"True": ("true", "TRUE", "1", "1.0"), "False": ("false", "FALSE", "0",
 
 
 class Cell(NamedTuple):
-    """The rule of one feature.
-
-    The feature is the number in the cell, a part of the date, or 1 for certain texts and 0 for all
-    others. For a blank cell it is `blank`, NaN where those are refused.
-    """
+    """The rule of a feature: a number, a part of a date, or an indicator."""
 
     column: str
     kind: str  # "number", "date" or "text"
     content: tuple[str, ...]  # texts, or the part of a date
-    blank: float
+    blank: float  # the feature of a blank cell, NaN where these are refused
 
 
 def cell_rule(feature: Feature) -> Cell:
@@ -39,7 +35,7 @@ def cell_rule(feature: Feature) -> Cell:
 
 
 def column_kinds(schema: Schema) -> dict[str, str]:
-    """Return the kinds of columns, as those of rules, by name."""
+    """Return the kinds of columns by name."""
     kinds: dict[str, str] = {}
     for feature in schema.features:
         kind = "text" if feature.category or feature.categories else "number"
@@ -54,33 +50,30 @@ def blank_texts(schema: Schema) -> tuple[str, ...]:
 
 
 def blank_numbers(schema: Schema) -> list[float]:
-    """Return the numbers that stand for missing ones."""
+    """Return the numbers that mark missing cells."""
     return [float(mark) for mark in schema.format.missing if re.fullmatch(r"-?\d+(\.\d+)?", mark)]
 
 
 def _spellings(text: str, texts: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the spellings of a category among `texts` in tables, databases and sheets."""
+    """Return the spellings of a category in tables, databases and sheets."""
     if texts and set(texts) <= _TRUTH.keys():
         return text, *_TRUTH[text]
     if text.lstrip("-").isdigit():
         return text, f"{text}.0"
-    alike = [one for one in texts if one.casefold() == text.casefold()]
-    usual = [text.lower(), text.upper(), text.capitalize(), text.title()]  # of any in tables
+    alike = [other for other in texts if other.casefold() == text.casefold()]
+    usual = [text.lower(), text.upper(), text.capitalize(), text.title()]
     return tuple(dict.fromkeys([text, *(usual if len(alike) == 1 else [])]))
 
 
 def date_part(part: str, days: Any) -> Any:
-    """Return a part of a date as an expression of the days since 1970-01-01.
-
-    Years begin in March here. Halves keep quotients of whole numbers off the steps of `floor`.
-    """
-    floor, half = sympy.floor, sympy.Rational(1, 2)
+    """Return a part of a date as an expression of the days since 1970-01-01."""
+    floor, half = sympy.floor, sympy.Rational(1, 2)  # halves keep quotients off the steps of floor
     day = floor(days)
     if part in ("days", "hour"):
         return days if part == "days" else floor((days - day) * 1440 + sympy.Float(1e-6)) / 60
     if part == "weekday":
         return day + 3 - 7 * floor((day + 3 + half) / 7)
-    era = floor((day + 719468 + half) / 146097)  # of 400 years
+    era = floor((day + 719468 + half) / 146097)  # of 400 years, which begin in March
     of_era = day + 719468 - 146097 * era
     leaps = floor((of_era + half) / 1460) - floor((of_era + half) / 36524)
     year = floor((of_era - leaps - floor((of_era + half) / 146096) + half) / 365)

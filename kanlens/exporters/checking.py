@@ -1,4 +1,4 @@
-"""Write a model for other programs, and compare what was written with the model."""
+"""Export of a model, and comparison of the file with the model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _write_program(subject: Export, path: Path) -> None:
 
 
 def _run_program(subject: Export, path: Path) -> list[Array]:
-    """Run a program on rows, the first without the numbers that it fills; no rows go first."""
+    """Run a program on no rows, then on rows with missing numbers."""
     program, x = torch.export.load(path).module(), subject.rows.copy()
     x[0, ~np.isnan(subject.fillers)] = np.nan
     rows = torch.from_numpy(x).to(subject.model.input_shift)
@@ -62,15 +62,15 @@ def _run_program(subject: Export, path: Path) -> list[Array]:
 
 TORCH = Format("torch", ".pt2", _write_program, _run_program, single=True, classifies=False)
 _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
-FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
-"""Every kind of file by name."""
+FORMATS: dict[str, Format] = {form.name: form for form in _ALL}
+"""Formats of files by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-EXPLAINED = 1e-6  # of what features did, where a slope is that of a step
+EXPLAINED = 1e-6  # of scores, where a slope is that of a step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exported:
-    """A file that was written, run and found to agree with the model.
+    """A file that was written, run and agrees with the model.
 
     Attributes
     ----------
@@ -80,10 +80,10 @@ class Exported:
     rows : int
         Number of rows compared: at random, at knots, at and beyond the ends of ranges.
     error : float
-        Largest difference of an output, relative to the largest, or of a probability: from the
-        model, or where the file computes in float64, from the same weights in float64.
+        Largest difference of an output, relative to the largest output, or of a probability, from
+        the model, or from the model in float64 where the file computes in float64.
     explained_error : float or None
-        Likewise of what features did, from `kanlens.attribute` with method="secant".
+        Likewise of the scores, from `kanlens.attribute` with method="secant".
     """
 
     path: Path
@@ -102,11 +102,11 @@ def export(
     table: str = "data",
     keep: Sequence[str] = (),
 ) -> Exported:
-    """Write a model for another program, and check that it computes the same there.
+    """Write a model for another program and compare its outputs there.
 
-    The file is run on rows drawn over the ranges of the features, on every knot of the first layer,
-    at both ends of each range and beyond; where an output differs by more than 1e-10 of the largest
-    (1e-5 in float32), nothing is left behind.
+    The file is run on rows drawn over the ranges of the features, on knots of the first layer, and
+    at the ends of each range and beyond. If an output differs by more than 1e-10 of the largest
+    (1e-5 in float32), no file is left behind.
 
     Parameters
     ----------
@@ -116,11 +116,11 @@ def export(
     to : {"onnx", "torch", "numpy", "c", "sql", "latex", "sympy", "excel"}, optional
         Kind of file. Default: by the ending of `path`.
     explain : bool
-        Let the file say, too, what each feature did.
+        Add the scores of the features to the outputs of the file.
     table : str
         Name of the table that SQL reads.
     keep : sequence of str
-        Its columns that SQL returns beside the outputs. Default: those that the model reads.
+        Columns of it that SQL returns with the outputs. Default: those that the model reads.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def export(
     MethodError
         If the model does not fit the format.
     MissingDependencyError
-        If what runs the file is not installed.
+        If the program that runs the file is not installed.
     OutputError
         If the file cannot be written, or disagrees with the model.
 
@@ -152,13 +152,13 @@ def export(
     if kan.dtype not in TOLERANCE:
         expected, advice = "a model in float64 or float32", "Convert it with model.double()"
         raise DTypeError("export", expected, str(kan.dtype), advice)
-    endings = {one.ending: name for name, one in FORMATS.items()}
+    endings = {form.ending: name for name, form in FORMATS.items()}
     name = endings.get(ending_of(path), ending_of(path)) if to is None else to
     check_choice("export", "format", name, FORMATS)
     chosen = FORMATS[name]
     if explain and not chosen.explains:
-        known = [one.name for one in FORMATS.values() if one.explains]
-        expected = f"a format that explains ({', '.join(known)})"
+        names = [form.name for form in FORMATS.values() if form.explains]
+        expected = f"a format that explains ({', '.join(names)})"
         raise InvalidValueError("export", expected, repr(name), "Leave out {explain}", explain=True)
     subject = Export(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
     with atomic_write(path, call="export", ending=chosen.ending) as temporary:
@@ -199,9 +199,9 @@ def _checked(subject: Export, chosen: Format, temporary: Path) -> Exported:
     )
 
 
-def _difference(found: Array, wanted: Array) -> float:
-    """Return the largest difference, relative to the largest number; NaN where one is lacking."""
-    if found.shape != wanted.shape:
+def _difference(actual: Array, wanted: Array) -> float:
+    """Return the largest difference relative to the largest number, or NaN."""
+    if actual.shape != wanted.shape:
         return float("nan")
-    gap = np.abs(found.astype(np.float64) - wanted).max()
+    gap = np.abs(actual.astype(np.float64) - wanted).max()
     return float(gap / (np.abs(wanted).max() or 1.0))

@@ -1,7 +1,4 @@
-"""Elementary functions, as sympy knows them, in the syntax of other languages.
-
-For those that have no loops, formulas without: one text for every node.
-"""
+"""Elementary functions and unrolled networks in the syntax of languages."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 
 
 def formula(g: ElementaryFunction, u: Any) -> Any:
-    """Return g(u) in functions that languages have, and in numbers of its own size."""
+    """Return g(u) in functions that languages have."""
     if family := re.fullmatch(r"T(\d+)\(tanh\)", g.name):
         return _chebyshev(int(family[1]), sympy.tanh(u))
     return g.expression(u).replace(
@@ -34,7 +31,7 @@ def formula(g: ElementaryFunction, u: Any) -> Any:
 
 
 def _chebyshev(degree: int, t: Any) -> Any:
-    """Return a Chebyshev polynomial by halving its degree: powers of t would cancel."""
+    """Return a Chebyshev polynomial without cancellation."""
     if degree < 2:
         return t if degree else sympy.Integer(1)
     half = _chebyshev(degree // 2, t)
@@ -43,25 +40,19 @@ def _chebyshev(degree: int, t: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """What a language calls sympy's functions, ``Pow`` among them."""
+    """The names of sympy's functions in a language."""
 
     name: str
     functions: Mapping[str, str]  # to a name, or to a text with places for arguments
     number: Callable[[float], str] = repr
 
     def text(self, expression: Any) -> str:
-        """Write a sympy expression; the names of its symbols stand as they are.
-
-        Examples
-        --------
-        >>> SQL.text(sympy.exp(-(sympy.Symbol("u") ** 2)) / 2)
-        'exp(-power(u, 2.0e0))/2.0e0'
-        """
+        """Write a sympy expression; names of symbols are not changed."""
         return str(_DialectPrinter(self).doprint(expression))
 
 
 class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
-    """sympy's printer of text, with numbers to the last digit and the functions of a dialect."""
+    """sympy's printer with all digits and the functions of a dialect."""
 
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
@@ -75,7 +66,7 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
         return form.format(*texts) if "{" in form else f"{form}({', '.join(texts)})"
 
     def emptyPrinter(self, expr: Any) -> str:
-        """Refuse what has no text of its own."""
+        """Refuse an expression without a text."""
         return self._call(type(expr).__name__)
 
     def _print_Float(self, number: Any) -> str:
@@ -120,12 +111,12 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
 
 
 def _double(value: float) -> str:
-    """Write a number that SQL takes for binary, not for decimal."""
+    """Write a number that SQL reads as binary, not as decimal."""
     return repr(value) if "e" in repr(value) else f"{value!r}e0"
 
 
 def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -> Dialect:
-    """Make a dialect of calls alike, pairs of names, and texts with places for arguments."""
+    """Return a dialect of equal calls, pairs of names, and templates."""
     calls = {word: same(word) for word in _SAME.split()}
     calls |= dict(pair.split("=") for pair in others.split()) | forms
     number = {"SQL": _double, "Excel": lambda value: repr(value).upper()}.get(name, repr)
@@ -188,7 +179,7 @@ class Unrolled(ABC):
         """Add the sums of a layer and return the references to them."""
 
     def outputs(self, description: Description, features: Sequence[str]) -> list[str]:
-        """Add all levels, from the names of the features on; return formulas of the outputs."""
+        """Add all levels; return the formulas of the outputs."""
         names = self.level("u", self._scaled(features, *description.scaling[:4]))
         for index, layer in enumerate(description.layers):
             names = self.sums(index, layer, names)
@@ -214,10 +205,7 @@ class Unrolled(ABC):
         ]
 
     def _held(self, name: str, low: float, high: float, origin: float = 0.0) -> str:
-        """Hold a column between two ends, which may be infinite, and count it from an origin.
-
-        A missing cell is compared with nothing, and stays missing.
-        """
+        """Clip a column, subtract an origin, and keep missing cells."""
         text = f"({name} - {self.number(origin)})" if origin else name
         for sign, end in ((">=", high), ("<=", low)):
             if np.isfinite(end):
@@ -226,7 +214,7 @@ class Unrolled(ABC):
         return text
 
     def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
-        """Write how far inputs are within pieces, and return the pieces that are not flat."""
+        """Return distances within pieces as text, and the sloped pieces."""
         texts, pieces = [], []
         for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
             for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):

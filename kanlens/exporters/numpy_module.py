@@ -49,11 +49,11 @@ def _lambdas(expressions: Mapping[str, Any]) -> str:
 
 
 def _layer(layer: Layer) -> list[Any]:
-    """Return what the written _layer takes."""
+    """Return the arguments of the written _layer."""
     splines: Any = layer.splines
     if splines:
         splines = splines.breaks, splines.degree, np.concatenate(splines.matrix)
-    terms = [(one.g.name, one.inputs, one.a, one.b, one.weights) for one in layer.terms]
+    terms = [(t.g.name, t.inputs, t.a, t.b, t.weights) for t in layer.terms]
     return [layer.bias, splines, terms, layer.members, layer.scale, layer.shift]
 
 
@@ -67,7 +67,7 @@ def _literal(value: Any) -> str:
 
 
 def load_module(path: Path) -> Any:
-    """Return what a file of Python defines; no bytecode is left beside it."""
+    """Return the names that a file of Python defines; no bytecode is written."""
     return SimpleNamespace(**runpy.run_path(str(path)))
 
 

@@ -1,9 +1,4 @@
-"""ONNX files: the graph of a model, and what each feature did as a second output.
-
-These are the secants of `kanlens.attribute`, in float64. Between a row and the reference every edge
-has a slope; the products of the slopes on all paths from a feature, times its step, are its share
-of the change of an output. Of one layer, these are the edges' own differences.
-"""
+"""ONNX files: the graph of a model and of its secant attributions."""
 
 from __future__ import annotations
 
@@ -48,17 +43,17 @@ class Graph:
         self.dtype = np.dtype(dtype)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self.known: dict[Any, str] = {}
+        self.values: dict[Any, str] = {}  # of expressions
 
     def add(self, kind: str, *inputs: Any, name: str = "", **attributes: Any) -> str:
         """Add a node; numbers and arrays among its inputs become constants."""
-        names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
+        names = [part if isinstance(part, str) else self.constant(part) for part in inputs]
         output = name or f"kan/v{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, names, [output], **attributes))
         return output
 
     def constant(self, value: Any) -> str:
-        """Add a constant: whole numbers and texts as they are, others in the graph's dtype."""
+        """Add a constant: integers and texts unchanged, others in the dtype."""
         array = np.asarray(value)
         kinds = {"i": np.int64, "u": np.int64, "U": object}
         array = array.astype(kinds.get(array.dtype.kind, self.dtype))
@@ -88,11 +83,11 @@ class Graph:
         return joined
 
     def function(self, expression: Any, u: str) -> str:
-        """Add what evaluates a sympy expression of one symbol at a value, once."""
+        """Add a sympy expression of one symbol at a value, once."""
         key = expression, u, self.dtype
-        if key not in self.known:
-            self.known[key] = self.evaluated(expression, u)
-        return self.known[key]
+        if key not in self.values:
+            self.values[key] = self.evaluated(expression, u)
+        return self.values[key]
 
     def evaluated(self, expression: Any, u: str) -> str:
         """Add the outermost function of an expression."""
@@ -117,7 +112,7 @@ class Graph:
         return self.fold(kind, parts) if len(parts) > 1 else self.add(kind, *parts)
 
     def choice(self, pieces: Sequence[Any], u: str) -> str:
-        """Add what chooses between the pieces of an expression."""
+        """Add a piecewise expression."""
         (value, condition), *rest = pieces
         inside = self.function(value, u)
         if condition == sympy.true:
@@ -128,7 +123,7 @@ class Graph:
         return self.add("Where", inside_of, inside, self.choice(rest, u))
 
     def arctangent(self, u: str) -> str:
-        """Add arctan in float64: that of float32, and one step of Newton's method for tan."""
+        """Add arctan in float64: that of float32 and one step of Newton's method."""
         near = self.cast(self.add("Atan", self.cast(u, np.float32)), self.dtype)
         sine, cosine = self.add("Sin", near), self.add("Cos", near)
         above = self.add("Sub", self.add("Mul", u, cosine), sine)
@@ -136,7 +131,7 @@ class Graph:
         return self.add("Add", near, self.add("Div", above, below))
 
     def error_function(self, u: str) -> str:
-        """Add erf in float64, 1 to rounding beyond 6: the integral of a Gaussian by quadrature."""
+        """Add erf in float64 by quadrature; it is 1 beyond 6."""
         places, weights = np.polynomial.legendre.leggauss(40)
         held = self.add("Max", self.add("Min", u, 6.0), -6.0)
         inside = self.add("Mul", self.add("Unsqueeze", held, [-1]), (places + 1) / 2)
@@ -151,7 +146,7 @@ class Graph:
         return self.add("Div", self.add("Sub", x, shift), scale)
 
     def splines(self, u: str, splines: Splines) -> str:
-        """Add the columns (batch, in, column) that the matrix of splines multiplies."""
+        """Add the columns (batch, in, column) of splines."""
         breaks, v = splines.breaks, self.add("Unsqueeze", u, [2])
         below = self.add("Min", self.add("Sub", v, breaks[:, :1]), 0.0)
         above = self.add("Max", self.add("Sub", v, breaks[:, -1:]), 0.0)
@@ -181,12 +176,12 @@ class Graph:
 
     def nodes_of(self, sums: str, layer: Layer) -> str:
         """Add the nodes (batch, node): sums, and products of them."""
-        if any(len(one) > 1 for one in layer.members):
-            found = [
-                self.fold("Mul", [self.add("Gather", sums, [k], axis=1) for k in one])
-                for one in layer.members
+        if any(len(members) > 1 for members in layer.members):
+            products = [
+                self.fold("Mul", [self.add("Gather", sums, [k], axis=1) for k in members])
+                for members in layer.members
             ]
-            sums = self.add("Concat", *found, axis=1)
+            sums = self.add("Concat", *products, axis=1)
         if layer.plain:
             return sums
         return self.add("Add", self.add("Mul", sums, layer.scale), layer.shift)
@@ -202,11 +197,11 @@ def _write(subject: Export, path: Path) -> None:
     facts |= {"columns": subject.columns, "classes": subject.classes, "check_x": x, "check_y": y}
     if subject.explain:
         facts["reference"] = subject.reference
-    made = onnx.helper.make_graph(graph.nodes, "kan", inputs, outputs, graph.constants)
+    kan = onnx.helper.make_graph(graph.nodes, "kan", inputs, outputs, graph.constants)
     domains = sorted({node.domain for node in graph.nodes})
     opsets = [onnx.helper.make_opsetid(domain, OPSETS[domain]) for domain in domains]
     versions = {"opset_imports": opsets, "ir_version": IR_VERSION}
-    model = onnx.helper.make_model(made, doc_string=subject.title, **versions)
+    model = onnx.helper.make_model(kan, doc_string=subject.title, **versions)
     texts = {name: json.dumps(to_plain(fact)) for name, fact in facts.items()}
     onnx.helper.set_model_props(model, texts)
     onnx.checker.check_model(model, full_check=True)
@@ -234,12 +229,12 @@ def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
 
 
 def _whole(subject: Export) -> bool:
-    """Return whether every column is a number and a single feature, so that x is the input."""
+    """Return whether x is the input: every column is a number and a feature."""
     return all(rule.kind == "number" for rule in subject.rules)
 
 
 def _add_inputs(graph: Graph, subject: Export) -> tuple[list[Any], str]:
-    """Add the features; return the inputs of the graph, x or raw columns, and their name."""
+    """Add the features; return the inputs of the graph and their name."""
     x, inputs = "x", [graph.value("x", graph.dtype, [len(subject.rules)])]
     if _whole(subject):
         x = graph.unmarked(x, subject.model.schema)
@@ -255,7 +250,7 @@ def _add_inputs(graph: Graph, subject: Export) -> tuple[list[Any], str]:
 
 
 def _input(column: str) -> str:
-    """Return the name of the input for a raw column, which must differ from those of outputs."""
+    """Return the name of the input for a raw column, which no output has."""
     return f"{column} " if column in ("y", "label", "probabilities", "scores") else column
 
 
@@ -264,12 +259,9 @@ def _add_feature(graph: Graph, rule: Cell, subject: Export) -> str:
     column, kind, dtype = _input(rule.column), subject.columns[rule.column], graph.dtype
     schema = subject.model.schema
     if kind == "text":
-        values = dict.fromkeys(rule.content, 1.0) | dict.fromkeys(blank_texts(schema), rule.blank)
-        codes: dict[str, Any] = {
-            "keys_strings": list(values),
-            "values_floats": list(values.values()),
-        }
-        value = graph.add("LabelEncoder", column, domain=ML, default_float=0.0, **codes)
+        codes = dict.fromkeys(rule.content, 1.0) | dict.fromkeys(blank_texts(schema), rule.blank)
+        table: dict[str, Any] = {"keys_strings": [*codes], "values_floats": [*codes.values()]}
+        value = graph.add("LabelEncoder", column, domain=ML, default_float=0.0, **table)
         return graph.cast(value, dtype)
     graph.dtype = np.dtype(np.float64) if kind == "date" else dtype
     value = graph.unmarked(column, schema)
@@ -300,8 +292,8 @@ def _run(subject: Export, path: Path) -> list[Array]:
 
 
 def _add_scores(graph: Graph, subject: Export, x: str) -> str:
-    """Add the scores (batch, out, in) of features; the graph is in float64 from now on."""
-    kept, graph.dtype = graph.dtype, np.dtype(np.float64)
+    """Add the scores (batch, out, in); the graph stays in float64."""
+    dtype, graph.dtype = graph.dtype, np.dtype(np.float64)
     layers, add = subject.description.layers, graph.add
     ours = _levels(graph, subject, graph.cast(x, graph.dtype))
     theirs = _levels(graph, subject, subject.reference)
@@ -316,16 +308,16 @@ def _add_scores(graph: Graph, subject: Export, x: str) -> str:
         if index:
             rises = add("Div", rises, add("Unsqueeze", add("Sub", u, v), [1]))
         slopes = add("MatMul", slopes, rises)
-    return graph.cast(slopes, kept, name="scores")
+    return graph.cast(slopes, dtype, name="scores")
 
 
 def _levels(graph: Graph, subject: Export, x: Any) -> list[tuple[str, str]]:
-    """Add a pass through the network; return inputs and sums of every layer, the nodes last."""
-    u, found = graph.scaled(x, subject.description.scaling[:4]), []
+    """Add a forward pass; return inputs and sums of layers, the nodes last."""
+    u, levels = graph.scaled(x, subject.description.scaling[:4]), []
     for layer in subject.description.layers:
-        found.append((u, graph.sums(u, layer)))
-        u = graph.nodes_of(found[-1][1], layer)
-    return [*found, (u, "")]
+        levels.append((u, graph.sums(u, layer)))
+        u = graph.nodes_of(levels[-1][1], layer)
+    return [*levels, (u, "")]
 
 
 def _edges(graph: Graph, layer: Layer, u: str) -> str:
@@ -343,10 +335,10 @@ def _edges(graph: Graph, layer: Layer, u: str) -> str:
 
 
 def _through_nodes(graph: Graph, layer: Layer, slopes: str, ours: str, theirs: str) -> str:
-    """Turn slopes by nodes (batch, out, node) into those by sums; factors by Shapley values."""
+    """Turn slopes of nodes into those of sums by Shapley values."""
     add, rates = graph.add, []
     for members, scale in zip(layer.members, layer.scale, strict=True):
-        here, there = ([add("Gather", one, [k], axis=1) for k in members] for one in (ours, theirs))
+        here, there = ([add("Gather", row, [k], axis=1) for k in members] for row in (ours, theirs))
         places, weights = np.polynomial.legendre.leggauss((len(members) + 1) // 2)
         for factor in range(len(members)):
             parts = [add("Mul", add("Mul", here[factor], 0.0), 0.0)]
@@ -358,7 +350,7 @@ def _through_nodes(graph: Graph, layer: Layer, slopes: str, ours: str, theirs: s
                 ]
                 parts.append(graph.fold("Mul", [*between, weight / 2 * scale]))
             rates.append(graph.fold("Add", parts))
-    owners = np.repeat(np.arange(len(layer.members)), [len(one) for one in layer.members])
+    owners = np.repeat(np.arange(len(layer.members)), [*map(len, layer.members)])
     spread = add("Gather", slopes, owners, axis=2)
     return add("Mul", spread, add("Unsqueeze", add("Concat", *rates, axis=1), [1]))
 

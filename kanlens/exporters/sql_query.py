@@ -1,4 +1,4 @@
-"""A query that predicts every row of a table, with its categories, missing cells and scaling."""
+"""A query that predicts every row of a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kanlens.functions.elementary import Array
 
 
 class Query(Unrolled):
-    """A chain of table expressions, each of which adds columns to the previous one."""
+    """A chain of table expressions, each with columns added."""
 
     dialect = SQL
 
@@ -45,7 +45,7 @@ class Query(Unrolled):
         return f"SELECT {self.before}, {pairs}\nFROM {source}"
 
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
-        """Add the sums of a layer; outputs share the curves that theirs are made of."""
+        """Add the sums of a layer; outputs share curves."""
         sums: list[list[str]] = [[self.number(bias)] for bias in layer.bias]
         for weights, names in self._curves(index, layer, inputs):
             for out in np.flatnonzero(weights.any(0)):
@@ -58,7 +58,7 @@ class Query(Unrolled):
     def _curves(
         self, index: int, layer: Layer, inputs: Sequence[str]
     ) -> Iterator[tuple[Array, list[str]]]:
-        """Add the curves of a layer; return their weights (curve, out) and names, in groups."""
+        """Add the curves of a layer; yield weights (curve, out) and names."""
         for k, terms in enumerate(layer.terms):
             texts = [f"({self.term(inputs, terms, column)})" for column in range(len(terms.inputs))]
             if np.count_nonzero(terms.weights) > len(texts):
@@ -70,9 +70,8 @@ class Query(Unrolled):
         names = self.level(f"t{index}_", texts)
         curves, groups = [], []
         for in_ in sorted({in_ for in_, _ in pieces}):
-            rows = [
-                (name, row[1]) for name, row in zip(names, pieces, strict=True) if row[0] == in_
-            ]
+            pairs = zip(names, pieces, strict=True)
+            rows = [(name, powers) for name, (other, powers) in pairs if other == in_]
             picks, weights = layer.splines.combined(in_)
             curves += [self._curve(rows, out) for out in picks]
             groups.append(weights)
@@ -81,7 +80,7 @@ class Query(Unrolled):
             yield weights, list(islice(shared, len(weights)))
 
     def _curve(self, pieces: Sequence[tuple[str, Array]], out: int) -> str:
-        """Write the spline of an output, piece by piece by Horner's rule."""
+        """Write the spline of an output by Horner's rule."""
         texts = []
         for name, powers in pieces:
             text = "0e0"
@@ -132,7 +131,7 @@ def _feature(rule: Cell, blanks: Sequence[str]) -> str:
 
 
 def _date(part: str, cell: str) -> str:
-    """Write a part of a date, which is a text in the order of ISO 8601, to the second."""
+    """Write a part of a date, an ISO 8601 text, to the second."""
     year, month, day, hour, minute, second = (
         sympy.Symbol(f"CAST('0' || substr({cell}, {start}, {4 if start == 1 else 2}) AS DOUBLE)")
         for start in (1, 6, 9, 12, 15, 18)

@@ -1,8 +1,4 @@
-"""What is exported: a model as sums of atoms, in float64, and the rows it is compared on.
-
-A sum of a layer is its bias, plus the rises of piecewise polynomials over the pieces to the left of
-its inputs, plus weights times elementary functions of a straight line in one input.
-"""
+"""The description of a model, and the rows that exports are compared on."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -40,12 +36,11 @@ SHOWN = 4  # rows that a file carries with what the model says of them
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splines:
-    """The piecewise polynomials of a layer; those of one input share their breaks.
+    """The piecewise polynomials of a layer, on shared breaks of an input.
 
-    Pieces are polynomials in the distance from where they start, the first in that from its end;
-    first and last are straight. They are continuous, so the value at u is that at the first break
-    plus what each piece rises by between its ends or up to u: no number is compared with another,
-    and rounding cannot put one next to a break into a piece that it is not in.
+    Pieces are polynomials in the distance from their start, the first from its end; the first and
+    the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
+    rounding cannot put a number next to a break into the wrong piece.
     """
 
     breaks: Array  # (in, break), increasing
@@ -58,21 +53,13 @@ class Splines:
 
     @property
     def matrix(self) -> Array:
-        """What multiplies the columns of an input, shape (in, column, out).
-
-        They are: how far it is below the first break (negative) and above the last, then, for each
-        power from 1, how far it is beyond the start of every inner piece, to at most its width.
-        """
+        """Weights (in, column, out) of distances below, above and inside pieces."""
         inner = self.powers[:, 1:-1, 1:].swapaxes(1, 2)  # (in, power, piece, out)
         tails = self.powers[:, [0, -1], 1]
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
     def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs (rank,) whose splines in an input span those of all, and the weights.
-
-        B-splines on a grid span fewer dimensions than they have pieces and, often, outputs. Outputs
-        are picked by a pivoted QR decomposition; the weights are (rank, out).
-        """
+        """Return outputs whose splines span all, and weights (rank, out)."""
         from scipy.linalg import qr, solve_triangular
 
         inner = np.diff(self.breaks[in_])
@@ -89,7 +76,7 @@ class Splines:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Terms:
-    """Columns ``g(a * u[input] + b)`` of one function g, and their weights (column, out)."""
+    """Columns ``g(a * u[input] + b)`` with their weights (column, out)."""
 
     g: ElementaryFunction
     inputs: Index  # (column,)
@@ -100,7 +87,7 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
-    """One layer: its atoms, and what its sums become."""
+    """One layer: its splines and functions, and the nodes made of its sums."""
 
     width: int  # number of inputs
     bias: Array  # (out,): constants of all edges, and values of splines at their first break
@@ -112,7 +99,7 @@ class Layer:
 
     @property
     def plain(self) -> bool:
-        """Whether nodes are neither scaled nor shifted."""
+        """True if nodes are neither scaled nor shifted."""
         return bool((self.scale == 1).all() and (self.shift == 0).all())
 
 
@@ -160,11 +147,11 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
             add(term.g, place, term.weight[:, in_].numpy())
     for out, in_ in layer.mask.nonzero().tolist():
         edge = layer.edge(out, in_)
-        if (one := edge.single) is None:
+        if (term := edge.single) is None:
             splines.append((out, in_, edge.to_scipy().spline))
         else:
-            bias[out] += one.d
-            add(one.g, (in_, one.a, one.b), one.c * (np.arange(len(bias)) == out))
+            bias[out] += term.d
+            add(term.g, (in_, term.a, term.b), term.c * (np.arange(len(bias)) == out))
     return Layer(
         width=layer.in_features,
         splines=_splines(splines, layer.in_features, bias),
@@ -176,14 +163,14 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
     )
 
 
-def _splines(found: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
-    """Put splines (out, in, SciPy's) into arrays; add their values at the first break to `bias`."""
-    if not any(spline.c.any() for _, _, spline in found):
+def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
+    """Stack splines; add their values at the first break to `bias`."""
+    if not any(spline.c.any() for _, _, spline in edges):
         return None
-    n_powers, n_pieces = found[0][2].c.shape
+    n_powers, n_pieces = edges[0][2].c.shape
     breaks = np.tile(np.arange(n_pieces - 1.0), (n_in, 1))  # of inputs that no spline reads
     powers = np.zeros((n_in, n_pieces, n_powers, len(bias)))
-    for out, in_, spline in found:
+    for out, in_, spline in edges:
         breaks[in_] = spline.x[1:-1]
         powers[in_, :, :, out] = spline.c[::-1].T
         powers[in_, 0, 0, out] += powers[in_, 0, 1, out]  # SciPy's starts one unit before its end
@@ -201,7 +188,7 @@ def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Export:
-    """A model on its way into a file that will be called `path`; `export` has the options."""
+    """A model with the options of `export`, for the file `path`."""
 
     model: KAN
     path: Path
@@ -216,18 +203,18 @@ class Export:
 
     @cached_property
     def description(self) -> Description:
-        """The model as sums of atoms."""
+        """The model as sums of splines and functions."""
         return describe(self.exact)
 
     @property
     def name(self) -> str:
-        """Name of the file as a word of a programming language."""
+        """Name of the file as an identifier."""
         word = re.sub(r"\W", "_", self.path.stem, flags=re.ASCII)
         return word if word[:1].isalpha() else f"model_{word}"
 
     @property
     def title(self) -> str:
-        """What the file is, in one line of ASCII."""
+        """Title of the file in one line of ASCII."""
         text = f"KAN {list(self.model.widths)}: {', '.join(self.model.output_names)}"
         shown = ascii(text)[1:-1].replace('"', "'")  # it ends no docstring
         return f"{shown}, exported by kanlens {version('kanlens')}"
@@ -244,25 +231,22 @@ class Export:
 
     @property
     def fillers(self) -> Array:  # (in,)
-        """The numbers that stand for missing ones, NaN where these are refused."""
+        """The numbers imputed for missing ones, NaN where these are refused."""
         return np.array([np.nan if rule.kind == "text" else rule.blank for rule in self.rules])
 
     @property
     def classes(self) -> tuple[str | int, ...]:
-        """The labels of a classifier, as numbers where all are whole ones; else empty."""
+        """Labels of a classifier, as numbers if all are integers; else empty."""
         labels = self.model.class_labels
         whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", label) for label in labels)
         return tuple(map(int, labels)) if whole else labels
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Rows as tables have them: at random, at knots, at ends; categories take turns.
-
-        The first row is blank, as is another cell of each column; a text is an unseen category.
-        """
+        """Raw rows with random numbers, knots, ends, blanks and unseen texts."""
         import pandas as pd
 
-        numbers, schema, columns = _numbers(self.exact), self.model.schema, {}
+        numbers, schema, columns = sample_rows(self.exact), self.model.schema, {}
         marks = {"text": blank_texts(schema)[-1], "number": next(iter(blank_numbers(schema)), None)}
         for place, (name, kind) in enumerate(self.columns.items(), start=1):
             picks = [k for k, rule in enumerate(self.rules) if rule.column == name]
@@ -298,17 +282,17 @@ class Export:
 
     @cached_property
     def reference(self) -> Array:  # (1, in)
-        """The row that features are counted from: the mean of the background, else of the rows."""
-        rows = self.exact.background
-        known = self.rows if rows is None or not len(rows) else rows.numpy()
-        return np.asarray(known.mean(0, keepdims=True))
+        """The reference row: the mean of the background, else of the rows."""
+        background = self.exact.background
+        rows = self.rows if background is None or not len(background) else background.numpy()
+        return np.asarray(rows.mean(0, keepdims=True))
 
     def scores(self, x: Array) -> Array:  # (batch, out, in)
-        """Return what each feature did for each output, counted from the reference."""
-        ask = partial(attribute, self.exact, x, method="secant", background=self.reference)
+        """Return the secant attributions of every output to the reference."""
+        options: dict[str, Any] = {"method": "secant", "background": self.reference}
         outputs = range(len(self.description.outputs))
-        found = [ask(target=one, progress=False).values.numpy() for one in outputs]
-        return np.stack(found, axis=1)
+        scores = (attribute(self.exact, x, target=k, progress=False, **options) for k in outputs)
+        return np.stack([score.values.numpy() for score in scores], axis=1)
 
     @cached_property
     def shown(self) -> Index:
@@ -324,30 +308,31 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: how it is written, and what it says of the subject's rows when it is run."""
+    """A kind of file, with functions that write and run it."""
 
     name: str
     ending: str
     write: Callable[[Export, Path], None]
-    run: Callable[[Export, Path], Sequence[Array]]  # (batch, out) from everything that runs it
-    single: bool = False  # whether it computes in the dtype of the model, and not in float64
-    classifies: bool = True  # whether it has probabilities (batch, class) and labels (batch,)
-    explains: bool = False  # whether it can say (batch, out, in), too
+    run: Callable[[Export, Path], Sequence[Array]]  # (batch, out) of every engine
+    single: bool = False  # it computes in the dtype of the model, not in float64
+    classifies: bool = True  # it returns probabilities (batch, class) and labels (batch,)
+    explains: bool = False  # it can return scores (batch, out, in)
 
 
 @torch.no_grad()
 def predicted(model: KAN, x: Array) -> Array:
-    """Return what a model says of rows, without kernels that would have to be compiled."""
+    """Return the outputs of a model for rows, without compiling kernels."""
     with kernels.use("torch"):
         return np.asarray(model(torch.from_numpy(x).to(model.input_shift)).cpu().numpy())
 
 
 def chances(logits: Array) -> Array:  # (batch, out) -> (batch, class)
-    """Return the probabilities of classes; a single output is the logit of the second."""
+    """Return probabilities; a single output is the logit of the second class."""
+    from scipy.special import softmax
+
     if logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
+    return np.asarray(softmax(logits, axis=1))
 
 
 def rendered(template: str, **words: Any) -> str:
@@ -372,7 +357,7 @@ def _dates(days: Any) -> list[str]:
     return list(pd.to_datetime(days.clip(-7e4, 7e4), unit="D").strftime("%Y-%m-%d %H:%M:%S"))
 
 
-def _numbers(model: KAN) -> Array:  # (row, in)
+def sample_rows(model: KAN) -> Array:  # (row, in)
     """Return rows of numbers for every feature, in the units of the data."""
     cuts = model.layers[0].breakpoints().mT * model.input_scale + model.input_shift
     low, high = model.feature_range or (cuts.amin(0), cuts.amax(0))

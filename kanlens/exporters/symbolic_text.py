@@ -17,16 +17,16 @@ DIGITS = 15  # of the numbers in LaTeX
 
 def _formulas(subject: Export) -> tuple[Expr, ...]:
     """Return the formula of every output; refuse splines."""
-    found = tuple(map(plain, compose(subject.exact)))
-    used = (one.func for formula in found for one in formula.atoms(Function))
-    if count := len({one for one in used if hasattr(one, "spline")}):
+    formulas = tuple(map(plain, compose(subject.exact)))
+    functions = {atom.func for formula in formulas for atom in formula.atoms(Function)}
+    if count := sum(hasattr(function, "spline") for function in functions):
         edges = "1 spline" if count == 1 else f"{count} splines"
         refuse("a model of functions alone", edges, "Call symbolize and export its model")
-    return found
+    return formulas
 
 
 def _held(subject: Export) -> list[str]:
-    """Say where features are held, which formulas do not."""
+    """Return the ranges that features are clipped to, as text."""
     names, (low, high) = subject.description.features, subject.description.scaling[:2]
     ends = zip(map(written, names), low.tolist(), high.tolist(), strict=True)
     return [f"{name} from {a!r} to {b!r}" for name, a, b in ends if b < np.inf or a > -np.inf]
@@ -35,14 +35,14 @@ def _held(subject: Export) -> list[str]:
 def _write_sympy(subject: Export, path: Path) -> None:
     names = map(written, subject.description.outputs)
     pairs = zip(names, _formulas(subject), strict=True)
-    lines = [f"{name} = {formula_text(one, exact=True)}" for name, one in pairs]
+    lines = [f"{name} = {formula_text(formula, exact=True)}" for name, formula in pairs]
     head = [f"# {subject.title}", *(f"# within {text}" for text in _held(subject))]
     path.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
 
 
 def _write_latex(subject: Export, path: Path) -> None:
     pairs = zip(subject.description.outputs, _formulas(subject), strict=True)
-    lines = [f"{latex_name(name)} &= {latex(rounded(one, DIGITS))}" for name, one in pairs]
+    lines = [f"{latex_name(name)} &= {latex(rounded(form, DIGITS))}" for name, form in pairs]
     title = "\n".join([subject.title, *(f"% within {text!a}" for text in _held(subject))])
     text = rendered("document.tex.j2", title=title, formulas=" \\\\\n".join(lines))
     path.write_text(text, encoding="utf-8")
@@ -62,8 +62,8 @@ def _run_sympy(subject: Export, path: Path) -> list[Array]:
 
 
 def _run_latex(subject: Export, path: Path) -> list[Array]:
-    """Evaluate what was set: nothing reads LaTeX back."""
-    return _evaluated(subject, tuple(rounded(one, DIGITS) for one in _formulas(subject)))
+    """Evaluate the formulas as they were written: nothing reads LaTeX back."""
+    return _evaluated(subject, tuple(rounded(form, DIGITS) for form in _formulas(subject)))
 
 
 SYMPY = Format(name="sympy", ending=".txt", write=_write_sympy, run=_run_sympy, classifies=False)

@@ -1,7 +1,4 @@
-"""An Excel workbook: a row for each sample, a cell for each node, formulas that fill down.
-
-The weights of a sum are a row of the second sheet, in the same columns as its terms.
-"""
+"""An Excel workbook: rows of samples, cells of nodes, a sheet of weights."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ ROW = "\0"  # the number of a row in formulas
 
 
 class Sheet(Unrolled):
-    """The columns of the sheet, and rows of weights."""
+    """The columns of the first sheet, and rows of weights below their terms."""
 
     dialect = EXCEL
 
@@ -57,7 +54,7 @@ class Sheet(Unrolled):
         return [self.letters(start + k + 1) + ROW for k in range(len(names))]
 
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
-        """Add the columns that a layer adds up, and its sums."""
+        """Add the terms and the sums of a layer."""
         start, rows = len(self.names), [np.zeros((0, len(layer.bias)))]
         if layer.splines:
             texts, pieces = self.rises(inputs, layer.splines)
@@ -158,7 +155,7 @@ class _Row:
         self.compiled: dict[str, Any] = {}
 
     def add(self, text: str) -> None:
-        """Evaluate a formula; those that differ in places and numbers alone are compiled once."""
+        """Evaluate a formula, compiled once for all cells and numbers."""
         atoms: dict[str, str] = {}
         if not re.search(r'["!:]', text):
             name = self.tools.get_column_letter
@@ -180,7 +177,7 @@ class _Row:
         self.columns.append(np.broadcast_to(values, (count, 1)))
 
     def block(self, place: str) -> Array:
-        """Return a number, or the cells of a place: of every row, or of the weights."""
+        """Return a number, or the cells of a place."""
         if place[0].isdigit():
             return np.array([[float(place)]])
         left, top, right, bottom = self.tools.range_boundaries(place.split("!")[-1])

@@ -1,4 +1,4 @@
-"""Closed forms of activations: derivatives of any order and antiderivatives."""
+"""Closed forms of activations: derivatives and antiderivatives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return what torch's own gives, without its cancellation at negative numbers."""
+    """Return the function of torch without its cancellation."""
     wide = x.double()  # a float32 quotient would be off where erfc falls steeply
     return (0.5 * wide * torch.erfc(-wide / math.sqrt(2.0))).to(x.dtype)
 
@@ -43,13 +43,13 @@ def tanh_pair(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tanh_slope(x: Tensor) -> Tensor:
-    """Return the slope of tanh, accurate where it is small: 1 - tanh(x)**2 cancels."""
+    """Return the slope of tanh without the cancellation of 1 - tanh**2."""
     return 4.0 * torch.sigmoid(2.0 * x) * torch.sigmoid(-2.0 * x)
 
 
 @functools.lru_cache(maxsize=64)
 def _sigmoid_polynomial(n: int) -> Array:
-    """Coefficients of P_n, lowest power first, with sigmoid^(n) = P_n(sigmoid)."""
+    """Return the coefficients of P_n with sigmoid^(n) = P_n(sigmoid)."""
     polynomial = np.polynomial.Polynomial([0.0, 1.0])
     for _ in range(n):
         polynomial = polynomial.deriv() * np.polynomial.Polynomial([0.0, 1.0, -1.0])
@@ -57,7 +57,7 @@ def _sigmoid_polynomial(n: int) -> Array:
 
 
 def _logistic(x: Array, n: int, c: complex = 1.0) -> Any:
-    """Return the n-th derivative of e^x / (e^x + c), with small relative error in both tails."""
+    """Return the n-th derivative of e^x / (e^x + c), accurate in tails."""
     small, right = np.exp(-np.abs(x)), x > 0
     share = np.where(right, c * small / (1.0 + c * small), small / (small + c))
     if n == 0:
@@ -67,7 +67,7 @@ def _logistic(x: Array, n: int, c: complex = 1.0) -> Any:
 
 
 def _mish_gate(x: Array, n: int) -> Array:
-    """Return the n-th derivative of tanh(softplus(x)), a complex logistic function's part."""
+    """Return the n-th derivative of tanh(softplus(x))."""
     return np.asarray(((1 + 1j) * _logistic(x, n, 1 - 1j)).imag)
 
 
@@ -81,13 +81,13 @@ def _normal(x: Array, n: int) -> Array:
 
 
 def decaying(factor: float, degree: int, u: Array) -> Array:
-    """Return a factor times the probabilists' Hermite polynomial times exp(-u**2 / 2)."""
+    """Return a multiple of the Hermite polynomial times exp(-u**2 / 2)."""
     hermite = np.polynomial.hermite_e.hermeval(u, [0.0] * degree + [1.0])
     return _product(np.asarray(factor * hermite), np.exp(-0.5 * u * u))
 
 
 def _product(x: Array, factor: Array) -> Array:
-    """Multiply, with 0 for infinity times 0: every factor here decays faster than x grows."""
+    """Multiply x by a factor that decays faster, with 0 at infinity."""
     return np.asarray(np.where(factor == 0.0, 0.0, x * factor), dtype=np.float64)
 
 
@@ -103,7 +103,7 @@ def tanh_nth(x: Array, n: int) -> Array:
 
 
 def silu_integral(x: Array, c: complex = 1.0) -> Any:
-    """Integrate x e^x / (e^x + c): x log(1 + e^x / c) + Li2(-e^x / c), inverted for positive x."""
+    """Integrate x e^x / (e^x + c): x log(1 + e^x / c) + Li2(-e^x / c)."""
     from scipy.special import spence
 
     decay = np.exp(-np.abs(x))
@@ -113,7 +113,7 @@ def silu_integral(x: Array, c: complex = 1.0) -> Any:
 
 
 def _softplus_integral(x: Array) -> Array:
-    """Integrate log(1 + e^x), a dilogarithm, by that of the mirrored function for positive x."""
+    """Integrate log(1 + e^x), mirrored for positive x."""
     from scipy.special import spence
 
     left = spence(2.0) - spence(1.0 + np.exp(-np.abs(x)))

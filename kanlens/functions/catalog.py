@@ -1,4 +1,4 @@
-"""The registry of elementary functions: what symbolic edges are made of, and base activations.
+"""The registry of elementary functions.
 
 A symbolic edge is ``c * g(a * u + b) + d`` with g one entry of `FUNCTIONS`.
 """
@@ -20,7 +20,7 @@ from torch.nn import functional
 from kanlens.checks import check_choice, nearest
 from kanlens.errors import InvalidValueError
 from kanlens.functions import activations, rational, wavelets
-from kanlens.functions.elementary import ElementaryFunction, Scalar, sympy_call
+from kanlens.functions.elementary import Domain, ElementaryFunction, Scalar, Symmetry, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.01, "threshold": 20}
@@ -28,21 +28,21 @@ USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.0
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
-    """Return the function of that name or alias, a Chebyshev polynomial of tanh, or a rational."""
+    """Return the function of a name or alias."""
     if family := _IN_TANH.fullmatch(name):
         return wavelets.chebyshev_in_tanh(int(family[1]))
     if rational.NAME.fullmatch(name):
         return rational.rational(name)
-    known = ALIASES.get(name, name)
-    check_choice(call, "function", known, FUNCTIONS)
-    return FUNCTIONS[known]
+    name = ALIASES.get(name, name)
+    check_choice(call, "function", name, FUNCTIONS)
+    return FUNCTIONS[name]
 
 
 copyreg.pickle(ElementaryFunction, lambda entry: (find_function, (entry.name,)))
 
 
 def check_functions(call: str, names: Iterable[str]) -> None:
-    """Refuse names that stand for no elementary function."""
+    """Refuse names that are not in the registry."""
     for name in sorted(set(names) - set(FUNCTIONS)):
         if nearest(name, FUNCTIONS) is not None:
             check_choice(call, "function", name, FUNCTIONS)
@@ -50,61 +50,57 @@ def check_functions(call: str, names: Iterable[str]) -> None:
         raise InvalidValueError(call, "functions that are known", repr(name), advice)
 
 
-def base_name(given: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
-    """Return the name in `BASES` of a name, torch module (class), torch function or entry.
+def base_name(base: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
+    """Return the name in `BASES` of a name, torch form or entry.
 
-    The error lists all names, `others` of the caller among them.
+    The error lists all names, and `others` that the caller accepts.
     """
-    if isinstance(given, str) and given in BASES:
-        return given
-    kind = given if isinstance(given, type) else type(given)
-    exact = all(getattr(given, name, usual) == usual for name, usual in USUAL.items())
-    for name, base in BASES.items():
-        if exact and any(given is form or kind is form for form in (base, *base.torch_forms)):
+    if isinstance(base, str) and base in BASES:
+        return base
+    kind = base if isinstance(base, type) else type(base)
+    usual = all(getattr(base, name, value) == value for name, value in USUAL.items())
+    for name, entry in BASES.items():
+        if usual and any(base is form or kind is form for form in (entry, *entry.torch_forms)):
             return name
-    names = ", ".join(sorted({*BASES, *others}))
-    expected, advice = f"to be one of {names}", "Register it first"
-    hint = nearest(given, names.split(", ")) if isinstance(given, str) else None
-    advice = f"Did you mean {hint!r}?" if hint else f"{advice}, with kanlens.register_function"
-    shown = given.__name__ if isinstance(given, type) else repr(given)
-    raise InvalidValueError(call, expected, shown, advice, argument="base_activation")
+    names = sorted({*BASES, *others})
+    hint = nearest(base, names) if isinstance(base, str) else None
+    advice = "Register it first, with kanlens.register_function"
+    advice = f"Did you mean {hint!r}?" if hint else advice
+    expected, got = f"to be one of {', '.join(names)}", repr(base)
+    got = base.__name__ if isinstance(base, type) else got
+    raise InvalidValueError(call, expected, got, advice, argument="base_activation")
 
 
 def _analyzed(**facts: Any) -> ElementaryFunction:
-    """Return a function whose turns follow from a closed form or are given, none by default."""
+    """Return a function with turns from its closed form, or none."""
     turns = () if facts.get("closed_form") else ((), (), ())
     return ElementaryFunction(**{"turns": turns, **facts})
 
 
-def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
-    """Return u**exponent for an integer exponent other than 0."""
-    even = exponent % 2 == 0
+def _power(name: str, exponent: float, complexity: int) -> ElementaryFunction:
+    """Return u**exponent for a whole (int) or half (float) exponent."""
+    whole, positive = isinstance(exponent, int), exponent > 0
+    domains: dict[tuple[bool, bool], Domain] = {
+        (True, True): "real",
+        (True, False): "nonzero",
+        (False, True): "nonnegative",
+        (False, False): "positive",
+    }
+    symmetry: Symmetry = "even" if exponent % 2 == 0 else "odd"
     return _analyzed(
         name=name,
         value=lambda u: u**exponent,
         derivative=lambda u: exponent * u ** (exponent - 1),
-        expression=lambda u: u**exponent,
+        expression=lambda u: u ** sympy_call("Rational", round(2 * exponent), 2),
         complexity=complexity,
-        domain="real" if exponent > 0 else "nonzero",
-        symmetry="even" if even else "odd",
+        domain=domains[whole, positive],
+        symmetry=symmetry if whole else None,
         degree=float(exponent),
-        closed_form=None
-        if exponent < 0
-        else lambda u, n: np.asarray(math.perm(exponent, n) * u ** max(exponent - n, 0)),
-    )
-
-
-def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:
-    """Return u**(halves / 2) for an odd number of halves."""
-    exponent = halves / 2
-    return _analyzed(
-        name=name,
-        value=lambda u: u**exponent,
-        derivative=lambda u: exponent * u ** (exponent - 1),
-        expression=lambda u: u ** sympy_call("Rational", halves, 2),
-        complexity=complexity,
-        domain="nonnegative" if halves > 0 else "positive",
-        degree=exponent,
+        closed_form=(
+            lambda u, n: np.asarray(math.perm(int(exponent), n) * u ** max(exponent - n, 0))
+        )
+        if whole and positive
+        else None,
     )
 
 
@@ -122,7 +118,7 @@ def _cubic(name: str, slope: int) -> ElementaryFunction:
 
 
 def _common(name: str, complexity: int, derivative: Scalar, **facts: Any) -> ElementaryFunction:
-    """Return a function that torch knows by its name, and sympy too but for "arc"."""
+    """Return a function of torch's name, which is sympy's but for "arc"."""
     return _analyzed(
         name=name,
         value=getattr(torch, name),
@@ -167,10 +163,10 @@ _ALGEBRAIC = (
     _power("1/x^4", -4, 4),
     _cubic("x^3-x", -1),  # with x^3+x, every cubic but for a, b, c and d
     _cubic("x^3+x", 1),
-    _half_power("sqrt", 1, 2),
-    _half_power("1/sqrt", -1, 3),
-    _half_power("x^1.5", 3, 4),
-    _half_power("1/x^1.5", -3, 4),
+    _power("sqrt", 0.5, 2),
+    _power("1/sqrt", -0.5, 3),
+    _power("x^1.5", 1.5, 4),
+    _power("1/x^1.5", -1.5, 4),
     _analyzed(
         name="1/(1+x^2)",
         value=lambda u: 1 / (1 + u**2),
@@ -203,7 +199,7 @@ _ALGEBRAIC = (
         name="abs",
         value=torch.abs,
         derivative=torch.sign,
-        expression=lambda u: sympy_call("Abs", u),
+        expression=partial(sympy_call, "Abs"),
         complexity=3,
         symmetry="even",
         degree=1.0,
@@ -215,7 +211,7 @@ _ALGEBRAIC = (
         name="sign",
         value=lambda u: torch.where(torch.isnan(u), u, torch.sign(u)),
         derivative=torch.zeros_like,
-        expression=lambda u: sympy_call("sign", u),
+        expression=partial(sympy_call, "sign"),
         complexity=3,
         symmetry="odd",
         degree=0.0,

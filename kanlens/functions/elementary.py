@@ -1,8 +1,4 @@
-"""The class of elementary functions: forms in torch, NumPy and sympy, domain, monotone stretches.
-
-Torch forms serve layers and fits; float64 forms (`nth`, `antiderivative`, `extremes`) serve the
-exact analyses, which need derivatives of any order.
-"""
+"""The class of elementary functions."""
 
 from __future__ import annotations
 
@@ -24,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 MOST = 1_000_000  # turning points or poles that are counted one by one
 MAX_ZERO_ORDER = 7
 FINITE = float(np.finfo(np.float64).max)
-_SCAN = 40.0  # beyond it every derivative of a base has settled
+_SCAN = 40.0  # beyond it no derivative of a base changes its sign
 _HALVINGS = 60
 
 Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
@@ -42,7 +38,7 @@ _ENDS: dict[str, Interval] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ElementaryFunction:
-    """A function g of one variable u, with all that layers, formulas and proofs ask of it."""
+    """A function g of one variable u, with its properties."""
 
     name: str  # key into FUNCTIONS
     value: Scalar  # g(u), differentiable; NaN or infinite outside the domain
@@ -61,7 +57,7 @@ class ElementaryFunction:
     turning_known: bool = True  # `turns` are sure to be all of them
     jumps: tuple[float, ...] = ()  # points of the domain where g jumps up
     kinks: tuple[float, ...] = ()  # where a derivative of any order jumps; g is analytic between
-    searched: bool = True  # searches try it without being told to
+    searched: bool = True  # whether searches try it without being named
     line: float | None = None  # slope of a straight line through 0, which B-splines can write
     torch_forms: tuple[Any, ...] = ()  # torch's module classes and functions that compute it
     # (g(u), g'(u)) in less time than one after the other
@@ -93,18 +89,14 @@ class ElementaryFunction:
             return self.closed_form(points, n)
 
     def antiderivative(self, u: Array | float) -> Array:
-        """Return the antiderivative that is 0 at 0, in float64, of a function that has one."""
+        """Return the antiderivative that is 0 at 0, if it has a closed form."""
         if self.primitive is None:
             raise NotImplementedError(f"{self.name} has no antiderivative in closed form")
         with np.errstate(under="ignore"):
             return self.primitive(np.asarray(u, dtype=np.float64))
 
     def zeros_of_derivative(self, n: int) -> Array:
-        """Return every isolated real zero of the `n`-th derivative, 0 to 7, sorted, read-only.
-
-        Of one period, for a function that repeats. For a function in closed form; one that
-        vanishes everywhere has no isolated zero.
-        """
+        """Return the isolated zeros of a derivative, up to 7, in one period."""
         call = "ElementaryFunction.zeros_of_derivative"
         check_count(call, "n", n, least=0)
         if n > MAX_ZERO_ORDER:
@@ -113,7 +105,7 @@ class ElementaryFunction:
         return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
     def turning(self, n: int = 0) -> tuple[float, ...] | None:
-        """Return where the `n`-th derivative turns, of one period; None if that is not known."""
+        """Return where the `n`-th derivative turns, in one period, if known."""
         if n < len(self.turns):
             return self.turns[n]
         if self.closed_form is None:
@@ -121,14 +113,14 @@ class ElementaryFunction:
         return (*self.zeros_of_derivative(n + 1).tolist(), *(self.kinks if n else ()))
 
     def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the least and greatest `n`-th derivative on intervals, which may be infinite.
+        """Return the least and greatest `n`-th derivative on intervals.
 
-        In float64; at kinks of both sides. Infinite where g is not defined throughout, or it is not
-        known where the derivative turns; of a slope the greatest is where g jumps up.
+        Infinite where g is not defined throughout, or its turning points are unknown; of a slope
+        the greatest is where g jumps up. At kinks those of both sides.
         """
 
         def nth(u: Tensor) -> Tensor:
-            if self.period is not None:  # which has no limit; any value will do
+            if self.period is not None:  # no limit exists; any value will do
                 u = u.masked_fill(u.isinf(), 0.0)
             return torch.as_tensor(self.nth(u.cpu().numpy(), n)).to(u.device)
 
@@ -136,19 +128,24 @@ class ElementaryFunction:
         if turning is None or not self.turning_known:
             return torch.full_like(low, -math.inf), torch.full_like(high, math.inf)
         sides = [math.nextafter(kink, end) for kink in self.kinks for end in (-math.inf, math.inf)]
-        lower, upper = self._between_turns(nth, low, high, (*turning, *sides))
+        points = (*turning, *sides)  # monotone between
+        ends = nth(low), nth(high)
+        lower, upper = torch.minimum(*ends), torch.maximum(*ends)
+        for point, extreme in zip(points, nth(low.new_tensor(points)), strict=True):
+            place = point if self.period is None else _first_after(low, point, self.period)
+            inside = (low <= place) & (place <= high)
+            lower = torch.where(inside, torch.minimum(lower, extreme), lower)
+            upper = torch.where(inside, torch.maximum(upper, extreme), upper)
         for place in self.jumps if n else ():
             upper = torch.where((low <= place) & (place <= high), math.inf, upper)
-        known = self.defined(low.clamp(min=-FINITE), high.clamp(max=FINITE))
-        known &= ~(lower.isnan() | upper.isnan())
-        return torch.where(known, lower, -math.inf), torch.where(known, upper, math.inf)
+        defined = self.defined(low.clamp(min=-FINITE), high.clamp(max=FINITE))
+        defined &= ~(lower.isnan() | upper.isnan())
+        return torch.where(defined, lower, -math.inf), torch.where(defined, upper, math.inf)
 
     @property
     def inert(self) -> float:
         """A point at which g is finite and smooth."""
-        if not isinstance(self.domain, tuple):
-            return 0.5
-        low, high = self.domain
+        low, high = self.domain if isinstance(self.domain, tuple) else (0.0, 1.0)
         if low < 0.5 < high:
             return 0.5
         start = low if math.isfinite(low) else high - 1.0
@@ -156,20 +153,19 @@ class ElementaryFunction:
 
     @property
     def ends(self) -> Interval:
-        """The least and the greatest u of the domain, or what it comes close to."""
+        """The infimum and the supremum of the domain."""
         if isinstance(self.domain, tuple):
             return self.domain
         return _ENDS.get(self.domain, (-math.inf, math.inf))
 
     def stretches(self, low: float, high: float) -> list[Interval]:
-        """Return the stretches of ``[low, high]`` on each of which g is defined and monotone.
+        """Return intervals of ``[low, high]`` with g defined and monotone.
 
-        They end at turning points, kinks, jumps and where the domain ends, and just beside poles;
-        the value at a jump is a stretch of no width. At the end of a domain that does not hold its
-        ends, g may be infinite.
+        They end at turning points, kinks, jumps, the ends of the domain, where g may be infinite,
+        and next to poles; the value at a jump is an interval of no width.
         """
         first, last = self.ends
-        if isinstance(self.domain, tuple):  # where no more is known, not even a limit
+        if isinstance(self.domain, tuple):  # even the limits at its ends are unknown
             first, last = first + _beside(first), last - _beside(last)
         low, high = max(low, first), min(high, last)
         if not low <= high:
@@ -190,7 +186,7 @@ class ElementaryFunction:
         return [(a, b) for a, b in zip(starts, stops, strict=True) if a <= b]
 
     def defined(self, low: Tensor, high: Tensor) -> Tensor:
-        """Say where g is defined and finite on the whole of ``[low, high]``."""
+        """Return where g is defined and finite on all of ``[low, high]``."""
         if self.domain == "nonzero":
             return (low > 0) | (high < 0)
         if self.domain == "tangent":
@@ -201,28 +197,15 @@ class ElementaryFunction:
         below = high <= last if closed or self.domain == "positive" else high < last
         return above & below
 
-    def _between_turns(
-        self, function: Scalar, low: Tensor, high: Tensor, turning: tuple[float, ...]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the extremes of a function that is monotone between its turning points."""
-        at_low, at_high = function(low), function(high)
-        lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
-        for point, extreme in zip(turning, function(low.new_tensor(turning)), strict=True):
-            place = point if self.period is None else _first_after(low, point, self.period)
-            inside = (low <= place) & (place <= high)
-            lower = torch.where(inside, torch.minimum(lower, extreme), lower)
-            upper = torch.where(inside, torch.maximum(upper, extreme), upper)
-        return lower, upper
 
-
-# one that searches do not try without being told to
+# a function that searches try only if named
 unsearched = functools.partial(ElementaryFunction, searched=False)
 
 
 def repeated(
     points: tuple[float, ...], period: float | None, low: float, high: float
 ) -> list[float]:
-    """Return the points of ``[low, high]``, with their repetitions, increasing."""
+    """Return the points of ``[low, high]`` with repetitions, increasing."""
     if period is None:
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MOST * period:
@@ -239,18 +222,18 @@ def repeated(
 
 @functools.lru_cache(maxsize=512)
 def _zeros(function: ElementaryFunction, n: int) -> Array:
-    """Find the zeros of one derivative by a fine scan; they are simple and few."""
+    """Find the few, simple zeros of one derivative by a fine scan."""
     grid = np.linspace(-_SCAN, _SCAN, 16384)  # even count: no grid point is 0
-    found = sign_changes(lambda u: function.nth(u, n), grid).tolist()
+    zeros = sign_changes(lambda u: function.nth(u, n), grid)
     if function.period is not None:
-        found = [zero for zero in found if 0.0 <= zero + 1e-9 < function.period]
-    zeros = np.array([0.0 if abs(zero) < 1e-9 else zero for zero in found], dtype=np.float64)
+        zeros = zeros[(zeros + 1e-9 >= 0.0) & (zeros + 1e-9 < function.period)]
+    zeros = np.where(np.abs(zeros) < 1e-9, 0.0, zeros)
     zeros.flags.writeable = False
     return zeros
 
 
 def sign_changes(function: Callable[[Array], Array], grid: Array) -> Array:
-    """Return where a function changes its sign between neighboring points, by bisection."""
+    """Return where a function changes sign between points, by bisection."""
     values = function(grid)
     start = np.flatnonzero(values[:-1] * values[1:] < 0)
     left, right, first = grid[start], grid[start + 1], np.sign(values[start])
@@ -277,17 +260,17 @@ def slope_of(function: Scalar) -> Scalar:
 
 
 def sympy_call(name: str, *arguments: Any) -> Any:
-    """Call a function of sympy, which is loaded when the first is."""
+    """Call a function of sympy, loaded on first use."""
     import sympy
 
     return getattr(sympy, name)(*arguments)
 
 
 def _beside(place: float) -> float:
-    """Return a distance that rounding does not swallow; 0 at infinity."""
+    """Return a distance larger than rounding; 0 at infinity."""
     return 4.0 * math.ulp(max(abs(place), 1.0)) if math.isfinite(place) else 0.0
 
 
 def _first_after(low: Tensor, point: float, period: float) -> Tensor:
-    """Return the first of the places point + k * period that is at or after `low`."""
+    """Return the first of the places point + k * period from `low` on."""
     return point + torch.ceil((low - point) / period) * period

@@ -1,4 +1,4 @@
-"""Rational functions without poles, named by their coefficients: the edges of KAT and FR-KAN."""
+"""Rational functions without poles, the edges of KAT and FR-KAN."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.polynomial import Polynomial
+from numpy.polynomial.polynomial import polyder
 from torch import Tensor
 
 from kanlens.functions.elementary import Array, ElementaryFunction
@@ -19,13 +20,13 @@ from kanlens.functions.elementary import Array, ElementaryFunction
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d{1,3})?"
 _NUMBERS = rf"{_NUMBER}(?:,{_NUMBER}){{0,15}}"
 NAME = re.compile(rf"rational\((?P<top>{_NUMBERS});(?P<even>\|?)(?P<bottom>{_NUMBERS})\|?\)")
-_BESIDE = 1e-12  # from a kink, to either side of it
-_FAR, _SMALL = 1e30, 1e-13  # where signs are those at infinity; leading terms that are rounding
-_NEARLY = 1e-5  # imaginary part of a double root, as rounding leaves it
+_BESIDE = 1e-12  # distance from a kink to either side
+_FAR, _SMALL = 1e30, 1e-13  # beyond it signs are those at infinity; leading terms of rounding
+_NEARLY = 1e-5  # imaginary part of a double root by rounding
 
 
 def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool = False) -> str:
-    """Return the name of P(u) / (1 + abs(Q(v))), lowest powers first; v is abs(u) if `even`.
+    """Return the name of P(u) / (1 + abs(Q(v))); v is abs(u) if `even`.
 
     That of u / (1 + 2 abs(u)) is ``rational(0.0,1.0;|0.0,2.0|)``.
     """
@@ -37,12 +38,11 @@ def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool =
 def rational(name: str) -> ElementaryFunction:
     """Return the function of a name that `NAME` matches.
 
-    It is a quotient of polynomials between kinks. Turning points are the roots of numerators of
-    derivatives, of all pieces: more points than there are, none less.
+    Turning points are those of all pieces between kinks: some may not exist, none is missing.
     """
     part = NAME.fullmatch(name)
     if part is None:
-        raise ValueError(f"no rational function: {name}")
+        raise ValueError(f"not a rational function: {name}")
     even = bool(part["even"])
     top, bottom = ([float(n) for n in part[key].split(",")] for key in ("top", "bottom"))
 
@@ -79,7 +79,7 @@ def rational(name: str) -> ElementaryFunction:
 
 @dataclass(frozen=True)
 class _Piece:
-    """P / (1 + sign * inner), where `inner` has that sign and, unless `half` is 0, u has `half`."""
+    """P / (1 + sign * inner), on the half line and where inner has its sign."""
 
     top: Polynomial
     inner: Polynomial
@@ -91,20 +91,20 @@ class _Piece:
         return 1.0 + self.inner * float(self.sign)
 
     def lies(self, u: float) -> bool:
-        """Tell whether a place is in the half."""
+        """Return whether a place is in the half."""
         return self.half * u >= 0
 
     def where(self, u: Array) -> Any:
-        """Tell where the piece is the function."""
+        """Return where the piece is the function."""
         near = np.clip(u, -_FAR, _FAR)
         return (self.half * near >= 0) & (self.sign * self.inner(near) >= 0)
 
     def numerator(self, n: int) -> Polynomial:
-        """Return the numerator of the n-th derivative; (f / w**k)' = (f' w - k f w') / w**(k+1)."""
-        found = self.top
+        """Return the numerator of the n-th derivative by the quotient rule."""
+        top = self.top
         for k in range(1, n + 1):
-            found = found.deriv() * self.whole - found * self.whole.deriv() * float(k)
-        return found.trim(_SMALL * float(np.abs(found.coef).max(initial=0.0)))
+            top = top.deriv() * self.whole - top * self.whole.deriv() * float(k)
+        return top.trim(_SMALL * float(np.abs(top.coef).max(initial=0.0)))
 
     def nth(self, u: Array, n: int) -> Array:
         """Return the n-th derivative, with limits at infinity."""
@@ -112,8 +112,8 @@ class _Piece:
         gap = over.degree() - under.degree()
         limit = 0.0 if gap < 0 else over.coef[-1] / under.coef[-1] * (math.inf if gap else 1.0)
         within = np.where(np.isinf(u), 0.0, u)
-        found = over(within) / self.whole(within) ** (n + 1)
-        return np.asarray(np.where(np.isinf(u), limit * np.sign(u) ** max(gap, 0), found))
+        values = over(within) / self.whole(within) ** (n + 1)
+        return np.asarray(np.where(np.isinf(u), limit * np.sign(u) ** max(gap, 0), values))
 
 
 def _pieces(top: Sequence[float], bottom: Sequence[float], even: bool) -> list[_Piece]:
@@ -125,11 +125,11 @@ def _pieces(top: Sequence[float], bottom: Sequence[float], even: bool) -> list[_
 def _ratio(
     top: Sequence[float], bottom: Sequence[float], even: bool, u: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the function and its slope; at a kink one between those of both sides."""
+    """Return the function and its slope, one of both sides at a kink."""
     v, sign = (u.abs(), torch.sign(u)) if even else (u, torch.ones_like(u))
     p, q = _value(top, u), _value(bottom, v)
-    whole, rise = 1 + q.abs(), torch.sign(q) * sign * _value(_derivative(bottom), v)
-    return p / whole, (_value(_derivative(top), u) - p * rise / whole) / whole
+    whole, rise = 1 + q.abs(), torch.sign(q) * sign * _value(polyder(bottom).tolist(), v)
+    return p / whole, (_value(polyder(top).tolist(), u) - p * rise / whole) / whole
 
 
 def _value(coefficients: Sequence[float], u: Tensor) -> Tensor:
@@ -138,10 +138,6 @@ def _value(coefficients: Sequence[float], u: Tensor) -> Tensor:
     for c in reversed(coefficients[:-1]):
         total = total * u + c
     return total
-
-
-def _derivative(coefficients: Sequence[float]) -> list[float]:
-    return [k * c for k, c in enumerate(coefficients)][1:] or [0.0]
 
 
 def _roots(polynomial: Polynomial) -> list[float]:

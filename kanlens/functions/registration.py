@@ -25,23 +25,22 @@ from kanlens.functions.elementary import (
 
 _CALL = "register_function"
 _RESERVED = ("spline", "constant")
-MODULES = ["scipy", "numpy"]  # formulas are evaluated with
-_POINTS = 101  # at which a function is checked
-_WIDTH = 3.0  # of the interval they lie in where the domain has no end
-_REACH = 50.0  # from 0, within which turning points are looked for
-_FINE = 10_000  # points at which they are
-_KINKS = 0.1  # share of points at which the slope may be of one side
+MODULES = ["scipy", "numpy"]  # for the evaluation of formulas
+_POINTS = 101  # of a check
+_WIDTH = 3.0  # half width of their interval where the domain has no end
+_REACH = 50.0  # largest distance from 0 of turning points in a scan
+_FINE = 10_000  # points of the scan
+_KINKS = 0.1  # share of points at which the slope may be one-sided
 _AGREE = 1e-9  # relative difference of two forms of one function
 _LINE = 1e-12  # part of the variance that a straight line may leave of a straight line
 
 
 class Registration:
-    """A registered function; as a context manager it is taken back at the end of the block.
+    """A registered function; a context manager that removes it.
 
     Attributes
     ----------
     function : ElementaryFunction
-        What was registered.
     """
 
     def __init__(self, function: ElementaryFunction) -> None:
@@ -52,7 +51,7 @@ class Registration:
             BASES.setdefault(function.name, function)
 
     def remove(self) -> None:
-        """Take the function out of the library; nothing happens when it is not there any more."""
+        """Remove the function from the library unless it was replaced."""
         if FUNCTIONS.get(self.function.name) is not self.function:
             return
         del FUNCTIONS[self.function.name]
@@ -79,23 +78,21 @@ def register_function(
     turning: Sequence[float] | None = None,
     period: float | None = None,
 ) -> Registration:
-    """Add a function g to the library, so that an edge can be ``c * g(a * x + b) + d``.
+    """Add a function g to the library, for edges ``c * g(a * x + b) + d``.
 
-    From then on `suggest` and `symbolize` try it, formulas hold its sympy expression, symbolic
-    edges evaluate it, and files that name it can be loaded. Where it is defined everywhere, it can
-    be a base activation. It holds for this process: a program that loads such a file registers the
-    function first.
+    Then `suggest` and `symbolize` try it, formulas hold its sympy expression, symbolic edges
+    evaluate it, and files that name it can be loaded; with an unlimited domain, it can be a base
+    activation. It holds for this process: a program that loads such a file registers it first.
 
     Parameters
     ----------
     name : str
-        What tables and files call it.
+        Its name in tables and files.
     torch : callable
-        g itself: takes a Tensor and returns one of the same shape and dtype, from differentiable
-        operations.
+        g itself: from a Tensor to one of the same shape and dtype, by differentiable operations.
     sympy : callable
-        Takes a sympy expression u and returns the expression g(u), of functions that
-        ``sympy.lambdify`` writes in NumPy and SciPy.
+        From a sympy expression u to the expression g(u), of functions that ``sympy.lambdify``
+        writes in NumPy and SciPy.
     domain : tuple of float, optional
         g is defined and finite strictly between these two numbers, which may be infinite.
         Default: everywhere.
@@ -104,22 +101,22 @@ def register_function(
     derivative : callable, optional
         g' as `torch` is g. Default: automatic differentiation.
     turning : sequence of float, optional
-        Every point where g changes from rising to falling or back, () for none. Without it they
-        are looked for near 0, and the bounds of an edge with this function are infinite.
+        Every point where g changes from rising to falling or back, () for none. Default: a search
+        near 0; the bounds of an edge with this function are then infinite.
     period : float, optional
         Distance after which the turning points repeat.
 
     Returns
     -------
     Registration
-        ``with register_function(...):`` takes the function back at the end of the block, and so
-        does ``.remove()``.
+        ``with register_function(...):`` removes the function at the end of the block, like
+        ``.remove()``.
 
     Raises
     ------
     InvalidValueError
-        If the name is taken, or if the callables do not fit each other, the domain, or what is
-        said about turning points.
+        If the name is taken, or the callables contradict each other, the domain, or the turning
+        points.
 
     Examples
     --------
@@ -139,7 +136,6 @@ def register_function(
     """
     _check_name(name)
     check_count(_CALL, "complexity", complexity)
-    known = turning is not None
     low, high = _checked_domain(domain)
     u = _places(low, high)
     value = _checked(torch, u, "torch")
@@ -152,8 +148,7 @@ def register_function(
         _compare("derivative to be that of torch", derivative(u), slopes, u)
     _check_shape(u, value)
     _check_turning(turning, period, u, slopes)
-    if turning is None:
-        turning = _turning_near_zero(slope_of(torch), low, high)
+    turns = _turning_near_zero(slope_of(torch), low, high) if turning is None else turning
     symmetry = _symmetry(torch, u, low, high)
     function = ElementaryFunction(
         name=name,
@@ -164,9 +159,9 @@ def register_function(
         domain="real" if domain is None else (low, high),
         symmetry=symmetry,
         degree=_degree(torch, symmetry, low, high),
-        turns=(tuple(float(point) for point in turning),),
+        turns=(tuple(map(float, turns)),),
         period=period,
-        turning_known=known,
+        turning_known=turning is not None,
     )
     return Registration(function)
 
@@ -176,7 +171,7 @@ def _refused(expected: str, got: str, advice: str) -> InvalidValueError:
 
 
 def _looks(error: Exception) -> str:
-    """Word an error of a caller's function in one line."""
+    """Return an error of a caller's function as one line."""
     return " ".join(f"{type(error).__name__} from it: {error}".split())[:200]
 
 
@@ -210,25 +205,20 @@ def _places(low: float, high: float) -> Tensor:
 
 
 def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
-    """Return a function's values after checking their shape, dtype and that they are finite."""
+    """Return the values of a function after checks of their form."""
     for point in (u.float(), u):
         try:
             value = function(point)
         except Exception as error:  # whatever a caller's function raises
             got = _looks(error)
             raise _refused(f"{what} to take a Tensor", got, "Use torch operations") from error
-        if (
-            not isinstance(value, Tensor)
-            or value.shape != point.shape
-            or value.dtype != point.dtype
-        ):
-            looks = (
-                f"one of shape {tuple(value.shape)} and {value.dtype}"
-                if isinstance(value, Tensor)
-                else f"{type(value).__name__}"
-            )
+        form = (getattr(value, "shape", None), getattr(value, "dtype", None))
+        if not isinstance(value, Tensor) or form != (point.shape, point.dtype):
+            got = type(value).__name__
+            if isinstance(value, Tensor):
+                got = f"one of shape {tuple(value.shape)} and {value.dtype}"
             expected = f"{what} to return a Tensor of shape {tuple(u.shape)} and {point.dtype}"
-            raise _refused(expected, looks, "Keep shape and dtype of what it is given")
+            raise _refused(expected, got, "Keep shape and dtype of what it is given")
     bad = (~pytorch.isfinite(value)).nonzero()
     if len(bad):
         place = f"{float(value[bad[0, 0]])!r} at {float(u[bad[0, 0]]):.6g}"
@@ -237,37 +227,35 @@ def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
 
 
 def _check_expression(expression: Callable[[Any], Any], u: Tensor, value: Tensor) -> None:
-    """Refuse an expression that is no sympy expression or has other values."""
+    """Refuse what is not a sympy expression, or has other values."""
     import sympy
 
-    symbol = sympy.Dummy("u", real=True)  # which no expression holds by chance
+    symbol = sympy.Dummy("u", real=True)  # in no expression by chance
     expected = "sympy to return an expression of u that NumPy or SciPy can evaluate"
     try:
-        found = sympy.sympify(expression(symbol), strict=True)
+        form = sympy.sympify(expression(symbol), strict=True)
         with np.errstate(all="ignore"):
-            values = np.asarray(sympy.lambdify(symbol, found, MODULES)(u.numpy()))
+            values = np.asarray(sympy.lambdify(symbol, form, MODULES)(u.numpy()))
         if np.iscomplexobj(values):
             values = np.where(values.imag == 0, values.real, np.nan)
         values = np.broadcast_to(np.asarray(values, np.float64), u.shape)
     except Exception as error:  # whatever a caller's function raises
-        got = _looks(error)
-        raise _refused(expected, got, "Use sympy functions") from error
-    numbers = pytorch.as_tensor(values.copy())
-    _compare("torch and sympy to be the same function", numbers, value, u)
+        raise _refused(expected, _looks(error), "Use sympy functions") from error
+    _compare("torch and sympy to be the same function", pytorch.tensor(values), value, u)
 
 
-def _compare(expected: str, one: Tensor, two: Tensor, u: Tensor) -> None:
+def _compare(expected: str, values: Tensor, others: Tensor, u: Tensor) -> None:
     """Refuse two forms of a function that differ."""
-    gap = (one.detach() - two).abs()
-    size = two.abs().clamp(min=1e-3 * float(two.abs().max()))
-    worst = int((gap / size.clamp(min=1e-300)).nan_to_num(math.inf).argmax())
-    if not float(gap[worst]) <= _AGREE * float(size[worst]):
-        got = f"{float(one[worst]):.9g} and {float(two[worst]):.9g} at {float(u[worst]):.6g}"
+    gap = (values.detach() - others).abs()
+    size = others.abs().clamp(min=1e-3 * float(others.abs().max()))
+    k = int((gap / size.clamp(min=1e-300)).nan_to_num(math.inf).argmax())
+    if not float(gap[k]) <= _AGREE * float(size[k]):
+        got = f"{float(values[k]):.9g} and {float(others[k]):.9g} at {float(u[k]):.6g}"
         raise _refused(expected, got, "Correct one of them")
 
 
 def _check_slopes(function: Scalar, u: Tensor, slopes: Tensor) -> None:
-    """Refuse a function that torch does not differentiate, but for single points."""
+    """Refuse a function that torch does not differentiate."""
     step = 1e-3 * float(u[1] - u[0])
     with pytorch.no_grad():
         differences = (function(u + step) - function(u - step)) / (2 * step)
@@ -279,7 +267,7 @@ def _check_slopes(function: Scalar, u: Tensor, slopes: Tensor) -> None:
 
 
 def _check_shape(u: Tensor, value: Tensor) -> None:
-    """Refuse a constant and a straight line, which the library has."""
+    """Refuse constants and straight lines: the library has them."""
     centered, line = value - value.mean(), u - u.mean()
     rest = centered - (centered * line).sum() / line.square().sum() * line
     if float(rest.square().sum()) <= _LINE * float(value.square().sum()):
@@ -289,17 +277,17 @@ def _check_shape(u: Tensor, value: Tensor) -> None:
 def _check_turning(
     turning: Sequence[float] | None, period: float | None, u: Tensor, slopes: Tensor
 ) -> None:
-    """Refuse turning points that miss one which the derivative shows."""
+    """Refuse turning points without one that the derivative has."""
     if period is not None and (turning is None or not 0 < period < math.inf):
         expected = "period to be a positive number, with turning points"
         raise _refused(expected, repr(period), "Pass the turning points of one period")
     if turning is None:
         return
     try:
-        known = all(math.isfinite(float(point)) for point in turning)
+        finite = all(math.isfinite(float(point)) for point in turning)
     except (TypeError, ValueError):
-        known = False
-    if not known:
+        finite = False
+    if not finite:
         raise _refused("turning to be finite numbers", repr(turning), "Pass () for none")
     signs = pytorch.sign(slopes)
     for k in (signs[:-1] * signs[1:] < 0).nonzero()[:, 0].tolist():
@@ -310,42 +298,42 @@ def _check_turning(
 
 
 def _turning_near_zero(slope: Scalar, low: float, high: float) -> tuple[float, ...]:
-    """Return where the derivative changes sign within reach of 0, by bisection."""
+    """Return where the derivative changes sign near 0, by bisection."""
     start, end = max(low, -_REACH), min(high, _REACH)
     if not start < end:
         return ()
     places = np.linspace(start, end, _FINE + 2)[1:-1]
-    found = sign_changes(lambda u: slope(pytorch.from_numpy(u)).numpy(force=True), places)
-    return tuple(found.tolist())
+    turns = sign_changes(lambda u: slope(pytorch.from_numpy(u)).numpy(force=True), places)
+    return tuple(turns.tolist())
 
 
 def _symmetry(function: Scalar, u: Tensor, low: float, high: float) -> Symmetry | None:
-    """Return how g(-u) follows from g(u), as the values show it."""
+    """Return the symmetry of the values."""
     if low != -high:
         return None
     with pytorch.no_grad():
-        one, other = function(u), function(-u)
-    size = _AGREE * 1e-3 * float(one.abs().max())
-    if float((one - other).abs().max()) <= size:
+        values, mirrored = function(u), function(-u)
+    size = _AGREE * 1e-3 * float(values.abs().max())
+    if float((values - mirrored).abs().max()) <= size:
         return "even"
-    return "odd" if float((one + other).abs().max()) <= size else None
+    return "odd" if float((values + mirrored).abs().max()) <= size else None
 
 
 def _degree(function: Scalar, symmetry: Symmetry | None, low: float, high: float) -> float | None:
-    """Return p where g(s * u) is s**p * g(u) for every s > 0, as the values show it."""
+    """Return p where g(s * u) is s**p * g(u) for every s > 0 by the values."""
     if (low, high) not in ((-math.inf, math.inf), (0.0, math.inf)):
         return None
     u = _places(low, high)
     with pytorch.no_grad():
-        one, two, three = function(u), function(2 * u), function(3 * u)
-    middle = int(one.abs().argmax())
-    share = float(two[middle] / one[middle])
+        values, double, triple = function(u), function(2 * u), function(3 * u)
+    largest = int(values.abs().argmax())
+    share = float(double[largest] / values[largest])
     if not share > 0:
         return None
     degree = math.log2(share)
     nearest = round(2 * degree) / 2
     degree = nearest if abs(degree - nearest) < _AGREE else degree
-    size = _AGREE * float(three.abs().max())
-    gaps = (float((g - s**degree * one).abs().max()) for s, g in ((3.0, three), (2.0, two)))
+    size = _AGREE * float(triple.abs().max())
+    gaps = (float((g - s**degree * values).abs().max()) for s, g in ((3.0, triple), (2.0, double)))
     fits = symmetry is None or degree == {"even": 0, "odd": 1}[symmetry] + 2 * (degree // 2)
     return degree if fits and not any(gap > size for gap in gaps) else None

@@ -1,7 +1,4 @@
-"""One elementary function ``c * g(a * u + b) + d``, searched stretch by stretch.
-
-Everything is done where ``v = a * u + b`` is, in which g turns and ends at known places.
-"""
+"""One elementary function ``c * g(a * u + b) + d`` and its searches."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ _SMALLEST = math.ulp(0.0)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScaledFunction:
-    """A function of u that is one elementary function; NaN or infinite where g is not defined."""
+    """A function ``c * g(a * u + b) + d`` of u."""
 
     g: ElementaryFunction
     a: float
     b: float
     c: float
     d: float
-    distance: float = 0.0  # of u from what it was computed from, which rounds
+    distance: float = 0.0  # of u from its input, which bounds its rounding
 
     def __str__(self) -> str:
         """Describe the function in one line."""
@@ -43,7 +40,7 @@ class ScaledFunction:
         return np.asarray(value + self.d if order == 0 else value)
 
     def integral(self, start: float, end: float) -> float:
-        """Return the integral from `start` to `end`; NaN where g is not defined throughout."""
+        """Return the integral, NaN where g is not defined throughout."""
         low, high = min(start, end), max(start, end)
         first, last = self._range(low, high)
         if not self.g.defined(*_pair(first, last)):
@@ -55,7 +52,7 @@ class ScaledFunction:
         return float((area if start <= end else -area) + self.d * (end - start))
 
     def roots(self, low: float, high: float, level: float) -> Array:
-        """Return where the function equals `level`; none is missed between known turns."""
+        """Return where the function equals `level`, all between known turns."""
         from scipy.optimize import brentq
 
         if self.a == 0:
@@ -63,19 +60,19 @@ class ScaledFunction:
             return np.array([low, high] if abs(at) <= size else [])
         slack = self._slack(low, high)
         first, last = self._range(low, high)
-        found: list[float] = []
+        roots: list[float] = []
         flat = False  # whether the stretch before lies on the level
         for p, q in self.g.stretches(first - slack, last + slack):
             (at_p, size_p), (at_q, size_q) = self._above(p, level), self._above(q, level)
             zeros = [v for v, zero in ((p, abs(at_p) <= size_p), (q, abs(at_q) <= size_q)) if zero]
-            if flat and zeros == [p, q] and found[-1] == p:
-                found.pop()
+            if flat and zeros == [p, q] and roots[-1] == p:
+                roots.pop()
             flat = zeros == [p, q]
-            found += zeros
+            roots += zeros
             if not zeros and at_p * at_q < 0:
                 shape = {"xtol": _SMALLEST, "maxiter": 10_000}
-                found.append(brentq(lambda v: self._above(v, level)[0], p, q, **shape))
-        return self._places(found)
+                roots.append(brentq(lambda v: self._above(v, level)[0], p, q, **shape))
+        return self._places(roots)
 
     def extrema(self, low: float, high: float) -> Array:
         """Return where the function turns inside (low, high), increasing."""
@@ -84,7 +81,7 @@ class ScaledFunction:
         return places[(low < places) & (places < high)]
 
     def bounds(self, low: float, high: float) -> Interval:
-        """Return the least and the greatest value; infinite where g is not defined throughout."""
+        """Return the least and the greatest value, infinite if undefined."""
         if self.c == 0:
             return self.d, self.d
         least, most = self.g.extremes(*_pair(*self._range(low, high)))
@@ -99,7 +96,7 @@ class ScaledFunction:
         return [(point - self.b) / self.a for point in repeated(points, self.g.period, *ends)]
 
     def expression(self, x: Any, shift: float, scale: float) -> Any:
-        """Return the function of ``u = (x - shift) / scale`` as a sympy expression."""
+        """Return the function of ``(x - shift) / scale`` as an expression."""
         a, b = self.a / scale, self.b - self.a * shift / scale
         inner = _number(a) * x + _number(b)
         return _number(self.c) * self.g.expression(inner) + _number(self.d)
@@ -109,7 +106,7 @@ class ScaledFunction:
         return np.asarray((np.asarray(v, dtype=np.float64) - self.b) / (self.a or 1.0))
 
     def _range(self, low: float, high: float) -> Interval:
-        """Return the ends of a * u + b, increasing; on those of the domain of g if rounded off."""
+        """Return the ends of a * u + b, on those of the domain if close."""
         slack, edges = self._slack(low, high), self.g.ends
         ends = np.sort(self.a * np.array([low, high]) + self.b)
         near = [[edge for edge in edges if abs(end - edge) <= slack] for end in ends]

@@ -1,4 +1,4 @@
-"""Sums of elementary functions of one variable: ``sum_k weight_k * g_k(a_k * u + b_k)``."""
+"""Sums of elementary functions ``weight_k * g_k(a_k * u + b_k)``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ _QUADRATURE = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200, "full_output": 1}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FunctionSum:
-    """A weighted sum of elementary functions of one variable u, as an exact object in float64.
-
-    Term k is ``weights[k] * functions[k](a[k] * u + b[k])``; no terms are the function 0.
-    """
+    """Sum of terms ``weights[k] * functions[k](a[k] * u + b[k])``."""
 
     functions: tuple[ElementaryFunction, ...] = ()
     a: Array = field(default_factory=lambda: _NONE)
@@ -44,7 +41,7 @@ class FunctionSum:
         """
         names, a, b, weights = zip(*terms, strict=True) if terms else ((), (), (), ())
         functions = tuple(find_function(name) for name in names)
-        numbers = (np.array(each, dtype=np.float64) for each in (a, b, weights))
+        numbers = (np.array(column, dtype=np.float64) for column in (a, b, weights))
         return cls(functions=functions, **dict(zip(("a", "b", "weights"), numbers, strict=True)))
 
     def numbers(self) -> dict[str, Array]:
@@ -65,7 +62,7 @@ class FunctionSum:
         return " + ".join(f"{weight:.4g} * {name}" for weight, name in both)
 
     def __bool__(self) -> bool:
-        """Tell whether any term is alive."""
+        """Return whether any weight is nonzero."""
         return bool(self.weights.any())
 
     def scaled(self, factor: float) -> FunctionSum:
@@ -94,11 +91,11 @@ class FunctionSum:
         return total
 
     def sizes(self, u: Array) -> Array:
-        """Return the sum of the terms' absolute values, to which rounding is relative."""
+        """Return the sum of the terms' absolute values."""
         return sum((abs(w) * np.abs(g.nth(a * u + b, 0)) for g, a, b, w in self._terms()), 0.0 * u)
 
     def antiderivative(self, u: Array) -> Array:
-        """Return the antiderivative that is 0 at 0, by quadrature where none is known."""
+        """Return the antiderivative that is 0 at 0, by quadrature if needed."""
         total = np.zeros(np.shape(u))
         for g, a, b, weight in self._terms():
             if a == 0:
@@ -111,7 +108,7 @@ class FunctionSum:
         return total
 
     def steepest(self, low: float, high: float, n: int) -> float:
-        """Bound the `n`-th derivative on an interval by the sum of the terms' extremes."""
+        """Bound the `n`-th derivative on an interval by the terms' extremes."""
         total = 0.0
         for g, a, b, weight in self._terms():
             start, end = torch.tensor([a * low + b, a * high + b], dtype=torch.float64).sort()[0]
@@ -119,41 +116,36 @@ class FunctionSum:
         return total
 
     def jumps(self, orders: int) -> tuple[Array, Array]:
-        """Return the places of kinks, and how much derivatives 0, 1, ... jump there: (n, kink)."""
-        places, found = [_NONE], [np.zeros((orders, 0))]
+        """Return the places of kinks, and jumps of derivatives (n, kink)."""
+        places, columns = [_NONE], [np.zeros((orders, 0))]
         for g, a, b, weight in self._terms():
             for kink in (*g.kinks, *g.jumps) if a else ():
                 left, right = np.nextafter(kink, -np.inf), np.nextafter(kink, np.inf)
                 sides = [weight * a**n * (g.nth(right, n) - g.nth(left, n)) for n in range(orders)]
                 places.append(np.array([(kink - b) / a]))
-                found.append(np.array(sides, dtype=np.float64)[:, None])
-        return np.concatenate(places), np.concatenate(found, axis=1)
+                columns.append(np.array(sides, dtype=np.float64)[:, None])
+        return np.concatenate(places), np.concatenate(columns, axis=1)
 
     def zeros_of_derivative(self, n: int, low: float, high: float) -> Array:
-        """Return where the `n`-th derivative changes sign inside (low, high), increasing.
-
-        Of one term by what is known of its function, else by a scan that is fine against the
-        steepest term.
-        """
+        """Return the sign changes of the `n`-th derivative in (low, high)."""
         terms = list(self._terms())
+        if not terms:
+            return _NONE
         if len(terms) == 1 and terms[0][0].closed_form is not None and terms[0][0].period is None:
             g, a, b, _ = terms[0]
-            found = np.sort((g.zeros_of_derivative(n) - b) / a) if a else _NONE
+            zeros = np.sort((g.zeros_of_derivative(n) - b) / a) if a else _NONE
         else:
-            found = self._scanned(n, low, high) if terms else _NONE
-        return found[(found > low) & (found < high)]
-
-    def _scanned(self, n: int, low: float, high: float) -> Array:
-        steepest = max(abs(a) for _, a, _, _ in self._terms())
-        count = int(np.clip(_FINENESS * steepest * (high - low), *_POINTS))
-        grid = np.linspace(low, high, count)
-        with np.errstate(all="ignore"):
-            between = sign_changes(lambda u: self.nth(u, n), grid)
-            return np.sort(np.concatenate((between, grid[self.nth(grid, n) == 0])))
+            steepest = max(abs(a) for _, a, _, _ in terms)
+            count = int(np.clip(_FINENESS * steepest * (high - low), *_POINTS))
+            grid = np.linspace(low, high, count)
+            with np.errstate(all="ignore"):
+                between = sign_changes(lambda u: self.nth(u, n), grid)
+                zeros = np.sort(np.concatenate((between, grid[self.nth(grid, n) == 0])))
+        return zeros[(zeros > low) & (zeros < high)]
 
 
 def integrate(g: ElementaryFunction, start: float, end: float) -> float:
-    """Integrate an elementary function adaptively between points among which it is smooth."""
+    """Integrate an elementary function adaptively in smooth parts."""
     from scipy.integrate import quad
 
     low, high = min(start, end), max(start, end)

@@ -32,7 +32,7 @@ def gaussian_integral(u: Array) -> Array:
 
 
 def _morlet_nth(u: Array, n: int) -> Array:
-    """Sum by Leibniz' rule over the derivatives of both factors of cos(5 u) exp(-u**2 / 2)."""
+    """Differentiate cos(5 u) exp(-u**2 / 2) by Leibniz' rule."""
     u, total = np.clip(u, -FAR, FAR), np.zeros_like(u)
     for k in range(n + 1):
         wave = np.cos(FREQUENCY * u + k * math.pi / 2)
@@ -53,7 +53,7 @@ def _morlet_slope(u: Tensor) -> Tensor:
 
 
 def _morlet_turns(n: int) -> tuple[float, ...]:
-    """Return where the n-th derivative, Re P(5 i - u) exp(-u**2 / 2 + 5 i u), is zero, n to 3."""
+    """Return the zeros of the n-th derivative, n = 1, 2, 3."""
     target, u = (np.arange(-60, 61) + 0.5) * math.pi, np.zeros(121)
     for _ in range(40):
         w = FREQUENCY * 1j - u
@@ -71,7 +71,7 @@ def _quartic_nth(u: Array, n: int) -> Array:
 
 
 def _window(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the Meyer wavelet's window of abs(u), 1 up to 1/2 and 0 from 1 on, as a cosine.
+    """Return the Meyer wavelet's window of abs(u), a cosine.
 
     Also the sine of its angle, and the slope of the ramp that the angle climbs.
     """
@@ -197,7 +197,7 @@ LOCALIZED = (
 
 @functools.cache
 def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
-    """Return the Chebyshev polynomial of tanh, of degree 1 or more, as ``T<degree>(tanh)``.
+    """Return the Chebyshev polynomial ``T<degree>(tanh)`` of tanh.
 
     The n-th derivative in u is (1 - t**2) q(t) with t = tanh(u): q is first the polynomial's
     derivative, and then q'(t) (1 - t**2) - 2 t q(t), again and again.
@@ -238,7 +238,7 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
 
 
 def _recurrence(t: Tensor, degree: int, *, second: bool) -> Tensor:
-    """Return a Chebyshev polynomial of the first or the second kind by its recurrence."""
+    """Return a Chebyshev polynomial of either kind by recurrence."""
     before, now = torch.ones_like(t), 2 * t if second else t
     if degree == 0:
         return before

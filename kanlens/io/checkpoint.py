@@ -1,27 +1,9 @@
-"""Checkpoints: a model in one .safetensors file, which holds numbers and text and runs nothing.
+"""Checkpoints: a model in one .safetensors file of numbers and text.
 
-Tensors carry the model's state-dict names: ``input_shift``, ``input_scale``, ``input_low``,
-``input_high`` (infinite for features without a range), ``output_shift``, ``output_scale`` and, for
-spline layers,
-``layers.<l>.{base_weight,spline_weight,spline_scaler,bias,grid,mask}``; ``spline_scaler`` only
-when `enable_standalone_scale_spline` is on; and ``nodes.<l>.{scale,shift}`` for layers whose nodes
-have them. Beside these, where the model has them,
-``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The weights are all of
-one dtype, and keep it.
-
-Metadata, all strings::
-
-    format           "kanlens.model"
-    format_version   "5"; version 1 held no inputs in a range, version 2 normalized no nodes,
-                     version 3 had no features of dates and of missing cells, version 4 had kinds
-                     of layers for series and for functions
-    kanlens_version  the version that wrote it, for people, never for dispatch
-    config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
-                     where a layer's outputs are multiplied, normalized or scaled, nodes; and the
-                     record of training, which not all models have
-    kanlens_checksum SHA-256 of format, its version, config and tensors; earlier files have none
-
-The header is sorted, so that the same model gives the same bytes.
+Tensors are those of the state dict, of one dtype, and where the model has them
+``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The metadata are
+`format`, `format_version`, `kanlens_version` (for people alone), `kanlens_checksum` (SHA-256 of
+the other metadata and of the tensors) and `config`: KANConfig as JSON with sorted keys.
 
 When the layout changes: raise FORMAT_VERSION by one; add ``_upgrade_<old>(config, tensors)``, which
 changes both in place to the next layout, to _UPGRADES; put a file written by the old code in the
@@ -64,7 +46,7 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 
 
 def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 4 had layers of kind "series" and "function"; now one kind has all of these."""
+    """Version 4 had layers of kind "series" and "function", now "spline"."""
     for layer in config["layers"]:
         if layer["kind"] in ("series", "function"):
             layer["kind"] = "spline"
@@ -72,8 +54,8 @@ def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 
 _UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
     1: _upgrade_1,
-    2: lambda config, tensors: None,  # without normalized nodes, and version 3 otherwise
-    3: lambda config, tensors: None,  # likewise: without dates and missing cells
+    2: lambda config, tensors: None,  # had no normalized nodes
+    3: lambda config, tensors: None,  # had no features of dates and of missing cells
     4: _upgrade_4,
 }
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
@@ -81,14 +63,13 @@ _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticEr
 
 
 def save(model: Model, path: Pathlike) -> Path:
-    """Write a model to a .safetensors file: weights, grids, masks, names, units, statistics.
+    """Write a model with its names and statistics to a .safetensors file.
 
-    An existing file is replaced at the very end, in one step; should anything fail, it stays.
+    An existing file is replaced in one step at the end, and stays if anything fails.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is, on its device.
     path : str or path
         The file to write; its folder is created.
 
@@ -100,10 +81,10 @@ def save(model: Model, path: Pathlike) -> Path:
     Raises
     ------
     DTypeError
-        If `model` is no KAN, or has layers or tensors that `load` could not rebuild.
+        If `model` is not a KAN, or has layers or tensors that `load` could not rebuild.
     InvalidValueError
         If its weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor
-        1: `load` refuses these too.
+        1.
     OutputError
         If the file cannot be written there.
 
@@ -121,8 +102,7 @@ def save(model: Model, path: Pathlike) -> Path:
             raise DTypeError("save", expected, got, "Replace that layer")
     tensors, config = _tensors(model), model.config.to_json()
     with _building("save", "a configuration that can be built", DTypeError):
-        _refuse_oversize(config, tensors)
-        rebuilt = _build(config, model.dtype)
+        rebuilt = _build(config, tensors, model.dtype)
     fault = _mismatch(rebuilt, tensors)
     if fault is not None:
         raise DTypeError("save", *fault, "Undo what was done to the model's tensors")
@@ -141,7 +121,7 @@ def save(model: Model, path: Pathlike) -> Path:
 
 
 def load(path: Pathlike) -> KAN:
-    """Read a model from a file that `save` wrote, now or with any older version.
+    """Read a model from a file that `save` of this or any older version wrote.
 
     Parameters
     ----------
@@ -151,7 +131,7 @@ def load(path: Pathlike) -> KAN:
     Returns
     -------
     KAN
-        In the dtype it was saved in, on the CPU.
+        In the dtype of the file, on the CPU.
 
     Raises
     ------
@@ -178,12 +158,10 @@ def load(path: Pathlike) -> KAN:
     version = _checked_version(metadata.get("format_version"), name)
     with _building("load", f"a configuration that can be built in {name!r}", FileFormatError):
         config = _upgraded(metadata.get("config", ""), tensors, version)
-        _refuse_oversize(config, tensors)
-        model = _build(config, _floating(tensors.get("input_shift"), torch.float32))
+        model = _build(config, tensors, _floating(tensors.get("input_shift"), torch.float32))
     fault = _mismatch(model, tensors)
     if fault is not None:
-        expected, got = fault
-        raise _damaged(f"{expected} in {name!r}", got)
+        raise _damaged(f"{fault[0]} in {name!r}", fault[1])
     _fill(model, tensors)
     check_sound("load", model, FileFormatError, place=f" of {name!r}")
     if metadata.get(CHECKSUM, digest) != digest:
@@ -194,7 +172,7 @@ def load(path: Pathlike) -> KAN:
 
 @contextlib.contextmanager
 def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[None]:
-    """Raise whatever a configuration leads to in the block as an error of one kind."""
+    """Reraise any error of building a configuration as an error of one kind."""
     try:
         yield
     except KanlensError as error:
@@ -204,27 +182,27 @@ def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[No
         raise kind(call, expected, got, "Save the model again") from error
 
 
-def _damaged(expected: str, got: str, call: str = "load") -> FileFormatError:
-    return FileFormatError(call, expected, got, "Save the model again")
+def _damaged(expected: str, got: str) -> FileFormatError:
+    return FileFormatError("load", expected, got, "Save the model again")
 
 
 def _tensors(model: KAN) -> dict[str, Tensor]:
-    """Return all that is saved under its name, each in memory of its own."""
-    found = dict(model.state_dict())
+    """Return copies of all tensors that are saved, by name."""
+    tensors = dict(model.state_dict())
     for index, layer in enumerate(model.layers):
         if layer.statistics is not None:
             for name in _STATISTICS:
-                found[f"statistics.layers.{index}.{name}"] = getattr(layer.statistics, name)
+                tensors[f"statistics.layers.{index}.{name}"] = getattr(layer.statistics, name)
     if model.background is not None:
-        found["background"] = model.background
+        tensors["background"] = model.background
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in found.items()
+        for name, tensor in tensors.items()
     }
 
 
 def _sorted_header(content: bytes) -> bytes:
-    """Sort the metadata, which safetensors writes in another order each time."""
+    """Sort the metadata, so that the same model gives the same bytes."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -246,7 +224,7 @@ def _checked_version(text: str | None, name: str) -> int:
 
 
 def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
-    """Bring a configuration and its tensors from an old layout to this one, step by step."""
+    """Upgrade a configuration and its tensors step by step to this layout."""
     if version == FORMAT_VERSION:
         return config
     data = json.loads(config)
@@ -255,52 +233,48 @@ def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
     return json.dumps(data, sort_keys=True)
 
 
-def _refuse_oversize(config: str, tensors: dict[str, Tensor]) -> None:
-    """Refuse a configuration of layers far larger than the file, before they are built."""
+def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
+    """Build a model; refuse a configuration of layers far larger than the file."""
+    try:
+        config = KANConfig.from_json(text)
+    except RecursionError as error:
+        raise _damaged("a kanlens configuration", "endless nesting") from error
     largest = max((tensor.numel() for tensor in tensors.values()), default=0)
-    for index, layer in enumerate(_parsed(config).layers):
+    for index, layer in enumerate(config.layers):
         size = max(layer.in_features * layer.out_features, layer.grid_size)
         if size > max(largest, 64):
             expected = f"a tensor of at least {size} numbers for layer {index}"
             raise _damaged(expected, f"at most {largest}")
+    return KAN.from_config(config).to(dtype)
 
 
-def _floating(found: Tensor | None, default: torch.dtype) -> torch.dtype:
-    """Return the dtype of a tensor, unless there is none or it is of integers."""
-    return found.dtype if found is not None and found.is_floating_point() else default
-
-
-def _build(config: str, dtype: torch.dtype) -> KAN:
-    return KAN.from_config(_parsed(config)).to(dtype)
-
-
-def _parsed(config: str) -> KANConfig:
-    try:
-        return KANConfig.from_json(config)
-    except RecursionError as error:
-        raise _damaged("a kanlens configuration", "endless nesting", "KANConfig") from error
+def _floating(tensor: Tensor | None, default: torch.dtype) -> torch.dtype:
+    """Return the dtype of a tensor if it is a floating one, else the default."""
+    return tensor.dtype if tensor is not None and tensor.is_floating_point() else default
 
 
 def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:
-    """Word the first tensor that does not fit the model: what is expected, and what there is."""
-    expected = {name: _look(tensor) for name, tensor in model.state_dict().items()}
-    expected.update(_statistics_looks(model, tensors))
-    for name, look in expected.items():
-        found = _look(tensors[name]) if name in tensors else "none"
-        if found != look:
-            return f"tensor {name} of {look}", found
-    for name in tensors:
-        if name not in expected:
-            return f"no tensor {printable(name)}", f"one of {_look(tensors[name])}"
+    """Return the first mismatch of model and tensors as (expected, got)."""
+    signatures = {name: _signature(t.shape, t.dtype) for name, t in model.state_dict().items()}
+    signatures.update(_statistics_signatures(model, tensors))
+    for name, expected in signatures.items():
+        tensor = tensors.get(name)
+        got = "none" if tensor is None else _signature(tensor.shape, tensor.dtype)
+        if got != expected:
+            return f"tensor {name} of {expected}", got
+    for name, tensor in tensors.items():
+        if name not in signatures:
+            got = f"one of {_signature(tensor.shape, tensor.dtype)}"
+            return f"no tensor {printable(name)}", got
     return None
 
 
-def _look(tensor: Tensor) -> str:
-    return f"shape {tuple(tensor.shape)} and {str(tensor.dtype).removeprefix('torch.')}"
+def _signature(shape: tuple[int, ...], dtype: torch.dtype) -> str:
+    return f"shape {tuple(shape)} and {str(dtype).removeprefix('torch.')}"
 
 
-def _statistics_looks(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Return how statistics and background must look, in the floating dtype that they have."""
+def _statistics_signatures(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Return the signatures of statistics and background."""
     shapes: dict[str, tuple[int, ...]] = {}
     for index, layer in enumerate(model.layers):
         names = [f"statistics.layers.{index}.{name}" for name in _STATISTICS]
@@ -309,15 +283,14 @@ def _statistics_looks(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
             shapes.update(zip(names, [(edges[1], LEVELS), edges, edges], strict=True))
     if "background" in tensors:
         shapes["background"] = (*tensors["background"].shape[:1], model.widths[0])
-    like = {name: _floating(tensors.get(name), model.dtype) for name in shapes}
     return {
-        name: _look(torch.empty(shape, dtype=like[name], device="meta"))
+        name: _signature(shape, _floating(tensors.get(name), model.dtype))
         for name, shape in shapes.items()
     }
 
 
 def _fill(model: KAN, tensors: dict[str, Tensor]) -> None:
-    """Copy tensors that are known to fit into the model."""
+    """Copy tensors that fit into the model."""
     model.load_state_dict({name: tensors[name] for name in model.state_dict()})
     for index, layer in enumerate(model.layers):
         start = f"statistics.layers.{index}."

@@ -1,4 +1,4 @@
-"""Files of tensors, read as data: what is there, of which kind, and whether it is whole."""
+"""Files of tensors, read as data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECKSUM, WRITER = "kanlens_checksum", "kanlens_version"  # keys in the metadata
 
 
 def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return metadata and tensors, in memory of their own, of any .safetensors file."""
+    """Return metadata and copied tensors of any .safetensors file."""
     with _opened(path, call) as file:
         names = file.keys()
         tensors = {name: file.get_tensor(name).clone() for name in names}
@@ -29,7 +29,7 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
 
 
 def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors and metadata but for itself and the version that wrote them."""
+    """Return the SHA-256 of tensors and of metadata but itself and version."""
     texts = sorted(pair for pair in metadata.items() if pair[0] not in (CHECKSUM, WRITER))
     digest = hashlib.sha256(json.dumps(texts).encode())
     for name, tensor in sorted(tensors.items()):
@@ -39,14 +39,14 @@ def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_metadata(path: Pathlike, *, call: str) -> dict[str, str]:
-    """Return the metadata alone, as `read_safetensors` does, without reading any tensor."""
+    """Return the metadata of a .safetensors file."""
     with _opened(path, call) as file:
         return file.metadata() or {}
 
 
 @contextlib.contextmanager
 def _opened(path: Pathlike, call: str) -> Iterator[Any]:
-    """Open a .safetensors file; what goes wrong in the block is the file's fault."""
+    """Open a .safetensors file; reword any error in the block."""
     name = check_file(path, call=call).name
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
@@ -79,7 +79,7 @@ def check_file(path: Pathlike, *, call: str) -> Path:
 
 
 def first_bytes(path: Pathlike) -> bytes:
-    """Return the first nine bytes of a file, which tell its kind; none if it cannot be read."""
+    """Return the first nine bytes of a file, or none if it is unreadable."""
     try:
         with Path(path).open("rb") as file:
             return file.read(9)
@@ -88,7 +88,7 @@ def first_bytes(path: Pathlike) -> bytes:
 
 
 def looks_like_torch(start: bytes) -> bool:
-    """Tell a file of torch.save, new or old, by its first nine bytes."""
+    """Return whether first bytes are those of torch.save, new or old."""
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 

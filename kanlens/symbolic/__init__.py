@@ -1,4 +1,4 @@
-"""Formulas: fit elementary functions to edges, compose them, refine and simplify the result."""
+"""Formulas of networks: functions on edges, composition, simplification."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Assign functions to edges, layer by layer, and revert those that raise the loss.
+"""Assignment of functions to edges, and reversal where the loss rises.
 
-Layers are processed from the inputs to the outputs. After a layer has its functions, the edges
-of the next are sampled anew, because what reaches them has moved.
+The edges of a layer are sampled after the layers before it have their functions.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from kanlens.symbolic.joint_refit import live_functions, refit, relative_loss
 from kanlens.symbolic.library import Family
 
 _NEGLIGIBLE = 1e-3  # importance below which an edge is a constant
-_KEPT = 8  # candidates per edge
-_ROWS = 500  # for losses that only compare
-_EPSILON = 1e-7  # noise of every edge, in parts of its variance
-_NOISE = 0.5  # further noise, in parts of what the best function leaves
+_MAX_CANDIDATES = 8  # per edge
+_MAX_ROWS = 500  # for losses that only compare
+_EPSILON = 1e-7  # noise of every edge, relative to its variance
+_NOISE = 0.5  # further noise, relative to the misfit of the best function
 
 Edge = tuple[int, int, int]  # layer, out, in
 
@@ -39,7 +38,7 @@ class Candidate:
 
     function: str  # elementary function, or "constant" for an edge that does not vary
     parameters: tuple[float, float, float, float]  # a, b, c, d of c * g(a * x + b) + d
-    r2: float  # share of the edge's variance it explains
+    r2: float  # explained share of the edge's variance
     score: float  # criterion above its least value on this edge; below 6 is a near tie
 
 
@@ -52,16 +51,10 @@ def flat(value: float) -> Candidate:
 def information_scores(
     misfit: Tensor, families: Sequence[Family], coefficients: Tensor | float
 ) -> Tensor:
-    """Return the criterion of every fit (edge, family); smaller is better.
-
-    ``S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity``, 0 where nothing is explained, is
-    the marginal likelihood [1]_ of p parameters that leave the part u of n values of unknown noise,
-    and a prior. eps bounds how exact an edge can be; `least` is what the best function leaves.
-
-    References
-    ----------
-    .. [1] G. L. Bretthorst, Bayesian Spectrum Analysis and Parameter Estimation, 1988, chapter 3.
-    """
+    """Return the criterion of every fit (edge, family); smaller is better."""
+    # S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity is the marginal likelihood of p
+    # parameters that leave the part u of n values of unknown noise, and a prior (G. L. Bretthorst,
+    # Bayesian Spectrum Analysis and Parameter Estimation, 1988, chapter 3).
     price = torch.tensor([2 * math.log(2.0) * family.function.complexity for family in families])
     used = torch.tensor([float(family.parameters) for family in families])
     left = misfit.clamp(min=0.0)
@@ -73,39 +66,37 @@ def information_scores(
 
 
 def rank_candidates(
-    fits: EdgeFits, n_effective: float, *, kept: int = 3
+    fits: EdgeFits, n_effective: float, *, count: int = 3
 ) -> list[tuple[Candidate, ...]]:
-    """Return the best functions of every edge, best first; of a constant edge "constant" alone."""
+    """Return the best functions of every edge; of constant edges one each."""
     independent = n_effective if fits.coefficients is None else fits.coefficients
     scores = information_scores(fits.misfit, fits.families, independent)
     finite = torch.isfinite(fits.parameters).all(-1) & torch.isfinite(fits.r2)
     scores = torch.where(finite, scores, math.inf)
-    order = scores.argsort(dim=1, stable=True)[:, : min(kept, scores.shape[1])].tolist()
-    table, r2s, values = scores.tolist(), fits.r2.tolist(), fits.parameters.tolist()
-    ranked: list[tuple[Candidate, ...]] = []
-    for edge, families in enumerate(order):
-        if bool(fits.constant[edge]):
-            ranked.append((flat(float(fits.mean[edge])),))
-            continue
-        least = table[edge][families[0]]
-        ranked.append(
-            tuple(
-                Candidate(
-                    function=fits.families[f].name,
-                    parameters=tuple(values[edge][f]),
-                    r2=r2s[edge][f],
-                    score=table[edge][f] - least,
-                )
-                for f in families
-                if math.isfinite(table[edge][f])
+    order = scores.argsort(dim=1, stable=True)[:, :count]
+    columns = (order, scores, fits.r2, fits.parameters, fits.constant, fits.mean)
+    return [
+        (flat(mean),)
+        if constant
+        else tuple(
+            Candidate(
+                function=fits.families[f].name,
+                parameters=tuple(parameters[f]),
+                r2=r2[f],
+                score=score[f] - score[best[0]],
             )
+            for f in best
+            if math.isfinite(score[f])
         )
-    return ranked
+        for best, score, r2, parameters, constant, mean in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeChoice:
-    """What was found for one edge."""
+    """The candidates for one edge."""
 
     layer: int
     out: int
@@ -116,23 +107,23 @@ class EdgeChoice:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Goal:
-    """What the formula should reproduce, and how well."""
+    """The data for fitting and choosing a formula, and its largest loss."""
 
     x: Tensor  # (batch, in)
     target: Tensor  # (batch, out), in the units of the data
     limit: float  # largest loss that is accepted
     independent: int | None = None  # number of independent values in each target; None: all
-    choosing: tuple[Tensor, Tensor] | None = None  # other x and target, which judge formulas
-    stop: Interruption = field(default_factory=Interruption)  # after which nothing more is tried
+    choosing: tuple[Tensor, Tensor] | None = None  # held-out x and target
+    stop: Interruption = field(default_factory=Interruption)
 
     @property
     def judged(self) -> tuple[Tensor, Tensor]:
-        """What formulas are judged by: x and target that nothing was fitted to, if any."""
+        """Held-out x and target if any, else those fitted to."""
         return self.choosing or (self.x, self.target)
 
     def few(self) -> Goal:
         """Return the goal on at most 500 of its rows."""
-        pick = torch.linspace(0, len(self.x) - 1, min(_ROWS, len(self.x))).round().long()
+        pick = torch.linspace(0, len(self.x) - 1, min(_MAX_ROWS, len(self.x))).round().long()
         x, target = self.x[pick], self.target[pick]
         return Goal(x=x, target=target, limit=self.limit, stop=self.stop)
 
@@ -143,29 +134,18 @@ class Goal:
 
 def rank_layer(
     model: KAN, index: int, inputs: Tensor, families: Sequence[Family]
-) -> list[EdgeChoice]:
-    """Rank functions for every live spline edge of a layer; `inputs` (batch, in) reach it."""
-    return [choice for some in rank_in_parts(model, index, inputs, families) for choice in some]
-
-
-def rank_in_parts(
-    model: KAN, index: int, inputs: Tensor, families: Sequence[Family]
-) -> Iterator[list[EdgeChoice]]:
-    """Rank functions as `rank_layer` does, some edges at a time."""
+) -> Iterator[EdgeChoice]:
+    """Rank functions for the unmasked spline edges of a layer at its inputs."""
     layer = model.layers[index]
     edges = sample_edges(layer, inputs)
-    if not len(edges.out):
-        return
-    for part in torch.arange(len(edges.out)).split(AT_ONCE):
+    for part in torch.arange(len(edges.out)).split(AT_ONCE) if len(edges.out) else ():
         fits = fit_edges(edges.samples.pick(part), families)
-        ranked = rank_candidates(fits, float(layer.degrees_of_freedom), kept=_KEPT)
-        places = zip(edges.out[part].tolist(), edges.in_[part].tolist(), strict=True)
-        rows = zip(places, ranked, edges.importance[part].tolist(), strict=True)
-        yield [
-            EdgeChoice(layer=index, out=o, in_=i, candidates=found, importance=importance)
-            for (o, i), found, importance in rows
-            if layer.functions[o][i] == SPLINE
-        ]
+        ranked = rank_candidates(fits, float(layer.degrees_of_freedom), count=_MAX_CANDIDATES)
+        columns = (column[part].tolist() for column in (edges.out, edges.in_, edges.importance))
+        for o, i, importance, candidates in zip(*columns, ranked, strict=True):
+            if layer.functions[o][i] == SPLINE:
+                options = {"candidates": candidates, "importance": importance}
+                yield EdgeChoice(layer=index, out=o, in_=i, **options)
 
 
 @torch.no_grad()
@@ -178,7 +158,7 @@ def assign_functions(
     advance: Callable[..., None],
     stop: Interruption | None = None,
 ) -> list[EdgeChoice]:
-    """Put the best function that explains enough on edges of `model`, until an interrupt."""
+    """Assign the best functions to edges in place, until an interrupt."""
     stop = stop or Interruption()
     choices: list[EdgeChoice] = []
     hidden = model.scale_inputs(x)
@@ -189,88 +169,78 @@ def assign_functions(
         label_masked_edges(untouched, "constant")
         if not stop.happened:
             with stop.kept():
-                found = rank_layer(model, index, hidden, families)
+                ranked = list(rank_layer(model, index, hidden, families))
                 layer = copy.deepcopy(untouched)
-                assign_layer(layer, found, r2_min, hidden)
+                assign_layer(layer, ranked, r2_min, hidden)
                 layers[index] = layer
-                choices += found
+                choices += ranked
                 hidden = model.through(index, hidden)
         advance(note=f"{len(choices)} edges")
     return choices
 
 
 def assign_layer(
-    layer: KANLinear, found: Sequence[EdgeChoice], r2_min: float, inputs: Tensor
+    layer: KANLinear, choices: Sequence[EdgeChoice], r2_min: float, inputs: Tensor
 ) -> None:
-    """Put the best function that explains enough on each edge, a constant where nothing varies."""
-    for choice in found:
+    """Assign the best function that explains enough to each edge."""
+    for choice in choices:
         column = inputs[:, choice.in_]
         able = (c for c in choice.candidates if c.r2 >= r2_min and _defined(c, column))
         best = next(able, None)
         if choice.importance < _NEGLIGIBLE:
-            best = flat(float(layer.edge_values(inputs[:_ROWS])[:, choice.out, choice.in_].mean()))
+            values = layer.edge_values(inputs[:_MAX_ROWS])[:, choice.out, choice.in_]
+            best = flat(float(values.mean()))
         if best is not None:
             layer.assign(choice.out, choice.in_, best.function, best.parameters)
 
 
 def _defined(candidate: Candidate, inputs: Tensor) -> bool:
-    """Say whether a function is finite on all rows; it was fitted to all but the rarest."""
+    """Return whether a function is finite on all rows, also the rarest."""
     a, b, c, d = candidate.parameters
     values = c * FUNCTIONS[candidate.function].value(a * inputs + b) + d
     return bool(torch.isfinite(values).all())
 
 
 def label_masked_edges(layer: KANLinear, name: str) -> None:
-    """Name the masked edges: constants while a network is worked on, for speed, then splines."""
+    """Set masked edges to constants, for speed, or back to splines."""
     for o, i in (layer.mask == 0).nonzero().tolist():
         layer.assign(o, i, name, (1.0, 0.0, 0.0, 0.0))
 
 
 @torch.no_grad()
 def revert_until_accurate(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, KAN]:
-    """Revert edges of a copy to splines until the loss fits; return it refitted and not."""
+    """Return a refitted copy, with edges reverted as needed, and the copy."""
     base, few, stop = copy.deepcopy(model), goal.few(), goal.stop
     while True:
-        work, loss = copy.deepcopy(base), math.inf
+        work, loss = copy.deepcopy(base), goal.loss(base)
         if refine and not stop.happened:
             with stop.kept():
-                loss = refit(work, goal.x, goal.target)
-        if not refine or stop.happened:
-            work = copy.deepcopy(base)
-            loss = goal.loss(work)
+                refitted = copy.deepcopy(base)
+                loss, work = refit(refitted, goal.x, goal.target), refitted
         edges = function_edges(base)
         if loss <= goal.limit or not edges:
             return work, base
-        damage = [_loss_without(base, edge, few) for edge in edges]
-        order = sorted(range(len(edges)), key=lambda k: damage[k])
+        damage = []
+        for index, out, in_ in edges:
+            layer = base.layers[index]
+            name, parameters = layer.assigned(out, in_)
+            layer.assign(out, in_, SPLINE)
+            damage.append(few.loss(base))
+            layer.assign(out, in_, name, parameters)
+        order = sorted(range(len(edges)), key=damage.__getitem__)
         for k in order[: max(1, len(edges) // 10)]:
-            revert(base, *edges[k])
+            index, out, in_ = edges[k]
+            base.layers[index].assign(out, in_, SPLINE)
 
 
 def function_edges(model: KAN) -> list[Edge]:
-    """Return the live edges that are functions."""
+    """Return the unmasked edges that are functions."""
     layers = enumerate(model.layers)
     return [(index, o, i) for index, layer in layers for o, i, _ in live_functions(layer)]
 
 
-def _loss_without(model: KAN, edge: Edge, goal: Goal) -> float:
-    """Return the loss with one function made a spline again."""
-    index, out, in_ = edge
-    layer = model.layers[index]
-    name, parameters = layer.assigned(out, in_)
-    layer.assign(out, in_, SPLINE)
-    loss = goal.loss(model)
-    layer.assign(out, in_, name, parameters)
-    return loss
-
-
-def revert(model: KAN, index: int, out: int, in_: int) -> None:
-    """Make a function the spline again that it was put in place of."""
-    model.layers[index].assign(out, in_, SPLINE)
-
-
 def finished(work: KAN, model: KAN) -> KAN:
-    """Return the network in dtype, device and mode of its model; like a formula, without ranges."""
+    """Return the network in the form of its model, without clamping."""
     work.holds_inputs = False
     work.input_low.fill_(-torch.inf)
     work.input_high.fill_(torch.inf)

@@ -1,12 +1,7 @@
-"""Beam search [1]_ over edge functions by the loss of the whole network.
+"""Beam search over edge functions by the network's loss after a refit.
 
-Edge by edge, from the inputs on, each kept network is tried with every function nearly as good; the
-layers behind are chosen anew, and the loss is taken after a short refit. To leave the first choice,
-a near tie must halve the loss, a clearly worse fit divide it by ten.
-
-References
-----------
-.. [1] B. T. Lowerre, The Harpy speech recognition system, 1976 (beam search).
+To replace the first choice, a near tie must halve the loss, and a clearly worse fit divide it by
+ten. Beam search is that of B. T. Lowerre, The Harpy speech recognition system, 1976.
 """
 
 from __future__ import annotations
@@ -15,6 +10,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter, itemgetter
 
 import torch
 
@@ -34,15 +30,15 @@ from kanlens.symbolic.library import Family
 
 _TIE = 6.0  # difference of the criterion
 _TRIALS = 32  # refits spent on each kind of doubt, for a beam of one network
-_MOST_TRIALS = 48  # refits spent on ties
-_IDLE = 12  # of them without a loss lower by a tenth, after which ties do not matter
+_MAX_TRIALS = 48  # refits spent on ties
+_IDLE = 12  # of them without a loss lower by a tenth, after which the search ends
 _OPTIONS = 3  # near ties of an edge that are tried
-_MOST_EDGES = 64  # of a network whose layers are sampled anew in every trial
-_DISPENSABLE = 0.05  # importance below which doing without an edge is tried
-_SOLVED = 1e-12  # loss at which nothing is left to try
-_STEPS = (4, 8)  # of a short refit: of all trials, and further ones of those with a chance
-_CHANCE = 4.0  # times the loss it needs that a trial may have between them
-_CLOSEST = 4  # candidates of an edge that stay in question when its layer is sampled anew
+_MAX_RESAMPLED = 64  # edges of a network whose layers are sampled anew in every trial
+_DISPENSABLE = 0.05  # importance below which removal of an edge is tried
+_SOLVED = 1e-12  # loss at which the search ends
+_STEPS = (4, 8)  # of a short refit: of all trials, and further ones of promising trials
+_PROMISING = 4.0  # times the needed loss up to which a trial is promising
+_CLOSEST = 4  # candidates of an edge that are compared when its layer is sampled anew
 _FREE = 1.02  # factor by which the loss may rise without an edge
 _CLOSE, _FAR = 0.5, 0.1  # factors by which near ties and others must lower it
 
@@ -52,10 +48,9 @@ class _State:
     """One network of the beam."""
 
     model: KAN  # with functions assigned, not refitted
-    choices: dict[Edge, EdgeChoice]  # what was found for each edge, given the layers before it
+    choices: dict[Edge, EdgeChoice]  # candidates of each edge, for the layers before it
     loss: float = math.inf  # after a short refit
-    # log of the factor by which other choices than the first must have lowered the loss
-    handicap: float = 0.0
+    handicap: float = 0.0  # log of the factor by which its changes must have lowered the loss
 
     @property
     def cost(self) -> float:
@@ -63,7 +58,7 @@ class _State:
         return math.log(max(self.loss, 1e-300)) + self.handicap
 
     @property
-    def names(self) -> tuple[object, ...]:
+    def functions(self) -> tuple[object, ...]:
         """The functions of all edges."""
         return tuple(layer.functions for layer in self.model.layers)
 
@@ -81,22 +76,30 @@ class Beam:
         self, original: KAN, families: Sequence[Family], r2_min: float, goal: Goal
     ) -> None:
         self.original, self.families, self.r2_min = original, families, r2_min
-        self.goal, self.follows = goal.few(), original.edges_alive <= _MOST_EDGES
+        self.goal, self.follows = goal.few(), original.edges_alive <= _MAX_RESAMPLED
 
     @torch.no_grad()
     def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
-        """Return the best network found, not refitted; after an interrupt, the best until then."""
+        """Return the best network, not refitted, or the best at an interrupt."""
         self.best = _State(model=model, choices={(c.layer, c.out, c.in_): c for c in choices})
         with self.goal.stop.kept():
             self.best = self._judged(self.best)
             needless = [(edge, flat(0.0)) for edge in self._ranked(below=_DISPENSABLE)]
             spent = self._climb(needless, _TRIALS, _FREE)  # the refit finds the constants' values
             self._between_ties()
-            self._climb(self._worse(), _TRIALS - spent, _FAR)
+            worse = [
+                (edge, option)
+                for edge in self._ranked()
+                for option in self.best.choices[edge].candidates
+                if self.best.function(edge) not in (SPLINE, "constant")
+                and option.score >= _TIE
+                and option.r2 >= self.r2_min
+            ]
+            self._climb(worse, _TRIALS - spent, _FAR)
         return self.best.model
 
     def _climb(self, options: list[tuple[Edge, Candidate]], most: int, factor: float) -> int:
-        """Take one option after the other if the loss allows it; return how many were tried."""
+        """Accept options in turn if the loss allows it; return the refits."""
         spent = 0
         for edge, option in options:
             if spent == most or self.best.loss < _SOLVED:
@@ -112,30 +115,30 @@ class Beam:
 
     def _between_ties(self) -> None:
         """Go through the most important edges with near ties, from the inputs on."""
-        beam, seen, spent = [self.best], {self.best.names}, 0
+        beam, seen, spent = [self.best], {self.best.functions}, 0
         first = least = self.best.loss
         doubtful = [edge for edge in self._ranked() if self._ties(self.best, edge)]
-        for edge in sorted(doubtful[: _MOST_TRIALS // self.width], key=lambda edge: edge[0]):
+        for edge in sorted(doubtful[: _MAX_TRIALS // self.width], key=itemgetter(0)):
             if spent >= _IDLE and least > 0.9 * first:
                 break
             children: list[_State] = []
             worst = beam[-1].cost if len(beam) == self.width else math.inf
             for state in beam:
                 for option in self._ties(state, edge):
-                    if spent == _MOST_TRIALS or self.best.loss < _SOLVED:
+                    if spent == _MAX_TRIALS or self.best.loss < _SOLVED:
                         break
                     child = self._changed(state, edge, option)
-                    if child.names in seen:
+                    if child.functions in seen:
                         continue
                     spent += 1
-                    seen.add(child.names)
+                    seen.add(child.functions)
                     child = replace(child, handicap=state.handicap - math.log(_CLOSE))
                     needed = math.exp(worst - child.handicap)
                     children.append(self._judged(child, needed))
                     least = min(least, children[-1].loss)
                     if children[-1].cost < self.best.cost:
                         self.best = children[-1]
-            beam = sorted([*beam, *children], key=lambda state: state.cost)[: self.width]
+            beam = sorted([*beam, *children], key=attrgetter("cost"))[: self.width]
         self.best = replace(self.best, handicap=0.0)
 
     def _ties(self, state: _State, edge: Edge) -> list[Candidate]:
@@ -146,33 +149,23 @@ class Beam:
         near = (c for c in state.choices[edge].candidates if c.score < _TIE and c.r2 >= self.r2_min)
         return [c for c in near if c.function != current][:_OPTIONS]
 
-    def _worse(self) -> list[tuple[Edge, Candidate]]:
-        """Return what fits edges clearly worse than their best function does."""
-        return [
-            (edge, option)
-            for edge in self._ranked()
-            for option in self.best.choices[edge].candidates
-            if self.best.function(edge) not in (SPLINE, "constant")
-            and option.score >= _TIE
-            and option.r2 >= self.r2_min
-        ]
-
     def _ranked(self, below: float = math.inf) -> list[Edge]:
-        """Return the edges of at most some importance, the most important first."""
-        choices = [(edge, c) for edge, c in self.best.choices.items() if c.importance <= below]
-        return [edge for edge, _ in sorted(choices, key=lambda pair: -pair[1].importance)]
+        """Return the edges up to some importance, the most important first."""
+        importance = {edge: choice.importance for edge, choice in self.best.choices.items()}
+        edges = [edge for edge, value in importance.items() if value <= below]
+        return sorted(edges, key=importance.__getitem__, reverse=True)
 
     def _judged(self, state: _State, needed: float = math.inf) -> _State:
-        """Return a state with its loss after a short refit, the shorter far from `needed`."""
+        """Return a state with its loss after a short refit."""
         work, loss = copy.deepcopy(state.model), math.inf
         for steps in _STEPS:
             loss = refit(work, self.goal.x, self.goal.target, steps=steps)
-            if loss > _CHANCE * needed or loss < _SOLVED:
+            if loss > _PROMISING * needed or loss < _SOLVED:
                 break
         return replace(state, loss=loss)
 
     def _changed(self, state: _State, edge: Edge, option: Candidate) -> _State:
-        """Return a state with another function on one edge, and later layers reassigned."""
+        """Return a state with one edge changed and later layers reassigned."""
         model, choices = copy.deepcopy(state.model), dict(state.choices)
         index, out, in_ = edge
         model.layers[index].assign(out, in_, option.function, option.parameters)
@@ -183,8 +176,8 @@ class Beam:
                 break  # the loss will not be finite either
             if later > index:  # from their known candidates
                 layer = model.layers[later]
-                known = (c.candidates[:_CLOSEST] for e, c in choices.items() if e[0] == later)
-                names = {candidate.function for candidates in known for candidate in candidates}
+                close = (c.candidates[:_CLOSEST] for e, c in choices.items() if e[0] == later)
+                names = {candidate.function for candidates in close for candidate in candidates}
                 few = [family for family in self.families if family.name in names]
                 ranked = [
                     choice

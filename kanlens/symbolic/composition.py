@@ -1,12 +1,12 @@
-"""Write a network with symbolic edges as one sympy expression per output.
+"""Composition of a symbolic network into sympy expressions.
 
-Sums, scales and phases are merged on the way, so that no number is written twice.
+Sums, scales and phases are merged, so that no number is redundant.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -21,27 +21,24 @@ from kanlens.model.products import Nodes
 from kanlens.model.terms import SPLINE
 from kanlens.symbolic.programs import Program
 
-_LONGEST_EXACT = 10**12  # numerator or denominator that is shown to the last digit
+_MAX_EXACT = 10**12  # numerator or denominator that is shown to the last digit
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def compose(model: KAN) -> tuple[Expr, ...]:
-    """Return the expression of every output in the units of the data and in real symbols.
-
-    Edges that are no functions become implemented functions named ``f_<layer>_<out>_<in>``.
-    """
+    """Return the expressions of the outputs in the units of the data."""
     shifts, scales = model.input_shift.tolist(), model.input_scale.tolist()
     nodes = [
         _scaled(symbol, 1 / scale, -shift / scale)
         for symbol, shift, scale in zip(feature_symbols(model), shifts, scales, strict=True)
     ]
     for index, layer in enumerate(model.layers):
-        alive, bias = (layer.mask != 0).tolist(), layer.bias.tolist()
+        mask, bias = (layer.mask != 0).tolist(), layer.bias.tolist()
         sums = [
             sympy.Add(
                 _number(bias[o]),
-                *(_edge(model, index, (o, i), u) for i, u in enumerate(nodes) if alive[o][i]),
+                *(_edge(model, index, (o, i), u) for i, u in enumerate(nodes) if mask[o][i]),
             )
             for o in range(layer.out_features)
         ]
@@ -56,14 +53,15 @@ def feature_symbols(model: KAN) -> tuple[Expr, ...]:
 
 
 def plain(expression: Expr) -> Expr:
-    """Replace real symbols by symbols without assumptions, which users make and compare."""
+    """Replace real symbols by symbols without assumptions."""
     symbols = {symbol: sympy.Symbol(symbol.name) for symbol in expression.free_symbols}
     return expression.xreplace(symbols)
 
 
 def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
-    """Return a NumPy function of x (batch, in) to values (batch, out), not finite if undefined."""
-    function = compiled(expressions, symbols)
+    """Return the NumPy function from x (batch, in) to values (batch, out)."""
+    check_time()
+    function = compiled(tuple(expressions), tuple(symbols))
 
     def evaluate(x: Any) -> Any:
         columns = np.asarray(x, dtype=np.float64).T
@@ -76,14 +74,9 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
     return evaluate
 
 
-def compiled(expressions: Sequence[Expr], symbols: Sequence[Expr]) -> Callable[..., Any]:
-    """Return a function of one array per symbol to the list of the values of expressions."""
-    check_time()
-    return _compiled(tuple(expressions), tuple(symbols))
-
-
-@lru_cache(maxsize=256)  # a search asks for the same one up to three times
-def _compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+@lru_cache(maxsize=256)  # a search compiles the same one up to three times
+def compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+    """Return a function from one array per symbol to a list of values."""
     try:
         return Program(expressions, symbols)
     except NotImplementedError:  # functions of SciPy, and pieces
@@ -91,38 +84,37 @@ def _compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
 
 
 def _lambdified(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
-    """Compile by sympy; symbols have other names there, for pi and exp would be something else."""
-    places = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
-    used = {symbol for each in expressions for symbol in each.free_symbols}
-    renamed = {s: sympy.Symbol(places[s.name], real=s.is_real) for s in used if s.name in places}
-    body = [each.xreplace(renamed) for each in expressions]
-    arguments = [sympy.Symbol(place) for place in places.values()]
+    """Compile with sympy, with symbols that are not names of sympy."""
+    names = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
+    used = {symbol for expression in expressions for symbol in expression.free_symbols}
+    renamed = {s: sympy.Symbol(names[s.name], real=s.is_real) for s in used if s.name in names}
+    body = [expression.xreplace(renamed) for expression in expressions]
+    arguments = [sympy.Symbol(name) for name in names.values()]
     function: Callable[..., Any] = sympy.lambdify(arguments, body, modules=MODULES, cse=True)
     return function
 
 
 def stretched(name: str, parameters: Iterable[float], u: Expr) -> Expr:
-    """Return ``c * g(a * u + b) + d``; numbers that a family leaves no choice of are exact."""
-    few = (-1.0, 0.0, 1.0)
-    a, b, c, d = (sympy.Integer(int(p)) if p in few else sympy.Float(p) for p in parameters)
+    """Return ``c * g(a * u + b) + d``, with -1, 0 and 1 as exact numbers."""
+    exact = (-1.0, 0.0, 1.0)
+    a, b, c, d = (sympy.Integer(int(p)) if p in exact else sympy.Float(p) for p in parameters)
     return c * FUNCTIONS[name].expression(a * u + b) + d
 
 
 def rounded(expression: Expr, digits: int) -> Expr:
-    """Round the numbers of an expression for display; keep exact constants but very long ones."""
+    """Round the numbers of an expression, very long exact ones too."""
     numbers = expression.atoms(sympy.Float, sympy.Rational)
-    long = {n for n in numbers if n.is_Float or max(abs(n.p), n.q) > _LONGEST_EXACT}
+    long = {n for n in numbers if n.is_Float or max(abs(n.p), n.q) > _MAX_EXACT}
     return expression.xreplace({number: sympy.Float(number, digits) for number in long})
 
 
 def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
-    """Return the expression of one live edge at the expression u of its input."""
-    layer = model.layers[index]
-    out, in_ = place
+    """Return the expression of an edge (out, in) at that of its input."""
+    layer, (out, in_) = model.layers[index], place
     name, (a, b, c, d) = layer.assigned(out, in_)
     if name == SPLINE:
         edge: Any = layer.edge(out, in_)
-        if np.ptp(edge.coefficients) == 0:  # no spline, but what stands beside it
+        if np.ptp(edge.coefficients) == 0:  # a constant and base functions
             return float(edge.coefficients[0]) + edge.functions.expression(u)
         if index == 0:
             shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
@@ -132,13 +124,9 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
     return _scaled(_apply(name, _scaled(u, a, b)), c * mask, d * mask)
 
 
-@lru_cache(maxsize=1024)  # one class for one spline, which sympy and lambdify ask for
+@lru_cache(maxsize=1024)  # sympy and lambdify need one class per spline
 def spline_function(name: str, edge: Any, order: int = 0) -> Any:
-    """Return a sympy function for an edge, or a derivative of it, that lambdify evaluates.
-
-    Applied, it survives ``copy.deepcopy``. Its attribute `numbers` counts the coefficients it
-    holds, and `spline` is the edge with the order.
-    """
+    """Return a sympy function of an edge or a derivative of it."""
 
     def evaluate(x: Any) -> Any:
         if np.iscomplexobj(x):  # a root of a negative number inside: undefined
@@ -150,24 +138,24 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
 
     edge_name = name if order == 0 else name.rsplit("_d", 1)[0]
     numbers = len(getattr(edge, "coefficients", (1.0,)))
-    own = {"nargs": 1, "spline": (edge, order), "numbers": numbers}
-    return _function(name, evaluate, fdiff, (spline_function, name, edge, order), **own)
+    members = {"nargs": 1, "spline": (edge, order), "numbers": numbers}
+    return _function(name, evaluate, fdiff, (spline_function, name, edge, order), **members)
 
 
-def _function(name: str, evaluate: Any, fdiff: Any, made_by: Any, **members: Any) -> Any:
-    """Return a sympy function; applied, it is stored as its arguments and what makes it."""
+def _function(name: str, evaluate: Any, fdiff: Any, constructor: Any, **members: Any) -> Any:
+    """Return a sympy function whose applications can be copied and pickled."""
     common = {
         "_imp_": staticmethod(evaluate),
         "fdiff": fdiff,
         "is_real": True,
         "__deepcopy__": lambda self, memo: self,
-        "__reduce_ex__": lambda self, protocol: (_applied, (self.args, *made_by)),
+        "__reduce_ex__": lambda self, protocol: (_applied, (self.args, *constructor)),
     }
     return type(name, (sympy.Function,), common | members)
 
 
-def _applied(arguments: tuple[Expr, ...], make: Callable[..., Any], *given: Any) -> Expr:
-    return make(*given)(*arguments)
+def _applied(arguments: tuple[Expr, ...], function: Callable[..., Any], *options: Any) -> Expr:
+    return function(*options)(*arguments)
 
 
 def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
@@ -176,41 +164,33 @@ def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
     scales = nodes.scale.tolist() if nodes.scaled else [1.0] * count
     shifts = nodes.shift.tolist() if nodes.scaled else [0.0] * count
     if block := sums[nodes.apart :] if nodes.normalized else []:
-        mixed = layer_norm_function(nodes.eps)
-        sums = [*sums[: nodes.apart], *(mixed(one, *block) for one in block)]
-    found = []
+        normalized = layer_norm_function(nodes.eps)
+        sums = [*sums[: nodes.apart], *(normalized(total, *block) for total in block)]
+    unit, expressions = sympy.Integer(1), []
     for node, (scale, shift) in enumerate(zip(scales, shifts, strict=True)):
         factors = [sums[subnode] for subnode in nodes.grouping.members(node)]
-        found.append(_scaled(_product(factors), scale, shift))
-    return found
+        if len(factors) > 1:  # their scales as one number in front
+            pairs = [_split_scale(f) if f.free_symbols else (float(f), unit) for f in factors]
+            sizes, rests = zip(*pairs, strict=True)
+            factors = [_scaled(sympy.Mul(*rests), math.prod(sizes), 0.0)]
+        expressions.append(_scaled(factors[0], scale, shift))
+    return expressions
 
 
 @lru_cache(maxsize=64)  # one class for one eps
 def layer_norm_function(eps: float) -> Any:
-    """Return layer_norm(u, u_1, ..., u_n): u less the mean of the others, by their deviation."""
+    """Return the function layer_norm(u, u_1, ..., u_n) of sympy."""
 
     def evaluate(u: Any, *others: Any) -> Any:
         mean = sum(others) / len(others)
-        return (u - mean) / (sum((one - mean) ** 2 for one in others) / len(others) + eps) ** 0.5
+        return (u - mean) / (sum((v - mean) ** 2 for v in others) / len(others) + eps) ** 0.5
 
     def fdiff(self: Any, argindex: int = 1) -> Any:
-        places = [sympy.Dummy() for _ in self.args]
-        slope = evaluate(*places).diff(places[argindex - 1])
-        return slope.xreplace(dict(zip(places, self.args, strict=True)))
+        symbols = [sympy.Dummy() for _ in self.args]
+        slope = evaluate(*symbols).diff(symbols[argindex - 1])
+        return slope.xreplace(dict(zip(symbols, self.args, strict=True)))
 
     return _function("layer_norm", evaluate, fdiff, (layer_norm_function, eps), numbers=1)
-
-
-def _product(factors: list[Expr]) -> Expr:
-    """Return the product of expressions, their scales as one number in front."""
-    if len(factors) == 1:
-        return factors[0]
-    size, rests = 1.0, []
-    for factor in factors:
-        scale, rest = _split_scale(factor) if factor.free_symbols else (float(factor), None)
-        size *= scale
-        rests.append(sympy.Integer(1) if rest is None else rest)
-    return _scaled(sympy.Mul(*rests), size, 0.0)
 
 
 def _number(value: float) -> Expr:
@@ -218,7 +198,7 @@ def _number(value: float) -> Expr:
 
 
 def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
-    """Return factor * expression + shift with the factor multiplied into every term."""
+    """Return factor * expression + shift, multiplied out."""
     if factor == 1.0:
         return sympy.Add(expression, _number(shift))
     if factor == 0.0:
@@ -232,23 +212,27 @@ def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
 def _apply(name: str, u: Expr) -> Expr:
     """Return g(u) in the form with the fewest numbers."""
     g = FUNCTIONS[name]
-    if name == "sin":
-        return _sine(u)
+    if name == "sin":  # plus or minus a sine or cosine of the least phase
+        phase, rest = u.as_coeff_Add()
+        quarter = round(float(phase) / (math.pi / 2))
+        u = rest + _number(float(phase) - quarter * math.pi / 2)
+        return (sympy.sin(u), sympy.cos(u), -sympy.sin(u), -sympy.cos(u))[quarter % 4]
     if name == "log":
         return _logarithm(u)
-    if g.degree is not None and g.name != "x" and u.free_symbols:
-        size, rest = _split_scale(u)
-        keep = g.symmetry is None or g.degree == 0
-        side = math.copysign(1.0, size) if keep else 1.0
-        outer = abs(size) ** g.degree if keep else size ** int(g.degree)
-        if g.name == "abs":
-            side, outer = 1.0, abs(size)
-        return _scaled(g.expression(_scaled(rest, side, 0.0)), float(outer), 0.0)
-    return g.expression(u)
+    if g.degree is None or name == "x" or not u.free_symbols:
+        return g.expression(u)
+    size, rest = _split_scale(u)
+    if name == "abs":
+        side, outer = 1.0, abs(size)
+    elif g.symmetry is None or g.degree == 0:
+        side, outer = math.copysign(1.0, size), abs(size) ** g.degree
+    else:
+        side, outer = 1.0, size ** int(g.degree)
+    return _scaled(g.expression(_scaled(rest, side, 0.0)), float(outer), 0.0)
 
 
 def _split_scale(u: Expr) -> tuple[float, Expr]:
-    """Return s and u / s, where s is the largest factor of a term; that term gets none."""
+    """Return s and u / s, where s is the largest factor of a term."""
     parts = [term.as_coeff_Mul() for term in sympy.Add.make_args(u) if term.free_symbols]
     number, first = max(parts, key=lambda part: (abs(part[0]), sympy.default_sort_key(part[1])))
     size = float(number)
@@ -256,16 +240,8 @@ def _split_scale(u: Expr) -> tuple[float, Expr]:
     return size, sympy.Add(first, *(_scaled(term, 1.0 / size, 0.0) for term in others))
 
 
-def _sine(u: Expr) -> Expr:
-    """Return sin(u), as plus or minus a sine or cosine of the least phase."""
-    phase, rest = u.as_coeff_Add()
-    quarter = round(float(phase) / (math.pi / 2))
-    inner = rest + _number(float(phase) - quarter * math.pi / 2)
-    return (sympy.sin(inner), sympy.cos(inner), -sympy.sin(inner), -sympy.cos(inner))[quarter % 4]
-
-
 def _logarithm(u: Expr) -> Expr:
-    """Return log(u) as a number plus the logarithm of something without a factor."""
+    """Return log(u) with the factor of u as a term of its own."""
     if not u.free_symbols:
         return sympy.log(u)
     if u.is_Mul or u.is_Pow or isinstance(u, sympy.exp):

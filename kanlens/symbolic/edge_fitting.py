@@ -1,12 +1,7 @@
-"""Fit every family to every edge at once by variable projection [1]_.
+"""Fits of every family to every edge by variable projection.
 
 One matrix product per family scores all starting points a, b of ``c * g(a * u + b) + d`` on all
 edges; the best are polished together by Levenberg-Marquardt on the projected residual.
-
-References
-----------
-.. [1] G. H. Golub, V. Pereyra, The differentiation of pseudo-inverses and nonlinear least
-   squares problems whose variables separate, SIAM J. Numer. Anal. 10, 1973.
 """
 
 from __future__ import annotations
@@ -24,42 +19,35 @@ from kanlens.resources import one_thread
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.polishing import EdgeResiduals, Fits
 
-_STARTS_KEPT = 3
-_FIRST_STEPS = 6  # with all kept starts
+_MAX_STARTS = 3  # of an edge and family
+_FIRST_STEPS = 6  # with all these starts
 _LAST_STEPS = 24  # with the best one
-_SPAN_STEPS = 12  # in what the spline can say
-_PROMISING = 8  # families that take these steps
-_HOPELESS = 0.5  # a best start with less R2 is not polished
+_SPAN_STEPS = 12  # in the spline space
+_SPAN_FAMILIES = 8  # that take these steps
+_MIN_R2 = 0.5  # of a best start that is polished
 AT_ONCE = 64  # edges
 _UNIFORM = 64  # points evenly over the range
-_QUANTILES = 64  # points where the data are
-_FAINT = 1e-3  # directions this small beside the largest are none
+_QUANTILES = 64  # points at quantiles of the data
+_MIN_SINGULAR = 1e-3  # singular value of a direction, relative to the largest
 _TAIL = 0.001  # share of the data beyond the range at either end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeSamples:
-    """Points of the edges that functions are fitted to, in the units of each edge."""
+    """Samples of the edges in their own units."""
 
     x: Tensor  # (edge, sample), float64
     y: Tensor  # (edge, sample)
     low: Tensor  # (edge,): range of the inputs
     high: Tensor
-    uniform: int  # the first so many samples of every edge are equally spaced from low to high
-    # (input, sample, direction): what the splines of each input can say, apart from a constant;
-    # orthonormal directions, those that are zero at the end
+    uniform: int  # number of samples at the start that are equally spaced from low to high
+    # (input, sample, direction): spline space of each input without constants, as orthonormal
+    # directions, those that are zero at the end
     space: Tensor | None = None
     place: Tensor | None = None  # (edge,): the input of each edge in `space`
 
-    @property
-    def coefficients(self) -> Tensor | None:
-        """Number of independent values of each spline on its range, the constant among them."""
-        if self.space is None or self.place is None:
-            return None
-        return (1.0 + (self.space.square().sum(1) > 0.5).sum(1))[self.place]
-
     def pick(self, edges: Tensor) -> EdgeSamples:
-        """Keep some of the edges, in the order of the indices in `edges`."""
+        """Return the edges at the indices `edges`."""
         names = ("x", "y", "low", "high", *(("place",) if self.place is not None else ()))
         return replace(self, **{name: getattr(self, name)[edges] for name in names})
 
@@ -73,8 +61,7 @@ class EdgeFits:
     parameters: Tensor
     r2: Tensor  # (edge, family): one minus the residual over the variance of the edge
     sse: Tensor  # (edge, family): sum of squared residuals, in the units of the edge squared
-    # (edge, family): part of the edge that is left, in what the spline can say; else 1 - r2
-    misfit: Tensor
+    misfit: Tensor  # (edge, family): unexplained part of the edge in the spline space, or 1 - r2
     coefficients: Tensor | None  # (edge,): independent values of the spline on its range
     mean: Tensor  # (edge,): of its samples
     constant: Tensor  # (edge,): edges that do not vary beyond rounding, or whose input does not
@@ -83,7 +70,7 @@ class EdgeFits:
 def fit_edges(
     samples: EdgeSamples, families: Sequence[Family], *, most: int | None = None
 ) -> EdgeFits:
-    """Fit each family to each edge; `most` families of an edge, by default all, to the end."""
+    """Fit each family to each edge, or polish only the best `most`."""
     middle, half = (samples.low + samples.high) / 2, (samples.high - samples.low) / 2
     mean, spread = samples.y.mean(1), samples.y.std(1, unbiased=False)
     constant = (spread <= 1e-12 * (1e-300 + samples.y.abs().amax(1))) | (half <= 0)
@@ -91,8 +78,10 @@ def fit_edges(
     x = (samples.x - middle[:, None]) / half[:, None]
     y = (samples.y - mean[:, None]) / scale[:, None]
     spaces: list[Tensor | None] = [None] * -(-len(x) // AT_ONCE)  # (edge, sample, direction)
+    coefficients = None
     if samples.space is not None and samples.place is not None:
         spaces = [samples.space[place] for place in samples.place.split(AT_ONCE)]
+        coefficients = (1.0 + (samples.space.square().sum(1) > 0.5).sum(1))[samples.place]
     chunks = zip(x.split(AT_ONCE), y.split(AT_ONCE), spaces, strict=True)
     with one_thread():
         fit = partial(_fit_scaled, families, uniform=samples.uniform, most=most or len(families))
@@ -109,7 +98,7 @@ def fit_edges(
         r2=torch.where(constant[:, None], 0.0, r2),
         sse=sse * scale[:, None] ** 2,
         misfit=torch.where(constant[:, None], 1.0, misfit),
-        coefficients=samples.coefficients,
+        coefficients=coefficients,
         mean=mean,
         constant=constant,
     )
@@ -118,15 +107,15 @@ def fit_edges(
 def _fit_scaled(
     families: Sequence[Family], x: Tensor, y: Tensor, space: Tensor | None, uniform: int, most: int
 ) -> Tensor:
-    """Return a, b, c, d, residual and misfit of every family on scaled edges, (edge, family, 6)."""
+    """Return a, b, c, d, residual and misfit (edge, family, 6), scaled."""
     scans = [_scan(family, y[:, :uniform]) for family in families]
-    hopeful = []  # the starts of edges on which the best one is no lost case
+    promising = []  # starts of the edges on which the best one explains enough
     for f, (scales, shifts, gain) in enumerate(scans):
-        rows = (gain[:, 0] > _HOPELESS).nonzero()[:, 0]
+        rows = (gain[:, 0] > _MIN_R2).nonzero()[:, 0]
         edge = rows.repeat_interleave(scales.shape[1])
-        own = scales[rows].reshape(-1), shifts[rows].reshape(-1)
-        hopeful.append((torch.full_like(edge, f), edge, *own))
-    starts = Fits(*map(torch.cat, zip(*hopeful, strict=True)))
+        ab = scales[rows].reshape(-1), shifts[rows].reshape(-1)
+        promising.append((torch.full_like(edge, f), edge, *ab))
+    starts = Fits(*map(torch.cat, zip(*promising, strict=True)))
     few = x[:, :uniform], y[:, :uniform]
     tries, sse = EdgeResiduals(families, few, starts).polished(_FIRST_STEPS)
     best = tries.best_of_each(sse, len(y), most)
@@ -135,26 +124,26 @@ def _fit_scaled(
     b = torch.stack([scan[1][:, 0] for scan in scans], dim=1)
     a[polished.edge, polished.family] = polished.a
     b[polished.edge, polished.family] = polished.b
-    misfit = None if space is None else _settle(families, (x, y), (a, b), space)
+    misfit = None if space is None else _polish_in_space(families, (x, y), (a, b), space)
     c, d, sse = _linear(families, (x, y), a, b)
     if misfit is None:
         misfit = sse / y.square().sum(1, keepdim=True).clamp(min=1e-300)
     return torch.stack((a, b, c, d, sse, misfit), dim=2)
 
 
-def _settle(
+def _polish_in_space(
     families: Sequence[Family],
     samples: tuple[Tensor, Tensor],
     ab: tuple[Tensor, Tensor],
     space: Tensor,
 ) -> Tensor:
-    """Improve a and b (edge, family) in place in what the splines can say; return the misfits."""
+    """Polish a and b in place in the spline spaces; return the misfits."""
     a, b = ab
     edges, count = a.shape
-    every = Fits.table(a, b)
-    problem = EdgeResiduals(families, samples, every, space)
-    misfit = problem.sse(every.a, every.b).reshape(count, edges).T.contiguous()
-    best = misfit.argsort(1)[:, :_PROMISING]
+    table = Fits.table(a, b)
+    problem = EdgeResiduals(families, samples, table, space)
+    misfit = problem.sse(table.a, table.b).reshape(count, edges).T.contiguous()
+    best = misfit.argsort(1)[:, :_SPAN_FAMILIES]
     chosen = torch.zeros_like(misfit, dtype=torch.bool).scatter(1, best, True)
     fits, sse = problem.pick(chosen.T.reshape(-1).numpy()).polished(_SPAN_STEPS)
     places = fits.edge, fits.family
@@ -166,7 +155,7 @@ def _settle(
 def _linear(
     families: Sequence[Family], samples: tuple[Tensor, Tensor], a: Tensor, b: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the least-squares c and d and the residual of each fit, each (edge, family)."""
+    """Return the best c and d and the residual, each (edge, family)."""
     x, y = samples
     u = a[..., None] * x[:, None] + b[..., None]  # (edge, family, sample)
     value = torch.stack([family.function.value(u[:, f]) for f, family in enumerate(families)], 1)
@@ -179,7 +168,7 @@ def _linear(
 
 @lru_cache(maxsize=128)
 def _scan_basis(family: Family, uniform: int) -> Tensor:
-    """Return unit vectors that score the starts, (column, start, sample): two of each sine."""
+    """Return unit vectors that score the starts, (column, start, sample)."""
     x = torch.linspace(-1.0, 1.0, uniform, dtype=torch.float64)
     a, b = family.flat_starts
     u = a[:, None] * x + b[:, None]  # (start, sample)
@@ -195,7 +184,7 @@ def _scan_basis(family: Family, uniform: int) -> Tensor:
 
 
 def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a, b and R2 of the best separate starts of each edge, each (edge, kept)."""
+    """Return a, b and R2 of the best separate starts, each (edge, start)."""
     check_time()
     centered = y - y.mean(1, keepdim=True)
     basis = _scan_basis(family, y.shape[1])
@@ -205,47 +194,40 @@ def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     table = gain.reshape(-1, rows, columns)
     highest = partial(torch.nn.functional.max_pool1d, kernel_size=3, stride=1, padding=1)
     peaks = table >= torch.maximum(highest(table), highest(table.mT).mT)  # of direct neighbors
-    kept = min(_STARTS_KEPT, rows * columns)
-    best = torch.where(peaks.reshape(gain.shape), gain, gain - 2.0).topk(kept, dim=1).indices
+    count = min(_MAX_STARTS, rows * columns)
+    best = torch.where(peaks.reshape(gain.shape), gain, gain - 2.0).topk(count, dim=1).indices
     a, b = (values[best] for values in family.flat_starts)
-    if family.name == "sin":
-        b = _phase(centered, a)
+    if family.name == "sin":  # the best phases
+        u = a[..., None] * torch.linspace(-1.0, 1.0, y.shape[1], dtype=y.dtype)
+        waves = torch.stack((torch.sin(u), torch.cos(u)), dim=-1)  # (edge, start, sample, 2)
+        waves = waves - waves.mean(2, keepdim=True)
+        gram = waves.mT @ waves + 1e-12 * torch.eye(2, dtype=y.dtype)
+        solution = torch.linalg.solve(gram, waves.mT @ centered[:, None, :, None])[..., 0]
+        b = torch.atan2(solution[..., 1], solution[..., 0])
     return a.clone(), b.clone(), gain.gather(1, best)
-
-
-def _phase(y: Tensor, frequency: Tensor) -> Tensor:
-    """Return the best phase of a sine of each frequency, both (edge, kept)."""
-    x = torch.linspace(-1.0, 1.0, y.shape[1], dtype=y.dtype)
-    u = frequency[..., None] * x
-    columns = torch.stack((torch.sin(u), torch.cos(u)), dim=-1)  # (edge, kept, sample, 2)
-    columns = columns - columns.mean(2, keepdim=True)
-    gram = columns.transpose(2, 3) @ columns + 1e-12 * torch.eye(2, dtype=y.dtype)
-    right = columns.transpose(2, 3) @ y[:, None, :, None]
-    solution = torch.linalg.solve(gram, right)[..., 0]
-    return torch.atan2(solution[..., 1], solution[..., 0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerEdges:
-    """The live edges of one layer with their points in the scaled units of the layer."""
+    """The unmasked edges of one layer with their samples."""
 
-    out: Tensor  # (edge,): which edges these are
-    in_: Tensor
+    out: Tensor  # (edge,)
+    in_: Tensor  # (edge,)
     samples: EdgeSamples
-    # (edge,): standard deviation over the data, in parts of that of the sum it enters
-    importance: Tensor
+    importance: Tensor  # (edge,): standard deviation over the data, relative to that of the sum
 
 
 @torch.no_grad()
 def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
-    """Evaluate every live edge on its range: half evenly, half at quantiles of the data."""
+    """Sample every unmasked edge evenly and at quantiles of the data."""
     levels = torch.linspace(_TAIL, 1 - _TAIL, _QUANTILES, dtype=inputs.dtype)
-    spots = inputs.quantile(levels, dim=0)  # (quantile, in)
+    quantiles = inputs.quantile(levels, dim=0)  # (quantile, in)
     least, most = inputs.amin(0), inputs.amax(0)
     two_valued = ((inputs == least) | (inputs == most)).all(0)  # straight between the two
-    low, high = torch.where(two_valued, least, spots[0]), torch.where(two_valued, most, spots[-1])
+    low = torch.where(two_valued, least, quantiles[0])
+    high = torch.where(two_valued, most, quantiles[-1])
     places = torch.linspace(0.0, 1.0, _UNIFORM, dtype=inputs.dtype)[:, None]
-    x = torch.cat((low + (high - low) * places, spots.clamp(low, high)))  # (sample, in)
+    x = torch.cat((low + (high - low) * places, quantiles.clamp(low, high)))  # (sample, in)
     y = layer.edge_values(x)  # (sample, out, in)
     first, last = layer.edge_values(torch.stack((low, high))).unbind(0)  # (out, in) each
     width = torch.where(high > low, high - low, 1.0)
@@ -268,9 +250,9 @@ def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
 
 
 def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
-    """Return what the edges of each input can be at x (sample, in), apart from a constant."""
+    """Return the spline space of each input at x, without constants."""
     span = layer.basis(x).transpose(0, 1)  # (in, sample, column)
     left, size, _ = torch.linalg.svd(span - span.mean(1, keepdim=True), full_matrices=False)
-    reached = size > _FAINT * size[:, :1].clamp(min=1e-300)
+    reached = size > _MIN_SINGULAR * size[:, :1].clamp(min=1e-300)
     directions: Tensor = left * reached[:, None]
     return directions[..., : int(reached.sum(1).max())].contiguous()

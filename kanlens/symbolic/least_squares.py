@@ -1,10 +1,6 @@
-"""Levenberg-Marquardt on one least-squares problem, or on many of the same kind at once [1]_ [2]_.
+"""Levenberg-Marquardt on one least-squares problem or many at once.
 
-References
-----------
-.. [1] D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters,
-   SIAM J. Appl. Math. 11, 1963.
-.. [2] H. B. Nielsen, Damping parameter in Marquardt's method, 1999 (how the damping moves).
+The damping is that of H. B. Nielsen, Damping parameter in Marquardt's method, 1999.
 """
 
 from __future__ import annotations
@@ -21,46 +17,50 @@ from kanlens.long_work import check_time
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Function = Callable[[Array], Array]
 
-_REDUNDANT = 1e-14  # eigenvalue of the normal matrix, in parts of the largest, that is none
+_REDUNDANT = 1e-14  # eigenvalue of the normal matrix, relative to the largest, that counts as 0
 _SHARED = 1e-6  # squared share in such a direction from which a parameter is redundant
-_LEAST = 1e-13  # damping
-_SETTLED = 1e-10  # share by which a step that is taken lowers the loss, below which it is the last
-_CROWDED = 0.8  # share of the problems that are worked on below which the others are put aside
+_MIN_DAMPING = 1e-13
+_TOLERANCE = 1e-10  # relative fall of the loss below which an accepted step is the last
+_CROWDED = 0.8  # share of unfinished problems below which the finished ones are removed
 
 
 class Residuals(ABC):
-    """Least-squares problems with as many parameters each; theta has shape (problem, parameter)."""
+    """Least-squares problems in theta of shape (problem, parameter)."""
 
     def allowed(self, theta: Array) -> Array:
-        """Return the nearest parameters that are allowed."""
+        """Return the nearest allowed parameters."""
         return theta
 
     @abstractmethod
     def losses(self, theta: Array) -> Array:
-        """Return the sum of squared residuals (problem,); infinite where it is not defined."""
+        """Return the sums of squared residuals, infinite where undefined."""
 
     @abstractmethod
     def equations(self) -> tuple[Array, Array]:
-        """Return ``J^T J`` and ``J^T r`` where losses were asked for last."""
+        """Return ``J^T J`` and ``J^T r`` after the last call of `losses`."""
 
-    def pick(self, kept: Any) -> Residuals:
-        """Keep the problems that a mask says."""
+    def pick(self, mask: Any) -> Residuals:
+        """Return the problems selected by a mask."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Damping:
-    """How strongly steps are damped at first and at most, and how that moves."""
+    """Initial and largest damping, and its changes."""
 
     first: float = 1e-3
     most: float = 1e10
-    factors: tuple[float, float] | None = None  # of a step taken, and not; None: Nielsen's rule
+    factors: tuple[float, float] | None = None  # of accepted and other steps; None: Nielsen's rule
 
-    def moved(self, damped: Array, rise: Array, better: Any, kept: Array) -> tuple[Array, Array]:
-        """Return damping and its next rise; `kept` is the share of the promised fall that came."""
+    def updated(
+        self, damped: Array, rise: Array, better: Any, gain: Array, predicted: Array
+    ) -> tuple[Array, Array]:
+        """Return the damping and its next rise after a step."""
         if self.factors:
-            return np.maximum(damped * np.where(better, *self.factors), _LEAST), rise
-        lower = np.maximum(damped * np.maximum(0.1, 1 - (2 * kept - 1) ** 3), _LEAST)
+            return np.maximum(damped * np.where(better, *self.factors), _MIN_DAMPING), rise
+        with np.errstate(all="ignore"):
+            ratio = np.where(predicted > 0, np.clip(gain / predicted, 0.0, 1.0), 1.0)
+        lower = np.maximum(damped * np.maximum(0.1, 1 - (2 * ratio - 1) ** 3), _MIN_DAMPING)
         return np.where(better, lower, damped * rise), np.where(better, 2.0, 2 * rise)
 
 
@@ -69,7 +69,7 @@ NIELSEN = Damping()
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Minimum:
-    """Where Levenberg-Marquardt ended."""
+    """Result of Levenberg-Marquardt."""
 
     parameters: Array  # (parameter,)
     loss: float  # mean squared residual; infinite if the start already was
@@ -77,10 +77,10 @@ class Minimum:
 
 
 def minimize(residuals: Function, jacobian: Function, start: Array, *, steps: int = 50) -> Minimum:
-    """Minimize the mean square of residuals (residual,); the Jacobian is (residual, parameter)."""
+    """Minimize the mean square of residuals with their Jacobian."""
     theta = np.array(start, dtype=np.float64)[None]
     problem = _OneProblem(residuals, jacobian)
-    [theta], [total], [normal] = descend(problem, theta, steps=steps, tolerance=_SETTLED)
+    [theta], [total], [normal] = descend(problem, theta, steps=steps, tolerance=_TOLERANCE)
     loss = float(total) / max(problem.rows, 1)
     errors = _standard_errors(normal, loss, problem.rows)
     return Minimum(parameters=theta, loss=loss, standard_errors=errors)
@@ -95,7 +95,7 @@ def descend(
     damping: Damping = NIELSEN,
     exact: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Run Levenberg-Marquardt on all problems; return parameters, losses, normal matrices."""
+    """Return parameters, losses and normal matrices of all problems."""
     theta = problems.allowed(start)
     state = [theta, problems.losses(theta), *problems.equations()]
     best, active = [value.copy() for value in state[:3]], np.arange(len(theta))
@@ -115,25 +115,27 @@ def descend(
         if better.any():
             new[2:] = problems.equations()
             better &= np.isfinite(new[2]).all(axis=(1, 2)) & np.isfinite(new[3]).all(axis=1)
-        with np.errstate(invalid="ignore"):  # infinite before and after
+        step = theta - trial
+        with np.errstate(all="ignore"):  # infinite before and after
             gain = loss - new[1]
-        kept = _kept_promise(gain, theta - trial, normal, right)
-        damped, rise = damping.moved(damped, rise, better, kept)
-        shapes = ((-1, *[1] * (value.ndim - 1)) for value in state)
-        which = (better.reshape(shape) for shape in shapes)
-        state = list(map(np.where, which, new, state))
+            curved = np.einsum("np,npq,nq->n", step, normal, step)
+            predicted = 2 * (step * right).sum(axis=1) - curved
+        damped, rise = damping.updated(damped, rise, better, gain, predicted)
+        masks = (better.reshape(-1, *[1] * (value.ndim - 1)) for value in state)
+        state = list(map(np.where, masks, new, state))
         for out, value in zip(best, state, strict=False):
             out[active] = value
-        settled = better & (gain < tolerance * loss)
-        going = ~settled & (damped < damping.most) & (state[1] > exact)
+        converged = better & (gain < tolerance * loss)
+        going = ~converged & (damped < damping.most) & (state[1] > exact)
     return best[0], best[1], best[2]
 
 
+@dataclass(eq=False)
 class _OneProblem(Residuals):
-    """One problem, its residuals (residual,) and their derivatives (residual, parameter)."""
+    """One problem with residuals and Jacobian (residual, parameter)."""
 
-    def __init__(self, residuals: Function, jacobian: Function) -> None:
-        self.residuals, self.jacobian = residuals, jacobian
+    residuals: Function
+    jacobian: Function
 
     def losses(self, theta: Array) -> Array:
         self.theta, self.r = theta[0], self.residuals(theta[0])
@@ -149,13 +151,13 @@ class _OneProblem(Residuals):
 
 
 def _damped_step(normal: Array, right: Array, damping: Array) -> Array:
-    """Solve the damped normal equations, parameters in units of their columns' lengths."""
+    """Solve the damped normal equations in units of the columns' lengths."""
     size = _lengths(normal)
     scaled = normal / (size[:, :, None] * size[:, None, :])
     scaled = scaled + damping[:, None, None] * np.eye(size.shape[1])
     try:
         step = np.linalg.solve(scaled, (right / size)[..., None])[..., 0]
-    except np.linalg.LinAlgError:  # columns that are alike but for rounding: damp them more
+    except np.linalg.LinAlgError:  # columns equal up to rounding: damp them more
         return np.zeros_like(size)
     return np.asarray(step / size)
 
@@ -166,24 +168,18 @@ def _lengths(normal: Array) -> Array:
     return np.where((size > 0) & np.isfinite(size), size, 1.0)
 
 
-def _kept_promise(gain: Array, step: Array, normal: Array, right: Array) -> Array:
-    """Return the share of the fall of the loss, as the linear model promises it, that came true."""
-    promised = 2 * (step * right).sum(axis=1) - np.einsum("np,npq,nq->n", step, normal, step)
-    with np.errstate(all="ignore"):
-        return np.asarray(np.where(promised > 0, np.clip(gain / promised, 0.0, 1.0), 1.0))
-
-
 def _standard_errors(normal: Array, loss: float, rows: int) -> Array:
-    """Return standard errors; infinite for parameters that others can make up for."""
+    """Return standard errors; infinite for redundant parameters."""
     size = _lengths(normal)
+    unknown = np.full(len(size), np.inf)
     if not np.isfinite(loss) or not np.isfinite(normal).all() or not len(size):
-        return np.full(len(size), np.inf)
+        return unknown
     try:
         values, vectors = np.linalg.eigh(normal / np.outer(size, size))
-    except np.linalg.LinAlgError:  # nothing is known of the numbers
-        return np.full(len(size), np.inf)
-    known = values > _REDUNDANT * max(values[-1], np.finfo(float).tiny)
-    inverse = (np.square(vectors[:, known]) / values[known]).sum(axis=1)
-    made_up_for = np.square(vectors[:, ~known]).sum(axis=1) > _SHARED
+    except np.linalg.LinAlgError:
+        return unknown
+    full = values > _REDUNDANT * max(values[-1], np.finfo(float).tiny)
+    inverse = (np.square(vectors[:, full]) / values[full]).sum(axis=1)
+    redundant = np.square(vectors[:, ~full]).sum(axis=1) > _SHARED
     errors = np.sqrt(loss * rows / max(rows - len(size), 1) * inverse) / size
-    return np.asarray(np.where(made_up_for, np.inf, errors))
+    return np.where(redundant, np.inf, errors)

@@ -1,7 +1,6 @@
-"""The families of functions an edge is compared with, and their starting points.
+"""The families of functions of edges, on inputs scaled to [-1, 1].
 
-An edge is fitted on its input scaled to [-1, 1]. A family fixes which of a and b in
-``c * g(a * u + b) + d`` are searched; a parameter that says nothing new is left out.
+A family fixes which of a and b in ``c * g(a * u + b) + d`` are searched, and where from.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from kanlens.functions.catalog import FUNCTIONS, find_function
 from kanlens.functions.elementary import ElementaryFunction
 
 Moves = Literal["none", "shift", "scale", "both"]
-_POLE_MARGIN = 10.0**-2.5  # nearest pole to the range [-1, 1]
-_KINK = 0.95  # farthest kink from the middle of the range; further out it is none
-_LARGEST_EXPONENT = 50.0  # exp(b) is folded into c only up to here
-_STEEPEST = 30.0  # what rises faster than between two of the samples is a step
+_POLE_MARGIN = 10.0**-2.5  # least distance of a pole from the range [-1, 1]
+_KINK = 0.95  # farthest kink from the middle of the range
+_LARGEST_EXPONENT = 50.0  # up to which exp(b) is folded into c
+_STEEPEST = 30.0  # scale of a rise between two of the samples; steeper ones are steps
 STEP = 2 / 63  # width over which a step is fitted, the distance of two of the samples
 
 
@@ -32,14 +31,12 @@ class Family:
 
     function: ElementaryFunction  # g
     moves: Moves  # which of a and b are searched: neither, b, a, both
-    # (row, column, 2): grid of starting a, b; neighbors in it are neighbors in the search
-    starts: Tensor
-    # u stays between them: off the poles, and where the function is defined
-    lowest: float = -math.inf
+    starts: Tensor  # (row, column, 2): grid of starting a, b; neighbors are close
+    lowest: float = -math.inf  # limits of u: off the poles, and where the function is defined
     highest: float = math.inf
     least: float = 0.05  # limits of abs(a) where a is searched
     largest: float = 80.0
-    widest: float = 60.0  # limit of abs(b) - abs(a): how far from all u of the range 0 may lie
+    widest: float = 60.0  # limit of abs(b) - abs(a), the distance of 0 from all u of the range
 
     @property
     def name(self) -> str:
@@ -47,7 +44,7 @@ class Family:
         return self.function.name
 
     def value(self, u: Tensor) -> Tensor:
-        """Return what is fitted: the function, or a steep ramp in place of a step."""
+        """Return the function, or a steep ramp in place of a step."""
         return (u / STEP).clamp(-1.0, 1.0) if self.name == "sign" else self.function.value(u)
 
     def derivative(self, u: Tensor) -> Tensor:
@@ -62,25 +59,20 @@ class Family:
         return 2 + {"none": 0, "shift": 1, "scale": 1, "both": 2}[self.moves]
 
     @cached_property
-    def flat_starts(self) -> tuple[Tensor, Tensor]:
+    def flat_starts(self) -> tuple[Tensor, ...]:
         """Starting values a and b, each of shape (start,)."""
-        flat = self.starts.reshape(-1, 2)
-        return flat[:, 0], flat[:, 1]
+        return self.starts.reshape(-1, 2).unbind(1)
 
     @cached_property
     def rules(self) -> Tensor:
-        """For `constrain`: if a and b move, lowest, highest, least, largest, widest; (7,)."""
+        """Whether a and b move, and limits in the order of the fields, (7,)."""
         scale, shift = self.moves in ("scale", "both"), self.moves in ("shift", "both")
         sizes = (self.least, self.largest) if scale else (1.0, 1.0)
         values = (scale, shift, self.lowest, self.highest, *sizes, self.widest)
         return torch.tensor(values, dtype=torch.float64)
 
     def canonical(self, parameters: Tensor) -> Tensor:
-        """Write a, b, c, d (..., 4) in the one form in which equal edges have equal parameters.
-
-        Odd and even functions get a > 0, homogeneous ones ``abs(a) == 1``, the exponential
-        b = 0 (unless that over- or underflows), the sine c > 0 and a phase in [0, 2 pi).
-        """
+        """Return a, b, c, d (..., 4) in a form that is unique for an edge."""
         a, b, c, d = parameters.unbind(-1)
         g = self.function
         if g.symmetry is not None:
@@ -104,7 +96,7 @@ class Family:
 
 
 def constrain(a: Tensor, b: Tensor, rules: Tensor) -> tuple[Tensor, Tensor]:
-    """Move a and b (fit,) to near ones that `rules` (7, fit) allow on inputs in [-1, 1]."""
+    """Return the nearest a and b (fit,) that `rules` (7, fit) allow."""
     _, _, lowest, highest, least, largest, widest = rules
     size = torch.minimum(
         torch.maximum(a.abs(), least), torch.minimum(largest, (highest - lowest) / 2)
@@ -116,9 +108,9 @@ def constrain(a: Tensor, b: Tensor, rules: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def library(functions: Sequence[str] | None = None, *, call: str = "library") -> list[Family]:
-    """Return all families, or those named and the straight line; registered functions come last."""
-    known = {family.name for family in _FAMILIES} | {"constant"}
-    added = [_added(g) for name, g in FUNCTIONS.items() if name not in known]
+    """Return all families, or those named and the straight line."""
+    names = {family.name for family in _FAMILIES} | {"constant"}
+    added = [_added(g) for name, g in FUNCTIONS.items() if name not in names]
     if functions is None:
         return [*_FAMILIES, *(family for family in added if family.function.searched)]
     names = {find_function(name, call=call).name for name in functions} | {"x"}
@@ -139,44 +131,39 @@ def _both_signs(scales: Tensor) -> Tensor:
     return torch.cat((-scales.flip(0), scales))
 
 
-def _shift_starts() -> Tensor:
-    """Return a = 1 and shifts in [-8, 8], denser near 0."""
-    return _grid([1.0], torch.sinh(_linspace(-1.0, 1.0, 29) * math.asinh(8.0)))
-
-
 def _side_starts(lowest: float) -> Tensor:
-    """Return a = -1 and 1 with the point u = 0 at log-spaced distances from the range."""
+    """Return a = -1 and 1 with u = 0 at log-spaced distances."""
     return _grid([-1.0, 1.0], 1.0 + _logspace(-2.5, 1.3, 20).clamp(min=lowest))
 
 
 def _ray_starts(lowest: float) -> Tensor:
-    """Return scales of both signs, with u from close to `lowest` upwards to far from it."""
-    starts = _grid(_both_signs(_logspace(-0.7, 1.0, 8)), _logspace(-2.3, 1.0, 12))
-    return torch.stack((starts[..., 0], lowest + starts[..., 0].abs() + starts[..., 1]), dim=-1)
+    """Return scales of both signs, with u from near to far above `lowest`."""
+    a, room = _grid(_both_signs(_logspace(-0.7, 1.0, 8)), _logspace(-2.3, 1.0, 12)).unbind(-1)
+    return torch.stack((a, lowest + a.abs() + room), dim=-1)
 
 
 def _bump_starts(low: float, high: float) -> Tensor:
     """Return scales in [low, high] and centers in and around the range."""
-    starts = _grid(_logspace(math.log10(low), math.log10(high), 14), _linspace(-1.6, 1.6, 17))
-    return torch.stack((starts[..., 0], -starts[..., 0] * starts[..., 1]), dim=-1)
+    scales, centers = _logspace(math.log10(low), math.log10(high), 14), _linspace(-1.6, 1.6, 17)
+    a, center = _grid(scales, centers).unbind(-1)
+    return torch.stack((a, -a * center), dim=-1)
 
 
 def _interval_starts(lowest: float, highest: float) -> Tensor:
     """Return scales and shifts for which u stays between two numbers."""
     middle, reach = (lowest + highest) / 2, (highest - lowest) / 2
-    starts = _grid(reach * _linspace(0.1, 0.98, 14), _linspace(-1.0, 1.0, 13))
-    room = (reach - starts[..., 0]) * starts[..., 1]
-    return torch.stack((starts[..., 0], middle + room), dim=-1)
+    a, side = _grid(reach * _linspace(0.1, 0.98, 14), _linspace(-1.0, 1.0, 13)).unbind(-1)
+    return torch.stack((a, middle + (reach - a) * side), dim=-1)
 
 
 def _families(names: str, moves: Moves, starts: Tensor, **rule: float) -> list[Family]:
-    """Return the families of some functions, separated by spaces, with one rule."""
+    """Return families of one rule; the names are separated by spaces."""
     functions = map(find_function, names.split())
     return [Family(function=g, moves=moves, starts=starts, **rule) for g in functions]
 
 
 def _inside(names: str, reach: float, most: float) -> list[Family]:
-    """Return families on an interval about 0; their starts stay within `reach`, fits `most`."""
+    """Return families with u up to `reach` at first and `most` at last."""
     return _families(names, "both", _interval_starts(-reach, reach), lowest=-most, highest=most)
 
 
@@ -185,9 +172,9 @@ def _added(function: ElementaryFunction) -> Family:
     """Return the family of a registered function."""
     low, high = function.domain if isinstance(function.domain, tuple) else (-math.inf, math.inf)
     moves: Moves = "both"
-    if function.degree is not None:  # a says nothing that c does not
+    if function.degree is not None:  # a is redundant with c
         moves, lowest = "shift", _POLE_MARGIN if low == 0.0 else low
-        starts = _side_starts(_POLE_MARGIN) if low == 0.0 else _shift_starts()
+        starts = _side_starts(_POLE_MARGIN) if low == 0.0 else _SHIFTS
         rule = {"lowest": lowest}
     elif math.isfinite(low) and math.isfinite(high):
         margin = 1e-3 * (high - low)
@@ -205,6 +192,7 @@ def _added(function: ElementaryFunction) -> Family:
     return Family(function=function, moves=moves, starts=starts, **rule)
 
 
+_SHIFTS = _grid([1.0], torch.sinh(_linspace(-1.0, 1.0, 29) * math.asinh(8.0)))  # denser near 0
 _WITH_POLES = "1/x 1/x^2 1/x^3 1/x^4 1/x^1.5 1/sqrt log"
 _STEEP = {"least": 0.1, "largest": _STEEPEST}
 _RATES = _both_signs(_logspace(-1.0, 1.3, 16))  # of the exponential, whose b stays 0
@@ -212,7 +200,7 @@ _FREQUENCIES = [0.4, 0.8, 1.2, 1.6, *_linspace(2.0, 50.0, 62).tolist()]  # phase
 _KINKS = _linspace(-_KINK, _KINK, 39)  # inside the range
 _FAMILIES: tuple[Family, ...] = (
     *_families("x", "none", _grid([1.0], [0.0])),
-    *_families("x^2 x^3 x^4 x^5", "shift", _shift_starts()),
+    *_families("x^2 x^3 x^4 x^5", "shift", _SHIFTS),
     *_families(_WITH_POLES, "shift", _side_starts(_POLE_MARGIN), lowest=_POLE_MARGIN),
     *_families("sqrt x^1.5", "shift", _side_starts(0.0), lowest=0.0),
     *_families("x^3-x x^3+x", "both", _bump_starts(0.2, 4.0), least=0.02),

@@ -1,6 +1,6 @@
 """Formulas and names as text that can be read back, and in LaTeX.
 
-A name that sympy would not read as a symbol stands in backticks: `E`, `blood sugar`.
+A name that sympy would not read as a symbol is written in backticks: `E`, `blood sugar`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.stretches import ScaledFunction
 from kanlens.model.edge import Edge
 
-_PLACE = "_u_"  # stands for the argument in the text of a function
+_PLACE = "_u_"  # placeholder of the argument in the text of a function
 _IN_PLACE = re.compile(rf"(\({_PLACE}\))|{_PLACE}")
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau"
 _GREEK += " upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega"
 _LETTER = rf"[A-Za-z]|{_GREEK.replace(' ', '|')}"
 _NAME = re.compile(rf"({_LETTER})(?:_?(\d+)|_([A-Za-z0-9]+))?")  # pi is a number
-_SPLINE = re.compile(r"f(_\d+){3}")  # what the splines of a formula are called
+_SPLINE = re.compile(r"f(_\d+){3}")  # name of a spline of a formula
 _QUOTED = re.compile(r"`((?:[^`\\]|\\.)*)`")
 _ESCAPE = re.compile(r"\\(?:([`\\])|[nrt]|x..|u.{4}|U.{8})")
 _SPECIAL = {
@@ -43,22 +43,24 @@ _WIDEST = 90  # characters of an equation in a table
 
 
 def edge_text(edge: Edge, name: str, *, digits: int = 4) -> str:
-    """Write an edge that is one function as Python and sympy read it, x being called `name`."""
-    name, one = written(name), cast("ScaledFunction", edge.single)
-    a, b = one.a / edge.input_scale, one.b - one.a * edge.input_shift / edge.input_scale
-    if one.g.name == "constant":
-        return f"{one.d:.{digits}g}"
-    if one.g.name == "x":
-        return _affine(one.c * a, name, one.c * b + one.d, digits)
-    text, is_sum = _text(one.g)
+    """Return an edge of one function of `name` as text for sympy."""
+    name, function = written(name), cast("ScaledFunction", edge.single)
+    g, c, d = function.g, function.c, function.d
+    a = function.a / edge.input_scale
+    b = function.b - function.a * edge.input_shift / edge.input_scale
+    if g.name == "constant":
+        return f"{d:.{digits}g}"
+    if g.name == "x":
+        return _affine(c * a, name, c * b + d, digits)
+    text, is_sum = _text(g)
     inner = _affine(a, name, b, digits)
-    sole = inner if inner == name else f"({inner})"
-    text = _IN_PLACE.sub(lambda match: f"({inner})" if match[1] else sole, text)
-    return _affine(one.c, f"({text})" if is_sum else text, one.d, digits)
+    alone = inner if inner == name else f"({inner})"
+    text = _IN_PLACE.sub(lambda match: f"({inner})" if match[1] else alone, text)
+    return _affine(c, f"({text})" if is_sum else text, d, digits)
 
 
 def written(name: str) -> str:
-    """Return a name as it stands in the text of a formula: what is no plain word in backticks."""
+    """Return a name, in backticks unless it is a plain word."""
     word = name.isidentifier() and name.replace("_", "a").isalnum()
     taken = name in _taken() or iskeyword(name) or _SPLINE.fullmatch(name)
     if word and name == normalize("NFKC", name) and not taken:
@@ -67,7 +69,7 @@ def written(name: str) -> str:
 
 
 def legend(names: Iterable[str]) -> str:
-    """Say which names stand in backticks; empty where none does."""
+    """Return a line with the names in backticks, or empty text."""
     quoted = [text for text in map(written, names) if text.startswith("`")]
     return f"Names in backticks are columns: {', '.join(quoted)}." if quoted else ""
 
@@ -90,16 +92,16 @@ def formula_text(expression: Any, *, exact: bool = False) -> str:
 
 
 def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
-    """Read the text of a formula; what is not in backticks is read by `sympy.sympify`.
+    """Read the text of a formula, with names in backticks.
 
-    Like `sympy.sympify` it runs what it reads: do not pass text from strangers.
+    Like `sympy.sympify` it runs the text as code: do not pass untrusted text.
 
     Parameters
     ----------
     text : str
         As `formula_text` writes it.
     functions : mapping of str, optional
-        What other names stand for, such as the splines of a formula.
+        Meanings of other names, such as the splines of a formula.
 
     Returns
     -------
@@ -108,7 +110,7 @@ def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
     Raises
     ------
     DataError
-        If it is no formula.
+        If the text is not a formula.
 
     Examples
     --------
@@ -137,7 +139,7 @@ def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
-    """sympy's printer of text, with names as `written` writes them."""
+    """Printer of text with names as `written` returns them."""
 
     _default_settings = StrPrinter._default_settings | {"full": False}
 
@@ -152,7 +154,7 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
 
 @lru_cache(maxsize=1)
 def _taken() -> frozenset[str]:
-    """Return the words that sympy, or a reader, takes for something else than a symbol."""
+    """Return the words that sympy or a reader would not read as a symbol."""
     builtin = {k for k, v in vars(builtins).items() if isinstance(v, BuiltinFunctionType)}
     return frozenset({*sympy.__all__, *builtin, "max", "min", "e"})
 
@@ -164,18 +166,18 @@ def _escaped(sign: str) -> str:
 
 
 def latex(expression: Any) -> str:
-    """Return an expression in LaTeX, its names as `latex_name` sets them."""
+    """Return an expression in LaTeX with names from `latex_name`."""
     names = {symbol: latex_name(symbol.name) for symbol in expression.free_symbols}
-    often = Counter(names.values())
-    names |= {s: _upright(written(s.name)) for s, text in names.items() if often[text] > 1}
+    counts = Counter(names.values())
+    names |= {s: _upright(written(s.name)) for s, text in names.items() if counts[text] > 1}
     words = any(name.startswith(r"\mathrm") for name in names.values())
     return str(sympy.latex(expression, symbol_names=names, mul_symbol=r" \, " if words else None))
 
 
 def latex_name(name: str) -> str:
-    """Return a name as LaTeX sets it in mathematics; whatever it holds, it is one symbol."""
+    """Return a name as one symbol of LaTeX."""
     match = _NAME.fullmatch(name)
-    if match is None or name == "e":  # beside the number
+    if match is None or name == "e":  # not the number
         return _upright(" ".join(name.split()) or name.replace("\n", " "))
     letter, digits, word = match.groups()
     letter = letter if len(letter) == 1 else rf"\{letter}"
@@ -188,7 +190,7 @@ def _upright(text: str) -> str:
 
 
 def _affine(factor: float, text: str, constant: float, digits: int) -> str:
-    """Write factor * text + constant without ones and zeros."""
+    """Return factor * text + constant without ones and zeros."""
     scale, shift = f"{factor:.{digits}g}", f"{abs(constant):.{digits}g}"
     if float(scale) == 0:
         return f"{constant:.{digits}g}"
@@ -206,7 +208,7 @@ def _text(function: ElementaryFunction) -> tuple[str, bool]:
 
 
 def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]]]) -> list[str]:
-    """Return lines of text: the rows of every output by index, the picked one marked."""
+    """Return lines of the rows of every output, the picked one marked."""
     table = [("", "", "complexity", "loss", "score", "equation")]
     for name, chosen, rows in outputs:
         label = written(name)
@@ -217,15 +219,14 @@ def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]
             short = text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
             table.append((mark, str(index), *sizes, short))
     widths = [max(len(cells[k]) for cells in table) for k in range(6)]
-    lines = []
-    for cells in table:
-        middle = map(str.rjust, cells[1:-1], widths[1:-1])
-        lines.append("  ".join((cells[0].ljust(widths[0]), *middle, cells[-1])).rstrip())
-    return lines
+    return [
+        "  ".join((first.ljust(widths[0]), *map(str.rjust, middle, widths[1:-1]), last)).rstrip()
+        for first, *middle, last in table
+    ]
 
 
 def latex_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return rows as a LaTeX table for booktabs; equations are in LaTeX already."""
+    """Return rows, with equations in LaTeX, as a LaTeX table for booktabs."""
     align = "".join("l" if c in ("output", "stage", "equation") else "r" for c in columns)
     lines = [rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
     lines += [" & ".join(c.capitalize() for c in columns) + r" \\", r"\midrule"]

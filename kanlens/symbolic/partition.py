@@ -1,10 +1,4 @@
-"""Training, validation and test rows of a formula search [1]_: to fit, to choose and to judge.
-
-References
-----------
-.. [1] T. Hastie, R. Tibshirani, J. Friedman, The Elements of Statistical Learning, 2009,
-   section 7.2.
-"""
+"""Training, validation and test rows of a formula search."""
 
 from __future__ import annotations
 
@@ -35,7 +29,7 @@ MOST_EDGES = 100  # of the part of a network that leads to one output
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 _INDEPENDENT = 60  # values of a network's output that count as independent
 
-Given: TypeAlias = tuple[Any, Any]  # x and y as a user passes them
+Table: TypeAlias = tuple[Any, Any]  # x and y as a user passes them
 Pair: TypeAlias = tuple[Tensor, Tensor | None]
 
 
@@ -59,10 +53,9 @@ def partition(
     judging: bool = True,
     groups: Tensor | None = None,
 ) -> Partition:
-    """Split rows into those that fit, choose and judge a formula.
+    """Split 20 rows or more, by the generator or evenly, by groups.
 
-    They are drawn by the generator, or spread evenly. With fewer than 20 all are fitted to; with
-    fewer than 1000, or where there are other rows for it, none only judge. No group is split.
+    Only with 1000 rows or more some judge, unless there are other rows for it.
     """
     if generator is None:
         order = (torch.arange(rows, dtype=torch.float64) * _GOLDEN % 1.0).argsort()
@@ -76,7 +69,7 @@ def partition(
 
 
 def thinned(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Choose rows: all when they are few, else some, with the ends of every feature among them."""
+    """Return indices of about 2000 rows, with the ends of each feature."""
     rows = len(x)
     if rows <= MOST:
         return torch.arange(rows)
@@ -94,7 +87,7 @@ def places_of(
     split: bool = True,
     judging: bool = True,
 ) -> Partition:
-    """Return the rows of each part, at most 2000 fitted to; without `split` all only fit."""
+    """Return the rows of each part; without `split` all only fit."""
     if not split:
         none = torch.arange(0)
         return Partition(thinned(x, generator), none, none)
@@ -107,27 +100,27 @@ def places_of(
 
 
 def _at_most(rows: Tensor) -> Tensor:
-    """Return rows, of very many some that are spread evenly."""
+    """Return at most 100,000 of the rows, spread evenly."""
     places = torch.linspace(0, len(rows) - 1, min(len(rows), JUDGES), dtype=torch.float64)
     return rows[places.round().long()]
 
 
 class PartitionedRows(NamedTuple):
-    """Rows with their targets: fitted to; those that choose, and that only judge, if any."""
+    """Rows with their targets; those that choose or judge only if any."""
 
     fitted: Pair
     choosing: Pair | None
     judging: Pair | None
 
     def all_choosing(self) -> PartitionedRows:
-        """Return these parts when the rows that judge choose too."""
+        """Return these parts with the rows that judge among those that choose."""
         x, y = zip(*(pair for pair in (self.choosing, self.judging) if pair), strict=True)
         joined = torch.cat(x), None if y[0] is None else torch.cat(y)
         return PartitionedRows(fitted=self.fitted, choosing=joined, judging=None)
 
 
 def parts_of(
-    model: KAN, data: Given, tests: Given, choosing: Pair | None, generator: Any
+    model: KAN, data: Table, tests: Table, choosing: Pair | None, generator: Any
 ) -> PartitionedRows:
     """Return the rows of each part, as a model in float64 takes them."""
     x, y = prepared(model, *data)
@@ -166,7 +159,7 @@ def in_double(model: KAN) -> KAN:
 
 
 def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruption) -> Goal:
-    """Return what the formula is fitted to, what chooses it, and the loss it may have."""
+    """Return the data for fitting and choosing, and the limit of the loss."""
     x, target = target_of(model, parts.fitted)
     follows = parts.fitted[1] is None or model.task != "regression"
     return Goal(
@@ -180,19 +173,19 @@ def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruptio
 
 
 def target_of(model: KAN, pair: Pair) -> tuple[Tensor, Tensor]:
-    """Return x and what a formula should give there: y, or the outputs of the model."""
+    """Return x and the target there: y, or the outputs of the model."""
     x, y = pair
     return x, y if y is not None and model.task == "regression" else model(x)
 
 
 def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[float, ...]:
-    """Return the largest loss that is accepted of the formula of each output."""
+    """Return the largest accepted loss of the formula of each output."""
     losses = _AS_GOOD * relative_losses(model(x), target) + (1 - r2_min)
     return tuple(losses.clamp(min=1e-10).tolist())
 
 
 def check_readable(model: KAN) -> None:
-    """Raise a MethodError if a network is too wide for a formula that can be read."""
+    """Refuse a network that is too wide for a readable formula."""
     edges = [layer.nonzero_edges() for layer in model.layers]
     ways = (zip(edges, reaching(model, k), strict=True) for k in range(len(model.output_names)))
     most = max(sum(int(layer[rows].sum()) for layer, rows in way) for way in ways)

@@ -1,4 +1,4 @@
-"""Complexity-loss path from a network, by way of its formula, down to the mean."""
+"""Path of complexity and loss from a network down to the mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 
 from kanlens.long_work import Interruption
 from kanlens.model.network import KAN
-from kanlens.symbolic.assignment import Edge, Goal, function_edges, rank_candidates, revert
+from kanlens.model.terms import SPLINE
+from kanlens.symbolic.assignment import Edge, Goal, function_edges, rank_candidates
 from kanlens.symbolic.composition import (
     Array,
     Expr,
@@ -36,28 +37,28 @@ from kanlens.symbolic.simplification import (
     refine,
 )
 
-_DRIFT = 2.0  # factor by which a step may raise a loss that is slight
+_DRIFT = 2.0  # factor by which a step may raise a slight loss
 _WORSE = 1.05  # factor by which it may raise any other
-_HARDLY = 1.02  # factor by which a formula with a shorter part may
+_HARDLY = 1.02  # factor by which a shorter part may
 _SLIGHT = 1e-4  # of the variance
 _NONE = 1e-10  # loss that counts as none
 _MIXED = 5  # networks of splines and functions among the rows
-_MOST_EDGES = 200  # of a network for which there are such rows
+_MAX_MIXED_EDGES = 200  # of a network for which there are such rows
 
-_ROWS = 500  # on which terms are compared
-_MOST_ROUNDS = 8  # of leaving out a term
-_MOST_TERMS = 60  # that are compared in one round
-_LONGEST = 600  # operations beyond which a formula is not made shorter
-_LONG = 150  # operations beyond which only the outermost numbers are refitted
+_MAX_ROWS = 500  # on which terms are compared
+_MAX_ROUNDS = 8  # of dropping a term
+_MAX_TERMS = 60  # that are compared in one round
+_MAX_OPERATIONS = 600  # of a formula of which the main terms are selected
+_MAX_REFITTED = 150  # operations of a formula that is refitted without a term
 
-_REPLACED = 4  # parts of a formula that become one function
-_COMPARED = 6  # longest parts that are compared with functions
+_MAX_REPLACED = 4  # parts of a formula that become one function
+_MAX_PARTS = 6  # longest parts that are compared with functions
 _CURVE_POINTS = 64  # of such a part
-_SHORTEST = 8  # nodes of a part that is tried; one function of a feature has so many
+_MIN_NODES = 8  # of a part that is tried; one function of a feature has as many
 _INDEPENDENT = 20.0  # values of a curve
 _CLOSE = 1e-3  # part of a curve that a function may leave
-_TRIED = 3  # functions for a part: the closest ones, and the closest simple ones
-_FEW = 3  # numbers in a simple one
+_MAX_FUNCTIONS = 3  # for a part: the closest ones, and the closest simple ones
+_SIMPLE = 3  # numbers in a simple one
 
 
 def build_path(
@@ -70,15 +71,13 @@ def build_path(
     refined: bool,
     snapped: bool,
 ) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
-    """Return the rows from a network to its formula and beyond.
+    """Return the stages on a front, and the losses of the last step.
 
-    `model` is in float64, `replaced` has functions on edges, and `refitted` is that after the refit
-    of its numbers. The stages are those on the front of at least one output, the simplest first;
-    the losses are those of each output with exact constants, or of what was made last.
+    `model` is in float64, `replaced` has functions on edges, `refitted` is that after the refit.
     """
-    names = ["fitted", *(["refined"] if refined else []), *(["snapped"] if snapped else [])]
+    names = ["fitted", *["refined"] * refined, *["snapped"] * snapped]
     symbols, independent = feature_symbols(model), goal.independent
-    tables, judges = (  # the rows that each output is fitted to, and those that judge it
+    tables, judges = (  # rows for fitting each output, and for its loss
         [
             Simplifier(symbols=symbols, x=x.numpy(force=True), y=y, independent=independent)
             for y in target.numpy(force=True).T
@@ -90,28 +89,27 @@ def build_path(
         for expression, table in zip(compose(refitted), tables, strict=True)
     ]
     stages = [
-        _stage(name, [made[min(k, len(made) - 1)] for made, _ in columns], judges)
-        for k, name in enumerate(names[: max(len(made) for made, _ in columns)])
+        _stage(name, [steps[min(k, len(steps) - 1)] for steps, _ in columns], judges)
+        for k, name in enumerate(names[: max(len(steps) for steps, _ in columns)])
     ]
-    settled = stages[-1].losses
+    losses = stages[-1].losses
     for k in range(max(len(shorter) for _, shorter in columns)):
-        rows = [shorter[k : k + 1] or (shorter or made)[-1:] for made, shorter in columns]
-        stages.append(_stage(f"{k + 1} cut" + "s" * (k > 0), [row for [row] in rows], judges))
+        rows = [(shorter[k : k + 1] or shorter or steps)[-1] for steps, shorter in columns]
+        stages.append(_stage(f"{k + 1} cut" + "s" * (k > 0), rows, judges))
     mean = [RefinedFormula(expression=sympy.Float(v)) for v in goal.target.mean(0).tolist()]
     stages = [_stage("mean", mean, judges), *stages]
     if not goal.stop.happened:
         with goal.stop.kept():
             stages = [*_mixed_stages(model, replaced, goal), *stages]
-    return _on_a_front(stages), settled
+    return _on_a_front(stages), losses
 
 
 def _on_a_front(stages: list[Stage]) -> tuple[Stage, ...]:
-    """Return the Pareto-optimal stages of an output, the simplest first."""
+    """Return the Pareto-optimal stages of any output, the simplest first."""
     sizes = [[complexity(e) for e in stage.expressions] for stage in stages]
     partial = [stage.partial for stage in stages]
-    columns = zip(
-        zip(*sizes, strict=True), zip(*(s.losses for s in stages), strict=True), strict=True
-    )
+    losses = zip(*(stage.losses for stage in stages), strict=True)
+    columns = zip(zip(*sizes, strict=True), losses, strict=True)
     rows = {k for column in columns for k in front_and_beyond(*column, partial)}
     order = sorted(rows, key=lambda k: (sum(sizes[k]), -sum(stages[k].losses)))
     return tuple(stages[k] for k in order)
@@ -135,18 +133,18 @@ def _column(
     families: Sequence[Family],
     stop: Interruption,
 ) -> tuple[list[RefinedFormula], list[RefinedFormula]]:
-    """Return one output's formula at every stage, and with ever fewer terms, until an interrupt."""
-    made = [RefinedFormula(expression=expression)]
+    """Return the formula of one output at every stage, and shorter ones."""
+    steps = [RefinedFormula(expression=expression)]
     for name in names[1:]:
         if not stop.happened:
             with stop.kept():
-                made.append(_step(name, made[-1].expression, table))
+                steps.append(_step(name, steps[-1].expression, table))
                 if name == "refined":
-                    made[-1] = _with_shorter_parts(made[-1], table, families)
-    if "refined" not in names or stop.happened:  # what is left fits only with other numbers
-        return made, []
-    last, exact = made[-1].expression, "snapped" in names
-    return made, drop_terms(last, table, snapped=exact, stop=stop)
+                    steps[-1] = _with_shorter_parts(steps[-1], table, families)
+    if "refined" not in names or stop.happened:  # fewer terms need a refit
+        return steps, []
+    exact = "snapped" in names
+    return steps, drop_terms(steps[-1].expression, table, snapped=exact, stop=stop)
 
 
 def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
@@ -161,30 +159,30 @@ def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
 
 
 def _with_shorter_parts(
-    found: RefinedFormula, table: Simplifier, families: Sequence[Family]
+    formula: RefinedFormula, table: Simplifier, families: Sequence[Family]
 ) -> RefinedFormula:
     """Replace each univariate part by one function, unless the loss rises."""
-    if not can_refine(found.expression):
-        return found
+    if not can_refine(formula.expression):
+        return formula
     symbols, x, y = table.symbols, table.x, table.y
-    for _ in range(_REPLACED):
-        limit = max(_HARDLY * table.loss(found.expression), _NONE)
+    for _ in range(_MAX_REPLACED):
+        limit = max(_HARDLY * table.loss(formula.expression), _NONE)
         trials = [
             refine(table.shorten(trial), symbols, x, y)
-            for trial in with_shorter_parts(found.expression, symbols, x, families)
+            for trial in with_shorter_parts(formula.expression, symbols, x, families)
         ]
         good = [trial for trial in trials if table.loss(trial.expression) <= limit]
         if not good:
             break
-        found = min(good, key=lambda trial: (count_numbers(trial.expression), trial.loss))
-    return found
+        formula = min(good, key=lambda trial: (count_numbers(trial.expression), trial.loss))
+    return formula
 
 
 def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
-    """Return networks in which ever more of the splines are functions, the safest first."""
+    """Return networks with more and more functions, the safest first."""
     before = function_edges(model)
     edges = [edge for edge in function_edges(replaced) if edge not in before]
-    if not 0 < len(edges) <= _MOST_EDGES:
+    if not 0 < len(edges) <= _MAX_MIXED_EDGES:
         return []
     few = goal.few()
     order = sorted(edges, key=lambda edge: few.loss(_mixed(replaced, edges, {edge})))
@@ -203,36 +201,35 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
 
 
 def _mixed(replaced: KAN, edges: list[Edge], chosen: set[Edge]) -> KAN:
-    """Return a copy in which only the chosen ones of some edges are functions."""
+    """Return a copy in which only the chosen edges of some are functions."""
     network = copy.deepcopy(replaced)
-    for edge in edges:
-        if edge not in chosen:
-            revert(network, *edge)
+    for index, out, in_ in edges:
+        if (index, out, in_) not in chosen:
+            network.layers[index].assign(out, in_, SPLINE)
     return network
 
 
 def drop_terms(
     expression: Expr, table: Simplifier, *, snapped: bool = True, stop: Interruption | None = None
 ) -> list[RefinedFormula]:
-    """Return formulas with ever fewer terms, down to the mean; none for a constant.
+    """Return formulas with fewer and fewer terms, down to the mean.
 
-    In every round the term of a sum, at any depth, is left out without which the rest fits best
-    after a change of scale and level; then the numbers are refitted and made exact. Of a formula
-    too long to read only the terms that matter most are looked at.
+    In every round the term of a sum, at any depth, is dropped without which the rest fits best
+    after a change of scale and level; then the numbers are refitted and made exact.
     """
     if not expression.free_symbols:
         return []
-    pick = np.linspace(0, len(table.x) - 1, min(len(table.x), _ROWS)).round().astype(int)
-    some = table.x[pick], table.y[pick]
+    pick = np.linspace(0, len(table.x) - 1, min(len(table.x), _MAX_ROWS)).round().astype(int)
+    rows = table.x[pick], table.y[pick]
     shorter: list[RefinedFormula] = []
-    now = _main_terms(expression, table.symbols, *some)
+    now = _main_terms(expression, table.symbols, *rows)
     with (stop or Interruption()).kept():
         if now != expression:
             shorter.append(_settled(now, table, snapped))
             now = shorter[-1].expression
-        for _ in range(_MOST_ROUNDS):
-            candidates = [] if sympy.count_ops(now) > 2 * _LONG else _without_a_term(now)
-            best = _closest(candidates, table.symbols, *some) if candidates else None
+        for _ in range(_MAX_ROUNDS):
+            candidates = [] if sympy.count_ops(now) > 2 * _MAX_REFITTED else _without_a_term(now)
+            best = _closest(candidates, table.symbols, *rows) if candidates else None
             if best is None:
                 break
             settled = _settled(best, table, snapped)
@@ -244,9 +241,9 @@ def drop_terms(
 
 
 def _main_terms(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array) -> Expr:
-    """Return the terms of a long sum that tell most, by forward selection, with their scales."""
+    """Return the main terms of a long sum by forward selection."""
     terms = [term for term in sympy.Add.make_args(expression) if term.free_symbols]
-    if complexity(expression) <= READABLE or sympy.count_ops(expression) > _LONGEST:
+    if complexity(expression) <= READABLE or sympy.count_ops(expression) > _MAX_OPERATIONS:
         return expression
     values = evaluator(tuple(terms), symbols)(x)
     values = np.where(np.isfinite(values).all(axis=0), values, 0.0)
@@ -268,19 +265,19 @@ def _main_terms(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array)
 
 
 def _without_a_term(expression: Expr) -> list[Expr]:
-    """Return the expression without each of the terms of its sums that vary."""
+    """Return the expression without each of the varying terms of its sums."""
     shorter: dict[Expr, None] = {}
     sums = (node for node in sympy.preorder_traversal(expression) if node.is_Add)
     pairs = ((total, term) for total in sums for term in total.args if term.free_symbols)
     for node, term in pairs:
         rest = node.func(*(other for other in node.args if other is not term))
-        with contextlib.suppress(ValueError):  # Max of what is then not real
+        with contextlib.suppress(ValueError):  # Max of arguments that are no longer real
             shorter[expression.xreplace({node: rest})] = None
-    return [e for e in shorter if e.free_symbols][:_MOST_TERMS]
+    return [e for e in shorter if e.free_symbols][:_MAX_TERMS]
 
 
 def _closest(candidates: list[Expr], symbols: tuple[Expr, ...], x: Array, y: Array) -> Expr | None:
-    """Return the candidate that fits best after a change of scale and level, with both."""
+    """Return the candidate that fits best, with its scale and level."""
     values = evaluator(tuple(candidates), symbols)(x)
     with np.errstate(all="ignore"):
         centered = values - values.mean(axis=0)
@@ -298,7 +295,7 @@ def _settled(expression: Expr, table: Simplifier, snapped: bool) -> RefinedFormu
     """Refit the numbers of a formula and make them exact."""
     now = table.shorten(expression)
     has_splines = any(hasattr(type(node), "_imp_") for node in now.atoms(sympy.Function))
-    if sympy.count_ops(now) > _LONG or not can_refine(now) or has_splines:
+    if sympy.count_ops(now) > _MAX_REFITTED or not can_refine(now) or has_splines:
         return RefinedFormula(expression=now)
     refitted = table.refit(now)
     return table.snap(refitted.expression) if snapped else refitted
@@ -307,13 +304,11 @@ def _settled(expression: Expr, table: Simplifier, snapped: bool) -> RefinedFormu
 def with_shorter_parts(
     expression: Expr, symbols: Sequence[Expr], x: Array, families: Sequence[Family]
 ) -> Iterator[Expr]:
-    """Yield shorter expressions in which one part that holds one feature is one function of it.
+    """Yield shorter expressions with one function for a univariate part.
 
-    A network may say ``x^2`` by a function of a function, where a node has a single input. Such a
-    part is a curve like that of an edge and is compared with the library: the longest part comes
-    first, and for each the best functions.
+    Such a part is a curve like an edge. The longest parts and the best functions come first.
     """
-    for node, part in _parts(expression)[:_COMPARED]:
+    for node, part in _parts(expression)[:_MAX_PARTS]:
         symbol = next(iter(part.free_symbols))
         column = x[:, list(symbols).index(symbol)]
         rest = [] if node is part else [arg for arg in node.args if arg.free_symbols != {symbol}]
@@ -326,7 +321,7 @@ def with_shorter_parts(
 
 
 def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
-    """Return the largest univariate parts with the nodes they lie in, longest first."""
+    """Return the largest univariate parts with their nodes, longest first."""
     pairs: list[tuple[Expr, Expr]] = []
     stack = [expression]
     while stack:
@@ -341,7 +336,7 @@ def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
             elif arg.free_symbols:
                 stack.append(arg)
         pairs += [(node, node.func(*args)) for args in groups.values()]
-    long = [(node, part) for node, part in pairs if complexity(part) >= _SHORTEST]
+    long = [(node, part) for node, part in pairs if complexity(part) >= _MIN_NODES]
     return sorted(long, key=lambda pair: -complexity(pair[1]))
 
 
@@ -362,9 +357,9 @@ def _functions(
         uniform=_CURVE_POINTS,
     )
     fits = fit_edges(samples, families)
-    ranked = rank_candidates(fits, _INDEPENDENT, kept=len(families))[0]
+    ranked = rank_candidates(fits, _INDEPENDENT, count=len(families))[0]
     close = [c for c in ranked if 1 - c.r2 <= _CLOSE and c.function != "constant"]
-    few = {family.name for family in families if family.parameters <= _FEW}
-    simple = [candidate for candidate in close if candidate.function in few]
-    for candidate in dict.fromkeys((*close[:_TRIED], *simple[:_TRIED])):
+    names = {family.name for family in families if family.parameters <= _SIMPLE}
+    simple = [candidate for candidate in close if candidate.function in names]
+    for candidate in dict.fromkeys((*close[:_MAX_FUNCTIONS], *simple[:_MAX_FUNCTIONS])):
         yield stretched(candidate.function, candidate.parameters, symbol)

@@ -1,4 +1,4 @@
-"""From a trained network to a formula: `symbolize`, and what each edge looks like: `suggest`."""
+"""Formulas of trained networks, and functions of their edges."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kanlens.symbolic.assignment import (
     EdgeChoice,
     assign_functions,
     finished,
-    rank_in_parts,
+    rank_layer,
     revert_until_accurate,
 )
 from kanlens.symbolic.beam import Beam
@@ -37,9 +37,9 @@ from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import library
 from kanlens.symbolic.notation import edge_text
 from kanlens.symbolic.partition import (
-    Given,
     Pair,
     PartitionedRows,
+    Table,
     check_readable,
     goal_of,
     in_double,
@@ -60,16 +60,15 @@ if TYPE_CHECKING:
 
     from kanlens.model.network import Rows
 
-_WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be given up
-_SHOWN = 3  # candidates per edge in a table
-# losses of logits that are allowed if the classes are as right
-_LOOSER = (0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
-_STEPS = 3  # of a bar, besides one per layer
+_WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be replaced
+_MAX_SUGGESTIONS = 3  # candidates per edge in a table
+_LOOSE_LIMITS = (0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)  # of logits, if the accuracy allows
+_STEPS = 3  # of a bar, in addition to one per layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a network is read as a formula; the options are those of `symbolize`."""
+    """Options of `symbolize` that change the formula."""
 
     r2_min: float = 0.99
     functions: Sequence[str] | None = None
@@ -96,19 +95,19 @@ def symbolize(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
-    """Turn a trained network into a formula that says how far it can be trusted.
+    """Read a trained network as a formula with a record of its accuracy.
 
-    Every edge is compared with a library of functions and becomes the simplest that explains it;
-    edges that none explains, or whose function would raise the loss of the whole network too
-    much, stay splines. The formula is then composed, all its numbers are refitted together, and
-    replaced by exact constants where the data allow it. Numbers are fitted to at most 2000 rows.
-    A fifth of the rows (of 20 or more) and all that are left, 100,000 at most, choose the formula:
-    none is taken that is worse on them than a shorter one, or than the mean.
+    Every edge becomes the simplest function of a library that explains it; edges that none
+    explains, or whose function would raise the loss of the whole network too much, stay splines.
+    Then all numbers of the composed formula are refitted together, on at most 2000 rows, and
+    replaced by exact constants where the data allow it. A fifth of the rows (of 20 or more) and
+    all others, 100,000 at most, choose the formula: it is never worse on them than a shorter one,
+    or than the mean.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
     y : array-like, optional
@@ -117,8 +116,8 @@ def symbolize(
         whose target lies a thousand times the width of nearly all others beyond them are left out,
         with a warning.
     r2_min : float
-        Least share of an edge's variance a function must explain; and by how much less than the
-        model the formula may explain of the target is ``1 - r2_min``.
+        Least share of an edge's variance a function must explain. The formula may explain up to
+        ``1 - r2_min`` less of the target than the model.
     functions : sequence of str, optional
         Names of functions to choose from; default all.
     refine : bool
@@ -130,9 +129,9 @@ def symbolize(
         at most 1.5 times the least loss (and no more than `r2_min` allows); with the least loss;
         with the highest score.
     x_test, y_test : optional
-        Other rows, for the receipt; they choose nothing unless the formula turns out worse on
-        them than a shorter one, of which the receipt then says so. Without them it is made on a
-        tenth of the rows set aside for it, with fewer than 1000 rows on those that chose.
+        Other rows for the receipt; they choose only if the formula turns out worse on them than a
+        shorter one, which the receipt then records. Default: a tenth of the rows; of fewer than
+        1000, those that choose.
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
@@ -143,15 +142,15 @@ def symbolize(
     Returns
     -------
     SymbolicResult
-        After an interrupt what was found until then, and a warning that says so: edges that were
-        not looked at stay splines, and steps that were not taken are missing among the rows.
+        After an interrupt the formulas until then, with a warning: remaining edges stay splines,
+        and remaining steps are missing among the rows.
 
     Raises
     ------
     InvalidValueError
         If `r2_min` is not in (0, 1], or a function or rule is unknown.
     MethodError
-        If more than 100 edges lead to an output, which no formula of readable length tells.
+        If more than 100 edges lead to an output: the formula would be too long to read.
     ShapeError, DTypeError, DataError
         If `x` or `y` does not fit the model, or `y_test` comes without `x_test`.
 
@@ -177,8 +176,8 @@ def symbolize(
         snap=snap,
         model_selection=model_selection,
     )
-    given = (x, y), (x_test, y_test)
-    result = read(model, *given, how, stop, generator=generator, progress=progress)
+    tables = (x, y), (x_test, y_test)
+    result = read(model, *tables, how, stop, generator=generator, progress=progress)
     stop.warn("symbolize")
     return result
 
@@ -187,8 +186,8 @@ def symbolize(
 @np.errstate(all="ignore")
 def read(
     model: Model,
-    data: Given,
-    tests: Given,
+    data: Table,
+    tests: Table,
     how: Reading,
     stop: Interruption,
     *,
@@ -196,7 +195,7 @@ def read(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
-    """Do what `symbolize` does, an interrupt noted in `stop`; `choosing` rows may be given."""
+    """Read a network as `symbolize`, chosen on other rows if given."""
     model = check_model("symbolize", model)
     check_choice("symbolize", "model_selection", how.model_selection, RULES)
     families = library(how.functions, call="symbolize")
@@ -232,17 +231,17 @@ def read(
             limit=limits_of(exact, *goal.judged, r2_min),
         )
         if not stop.happened:
-            result, parts = _asked_again(result, exact, parts, r2_min)
+            result, parts = _rechosen(result, exact, parts, r2_min)
             if exact.task == "classification":
                 result = _as_accurate(result, exact, parts, r2_min)
         receipt = _receipt(result, networks, parts)
     return dataclasses.replace(result, receipt=receipt, model=finished(work, model))
 
 
-def _asked_again(
+def _rechosen(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> tuple[SymbolicResult, PartitionedRows]:
-    """Let rows that only judge choose too if the formula is worse on them than a shorter one."""
+    """Choose on the test rows too if a shorter formula is better on them."""
     if parts.judging is None:
         return result, parts
     losses = _losses(result, *target_of(model, parts.judging))
@@ -265,19 +264,20 @@ def _asked_again(
 def _as_accurate(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> SymbolicResult:
-    """Loosen or tighten the limit until the picked formulas are short and classify as asked."""
+    """Change the limit until the formulas are short and accurate."""
     pairs = [pair for pair in (parts.fitted, parts.choosing) if pair]
     x, y = torch.cat([x for x, _ in pairs]), [y for _, y in pairs if y is not None]
     output = model(x)
     truth = torch.cat(y) if y else classes(output)
     slack = 1 - r2_min + math.sqrt(r2_min * (1 - r2_min) / len(x))  # with its standard error
     threshold = float((classes(output) == truth).double().mean()) - slack
-    for limit, readable in [*((k, True) for k in (result.limit, *_LOOSER)), (result.limit, False)]:
+    limits = [(limit, READABLE) for limit in (result.limit, *_LOOSE_LIMITS)]
+    for limit, most in [*limits, (result.limit, math.inf)]:
         trial = dataclasses.replace(result, limit=limit)
         sizes = [complexity(s.expressions[k]) for k, s in enumerate(trial.picked())]
         values = torch.from_numpy(trial.predict(x))
         right = (classes(values) == truth) & values.isfinite().all(1)
-        if float(right.double().mean()) >= threshold and (max(sizes) <= READABLE or not readable):
+        if float(right.double().mean()) >= threshold and max(sizes) <= most:
             return trial
     return dataclasses.replace(result, limit=0.0)
 
@@ -285,27 +285,27 @@ def _as_accurate(
 def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[float, ...]]:
     """Return the loss of every output at every stage."""
     values = (torch.from_numpy(result.predict(x, k)) for k in range(len(result.stages)))
-    return [tuple(relative_losses(each, target).tolist()) for each in values]
+    return [tuple(relative_losses(output, target).tolist()) for output in values]
 
 
 def _receipt(
     result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: PartitionedRows
 ) -> Receipt:
-    """Examine the picked formulas; the networks are as trained, with functions, and refitted."""
+    """Examine the picked formulas of a network before and after the refit."""
     exact, replaced, work = networks
     picked = result.picked()
     symbols = {sympy.Symbol(symbol.name): symbol for symbol in feature_symbols(work)}
     real = tuple(stage.expressions[k].xreplace(symbols) for k, stage in enumerate(picked))
     judged = parts.judging or parts.choosing or parts.fitted
-    budget = error_budget(exact, replaced, work, real, judged[0])
+    budget, mean_difference = error_budget(exact, replaced, work, real, judged[0])
     return examine(
         real,
         exact,
         *judged,
         fitted_to=None if judged is parts.fitted else parts.fitted[0],
         chosen_on=judged is parts.choosing,
-        budget=budget.lines(),
-        mean_difference=budget.mean_difference,
+        budget=budget,
+        mean_difference=mean_difference,
         snapped=tuple(c for k, s in enumerate(picked) if s.snapped for c in s.snapped[k]),
         snap_costs=tuple(c for k, s in enumerate(picked) if s.snap_costs for c in s.snap_costs[k]),
     )
@@ -322,12 +322,12 @@ def suggest(
     max_memory: Memory = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """List the functions that explain each live edge best.
+    """List the functions that explain each unmasked edge best.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
     functions : sequence of str, optional
@@ -340,10 +340,10 @@ def suggest(
     Returns
     -------
     DataFrame
-        One row per edge and rank: layer, out, in, rank (1 is best), function, r2, score (how
-        much worse than the best, below 6 is a near tie), formula (of the feature, or of
-        ``h<layer>_<n>`` for the nth hidden unit, counted from 1). After an interrupt the rows of
-        the edges done until then, and a warning that says so.
+        One row per edge and rank: layer, out, in, rank (1 is best), function, r2, score (above
+        that of the best, below 6 is a near tie), formula (of the feature, or of ``h<layer>_<n>``
+        for the nth hidden unit, counted from 1). After an interrupt the rows until then, with a
+        warning.
 
     Examples
     --------
@@ -360,9 +360,9 @@ def suggest(
     bar = progress_bar("suggest", work.edges_alive, shown=progress)
     with one_thread(), bar as advance, stop.kept():
         for index in range(len(work.layers)):
-            for choices in rank_in_parts(work, index, hidden, families):
-                table += [row for choice in choices for row in _suggestions(work, choice)]
-                advance(len(choices))
+            for choice in rank_layer(work, index, hidden, families):
+                table += _suggestions(work, choice)
+                advance()
             hidden = work.through(index, hidden)
     stop.warn("suggest")
     columns = ["layer", "out", "in", "rank", "function", "r2", "score", "formula"]
@@ -372,7 +372,7 @@ def suggest(
 def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
     """Return the rows of one edge."""
     rows: list[tuple[Any, ...]] = []
-    for rank, candidate in enumerate(choice.candidates[:_SHOWN], start=1):
+    for rank, candidate in enumerate(choice.candidates[:_MAX_SUGGESTIONS], start=1):
         edge = Edge.of(candidate.function, *candidate.parameters)
         name = f"h{choice.layer}_{choice.in_ + 1}"
         if choice.layer == 0:
@@ -380,6 +380,6 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
             edge = edge.in_units(float(shift), float(scale))
             name = model.feature_names[choice.in_]
         place = (choice.layer, choice.out, choice.in_, rank)
-        fit = (candidate.function, candidate.r2, candidate.score)
-        rows.append((*place, *fit, edge_text(edge, name)))
+        quality = (candidate.function, candidate.r2, candidate.score)
+        rows.append((*place, *quality, edge_text(edge, name)))
     return rows

@@ -1,4 +1,4 @@
-"""Formulas as steps of NumPy, which takes a fraction of the time of `sympy.lambdify` to prepare."""
+"""Formulas as steps of NumPy, compiled faster than by lambdify."""
 
 from __future__ import annotations
 
@@ -33,18 +33,9 @@ _POWERS: dict[Any, Function] = {
 
 
 class Program:
-    """Expressions as a list of steps; one that stands at several places is evaluated once.
+    """Expressions as a list of steps, with common parts evaluated once.
 
-    Parameters
-    ----------
-    expressions : sequence of sympy.Expr
-    symbols : sequence of sympy.Symbol
-        What is given, by name.
-
-    Raises
-    ------
-    NotImplementedError
-        If an expression holds what there is no step for.
+    Raises NotImplementedError if there is no step for a part.
 
     Examples
     --------
@@ -55,34 +46,33 @@ class Program:
 
     def __init__(self, expressions: Sequence[Expr], symbols: Sequence[Expr]) -> None:
         self._names = {symbol.name: k for k, symbol in enumerate(symbols)}
-        self._count = len(symbols)
-        self._places: dict[Expr, int] = {}
-        self._made: list[tuple[Function, tuple[int, ...]]] = []
-        self._outputs = [self._place(each) for each in expressions]
-        last = {k: n for n, (_, inputs) in enumerate(self._made) for k in inputs}
-        over: list[list[int]] = [[] for _ in self._made]
+        self._count, self._places = len(symbols), dict[Expr, int]()
+        self._calls: list[tuple[Function, tuple[int, ...]]] = []
+        self._outputs = [self._place(expression) for expression in expressions]
+        last = {k: n for n, (_, inputs) in enumerate(self._calls) for k in inputs}
+        unused: list[list[int]] = [[] for _ in self._calls]
         for k in last.keys() - set(self._outputs):
-            over[last[k]].append(k)
-        self._steps = [(*step, done) for step, done in zip(self._made, over, strict=True)]
+            unused[last[k]].append(k)
+        self._steps = [(*call, done) for call, done in zip(self._calls, unused, strict=True)]
 
-    def __call__(self, *given: Any) -> list[Any]:
-        """Return the values of the expressions; none is kept longer than it is needed."""
-        values = [1.0 * each for each in given]  # reciprocals of whole numbers would be whole
-        for function, inputs, over in self._steps:
+    def __call__(self, *columns: Any) -> list[Any]:
+        """Return the values; intermediate ones are freed early."""
+        values = [1.0 * column for column in columns]  # integers have integer reciprocals
+        for function, inputs, unused in self._steps:
             values.append(function(*[values[k] for k in inputs]))
-            for k in over:
+            for k in unused:
                 values[k] = None
         return [values[k] for k in self._outputs]
 
     def _place(self, node: Expr) -> int:
-        """Add the steps that evaluate an expression; return where its value is."""
+        """Add the steps of an expression; return the place of its value."""
         if node.is_Symbol:
             return self._names[node.name]
         if node not in self._places:
-            self._places[node] = self._added(node)
+            self._places[node] = self._new_place(node)
         return self._places[node]
 
-    def _added(self, node: Expr) -> int:
+    def _new_place(self, node: Expr) -> int:
         if not node.args:
             if not getattr(node, "is_extended_real", False):
                 raise NotImplementedError(str(node))
@@ -109,5 +99,5 @@ class Program:
         return self._step(np.power, place, self._place(exponent))
 
     def _step(self, function: Function, *inputs: int) -> int:
-        self._made.append((function, inputs))
-        return self._count + len(self._made) - 1
+        self._calls.append((function, inputs))
+        return self._count + len(self._calls) - 1

@@ -1,13 +1,4 @@
-"""Validation record of a formula: fidelity to the model, accuracy on held-out data.
-
-With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
-probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of its
-choice [1]_. Rows that had no part in fitting and choosing pay neither.
-
-References
-----------
-.. [1] J. Rissanen, Modeling by shortest data description, Automatica 14, 1978.
-"""
+"""Validation record of a formula."""
 
 from __future__ import annotations
 
@@ -28,14 +19,17 @@ from kanlens.symbolic.simplification import complexity
 from kanlens.symbolic.validity import broken_parts, poles, valid_ranges
 from kanlens.training.objective import classes, row_losses
 
-_FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
-_LESS = 0.02  # accuracy below that of a model, at which classes are told about as well
+_FAR = 0.1  # RMSE over the model's deviation beyond which a formula is another function
+_ACCURACY_LOSS = 0.02  # accuracy below the model's up to which classes count as predicted as well
 EXPLAINED = 0.999  # R2 from which a formula explains y
-_ROUNDING = 1e-9  # relative distance from a constant target that counts as none
-_ULPS = 4  # of the largest target: distance from any other that counts as none
-_CHANCE = 10.0  # bits by which rows must speak for a formula: one chance in 1000
-_NODE = 4.0  # bits of each of its nodes that is no number
-_FINEST = 1e-10  # share of the variance below which a row tells no more
+_ROUNDING = 1e-9  # relative distance from a constant target that counts as zero
+_ULPS = 4  # distance from any other target that does, in ulps of the largest
+# With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
+# probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of
+# its choice (J. Rissanen, Modeling by shortest data description, Automatica 14, 1978).
+_CHANCE_BITS = 10.0  # by which rows must support a formula: one chance in 1000
+_NODE_BITS = 4.0  # of each node that is not a number
+_MIN_SHARE = 1e-10  # share of the variance below which a row adds no more bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,13 +41,13 @@ class Receipt:
     rows : int
         Rows it was compared on.
     held_out : bool
-        Whether these rows had no part in it: it was neither fitted to nor chosen on them.
+        Whether it was neither fitted to these rows nor chosen on them.
     chosen_on : bool
-        Whether these rows, which it was not fitted to, chose it among others; that flatters it.
+        Whether it was chosen among others on these rows, not fitted to them; that flatters it.
     fitted_rows : int
         Rows it was fitted to that differ in the features it holds.
     numbers : int
-        Numbers in the formulas, exact ones and coefficients of splines among them.
+        Numbers in the formulas, with exact ones and coefficients of splines.
     max_deviation, mean_deviation : float or None
         Largest and mean absolute difference from the model, in the units of the output (over
         all outputs; of logits for classification). None: the formula was not read from a model.
@@ -67,46 +61,43 @@ class Receipt:
     model_r2 : float or None
         R2 of the model against y.
     explains : bool
-        Whether R2 of every output is at least 0.999 and no less than that of the model; what
-        rounding of y leaves open counts as explained. It need not be the law behind y.
+        Whether R2 of every output is at least 0.999 and no less than the model's; differences
+        within the rounding of y are ignored. The formula need not be the law behind y.
     enough_rows : bool
-        Whether so close a fit to y by chance is out of the question: rows beyond the numbers
-        in the formula, times what each tells, outweigh the nodes that were chosen. Rows held
-        out had no part in either, so that a few are enough.
+        Whether so close a fit to y by chance is implausible: rows beyond the numbers in the
+        formula, times the bits of each, outweigh its nodes. Few held-out rows are enough.
     approximate : bool
-        Whether the search for it ended without a formula that leaves nothing, or only noise.
+        Whether the search ended without a formula that leaves nothing, or only noise.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
         Names of the edges in the formula that stayed splines.
     outside_share : float
-        Share of rows with a feature outside the range the model was trained on.
+        Share of rows with a feature outside the training range of the model.
     snapped : tuple of str
-        The exact constants put in.
+        The exact constants in place of fitted numbers.
     snap_costs : tuple of float
-        By how much each raised the loss, in shares of the variance, after the other numbers had
-        been refitted; negative where the refit found better ones.
+        Increase of the loss by each, in shares of the variance, after the other numbers were
+        refitted; negative where the refit improved them.
     undefined_rows : int
         Rows on which the formula is not finite.
     unfollowed_rows : int
-        Other rows, far off from all that the formula follows: it was not fitted to them, and the
-        figures are without them.
+        Further rows that are outliers for the formula, left out of its fit and of the figures.
     poles : tuple of str
         The parts that go to infinity on the rows or between them.
     defined_beyond : bool
         Whether it is finite on points that fill ranges 5 % wider than those of the data, and no
         denominator changes its sign between them or comes down to zero near them.
     broken_parts : tuple of str
-        The parts of the formula that are not.
+        The parts of the formula that violate this.
     valid_ranges : dict of str to tuple of float
         How far each feature can be moved alone, up to one width of its range to either side,
-        before the formula is undefined; the others as they are in some rows, those where it comes
-        closest to that among them.
+        before the formula is undefined, with the others as in the rows closest to that.
     budget : tuple of BudgetLine
-        What each edge that became a function, the refit and the rewriting added to the difference
-        from the model.
+        Contribution of each function edge, the refit and the rewriting to the difference from
+        the model.
     mean_difference : tuple of float
-        Mean of formula minus model of each output; the means of the budget add up to it. Both are
+        Mean of formula minus model of each output, the sum of the means of the budget. Both are
         over at most 5000 rows, those that are finite after every step.
     """
 
@@ -142,7 +133,7 @@ class Receipt:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether it is defined on the data, and follows the model or explains enough rows."""
+        """Whether it is defined, and follows the model or explains y."""
         defined = not (self.undefined_rows or self.poles)
         return defined and (self._follows or (self.explains and self.enough_rows))
 
@@ -151,7 +142,7 @@ class Receipt:
         return self.relative_rmse is not None and self.relative_rmse <= _FAR
 
     def summary(self) -> str:
-        """Say in words how good the formula is and what to beware of."""
+        """Return the record as text, warnings last."""
         lines, model = [f"Checked on {self._rows()}."], ""
         if self.mean_deviation is not None:
             lines = [
@@ -168,8 +159,8 @@ class Receipt:
         if self.snapped:
             cost = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
             counts = Counter(self.snapped).items()
-            each = ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in counts)
-            lines.append(f"Exact constants: {each}{cost}.")
+            texts = (text if n == 1 else f"{text} ({n} times)" for text, n in counts)
+            lines.append(f"Exact constants: {', '.join(texts)}{cost}.")
         if self.spline_edges:
             lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
         edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
@@ -184,14 +175,14 @@ class Receipt:
     __str__ = summary
 
     def _rows(self) -> str:
-        """Return which rows these are."""
+        """Return the number of rows and their part in the search as text."""
         if self.chosen_on:
             return f"the {self.rows} rows that chose it"
         of_model = "" if self.mean_deviation is None else " (not of the model's)"
         return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
 
     def warnings(self) -> list[str]:
-        """Return the lines of the summary that warn, or note what a reader may overlook."""
+        """Return the warnings and notes of the summary."""
         lines: list[str] = []
         part = "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y"
         if self.undefined_rows:
@@ -229,7 +220,8 @@ class Receipt:
         return lines
 
     def _distrust(self) -> str:
-        if self.accuracy is not None and self.accuracy >= (self.model_accuracy or 0.0) - _LESS:
+        least = (self.model_accuracy or 0.0) - _ACCURACY_LOSS
+        if self.accuracy is not None and self.accuracy >= least:
             return "NOTE: the formula tells the classes about as well as the model, not their odds."
         if self.relative_rmse is not None:
             return "WARNING: the formula does not follow the model; do not use it for it."
@@ -250,138 +242,124 @@ def examine(
     feature_names: Sequence[str] | None = None,
     fitted_to: Tensor | None = None,
     chosen_on: bool = False,
-    **known: Any,
+    **attributes: Any,
 ) -> Receipt:
-    """Compare a formula with a model, and with targets when there are any.
+    """Compare a formula with a model, if any, and with targets, if any.
 
-    Without a model `feature_names` are needed. When `x` are other rows than the formula was
-    `fitted_to`, its domain of validity is that of both, and `chosen_on` says whether they chose it.
-    `known` are other attributes of the receipt.
+    The domain of validity is that of `x` and of the rows the formula was `fitted_to`, if others.
     """
     names = (feature_names or ()) if model is None else model.feature_names
     symbols = tuple(sympy.Symbol(name, real=True) for name in names)
     rows = x.numpy(force=True)
     values = evaluator(expressions, symbols)(rows)
-    good = np.isfinite(values).all(axis=1)
     fitted = rows if fitted_to is None else fitted_to.numpy(force=True)
     span = rows if fitted_to is None else np.concatenate((fitted, rows))
     broken = broken_parts(expressions, symbols, span)
     functions = {type(node) for e in expressions for node in e.atoms(sympy.Function)}
-    held = np.flatnonzero(np.isin(names, [str(s) for e in expressions for s in e.free_symbols]))
+    used = np.flatnonzero(np.isin(names, [str(s) for e in expressions for s in e.free_symbols]))
     facts: dict[str, Any] = {
         "rows": len(values),
         "held_out": fitted_to is not None and not chosen_on,
         "chosen_on": chosen_on,
-        "fitted_rows": _different(fitted, held),
+        "fitted_rows": _different(fitted, used),
         "numbers": count_all_numbers(expressions),
         "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "spline"))),
-        "undefined_rows": int((~good).sum()),
+        "undefined_rows": int((~np.isfinite(values).all(axis=1)).sum()),
         "poles": poles(expressions, symbols, span),
         "defined_beyond": not broken,
         "broken_parts": broken,
         "valid_ranges": valid_ranges(expressions, symbols, span),
     }
-    output = None
+    output: Any = None
     if model is not None:
         output = model(x).numpy(force=True)
-        facts |= {**_distances(values, output, good), "outside_share": _outside(model, x)}
-    if y is not None:
-        facts |= against(model, values, output, y.numpy(force=True))
-        shares = facts.pop("shares", None)
-        n_rows = _different(span if chosen_on else rows, held)
-        facts["enough_rows"] = shares is not None and enough(
-            expressions, shares, n_rows, held_out=facts["held_out"]
-        )
-    return Receipt(**{**facts, **known})
+        facts |= _fidelity(model, x, values, output)
+    if y is not None and model is not None and model.task == "classification":
+        facts |= _classification(model, values, output, y)
+    elif y is not None:
+        shares, scores = _regression(values, output, y.numpy(force=True))
+        different = _different(span if chosen_on else rows, used)
+        trusted = enough(expressions, shares, different, held_out=facts["held_out"])
+        facts |= {**scores, "enough_rows": trusted}
+    return Receipt(**{**facts, **attributes})
 
 
-def _different(rows: Array, held: Any) -> int:
-    """Count the rows that differ in some features; all where there are none."""
-    return len({row.tobytes() for row in rows[:, held] + 0.0}) if len(held) else len(rows)
+def _different(rows: Array, columns: Any) -> int:
+    """Return the number of distinct rows in some columns, if any."""
+    return len({row.tobytes() for row in rows[:, columns] + 0.0}) if len(columns) else len(rows)
 
 
-def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:
-    """Return how far a formula is from a model on the rows where it is finite."""
+def _fidelity(model: KAN, x: Tensor, values: Array, output: Array) -> dict[str, float]:
+    """Return the distances from a model on finite rows, and the share of rows out of range."""
+    if model.feature_range is None:
+        outside = model.outside(x)
+    else:
+        low, high = model.feature_range
+        slack = 1e-6 * (high - low)
+        outside = (x < low - slack) | (x > high + slack)
+    facts = {"outside_share": float(outside.any(1).double().mean())}
+    good = np.isfinite(values).all(axis=1)
     if not good.any():
-        return dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
+        return facts | dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
     gap, deviation = np.abs(values - output)[good], output.std(axis=0)
     deviation = np.where(deviation > 1e-12 * np.abs(output).max(axis=0), deviation, 1.0)
-    relative = float((np.sqrt(np.square(gap).mean(axis=0)) / deviation).max())
-    return {
+    return facts | {
         "max_deviation": float(gap.max()),
         "mean_deviation": float(gap.mean()),
-        "relative_rmse": relative,
+        "relative_rmse": float((np.sqrt(np.square(gap).mean(axis=0)) / deviation).max()),
     }
 
 
-def _outside(model: KAN, x: Tensor) -> float:
-    """Return the share of rows with a feature outside the training range."""
-    if model.feature_range is None:
-        return float(model.outside(x).any(1).double().mean())
-    low, high = model.feature_range
-    slack = 1e-6 * (high - low)
-    return float(((x < low - slack) | (x > high + slack)).any(1).double().mean())
+def _classification(model: KAN, values: Array, output: Array, y: Tensor) -> dict[str, float]:
+    """Return accuracies and cross-entropy of formula and model."""
+    logits, truth = torch.from_numpy(values), y.cpu()
+    return {
+        "accuracy": float((classes(logits) == truth).double().mean()),
+        "model_accuracy": float((classes(torch.from_numpy(output)) == truth).double().mean()),
+        "loss": float(row_losses(model, logits, truth).mean()),
+    }
 
 
-def against(model: KAN | None, values: Array, output: Array | None, y: Array) -> dict[str, Any]:
-    """Return the scores of formula and model, (batch, out) each, against y, as in the receipt.
-
-    `shares` (out,) is what is left of the variance of each output. y may be class codes (batch,).
-    """
-    if model is not None and model.task == "classification":
-        logits, truth = torch.from_numpy(values), torch.from_numpy(y)
-        return {
-            "accuracy": float((classes(logits) == truth).double().mean()),
-            "model_accuracy": float((classes(torch.from_numpy(output)) == truth).double().mean()),
-            "loss": float(row_losses(model, logits, truth).mean()),
-        }
-    with np.errstate(all="ignore"):  # where the formula is not finite
-        return _regression(values, output, y)
-
-
-def _regression(values: Array, output: Array | None, y: Array) -> dict[str, Any]:
+@np.errstate(all="ignore")  # where the formula is not finite
+def _regression(values: Array, output: Array | None, y: Array) -> tuple[Array, dict[str, Any]]:
+    """Return the unexplained shares of variance (out,), and scores."""
     size = np.abs(y).max(axis=0)
     unit = np.where(size > 0, size, 1.0)  # squares neither overflow nor vanish
     gap, level = (values - y) / unit, y / unit
-    far, largest = np.abs(gap).max(axis=0), float(unit.max())
+    distance, largest = np.abs(gap).max(axis=0), float(unit.max())
     scores = {"rmse": float(np.sqrt(np.square(gap * unit / largest).mean())) * largest}
-    varies = np.ptp(level, axis=0) > 0  # R2 says nothing of a constant target
-    met = bool((far <= _ROUNDING * (size > 0))[~varies].all())
+    varies = np.ptp(level, axis=0) > 0  # a constant target has no R2
+    constants_met = bool((distance <= _ROUNDING * (size > 0))[~varies].all())
     spread = np.square(level - level.mean(axis=0)).sum(axis=0)
     shares = np.where(varies, np.square(gap).sum(axis=0) / np.where(varies, spread, 1.0), 0.0)
     if not varies.any():
-        return {**scores, "explains": met, "shares": shares}
-    exact = far <= _ULPS * np.finfo(np.float64).eps
+        return shares, {**scores, "explains": constants_met}
+    exact = distance <= _ULPS * np.finfo(np.float64).eps
     explains = exact | (1 - shares >= EXPLAINED)
     if output is not None:
         models = np.square(output / unit - level).sum(axis=0) / np.where(varies, spread, 1.0)
         explains &= exact | (shares <= models)
         scores["model_r2"] = float((1 - models)[varies].mean())
     r2 = float((1 - shares)[varies].mean())
-    return {
-        **scores,
-        "r2": r2,
-        "loss": 1 - r2,
-        "explains": met and bool(explains[varies].all()),
-        "shares": shares,
-    }
+    explained = constants_met and bool(explains[varies].all())
+    return shares, {**scores, "r2": r2, "loss": 1 - r2, "explains": explained}
 
 
 def enough(
     expressions: tuple[Expr, ...], shares: Array, rows: int, *, held_out: bool = False
 ) -> bool:
-    """Return whether there are enough rows to rule out that a formula fits by chance."""
+    """Return whether there are too many rows for a fit by chance."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)
-        saved_bits = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _FINEST, 1.0))
-        if not saved_bits >= _CHANCE + _NODE * nodes:
+        saved_bits = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _MIN_SHARE, 1.0))
+        if not saved_bits >= _CHANCE_BITS + _NODE_BITS * nodes:
             return False
     return True
 
 
 def count_all_numbers(expressions: tuple[Expr, ...]) -> int:
-    """Return how many numbers formulas hold, exact ones too: each may have been fitted."""
+    """Return the count of numbers in formulas, exact ones too."""
     nodes = [node for e in expressions for node in sympy.preorder_traversal(e)]
     plain = sum(1 for node in nodes if node.is_number and not node.args)
     return plain + sum(getattr(type(node), "numbers", 0) for node in nodes)

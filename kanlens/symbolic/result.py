@@ -1,4 +1,4 @@
-"""The result of symbolic regression on a network: formulas, the model they come from, a receipt."""
+"""The result of symbolic regression."""
 
 from __future__ import annotations
 
@@ -36,42 +36,41 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kanlens.model.network import Rows
-    from kanlens.symbolic.torch_formula import TorchFormula
 
 __all__ = ["Stage", "SymbolicResult", "rounded"]
 
 _DIGITS = 4  # of numbers in the text of an equation
+_COLUMNS = ("output", "stage", "equation", "complexity", "loss", "score")  # of a LaTeX table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SymbolicResult(Displayed):
-    """Formulas, one per output, with all that is known of their worth.
+    """Formulas, one per output, with a record of their accuracy.
 
     Printed, it lists the formulas and marks the picked one with ``>>>>``.
 
     Attributes
     ----------
     stages : tuple of Stage
-        In any order; an index into them is what `sympy`, `predict` and the others take.
+        In any order; `sympy`, `predict` and other methods take an index into them.
     receipt : Receipt
-        How far the picked formulas can be trusted.
+        Accuracy and domain of the picked formulas.
     feature_names, output_names : tuple of str
         Names in the formulas.
     model : KAN or None
-        The network with functions on its edges, after the refit, in the dtype of the network it
-        was made from; None when the formulas were not read from a network. It may have lost
-        features that the formulas do not need.
+        The network with functions on its edges, after the refit, in the dtype of the original;
+        None when the formulas were not read from a network. It may lack features that the
+        formulas do not need.
     model_selection : {"best", "accuracy", "score"}
         How the formula is picked when no index is given: the highest score among the rows with at
-        most 1.5 times the least loss; the least loss; the highest score. Only rows that have a
-        smaller loss than all shorter ones, the mean among them, are picked. Steps on the way, in
-        which splines stand where functions were accepted, are picked only where the loss of all
-        other rows is above the limit.
+        most 1.5 times the least loss; the least loss; the highest score. Only rows with a smaller
+        loss than all shorter ones, the mean among them, are picked. Partial ones, with splines
+        where functions were accepted, are picked only where all others exceed the limit.
     negligible : tuple of float
         For "best": loss of each output up to which rows are equally close; empty for none.
     limit : float or tuple of float
-        For "best": rows with a larger loss, of all outputs or of each, are not picked while there
-        is another; of those with a smaller loss, rows of at most 60 nodes are preferred.
+        For "best": largest accepted loss, of all outputs or of each. Among the rows within it,
+        those of at most 60 nodes are preferred.
 
     Raises
     ------
@@ -107,17 +106,15 @@ class SymbolicResult(Displayed):
 
     @property
     def equations_(self) -> pd.DataFrame:
-        """The front of complexity and loss of every output, simplest first.
+        """The Pareto front of complexity and loss of every output, simplest first.
 
-        Steps on the way, with splines where functions were accepted, follow at the end where
-        they have a smaller loss than all others.
+        Partial stages, with splines where functions were accepted, follow at the end where they
+        have a smaller loss than all others. The index is that of the stages.
 
         Columns: output, stage, complexity (nodes of the expression tree, a spline with its
-        coefficients), loss (mean squared error over the variance of the target, on the rows that
-        choose: those not fitted to, if any), score (fall of the log loss per node of complexity,
-        against the row before), equation (text, rounded; names as `text` writes them; of more
-        than 60 nodes only their number),
-        sympy_format (Expr). The index is that of the stage, as `sympy` and the others take it.
+        coefficients), loss (mean squared error over the variance of the target, on rows not fitted
+        to, if any), score (fall of the log loss per node, against the row before), equation
+        (rounded text; of more than 60 nodes only their number), sympy_format (Expr).
         """
         import pandas as pd
 
@@ -127,7 +124,7 @@ class SymbolicResult(Displayed):
         return pd.DataFrame(table, index=pd.Index(index, name="index"))
 
     def get_best(self, output: int | str = 0) -> pd.Series:
-        """Return the picked row of `equations_` of one output; its name is the index.
+        """Return the picked row of `equations_` of one output.
 
         Raises
         ------
@@ -157,32 +154,29 @@ class SymbolicResult(Displayed):
         Returns
         -------
         sympy.Expr
-            Its Symbols carry the feature names, whatever else these mean; `text` tells a column
-            called pi from the number, which sympy's own printing does not.
+            Its Symbols carry the feature names; unlike sympy's own printing, `text` distinguishes a
+            column called pi from the number.
 
         Raises
         ------
         InvalidValueError
             If there is no such stage or output.
         """
-        return self._one(index, output, "SymbolicResult.sympy")
+        return self._expression(index, output, "SymbolicResult.sympy")
 
     def text(self, index: int | None = None, output: int | str = 0) -> str:
-        """Return one formula as text in full precision, which `parse` reads back.
-
-        Names that are no plain words, or that sympy reads as something else, stand in backticks.
-        """
-        return formula_text(self._one(index, output, "SymbolicResult.text"), exact=True)
+        """Return one formula as text in full precision, which `parse` reads back."""
+        return formula_text(self._expression(index, output, "SymbolicResult.text"), exact=True)
 
     def parse(self, text: str, index: int | None = None) -> Expr:
-        """Read the text of a formula, as `parse_formula` does, with the splines of one stage.
+        """Read the text of a formula with the splines of one stage.
 
         Raises
         ------
         InvalidValueError
             If there is no such stage.
         DataError
-            If it is no formula.
+            If the text is not a formula.
         """
         expressions = self._expressions(index, "SymbolicResult.parse")
         kinds = {node.func for e in expressions for node in e.atoms(sympy.Function)}
@@ -191,9 +185,7 @@ class SymbolicResult(Displayed):
     def latex(
         self, index: int | None = None, output: int | str = 0, *, digits: int = _DIGITS
     ) -> str:
-        """Return one formula in LaTeX, numbers rounded to `digits` significant digits.
-
-        Letters, Greek ones too, may have an index; other names stand upright.
+        """Return one formula in LaTeX with `digits` significant digits.
 
         Raises
         ------
@@ -201,7 +193,7 @@ class SymbolicResult(Displayed):
             If there is no such stage or output, or `digits` is less than 1.
         """
         check_count("SymbolicResult.latex", "digits", digits)
-        return latex(rounded(self._one(index, output, "SymbolicResult.latex"), digits))
+        return latex(rounded(self._expression(index, output, "SymbolicResult.latex"), digits))
 
     def latex_table(
         self,
@@ -210,7 +202,7 @@ class SymbolicResult(Displayed):
         digits: int = _DIGITS,
         columns: Sequence[str] = ("output", "equation", "complexity", "loss"),
     ) -> str:
-        """Return formulas as a LaTeX table; it needs the package booktabs.
+        """Return formulas as a LaTeX table for the package booktabs.
 
         Parameters
         ----------
@@ -230,21 +222,20 @@ class SymbolicResult(Displayed):
         InvalidValueError
             If a row or a column is unknown.
         """
-        rows = [self._rows(place) for place in range(len(self.output_names))]
+        call = "SymbolicResult.latex_table"
+        fronts = [self._rows(place) for place in range(len(self.output_names))]
         for index in indices or ():
-            if not any(index in found for found in rows):
-                call, expected = "SymbolicResult.latex_table", "to be rows of equations_"
-                fields = call, expected, repr(index), "See its index"
+            if not any(index in rows for rows in fronts):
+                fields = call, "to be rows of equations_", repr(index), "See its index"
                 raise InvalidValueError(*fields, argument="indices")
         for column in columns:
-            known = ("output", "stage", "equation", "complexity", "loss", "score")
-            check_choice("SymbolicResult.latex_table", "columns", column, known)
+            check_choice(call, "columns", column, _COLUMNS)
         cells = [
             {**row, "equation": rf"\mbox{{{row['equation']}}}"}
             if indices is None and row["complexity"] > READABLE
             else {**row, "equation": self.latex(index, place, digits=digits)}
-            for place, found in enumerate(rows)
-            for index, row in found.items()
+            for place, rows in enumerate(fronts)
+            for index, row in rows.items()
             if indices is None or index in indices
         ]
         return latex_table(cells, columns)
@@ -262,12 +253,12 @@ class SymbolicResult(Displayed):
         Returns
         -------
         ndarray, shape (batch, out)
-            float64; NaN or infinite where a formula is not defined.
+            float64; NaN or infinite where a formula is undefined.
 
         Raises
         ------
         ShapeError, DTypeError, DataError
-            If `x` is no table of numbers, or has other columns.
+            If `x` is not a table of numbers, or has other columns.
         InvalidValueError
             If there is no such stage.
         """
@@ -276,50 +267,24 @@ class SymbolicResult(Displayed):
         rows = self._columns(x)  # each on its own: splines of one name differ between stages
         return np.concatenate([evaluator((e,), symbols)(rows) for e in expressions], axis=1)
 
-    def pytorch(self, index: int | Sequence[int] | None = None) -> TorchFormula:
-        """Return the formulas as a module that can be trained on.
-
-        Parameters
-        ----------
-        index : int or sequence of int, optional
-            Stage, one for all outputs or one for each; default the picked ones.
-
-        Returns
-        -------
-        torch.nn.Module
-            Maps x (batch, in), in the units of the data, to (batch, out) in float64. Inexact
-            numbers are its parameters, exact ones its buffers.
-
-        Raises
-        ------
-        MethodError
-            If a formula holds a function that torch does not have.
-        InvalidValueError
-            If there is no such stage.
-        """
-        from kanlens.symbolic.torch_formula import TorchFormula
-
-        expressions = self._expressions(index, "SymbolicResult.pytorch")
-        return TorchFormula(expressions, self.feature_names)
-
     def to_frame(self) -> pd.DataFrame:
         """Return `equations_`."""
         return self.equations_
 
     def to_json(self) -> str:
-        """Return formulas and receipt as JSON; the expressions as `text` writes them."""
-        outputs, picked = {}, {}
-        for place, name in enumerate(self.output_names):
-            rows, picked[name] = self._rows(place), self._picked(place)
-            outputs[name] = [
-                {**row, "sympy_format": self.text(index, place), "index": index}
-                for index, row in rows.items()
-            ]
+        """Return formulas, as from `text`, and receipt as JSON."""
+        names = list(enumerate(self.output_names))
         data = {
             "feature_names": self.feature_names,
             "names": legend(self.feature_names),
-            "equations": outputs,
-            "picked": picked,
+            "equations": {
+                name: [
+                    {**row, "sympy_format": self.text(index, place), "index": index}
+                    for index, row in self._rows(place).items()
+                ]
+                for place, name in names
+            },
+            "picked": {name: self._picked(place) for place, name in names},
             "receipt": {**dataclasses.asdict(self.receipt), "summary": self.receipt.summary()},
         }
         return json.dumps(_plain(data), sort_keys=True)
@@ -339,12 +304,12 @@ class SymbolicResult(Displayed):
         labels = () if self.model is None else self.model.class_labels
         return find_output(self.output_names, labels, output, call)
 
-    def _one(self, index: int | None, output: int | str, call: str) -> Expr:
+    def _expression(self, index: int | None, output: int | str, call: str) -> Expr:
         place = self._output(output, call)
         return self._expressions(index, call)[place]
 
     def _expressions(self, index: int | Sequence[int] | None, call: str) -> tuple[Expr, ...]:
-        """Return one expression per output: the picked ones, or those of given stages."""
+        """Return one expression per output, picked or of given stages."""
         count = len(self.output_names)
         several = isinstance(index, Sequence) and len(index) == count
         chosen: Any = index if several else [index] * count
@@ -358,13 +323,13 @@ class SymbolicResult(Displayed):
         return tuple(self.stages[int(k)].expressions[o] for o, k in enumerate(chosen))
 
     def _columns(self, x: Rows) -> Array:
+        call, names = "SymbolicResult.predict", self.feature_names
+        width = len(names)
         if hasattr(x, "columns") and hasattr(x, "iloc"):
-            names = self.feature_names
             same = self.model is not None and self.model.feature_names == names
-            plain = default_schema(len(names), 1, feature_names=names)
-            schema = self.model.schema if same else plain
-            return np.asarray(schema.encode(x, call="SymbolicResult.predict"))
-        call, width = "SymbolicResult.predict", len(self.feature_names)
+            plain = default_schema(width, 1, feature_names=names)
+            schema: Any = self.model.schema if same else plain
+            return np.asarray(schema.encode(x, call=call))
         rows = as_tensor(x, call)
         rows = rows[:, None] if rows.dim() == width == 1 else rows
         if rows.dim() != 2:
@@ -393,7 +358,7 @@ class SymbolicResult(Displayed):
         }
 
     def _shown(self, index: int, output: int, size: int) -> str:
-        """Return the text of a formula, rounded, or the number of nodes of one that is too long."""
+        """Return the rounded text of a formula, or its size if too long."""
         if size > READABLE:
             advice = "see text" if self.model is None else "prune the network, or see text"
             return f"(a formula of {size:,} nodes, too long to read; {advice})"
@@ -413,7 +378,7 @@ class SymbolicResult(Displayed):
 
 
 def _plain(value: Any) -> Any:
-    """Return values as JSON knows them; numbers that are not finite become text."""
+    """Return values for JSON, with text for infinite numbers and NaN."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -423,12 +388,11 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """The formulas of all outputs at one step of their making."""
+    """The formulas of all outputs after one step of the search."""
 
-    name: str  # what was done last, e.g. "fitted", "refined", "snapped", "2 cuts"
+    name: str  # the last step, e.g. "fitted", "refined", "snapped", "2 cuts"
     expressions: tuple[Expr, ...]  # one per output, in symbols that carry the feature names
     losses: tuple[float, ...]  # mean squared error of each over the variance of its target
-    # whether splines stand where functions were accepted: a step on the way, which no rule picks
-    partial: bool = False
+    partial: bool = False  # whether it has splines where functions were accepted
     snapped: tuple[tuple[str, ...], ...] = ()  # the exact constants put into each
-    snap_costs: tuple[tuple[float, ...], ...] = ()  # by how much each of them raised the loss
+    snap_costs: tuple[tuple[float, ...], ...] = ()  # increase of the loss by each of them

@@ -1,15 +1,17 @@
-"""Rewrite rules for products, powers and ratios that sums of functions encode.
+"""Rewrite rules for products, powers and ratios in sums of functions.
 
 A rule may assume more than holds (that a base is positive, say): `simplification.shorten` keeps a
-result only if it is shorter and equal at the sample points. What stands behind the rules may change
-values: a number to a near fraction, a term that hardly matters. Who asks for it judges it.
+result only if it is shorter and equal at the sample points. Functions after `RULES` may change
+values: the caller compares them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
+from operator import methodcaller
 from typing import Any
 
 import sympy
@@ -17,34 +19,34 @@ from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
 from kanlens.symbolic.composition import Expr
 
-_MOST_SQUARES = 8  # of one sum that are paired
-_MOST_LOGS = 100  # operations up to which logarithms are combined
-_FEW_ANGLES = 4  # terms of a sum of angles, and largest multiple of one
-_MOST_ANGLES = 100  # operations up to which sums of angles are taken apart
-_NEARLY = 1e-12  # relative distance at which an exponent is a whole or half number
-_DUST = 1e-13  # share of the largest number of a sum below which a term is rounding
-_MOST_TERMS = 300  # of an expanded expression
-_SHORT = 60  # operations up to which sympy.simplify is tried
-_LARGEST = 12  # number in exponents, or common denominator, up to which it is tried
-_MEDIUM = 120  # operations up to which powers are joined
+_MAX_SQUARES = 8  # of one sum that are paired
+_MAX_LOG_OPERATIONS = 100  # up to which logarithms are combined
+_MAX_ANGLES = 4  # terms of a sum of angles, and largest multiple of one
+_MAX_ANGLE_OPERATIONS = 100  # up to which sums of angles are expanded
+_ROUNDING = 1e-12  # relative distance at which an exponent is a whole or half number
+_COEFFICIENT_EPS = 1e-13  # share of the largest number of a sum below which a term is rounding
+_MAX_TERMS = 300  # of an expanded expression
+_MAX_SIMPLIFIED = 60  # operations up to which sympy.simplify is tried
+_MAX_EXPONENT = 12  # number in exponents, or common denominator, up to which it is tried
+_MAX_POWERS = 120  # operations up to which powers are joined
 _CLOSE = 1e-7  # relative distance of a ratio from a simple fraction
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
-_MOST = 40  # shorter formulas of one
+_MAX_THINNER = 40  # shorter formulas of one
 
 
 def _paired(total: Expr) -> Expr:
-    """Write ``a u^2 - b v^2`` in a sum as a product of sums: networks write products this way."""
+    """Write ``a u^2 - b v^2`` in a sum as a product of sums."""
     squares = []
     for term in total.args:
         factor, rest = term.as_coeff_Mul()
         if rest.is_Pow and rest.exp == 2 and rest.base.free_symbols:
             squares.append((term, factor, rest.base))
     best, least = total, sympy.count_ops(total)
-    for (one, a, u), (two, b, v) in combinations(squares[:_MOST_SQUARES], 2):
+    for (first, a, u), (second, b, v) in combinations(squares[:_MAX_SQUARES], 2):
         if a * b < 0:
             p, q = sympy.sqrt(abs(a)) * u, sympy.sqrt(abs(b)) * v
             left, right = sympy.expand(p + q), sympy.expand(p - q)
-            others = [term for term in total.args if term not in (one, two)]
+            others = [term for term in total.args if term not in (first, second)]
             trial = sympy.Add(sympy.sign(a) * sympy.Mul(left, right), *others)
             if sympy.count_ops(trial) < least:
                 best, least = trial, sympy.count_ops(trial)
@@ -71,9 +73,9 @@ def _added(node: Expr) -> Expr:
 
 
 def angle_sums(expression: Expr) -> Expr:
-    """Write the sine or cosine of a sum with an arcsine, arccosine or arctangent without it."""
+    """Expand sines and cosines of sums with inverse functions."""
     inverse = (sympy.asin, sympy.acos, sympy.atan)
-    if not expression.has(*inverse) or sympy.count_ops(expression) > _MOST_ANGLES:
+    if not expression.has(*inverse) or sympy.count_ops(expression) > _MAX_ANGLE_OPERATIONS:
         return expression
 
     def few_angles(node: Expr) -> bool:  # each of them doubles the terms
@@ -81,7 +83,7 @@ def angle_sums(expression: Expr) -> Expr:
             return False
         terms = sympy.Add.make_args(sympy.expand(node.args[0]))
         factors = (abs(term.as_coeff_Mul()[0]) for term in terms)
-        return len(terms) <= _FEW_ANGLES and all(factor <= _FEW_ANGLES for factor in factors)
+        return len(terms) <= _MAX_ANGLES and all(factor <= _MAX_ANGLES for factor in factors)
 
     return sympy.expand(
         expression.replace(
@@ -93,14 +95,14 @@ def angle_sums(expression: Expr) -> Expr:
 def reduced_phases(expression: Expr) -> Expr:
     """Reduce phases modulo the period of sine, cosine and tangent."""
 
-    def turned_back(wave: Expr) -> Expr:
+    def reduced(wave: Expr) -> Expr:
         phase, rest = wave.args[0].as_coeff_Add()
         period = math.pi if isinstance(wave, sympy.tan) else 2 * math.pi
         turns = math.ceil(float(phase) / period - 0.5)
         return wave.func(rest + sympy.Float(float(phase) - turns * period)) if turns else wave
 
     waves = (sympy.sin, sympy.cos, sympy.tan)
-    return expression.replace(lambda node: isinstance(node, waves), turned_back)
+    return expression.replace(lambda node: isinstance(node, waves), reduced)
 
 
 def _is_root(node: Expr) -> bool:
@@ -108,19 +110,19 @@ def _is_root(node: Expr) -> bool:
 
 
 def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
-    """Write the root of 1 -+ cos(u) as a sine or cosine; with `sign` Abs, it holds everywhere."""
+    """Write the root of 1 -+ cos(u) as a sine or cosine of u / 2."""
     number, wave = root.base.as_coeff_Add()
     factor, cosine = wave.as_coeff_Mul()
     if not isinstance(cosine, sympy.cos) or number <= 0:
         return root
-    if abs(abs(factor) - number) > _NEARLY * number:
+    if abs(abs(factor) - number) > _ROUNDING * number:
         return root
     function = sympy.sin if factor < 0 else sympy.cos
     return (2 * number) ** root.exp * sign(function(cosine.args[0] / 2)) ** (2 * root.exp)
 
 
 def _joined(expression: Expr) -> Expr:
-    """Write a sum of logarithms as that of a product; x*log(x) is not made log(x**x)."""
+    """Join a sum of logarithms, unless an exponent would vary."""
     whole = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
     return expression if varying_powers(whole) - varying_powers(expression) else whole
 
@@ -131,7 +133,7 @@ def varying_powers(expression: Expr) -> set[Expr]:
 
 
 def _grouped(total: Expr) -> Expr:
-    """Return a sum in which the logarithms with one inexact factor are one logarithm."""
+    """Join the logarithms with equal inexact factors of a sum."""
     groups: dict[Expr, list[Expr]] = {}
     rest: list[Expr] = []
     for term in total.args:
@@ -140,19 +142,18 @@ def _grouped(total: Expr) -> Expr:
             groups.setdefault(factor, []).append(inner.args[0])
         else:
             rest.append(term)
-    joined = [factor * sympy.log(sympy.Mul(*inner)) for factor, inner in groups.items()]
-    return sympy.Add(*joined, *rest)
+    return sympy.Add(*(f * sympy.log(sympy.Mul(*inner)) for f, inner in groups.items()), *rest)
 
 
 def _exact_power(node: Expr) -> Expr:
-    """Make an exponent exact that is a whole or half number but for rounding."""
+    """Make an exponent exact that is a whole or half number up to rounding."""
     halves = round(2 * float(node.exp))
-    near = abs(2 * float(node.exp) - halves) <= _NEARLY * max(1, abs(halves))
+    near = abs(2 * float(node.exp) - halves) <= _ROUNDING * max(1, abs(halves))
     return node.base ** sympy.Rational(halves, 2) if near else node
 
 
 def _merged(product: Expr) -> Expr:
-    """Make one number of an inexact one and what exact irrational ones it is multiplied by."""
+    """Merge inexact and irrational numbers of a product into one."""
     numbers = [arg for arg in product.args if not arg.free_symbols]
     others = [arg for arg in product.args if arg.free_symbols]
     if not all(number.is_real for number in numbers):  # a root of a negative one
@@ -161,14 +162,14 @@ def _merged(product: Expr) -> Expr:
 
 
 def _expanded(expression: Expr) -> Expr:
-    """Multiply out sums and their whole powers, and drop terms that cancel but for rounding."""
-    if _term_count(expression) > _MOST_TERMS:
+    """Multiply out sums and whole powers, and drop terms of rounding."""
+    if _term_count(expression) > _MAX_TERMS:
         return expression
     return without_dust(sympy.expand(expression, log=False, power_exp=False, power_base=False))
 
 
 def _term_count(expression: Expr) -> float:
-    """Bound the number of terms that expanding gives anywhere in an expression."""
+    """Bound the number of terms after expansion anywhere in an expression."""
     if not expression.args:
         return 1
     inner = [_term_count(arg) for arg in expression.args]
@@ -179,11 +180,11 @@ def _term_count(expression: Expr) -> float:
     if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
         power = int(expression.exp)
         return math.comb(int(min(inner[0], 1e6)) + power - 1, power)
-    return max(inner)  # an atom for what is around it
+    return max(inner)  # to the outside an atom
 
 
-def without_dust(expression: Expr, share: float = _DUST) -> Expr:
-    """Drop terms of sums that are rounding beside the largest one, by their numbers."""
+def without_dust(expression: Expr, share: float = _COEFFICIENT_EPS) -> Expr:
+    """Drop terms of sums whose numbers are rounding relative to the largest."""
     if not expression.args:
         return expression
     args = [without_dust(arg, share) for arg in expression.args]
@@ -195,12 +196,12 @@ def without_dust(expression: Expr, share: float = _DUST) -> Expr:
 
 
 def _simplified(expression: Expr) -> Expr:
-    """Let sympy try, with small exact numbers in exponents: exp(25/49) took it hours."""
+    """Simplify with sympy if exponents are simple: exp(25/49) took hours."""
     exponents = [node.exp for node in expression.atoms(sympy.Pow, sympy.exp)]
-    numbers = [number for each in exponents for number in each.atoms(sympy.Rational)]
+    numbers = [number for exponent in exponents for number in exponent.atoms(sympy.Rational)]
     common = math.lcm(*(int(number.q) for number in numbers))
-    small = common <= _LARGEST and all(abs(int(number.p)) <= _LARGEST for number in numbers)
-    angles = [wave.args[0] for wave in expression.atoms(TrigonometricFunction)]  # it expands these
+    small = max((common, *(abs(int(number.p)) for number in numbers))) <= _MAX_EXPONENT
+    angles = [wave.args[0] for wave in expression.atoms(TrigonometricFunction)]  # expanded
     small &= all(len(a.args) <= 2 and not a.has(TrigonometricFunction) for a in angles if a.is_Add)
     return sympy.simplify(expression) if small and not expression.has(sympy.Float) else expression
 
@@ -208,13 +209,12 @@ def _simplified(expression: Expr) -> Expr:
 Rule = Callable[[Any], Any]  # from an expression to an equal one, or to itself
 
 
-def _everywhere(matches: Callable[[Any], bool], rewrite: Rule) -> Rule:
-    """Return the rule that rewrites every node that matches."""
-    return lambda expression: expression.replace(matches, rewrite)
+# from a matcher and a function of its matches to the rule that rewrites every match
+_everywhere = partial(methodcaller, "replace")
 
 
 def _up_to(most: int, rule: Rule, *, within: Any = sympy.Basic) -> Rule:
-    """Return a rule for expressions of at most so many operations that hold one of a kind."""
+    """Return a rule for short expressions that contain `within`."""
     return lambda e: rule(e) if e.has(within) and sympy.count_ops(e) <= most else e
 
 
@@ -239,16 +239,16 @@ RULES: tuple[Rule, ...] = (
     lambda expression: _merged_numbers(_half_angle_sizes(expression)),
     _everywhere(lambda node: node.is_Add, _paired),
     _expanded,
-    _up_to(_MEDIUM, sympy.powsimp),
+    _up_to(_MAX_POWERS, sympy.powsimp),
     _up_to(
-        _MEDIUM,
+        _MAX_POWERS,
         lambda e: sympy.powsimp(sympy.powdenest(_whole_exponents(e), force=True), force=True),
     ),
-    _up_to(_MOST_LOGS, _joined, within=sympy.log),
-    _up_to(_MOST_LOGS, lambda e: sympy.expand_log(e, force=True), within=sympy.log),
+    _up_to(_MAX_LOG_OPERATIONS, _joined, within=sympy.log),
+    _up_to(_MAX_LOG_OPERATIONS, lambda e: sympy.expand_log(e, force=True), within=sympy.log),
     sympy.factor_terms,
-    _up_to(_SHORT, sympy.together),
-    _up_to(_SHORT, _simplified),
+    _up_to(_MAX_SIMPLIFIED, sympy.together),
+    _up_to(_MAX_SIMPLIFIED, _simplified),
 )
 
 
@@ -256,13 +256,13 @@ def even_ratios(expression: Expr) -> Expr:
     """Pull a common number out of every sum whose numbers have simple ratios."""
     if not expression.args:
         return expression
-    made = expression.func(*(even_ratios(arg) for arg in expression.args))
-    if not made.is_Add:
-        return made
-    pairs = [term.as_coeff_Mul() for term in made.args]
+    total = expression.func(*(even_ratios(arg) for arg in expression.args))
+    if not total.is_Add:
+        return total
+    pairs = [term.as_coeff_Mul() for term in total.args]
     if not any(number.is_Float for number, _ in pairs):
-        return made
-    most, best = 1, made
+        return total
+    most, best = 1, total
     for divisor, _ in pairs:
         ratios = [_fraction(float(number) / float(divisor)) for number, _ in pairs]
         simple = sum(1 for ratio in ratios if not ratio.is_Float)
@@ -281,26 +281,26 @@ def _fraction(value: float) -> Expr:
 
 
 def joined(expression: Expr) -> Expr:
-    """Join the roots of a product, and the logarithms of a sum; no point becomes undefined."""
+    """Join the roots of a product and the logarithms of a sum."""
     if not expression.args:
         return expression
-    made = expression.func(*(joined(arg) for arg in expression.args))
-    if made.is_Mul:
-        powers = [f for f in made.args if f.is_Pow and f.free_symbols]
+    node = expression.func(*(joined(arg) for arg in expression.args))
+    if node.is_Mul:
+        powers = [f for f in node.args if f.is_Pow and f.free_symbols]
         roots = [f for f in powers if f.exp.is_Rational and f.exp.q == 2]
         if len(roots) > 1:
             inside = sympy.Mul(*(f.base ** (2 * f.exp) for f in roots))
-            rest = sympy.Mul(*(f for f in made.args if f not in roots))
+            rest = sympy.Mul(*(f for f in node.args if f not in roots))
             return rest * sympy.sqrt(inside)
         if roots and roots[0].exp == sympy.Rational(1, 2) and roots[0].base.is_Add:
-            whole = sympy.Mul(*(f for f in made.args if f.is_Symbol))
+            whole = sympy.Mul(*(f for f in node.args if f.is_Symbol))
             inside = sympy.Add(*(term * whole**2 for term in roots[0].base.args))
-            return made / roots[0] / whole * sympy.sqrt(inside)
-    return _joined_logarithms(made) if made.is_Add else made
+            return node / roots[0] / whole * sympy.sqrt(inside)
+    return _joined_logarithms(node) if node.is_Add else node
 
 
 def _joined_logarithms(total: Expr) -> Expr:
-    """Put logarithms whose factors differ in sign at most together."""
+    """Join logarithms whose factors are equal up to the sign."""
     groups: dict[Expr, list[tuple[Expr, int]]] = {}
     others = []
     for term in total.args:
@@ -311,9 +311,8 @@ def _joined_logarithms(total: Expr) -> Expr:
         factor = term / logs[0]
         sign = -1 if factor.could_extract_minus_sign() else 1
         groups.setdefault(sign * factor, []).append((logs[0].args[0], sign))
-    for factor, parts in groups.items():
-        others.append(factor * sympy.log(sympy.Mul(*(u**sign for u, sign in parts))))
-    return sympy.Add(*others)
+    products = ((f, sympy.Mul(*(u**sign for u, sign in parts))) for f, parts in groups.items())
+    return sympy.Add(*others, *(f * sympy.log(inner) for f, inner in products))
 
 
 def multiplied_in(expression: Expr) -> Expr:
@@ -323,8 +322,8 @@ def multiplied_in(expression: Expr) -> Expr:
         number, rest = product.as_coeff_Mul()
         for factor in sympy.Mul.make_args(rest):
             pairs = [term.as_coeff_Mul() for term in factor.args] if factor.is_Add else []
-            if number.is_Rational and pairs and all(each.is_Float for each, _ in pairs):
-                total = sympy.Add(*(number * each * term for each, term in pairs))
+            if number.is_Rational and pairs and all(scale.is_Float for scale, _ in pairs):
+                total = sympy.Add(*(number * scale * term for scale, term in pairs))
                 return rest / factor * total
         return product
 
@@ -332,13 +331,13 @@ def multiplied_in(expression: Expr) -> Expr:
 
 
 def thinner(expression: Expr) -> list[Expr]:
-    """Return the formulas that leave out one part of a formula and still hold a symbol."""
+    """Return the formulas with one part less that still hold a symbol."""
     shorter = [e for e in dict.fromkeys(_without_one(expression)) if e != expression]
-    return [e for e in shorter if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MOST]
+    return [e for e in shorter if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MAX_THINNER]
 
 
 def _without_one(expression: Expr) -> Iterator[Expr]:
-    """Yield an expression with one part less, everywhere in it."""
+    """Yield an expression without each of its parts."""
     args = expression.args
     if expression.is_Add or expression.is_Mul:
         places = (k for k, arg in enumerate(args) if arg != -1)
@@ -348,5 +347,5 @@ def _without_one(expression: Expr) -> Iterator[Expr]:
     elif expression.is_Function:
         yield sympy.Integer(1)  # it may hardly vary
     for k, arg in enumerate(args):
-        for less in _without_one(arg):
-            yield expression.func(*args[:k], less, *args[k + 1 :])
+        for shorter in _without_one(arg):
+            yield expression.func(*args[:k], shorter, *args[k + 1 :])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -13,35 +12,34 @@ import sympy
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.notation import formula_text
 
-BEYOND = 0.05  # share of each range by which it is extended
-REACH = 1.0  # share of each range up to which the formula is followed
-_POINTS = 4000  # where the extension is checked
-_SWEEP = 200  # points of one feature beyond each end of its range
-_ROWS, _FEWEST_ROWS = 40, 4  # that are swept along, fewer with more features
-_SWEPT = 320  # rows times features
-_TIGHT, _TIGHT_PARTS = 4, 10  # rows, that are swept along for each of some parts
-_SEARCHES = 8  # for a pole of one part between the points
-_SEARCHED = 40  # parts
-_PLACES = 24  # along a way at which there may be a pole
 Places: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 Exprs: TypeAlias = tuple[Expr, ...]
 Function: TypeAlias = Callable[[Array], Array]
 
-_FIRST = 0.05  # share of each range that the first steps are long
-_LAST = 1e-13  # share at which a search ends
-_NEAR = 1e-3  # share by which the places lie off that the end of a search is compared with
+BEYOND = 0.05  # share of each range by which it is extended
+REACH = 1.0  # share of each range up to which the formula is followed
+_POINTS = 4000  # for checks of the extension
+_SWEEP = 200  # points of one feature beyond each end of its range
+_MAX_ROWS, _MIN_ROWS = 40, 4  # that are swept along, fewer with more features
+_SWEPT = 320  # rows times features
+_TIGHT_ROWS, _TIGHT_PARTS = 4, 10  # that are swept along in addition, for each of some parts
+_SEARCHES = 8  # for a pole of one part between the points
+_MAX_PARTS = 40  # that are searched
+_MAX_PLACES = 24  # along a way that are searched for a pole
+
+_FIRST = 0.05  # length of the first steps of a search, in ranges
+_LAST = 1e-13  # length at which it ends
+_NEAR = 1e-3  # distance of the places that its end is compared with
 _SHRINK = 0.25
-_FALL = 1e-5  # what is left of the largest value there when the quantity goes to zero
+_FALL = 1e-5  # share of the largest value there below which the end counts as zero
 _MOVES = 150
-_DIP = 0.5  # of its higher neighbour, below which a place is worth a search
+_DIP = 0.5  # share of the larger neighbor below which a place is searched
+
+_finite = partial(np.nan_to_num, nan=np.inf, posinf=np.inf, neginf=np.inf)
 
 
 def broken_parts(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
-    """Name the parts of a formula that are undefined somewhere on slightly wider ranges.
-
-    Between two points where a denominator has different signs there is a pole, even when no point
-    hits it; where it only touches zero, a search from the points at which it is least finds it.
-    """
+    """Return the parts that are undefined on slightly wider ranges."""
     points = wider(x)
     box = points.min(axis=0), points.max(axis=0)
     broken = _broken(list(_parts(expressions)), symbols, points, lambda starts: box)
@@ -52,12 +50,8 @@ def broken_parts(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...
 
 
 def poles(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
-    """Name the parts of a formula that go to infinity on some rows or between them.
-
-    Between them means that a denominator has different signs on two rows, or comes down to zero
-    within the box of a row and of those nearest to it.
-    """
-    parts = [part for part in _parts(expressions) if part.strict][:_SEARCHED]
+    """Return the parts that go to infinity on rows or between near ones."""
+    parts = [part for part in _parts(expressions) if part.strict][:_MAX_PARTS]
     return _broken(parts, symbols, x, partial(_around, x))
 
 
@@ -67,7 +61,10 @@ def _broken(
     points: Array,
     box_of: Callable[[Array], tuple[Array, Array]],
 ) -> tuple[str, ...]:
-    """Return the parts that are undefined on points, or in boxes of those of least margins."""
+    """Return the parts that are undefined on points or in boxes of some.
+
+    A denominator has a pole between points where its sign differs, or where a search finds a zero.
+    """
     if not parts:
         return ()
     texts: dict[str, None] = {}
@@ -75,7 +72,7 @@ def _broken(
     for place, (part, values) in enumerate(zip(parts, inner.T, strict=True)):
         margins = part.margin(values)
         bad = not part.good(margins).all() or (part.signed and len(set(values > 0)) > 1)
-        if not bad and place < _SEARCHED:
+        if not bad and place < _MAX_PARTS:
             evaluate = evaluator((part.inner,), symbols)
             starts = points[np.argsort(margins)[:_SEARCHES]]
             bad = part.undefined(evaluate, starts, *box_of(starts))[0].any()
@@ -85,7 +82,7 @@ def _broken(
 
 
 def _around(x: Array, starts: Array) -> tuple[Array, Array]:
-    """Return the boxes, low and high (start, in), of the 2 in + 1 rows of x nearest to points."""
+    """Return boxes (start, in) of the 2 in + 1 rows of x nearest to starts."""
     width = x.max(axis=0) - x.min(axis=0)
     even = np.where(width > 0, width, 1.0)
     gaps = np.square((starts[:, None] - x[None]) / even).sum(axis=2)
@@ -94,21 +91,28 @@ def _around(x: Array, starts: Array) -> tuple[Array, Array]:
 
 
 def valid_ranges(expressions: Exprs, symbols: Exprs, x: Array) -> dict[str, tuple[float, float]]:
-    """Return how far each feature may leave its range before the formula breaks down.
+    """Return the ranges of single features on which a formula is defined.
 
-    Each feature is moved alone, on 200 points up to one width of its range beyond either end. The
-    others are as they are in 4 to 40 rows, and in those that come closest to what is undefined.
+    Each feature is moved alone, on 200 points up to one width of its range beyond either end, with
+    the others as in 4 to 40 rows and in those with least margins.
     """
     used = {symbol.name for expression in expressions for symbol in expression.free_symbols}
-    count = min(_ROWS, max(_FEWEST_ROWS, _SWEPT // max(len(used), 1)))
-    rows = _swept_rows(expressions, symbols, x, count)
-    defined, ranges = _definedness(expressions, symbols), {}
+    parts = list(_parts(expressions))
+    evaluate = evaluator((*expressions, *(part.inner for part in parts)), symbols)
+    count = min(_MAX_ROWS, max(_MIN_ROWS, _SWEPT // max(len(used), 1)))
+    places = [np.linspace(0, len(x) - 1, min(len(x), count)).round().astype(int)]
+    if parts:
+        tight = parts[:_TIGHT_PARTS]
+        inner = evaluator(tuple(part.inner for part in tight), symbols)(x)
+        pairs = zip(tight, inner.T, strict=True)
+        places += [np.argsort(part.margin(column))[:_TIGHT_ROWS] for part, column in pairs]
+    rows, ranges = x[np.unique(np.concatenate(places))], {}
 
     def last_good(column: int, end: float, far: float) -> float:
         way = np.linspace(end, far, _SWEEP + 1)
         points = np.repeat(rows[None], len(way), axis=0)
         points[:, :, column] = way[:, None]
-        bad = np.flatnonzero(np.logical_not(defined(points)))
+        bad = np.flatnonzero(~_defined(parts, evaluate, points))
         return float(way[-1] if not len(bad) else way[max(int(bad[0]) - 1, 0)])
 
     for column, symbol in enumerate(symbols):
@@ -120,41 +124,24 @@ def valid_ranges(expressions: Exprs, symbols: Exprs, x: Array) -> dict[str, tupl
     return ranges
 
 
-def _swept_rows(expressions: Exprs, symbols: Exprs, x: Array, count: int) -> Array:
-    """Return some rows, spread evenly, and those where parts of a formula have least margins."""
-    rows = [np.linspace(0, len(x) - 1, min(len(x), count)).round().astype(int)]
-    parts = list(itertools.islice(_parts(expressions), _TIGHT_PARTS))
-    if parts:
-        inner = evaluator(tuple(part.inner for part in parts), symbols)(x)
-        pairs = zip(parts, inner.T, strict=True)
-        rows += [np.argsort(part.margin(column))[:_TIGHT] for part, column in pairs]
-    return np.asarray(x[np.unique(np.concatenate(rows))])
-
-
-def _definedness(expressions: Exprs, symbols: Exprs) -> Function:
-    """Return what says for points (place, row, in) at which places a formula is defined."""
-    parts = list(_parts(expressions))
-    evaluate = evaluator((*expressions, *(part.inner for part in parts)), symbols)
-
-    def defined(points: Array) -> Array:
-        values = evaluate(points.reshape(-1, points.shape[2])).reshape(*points.shape[:2], -1)
-        outputs = values[..., : len(expressions)]
-        good = np.isfinite(outputs).all(axis=(1, 2))
-        for place, part in enumerate(parts, start=len(expressions)):
-            inner = values[..., place]
-            margins = part.margin(inner)
-            good &= part.good(margins).all(axis=1)
-            if part.signed:
-                good[1:] &= ((inner[1:] > 0) == (inner[:-1] > 0)).all(axis=1)
-            good[_touched(part, place, evaluate, points, margins)] = False
-        return np.asarray(good)
-
-    return defined
+def _defined(parts: list[_Part], evaluate: Function, points: Array) -> Any:
+    """Return the mask of places of points (place, row, in) with values."""
+    values = evaluate(points.reshape(-1, points.shape[2])).reshape(*points.shape[:2], -1)
+    first = values.shape[2] - len(parts)  # of the parts, after the outputs
+    good: Any = np.isfinite(values[..., :first]).all(axis=(1, 2))
+    for index, part in enumerate(parts, start=first):
+        inner = values[..., index]
+        margins = part.margin(inner)
+        good &= part.good(margins).all(axis=1)
+        if part.signed:
+            good[1:] &= ((inner[1:] > 0) == (inner[:-1] > 0)).all(axis=1)
+        good[_touched(part, index, evaluate, points, margins)] = False
+    return good
 
 
 def _touched(part: _Part, output: int, evaluate: Function, points: Array, margins: Array) -> Array:
-    """Return the first places of points (place, row, in) behind which a part is undefined."""
-    dipping = dips(margins)[:_PLACES]
+    """Return the places of points (place, row, in) next to zeros."""
+    dipping = dips(margins)[:_MAX_PLACES]
     if not len(dipping):
         return np.array([], dtype=int)
     place, row = dipping.T
@@ -170,20 +157,20 @@ class _Part(NamedTuple):
 
     node: Expr
     inner: Expr
-    margin: Function  # how far values of `inner` are from what is undefined
+    margin: Function  # distance of values of `inner` from undefined ones
     strict: bool = True  # whether a margin of zero is undefined too
     signed: bool = False  # whether it is a denominator, which has a pole where its sign changes
 
     def good(self, margins: Array) -> Array:
-        """Tell where a margin is large enough."""
+        """Return where a margin is large enough."""
         return np.asarray(margins > 0 if self.strict else margins >= 0)
 
     def undefined(
         self, inner: Function, starts: Array, low: Array, high: Array
     ) -> tuple[Any, Array]:
-        """Search a box as `vanishes` does; `inner` returns the values in a column of its own."""
-        found, ends = vanishes(lambda at: self.margin(inner(at)[:, 0]), starts, low, high)
-        return found if self.strict else self.margin(inner(ends)[:, 0]) < 0, ends
+        """Search a box for points at which the part is undefined."""
+        zero, ends = vanishes(lambda x: self.margin(inner(x)[:, 0]), starts, low, high)
+        return zero if self.strict else self.margin(inner(ends)[:, 0]) < 0, ends
 
 
 def _parts(expressions: Exprs) -> Iterator[_Part]:
@@ -192,7 +179,7 @@ def _parts(expressions: Exprs) -> Iterator[_Part]:
         walk = sympy.preorder_traversal(expression)
         for node in walk:
             if isinstance(node, sympy.Piecewise):
-                walk.skip()  # a piece need not be defined where another holds
+                walk.skip()  # a piece may be undefined where another holds
             if node in seen or not node.free_symbols:
                 continue
             seen.add(node)
@@ -226,7 +213,7 @@ _DENOMINATORS: dict[Any, Callable[[Expr], Expr]] = {
 
 
 def wider(x: Array) -> Array:
-    """Return points in ranges a little wider than the data's: rows moved out, and sweeps."""
+    """Return points in slightly wider ranges: moved rows, and sweeps."""
     low, high = x.min(axis=0), x.max(axis=0)
     room = BEYOND * (high - low)
     pick = np.linspace(0, len(x) - 1, min(len(x), _POINTS // (2 * x.shape[1]) + 1))
@@ -243,22 +230,22 @@ def wider(x: Array) -> Array:
 
 
 def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Search for zeros downhill from points (start, in) in the box `low`, `high`, axis by axis.
+    """Search for zeros downhill from points (start, in) in a box.
 
-    What is nothing beside its value a thousandth of the ranges away counts as zero. Returns which
-    searches found one, (start,), and where they ended.
+    Returns which searches succeeded, (start,), and their ends. A value much smaller than those a
+    thousandth of the ranges away counts as zero.
     """
     low, high = np.broadcast_to(low, starts.shape), np.broadcast_to(high, starts.shape)
     axes = np.eye(starts.shape[1])[(high > low).any(axis=0)]
     ways = np.concatenate((axes, -axes))  # (way, in)
     points, length = starts.copy(), np.full(len(starts), _FIRST)
-    least = _known(margin(points))
+    least = _finite(margin(points))
 
-    def around(which: Places, far: Array) -> tuple[Array, Array]:  # (which, way, in), (which, way)
-        steps = (far[:, None] * (high - low)[which])[:, None] * ways
-        trials = np.clip(points[which, None] + steps, low[which, None], high[which, None])
+    def around(index: Places, far: Array) -> tuple[Array, Array]:  # (index, way, in), (index, way)
+        steps = (far[:, None] * (high - low)[index])[:, None] * ways
+        trials = np.clip(points[index, None] + steps, low[index, None], high[index, None])
         values = margin(trials.reshape(-1, points.shape[1]))
-        return trials, _known(values).reshape(trials.shape[:2])
+        return trials, _finite(values).reshape(trials.shape[:2])
 
     for _ in range(_MOVES if len(ways) else 0):
         going = np.flatnonzero((length > _LAST) & (least > 0))
@@ -278,7 +265,7 @@ def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[
 
 
 def dips(margins: Array) -> Places:
-    """Return the places (place, row) where a quantity along a way may have touched zero."""
+    """Return the places (place, row) where a quantity may touch zero."""
     inner = margins[1:-1]
     before, after = margins[:-2], margins[2:]
     low = (inner <= before) & (inner <= after) & (inner < _DIP * np.maximum(before, after))
@@ -288,7 +275,3 @@ def dips(margins: Array) -> Places:
 def _inverse(values: Array) -> Array:
     with np.errstate(divide="ignore"):
         return np.asarray(1 / np.abs(values))
-
-
-def _known(values: Array) -> Array:
-    return np.where(np.isfinite(values), values, np.inf)

@@ -1,13 +1,11 @@
-"""Train a network as groups of hidden nodes that see other rows, along a path of penalties.
+"""Cross-validated ensemble in one network, along a path of penalties.
 
-Each group, a member, is a network of its own that is trained on all rows but its fold [1]_; the
-rows of a fold are judged by the member that has not seen them. The penalty falls from step to step,
-from one that leaves nearly straight functions to next to none, and the step is kept at which the
-held-out rows are predicted best. The mean of the members is one network, of all their nodes; what
-it gains over them, by how they differ [1]_, is taken off their loss.
-
-The penalty is on coefficients of B-splines: squares of their second differences [2]_, and the norm
-of each edge's, by which edges shrink to nothing [3]_.
+Each member is a group of hidden nodes, trained on all rows but its fold [1]_, whose rows it is
+scored on. The penalty falls from step to step, from one that leaves nearly straight functions to
+almost none; the step with the best predictions of held-out rows is kept. The mean of the members is
+one network of all their nodes; its gain over them, the ambiguity [1]_, is subtracted from their
+loss. The penalty is on the squared second differences of B-spline coefficients [2]_, and on the
+norm of each edge's coefficients, by which edges vanish [3]_.
 
 References
 ----------
@@ -31,14 +29,14 @@ from torch import Tensor
 
 from kanlens.data.groups import deal_groups, row_groups
 from kanlens.model.layers import KANLinear
+from kanlens.model.moments import Average
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 from kanlens.training.objective import class_losses, score
 from kanlens.training.options import FitOptions
-from kanlens.training.preparation import settle_range, settle_scaling
 from kanlens.training.ranks import Ranks
 from kanlens.training.result import FitResult
-from kanlens.training.run import Part, TrainingRun
+from kanlens.training.run import Part, TrainingRun, settle_range, settle_scaling
 
 # Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
@@ -53,21 +51,23 @@ BATCHES = (128, 256, 2000)  # rows of a batch below and from so many rows
 
 
 def grid_intervals(rows: int) -> int:
-    """Return the intervals of a grid that so many rows can fill."""
+    """Return the number of grid intervals for a number of rows."""
     least, per, most = GRIDS
     return max(3, min(least + rows // per, most, rows // 10))
 
 
 class EnsembleRun(TrainingRun):
-    """The state of the training of all members of a network with at most one hidden layer.
+    """The training of all members of a network with at most one hidden layer.
 
-    Rows x (batch, in), targets and groups are as for `TrainingRun`, weights (batch,) are of rows.
-    The network trained, `model`, is in single precision and scaled units and has the outputs of
-    all members, one after the other.
+    Arguments are as for `TrainingRun`. The network trained, `model`, is in single precision and
+    scaled units and has the outputs of all members, one after the other.
     """
 
+    fused = True
     weights: Tensor
     groups: Tensor
+    train_weights: Tensor  # (batch, member), 0 of the rows in the member's fold
+    test_weights: Tensor  # (batch, member), 0 of all others
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class EnsembleRun(TrainingRun):
         super().__init__(members, options, scaled, y, generator, weights, ranks, groups)
 
     def _members(self, generator: torch.Generator | None) -> KAN:
-        """Return the members beside each other, in scaled units, none joined to another's nodes."""
+        """Return one network of all members, without edges between them."""
         target, count = self.target, self.members
         outputs = len(target.output_names)
         hidden = [layer.out_features for layer in target.layers[:-1]]
@@ -135,31 +135,29 @@ class EnsembleRun(TrainingRun):
         model.schema = dataclasses.replace(model.schema, task=target.schema.task)
         return model
 
-    def begin(self, held_out: Tensor | None = None) -> None:
-        """Deal the groups of rows, in the order of their targets, to the folds."""
+    def begin(self, saved: dict[str, Any] | None = None, held_out: Tensor | None = None) -> None:
+        """Deal the groups of rows to the folds, or go back to a saved state."""
+        super().begin(saved, held_out)
+        if saved is None:
+            with torch.no_grad():
+                self.model.update_grid(self.train_x)
+
+    def _draw_held_out(self) -> Tensor:
+        """Draw an order of all rows, sorted by target, in which groups are dealt."""
         order = self._permutation(len(self.x))
-        first = self.y[order] if self.y.dim() == 1 else self.y[order, 0]
-        super().begin(order[first.argsort(stable=True)])
-        with torch.no_grad():
-            self.model.update_grid(self.train_x)
+        targets = self.y[order] if self.y.dim() == 1 else self.y[order, 0]
+        return order[targets.argsort(stable=True)]
 
     def _split(self) -> None:
-        """Give every member the rows that are not in its fold."""
+        """Assign to every member the rows that are not in its fold."""
         self.folds = deal_groups(self.held_out, self.groups, self.members)
         self.judged = self.folds.unsqueeze(1) == torch.arange(self.members)  # (row, member)
         weights = self.weights.unsqueeze(1)
-        self.shares, self.counts = weights * ~self.judged, weights * self.judged
+        self.train_weights, self.test_weights = weights * ~self.judged, weights * self.judged
         self.train_x, self.train_y, self.test_x, self.test_y = (self.x, self.y) * 2
-        self.train_weights = self.shares
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.model.parameters(), lr=self.options.rate, fused=True)
 
     def _by_member(self, outputs: Tensor) -> Tensor:  # (batch, member, out)
         return outputs.view(len(outputs), self.members, -1)
-
-    def _outputs(self, x: Tensor) -> Tensor:
-        return self._by_member(super()._outputs(x))
 
     def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:  # (batch, member)
         if self.model.task == "regression":
@@ -167,14 +165,13 @@ class EnsembleRun(TrainingRun):
         codes = y.unsqueeze(1).expand(-1, outputs.shape[1]).reshape(-1)
         return class_losses(outputs.flatten(0, 1), codes).view(len(y), -1)
 
-    def _rest(self) -> Iterator[Part]:
+    def _batches(self) -> Iterator[Part]:
         orders = (self._permutation(len(self.x)) for _ in range(self.passes))
         batches = (rows for order in orders for rows in order.tensor_split(self.batches))
-        for rows in itertools.islice(batches, self.batch, None):
-            yield self._part(rows, len(rows))
+        return map(self._part, itertools.islice(batches, self.batch, None))
 
-    def _learn(self, x: Tensor, y: Tensor, weights: Tensor | None, average: Any) -> None:
-        """Take one step on a batch, whose weights (batch, member) are of rows in each member."""
+    def _learn(self, x: Tensor, y: Tensor, weights: Tensor | None, average: Average | None) -> None:
+        """Take one step on a batch, whose weights are (batch, member)."""
         batches = self.passes * self.batches
         share = (self.step * batches + self.batch) / (self.options.steps * batches)  # of the path
         fall = max(0.0, (share - FLAT) / (1 - FLAT))
@@ -191,7 +188,8 @@ class EnsembleRun(TrainingRun):
         self.failed = not bool(torch.isfinite(total))
         if not self.failed:
             total.backward()
-            self.ranks.sum_gradients(self.model.parameters())
+            if average is not None:
+                self.ranks.sum_gradients(self.model.parameters())
             bend = strength * self.bend
             for layer in self.model.layers:
                 add_penalties(layer, bend, NORMS * math.sqrt(strength))
@@ -199,20 +197,20 @@ class EnsembleRun(TrainingRun):
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        outputs = self._outputs(self.x)
+        outputs = self._by_member(self._outputs(self.x))
         losses = self._losses(outputs, self.y)
         gains = losses.mean(1) - self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
-        held = (losses * self.counts).sum() - (gains * self.weights).sum()
+        held = (losses * self.test_weights).sum() - (gains * self.weights).sum()
         return {
             "step": self.step,
-            "loss": float((losses * self.shares).sum() / self.shares.sum()),
+            "loss": float((losses * self.train_weights).sum() / self.train_weights.sum()),
             "penalty": 0.0,
-            "validation_loss": float(held / self.counts.sum()),
+            "validation_loss": float(held / self.test_weights.sum()),
             "metric": score(self.model, outputs[self.judged], self.y),
         }
 
     def _describe(self, every: int) -> None:
-        """Join the members to the network, and store the statistics of every so many rows in it."""
+        """Join the members to the network; store its statistics."""
         layer, members = self.target.layers[-1], self.model.layers[-1]
         parameters = layer.spline_weight, layer.base_weight, layer.bias
         with torch.no_grad():
@@ -228,14 +226,14 @@ class EnsembleRun(TrainingRun):
         store_statistics(self.target, self.rows[::every])
 
     def finish(self, seconds: float) -> FitResult:
-        """Report on the network."""
+        """Return the result for the network."""
         result = super().finish(seconds)
         return dataclasses.replace(result, model=self.target, folds=self.folds)
 
 
 @torch.no_grad()
 def add_penalties(layer: KANLinear, bend: Tensor, norms: float) -> None:
-    """Add the gradients of the penalties `bend` and `norms`, written out: in half of the time."""
+    """Add gradients of the penalties; autograd takes twice the time."""
     weights = layer.weights()
     scale = (layer.spline_scaler * weights.mask).unsqueeze(-1)
     coef, base = weights.spline * scale, weights.base_weights()
@@ -243,9 +241,9 @@ def add_penalties(layer: KANLinear, bend: Tensor, norms: float) -> None:
     share = norms * (size + 1e-8).rsqrt()  # (out, in)
     slope = coef @ (2 * bend)
     slope.addcmul_(coef, (share / coef.shape[-1]).unsqueeze(-1))
-    for given, added in (
+    for parameter, gradient in (
         (weights.spline, slope * scale),
         (layer.spline_scaler, (slope * weights.spline).sum(-1)),
         (weights.base, share * base),
     ):
-        given.grad = added if given.grad is None else given.grad.add_(added)
+        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

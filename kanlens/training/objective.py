@@ -1,4 +1,4 @@
-"""The objective that training minimizes; predictions, and the metric people judge a model by."""
+"""The objective of training, predictions, and the metric."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMED = 5  # features outside the training data that are named
 
 @dataclass(kw_only=True)
 class Objective:
-    """The loss of a model on rows, in the scaled units of its output, and its penalty.
+    """The loss of a model in scaled units of its output, and a penalty.
 
     The penalty maps keys into ``kanlens.sparsity.PENALTIES`` to their weights. Node weights, each
     (out,), are factors of the norms of all edges into each output of each layer.
@@ -40,34 +40,28 @@ class Objective:
     node_weights: list[Tensor] | None = None
 
     @property
-    def penalized(self) -> bool:
-        """Whether there is a penalty at all."""
-        return bool(self.penalty) and self.strength != 0.0
-
-    @property
     def of_weights(self) -> bool:
-        """Whether the penalty, if any, is of the weights alone."""
-        needy = any(PENALTIES[name].needs_inputs for name in self.penalty)
-        return not (self.penalized and needy)
+        """True unless there is a penalty that depends on inputs."""
+        needs_inputs = any(PENALTIES[name].needs_inputs for name in self.penalty)
+        return self.strength == 0.0 or not needs_inputs
 
     def total(
         self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
     ) -> Tensor:
-        """Return loss plus penalty on the same rows, or by `average` of all it averages over."""
+        """Return loss plus penalty, of all rows that `average` averages over."""
         output, penalty = self.evaluated(x, average)
         loss = task_loss(self.model, output, y, weights)
-        loss = loss if average is None else average(loss)
-        return loss + penalty if self.penalized else loss
+        return (loss if average is None else average(loss)) + penalty
 
     def evaluated(self, x: Tensor, average: Average | None = None) -> tuple[Tensor, Tensor]:
-        """Return the outputs of the model for x (batch, in), and the penalty on the same rows."""
+        """Return the outputs for x (batch, in), and the penalty on these rows."""
         (*inputs, last), _ = self.model.levels(self.model.scale_inputs(x))
         return self.model.scale_outputs(last), self.penalty_term(inputs, average)
 
     def penalty_term(self, inputs: list[Tensor], average: Average | None = None) -> Tensor:
-        """Return `strength` times the penalty, given what reaches every layer; zero without."""
-        if not self.penalized:
-            return torch.zeros((), dtype=self.model.dtype, device=self.model.input_shift.device)
+        """Return `strength` times the penalty, given the inputs of layers."""
+        if not self.penalty or self.strength == 0.0:
+            return self.model.input_shift.new_zeros(())
         value = penalty_value(
             tuple(self.model.layers),
             self.penalty,
@@ -80,7 +74,7 @@ class Objective:
 
 
 def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean loss over rows, whose weights have mean 1, of outputs in data units."""
+    """Return the mean loss over rows; weights of rows have mean 1."""
     losses = row_losses(model, output, y)
     return losses.mean() if weights is None else (losses * weights).mean()
 
@@ -93,7 +87,7 @@ def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
 
 
 def class_losses(output: Tensor, y: Tensor) -> Tensor:
-    """Return the cross-entropy (batch,) of logits (batch, out) and class codes."""
+    """Return the cross-entropy (batch,) of logits (batch, out)."""
     if output.shape[1] == 1:
         target = y.to(output.dtype)
         return F.binary_cross_entropy_with_logits(output[:, 0], target, reduction="none")
@@ -102,7 +96,7 @@ def class_losses(output: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
-    """Return the loss on `judged` of the constant that suits the targets `y` best."""
+    """Return the loss on targets `judged` of the best constant for `y`."""
     if model.schema.task == "regression":
         return float(task_loss(model, y.mean(0).expand_as(judged), judged))
     count = max(2, len(model.output_names))
@@ -113,7 +107,7 @@ def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
 
 @torch.no_grad()
 def score(model: KAN, output: Tensor, y: Tensor) -> float:
-    """Return R2 (mean over the targets that vary, NaN where none does) or accuracy of outputs."""
+    """Return R2, a mean over targets that vary, or accuracy."""
     if model.schema.task == "classification":
         return float((classes(output) == y).double().mean())
     varies = deviations(y.to(output)) > 0
@@ -130,7 +124,7 @@ def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
 
 
 def metric_name(model: KAN) -> str:
-    """Return the name of what `score` returns."""
+    """Return the name of the metric of `score`."""
     return "accuracy" if model.schema.task == "classification" else "R2"
 
 
@@ -161,14 +155,13 @@ def predictions(model: KAN, x: Rows) -> pd.DataFrame:
 
 @torch.no_grad()
 def outside_words(model: KAN, x: Tensor) -> str:
-    """Say how many rows of x (batch, in) lie outside what a model knows, and in which features."""
+    """Return a sentence on rows of x outside the range of training, or ""."""
     outside = model.outside(x.to(model.input_shift))
     if not bool(outside.any()):
         return ""
-    counts = sorted(
-        zip(outside.sum(0).tolist(), model.feature_names, strict=True), key=lambda one: -one[0]
-    )
-    named = [f"{name}: {count}" for count, name in counts if count]
+    counts = zip(outside.sum(0).tolist(), model.feature_names, strict=True)
+    order = sorted(counts, key=lambda pair: -pair[0])
+    named = [f"{name}: {count}" for count, name in order if count]
     more = f", and {len(named) - NAMED} more features" if len(named) > NAMED else ""
     held = bool(model.input_low.isfinite().any())
     becomes = "each value is held at the nearest end of its range" if held else "functions go on"
@@ -178,17 +171,17 @@ def outside_words(model: KAN, x: Tensor) -> str:
 
 
 class ScoreSums:
-    """R2 or accuracy over rows in parts, merged as in Chan et al., Updating formulae, 1979."""
+    """R2 or accuracy over batches (Chan et al., Updating formulae, 1979)."""
 
     def __init__(self, model: KAN) -> None:
         self.model, self.rows = model, 0
         zeros = model.output_scale.double() * 0
-        self.mean, self.squares, self.errors, self.right = zeros, zeros, zeros, 0
-        self.largest = zeros
+        self.mean = self.squares = self.errors = self.largest = zeros
+        self.right = 0
 
     @torch.no_grad()
     def add(self, table: Table) -> None:
-        """Take in some rows of a table with targets."""
+        """Add rows of a table with targets."""
         x, y = encode_labelled(self.model, table, call="judge")
         output, before, self.rows = self.model(x), self.rows, self.rows + len(x)
         if self.model.task == "classification":
@@ -204,7 +197,7 @@ class ScoreSums:
         self.largest = torch.maximum(self.largest, y.abs().amax(0))
 
     def score(self) -> dict[str, float]:
-        """Return the metric by its name; R2 is the mean over the outputs that vary."""
+        """Return R2, a mean over targets that vary, or accuracy."""
         if self.model.task == "classification":
             return {metric_name(self.model): self.right / self.rows}
         rounding = torch.finfo(self.model.dtype).eps * self.largest
@@ -213,7 +206,7 @@ class ScoreSums:
 
 
 def judge(model: KAN, table: Table) -> dict[str, float]:
-    """Return the metric of a model on a table with targets, by its name (R2 or accuracy).
+    """Return the metric of a model on a table with targets, by its name.
 
     A pruned model finds its features in the table by name.
     """

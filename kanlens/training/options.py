@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 from kanlens.checks import check_choice, check_count, check_positive
 from kanlens.errors import InvalidValueError
@@ -14,9 +13,6 @@ OPTIMIZERS = ("lbfgs", "adam", "adamw")
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 1e-2, "adamw": 1e-2}
 ENTROPY_WEIGHT = 2.0
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 PenaltyChoice = str | Mapping[str, float] | None
 
 
@@ -24,16 +20,15 @@ PenaltyChoice = str | Mapping[str, float] | None
 class FitOptions:
     """Options of one training run, for `kanlens.fit`.
 
-    A checkpoint can be resumed with exactly these options only. Options that are out of range, or
-    that would have no effect, are refused.
+    Options that are out of range, or that would have no effect, are refused.
 
     Attributes
     ----------
     optimizer : {"lbfgs", "adam", "adamw"}
-        LBFGS sees all rows at once, with a strong-Wolfe line search; the others go over batches
-        with a learning rate that falls along a cosine.
+        LBFGS uses all rows at once, with a strong-Wolfe line search; the others use batches and a
+        learning rate that falls along a cosine.
     steps : int
-        Of LBFGS (ten iterations each), or passes over the data.
+        Steps of LBFGS (ten iterations each), or passes over the data.
     learning_rate : float, optional
         Default 1 for LBFGS and 0.01 for the others.
     batch_size : int
@@ -42,25 +37,24 @@ class FitOptions:
         Of AdamW.
     penalty : str or dict of str to float, optional
         Sum over the edges of a norm of `kanlens.sparsity`: ``"activation_l1"`` (the paper's),
-        ``"activation_l2"`` (the deviation of the function), ``"weight_l1"`` (with each edge's mean
-        taken over the grid), ``"raw_l1"`` (efficient-kan's) or ``"curvature"``; or several with
-        their weights. Norms of activations are taken over the rows of the current step.
+        ``"activation_l2"`` (the deviation of the function), both over the rows of a step,
+        ``"weight_l1"`` (with each edge's mean over the grid), ``"raw_l1"`` (efficient-kan's) or
+        ``"curvature"``; or several with their weights.
     strength : float
         Factor of the penalty; 0 for none.
     entropy_weight : float, optional
-        Factor of the norms' entropy inside the penalty; curvature has none. Default 2, and 0 with
-        a proximal step, which allows no other.
+        Factor of the norms' entropy in the penalty, except curvature. Default 2, and 0 with a
+        proximal step, which allows no other.
     proximal : bool
-        Make edges exactly zero, with ``"activation_l2"``: see `kanlens.training.proximal`. An
-        edge that is zero stays so until the slope of the loss outweighs the penalty.
+        Make edges exactly zero, with ``"activation_l2"``: see `kanlens.training.proximal`. They
+        stay zero until the slope of the loss outweighs the penalty.
     validation : float
         Share of rows held out.
     patience : int
         Steps without improvement after which training ends.
     grid_updates : int
-        Number of times that grids move to the data, evenly from the first step to half way. They
-        move once more at the end when hidden values have left them, unless that would raise the
-        loss.
+        Number of grid updates, evenly from the first step to half way. At the end grids are updated
+        once more if hidden values have left them and the loss does not rise.
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
 
@@ -93,13 +87,12 @@ class FitOptions:
         if isinstance(self.penalty, Mapping):
             object.__setattr__(self, "penalty", dict(self.penalty))
         check_choice("fit", "optimizer", self.optimizer, OPTIMIZERS)
-        check_count("fit", "steps", self.steps, least=0)
-        check_count("fit", "batch_size", self.batch_size)
-        check_count("fit", "patience", self.patience)
-        check_count("fit", "grid_updates", self.grid_updates, least=0)
+        for name, least in (("steps", 0), ("batch_size", 1), ("patience", 1), ("grid_updates", 0)):
+            check_count("fit", name, getattr(self, name), least=least)
         check_positive("fit", "learning_rate", self.rate)
-        for name in ("weight_decay", "strength", "validation"):
-            check_positive("fit", name, getattr(self, name), zero=True)
+        check_positive("fit", "weight_decay", self.weight_decay, zero=True)
+        check_positive("fit", "strength", self.strength, zero=True)
+        check_positive("fit", "validation", self.validation, zero=True)
         check_positive("fit", "entropy_weight", self.entropy, zero=True)
         if self.validation >= 1:
             expected, got = "to be a share below 1", repr(self.validation)
@@ -112,26 +105,6 @@ class FitOptions:
             check_choice("fit", "penalty", name, PENALTIES)
             check_positive("fit", f"the weight of {name}", weight)
         self._refuse_idle()
-
-    @property
-    def rate(self) -> float:
-        """The learning rate: the one given, else the optimizer's usual one."""
-        usual = LEARNING_RATES[self.optimizer]
-        return usual if self.learning_rate is None else self.learning_rate
-
-    @property
-    def entropy(self) -> float:
-        """The weight of the entropy: the one given, else 2, and none beside a proximal step."""
-        if self.entropy_weight is None:
-            return 0.0 if self.proximal else ENTROPY_WEIGHT
-        return self.entropy_weight
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """The norms of the penalty with their weights."""
-        if self.penalty is None:
-            return {}
-        return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
 
     def _refuse_idle(self) -> None:
         """Refuse choices that would silently have no effect."""
@@ -147,16 +120,29 @@ class FitOptions:
             either = "Choose that penalty", "pass {proximal}"
             raise InvalidValueError("fit", expected, got, *either, proximal=False)
         if self.proximal and self.entropy:
-            expected, got = "no entropy beside a proximal step", f"a weight of {self.entropy}"
+            expected, got = "no entropy with a proximal step", f"a weight of {self.entropy}"
             raise InvalidValueError("fit", expected, got, "Pass {entropy_weight}", entropy_weight=0)
 
-    def replaced(self, call: str, overrides: Mapping[str, Any]) -> Self:
-        """Return the options with some of them replaced; refuse unknown names."""
-        for name in overrides:
-            check_choice(call, "an option", name, [field.name for field in fields(self)])
-        return replace(self, **overrides) if overrides else self
+    @property
+    def rate(self) -> float:
+        """The learning rate, by default that of the optimizer."""
+        default = LEARNING_RATES[self.optimizer]
+        return default if self.learning_rate is None else self.learning_rate
+
+    @property
+    def entropy(self) -> float:
+        """The weight of the entropy, by default 2, and 0 with a proximal step."""
+        default = 0.0 if self.proximal else ENTROPY_WEIGHT
+        return default if self.entropy_weight is None else self.entropy_weight
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The norms of the penalty with their weights."""
+        if self.penalty is None:
+            return {}
+        return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
 
     def grid_steps(self) -> set[int]:
-        """Return the steps before which grids move to the data: from the first to half way."""
+        """Return the steps before which grids move to the data."""
         last = max(1, self.grid_updates - 1)
         return {i * self.steps // (2 * last) for i in range(self.grid_updates)}

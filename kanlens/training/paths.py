@@ -1,4 +1,4 @@
-"""`sparsity_path`: warm-started training over increasing penalty strengths."""
+"""`sparsity_path`: warm-started training over increasing strengths."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from kanlens.model.recording import store_statistics, trace
 from kanlens.resources import threads_for
 from kanlens.training import result as results
 from kanlens.training import resumption
+from kanlens.training.loop import labelled
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import FitOptions
-from kanlens.training.preparation import labelled
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import PathStep, SparsityPath
-from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
+from kanlens.training.resumption import EVERY, Checkpoint
 from kanlens.training.run import TrainingRun
 
 COUNT = 10  # strengths by default
@@ -41,7 +41,6 @@ GROWTH = 3.0  # from one strength to the next, once all planned ones are done
 FURTHER = 5  # strengths after the planned ones, at most
 STILL = 1e-3  # relative change of loss and penalty below which another strength changes nothing
 DEAD = 0.05  # share of what the first model explains that a dead one may still explain
-CHOSEN_HERE = ("penalty", "strength", "scale")
 
 
 def sparsity_path(  # noqa: PLR0913 - one keyword per choice
@@ -60,34 +59,33 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     generator: torch.Generator | None = None,
     **options: Any,
 ) -> SparsityPath:
-    """Train with one strength of a penalty after the other, each time from the model before.
+    """Train with increasing strengths of a penalty, each from the last.
 
-    Strengths increase: a network without edges is a point that no gradient leaves, so that a path
-    cannot begin there. By default they are 0 and then evenly spaced in their logarithm, from a
-    thousandth of the strength at which to give up all edges costs as much as to keep them, and on
-    until a model explains no more than a twentieth of what the first one does (or, a few strengths
-    further, training is stuck).
+    Strengths increase because no gradient leaves a network without edges. By default they are 0 and
+    then evenly spaced in their logarithm, from a thousandth of the strength at which removing all
+    edges costs as much as keeping them, until a model explains no more than a twentieth of what the
+    first one does (or, a few strengths further, training is stuck).
 
-    An interrupt (Ctrl-C) ends the path; what was found so far is returned, with a warning.
+    An interrupt (Ctrl-C) ends the path; the steps so far are returned, with a warning.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Where the path starts. Left as it is; every step has a model of its own.
+        Where the path starts; unchanged, as every step has a model of its own.
     data : Table or tuple (x, y)
         As for `kanlens.fit`.
     penalty : str or dict of str to float
         As for `kanlens.fit`. ``"activation_l2"`` makes edges of splines exactly zero (unless
         ``proximal=False`` is among the options); with all others they become small.
     strengths : sequence of float, or int, optional
-        The strengths, increasing; or how many of the default ones there are, 10 when None: at
-        most five more follow until nearly all edges are dead.
+        The strengths, increasing; or the number of default ones, 10 when None: at most five more
+        follow until nearly all edges are dead.
     threshold : float
         Share of its layer's largest weight L1 norm below which an edge counts as dead.
     tolerance : float
         Share of what is explained that the chosen model may give up: see `SparsityPath.best`.
     groups, checkpoint, checkpoint_every, resume
-        As for `kanlens.fit`; the path goes on within a strength.
+        As for `kanlens.fit`; a path resumes within a strength.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
@@ -124,11 +122,11 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     True
     """
     started = time.perf_counter()
-    given = _checked(strengths, options)
+    chosen = _check_strengths(strengths, options)
     check_generator("sparsity_path", generator)
     check_positive("sparsity_path", "threshold", threshold, zero=True)
     check_positive("sparsity_path", "tolerance", tolerance, zero=True)
-    saved = checked_checkpoint("sparsity_path", checkpoint, checkpoint_every, resume=resume)
+    saved = Checkpoint("sparsity_path", checkpoint, checkpoint_every, resume=resume)
     model = check_model("sparsity_path", model)
     if not isinstance(penalty, str | Mapping):
         fields = "to be a norm or norms with weights", repr(penalty), "Pass 'weight_l1'"
@@ -144,11 +142,13 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         together = row_groups(x, y, labels, call="sparsity_path") if plan.validation else None
     except KanlensError as error:
         raise reworded("sparsity_path", error) from error
-    path = _PathRun(first, plan, x, y, together, threshold, given, generator, saved)
+    path = _PathRun(first, plan, x, y, together, threshold, chosen, generator, saved)
     path.restore(saved.begun)
-    total = given if isinstance(given, int) else len(given)
+    total = chosen if isinstance(chosen, int) else len(chosen)
+    rows = len(x) if plan.optimizer == "lbfgs" else plan.batch_size
+    size = rows * max(layer.in_features * layer.degrees_of_freedom for layer in first.layers)
     stop = Interruption()
-    with threads_for(path.size), progress_bar("path", total, shown=progress) as advance:
+    with threads_for(size), progress_bar("path", total, shown=progress) as advance:
         reason = path.run(advance, stop)
     stop.warn("sparsity_path")
     return SparsityPath(
@@ -164,11 +164,11 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     )
 
 
-def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]) -> Any:
-    """Return the strengths, or their number."""
-    known = {field.name for field in fields(FitOptions)} - set(CHOSEN_HERE)
+def _check_strengths(strengths: Sequence[float] | int | None, options: Mapping[str, Any]) -> Any:
+    """Return the strengths, or their number; refuse unknown options."""
+    names = {field.name for field in fields(FitOptions)} - {"penalty", "strength", "scale"}
     for name in options:
-        check_choice("sparsity_path", "an option", name, known)
+        check_choice("sparsity_path", "an option", name, names)
     if strengths is None:
         return COUNT
     if not isinstance(strengths, Iterable) or isinstance(strengths, str):
@@ -186,7 +186,7 @@ def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]
 
 @dataclass(eq=False)
 class _PathRun:
-    """State of a sparsity path: the last model, the rows, and the steps so far."""
+    """State of a sparsity path: the last model, rows, and steps so far."""
 
     model: KAN
     plan: FitOptions
@@ -200,22 +200,16 @@ class _PathRun:
     steps: list[PathStep] = field(default_factory=list)
     held_out: Tensor | None = None
     constant: float = math.nan
-    records: list[dict[str, Any]] = field(default_factory=list)  # what a checkpoint holds of steps
-    known: list[dict[str, Any]] = field(default_factory=list)  # of one, not gone through yet
+    records: list[dict[str, Any]] = field(default_factory=list)  # of the steps, for a checkpoint
+    finished: list[dict[str, Any]] = field(default_factory=list)  # of a checkpoint, to go through
     begun: dict[str, Any] | None = None  # the run that a checkpoint was made in
 
-    @property
-    def size(self) -> int:
-        """Numbers in the largest array of one operation, about."""
-        rows = len(self.x) if self.plan.optimizer == "lbfgs" else self.plan.batch_size
-        return rows * max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
-
     def run(self, advance: Callable[..., None], stop: Interruption) -> str:
-        """Take every step, and say why there are no more."""
+        """Take every step; return why the path ended."""
         advance(0)
         strengths = self.strengths
         with stop.kept():
-            for strength in self._chosen(strengths) if isinstance(strengths, int) else strengths:
+            for strength in self._default(strengths) if isinstance(strengths, int) else strengths:
                 self.steps.append(step := self._step(float(strength)))
                 loss = f"strength {step.strength:.2e}  loss {step.held_out_loss:.2e}"
                 advance(note=f"{loss}  {step.edges_above} edges")
@@ -223,35 +217,36 @@ class _PathRun:
             self.saved.write()
             if not self.steps:
                 raise KeyboardInterrupt
-            return f"interrupted after strength {self.steps[-1].strength:.3g}"
+        last = f"strength {self.steps[-1].strength:.3g}"
+        if stop.happened:
+            return f"interrupted after {last}"
         if not isinstance(strengths, int):
             return "all strengths done"
         if self._dead():
-            return f"nearly all edges are dead at strength {self.steps[-1].strength:.3g}"
-        return f"the model is alive at strength {self.steps[-1].strength:.3g}, the last one tried"
+            return f"nearly all edges are dead at {last}"
+        return f"the model is alive at {last}, the last one tried"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with the path that resumes from it."""
-        # rows held out are restored
+        """The parts of a checkpoint that must not change."""
         shared = resumption.identity_of(self.model, self.plan, self.x, self.y)
         shared["options"] |= {"strengths": self.strengths, "threshold": self.threshold}
         return shared
 
     def _note(self, state: Callable[[], Any], **_: Any) -> None:
         """Record the state of the run of one strength, as a part of the path's."""
-        known = {"steps": list(self.records)}
-        self.saved.note(lambda: {"identity": self.identity, **known, "run": state()})
+        steps = list(self.records)
+        self.saved.note(lambda: {"identity": self.identity, "steps": steps, "run": state()})
 
     def restore(self, saved: dict[str, Any] | None) -> None:
-        """Go back to a state that a checkpoint holds, if there is one."""
+        """Go back to the state of a checkpoint, if there is one."""
         if saved is None:
             return
         resumption.check_identity(saved, self.identity, call="sparsity_path")
-        self.known, self.begun = list(saved["steps"]), saved["run"]
+        self.finished, self.begun = list(saved["steps"]), saved["run"]
         self.held_out = saved["run"]["held_out"]
 
-    def _chosen(self, count: int) -> Iterator[float]:
+    def _default(self, count: int) -> Iterator[float]:
         """Yield 0 and then strengths until nearly all edges are dead."""
         yield 0.0
         first = self.steps[0]
@@ -270,17 +265,17 @@ class _PathRun:
             yield after.strength * GROWTH
 
     def _dead(self) -> bool:
-        """Tell whether the last model explains next to nothing of the first one's variance."""
+        """Return whether the last model explains little of the variance."""
         explained = [self.constant - step.held_out_loss for step in (self.steps[0], self.steps[-1])]
         return self.steps[-1].edges_above == 0 or explained[1] <= DEAD * explained[0]
 
     def _step(self, strength: float) -> PathStep:
         model = copy.deepcopy(self.model)
-        if self.known:
-            record = self.known.pop(0)
+        if self.finished:
+            record = self.finished.pop(0)
             model.load_state_dict(record["model"])
             model.scaled = True
-            store_statistics(model, self.x[self._kept])
+            store_statistics(model, self.x[self._train_mask])
         else:
             record = self._trained(model, strength)
         self.records.append(record)
@@ -288,16 +283,13 @@ class _PathRun:
         return self._described(model, strength, record)
 
     def _trained(self, model: KAN, strength: float) -> dict[str, Any]:
-        """Train a model, and return what a checkpoint needs to know of that."""
+        """Train a model, and return its record for a checkpoint."""
         started = time.perf_counter()
         options = replace(self.plan, strength=strength)
         rows = self.x, self.y
         run = TrainingRun(model, options, *rows, self.generator, groups=self.groups)
-        if self.begun is None:
-            run.begin(self.held_out)
-        else:
-            run.restore(self.begun)
-            self.begun = None
+        run.begin(self.begun, self.held_out)
+        self.begun = None
         self.generator, self.held_out = run.generator, run.held_out
         run.train(lambda *_, **__: None, note=self._note)
         return {
@@ -308,14 +300,14 @@ class _PathRun:
         }
 
     @property
-    def _kept(self) -> Tensor:
+    def _train_mask(self) -> Tensor:
         held_out = torch.empty(0).long() if self.held_out is None else self.held_out
         return ~torch.isin(torch.arange(len(self.x)), held_out)
 
     def _described(self, model: KAN, strength: float, record: dict[str, Any]) -> PathStep:
         """Measure the model of a finished run."""
-        kept, best, plan = self._kept, record["best"], self.plan
-        x, judged = self.x[kept], kept if bool(kept.all()) else ~kept
+        mask, best, plan = self._train_mask, record["best"], self.plan
+        x, judged = self.x[mask], mask if bool(mask.all()) else ~mask
         unit = Objective(
             model=model, penalty=plan.weights, strength=1.0, entropy_weight=plan.entropy
         )
@@ -326,7 +318,7 @@ class _PathRun:
             losses = row_losses(model, model(self.x[judged]), self.y[judged])
         held_out_loss, error = results.mean_and_error(losses)
         if not self.steps:
-            self.constant = constant_loss(model, self.y[kept], self.y[judged])
+            self.constant = constant_loss(model, self.y[mask], self.y[judged])
         strong = results.weighty_edges(model, trace(model, x).inputs, self.threshold)
         alive = results.active_edges(model, strong)
         return PathStep(

@@ -1,22 +1,19 @@
-"""Proximal gradient for the group lasso on edge functions; zero edges can re-enter.
+"""Proximal gradient for the group lasso on edge functions.
 
 The objective is F = f + strength * sum over edges of c * ||phi||, where ||phi|| is the edge's
 deviation (`kanlens.sparsity.activation_l2`), f is the loss with every other penalty, and c is the
 root mean square of the output's slope in the node the edge ends in (1 in a single layer). Without c
-the norms of first layers were measured to shrink to a twentieth, and hardly any edge to die.
+the norms of first layers were measured to shrink to a twentieth, and hardly any edge to vanish.
 
-A smooth optimizer moves the edges that are not zero, with c held. After each of its steps a few
-proximal gradient steps over all rows move every edge at once:
+A smooth optimizer moves the nonzero edges, with c fixed. After each of its steps a few proximal
+gradient steps over all rows move every edge:
 
     v = w - step * M^-1 grad f(w),    w = max(0, 1 - step * strength * c / ||v||_G) * v
 
 where M holds the mean products of the edge's basis over the rows that reach it, and G their
 covariances (`kanlens.sparsity.prox_group`). An edge at zero stays there exactly when
 ||grad f||_{M^-1} is at most strength * c. The step of a node is 1 / c^2 (Gauss and Newton), halved
-until F falls. What the norms of deeper layers owe to the weights before them counts as part of f.
-
-All optimizers share these steps: Adam's metric would need a root for every edge and step, its zeros
-would follow the noise of the batch, and LBFGS has none.
+until F falls. The dependence of the norms of deeper layers on earlier weights is part of f.
 """
 
 from __future__ import annotations
@@ -44,7 +41,7 @@ RIDGE = 1e-6  # on the metric, relative to its largest entry
 
 @dataclass
 class ProximalSteps:
-    """Proximal steps for one training run, whose penalty has ``"activation_l2"`` in it."""
+    """Proximal steps of a training run with penalty ``"activation_l2"``."""
 
     objective: Objective
     size: float = 1.0  # of the next step
@@ -93,7 +90,7 @@ class ProximalSteps:
                     tensor[held] = 0.0
 
     def iterate(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
-        """Take `most` steps, while each gains the share `gain`; tell if other edges are zero."""
+        """Take `most` steps while each gains `gain`; return if zeros changed."""
         before = self.zeros
         for _ in range(most):
             if self.step(x, y) < gain:
@@ -101,7 +98,7 @@ class ProximalSteps:
         return any(not torch.equal(a, b) for a, b in zip(before, self.zeros, strict=True))
 
     def step(self, x: Tensor, y: Tensor) -> float:
-        """Take one step over the rows; return the share by which it lowered the objective."""
+        """Take one step; return the share by which the objective fell."""
         value, moves = self._moves(x, y)
         reached = value
         if not moves:
@@ -123,7 +120,7 @@ class ProximalSteps:
 
     @torch.enable_grad()
     def _moves(self, x: Tensor, y: Tensor) -> tuple[float, list[_Move]]:
-        """Return the objective and every layer's descent direction, none if it is not finite."""
+        """Return the objective and each layer's descent direction."""
         model, nodes = self.objective.model, self.objective.node_weights or []
         (*inputs, last), _ = model.levels(model.scale_inputs(x))
         total = task_loss(model, model.scale_outputs(last), y)
@@ -169,11 +166,11 @@ class _Move:
         down = torch.cholesky_solve(slope.permute(1, 2, 0), torch.linalg.cholesky(metric))
         down = down.permute(2, 0, 1)  # (out, in, basis + 1)
         mean = (down * means).sum(-1, keepdim=True)  # constants are moved by the bias alone
-        alive = (layer.mask != 0).unsqueeze(-1)
-        self.by_coef = torch.where(alive, (down[..., :-1] - mean), 0.0).to(by_spline)
-        self.by_base = torch.where(alive[..., 0], down[..., -1], 0.0).to(by_base)
+        masked = (layer.mask == 0).unsqueeze(-1)
+        self.by_coef = (down[..., :-1] - mean).masked_fill(masked, 0.0).to(by_spline)
+        self.by_base = down[..., -1].masked_fill(masked[..., 0], 0.0).to(by_base)
 
-    def _scale(self) -> Tensor:  # (out, in, 1): what turns spline weights into coefficients
+    def _scale(self) -> Tensor:  # (out, in, 1): from spline weights to coefficients
         layer = self.layer
         scale = layer.spline_scaler if layer.enable_standalone_scale_spline else layer.mask
         return scale.detach().unsqueeze(-1)
@@ -192,6 +189,6 @@ class _Move:
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Put the weights back."""
+        """Restore the weights."""
         for parameter, start in zip(_weights(self.layer), self.start, strict=True):
             parameter.copy_(start)

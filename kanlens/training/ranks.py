@@ -1,7 +1,7 @@
-"""Processes that train one model together, each on its share of the rows, by torch.distributed.
+"""Processes of torch.distributed that train one model.
 
-Each knows all rows and takes the same steps with the same weights. What is a mean over rows is
-summed over the processes, and gradients are, so that the result is that of one process.
+Each holds all rows and takes the same steps with the same weights. Means over rows and gradients
+are summed over the processes, so that the result is that of one process.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.model.moments import Average
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-TIMEOUT = timedelta(minutes=10)  # that processes wait for one another, as while one reads its table
+TIMEOUT = timedelta(minutes=10)  # for which processes wait, for example while one reads its table
 
 _joins = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Processes that train one model: one of `count`, `shared` where torchrun started it."""
+    """Processes that train one model: one of `count`."""
 
     index: int = 0
     count: int = 1
     shared: bool = False
 
     def share(self, n: int) -> tuple[slice, float]:
-        """Return this process's slice of n rows and its part of all; 0 where n is too small."""
+        """Return this process's slice of n rows, and its share, which may be 0."""
         start, stop = (n * i // self.count for i in (self.index, self.index + 1))
         return (slice(start, stop), (stop - start) / n) if start < stop else (slice(0, 1), 0.0)
 
     def average(self, part: float) -> Average | None:
-        """Return what turns means over a `part` of the rows into those of all, if shared."""
+        """Return the function from means over a `part` to those over all."""
         summed = cast("Any", _Sum).apply
         return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 
     def gather(self, part: Tensor, n: int) -> Tensor:
-        """Return what all processes made of n rows (n, ...), from that of one's own share."""
+        """Return values of n rows (n, ...), given those of the own share."""
         if self.count == 1:
             return part
         whole, (rows, size) = part.new_zeros(n, *part.shape[1:]), self.share(n)
@@ -65,23 +65,23 @@ class Ranks:
         return value if self.count == 1 else add_up(value)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Add the gradients of all processes up."""
+        """Sum the gradients of all processes."""
         slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.count > 1:
-            parts = add_up(torch.cat([one.flatten() for one in slopes]))
+            parts = add_up(torch.cat([slope.flatten() for slope in slopes]))
             for slope, total in zip(slopes, parts.split([*map(Tensor.numel, slopes)]), strict=True):
                 slope.copy_(total.view_as(slope))
 
     def copy(self, tensors: Iterable[Tensor], device: torch.device) -> None:
-        """Give all processes the tensors of the first, by way of a device."""
+        """Copy the tensors of the first process to all, by way of a device."""
         for tensor in tensors if self.count > 1 else ():
-            there = tensor.detach().to(device, copy=True).contiguous()
+            sent = tensor.detach().to(device, copy=True).contiguous()
             with _lost_are_noticed():
-                torch.distributed.broadcast(there, 0)
-            tensor.detach().copy_(there)
+                torch.distributed.broadcast(sent, 0)
+            tensor.detach().copy_(sent)
 
     def check_same(self, identity: str, device: torch.device) -> None:
-        """Refuse processes that are to train other models, on other rows or with other options."""
+        """Refuse processes whose models, rows or options differ."""
         digest = hashlib.sha256(identity.encode()).digest()
         own = torch.tensor(list(digest), dtype=torch.float32, device=device)
         first = own.clone()
@@ -94,7 +94,7 @@ class Ranks:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes, with the gradient to one's own part of it."""
+    """The sum over processes, with the gradient to the own part of it."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def add_up(value: Tensor) -> Tensor:
 def joined(
     strategy: str | None, device: torch.device, checkpoint: str | Path | None = None
 ) -> Iterator[Ranks]:
-    """Join the processes of torchrun, unless they are; a loss names `checkpoint` to go on from."""
+    """Join the processes of torchrun, unless joined."""
     group = torch.distributed
     if strategy is None:
         yield Ranks()
@@ -144,7 +144,7 @@ def joined(
 
 
 def _join(backend: str) -> None:
-    """Join the processes of the environment, each time under another name: names stay taken."""
+    """Join the processes of the environment, each time under a new name."""
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
@@ -158,7 +158,7 @@ def _join(backend: str) -> None:
 
 @contextmanager
 def _lost_are_noticed() -> Iterator[None]:
-    """Tell errors of torch.distributed, which have no type, from others."""
+    """Raise errors of torch.distributed as ConnectionError."""
     try:
         yield
     except RuntimeError as error:
@@ -167,31 +167,32 @@ def _lost_are_noticed() -> Iterator[None]:
 
 @contextmanager
 def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
-    """Raise one error for a lost process, or at torchrun's signal, which cuts no such error off."""
-    go_on = "Start all again, with {checkpoint} to go on from next time"
+    """Raise one error for a lost process or torchrun's signal."""
+    advice = "Start all again, with {checkpoint} to go on from next time"
     if checkpoint is not None:
-        go_on = f"Start all again with {{resume}}, to go on from {Path(checkpoint).name!r}"
-    named: dict[str, Any] = {"checkpoint": ..., "resume": True}
+        advice = f"Start all again with {{resume}}, to go on from {Path(checkpoint).name!r}"
+    settings: dict[str, Any] = {"checkpoint": ..., "resume": True}
 
-    def lost(why: str) -> LostProcessError:
-        return LostProcessError("fit", "all processes to train to the end", why, go_on, **named)
+    def lost(reason: str) -> LostProcessError:
+        expected = "all processes to train to the end"
+        return LostProcessError("fit", expected, reason, advice, **settings)
 
-    def known() -> bool:
+    def failing() -> bool:
         return isinstance(sys.exc_info()[1], ConnectionError | LostProcessError)
 
     def end(number: int, frame: object) -> None:
-        if not known():
+        if not failing():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             raise lost("the signal to end, as when another is lost")
 
-    here = threading.current_thread() is threading.main_thread()  # which alone gets signals
-    heard = here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if heard:
+    main = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    handled = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if handled:
         signal.signal(signal.SIGTERM, end)
     try:
         yield
     except ConnectionError as error:
         raise lost(f"one that is lost: {reason(error)}") from error
     finally:
-        if heard and not known():
+        if handled and not failing():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

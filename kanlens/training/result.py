@@ -1,4 +1,4 @@
-"""What `fit` and `sparsity_path` return, and which edges and features of a model are alive."""
+"""Results of training, and masks of edges on paths through a model."""
 
 from __future__ import annotations
 
@@ -23,26 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FitResult(Displayed):
-    """A trained model and how it came about.
+    """A trained model and the history of its training.
 
     Attributes
     ----------
     model : KAN
-        The model that was given, in its best state.
+        The model that was trained, in its best state.
     history : tuple of dict
         One record per step: step, loss (of the scaled target, without penalty), penalty,
         validation_loss, metric (R2 or accuracy on the held-out rows, else on the training rows),
         grid_error.
     stopped_because : str
-        Why training ended, in words.
+        Reason why training ended.
     best_step : int
-        The step whose state the model has.
-    loss, validation_loss : float
-        At that step; the latter is NaN without held-out rows.
+        The step of the model's state.
+    loss, validation_loss, metric : float
+        At that step; NaN where not defined (no held-out rows, R2 of a constant target).
     metric_name : str
         "R2" or "accuracy".
-    metric : float
-        At that step; NaN when it is not defined (R2 of a target that does not vary).
     held_out : Tensor, shape (n,)
         Indices of the rows kept out of training.
     seconds : float
@@ -81,39 +79,34 @@ class FitResult(Displayed):
 
     def to_json(self) -> str:
         """Return all but the model as JSON; what is not finite becomes null."""
-        shown = {name: one for name, one in vars(self).items() if name != "model"}
-        return json.dumps(to_plain(shown))
+        fields = {name: value for name, value in vars(self).items() if name != "model"}
+        return json.dumps(to_plain(fields))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PathStep:
-    """A model trained with one strength of the penalty, from the one before it.
+    """A model of one strength of the penalty, trained from the last.
 
     Attributes
     ----------
     model : KAN
         A model of its own.
-    strength : float
-        Factor of the penalty.
+    strength, penalty : float
+        Factor of the penalty, and the sum of norms without it.
     loss : float
         On the training rows, without penalty, in the scaled units of the target.
-    held_out_loss, standard_error : float
-        Mean over the held-out rows (the training rows when there are none), and its standard error.
-    penalty : float
-        The norms' sum, without `strength`.
-    metric : float
-        R2 or accuracy on the held-out rows, else on the training rows.
-    edges_alive : int
-        Edges that are not exactly zero.
-    edges_above : int
-        Edges of `alive`.
+    held_out_loss, standard_error, metric : float
+        Mean loss over the held-out rows (else the training rows), its standard error, and R2 or
+        accuracy.
+    edges_alive, edges_above : int
+        Numbers of nonzero edges, and of edges in `alive`.
     alive : tuple of Tensor, each of shape (out, in)
         For each layer, the edges at or above the threshold that lie on a path of such edges from a
         feature to an output.
     features : tuple of str
-        Features that edges of `alive` leave.
+        Features with an edge in `alive`.
     stopped_because : str
-        Why training ended.
+        Reason why training ended.
     seconds : float
         Time taken.
     """
@@ -150,11 +143,11 @@ class SparsityPath(Displayed):
     constant_loss : float
         Held-out loss of the best constant.
     tolerance : float
-        What `best` may give up.
+        Share of what is explained that `best` may give up.
     held_out : Tensor, shape (n,)
         Indices of the rows kept out of training, the same for all steps.
     stopped_because : str
-        Why the path ended, in words.
+        Reason why the path ended.
     seconds : float
         Time taken.
     """
@@ -171,9 +164,9 @@ class SparsityPath(Displayed):
 
     def _line(self) -> str:
         best = self.steps[self.best]
-        found = f"{best.edges_above} edges, {self.metric_name} {best.metric:.4g}"
+        edges = f"{best.edges_above} edges, {self.metric_name} {best.metric:.4g}"
         count, state = len(self.steps), self.stopped_because
-        return f"{count} strengths; best {best.strength:.3g} with {found}; {state}"
+        return f"{count} strengths; best {best.strength:.3g} with {edges}; {state}"
 
     @property
     def strengths(self) -> tuple[float, ...]:
@@ -184,31 +177,30 @@ class SparsityPath(Displayed):
     def best(self) -> int:
         """Index of the sparsest model that is still as good as the best one.
 
-        Of the models whose held-out loss is within one standard error [1]_ of the lowest, or within
-        `tolerance` of what the lowest explains beyond a constant, it is the one with the fewest
-        edges above the threshold; of several, the one with the lowest loss.
+        It has the fewest edges above the threshold, then the lowest loss, among the models with a
+        held-out loss within one standard error [1]_ of the lowest, or within `tolerance` of what
+        the lowest explains beyond a constant.
 
         References
         ----------
         .. [1] L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
         """
-        known = [i for i, step in enumerate(self.steps) if math.isfinite(step.held_out_loss)]
-        lowest = min((self.steps[i] for i in known), key=lambda step: step.held_out_loss)
+        finite = [i for i, step in enumerate(self.steps) if math.isfinite(step.held_out_loss)]
+        lowest = min((self.steps[i] for i in finite), key=lambda step: step.held_out_loss)
         explained = max(0.0, self.constant_loss - lowest.held_out_loss)
         room = max(lowest.standard_error, self.tolerance * explained)
-        good = [i for i in known if self.steps[i].held_out_loss <= lowest.held_out_loss + room]
+        good = [i for i in finite if self.steps[i].held_out_loss <= lowest.held_out_loss + room]
         return min(good, key=lambda i: (self.steps[i].edges_above, self.steps[i].held_out_loss))
 
     def model_at(self, index: int | None = None) -> KAN:
-        """Return the model of one step, of the best one by default; it is not copied.
+        """Return the model of one step, by default of the best one.
 
         Raises
         ------
         InvalidValueError
             If there is no such step.
         """
-        if index is None:
-            index = self.best
+        index = self.best if index is None else index
         if not -len(self.steps) <= index < len(self.steps):
             expected, advice = f"an index below {len(self.steps)}", "Count the steps from 0"
             raise InvalidValueError("SparsityPath.model_at", expected, repr(index), advice)
@@ -219,9 +211,10 @@ class SparsityPath(Displayed):
         import pandas as pd
 
         best = self.best
-        rows = [{**_numbers(step), "best": i == best} for i, step in enumerate(self.steps)]
-        for row in rows:
-            row["features"] = ", ".join(row["features"])
+        rows = [
+            {**_numbers(step), "features": ", ".join(step.features), "best": i == best}
+            for i, step in enumerate(self.steps)
+        ]
         return pd.DataFrame(rows)
 
     def to_json(self) -> str:
@@ -240,7 +233,7 @@ def _numbers(step: PathStep) -> dict[str, Any]:
 
 @torch.no_grad()
 def mean_and_error(losses: Tensor) -> tuple[float, float]:
-    """Return the mean of the losses of rows, and its standard error (0 for a single row)."""
+    """Return the mean of losses of rows, and its standard error."""
     values = losses.double()
     spread = float(values.std()) if len(values) > 1 else 0.0
     return float(values.mean()), spread / math.sqrt(len(values))
@@ -248,30 +241,30 @@ def mean_and_error(losses: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> list[Tensor]:
-    """Tell which edges have `threshold` of their layer's largest weight L1 norm; 0: not zero."""
-    found = []
+    """Return masks of nonzero edges above a share of the largest L1 norm."""
+    masks = []
     for layer, x in zip(model.layers, inputs, strict=True):
         norms = weight_l1(layer, x) * (layer.mask != 0)
-        found.append((norms > 0) & (norms >= threshold * norms.max()))
-    return found
+        masks.append((norms > 0) & (norms >= threshold * norms.max()))
+    return masks
 
 
 def active_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
-    """Keep the edges on a path from a feature to an output; any factor reaches its product."""
-    found = [mask.clone() for mask in masks]
+    """Return masks of the edges on a path from a feature to an output."""
+    on_path = [mask.clone() for mask in masks]
     links = [nodes.linked for nodes in model.nodes]
     reached = torch.ones(model.widths[0], dtype=torch.bool, device=masks[0].device)
-    for mask, linked in zip(found, links, strict=True):
+    for mask, linked in zip(on_path, links, strict=True):
         mask.logical_and_(reached)
         reached = (linked & mask.any(1)).any(1)
     read = torch.ones_like(reached)
-    for mask, linked in zip(reversed(found), reversed(links), strict=True):
+    for mask, linked in zip(reversed(on_path), reversed(links), strict=True):
         mask.logical_and_(linked[read].any(0).unsqueeze(1))
         read = mask.any(0)
-    return found
+    return on_path
 
 
 def active_features(model: KAN, masks: Sequence[Tensor]) -> tuple[str, ...]:
-    """Return the names of the features that edges leave."""
+    """Return the names of the features with an edge."""
     used = masks[0].any(0).tolist()
     return tuple(name for name, use in zip(model.feature_names, used, strict=True) if use)

@@ -1,7 +1,4 @@
-"""Checkpoint of an unfinished training run, to resume after a kill.
-
-A .safetensors file with metadata ``format="kanlens.training"``; nothing in it is executed.
-"""
+"""Checkpoint of a training run, a .safetensors file."""
 
 from __future__ import annotations
 
@@ -27,32 +24,43 @@ from kanlens.training.options import FitOptions
 FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
 TENSOR = "__tensor__"  # stands for a tensor in the JSON, its value is the tensor's key
-EVERY = 30.0  # seconds between two times that the file is written
+EVERY = 30.0  # seconds between two writes of the file
 COPIED = 0.5  # seconds between two copies of the state, of which an interrupt finds the last
 
 
 class Checkpoint:
-    """The file that a run can go on from, if any: written from time to time, and at the end.
+    """The file that a run resumes from, written from time to time.
 
-    `begun` is the state to go on from, None for a run that begins. The state is copied at ends of
-    steps only, and not at all of them, so that steps of milliseconds are not slowed down; an
-    interrupt in the middle of a step finds the last copy.
+    `begun` is the state to resume from, None for a new run; `path` is None where nothing is
+    written. The state is copied at ends of steps only, and not at all of them, so that steps of
+    milliseconds are not slowed down; an interrupt in the middle of a step finds the last copy.
     """
 
     def __init__(
         self,
-        path: Path | None,
+        call: str,
+        path: str | Path | None,
         every: float = EVERY,
         *,
-        begun: Any = None,
+        resume: bool = False,
+        written: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path, self.every, self.begun, self.clock = path, every, begun, clock
+        check_positive(call, "checkpoint_every", every, zero=True)
+        if path is None and resume:
+            expected, advice = "a checkpoint to resume from", "Pass {checkpoint}, for example"
+            raise InvalidValueError(call, expected, "none", advice, checkpoint="run.safetensors")
+        if path is not None and written:
+            check_writable(path, call=call)
+        file, self.begun = None if path is None else Path(path), None
+        if file is not None and resume and file.exists():
+            self.begun = read_state(file, call=call)
+        self.path, self.every, self.clock = file if written else None, every, clock
         self.copied = self.written = clock()
         self.copy: Any = None
 
     def note(self, state: Callable[[], Any], *, last: bool = False) -> None:
-        """Copy the state if it is time, and write it if it is time for that, or the `last` one."""
+        """Copy the state if it is time, and write it if it is time or `last`."""
         if self.path is None:
             return
         now = self.clock()
@@ -62,16 +70,16 @@ class Checkpoint:
             self.write()
 
     def first_draws(self, generator: torch.Generator | None) -> Tensor | None:
-        """Return the state of a generator, which is that of the saved run if that only began."""
+        """Return a generator's state, set to that of a run that only began."""
         if generator is None:
             return None
-        drawn = (self.begun or {}).get("draws")
-        if drawn is not None:
-            generator.set_state(drawn)
+        state = (self.begun or {}).get("draws")
+        if state is not None:
+            generator.set_state(state)
         return generator.get_state()
 
     def begin(self, state: dict[str, Any]) -> None:
-        """Write a state of which nothing but identity and draws is known; refuse another run's."""
+        """Write identity and draws of a new run; refuse the file of another."""
         if self.begun is not None and "draws" in self.begun:
             check_identity(self.begun, state["identity"], call="fit")
             self.begun = None
@@ -80,7 +88,7 @@ class Checkpoint:
             self.write()
 
     def model(self, options: FitOptions) -> KAN | None:
-        """Return the network of a saved run with these options, untrained; None of another run."""
+        """Return the untrained network of a saved run with these options, or None."""
         identity = (self.begun or {}).get("identity", {})
         if identity.get("options") != asdict(options):
             return None
@@ -96,7 +104,7 @@ class Checkpoint:
 
 
 def write_state(path: Path, state: Any) -> None:
-    """Write nested dicts and lists of tensors, numbers, text and None to one file, atomically."""
+    """Write nested tensors, numbers and text to one file, atomically."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -121,27 +129,10 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
         raise _wrong(call, path, f"{type(error).__name__}: {error}"[:120]) from error
 
 
-def checked_checkpoint(
-    call: str, path: str | Path | None, every: float = EVERY, *, resume: bool, written: bool = True
-) -> Checkpoint:
-    """Return the checkpoint that is asked for; refuse what cannot be written, unless none is."""
-    check_positive(call, "checkpoint_every", every, zero=True)
-    if path is not None:
-        if written:
-            check_writable(path, call=call)
-    elif resume:
-        expected, advice = "a checkpoint to resume from", "Pass {checkpoint}, for example"
-        raise InvalidValueError(call, expected, "none", advice, checkpoint="run.safetensors")
-    begun, place = None, None if path is None else Path(path)
-    if resume and place is not None and place.exists():
-        begun = read_state(place, call=call)
-    return Checkpoint(place if written else None, every, begun=begun)
-
-
 def identity_of(
     model: KAN, options: FitOptions, x: Tensor, y: Tensor, *of_rows: Tensor | None
 ) -> dict[str, Any]:
-    """Return what a checkpoint must share with the run that resumes from it."""
+    """Return the data, model and options of a run, for its checkpoint."""
     digest = hashlib.sha256()
     for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
@@ -154,7 +145,7 @@ def identity_of(
 
 
 def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) -> None:
-    """Refuse the state of a run on other data, of another model, or with other options."""
+    """Refuse the state of a run on other data, model or options."""
     there = saved.get("identity") or {}
     other = next((name for name in sorted(here) if there.get(name) != here[name]), None)
     if other is None:

@@ -1,13 +1,13 @@
 """Small networks with every part in use: bias, scaling, curved edges."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 
+from kanlens.attribution.problem import Problem
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from tests.made import with_series
 
@@ -48,6 +48,14 @@ def of_series(model: KAN) -> KAN:
 
 # from a spline network to each layer kind
 MADE_OF = {"spline": lambda model: model, "function": with_functions, "series": of_series}
+
+
+def problem_of(
+    model: KAN, x: torch.Tensor, rows: torch.Tensor | None = None, target: int = 0, seed: int = 3
+) -> Problem:
+    """A problem as `attribute` would pose it."""
+    generator = torch.Generator().manual_seed(seed)
+    return Problem(model=float64_copy(model), x=x, rows=rows, target=target, generator=generator)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """What an analysis could leave behind: in a model, and in the state of the process."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

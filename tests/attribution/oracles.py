@@ -1,7 +1,5 @@
 """Slow, obvious versions of the exact methods, written from their definitions."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

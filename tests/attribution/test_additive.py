@@ -1,7 +1,5 @@
 """Attributions to a sum of functions of single features, under both laws."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import re
@@ -12,15 +10,9 @@ import torch
 from scipy.stats import norm
 
 from kanlens.attribution.additive import GaussianCopula, additive
-from kanlens.attribution.problem import Problem
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
-from tests.attribution import oracles
-
-
-def problem(model, x, rows, target=0):
-    return Problem(model=float64_copy(model), x=x, rows=rows, target=target)
+from tests.attribution.conftest import problem_of
 
 
 def edges(model, x, target):
@@ -74,26 +66,16 @@ def observational(model, x, rows, target):
     return torch.as_tensor(values)
 
 
-@pytest.mark.parametrize("extrapolation", ["linear", "zero"])
-def test_equals_enumeration(network, draw, extrapolation):
-    model = network([5, 2], extrapolation=extrapolation)
-    x, rows = draw(3, 5), draw(4, 5, seed=2)
-    with torch.no_grad():
-        expected = oracles.shapley(model, x, rows, 1)
-    found = additive(problem(model, x, rows, 1))
-    torch.testing.assert_close(found.values, expected, rtol=1e-13, atol=1e-13)
-
-
 def test_the_observational_law_is_its_definition(network, draw):
     model = network([3, 1])
     x, rows = draw(4, 3), draw(12, 3, seed=2)
     rows[:, 1] += 2 * rows[:, 0]
     expected = observational(model, x, rows, 0)
-    found = additive(problem(model, x, rows), law="observational")
+    found = additive(problem_of(model, x, rows), law="observational")
     torch.testing.assert_close(found.values, expected, rtol=1e-10, atol=1e-12)
     gap = model(x)[:, 0].detach() - found.reference - found.values.sum(1)
     assert float(gap.abs().max()) < 1e-12
-    plain = additive(problem(model, x, rows)).values
+    plain = additive(problem_of(model, x, rows)).values
     assert float((plain - found.values).abs().max()) > 0.01  # the laws differ here
 
 
@@ -101,8 +83,8 @@ def test_independent_features_make_both_laws_one(network, draw):
     model = network([2, 1])
     grid = torch.tensor(list(itertools.product([-1.0, 0.2, 0.9], [-0.5, 0.1, 1.5]))).double()
     x = draw(4, 2)
-    plain = additive(problem(model, x, grid)).values
-    found = additive(problem(model, x, grid), law="observational").values
+    plain = additive(problem_of(model, x, grid)).values
+    found = additive(problem_of(model, x, grid), law="observational").values
     torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
 
 
@@ -112,9 +94,9 @@ def test_a_twin_that_the_model_does_not_read_shares_the_credit(network, draw):
         model.layers[0].mask[:, 1] = 0
     rows = draw(40, 2, seed=2)
     rows[:, 1] = rows[:, 0]
-    found = additive(problem(model, rows[:5], rows), law="observational").values
+    found = additive(problem_of(model, rows[:5], rows), law="observational").values
     torch.testing.assert_close(found[:, 0], found[:, 1], rtol=1e-6, atol=1e-9)
-    plain = additive(problem(model, rows[:5], rows)).values
+    plain = additive(problem_of(model, rows[:5], rows)).values
     assert float(plain[:, 1].abs().max()) == 0.0
     torch.testing.assert_close(found.sum(1), plain.sum(1), rtol=1e-9, atol=1e-9)
 
@@ -123,7 +105,7 @@ def test_a_feature_that_stands_still_does_no_harm(network, draw):
     model = network([3, 1])
     rows = draw(6, 3, seed=2)
     rows[:, 2] = 0.3
-    found = additive(problem(model, draw(4, 3), rows), law="observational").values
+    found = additive(problem_of(model, draw(4, 3), rows), law="observational").values
     assert bool(torch.isfinite(found).all())
 
 
@@ -132,11 +114,11 @@ def test_other_models_are_refused(network, draw, widths):
     model = network(widths)
     got = "2 layers" if len(widths) > 2 else "a product"
     with pytest.raises(MethodError, match=re.escape(f"features for method 'additive', got {got}")):
-        additive(problem(model, draw(2, 3), draw(2, 3)))
+        additive(problem_of(model, draw(2, 3), draw(2, 3)))
 
 
 def test_too_many_features_to_condition_on(draw):
-    case = problem(KAN([15, 1]).double(), draw(2, 15), draw(3, 15))
+    case = problem_of(KAN([15, 1]).double(), draw(2, 15), draw(3, 15))
     with pytest.raises(MethodError, match="at most 14 features for the observational law, got 15"):
         additive(case, law="observational")
     with pytest.raises(InvalidValueError, match=r"Did you mean 'observational'\?"):

@@ -1,16 +1,16 @@
 """`compare`: methods side by side."""
 
-from __future__ import annotations
-
 import json
+import math
 import re
 
 import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare
-from kanlens.attribution.comparison import DEFAULT_METHODS, comparable
+from kanlens.attribution.comparison import DEFAULT_METHODS, comparable, verdict
 from kanlens.attribution.metrics import METRICS
+from kanlens.attribution.problem import Baseline
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError
 
 FAST = ["shapley", "secant", "gradient_x_input", "captum_feature_ablation"]
@@ -104,18 +104,11 @@ def test_errors_are_against_the_same_baseline(model, x, rows):
 
 def test_exact_values_are_made_when_a_metric_needs_them(model, x, rows):
     both = compare(model, x, background=rows, methods=["shapley", "secant"]).frame
-    alone = compare(model, x, background=rows, methods=["secant"], metrics=["shapley_error"]).frame
+    model.background = rows  # the default
+    alone = compare(model, x, methods=["secant"], metrics=["shapley_error"]).frame
     assert "shapley_error" in alone
     assert "gini" not in alone
     assert alone["shapley_error"][0] == both["shapley_error"][1]
-
-
-def test_the_models_own_rows_are_the_default(model, x, rows):
-    model.background = rows
-    found = compare(model, x, methods=FAST)
-    expected = compare(model, x, background=rows, methods=FAST)
-    columns = ["shapley_error", "max_gap"]
-    assert found.frame[columns].equals(expected.frame[columns])
 
 
 def test_estimates_are_no_truth_to_measure_others_by(network, draw):
@@ -195,3 +188,46 @@ def test_verdicts_do_not_depend_on_the_metrics_shown(model, x, rows):
     assert found["verdict"][0] == "complete; not compared with the Shapley values"
     assert found["verdict"][1].startswith("incomplete: leaves ")
     assert "relative_gap" not in found
+
+
+def said(**changes):
+    known = {
+        "slopes": False,
+        "random": False,
+        "baseline": Baseline.MEAN_OUTPUT,
+        "gap": 1e-15,
+        "error": 0.05,
+        "rank": 0.9,
+        "floor": 1.4,
+    }
+    return verdict(**{**known, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({"slopes": True, "gap": math.nan}, "slopes:"),
+        ({"gap": 0.02}, "incomplete: leaves 2% of the change unexplained; 5% off"),
+        ({"gap": 3.0, "error": math.nan}, "incomplete: leaves 300% of the change unexplained"),
+        ({"error": math.nan}, "complete; exact Shapley values to compare it with"),
+        ({"error": 1e-10}, "exact: these are the Shapley values (error 1e-10)"),
+        (
+            {"error": 1e-10, "baseline": Baseline.MEAN_ROW},
+            f"exact: these are the Shapley values counted from the {Baseline.MEAN_ROW}",
+        ),
+        ({"error": 1.5}, "misleading: complete, but no nearer to the Shapley values than chance"),
+        ({}, "close: complete, 5% off the Shapley values, ranks agree 0.90"),
+        ({"error": 0.3, "rank": math.nan}, "different: complete, 30% off the Shapley values"),
+        ({"random": True}, "close: an estimate of the Shapley values, 5% off"),
+        ({"random": True, "error": 0.3}, "rough: an estimate of the Shapley values, 30% off"),
+        ({"error": 1.5, "floor": math.inf}, "different: complete, 150% off"),
+    ],
+)
+def test_every_kind_of_evidence_has_its_words(changes, start):
+    assert said(**changes).startswith(start)
+
+
+def test_the_rounding_of_the_values_is_no_error():
+    text = "exact: these are the Shapley values (error 9e-08)"
+    assert said(error=9e-8, rounding=1.2e-7) == text
+    assert said(error=9e-8).startswith("close: complete")

@@ -1,7 +1,5 @@
 """What every method promises on every layer kind, and proof that each check has teeth."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """Secants and gradients."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -59,16 +57,6 @@ def test_flows_of_a_single_background_row_are_changes_times_slopes(network, draw
         inner = [model.layers[1].edge_values(model.layers[0](z))[0, 0] for z in (ours, theirs)]
     slopes = (inner[0] - inner[1]) / step[0] * model.output_scale
     torch.testing.assert_close(found.paths[0][0], rise[0] * slopes[:, None])
-
-
-def test_the_gradient_is_autograds(network, draw):
-    model, x = network([3, (2, 1), 2]), draw(5, 3)
-    free = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(model(free)[:, 1].sum(), free)
-    found = attribute(model, x, method="gradient", target=1)
-    torch.testing.assert_close(found.values, expected)
-    assert bool(found.reference.isnan().all())
-    assert '"completeness_gap": [null' in found.to_json()
 
 
 @pytest.mark.parametrize("widths", [[8, 5, 1], [5, 4, 3, 1], [4, 6, 6, 6, 1]])

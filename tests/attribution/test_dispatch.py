@@ -1,17 +1,16 @@
 """`attribute`: what it accepts, and what it says when it does not."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare, importance
-from kanlens.attribution.problem import Baseline
+from kanlens.attribution.problem import Baseline, borrowed_randomness
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
 from kanlens.model.network import KAN
 
@@ -45,12 +44,8 @@ def test_tensor_array_and_frame_are_the_same(model, x, rows):
     torch.testing.assert_close(found.values, expected.values)
     torch.testing.assert_close(found.x, x)
     assert found.features == ("x1", "x2", "x3")
-
-
-def test_the_models_own_rows_are_the_default(model, x, rows):
     model.background = rows
-    expected = attribute(model, x, background=rows, target=1)
-    torch.testing.assert_close(attribute(model, x, target=1).values, expected.values)
+    torch.testing.assert_close(attribute(model, x, target=0).values, expected.values)
 
 
 def test_results_know_output_unit_and_groups(model, x, rows):
@@ -64,16 +59,10 @@ def test_results_know_output_unit_and_groups(model, x, rows):
     assert (found.target, found.unit) == ("y2", "kg")
     assert found.grouped().features == ("x3", "x2")
     torch.testing.assert_close(found.output, model(x)[:, 1].detach())
-
-
-def test_classification_is_explained_on_the_logit(network, x, rows):
-    model = network([3, 2, 2])
-    model.schema = dataclasses.replace(
-        model.schema, task="classification", class_labels=("no", "yes")
-    )
-    found = attribute(model, x, background=rows, target=1)
-    torch.testing.assert_close(found.output, model(x)[:, 1].detach())
-    assert float(found.completeness_gap.abs().max()) < 1e-12
+    model.schema = dataclasses.replace(schema, task="classification", class_labels=("no", "yes"))
+    logit = attribute(model, x, background=rows, target=1)
+    torch.testing.assert_close(logit.values, found.values)
+    assert logit.unit == "log-odds"
 
 
 def test_float32_models_are_explained_in_float64(network, x, rows):
@@ -213,3 +202,17 @@ def test_numbers_too_large_for_the_model_are_refused(x, rows):
     assert bool(attribute(model, x, background=rows).values.isfinite().all())
     with pytest.raises(MethodError, match="got NaN or infinity"):
         attribute(model, 1e4 * x, background=rows)
+
+
+def test_randomness_is_given_back_after_an_error():
+    before, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    g = torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(2):
+        with pytest.raises(RuntimeError), borrowed_randomness(g, torch.device("cpu")):
+            drawn.append((float(torch.rand(1)), np.random.random()))  # noqa: NPY002
+            raise RuntimeError
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]

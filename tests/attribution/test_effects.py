@@ -1,7 +1,5 @@
 """Effects against their definitions, written as loops over rows and points."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any
@@ -129,7 +127,6 @@ def table(target="y"):
         "city": CITIES * 10,
         "size": rng.normal(size=30),
         "new": rng.choice(["yes", "no"], 30),
-        "same": np.full(30, 2.5),
     }
     return kanlens.read_table(pd.DataFrame(columns).assign(y=rng.normal(size=30)), target=target)
 
@@ -174,26 +171,19 @@ def test_a_binary_feature_has_two_points(kind):
     assert float((1 - share) * found.values[0] + share * found.values[1]) == pytest.approx(0)
 
 
-@pytest.mark.parametrize("kind", ["pdp", "ale"])
-def test_a_constant_feature_has_one_point(kind):
-    model, read = of_table()
-    found = effect(model, "same", read.x, kind=kind)
-    assert found.settings[0].labels == ("2.5",)
-    assert float(found.values.abs()) < 1e-12
-
-
 def test_points_are_where_the_data_are_and_not_far_apart():
     rows = (3 * draw(200, 3)).exp()
     x = effect(made([3, 2, 1]), 0, rows).settings[0].x
     assert len(x) == 65
     assert float(x.diff().max()) <= 1.001 * float(x[-1] - x[0]) / 33
     assert int((x <= rows[:, 0].median()).sum()) >= 16
-
-
-def test_few_values_are_all_and_no_others():
-    rows = ROWS.clone()
-    rows[:, 0] = torch.arange(24) % 5
+    rows[:, 0] = torch.arange(200) % 5  # few values are all
     assert effect(made([3, 4, 1]), 0, rows).settings[0].x.tolist() == [0, 1, 2, 3, 4]
+    rows[:, 0] = 2.5
+    for kind in ("pdp", "ale"):
+        constant = effect(made([3, 4, 1]), 0, rows, kind=kind)
+        assert constant.settings[0].labels == ("2.5",)
+        assert float(constant.values.abs()) < 1e-12
 
 
 def test_a_pruned_column_keeps_its_categories():
@@ -276,13 +266,18 @@ def test_outputs_by_name_and_index_and_classes():
     assert effect(classes, "0", read.x, target="b").target == "kind=b"
 
 
-def test_the_rows_the_model_kept_are_the_default():
+def test_the_rows_the_model_kept_are_the_default_and_float32_is_computed_in_float64():
     model = made([3, 4, 1])
     found = effect(model, 0)
     assert_close(found.settings[0].data, model.background[:, 0])
     assert_close(found.values, effect(model, 0, model.background).values)
     frame = pd.DataFrame(ROWS.numpy(), columns=["x1", "x2", "x3"])[["x3", "x1", "x2"]]
     assert_close(effect(model, 0, frame).values, effect(model, 0, ROWS.numpy()).values)
+    single = effect(model.float(), 0, ROWS.float())
+    assert single.values.dtype == torch.float64
+    assert_is(single.values, dependence(model.double(), ROWS.float().double(), single, 0))
+    with pytest.raises(MethodError, match="effect: expected rows of data, got None"):
+        effect(KAN([2, 3, 1]), 0)
 
 
 def test_many_rows_are_spread_and_their_ends_are_shown(monkeypatch):
@@ -291,13 +286,6 @@ def test_many_rows_are_spread_and_their_ends_are_shown(monkeypatch):
     found = effect(made([3, 2, 1]), 0, rows, grid=13)
     assert_is(found.values, dependence(made([3, 2, 1]), rows[[0, 10, 20, 30]], found, 0))
     assert float(found.settings[0].x[-1]) == float(rows[:, 0].max())
-
-
-def test_float32_is_computed_in_float64():
-    model = made([3, 4, 1]).float()
-    found = effect(model, 0, ROWS.float())
-    assert found.values.dtype == torch.float64
-    assert_is(found.values, dependence(model.double(), ROWS.float().double(), found, 0))
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -341,11 +329,6 @@ def test_memory_is_bounded(monkeypatch):
 def test_what_cannot_be_drawn_is_refused(arguments, error, text):
     with pytest.raises(error, match=re.escape(text)):
         effect(made([3, 2, 1]), **{"feature": "x1", "data": ROWS, **arguments})
-
-
-def test_without_rows_there_is_no_effect():
-    with pytest.raises(MethodError, match="effect: expected rows of data, got None"):
-        effect(KAN([2, 3, 1]), 0)
 
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])

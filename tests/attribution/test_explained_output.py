@@ -1,13 +1,11 @@
 """Which output a result is about when several could be and nobody names one."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest
 import torch
 
-from kanlens.attribution import attribute, compare, importance
+from kanlens.attribution import attribute, compare
 from kanlens.attribution.problem import explained_output
 from kanlens.errors import InvalidValueError
 from kanlens.reporting import report
@@ -55,21 +53,6 @@ def test_of_equal_counts_the_first_class_is_taken(classifier):
     predicted = model(x).argmax(1)
     pair = x[[int((predicted == place).nonzero()[0]) for place in (2, 0)]]
     assert explained_output(model, None, pair, call="attribute") == 0
-
-
-def test_a_frame_of_comparisons_says_which_output(classifier):
-    model, x = classifier
-    found = compare(model, x, background=x, methods=["secant"], metrics=["relative_gap"])
-    assert '"target": "y3"' in found.to_json()
-    again = compare(
-        model, x, background=x, methods=["secant"], metrics=["relative_gap"], target="c"
-    )
-    assert found.frame["relative_gap"].equals(again.frame["relative_gap"])
-
-
-def test_what_fits_all_outputs_shows_them_all(classifier):
-    model, x = classifier
-    assert importance(model, x, background=x)["output"].unique().tolist() == ["y1", "y2", "y3"]
 
 
 @pytest.mark.parametrize("call", ["attribute", "compare", "report"])

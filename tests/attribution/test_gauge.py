@@ -4,8 +4,6 @@ B-splines sum to one, so c may be added to one edge and taken from another: the 
 written differently. No attribution may tell the two apart, unless its definition does.
 """
 
-from __future__ import annotations
-
 import copy
 
 import pytest

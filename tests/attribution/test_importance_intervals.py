@@ -1,7 +1,5 @@
 """The interval of an importance: its definition, how often it covers, and few or equal rows."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -81,8 +79,7 @@ def test_ends_solve_the_equation_of_the_corrected_statistic(name, rows):
         assert float(high) == pytest.approx(ends[1], rel=1e-9)
 
 
-@pytest.mark.parametrize("rows", [2, 3, 7, 40])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "dtype"), [(2, torch.float64), (7, torch.float32)])
 def test_ends_are_finite_and_hold_the_mean(rows, dtype):
     columns = [draws(name, rows, 50, seed=rows)[0] for name in SPREADS]
     values = torch.cat([*columns, torch.eye(rows, dtype=torch.float64)], dim=1).to(dtype)
@@ -93,15 +90,13 @@ def test_ends_are_finite_and_hold_the_mean(rows, dtype):
     assert one.low.dtype == one.high.dtype == dtype
 
 
-def test_equal_and_zero_values_have_intervals_without_width():
+def test_equal_values_have_intervals_without_width_and_units_do_not_matter():
     one = found(torch.tensor([[0.0, -2.0, 0.1]] * 5, dtype=torch.float64))
-    torch.testing.assert_close(one.low, torch.tensor([0.0, 2.0, 0.1], dtype=torch.float64))
-    torch.testing.assert_close(one.high, torch.tensor([0.0, 2.0, 0.1], dtype=torch.float64))
-
-
-@pytest.mark.parametrize("scale", [1e-150, 1e-3, 1e120])
-def test_the_unit_of_the_output_does_not_matter(scale):
+    for end in (one.low, one.high):
+        torch.testing.assert_close(end, torch.tensor([0.0, 2.0, 0.1], dtype=torch.float64))
     values = draws("exponential", 12, 20)[0]
-    one, other = found(values), found(values * scale)
-    torch.testing.assert_close(other.low / scale, one.low, rtol=1e-12, atol=0)
-    torch.testing.assert_close(other.high / scale, one.high, rtol=1e-12, atol=0)
+    one = found(values)
+    for scale in (1e-150, 1e120):
+        other = found(values * scale)
+        torch.testing.assert_close(other.low / scale, one.low, rtol=1e-12, atol=0)
+        torch.testing.assert_close(other.high / scale, one.high, rtol=1e-12, atol=0)

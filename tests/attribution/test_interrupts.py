@@ -1,7 +1,5 @@
 """Ctrl-C in attribute, compare and importance: what is done by then is returned and holds."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
@@ -42,6 +40,9 @@ def test_methods_that_are_done_are_compared(model, x, monkeypatch):
     assert found.frame["shapley_error"].isna().all()
     assert list(found.importance) == ["shapley", "secant"]
     assert '"skipped"' in found.to_json()
+    monkeypatch.setattr(runs, "attribute", after(0, runs.attribute))
+    with pytest.raises(KeyboardInterrupt):
+        compared(model, x)
 
 
 def test_metrics_that_are_done_are_kept(model, x, monkeypatch):
@@ -60,12 +61,6 @@ def test_metrics_that_are_done_are_kept(model, x, monkeypatch):
     assert first.loc["secant", columns[:2]].equals(wanted.loc["secant", columns[:2]])
     assert first.loc["secant", columns[2:]].isna().all()
     assert first.loc["random"].isna().all()
-
-
-def test_a_comparison_without_a_method_passes_the_interrupt(model, x, monkeypatch):
-    monkeypatch.setattr(runs, "attribute", after(0, runs.attribute))
-    with pytest.raises(KeyboardInterrupt):
-        compared(model, x)
 
 
 def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):
@@ -115,9 +110,6 @@ def test_samples_that_are_left_get_a_round_each(model, x, monkeypatch):
         found = sampled(model, x[:3], tolerance=1e-9)
     assert bool(torch.isfinite(found.values).all())
     assert float(found.standard_error.min()) > 0
-
-
-def test_values_without_a_round_pass_the_interrupt(model, x, monkeypatch):
     monkeypatch.setattr(sampling._JointSampling, "_meet", after(0, sampling._JointSampling._meet))
     with pytest.raises(KeyboardInterrupt):
         sampled(model, x)

@@ -1,12 +1,9 @@
 """Importance of features for all outputs at once."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 
 import pytest
-import torch
 
 from kanlens.attribution import attribute
 from kanlens.attribution.dispatch import importance
@@ -28,15 +25,6 @@ def test_every_output_is_ranked(network, draw):
     assert one["importance"].tolist() == frame["importance"].tolist()[3:]
 
 
-def test_classes_are_ranked_on_their_logits(network, draw):
-    model, x = network([3, 2, 2]), draw(6, 3)
-    model.schema = dataclasses.replace(
-        model.schema, task="classification", class_labels=("no", "yes")
-    )
-    frame = importance(model, x, background=x)
-    assert set(frame["unit"]) == {"log-odds"}
-
-
 def test_one_hot_columns_count_together(network, draw):
     model, x = network([3, 2, 1]), draw(6, 3)
     features = [dataclasses.replace(item, column="kind") for item in model.schema.features[:2]]
@@ -44,14 +32,6 @@ def test_one_hot_columns_count_together(network, draw):
     assert sorted(importance(model, x, background=x)["feature"]) == ["kind", "x3"]
     apart = importance(model, x, background=x, grouped=False)
     assert sorted(apart["feature"]) == ["x1", "x2", "x3"]
-
-
-def test_intervals_draw_nothing_and_options_are_passed_on(network, draw):
-    model, x = network([3, 1]), draw(30, 3)
-    other = importance(model, x, background=x, method="additive", law="interventional")
-    drawn = importance(model, x, background=x, generator=torch.Generator().manual_seed(0))
-    for name in ("importance", "low", "high"):
-        assert drawn[name].tolist() == pytest.approx(other[name].tolist())
 
 
 def test_global_methods_are_taken_as_they_are(network, draw):

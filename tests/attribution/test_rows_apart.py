@@ -9,7 +9,6 @@ from torch.testing import assert_close
 
 from kanlens.attribution import METHODS, attribute, dispatch
 from kanlens.attribution.method import Method
-from kanlens.attribution.problem import Baseline, LocalValues
 from kanlens.attribution.shapley.games import Solution
 from kanlens.errors import MethodError
 from kanlens.model import analysis
@@ -24,10 +23,6 @@ def numbers(found):
     parts |= {f"path {index}": one for index, one in enumerate(found.paths or ())}
     parts |= {"gap": found.completeness_gap, "reference": found.reference, "x": found.x}
     return {name: one for name, one in parts.items() if one is not None}
-
-
-def said(found):
-    return found.baseline, found.features, found.evaluations, found.remark, found.owners
 
 
 @pytest.fixture
@@ -53,15 +48,16 @@ def counted(monkeypatch):
 
 @pytest.mark.parametrize("name", BY_ROW)
 def test_some_samples_at_a_time_give_what_all_give(name, network, draw, counted):
-    widths = [4, 1] if name == "additive" else [4, (2, 1), 1]
+    shape = [4, 1] if name == "additive" else [4, (2, 1), 1]
     if "deep_lift" in name or name == "captum_layer_conductance":
-        widths = [4, 3, 1]
-    model, x, rows = network(widths), draw(ROWS, 4), draw(BACKGROUND, 4, seed=2)
+        shape = [4, 3, 1]
+    model, x, rows = network(shape), draw(ROWS, 4), draw(BACKGROUND, 4, seed=2)
     whole = attribute(model, x, method=name, background=rows, **FEW.get(name, {}))
     seen = counted(name)
     found = attribute(model, x, method=name, background=rows, **FEW.get(name, {}))
     assert seen == [(0, 3), (3, 3), (6, 3), (9, 2)]
-    assert said(found) == said(whole)
+    for fact in ("baseline", "features", "evaluations", "remark", "owners"):
+        assert getattr(found, fact) == getattr(whole, fact)
     assert numbers(found).keys() == numbers(whole).keys()
     for part, one in numbers(found).items():
         assert_close(one, numbers(whole)[part], rtol=1e-12, atol=1e-12, equal_nan=True)
@@ -75,24 +71,6 @@ def test_methods_that_look_at_all_samples_or_draw_are_given_all(name, network, d
     attribute(model, x, method=name, background=x[:2], **options)
     assert seen == [(0, ROWS)]
     assert METHODS[name].random or METHODS[name].together
-
-
-@pytest.mark.parametrize("together", [True, False])
-def test_only_what_a_method_declares_keeps_its_samples_together(
-    together, network, draw, monkeypatch
-):
-    """A method that compares samples with each other is wrong when it says that it does not."""
-
-    def centered(problem):
-        values = problem.x - problem.x.mean(0)
-        return LocalValues(values=values, reference=0.0, baseline=Baseline.OTHER_ROWS)
-
-    plain = {**vars(METHODS["gradient"]), "function": centered, "together": together}
-    monkeypatch.setitem(METHODS, "gradient", Method(**plain))
-    monkeypatch.setattr(analysis, "BUDGET", 3 * 16 * 4)
-    x = draw(ROWS, 4)
-    found = attribute(network([4, 3, 1]), x, method="gradient").values
-    assert torch.allclose(found, x - x.mean(0)) is together
 
 
 def test_an_error_names_the_sample_among_all(network, draw, counted, monkeypatch):

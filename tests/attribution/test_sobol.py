@@ -1,7 +1,5 @@
 """Sobol indices against closed forms."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -9,14 +7,12 @@ import pytest
 import torch
 
 from kanlens.attribution.feature_scores import sobol_first, sobol_total
-from kanlens.attribution.problem import Problem
-from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
+from tests.attribution.conftest import problem_of
 
 
 def problem(model, rows, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return Problem(model=float64_copy(model), x=rows[:1], rows=rows, target=0, generator=generator)
+    return problem_of(model, rows[:1], rows, seed=seed)
 
 
 def exact(model, rows):
@@ -67,7 +63,10 @@ def test_a_product_of_independent_signs_has_no_first_order(draw):
     rows = torch.tensor([[-0.5, 0.5], [0.5, -0.5]]).double()
     assert float(sobol_first(problem(model, rows)).values.max()) < 0.01
     torch.testing.assert_close(
-        sobol_total(problem(model, rows)).values, torch.ones(2).double(), rtol=0, atol=0.01
+        sobol_total(problem(model, rows)).values,
+        torch.ones(2).double(),
+        rtol=0,
+        atol=0.01,
     )
 
 

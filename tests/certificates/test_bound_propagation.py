@@ -123,7 +123,7 @@ def test_a_factor_that_may_be_undefined_leaves_a_product_without_bounds():
     assert (low.item(), high.item()) == (-inf, inf)
 
 
-@pytest.mark.parametrize("seed", range(30, 38))
+@pytest.mark.parametrize("seed", range(30, 35))
 def test_bounds_hold_for_models_of_every_kind(seed):
     model, domain = random_model(seed)
     own = BoundPropagation(float64_copy(model), 0, domain)

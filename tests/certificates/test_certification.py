@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import re
-import time
 
 import pytest
 import torch
@@ -37,11 +36,6 @@ def test_all_outputs_or_one_of_them():
     assert certify(model, DOMAIN, target=1, max_boxes=32).to_json() == one.to_json()
 
 
-def test_a_domain_by_name_is_that_by_order():
-    named = certify(small(), {"dose": (-0.5, 2.0), "age": (-1.0, 1.0)}, max_boxes=16)
-    assert named.to_json() == certify(small(), DOMAIN, max_boxes=16).to_json()
-
-
 def test_more_boxes_never_loosen_and_soon_decide():
     model = small()
     few, many = (certify(model, DOMAIN, target=0, max_boxes=n).outputs[0] for n in (1, 3000))
@@ -56,14 +50,6 @@ def test_more_boxes_never_loosen_and_soon_decide():
         assert tight.effect.bound <= loose.effect.bound + 1e-12
 
 
-def test_the_time_limit_holds():
-    start = time.process_time()
-    found = certify(small([2, 12, 12, 1]), DOMAIN, tolerance=1e-6, max_boxes=10**7, time_limit=0.3)
-    assert time.process_time() - start < 20
-    assert not found.outputs[0].decided
-    assert found.outputs[0].range.low <= found.outputs[0].range.seen_low
-
-
 def test_the_model_and_the_random_state_are_left_alone():
     model = small()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
@@ -73,17 +59,6 @@ def test_the_model_and_the_random_state_are_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert all(one.requires_grad and one.grad is None for one in model.parameters())
-
-
-def test_bounds_hold_for_what_a_float32_model_stores():
-    model = small()
-    found = certify(model, DOMAIN, max_boxes=64).outputs[0]
-    wide = copy.deepcopy(model).double()
-    x = DOMAIN[:, 0] + (DOMAIN[:, 1] - DOMAIN[:, 0]) * torch.rand(
-        500, 2, generator=torch.Generator().manual_seed(0)
-    )
-    y = wide(x.double())[:, 0]
-    assert bool(((y >= found.range.low) & (y <= found.range.high)).all())
 
 
 def test_a_feature_that_is_held_fixed():
@@ -144,19 +119,22 @@ def test_units_of_the_data():
 
 
 def test_what_was_seen_lies_within_what_is_proven():
-    for seed in range(3):
-        for output in certify(small(seed=seed), DOMAIN, max_boxes=64).outputs:
-            assert output.range.low <= output.range.seen_low <= output.range.seen_high
-            assert output.range.seen_high <= output.range.high
-            for bound in output.lipschitz.values():
-                assert 0 <= bound.seen <= bound.bound
-            near = output.additivity
-            assert near.least <= near.distance.bound
-            assert near.distance.seen <= near.distance.bound
-            for one in output.features:
-                assert one.slope.low <= one.slope.seen_low <= one.slope.seen_high <= one.slope.high
-                assert one.effect.seen <= one.effect.bound
-                assert one.lipschitz.seen <= one.lipschitz.bound
+    model = small()  # of float32
+    wide = copy.deepcopy(model).double()
+    x = DOMAIN[:, 0] + (DOMAIN[:, 1] - DOMAIN[:, 0]) * torch.rand(
+        500, 2, generator=torch.Generator().manual_seed(0)
+    )
+    for k, output in enumerate(certify(model, DOMAIN, max_boxes=64).outputs):
+        y, near = wide(x.double())[:, k], output.additivity
+        assert bool(((y >= output.range.low) & (y <= output.range.high)).all())
+        assert output.range.low <= output.range.seen_low <= output.range.seen_high
+        assert output.range.seen_high <= output.range.high
+        assert near.least <= near.distance.bound
+        bounds = [near.distance, *output.lipschitz.values()]
+        for one in output.features:
+            assert one.slope.low <= one.slope.seen_low <= one.slope.seen_high <= one.slope.high
+            bounds += [one.effect, one.lipschitz]
+        assert all(0 <= bound.seen <= bound.bound for bound in bounds)
 
 
 def test_the_frame_and_the_json_hold_the_numbers():
@@ -202,11 +180,7 @@ def test_the_ratio_of_a_constant_is_one():
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        (
-            {"target": "dose"},
-            InvalidValueError,
-            "certify: expected",
-        ),
+        ({"target": "dose"}, InvalidValueError, "certify: expected"),
         ({"tolerance": 0}, InvalidValueError, "expected tolerance to be a positive number, got 0"),
         ({"max_boxes": 0}, InvalidValueError, "to be a whole number of at least 1, got 0"),
         ({"time_limit": -1.0}, InvalidValueError, "time_limit to be a positive number, got -1.0"),

@@ -6,11 +6,12 @@ import sympy
 
 from kanlens.discovery.front import Entry, count_free
 from kanlens.discovery.monomials import evaluate, monomial, total_degree
-from kanlens.discovery.networks import View, shapes, views
-from kanlens.discovery.problems import SearchProblem, raised
+from kanlens.discovery.networks import shapes
+from kanlens.discovery.problems import raised
 from kanlens.discovery.regression import (
     Basis,
     away,
+    grown_sums,
     relative_error,
     solve,
     spread_rows,
@@ -18,17 +19,14 @@ from kanlens.discovery.regression import (
     weighted,
 )
 from kanlens.discovery.scaling import Scale, as_array, number, resolved, rounding_step, shortest
-from kanlens.discovery.search import part_of
 from kanlens.discovery.smoothness import (
     distant_rows,
-    is_noise,
     loo_error,
-    noise_of,
     outlier_rows,
     unfollowed,
 )
-from kanlens.discovery.sparse import functions_of, grown_sums
-from kanlens.discovery.symmetry import components, effects, factors, joined_gap, mixed_differences
+from kanlens.discovery.sparse import functions_of
+from kanlens.discovery.symmetry import effects, joined_gap
 from kanlens.discovery.univariate import atoms
 
 X, Y = sympy.symbols("x y", positive=True)
@@ -79,16 +77,9 @@ CLOSED_FORMS = [
     (loo_error(LINE, np.ones(50)), 0.0),
     (loo_error(np.ones((50, 1)), LINE[:, 0]), 1.0),
     (grown_sums(UNIFORM, UNIFORM[:, 2] - UNIFORM[:, 1])[-1][1], (1, 2)),
-    (part_of(lambda x: x[:, 0] + x[:, 1], np.array([[1.0, 5.0], [2.0, 5.0]]), {0}), [6.0, 7.0]),
     (effects(lambda x: x[:, 0], UNIFORM[:, :2]).round(1), [1.0, 0.0]),
-    (
-        mixed_differences(lambda x: x[:, 0] * x[:, 1] + x[:, 2], UNIFORM) > 1e-9,
-        [[False, True, False], [True, False, False], [False, False, False]],
-    ),
-    (components(lambda x: x[:, 0] * x[:, 1] + x[:, 2], UNIFORM, 1e-9), [{2}, {0, 1}]),
     (joined_gap((ONES, -ONES), (ONES, -ONES)), 0.0),
     (joined_gap((ONES, ONES), (ONES, -ONES)), 1.0),
-    (factors(LINE[25:] + 1, 2 * (LINE[25:] + 1), (LINE[25:, 0] + 1) ** 2, 1e-6), [2.0]),
     (Scale.of(1e9 + np.arange(8.0)).shift, 10**9),
     (Scale.of(np.array([2e-7, 1e-6])).power, -6),
     (resolved(np.array([0.3, 0.1 + 0.2])), False),
@@ -106,29 +97,6 @@ CLOSED_FORMS = [
 @pytest.mark.parametrize(("made", "expected"), CLOSED_FORMS)
 def test_what_can_be_written_down_is_that(made, expected):
     assert listed(made) == expected
-
-
-def test_noise_is_told_from_structure():
-    draw = np.random.default_rng(0)
-    x, noise = draw.normal(size=(400, 2)), draw.normal(size=400)
-    made = 9 * x[:, 0]
-    assert is_noise(x, made, made + noise)
-    assert not is_noise(x, made, made + x[:, 1] ** 2)
-
-
-def test_the_level_of_noise_is_estimated():
-    draw = np.random.default_rng(0)
-    x = draw.uniform(1.0, 3.0, (300, 1))
-    y = np.sin(3 * x[:, 0])
-    assert noise_of(x, y) == 0.0
-    assert 0.005 < noise_of(x, y + 0.1 * draw.normal(size=300)) < 0.02
-
-
-def test_a_wide_problem_is_also_seen_by_logarithms():
-    x = np.linspace(1.0, 9.0, 5)[:, None]
-    given = SearchProblem(x, sympy.symbols("a:1"), -x[:, 0], x[:, 0] > 8)
-    kinds = (False, 0), (True, 0), (False, -1), (True, -1)
-    assert views(given) == [View((log,), sign) for log, sign in kinds]
 
 
 def test_exponentials_are_only_of_small_values():

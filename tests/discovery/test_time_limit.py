@@ -12,7 +12,7 @@ from kanlens.discovery.networks import trained, views
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.scaling import table_of
 from kanlens.discovery.scheduling import BudgetedFront
-from kanlens.discovery.symmetry import mixed_differences
+from kanlens.discovery.symmetry import effects
 from kanlens.long_work import NEVER, Deadline, check_time, ending
 from kanlens.model import kernels
 from kanlens.training.run import TrainingRun
@@ -61,11 +61,11 @@ def test_a_network_is_not_asked_too_late(clock):
     generator = torch.Generator().manual_seed(0)
     found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 1)
     with ending(clock.now):
-        mixed_differences(found, given().columns)
+        effects(found, given().columns)
         pytest.fail("the time was over")
 
 
-@pytest.mark.parametrize(("end", "path"), [(NEVER, "auto"), (60.0, "stored")])
+@pytest.mark.parametrize(("end", "path"), [(NEVER, "auto"), (60.0, "auto")])
 def test_networks_do_not_wait_for_kernels(monkeypatch, end, path):
     problem, seen = given(), []
     front = BudgetedFront(Front(problem, end if end is NEVER else Deadline.after(end)))
@@ -96,15 +96,15 @@ def test_an_exact_formula_holds_no_rounding_though_its_time_is_over(monkeypatch)
     monkeypatch.setattr(Front, "_put_exactly", lambda *_: None)
     a, b, c = NAMES
     front.start()
-    front.offer(a * b + 4.3e-17 * sympy.sin(12.24 * c + 0.1))
+    front.submit(a * b + 4.3e-17 * sympy.sin(12.24 * c + 0.1))
     assert front.chosen().expression == a * b
 
 
 def test_rows_beside_are_told_in_parts_and_broken_off(clock):
     draw = np.random.default_rng(0)
     x, others = draw.normal(size=(40, 2)), draw.normal(size=(700, 2))
-    y, nugget = np.sin(x[:, 0]), np.full(40, 1e-3)
-    told, unsure = smoothness.predicted(x, y, others, 1.0, nugget)
+    y, nugget = np.sin(x[:, 0]), np.full(40, 1e-2)
+    told, unsure = smoothness.predicted(x, y, others, 1.0)
 
     def near(a, b):
         return np.exp(-0.25 * np.square(a[:, None] - b).sum(2))
@@ -114,5 +114,5 @@ def test_rows_beside_are_told_in_parts_and_broken_off(clock):
     left = 1 - (near(others, x) * np.linalg.solve(matrix, near(x, others)).T).sum(1)
     np.testing.assert_allclose(unsure, left, atol=1e-9)
     with ending(-1.0):
-        smoothness.predicted(x, y, others, 1.0, nugget)
+        smoothness.predicted(x, y, others, 1.0)
         pytest.fail("the time was over")

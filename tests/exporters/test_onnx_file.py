@@ -26,25 +26,6 @@ def test_scores_are_the_secants_of_attribute(model, tmp_path):
         torch.testing.assert_close(torch.tensor(scores[:, target]), wanted.values)
 
 
-def test_scores_add_up_to_the_change_of_the_output(tmp_path):
-    model = build("products")
-    export(model, tmp_path / "model.onnx", explain=True)
-    x, rows = draw(6, 3, seed=4), model.background.mean(0, keepdim=True)
-    y, scores = outputs(tmp_path / "model.onnx", x)
-    change = y - model(rows).detach().numpy()
-    np.testing.assert_allclose(scores.sum(2), change, atol=1e-12 * np.abs(y).max())
-
-
-def test_scores_of_one_layer_are_the_differences_of_its_edges(tmp_path):
-    model = made([2, 1])
-    export(model, tmp_path / "model.onnx", explain=True)
-    x, row = draw(5, 2), model.background.mean(0, keepdim=True)
-    edges = [model.layers[0].edge_values(model.scale_inputs(one)) for one in (x, row)]
-    wanted = (edges[0] - edges[1]) * model.output_scale[:, None]
-    found = outputs(tmp_path / "model.onnx", x)[1]
-    torch.testing.assert_close(torch.tensor(found), wanted.detach())
-
-
 def test_at_the_reference_nothing_did_anything(tmp_path):
     model = build("splines")
     export(model, tmp_path / "model.onnx", explain=True)

@@ -1,10 +1,10 @@
 """The query, run by SQLite and DuckDB on raw tables."""
 
+import contextlib
 import re
 import sqlite3
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,7 +16,7 @@ from kanlens.exporters import export, sql_query
 from kanlens.exporters.subject import Export
 from kanlens.model.network import KAN
 from tests.exporters.conftest import build
-from tests.made import draw
+from tests.exporters.raw import described, gaps
 
 
 def answers(query, frame, kinds):
@@ -34,41 +34,8 @@ def answers(query, frame, kinds):
     return found
 
 
-@pytest.fixture(scope="module")
-def house():
-    """A model of a table with categories, missing cells and awkward names."""
-    draws = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            'si"ze': draws.uniform(10, 90, 60),
-            "rooms": draws.integers(1, 6, 60).astype(float),
-            "town": draws.choice(["O'Fallon", "Rome", "York"], 60),
-            "garden": draws.choice(["no", "yes"], 60),
-            "price": draws.uniform(1, 2, 60),
-        }
-    )
-    frame.loc[3, "rooms"] = None
-    frame.loc[4, "town"] = None
-    table = kanlens.read_table(frame, target="price", impute="median")
-    model = kanlens.KAN([6, 2, 1], generator=torch.Generator().manual_seed(0)).double()
-    adopt_data(model, table)
-    return model, frame.drop(columns="price")
-
-
-KINDS = ("DOUBLE", "INTEGER", "VARCHAR", "VARCHAR")
-
-
 def test_it_computes_what_the_model_does(model, tmp_path):
     assert export(model, tmp_path / "model.sql").error < 1e-13
-
-
-def test_raw_tables_are_encoded_as_the_model_does(house, tmp_path):
-    model, frame = house
-    assert export(model, tmp_path / "model.sql").error < 1e-13
-    for rows in answers((tmp_path / "model.sql").read_text(), frame, KINDS):
-        assert [row[0] for row in rows] == frame.iloc[:, 0].tolist()
-        found = torch.tensor([row[-1:] for row in rows], dtype=torch.float64)
-        torch.testing.assert_close(found, model(frame).detach())
 
 
 @pytest.mark.parametrize("kind", ["BOOLEAN", "INTEGER", "VARCHAR"])
@@ -94,27 +61,16 @@ def test_curves_of_a_feature_are_shared_by_the_nodes(tmp_path):
     assert len(set(re.findall(r"AS (kan_c1_\d+)", text))) == 20
 
 
-def test_columns_are_carried_along_and_the_table_has_its_name(house, tmp_path):
-    model, _ = house
-    export(model, tmp_path / "model.sql", table='my "houses"', keep=["id", "town"])
+def test_columns_are_carried_along_and_the_table_has_its_name(tmp_path):
+    options = {"table": 'my "houses"', "keep": ["id", "town"]}
+    export(described("numbers of y"), tmp_path / "model.sql", **options)
     text = (tmp_path / "model.sql").read_text()
     assert 'FROM "my ""houses"""' in text
-    base = sqlite3.connect(":memory:")
-    base.execute('CREATE TABLE "my ""houses""" (id, "si""ze", rooms, town, garden)')
-    base.execute("""INSERT INTO "my ""houses\""" VALUES (7, 20, 3, 'Rome', 'no')""")
-    ((key, town, price),) = base.execute(text).fetchall()
-    base.close()
+    with contextlib.closing(sqlite3.connect(":memory:")) as base:
+        gaps().assign(id=7).to_sql('my "houses"', base, index=False)
+        key, town, price = base.execute(text).fetchone()
     assert (key, town) == (7, "Rome")
     assert isinstance(price, float)
-
-
-def test_missing_numbers_stay_missing_without_a_filler(tmp_path):
-    export(build("held"), tmp_path / "model.sql")
-    frame = pd.DataFrame(draw(2, 2).numpy(), columns=["x1", "x2"])
-    frame.iloc[1, 0] = None
-    for rows in answers((tmp_path / "model.sql").read_text(), frame, ["DOUBLE"] * 2):
-        assert isinstance(rows[0][-1], float)
-        assert rows[1][-1] is None
 
 
 def test_what_is_too_long_is_refused_with_its_length(tmp_path, monkeypatch):

@@ -59,24 +59,17 @@ def test_the_weights_of_a_sum_are_a_row_below_what_they_multiply(tmp_path):
         assert isinstance(number, float)
 
 
-def test_an_edge_that_is_too_long_is_refused_with_its_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(workbook, "LONGEST", 30)
-    text = r"^export: expected terms of at most 30 characters, got \d+\. Symbolize it again\.$"
-    with pytest.raises(MethodError, match=text):
-        export(build("functions"), tmp_path / "model.xlsx")
-
-
-def test_formulas_that_are_too_long_together_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(workbook, "MOST", 300)
-    text = r"^export: expected formulas of at most 300 characters, got \d+\. Prune the model first"
-    with pytest.raises(MethodError, match=text):
-        export(build("functions"), tmp_path / "model.xlsx")
-
-
-def test_a_sheet_that_is_too_wide_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(workbook, "WIDEST", 9)
-    text = r"^export: expected a model of at most 9 columns, got \d+\. Prune the model first\.$"
-    with pytest.raises(MethodError, match=text):
+@pytest.mark.parametrize(
+    ("limit", "value", "text"),
+    [
+        ("LONGEST", 30, r"terms of at most 30 characters, got \d+\. Symbolize it again"),
+        ("MOST", 300, r"formulas of at most 300 characters, got \d+\. Prune the model first"),
+        ("WIDEST", 9, r"a model of at most 9 columns, got \d+\. Prune the model first"),
+    ],
+)
+def test_what_excel_has_no_room_for_is_refused(limit, value, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(workbook, limit, value)
+    with pytest.raises(MethodError, match=rf"^export: expected {text}\.$"):
         export(build("functions"), tmp_path / "model.xlsx")
 
 

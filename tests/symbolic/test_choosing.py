@@ -9,9 +9,7 @@ from kanlens.discovery.finding import chosen_entry
 from kanlens.discovery.front import Front
 from kanlens.discovery.scaling import table_of
 from kanlens.long_work import Deadline
-from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
-from kanlens.symbolic.multi_start import Recipe, find_formula
 from kanlens.symbolic.partition import partition, places_of
 from tests.symbolic.made import spline_network
 
@@ -78,7 +76,7 @@ def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
         front = Front(sample.scaled(), Deadline.after(600.0), exact=sample.rounding)
         front.start()
         for formula in (X1 * sympy.Float(1.0), X1 + sympy.Float(0.05) * sympy.exp(3 * X2)):
-            front.offer(formula)
+            front.submit(formula)
         assert front.chosen().expression.has(sympy.exp)
         sample, chosen = chosen_entry(sample, front)
         assert chosen.expression.has(sympy.exp) == expected
@@ -86,38 +84,27 @@ def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
         assert (len(y), len(fitted), chose) == (rows, 2000, rows == 1000)
 
 
-def test_parts_are_apart_and_whole():
-    for rows in (2, 19, 20, 999, 1000, 5000):
-        for generator in (None, torch.Generator().manual_seed(0)):
-            x = torch.rand(rows, 2, generator=torch.Generator().manual_seed(1))
-            for parts in (partition(rows, generator), places_of(x, generator)):
-                joined = torch.cat(parts)
-                assert joined.sort().values.tolist() == list(range(rows))
-                assert len(parts.fitted) <= 2004 or parts.fitted.numel() == round(0.7 * rows)
-                assert (len(parts.choosing) > 0) == (rows >= 20)
-                assert (len(parts.judging) > 0) == (rows >= 1000)
+SIZES = {
+    2: [2, 0, 0],
+    19: [19, 0, 0],
+    20: [16, 4, 0],
+    999: [799, 200, 0],
+    1000: [700, 200, 100],
+    5000: [3500, 1000, 500],
+}  # rows, and those of each part
 
 
-def test_the_recipe_judges_on_rows_that_chose_nothing(monkeypatch):
-    monkeypatch.setattr("kanlens.symbolic.multi_start._ROUNDS", 1)
-    monkeypatch.setattr("kanlens.symbolic.multi_start._STEPS", (2, 2, 2))
-    x = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0)).double()
-    for rows, told in ((1000, (100, 700, True, False)), (500, (100, 400, False, True))):
-        draw = torch.Generator().manual_seed(0)
-        recipe = Recipe(starts=1, functions=("x",), refine=False)
-        found = find_formula(KAN([1, 1]).double(), x[:rows], 2 * x[:rows], recipe, draw)
-        receipt = found.receipt
-        got = (receipt.rows, receipt.fitted_rows, receipt.held_out, receipt.chosen_on)
-        assert got == told
-
-
-@pytest.mark.parametrize(
-    ("rows", "sizes"), [(19, [19, 0, 0]), (100, [80, 20, 0]), (1000, [700, 200, 100])]
-)
-def test_sizes_of_the_parts(rows, sizes):
-    parts = partition(rows, None)
-    assert [len(part) for part in parts] == sizes
-    assert torch.cat(parts).sort().values.tolist() == list(range(rows))
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("drawn", [False, True])
+def test_parts_are_apart_and_whole(rows, drawn):
+    generator = torch.Generator().manual_seed(0) if drawn else None
+    x = torch.rand(rows, 2, generator=torch.Generator().manual_seed(1))
+    parts, places = partition(rows, generator), places_of(x, generator)
+    assert [len(part) for part in parts] == SIZES[rows]
+    assert len(places.judging) == SIZES[rows][2]
+    assert len(places.fitted) <= 2004
+    for joined in (torch.cat(parts), torch.cat(places)):
+        assert joined.sort().values.tolist() == list(range(rows))
 
 
 def test_rows_that_are_fitted_to_hold_the_ends_of_every_feature():

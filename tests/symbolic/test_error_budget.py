@@ -9,7 +9,7 @@ from kanlens.model.network import KAN
 from kanlens.symbolic import error_budget as module
 from kanlens.symbolic.assignment import Goal, assign_functions, revert_until_accurate
 from kanlens.symbolic.composition import compose, feature_symbols
-from kanlens.symbolic.error_budget import error_budget
+from kanlens.symbolic.error_budget import error_budget, error_parts
 from kanlens.symbolic.library import library
 from kanlens.symbolic.pipeline import symbolize
 from tests.symbolic.made import spline_network, toy
@@ -36,22 +36,22 @@ def replaced():
 
 def test_the_parts_add_up_exactly(replaced):
     model, base, refitted, x = replaced
-    formula = compose(refitted)
-    budget = error_budget(model, base, refitted, formula, x)
-    assert len(budget.steps) == 8 + 2
-    total = torch.from_numpy(budget.difference) + model(x).detach()
-    np.testing.assert_allclose(budget.parts.sum(axis=0), budget.difference, rtol=0, atol=1e-12)
+    networks = model, base, refitted, compose(refitted), x
+    steps, parts, difference = error_parts(*networks)
+    assert len(steps) == 8 + 2
+    total = torch.from_numpy(difference) + model(x).detach()
+    np.testing.assert_allclose(parts.sum(axis=0), difference, rtol=0, atol=1e-12)
     np.testing.assert_allclose(total, refitted(x).detach(), rtol=0, atol=1e-12)
-    lines = budget.lines()
+    lines, mean = error_budget(*networks)
     sums = np.sum([line.mean for line in lines], axis=0)
-    np.testing.assert_allclose(sums, budget.mean_difference, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(sums, mean, rtol=0, atol=1e-12)
     assert all(line.max_absolute >= line.mean_absolute >= 0 for line in lines)
 
 
 def test_each_part_is_the_change_of_a_network_with_one_more_function(replaced):
     """Brute force: networks are built in which ever more edges are functions."""
     model, base, refitted, x = replaced
-    budget = error_budget(model, base, refitted, compose(refitted), x)
+    steps, parts, _ = error_parts(model, base, refitted, compose(refitted), x)
     half = KAN.from_layers(list(base.layers), base.schema)
     order = [(k, o, i) for k in range(2) for o in range(2) for i in range(2)]
     names = {edge: base.layers[edge[0]].functions[edge[1]][edge[2]] for edge in order}
@@ -63,8 +63,8 @@ def test_each_part_is_the_change_of_a_network_with_one_more_function(replaced):
     for step, (k, o, i) in enumerate(order):
         half.layers[k].assign(o, i, names[k, o, i], numbers[k, o, i])
         after = half(x).detach()
-        assert budget.steps[step] == f"edge {k}:{o}:{i} ({names[k, o, i]})"
-        np.testing.assert_allclose(budget.parts[step], after - before, rtol=0, atol=1e-12)
+        assert steps[step] == f"edge {k}:{o}:{i} ({names[k, o, i]})"
+        np.testing.assert_allclose(parts[step], after - before, rtol=0, atol=1e-12)
         before = after
     for (k, o, i), name in names.items():  # as it was, for the other tests
         half.layers[k].assign(o, i, name, numbers[k, o, i])
@@ -72,10 +72,10 @@ def test_each_part_is_the_change_of_a_network_with_one_more_function(replaced):
 
 def test_many_edges_share_a_line_per_layer(replaced, monkeypatch):
     model, base, refitted, x = replaced
-    monkeypatch.setattr(module, "_MOST_EDGES", 3)
-    budget = error_budget(model, base, refitted, compose(refitted), x)
-    assert budget.steps == ("layer 0", "layer 1", "refit", "formula")
-    np.testing.assert_allclose(budget.parts.sum(axis=0), budget.difference, rtol=0, atol=1e-12)
+    monkeypatch.setattr(module, "_MAX_EDGES", 3)
+    steps, parts, difference = error_parts(model, base, refitted, compose(refitted), x)
+    assert steps == ["layer 0", "layer 1", "refit", "formula"]
+    np.testing.assert_allclose(parts.sum(axis=0), difference, rtol=0, atol=1e-12)
 
 
 def test_the_receipt_holds_the_budget():
@@ -93,13 +93,14 @@ def test_the_receipt_holds_the_budget():
 def test_rows_where_the_formula_is_undefined_are_left_out():
     model, x, _ = toy()
     x1, _ = feature_symbols(model)
-    budget = error_budget(model, model, model, (sympy.log(x1),), x)
-    assert np.isnan(budget.difference).any()
-    good = np.isfinite(budget.difference[:, 0])
-    assert budget.mean_difference[0] == pytest.approx(budget.difference[good].mean())
-    nowhere = error_budget(model, model, model, (sympy.log(x1 - 5),), x)
-    assert nowhere.mean_difference == ()
-    assert nowhere.lines()[-1].mean_absolute == 0
+    networks = model, model, model
+    _, _, difference = error_parts(*networks, (sympy.log(x1),), x)
+    assert np.isnan(difference).any()
+    _, mean = error_budget(*networks, (sympy.log(x1),), x)
+    assert mean[0] == pytest.approx(difference[np.isfinite(difference[:, 0])].mean())
+    lines, mean = error_budget(*networks, (sympy.log(x1 - 5),), x)
+    assert mean == ()
+    assert lines[-1].mean_absolute == 0
 
 
 def test_rows_that_are_undefined_on_the_way_are_left_out():
@@ -107,12 +108,12 @@ def test_rows_that_are_undefined_on_the_way_are_left_out():
     model, x, _ = toy()
     layers = [copy.deepcopy(layer) for layer in model.layers]
     layers[0].assign(0, 0, "log", (1.0, 0.0, 1.0, 0.0))
-    replaced = KAN.from_layers(layers, model.schema)
     x1, _ = feature_symbols(model)
-    budget = error_budget(model, replaced, model, (x1,), x)
-    assert np.isfinite(budget.difference).all()
+    networks = model, KAN.from_layers(layers, model.schema), model, (x1,), x
+    _, _, difference = error_parts(*networks)
+    assert np.isfinite(difference).all()
     good = x[:, 0].numpy() > 0
     assert 0 < good.sum() < len(x)
-    assert budget.mean_difference[0] == pytest.approx(budget.difference[good].mean())
-    total = sum(line.mean[0] for line in budget.lines())
-    assert total == pytest.approx(budget.mean_difference[0], abs=1e-12)
+    lines, mean = error_budget(*networks)
+    assert mean[0] == pytest.approx(difference[good].mean())
+    assert sum(line.mean[0] for line in lines) == pytest.approx(mean[0], abs=1e-12)

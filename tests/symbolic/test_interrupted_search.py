@@ -1,14 +1,13 @@
 """Ctrl-C at any step: what was found until then is returned, and said to be no more than that."""
 
+import contextlib
 import re
 
 import numpy as np
 import pytest
 import torch
 
-from kanlens.errors import InterruptedWarning
-from kanlens.symbolic import assignment, multi_start, path, pipeline, simplification
-from kanlens.symbolic.multi_start import Recipe, find_formula
+from kanlens.symbolic import assignment, path, pipeline, simplification
 from kanlens.symbolic.pipeline import suggest, symbolize
 from tests.symbolic.made import spline_network, toy
 
@@ -87,39 +86,13 @@ def test_progress_is_shown(made, monkeypatch):
 
     def bar(description, total, *, shown=None):
         bars.append([description, total, 0, shown])
-        return _Counter(bars[-1])
+
+        def advance(steps=1, note=""):
+            bars[-1][2] += steps
+
+        return contextlib.nullcontext(advance)
 
     monkeypatch.setattr(pipeline, "progress_bar", bar)
     suggest(model, x)
     symbolize(model, x, y, functions=["x"], refine=False, snap=False, progress=False)
     assert bars == [["suggest", 3, 3, None], ["symbolize", 5, 5, False]]
-
-
-class _Counter:
-    def __init__(self, counts):
-        self.counts = counts
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return False
-
-    def __call__(self, steps=1, note=""):
-        self.counts[2] += steps
-
-
-def test_a_recipe_ends_with_what_was_being_read(monkeypatch):
-    monkeypatch.setattr(multi_start, "_ROUNDS", 1)
-    monkeypatch.setattr(multi_start, "_STEPS", (3, 3, 3))
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(100, 2, generator=generator, dtype=torch.float64)
-    model = spline_network([[[torch.sin, torch.square]]], [(0.0, 1.0)] * 2)[0]
-    raising(monkeypatch, assignment, "refit")
-    y = torch.sin(9 * x[:, :1] * x[:, 1:])
-    trained, starts = multi_start._trained, []
-    monkeypatch.setattr(multi_start, "_trained", lambda *a: starts.append(a[-1]) or trained(*a))
-    with pytest.warns(InterruptedWarning):
-        found = find_formula(model, x, y, Recipe(starts=3, functions=("x",)), generator)
-    assert found.predict(x).shape == (100, 1)
-    assert starts == [0]

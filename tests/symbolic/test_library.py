@@ -69,9 +69,8 @@ def test_constrained_parameters_are_defined_on_the_range(name, a, b):
     assert_close(torch.stack(again), torch.stack((new_a, new_b)))
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_starts_are_finite(name):
-    family = FAMILIES[name]
-    a, b = family.flat_starts
+def test_starts_are_finite():
     x = torch.linspace(-1, 1, 64, dtype=torch.float64)
-    assert bool(torch.isfinite(family.function.value(a[:, None] * x + b[:, None])).all())
+    for family in FAMILIES.values():
+        a, b = family.flat_starts
+        assert bool(torch.isfinite(family.function.value(a[:, None] * x + b[:, None])).all())

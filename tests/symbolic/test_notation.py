@@ -44,14 +44,6 @@ def test_text_means_the_edge(name):
                 )
 
 
-@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"constant"}))
-def test_another_edge_has_another_text(name):
-    """The check above has teeth."""
-    edge = Edge.of(name, a=0.7, b=0.1, c=2.0)
-    other = Edge.of(name, a=0.7, b=0.1, c=2.1)
-    assert edge_text(edge, "x") != edge_text(other, "x")
-
-
 @pytest.mark.parametrize(
     ("edge", "text"),
     [
@@ -135,7 +127,7 @@ def formula_of(names):
 
 
 @given(st.lists(NAMES, min_size=3, max_size=3, unique=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_text_is_read_back_as_the_same_function(names):
     formula = formula_of(names)
     text = formula_text(formula, exact=True)

@@ -7,7 +7,7 @@ from scipy.optimize import least_squares
 from torch.testing import assert_close
 
 from kanlens.symbolic.library import library
-from kanlens.symbolic.polishing import EdgeResiduals, Fits, Measure
+from kanlens.symbolic.polishing import EdgeResiduals, Fits
 
 X = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
 NAMES = ("tanh", "sin", "exp", "1/x")
@@ -73,14 +73,6 @@ def test_it_finds_the_minimum_that_scipy_finds(within):
         assert float(sse[k]) <= expected * (1 + 1e-4) + 1e-12
 
 
-def test_a_single_step_is_not_enough():
-    """The check above has teeth."""
-    families, (x, y) = families_of("sin"), edges()
-    problem = EdgeResiduals(families, (x, y), fits_of(families))
-    (_, few), (_, many) = problem.polished(1), problem.polished(80)
-    assert float(few[1]) > 1.001 * float(many[1])
-
-
 def test_gradient_of_the_normal_equations_is_that_of_the_residual():
     families, (x, y) = families_of("tanh"), edges()
     for space in (None, random_space()):
@@ -94,18 +86,16 @@ def test_gradient_of_the_normal_equations_is_that_of_the_residual():
         assert_close(2 * right, torch.stack(slopes, dim=1), rtol=1e-9, atol=1e-9)
 
 
-def test_measure_without_a_space_removes_the_mean_only():
-    values = torch.randn(3, 5, dtype=torch.float64)
-    found = Measure(torch.tensor([0, 1, 0]), None)(values)
-    assert_close(found, values - values.mean(1, keepdim=True))
-
-
-def test_measure_projects_each_fit_on_the_space_of_its_edge():
+def test_each_fit_is_projected_on_the_space_of_its_edge():
     space, edge = random_space(4, 3), torch.tensor([2, 0, 2, 1, 2])
-    values = torch.randn(5, len(X), dtype=torch.float64)
+    values, zero = torch.randn(5, len(X), dtype=torch.float64), torch.zeros(5).double()
+    fits = Fits(torch.zeros(5).long(), edge, zero, zero)
+    samples = X.repeat(3, 1), values[:3]
+    inside, plain = (EdgeResiduals(families_of("sin"), samples, fits, s) for s in (space, None))
     expected = torch.stack([space[e].T @ row for e, row in zip(edge, values, strict=True)])
-    assert_close(Measure(edge, space)(values), expected)
-    assert_close(Measure(edge, space)(values + 7.0), expected, atol=1e-12, rtol=0)
+    assert_close(inside.coordinates(values), expected)
+    assert_close(inside.coordinates(values + 7.0), expected, atol=1e-12, rtol=0)
+    assert_close(plain.coordinates(values), values - values.mean(1, keepdim=True))
 
 
 def test_no_fits_are_no_trouble():
@@ -113,17 +103,3 @@ def test_no_fits_are_no_trouble():
     none = Fits(empty.long(), empty.long(), empty, empty)
     found, sse = EdgeResiduals(families_of("sin"), edges(), none).polished(3)
     assert len(found.a) == len(sse) == 0
-
-
-def test_fits_do_not_influence_one_another():
-    families, samples = families_of(*NAMES), edges()
-    fits = fits_of(families)
-    together, sse = EdgeResiduals(families, samples, fits).polished(20)
-    for k in range(len(sse)):
-        single = EdgeResiduals(families, samples, fits.pick(torch.tensor([k])))
-        alone, own = single.polished(20)
-        known = (families[int(fits.family[k])].name, int(fits.edge[k])) in INSIDE
-        rtol = 1e-9 if known else 1e-3  # where no minimum is near, rounding moves the end
-        assert_close(own[0], sse[k], rtol=rtol, atol=1e-18)
-        if known:
-            assert_close(alone.a[0], together.a[k], rtol=1e-6, atol=1e-9)

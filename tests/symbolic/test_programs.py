@@ -1,5 +1,7 @@
 """Formulas as steps of NumPy: the values of sympy, each part once, what there are no steps for."""
 
+import math
+
 import numpy as np
 import pytest
 import sympy
@@ -42,13 +44,23 @@ def test_what_stands_at_two_places_is_evaluated_once():
 
 
 @pytest.mark.parametrize(
-    "expression", [sympy.erf(A), sympy.Piecewise((A, A > 0), (1, True)), A * sympy.root(-1, 3)]
+    ("expression", "values"),
+    [
+        (sympy.erf(A) * sympy.pi, [math.pi * math.erf(0.5), math.pi * math.erf(3.0)]),
+        (sympy.gamma(A), [math.gamma(0.5), 2.0]),
+        (sympy.Piecewise((A, A > 1), (7, True)), [7.0, 3.0]),
+        (A * sympy.root(-1, 3), [math.nan, math.nan]),
+    ],
 )
-def test_what_has_no_steps_is_left_to_sympy(expression):
-    with pytest.raises(NotImplementedError):
-        Program([expression], [A])
-    values = evaluator((expression,), (A,))(np.array([[0.5], [0.0]]))
-    assert values.shape == (2, 1)
+def test_what_has_no_steps_is_left_to_sympy(expression, values):
+    """Symbols called like constants and functions are symbols there too."""
+    for name in ("a", "pi", "exp"):
+        symbol = sympy.Symbol(name, real=True)
+        renamed = expression.xreplace({A: symbol})
+        with pytest.raises(NotImplementedError):
+            Program([renamed], [symbol])
+        found = evaluator((renamed,), (symbol,))(np.array([[0.5], [3.0]]))
+        np.testing.assert_allclose(found[:, 0], values)
 
 
 def test_whole_numbers_are_divided_as_numbers():

@@ -60,9 +60,12 @@ def test_one_constant_target_of_two(rows):
     assert found.receipt.explains
 
 
-def test_constant_columns(rows):
-    x = torch.cat([rows, torch.full((200, 1), 7.0).double()], 1)
-    assert read(x, truth(x), [3, 1]).sympy() == sympy.sin(2 * x1) + x2**2
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_constant_or_duplicated_column(rows, copied):
+    third = rows[:, :1] if copied else torch.full((200, 1), 7.0).double()
+    x = torch.cat([rows, third], 1)
+    found = read(x, truth(x), [3, 1]).sympy()
+    assert sympy.simplify(found.subs(x3, x1) - sympy.sin(2 * x1) - x2**2) == 0
 
 
 def test_nothing_but_constant_columns(rows):
@@ -71,12 +74,6 @@ def test_nothing_but_constant_columns(rows):
     assert found.sympy().free_symbols == set()
     assert not found.receipt.trustworthy or found.receipt.relative_rmse < 0.1
     assert found.receipt.r2 == pytest.approx(0.0, abs=0.05)  # of the mean of others
-
-
-def test_duplicated_columns(rows):
-    x = torch.cat([rows, rows[:, :1]], 1)
-    found = read(x, truth(x), [3, 1])
-    assert sympy.simplify(found.sympy().subs(x3, x1) - sympy.sin(2 * x1) - x2**2) == 0
 
 
 @pytest.mark.parametrize(
@@ -110,19 +107,14 @@ def test_whole_numbers(kind):
     assert read(x, y, [2, 1]).sympy() == x1**2 + 3 * x2
 
 
-def test_a_single_feature(rows):
-    for y in (torch.exp(rows[:, :1]), torch.exp(rows[:, 0])):
-        assert read(rows[:, :1], y, [1, 1]).sympy() == sympy.exp(x1)
-
-
 def test_few_rows_are_warned_of(rows):
     three = read(rows[:3], truth(rows[:3]), [2, 1], steps=5)
     assert three.predict(rows[:3]).shape == (3, 1)
     text = r"^WARNING: the formula holds \d+ numbers and was fitted to 3 different rows; others"
     assert re.search(text, three.receipt.summary(), flags=re.MULTILINE)
     assert np.isfinite(read(rows[:2], truth(rows[:2]), [2, 1], steps=5).predict(rows)).all()
-    many = read(rows, truth(rows), [2, 1])
-    assert "others would fit" not in many.receipt.summary()
+    flat = read(rows, truth(rows)[:, 0], [2, 1])  # a target without columns
+    assert "others would fit" not in flat.receipt.summary()
 
 
 def test_what_cannot_be_used_is_one_line(rows):
@@ -137,7 +129,9 @@ def test_what_cannot_be_used_is_one_line(rows):
         symbolize(model, rows[:1])
     with pytest.raises(DataError, match=r"^symbolize: expected x_test with y_test, got None\."):
         symbolize(model, rows, y_test=rows[:, :1])
-    for share in ("a", 0.0, 1.5):
+    with pytest.raises(ShapeError, match=r"^symbolize: expected y of shape \(200, 1\)"):
+        symbolize(model, rows, torch.zeros(3, 1))
+    for share in ("a", 0.0, 1.5, float("nan")):
         with pytest.raises(InvalidValueError, match=r"^symbolize: expected r2_min above 0 and at"):
             symbolize(model, rows, r2_min=share)
     with pytest.raises(InvalidValueError, match=r"^symbolize: expected generator as a torch\."):

@@ -85,35 +85,20 @@ def test_constant_never_competes():
     assert line[0].function == "x"
 
 
-def test_scores_prefer_the_simpler_of_equals():
+def test_the_criterion_prices_parameters_and_misfit():
     families = library(["x^2", "cosh"])
+
+    def scores(misfit, coefficients=8.0):
+        return information_scores(torch.tensor([misfit]).double(), families, coefficients)[0]
+
     for misfit in (0.0, 1e-6, 0.5, 1.0):
-        equal = torch.full((1, len(families)), misfit, dtype=torch.float64)
-        scores = information_scores(equal, families, 8.0)[0]
-        assert scores.argsort().tolist() == [0, 1, 2]
-
-
-def test_a_parameter_pays_more_where_there_is_less_noise():
-    families = library(["x^2", "cosh"])[1:]
-    gaps = []
-    for misfit in (1e-1, 1e-3, 1e-6):
-        scores = information_scores(torch.full((1, 2), misfit).double(), families, 8.0)[0]
-        gaps.append(float(scores[1] - scores[0]))
-    assert gaps == sorted(gaps)
-    assert gaps[0] > 0
-
-
-def test_what_explains_much_more_wins_whatever_it_costs():
-    families = library(["x^2", "cosh"])
-    scores = information_scores(torch.tensor([[0.3, 0.2, 1e-5]]).double(), families, 8.0)
-    assert scores.argmin().item() == 2
-
-
-def test_splines_of_two_coefficients_are_scored():
-    families = library(["x^2", "cosh"])
-    scores = information_scores(torch.tensor([[0.0, 0.0, 0.0]]).double(), families, 2.0)
-    assert bool(torch.isfinite(scores).all())
-    assert scores.argmin().item() == 0
+        assert scores([misfit] * 3).argsort().tolist() == [0, 1, 2]  # the simpler of equals
+    gaps = [float(scores([1.0, v, v]).diff()[1]) for v in (1e-1, 1e-3, 1e-6)]
+    assert 0 < gaps[0] < gaps[1] < gaps[2]  # a parameter pays more where there is less noise
+    assert scores([0.3, 0.2, 1e-5]).argmin().item() == 2
+    few = scores([0.0] * 3, 2.0)
+    assert bool(torch.isfinite(few).all())
+    assert few.argmin().item() == 0
 
 
 @pytest.mark.parametrize(("least", "function"), [(0.8, "x"), (0.99, "sin"), (0.9999, "spline")])

@@ -5,9 +5,8 @@ import pytest
 import sympy
 import torch
 
-from kanlens.discovery.regression import eliminate, quick_error
+from kanlens.discovery.regression import eliminate, grown_sums, quick_error
 from kanlens.discovery.smoothness import loo_error
-from kanlens.discovery.sparse import grown_sums
 from kanlens.long_work import check_time, ending
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges

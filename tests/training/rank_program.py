@@ -33,20 +33,17 @@ L1 = {"penalty": "activation_l1", "strength": 0.01}  # with its entropy
 L2 = {"penalty": "activation_l2", "strength": 0.01, "entropy_weight": 0.5}
 PROXIMAL = {"penalty": "activation_l2", "strength": 0.01, "proximal": True}
 WEIGHTS = {"penalty": "weight_l1", "strength": 0.01}
-FEW = {"steps": 6}
 LBFGS = {"grid_updates": 0}  # where grids move, rounding grows to 1 in 20 steps, alone as well
 CASES: dict[str, tuple[list[int], dict[str, Any]]] = {
-    "adam": ([2, 2, 1], ADAM),
     "adam-l1": ([2, 2, 1], ADAM | L1),
-    "adam-l2": ([2, 2, 1], ADAM | L2 | FEW),
-    "adam-proximal": ([2, 2, 1], ADAM | PROXIMAL | FEW),
+    "adam-l2": ([2, 2, 1], ADAM | L2),
+    "adam-proximal": ([2, 2, 1], ADAM | PROXIMAL),
     "adamw-weights": ([2, 2, 1], ADAM | WEIGHTS | {"optimizer": "adamw", "weight_decay": 0.01}),
-    "lbfgs": ([2, 1], LBFGS),
     "lbfgs-l1": ([2, 1], LBFGS | L1),
-    "lbfgs-proximal": ([2, 1], LBFGS | PROXIMAL | FEW),
-    "lbfgs-weights": ([2, 1], LBFGS | WEIGHTS | FEW),
+    "lbfgs-proximal": ([2, 1], LBFGS | PROXIMAL),
+    "lbfgs-weights": ([2, 1], LBFGS | WEIGHTS),
 }
-WRONG = {name: CASES[name] for name in ("adam-l1", "adam-l2")}
+WRONG = {"adam-l2": CASES["adam-l2"]}
 
 
 def waves(rows: int = 61) -> tuple[Tensor, Tensor]:
@@ -61,7 +58,7 @@ def trained(widths: list[int], **options: Any) -> dict[str, Any]:
     source = torch.Generator().manual_seed(RANK)
     net = kanlens.KAN(widths, grid_size=3, generator=source).double()
     weights = torch.linspace(0.5, 1.5, 61)
-    given = {"steps": 10, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
+    given = {"steps": 5, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
     source = torch.Generator().manual_seed(3 + RANK)
     given |= {"data": waves(), **options}
     fit = kanlens.fit(net, generator=source, progress=False, **given)

@@ -37,7 +37,7 @@ def table(rows=120, *, classes=0, outputs=1):
 
 
 def test_scores_are_over_all_folds_of_the_network():
-    data = table(outputs=2)
+    data = table(60)
     found = kanlens.fit_default(data, generator=seeded(), progress=False)
     add_record(found, data, None)
     record, folds = found.model.record, found.folds.numpy()
@@ -49,7 +49,7 @@ def test_scores_are_over_all_folds_of_the_network():
     assert record.scores["linear"] == pytest.approx(r2_score(y, said), rel=1e-9)
     assert record.scores["network"] == found.metric
     assert list(record.scores) == ["network", "mean", "linear", "boosting"]
-    assert (record.metric, record.rows, record.folds) == ("R2", 120, 6)
+    assert (record.metric, record.rows, record.folds) == ("R2", 60, 6)
     assert record.held_out == ""
 
 
@@ -67,10 +67,11 @@ def test_scores_of_classes_are_accuracies_on_the_rows_held_out():
     assert (model.record.metric, model.record.rows, model.record.folds) == ("accuracy", 24, 1)
 
 
-def test_rows_for_testing_judge_where_no_others_do_and_are_known_again():
-    data = table()
+def test_rows_for_testing_judge_where_no_others_do_and_are_known_again(monkeypatch):
+    monkeypatch.setattr(baselines, "WIDE", 5)  # no boosting
+    data = table(outputs=2)
     training, test = data.split(0.25, seeded())
-    model = kanlens.KAN([3, 1], generator=seeded()).double()
+    model = kanlens.KAN([3, 2], generator=seeded()).double()
     found = kanlens.fit(model, training, steps=3, validation=0, generator=seeded(), progress=False)
     add_record(found, training, test)
     record, x, y = model.record, training.x.numpy(), training.y.numpy()
@@ -79,13 +80,15 @@ def test_rows_for_testing_judge_where_no_others_do_and_are_known_again():
     with torch.no_grad():
         assert record.scores["network"] == score(model, model(test.x), test.y)
     assert (record.rows, record.folds) == (30, 1)
+    assert list(record.scores) == ["network", "mean", "linear"]
     for rows, count in ((test, 30), (training, 0), (data, 30)):
         assert record.count_held_out(baselines.row_hashes(rows.x, rows.y)) == count
     add_record(found, training, None)  # nothing judges
     assert (model.record.scores, model.record.rows) == ({}, 0)
 
 
-def test_the_last_rows_judge_whatever_training_held_out():
+def test_the_last_rows_judge_whatever_training_held_out(monkeypatch):
+    monkeypatch.setattr(baselines, "WIDE", 2)  # no boosting
     data = table()
     training, test = data.split(0.25, last=True)
     found = kanlens.fit_default(training, generator=seeded(), progress=False)

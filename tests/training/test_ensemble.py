@@ -53,14 +53,15 @@ def test_the_network_is_the_mean_of_its_members():
     run = run_on(x, y, model)
     run.train(lambda *_, **__: None)
     with torch.no_grad():
-        members = run._outputs(run.x).double().mean(1) * model.output_scale + model.output_shift
+        members = run._by_member(run._outputs(run.x)).double().mean(1)
+        members = members * model.output_scale + model.output_shift
         torch.testing.assert_close(model(x), members, rtol=1e-5, atol=1e-3)
     assert model.statistics is not None
     assert len(model.background) == 90
 
 
 def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
-    monkeypatch.setattr(EnsembleRun, "_keep_if_as_good", lambda self: None)  # as if grids cost
+    monkeypatch.setattr("kanlens.training.run.COST", -1.0)  # as if grids cost
     x, y = table(product)
     found = fit_default((x, y), build=built, generator=seeded(2), progress=False).model
     hidden = found.levels(found.scale_inputs(x))[0][1]
@@ -98,7 +99,7 @@ def test_members_do_not_see_their_folds():
         one._one_pass()
     rows = run.x[:5]
     with torch.no_grad():
-        moved = (run._outputs(rows) - other._outputs(rows)).abs().amax((0, 2))
+        moved = (run._by_member(run.model(rows) - other.model(rows))).abs().amax((0, 2))
     assert float(moved[2]) < 1e-6
     assert float(moved[[0, 1, 3, 4, 5]].min()) > 1e-4
 
@@ -138,52 +139,6 @@ def test_classes_and_several_outputs():
     assert found.metric > 0.8
     found = fit_default((x, y), build=lambda *sizes: built(*sizes, outputs=2), **options)
     assert found.metric > 0.8
-
-
-@pytest.mark.usefixtures("briefest")
-def test_runs_are_repeated_by_their_generator():
-    x, y = table(product)
-
-    def outputs(seed):
-        generator = torch.Generator().manual_seed(seed)
-        found = fit_default((x, y), build=built, generator=generator, progress=False)
-        return found.model(x).detach()
-
-    assert torch.equal(outputs(0), outputs(0))
-    assert not torch.equal(outputs(0), outputs(1))
-
-
-@pytest.mark.usefixtures("briefest")
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    x, y = table(product)
-    path = tmp_path / "run"
-    whole = fit_default(
-        (x, y), build=built, generator=torch.Generator().manual_seed(4), progress=False
-    )
-    update, done = EnsembleRun._learn, []
-
-    def interrupted(self, *given):
-        done.append(len(self.model.layers))
-        if done.count(2) == 30:
-            raise KeyboardInterrupt
-        update(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EnsembleRun, "_learn", interrupted)
-        patch.setattr("kanlens.training.resumption.COPIED", 0.0)
-        with pytest.warns(InterruptedWarning, match="resume=True goes on"):
-            part = fit_default(
-                (x, y),
-                build=built,
-                checkpoint=path,
-                generator=torch.Generator().manual_seed(4),
-                progress=False,
-            )
-    assert part.stopped_because.startswith("interrupted")
-    assert bool(part.model(x).isfinite().all())
-    again = fit_default((x, y), build=built, checkpoint=path, resume=True, progress=False)
-    assert len(again.history) == len(whole.history)
-    assert torch.equal(again.model(x), whole.model(x))
 
 
 def drawn(rows, seed, **options):

@@ -214,13 +214,6 @@ def test_a_first_fit_scales_and_a_refit_does_not(network, waves):
     assert net.input_scale[0] > 5 * first[1][0]
 
 
-def test_an_imported_model_is_not_rescaled(network, waves):
-    net = kanlens.import_model(network().layers[0])  # a layer: one-layer model
-    assert net.scaled
-    run(net, (waves[0] - 5, waves[1].expand(-1, 2)), steps=1)
-    assert_close(net.input_scale, torch.ones(2, dtype=net.dtype))
-
-
 def test_masked_edges_stay_masked_and_untouched(network, waves):
     for optimizer in ("lbfgs", "adam"):
         net = network()
@@ -272,16 +265,6 @@ def test_two_rows_or_three(network, optimizer, rows):
     assert math.isfinite(result.loss)
     assert len(result.held_out) == round(0.2 * rows)
     assert bool(torch.isfinite(result.model(x.double())).all())
-
-
-def test_constant_columns_and_targets(network, waves):
-    x = waves[0].clone()
-    x[:, 1] = 1e6
-    assert run(network((2, 1)), (x, waves[0][:, 0].sin()), steps=10).metric > 0.99
-    with pytest.warns(UserWarning, match="^fit: expected targets with differences"):
-        result = run(network((2, 1)), (waves[0], torch.full((60,), 0.1)), steps=10)
-    assert math.isnan(result.metric)
-    assert_close(result.model(waves[0]), torch.full((60, 1), 0.1).double(), rtol=0, atol=1e-3)
 
 
 def test_r2_where_it_is_not_defined(network):

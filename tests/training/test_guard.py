@@ -176,8 +176,3 @@ def test_an_interrupt_leaves_the_best_state(network, waves, optimizer, monkeypat
 def test_options_that_cannot_be_are_refused(network, waves, options, text):
     with pytest.raises(InvalidValueError, match=re.escape(text)):
         run(network(), waves, **options)
-
-
-def test_holding_out_every_row_is_refused(network):
-    with pytest.raises(InvalidValueError, match="rows left to train on, got 2 of 2 rows held out"):
-        run(network(), (torch.zeros(2, 2), torch.arange(2.0)), validation=0.9)

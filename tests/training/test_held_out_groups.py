@@ -85,11 +85,11 @@ def people():
     return frame.assign(y=frame["a"] - frame["b"])
 
 
-@pytest.mark.parametrize("model", [None, [2, 1]])
-def test_a_column_of_groups_is_no_feature_and_is_held_out_whole(model):
+def test_a_column_of_groups_is_no_feature_and_is_held_out_whole():
     frame = people()
     numbers = frame.assign(who=frame["who"].str[1:].astype(int))
     x, y = frame[["a", "b"]].to_numpy(), frame["y"].to_numpy()
+    options = {"generator": seeded(), "progress": False}
     for data, groups in (
         (kanlens.read_table(frame, target="y", groups="who"), None),
         (kanlens.read_table(numbers, target="y"), "who"),
@@ -97,18 +97,13 @@ def test_a_column_of_groups_is_no_feature_and_is_held_out_whole(model):
         ((frame[["a", "b", "who"]], y), "who"),
         ((x, y), frame["who"].tolist()),
     ):
-        options = {"groups": groups, "generator": seeded(), "progress": False}
-        if model is None:
-            found = kanlens.fit_default(data, **options)
-        else:
-            kan = kanlens.KAN(model, generator=seeded()).double()
-            found = kanlens.fit(kan, data, steps=1, **options)
-        assert found.model.widths[0] == 2
+        kan = kanlens.KAN([2, 1], generator=seeded()).double()
+        found = kanlens.fit(kan, data, steps=1, groups=groups, **options)
         held = frame["who"][found.held_out.tolist()]
-        if model is None:
-            assert frame["who"].groupby(found.folds.numpy()).nunique().sum() == 20
-        else:
-            assert (len(held), held.nunique()) == (24, 4)
+        assert (len(held), held.nunique()) == (24, 4)
+    found = kanlens.fit_default((frame[["a", "b", "who"]], y), groups="who", **options)
+    assert found.model.widths[0] == 2
+    assert frame["who"].groupby(found.folds.numpy()).nunique().sum() == 20
 
 
 def test_an_estimator_takes_groups():

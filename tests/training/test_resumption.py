@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +12,6 @@ import torch
 
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, OutputError
-from kanlens.model import kernels
 from kanlens.training import resumption
 from kanlens.training import run as run_module
 from kanlens.training.resumption import Checkpoint, read_state, write_state
@@ -56,7 +51,7 @@ WAYS = {
     "adamw-penalty": {**ADAM, **PENALTY, "optimizer": "adamw", "weight_decay": 0.01},
     "adam-proximal": {**ADAM, **PROXIMAL},
 }
-PLACES = ("_closure", "_one_step", "_polish", "_follow_hidden_values")
+PLACES = ("_closure", "_one_step", "_refine_best")
 
 
 @pytest.mark.usefixtures("short_polish")
@@ -99,7 +94,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
 
 def test_a_second_interrupt_goes_through(network, waves, monkeypatch):
     interrupt_in(monkeypatch, "_closure", call=2)
-    interrupt_in(monkeypatch, "_back_to_the_best", call=1)
+    interrupt_in(monkeypatch, "_load_best", call=1)
     with pytest.raises(KeyboardInterrupt):
         run(network(), waves)
 
@@ -127,7 +122,7 @@ def test_statistics_after_an_interrupt_are_of_some_rows(network, waves, monkeypa
 
 def test_checkpoints_are_written_by_the_clock(tmp_path):
     now, taken = [0.0], []
-    saved = Checkpoint(tmp_path / "c", every=30.0, clock=lambda: now[0])
+    saved = Checkpoint("fit", tmp_path / "c", every=30.0, clock=lambda: now[0])
 
     def state():
         taken.append(now[0])
@@ -301,57 +296,3 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_at_once(network, waves, 
     with pytest.raises(OutputError, match=re.escape(f"to write, got a folder, {str(tmp_path)!r}")):
         run(net, waves, checkpoint=tmp_path)
     assert not net.scaled
-
-
-CHILD = """
-import os, sys, time, torch, kanlens
-from kanlens.model import kernels
-from kanlens.training.run import TrainingRun
-
-torch.set_num_threads(1)
-evaluate = TrainingRun._evaluate
-
-
-def held(self):
-    if self.step == 4:
-        print("here", flush=True)
-        time.sleep(100)
-    return evaluate(self)
-
-
-TrainingRun._evaluate = held
-torch.optim.Adam([torch.zeros(1)])  # loads a second's worth, for both
-path, options = eval(sys.argv[1])[os.fork() == 0]  # a process for each
-g = torch.Generator().manual_seed(5)
-x = 3 + 4 * torch.rand(60, 2, dtype=torch.float64, generator=g)
-model = kanlens.KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
-with kernels.use("torch"):
-    kanlens.fit(model, (x, x[:, :1].sin() + x[:, 1:] ** 2 / 10), checkpoint=path,
-                checkpoint_every=0, generator=torch.Generator().manual_seed(3), **options)
-"""
-
-
-@pytest.mark.slow  # starts a second interpreter to kill
-def test_a_killed_process_loses_what_came_after_its_checkpoint(network, waves, tmp_path):
-    ways = [
-        (str(tmp_path / f"{i}.safetensors"), {"steps": 8, "progress": False, **options})
-        for i, options in enumerate([{}, ADAM])
-    ]
-    command = [sys.executable, "-c", CHILD, repr(ways)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as child:
-        assert child.stdout is not None
-        try:
-            assert [child.stdout.readline() for _ in ways] == ["here\n", "here\n"]
-        finally:
-            os.killpg(child.pid, signal.SIGKILL)
-        assert child.stdout.read() == ""  # both are dead
-        assert child.wait() == -signal.SIGKILL
-    for path, options in ways:
-        assert read_state(Path(path))["step"] == 3
-        with kernels.use("torch"):  # as there: loading the others takes seconds
-            again = run(network(seed=8), waves, checkpoint=path, resume=True, **options)
-            whole = run(network(), waves, **options)
-        assert bytes_of(again.model) == bytes_of(whole.model)
-        assert repr(again.history) == repr(whole.history)

@@ -12,7 +12,7 @@ import kanlens
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
 from kanlens.training.options import FitOptions
-from kanlens.training.preparation import check_footprint
+from kanlens.training.run import check_footprint
 
 
 def frame(rows=40, **columns):
@@ -86,11 +86,6 @@ def test_one_row_is_refused():
     with pytest.raises(ShapeError, match="fit: expected at least 2 rows, got 1"):
         trained(frame(1))
     assert np.isfinite(trained(frame(2)).history[-1]["loss"])
-
-
-def test_truth_values_of_one_kind_are_one_class():
-    with pytest.raises(DataError, match="at least two classes, got only 'True' in column 'y'"):
-        kanlens.read_table(frame(y=True), target="y")
 
 
 @pytest.mark.parametrize(

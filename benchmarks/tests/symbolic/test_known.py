@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +13,6 @@ from benchmarks.symbolic import known
 from benchmarks.symbolic.known import EQUATIONS, KNOWN, MANY, is_exact
 from benchmarks.symbolic.pictures import PICTURES
 from kanlens import KANSymbolicRegressor
-from kanlens.symbolic.multi_start import Recipe
 
 SMOKE = Setup(smoke=True)
 DATA = Path(known.__file__).parents[2] / "figures" / "data"
@@ -28,13 +26,6 @@ def test_the_first_function_has_ten_seeds_by_networks():
     assert len(keys) == len(set(keys))
 
 
-def test_networks_are_what_the_estimator_does():
-    """With its defaults, which the recipe shares; of the reading it leaves two choices."""
-    defaults, recipe = KANSymbolicRegressor().get_params(), dataclasses.asdict(Recipe())
-    assert (recipe.pop("snap"), recipe.pop("refine")) == (True, True)
-    assert recipe.items() <= defaults.items()
-
-
 def test_smoke_finds_a_product():
     (row,) = KNOWN.rows(SMOKE, ("discover", "product", 0))["symbolic-known"]
     assert set(row) == set(KNOWN.columns("symbolic-known"))
@@ -46,16 +37,16 @@ def test_smoke_finds_a_product():
 
 
 def test_networks_give_a_formula(monkeypatch):
-    class Found:
+    class Found(KANSymbolicRegressor):
+        def fit(self, x, y):
+            assert x.shape == (known.SMOKE_ROWS, 2)
+            assert y.shape == (known.SMOKE_ROWS,)
+            return self
+
         def sympy(self):
             return sympy.sympify("x + y")
 
-    def given(model, x, y, recipe, generator, *, progress):
-        assert model.widths == (2, 1)
-        assert (x.shape, y.shape) == ((known.SMOKE_ROWS, 2), (known.SMOKE_ROWS, 1))
-        return Found()
-
-    monkeypatch.setattr(known, "find_formula", given)
+    monkeypatch.setattr(known, "KANSymbolicRegressor", Found)
     (row,) = KNOWN.run(SMOKE, ("networks", "product", 0))
     assert (row["exact"], row["recovered"], row["formula"]) == (0, 0, "x + y")
     assert row["rmse"] > 0.1

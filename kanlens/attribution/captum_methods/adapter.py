@@ -1,4 +1,4 @@
-"""What captum's methods are run with and on: no warnings, parts of the work, views of a KAN.
+"""Helpers of captum's methods, and the views of a KAN that they run on.
 
 On a plain KAN captum's DeepLift is gradient x (x - baseline). In the edge view each layer is
 expand -> activation (batch, out, in) -> sum; products are split by their exact Shapley values.
@@ -29,7 +29,7 @@ _TABLE_LOCK = threading.Lock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep from the user captum's warnings about what these modules see to."""
+    """Suppress captum's warnings about conditions that these modules handle."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
         warnings.filterwarnings("ignore", message="Input Tensor 0 did not already require")
@@ -37,34 +37,34 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def finite(found: Tensor) -> Tensor:
-    """Return outputs or values as they are; refuse NaN and infinity."""
-    if not bool(torch.isfinite(found).all()):
+def finite(values: Tensor) -> Tensor:
+    """Return outputs or values unchanged; refuse NaN and infinity."""
+    if not bool(torch.isfinite(values).all()):
         expected = "a model with finite outputs between the samples and the background"
         advice = "A function has a pole or is undefined there; choose other background rows"
         raise MethodError("attribute", expected, "NaN or infinity", advice)
-    return found
+    return values
 
 
 def total_output(problem: Problem, x: Tensor) -> Tensor:
-    """Return the outputs at x (batch, in) added up, shape (1,), for captum to take gradients of.
-
-    Captum would take apart a row of outputs in python, at ten times the cost.
-    """
+    """Return the sum of outputs at x (batch, in), (1,): a row of them takes 10 times longer."""
     return problem.output(x).sum()[None]
 
 
 def over_parts(problem: Problem, run: Callable[[Tensor], Tensor], *, at_once: int) -> Tensor:
-    """Run a method of captum's that needs gradients on one part of the samples after the other."""
+    """Run a gradient method of captum's on one part of the samples after the other."""
+
+    def values(x: Tensor) -> list[Tensor]:
+        return [finite(run(x.clone().requires_grad_()).detach())]
+
     with torch.enable_grad():
-        given = problem.x, max(1, at_once)
-        return over_rows(lambda x: [finite(run(x.clone().requires_grad_()).detach())], *given)[0]
+        return over_rows(values, problem.x, max(1, at_once))[0]
 
 
 def five_runs(
     problem: Problem, run: Callable[[int], Tensor], n_samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Share `n_samples` draws among five runs; return their mean and its standard error."""
+    """Divide `n_samples` draws among five runs; return their mean and its standard error."""
     sizes = [len(part) for part in torch.arange(n_samples).tensor_split(REPEATS)]
     mean, spread = torch.zeros_like(problem.x), torch.zeros_like(problem.x)
     with (
@@ -145,14 +145,12 @@ class NodeView(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs at x (batch, in) added up, in the units of the data, shape (1,)."""
-        with torch.no_grad():
-            hidden = self._below(x)
-        return self.above(self.nodes(hidden.requires_grad_())).sum()[None]
-
-    def _below(self, x: Tensor) -> Tensor:
         model = self._problem.model
-        hidden = model.run(model.scale_inputs(x), stop=self._layer)
-        return model.scale_outputs(hidden) if self._layer == len(model.layers) else hidden
+        with torch.no_grad():
+            hidden = model.run(model.scale_inputs(x), stop=self._layer)
+            if self._layer == len(model.layers):
+                hidden = model.scale_outputs(hidden)
+        return self.above(self.nodes(hidden.requires_grad_())).sum()[None]
 
     def above(self, hidden: Tensor) -> Tensor:
         """Return the output at nodes (batch, node) of the level, shape (batch,)."""
@@ -169,7 +167,7 @@ class NodeView(nn.Module):
 
 
 def check_level(problem: Problem, layer: int) -> None:
-    """Refuse what is no level of nodes."""
+    """Refuse a `layer` that is not a level of nodes."""
     check_count("attribute", "layer", layer)
     most = len(problem.model.layers)
     if layer > most:
@@ -178,7 +176,7 @@ def check_level(problem: Problem, layer: int) -> None:
 
 
 def live_nodes(problem: Problem, level: int) -> Tensor:
-    """Tell which nodes of a level have a live path to the output, shape (node,)."""
+    """Return the mask of a level's nodes with a path of nonzero edges to the output, (node,)."""
     model, target = problem.model, problem.target
     if level == len(model.layers):
         return torch.arange(model.widths[level], device=problem.x.device) == target
@@ -188,7 +186,7 @@ def live_nodes(problem: Problem, level: int) -> Tensor:
 
 @contextmanager
 def known_to_captum() -> Iterator[None]:
-    """Give captum's DeepLift a rule for `EdgeActivation` and `Nodes`, in the block."""
+    """Add rules for `EdgeActivation` and `Nodes` to captum's DeepLift, in the block."""
     from captum.attr._core import deep_lift
 
     rules = {EdgeActivation: deep_lift.nonlinear, Nodes: share_products}
@@ -198,4 +196,4 @@ def known_to_captum() -> Iterator[None]:
             yield
         finally:
             for module in rules:
-                deep_lift.SUPPORTED_NON_LINEAR.pop(module, None)
+                del deep_lift.SUPPORTED_NON_LINEAR[module]

@@ -23,30 +23,26 @@ COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds
 
 
 class Unrounded(Tensor):
-    """Outputs in float64, which make the total float64 that captum adds them to in float32."""
+    """Outputs that turn captum's float32 total, which they are added to, into float64."""
 
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         if function is Tensor.add_:
-            return torch.add(*(one.as_subclass(Tensor) for one in args))
+            return torch.add(*(term.as_subclass(Tensor) for term in args))
         base: Any = super()
         return base.__torch_function__(function, types, args, kwargs)
 
 
 def perturbed(problem: Problem, ablation: Any, **options: Any) -> Tensor:
-    """Run one of captum's ablations on parts of the samples: (batch, ..., in).
-
-    Every part is given the same random draws; features without a path to the output get nothing.
-    """
-    width, found = problem.x.shape[1], []
+    """Run one of captum's ablations on parts of the samples, each with the same draws."""
+    width, parts = problem.x.shape[1], []
     state = torch.get_rng_state()
-    for part in problem.x.split(max(1, problem.rows_at_once // width)):
+    for x in problem.x.split(max(1, problem.rows_at_once // width)):
         torch.set_rng_state(state)
-        found.append(ablation.attribute(part, perturbations_per_eval=width, **options))
-    values = finite(torch.cat(found))
-    return values * live_features(problem.model, problem.target)
+        parts.append(ablation.attribute(x, perturbations_per_eval=width, **options))
+    return finite(torch.cat(parts)) * live_features(problem.model, problem.target)
 
 
 @method(exact=True, complete=False, reference=ZEILER)
@@ -65,9 +61,8 @@ def captum_feature_ablation(problem: Problem) -> LocalValues:
 def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     """What the output loses when neighboring features are set to the background's mean.
 
-    Windows slide over the features in their order, one feature at a time, and a feature gets the
-    mean over the windows that contain it. This says something where the order means something, as
-    with time steps; a window of 1 is feature ablation.
+    A feature gets the mean over all windows of neighbors that contain it, for features whose order
+    means something, as of time steps; a window of 1 is feature ablation.
     """
     check_count("attribute", "window", window)
     width = problem.x.shape[1]
@@ -76,23 +71,21 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
         raise InvalidValueError("attribute", expected, str(window), "Change it", argument="window")
     from captum.attr import Occlusion
 
-    row, occlusion = problem.mean_row, Occlusion(problem.output)
+    occlusion = Occlusion(problem.output)
     occlusion.use_weights = False  # its division is in float32
-    options = {"sliding_window_shapes": (int(window),), "baselines": row}
+    options = {"sliding_window_shapes": (int(window),), "baselines": problem.mean_row}
     sums = perturbed(problem, occlusion, **options)
-    starts = torch.arange(width - window + 1)[:, None]
-    here = torch.arange(width)
-    times = ((here >= starts) & (here < starts + window)).sum(0)  # (in,)
-    return problem.local(sums / times.to(sums), Baseline.MEAN_ROW, evaluations=2.0 + width - window)
+    windows = torch.arange(width).unfold(0, int(window), 1)  # (window, place)
+    times = windows.flatten().bincount().to(sums)  # windows that contain each feature
+    return problem.local(sums / times, Baseline.MEAN_ROW, evaluations=2.0 + width - window)
 
 
 @method(exact=False, complete=False, needs_background=False, random=True)
 def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> LocalValues:
     """What the output loses when a feature is shuffled among the samples.
 
-    The samples themselves are the baseline: each value is what one sample loses when it is given
-    the feature of another, on average over random shuffles, five runs of which give the standard
-    error. So a value depends on which samples are asked about, and one sample alone has none.
+    A value is the mean loss of a sample that is given the feature of another, over random shuffles,
+    of which five runs give the standard error. It depends on the other samples.
 
     References
     ----------
@@ -131,8 +124,8 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
 def captum_shapley_values(problem: Problem) -> LocalValues:
     """Shapley values from all orders of at most 8 features.
 
-    Counted from the output at the background's mean. The output of every coalition is computed
-    once, and captum goes through all d! orders of the d features that have a path to the output.
+    Counted from the output at the background's mean. Captum goes through all orders of the features
+    with a path to the output; the output of every coalition is computed once.
 
     References
     ----------
@@ -182,14 +175,14 @@ def _all_orders(worth: Tensor) -> Tensor:
 
     def output(members: Tensor) -> Tensor:
         codes = (members @ powers).long()
-        found = table[rows[: len(codes)], codes]
-        return found.as_subclass(Unrounded) if next(calls) == 1 else found  # the first to be added
+        outputs = table[rows[: len(codes)], codes]
+        return outputs.as_subclass(Unrounded) if next(calls) == 1 else outputs  # the first added
 
     everyone = worth.new_ones(batch, players)
-    found: Tensor = ShapleyValues(output).attribute(
+    values: Tensor = ShapleyValues(output).attribute(
         everyone, torch.zeros_like(everyone), perturbations_per_eval=players
     )
-    return found.sum(1)  # (batch, 2, player)
+    return values.sum(1)  # (batch, 2, player)
 
 
 @method(exact=False, complete=True, random=True)

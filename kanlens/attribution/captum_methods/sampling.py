@@ -44,11 +44,9 @@ def captum_gradient_shap(
 ) -> LocalValues:
     """Gradients at random points between sample and background; complete on average.
 
-    Each draw is one background row and one place on the line to it; five runs of them give the
-    standard error. The values add up on average only: the completeness gap shows how far this run
-    is from it.
-    `noise` is the deviation of the normal noise added to the samples, in deviations of each feature
-    in the background.
+    Each draw is one background row and one place on the line to it; five runs give the standard
+    error. `noise` is the deviation of normal noise on the samples, in deviations of each feature in
+    the background.
     """
     check_count("attribute", "n_samples", n_samples, least=REPEATS)
     check_positive("attribute", "noise", noise, zero=True)
@@ -83,12 +81,10 @@ def captum_noise_tunnel(
 ) -> LocalValues:
     """Saliency, or what option `of` names, averaged under noise.
 
-    Averaged is the value, its square or, as the variance, its squared distance from the mean. The
-    noise of a feature has `noise` times the deviation that the feature has in the background; a
-    feature that is constant there gets none. The result's remark says which share of the noisy
-    inputs lies outside the grid. Five runs give the standard error.
-    Captum's variance is that of the sample; here it is made unbiased. Integrated gradients start at
-    the mean of the background.
+    Averaged is the value, its square or, as the (unbiased) variance, its squared distance from the
+    mean; five runs give the standard error. The noise has `noise` times each feature's deviation in
+    the background. The result's remark has the share of noisy inputs outside the grid. Integrated
+    gradients start at the mean of the background.
 
     References
     ----------
@@ -107,8 +103,8 @@ def captum_noise_tunnel(
 
     def draw(z: Tensor, size: int) -> Any:
         how = {"nt_type": kind, "nt_samples": size, "stdevs": float(noise)}
-        found = tunnel.attribute(z, **how, **options)
-        return found * (size / (size - 1)) if kind == "vargrad" else found
+        mean = tunnel.attribute(z, **how, **options)
+        return mean * (size / (size - 1)) if kind == "vargrad" else mean
 
     values, error = field.drawn(draw, n_samples, steps)
     if of == "saliency":  # slopes per unit of the field
@@ -143,16 +139,16 @@ class _NoisyField:
     def drawn(
         self, draw: Callable[[Tensor, int], Tensor], n_samples: int, steps: int
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and standard error of draws at z (batch, in), so many, in five runs."""
-        problem = self._problem
+        """Return mean and standard error of `n_samples` draws at z (batch, in), in five runs."""
 
         def run(size: int) -> Tensor:
-            at_once = problem.rows_at_once // (size * steps)
-            return over_parts(
-                problem, lambda x: draw(x.detach() / self.unit, size), at_once=at_once
-            )
+            def values(x: Tensor) -> Tensor:
+                return draw(x.detach() / self.unit, size)
 
-        return five_runs(problem, run, n_samples)
+            at_once = self._problem.rows_at_once // (size * steps)
+            return over_parts(self._problem, values, at_once=at_once)
+
+        return five_runs(self._problem, run, n_samples)
 
     def remark(self, noise: float) -> str:
         share = self._outside / max(1, self._seen)
@@ -197,10 +193,10 @@ def captum_lime(
 ) -> LocalValues:
     """Linear model of which features are kept, near the sample.
 
-    Features that are not kept are set to the background's mean. A coalition weighs
-    exp(-d^2 / (2 width^2)), where d^2 is the number of features that it replaces; the width is 3/4
-    of the root of the number of features by default, as in the authors' package. `penalty` is that
-    of the lasso, for changes scaled to 1: captum's default is 0.01; 0 is least squares.
+    Other features are set to the background's mean. A coalition that replaces d^2 features weighs
+    exp(-d^2 / (2 width^2)); the default width is 3/4 of the root of the number of features, as in
+    the authors' package. `penalty` is that of the lasso, for changes scaled to 1; 0 is least
+    squares.
 
     References
     ----------
@@ -226,7 +222,7 @@ def captum_lime(
 
 
 def _check_weights(width: float, penalty: float, players: int) -> None:
-    """Refuse what leaves most coalitions no weight in float32, or all coefficients at zero."""
+    """Refuse a width without weight for most coalitions in float32, and too large penalties."""
     least = math.sqrt(max(1, players) / (4 * FAINT))
     if not least <= width <= WIDEST:
         expected = f"from {least:.2g} to {WIDEST:.0e} for {players} features"
@@ -265,7 +261,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
 def _worth(
     problem: Problem, x: Tensor, live: Tensor, units: tuple[float, float], members: Tensor
 ) -> Tensor:
-    """Return what coalitions (coalition, player) of the live features of x (in,) are worth."""
+    """Return the worths of coalitions (coalition, player) of the live features of x (in,)."""
     reference, scale = units
     mixed = problem.mean_row.repeat(len(members), 1)
     mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])

@@ -1,7 +1,7 @@
-"""The table of captum's methods, and what runs those of them that need no code of their own.
+"""The table of captum's methods, and the runner of those that need no code of their own.
 
-A method of a level attributes to its nodes: level 1 is the first hidden one, and the last one is
-that of the outputs, in the units of the data.
+A method of a level attributes to its nodes: level 1 is the first hidden one, the last one that of
+the outputs, in the units of the data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NODES_AT_ZERO = "output with all nodes of the level at zero"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """How one class of ``captum.attr`` is run."""
+    """Options of running one class of ``captum.attr``."""
 
     name: str
     background: bool = True
@@ -50,19 +50,8 @@ class Run:
     level: bool = False  # takes layer
     edges: bool = False  # on the edge view
     passes: int = 1  # evaluations for each step
-    both_ways: bool = False  # mean of the line there and back
+    both_ways: bool = False  # mean of the line and its reverse
     distribution: bool = False  # captum averages over the background
-
-    @property
-    def function(self) -> Callable[..., LocalValues]:
-        """What takes a Problem and the options of the method."""
-        if self.level and self.steps:
-            return lambda problem, *, layer=1, n_steps=200: _run(self, problem, layer, n_steps)
-        if self.level:
-            return lambda problem, *, layer=1: _run(self, problem, layer)
-        if self.steps:
-            return lambda problem, *, n_steps=200: _run(self, problem, None, n_steps)
-        return lambda problem: _run(self, problem)
 
 
 def _method(
@@ -72,13 +61,19 @@ def _method(
     *,
     exact: bool = False,
     complete: bool = False,
-    **options: Any,
+    **how: Any,
 ) -> Method:
-    """Return the method that runs a class of captum's; the options are those of `Run`."""
-    run = Run(name=name, **options)
+    """Return the method that runs a class of captum's as `Run` says."""
+    run = Run(name=name, **how)
+    functions: dict[tuple[bool, bool], Callable[..., LocalValues]] = {  # by level and steps
+        (True, True): lambda problem, *, layer=1, n_steps=200: _run(run, problem, layer, n_steps),
+        (True, False): lambda problem, *, layer=1: _run(run, problem, layer),
+        (False, True): lambda problem, *, n_steps=200: _run(run, problem, None, n_steps),
+        (False, False): lambda problem: _run(run, problem),
+    }
     return Method(
         name="captum" + re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name),
-        function=run.function,
+        function=functions[run.level, run.steps],
         exact=exact,
         complete=complete,
         needs_background=run.background,
@@ -125,7 +120,7 @@ def _run(
 
 
 def _view(run: Run, problem: Problem, level: int | None) -> tuple[Any, tuple[Any, ...]]:
-    """Return what captum takes for the model, and the module it attributes to, if any."""
+    """Return the model for captum, and the module that it attributes to, if any."""
     if level is not None:
         check_level(problem, level)
     if run.edges:
@@ -154,8 +149,8 @@ def _over_background(
         known_to_captum() if run.edges else nullcontext(),
     ):
         for here, there in pairs(len(x), len(rows), at_once):
-            found = _block(run, attribute, x[here], rows[there])
-            values[here] += found * (len(rows[there]) / len(rows))
+            mean = _block(run, attribute, x[here], rows[there])
+            values[here] += mean * (len(rows[there]) / len(rows))
             advance(len(x[here]) * len(rows[there]))
     return finite(values)
 
@@ -167,10 +162,10 @@ def _block(run: Run, attribute: Callable[..., Tensor], x: Tensor, rows: Tensor) 
         return attribute(x.clone().requires_grad_(), twice).detach()
     ours = x.repeat_interleave(len(rows), 0).requires_grad_()
     theirs = rows.repeat(len(x), 1)
-    found = attribute(ours, theirs)
+    values = attribute(ours, theirs)
     if run.both_ways:
-        found = (found - attribute(theirs, ours)) / 2
-    return found.detach().reshape(len(x), len(rows), -1).mean(1)
+        values = (values - attribute(theirs, ours)) / 2
+    return values.detach().reshape(len(x), len(rows), -1).mean(1)
 
 
 _levels = partial(_method, level=True, steps=True)
@@ -178,8 +173,7 @@ _gradients = partial(_method, exact=True, background=False)
 _secants = partial(_method, exact=True, complete=True, edges=True, passes=2)
 
 _METHODS = methods_of(
-    # The knots of a KAN limit the accuracy of Gauss-Legendre nodes, and the completeness gap shows
-    # it. Captum's weights are in float32, which alone costs a gap of 1e-8.
+    # Knots limit the accuracy of Gauss-Legendre nodes; captum's float32 weights alone leave 1e-8.
     _method(
         "IntegratedGradients",
         "Gradients along the line from each background row, by quadrature",
@@ -237,8 +231,8 @@ _METHODS = methods_of(
         cited(secant),
         level=True,
     ),
-    # Captum takes the slope at the start of every step; the mean of both ways has those of both
-    # ends, and the completeness gap falls with the square of the number of steps.
+    # Captum takes the slope at the start of every step; with both ways the completeness gap falls
+    # with the square of the number of steps.
     _levels(
         "LayerConductance",
         "How much of the change from each background row passes each node of a level",
@@ -262,5 +256,5 @@ _METHODS = methods_of(
     ),
 )
 CAPTUM_METHODS = {
-    name: replace(one, function=quiet()(one.function)) for name, one in _METHODS.items()
+    name: replace(method, function=quiet()(method.function)) for name, method in _METHODS.items()
 }

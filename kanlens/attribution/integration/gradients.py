@@ -1,7 +1,7 @@
-"""Integrated gradients, exact to rounding: quadrature between the knots that a line crosses.
+"""Integrated gradients, exact to rounding: adaptive Gauss-Kronrod rules between crossed knots.
 
-It is adaptive, by rules of Gauss and Kronrod. A segment is certified when its values add up to the
-change of the output and both rules agree on every feature; any other is halved.
+A segment is certified when its values add up to the change of the output and both rules agree on
+every feature; any other is halved.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -56,11 +57,10 @@ def integrated_gradients(
 ) -> LocalValues:
     """Gradients along the line from each background row, cut at the knots of all layers.
 
-    A feature's value is x_i - b_i times the mean of the output's derivative by it on the way from
-    a background row b to the sample x. The way is cut where it crosses breakpoints, of the first
-    layer and of hidden ones; between cuts the integrand is smooth and few nodes are exact up to
-    rounding. Each segment has to add up to the output's change over it, and each feature's value
-    has to agree between two rules; what does not is cut further.
+    A feature's value is x_i - b_i times the mean of the output's derivative by it on the line from
+    a background row b to the sample x. The line is cut where it crosses breakpoints of any layer;
+    between cuts the integrand is smooth and few nodes are exact up to rounding. A segment that does
+    not add up to the change of the output, or on which two rules disagree, is cut further.
 
     Parameters
     ----------
@@ -71,8 +71,7 @@ def integrated_gradients(
     tolerance : float
         Of the change of the output over a line.
 
-    The evaluations of the result are gradients for one sample, on the lines from all background
-    rows.
+    The evaluations of the result are gradients for one sample, on all of its lines.
 
     References
     ----------
@@ -80,9 +79,9 @@ def integrated_gradients(
     """
     check_choice("attribute", "baseline", baseline, BASELINES)
     check_positive("attribute", "tolerance", tolerance)
-    each = baseline == "each"
-    rows = problem.background if each else problem.mean_row
-    counted = Baseline.MEAN_OUTPUT if each else Baseline.MEAN_ROW
+    all_rows = baseline == "each"
+    rows = problem.background if all_rows else problem.mean_row
+    counted = Baseline.MEAN_OUTPUT if all_rows else Baseline.MEAN_ROW
     if problem.additive:  # sums of functions of single features need no quadrature
         ours, theirs = contributions(problem, problem.x), contributions(problem, rows)
         values, evaluations, remark = ours - theirs.mean(0), 0.0, "closed form"
@@ -104,18 +103,15 @@ def _averaged(problem: Problem, rows: Tensor, tolerance: float) -> tuple[Tensor,
     counts = torch.zeros(3, dtype=torch.long, device=x.device)
     crossed = sum(int(torch.isfinite(places).sum()) for places in knots)
     at_once = max(1, analysis.BUDGET // (2 * max(1, crossed) * x.shape[1]))
-    with progress_bar(
-        "integrated gradients", len(x) * len(rows), shown=problem.progress
-    ) as advance:
+    lines = len(x) * len(rows)
+    with progress_bar("integrated gradients", lines, shown=problem.progress) as advance:
         for here, there in pairs(len(x), len(rows), at_once):
             ours, theirs = x[here], rows[there]
-            found = integrate(_between(problem, ours, theirs), knots, tolerance=tolerance)
-            shape = (len(ours), len(theirs), -1)
-            values[here] += found.values.reshape(shape).sum(1) / len(rows)
-            unsettled = found.unsettled > 0
-            counts += torch.stack((found.evaluations.sum(), found.segments.sum(), unsettled.sum()))
+            part = integrate(_between(problem, ours, theirs), knots, tolerance=tolerance)
+            values[here] += part.values.reshape(len(ours), len(theirs), -1).sum(1) / len(rows)
+            unsettled = part.unsettled > 0
+            counts += torch.stack((part.evaluations.sum(), part.segments.sum(), unsettled.sum()))
             advance(len(ours) * len(theirs))
-    lines = len(x) * len(rows)
     evaluations, segments, lost = (counts.double() / lines).tolist()
     remark = f"{evaluations:.0f} gradients and {segments:.1f} segments a line"
     if lost:
@@ -155,15 +151,9 @@ class _Work:
 
     segments: Segments
     least: Tensor  # nodes of the smaller rule, at least
-    doubted: Tensor  # whether it may have a kink, or be a part of what had one
+    doubted: Tensor  # whether it may have a kink, or be a part of one that may
     stalls: Tensor  # tries in a row without progress
     misses: Tensor  # the last one's error, as `Integrals.misses` counts it
-
-    @classmethod
-    def first(cls, segments: Segments) -> _Work:
-        """Return segments of which nothing is known."""
-        none = torch.zeros_like(segments.owner)
-        return cls(segments, none + 1, none > 0, none, torch.full_like(segments.low, torch.inf))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +186,7 @@ class Integrals:
         self._noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
 
     def start(self, segments: Segments, survey: _SegmentState, values: Tensor) -> None:
-        """Find the scale of every line from all of its segments."""
+        """Set the scale of every line from all of its segments."""
         owner, change = segments.owner, survey.change
         total = self._none.index_add(0, owner, change).abs()
         way = self._none.index_add(0, owner, change.abs())
@@ -208,16 +198,16 @@ class Integrals:
     def add_rounding(self, segments: Segments) -> None:
         """Add the rounding errors of segments that make no progress."""
         owner, middle = segments.owner, segments.low + 0.5 * segments.length
-        heard = self._lines.noise(owner, middle)
-        self._noise = self._noise.scatter_reduce(0, owner, heard, "amax")
+        noise = self._lines.noise(owner, middle)
+        self._noise = self._noise.scatter_reduce(0, owner, noise, "amax")
 
     def misses(
         self, segments: Segments, survey: _SegmentState, tried: _Tried, doubted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return errors as multiples of what is allowed, at most 1 is right; and what is smooth.
+        """Return errors as multiples of those allowed, and the mask of smooth segments.
 
-        Smooth are segments (segment,) where the rules differ as little as the survey lets expect.
-        Where not, the smaller one's error is taken for the larger one's, there and in all parts.
+        Smooth is where the rules differ as little as the survey lets expect; elsewhere the smaller
+        rule's error is taken for the larger one's, there and in all parts.
         """
         owner = segments.owner
         noise = ROUNDING * (survey.size + self._noise[owner])
@@ -231,7 +221,7 @@ class Integrals:
         return torch.maximum(gap / allowed, single), smooth
 
     def add(self, segments: Segments, change: Tensor, values: Tensor, unsettled: Tensor) -> None:
-        """Enter segments that are done with; some of them unsettled."""
+        """Add segments that are finished; some of them unsettled."""
         owner = segments.owner
         self.values.index_add_(0, owner, values + 0 * change[:, None])  # NaN, if that is infinite
         self.segments.index_add_(0, owner, torch.ones_like(owner))
@@ -243,11 +233,12 @@ def integrate(
 ) -> Integrals:
     """Integrate the gradient of a network along lines.
 
-    Where `knots`, from `meeting_points`, are incomplete, halving makes up for it. NaN on lines on
-    which the output or its gradient is found to be NaN or infinite.
+    Halving makes up for `knots`, from `meeting_points`, that are missing. NaN on lines where an
+    output or gradient is NaN or infinite.
     """
-    found = Integrals(lines, tolerance)
-    work = _Work.first(smooth_segments(lines, knots))
+    integrals, segments = Integrals(lines, tolerance), smooth_segments(lines, knots)
+    none, endless = torch.zeros_like(segments.owner), torch.full_like(segments.low, torch.inf)
+    work = _Work(segments, none + 1, none > 0, none, endless)
     for depth in range(halvings + 1):
         segments = work.segments
         if not len(segments):
@@ -255,31 +246,31 @@ def integrate(
         survey = _survey(lines, segments, knots)
         counts = torch.maximum(_counts(lines, segments, survey, tolerance), work.least)
         tried = _apply(lines, segments, survey, counts)
-        found.evaluations.index_add_(0, segments.owner, 2 * counts + 1)
+        integrals.evaluations.index_add_(0, segments.owner, 2 * counts + 1)
         if depth == 0:
-            found.start(segments, survey, tried.values)
-            most = SPENT * found.evaluations + SPARE
-        misses, smooth = found.misses(segments, survey, tried, work.doubted)
-        known = torch.maximum(survey.curved, survey.smooth) <= LONG
-        stalls = torch.where(known & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
+            integrals.start(segments, survey, tried.values)
+            most = SPENT * integrals.evaluations + SPARE
+        misses, smooth = integrals.misses(segments, survey, tried, work.doubted)
+        short = torch.maximum(survey.curved, survey.smooth) <= LONG
+        stalls = torch.where(short & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
         stuck = (misses > 1) & (stalls > 0)
         if bool(stuck.any()):
-            found.add_rounding(segments[stuck])
-            misses, smooth = found.misses(segments, survey, tried, work.doubted)
-        spent = (found.evaluations > most)[segments.owner]
+            integrals.add_rounding(segments[stuck])
+            misses, smooth = integrals.misses(segments, survey, tried, work.doubted)
+        spent = (integrals.evaluations > most)[segments.owner]
         given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == halvings))
         done = ~(misses > 1) | given_up  # NaN cannot get better
         lost = (given_up & (misses > LOST))[done]
-        found.add(segments[done], survey.change[done], tried.values[done], lost)
+        integrals.add(segments[done], survey.change[done], tried.values[done], lost)
         left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)
         work = _refined(lines, knots, left, counts, ~done)
-    return found
+    return integrals
 
 
 def _refined(
     lines: Lines, knots: list[Tensor], work: _Work, counts: Tensor, unfit: Tensor
 ) -> _Work:
-    """Give smooth segments more nodes, once, and cut the others in half."""
+    """Add nodes to smooth segments, once, and cut the others in half."""
     again = unfit & ~work.doubted & (work.least == 1) & (counts < MOST)
     cut = (unfit & ~again).nonzero()[:, 0]
     segments, every = work.segments[cut], torch.arange(len(cut), device=cut.device)
@@ -317,7 +308,7 @@ def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _SegmentSt
 
 
 def _counts(lines: Lines, segments: Segments, survey: _SegmentState, tolerance: float) -> Tensor:
-    """Return the smaller rule's nodes on segments: the larger's error is rate**(3 m + 2)."""
+    """Return the number m of the smaller rule's nodes: the larger's error is rate**(3 m + 2)."""
     exact = min(MOST, -(-lines.degrees[-1] // 2))
     allowed = torch.log(CAUTION * tolerance / segments.length)
 
@@ -350,16 +341,12 @@ def _apply(lines: Lines, segments: Segments, survey: _SegmentState, counts: Tens
     return _Tried(values, apart, estimate, size, expected)
 
 
-@dataclass(frozen=True, eq=False)
-class Rule:
-    """A Gauss-Legendre rule inside a Kronrod rule.
+class Rule(NamedTuple):
+    """A Gauss-Legendre rule of m nodes inside a Kronrod rule."""
 
-    The larger one has 2m + 1 `nodes` (node,) and `weights`; the smaller, of m nodes, `coarse`.
-    """
-
-    nodes: Tensor
-    weights: Tensor
-    coarse: Tensor
+    nodes: Tensor  # (2 m + 1,)
+    weights: Tensor  # of the larger rule
+    coarse: Tensor  # of the smaller one
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,8 +1,7 @@
-"""Straight lines from background rows to samples, the network along them, and where they are cut.
+"""Straight lines from background rows to samples, cut where inputs of a layer cross breakpoints.
 
-Lines cross breakpoints of the first layer in closed form, those of hidden layers by search. Between
-crossings of the first layer's breakpoints whatever the second layer receives is smooth; between the
-crossings of both, whatever the third one receives, and so on.
+Crossings of the first layer's breakpoints are found in closed form, those of hidden layers, level
+by level, by search on the smooth segments between the cuts so far.
 """
 
 from __future__ import annotations
@@ -42,33 +41,29 @@ class Lines:
 
     def points(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point, in)
         """Return the points at `t` from 0 to 1 of the lines `owner`, held in range; ends exact."""
-        return self._held(torch.lerp(self.start[owner], self.end[owner], t[:, None]))
-
-    def _held(self, x: Tensor) -> Tensor:
+        x = torch.lerp(self.start[owner], self.end[owner], t[:, None])
         return x.clamp(*range_ends(self.model))
 
     @functools.cached_property
     def degrees(self) -> list[int]:
-        """Degree along a line of what comes out of each layer, as far as it is a polynomial."""
-        found, degree = [], 1
+        """Degree of the outputs of each layer along a line, as far as they are polynomials."""
+        degrees, degree = [], 1
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
             degree *= layer.piece_degree or max(layer.spline_order, SMOOTH * bool(layer.series))
             degree *= max((1, *nodes.grouping.arities, SMOOTH * bool(nodes.normalized)))
-            found.append(degree)
-        return found
+            degrees.append(degree)
+        return degrees
 
     def noise(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point,)
-        """Return about how many roundings of 1 the output is wrong by at points of the lines.
-
-        Every layer adds the sizes of its terms to what its slopes make of the errors it is given.
-        """
+        """Estimate the rounding error of the output at points of lines, in roundings of 1."""
         sizes = [layer.in_features * layer.out_features for layer in self.model.layers]
         at_once = max(1, min(self.at_once, analysis.BUDGET // max(sizes)))
         parts = zip(owner.split(at_once), t.split(at_once), strict=True)
-        found = torch.cat([self._noise(self.points(*part)) for part in parts])
-        return found.nan_to_num(0.0, 0.0, 0.0)  # what is not known excuses nothing
+        errors = torch.cat([self._noise(self.points(*part)) for part in parts])
+        return errors.nan_to_num(0.0, 0.0, 0.0)  # unknown errors excuse nothing
 
     def _noise(self, x: Tensor) -> Tensor:  # (point, in) -> (point,)
+        """Add the sizes of every layer's terms to the errors of its inputs times its slopes."""
         error = x.abs()
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
             slopes = layer.edge_derivatives(x).abs()  # (point, out, in)
@@ -80,35 +75,35 @@ class Lines:
         return error[:, self.target] * self.model.output_scale[self.target].abs()
 
     def hidden(self, level: int, owner: Tensor, t: Tensor) -> Tensor:  # (point, node)
-        """Return what layer `level` receives at points of the lines."""
+        """Return the inputs of layer `level` at points of the lines."""
         parts = [self.points(*part) for part in self._parts(owner, t)]
         return torch.cat([self.model.run(part, stop=level) for part in parts])
 
     def levels(self, owner: Tensor, t: Tensor) -> list[Tensor]:
-        """Return what every layer receives (point, in), and last the output without its shift."""
-        found = [self.model.levels(self.points(*part))[0] for part in self._parts(owner, t)]
-        *inputs, nodes = (torch.cat(one) for one in zip(*found, strict=True))
+        """Return the inputs of every layer (point, in), and the output without its shift."""
+        parts = [self.model.levels(self.points(*part))[0] for part in self._parts(owner, t)]
+        *inputs, nodes = (torch.cat(level) for level in zip(*parts, strict=True))
         return [*inputs, nodes[:, self.target] * self.model.output_scale[self.target]]
 
     def rates(self, owner: Tensor, t: Tensor) -> Tensor:  # (point, in)
         """Return the gradient of the output times the step of the line, feature by feature."""
-        return torch.cat([self._rates(*part) for part in self._parts(owner, t)])
-
-    def _rates(self, owner: Tensor, t: Tensor) -> Tensor:
-        with torch.enable_grad():
-            x = torch.lerp(self.start[owner], self.end[owner], t[:, None]).requires_grad_()
-            output = self.model.run(self._held(x))[:, self.target]
-            (gradient,) = torch.autograd.grad(output.sum(), x)
-        step = self.end[owner] - self.start[owner]
-        rates = gradient * step * self.model.output_scale[self.target]
-        return torch.where(step == 0, 0.0, rates)  # also where the gradient is infinite
+        parts = []
+        for lines, places in self._parts(owner, t):
+            start, end = self.start[lines], self.end[lines]
+            with torch.enable_grad():
+                x = torch.lerp(start, end, places[:, None]).requires_grad_()
+                output = self.model.run(x.clamp(*range_ends(self.model)))[:, self.target]
+                (gradient,) = torch.autograd.grad(output.sum(), x)
+            rates = gradient * (end - start) * self.model.output_scale[self.target]
+            parts.append(torch.where(end == start, 0.0, rates))  # also of infinite gradients
+        return torch.cat(parts)
 
     def _parts(self, owner: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(owner.split(self.at_once), t.split(self.at_once), strict=True)
 
 
 def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
-    """Return between what the first layer's inputs are held, infinite where they are not."""
+    """Return the range that the first layer's inputs are clamped to, in its scaled units."""
     low, high = (
         (end - model.input_shift) / model.input_scale for end in (model.input_low, model.input_high)
     )
@@ -116,7 +111,7 @@ def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
 
 
 def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
-    """Return the sizes of what the edges of a layer are summed from."""
+    """Return the sizes of the terms that the edges of a layer are summed from."""
     values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
     parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
     for g, a, b, weight in layer.terms()[1:]:
@@ -149,7 +144,7 @@ class Segments:
         return Segments(self.owner[chosen], self.low[chosen], self.high[chosen])
 
     def places(self, nodes: Tensor) -> Tensor:  # (node,) -> (segment, node)
-        """Return where nodes between -1 and 1 lie on the lines."""
+        """Return the places on the lines of nodes between -1 and 1."""
         half = 0.5 * self.length[:, None]
         return self.low[:, None] + half + half * nodes
 
@@ -163,8 +158,8 @@ class Segments:
         last = torch.ones_like(index, dtype=torch.bool)
         last[:-1] = index[1:] != index[:-1]
         high = torch.where(last, self.high[index], low.roll(-1))
-        kept = high - low > SHORTEST
-        return Segments(self.owner[index], low, high)[kept], index[kept]
+        long = high - low > SHORTEST
+        return Segments(self.owner[index], low, high)[long], index[long]
 
     def joined(self, other: Segments) -> Segments:
         """Return these segments and then those of `other`."""
@@ -178,7 +173,7 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
     For every layer (in, n), increasing along each row, in its scaled units; infinite where an input
     has fewer. The grid of an input counts only if a spline reads it.
     """
-    found: list[Tensor] = []
+    knots: list[Tensor] = []
     for layer, onward in zip(model.layers, reaching(model, target), strict=True):
         places = layer.breakpoints().clone()
         repeated = torch.zeros_like(places, dtype=torch.bool)
@@ -188,11 +183,11 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
         flat = ~curved.any(0)[:, None]
         drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
         dead = ~(layer.nonzero_edges() & onward[:, None]).any(0)[:, None]
-        if not found:  # held features stop at the ends of their range
+        if not knots:  # clamped features stop at the ends of their range
             ends = torch.stack(range_ends(model), 1)
             places, drop = torch.cat([places, ends], 1), torch.cat([drop, ends.isinf()], 1)
-        found.append(places.masked_fill(drop | dead, torch.inf).sort(1).values)
-    return found
+        knots.append(places.masked_fill(drop | dead, torch.inf).sort(1).values)
+    return knots
 
 
 def smooth_segments(lines: Lines, knots: list[Tensor]) -> Segments:
@@ -221,7 +216,7 @@ def hidden_cuts(lines: Lines, segments: Segments, knots: list[Tensor]) -> tuple[
             index, t = _search(lines, part, level, live, knots[level][live], count)
             cuts.append((index + first, t))
         if cuts:
-            index, t = (torch.cat(one) for one in zip(*cuts, strict=True))
+            index, t = (torch.cat(parts) for parts in zip(*cuts, strict=True))
             segments, parent = segments.cut(index, t)
             origin = origin[parent]
     return segments, origin
@@ -230,7 +225,7 @@ def hidden_cuts(lines: Lines, segments: Segments, knots: list[Tensor]) -> tuple[
 def _search(
     lines: Lines, segments: Segments, level: int, live: Tensor, knots: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Return segments and places where hidden inputs cross breakpoints: (cut,), (cut,)."""
+    """Return segments, and places on them, where inputs cross breakpoints: (cut,), (cut,)."""
     curve = Interpolation(count, FINER * (count - 1), device=knots.device)
     t = segments.places(curve.nodes)
     owner = segments.owner[:, None].expand_as(t)
@@ -239,18 +234,18 @@ def _search(
     segment, unit, knot, low, high = _brackets(curve, values, knots)
     place = knots[unit, knot]
     tau, slope = curve.solve(values[segment, unit], place, low, high)
-    found, every = segments[segment], torch.arange(len(unit), device=unit.device)
-    half = 0.5 * found.length
+    crossed, every = segments[segment], torch.arange(len(unit), device=unit.device)
+    half = 0.5 * crossed.length
     for _ in range(CORRECTIONS):
-        now = lines.hidden(level, found.owner, found.low + half + half * tau)
+        now = lines.hidden(level, crossed.owner, crossed.low + half + half * tau)
         error = now[every, live[unit]] - place
         tau = (tau - error / slope).nan_to_num(2.0).clamp(low, high)
     real = (tau > -1) & (tau < 1) & (error.abs() <= CLOSE * (1 + place.abs()))
-    return segment[real], (found.low + half + half * tau)[real]
+    return segment[real], (crossed.low + half + half * tau)[real]
 
 
 def _brackets(curve: Interpolation, values: Tensor, knots: Tensor) -> tuple[Tensor, ...]:
-    """Return segment, unit, knot, and both ends of every stretch in which a knot is crossed."""
+    """Return segment, unit, knot, and both ends of every interval in which a knot is crossed."""
     samples = curve.sample(values)  # (segment, unit, sample)
     above = samples[..., None] > knots[:, None]  # (segment, unit, sample, knot)
     segment, unit, sample, knot = (above[:, :, 1:] != above[:, :, :-1]).nonzero(as_tuple=True)
@@ -271,7 +266,7 @@ def _brackets(curve: Interpolation, values: Tensor, knots: Tensor) -> tuple[Tens
 
 
 class Interpolation:
-    """The polynomial through values at Chebyshev points, sampled at the ends of equal intervals."""
+    """Polynomials through values at Chebyshev points, sampled at the ends of equal intervals."""
 
     def __init__(self, count: int, intervals: int, *, device: torch.device | None = None) -> None:
         nodes = -np.cos(np.pi * np.arange(count) / (count - 1))
@@ -291,7 +286,7 @@ class Interpolation:
     def solve(
         self, values: Tensor, level: Tensor, low: Tensor, high: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return where polynomials pass a level between `low` and `high`, and the slopes there."""
+        """Return the places between `low` and `high` of a level, and the slopes there."""
         powers = (values @ self._powers.mT).T.contiguous()  # (power, polynomial)
         powers[0] -= level
         rising = _horner(powers, high)[0] > 0

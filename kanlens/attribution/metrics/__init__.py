@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from kanlens.attribution.metrics import (
-    concentration,
-    exactness,
-    faithfulness,
-    randomization,
-    stability,
-)
-from kanlens.attribution.metrics.case import Case, Metric, Score, case_for, metrics_in
+from kanlens.attribution.metrics import concentration, exactness, faithfulness, robustness
+from kanlens.attribution.metrics.case import Case, Metric, Score, case_for
 from kanlens.attribution.metrics.concentration import gini_index, share_entropy
 from kanlens.attribution.metrics.faithfulness import (
     area_over,
@@ -18,9 +12,8 @@ from kanlens.attribution.metrics.faithfulness import (
     removal_curve,
     subset_correlation,
 )
-from kanlens.attribution.metrics.randomization import parameter_randomization
 from kanlens.attribution.metrics.rankings import rank_agreement, spearman
-from kanlens.attribution.metrics.stability import max_sensitivity
+from kanlens.attribution.metrics.robustness import max_sensitivity, parameter_randomization
 
 __all__ = [
     "METRICS",
@@ -41,4 +34,9 @@ __all__ = [
     "subset_correlation",
 ]
 
-METRICS = metrics_in(exactness, faithfulness, stability, randomization, concentration)
+METRICS = {
+    item.name: item
+    for module in (exactness, faithfulness, robustness, concentration)
+    for item in vars(module).values()
+    if isinstance(item, Metric)
+}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -29,7 +27,7 @@ from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
-PART = 65_536  # samples that are looked at together where all of them count
+PART = 65_536  # samples that are read at once where all of them count
 ROWS = 128  # background rows that removed features are replaced from, at most
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -40,11 +38,11 @@ Need = Literal["exact", "model", "method"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Score:
-    """What a metric says about one attribution."""
+    """Value of a metric for one attribution."""
 
     rows: Tensor  # (batch,), NaN where it is not defined
     value: float  # one number for all samples where it is
-    aggregate: str = "mean"  # how it comes from the samples
+    aggregate: str = "mean"  # of the samples
     offgrid: float = math.nan  # share of inputs and hidden values outside grids, where evaluated
 
     @classmethod
@@ -70,26 +68,24 @@ class Metric:
 
     @property
     def needs_exact(self) -> bool:
-        """Whether it compares with exact Shapley values."""
+        """True if it compares with exact Shapley values."""
         return "exact" in self.needs
 
     @property
     def arrow(self) -> str:
-        """An arrow to where it is better, empty when neither way is."""
+        """Arrow to where it is better, empty when neither way is."""
         return ARROWS[self.direction]
 
 
-_REGISTERED: list[Metric] = []
-Asked = Callable[["Case"], Score]
 Part = TypeVar("Part")
 
 
 class MissingPartError(RuntimeError):
-    """A metric asked for what its case does not hold."""
+    """A metric needs a part that its case lacks."""
 
 
-def given(part: Part | None) -> Part:
-    """Return a part of a case that a metric cannot do without: where it is None, that is NaN."""
+def needed(part: Part | None) -> Part:
+    """Return a part of a case that a metric needs: without it, the metric is NaN."""
     if part is None:
         raise MissingPartError("a metric that needs a part must be marked so")
     return part
@@ -101,50 +97,38 @@ def metric(
     cost: str = "none",
     of: Callable[..., Any] | None = None,
     reference: str = "",
-) -> Callable[[Asked], Asked]:
-    """Register a function as a metric, with its name and the first line of its docstring.
+) -> Callable[[Callable[[Case], Score]], Metric]:
+    """Make a function a metric, with its name, headline, and the references of `of`.
 
-    A leading underscore sets it apart from the published function of tensors of the same name,
-    `of`, whose references are the metric's. It is NaN for a case that lacks a part.
+    A leading underscore sets it apart from the published function of tensors of the same name. It
+    is NaN for a case that lacks a part.
     """
 
-    def register(function: Asked) -> Asked:
-        @functools.wraps(function)
-        def asked(case: Case) -> Score:
+    def make(function: Callable[[Case], Score]) -> Metric:
+        def score(case: Case) -> Score:
             try:
                 return function(case)
             except MissingPartError:
                 return Score.of(torch.full_like(case.values[:, 0], math.nan))
 
-        _REGISTERED.append(
-            Metric(
-                name=function.__name__.lstrip("_"),
-                function=asked,
-                direction=direction,
-                cost=cost,
-                needs=frozenset(needs),
-                reference=reference if of is None else cited(of),
-                summary=headline(function),
-            )
+        return Metric(
+            name=function.__name__.lstrip("_"),
+            function=score,
+            direction=direction,
+            cost=cost,
+            needs=frozenset(needs),
+            reference=reference if of is None else cited(of),
+            summary=headline(function),
         )
-        return asked
 
-    return register
-
-
-def metrics_in(*modules: ModuleType) -> dict[str, Metric]:
-    """Return the metrics that modules register, by name, module after module."""
-    homes = [module.__name__ for module in modules]
-    ordered = sorted(_REGISTERED, key=lambda one: homes.index(one.function.__module__))
-    return {one.name: one for one in ordered}
+    return make
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """Evaluation context of a metric: an attribution and its model; what is missing is None.
+    """Evaluation context of a metric: an attribution and its model; missing parts are None.
 
-    What would follow from what is missing raises `MissingPartError`. Every metric draws from a copy
-    of `generator`, by default of one with seed 0.
+    Every metric draws from a copy of `generator`, by default of one with seed 0.
     """
 
     attribution: Attribution
@@ -158,25 +142,20 @@ class Case:
     def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
         """Apply a function of a case (..., batch) to its samples, some at a time, and join.
 
-        `numbers` are what a value of a sample takes at most. A part has the values, the exact ones
-        and x of its samples; what follows from all samples is to be asked of the whole case.
+        `numbers` are those that a value of a sample takes at most. A part has the values, the exact
+        ones and x of its samples only.
         """
 
-        def cut(found: Attribution, part: slice) -> Attribution:
-            x = None if found.x is None else found.x[part]
-            return replace(found, values=found.values[part], x=x)
-
-        def at(part: slice) -> Tensor:
-            exact = None if self.exact is None else cut(self.exact, part)
-            return run(replace(self, attribution=cut(self.attribution, part), exact=exact))
+        def cut(attribution: Attribution, part: slice) -> Attribution:
+            x = None if attribution.x is None else attribution.x[part]
+            return replace(attribution, values=attribution.values[part], x=x)
 
         n, n_in = self.attribution.values.shape
-        found = torch.empty(0)
+        parts = []
         for part in slices(n, numbers * n_in):
-            one = at(part)
-            found = found if part.start else one.new_empty(*one.shape[:-1], n)
-            found[..., part] = one
-        return found
+            exact = None if self.exact is None else cut(self.exact, part)
+            parts.append(run(replace(self, attribution=cut(self.attribution, part), exact=exact)))
+        return torch.cat(parts, -1)
 
     def score(
         self,
@@ -186,7 +165,7 @@ class Case:
         aggregate: str = "mean",
         output: GridMonitor | None = None,
     ) -> Score:
-        """Return the score of what `each` finds, with what `output` has seen by then."""
+        """Return the score of `each`, with the share of values that `output` saw outside grids."""
         rows = self.each(run, numbers)
         return Score.of(rows, aggregate, offgrid=math.nan if output is None else output.share)
 
@@ -198,28 +177,28 @@ class Case:
     @property
     def exact_values(self) -> Tensor:
         """The exact values in float64, of the same columns."""
-        exact = given(self.exact)
+        exact = needed(self.exact)
         if exact.features != self.attribution.features:
             raise MissingPartError("exact values of other columns")
         return exact.values.detach().double()
 
     @property
     def x(self) -> Tensor:
-        """The samples in float64; there are none when the columns of the values are no features."""
-        return given(self.attribution.x).detach().double()
+        """The samples in float64; missing when the columns of the values are no features."""
+        return needed(self.attribution.x).detach().double()
 
     @property
     def rows(self) -> Tensor:
         """The background in float64."""
-        return given(self.background).detach().double()
+        return needed(self.background).detach().double()
 
     def method(self, x: Tensor) -> Tensor:
         """Return the values of the method at other samples (batch, in)."""
-        return given(self.method_on)(given(self.model), x)
+        return needed(self.method_on)(needed(self.model), x)
 
     @property
     def slopes(self) -> bool:
-        """Whether the values are slopes instead of shares of a change."""
+        """True if the values are slopes instead of shares of a change."""
         return self.attribution.baseline == Baseline.SLOPES
 
     @property
@@ -233,10 +212,9 @@ class Case:
 
     @cached_property
     def references(self) -> Tensor:
-        """Rows (rows, in) that removed features are replaced from.
+        """Rows (rows, in) that removed features are replaced from: the baseline's, or background.
 
-        The row that the attribution is counted from, where it names one, else at most 128 rows of
-        the background. Rows outside the grid are left out; where all are, they are brought to it.
+        Rows outside the grid are left out; where all are, they are clipped to it.
         """
         baseline = self.attribution.baseline
         if baseline not in (Baseline.ZERO, Baseline.MEAN_ROW):
@@ -250,24 +228,24 @@ class Case:
         """At most 128 background rows inside the grid, chosen as in `references`."""
         return some_rows(inside_rows(self.rows, self.x, self.outside), ROWS, self.draws())
 
-    def known(self) -> Iterator[Tensor]:
+    def population(self) -> Iterator[Tensor]:
         """Yield `replacements` and samples, some at a time: their spread is the unit of moves."""
         if self.background is not None:
             yield self.replacements
-        yield from (part.double() for part in given(self.attribution.x).detach().split(PART))
+        yield from (part.double() for part in needed(self.attribution.x).detach().split(PART))
 
     @cached_property
     def variance(self) -> float:
-        """Variance of the output over what is `known`; NaN where it does not vary."""
+        """Variance of the output over the `population`; NaN where it does not vary."""
         output = self.watched()
-        found = torch.cat([evaluated(output, part) for part in self.known()])
-        size = float(found.var(correction=0))
-        return size if size > (NOISE * float(found.abs().max())) ** 2 else math.nan
+        outputs = torch.cat([evaluated(output, part) for part in self.population()])
+        size = float(outputs.var(correction=0))
+        return size if size > (NOISE * float(outputs.abs().max())) ** 2 else math.nan
 
     def watched(self) -> GridMonitor:
         """Return the output as a function that counts the values outside their grids."""
-        given(self.attribution.x)
-        return GridMonitor(given(self.model), self.target)
+        needed(self.attribution.x)
+        return GridMonitor(needed(self.model), self.target)
 
 
 class GridMonitor:

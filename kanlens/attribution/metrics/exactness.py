@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kanlens.attribution.metrics.case import Case, Score, given, metric
+from kanlens.attribution.metrics.case import Case, Score, metric, needed
 from kanlens.attribution.metrics.rankings import cleaned, ratio, spearman
 from kanlens.model.analysis import live_features
 
@@ -32,7 +32,7 @@ def relative_gap(case: Case) -> Score:
 @metric("lower", "model", reference=_AXIOMS)
 def dummy(case: Case) -> Score:
     """Largest |value| of a feature without a path to the output; 0 if every feature has one."""
-    live = live_features(given(case.model), case.target).to(given(case.attribution.x).device)
+    live = live_features(needed(case.model), case.target).to(needed(case.attribution.x).device)
     return case.score(
         lambda part: part.values.abs().masked_fill(live, 0.0).amax(1), aggregate="maximum"
     )

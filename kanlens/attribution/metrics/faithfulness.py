@@ -1,8 +1,4 @@
-"""Faithfulness: values against output changes when features are removed or perturbed.
-
-Removed features come from references: the row the attribution counts from, or background rows.
-Deletion and insertion remove them, or put them in, one after the other.
-"""
+"""Faithfulness: values against output changes when features are removed, inserted or perturbed."""
 
 from __future__ import annotations
 
@@ -31,8 +27,8 @@ def subset_correlation(
 ) -> Tensor:
     """Correlate, over subsets, the sum of values with the change when the subset is removed.
 
-    Masks (subset, in) are usually of one size; removed features are replaced by references
-    (rows, in), over which the output is averaged. NaN where one side does not vary.
+    Removed features of masks (subset, in) are replaced by references (rows, in), over which the
+    output is averaged. NaN where one side does not vary.
 
     References
     ----------
@@ -52,8 +48,7 @@ def infidelity(
 ) -> Tensor:
     """Return the mean square, over masks, of the sum of values less the change by their removal.
 
-    Values are shares of a change: for a removal I = x - b they are multiplied by I / (x - b),
-    the mask itself.
+    Values are shares of a change: the factors of a removal are the mask itself.
 
     References
     ----------
@@ -106,10 +101,9 @@ def removal_curve(
 
 
 def area_over(curve: Tensor) -> Tensor:
-    """Return how far a curve lies above the straight line between its ends, mean over its length.
+    """Return the mean height of a curve above the straight line between its ends.
 
-    Positive where it rises early and falls late; this form of deletion and insertion does not
-    depend on the level of the output, so it suits regression.
+    Independent of the level of the output, so that it suits regression.
 
     References
     ----------
@@ -133,13 +127,11 @@ def faithfulness_correlation(case: Case) -> Score:
     references, output = case.references, case.watched()
     n_in = references.shape[1]
     masks = subsets(n_in, max(1, n_in // 2), MASKS, case.draws()).to(references.device)
-    return case.score(
-        lambda part: subset_correlation(
-            output, part.x, _shares(part, references), masks, references
-        ),
-        MASKS,
-        output=output,
-    )
+
+    def correlations(part: Case) -> Tensor:
+        return subset_correlation(output, part.x, _shares(part, references), masks, references)
+
+    return case.score(correlations, MASKS, output=output)
 
 
 @metric("lower", "model", cost=_REMOVALS, of=infidelity)
@@ -147,13 +139,12 @@ def _infidelity(case: Case) -> Score:
     """Mean square of value less change over 50 random removals, in variances of the output."""
     references, output, variance = case.references, case.watched(), case.variance
     masks = removal_masks(case, references)
-    return case.score(
-        lambda part: (
-            infidelity(output, part.x, _shares(part, references), masks, references) / variance
-        ),
-        len(masks),
-        output=output,
-    )
+
+    def squares(part: Case) -> Tensor:
+        shares = _shares(part, references)
+        return infidelity(output, part.x, shares, masks, references) / variance
+
+    return case.score(squares, len(masks), output=output)
 
 
 def removal_masks(case: Case, x: Tensor) -> Tensor:
@@ -194,8 +185,8 @@ def _moved(case: Case, *, important: bool) -> Score:
 
 
 def noise(case: Case) -> Mover:
-    """Return what moves samples (batch, in) by a tenth of each range, to (draws, batch, in)."""
-    ends = torch.cat([torch.stack(part.aminmax(dim=0)) for part in case.known()])
+    """Return a function that moves samples by a tenth of each range, to (draws, batch, in)."""
+    ends = torch.cat([torch.stack(part.aminmax(dim=0)) for part in case.population()])
     width = ends.amax(0) - ends.amin(0)
     if not bool((width > 0).any()):
         raise MissingPartError("nothing can move")

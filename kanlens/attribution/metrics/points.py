@@ -45,8 +45,8 @@ def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Ten
     else:
         keys = uniform((draws, n_in), generator).cpu()
         chosen = keys.argsort(1)[:, :size]
-    found = torch.zeros(len(chosen), n_in, dtype=torch.bool)
-    return found.scatter_(1, chosen.reshape(len(chosen), size), True)
+    masks = torch.zeros(len(chosen), n_in, dtype=torch.bool)
+    return masks.scatter_(1, chosen.reshape(len(chosen), size), True)
 
 
 def some_rows(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
@@ -68,7 +68,7 @@ def displaced(
 ) -> Tensor:
     """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in).
 
-    What falls outside is drawn anew, 20 times at most, then brought to the end of the grid.
+    Values outside are drawn anew, 20 times at most, then clipped to the grid.
     """
     shape = (draws, *x.shape)
     moved = x + law(shape, generator).to(x) * scale
@@ -83,7 +83,7 @@ def displaced(
 
 
 def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
-    """Clip `end` to the grid along the segment from `start`, which is returned if it is outside."""
+    """Clip `end` to the grid along the segment from `start`; a `start` outside is returned."""
     width = start.shape[-1]
 
     def off(points: Tensor) -> Tensor:
@@ -102,10 +102,7 @@ def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
 
 
 def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
-    """Return the rows that lie inside the grid; when there is none, all, brought inside.
-
-    Samples x (batch, in) say where the inside is when no row does.
-    """
+    """Return the rows inside the grid; if there are none, all of them, clipped toward rows or x."""
     if outside is None:
         return rows
     off = outside(rows)
@@ -115,8 +112,8 @@ def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
     pool = torch.cat([rows, x])
     first = (~outside(pool)).to(pool).argmax(0)  # of every column, the first value inside
     start = pool.gather(0, first[None]).expand_as(rows)
-    known = (~outside(pool)).any(0)  # else there is no inside to be brought to
-    return torch.where(known, brought_inside(start, rows, outside), rows)
+    possible = (~outside(pool)).any(0)  # else no inside is known
+    return torch.where(possible, brought_inside(start, rows, outside), rows)
 
 
 def slices(count: int, numbers: int) -> Iterator[slice]:
@@ -134,18 +131,16 @@ def evaluated(output: Function, points: Tensor) -> Tensor:
 
 
 def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-    """Return the mean output over references that stand in for the features of each mask.
+    """Return the mean output (batch, mask) over references that replace the features of each mask.
 
-    Masks are (mask, in) or (batch, mask, in), references (rows, in). Shape (batch, mask).
+    Masks are (mask, in) or (batch, mask, in), references (rows, in).
     """
     masks = masks.to(x.device).expand(len(x), *masks.shape[-2:])
-    found = x.new_empty(masks.shape[:2])
+    total = x.new_zeros(masks.shape[:2])
     numbers = BASES * masks.shape[1] * x.shape[1]  # for a sample and a reference
     for part in slices(len(x), numbers * len(references)):
-        total = x.new_zeros(found[part].shape)
         for there in slices(len(references), numbers):
             chosen, rows = masks[part][:, :, None], references[there]
             mixed = torch.where(chosen, rows, x[part][:, None, None])  # (batch, mask, rows, in)
-            total += evaluated(output, mixed).sum(-1)
-        found[part] = total / len(references)
-    return found
+            total[part] += evaluated(output, mixed).sum(-1)
+    return total / len(references)

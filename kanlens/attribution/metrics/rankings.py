@@ -1,4 +1,4 @@
-"""Ranks of features by their values, and what two rankings share."""
+"""Ranks of features by their values, and the agreement of two rankings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from kanlens.model.analysis import BUDGET
 
 NOISE = 1e-12  # of a sample's largest |value|: less than this is rounding, and counts as zero
-SHARE = 0.25  # of all features: how many are at the top
+SHARE = 0.25  # of all features that are at the top
 
 
 def cleaned(values: Tensor) -> Tensor:
-    """Return values (batch, in) in which rounding next to the largest of a sample is zero."""
+    """Return values (batch, in), zero where they are rounding next to the largest of a sample."""
     sizes = values.abs()
     return torch.where(sizes > NOISE * sizes.amax(1, keepdim=True), values, 0.0)
 
@@ -26,7 +26,7 @@ def top(values: Tensor, count: int) -> Tensor:
 
 
 def count_of(share: float, n_in: int) -> int:
-    """Return how many features a share of all is: at least one."""
+    """Return the number of features of a share of all, at least one."""
     return max(1, min(n_in, round(n_in * share)))
 
 
@@ -36,20 +36,20 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     sizes = [part.square().mean(1).sqrt() for part in (left, right)]
     varies = sizes[0] > NOISE * a.abs().amax(1)
     varies &= sizes[1] > NOISE * b.abs().amax(1)
-    found = (left * right).mean(1) / (sizes[0] * sizes[1])
-    return torch.where(varies, found.clamp(-1, 1), math.nan)
+    coefficients = (left * right).mean(1) / (sizes[0] * sizes[1])
+    return torch.where(varies, coefficients.clamp(-1, 1), math.nan)
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Return Spearman's correlation of each pair of rows; NaN where all values are equal."""
     from scipy.stats import rankdata
 
-    at_once = max(1, BUDGET // (16 * a.shape[1]))  # 16: ranks and what they are found by
-    found = []
+    at_once = max(1, BUDGET // (16 * a.shape[1]))  # 16: ranks and the arrays of sorting
+    parts = []
     for pair in zip(a.split(at_once), b.split(at_once), strict=True):
         ranks = (rankdata(part.cpu().double().numpy(), axis=1) for part in pair)
-        found.append(correlation(*(torch.from_numpy(part).to(a.device) for part in ranks)))
-    return torch.cat(found)
+        parts.append(correlation(*(torch.from_numpy(part).to(a.device) for part in ranks)))
+    return torch.cat(parts)
 
 
 def rank_agreement(a: Tensor, b: Tensor) -> float:

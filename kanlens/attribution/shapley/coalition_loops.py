@@ -49,11 +49,10 @@ def add_base(points, count, room, totals, at, weight):
 
 @inner
 def write_sums(start, ours, mine, theirs, yours, players, block, sums):
-    """Write a sum for every set of the first players, with the others that a block has in it.
+    """Write a sum for every set of the first players, joined by the others of a block.
 
-    Bit p of a place tells that player p is in the set, bit p of `block` that player TOGETHER + p
-    is. Each player adds the difference of the numbers that `ours` has from place `mine` on, and
-    `theirs` from place `yours` on.
+    Bit p of a place is player p, bit p of `block` player TOGETHER + p. Each adds the difference of
+    `ours` from place `mine` on and `theirs` from place `yours` on.
     """
     few = min(players, TOGETHER)
     for p in range(few, players):
@@ -81,14 +80,14 @@ def move(points, scale, shift, count):
 
 
 @jit
-def add_worths(given, span, team):
-    """Add what coalitions are worth for a span of samples, as `add_worths_of` does."""
-    share_out(add_worths_of, given, span, team)
+def add_worths(arrays, span, team):
+    """Add the worths of coalitions for a span of samples, as `add_worths_of` does."""
+    share_out(add_worths_of, arrays, span, team)
 
 
 @inner
 def add_worths_of(ours, theirs, start, totals, nodes, curves, base, sizes, window, begin, end):
-    """Add to totals (batch, coalition) what coalitions are worth against each background row.
+    """Add to totals (batch, coalition) the worths of coalitions against each background row.
 
     For samples a from begin to end, rows b and all sets S of players p it is ``sum_j f_j(node_j)``,
     where a node is a product of sums ``start_bs + sum over p in S of (ours_asp - theirs_bsp)``,

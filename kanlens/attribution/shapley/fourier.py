@@ -6,24 +6,25 @@ over t from 0 to 1: a polynomial for powers and cosines, so Gauss-Legendre rules
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.attribution.shapley.product_games import cosine_interactions, cosine_values, half_rules
-from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import BUDGET
+from kanlens.model.kernels import pool
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
-BEYOND = 1e-9  # of the interval: how far coalitions may be outside by rounding
 NODES = 0.5 - 0.5 / math.sqrt(3.0), 0.5 + 0.5 / math.sqrt(3.0)  # of the rule of two points
+WORK = 0.8  # nanoseconds of one product
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,15 +40,12 @@ class Expansion:
 
     @property
     def bound(self) -> float:
-        """No Shapley value of the series is farther than this from the true one.
-
-        A value is a mean of differences of what two coalitions are worth.
-        """
+        """Error bound of every value, a mean of differences of the worths of two coalitions."""
         return 2 * abs(self.factor) * sum(series.error for series in self.series)
 
     @property
     def seconds(self) -> float:
-        """About how long one thread takes to find the Shapley values."""
+        """Estimated seconds that one thread takes to find the Shapley values."""
         return seconds(self.game, sum(len(series.cosines) for series in self.series))
 
     def solve(
@@ -62,12 +60,10 @@ class Expansion:
             for j, series in enumerate(self.series):
                 steps = self.ours[here, None, j] - self.theirs[there, j]  # (batch, rows, player)
                 shape, starts = steps.shape[:2], self.start[there, j].expand(steps.shape[:2])
-                flat = steps.flatten(0, 1), starts.flatten()
-                found = product_game_values(*flat, series).unflatten(0, shape)
-                values[here] += found.sum(1)
+                flat = steps.flatten(0, 1), starts.flatten(), series
+                values[here] += product_game_values(*flat).unflatten(0, shape).sum(1)
                 if both is not None:
-                    found = product_game_interactions(*flat, series).unflatten(0, shape)
-                    both[here] += found.sum(1)
+                    both[here] += product_game_interactions(*flat).unflatten(0, shape).sum(1)
             if advance is not None and there.stop >= rows:
                 advance(len(values[here]))
         scale = self.factor / rows
@@ -80,7 +76,7 @@ class Expansion:
 
 
 def seconds(game: Game, cosines: int) -> float:
-    """Return about how long one thread takes for so many cosines, those of all nodes together."""
+    """Estimate the seconds that one thread takes for the cosines of all nodes together."""
     pairs_of_rows, n = len(game.x) * len(game.rows), game.size
     return TERM * pairs_of_rows * cosines * n * math.ceil(n / 2)
 
@@ -123,12 +119,8 @@ def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) ->
     Exact for the series, which must hold on all that coalitions reach; at most ``2 * series.error``
     away for its function. A player whose step is 0 gets exactly 0.
     """
-    steps, starts = _scaled(steps, offsets, series)
-    found = _power_values(steps, starts, series.polynomial)
-    if len(series.cosines) and steps.numel():
-        fast = cosine_values(steps, starts, series.cosines)
-        found += _torch_values(steps, starts, series.cosines) if fast is None else fast
-    return found
+    scaled = _scaled(steps, offsets, series)
+    return _power_values(*scaled, series.polynomial) + cosine_games(*scaled, series.cosines)
 
 
 def product_game_interactions(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
@@ -136,35 +128,16 @@ def product_game_interactions(steps: Tensor, offsets: Tensor, series: CosineSeri
 
     Shape (game, player, player), zero on the diagonal; at most ``4 * series.error`` away.
     """
-    steps, starts = _scaled(steps, offsets, series)
-    found = _power_interactions(steps, starts, series.polynomial)
-    if len(series.cosines) and steps.shape[1] > 1 and len(steps):
-        fast = cosine_interactions(steps, starts, series.cosines)
-        found += _torch_interactions(steps, starts, series.cosines) if fast is None else fast
-    return found
+    scaled = _scaled(steps, offsets, series)
+    in_cosines = cosine_games(*scaled, series.cosines, interactions=True)
+    return _power_interactions(*scaled, series.polynomial) + in_cosines
 
 
 def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tensor, Tensor]:
     """Return steps and starts in units of the interval."""
-    if steps.dim() != 2 or offsets.shape != steps.shape[:1]:
-        got = f"{tuple(steps.shape)} and {tuple(offsets.shape)}"
-        expected = "steps of shape (game, player) and offsets of shape (game,)"
-        raise ShapeError("product_game_values", expected, got, "Reshape them")
-    length = series.length or 1.0
-    lowest = offsets + steps.clamp(max=0).sum(1)
-    highest = offsets + steps.clamp(min=0).sum(1)
-    size = max(abs(series.low), abs(series.high), series.length)
-    slack = BEYOND * series.length + 1e-12 * size
-    inside = (lowest >= series.low - slack) & (highest <= series.high + slack)
-    if not bool(inside.all()):
-        worst = int((~inside).nonzero()[0])
-        got = f"{float(lowest[worst])!r} to {float(highest[worst])!r}"
-        expected = f"coalitions that reach no farther than {series.low!r} to {series.high!r}"
-        advice = "Fit the series on all they reach"
-        raise InvalidValueError("product_game_values", expected, got, advice)
-    if not series.length:
-        steps = torch.zeros_like(steps)
-    return steps / length, (offsets - series.low) / length
+    if not series.length:  # a single point, where no player moves
+        return torch.zeros_like(steps), offsets - series.low
+    return steps / series.length, (offsets - series.low) / series.length
 
 
 def _power_values(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
@@ -200,58 +173,45 @@ def _power_interactions(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
     return total
 
 
-def _blocks(
-    steps: Tensor, starts: Tensor, cosines: Array, each: int
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Cut games and cosines into blocks; yield phases (game, player, cosine), the empty product."""
-    terms = max(1, min(len(cosines), BUDGET // each))
-    games = max(1, BUDGET // (each * terms))
-    for game in range(0, len(steps), games):
-        here = slice(game, game + games)
-        for term in range(0, len(cosines), terms):
-            factors = torch.as_tensor(cosines[term : term + terms]).to(steps)
-            waves = math.pi * torch.arange(term + 1, term + len(factors) + 1).to(steps)
-            angles, phase = steps[here, :, None] * waves, starts[here, None] * waves
-            turns = torch.polar(torch.ones_like(angles), angles)
-            yield here, turns, torch.polar(torch.ones_like(phase), phase) * factors
+def cosine_games(
+    steps: Tensor, starts: Tensor, cosines: Array, *, interactions: bool = False
+) -> Tensor:
+    """Return Shapley values of ``sum_m cosines[m - 1] cos(m pi (start + sum of steps))``.
+
+    Of steps (game, player) and starts (game,) they are (game, player); interactions are (game,
+    player, player). A cosine is the real part of a product over players, so rules of half as many
+    nodes as players are exact.
+    """
+    from kanlens.attribution.shapley import product_games_loops as loops
+
+    games, players = steps.shape
+    totals = np.zeros((games, players, players) if interactions else (games, players))
+    rules = half_rules((players + 1 - interactions) // 2)
+    numbers = (part.cpu().contiguous().numpy() for part in (steps, starts))
+    arguments = (*numbers, np.ascontiguousarray(cosines), *rules, totals)
+    work = WORK * len(cosines) * totals.size * (players / 4 + 2)
+    if work:
+        kernel = loops.add_interactions if interactions else loops.add_values
+        pool.share(kernel, arguments, games, work)
+    return torch.from_numpy(totals).to(steps)
 
 
-def _products(turns: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the factors ``1 - t + t z``, and products of those before and after each player."""
-    factors = (1 - t) + t * turns
-    one = torch.ones_like(factors[:, :1])
-    before = torch.cat([one, factors[:, :-1]], 1).cumprod(1)
-    after = torch.cat([factors[:, 1:], one], 1).flip(1).cumprod(1).flip(1)
-    return factors, before, after
+@functools.lru_cache(maxsize=16)
+def half_rules(most: int) -> tuple[Array, Array]:
+    """Return the nodes up to 1/2 and weights of Gauss-Legendre rules on [0, 1], read-only.
 
-
-def _torch_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
-    """Return what `cosine_values` does."""
-    players, found = steps.shape[1], torch.zeros_like(steps)
-    rule = half_rules((players + 1) // 2)
-    for here, turns, phases in _blocks(steps, starts, cosines, 12 * players):
-        ends = (phases - (phases * turns.prod(1)).conj())[:, None]
-        total = torch.zeros_like(turns)
-        for t, weight in zip(*(row[-1] for row in rule), strict=True):
-            _, before, after = _products(turns, float(t))
-            total += float(weight) * before * after
-        found[here] += (total * (turns - 1) * ends).real.sum(-1)
-    return found
-
-
-def _torch_interactions(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
-    """Return what `cosine_interactions` does."""
-    players = steps.shape[1]
-    found = steps.new_zeros(len(steps), players, players)
-    rule = half_rules(players // 2)
-    for here, turns, phases in _blocks(steps, starts, cosines, 20 * players):
-        ends = (phases + (phases * turns.prod(1)).conj())[:, None]
-        for t, weight in zip(*(row[-1] for row in rule), strict=True):
-            factors, before, after = _products(turns, float(t))
-            for j in range(players - 1):  # and every player after it
-                between = torch.cat([before[:, j : j + 1], factors[:, j + 1 : -1]], 1).cumprod(1)
-                pair = (turns[:, j : j + 1] - 1) * (turns[:, j + 1 :] - 1) * ends
-                part = float(weight) * (pair * between * after[:, j + 1 :]).real.sum(-1)
-                found[here, j, j + 1 :] += part
-                found[here, j + 1 :, j] += part
-    return found
+    Row q of each, (most + 1, (most + 1) // 2 + 1), has the rule of q nodes; a node at 1/2 has half
+    its weight.
+    """
+    nodes: Array = np.zeros((most + 1, (most + 1) // 2 + 1))
+    weights: Array = np.zeros_like(nodes)
+    for count in range(1, most + 1):
+        at, weight = np.polynomial.legendre.leggauss(count)
+        half = (count + 1) // 2
+        nodes[count, :half] = (1.0 + at[:half]) / 2
+        weights[count, :half] = weight[:half] / 2
+        if count % 2:
+            weights[count, half - 1] /= 2
+    for array in (nodes, weights):
+        array.flags.writeable = False
+    return nodes, weights

@@ -1,12 +1,8 @@
-"""Decompose a KAN output into a sum of cooperative games, each of few players.
-
-Each node of the last hidden layer is a game of the features that can move it.
-"""
+"""Decompose a KAN output into a sum of cooperative games, one per node of the last hidden layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -65,7 +61,7 @@ class Game:
 
     @property
     def additive_nodes(self) -> bool:
-        """Whether the part is a sum of functions of nodes that are sums: two layers, no product."""
+        """True if the part is a sum of functions of nodes that are sums: two layers, no product."""
         return all(nodes.additive for nodes in self.model.nodes) and len(self.model.layers) == 2
 
 
@@ -81,7 +77,7 @@ class Solution:
 
 
 def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tensor]:
-    """Return who plays, each feature or each table column, and whose features are: (in, player)."""
+    """Return the names of players, features or table columns, and the mask (in, player)."""
     schema = problem.model.schema
     if not by_column:
         return schema.feature_names, torch.eye(len(schema.features)).to(problem.x)
@@ -89,11 +85,11 @@ def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tens
 
 
 def games(problem: Problem, member: Tensor) -> list[Game]:
-    """Cut the asked output into games, the one of the most players first.
+    """Cut an output, not a sum of functions of features, into games, those of most players first.
 
-    One layer: one game for each player. Deeper: one for each node of the last hidden layer, those
-    of the same players together. A product at the output is one game. In two layers sums and
-    products of too many players to enumerate are kept apart.
+    One for each node of the last hidden layer, those of the same players together; a product at the
+    output is one game. In two layers sums and products of too many players to enumerate are kept
+    apart.
     """
     decomposition = _GameDecomposition(problem)
     moving = decomposition.moving  # (unit, in)
@@ -102,13 +98,13 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
     for unit, row in enumerate(acting):
         who = tuple(row.nonzero().flatten().tolist())
         if who:
-            apart = len(who) > LIMIT and decomposition.multiplies(unit)
+            apart = len(who) > LIMIT and unit >= decomposition.first_product
             units.setdefault((who, apart), []).append(unit)
-    found = []
-    for (who, _), nodes in sorted(units.items(), key=lambda one: (-len(one[0][0]), one[0])):
+    parts = []
+    for (who, _), nodes in sorted(units.items(), key=lambda item: (-len(item[0][0]), item[0])):
         features = moving[nodes].any(0).nonzero().flatten()
         chosen = torch.tensor(who, device=features.device)
-        found.append(
+        parts.append(
             Game(
                 model=decomposition.cut(nodes, features),
                 features=features,
@@ -118,36 +114,23 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
                 rows=problem.background[:, features],
             )
         )
-    return found
+    return parts
 
 
-@dataclass(frozen=True, eq=False)
 class _GameDecomposition:
-    """Decomposes the value function of an output into a sum of smaller games.
+    """An output by units: the inputs of the last layer, or the output itself if a product."""
 
-    A unit is an input of the last layer, or the output itself where it is a product.
-    """
-
-    problem: Problem
-
-    @cached_property
-    def reached(self) -> list[Tensor]:
-        """Which sums have a live path to the output, one per layer, shapes (out,)."""
-        return reaching(self.problem.model, self.problem.target)
-
-    @cached_property
-    def live(self) -> list[Tensor]:
-        """Edges that are not identically zero, one per layer, shapes (out, in)."""
-        return [layer.nonzero_edges() for layer in self.problem.model.layers]
-
-    @cached_property
-    def splits(self) -> bool:
-        """Whether the output is a sum over the inputs of the last layer."""
-        return self.problem.target < self.problem.model.nodes[-1].grouping.sums
+    def __init__(self, problem: Problem) -> None:
+        self.problem, model = problem, problem.model
+        self.reached = reaching(model, problem.target)  # sums that lead to the output, (out,) each
+        self.live = [layer.nonzero_edges() for layer in model.layers]  # (out, in) each
+        self.splits = problem.target < model.nodes[-1].grouping.sums  # into inputs of the last
+        two = self.splits and len(model.layers) == 2
+        self.first_product = model.nodes[0].grouping.sums if two else math.inf
 
     @cached_property
     def changing(self) -> Tensor:
-        """Which first-layer edges differ between any two rows and lead on, shape (out, in)."""
+        """First-layer edges that differ between any two rows and lead on, shape (out, in)."""
         problem, layer = self.problem, self.problem.model.layers[0]
         low = problem.x.new_full((layer.out_features, layer.in_features), math.inf)
         high = -low
@@ -160,9 +143,7 @@ class _GameDecomposition:
 
     @cached_property
     def moving(self) -> Tensor:
-        """Which features can move which unit, shape (unit, in)."""
-        if self.problem.additive:
-            return torch.diag(self.changing.any(0))
+        """Mask of the features that can move each unit, shape (unit, in)."""
         if not self.splits:
             return self.changing.any(0, keepdim=True)
         last = len(self.live) - 1
@@ -176,56 +157,41 @@ class _GameDecomposition:
             leads = (to @ edges.double()) > 0  # (unit, in)
         return leads
 
-    def multiplies(self, unit: int) -> bool:
-        """Tell whether a unit is a product of sums of features."""
-        two = self.splits and len(self.live) == 2
-        return two and unit >= self.problem.model.nodes[0].grouping.sums
-
-    def _kept(self, units: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    def _needed(self, units: list[int]) -> list[tuple[list[int], list[int]]]:
         """Return outputs and inputs of every layer that units need, products with all factors."""
         last, nodes = len(self.live) - 1, [self.problem.target]
-        kept: list[tuple[list[int], list[int]]] = []
+        needed: list[tuple[list[int], list[int]]] = []
         for index in range(last, -1, -1):
-            given = self.problem.model.nodes[index]
-            if given.normalized:
-                nodes = given.together(nodes)
-                kept[-1] = (kept[-1][0], nodes)
-            outs = [sub for node in nodes for sub in given.grouping.members(node)]
+            level = self.problem.model.nodes[index]
+            if level.normalized:
+                nodes = level.together(nodes)
+                needed[-1] = (needed[-1][0], nodes)
+            outs = [sub for node in nodes for sub in level.grouping.members(node)]
             if index == 0:
                 nodes = list(range(self.live[0].shape[1]))
             elif index == last and self.splits:
-                nodes = sorted(units)
+                nodes = units
             else:
                 chosen = [sub for sub in outs if bool(self.reached[index][sub])]
                 nodes = self.live[index][chosen].any(0).nonzero().flatten().tolist()
-            kept.append((outs, nodes))
-        return kept[::-1]
+            needed.append((outs, nodes))
+        return needed[::-1]
 
     def cut(self, units: list[int], features: Tensor) -> KAN:
         """Return the network that leads from some features to some units and to the output."""
         problem, model = self.problem, self.problem.model
-        sizes = [(layer.out_features, layer.in_features) for layer in model.layers]
-        kept = self._kept(units)
-        if [(len(outs), len(ins)) for outs, ins in kept] == sizes and len(features) == sizes[0][1]:
-            return model  # nothing to cut
-        (first, _), *others = kept
+        (first, _), *others = self._needed(units)
         start = model.layers[0].select(first, features.tolist())
-        if not problem.additive:
-            start.bias.data += self._constants(features)[first]
+        edges = model.layers[0].edge_values(model.scale_inputs(problem.x[:1]))[0].clone()
+        edges[:, features] = 0.0
+        start.bias.data += edges.sum(1)[first]  # of all other features, which never change
         layers: list[nn.Module] = [start]
         layers += [model.layers[k + 1].select(outs, ins) for k, (outs, ins) in enumerate(others)]
         ends = [ins for _, ins in others] + [[problem.target]]
-        nodes = [given.select(kept) for given, kept in zip(model.nodes, ends, strict=True)]
+        nodes = [level.select(end) for level, end in zip(model.nodes, ends, strict=True)]
         cut = KAN.from_layers(layers, default_schema(len(features), 1), nodes=nodes)
         for name in ("input_shift", "input_scale", "input_low", "input_high"):
             getattr(cut, name).copy_(getattr(model, name)[features])
         for name in ("output_shift", "output_scale"):
             getattr(cut, name).fill_(getattr(model, name)[problem.target])
         return cut.requires_grad_(False).eval()
-
-    def _constants(self, features: Tensor) -> Tensor:
-        """Return the constant part of the first layer's sums from all other features, (out,)."""
-        problem, layer = self.problem, self.problem.model.layers[0]
-        edges = layer.edge_values(problem.model.scale_inputs(problem.x[:1]))[0].clone()
-        edges[:, features] = 0.0
-        return edges.sum(1)

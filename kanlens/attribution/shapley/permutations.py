@@ -1,8 +1,7 @@
-"""Marginal contributions along antithetic (forward and reverse) permutations, and their control.
+"""Marginal contributions along antithetic permutations, and their control variate.
 
-The control variate is an odd polynomial surrogate with known Shapley values: antithetic paths see
-only the odd part of the game around its middle; what is additive or quadratic has no variance
-there, so third and fifth powers are taken.
+Forward and reverse together see only the odd part of the game around its middle, where additive and
+quadratic parts have no variance: the variate is an odd polynomial of third and fifth powers.
 """
 
 from __future__ import annotations
@@ -49,10 +48,8 @@ class PermutationPaths:
         self.start, self.end = self.theirs.sum(1) + bias, self.ours.sum(1) + bias
         self.rise = game.outputs(self.end)[:, None] - game.outputs(self.start)  # (batch, rows)
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Numbers of samples, background rows, players and sums of the first layer."""
-        return len(self.ours), *self.theirs.shape
+        # numbers of samples, background rows, players and sums of the first layer
+        self.shape: tuple[int, int, int, int] = (len(self.ours), *self.theirs.shape)
 
     def steps(self, who: Tensor, rows: Tensor) -> Tensor:
         """Return what each player adds to the sums, shape (batch, rows, player, sub)."""
@@ -69,13 +66,13 @@ class PermutationPaths:
         return ((self.ours == low) & (self.ours == high)).all(2)
 
     def at_once(self, points: int) -> int:
-        """Return how many samples against one row fit the budget at `points` points and -points."""
+        """Return the number of samples against one row that fit the budget at `points` points."""
         widths = [layer.in_features for layer in self.game.model.layers[1:]]
         widest = max(self.ours.shape[2], *widths, 1)
-        return max(1, BUDGET // (32 * points * widest))  # 16 bases of one input, twice
+        return max(1, BUDGET // (32 * points * widest))  # 16 bases of one input, on both sides
 
     def odd(self, middle: Tensor, u: Tensor) -> Tensor:
-        """Return half of what separates the outputs at middle + u and middle - u, shape (...)."""
+        """Return half the difference of the outputs at middle + u and middle - u, shape (...)."""
         return (self.game.outputs(middle + u) - self.game.outputs(middle - u)) / 2
 
     def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> PathBatch:
@@ -93,12 +90,11 @@ class PermutationPaths:
 # --- the control variate ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Surrogate:
-    """Odd polynomial surrogate of each sample and background row (control variate).
+    """Odd polynomial of each sample and background row: ``cubes z**3 + fifths z**5 + form(z)``.
 
-    With z for u in units of `scale` it is the sum over the sums of the first layer of
-    ``cubes z**3 + fifths z**5``, and a cubic form in z.
+    z are the sums of the first layer, from the middle on, in units of `scale`.
     """
 
     scale: Tensor  # (batch, rows, sub)
@@ -109,18 +105,12 @@ class Surrogate:
     def of(self, who: Tensor, rows: Tensor) -> Surrogate:
         """Return the polynomials of some samples and rows (indices)."""
         both = who[:, None], rows
-        return Surrogate(
-            scale=self.scale[both],
-            cubes=self.cubes[both],
-            fifths=self.fifths[both],
-            form=None if self.form is None else self.form[both],
-        )
+        form = None if self.form is None else self.form[both]
+        parts = self.scale[both], self.cubes[both], self.fifths[both]
+        return Surrogate(*parts, form)
 
     def correction(self, walked: PathBatch) -> Tensor:
-        """Return the exact Shapley values less their sampled estimates.
-
-        Mean zero over permutations, sum zero over players; shape (batch, rows, order, player).
-        """
+        """Return the exact Shapley values less their estimates: (batch, rows, order, player)."""
         levels = self.values(walked.u.flatten(2, 3)).unflatten(2, walked.u.shape[2:4])
         return self.shares(walked.steps)[:, :, None] - marginal_contributions(levels, walked.order)
 
@@ -129,8 +119,8 @@ class Surrogate:
         z = u / self.scale[:, :, None]
         square = z.square()
         cubes, fifths = self.cubes[:, :, None], self.fifths[:, :, None]
-        found = (z * square * (cubes + fifths * square)).sum(-1)
-        return found if self.form is None else found + (_slopes(self.form, z) * z).sum(-1)
+        values = (z * square * (cubes + fifths * square)).sum(-1)
+        return values if self.form is None else values + (_slopes(self.form, z) * z).sum(-1)
 
     def shares(self, steps: Tensor) -> Tensor:
         """Return the Shapley values of players who move the sums by (batch, rows, player, sub).
@@ -140,20 +130,20 @@ class Surrogate:
         r + step / 2 less that at r - step / 2, whose mean takes the moments of r.
         """
         z = steps / self.scale[:, :, None]
-        one, two, three, four = (
+        s1, s2, s3, s4 = (
             power.sum(2, keepdim=True) - power for power in (z, z**2, z**3, z**4)
         )  # of the others
-        second = two / 6 + one.square() / 12  # the mean of r**2
-        fourth = -8 * four - 16 * three * one + 24 * two.square() + 12 * two * one.square()
-        fourth = (fourth + 3 * one**4) / 240
+        second = s2 / 6 + s1.square() / 12  # the mean of r**2
+        fourth = -8 * s4 - 16 * s3 * s1 + 24 * s2.square() + 12 * s2 * s1.square()
+        fourth = (fourth + 3 * s1**4) / 240
         cubes, fifths = self.cubes[:, :, None], self.fifths[:, :, None]
-        found = cubes * (3 * second * z + z**3 / 4)
-        found += fifths * (5 * fourth * z + 2.5 * second * z**3 + z**5 / 16)
+        shares = cubes * (3 * second * z + z**3 / 4)
+        shares += fifths * (5 * fourth * z + 2.5 * second * z**3 + z**5 / 16)
         if self.form is None:
-            return found.sum(-1)
+            return shares.sum(-1)
         spread = (z.mT @ z).flatten(2)[:, :, None] @ self.form / 2
-        bent = (_slopes(self.form, one) - _slopes(self.form, z)) / 4
-        return (found + (spread + bent) * z).sum(-1)
+        bent = (_slopes(self.form, s1) - _slopes(self.form, z)) / 4
+        return (shares + (spread + bent) * z).sum(-1)
 
 
 def _slopes(form: Tensor, z: Tensor) -> Tensor:
@@ -162,10 +152,7 @@ def _slopes(form: Tensor, z: Tensor) -> Tensor:
 
 
 def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
-    """Fit polynomials to the game at fixed points around every middle.
-
-    As many as coefficients: on the axes at three radii, and between two and three of them.
-    """
+    """Fit polynomials to the game at `places` around every middle, one place per coefficient."""
     _, n_rows, players, sub = walks.shape
     rows = torch.arange(n_rows, device=who.device)
     at = places(sub).to(walks.ours)
@@ -175,53 +162,49 @@ def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
         width = walks.steps(*both).square().sum(2).sqrt() / 2  # u's deviation under random signs
         scale[here, there] = width = torch.where(width > 0, width, 1.0)
         odd[here, there] = walks.odd(walks.middle(*both)[:, :, None], at * width[:, :, None])
-    found = torch.linalg.solve(_powers(at), odd.mT).mT.nan_to_num(0.0, 0.0, 0.0)
+    solution = torch.linalg.solve(_powers(at), odd.mT).mT.nan_to_num(0.0, 0.0, 0.0)
     form = None
     if sub <= MOST_SUMS:
-        form = (found[..., 3 * sub :] @ _symmetric(sub).to(found)).unflatten(-1, (-1, sub))
-    cubes, fifths = found[..., sub : 2 * sub], found[..., 2 * sub : 3 * sub]
-    return Surrogate(scale=scale, cubes=cubes, fifths=fifths, form=form)
+        form = (solution[..., 3 * sub :] @ _symmetric(sub).to(solution)).unflatten(-1, (-1, sub))
+    return Surrogate(scale, solution[..., sub : 2 * sub], solution[..., 2 * sub : 3 * sub], form)
 
 
 def count(sub: int) -> int:
     """Return the number of evaluation points for a game of `sub` sums."""
-    return 3 * sub + len(_mixed(sub))
+    return 3 * sub + len(_products(sub))
 
 
 def places(sub: int) -> Tensor:
-    """Return the evaluation points for `sub` sums, shape (place, sub), in float64."""
+    """Return the points on the axes, and between two and three of them: (place, sub)."""
     axes = torch.eye(sub, dtype=torch.float64)
-    found = [axes * radius for radius in RADII]
-    for some in _mixed(sub):
-        a, b, c = (axes[k] for k in some)
-        if len(set(some)) == 3:
-            found.append(MIXED * (a + b + c)[None])
-        else:
-            found.append(MIXED * (a + c if some[0] == some[1] else a - c)[None])
-    return torch.cat(found)
+    points = [axes * radius for radius in RADII]
+    for i, j, k in _products(sub):
+        middle = axes[j] if i < j < k else 0.0
+        sign = -1.0 if i < j == k else 1.0
+        points.append(MIXED * (axes[i] + middle + sign * axes[k])[None])
+    return torch.cat(points)
 
 
 def _powers(z: Tensor) -> Tensor:
     """Return the design matrix (..., coefficient): z (..., sub), z**3, z**5 and mixed products."""
-    found = [z, z**3, z**5]
-    found += [z[..., list(some)].prod(-1, keepdim=True) for some in _mixed(z.shape[-1])]
-    return torch.cat(found, -1)
+    mixed = [z[..., list(factors)].prod(-1, keepdim=True) for factors in _products(z.shape[-1])]
+    return torch.cat([z, z**3, z**5, *mixed], -1)
 
 
 def _symmetric(sub: int) -> Tensor:
     """Return the symmetric form of every product, shape (product, sub ** 3)."""
-    mixed = _mixed(sub)
-    form = torch.zeros(len(mixed), sub, sub, sub, dtype=torch.float64)
-    for row, some in enumerate(mixed):
-        orders = set(itertools.permutations(some))
+    products = _products(sub)
+    form = torch.zeros(len(products), sub, sub, sub, dtype=torch.float64)
+    for row, factors in enumerate(products):
+        orders = set(itertools.permutations(factors))
         for order in orders:
             form[row][order] = 1 / len(orders)
     return form.flatten(1)
 
 
-def _mixed(sub: int) -> list[tuple[int, ...]]:
-    """List the products of three sums that are taken, none of them the cube of one."""
+def _products(sub: int) -> list[tuple[int, ...]]:
+    """List the mixed products of three sums."""
     if sub > MOST_SUMS:
         return []
-    every = itertools.combinations_with_replacement(range(sub), 3)
-    return [some for some in every if some[0] < some[2]]
+    triples = itertools.combinations_with_replacement(range(sub), 3)
+    return [factors for factors in triples if factors[0] < factors[2]]

@@ -1,10 +1,8 @@
 """Shapley values and interactions of cosines of a sum, summed over many frequencies.
 
-Frequencies are taken `LANES` at a time, next to each other in memory, in explicit vectors: the
-compiler's own code was measured to take 3.3 times as long. Arrays of complex numbers are
-(row, 2, LANES), real and imaginary parts. Of Gauss-Legendre nodes only those up to 1/2 are visited:
-with z on the unit circle, ``t + (1 - t) z`` is z times the conjugate of ``(1 - t) + t z``, so the
-other half follows from this one.
+Frequencies are taken `LANES` at a time in explicit vectors (the compiler's own code took 3.3 times
+as long); complex numbers are (row, 2, LANES). Gauss-Legendre nodes above 1/2 follow from the
+others: on the unit circle ``t + (1 - t) z`` is z times the conjugate of ``(1 - t) + t z``.
 """
 
 from __future__ import annotations
@@ -51,9 +49,9 @@ def _place(emit: Emitter, row: Value, here: Value) -> Value:
     return emit.builder.add(emit.builder.mul(row, ir.Constant(row.type, 2 * LANES)), here)
 
 
-def _times(emit: Emitter, one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
+def _times(emit: Emitter, left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
     """Return the product of complex numbers given as pairs."""
-    (a, b), (c, d) = one, other
+    (a, b), (c, d) = left, right
     real = emit.builder.fsub(emit.product(a, c), emit.product(b, d), flags=FASTMATH)
     return real, emit.sum(emit.product(a, d), emit.product(b, c))
 
@@ -89,8 +87,8 @@ def add_product(emit, to, row, numbers, at, factors, by):
     """Add the product of two rows of numbers to a third."""
 
     def value(here: Value, width: int) -> tuple[Any, Any]:
-        one = _load(emit, numbers, at, here, width)
-        product = _times(emit, one, _load(emit, factors, by, here, width))
+        left = _load(emit, numbers, at, here, width)
+        product = _times(emit, left, _load(emit, factors, by, here, width))
         real, imaginary = _load(emit, to, row, here, width)
         return emit.sum(real, product[0]), emit.sum(imaginary, product[1])
 
@@ -129,7 +127,7 @@ def seated(steps, starts, p, who, numbers):
 
 @inlined
 def begin_block(steps, starts, p, who, live, block, w, z):
-    """Write what the players and the start multiply by at the frequencies of a block."""
+    """Write the phase factors of players and start at the frequencies of a block."""
     for j in range(live):
         rotate(math.pi * steps[p, who[j]] * block, w, j, z)
     rotate(math.pi * starts[p] * block, w, live, z)
@@ -153,7 +151,7 @@ def write_prefixes(t, live, z, before):
 
 @inlined
 def add_node(t, live, z, before, s, total):
-    """Add to each player's total the product of the factors of all others, times what s holds."""
+    """Add to each player's total the product of all others' factors, times s."""
     write_prefixes(t, live, z, before)
     for j in range(live - 1, -1, -1):
         add_product(total, j, before, j, s, 0)
@@ -161,13 +159,13 @@ def add_node(t, live, z, before, s, total):
 
 
 @inlined
-def hand_out(found, p, who, live, z, total):
-    """Add the totals to the values."""
+def hand_out(values, p, who, live, z, total):
+    """Add the totals to the values of a game."""
     for j in range(live):
         value = 0.0
         for r in range(LANES):
             value += (z[j, 0, r] - 1.0) * total[j, 0, r] - z[j, 1, r] * total[j, 1, r]
-        found[p, who[j]] += value
+        values[p, who[j]] += value
 
 
 @inlined
@@ -177,13 +175,13 @@ def complex_rows(count):
 
 
 @jit
-def add_values(given, span, team):
+def add_values(arrays, span, team):
     """Add the Shapley values of a span of games, as `add_values_of` does."""
-    share_out(add_values_of, given, span, team)
+    share_out(add_values_of, arrays, span, team)
 
 
 @inner
-def add_values_of(steps, starts, cosines, nodes, weights, found, first, last):
+def add_values_of(steps, starts, cosines, nodes, weights, values, first, last):
     """Add the Shapley values of games ``first`` to ``last``.
 
     Steps and starts are in units of the interval. Row q of `nodes` and `weights` has those of the
@@ -202,12 +200,12 @@ def add_values_of(steps, starts, cosines, nodes, weights, found, first, last):
             for q in range((order + 1) // 2):
                 scale(weights[order, q], a, 0, s, 0)
                 add_node(nodes[order, q], live, z, before, s, total)
-            hand_out(found, p, who, live, z, total)
+            hand_out(values, p, who, live, z, total)
 
 
 @inlined
 def add_pairs(t, live, z, before, after, s, total):
-    """Add to each pair's total the product of the factors of all others, times ``after[live]``."""
+    """Add to each pair's total the product of all others' factors, times ``after[live]``."""
     for j in range(live - 1, -1, -1):
         multiply(after, j, after, j + 1, z, j, t)
     write_prefixes(t, live, z, before)
@@ -219,7 +217,7 @@ def add_pairs(t, live, z, before, after, s, total):
 
 
 @inlined
-def hand_out_pairs(found, p, who, live, z, total):
+def hand_out_pairs(values, p, who, live, z, total):
     """Add the totals to the interactions."""
     for j in range(live - 1):
         for k in range(j + 1, live):
@@ -229,19 +227,19 @@ def hand_out_pairs(found, p, who, live, z, total):
                 real = x * y - z[j, 1, r] * z[k, 1, r]
                 imaginary = x * z[k, 1, r] + z[j, 1, r] * y
                 value += real * total[at, 0, r] - imaginary * total[at, 1, r]
-            found[p, who[j], who[k]] += value
-            found[p, who[k], who[j]] += value
+            values[p, who[j], who[k]] += value
+            values[p, who[k], who[j]] += value
 
 
 @jit
-def add_interactions(given, span, team):
+def add_interactions(arrays, span, team):
     """Add the interactions of a span of games, as `add_interactions_of` does."""
-    share_out(add_interactions_of, given, span, team)
+    share_out(add_interactions_of, arrays, span, team)
 
 
 @inner
-def add_interactions_of(steps, starts, cosines, nodes, weights, found, first, last):
-    """Add the interactions of every two players of games ``first`` to ``last``, alike."""
+def add_interactions_of(steps, starts, cosines, nodes, weights, values, first, last):
+    """Add the interactions of every two players of games ``first`` to ``last``."""
     n = steps.shape[1]
     who, w, z = np.empty(n, np.int64), complex_rows(n + 1), complex_rows(n + 1)
     before, after, total = complex_rows(n), complex_rows(n + 1), complex_rows(n * n)
@@ -256,4 +254,4 @@ def add_interactions_of(steps, starts, cosines, nodes, weights, found, first, la
             for q in range((order + 1) // 2):
                 scale(weights[order, q], a, 0, after, live)
                 add_pairs(nodes[order, q], live, z, before, after, s, total)
-            hand_out_pairs(found, p, who, live, z, total)
+            hand_out_pairs(values, p, who, live, z, total)

@@ -1,12 +1,8 @@
-"""Shapley values of large games by antithetic permutation sampling [1]_ [2]_.
+"""Shapley values of large games by antithetic permutation sampling with a control variate.
 
-Every background row is met equally often, so that its spread adds no error, and every mean is
-complete. A polynomial with known Shapley values (`Surrogate`) takes away variance [3]_, with a
-factor from an earlier round, which brings no bias, and the same for all players of a sample.
-
-Variance of single permutations over that of pairs, and of pairs over that with the polynomial, at
-as many evaluations: 4.6 and 155 for [20, 8, 4, 1], 5.2 and 205 for [18, (2, 2), 1], 4.1 and 95 for
-[30, 6, 1] (fresh networks, 20 background rows and rounds).
+Every background row is met equally often, so that its spread adds no error and means are complete.
+Pairs of permutations have 4 to 5 times less variance than single ones at the same price, and the
+polynomials 95 to 205 times less again ([20, 8, 4, 1], [18, (2, 2), 1], [30, 6, 1], 20 rows).
 """
 
 from __future__ import annotations
@@ -23,7 +19,6 @@ from torch import Tensor
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.games import Game, Solution
 from kanlens.attribution.shapley.permutations import PermutationPaths, Surrogate, count, fitted
-from kanlens.checks import check_count, check_positive
 from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar
 from kanlens.model.analysis import BUDGET
 
@@ -56,51 +51,50 @@ def sampled(
     """Return Shapley values from permutations, each taken with its reverse.
 
     A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed.
-    `tolerance` is the largest standard error that will do, `most` those of a sample, both ways.
-    Where the deadline allows no round, in which each background row meets at least two pairs, every
-    sample meets some rows, drawn at random; the errors count what that leaves open.
+    `tolerance` bounds the standard errors, `most` the permutations of a sample, both ways. Where
+    the deadline allows no round, in which each background row meets at least two pairs, every
+    sample meets some rows, drawn at random; the errors include that.
     """
-    check_positive("attribute", "tolerance", tolerance, zero=True)
-    check_count("attribute", "most", most)
-    seed = _seed(generator) ^ zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
+    if generator is None:
+        generator = torch.Generator()
+        generator.set_state(torch.get_rng_state())
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    seed ^= zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
     stop = stop or Interruption()
     whole = _has_time_for_a_round(game, deadline)
     parts = game.x.split(_samples_at_once(game, polynomials=whole))
-    found = []
+    solutions = []
     with progress_bar("shapley", MOVES * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
             mine = Deadline.after(0.0) if stop.happened else deadline.portion(1 / left)
             if whole and not stop.happened:
                 run = _JointSampling(game, part, seed, tolerance=tolerance, most=most)
-                found.append(run.result(mine, advance, stop))
+                solutions.append(run.result(mine, advance, stop))
             else:
-                found.append(_against_few_rows(game, part, seed, mine, stop))
+                solutions.append(_against_few_rows(game, part, seed, mine, stop))
                 advance(MOVES)
-    ends = {one.stopped for one in found}
+    return _joined(solutions)
+
+
+def _joined(parts: list[SampledSolution]) -> SampledSolution:
+    """Return the solution of all samples from those of parts."""
+    ends = {part.stopped for part in parts}
     order = ("an interrupt", "time limit", "permutations", "tolerance")
-    weights = [len(part) / len(game.x) for part in parts]
+    evaluations = sum(len(part.values) * part.evaluations for part in parts)
     return SampledSolution(
-        values=torch.cat([one.values for one in found]),
-        standard_error=torch.cat([one.standard_error for one in found]),
-        evaluations=sum(w * one.evaluations for w, one in zip(weights, found, strict=True)),
-        permutations=max(one.permutations for one in found),
-        stopped=next(word for word in order if word in ends),
+        values=torch.cat([part.values for part in parts]),
+        standard_error=torch.cat([part.standard_error for part in parts]),
+        evaluations=evaluations / sum(len(part.values) for part in parts),
+        permutations=max(part.permutations for part in parts),
+        stopped=next(reason for reason in order if reason in ends),
     )
-
-
-def _seed(generator: torch.Generator | None) -> int:
-    """Draw the seed of all permutations."""
-    if generator is None:
-        generator = torch.Generator()
-        generator.set_state(torch.get_rng_state())
-    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def _samples_at_once(game: Game, *, polynomials: bool) -> int:
     """Return the number of samples whose steps, and polynomials, fit the budget."""
     sub = game.model.layers[0].out_features
-    one = len(game.rows) * sub * count(sub) if polynomials else sub * game.size
-    return max(1, BUDGET // (one + len(game.rows)))
+    numbers = len(game.rows) * sub * count(sub) if polynomials else sub * game.size
+    return max(1, BUDGET // (numbers + len(game.rows)))
 
 
 def _pairs_of_a_round(game: Game) -> int:
@@ -109,7 +103,7 @@ def _pairs_of_a_round(game: Game) -> int:
 
 
 def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
-    """Time a few samples and rows, to tell whether a full round fits the deadline."""
+    """Time a few samples and rows; return whether a full round fits the deadline."""
     if deadline.left == math.inf:
         return True
     rows = torch.arange(min(FEW, len(game.rows)), device=game.x.device)
@@ -141,11 +135,11 @@ def _against_few_rows(
             gains.append(torch.cat([walks.walk(who, row, order).gains[:, 0, 0] for who in parts]))
     if len(gains) < least:
         raise KeyboardInterrupt
-    found, met = torch.stack(gains), len(gains)
-    variance = found.var(0) / met * (met - 1) / max(met - 3, 1)
+    samples, met = torch.stack(gains), len(gains)
+    variance = samples.var(0) / met * (met - 1) / max(met - 3, 1)
     total = variance.sum(1, keepdim=True).clamp_min(TINY)
-    missing = walks.rise.mean(1, keepdim=True) - found.mean(0).sum(1, keepdim=True)
-    values = found.mean(0) + variance / total * missing
+    missing = walks.rise.mean(1, keepdim=True) - samples.mean(0).sum(1, keepdim=True)
+    values = samples.mean(0) + variance / total * missing
     return SampledSolution(
         values=values.masked_fill(walks.still, 0.0),
         standard_error=(variance * (1 - variance / total)).sqrt().masked_fill(walks.still, 0.0),
@@ -158,9 +152,8 @@ def _against_few_rows(
 class _JointSampling:
     """Joint sampling of several samples, each until its standard errors are small enough.
 
-    A sample's first round goes without a polynomial, its second with all of it, and the others
-    with as much of it as the second shows to be best: three estimates, of which the more exact
-    ones count more.
+    A sample's first round uses no polynomial, its second the whole of it, and the others the share
+    of it that was best in the second: three estimates, weighted by their precision.
     """
 
     def __init__(self, game: Game, x: Tensor, seed: int, *, tolerance: float, most: int) -> None:
@@ -174,9 +167,11 @@ class _JointSampling:
         self.seat = torch.full((batch,), -1, device=x.device)  # of a sample's polynomials in it
         self.share = x.new_ones(batch)  # of the polynomials that is used
         self.rounds = x.new_zeros(3, batch, 1)
-        self.total = x.new_zeros(3, batch, self.players)
-        self.spread = x.new_zeros(3, batch, self.players)
-        self.known: tuple[Tensor, Tensor] | None = None  # values and errors of whole rounds
+        self.total, self.spread = x.new_zeros(2, 3, batch, self.players)
+        self.estimates: tuple[Tensor, Tensor] | None = None  # values and errors of whole rounds
+        self.orders = 2 * self.pairs * self.rows  # permutations of a sample in a round
+        # plain rounds in the time of finding polynomials and of two rounds with them
+        self.rounds_of_a_fit = self.looks / (2 * self.pairs * max(1, self.players - 1)) + 4
 
     def result(
         self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
@@ -185,26 +180,26 @@ class _JointSampling:
         stopped = "an interrupt"
         with stop.kept():
             stopped = self._work(deadline, advance)
-        if self.known is None:
+        if self.estimates is None:
             raise KeyboardInterrupt
-        return self._sample(*self.known, stopped)
+        return self._solution(*self.estimates, stopped)
 
     def _work(self, deadline: Deadline, advance: Callable[..., None]) -> str:
-        """Go through rounds, and return what ended them."""
+        """Sample round by round, and return the reason for the end."""
         who, moved = torch.arange(len(self.seat), device=self.seat.device), 0
         begun = time.monotonic()
         while True:
             met = len(who)
             self._round(who)
-            self.known = self._estimate()
-            worst = self.known[1].amax(1)
-            who = (worst > self.tolerance).nonzero().flatten()  # none that is NaN
+            self.estimates = self._estimate()
+            worst = self.estimates[1].amax(1)
+            who = (worst > self.tolerance).nonzero().flatten()  # NaN does not count
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
             round_time = (now - begun) * len(who) / met  # of the next, if it is as the last
             stopped = self._stopped(who, done, late=deadline.left <= round_time)
             place = 1.0
             if not stopped:
-                gone = max(done * self._orders / self.most, deadline.spent)
+                gone = max(done * self.orders / self.most, deadline.spent)
                 near = float((self.tolerance / worst[who]).square().amin())  # errors fall as roots
                 place = min(1.0, max(gone, near))
             move = max(0, int(MOVES * place) - moved)
@@ -213,31 +208,21 @@ class _JointSampling:
             if stopped:
                 return stopped
             begun = now
-            if done == 1 and self._rounds_of_a_fit * round_time < deadline.left:
+            if done == 1 and self.rounds_of_a_fit * round_time < deadline.left:
                 self._fit(who[self._pays(worst[who])])
                 begun = time.monotonic()
 
-    @property
-    def _orders(self) -> int:
-        """Permutations of a sample in a round."""
-        return 2 * self.pairs * self.rows
-
-    @property
-    def _rounds_of_a_fit(self) -> float:
-        """Plain rounds in the time of finding polynomials and of two rounds with them."""
-        return self.looks / (2 * self.pairs * max(1, self.players - 1)) + 4
-
     def _stopped(self, who: Tensor, done: int, *, late: bool) -> str:
-        """Return what ends the work; nothing when it goes on."""
+        """Return the reason to end; empty to go on."""
         if not len(who):
             return "tolerance"
         if late:
             return "time limit"
-        return "permutations" if (done + 1) * self._orders > self.most else ""
+        return "permutations" if (done + 1) * self.orders > self.most else ""
 
     def _pays(self, worst: Tensor) -> Tensor:
-        """Tell where plain rounds to come cost more than polynomials and two rounds with them."""
-        return (worst / max(self.tolerance, TINY)).square() - 1 > self._rounds_of_a_fit
+        """Return where the plain rounds to come cost more than polynomials and two rounds."""
+        return (worst / max(self.tolerance, TINY)).square() - 1 > self.rounds_of_a_fit
 
     def _fit(self, who: Tensor) -> None:
         """Fit the control variates of samples."""
@@ -259,23 +244,23 @@ class _JointSampling:
         joint, own = self.share.new_zeros(2, len(self.seat))
         at_once = self.walks.at_once(self.pairs * self.players)
         for here, there in pairs(len(who), self.rows, at_once):
-            one = who[here]
-            walked = self.walks.walk(one, rows[there], orders[there])
-            gains = walked.gains
+            part = who[here]
+            paths = self.walks.walk(part, rows[there], orders[there])
+            gains = paths.gains
             if surrogate is not None:
-                change = surrogate.of(self.seat[one], rows[there]).correction(walked)
+                change = surrogate.of(self.seat[part], rows[there]).correction(paths)
                 apart = change - change.mean(2, keepdim=True)
-                joint[one] += (apart * gains).sum((1, 2, 3))
-                own[one] += apart.square().sum((1, 2, 3))
-                gains = gains + self.share[one][:, None, None, None] * change
-            self.total[stage[here], one] += gains.mean(2).sum(1) / self.rows
-            self.spread[stage[here], one] += gains.var(2).sum(1) / (self.pairs * self.rows**2)
+                joint[part] += (apart * gains).sum((1, 2, 3))
+                own[part] += apart.square().sum((1, 2, 3))
+                gains = gains + self.share[part][:, None, None, None] * change
+            self.total[stage[here], part] += gains.mean(2).sum(1) / self.rows
+            self.spread[stage[here], part] += gains.var(2).sum(1) / (self.pairs * self.rows**2)
         self.rounds[stage, who] += 1
         first = who[stage == 1]
         self.share[first] = -joint[first] / own[first].clamp_min(TINY)
 
     def _stage(self, who: Tensor) -> Tensor:
-        """Return which estimate a sample's next round belongs to."""
+        """Return the estimate, 0 to 2, that a sample's next round belongs to."""
         met = self.rounds[1, who, 0] > 0
         return torch.where(self.seat[who] < 0, 0, 1 + met.long())
 
@@ -289,15 +274,15 @@ class _JointSampling:
         values = (weights * self.total / rounds).sum(0)
         return values, (weights**2 * variances).sum(0).sqrt()
 
-    def _sample(self, values: Tensor, errors: Tensor, stopped: str) -> SampledSolution:
+    def _solution(self, values: Tensor, errors: Tensor, stopped: str) -> SampledSolution:
         rounds = self.rounds.sum(0)
         looks = self.rows * self.looks * (self.seat >= 0).double().mean()
-        walks = self._orders * (self.players - 1) * rounds.mean()
+        walks = self.orders * (self.players - 1) * rounds.mean()
         still = self.walks.still
         return SampledSolution(
             values=values.masked_fill(still, 0.0),
             standard_error=errors.masked_fill(still, 0.0),
             evaluations=float(walks + looks) + self.rows + 1,
-            permutations=int(rounds.amax()) * self._orders,
+            permutations=int(rounds.amax()) * self.orders,
             stopped=stopped,
         )

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -22,19 +22,18 @@ from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import check_choice, check_positive
 from kanlens.errors import MethodError
 from kanlens.long_work import NEVER, Deadline, Interruption, progress_bar
-from kanlens.model.analysis import over_rows
 
 Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
 Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
-ALGORITHMS = ("auto", "enumeration", "fourier", "sampling")
+ALGORITHMS = get_args(Algorithm)
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
 PATIENCE = 300.0  # seconds of work for one game, beyond which "auto" samples it
 
 
 @dataclass(frozen=True, kw_only=True)
 class SolverOptions:
-    """How games are to be solved: the options of `shapley`, and whether pairs are wanted."""
+    """The options of `shapley`, and whether interactions are wanted."""
 
     algorithm: Algorithm
     tolerance: float | None = None
@@ -54,35 +53,34 @@ def shapley(
     """Exact Shapley values, node by node: closed forms, coalitions, cosine series.
 
     They are interventional [1]_ [2]_ [3]_: each coalition meets each background row. One layer:
-    f_i(x_i) - mean of f_i over the background. Deeper, the last layer adds up functions of nodes,
-    each of which is a game of the features that can move it alone.
+    f_i(x_i) - mean of f_i over the background. Deeper networks are a sum over the nodes of the last
+    hidden layer, each a game of the features that can move it.
 
     Parameters
     ----------
     problem : Problem
         With a background.
     groups : {"features", "columns"}
-        Who plays: each feature, or each table column (the one-hot features of a column come and
-        go together).
+        Players: features, or table columns with all their one-hot features.
     algorithm : {"auto", "enumeration", "fourier", "sampling"}
-        How games of several players are solved. "enumeration" goes through all coalitions of at
-        most 14 players and is exact. "fourier" writes what comes after the first of two layers in
-        cosines, whose values are known, and bounds the error. "sampling" draws permutations
-        of players and estimates the error. "auto": the first of these that can, except those that
-        would take more than the time limit, and "fourier" where it would take five minutes.
+        How games of several players are solved. "enumeration" of all coalitions of at most 14
+        players is exact. "fourier" expands the second of two layers in cosines, whose values are
+        known, and bounds the error. "sampling" draws permutations and estimates the error. "auto":
+        the first of these that can, except those that would take more than the time limit, and
+        "fourier" where it would take five minutes.
     tolerance : float, optional
         In units of the output: wanted bound of the values for "fourier", wanted standard error for
         "sampling". Default: 1e-6 and 1e-2 of the range of the output over samples and background.
     time_limit : float, optional
-        In seconds, for "sampling" and "auto". Where it is short for the samples and background
-        rows that there are, the samples meet some of these rows only, at least eight each; the
-        standard errors count what that leaves open. The first call on a machine may compile
-        kernels for some seconds, which no limit cuts short.
+        In seconds, for "sampling" and "auto". Where it is too short for all pairs of samples and
+        background rows, the samples meet only some rows, at least eight each, and the standard
+        errors include that. Compiling kernels, some seconds on the first call on a machine, is not
+        limited.
 
     Returns
     -------
     LocalValues
-        Counted from the mean output over the background; `remark` tells how games were solved.
+        Counted from the mean output over the background; `remark` names the algorithm.
 
     Raises
     ------
@@ -100,7 +98,7 @@ def shapley(
         check_positive("attribute", "time_limit", time_limit)
         deadline = Deadline.after(time_limit)
     solver = SolverOptions(algorithm=algorithm, tolerance=tolerance, deadline=deadline)
-    return _parts(problem, groups, solver)
+    return _solved(problem, groups, solver)
 
 
 @method(exact=True, complete=True)
@@ -141,11 +139,11 @@ def interactions(
        players in cooperative games, 1999.
     """
     solver = SolverOptions(algorithm=algorithm, tolerance=tolerance, interactions=True)
-    return _parts(problem, groups, solver)
+    return _solved(problem, groups, solver)
 
 
-def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValues:
-    """Solve every game, and add up what the players get."""
+def _solved(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValues:
+    """Solve every game, and add up the values of the players."""
     check_choice("attribute", "groups", groups, ["columns", "features"])
     check_choice("attribute", "algorithm", solver.algorithm, ALGORITHMS)
     if solver.tolerance is not None:
@@ -153,17 +151,13 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
     names, member = players(problem, by_column=groups == "columns")
     if problem.additive:
         mean = contributions(problem, problem.background).mean(0)
-
-        def run(part: Tensor) -> list[Tensor]:
-            return [(contributions(problem, part) - mean) @ member]
-
-        (values,) = over_rows(run, problem.x, problem.rows_at_once)
+        values = (contributions(problem, problem.x) - mean) @ member
         total = Solution(values=values, evaluations=1.0)
         remark = "closed form: a sum of functions"
     else:
         solved = solve(problem, games(problem, member), solver)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
-    found = problem.local(
+    result = problem.local(
         total.values,
         Baseline.MEAN_OUTPUT,
         features=names if groups == "columns" else None,
@@ -173,44 +167,39 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
         evaluations=total.evaluations,
         remark=remark,
     )
-    bad = ~torch.isfinite(found.values).all(1)
-    if bool(bad.any()) or not math.isfinite(found.reference):
-        raise _not_finite(bad, found.reference, problem.first)
-    return found
+    _check_finite(result, problem.first)
+    return result
 
 
-def _not_finite(bad: Tensor, reference: float, first: int) -> MethodError:
+def _check_finite(result: LocalValues, first: int) -> None:
     """Refuse a game in which a coalition is worth NaN or infinity."""
+    bad = ~torch.isfinite(result.values).all(1)
+    if math.isfinite(result.reference) and not bool(bad.any()):
+        return
     expected = "finite outputs where samples and background rows are mixed"
-    got = "NaN or infinity in the background"
-    if math.isfinite(reference):
-        got = f"NaN or infinity for sample {first + int(bad.nonzero()[0])}"
+    where = "in the background"
+    if math.isfinite(result.reference):
+        where = f"for sample {first + int(bad.nonzero()[0])}"
     advice = "Choose background rows that keep every function in its domain"
-    return MethodError("attribute", expected, got, advice)
+    raise MethodError("attribute", expected, f"NaN or infinity {where}", advice)
 
 
 def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
-    """Return what all players get in all games; those in no game get exactly 0."""
-    found: dict[str, Tensor] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
+    """Return the values of all players in all games; those in no game get exactly 0."""
+    totals: dict[str, Any] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
     for game, part, _ in solved:
         who = game.players
-        parts = {"values": part.values, "bound": part.bound, "pairs": part.pairs}
-        parts["variance"] = None if part.standard_error is None else part.standard_error**2
-        for name, values in parts.items():
+        for name in ("values", "bound", "pairs", "standard_error"):
+            values = getattr(part, name)
             if values is None:
                 continue
             shape = (len(values), *member.shape[1:] * (values.dim() - 1))
-            total = found.setdefault(name, member.new_zeros(shape))
+            total = totals.setdefault(name, member.new_zeros(shape))
             place = (slice(None), who[:, None], who) if values.dim() == 3 else (slice(None), who)
-            total[place] += values
-    variance = found.get("variance")
-    return Solution(
-        values=found["values"],
-        pairs=found.get("pairs"),
-        bound=found.get("bound"),
-        standard_error=None if variance is None else variance.sqrt(),
-        evaluations=sum(part.evaluations for _, part, _ in solved),
-    )
+            total[place] += values**2 if name == "standard_error" else values
+    if "standard_error" in totals:  # variances add up
+        totals["standard_error"].sqrt_()
+    return Solution(**totals, evaluations=sum(part.evaluations for _, part, _ in solved))
 
 
 def _with_main_effects(total: Solution) -> Tensor:
@@ -221,13 +210,13 @@ def _with_main_effects(total: Solution) -> Tensor:
 
 
 def _remark(solved: Sequence[Solved], groups: Groups) -> str:
-    """Say which games were solved, and how."""
+    """Return the number, size and algorithm of the games, in words."""
     counts = Counter((how, game.size) for game, _, how in solved)
-    said = [
+    parts = [
         f"{count} game{'s' * (count > 1)} of {size} {groups if size > 1 else groups[:-1]} {how}"
         for (how, size), count in counts.items()
     ]
-    return ", ".join(said) or f"no {groups[:-1]} can change the output"
+    return ", ".join(parts) or f"no {groups[:-1]} can change the output"
 
 
 def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[Solved]:
@@ -237,15 +226,15 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
     others = [(game, plan) for game, plan in plans if plan != "sampling"]
     shown = problem.progress if others else False  # sampling shows its own
     with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
-        found = [_exact(game, plan, solver, advance) for game, plan in others]
+        solved = [_exact(game, plan, solver, advance) for game, plan in others]
     stop = Interruption()
     for left, game in zip(range(len(drawn), 0, -1), drawn, strict=True):
-        mine = solver.deadline.portion(1 / left)
+        deadline = solver.deadline.portion(1 / left)
         tolerance = STANDARD_ERROR * unit if solver.tolerance is None else solver.tolerance
         tolerance /= math.sqrt(len(drawn))  # the squares of their errors add up
-        found.append(_sampled(problem, game, tolerance, mine, stop))
+        solved.append(_sampled(problem, game, tolerance, deadline, stop))
     stop.warn("attribute", "The standard errors of the values are those of the orders so far")
-    return found
+    return solved
 
 
 def plan_games(
@@ -257,7 +246,7 @@ def plan_games(
 
 
 def _range(problem: Problem) -> float:
-    """Return the range of the output over samples and background, 1 where that is nothing."""
+    """Return the range of the output over samples and background, 1 where it is constant."""
     y = problem.output_in_parts(torch.cat([problem.x, problem.background]))
     width = float(y.amax() - y.amin())
     return width if width > 0 else 1.0
@@ -265,22 +254,27 @@ def _range(problem: Problem) -> float:
 
 def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str | Expansion:
     """Choose the algorithm for one of `share` games."""
-    asked = solver.algorithm
-    time_left = solver.deadline.left / share
-    if asked == "enumeration" and game.size > LIMIT:
+    algorithm, time_left = solver.algorithm, solver.deadline.left / share
+    if algorithm == "enumeration" and game.size > LIMIT:
         expected = f"at most {LIMIT} features in a game for algorithm 'enumeration'"
-        advice, got = "Use {algorithm}", str(game.size)
-        raise MethodError("attribute", expected, got, advice, algorithm="auto")
-    few = asked == "auto" and game.size <= LIMIT
+        raise MethodError(
+            "attribute", expected, str(game.size), "Use {algorithm}", algorithm="auto"
+        )
+    few = algorithm == "auto" and game.size <= LIMIT
     in_time = few and (time_left == math.inf or enumeration.seconds(game) <= time_left)
-    if game.size == 1 or asked == "enumeration" or in_time:
+    if game.size == 1 or algorithm == "enumeration" or in_time:
         return "enumeration"
-    if asked == "fourier" or (asked == "auto" and game.additive_nodes):
-        _check_nodes(game)
+    if algorithm == "fourier" and not game.additive_nodes:
+        layers = len(game.model.layers)
+        got = "products" if layers == 2 else f"{layers} layer{'s' * (layers > 1)}"
+        expected = "a game of two layers without products for algorithm 'fourier'"
+        raise MethodError("attribute", expected, got, "Use {algorithm}", algorithm="auto")
+    if algorithm != "sampling" and game.additive_nodes:
         expansion = _expanded(game, solver, unit, share)
         if expansion is not None:
             return expansion
-    _check_values_only(game, solver)
+    if solver.interactions:
+        raise _interactions_refused(game, algorithm)
     return "sampling"
 
 
@@ -305,7 +299,7 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
 def _exact(
     game: Game, plan: str | Expansion, solver: SolverOptions, advance: Callable[[int], None]
 ) -> Solved:
-    """Solve a game without drawing anything."""
+    """Solve a game by enumeration or in cosines."""
     options: dict[str, Any] = {"interactions": solver.interactions, "advance": advance}
     if isinstance(plan, Expansion):
         return game, plan.solve(**options), "in cosines"
@@ -327,21 +321,11 @@ def _sampled(
     return game, drawn, f"sampled in {drawn.permutations} orders{why}"
 
 
-def _check_nodes(game: Game) -> None:
-    """Refuse to write a game in cosines that is no sum of functions of sums."""
-    if not game.additive_nodes:
-        layers = len(game.model.layers)
-        got = "products" if layers == 2 else f"{layers} layer{'s' * (layers > 1)}"
-        expected = "a game of two layers without products for algorithm 'fourier'"
-        raise MethodError("attribute", expected, got, "Use {algorithm}", algorithm="auto")
-
-
-def _check_values_only(game: Game, solver: SolverOptions) -> None:
-    """Refuse to sample interactions."""
-    if solver.interactions:
-        expected = f"games of at most {LIMIT} features, or of two layers without products"
-        got = f"one of {game.size} features"
-        if solver.algorithm == "sampling":
-            expected, got = "another algorithm for interactions", "'sampling'"
-        advice = "Use {algorithm} on a smaller model", "{method}"
-        raise MethodError("attribute", expected, got, *advice, algorithm="auto", method="shapley")
+def _interactions_refused(game: Game, algorithm: Algorithm) -> MethodError:
+    """Return the error of interactions that only sampling could estimate."""
+    expected = f"games of at most {LIMIT} features, or of two layers without products"
+    got = f"one of {game.size} features"
+    if algorithm == "sampling":
+        expected, got = "another algorithm for interactions", "'sampling'"
+    advice = "Use {algorithm} on a smaller model", "{method}"
+    return MethodError("attribute", expected, got, *advice, algorithm="auto", method="shapley")

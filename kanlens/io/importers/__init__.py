@@ -1,7 +1,4 @@
-"""Models of other libraries: recognized by their tensors, rebuilt as a KAN.
-
-One file per library, each with layouts, listed in `IMPORTERS`.
-"""
+"""Import of models of other libraries, recognized by their layouts."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
 IMPORTERS = (
     *(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *jax_kan.LAYOUTS, *splines.LAYOUTS),
 )
-"""Libraries that are recognized, the more special layouts first."""
+"""Layouts that are recognized, the more special ones first."""
 _UNFITTING = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, MemoryError)
 
 
@@ -58,46 +55,44 @@ def import_model(
     task: Task | None = None,
     **settings: Any,
 ) -> KAN:
-    """Make a KAN of a trained model of another library; it is recognized by its tensors.
+    """Convert a trained model of another library, known by its tensors.
 
-    Files are read as data: nothing in them is imported or run. A pickled module is read for its
-    tensors and hyper-parameters; a live one is run once, and must compute what is made of it. With
-    the data it was trained on, the model also knows what `fit` would have told it: names, units and
-    kinds, task and classes, statistics of every layer, and background rows.
+    Files are read as data: nothing in them is imported or run. A live module is run once, and must
+    compute the same as the result. With training data, the model also gets the names, units, kinds,
+    classes, statistics and background rows that `fit` would have given it.
 
     Parameters
     ----------
     source : str or path, nn.Module, or mapping
-        A file of ``torch.save``, be it of a state dict, of a module or of Lightning; a .safetensors
-        file; a .keras file; one of pykan's three files, or what their names begin with; a trained
-        module, or model of jaxKAN; a state dict, or arrays in dicts. Dicts around a state dict are
-        looked through, and any prefix of its names is fine. A kanlens checkpoint is loaded; a KAN,
-        or that of a fitted estimator, is copied. Layers of your own have a method `to_kanlens` that
-        returns a layer of kanlens with their numbers.
+        A file of ``torch.save`` (a state dict, a module, or of Lightning), a .safetensors or .keras
+        file, one of pykan's three files or their common prefix; a trained module or model of
+        jaxKAN; a state dict, also within dicts and under any prefix; or arrays in dicts. A kanlens
+        checkpoint is loaded, a KAN or that of a fitted estimator copied. Layers of your own need a
+        method `to_kanlens` that returns a layer of kanlens with their numbers.
     submodule : str, optional
         The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
-        The function beside the splines, one of the catalog or of `register_function`. Default: the
-        module's. A state dict does not tell: the library's default is assumed, `data` test it, and
-        the attribute `provenance` of the result says so.
+        The base function, one of the catalog or of `register_function`. Default: the module's. For
+        a state dict the library's default is assumed and tested with `data`; the attribute
+        `provenance` of the result records it.
     extrapolation : {"linear", "zero"}, optional
-        What splines do outside the grid; by default the library's way: "zero" for efficient-kan.
-        In a state dict of kanlens' own layers, known by their masks, "linear".
+        Of splines outside the grid. Default: the library's, as "zero" for efficient-kan, and
+        "linear" for a state dict of kanlens' layers.
     feature_names, output_names : sequence of str, optional
-        Default x1, x2, ... and y, or y1, y2, ... Beside a path or DataFrame, `feature_names` are
-        its feature columns, in the order of the inputs. The outputs of a classifier may be named by
-        its classes; without, these are in sorted order.
+        Default x1, x2, ... and y, or y1, y2, ... With a path or DataFrame, `feature_names` are its
+        feature columns in the order of the inputs. The outputs of a classifier may be named by its
+        classes, which otherwise are in sorted order.
     data : Table, (x, y), path or DataFrame, optional
-        The rows it was trained on, or rows like them. With targets, each base activation is tried
-        where none is known; the one that fits clearly best is taken.
+        The training rows, or rows like them. With targets, each base activation is tried where
+        none is known; the one that fits clearly best is taken.
     target : str or sequence of str, optional
         Target columns of a path or DataFrame. Default: those named like the outputs, if any.
     task : {"regression", "classification"}, optional
-        What the target holds. Default: found out as `read_table` does.
+        Default: inferred as by `read_table`.
     **settings
-        What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
-        `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`,
-        `beta`, `layers`, `layer_type`. What is needed and not given is asked for, with the
+        Options that the tensors of some libraries do not hold: `spline_order`, `grid_range`,
+        `spline_width`, `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`,
+        `b`, `alpha`, `beta`, `layers`, `layer_type`; an error names those that are needed, with the
         library's default. `layers` lists the layers in order and the functions between them, as
         ``"0,tanh,2"``; `classes` names classes of your own whose forward is the library's.
 
@@ -113,7 +108,7 @@ def import_model(
     FileFormatError
         If the file is truncated, would run code, or the model is not recognized.
     DataError, DTypeError, ShapeError, InvalidValueError
-        If the source is none of these, its tensors are incomplete, do not fit together or can be of
+        If the source is of another kind, its tensors are incomplete, do not fit together or are of
         no network (NaN, knots that do not rise, a scale of 0, a mask neither 0 nor 1), or if the
         data do not fit the model.
 
@@ -148,7 +143,7 @@ def import_model(
 
 
 def _read(source: Any, options: ImportOptions, part: str | None) -> tuple[KAN, Remake | None]:
-    """Return a copied, loaded or converted model, and a function that converts it again."""
+    """Return a model, and a function that converts it with other options."""
     if isinstance(source, KAN) and part is None:
         _refuse_options(options)
         check_sound(CALL, source, InvalidValueError)
@@ -160,17 +155,17 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> tuple[KAN, R
             _refuse_options(options)
             with rewording(CALL):
                 return load(source), None
-    importer, found = _recognized(_parts(sources(source), part))
+    layout, origin = _recognized(_parts(sources(source), part))
 
     def remake(options: ImportOptions) -> KAN:
-        model = _converted(importer, found, options)
+        model = _converted(layout, origin, options)
         check_sound(CALL, model, InvalidValueError)
-        model.provenance = f"{importer.library}, imported from {found.name}"
+        model.provenance = f"{layout.library}, imported from {origin.name}"
         return model
 
     model = remake(options)
-    _check_source(importer, found, model, options)
-    options.refuse_unused(importer.library)
+    _check_source(layout, origin, model, options)
+    options.refuse_unused(layout.library)
     return model, remake
 
 
@@ -179,17 +174,17 @@ _OTHERS = {  # classes of the libraries that compute something else with the sam
 }
 
 
-def _check_source(importer: Layout, found: Origin, model: KAN, options: ImportOptions) -> None:
-    """Refuse a live module with other outputs, and classes that nothing vouches for."""
-    live = getattr(found.module, "__dict__", {}).get("live")  # what was given where it was changed
-    if live is None and isinstance(found.module, nn.Module):
-        live = found.module
+def _check_source(layout: Layout, origin: Origin, model: KAN, options: ImportOptions) -> None:
+    """Refuse a live module with other outputs, and unknown classes."""
+    live = getattr(origin.module, "__dict__", {}).get("live")  # the module before translation
+    if live is None and isinstance(origin.module, nn.Module):
+        live = origin.module
     compared = False
     if live is not None:
         if options.extrapolation is not None:
             plain = dataclasses.replace(options.trial(), extrapolation=None)
-            model = _converted(importer, found, plain)
-        compared = check_live(live, model, importer.tolerance, options)
+            model = _converted(layout, origin, plain)
+        compared = check_live(live, model, layout.tolerance, options)
     options.used.add("classes")
     accepted = listed_names(options.settings.get("classes", ""))
     for place, path in options.strangers.items():
@@ -198,33 +193,33 @@ def _check_source(importer: Layout, found: Origin, model: KAN, options: ImportOp
         if compared or (name in accepted and name not in _OTHERS):
             continue
         got = f"{kind} as {place!r}" if place else f"the class {kind}"
-        asked = "Pass {classes} if its forward is the library's, or submodule for a part"
-        advice = _OTHERS.get(name, asked)
-        refuse(f"classes of {importer.library} in {found.name}", got, advice, classes=name)
+        usual = "Pass {classes} if its forward is the library's, or submodule for a part"
+        advice = _OTHERS.get(name, usual)
+        refuse(f"classes of {layout.library} in {origin.name}", got, advice, classes=name)
     if not compared:
-        options.assume("forward", importer.library)
+        options.assume("forward", layout.library)
 
 
-def _converted(importer: Layout, found: Origin, options: ImportOptions) -> KAN:
-    """Make a KAN; what goes wrong is the tensors' fault."""
+def _converted(layout: Layout, origin: Origin, options: ImportOptions) -> KAN:
+    """Make a KAN; any other error is reworded as one of the tensors."""
     try:
-        return importer.convert(found, options)
+        return layout.convert(origin, options)
     except KanlensError:
         raise
     except _UNFITTING as error:
-        expected = f"tensors of {importer.library} that fit together in {found.name}"
+        expected = f"tensors of {layout.library} that fit together in {origin.name}"
         reason, advice = printable(str(error))[:120], "Save the model again"
         raise ShapeError(CALL, expected, reason, advice) from error
 
 
-def _parts(found: list[Origin], part: str | None) -> list[Origin]:
-    """Return the parts of that name, which there must be."""
+def _parts(origins: list[Origin], part: str | None) -> list[Origin]:
+    """Return the parts of that name; refuse a name that no part has."""
     if part is None:
-        return found
-    below = [one.below(part) for one in found]
-    if not any(one.state for one in below):
-        known = {key.partition(".")[0]: None for one in found for key in one.state}
-        expected = f"to be a name in front of tensors ({', '.join(list(known)[:8])})"
+        return origins
+    below = [origin.below(part) for origin in origins]
+    if not any(origin.state for origin in below):
+        names = dict.fromkeys(key.partition(".")[0] for origin in origins for key in origin.state)
+        expected = f"to be a name in front of tensors ({', '.join(list(names)[:8])})"
         advice = "list_kans tells the names of what can be imported"
         refuse(expected, repr(part), advice, argument="submodule")
     return below
@@ -237,12 +232,12 @@ class FoundKAN:
     Attributes
     ----------
     name : str
-        Of the submodule that is one; empty for all that was given.
+        Name of the submodule; empty for the whole source.
     library : str
-        Whose layout its tensors have.
+        Library of the layout of its tensors.
     widths : tuple of int
         Number of features, of nodes of each hidden layer, and of outputs; empty where it cannot be
-        imported as it is, for `reason`.
+        imported unchanged, for `reason`.
     """
 
     name: str
@@ -263,54 +258,54 @@ def list_kans(source: Any) -> list[FoundKAN]:
     --------
     >>> import torch
     >>> parts = {"body": torch.nn.Linear(3, 3), "head": KAN([3, 2, 1])}
-    >>> [(one.name, one.widths) for one in list_kans(torch.nn.ModuleDict(parts))]
+    >>> [(kan.name, kan.widths) for kan in list_kans(torch.nn.ModuleDict(parts))]
     [('head', (3, 2, 1))]
     """
-    found: dict[tuple[int, str], FoundKAN] = {}
-    for index, one in enumerate(sources(held_network(CALL, source))):
+    kans: dict[tuple[int, str], FoundKAN] = {}
+    for index, origin in enumerate(sources(held_network(CALL, source))):
         taken: set[str] = set()
-        for known in IMPORTERS:
-            for name, keys in _networks(known, one).items():
-                if not keys & taken and (index, name) not in found:
-                    parts = [_listed(known, one, name)]
+        for layout in IMPORTERS:
+            for name, keys in _networks(layout, origin).items():
+                if not keys & taken and (index, name) not in kans:
+                    parts = [_listed(layout, origin, name)]
                     if not parts[0].widths:  # as the kernels of a convolution
-                        parts = _apart(known, one, name) or parts
-                    found |= {(index, part.name): part for part in parts}
+                        parts = _apart(layout, origin, name) or parts
+                    kans |= {(index, part.name): part for part in parts}
                 taken |= keys
-    return list(found.values())
+    return list(kans.values())
 
 
-def _networks(known: Layout, source: Origin) -> dict[str, set[str]]:
-    """Return the names of networks of one library, and the tensors of their layers."""
-    found: dict[str, set[str]] = {}
-    groups = known.groups(source.state)
+def _networks(layout: Layout, source: Origin) -> dict[str, set[str]]:
+    """Return the tensors of the layers of networks of one library, by name."""
+    networks: dict[str, set[str]] = {}
+    groups = layout.groups(source.state)
     heads = Counter(parent.rpartition(".")[0] for parent in groups if stem_of(parent) == parent)
     for parent, tensors in groups.items():
         name, head = stem_of(parent).removesuffix("layers").rstrip("."), parent.rpartition(".")[0]
-        if stem_of(parent) == parent and heads[head] > 1 and _listed(known, source, head).widths:
+        if stem_of(parent) == parent and heads[head] > 1 and _listed(layout, source, head).widths:
             name = head
-        found.setdefault(name, set()).update(join(parent, key) for key in tensors)
-    return found
+        networks.setdefault(name, set()).update(join(parent, key) for key in tensors)
+    return networks
 
 
-def _apart(known: Layout, source: Origin, name: str) -> list[FoundKAN]:
-    """Return the networks of one layer each below a name, where all of them can be imported."""
-    parts = (INDEXED.fullmatch(parent) for parent in known.groups(source.state))
+def _apart(layout: Layout, source: Origin, name: str) -> list[FoundKAN]:
+    """Return single-layer networks below a name, if all can be imported."""
+    parts = (INDEXED.fullmatch(parent) for parent in layout.groups(source.state))
     names = [join(part[1] or "", part[2]) for part in parts if part and part[1] == name]
-    kans = [_listed(known, source, part) for part in dict.fromkeys(names)]
+    kans = [_listed(layout, source, part) for part in dict.fromkeys(names)]
     return kans if len(kans) > 1 and all(kan.widths for kan in kans) else []
 
 
-def _listed(known: Layout, source: Origin, name: str) -> FoundKAN:
+def _listed(layout: Layout, source: Origin, name: str) -> FoundKAN:
     part = source.below(name) if name else source
     reason = ""
     for settings in ({}, {"layers": names_below(part, "")}):
         try:
-            model = _converted(known, part, ImportOptions(settings=settings))
-            return FoundKAN(name=name, library=known.library, widths=model.widths)
+            model = _converted(layout, part, ImportOptions(settings=settings))
+            return FoundKAN(name=name, library=layout.library, widths=model.widths)
         except KanlensError as error:
             reason = reason or str(error)
-    return FoundKAN(name=name, library=known.library, reason=reason)
+    return FoundKAN(name=name, library=layout.library, reason=reason)
 
 
 def _refuse_options(options: ImportOptions) -> None:
@@ -321,15 +316,15 @@ def _refuse_options(options: ImportOptions) -> None:
 
 
 def _recognized(candidates: list[Origin]) -> tuple[Layout, Origin]:
-    """Return the one state dict that an importer knows, with that importer."""
-    known = ([one for one in IMPORTERS if one.groups(source.state)] for source in candidates)
-    found = [(one[0], source) for one, source in zip(known, candidates, strict=True) if one]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        got = ", ".join(source.name for _, source in found[:4])
-        refuse("one model", f"{len(found)} ({got})", "Pass the one to be imported")
-    libraries = ", ".join(one.library for one in IMPORTERS).split(", ")
+    """Return the only state dict of a known layout, with that layout."""
+    firsts = [next((k for k in IMPORTERS if k.groups(c.state)), None) for c in candidates]
+    pairs = [(layout, origin) for layout, origin in zip(firsts, candidates, strict=True) if layout]
+    if len(pairs) == 1:
+        return pairs[0]
+    if pairs:
+        got = ", ".join(origin.name for _, origin in pairs[:4])
+        refuse("one model", f"{len(pairs)} ({got})", "Pass the one to be imported")
+    libraries = ", ".join(layout.library for layout in IMPORTERS).split(", ")
     names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
     got = "no tensors"

@@ -1,4 +1,4 @@
-"""What files wrap networks in, read as data: zipped pickles of torch, and pykan's three files.
+"""Readers of torch's zipped pickles, Keras archives and pykan's files.
 
 Nothing of a pickle is imported or run: its opcodes are those that torch writes, every name in it
 becomes an inert class, and only calls that rebuild tensors and plain containers do anything.
@@ -54,23 +54,23 @@ _OPCODES = (
 
 
 def refusal(name: str, what: str, advice: str = ADVICE) -> FileFormatError:
-    """Return the error of a file that is no state dict."""
+    """Return the error of a file that is not a state dict."""
     return FileFormatError(CALL, "a state dict", f"{printable(name)}, which {what}", advice)
 
 
 class _Fixed:
     """A tensor, or a function that rebuilds one, which a pickle cannot change."""
 
-    __slots__ = ("held",)
+    __slots__ = ("value",)
 
-    def __init__(self, held: Any) -> None:
-        self.held = held
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
     def __setstate__(self, state: Any) -> None:
         pass
 
     def __call__(self, *args: Any) -> Any:
-        return self.held(*args)
+        return self.value(*args)
 
 
 class _Ordered(dict[Any, Any]):
@@ -81,7 +81,7 @@ class _Ordered(dict[Any, Any]):
 
 
 class _Names(type):
-    """The type of the names in a pickle: calls of Python's own modules are refused by name."""
+    """The type of names in a pickle; refuses calls of the standard library."""
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         path = getattr(cls, "path", "")
@@ -91,11 +91,11 @@ class _Names(type):
 
 
 class _CallError(ValueError):
-    """A pickle calls what no network needs."""
+    """A pickle calls a function that no network needs."""
 
 
 class _InertUnpickler(Unpickler):
-    """Reads the pickle of a zip file; tensors lie within the storages that the file holds."""
+    """The unpickler of a zip file, with tensors within its storages."""
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
@@ -104,7 +104,7 @@ class _InertUnpickler(Unpickler):
         super().__init__(io.BytesIO(archive.read(name)))
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a name: an inert class, or one of a few harmless builders."""
+        """Return an inert class for a name, or one of a few harmless builders."""
         path = printable(f"{module}.{name}")[:80]
         builders: dict[str, Any] = {
             "collections.OrderedDict": _Ordered,
@@ -116,12 +116,12 @@ class _InertUnpickler(Unpickler):
             "torch._tensor._rebuild_from_type_v2": _Fixed(lambda build, _, args, *__: build(*args)),
             **dict.fromkeys(("builtins.getattr", "__builtin__.getattr"), _Fixed(self._member)),
         }
-        found = builders.get(path, _TYPES.get(path, self.names.get(path)))
-        if found is None:
-            found = self.names[path] = _Names("Inert", (Inert,), {"path": path})
+        kind = builders.get(path, _TYPES.get(path, self.names.get(path)))
+        if kind is None:
+            kind = self.names[path] = _Names("Inert", (Inert,), {"path": path})
         if len(self.names) > _NAMED:
             raise ValueError("names without end")
-        return found
+        return kind
 
     def _member(self, *names: Any) -> Any:
         """Return an inert class for a function of torch that getattr asks for."""
@@ -131,7 +131,7 @@ class _InertUnpickler(Unpickler):
         return self.find_class(path, names[1])
 
     def persistent_load(self, pid: Any) -> _Fixed:
-        """Return the storage of that name, all of it, as it stands in the file."""
+        """Return the whole storage of that name."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
             raise ValueError("a storage of another kind")
@@ -148,8 +148,8 @@ _EXPANDED = 2**16
 
 
 def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _Fixed:
-    """Return a tensor that lies within its storage; a large one repeats none of it."""
-    storage: Tensor = stored.held
+    """Return a tensor within its storage; a large one must not repeat numbers."""
+    storage: Tensor = stored.value
     numbers = (offset, *size, *stride)
     whole = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
@@ -160,7 +160,7 @@ def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _F
 
 
 def read_archive(path: Path) -> object:
-    """Return what a zip file of torch.save or Keras holds: containers, tensors, inert objects."""
+    """Return the content of a zip file of torch.save or Keras."""
     with ZipFile(path) as archive:
         names = archive.namelist()
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
@@ -176,9 +176,9 @@ def read_archive(path: Path) -> object:
             raise refusal(path.name, "is no file of torch.save, or of another byte order")
         try:
             with archive.open(pickles[0]) as content:
-                known = _OPCODES.split()
+                allowed = _OPCODES.split()
                 for count, (opcode, argument, _) in enumerate(genops(content)):
-                    if opcode.name not in known or count > _LONG:
+                    if opcode.name not in allowed or count > _LONG:
                         raise ValueError(f"opcode {opcode.name}")
                     if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
                         raise ValueError(f"object {argument} of {count}")
@@ -188,20 +188,20 @@ def read_archive(path: Path) -> object:
 
 
 def _unwrapped(root: Any, name: str) -> object:
-    """Put tensors in their places; refuse a module of kanlens, which is more than its tensors."""
+    """Replace wrapped tensors by themselves; refuse modules of kanlens."""
     top, seen = {"": root}, set()
     stack: list[Any] = [top]
     while stack:
-        one = stack.pop()
-        if id(one) in seen:
+        parent = stack.pop()
+        if id(parent) in seen:
             continue
-        seen.add(id(one))
-        if path_of(one).startswith("kanlens."):
+        seen.add(id(parent))
+        if path_of(parent).startswith("kanlens."):
             raise refusal(name, "is a pickled module")
-        held = one if isinstance(one, dict) else vars(one) if isinstance(one, Inert) else {}
-        for key, value in held.items():
-            if isinstance(value, _Fixed) and isinstance(value.held, Tensor):
-                held[key] = value.held
+        items = parent if isinstance(parent, dict) else vars(parent)
+        for key, value in items.items():
+            if isinstance(value, _Fixed) and isinstance(value.value, Tensor):
+                items[key] = value.value
             elif isinstance(value, dict | Inert):
                 stack.append(value)
     return top[""]
@@ -209,26 +209,24 @@ def _unwrapped(root: Any, name: str) -> object:
 
 def state_of(module: Any) -> dict[str, Tensor]:
     """Return the state dict of an inert module."""
-    found: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
     stack, count = [("", module)], 0
     while stack:
-        (start, one), count = stack.pop(), count + 1
+        (start, parent), count = stack.pop(), count + 1
         if count > _MODULES or start.count(".") > _DEPTH:
             expected = f"a module of at most {_MODULES} others"
             raise FileFormatError(CALL, expected, "more, or deeper", ADVICE)
-        hidden = vars(one).get("_non_persistent_buffers_set")
-        for kind in ("_parameters", "_buffers"):
-            for key, value in children(one, kind).items():
-                kept = not isinstance(hidden, set) or key not in hidden
-                if isinstance(key, str) and isinstance(value, Tensor) and kept:
-                    found[start + key] = value
-        below = children(one, "_modules").items()
+        hidden = vars(parent).get("_non_persistent_buffers_set")
+        hidden = hidden if isinstance(hidden, set) else set()
+        for key, value in (children(parent, "_parameters") | children(parent, "_buffers")).items():
+            if isinstance(key, str) and isinstance(value, Tensor) and key not in hidden:
+                state[start + key] = value
         stack += [
             (f"{start}{name}.", child)
-            for name, child in reversed(below)
+            for name, child in reversed(children(parent, "_modules").items())
             if isinstance(name, str) and isinstance(child, Inert)
         ]
-    return found
+    return state
 
 
 # --- files of Keras ----------------------------------------------------------------------------
@@ -240,7 +238,7 @@ _KERAS = {  # classes of layers: their names in files, and their tensors in the 
 
 
 def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
-    """Return the tensors of a Sequential that Keras saved, ``layers.0.kernel`` and so on."""
+    """Return the tensors of a Sequential of Keras, as ``layers.0.kernel``."""
     h5py = optional_module("h5py", call=CALL, extra="keras")
     config = json.loads(archive.read("config.json"))
     content = io.BytesIO(archive.read("model.weights.h5"))
@@ -249,37 +247,38 @@ def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
     used: Counter[str] = Counter()
     with h5py.File(content) as file:
         for layer in layers:
-            kind, known = str(layer["class_name"]), layer["config"]
+            kind, options = str(layer["class_name"]), layer["config"]
             if kind in ("InputLayer", "Dropout", "Flatten"):
                 continue
-            if kind not in _KERAS or known.get("activation", "linear") != "linear":
+            if kind not in _KERAS or options.get("activation", "linear") != "linear":
                 expected = f"a Sequential of KANLinear and linear Dense layers in {name!r}"
                 advice = "Save the part of the model that is one"
                 raise FileFormatError(CALL, expected, printable(kind)[:40], advice)
             stem, names = _KERAS[kind]
             place = f"layers/{stem}_{used[kind]}" if used[kind] else f"layers/{stem}"
             number, used[kind] = used.total(), used[kind] + 1
-            names = tuple(n for n in names if n != "bias" or known.get("use_bias", True))
+            names = tuple(n for n in names if n != "bias" or options.get("use_bias", True))
             places = {name: f"{place}/vars/{i}" for i, name in enumerate(names)}
-            if known.get("use_layernorm", False):
+            if options.get("use_layernorm", False):
                 norm = enumerate(("weight", "bias"))
                 places |= {f"layer_norm.{n}": f"{place}/layer_norm/vars/{i}" for i, n in norm}
             for part, key in places.items():
                 result[f"layers.{number}.{part}"] = _numbers(file, key, len(content.getbuffer()))
-            facts[f"layers.{number}.base_activation"] = known.get("base_activation", "relu")
+            facts[f"layers.{number}.base_activation"] = options.get("base_activation", "relu")
     return result
 
 
 def _numbers(file: Any, key: str, most: int) -> Tensor:
-    """Return an array that the file itself holds, as it stands there: no links, no filters."""
-    at = file
+    """Return a plain array of the file, without links and filters."""
+    node = file
     for part in key.split("/"):
-        if type(at.get(part, getlink=True)).__name__ != "HardLink":
+        if type(node.get(part, getlink=True)).__name__ != "HardLink":
             raise ValueError(f"no array {key}")
-        at = at[part]
-    if at.dtype.kind != "f" or at.nbytes > most or at.chunks or at.external or at.is_virtual:
+        node = node[part]
+    linked = node.chunks or node.external or node.is_virtual
+    if node.dtype.kind != "f" or node.nbytes > most or linked:
         raise ValueError(f"{key} is no plain array")
-    return torch.from_numpy(at[()])
+    return torch.from_numpy(node[()])
 
 
 # --- pykan's three files -----------------------------------------------------------------------
@@ -289,7 +288,7 @@ _MOST, _NESTED = 2**22, 64  # bytes of a configuration, and lists in lists, whic
 
 
 def located(path: Pathlike) -> Pathlike:
-    """Return the state of pykan's three files: one of them, or what they begin with, is given."""
+    """Return the state file of pykan, from one of three files or a prefix."""
     text = os.fspath(path)
     stem = next((text[: -len(end)] for end in _ENDS if text.endswith(end)), text)
     try:
@@ -300,7 +299,7 @@ def located(path: Pathlike) -> Pathlike:
 
 
 def read_facts(path: Path) -> Mapping[str, Any]:
-    """Return what pykan's configuration says of the state beside it; nothing if there is none."""
+    """Return the facts of the configuration next to a state of pykan."""
     beside = path.with_name(path.name.removesuffix("_state") + "_config.yml")
     if not path.name.endswith("_state") or not beside.is_file():
         return {}
@@ -315,23 +314,23 @@ def read_facts(path: Path) -> Mapping[str, Any]:
         deep = max(itertools.accumulate(steps, initial=0)) > _NESTED
         if deep or any(part * _NESTED in text for part in ("- ", " ")):
             raise ValueError("it is too deep")
-        found = yaml.load(text, _loader())
+        facts = yaml.load(text, _loader())
     except (*bad, AttributeError, struct.error) as error:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         expected, advice = "the configuration of pykan", "Remove it, or save the model again"
         got = f"{beside.name!r} ({printable(reason)})"
         raise FileFormatError(CALL, expected, got, advice) from error
-    return found if isinstance(found, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 @functools.cache
 def _loader() -> Any:
-    """Return a loader of plain YAML and of what pykan writes: NumPy numbers, and named objects."""
+    """Return a loader of YAML with pykan's numbers and named objects."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def flatten_mapping(self, node: Any) -> None:
-            """Merge nothing: keys that are merged again and again would fill the memory."""
+            """Merge no keys: repeated merges would fill the memory."""
 
     def number(loader: Any, node: Any) -> Any:
         kinds = {"i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d"}

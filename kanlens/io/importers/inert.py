@@ -1,4 +1,4 @@
-"""Objects of a pickle whose classes were never imported, and modules, live or of that kind."""
+"""Stubs for objects of a pickle, and attributes of modules and stubs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Inert:
-    """What a pickle names, of full name `path`: it holds what is said of it and does nothing."""
+    """A stub for the class of full name `path`, with attributes alone."""
 
     path = ""
 
@@ -23,33 +23,33 @@ class Inert:
             self.__dict__[key] = value
 
     def append(self, value: Any) -> None:
-        """Take an item of a list that is none."""
+        """Ignore an item appended while unpickling a list subclass."""
 
     def __repr__(self) -> str:
         return type(self).path
 
 
-def path_of(given: Any) -> str:
-    """Return the full name of what a pickle or YAML names; empty for what does not come of one."""
-    if isinstance(given, str):
-        return given
-    kind = given if isinstance(given, type) else type(given)
+def path_of(value: Any) -> str:
+    """Return the full name of an object of a pickle or YAML, or ""."""
+    if isinstance(value, str):
+        return value
+    kind = value if isinstance(value, type) else type(value)
     return kind.path if issubclass(kind, Inert) else ""
 
 
 def class_of(module: Any) -> str:
     """Return the name of a module's class, or of a class or function."""
-    given = path_of(module) or getattr(module, "__name__", type(module).__name__)
-    return str(given).rpartition(".")[2]
+    path = path_of(module) or getattr(module, "__name__", type(module).__name__)
+    return str(path).rpartition(".")[2]
 
 
 def children(module: Any, name: str) -> dict[Any, Any]:
     """Return the `_modules`, `_parameters` or `_buffers` of a module."""
-    found = vars(module).get(name) if hasattr(module, "__dict__") else None
-    return found if isinstance(found, dict) else {}
+    parts = vars(module).get(name) if hasattr(module, "__dict__") else None
+    return parts if isinstance(parts, dict) else {}
 
 
 def attribute(module: Any, name: str) -> Any:
-    """Return an attribute or submodule of a module; None if there is none."""
-    found = getattr(module, name, None)
-    return children(module, "_modules").get(name) if found is None else found
+    """Return an attribute or submodule of a module, or None."""
+    value = getattr(module, name, None)
+    return children(module, "_modules").get(name) if value is None else value

@@ -1,4 +1,4 @@
-"""jaxKAN: its layers of every type, live or as dicts of arrays, to which the grids are added."""
+"""jaxKAN: layers of every type, live or as dicts of arrays with grids."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _layer(group: Group) -> list[Stage]:
 
 
 def _on_grid(group: Group, basis: Tensor) -> Edges:
-    """Return splines on one grid an input or an edge, or Gaussians around its places."""
+    """Return splines on a grid of an input or an edge, or Gaussians."""
     if "grid" not in group:
         advice = "Pass the live model, or add layer.grid.item to the arrays, as grid"
         refuse(f"the grid of {group.name}, which the state of nnx leaves out", "none", advice)
@@ -54,7 +54,7 @@ def _on_grid(group: Group, basis: Tensor) -> Edges:
 
 
 def _sine(group: Group, basis: Tensor) -> Edges:
-    """Return sines with mean 0 and variance 1 on a standard normal distribution."""
+    """Return sines with mean 0 and variance 1 on a normal distribution."""
     n = basis.shape[2]
     w, p = (group.get(name, n, 1)[:, 0] for name in ("omega", "phase"))
     mean = torch.exp(-0.5 * w**2) * torch.sin(p)
@@ -64,8 +64,8 @@ def _sine(group: Group, basis: Tensor) -> Edges:
 
 
 def _fourier(group: Group) -> list[Stage]:
-    found = [group.get(name, None, None, None) for name in ("c_cos", "c_sin")]
-    return [waves(group, torch.stack(found), bias="bias")]
+    both = torch.stack([group.get(name, None, None, None) for name in ("c_cos", "c_sin")])
+    return [waves(group, both, bias="bias")]
 
 
 LAYOUTS = (

@@ -1,4 +1,4 @@
-"""Layers recognized by their tensors, and networks that are a row of such layers."""
+"""Layouts of layers, recognized by tensors, and networks of them."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ _SCALING = (  # the range is infinite where a feature has none
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A kind of layer: its library, how it is read, tensors that mark it and that may be idle."""
+    """A kind of layer: its library, its reader, and the names of its tensors."""
 
     library: str
     read: Callable[[Group], list[Stage]]
-    marks: str  # with spaces between
-    idle: str = ""
+    marks: str  # names that every layer has, with spaces between
+    idle: str = ""  # names that the reader ignores
     fits: Callable[[Tensors], bool] = lambda tensors: True
-    usual: str = "silu"  # the function beside the splines
+    usual: str = "silu"  # the default base function
     tolerance: float = 1e-9
-    norm: bool = False  # whether it scales nodes by their spread
+    norm: bool = False  # it is a normalization
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
-        """Return the marks of every layer of this kind by the layer's name in front of theirs."""
-        found: dict[str, Tensors] = {}
+        """Return the marks of every layer of this kind, by the name of the layer."""
+        groups: dict[str, Tensors] = {}
         marks = self.marks.split()
         for key in state:
             parent = key[: -len(marks[0])].rstrip(".")
             if all(join(parent, mark) in state for mark in marks):
                 group = {mark: state[join(parent, mark)] for mark in marks}
                 if self.fits(group):
-                    found[parent] = group
-        return found
+                    groups[parent] = group
+        return groups
 
     def convert(self, source: Origin, options: ImportOptions) -> KAN:
-        """Make a KAN of one layer, or of layers in a row and what is between them."""
+        """Make a KAN of the layers and of the functions between them."""
         layer = next(iter(self.groups(source.state)))
         own, _, last = stem_of(layer).rpartition(".")  # "model", "layers" of "model.layers.0"
         scaling: Tensors = {}  # of a kanlens network, with the range of its inputs
@@ -71,13 +71,13 @@ class Layout:
         return model
 
     def _stages(self, source: Origin, options: ImportOptions, passed: set[str]) -> list[Stage]:
-        """Return the stages of layers and torch's between; all but `passed` tensors are used."""
-        found = {name: Group(name, self, source, options) for name in self.groups(source.state)}
-        read = {name: self.read(group) for name, group in found.items()}
-        own = {key for group in found.values() for key in group.keys}
+        """Return the stages in order; every tensor must be of one, or be `passed`."""
+        groups = {name: Group(name, self, source, options) for name in self.groups(source.state)}
+        read = {name: self.read(group) for name, group in groups.items()}
+        own = {key for group in groups.values() for key in group.keys}
         norms = _between(read, source, options, own)
-        found |= norms
-        inner = any("fouriercoeffs" in g and "layernorm.weight" in g for g in found.values())
+        groups |= norms
+        inner = any("fouriercoeffs" in g and "layernorm.weight" in g for g in groups.values())
         idle = [name for name in norms if inner and stem_of(name).endswith("layer_norm")]
         if idle:  # in All-KAN's FourierKAN
             options.notes[f"{', '.join(idle)} left out"] = None
@@ -98,14 +98,14 @@ class Layout:
                 options.notes[f"its {kind} left out: outputs are logits"] = None
                 continue
             stages += function_between((name, module), like, len(like), source)
-        keys = passed.union(*(group.keys for group in found.values()))
+        keys = passed.union(*(group.keys for group in groups.values()))
         _refuse_others(source, keys)
         options.strangers.update(_strangers(source, keys))
         return stages
 
 
 def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
-    """Return a tensor with one row for each output of a stage, or each of its inputs."""
+    """Return a tensor with one row for each output or input of a stage."""
     if isinstance(stage, Edges):
         return stage.base[:1].T if inputs else stage.base
     return stage.weight if isinstance(stage, Norm) else stage.scale
@@ -114,7 +114,7 @@ def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
 def _between(
     read: Mapping[str, Any], source: Origin, options: ImportOptions, own: set[str]
 ) -> dict[str, Group]:
-    """Return torch's layers among those of a KAN, or in a list of norms next to theirs."""
+    """Return torch's layers between those of a KAN, or in a list of norms."""
     named = len(read) > 1 and not any(map(INDEXED.fullmatch, read))
     stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in read}
     above = {stem.rpartition(".")[0] for stem in stems}
@@ -132,27 +132,25 @@ def _between(
 
 
 def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
-    """Return the classes that hold tensors and are neither torch's nor the library's, by place."""
+    """Return unknown classes that hold tensors, by place."""
     strangers: dict[str, str] = {}
-    for key in keys & source.state.keys():
+    for key in filter(keys.__contains__, source.state):
         parts = source.spelled(key).split(".")
         for place in (".".join(parts[:count]) for count in range(len(parts))):
             module = source.owner(place)
             kind = type(module)
             path = path_of(module) or f"{kind.__module__}.{kind.__qualname__}"
-            owner = path.partition(".")[0]
-            plain = isinstance(module, Inert) and not path_of(module)
             name = path.rpartition(".")[2]
-            family = re.fullmatch(rf"({_FAMILIES})KANLayer(WithNorm)?", name)
-            own = plain or family or name in _OWN.split() or owner in ("torch", "kanlens")
-            if module is not None and not own:
+            plain = module is None or (isinstance(module, Inert) and not path_of(module))
+            own = name in _OWN.split() or path.partition(".")[0] in ("torch", "kanlens")
+            if not (plain or own or re.fullmatch(rf"({_FAMILIES})KANLayer(WithNorm)?", name)):
                 strangers[place] = path
     return strangers
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The tensors of one layer, by their names in its layout, and the keys of those read."""
+    """The tensors of a layer by their names, and the keys of those read."""
 
     name: str  # "layers.0"
     layout: Layout
@@ -168,16 +166,16 @@ class Group:
         return join(self.name, name) in self.source.state
 
     def get(self, name: str, *shape: Size) -> Tensor:
-        """Return a tensor of that shape; refuse another, integers and tensors without data."""
-        found = self.find(name, *shape)
-        if found is None:
+        """Return a floating tensor of that shape, or raise."""
+        tensor = self.find(name, *shape)
+        if tensor is None:
             advice = "Save the whole state dict, buffers included"
             key = self.source.spelled(join(self.name, name))
             raise ShapeError(CALL, f"a tensor {key} in {self.source.name}", "none", advice)
-        return found
+        return tensor
 
     def find(self, name: str, *shape: Size) -> Tensor | None:
-        """Return a tensor as `get` does, or None if there is none."""
+        """Return a tensor as `get` does, or None."""
         if not name or name not in self:
             return None
         key = join(self.name, name)
@@ -185,21 +183,21 @@ class Group:
         return checked(self.source.spelled(key), self.source.state[key], *shape)
 
     def known(self, name: str, default: Any = None) -> Any:
-        """Return what the module of the layer, one around it, or a file beside it says."""
+        """Return an attribute of the module, of one around it, or of the facts."""
         mark = join(self.name, self.layout.marks.split()[0])
         names = self.name.split("."), self.source.spelled(mark).split(".")
         paths = [".".join(parts[:count]) for parts in names for count in range(len(parts), -1, -1)]
-        found = [attribute(self.source.owner(path), name) for path in paths]
-        found.append(self.source.facts.get(name))
-        return next((one for one in found if one is not None), default)
+        values = [attribute(self.source.owner(path), name) for path in paths]
+        values.append(self.source.facts.get(name))
+        return next((value for value in values if value is not None), default)
 
-    def setting(self, name: str, found: Any = None) -> Any:
-        """Return what the caller, a module or `found` says; ask for it where none does."""
-        found = self.known(name) if found is None else found
-        return self.options.setting(name, self.layout.library, found)
+    def setting(self, name: str, value: Any = None) -> Any:
+        """Return a setting of the caller, a module or `value`, or raise."""
+        value = self.known(name) if value is None else value
+        return self.options.setting(name, self.layout.library, value)
 
     def base(self) -> str:
-        """Return the name of the function beside the splines."""
+        """Return the name of the base function."""
         bases = (self.known(name) for name in _BASES)
         own = attribute(self.source.owner(self.name), "act")  # of torch-conv-kan's layers
         base = next((base for base in bases if base is not None), own)
@@ -208,14 +206,14 @@ class Group:
         return self.options.base(base)
 
     def find_bias(self, name: str, n_out: int) -> Tensor | None:
-        """Return a bias (out,), which may be kept as a row; None if there is none."""
+        """Return a bias (out,), which may be stored as a row, or None."""
         row = self.source.state.get(join(self.name, name)) if name else None
         if row is not None and row.dim() == 2:
             return self.get(name, 1, n_out)[0]
         return self.find(name, n_out)
 
     def norm(self, name: str, width: Size, eps: float | None = None) -> list[Norm]:
-        """Return the layer normalization of that name; none where there is none."""
+        """Return the layer normalization of that name, if there is one."""
         weight = self.find(f"{name}weight", width)
         if weight is None:
             return []
@@ -223,7 +221,7 @@ class Group:
         return [Norm(weight=weight, bias=self.get(f"{name}bias", len(weight)), eps=eps)]
 
     def eps(self, name: str) -> float:
-        """Return the number that a normalization adds to variances; torch's if nothing says."""
+        """Return the eps of a normalization, by default torch's."""
         place = join(self.name, name).rstrip(".")
         eps = attribute(self.source.owner(place), "eps")
         return eps if isinstance(eps, float) else float(self.options.assume("eps", 1e-5))
@@ -231,14 +229,14 @@ class Group:
     def beside(
         self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
     ) -> dict[str, Any]:
-        """Return what `Edges` have beside weights (out, in, n), as far as there is one so named."""
+        """Return the fields of `Edges` other than weights (out, in, n)."""
         n_out, n_in = weight.shape[:2]
-        known = self.source.state.get(join(self.name, scaler), weight)
-        scale = self.find(scaler, *((1,) if known.dim() == 1 else (n_out, n_in)))
-        found = self.find(base, n_out, n_in)
+        stored = self.source.state.get(join(self.name, scaler), weight)
+        scale = self.find(scaler, *((1,) if stored.dim() == 1 else (n_out, n_in)))
+        line = self.find(base, n_out, n_in)
         return {
-            "base": weight.new_zeros(n_out, n_in) if found is None else found,
-            "activation": "zero" if found is None else self.base(),
+            "base": weight.new_zeros(n_out, n_in) if line is None else line,
+            "activation": "zero" if line is None else self.base(),
             "scaler": None if scale is None else scale.expand(n_out, n_in),
             "bias": self.find_bias(bias, n_out),
             "mask": self.find(mask, n_out, n_in),
@@ -258,11 +256,11 @@ _OWN = (
     "Chebyshev_KAN Chebyshev2_KAN Gegenbauer_KAN Hermite_KAN Jacobi_KAN Laguerre_KAN Legendre_kan "
     "Lucas_KAN Mexican_Hat_KAN Morlet_KAN Dog_KAN Meyer_KAN Shannon_KAN"
 )
-"""Classes whose forward the layouts are written from."""
+"""Classes whose forward the layouts reproduce."""
 
 
 def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
-    """Return a tensor of floating dtype and of a shape (None: any length); refuse another."""
+    """Return a floating tensor of a shape (None: any length), or raise."""
     fits = tensor.dim() == len(shape) and all(
         want in (None, size) for want, size in zip(shape, tensor.shape, strict=True)
     )
@@ -277,9 +275,9 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
     return tensor.detach()
 
 
-def _refuse_others(source: Origin, known: set[str]) -> None:
+def _refuse_others(source: Origin, keys: set[str]) -> None:
     """Refuse tensors that are of no layer."""
-    others = [source.spelled(key) for key in source.state if key not in known]
+    others = [source.spelled(key) for key in source.state if key not in keys]
     if others:
         shown = ", ".join([*map(repr, others[:3]), *(["..."] if len(others) > 3 else [])])
         expected = f"only layers of a KAN in {source.name}"
@@ -288,7 +286,7 @@ def _refuse_others(source: Origin, known: set[str]) -> None:
 
 
 def _linear(group: Group) -> list[Stage]:
-    """Return a linear layer of torch, or of Keras, whose weights are (in, out)."""
+    """Return a linear layer of torch or Keras."""
     keras = "kernel" in group
     weight = group.get("kernel", None, None).T if keras else group.get("weight", None, None)
     return [linear(group.name, weight, group.find("bias", len(weight)))]
@@ -314,7 +312,7 @@ def _layer_norm(group: Group) -> list[Stage]:
 
 
 def _prelu(group: Group, width: int | None = None) -> list[Stage]:
-    """Return PReLU of that many nodes; a vector that no module names is taken for its slopes."""
+    """Return PReLU of `width` nodes; a vector without a module is its slopes."""
     slope, module = group.get("weight", None), group.source.owner(group.name)
     if class_of(module) == "LayerNorm":  # without bias
         return [Norm(weight=slope, bias=torch.zeros_like(slope), eps=group.eps(""))]

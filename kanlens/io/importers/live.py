@@ -1,4 +1,4 @@
-"""A live module against what was made of it, on rows inside, at and outside the grid."""
+"""Comparison of a live module with the imported model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, A
 
 
 def probes(model: KAN) -> Tensor:  # (row, in)
-    """Return rows inside the grid, on its breakpoints, and up to a whole grid beyond it."""
+    """Return rows inside the grid, on its breakpoints, and beyond it."""
     first = model.layers[0]
     low, high = first.domain()
     cuts = breakpoints(first.grid, first.spline_order).mT[:_ROWS]
@@ -33,34 +33,34 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 @torch.no_grad()
 def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
-    """Return whether a module was run; refuse outputs that differ, and note a softmax of them."""
+    """Return whether a module was run; refuse it if its outputs differ."""
     x = full = probes(model)
-    kept = getattr(module, "input_id", None)
-    if isinstance(kept, Tensor) and kept.numel() == x.shape[1]:  # the columns that pykan takes
-        full = x.new_zeros(len(x), int(kept.max()) + 1)
-        full[:, kept.long()] = x
+    columns = getattr(module, "input_id", None)  # of pykan
+    if isinstance(columns, Tensor) and columns.numel() == x.shape[1]:
+        full = x.new_zeros(len(x), int(columns.max()) + 1)
+        full[:, columns.long()] = x
     modules = list(module.modules()) if isinstance(module, nn.Module) else []
-    modes, random = [one.training for one in modules], torch.get_rng_state()
+    modes, random = [part.training for part in modules], torch.get_rng_state()
     try:
         if isinstance(module, nn.Module):
-            found = module.eval()(full)
+            theirs = module.eval()(full)
         else:  # of JAX
-            found = torch.from_numpy(np.array(module(full.numpy())))
+            theirs = torch.from_numpy(np.array(module(full.numpy())))
     except _FAILURES:  # it takes no such rows: a convolution, or one around the network
         return False
     finally:
-        for one, mode in zip(modules, modes, strict=True):
-            one.training = mode
+        for part, mode in zip(modules, modes, strict=True):
+            part.training = mode
         torch.set_rng_state(random)
     ours = model(x)
-    if not isinstance(found, Tensor) or found.shape != ours.shape or math.isinf(tolerance):
+    if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or math.isinf(tolerance):
         return False
-    size = float(found.abs().nan_to_num(0.0, 0.0, 0.0).max())
     heads = {"": ours, "softmax": ours.softmax(-1), "logsoftmax": ours.log_softmax(-1)}
-    apart = {
-        name: float((found - values).abs().nan_to_num(0.0, 0.0, 0.0).max())
-        for name, values in heads.items()
-    }
+    size, *gaps = (
+        float(values.abs().nan_to_num(0.0, 0.0, 0.0).max())
+        for values in (theirs, *(theirs - head for head in heads.values()))
+    )
+    apart = dict(zip(heads, gaps, strict=True))
     step = _STEPS * torch.finfo(ours.dtype).eps
     bound = size * (tolerance if ours.dtype == torch.float64 else max(tolerance, _SINGLE, step))
     if all(off > bound for off in apart.values()):
@@ -68,7 +68,7 @@ def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions
         got = f"outputs {apart['']:.3g} apart, of size {size:.3g}"
         advice = "Give its layers a method to_kanlens", "pass {layers} if tanh is missing"
         refuse(expected, got, *advice, layers="0,tanh,2")
-    head = min(apart, key=lambda name: apart[name] > bound)  # the first that is near
+    head = min(apart, key=lambda name: apart[name] > bound)  # the first within the bound
     if head:
         options.notes[f"its {head} left out: outputs are logits"] = None
     return True

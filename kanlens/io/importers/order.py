@@ -1,4 +1,4 @@
-"""The order of the layers of a network, and functions without tensors between them."""
+"""The order of layers, and functions without tensors between them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def join(parent: str, name: str) -> str:
 
 
 def stem_of(parent: str) -> str:
-    """Return the part before the number of a layer: "model.layers" of "model.layers.0"."""
+    """Return "model.layers" of "model.layers.0"."""
     part = INDEXED.fullmatch(parent)
     return (part[1] or "") if part else parent
 
 
 def names_below(source: Origin, head: str) -> list[str]:
-    """Return the names of modules with tensors below a name, in the order of the tensors."""
+    """Return the modules with tensors below a name, in their order."""
     start = join(head, "")
     keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
     return list(dict.fromkeys(key.partition(".")[0] for key in keys))
@@ -43,7 +43,7 @@ def names_below(source: Origin, head: str) -> list[str]:
 def in_order(
     layers: list[str], norms: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
-    """Return layers, norms and functions between by number, live module, or setting."""
+    """Return layers, norms and functions by number, live module, or setting."""
     places: dict[str, int] = {}
     for place, key in enumerate(source.state):
         for length in range(key.count(".") + 1):
@@ -63,7 +63,7 @@ def in_order(
 
 
 def _numbered(head: str, numbers: dict[str, int], source: Origin) -> list[Entry]:
-    """Return layers by their numbers, those of one number as they follow in the file."""
+    """Return layers by their numbers, then by their order in the file."""
     last, taken = max(numbers.values()), {*numbers.values()}
     entries, index = [(number, (parent, None)) for parent, number in numbers.items()], 0
     while index <= last or source.owner(join(head, str(index))) is not None:
@@ -84,7 +84,7 @@ def _numbered(head: str, numbers: dict[str, int], source: Origin) -> list[Entry]
 def _listed(
     names: list[str], layers: list[str], parents: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
-    """Return the entries that the setting `layers` lists, names from where layers have them on."""
+    """Return the entries of the setting `layers`."""
     above = [stem.rpartition(".")[0].replace(".", "/") for stem in layers]
     base = posixpath.commonpath(above).replace("/", ".")
     entries = list[Entry]()
@@ -106,7 +106,7 @@ def _listed(
 def _named(
     parents: list[str], layers: list[str], norms: list[str], source: Origin, heads: set[str]
 ) -> list[Entry]:
-    """Return layers with names of their own as a live module has them; else ask for the order."""
+    """Return named layers in the order of a live module, or raise."""
     head = min(heads)
     siblings = len({stem_of(parent).rpartition(".")[0] for parent in parents}) == 1
     numbers = [parent.rpartition(".")[2] for parent in parents]
@@ -130,7 +130,7 @@ def _named(
 
 
 def function_between(entry: Entry, like: Tensor, width: int, source: Origin) -> list[Stage]:
-    """Return the stages of a module without tensors, or a function: none, or one of each node."""
+    """Return the stages of a module without tensors, or of a function."""
     name, module = entry
     kind = module if isinstance(module, str) else class_of(module)
     try:

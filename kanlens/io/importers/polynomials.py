@@ -1,4 +1,4 @@
-"""Libraries whose edges are polynomials of tanh, as series of Chebyshev's polynomials of it."""
+"""Libraries of polynomials of tanh, as series of Chebyshev polynomials."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _recurrence(
     step: Callable[[int, Array, Array, Array], Array],
     first: float = 1.0,
 ) -> list[Array]:
-    """Return polynomials at t from the first two and what follows two neighbors."""
-    found = [np.full_like(t, first), second]
+    """Return polynomials at t by a recurrence of three terms."""
+    values = [np.full_like(t, first), second]
     for n in range(2, count):
-        found.append(step(n, t, found[-1], found[-2]))
-    return found[:count]
+        values.append(step(n, t, values[-1], values[-2]))
+    return values[:count]
 
 
 def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
@@ -48,9 +48,9 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
         function = special.eval_gegenbauer if key == "gegenbauer" else special.eval_genlaguerre
         alpha = float(group.setting("alpha"))
         return [function(n, alpha, t) for n in range(count)]
-    said = "JacobiKAN" if group.known("a") is not None else None
-    said = "OrthogPolyKANs" if group.known("alpha") is not None else said
-    if group.setting("polynomials", said) == "JacobiKAN":
+    kind = "JacobiKAN" if group.known("a") is not None else None
+    kind = "OrthogPolyKANs" if group.known("alpha") is not None else kind
+    if group.setting("polynomials", kind) == "JacobiKAN":
         a, b = float(group.setting("a")), float(group.setting("b"))
         return [special.eval_jacobi(n, a, b, t) for n in range(count)]
     a, b = float(group.setting("alpha")), float(group.setting("beta"))
@@ -65,27 +65,27 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
 
 
 def in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
-    """Return edges sum_d c_d P_d(tanh x), weights (out, in, d), as series of Chebyshev's T_d."""
+    """Return polynomials of tanh (out, in, d) as series of Chebyshev's."""
     count = weight.shape[2]
     change = _change(lambda t: _basis(group, key, t, count), count).to(weight.device)
-    found = (weight.double() @ change).to(weight.dtype)
-    edges = series_edges(group, _tanh(count), found[..., 1:], 1.0, 0.0, **beside).on(-2.0, 2.0)
-    return edges.shifted(found[..., 0].sum(1))
+    weight = (weight.double() @ change).to(weight.dtype)
+    edges = series_edges(group, _tanh(count), weight[..., 1:], 1.0, 0.0, **beside).on(-2.0, 2.0)
+    return edges.shifted(weight[..., 0].sum(1))
 
 
 def _tanh(count: int) -> tuple[str, ...]:
-    """Name the Chebyshev polynomials of tanh of degree 1 and more."""
+    """Return the names of Chebyshev polynomials of tanh from degree 1."""
     return tuple(f"T{degree}(tanh)" for degree in range(1, count))
 
 
 def _change(basis: Callable[[Array], list[Array]], count: int) -> Tensor:
-    """Return the Chebyshev series (d, power) of polynomials of degrees below a number."""
+    """Return the Chebyshev series (d, power) of `count` polynomials."""
     values: Any = lambda t: np.stack(basis(t), -1)  # noqa: E731
     return torch.from_numpy(np.polynomial.chebyshev.chebinterpolate(values, count - 1).T.copy())
 
 
 def _gram(group: Group) -> list[Stage]:
-    """Return layers of Gram polynomials of tanh (of fewer nodes in a bottleneck) and of SiLU."""
+    """Return Gram polynomials of tanh and SiLU, also in a bottleneck."""
     weight = group.get("grams_basis_weights", None, None, None)
     count = weight.shape[2]
     factors = group.get("beta_weights", count).double().cpu().numpy()
@@ -98,18 +98,18 @@ def _gram(group: Group) -> list[Stage]:
 
     change = _change(lambda t: _recurrence(t, t, count, step), count).to(weight)
     (n_out, n_in), inner, before, bias = base.shape, len(weight), list[Stage](), None
-    each = torch.eye(n_in).to(weight)
+    eye = torch.eye(n_in).to(weight)
     if "inner_proj.weight" in group:
         into, outof = (group.get(f"{name}_proj.weight", None, None) for name in ("inner", "outer"))
         shift = torch.cat([group.get("inner_proj.bias", inner), base.new_zeros(n_in)])
-        before = [linear(group.name, torch.cat([into, each]), shift)]
+        before = [linear(group.name, torch.cat([into, eye]), shift)]
         weight = torch.einsum("lkd,ok->lod", weight, outof)
-        bias, each = group.get("outer_proj.bias", n_out), torch.eye(inner + n_in).to(weight)
-    nodes = torch.einsum("ij,dk->idjk", each[:inner], change[:, 1:]).flatten(0, 1)  # node, in, T_k
+        bias, eye = group.get("outer_proj.bias", n_out), torch.eye(inner + n_in).to(weight)
+    nodes = torch.einsum("ij,dk->idjk", eye[:inner], change[:, 1:]).flatten(0, 1)  # node, in, T_k
     nodes = torch.cat([nodes, nodes.new_zeros(n_in, *nodes.shape[1:])])
     first = replace(
         series_edges(group, _tanh(count), nodes, 1.0, 0.0),
-        base=torch.cat([nodes.new_zeros(inner * count, len(each)), each[-n_in:]]),
+        base=torch.cat([nodes.new_zeros(inner * count, len(eye)), eye[-n_in:]]),
         activation="identity",
         bias=torch.cat([change[:, 0].repeat(inner), nodes.new_zeros(n_in)]),
     )
@@ -121,7 +121,7 @@ def _gram(group: Group) -> list[Stage]:
 
 
 def _after(group: Group, like: Tensor) -> list[Stage]:
-    """Return torch-conv-kan's normalization of the sums, and the base function of these."""
+    """Return torch-conv-kan's normalization of sums and base function."""
     group.get("norm.weight", len(like))  # there always
     after = elementwise(join(group.name, "base_activation"), group.base(), len(like), like)
     return [*group.norm("norm.", len(like)), after]
@@ -131,9 +131,7 @@ def _polynomials(key: str) -> Callable[[Group], list[Stage]]:
     def read(group: Group) -> list[Stage]:
         weight = group.get(f"{key}_coeffs", None, None, None).transpose(0, 1)
         edges = in_chebyshev(group, key, weight, base="base_weights")
-        if "base_weights" not in group:
-            return [edges]
-        return [edges, *_after(group, edges.base)]
+        return [edges, *(_after(group, edges.base) if "base_weights" in group else ())]
 
     return read
 
@@ -142,13 +140,8 @@ _FAMILIES = "cheby legendre cheby2 hermite laguerre gegenbauer lucas fib bessel 
 _LIBRARIES = {"cheby": "ChebyKAN", "jacobi": "JacobiKAN, OrthogPolyKANs"}
 LAYOUTS = (
     Layout("torch-conv-kan KAGN", _gram, "grams_basis_weights beta_weights"),
-    *[
-        Layout(
-            _LIBRARIES.get(key, f"OrthogPolyKANs {key}"),
-            _polynomials(key),
-            f"{key}_coeffs",
-            "arange",
-        )
-        for key in _FAMILIES.split()
-    ],
+    *(
+        Layout(_LIBRARIES.get(k, f"OrthogPolyKANs {k}"), _polynomials(k), f"{k}_coeffs", "arange")
+        for k in _FAMILIES.split()
+    ),
 )

@@ -1,8 +1,4 @@
-"""pykan, old and new, and microkan: splines and symbolic edges, subnodes, products, node affine.
-
-A network is one state dict beside facts that it does not hold: the names of symbolic functions,
-the numbers of factors, the base function. They stand in ``_config.yml``, or in the live model.
-"""
+"""pykan, old and new, and microkan: splines, symbolic edges, products."""
 
 from __future__ import annotations
 
@@ -28,20 +24,20 @@ _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
-    """Return the function of kanlens that a function of pykan is, with its a, b, c, d."""
+    """Return the function of kanlens for one of pykan, and a, b, c, d."""
     terms, rest = _SUMS.get(name, ((), 0.0))
     if len(terms) == 1:
-        ((known, a, b, c),), p = terms, parameters
-        return known, torch.stack([p[0] * a, p[1] * a + b, p[2] * c, p[3] + p[2] * rest])
-    known = _SAME.get(name, name)
-    if known not in FUNCTIONS:
+        ((own, a, b, c),), p = terms, parameters
+        return own, torch.stack([p[0] * a, p[1] * a + b, p[2] * c, p[3] + p[2] * rest])
+    own = _SAME.get(name, name)
+    if own not in FUNCTIONS:
         advice = "Register it with kanlens.register_function, under that name"
         refuse("symbolic edges of functions that are known", repr(name), advice)
-    return known, parameters
+    return own, parameters
 
 
 def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor | None]:
-    """Return mask (out, in), names and parameters (out, in, 4) of symbolic edges."""
+    """Return mask, names and parameters (out, in, 4) of symbolic edges."""
     shape, mask = part.shape, group.find("symbolic_fun.mask", *part.shape)
     if mask is None or not mask.any() or not group.known("symbolic_enabled", True):
         return torch.zeros_like(part), (), None
@@ -49,7 +45,7 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
     live = group.source.owner(".".join([*above, "symbolic_fun", layer]))
     names = group.source.facts.get(f"symbolic.funs_name.{layer}", attribute(live, "funs_name"))
     rows = names if isinstance(names, list) and len(names) == shape[0] else [()]
-    if any(not isinstance(one, list) or len(one) != shape[1] for one in rows):
+    if any(not isinstance(row, list) or len(row) != shape[1] for row in rows):
         count = int((mask != 0).sum())
         expected = f"names of the {count} symbolic edges of layer {layer}, (out, in)"
         got = "none" if names is None else "others"
@@ -64,7 +60,7 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
 
 
 def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Any) -> Edges:
-    """Return the edges of a layer from (out, in, ...) tensors; masks may be fractions."""
+    """Return the edges of a layer, whose masks may be fractions."""
     mask, names, affine = _symbolic(group, part)
     both = (part != 0) & (mask != 0)
     if affine is not None and bool(both.any()):  # the sum of a spline and a function
@@ -93,13 +89,13 @@ def _arities(group: Group, nodes: int, subnodes: int) -> tuple[int, ...]:
     """Return the numbers of factors of a layer's products."""
     if subnodes == nodes:
         return ()
-    layer, found = int(group.name.rpartition(".")[2]), group.known("mult_arity")
-    if not isinstance(found, list):
-        found = group.setting("mult_arity")
-        arities: tuple[Any, ...] = (found,) * ((subnodes - nodes) // (found - 1))
+    place, lists = int(group.name.rpartition(".")[2]) + 1, group.known("mult_arity")
+    if not isinstance(lists, list):
+        arity = group.setting("mult_arity")
+        arities: tuple[Any, ...] = (arity,) * ((subnodes - nodes) // (arity - 1))
     else:
-        one = found[layer + 1] if layer + 1 < len(found) else None
-        arities = tuple(one) if isinstance(one, list) else ()
+        own = lists[place] if place < len(lists) else None
+        arities = tuple(own) if isinstance(own, list) else ()
     whole = all(type(arity) is int and arity > 1 for arity in arities)
     if not whole or sum(arities) - len(arities) != subnodes - nodes or len(arities) > nodes:
         expected = f"products of two and more that make {nodes} nodes of {subnodes} in {group.name}"
@@ -123,7 +119,7 @@ def _layer(group: Group) -> list[Stage]:
 
 
 def _old_layer(group: Group) -> list[Stage]:
-    """Return the stages of one layer of pykan 0.0, whose knots are those of every edge."""
+    """Return the stages of a layer of pykan 0.0, with knots of every edge."""
     bias = group.get("biases.weight", 1, None)[0]
     coef, cuts = group.get("act_fun.coef", None, None), group.get("act_fun.grid", None, None)
     n_out, order = len(bias), coef.shape[1] - cuts.shape[1] + 1
@@ -134,21 +130,21 @@ def _old_layer(group: Group) -> list[Stage]:
     coef = group.get("act_fun.coef", n_in * n_out, None)
     cuts = group.get("act_fun.grid", len(coef), None)
     parts = ("mask", "scale_base", "scale_sp")
-    found = [group.get(f"act_fun.{n}", len(coef)).reshape(n_out, n_in) for n in parts]
+    tensors = [group.get(f"act_fun.{n}", len(coef)).reshape(n_out, n_in) for n in parts]
     knots = extend(cuts, order).reshape(n_out, n_in, -1)
     spline, knots = on_shared_knots(coef.reshape(n_out, n_in, -1), knots)
-    edges = _edges(group, *found, spline=spline, knots=knots)
+    edges = _edges(group, *tensors, spline=spline, knots=knots)
     return [edges.rescaled(torch.ones_like(bias), bias)]
 
 
 def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """Return coefficients (out, in, basis) on the union of an input's knots (in, knot), exactly."""
+    """Return coefficients (out, in, basis) on the union of knots (in, knot)."""
     if bool((knots == knots[:1]).all()):
         return coef, knots[0]
     degree = knots.shape[2] - coef.shape[2] - 1
     unions = [knots[:, i].unique().tolist() for i in range(knots.shape[1])]
     most = max(map(len, unions))
-    for union in unions:  # as many knots for every input; more at the end change nothing
+    for union in unions:  # equally many knots for every input; more at the end change nothing
         step = (union[-1] - union[0]) / len(union)
         union += [union[-1] + step * place for place in range(1, most - len(union) + 1)]
     shared = torch.tensor(unions, dtype=torch.float64, device=knots.device)
@@ -156,12 +152,7 @@ def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inserted(coef: Tensor, knots: Tensor, union: Tensor, degree: int) -> Tensor:
-    """Return coefficients on a union of knots (in, knot): values of blossoms [1]_, by de Boor.
-
-    References
-    ----------
-    .. [1] L. Ramshaw, Blossoms are polar forms, 1989.
-    """
+    """Return coefficients on a union of knots by de Boor's algorithm."""
     n = degree + 1
     union = union.expand(len(knots), -1, -1)  # (out, in, knot)
     low, high = float(union.min()) - 1, float(union.max()) + 1  # where all splines are zero
@@ -170,12 +161,12 @@ def _inserted(coef: Tensor, knots: Tensor, union: Tensor, degree: int) -> Tensor
     piece = torch.searchsorted(wide, places[..., degree // 2].contiguous(), right=True) - 1
     at = piece[..., None] + torch.arange(-degree, n, device=knots.device)
     around = wide.gather(-1, at.flatten(2)).view_as(at)
-    found = pad(coef, (n, n)).gather(-1, at[..., :n].flatten(2)).view(*piece.shape, n)
+    values = pad(coef, (n, n)).gather(-1, at[..., :n].flatten(2)).view(*piece.shape, n)
     for r in range(1, n):
         start, end = around[..., r:n], around[..., n : n + n - r]
         share = (places[..., r, None] - start) / (end - start)
-        found = (1 - share) * found[..., :-1] + share * found[..., 1:]
-    return found[..., 0]
+        values = (1 - share) * values[..., :-1] + share * values[..., 1:]
+    return values[..., 0]
 
 
 LAYOUTS = (

@@ -1,4 +1,4 @@
-"""Training rows of an imported model: read, adopted, and used to test assumptions."""
+"""Training rows of an imported model, and tests of assumed options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _POWERS = np.arange(-6, 7) / 2  # of two, by which an assumed width is multiplie
 
 
 def adopted(model: KAN, rows: Any, options: ImportOptions, remake: Remake | None) -> KAN:
-    """Return the model with schema and statistics of the rows, and with options that fit best."""
+    """Return the model with the best options and the statistics of rows."""
     adopt_data(model, rows)
     if isinstance(rows, Table):
         if rows.y is None:
@@ -66,7 +66,7 @@ def adopted(model: KAN, rows: Any, options: ImportOptions, remake: Remake | None
 
 @torch.no_grad()
 def _losses(model: KAN, x: Tensor, y: Tensor) -> Tensor:  # (batch,)
-    """Return the squared error over the variance of the targets, or the cross-entropy."""
+    """Return the squared errors over the variance, or the cross-entropies."""
     output = model(x)
     if model.task == "regression":
         varies, spread = (y != y[:1]).any(0), y.var(0, correction=0)
@@ -82,7 +82,7 @@ def _losses(model: KAN, x: Tensor, y: Tensor) -> Tensor:  # (batch,)
 
 @torch.no_grad()
 def _score(model: KAN, x: Tensor, y: Tensor) -> tuple[str, float, bool]:
-    """Return the name of the metric, its value, and whether a constant has a better one."""
+    """Return metric, value, and whether a constant has a better one."""
     if model.task == "regression":
         score = 1 - float(_losses(model, x, y).mean())
         return "R2", score, score < 0
@@ -95,7 +95,7 @@ def _score(model: KAN, x: Tensor, y: Tensor) -> tuple[str, float, bool]:
 def _chosen(
     model: KAN, x: Tensor, y: Tensor, options: ImportOptions, remake: Remake
 ) -> dict[str, Any]:
-    """Return the options whose assumed values fit the rows clearly worse than others."""
+    """Return assumed options for which another value fits clearly better."""
     picks = torch.linspace(0, len(x) - 1, min(_ROWS, len(x))).long()
     trials = _Trials(model, x[picks], y[picks], options, remake)
     with kernels.use("torch"):  # others would have to be compiled
@@ -120,7 +120,7 @@ class _Trials:
             self.constant = float(torch.special.entr(shares).sum())
 
     def losses(self, **values: Any) -> Tensor:
-        """Return the losses (batch,) with options; infinite where there is no such model."""
+        """Return the losses (batch,) with options, infinite if invalid."""
         try:
             model = self.remake(self.options.trial(**{**self.chosen, **values}))
         except KanlensError:
@@ -148,7 +148,7 @@ class _Trials:
             self.options.notes[f"as good on these rows: {name} {shown}"] = None
 
     def _widths(self, assumed: float) -> list[float]:
-        """Return the width assumed, and the best one of a line search, rounded."""
+        """Return the assumed width, and the rounded result of a line search."""
         from scipy.optimize import minimize_scalar
 
         def loss(width: float) -> float:
@@ -164,7 +164,7 @@ class _Trials:
 
 
 def _is_clear(best: Tensor, other: Tensor) -> bool:
-    """Return whether losses (batch,) are lower than others by more than chance."""
+    """Return whether losses are lower than others by more than chance."""
     if bool(other.isinf().any()):
         return bool(best.isfinite().all())
     gain = other - best
@@ -173,12 +173,12 @@ def _is_clear(best: Tensor, other: Tensor) -> bool:
 
 
 def is_tabular(data: Any) -> bool:
-    """Tell whether the columns of the data are still to be told apart."""
+    """Return whether the data have columns that are not assigned yet."""
     return isinstance(data, str | os.PathLike) or hasattr(data, "iloc")
 
 
 def check_data(data: Any, target: Any, task: Task | None) -> None:
-    """Refuse options that the data leave no room for."""
+    """Refuse options that contradict the data."""
     if task is not None:
         check_choice(CALL, "task", task, TASKS)
     if target is not None and not is_tabular(data):
@@ -195,7 +195,7 @@ def check_data(data: Any, target: Any, task: Task | None) -> None:
 
 
 def training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:
-    """Return rows and targets as `adopt_data` takes them; the task is found out when None."""
+    """Return rows and targets for `adopt_data`; None infers the task."""
     if not is_tabular(data):
         if task is None or not (isinstance(data, tuple | list) and len(data) == 2):
             return data
@@ -208,8 +208,8 @@ def training_data(model: KAN, data: Any, target: Any, task: Task | None, feature
         return x, pd.Series(values.ravel()).astype("category")
     if target is None:
         frame = data if hasattr(data, "iloc") else read_frame(data, call=CALL)
-        found = model.schema.targets_among([str(name) for name in frame.columns])
-        target = found if len(found) > 1 else next(iter(found), None)
+        names = model.schema.targets_among([str(name) for name in frame.columns])
+        target = names if len(names) > 1 else next(iter(names), None)
     table = read_table(data, target=target, task=task, features=features)
     if features is not None and len(table.feature_names) == model.widths[0]:
         model.schema = dataclasses.replace(model.schema, features=table.schema.features)

@@ -21,7 +21,7 @@ from kanlens.io.importers.stages import Edges, Stage, one_by_one
 def series_edges(
     group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **beside: str
 ) -> Edges:
-    """Return edges of weights (out, in, n) of g(a x + b); `beside` is as in `Group.beside`."""
+    """Return edges of weights (out, in, n) times g(a x + b)."""
     others = group.beside(weight, **beside)
     scaler = others.pop("scaler")
     weight = weight if scaler is None else weight * scaler[..., None]
@@ -35,7 +35,7 @@ def series_edges(
 def bumps(
     group: Group, weight: Tensor, centers: Tensor, a: Any, name: str = "gaussian", **beside: str
 ) -> Edges:
-    """Return edges of one bump around every center (n,) or (in, n); the grid is their range."""
+    """Return edges of a bump around every center, (n,) or (in, n)."""
     names = (name,) * weight.shape[2]
     edges = series_edges(group, names, weight, a, -centers * a, **beside)
     low, high = float(centers.min()), float(centers.max())
@@ -43,7 +43,7 @@ def bumps(
 
 
 def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
-    """Return the width of Gaussians: what is known of it, else the mean distance of centers."""
+    """Return the width of Gaussians, by default the mean distance of centers."""
     width = attribute(group.source.owner(join(group.name, owner)), "denominator")
     width = group.known("denominator") if width is None else width
     if not SETTINGS["denominator"].holds(width):
@@ -54,7 +54,7 @@ def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
 
 
 def _normed(group: Group, edges: Edges, *, raw: bool = True) -> list[Stage]:
-    """Put the normalization of a layer before it; where `raw`, its base sees raw inputs."""
+    """Put the normalization before a layer; its base may take `raw` inputs."""
     n_in, names = edges.base.shape[1], ("norm.", "layernorm.")  # of both, the first is in use
     if "norm.running_mean" in group:
         return [*batch_norm(group, "norm."), edges]
@@ -84,7 +84,7 @@ def _fast_kan(group: Group) -> list[Stage]:
 
 
 def _bsrbf(group: Group) -> list[Stage]:
-    """Return splines and Gaussians of the same weights, of normalized inputs, or these alone."""
+    """Return splines and Gaussians of the same weights, or Gaussians alone."""
     grid = group.get("rbf.grid", None)
     weight = group.get("spline_weight", None, None).unflatten(1, (-1, len(grid)))
     edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
@@ -111,8 +111,7 @@ def _kanlib(group: Group) -> list[Stage]:
 def _relu_kan(group: Group) -> list[Stage]:
     low = group.get("phase_low", None, None)
     n_in, n = low.shape
-    found = group.find("phase_high", n_in, n)
-    high = group.get("phase_height", n_in, n) if found is None else found
+    high = group.get("phase_high" if "phase_high" in group else "phase_height", n_in, n)
     weight = group.get("equal_size_conv.weight", None, 1, n, n_in)
     weight = weight.reshape(len(weight), n_in, n)  # as the library pairs them, in memory's order
     k = _overlap(group, low, high)
@@ -127,7 +126,7 @@ def _relu_kan(group: Group) -> list[Stage]:
 
 
 def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
-    """Return k of ReLU-KAN: what untrained phases say, else what is known or given."""
+    """Return k of ReLU-KAN from untrained phases, else as a setting."""
     step, width = low.diff(dim=1), high - low
     even = bool(len(step) and step.numel()) and float(step.min()) > 0
     k = round(float(width.mean() / step.mean())) - 1 if even else 0
@@ -145,7 +144,7 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
 
 
 def waves(group: Group, coefficients: Tensor, **beside: str) -> Edges:
-    """Return edges of cosines and sines of 1, 2, ... times x, from (2, out, in, n)."""
+    """Return edges of cosines and sines, from (2, out, in, n)."""
     n = coefficients.shape[3]
     weight, k = torch.cat([*coefficients], -1), torch.arange(1, n + 1).repeat(2)
     b = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64).repeat_interleave(n)
@@ -154,15 +153,16 @@ def waves(group: Group, coefficients: Tensor, **beside: str) -> Edges:
 
 
 def _fourier(group: Group) -> list[Stage]:
-    found = group.get("fouriercoeffs", 2, None, None, None)
-    bias = group.find("bias", 1, found.shape[1])
-    return _normed(group, replace(waves(group, found), bias=None if bias is None else bias[0]))
+    coefficients = group.get("fouriercoeffs", 2, None, None, None)
+    bias = group.find("bias", 1, coefficients.shape[1])
+    edges = replace(waves(group, coefficients), bias=None if bias is None else bias[0])
+    return _normed(group, edges)
 
 
 def _lkan(group: Group) -> list[Stage]:
-    found = group.get("coeff", 2, None, None, None)
-    base = group.get("scale_base", *found.shape[1:3])  # of SiLU, whatever its option says
-    return [replace(waves(group, found, scaler="scale_spline"), base=base, activation="silu")]
+    weight = group.get("coeff", 2, None, None, None)
+    base = group.get("scale_base", *weight.shape[1:3])  # always of SiLU
+    return [replace(waves(group, weight, scaler="scale_spline"), base=base, activation="silu")]
 
 
 def _sine(group: Group) -> list[Stage]:
@@ -178,7 +178,7 @@ _WAVELETS = {"mexican_hat": "mexican hat", "shannon": "sinc"}
 
 
 def _wavelets(group: Group) -> list[Stage]:
-    """Return edges of a wavelet each, with torch-conv-kan's weight1 * SiLU(x), normalized."""
+    """Return normalized edges of a wavelet, with torch-conv-kan's SiLU."""
     weight = group.get("wavelet_weights", None, None)
     n_out, n_in = weight.shape
     scale, shift = (group.get(name, n_out, n_in) for name in ("scale", "translation"))
@@ -211,7 +211,7 @@ def _rationals(group: Group, names: list[str], weight: Tensor, own: Tensor) -> E
 
 
 def _kat(group: Group) -> list[Stage]:
-    """Return the rational functions of neighbors in groups, and the linear layer after these."""
+    """Return rational functions of groups of neighbors with a linear layer."""
     weight, bottom = group.get("weight", None, None), group.get("weight_denominator", None, None)
     top = group.get("weight_numerator", None, None).expand(len(bottom), -1)
     pairs = zip(top.tolist(), bottom.abs().tolist(), strict=True)
@@ -224,7 +224,7 @@ def _kat(group: Group) -> list[Stage]:
 
 
 def _fr_kan(group: Group) -> list[Stage]:
-    """Return rational functions of inputs that take turns, with SiLU beside them."""
+    """Return rational functions of inputs that take turns, with SiLU added."""
     weight = group.get("ln_weight", None, None).T
     top, bottom = group.get("w_a", None, None).T, group.get("w_b", None, None).T
     names = [rational_name(p, q) for p, q in zip(top.tolist(), bottom.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""What a file may not say of its network: asked of the caller, by one keyword each."""
+"""Settings of a network that its file may not hold."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CALL = "import_model"
 
 
 def refuse(expected: str, got: str, *advice: str, argument: str = "", **settings: Any) -> NoReturn:
-    """Refuse what is given, or what a file holds."""
+    """Raise InvalidValueError about an argument or a file."""
     raise InvalidValueError(CALL, expected, got, *advice, argument=argument, **settings)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What may be given, in words and as a test, and what libraries do by default."""
+    """A setting: valid values in words and as a test, and the default."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -53,18 +53,14 @@ def _one_of(*names: str) -> Setting:
     return Setting(f"one of {', '.join(names)}", lambda value: value in names, names[0])
 
 
-def _exponent(usual: float) -> Setting:
-    return Setting("a number over -1", lambda value: _real(value, -1.0), usual)
-
-
 def _names(value: Any) -> bool:
-    return bool(value) and all(isinstance(one, str) for one in listed_names(value))
+    return bool(value) and all(isinstance(name, str) for name in listed_names(value))
 
 
 def listed_names(value: Any) -> list[Any]:
-    """Return names that are given as a list, or with commas between."""
-    found = value.split(",") if isinstance(value, str) else value
-    return list(found) if isinstance(found, list | tuple) else [None]
+    """Return the names in a list, or in a text with commas between."""
+    names = value.split(",") if isinstance(value, str) else value
+    return list(names) if isinstance(names, list | tuple) else [None]
 
 
 SETTINGS = {
@@ -76,18 +72,20 @@ SETTINGS = {
     "denominator": Setting("the width of a Gaussian, positive", _real, None),
     "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
     "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
-    **{name: _exponent(1.0) for name in ("a", "b")},
-    **{name: _exponent(3.0) for name in ("alpha", "beta")},
+    **{
+        name: Setting("a number over -1", lambda value: _real(value, -1.0), usual)
+        for name, usual in (("a", 1.0), ("b", 1.0), ("alpha", 3.0), ("beta", 3.0))
+    },
     "layers": Setting("the names of the layers in order", _names, None),
     "classes": Setting("names of classes that compute what the library's do", _names, None),
     "layer_type": _one_of("chebyshev", "legendre"),
 }
-"""Every keyword by which `import_model` is told what a file does not say."""
+"""Keywords of `import_model` for settings that a file does not hold."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImportOptions:
-    """What the caller knows and a state dict does not say; None leaves it to the importer."""
+    """Options of the caller, and records of their use."""
 
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
     extrapolation: str | None = None
@@ -95,9 +93,9 @@ class ImportOptions:
     output_names: Sequence[str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    assumed: dict[str, Any] = field(default_factory=dict)  # what nothing says, by keyword
+    assumed: dict[str, Any] = field(default_factory=dict)  # defaults that nothing confirms
     notes: dict[str, None] = field(default_factory=dict)  # sentences about the result, in order
-    strangers: dict[str, str] = field(default_factory=dict)  # classes of nobody's, by place
+    strangers: dict[str, str] = field(default_factory=dict)  # unknown classes by place
 
     def check(self) -> None:
         """Refuse settings that are unknown or can have no such value."""
@@ -113,19 +111,19 @@ class ImportOptions:
         return (*(name for name in named if getattr(self, name) is not None), *self.settings)
 
     def trial(self, **values: Any) -> ImportOptions:
-        """Return options with more values, and with records of their own."""
+        """Return options with other values and empty records."""
         base = values.pop("base_activation", self.base_activation)
         records: dict[str, Any] = {name: type(getattr(self, name))() for name in _RECORDS}
         return replace(self, base_activation=base, settings={**self.settings, **values}, **records)
 
     def assume(self, name: str, value: Any) -> Any:
-        """Return a value that nothing confirms, and record it."""
+        """Record and return a default that nothing confirms."""
         return self.assumed.setdefault(name, value)
 
-    def setting(self, name: str, library: str, found: Any) -> Any:
-        """Return what the caller says, else what was found; ask for it where neither will do."""
+    def setting(self, name: str, library: str, default: Any) -> Any:
+        """Return the value of the caller or the default, or raise."""
         self.used.add(name)
-        setting, value = SETTINGS[name], self.settings.get(name, found)
+        setting, value = SETTINGS[name], self.settings.get(name, default)
         if not setting.holds(value):
             expected = f"{name} ({setting.words}), which the tensors of {library} do not say"
             advice = f"Pass {{{name}}}, the default there, or what it was made with"
@@ -133,14 +131,14 @@ class ImportOptions:
         return value
 
     def refuse_unused(self, library: str) -> None:
-        """Refuse settings that a network of this library has no use for."""
+        """Refuse settings that a network of this library does not use."""
         for name in sorted(set(self.settings) - self.used):
             expected, got = f"no {name} beside a network of {library}", repr(self.settings[name])
             refuse(expected, got, "Leave it out")
 
-    def base(self, known: Any) -> str:
-        """Return the name in `BASES` or of a sum of a function, unless the caller knows."""
-        return activation_name(known if self.base_activation is None else self.base_activation)
+    def base(self, default: Any) -> str:
+        """Return the name of the caller's base function, else of the default."""
+        return activation_name(default if self.base_activation is None else self.base_activation)
 
 
 _RECORDS = ("used", "assumed", "notes", "strangers")
@@ -148,29 +146,29 @@ _FAMILIES = {"elu": "alpha", "leaky_relu": "negative_slope", "softplus": "beta"}
 _FAMILY = re.compile(rf"({'|'.join(_FAMILIES)})\([0-9]+(\.[0-9]+)?\)")  # as "elu(0.5)"
 
 
-def activation_name(given: Any) -> str:
-    """Return the name in `BASES`, or that `sum_of` knows, of a function, module or path."""
-    given = given[:80] if isinstance(given, str) else given
-    if isinstance(given, str) and _FAMILY.fullmatch(given):
-        return given
-    path = path_of(given) or f"{getattr(given, '__module__', '')}.{class_of(given)}"
+def activation_name(source: Any) -> str:
+    """Return the name in `BASES`, or for `sum_of`, of a base function."""
+    source = source[:80] if isinstance(source, str) else source
+    if isinstance(source, str) and _FAMILY.fullmatch(source):
+        return source
+    path = path_of(source) or f"{getattr(source, '__module__', '')}.{class_of(source)}"
     owner, _, name = path.lower().rpartition(".")
     name = "leaky_relu" if name == "leakyrelu" else name
-    of_torch = owner.partition(".")[0] == "torch" or getattr(torch, name, None) is given
+    of_torch = owner.partition(".")[0] == "torch" or getattr(torch, name, None) is source
     of_jax = owner.startswith("jax.") and name != "gelu"  # which is approximated there
-    parameter: Any = getattr(given, _FAMILIES.get(name, ""), None)
-    plain = getattr(given, "approximate", "none") == "none"
-    plain = plain and getattr(given, "threshold", USUAL["threshold"]) == USUAL["threshold"]
+    parameter: Any = getattr(source, _FAMILIES.get(name, ""), None)
+    plain = getattr(source, "approximate", "none") == "none"
+    plain = plain and getattr(source, "threshold", USUAL["threshold"]) == USUAL["threshold"]
     changed = _real(parameter, -math.inf) and parameter != USUAL[_FAMILIES[name]]
     if of_torch and plain and changed:
         return f"{name}({float(parameter)!r})"
     if name in BASES and plain:
-        named = path_of(given) or not BASES[name].torch_forms  # registered
-        if of_jax or (named and (of_torch or (path_of(given) and not owner))):
+        named = path_of(source) or not BASES[name].torch_forms  # registered
+        if of_jax or (named and (of_torch or (path_of(source) and not owner))):
             return name
     if name in SUMS and (of_jax or of_torch or not owner):
         return name
-    return base_name(given, call=CALL, others=SUMS)
+    return base_name(source, call=CALL, others=SUMS)
 
 
 Terms: TypeAlias = tuple[tuple[tuple[str, float, float, float], ...], float]
@@ -182,11 +180,11 @@ SUMS: dict[str, Terms] = {
     "logsigmoid": ((("softplus", -1.0, 0.0, -1.0),), 0.0),
     "softsign": (((rational_name([0, 1], [0, 1], even=True), 1.0, 0.0, 1.0),), 0.0),
 }
-"""What is a sum of elementary functions c g(a x + b), given as g, a, b, c, and a constant."""
+"""Sums of elementary functions c g(a x + b), as (g, a, b, c), and of a constant."""
 
 
 def sum_of(name: str) -> Terms | None:
-    """Return the terms of a sum in `SUMS`, or of a family like "elu(0.5)"; None for others."""
+    """Return the terms of a sum in `SUMS` or of a family like "elu(0.5)"."""
     family, _, number = name.rstrip(")").partition("(")
     if family not in _FAMILIES or not number:
         return SUMS.get(name)

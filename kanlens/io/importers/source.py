@@ -1,4 +1,4 @@
-"""A foreign model as it was found: read from a file, or given as a module or a state dict."""
+"""The source of a foreign model: a file, a module, a state dict or arrays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Origin:
-    """Tensors by name, what error messages call them, their module, and a file of facts."""
+    """Tensors by name, their name in messages, their module, and other facts."""
 
     name: str
     state: dict[str, Tensor]
@@ -46,31 +46,32 @@ class Origin:
     spelling: Mapping[str, str] = field(default_factory=dict)  # names as they were found
 
     def owner(self, path: str) -> Any:
-        """Return the module at a path; None if there is none, or none is known."""
-        found = self.module
+        """Return the module at a path, or None."""
+        module = self.module
         for part in path.split(".") if path else ():
-            found = children(found, "_modules").get(part)
-        return found
+            module = children(module, "_modules").get(part)
+        return module
 
     def below(self, path: str) -> Origin:
-        """Return the part of a network that a name leads to."""
+        """Return the part of a network under a name."""
         start = f"{path}."
-        changed: dict[str, Any] = {"name": f"{path!r} of {self.name}", "module": self.owner(path)}
-        for kind in ("state", "spelling"):
-            found = {k: one for k, one in getattr(self, kind).items() if k.startswith(start)}
-            changed[kind] = {key.removeprefix(start): one for key, one in found.items()}
-        return replace(self, **changed)
+        state, spelling = (
+            {key.removeprefix(start): part for key, part in parts.items() if key.startswith(start)}
+            for parts in (self.state, self.spelling)
+        )
+        name, module = f"{path!r} of {self.name}", self.owner(path)
+        return replace(self, name=name, module=module, state=state, spelling=spelling)
 
     def spelled(self, key: str) -> str:
-        """Return the name of a tensor as it was found."""
+        """Return the original name of a tensor."""
         return self.spelling.get(key, key)
 
 
-def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Origin:
-    """Return tensors as a source, those that are kept in lists one a kind as layers of them all.
+def origin(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Origin:
+    """Return tensors as a source, with lists of tensors respelled as layers.
 
     That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
-    one tensor for the networks of all features, each of which is ``models.<feature>``.
+    one stacked tensor for the networks of all features, ``models.<feature>``.
     """
     facts = facts if isinstance(facts, Mapping) else {}
     keys: dict[str, list[str]] = {}
@@ -89,7 +90,7 @@ def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any
 def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
     for mark, pattern, layout in _SPELLINGS:
         part = pattern.fullmatch(key)
-        if part and any(part["stem"] + one in state for one in mark.split()):
+        if part and any(part["stem"] + name in state for name in mark.split()):
             start, depth = f"{part['stem']}models.0.layers.", 0
             if "{depth}" in layout:  # of the network of the first feature
                 depth = sum(k.startswith(start) and k.endswith("spline_weight") for k in state)
@@ -124,25 +125,25 @@ _SPELLINGS = [
 ]
 
 
-def sources(given: object) -> list[Origin]:
-    """Return every state dict in what the caller gave, at any depth; nothing in a file is run."""
-    if isinstance(given, nn.Module):
-        module = _translated(given)
-        if module is not given:
+def sources(source: object) -> list[Origin]:
+    """Return every state dict in a source; nothing in a file is run."""
+    if isinstance(source, nn.Module):
+        module = _translated(source)
+        if module is not source:
             module = copy.copy(module)
-            module.__dict__["live"] = given
-        state = {k: one for k, one in module.state_dict().items() if isinstance(one, Tensor)}
-        return [found(f"the module {type(given).__name__}", state, module)]
-    if isinstance(given, Mapping):
-        found_here = _state_dicts(given, "the state dict", (), {})
-        return found_here or [found("the arrays", _arrays(given))]
-    if not isinstance(given, str | os.PathLike):
-        if (model := _of_jax(given)).state:
+            module.__dict__["live"] = source
+        state = {k: value for k, value in module.state_dict().items() if isinstance(value, Tensor)}
+        return [origin(f"the module {type(source).__name__}", state, module)]
+    if isinstance(source, Mapping):
+        origins = _state_dicts(source, "the state dict", (), {})
+        return origins or [origin("the arrays", _arrays(source))]
+    if not isinstance(source, str | os.PathLike):
+        if (model := _of_jax(source)).state:
             return [model]
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
-        raise DTypeError(CALL, expected, type(given).__name__, advice)
-    path = check_file(located(given), call=CALL)
+        raise DTypeError(CALL, expected, type(source).__name__, advice)
+    path = check_file(located(source), call=CALL)
     content, name = read_tensors(path), repr(path.name)
     if isinstance(content, Inert):
         content = {"": content}
@@ -150,14 +151,14 @@ def sources(given: object) -> list[Origin]:
         expected, got = f"a state dict in {name}", f"a {type(content).__name__}"
         raise FileFormatError(CALL, expected, got, ADVICE)
     result = _state_dicts(content, name, (), read_facts(path))
-    size = max((sum(t.nbytes for t in one.state.values()) for one in result), default=0)
+    size = max((sum(t.nbytes for t in part.state.values()) for part in result), default=0)
     if size > 4 * path.stat().st_size:  # tensors take no more room than the file
         raise refusal(path.name, f"repeats its numbers, {size} bytes of tensors")
     return result
 
 
 def _translated(module: nn.Module) -> nn.Module:
-    """Return a module in which layers are what they say they are, by a method `to_kanlens`."""
+    """Return a module with layers replaced by their `to_kanlens`."""
     own: Any = module
     if hasattr(own, "to_kanlens"):
         layer: nn.Module = own.to_kanlens()
@@ -165,18 +166,18 @@ def _translated(module: nn.Module) -> nn.Module:
             expected = f"{type(module).__name__}.to_kanlens to return a layer of kanlens"
             raise DTypeError(CALL, expected, type(layer).__name__, "Return a KANLinear")
         return layer
-    parts = {name: one and _translated(one) for name, one in module._modules.items()}
-    if all(one is module._modules[name] for name, one in parts.items()):
+    parts = {name: part and _translated(part) for name, part in module._modules.items()}
+    if all(part is module._modules[name] for name, part in parts.items()):
         return module
     changed = copy.copy(module)
     changed.__dict__["_modules"] = parts
     return changed
 
 
-def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
-    """Return the arrays of numbers in dicts in dicts, under names with dots."""
+def _arrays(arrays: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
+    """Return the arrays of numbers in nested dicts, under names with dots."""
     result: dict[str, Tensor] = {}
-    for key, value in given.items():
+    for key, value in arrays.items():
         if isinstance(value, Mapping) and start.count(".") < _DEPTH:
             result |= _arrays(value, f"{start}{key}.")
         elif hasattr(value, "__array__") and (array := np.array(value)).dtype.kind in "fi":
@@ -185,23 +186,23 @@ def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
 
 
 def _of_jax(model: Any) -> Origin:
-    """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
+    """Return the arrays and grids of a live model of jaxKAN."""
     layers = getattr(model, "layers", ())
-    parts = {str(i): one for i, one in enumerate(layers if hasattr(layers, "__iter__") else ())}
-    held = {}
+    parts = dict(enumerate(layers if hasattr(layers, "__iter__") else ()))
+    arrays = {}
     for index, layer in parts.items():
-        known = {name: getattr(layer, name, None) for name in _OF_JAX.split()}
-        known["grid"] = getattr(getattr(layer, "grid", None), "item", None)
-        if known["c_basis"] is not None or known["c_cos"] is not None:
-            held[index] = {name: one[...] for name, one in known.items() if one is not None}
+        values = {name: getattr(layer, name, None) for name in _OF_JAX.split()}
+        values["grid"] = getattr(getattr(layer, "grid", None), "item", None)
+        if values["c_basis"] is not None or values["c_cos"] is not None:
+            arrays[index] = {name: v[...] for name, v in values.items() if v is not None}
     top, row = Inert(), Inert()
-    row.__dict__["_modules"] = parts
+    row.__dict__["_modules"] = {str(index): layer for index, layer in parts.items()}
     top.__dict__.update(_modules={"layers": row}, live=model)
-    return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
+    return origin(f"the model {type(model).__name__}", _arrays({"layers": arrays}), top)
 
 
 def read_tensors(path: Path) -> object:
-    """Return what a .safetensors file or a file of torch.save holds, without running any of it."""
+    """Return the content of a file of torch.save or .safetensors."""
     start = tensor_files.first_bytes(path)
     if start[8:] == b"{":
         return tensor_files.read_safetensors(path, call=CALL)[1]
@@ -215,7 +216,7 @@ def read_tensors(path: Path) -> object:
             return containers.read_archive(path)
         # as a file: by its name, torch reads whatever ends in .safetensors as that
         with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # what they say is said better below
+            warnings.simplefilter("ignore")  # the error below is clearer
             return torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, *_UNREADABLE) as error:
         if isinstance(error, KanlensError):
@@ -231,21 +232,23 @@ def read_tensors(path: Path) -> object:
 
 
 def _state_dicts(
-    given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
+    content: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
 ) -> list[Origin]:
-    """Collect what holds tensors, up to `_DEPTH`; Lightning's hyper-parameters are facts."""
-    given_facts = given.get("hyper_parameters")
-    if isinstance(given_facts, Mapping | Inert):
-        facts = given_facts if isinstance(given_facts, Mapping) else vars(given_facts)
-    named = ((key, value) for key, value in given.items() if isinstance(key, str))
+    """Collect dicts of tensors, and Lightning's hyper-parameters as facts."""
+
+    def place(path: tuple[str, ...]) -> str:
+        return f"{name} under {printable('.'.join(path))!r}" if path else name
+
+    options = content.get("hyper_parameters")
+    if isinstance(options, Mapping | Inert):
+        facts = options if isinstance(options, Mapping) else vars(options)
+    named = ((key, value) for key, value in content.items() if isinstance(key, str))
     state = {key: value for key, value in named if isinstance(value, Tensor)}
-    place = f"{name} under {printable('.'.join(under))!r}" if under else name
-    result = [found(place, state, facts=facts)] if state else []
-    for key, value in given.items():
+    result = [origin(place(under), state, facts=facts)] if state else []
+    for key, value in content.items():
         path = (*under, str(key)[:40]) if key != "" else under
         if isinstance(value, Mapping) and len(under) < _DEPTH:
             result += _state_dicts(value, name, path, facts)
         elif isinstance(value, Inert) and "_modules" in vars(value):
-            place = f"{name} under {printable('.'.join(path))!r}" if path else name
-            result.append(found(place, containers.state_of(value), value, facts))
+            result.append(origin(place(path), containers.state_of(value), value, facts))
     return result

@@ -1,12 +1,9 @@
-"""Libraries whose edges are B-splines with a base function, each with names and axes of its own.
-
-From weights (out, in, n) and knots (in, m), spline_order = m - n - 1 and grid_size = n -
-spline_order. What happens outside the grid is stored nowhere.
-"""
+"""Libraries of B-splines with a base function, by names and axes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,38 +19,44 @@ from kanlens.splines.spline import extend
 
 
 def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> Edges:
-    """Return edges of splines, and what is beside them under the names given."""
-    known, eps = group.known("extrapolation"), group.known("grid_eps")
-    if not isinstance(known, str):
-        known = "linear" if "mask" in group else "zero"  # only kanlens has masks
+    """Return edges of splines, with the other tensors of `Group.beside`."""
+    usual, eps = group.known("extrapolation"), group.known("grid_eps")
+    if not isinstance(usual, str):
+        usual = "linear" if "mask" in group else "zero"  # only kanlens has masks
     return Edges(
         name=group.name,
         spline=spline,
         knots=knots,
-        extrapolation=group.options.extrapolation or known,
+        extrapolation=group.options.extrapolation or usual,
         grid_eps=float(eps) if isinstance(eps, int | float) else 0.02,
         **group.beside(spline, **names),
     )
 
 
-def _named(library: str, names: str, marks: str, after: str = "", **options: Any) -> Layout:
-    """Return a layout of splines, knots, base, scaler, bias, mask (`names`), and norm and PReLU."""
+def _named(
+    library: str,
+    names: str,
+    marks: str,
+    after: str = "",
+    knots_of: Callable[[Group, Tensor], Tensor] | None = None,
+    **options: Any,
+) -> Layout:
+    """Return a layout of splines, knots, base, scaler, bias, mask (`names`)."""
     spline, knots, *others = names.split()
     beside = dict(zip(("base", "scaler", "bias", "mask"), others, strict=False))
 
     def read(group: Group) -> list[Stage]:
         weight = group.get(spline, None, None, None)
-        edges = spline_edges(group, weight, group.get(knots, weight.shape[1], None), **beside)
-        return [edges, *_normed(group, len(weight), *after.split())]
+        n_out, n_in, _ = weight.shape
+        grid = knots_of(group, weight) if knots_of else group.get(knots, n_in, None)
+        edges = spline_edges(group, weight, grid, **beside)
+        if not after or not (norms := group.norm(f"{after.split()[0]}.", n_out)):
+            return [edges]
+        prelu = after.split()[1]
+        slope = group.get(f"{prelu}.weight", 1)
+        return [edges, *norms, leaky(f"{group.name}.{prelu}", slope, n_out)]
 
     return Layout(library, read, marks, **options)
-
-
-def _normed(group: Group, width: int, norm: str = "", prelu: str = "") -> list[Stage]:
-    """Return the normalization of the sums and the function of these, if there are any."""
-    found = group.norm(f"{norm}.", width)
-    slope = group.get(f"{prelu}.weight", 1) if found else None
-    return [] if slope is None else [*found, leaky(f"{group.name}.{prelu}", slope, width)]
 
 
 def _kanx(group: Group) -> list[Stage]:
@@ -65,17 +68,13 @@ def _kanx(group: Group) -> list[Stage]:
     return [replace(edges, base=base.T, activation=group.base())]
 
 
-def _cubic(group: Group, spline: Tensor, **names: str) -> Edges:
-    """Return edges of cubic B-splines that start at even places."""
+def _cubic(group: Group, spline: Tensor) -> Tensor:
+    """Return the knots of cubic B-splines that start at even places."""
     starts = group.get("grid_starts", spline.shape[2])
     low, count = starts[0].double(), len(starts) + 4
     step = (starts[-1].double() - low) / (len(starts) - 1)
     knots = low + step * torch.arange(count, dtype=torch.float64, device=starts.device)
-    return spline_edges(group, spline, knots.to(starts).expand(spline.shape[1], -1), **names)
-
-
-def _flashkan(group: Group) -> list[Stage]:
-    return [_cubic(group, group.get("spline_weight", None, None, None), base="base_weight")]
+    return knots.to(starts).expand(spline.shape[1], -1)
 
 
 def _inkan(group: Group) -> list[Stage]:
@@ -85,12 +84,13 @@ def _inkan(group: Group) -> list[Stage]:
         expected = f"edges of one input each in layer {group.name!r} of inkan"
         got = f"weights of shape {tuple(weight.shape)} for {count} functions: surfaces (dim=2)"
         refuse(expected, got, "Train it with dim=1")
-    edges = _cubic(group, weight[:, : n_in * count].reshape(len(weight), n_in, count))
+    spline = weight[:, : n_in * count].reshape(len(weight), n_in, count)
+    edges = spline_edges(group, spline, _cubic(group, spline))
     return [replace(edges, base=weight[:, n_in * count :], activation=group.base())]
 
 
 def _kanditioned(group: Group) -> list[Stage]:
-    """Return hat functions on even points, which the end pieces continue straight."""
+    """Return hat functions on even points, with linear extrapolation."""
     values = group.get("kan_weight", None, None, None)
     n_in, count, _ = values.shape
     half = group.setting("spline_width") / 2
@@ -100,14 +100,13 @@ def _kanditioned(group: Group) -> list[Stage]:
 
 
 def _convkan(group: Group) -> list[Stage]:
-    """Return the KAN on a patch, in the order of ``F.unfold``; groups see their own channels."""
+    """Return the KAN on a patch, in the order of ``F.unfold``."""
     spline = group.get("spline_weight", None, None, None, None)
     groups, n_out, n_in, count = spline.shape
     base, knots = group.get("base_weight", *spline.shape[:3]), group.get("grid", groups, n_in, None)
     scaler = group.find("spline_scaler", *spline.shape[:3])
-    full = spline.new_zeros(groups, n_out, groups, n_in, count)
-    each = torch.arange(groups)
-    full[each, :, each] = spline
+    full, index = spline.new_zeros(groups, n_out, groups, n_in, count), torch.arange(groups)
+    full[index, :, index] = spline
     full = full.reshape(groups * n_out, groups * n_in, count)
     edges = replace(
         spline_edges(group, full, knots.flatten(0, 1)),
@@ -120,24 +119,17 @@ def _convkan(group: Group) -> list[Stage]:
 
 
 def _even(group: Group, spline: Tensor) -> Tensor:
-    """Return the knots of torch-conv-kan, which keeps none, for splines (out, in, n)."""
+    """Return the knots of torch-conv-kan for splines (out, in, n)."""
     order = group.setting("spline_order")
     low, high = group.setting("grid_range")
     return uniform(low, high, spline.shape[2] - order, order, spline, spline.shape[1])
 
 
-def _torch_conv_kan(group: Group) -> list[Stage]:
-    spline = group.get("spline_weight", None, None, None)
-    edges = spline_edges(group, spline, _even(group, spline), base="base_weight")
-    return [edges, *_normed(group, len(spline), "layer_norm", "prelu")]
-
-
 def _convolution(group: Group) -> list[Stage]:
-    """Return the KAN on a patch of torch-conv-kan's convolution, which no image normalizes."""
-    base, spline = (
-        group.source.state[join(group.name, f"{name}_conv.0.weight")].flatten(2)
-        for name in ("base", "spline")
-    )
+    """Return the KAN on a patch of torch-conv-kan's convolution."""
+    names = "base_conv.0.weight", "spline_conv.0.weight"
+    shape = group.source.state[join(group.name, names[0])].shape[1:]
+    base, spline = (group.get(name, None, None, *shape[1:]).flatten(2) for name in names)
     n_out, channels, size = base.shape
     spline = spline.reshape(n_out, channels, -1, size).transpose(2, 3).flatten(1, 2)
     kind = class_of(group.source.owner(join(group.name, "layer_norm.0")))
@@ -153,19 +145,19 @@ def _convolution(group: Group) -> list[Stage]:
 
 
 def _keras(group: Group) -> list[Stage]:
-    """Return a layer of keras-efficient-kan; what is normalized is so for its base as well."""
+    """Return a layer of keras-efficient-kan; its base is normalized too."""
     base, grid = group.get("kernel", None, None), group.get("knots", 1, None, None)
     n_in, n_out = base.shape
     spline = group.get("spline", None, n_out).T.reshape(n_out, n_in, -1)
     edges = spline_edges(group, spline, grid[0], bias="bias")
-    known = str(group.source.facts[f"{group.name}.base_activation"])
-    known = "gelu by tanh" if known == "gelu" else known  # which is approximated there
-    edges = replace(edges, base=base.T, activation=group.options.base(known))
+    name = str(group.source.facts[f"{group.name}.base_activation"])
+    name = "gelu by tanh" if name == "gelu" else name  # which is approximated there
+    edges = replace(edges, base=base.T, activation=group.options.base(name))
     return [*group.norm("layer_norm.", n_in, 1e-3), edges]
 
 
 def _transposed(tensors: Tensors) -> bool:
-    """Tell whether weights are (in, out) and knots those between the ends of the grid."""
+    """Return whether weights are (in, out) and knots not extended."""
     base, spline, grid = (tensors[name] for name in ("base_weight", "spline_weight", "grid"))
     if (base.dim(), spline.dim(), grid.dim()) != (2, 3, 2):
         return False
@@ -179,13 +171,13 @@ _EFFICIENT_KAN = _named(
 
 
 def _own(group: Group) -> list[Stage]:
-    """Return a layer of kanlens as a module knows it, or of splines alone as its tensors say."""
+    """Return a layer of kanlens, or of splines alone from a state dict."""
     layer = group.source.owner(group.name)
     if hasattr(layer, "edge_kind"):
         edges = edges_of(group.name, layer)
         group.keys.update(join(group.name, name) for name in layer.state_dict())
-        known = group.options.extrapolation or edges.extrapolation
-        return [replace(edges, extrapolation=known)]
+        extrapolation = group.options.extrapolation or edges.extrapolation
+        return [replace(edges, extrapolation=extrapolation)]
     if "series_weight" in group or "affine" in group:
         expected = f"functions beside splines in layer {group.name!r} to have names"
         refuse(expected, "tensors alone", "Pass the module, or the file that kanlens.save wrote")
@@ -217,15 +209,23 @@ LAYOUTS = (
         fits=lambda tensors: tensors["spline_weight"].dim() == 4,
     ),
     Layout("kanx", _kanx, f"{_PAIR} grid", fits=_transposed),
-    Layout(
+    _named(
         "torch-conv-kan",
-        _torch_conv_kan,
+        "spline_weight grid base_weight",
         f"{_PAIR} layer_norm.weight prelu.weight",
+        "layer_norm prelu",
+        _even,
         usual="gelu",
         tolerance=_SINGLE,
     ),
     Layout("inkan", _inkan, "weight grid_starts", tolerance=_SINGLE),
-    Layout("flashkan", _flashkan, f"{_PAIR} grid_starts", tolerance=math.inf),
+    _named(
+        "flashkan",
+        "spline_weight grid base_weight",
+        f"{_PAIR} grid_starts",
+        knots_of=_cubic,
+        tolerance=math.inf,
+    ),
     _named("LKAN", "coeff grid scale_base scale_spline bias", "coeff scale_base scale_spline grid"),
     _named(
         "KANLib",

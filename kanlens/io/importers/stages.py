@@ -1,7 +1,4 @@
-"""Stages of a network, and the compiler that makes kanlens' layers and nodes of a row of them.
-
-Readers of checkpoints return stages; only this file knows how kanlens computes each of them.
-"""
+"""Stages of a network, and their compiler into layers and nodes."""
 
 from __future__ import annotations
 
@@ -51,38 +48,33 @@ class Edges:
     grid_eps: float = 0.02
 
     @property
-    def widths(self) -> tuple[int, int]:
-        """Number of inputs and of outputs."""
-        return self.base.shape[1], self.base.shape[0]
-
-    @property
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors there are, as a layer of kanlens names them."""
-        found = {name: one for name, one in vars(self).items() if isinstance(one, Tensor)}
-        return {_NAMES.get(name, name): tensor for name, tensor in found.items()}
+        """The tensors by their names in `KANLinear`."""
+        parts = vars(self).items()
+        return {_NAMES.get(name, name): part for name, part in parts if isinstance(part, Tensor)}
 
     def rescaled(self, scale: Tensor, shift: Tensor) -> Edges:
         """Return edges whose sums are ``scale * sum + shift``."""
         names = ("base", "series_weight", "spline" if self.scaler is None else "scaler", "affine")
-        found: dict[str, Any] = {name: getattr(self, name) for name in names}
-        for name, one in found.items():
-            if one is not None:
-                found[name] = (one.movedim(0, -1) * scale).movedim(-1, 0)
+        parts: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for name, part in parts.items():
+            if part is not None:
+                parts[name] = (part.movedim(0, -1) * scale).movedim(-1, 0)
         if self.affine is not None:
-            found["affine"][..., :2] = self.affine[..., :2]
-        found["bias"] = shift if self.bias is None else self.bias * scale + shift
-        return replace(self, **found)
+            parts["affine"][..., :2] = self.affine[..., :2]
+        parts["bias"] = shift if self.bias is None else self.bias * scale + shift
+        return replace(self, **parts)
 
     def shifted(self, by: Tensor) -> Edges:
-        """Return edges whose sums are larger by so much."""
+        """Return edges with shifted sums."""
         return replace(self, bias=by if self.bias is None else self.bias + by)
 
     def on(self, low: float, high: float) -> Edges:
-        """Return edges with a grid of one interval, which shows where they are of interest."""
-        return replace(self, knots=uniform(low, high, 1, 1, self.base, self.widths[0]))
+        """Return edges with a grid of one interval, their range of interest."""
+        return replace(self, knots=uniform(low, high, 1, 1, self.base, self.base.shape[1]))
 
     def plus(self, names: Sequence[str], weight: Tensor, affine: Tensor) -> Edges:
-        """Return edges with functions g(a x + b) added: weights (out, in, n), a, b (in, n, 2)."""
+        """Return edges with functions of weights (out, in, n) and a, b (in, n, 2)."""
         if self.series_weight is not None and self.series_affine is not None:
             weight = torch.cat([self.series_weight, weight], -1)
             affine = torch.cat([self.series_affine, affine], 1)
@@ -90,7 +82,7 @@ class Edges:
         return replace(self, series=series, series_weight=weight, series_affine=affine)
 
     def spelled_out(self) -> Edges:
-        """Return edges with a base function that is a sum of functions in their series."""
+        """Return edges with a base function that is a sum moved into their series."""
         total = sum_of(self.activation)
         if self.activation in BASES or total is None:
             return self
@@ -104,8 +96,8 @@ class Edges:
 
     @property
     def config(self) -> LayerConfig:
-        """How a layer of kanlens is made for these edges; refuses what none can be made for."""
-        n_in, n_out = self.widths
+        """The configuration of the layer; refuses invalid splines."""
+        n_out, n_in = self.base.shape
         order, size = 1, 1
         if self.spline is not None and self.knots is not None:
             order = self.knots.shape[1] - self.spline.shape[2] - 1
@@ -137,16 +129,16 @@ class Edges:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Affine:
-    """A scale and a shift of every node: eval-mode batch normalization, pykan's node affine."""
+    """A scale and a shift of every node, as of batch normalization."""
 
     scale: Tensor  # (node,)
     shift: Tensor
-    arities: tuple[int, ...] = ()  # of the products that the last sums become before
+    arities: tuple[int, ...] = ()  # of products of the last sums, taken before
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Norm:
-    """Layer normalization over the nodes of a row; `beside` puts the raw nodes before them."""
+    """Layer normalization; `beside` keeps the raw nodes before it."""
 
     weight: Tensor  # (node,)
     bias: Tensor
@@ -159,8 +151,8 @@ Stage: TypeAlias = Edges | Affine | Norm
 
 def edges_of(name: str, layer: KANLinear) -> Edges:
     """Return the edges of a layer of kanlens."""
-    config, held = layer.config, layer.state_dict()
-    names = {one.name: _NAMES.get(one.name, one.name) for one in fields(Edges)}
+    config, tensors = layer.config, layer.state_dict()
+    names = {part.name: _NAMES.get(part.name, part.name) for part in fields(Edges)}
     return Edges(
         name=name,
         activation=config.base_activation,
@@ -168,7 +160,7 @@ def edges_of(name: str, layer: KANLinear) -> Edges:
         series=config.series,
         extrapolation=config.extrapolation,
         grid_eps=config.grid_eps,
-        **{one: held[key] for one, key in names.items() if key in held},
+        **{name: tensors[key] for name, key in names.items() if key in tensors},
     )
 
 
@@ -178,10 +170,7 @@ def linear(name: str, weight: Tensor, bias: Tensor | None) -> Edges:
 
 
 def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str, Any]:
-    """Return the series of `Edges` that adds a function of its own to some of them.
-
-    `names` are by (out, in), with a, b, c, d in `affine` (out, in, 4); the d are left to biases.
-    """
+    """Return the series that adds functions by (out, in), without their d."""
     slots: dict[tuple[str, int], list[tuple[int, int]]] = {}
     used: Counter[tuple[str, int]] = Counter()
     for (out, in_), name in names.items():
@@ -197,13 +186,13 @@ def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str
 
 
 def elementwise(name: str, function: str, width: int, like: Tensor) -> Edges:
-    """Return the edges of one function of each node, to itself; others are masked."""
+    """Return the edges of a function of every node; all others are masked."""
     eye = torch.eye(width, dtype=like.dtype, device=like.device)
     return Edges(name=name, base=eye, activation=function, mask=eye)
 
 
 def leaky(name: str, slope: Tensor, width: int) -> Edges:
-    """Return the edges of torch's PReLU, a x + (1 - a) relu(x), with one slope or one a node."""
+    """Return the edges of torch's PReLU, a x + (1 - a) relu(x)."""
     slopes = slope.expand(width)
     line = replace(elementwise(name, "identity", width, slope), base=torch.diag(slopes))
     place = slope.new_tensor([1.0, 0.0]).repeat(width, 1, 1)
@@ -212,7 +201,7 @@ def leaky(name: str, slope: Tensor, width: int) -> Edges:
 
 @dataclass(eq=False)
 class _LayerChain:
-    """The layers made so far, and the nodes that each ends in."""
+    """The layers and their nodes so far."""
 
     edges: list[Edges] = field(default_factory=list)
     nodes: list[Nodes] = field(default_factory=list)
@@ -224,17 +213,17 @@ class _LayerChain:
         elif isinstance(stage, Affine):
             self._transform(stage)
         else:
-            self._fit(stage.name, stage.widths[0])
+            self._fit(stage.name, stage.base.shape[1])
             stage = stage.spelled_out()
             self.edges.append(stage)
             self.nodes.append(Nodes(Grouping(stage.config.out_features)))
 
     def _transform(self, affine: Affine) -> None:
-        """Multiply the last sums; scale and shift them, or the nodes if these are no sums."""
+        """Multiply the last sums; scale and shift them, or their nodes."""
         if not self.edges:
             self._hand_on(torch.eye(len(affine.scale)).to(affine.scale))
         if affine.arities:
-            sums = self.edges[-1].widths[1] - sum(affine.arities)
+            sums = len(self.edges[-1].base) - sum(affine.arities)
             self.nodes[-1] = Nodes(Grouping(sums, affine.arities))
         self._fit("a normalization", len(affine.scale))
         last, scale, shift = self.nodes[-1], affine.scale, affine.shift
@@ -246,11 +235,11 @@ class _LayerChain:
         self._scale(last.grouping, scale, shift, normalized=last.normalized, eps=last.eps)
 
     def _hand_on(self, weight: Tensor) -> None:
-        """Add edges that hand nodes on as they are."""
+        """Add edges that pass nodes on."""
         self.add(replace(linear("inputs", weight, None), mask=weight))
 
     def _normalize(self, norm: Norm) -> None:
-        """Normalize the last sums; such that are more than sums, or stay beside, are handed on."""
+        """Normalize the last sums; other nodes, and raw ones, are passed on first."""
         n, eye = len(norm.weight), torch.eye(len(norm.weight)).to(norm.weight)
         if not self.edges or not self.nodes[-1].plain or norm.beside:
             self._hand_on(torch.cat([eye, eye]) if norm.beside else eye)
@@ -260,7 +249,7 @@ class _LayerChain:
         self._scale(Grouping(len(scale)), scale, shift, normalized=n, eps=norm.eps)
 
     def _scale(self, grouping: Grouping, scale: Tensor, shift: Tensor, **options: Any) -> None:
-        """Give the last nodes a scale and a shift."""
+        """Scale and shift the last nodes."""
         self.nodes[-1] = Nodes(grouping, scaled=True, **options)
         self.nodes[-1].scale, self.nodes[-1].shift = scale.detach(), shift.detach()
 
@@ -277,7 +266,7 @@ class _LayerChain:
 
 
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
-    """Compile a row of stages, which begins with edges, into a network."""
+    """Compile a row of stages into a network."""
     row = _LayerChain()
     exact = options.setting("layer_norm", "", "keep") == "exact"
     for stage in stages:
@@ -290,7 +279,7 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     layers = [edges.layer(dtype, device) for edges in row.edges]
     names = {"feature_names": options.feature_names, "output_names": options.output_names}
     try:
-        schema = default_schema(first.widths[0], last, **names)
+        schema = default_schema(first.base.shape[1], last, **names)
     except KanlensError as error:
         raise reworded(CALL, error) from error
     model = KAN.from_layers(layers, schema, nodes=row.nodes)
@@ -299,6 +288,6 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
 
 
 def uniform(low: float, high: float, size: int, order: int, like: Tensor, n_in: int) -> Tensor:
-    """Return the knots of an even grid, as `like`, for every input: (in, knot)."""
+    """Return the knots (in, knot) of an even grid."""
     cuts = torch.linspace(low, high, size + 1, dtype=torch.float64)[None].expand(n_in, -1)
     return spline.extend(cuts, order).to(like)

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from kanlens.model.kernels.choice import ASKED, COMPILING, asked, use, use_within
+from kanlens.model.kernels.choice import ASKED, asked, use, use_within
 
 if TYPE_CHECKING:
     from kanlens.model.edge_sum import Weights
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["asked", "fused", "use", "use_within"]
 
-# seconds that torch takes longer for one number of x: 0.18 us in float32 and 0.6 us in float64
-SAVING = 3e-7
-TRAINING, CALLS = 2000, 100  # expected calls like this one: steps of training, parts of an analysis
+# seconds that torch takes longer: for a call, and for one number of x (0.18 us in float32, 0.6 in
+# float64)
+CALL, SAVING = 3e-4, 3e-7
 
 PLAIN, has_storage = (Tensor, nn.Parameter), torch._C._has_storage
 
@@ -43,7 +43,7 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     weights, graded = layer.weights(), torch.is_grad_enabled()
     if (
         torch.compiler.is_compiling()
-        or (path := ASKED.get()) == "torch"
+        or ASKED.get() == "torch"
         or (graded and (grid.requires_grad or weights.mask.requires_grad))
         or torch._C._get_tracing_state() is not None
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
@@ -55,13 +55,12 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     if basis is None:
         return None
     wanted = graded and any(t is not None and t.requires_grad for t in (*weights, x))
-    calls = TRAINING if wanted and weights.spline.requires_grad else CALLS
-    pays = path == "auto" and calls * SAVING * x.numel() > COMPILING
     sparse, base = _module("kanlens.model.kernels.sparse"), layer.base_name
-    if not (path == "sparse" or pays or sparse.is_stored(basis)):
+    source = _module("kanlens.model.kernels.edge_l1") if norms else sparse
+    if not source.compilation(basis).ready(CALL + SAVING * x.numel()):
         return None
     if norms:
-        function = _module("kanlens.model.kernels.edge_l1").EdgeL1.apply
+        function = source.EdgeL1.apply
     elif wanted:
         function = super(torch.autograd.Function, sparse.FusedSum).apply  # no transforms: 2 us
     else:

@@ -5,8 +5,19 @@ import torch
 from kanlens.model import kernels
 from kanlens.model.layers import KANLinear
 
-if __name__ == "__main__":
+
+def compile_passes(dtype: str, degree: int) -> None:
+    """Compile the passes and norms of layers of a dtype and a degree into numba's cache."""
     with kernels.use("sparse"):
-        for dtype in (torch.float32, torch.float64):
-            layer, x = KANLinear(2, 2).to(dtype), torch.rand(9, 2, dtype=dtype)
-            (layer(x).sum() + layer.activation_l1(x).sum()).backward()
+        for width, rows in ((2, 9), (600, 1), (600, 9)):  # small layers; few rows of large ones
+            layer = KANLinear(width, width, spline_order=degree).to(getattr(torch, dtype))
+            x = torch.rand(rows, width, dtype=layer.spline_weight.dtype, requires_grad=True)
+            if width > 2:
+                layer(x)
+            else:
+                (layer(x).sum() + layer.activation_l1(x).sum()).backward()
+
+
+if __name__ == "__main__":
+    for name in ("float32", "float64"):
+        compile_passes(name, 3)

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, mean_absolute_edges
 from kanlens.model.kernels import base_function, pool
+from kanlens.model.kernels.choice import Compilation
 from kanlens.model.kernels.compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.parallel import share_out
 from kanlens.model.kernels.pieces import write_pieces
-from kanlens.model.kernels.sparse import batched, differentiable
+from kanlens.model.kernels.sparse import _compilations, batched, compilation_of, differentiable
 from kanlens.model.kernels.sparse_loops import sort_rows
 from kanlens.model.kernels.vectors import add_signed_slopes, add_signed_sums
 
@@ -61,6 +62,20 @@ class EdgeL1(torch.autograd.Function):
         if want_x:
             grad_x = norms_gradient(basis, base, x, weights, grad)
         return None, None, grad_x, *gradients, None, None
+
+
+def compilation(basis: LocalBasis) -> Compilation:
+    """Return the compilation of the norms and of their gradient for a dtype and degree."""
+    key = norms_of, basis.knots.dtype, basis.degree
+    if key not in _compilations:
+        line, rest, span = basis.starts, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
+        points, ends = (line, line, np.empty(0, np.int32)), (*rest, line, line, (0,) * 4)
+        arguments = {
+            norms_of: ((points, line, *ends), *span),
+            gradient_x: ((points, line, line, *ends), *span),
+        }
+        _compilations.setdefault(key, compilation_of(arguments, basis))
+    return _compilations[key]
 
 
 def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,15 +11,18 @@ from torch import Tensor
 
 from kanlens.model.edge_sum import Weights, edge_sum
 from kanlens.model.kernels import base_function, passes, pool
+from kanlens.model.kernels.choice import Compilation
 from kanlens.model.kernels.compiling import on_disk
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.vectors import BYTES
 
-LARGE = 8192  # packed weights up to which passes for few rows save 2 us, and take 4 s to compile
+LARGE = 8192  # packed weights from which on passes for few rows save 2 us
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one of its products
 PACKED = 0.2  # of one number of the weights
 
-_stored: dict[tuple[torch.dtype, int], bool] = {}
+SPARED = 2e-6  # seconds of a call
+
+_compilations: dict[tuple[Any, ...], Compilation] = {}  # by passes, dtype and degree
 
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
@@ -27,11 +30,12 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tens
     rows, (n_out, n_in, n_basis) = x.shape[0], (shape := weights.spline.shape)
     values = None if base == "silu" else base_function.values(base, x)
     y, (size, time) = x.new_empty(rows, n_out), cost(shape, x.dtype, basis.degree)
-    kernel, count, large = passes.forward, rows, size > LARGE
-    if large and rows <= passes.DIRECT:
-        kernel, count = passes.forward_single, 1  # no range of rows
-    elif large and rows <= passes.FEW and (n_in > 2 * passes.SPAN or size > passes.DESK):
-        kernel, count = passes.forward_spans, 1
+    kernel, count = passes.forward, rows
+    if size > LARGE and rows <= passes.FEW:
+        wide = n_in > 2 * passes.SPAN or size > passes.DESK
+        few = passes.forward_single if rows <= passes.DIRECT else passes.forward_spans
+        if (rows <= passes.DIRECT or wide) and compilation(basis, few).ready(SPARED):
+            kernel, count = few, 1  # no range of rows
     sizes = rows, n_in, n_out, n_basis
     run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, time)
     return y
@@ -58,17 +62,25 @@ def run(
     pool.share(kernel, (*addresses, basis.arrays, basis.window, sizes), count, work)
 
 
-def is_stored(basis: LocalBasis) -> bool:
-    """Return whether the passes for a dtype and degree were on disk at the first call."""
-    key = basis.knots.dtype, basis.degree
-    if key not in _stored:
+def compilation(basis: LocalBasis, *kernels: Any) -> Compilation:
+    """Return the compilation of passes, of all layers if none is named, for a dtype and degree."""
+    key = kernels, basis.knots.dtype, basis.degree
+    if key not in _compilations:
         four, rest, span = (0,) * 4, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
-        arguments = {
-            passes.forward: ((four, four, *rest, four), *span),
-            passes.backward: ((four, four, (0,) * 6, *rest, four), *span),
-        }
-        _stored.setdefault(key, all(on_disk(*item) for item in arguments.items()))
-    return _stored[key]
+        forward, backward = (four, four, *rest, four), (four, four, (0,) * 6, *rest, four)
+        arguments = dict.fromkeys(kernels or (passes.forward,), (forward, *span))
+        if not kernels:
+            arguments[passes.backward] = backward, *span
+        _compilations.setdefault(key, compilation_of(arguments, basis))
+    return _compilations[key]
+
+
+def compilation_of(arguments: Mapping[Any, tuple[Any, ...]], basis: LocalBasis) -> Compilation:
+    """Return the compilation of kernels for their arguments, with all those of the layers."""
+    dtype = str(basis.knots.dtype).removeprefix("torch.")
+    code = "from kanlens.model.kernels.__main__ import compile_passes; "
+    code += f"compile_passes({dtype!r}, {basis.degree})"
+    return Compilation(lambda: all(on_disk(*item) for item in arguments.items()), code)
 
 
 class FusedSum(torch.autograd.Function):

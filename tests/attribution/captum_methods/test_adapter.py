@@ -1,9 +1,6 @@
 """What every method of captum's shares."""
 
-from __future__ import annotations
-
 import copy
-import dataclasses
 import warnings
 from functools import partial
 
@@ -13,13 +10,13 @@ import torch
 from kanlens.attribution import METHODS, attribute
 from kanlens.attribution.captum_methods.adapter import five_runs, quiet
 from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
+from kanlens.attribution.registry import REFUSED
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model import analysis
 from kanlens.model.network import KAN
 
 NAMES = [method.name for method in CAPTUM_METHODS.values()]
 FITS, EXACT = "kernel_shap lime shapley_value_sampling", "deep_lift deep_lift_shap shapley_values"
-WHOLE = [f"captum_{name}" for name in f"{FITS} {EXACT} feature_ablation occlusion".split()]
 RANDOM = [method.name for method in CAPTUM_METHODS.values() if method.random]
 
 
@@ -44,14 +41,6 @@ def test_on_one_layer_and_one_background_row_all_agree(method, tolerance, networ
     change = layer.edge_values(model.scale_inputs(x)) - layer.edge_values(model.scale_inputs(row))
     expected = change[:, 1] * model.output_scale[1]
     torch.testing.assert_close(found.values, expected, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("method", WHOLE)
-def test_one_feature_gets_the_whole_change(method, network, draw):
-    model, x, row = network([1, 2, 1]), draw(3, 1), draw(1, 1, seed=2)
-    found = attribute(model, x, method=method, background=row)
-    expected = found.output - found.reference
-    torch.testing.assert_close(found.values[:, 0], expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("method", RANDOM)
@@ -113,14 +102,13 @@ def test_methods_run_where_gradients_are_off_and_warn_of_nothing(method, network
 
 
 @pytest.mark.parametrize("method", [name for name in NAMES if name not in RANDOM])
-@pytest.mark.parametrize("budget", [1, 2**11])
-def test_parts_of_the_work_add_up_to_the_whole(method, budget, problem, monkeypatch):
+def test_parts_of_the_work_add_up_to_the_whole(method, problem, monkeypatch):
     options = {"n_steps": 20} if "n_steps" in METHODS[method].options else {}
     function = partial(METHODS[method].function, **options)
     given = problem([3, (2, 1), 2], batch=5, rows=4)
     whole = function(given)
     for module in ("model.analysis", "attribution.captum_methods.perturbation"):
-        monkeypatch.setattr(f"kanlens.{module}.BUDGET", budget)
+        monkeypatch.setattr(f"kanlens.{module}.BUDGET", 2**8)  # four of five samples
     parts = function(given)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-13)
 
@@ -138,7 +126,7 @@ def test_parts_of_a_batch_get_the_same_draws(method, network, draw, monkeypatch)
 
 
 @pytest.mark.parametrize("method", [name for name in NAMES if "permutation" not in name])
-@pytest.mark.parametrize("widths", [[1, 1], [2, (0, [2])], [3, (1, [2, 3]), 2], [2, 2, 2, 1]])
+@pytest.mark.parametrize("widths", [[1, 1], [3, (1, [2, 3]), 2]])
 def test_one_sample_that_is_the_only_background_row(method, widths, network, draw):
     model = network(widths)
     x = draw(1, model.widths[0])
@@ -189,12 +177,6 @@ def test_a_model_that_is_undefined_at_the_background_is_refused(method, network)
         attribute(model, x, method=method, background=rows, target=1)
 
 
-def test_the_number_of_evaluations_is_told(problem):
-    given = dataclasses.replace(problem([3, 2, 1]), generator=None)
-    for method in CAPTUM_METHODS.values():
-        assert method.function(given).evaluations >= 1
-
-
 def test_that_captum_lacks_a_bar_is_not_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -202,3 +184,11 @@ def test_that_captum_lacks_a_bar_is_not_told():
             warnings.warn("IProgress not found. Please update jupyter", UserWarning, stacklevel=1)
             with pytest.raises(UserWarning, match="something else"):
                 warnings.warn("something else", UserWarning, stacklevel=1)
+
+
+def test_methods_without_meaning_are_refused_with_the_reason(network, draw):
+    assert len(REFUSED) == 15
+    assert not REFUSED & set(METHODS)
+    for method in REFUSED:
+        with pytest.raises(MethodError, match=f"about a KAN, got {method!r}"):
+            attribute(network([2, 1]), draw(2, 2), method=method, background=draw(2, 2))

@@ -1,7 +1,5 @@
 """KernelShap and Lime: what their fits are against, and what float32 leaves of them."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math
@@ -16,17 +14,6 @@ from kanlens.errors import InvalidValueError
 
 captum_kernel_shap = METHODS["captum_kernel_shap"].function
 captum_lime = METHODS["captum_lime"].function
-
-
-def test_a_large_output_costs_kernel_shap_no_digits(network, draw):
-    model, x, rows = network([3, 2, 1]), draw(2, 3), draw(2, 3, seed=2)
-    found = []
-    for shift in (0.0, 1e6):
-        model.output_shift.fill_(shift)
-        g = torch.Generator().manual_seed(0)
-        options = {"method": "captum_kernel_shap", "background": rows, "generator": g}
-        found.append(attribute(model, x, **options).values)
-    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
 def test_kernel_shap_comes_close_to_the_exact_values(network, draw):

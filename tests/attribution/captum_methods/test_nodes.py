@@ -1,7 +1,5 @@
 """What hidden nodes do for an output, against the definitions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -153,7 +151,7 @@ def test_all_of_them_say_that_they_are_of_nodes():
     assert not METHODS["shapley"].of_nodes
 
 
-@pytest.mark.parametrize("method", LAYERED)
-def test_levels_that_are_not_there_are_refused(method, network, draw):
-    with pytest.raises(InvalidValueError, match="first level of nodes, to 2, the outputs, got 3"):
-        attribute(network([2, 2, 1]), draw(2, 2), method=method, background=draw(2, 2), layer=3)
+def test_levels_that_are_not_there_are_refused(problem):
+    for method in LAYERED:
+        with pytest.raises(InvalidValueError, match="level of nodes, to 2, the outputs, got 3"):
+            METHODS[method].function(problem([2, 2, 1]), layer=3)

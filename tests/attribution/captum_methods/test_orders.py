@@ -1,7 +1,5 @@
 """Shapley values from orders, and what keeps them from captum's float32."""
 
-from __future__ import annotations
-
 import dataclasses
 from fractions import Fraction
 

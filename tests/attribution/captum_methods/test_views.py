@@ -1,7 +1,6 @@
 """The view of a KAN that captum's DeepLift reads rightly."""
 
-from __future__ import annotations
-
+import copy
 import time
 
 import pytest
@@ -11,6 +10,7 @@ from kanlens.attribution import attribute
 from kanlens.attribution.captum_methods.adapter import EdgeActivation, EdgeView, known_to_captum
 from kanlens.attribution.problem import Problem
 from kanlens.model.analysis import float64_copy
+from kanlens.model.network import KAN
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +20,6 @@ def no_gradients():
 
 def view(model, x, target):
     return EdgeView(Problem(model=float64_copy(model), x=x, rows=None, target=target))
-
-
-def test_the_view_is_the_model(network, draw):
-    model, x = network([3, 4, 2], extrapolation="zero"), draw(6, 3)
-    torch.testing.assert_close(view(model, x, 1)(x), model(x)[:, 1].detach())
 
 
 @pytest.mark.parametrize("widths", [[3, (1, [2, 3]), 2], [3, 2, (1, [3])]])
@@ -75,3 +70,31 @@ def test_captum_forgets_the_activation_afterwards():
     with pytest.raises(RuntimeError, match="stop"), known_to_captum():
         raise RuntimeError("stop")
     assert before == SUPPORTED_NON_LINEAR
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("widths", [[3, 2], [3, (1, [2, 3]), 2], [3, 4, 3, 2]])
+def test_deep_lift_shap_is_deep_lift_averaged(widths, rows, network, draw):
+    model, x, rows = network(widths), draw(4, 3), draw(rows, 3, seed=2)
+    one, other, ours = (
+        attribute(model, x, method=method, background=rows, target=1)
+        for method in ("captum_deep_lift", "captum_deep_lift_shap", "secant")
+    )
+    torch.testing.assert_close(other.values, one.values, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(other.values, ours.values, rtol=1e-10, atol=1e-12)
+    assert float(other.completeness_gap.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("function", ["abs", "sign", "relu", "1/x", "log"])
+def test_kinks_and_poles_are_no_hindrance(function, network, draw):
+    model = network([3, 2, 1])
+    layers = [copy.deepcopy(layer) for layer in model.layers]
+    layers[0].assign(0, 1, function, (1.0, 3.0 if function == "log" else 0.1, 0.7, 0.0))
+    if function == "log":
+        layers[0].affine.data[0, 1, 0] = 0.1  # stays positive on these samples
+    formula = KAN.from_layers(layers, model.schema)
+    x, rows = draw(4, 3), draw(3, 3, seed=2)
+    for method in ("captum_deep_lift", "captum_deep_lift_shap"):
+        found = attribute(formula, x, method=method, background=rows)
+        size = float(found.values.abs().max())
+        assert float(found.completeness_gap.abs().max()) < 1e-12 * size

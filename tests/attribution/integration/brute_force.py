@@ -1,7 +1,5 @@
 """Integrated gradients the slow way: one line at a time, its pieces found by scanning it."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from scipy.optimize import brentq

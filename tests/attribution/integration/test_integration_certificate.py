@@ -1,18 +1,15 @@
 """How exact the integrals are, at which price, and that what is wrong is noticed."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
 
 from kanlens.attribution.integration.gradients import integrate
-from kanlens.attribution.integration.lines import Lines, meeting_points, smooth_segments
+from kanlens.attribution.integration.lines import Lines, meeting_points
 from kanlens.data.schema import default_schema
 from kanlens.model.analysis import float64_copy
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from tests.attribution.conftest import build
 from tests.attribution.integration import brute_force
 
 
@@ -66,29 +63,21 @@ def plain(lines, count):
 
 
 @pytest.mark.parametrize("make", [fresh, curved])
-def test_two_layers_are_complete_to_rounding_at_a_low_price(make):
-    model = make([8, 5, 1])
-    lines = lines_of(model, uniform(300, 8), uniform(300, 8, seed=2))
+@pytest.mark.parametrize(
+    ("widths", "gap", "price"), [([8, 5, 1], 1e-12, 200), ([5, 4, 3, 1], 1e-11, 300)]
+)
+def test_values_are_complete_to_rounding_at_a_low_price(make, widths, gap, price):
+    model, n = make(widths), widths[0]
+    lines = lines_of(model, uniform(200, n), uniform(200, n, seed=2))
     found = integrate(lines, meeting_points(model, 0))
-    assert relative_gap(lines, found.values) < 1e-12
-    assert float(found.evaluations.double().mean()) < 200
-    assert int(found.evaluations.max()) <= 400
+    assert relative_gap(lines, found.values) < gap
+    assert float(found.evaluations.double().mean()) < price
+    assert int(found.evaluations.max()) <= 400 or len(widths) > 3
     assert not bool(found.unsettled.any())
 
 
-@pytest.mark.parametrize("make", [fresh, curved])
-def test_three_layers_are_complete(make):
-    model = make([5, 4, 3, 1])
-    lines = lines_of(model, uniform(200, 5), uniform(200, 5, seed=2))
-    found = integrate(lines, meeting_points(model, 0))
-    assert relative_gap(lines, found.values) < 1e-11
-    assert float(found.evaluations.double().mean()) < 300
-    assert not bool(found.unsettled.any())
-
-
-@pytest.mark.parametrize("widths", [[5, 4, 1], [5, 4, 3, 1]])
-def test_plain_quadrature_is_far_worse_at_the_same_price(widths):
-    model = curved(widths)
+def test_plain_quadrature_is_far_worse_at_the_same_price():
+    model = curved([5, 4, 1])
     lines = lines_of(model, uniform(100, 5), uniform(100, 5, seed=2))
     found = integrate(lines, meeting_points(model, 0))
     price = round(float(found.evaluations.double().mean()))
@@ -192,16 +181,6 @@ def test_a_line_that_goes_wrong_leaves_the_others_alone():
     kept = [0, 1, 3, 4]
     torch.testing.assert_close(found.values[kept], expected[kept])
     assert not bool(torch.isfinite(found.values[2]).all())
-
-
-def test_segments_end_at_the_ends_of_lines():
-    model = float64_copy(build([3, 2, 1]))
-    lines = lines_of(model, uniform(10, 3), uniform(10, 3, seed=2))
-    found = smooth_segments(lines, meeting_points(model, 0))
-    total = torch.zeros(10, dtype=torch.float64).index_add(0, found.owner, found.length)
-    torch.testing.assert_close(total, torch.ones_like(total))
-    counted = torch.bincount(found.owner, minlength=10)
-    assert bool((integrate(lines, meeting_points(model, 0)).segments >= counted).all())
 
 
 def written(*tables):

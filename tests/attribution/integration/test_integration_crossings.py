@@ -1,7 +1,5 @@
 """Where lines are cut, and the rules between cuts."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np
@@ -101,7 +99,7 @@ def test_segments_are_cut_in_order_and_remember_what_they_are_parts_of():
     assert cut.high.tolist() == [0.25, 0.5, 0.7, 0.8, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("m", range(1, 11))
+@pytest.mark.parametrize("m", [1, 2, 5, 10])
 def test_rules_are_exact_up_to_their_degree(m):
     pair, degree = rule(m), 3 * m + 1
     for weights, exact in ((pair.weights, degree), (pair.coarse, 2 * m - 1)):

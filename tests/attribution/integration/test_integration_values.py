@@ -1,7 +1,5 @@
 """Integrated gradients against brute force, and what holds for them whatever the network."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 
@@ -11,20 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanlens.attribution.integration.gradients import integrated_gradients
-from kanlens.attribution.problem import Problem
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.model import analysis
-from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 from kanlens.model.recording import trace
-from tests.attribution.conftest import build
+from tests.attribution.conftest import build, problem_of
 from tests.attribution.integration import brute_force
-
-
-def ask(model, x, rows, target=0):
-    return Problem(model=float64_copy(model), x=x, rows=rows, target=target)
 
 
 def normal(*shape, seed=1):
@@ -45,7 +37,7 @@ def with_function(name, layer, parameters, widths=(3, 3, 1)):
 
 
 def check(model, x, rows, target=0, tolerance=1e-11):
-    asked = ask(model, x, rows, target)
+    asked = problem_of(model, x, rows, target)
     found = integrated_gradients(asked)
     expected = brute_force.integrated_gradients(asked.model, x, rows, target)
     scale = expected.abs().sum(1, keepdim=True) + 1e-3 * expected.abs().sum(1).mean()
@@ -140,7 +132,7 @@ def test_what_a_jump_adds_is_missing_and_said(layer):
     inputs = trace(build((3, 3, 1)), x).inputs[layer][:, 0]
     place = round(64 * float(inputs.median())) / 64
     model = with_function("sign", layer, (2.0, -2 * place, 0.8, 0.2))
-    asked = ask(model, x, rows)
+    asked = problem_of(model, x, rows)
     found = integrated_gradients(asked)
     gap = (asked.output(x) - found.reference - found.values.sum(1)).abs()
     assert bool((gap < 1e-13).any())
@@ -153,7 +145,7 @@ def test_what_a_jump_adds_is_missing_and_said(layer):
 @pytest.mark.parametrize("name", ["1/x", "1/x^2", "tan"])
 def test_a_pole_ends_the_search(name):
     model = with_function(name, 0, (1.7, 0.11, 0.8, 0.2))
-    found = integrated_gradients(ask(model, normal(10, 3), normal(1, 3, seed=2)))
+    found = integrated_gradients(problem_of(model, normal(10, 3), normal(1, 3, seed=2)))
     assert bool(torch.isfinite(found.values).all())
     assert "not certified" in found.remark
 
@@ -165,7 +157,7 @@ def test_a_line_out_of_the_domain_is_one_clear_error(widths):
     rows = x[:1] - 1
     rows[0, 0] = -50.0
     with pytest.raises(MethodError, match="the sample, got NaN or infinity on the way to sample 0"):
-        integrated_gradients(ask(model, x, rows))
+        integrated_gradients(problem_of(model, x, rows))
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -176,7 +168,7 @@ def test_one_layer_needs_no_quadrature(scaled):
         nodes.scale.copy_(torch.tensor([1.0, -3.0, 2.0]))
         model.nodes[0] = nodes
     x, rows = normal(5, 3), normal(4, 3, seed=2)
-    asked = ask(model, x, rows, 1)
+    asked = problem_of(model, x, rows, 1)
     found = integrated_gradients(asked)
     assert (found.evaluations, found.remark) == (0.0, "closed form")
     torch.testing.assert_close(found.values.sum(1), asked.output(x) - found.reference)
@@ -186,23 +178,23 @@ def test_one_layer_needs_no_quadrature(scaled):
 
 def test_a_sample_on_the_background_gets_zero():
     model, x = build([3, 4, 1]), normal(2, 3)
-    found = integrated_gradients(ask(model, x[:1], x[:1]))
+    found = integrated_gradients(problem_of(model, x[:1], x[:1]))
     assert bool((found.values == 0).all())
     assert found.evaluations == 0
-    part = integrated_gradients(ask(model, x, x))
-    half = integrated_gradients(ask(model, x[:1], x[1:])).values / 2
+    part = integrated_gradients(problem_of(model, x, x))
+    half = integrated_gradients(problem_of(model, x[:1], x[1:])).values / 2
     torch.testing.assert_close(part.values[:1], half, rtol=1e-12, atol=1e-14)
 
 
 def test_a_feature_that_does_not_move_gets_zero():
     model, x, rows = build([3, 4, 1]), normal(4, 3), normal(1, 3, seed=2)
     x[:, 1] = rows[0, 1]
-    assert bool((integrated_gradients(ask(model, x, rows)).values[:, 1] == 0).all())
+    assert bool((integrated_gradients(problem_of(model, x, rows)).values[:, 1] == 0).all())
 
 
 def test_baselines():
     model, x, rows = build([3, 4, 1]), normal(4, 3), normal(5, 3, seed=2)
-    asked = ask(model, x, rows)
+    asked = problem_of(model, x, rows)
     each, mean = (integrated_gradients(asked, baseline=name) for name in ("each", "mean"))
     assert each.baseline == "mean output over the background"
     assert mean.baseline == "output at the mean of the background"
@@ -219,21 +211,11 @@ def test_baselines():
 
 def test_blocks_change_nothing(monkeypatch):
     model, x, rows = build([3, 4, 2, 1]), normal(5, 3), normal(4, 3, seed=2)
-    expected = integrated_gradients(ask(model, x, rows))
+    expected = integrated_gradients(problem_of(model, x, rows))
     monkeypatch.setattr(analysis, "BUDGET", 3000)
-    found = integrated_gradients(ask(model, x, rows))
+    found = integrated_gradients(problem_of(model, x, rows))
     torch.testing.assert_close(found.values, expected.values, rtol=1e-10, atol=1e-13)
     assert abs(found.evaluations - expected.evaluations) < 0.02 * expected.evaluations
-
-
-def test_the_torch_path_gives_the_same_numbers():
-    from kanlens.model import kernels
-
-    model, x, rows = build([3, 4, 1]), normal(5, 3), normal(2, 3, seed=2)
-    expected = integrated_gradients(ask(model, x, rows)).values
-    with kernels.use("torch"):
-        found = integrated_gradients(ask(model, x, rows)).values
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
 def test_an_output_that_stands_still_gives_nothing():
@@ -242,4 +224,4 @@ def test_an_output_that_stands_still_gives_nothing():
     )
     x, rows = 0.3 * normal(2, 3, seed=15), normal(1, 3, seed=16)
     check(model, x, rows, tolerance=1e-10)
-    assert bool((integrated_gradients(ask(model, x, rows)).values == 0).all())
+    assert bool((integrated_gradients(problem_of(model, x, rows)).values == 0).all())

@@ -1,7 +1,5 @@
 """Cases to judge: a weighted sum whose best explanation is known, and networks."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Points at which the output is evaluated: inside the grid, and counted where they are not."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -16,8 +14,6 @@ from kanlens.attribution.metrics.points import (
     displaced,
     evaluated,
     inside_rows,
-    normal,
-    some_rows,
     uniform,
 )
 from kanlens.attribution.problem import Baseline
@@ -142,16 +138,6 @@ def test_shares_outside_are_counted(network):
 def test_an_output_must_be_there_to_be_watched():
     with pytest.raises(RuntimeError, match="must be marked so"):
         Case(attribution=cases.attribution(torch.ones(1, 2))).watched()(torch.ones(1, 2))
-
-
-def test_draws_come_from_a_copy():
-    generator = torch.Generator().manual_seed(5)
-    before = generator.get_state()
-    first = normal((4,), copied_generator(generator))
-    assert torch.equal(first, normal((4,), copied_generator(generator)))
-    assert torch.equal(generator.get_state(), before)
-    assert torch.equal(first, normal((4,), torch.Generator().manual_seed(5)))
-    assert len(some_rows(torch.arange(10.0)[:, None], 4, copied_generator(None)).unique()) == 4
 
 
 def test_moved_points_come_in_parts(network, monkeypatch):

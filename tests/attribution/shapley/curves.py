@@ -1,7 +1,5 @@
 """Edges like those of a network, and the games that are made of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from kanlens.attribution.shapley import coalitions
-from kanlens.attribution.shapley.coalitions import coalition_worths
+from kanlens.attribution.shapley import enumeration
+from kanlens.attribution.shapley.enumeration import coalition_worths
 from kanlens.model import kernels
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Grouping, Nodes
@@ -79,10 +79,10 @@ SHAPES = {
     shape=st.sampled_from(sorted(SHAPES)),
     grid=st.sampled_from(GRIDS),
     players=st.integers(1, 6),
-    order=st.sampled_from([1, 3, 5]),  # each is compiled
+    order=st.sampled_from([1, 3]),  # each is compiled
     extrapolation=st.sampled_from(["linear", "zero"]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_worths_are_those_of_every_coalition(seed, shape, grid, players, order, extrapolation):
     nodes = SHAPES[shape]
     layer = spline_layer(
@@ -120,9 +120,9 @@ def test_very_uneven_grids_need_several_steps(monkeypatch):
     layer = spline_layer(3, grid="clustered")
     given_steps = steps(SHAPES["sums"], 4)
     expected = one_by_one(*given_steps, SHAPES["sums"], layer)
-    monkeypatch.setattr(coalitions, "MOST_BINS", 2)
+    monkeypatch.setattr(enumeration, "MOST_BINS", 2)
     basis = kernels.local_basis_of(layer, layer.grid, layer.grid, layer.weights())
-    assert coalitions._curves(layer, basis).hops > 2
+    assert enumeration._curves(layer, basis).hops > 2
     found = coalition_worths(*given_steps, SHAPES["sums"], layer)
     assert_close(found, expected, rtol=1e-12, atol=1e-11)
 
@@ -190,8 +190,8 @@ def test_wrong_pieces_are_seen(field, monkeypatch):
     given_steps = steps(nodes, 4)
     expected = one_by_one(*given_steps, nodes, layer)
     basis = kernels.local_basis_of(layer, layer.grid, layer.grid, layer.weights())
-    right = coalitions._curves(layer, basis)
+    right = enumeration._curves(layer, basis)
     wrong = right._replace(**{field: WRONG[field](getattr(right, field))})
-    monkeypatch.setattr(coalitions, "_curves", lambda *_: wrong)
+    monkeypatch.setattr(enumeration, "_curves", lambda *_: wrong)
     found = coalition_worths(*given_steps, nodes, layer)
     assert float((found - expected).abs().max()) > 1e-9

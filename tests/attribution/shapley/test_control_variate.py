@@ -19,13 +19,8 @@ from kanlens.attribution.shapley.permutations import (
     places,
 )
 from kanlens.model.network import KAN
-from tests.attribution.shapley.definition import network, problem_of
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+from tests.attribution.conftest import problem_of
+from tests.attribution.shapley.definition import network
 
 
 def any_polynomial(draw, batch, rows, sub, *, form=True):
@@ -120,20 +115,6 @@ def test_there_are_as_many_places_as_coefficients(sub):
     columns = permutations._powers(at)
     assert columns.shape == (len(at), len(at))
     assert float(torch.linalg.cond(columns)) < 1e5
-
-
-def test_polynomials_of_some_samples_and_rows(draw):
-    whole = any_polynomial(draw, 3, 4, 2)
-    part = whole.of(torch.tensor([2, 0]), torch.tensor([1, 3]))
-    u = draw(2, 2, 5, 2, seed=9)
-    every = whole.values(
-        torch.zeros(3, 4, 5, 2)
-        .double()
-        .index_put((torch.tensor([[2], [0]]), torch.tensor([1, 3])), u)
-    )
-    torch.testing.assert_close(
-        part.values(u), every[torch.tensor([[2], [0]]), torch.tensor([1, 3])]
-    )
 
 
 def test_a_place_without_a_finite_output_leaves_the_polynomial_out(draw):

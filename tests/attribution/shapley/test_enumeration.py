@@ -1,7 +1,5 @@
 """Games solved by going through all coalitions."""
 
-from __future__ import annotations
-
 import itertools
 import math
 
@@ -12,13 +10,8 @@ from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.enumeration import enumerated, pair_weights, value_weights
 from kanlens.attribution.shapley.games import Game, games
 from kanlens.model import kernels
-from tests.attribution.shapley.definition import KINDS, network, problem_of
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+from tests.attribution.conftest import problem_of
+from tests.attribution.shapley.definition import network
 
 
 def game_of(kind, draw, *, batch=3, rows=4):
@@ -66,17 +59,10 @@ def test_weights_are_those_of_all_orders(n, draw):
         assert float((pairs_by_orders(worth.roll(1), n) - pairs).abs().max()) > 1e-3
 
 
-def test_weights_of_large_games_add_up():
-    for weights in (value_weights(14), pair_weights(10)):
-        assert float(weights.sum(0).abs().max()) < 1e-12
-    n = 14
-    size = enumeration._bits(n).sum(1).double()
-    torch.testing.assert_close(size @ value_weights(n), torch.ones(n, dtype=torch.float64))
-    squares = (size[: 2**10] ** 2) @ pair_weights(10)  # 2 for each pair
-    torch.testing.assert_close(squares.reshape(10, 10).sum(), torch.tensor(180.0).double())
+KERNEL = ["two layers", "order 1", "order 5", "run out", "masked", "products", "scaled"]
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k != "one layer"])
+@pytest.mark.parametrize("kind", [*KERNEL, "tanh", "functions"])
 def test_kernel_and_torch_give_the_same(kind, draw):
     game = game_of(kind, draw)
     with kernels.use("sparse"):
@@ -97,19 +83,9 @@ def test_the_kernel_is_used(kind, draw, monkeypatch):
         enumerated(game_of(kind, draw))
 
 
-@pytest.mark.parametrize("kind", ["two layers", "scaled", "three layers"])
-def test_without_numba_the_numbers_are_the_same(kind, draw, monkeypatch):
-    game = game_of(kind, draw)
-    expected = enumerated(game, interactions=True)
-    monkeypatch.setattr(kernels, "_has_numba", lambda: False)
-    found = enumerated(game, interactions=True)
-    torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-13)
-    torch.testing.assert_close(found.pairs, expected.pairs, rtol=1e-11, atol=1e-13)
-
-
 @pytest.mark.parametrize("path", ["auto", "torch"])
-@pytest.mark.parametrize("budget", [1, 100, 700])
-@pytest.mark.parametrize("kind", ["two layers", "three layers", "product at the end"])
+@pytest.mark.parametrize("budget", [1, 100])
+@pytest.mark.parametrize("kind", ["two layers", "product at the end"])
 def test_chunks_change_nothing(kind, budget, path, draw, monkeypatch):
     game = game_of(kind, draw)
     expected = enumerated(game, interactions=True)
@@ -121,4 +97,4 @@ def test_chunks_change_nothing(kind, budget, path, draw, monkeypatch):
     torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-13)
     torch.testing.assert_close(found.pairs, expected.pairs, rtol=1e-11, atol=1e-13)
     assert sum(done) == 3
-    assert len(done) > 1 or budget == 700
+    assert len(done) > 1

@@ -1,21 +1,13 @@
 """How an output is cut into games."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
 import torch
 
 from kanlens.attribution.shapley.games import games, players
-from tests.attribution.conftest import build
-from tests.attribution.shapley.definition import KINDS, masked, network, problem_of
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+from tests.attribution.conftest import build, problem_of
+from tests.attribution.shapley.definition import KINDS, masked, network
 
 
 def cut(model, x, rows, target=0, *, by_column=False):
@@ -27,10 +19,9 @@ def who(found):
     return [game.players.tolist() for game in found]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("kind", KINDS)
-def test_parts_add_up_to_the_output(kind, seed, draw):
-    model, target = network(kind, seed)
+@pytest.mark.parametrize("kind", KINDS[1:])  # but one layer
+def test_parts_add_up_to_the_output(kind, draw):
+    model, target = network(kind)
     x, rows = draw(3, model.widths[0]), draw(2, model.widths[0], seed=2)
     x[:, -1] = rows[:, -1] = 0.4  # a feature that never changes
     found = cut(model, x, rows, target)
@@ -45,13 +36,6 @@ def test_parts_add_up_to_the_output(kind, seed, draw):
         rest = rest - game.model(points[:, game.features])[:, 0]
     torch.testing.assert_close(rest, rest[:1].expand_as(rest), rtol=0, atol=1e-12)
     assert all(model.widths[0] - 1 not in each for each in who(found))
-
-
-def test_every_feature_of_a_sum_plays_alone(draw):
-    model, x, rows = build([3, 2]), draw(2, 3), draw(2, 3, seed=2)
-    assert who(cut(model, x, rows, 1)) == [[0], [1], [2]]
-    model.layers[0].mask[1, 1] = 0  # the other output still reads it
-    assert who(cut(model, x, rows, 1)) == [[0], [2]]
 
 
 def test_nodes_are_games_of_the_features_that_lead_to_them(draw):

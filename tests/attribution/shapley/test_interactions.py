@@ -1,24 +1,14 @@
 """The interaction of every two features against its definition."""
 
-from __future__ import annotations
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.values import interactions, shapley
 from tests.attribution import oracles
-from tests.attribution.conftest import build
+from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley import definition
-from tests.attribution.shapley.definition import KINDS, masked, network, problem_of
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+from tests.attribution.shapley.definition import KINDS, masked, network, one_hot
 
 
 def off_diagonal(square):
@@ -67,26 +57,6 @@ def test_other_weights_are_rejected(wrong, draw, monkeypatch):
         check(build([4, 3, 1]), draw(2, 4), draw(3, 4, seed=2), 0)
 
 
-@given(
-    kind=st.sampled_from(KINDS),
-    seed=st.integers(0, 999),
-    samples=st.integers(1, 2),
-    rows=st.integers(1, 3),
-    spread=st.sampled_from([0.5, 3.0]),
-    same=st.booleans(),
-)
-@settings(max_examples=25, deadline=None)
-def test_pairs_of_any_network(kind, seed, samples, rows, spread, same):
-    model, target = network(kind, seed)
-    generator = torch.Generator().manual_seed(seed)
-    shape, options = (model.widths[0],), {"generator": generator, "dtype": torch.float64}
-    x = spread * torch.randn(samples, *shape, **options)
-    background = spread * torch.randn(rows, *shape, **options)
-    if same:
-        background[0] = x[0]
-    check(model, x, background, target)
-
-
 def test_one_row_and_a_sample_that_is_it(draw):
     model, x = build([3, 2, 1]), draw(2, 3)
     found = check(model, x, x[:1], 0)
@@ -107,16 +77,6 @@ def test_features_in_no_common_game_have_none(draw):
     torch.testing.assert_close(alone.interactions.diagonal(dim1=1, dim2=2), alone.values)
 
 
-def test_a_product_of_two_features_is_its_pair(draw):
-    model, x, rows = build([2, (0, 1)]), draw(3, 2), draw(1, 2, seed=2)
-    model.layers[0].mask.copy_(torch.eye(2))
-    edges = [model.layers[0].edge_values(model.scale_inputs(each)) for each in (x, rows)]
-    steps = (edges[0] - edges[1]).diagonal(dim1=1, dim2=2)  # (batch, factor)
-    found = interactions(problem_of(model, x, rows)).interactions
-    expected = steps.prod(1) * model.output_scale[0]
-    torch.testing.assert_close(found[:, 0, 1], expected, rtol=1e-11, atol=1e-13)
-
-
 def test_values_are_those_of_shapley(draw):
     model, x, rows = masked(build([5, 4, 1]), 2), draw(4, 5), draw(3, 5, seed=2)
     problem = problem_of(model, x, rows)
@@ -126,20 +86,23 @@ def test_values_are_those_of_shapley(draw):
     assert (plain.remark, plain.evaluations) == (both.remark, both.evaluations)
 
 
-def test_columns_interact_as_one(draw):
-    from tests.attribution.shapley.test_values import one_hot
-
-    model = one_hot(build([4, 3, 1]))
+@pytest.mark.parametrize("widths", [[4, 1], [4, 3, 1]])
+def test_columns_play_and_interact_as_one(widths):
+    model = one_hot(build(widths))
     x = torch.tensor([[1.0, 0.3, 0, 0], [0, -0.5, 1, 0]], dtype=torch.float64)
     rows = torch.tensor([[0.0, 0.1, 0, 1], [1, 0.9, 0, 0]], dtype=torch.float64)
     found = interactions(problem_of(model, x, rows), groups="columns")
     assert found.features == ("color", "size")
-    assert found.interactions.shape == (2, 2, 2)
+    values = shapley(problem_of(model, x, rows), groups="columns").values
+    torch.testing.assert_close(values, found.values)
     for b in range(2):
         size_only, color_only = rows.clone(), x[b].repeat(2, 1)
         size_only[:, 1], color_only[:, 1] = x[b, 1], rows[:, 1]
         none, color, size, both = (
             model(z).mean() for z in (rows, color_only, size_only, x[b : b + 1])
         )
-        torch.testing.assert_close(found.interactions[b, 0, 1], both - color - size + none)
-        torch.testing.assert_close(found.interactions[b, 0, 0], color - none)
+        pair = both - color - size + none
+        expected = torch.stack([color - none, pair, pair, size - none]).reshape(2, 2)
+        torch.testing.assert_close(found.interactions[b], expected)
+        expected = torch.stack([color - none, size - none]) + pair / 2
+        torch.testing.assert_close(values[b], expected)

@@ -1,16 +1,12 @@
 """Which algorithm solves which game, and that they agree."""
 
-from __future__ import annotations
-
 import copy
 import math
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from kanlens import long_work
 from kanlens.attribution.shapley import enumeration, values
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import games
@@ -18,16 +14,10 @@ from kanlens.attribution.shapley.sampling import sampled
 from kanlens.attribution.shapley.values import interactions, shapley
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.network import KAN
-from tests.attribution.conftest import build
-from tests.attribution.shapley.definition import masked, network, problem_of
+from tests.attribution.conftest import build, problem_of
+from tests.attribution.shapley.definition import masked, network
 
-COSINES = ("two layers", "order 1", "order 2", "order 5", "run out", "tanh", "masked")
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+COSINES = ("two layers", "order 1", "order 5", "run out", "tanh", "masked")
 
 
 def asked(kind, draw, *, batch=3, rows=4):
@@ -114,16 +104,11 @@ def test_many_features_of_two_layers_are_solved_in_cosines(draw, monkeypatch):
 
 
 @pytest.mark.parametrize(("limit", "how"), [(None, "enum"), (40.0, "enum"), (5.0, "sampled")])
-def test_what_would_take_long_to_enumerate_is_sampled(draw, monkeypatch, limit, how):
-    now = [0.0]
-
+def test_what_would_take_long_to_enumerate_is_sampled(draw, clock, monkeypatch, limit, how):
     def slow(game, real=enumeration.enumerated, **options):
-        now[0] += 0.1 * len(game.x) * len(game.rows)
+        clock[0] += 0.1 * len(game.x) * len(game.rows)
         return real(game, **options)
 
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    for module in (long_work, enumeration):
-        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(enumeration, "enumerated", slow)
     problem = problem_of(build([6, 4, 3, 1]), draw(9, 6), draw(20, 6, seed=2))
     monkeypatch.setattr(enumeration, "TRIAL", 2**6 * 15 * 3)  # one sample, three rows: 0.3 s
@@ -267,7 +252,7 @@ def test_an_output_that_never_changes_does_no_harm(draw):
     assert float(shapley(problem).values.abs().max()) < 1e-5
 
 
-def test_sampled_games_share_tolerance_and_time(draw, monkeypatch):
+def test_sampled_games_share_tolerance_and_time(draw, clock, monkeypatch):
     model = build([4, 2, 1])
     model.layers[0].mask[0, 3] = 0
     seen = []
@@ -277,7 +262,6 @@ def test_sampled_games_share_tolerance_and_time(draw, monkeypatch):
         return sampled(game, **options)
 
     monkeypatch.setattr(values, "sampled", watched)
-    monkeypatch.setattr(long_work, "time", SimpleNamespace(monotonic=lambda: 0.0))
     problem = problem_of(model, draw(2, 4), draw(3, 4, seed=2))
     found = shapley(problem, algorithm="sampling", tolerance=0.1, time_limit=10.0)
     assert seen == [(4, 0.1 / 2**0.5, 5.0), (3, 0.1 / 2**0.5, 10.0)]  # what is left
@@ -286,12 +270,3 @@ def test_sampled_games_share_tolerance_and_time(draw, monkeypatch):
     y = torch.cat([problem.output(problem.x), problem.output(problem.background)])
     width = float(y.max() - y.min())
     assert seen[2] == (4, pytest.approx(1e-2 * width / 2**0.5), math.inf)
-
-
-def test_the_range_of_a_constant_is_taken_for_one(draw):
-    model, x = build([3, 2, 1]), draw(1, 3)
-    assert values._range(problem_of(model, x, x)) == 1.0
-    rows = draw(4, 3, seed=2)
-    assert values._range(problem_of(model, x, rows)) == float(
-        torch.cat([model(x), model(rows)]).max() - torch.cat([model(x), model(rows)]).min()
-    )

@@ -1,10 +1,12 @@
 """Doubles of other libraries: their tensors by their names, and what they compute, in formulas."""
 
+import functools
 import itertools
 
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
+from kanlens.io.importers import import_model
 from tests.io.importers.test_efficient_kan import reference_basis
 
 
@@ -57,59 +59,66 @@ def rows(double, width, count=40):
     return x
 
 
+def equal(double, width, state, **settings):
+    x = rows(double, width)
+    expected = double(x)
+    model = import_model(state, **settings)
+    with torch.no_grad():
+        error = (model(x) - expected).abs().max()
+    assert error <= 1e-12 * expected.abs().max()
+    return model
+
+
 # --- B-splines ---------------------------------------------------------------------------------
 
 
-def lkan(widths=(3, 4, 2), *, shared=False):
+def spline_layer(d, names, n_in, n_out, *, order=3, act=silu, shared=False):
+    """Draw knots, coefficients and, where they have names, base, scaler and bias of a layer."""
+    knots, coef, base, scale, bias = (*names, *[None] * (5 - len(names)))
+    knots, coef = d.grid(knots, n_in, 4, order), d.draw(coef, n_out, n_in, 4 + order)
+    base = d.draw(base, n_out, n_in) if base else torch.zeros(n_out, n_in).double()
+    if scale:
+        scaler = d.draw(scale, *((1,) if shared else (n_out, n_in)))
+        coef = coef * scaler.expand(n_out, n_in)[..., None]
+    shift = d.draw(bias, n_out) if bias else 0
+    return lambda x: act(x) @ base.T + splines(x, knots, coef) + shift
+
+
+def spline_layers(d, names, widths, **options):
+    """Draw layers whose number stands for {} in names; return what they compute."""
+    return [
+        spline_layer(d, [name.format(i) for name in names], *ends, **options)
+        for i, ends in enumerate(itertools.pairwise(widths))
+    ]
+
+
+def spline_network(names, widths=(3, 4, 2), **options):
     d = Double()
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        start = f"layers.{i}."
-        knots, coef = d.grid(f"{start}grid", n_in), d.draw(f"{start}coeff", n_out, n_in, 7)
-        base = d.draw(f"{start}scale_base", n_out, n_in)
-        scale = d.draw(f"{start}scale_spline", *((1,) if shared else (n_out, n_in)))
-        bias = d.draw(f"{start}bias", n_out)
-        d.steps.append(
-            lambda x, k=knots, c=coef, b=base, s=scale, t=bias: (
-                silu(x) @ b.T + splines(x, k, c * _wide(s, c)) + t
-            )
-        )
+    d.steps = spline_layers(d, names, widths, **options)
     return d
 
 
-def _wide(scale, coef):
-    return scale.expand(coef.shape[:2])[..., None]
+def numbered(names, start="layers.{}."):
+    return [start + name for name in names.split()]
+
+
+EFFICIENT = "grid spline_weight base_weight spline_scaler"
+efficient_kan = functools.partial(spline_network, numbered(EFFICIENT))
+lkan = functools.partial(spline_network, numbered("grid coeff scale_base scale_spline bias"))
+TORCHKAN = ("grid_{}", "spline_weights.{}", "base_weights.{}", "spline_scalers.{}")
+torchkan = functools.partial(spline_network, TORCHKAN, act=gelu)
 
 
 def kanlib(widths=(3, 4, 2), *, bare=False):
-    d = Double()
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        start = f"{i}."
-        coef, knots = (
-            d.draw(f"{start}coefficients", n_out, n_in, 6),
-            d.grid(f"{start}basis.grid", n_in, 4, 2),
-        )
-        if bare:
-            d.steps.append(lambda x, k=knots, c=coef: splines(x, k, c))
-            continue
-        weight, base = (
-            d.draw(start + n, n_out, n_in) for n in ("weight_spline", "weight_residual")
-        )
-        bias = d.draw(f"{start}bias_output", n_out)
-        d.steps.append(
-            lambda x, k=knots, c=coef, w=weight, b=base, t=bias: (
-                splines(x, k, c * w[..., None]) + silu(x) @ b.T + t
-            )
-        )
-    return d
+    names = numbered("basis.grid coefficients weight_residual weight_spline bias_output", "{}.")
+    return spline_network(names[: 2 if bare else 5], widths, order=2)
 
 
 def kanx(widths=(3, 3, 2)):
     d = Double()
     for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        base, coef = (
-            d.draw(f"{i}.base_weight", n_in, n_out),
-            d.draw(f"{i}.spline_weight", n_in, n_out, 7),
-        )
+        base = d.draw(f"{i}.base_weight", n_in, n_out)
+        coef = d.draw(f"{i}.spline_weight", n_in, n_out, 7)
         knots = extended(d.grid(f"{i}.grid", n_in, 4, outer=False), 3)
         d.steps.append(
             lambda x, k=knots, c=coef, b=base: silu(x) @ b + splines(x, k, c.transpose(0, 1))
@@ -134,41 +143,12 @@ def cubic(widths=(3, 4, 2), *, packed=True):
     return d
 
 
-def torchkan(widths=(3, 4, 2)):
-    d = Double()
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        base, coef = (
-            d.draw(f"base_weights.{i}", n_out, n_in),
-            d.draw(f"spline_weights.{i}", n_out, n_in, 7),
-        )
-        scale, knots = d.draw(f"spline_scalers.{i}", n_out, n_in), d.grid(f"grid_{i}", n_in)
-        d.steps.append(
-            lambda x, k=knots, c=coef, b=base, s=scale: (
-                torch.nn.functional.gelu(x) @ b.T + splines(x, k, c * s[..., None])
-            )
-        )
-    return d
-
-
 def kangam(n_features=3):
-    d, parts = Double(), []
-    for i in range(n_features):
-        parts.append([])
-        for layer, (n_in, n_out) in enumerate([(1, 2), (2, 1)]):
-            start = f"models.{i}.layers.{layer}."
-            base, coef = (
-                d.draw(f"{start}base_weight", n_out, n_in),
-                d.draw(f"{start}spline_weight", n_out, n_in, 7),
-            )
-            scale, knots = (
-                d.draw(f"{start}spline_scaler", n_out, n_in),
-                d.grid(f"{start}grid", n_in),
-            )
-            parts[i].append(
-                lambda x, k=knots, c=coef, b=base, s=scale: (
-                    silu(x) @ b.T + splines(x, k, c * s[..., None])
-                )
-            )
+    d = Double()
+    parts = [
+        spline_layers(d, numbered(EFFICIENT, f"models.{i}.layers.{{}}."), (1, 2, 1))
+        for i in range(n_features)
+    ]
     weight, bias = d.draw("linear.weight", 2, n_features), d.draw("linear.bias", 2)
     d.steps.append(
         lambda x: torch.cat([p[1](p[0](x[:, i : i + 1])) for i, p in enumerate(parts)], 1)
@@ -214,14 +194,12 @@ def kanditioned(n_in=3, n_out=2, count=6, width=3.0):
 def normed_row():
     """efficient-kan's layers with torch's linear layer and batch normalization between."""
     d = Double()
-    base, coef = d.draw("0.base_weight", 4, 3), d.draw("0.spline_weight", 4, 3, 7)
-    knots = d.grid("0.grid", 3)
+    first = spline_layers(d, numbered("grid spline_weight base_weight", "{}."), (3, 4))
     mean, weight, bias = (d.draw(f"1.{n}", 4) for n in ("running_mean", "weight", "bias"))
     var = d.keep("1.running_var", torch.rand(4, generator=d.generator, dtype=torch.float64) + 0.1)
     d.keep("1.num_batches_tracked", torch.tensor(7))
     line, shift = d.draw("2.weight", 2, 4), d.draw("2.bias", 2)
-    d.steps.append(lambda x: silu(x) @ base.T + splines(x, knots, coef))
-    d.steps.append(lambda x: (x - mean) / (var + 1e-5).sqrt() * weight + bias)
+    d.steps += [*first, lambda x: (x - mean) / (var + 1e-5).sqrt() * weight + bias]
     d.steps.append(lambda x: x @ line.T + shift)
     return d
 
@@ -244,6 +222,34 @@ FUNCTIONS = {
 }
 
 
+def pykan_layer(d, i, n_in, sums, arity, own, both, base):
+    """Draw a layer with symbolic edges `own` by (out, in), of which `both` are splines too."""
+    n_out, start = sums + sum(arity), f"act_fun.{i}."
+    knots, coef = d.grid(f"{start}grid", n_in), d.draw(f"{start}coef", n_in, n_out, 7)
+    line, scale, mask = (d.draw(start + n, n_in, n_out) for n in ("scale_base", "scale_sp", "mask"))
+    smask = d.keep(f"symbolic_fun.{i}.mask", torch.zeros(n_out, n_in, dtype=torch.float64))
+    affine = d.draw(f"symbolic_fun.{i}.affine", n_out, n_in, 4)
+    mask.abs_()[0, 0] = 0
+    for o, j in own:
+        mask[j, o] *= (i, o, j) in both
+        smask[o, j] = 0.7
+    sub = [d.draw(f"subnode_{name}_{i}", n_out) for name in ("scale", "bias")]
+    node = [d.draw(f"node_{name}_{i}", sums + len(arity)) for name in ("scale", "bias")]
+
+    def layer(x):
+        weight = (coef * (scale * mask)[..., None]).transpose(0, 1)
+        y = base(x) @ (line * mask) + splines(x, knots, weight)
+        for (o, j), name in own.items():
+            t = affine[o, j]
+            y[:, o] += smask[o, j] * (t[2] * FUNCTIONS[name](t[0] * x[:, j] + t[1]) + t[3])
+        y = sub[0] * y + sub[1]
+        factors = y[:, sums:].split(list(arity), 1)
+        y = torch.cat([y[:, :sums], *(one.prod(1, keepdim=True) for one in factors)], 1)
+        return node[0] * y + node[1]
+
+    return layer
+
+
 def pykan(widths=((3, 0), (1, 2), (2, 0)), arity=((), (2, 3), ()), names=None, both=(), base=silu):
     """Products, masks that are fractions or zero, and symbolic edges by (layer, out, in).
 
@@ -251,46 +257,9 @@ def pykan(widths=((3, 0), (1, 2), (2, 0)), arity=((), (2, 3), ()), names=None, b
     """
     d, names = Double(), names or {}
     arity = arity if not isinstance(arity, int) else [(arity,) * m for _, m in widths]
-    for i, ((n, m), (sums, _)) in enumerate(itertools.pairwise(widths)):
-        n_in, n_out, start = n + m, sums + sum(arity[i + 1]), f"act_fun.{i}."
-        knots, coef = d.grid(f"{start}grid", n_in), d.draw(f"{start}coef", n_in, n_out, 7)
-        parts = [d.draw(start + name, n_in, n_out) for name in ("scale_base", "scale_sp", "mask")]
-        smask = d.keep(f"symbolic_fun.{i}.mask", torch.zeros(n_out, n_in, dtype=torch.float64))
-        affine = d.draw(f"symbolic_fun.{i}.affine", n_out, n_in, 4)
-        parts[2].abs_()[0, 0] = 0
+    for i, (ends, (sums, _)) in enumerate(itertools.pairwise(widths)):
         own = {(o, j): name for (layer, o, j), name in names.items() if layer == i}
-        for o, j in own:
-            parts[2][j, o] *= (i, o, j) in both
-            smask[o, j] = 0.7
-        sub = [d.draw(f"subnode_{name}_{i}", n_out) for name in ("scale", "bias")]
-        node = [d.draw(f"node_{n}_{i}", sums + len(arity[i + 1])) for n in ("scale", "bias")]
-
-        def layer(
-            x,
-            k=knots,
-            c=coef,
-            p=parts,
-            own=own,
-            s=smask,
-            f=affine,
-            sub=sub,
-            node=node,
-            a=arity[i + 1],
-            sums=sums,
-        ):
-            b, scale, mask = p
-            y = base(x) @ (b * mask) + splines(
-                x, k, (c * (scale * mask)[..., None]).transpose(0, 1)
-            )
-            for (o, j), name in own.items():
-                t = f[o, j]
-                y[:, o] += s[o, j] * (t[2] * FUNCTIONS[name](t[0] * x[:, j] + t[1]) + t[3])
-            y = sub[0] * y + sub[1]
-            factors = y[:, sums:].split(list(a), 1)
-            y = torch.cat([y[:, :sums], *(one.prod(1, keepdim=True) for one in factors)], 1)
-            return node[0] * y + node[1]
-
-        d.steps.append(layer)
+        d.steps.append(pykan_layer(d, i, sum(ends), sums, arity[i + 1], own, both, base))
     table = [
         [["0"] * (n + m) for _ in range(s + sum(arity[i + 1]))]
         for i, ((n, m), (s, _)) in enumerate(itertools.pairwise(widths))

@@ -5,13 +5,11 @@
 
 import sys
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
-from torch.nn.functional import silu
 
 import kanlens
 from kanlens.errors import MethodError
@@ -23,42 +21,22 @@ from tests.io.importers import (
     test_normalized_layouts,
     test_pykan,
 )
-from tests.io.importers.doubles import Double, rows
+from tests.io.importers.doubles import rows
 from tests.io.importers.series_doubles import POLYNOMIALS, network
 
 FEW = (2, 2, 1)
 
 
-def normed(name):
+def normed(name, widths=(2, 3, 2)):
     """A network of layers with layer normalization."""
     layer, settings = test_normalized_layouts.CASES[name]
-    double = Double()
-    for i, (n_in, n_out) in enumerate(pairwise((2, 3, 2))):
-        double.steps.append(layer(double, f"layers.{i}.", n_in, n_out))
-    return double, settings
+    return network(layer, widths), settings
 
 
 def pykan():
     """A live model with products, masks and symbolic edges."""
     double = doubles.pykan(names=test_pykan.NAMES)
     return double, {}, test_pykan.MultKAN(double)
-
-
-def efficient_kan(widths=FEW):
-    """Layers of efficient-kan and its many copies."""
-    double = Double()
-    for i, (n_in, n_out) in enumerate(pairwise(widths)):
-        start = f"layers.{i}."
-        knots = double.grid(f"{start}grid", n_in)
-        base = double.draw(f"{start}base_weight", n_out, n_in)
-        coef = double.draw(f"{start}spline_weight", n_out, n_in, 7)
-        scaler = double.draw(f"{start}spline_scaler", n_out, n_in)
-        double.steps.append(
-            lambda x, k=knots, b=base, c=coef, s=scaler: (
-                silu(x) @ b.T + doubles.splines(x, k, c * s[..., None])
-            )
-        )
-    return double
 
 
 def known(factory, *args, **options):
@@ -94,7 +72,7 @@ def keras(**options):
 
 CONVOLUTION = {"spline_order": 3, "grid_range": (-1, 1)}
 LIBRARIES = {
-    "efficient-kan and its copies": known(efficient_kan),
+    "efficient-kan and its copies": known(doubles.efficient_kan, FEW),
     "pykan 0.1 to 0.2.8, microkan": pykan,
     "pykan up to 0.0.5": known(doubles.old_pykan, FEW),
     "LKAN": known(doubles.lkan, FEW),
@@ -113,10 +91,10 @@ LIBRARIES = {
     "FasterKAN": lambda: normed("FasterKAN"),
     "BSRBF_KAN": lambda: normed("BSRBF_KAN"),
     "RBF-KAN": known(network, series_doubles.rbf_kan, FEW),
-    "torch-conv-kan KANLayer": lambda: normed("torch-conv-kan"),
-    "TorchKAN with normalization": lambda: normed("torchkan"),
-    "torch-conv-kan KAGN": lambda: normed("KAGN"),
-    "torch-conv-kan Jacobi": lambda: normed("polynomials of torch-conv-kan"),
+    "torch-conv-kan KANLayer": lambda: normed("torch-conv-kan KANLayer"),
+    "TorchKAN with normalization": lambda: normed("TorchKAN with normalization"),
+    "torch-conv-kan KAGN": lambda: normed("torch-conv-kan KAGN"),
+    "torch-conv-kan Jacobi": lambda: normed("torch-conv-kan Jacobi"),
     "ChebyKAN": polynomial("cheby"),
     "JacobiKAN": polynomial("jacobi"),
     "OrthogPolyKANs Jacobi": polynomial("jacobi, other"),
@@ -171,19 +149,19 @@ def exports(model, x):
 ANALYSES = (plots, prunes, symbolizes, attributes, certifies, exports)
 
 
-def loaded(name):
+def loaded(make):
     """The network, rows for it, and how far its outputs are from the formulas'."""
-    double, settings, *live = LIBRARIES[name]()
-    x = rows(double, next(n for n in (2, 3, 1) if fits(double, n)))[:16]
-    x = 0.3 * x if "meyer" in name else x  # beyond, it is 0
-    model, expected = import_model(live[0] if live else double.state, **settings), double(x)
-    model.requires_grad_(False)
+    double, settings, *live = make()
+    model = import_model(live[0] if live else double.state, **settings).requires_grad_(False)
+    x = rows(double, model.widths[0])[:16]
+    x = 0.3 * x if settings.get("wavelet") == "meyer" else x  # beyond, it is 0
+    expected = double(x)
     return model, x, float((model(x) - expected).abs().max() / expected.abs().max())
 
 
 def measured(name):
     """The line of a library in the table."""
-    model, x, difference = loaded(name)
+    model, x, difference = loaded(LIBRARIES[name])
     line = {"library": name, "difference": difference}
     for analysis in ANALYSES:
         try:
@@ -192,14 +170,6 @@ def measured(name):
         except MethodError:
             line[analysis.__name__] = "no"
     return line
-
-
-def fits(double, width):
-    try:
-        double(torch.zeros(1, width, dtype=torch.float64))
-    except (RuntimeError, IndexError):
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.io.importers.doubles import Double, splines
+from tests.io.importers.series_doubles import waves
 
 
 def power_sum(c, u):
@@ -68,12 +69,7 @@ def jax_layer(d, i, n_in, n_out, kind, *, bias=True, external=True, residual=Tru
     rest = lambda x: shift + (0 if line is None else F.silu(x) @ line.T)  # noqa: E731
     if kind == "fourier":
         cos, sin = (d.draw(start + name, n_out, n_in, n) for name in ("c_cos", "c_sin"))
-        k = torch.arange(1, n + 1)
-        return lambda x: (
-            torch.einsum("bik,oik->bo", (x[..., None] * k).cos(), cos)
-            + torch.einsum("bik,oik->bo", (x[..., None] * k).sin(), sin)
-            + rest(x)
-        )
+        return lambda x: waves(x, cos, sin) + rest(x)
     if kind == "base":
         scale = d.draw(f"{start}c_spl", n_out, n_in)
         weight = d.draw(f"{start}c_basis", n_out * n_in, 7)
@@ -108,13 +104,8 @@ def jax_layer(d, i, n_in, n_out, kind, *, bias=True, external=True, residual=Tru
 
 
 def splines_one_by_one(x, grid, weight):
-    return torch.cat(
-        [
-            splines(x[:, e : e + 1], grid[e : e + 1], weight[e][None, None])
-            for e in range(len(grid))
-        ],
-        1,
-    )
+    edges = zip(x.split(1, 1), grid.split(1), weight[:, None, None], strict=True)
+    return torch.cat([splines(*edge) for edge in edges], 1)
 
 
 def jax_kan(widths=(3, 4, 2), kind="spline", **options):

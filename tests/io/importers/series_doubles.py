@@ -16,22 +16,20 @@ def network(layer, widths=(3, 4, 2), **options):
     return d
 
 
+def gaussian(u):
+    return torch.exp(-(u**2))
+
+
 def fast_kan(d, start, n_in, n_out, n=5, *, base=True, spacing=None):
     grid = d.keep(f"{start}rbf.grid", torch.linspace(-2, 2, n, dtype=torch.float64))
-    weight = d.draw(f"{start}spline_linear.weight", n_out, n_in * n)
-    spacing = spacing or 4 / (n - 1)
-    line = (
-        d.draw(f"{start}base_linear.weight", n_out, n_in)
-        if base
-        else torch.zeros(n_out, n_in).double()
+    weight, scale = d.draw(f"{start}spline_linear.weight", n_out, n_in * n), spacing or 4 / (n - 1)
+    line, bias = torch.zeros(n_out, n_in).double(), 0
+    if base:
+        line = d.draw(f"{start}base_linear.weight", n_out, n_in)
+        bias = d.draw(f"{start}base_linear.bias", n_out)
+    return lambda x: (
+        gaussian((x[..., None] - grid) / scale).flatten(1) @ weight.T + silu(x) @ line.T + bias
     )
-    bias = d.draw(f"{start}base_linear.bias", n_out) if base else 0
-
-    def forward(x):
-        bumps = torch.exp(-(((x[..., None] - grid) / spacing) ** 2))
-        return bumps.flatten(1) @ weight.T + silu(x) @ line.T + bias
-
-    return forward
 
 
 def faster_kan(d, start, n_in, n_out, n=5):
@@ -44,33 +42,21 @@ def faster_kan(d, start, n_in, n_out, n=5):
 def rbf_kan(d, start, n_in, n_out, n=5):
     grid = d.keep(f"{start}rbf_linear.grid", torch.linspace(-2, 2, n, dtype=torch.float64))
     weight = d.draw(f"{start}rbf_linear.spline_weight", n_in * n, n_out)
-    line, bias = (
-        d.draw(f"{start}base_linear.weight", n_out, n_in),
-        d.draw(f"{start}base_linear.bias", n_out),
-    )
-    return lambda x: (
-        torch.exp(-((x[..., None] - grid) ** 2)).flatten(1) @ weight + silu(x) @ line.T + bias
-    )
+    line = d.draw(f"{start}base_linear.weight", n_out, n_in)
+    bias = d.draw(f"{start}base_linear.bias", n_out)
+    return lambda x: gaussian(x[..., None] - grid).flatten(1) @ weight + silu(x) @ line.T + bias
 
 
 def kanlib_grbf(d, start, n_in, n_out, n=6):
-    weight, grid = (
-        d.draw(f"{start}coefficients", n_out, n_in, n),
-        d.draw(f"{start}basis.grid", n_in, n),
+    weight = d.draw(f"{start}coefficients", n_out, n_in, n)
+    grid, eps = d.draw(f"{start}basis.grid", n_in, n), d.draw(f"{start}basis.epsilon", n_in, 1)
+    scale, base = (d.draw(start + key, n_out, n_in) for key in ("weight_spline", "weight_residual"))
+    bias, weight = d.draw(f"{start}bias_output", n_out), weight * scale[..., None]
+    return lambda x: (
+        torch.einsum("bin,oin->bo", gaussian(eps * (x[..., None] - grid)), weight)
+        + silu(x) @ base.T
+        + bias
     )
-    eps = d.draw(f"{start}basis.epsilon", n_in, 1)
-    scale, base = (
-        d.draw(start + name, n_out, n_in) for name in ("weight_spline", "weight_residual")
-    )
-    bias = d.draw(f"{start}bias_output", n_out)
-
-    def forward(x):
-        bumps = torch.exp(-((eps * (x[..., None] - grid)) ** 2))
-        return (
-            torch.einsum("bin,oin->bo", bumps, weight * scale[..., None]) + silu(x) @ base.T + bias
-        )
-
-    return forward
 
 
 def relu_kan(d, start, n_in, n_out, g=4, k=3, *, trained=False):
@@ -91,34 +77,23 @@ def relu_kan(d, start, n_in, n_out, g=4, k=3, *, trained=False):
     return forward
 
 
+def waves(x, cos, sin):  # (batch, in), (out, in, n) -> (batch, out)
+    u = x[..., None] * torch.arange(1, cos.shape[-1] + 1)
+    return torch.einsum("bik,oik->bo", u.cos(), cos) + torch.einsum("bik,oik->bo", u.sin(), sin)
+
+
 def fourier(d, start, n_in, n_out, n=3):
     cos, sin = d.draw(f"{start}fouriercoeffs", 2, n_out, n_in, n)
-    bias, k = d.draw(f"{start}bias", 1, n_out), torch.arange(1, n + 1)
-
-    def forward(x):
-        u = x[..., None] * k
-        waves = torch.einsum("bik,oik->bo", u.cos(), cos) + torch.einsum(
-            "bik,oik->bo", u.sin(), sin
-        )
-        return waves + bias
-
-    return forward
+    bias = d.draw(f"{start}bias", 1, n_out)
+    return lambda x: waves(x, cos, sin) + bias
 
 
 def lkan_fft(d, start, n_in, n_out, n=3):
-    cos, sin = d.draw(f"{start}coeff", 2, n_out, n_in, n)
+    both = d.draw(f"{start}coeff", 2, n_out, n_in, n)
     base, scale = (d.draw(start + name, n_out, n_in) for name in ("scale_base", "scale_spline"))
     d.draw(f"{start}bias", n_out)  # which the library leaves out
-    k = d.keep(f"{start}k", torch.arange(1, n + 1).reshape(1, 1, n))[0, 0]
-
-    def forward(x):
-        u = x[..., None] * k
-        waves = torch.einsum("bik,oik->boi", u.cos(), cos) + torch.einsum(
-            "bik,oik->boi", u.sin(), sin
-        )
-        return (scale * waves).sum(2) + silu(x) @ base.T
-
-    return forward
+    d.keep(f"{start}k", torch.arange(1, n + 1).reshape(1, 1, n))
+    return lambda x: waves(x, *(both * scale[..., None])) + silu(x) @ base.T
 
 
 def sine(d, start, n_in, n_out, n=4):

@@ -20,6 +20,7 @@ from tests.io.importers.test_efficient_kan import (
     reference_layer,
     reference_network,
 )
+from tests.io.importers.test_normalized_layouts import bsrbf, gram_basis
 
 FIRST, SECOND = layer_state(3, 4), layer_state(4, 2, seed=1)
 X = points(FIRST)[::3]
@@ -67,6 +68,10 @@ def refused(source, text, **options):
         ([nn.LayerNorm(4), nn.Dropout()], "0,1,dropout,3"),
         ([nn.Mish()], "net.0,mish,net.2"),
         ([nn.ReLU6()], "0,relu6,2"),
+        ([nn.Sigmoid(), nn.Softsign()], "0,sigmoid,softsign,3"),
+        ([nn.LeakyReLU(0.2)], "0,leaky_relu(0.2),2"),
+        ([nn.ELU(0.5), nn.GELU()], "0,elu(0.5),gelu,3"),
+        ([nn.Softplus(2.0, threshold=20)], "0,softplus(2),2"),
     ],
 )
 def test_a_state_dict_with_gaps_is_opened_by_layers(between, layers):
@@ -104,20 +109,6 @@ def test_the_refusal_names_layers():
         "Name a registered function in its place in layers, or pass the part that is a KAN.",
         layers="0,glu,2",
     )
-
-
-def test_a_registered_function_may_stand_between():
-    import sympy
-
-    class Arsinh(nn.Module):
-        def forward(self, x):
-            return torch.asinh(x)
-
-    module = row(Arsinh())
-    with pytest.raises(InvalidValueError, match="got Arsinh as 1"):
-        import_model(module)
-    with kanlens.register_function("bent", torch.asinh, sympy.asinh, turning=()):
-        same(import_model(module.state_dict(), layers="0,bent,2"), module)
 
 
 # --- what the last layer is followed by --------------------------------------------------------
@@ -222,15 +213,18 @@ def test_norms_in_a_list_of_their_own():
     assert model.provenance.endswith("layer_norm.0, layer_norm.1 left out")
 
 
-@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.BatchNorm1d])
-def test_the_eps_of_a_norm_is_read(tmp_path, kind):
-    module = row(kind(4, eps=0.1))
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(4, 0.1), nn.BatchNorm1d(4, 0.1), nn.LayerNorm(4, 0.1, bias=False)]
+)
+def test_the_eps_of_a_norm_is_read(tmp_path, norm):
+    module = row(norm)
     torch.save(module, tmp_path / "whole.pt")
     for source in (module, tmp_path / "whole.pt"):
         model = import_model(source)
         same(model, module)
         assert "eps" not in model.provenance
-    assert "eps=1e-05" in import_model(module.state_dict()).provenance
+    if norm.bias is not None:
+        assert "eps=1e-05" in import_model(module.state_dict()).provenance
 
 
 # --- classes of other forwards -----------------------------------------------------------------
@@ -345,28 +339,20 @@ def test_prelu_with_one_slope_stands_before_the_first_layer():
     same(import_model(module.state_dict()), module)
 
 
-@pytest.mark.parametrize("kind", [nn.GroupNorm(2, 4), nn.BatchNorm1d(4, track_running_stats=False)])
-def test_a_vector_of_scales_and_one_of_shifts_are_said_to_be_of_a_layer_norm(kind):
-    model = import_model(row(kind).state_dict())
-    assert "norm='LayerNorm'" in model.provenance
-    assert "norm=" not in import_model(row(nn.LayerNorm(4))).provenance
-
-
-def test_layer_norm_without_bias(tmp_path):
-    module = row(nn.LayerNorm(4, eps=0.1, bias=False))
-    torch.save(module, tmp_path / "whole.pt")
-    for source in (module, tmp_path / "whole.pt"):
-        same(import_model(source), module)
-
-
-def test_a_norm_that_is_no_layer_norm_is_refused_by_its_name(tmp_path):
-    torch.save(row(nn.RMSNorm(4)), tmp_path / "whole.pt")
+@pytest.mark.parametrize(
+    "norm", [nn.GroupNorm(2, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.RMSNorm(4)]
+)
+def test_a_norm_that_is_no_layer_norm_is_refused_by_its_name(tmp_path, norm):
+    torch.save(row(norm), tmp_path / "whole.pt")
     refused(
         tmp_path / "whole.pt",
         "only activations, Dropout, Identity or Flatten between layers of 'whole.pt', "
-        "got RMSNorm as 1. Name a registered function in its place in layers, or pass the part "
-        "that is a KAN.",
+        f"got {type(norm).__name__} as 1. Name a registered function in its place in layers, or "
+        "pass the part that is a KAN.",
     )
+    if not isinstance(norm, nn.RMSNorm):
+        assert "norm='LayerNorm'" in import_model(row(norm).state_dict()).provenance
+    assert "norm=" not in import_model(row(nn.LayerNorm(4))).provenance
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.BatchNorm1d])
@@ -423,13 +409,6 @@ def test_only_the_softmax_at_the_end_is_left_out():
 # --- functions with parameters, and registered ones --------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["leaky_relu(0.2)", "elu(0.5)", "softplus(2)"])
-def test_layers_takes_functions_with_parameters(name):
-    modules = {"l": nn.LeakyReLU(0.2), "e": nn.ELU(0.5), "s": nn.Softplus(2.0, threshold=100)}
-    module = row(modules[name[0]])
-    same(import_model(module.state_dict(), layers=f"0,{name},2"), module)
-
-
 def test_softplus_with_another_threshold_is_refused(tmp_path):
     torch.save(row(nn.Softplus(threshold=1)), tmp_path / "whole.pt")
     with pytest.raises(InvalidValueError, match="got Softplus as 1"):
@@ -438,7 +417,7 @@ def test_softplus_with_another_threshold_is_refused(tmp_path):
         kanlens.KAN([2, 1], base_activation=nn.Softplus(threshold=1))
 
 
-def test_a_registered_function_is_known_by_the_module_of_its_name(tmp_path):
+def test_a_registered_function_is_known_by_its_name_and_module(tmp_path):
     import sympy
 
     slope, scale = 1.6732632423543772, 1.0507009873554805
@@ -448,7 +427,10 @@ def test_a_registered_function_is_known_by_the_module_of_its_name(tmp_path):
 
     module = row(nn.SELU())
     torch.save(module, tmp_path / "whole.pt")
+    with pytest.raises(InvalidValueError, match="got SELU as 1"):
+        import_model(module)
     with kanlens.register_function("selu", F.selu, form):
+        same(import_model(module.state_dict(), layers="0,selu,2"), module)
         for source in (module, tmp_path / "whole.pt"):
             same(import_model(source), module)
 
@@ -499,28 +481,17 @@ def test_the_kernels_of_a_convolution_are_listed_each():
     assert import_model(state, submodule="conv1.convs.1").widths == (9, 1)
 
 
-@pytest.mark.parametrize("norm", ["layer", "batch", None])
+@pytest.mark.parametrize("norm", [nn.LayerNorm(3), nn.BatchNorm1d(3)])
 def test_bsrbf_kan_with_another_norm(norm):
-    generator = torch.Generator().manual_seed(4)
-    draw = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
-    base, weight, knots = draw(2, 3), draw(2, 3 * 7), layer_state(3, 2, size=4)["grid"]
-    centers = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
-    norms = {"layer": nn.LayerNorm(3), "batch": nn.BatchNorm1d(3), None: nn.Identity()}
-    module = norms[norm].double().eval()
-    for name, tensor in module.state_dict().items():
+    d, norm = doubles.Double(), norm.double().eval()
+    bsrbf(d, "", 3, 2)
+    for tensor in norm.state_dict().values():
         if tensor.is_floating_point():
-            module.state_dict()[name].copy_(tensor + 0.3 * draw(3).abs())
-    state = {"base_weight": base, "spline_weight": weight, "rbf.grid": centers, "grid": knots}
-    state |= {f"norm.{name}": tensor for name, tensor in module.state_dict().items()}
-
-    def formula(x):
-        z = module(x)
-        bumps = torch.exp(-(((z[..., None] - centers) / 0.5) ** 2))
-        basis = doubles.reference_basis(z, knots, 3) + bumps
-        return F.silu(z) @ base.T + basis.flatten(1) @ weight.T
-
-    x = draw(20, 3)
-    torch.testing.assert_close(import_model(state)(x), formula(x), rtol=1e-11, atol=1e-11)
+            tensor.add_(torch.rand(3, generator=d.generator))
+    state = {k: v for k, v in d.state.items() if not k.startswith("layernorm")}
+    model = import_model(state | {f"norm.{key}": v for key, v in norm.state_dict().items()})
+    expected = import_model(state)(norm(X).detach())
+    torch.testing.assert_close(model(X), expected, rtol=1e-11, atol=1e-11)
 
 
 class BottleNeckGRAMLayer(nn.Module):
@@ -538,38 +509,27 @@ class BottleNeckGRAMLayer(nn.Module):
 
 
 def test_a_bottleneck_of_gram_polynomials(tmp_path):
-    generator = torch.Generator().manual_seed(5)
-    draw = lambda *shape: torch.randn(*shape, generator=generator).double()  # noqa: E731
-    n_in, inner, n_out, degree = 4, 2, 3, 3
-    state = {
-        "beta_weights": draw(degree + 1),
-        "grams_basis_weights": draw(inner, inner, degree + 1),
-        "base_weights": draw(n_out, n_in),
-        "inner_proj.weight": draw(inner, n_in),
-        "inner_proj.bias": draw(inner),
-        "outer_proj.weight": draw(n_out, inner),
-        "outer_proj.bias": draw(n_out),
-        "norm.weight": draw(n_out),
-        "norm.bias": draw(n_out),
-    }
+    d, n_in, inner, n_out = doubles.Double(5), 4, 2, 3
+    into, shift = d.draw("inner_proj.weight", inner, n_in), d.draw("inner_proj.bias", inner)
+    outof, after = d.draw("outer_proj.weight", n_out, inner), d.draw("outer_proj.bias", n_out)
+    betas, weight = d.draw("beta_weights", 4), d.draw("grams_basis_weights", inner, inner, 4)
+    base, gamma, beta = (
+        d.draw(key, *shape)
+        for key, *shape in (
+            ("base_weights", n_out, n_in),
+            ("norm.weight", n_out),
+            ("norm.bias", n_out),
+        )
+    )
 
     def formula(x, act=F.silu):
-        t = torch.tanh(x @ state["inner_proj.weight"].T + state["inner_proj.bias"])
-        basis = [torch.ones_like(t), t]
-        for i in range(2, degree + 1):
-            n, m = i - 1, i
-            beta = ((m + n) * (m - n) * n**2) / (m**2 / (4.0 * n**2 - 1.0))
-            basis.append(t * basis[-1] - beta * state["beta_weights"][n] * basis[-2])
-        grams = torch.einsum(
-            "bld,lod->bo", act(torch.stack(basis, -1)), state["grams_basis_weights"]
-        )
-        sums = grams @ state["outer_proj.weight"].T + state["outer_proj.bias"]
-        sums = sums + act(x) @ state["base_weights"].T
-        return act(F.layer_norm(sums, (n_out,), state["norm.weight"], state["norm.bias"]))
+        values = act(gram_basis(x @ into.T + shift, betas))
+        sums = torch.einsum("bld,lod->bo", values, weight) @ outof.T + after + act(x) @ base.T
+        return act(F.layer_norm(sums, (n_out,), gamma, beta))
 
-    x = draw(20, n_in)
-    torch.testing.assert_close(import_model(state)(x), formula(x), rtol=1e-10, atol=1e-10)
-    torch.save(nn.Sequential(BottleNeckGRAMLayer(state, nn.Tanh())), tmp_path / "gram.pt")
+    x = torch.randn(20, n_in, generator=d.generator, dtype=torch.float64)
+    torch.testing.assert_close(import_model(d.state)(x), formula(x), rtol=1e-10, atol=1e-10)
+    torch.save(nn.Sequential(BottleNeckGRAMLayer(d.state, nn.Tanh())), tmp_path / "gram.pt")
     model, expected = import_model(tmp_path / "gram.pt"), formula(x, torch.tanh)
     torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-10)
 

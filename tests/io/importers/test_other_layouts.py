@@ -12,8 +12,9 @@ import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, MissingDependencyError
 from kanlens.io.importers import import_model
 from tests.io.importers import other_doubles as doubles
-from tests.io.importers.test_efficient_kan import layer_state, points, reference_layer
-from tests.io.importers.test_spline_layouts import equal
+from tests.io.importers import series_doubles as series
+from tests.io.importers.doubles import equal
+from tests.io.importers.test_efficient_kan import layer_state
 
 ASKED = ("chebyshev", "legendre")
 
@@ -156,6 +157,8 @@ REFUSED = {
     "layers.0.nodes.0.weight.0": "functions of its own",
     "base_conv.0.weight poly_weights beta_weights": "a normalization of the whole image",
     "poly_conv.0.weight arange": "a normalization of the whole image",
+    "poly_weights.0 base_weights.0": "inputs that are scaled by the minimum and maximum",
+    "layers.0.poly_weight layers.0.base_weight": "inputs that are scaled by the minimum",
     "base_conv.0.weight spline_conv.0.weight rbf.grid": "a normalization of the whole image",
 }
 
@@ -166,6 +169,56 @@ def test_what_is_no_network_of_single_inputs_is_refused_with_the_reason(keys):
     with pytest.raises(InvalidValueError, match=f"^import_model: .*, got {REFUSED[keys]}"):
         import_model(state)
     assert REFUSED[keys] in kanlens.list_kans(state)[0].reason
+
+
+def test_what_no_network_needs_or_can_be_is_refused():
+    state = series.network(series.sine).state
+    text = "import_model: expected no wavelet beside a network of SineKAN, got 'dog'. Leave it out."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        import_model(state, wavelet="dog")
+    with pytest.raises(InvalidValueError, match=r"expected wavelet to be one of .*, got 'haar'\."):
+        import_model(state, wavelet="haar")
+    with pytest.raises(
+        InvalidValueError, match=r"expected keyword to be one of .*mean 'wavelet'\?$"
+    ):
+        import_model(state, wavelets="dog")
+
+
+class WavKANLayer(nn.Module):
+    """torch-conv-kan's layer, which has the tensors of Wav-KAN's."""
+
+    def __init__(self, double, start):
+        super().__init__()
+        self.wavelet_type, self.bn, self.forwards = "dog", nn.Module(), double.steps
+        for key, tensor in double.state.items():
+            if key.startswith(start):
+                *path, name = key.removeprefix(start).split(".")
+                (self.bn if path else self).register_buffer(name, tensor)
+
+
+def test_a_pickled_module_tells_wav_kan_from_its_copy(tmp_path):
+    double = series.network(series.wav_kan, kind="dog", base=True)
+    module = nn.Sequential(*(WavKANLayer(double, f"layers.{i}.") for i in range(2)))
+    for layer in module:
+        del layer.forwards
+    torch.save(module, tmp_path / "m.pt")
+    for source in (module, tmp_path / "m.pt"):
+        equal(double, 3, source)
+    with pytest.raises(AssertionError):
+        equal(double, 3, double.state, wavelet="dog")
+
+
+def test_polynomials_of_degree_zero_are_constants():
+    state = {"cheby_coeffs": torch.tensor([[[1.5]], [[0.25]]])}
+    torch.testing.assert_close(import_model(state)(torch.rand(3, 2)), torch.full((3, 1), 1.75))
+
+
+def test_layers_of_torch_between_polynomials():
+    d = doubles.Double()
+    first = series.polynomial(d, "0.", 3, 4)
+    line, bias = d.draw("1.weight", 2, 4), d.draw("1.bias", 2)
+    d.steps += [first, lambda x: x @ line.T + bias]
+    equal(d, 3, d.state)
 
 
 # --- layers with names of their own ------------------------------------------------------------
@@ -215,24 +268,6 @@ def test_layers_with_names_of_their_own():
     module.forward = lambda x: Named.forward(module, x) + 0.1
     with pytest.raises(InvalidValueError, match="Give its layers a method to_kanlens"):
         import_model(module)
-
-
-@pytest.mark.parametrize("kind", [nn.Sigmoid, nn.ReLU6, nn.Softsign, nn.ReLU])
-def test_activations_that_are_sums_of_functions(kind):
-    first, second = layer_state(3, 4), layer_state(4, 2, seed=1)
-    parts = [nn.Module(), kind(), nn.Module()]
-    for part, state in zip(parts[::2], (first, second), strict=True):
-        for name, tensor in state.items():
-            part.register_buffer(name, tensor)
-    x = points(first)
-    expected = reference_layer(kind()(reference_layer(x, first, 3)), second, 3)
-    found = import_model(nn.Sequential(*parts))(x)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    model = import_model(first, base_activation=kind)  # beside splines, too
-    base = first["base_weight"]
-    silu = nn.functional.silu(x) @ base.T
-    expected = reference_layer(x, first, 3) - silu + kind()(x) @ base.T
-    torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_base_of_another_library_is_not_taken_for_that_of_torch():

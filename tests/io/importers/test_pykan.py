@@ -11,7 +11,7 @@ from kanlens.functions.catalog import FUNCTIONS
 from kanlens.io.importers import import_model
 from kanlens.io.importers.pykan import translated
 from tests.io.importers import doubles
-from tests.io.importers.test_spline_layouts import equal
+from tests.io.importers.doubles import equal
 
 NAMES = {
     (0, 0, 1): "cos",

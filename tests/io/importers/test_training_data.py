@@ -124,12 +124,6 @@ def test_own_models_can_be_given_data_too(tmp_path):
             "Name the target, and the columns it was trained on, in the order of its inputs.",
         ),
         (
-            {"data": FRAME, "target": "kind", "feature_names": ["size", "price"]},
-            ShapeError,
-            "4 features, as the model has, got 2 ('size', 'price'). "
-            "Name the target, and the columns it was trained on, in the order of its inputs.",
-        ),
-        (
             {"data": FRAME.assign(p=1.5), "target": ["price", "p"]},
             ShapeError,
             "1 output, as the model has, got 2. "

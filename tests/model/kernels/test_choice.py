@@ -1,17 +1,20 @@
 """The rule that chooses a kernel, and the override."""
 
 import contextvars
-import itertools
 import math
+import os
 import re
 import runpy
+import sys
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.kernels import asked, sparse
+from kanlens.model.kernels import asked, choice, passes, pool, sparse
 from kanlens.model.kernels.choice import PATHS
 from kanlens.model.layers import KANLinear
 
@@ -39,7 +42,7 @@ def test_use_restores_after_an_error():
     assert asked() == "auto"
 
 
-CHOICES = "auto, sparse, stored, torch"
+CHOICES = "auto, sparse, torch"
 REFUSED = {
     "fast": f"Choose one of: {CHOICES}.",
     "Sparse": "Did you mean 'sparse'?",
@@ -65,14 +68,18 @@ def test_use_holds_in_a_context_copied_from_here():
 
 
 @pytest.fixture
-def new(monkeypatch):
-    """No pass was asked for yet, and none is compiled."""
-    monkeypatch.setattr(sparse, "_stored", {})
-    monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: False)
+def disk(monkeypatch):
+    """Kernels in numba's cache, none yet, and the code of processes that were started."""
+    disk = SimpleNamespace(full=False, started=[])
+    monkeypatch.setattr(sparse, "_compilations", {})
+    monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: disk.full)
+    monkeypatch.setattr(choice, "PATIENCE", 1.0)
+    monkeypatch.setattr(choice, "start", lambda code: disk.started.append(code) or Mock())
+    return disk
 
 
 def runs_kernels(layer: KANLinear, x: torch.Tensor) -> bool:
-    """Whether the path asked for runs kernels; nothing is computed."""
+    """Return whether the path asked for runs kernels; nothing is computed."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse, "run", lambda kernel, *_: seen.append(kernel))
@@ -81,64 +88,85 @@ def runs_kernels(layer: KANLinear, x: torch.Tensor) -> bool:
     return bool(seen)
 
 
-@pytest.mark.usefixtures("new")
-@pytest.mark.parametrize(
-    ("rows", "trained", "path", "kernel"),
-    [
-        (64, True, "auto", False),  # a step of training of a small network
-        (569, True, "auto", False),
-        (100_000, True, "auto", True),  # of a large one
-        (100_000, False, "auto", False),  # a part of an analysis
-        (3_000_000, False, "auto", True),
-        (3_000_000, True, "stored", False),
-        (64, True, "sparse", True),
-        (3_000_000, True, "torch", False),
-    ],
-)
-def test_kernels_that_are_not_compiled_run_where_that_pays(rows, trained, path, kernel):
+@pytest.mark.parametrize("rows", [64, 3_000_000])
+@pytest.mark.parametrize(("path", "kernel"), [("auto", False), ("sparse", True), ("torch", False)])
+def test_no_call_waits_for_a_compiler_but_where_kernels_are_asked_for(disk, rows, path, kernel):
     layer, x = KANLinear(3, 1), torch.zeros(1, 3).expand(rows, 3)
-    with kernels.use(path), torch.set_grad_enabled(trained):
-        for _ in range(3):  # whatever was called before
-            assert runs_kernels(layer, x) is kernel
-
-
-@pytest.mark.usefixtures("new")
-@pytest.mark.parametrize("path", ["auto", "stored"])
-def test_kernels_that_were_compiled_before_the_process_asked_run(path, monkeypatch):
     with kernels.use(path):
-        assert not runs_kernels(KANLinear(3, 1), torch.zeros(4, 3))
-        monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: True)
-        assert not runs_kernels(KANLinear(3, 1), torch.zeros(4, 3))  # another digit, one call later
-        assert runs_kernels(KANLinear(3, 1).double(), torch.zeros(4, 3, dtype=torch.float64))
-        assert runs_kernels(KANLinear(3, 1, spline_order=2), torch.zeros(4, 3))
+        assert runs_kernels(layer, x) is kernel
 
 
-@pytest.mark.parametrize(
-    ("seconds", "path"), [(math.inf, "auto"), (60.0, "stored"), (1.0, "torch")]
-)
-def test_nothing_is_compiled_under_a_deadline(seconds, path):
+def test_kernels_are_compiled_once_they_have_been_missed_for_a_second(disk):
+    layer, x = KANLinear(3, 1), torch.zeros(4, 3)
+    calls = int(choice.PATIENCE / kernels.CALL)
+    for _ in range(calls - 100):
+        assert not runs_kernels(layer, x)
+    assert disk.started == []
+    for _ in range(200):
+        runs_kernels(layer, x)
+    assert disk.started == [
+        "from kanlens.model.kernels.__main__ import compile_passes; compile_passes('float32', 3)"
+    ]
+    disk.full = True
+    assert any(runs_kernels(layer, x) for _ in range(calls))
+    assert runs_kernels(layer, x)
+    assert len(disk.started) == 1
+
+
+def test_kernels_on_disk_run_at_once(disk):
+    disk.full = True
+    assert runs_kernels(KANLinear(3, 1), torch.zeros(4, 3))
+    assert disk.started == []
+
+
+def test_few_rows_take_the_pass_that_is_compiled(disk, monkeypatch):
+    monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: kernel in of_all)
+    of_all, seen = {passes.forward, passes.backward}, []
+    monkeypatch.setattr(sparse, "run", lambda kernel, *_: seen.append(kernel))
+    layer, x = KANLinear(64, 64), torch.zeros(1, 64)
+    with torch.no_grad():
+        layer(x)
+        of_all.add(passes.forward_single)
+        sparse._compilations.clear()
+        layer(x)
+    assert seen == [passes.forward, passes.forward_single]
+
+
+@pytest.mark.parametrize(("seconds", "path"), [(math.inf, "auto"), (60.0, "auto"), (1.0, "torch")])
+def test_numba_is_not_loaded_close_to_a_deadline(seconds, path):
     with kernels.use_within(seconds):
         assert asked() == path
     with kernels.use("torch"), kernels.use_within(seconds):
         assert asked() == "torch"
 
 
-def test_a_pass_that_ran_is_stored():
+def test_a_pass_that_ran_is_stored(monkeypatch):
     layer, x = KANLinear(2, 3).double(), torch.zeros(4, 2, dtype=torch.float64)
     with kernels.use("sparse"):
         layer(x).sum().backward()
-    with pytest.MonkeyPatch.context() as patch, kernels.use("stored"):
-        patch.setattr(sparse, "_stored", {})
-        assert runs_kernels(layer, x)
+    monkeypatch.setattr(sparse, "_compilations", {})
+    assert runs_kernels(layer, x)
+
+
+def test_the_second_process_runs_the_code(tmp_path):
+    process = choice.start(f"open({str(tmp_path / 'done')!r}, 'w').write('x' * os.nice(0))")
+    assert process.wait(60) == 0
+    assert len((tmp_path / "done").read_text()) == min(19, os.nice(0) + 10)
+
+
+def test_one_process_of_several_compiles_and_a_frozen_program_does_not(monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert choice.start("pass") is None
+    monkeypatch.delattr(sys, "frozen")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choice.start("pass") is None
 
 
 def test_the_module_compiles_the_passes_beforehand(monkeypatch):
-    seen = []
+    seen = set()
     monkeypatch.setattr(
-        sparse,
-        "run",
-        lambda kernel, weights, *_: seen.append((kernel.__name__, weights.spline.dtype)),
+        pool, "share", lambda kernel, arguments, *_: seen.add((kernel.__name__, len(arguments)))
     )
     runpy.run_module("kanlens.model.kernels", run_name="__main__")
-    both = itertools.product((torch.float32, torch.float64), ("forward", "backward"))
-    assert seen == [(name, dtype) for dtype, name in both]
+    names = {name for name, _ in seen}
+    assert names >= {"forward", "backward", "forward_single", "forward_spans", "norms_of"}
