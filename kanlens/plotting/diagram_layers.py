@@ -101,12 +101,14 @@ def draw_layers(
             size = 6 if int(np.isfinite(places[:, 0]).sum()) > CROWD else 30
             square: dict[str, Any] = {"marker": "s", "c": STYLE.paper, "edgecolors": STYLE.ink}
             square |= {"s": size, "linewidths": 0.9, "zorder": 6, "label": f"_normalized {index}"}
-            ax.scatter(*places[nodes.apart :].T, **square)
+            x, y = places[nodes.apart :].T
+            ax.scatter(x, y, **square)
     for level, places in enumerate(layout.nodes):
         crowded = int(np.isfinite(places[:, 0]).sum()) > CROWD
         ends = level in (0, len(layout.nodes) - 1)
         ax.scatter(
-            *places.T,
+            places[:, 0],
+            places[:, 1],
             s=3 if crowded else 22,
             c=STYLE.paper if ends and not crowded else STYLE.ink,
             edgecolors=np.where(unused[level], STYLE.faint, STYLE.ink),
@@ -224,10 +226,10 @@ def _draw_products(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> N
     )
     ax.add_collection(legs, autolim=False)
     crowded = int(np.isfinite(above[:, 0]).sum()) > CROWD
-    dots, size = factors[shown], 2 if crowded else 9
-    ax.scatter(*dots.T, s=size, c=list(ink), linewidths=0.0, zorder=5)
-    places = above[sums:][np.isfinite(above[sums:, 0])]
+    (x, y), size = factors[shown].T, 2 if crowded else 9
+    ax.scatter(x, y, s=size, c=list(ink), linewidths=0.0, zorder=5)
+    x, y = above[sums:][np.isfinite(above[sums:, 0])].T
     size = 8 if crowded else 62
     circle: dict[str, Any] = {"c": STYLE.paper, "edgecolors": STYLE.ink, "linewidths": 0.9}
-    ax.scatter(*places.T, s=size, zorder=6, label=f"_products {index}", **circle)
-    ax.scatter(*places.T, s=size / 3, zorder=7, marker="x", c=STYLE.ink, linewidths=0.9)
+    ax.scatter(x, y, s=size, zorder=6, label=f"_products {index}", **circle)
+    ax.scatter(x, y, s=size / 3, zorder=7, marker="x", c=STYLE.ink, linewidths=0.9)

@@ -127,10 +127,10 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
     ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
     ends = _draw_spread(ax, result, x)
     if result.missing is not None:  # at the right border
-        right: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
+        border: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
         look: Any = {"color": STYLE.accent, "markersize": 4.5, "label": "_missing"}
-        ax.plot(1.0, result.missing, "D", **look, **right)
-        ax.text(1.04, result.missing, "missing", va="center", **right, **ASIDE)
+        ax.plot(1.0, result.missing, "D", **look, **border)
+        ax.text(1.04, result.missing, "missing", va="center", **border, **ASIDE)
         ends.append(np.array([result.missing]))
     ax.set_xlim(low, high)
     if part.dates:

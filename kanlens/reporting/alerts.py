@@ -32,7 +32,7 @@ def find_alerts(content: Content) -> list[dict[str, str]]:
     """Return the caveats of a report: level, code and text, warnings first."""
     checks = (_target, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
     alerts = [alert for check in checks for alert in check(content)]
-    return sorted(alerts, key=lambda alert: alert["level"] != "warning")
+    return [alert for level in ("warning", "note") for alert in alerts if alert["level"] == level]
 
 
 def _alert(code: str, text: str, *, warning: bool = True) -> dict[str, str]:

@@ -88,6 +88,15 @@ class Analysis:
         return None if self.request.background is None else len(self.request.background)
 
 
+def check_methods(methods: Sequence[str] | None) -> None:
+    """Refuse unknown methods, and an empty list of them."""
+    if methods is not None and not len(methods):
+        advice = "Leave {methods} out"
+        raise InvalidValueError("report", "at least one method", "none", advice, methods=...)
+    for name in methods or ():
+        check_choice("report", "methods", name, comparable())
+
+
 def by_type(results: Any) -> dict[str, Any]:
     """Return results by the field of `Request` that holds their type."""
     from kanlens.certificates import Certificate
@@ -120,11 +129,6 @@ def by_type(results: Any) -> dict[str, Any]:
 @torch.no_grad()
 def analyze(subject: Subject, request: Request) -> Analysis:
     """Compute the results that a report shows and that were not passed."""
-    if request.methods is not None and not len(request.methods):
-        advice = "Leave {methods} out"
-        raise InvalidValueError("report", "at least one method", "none", advice, methods=...)
-    for name in request.methods or ():
-        check_choice("report", "methods", name, comparable())
     with progress_bar("report", STEPS, shown=request.progress) as advance:
         passed = request.attribution
         complete = passed is not None and passed.interactions is not None and request.comparison
@@ -139,7 +143,9 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         advance(2, note="comparing methods")
         comparison = request.comparison or _compare(subject, plan, request)
         advance(2, note="formula")
-        formula, refusal = _formula(subject, request)
+        formula, refusal = request.formula, ""
+        if formula is None and request.symbolize:
+            formula, refusal = _symbolized(subject, request)
         advance()
     return Analysis(
         subject=subject,
@@ -220,8 +226,8 @@ def _attributions(
 
 def _of_rows(result: Attribution, rows: list[int] | slice) -> Attribution:
     """Return the attribution of some of its rows."""
-    parts: dict[str, Any] = {field.name: getattr(result, field.name) for field in fields(result)}
-    chosen = {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}
+    parts = {field.name: getattr(result, field.name) for field in fields(result)}
+    chosen: Any = {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}
     flows = None if result.paths is None else tuple(flow[rows] for flow in result.paths)
     return replace(result, **chosen, paths=flows)
 
@@ -273,10 +279,8 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
     )
 
 
-def _formula(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
-    """Return the formula, or the reason why a network has none."""
-    if request.formula is not None or not request.symbolize:
-        return request.formula, ""
+def _symbolized(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
+    """Return the formula of the model, or the reason why it has none."""
     from kanlens.symbolic.pipeline import symbolize
 
     y = subject.y if subject.y is None else subject.y.cpu()

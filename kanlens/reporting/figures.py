@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from kanlens import plotting
 from kanlens.attribution import effect
@@ -23,12 +24,16 @@ from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.drawing import Picture, draw, sized
 from kanlens.reporting.subject import spread
 
+if TYPE_CHECKING:
+    from kanlens.symbolic.result import SymbolicResult
+
 POINTS = 800  # of a scatter
 CARDS = 12  # edges of the first layer that are shown in detail
 EFFECTS = 6  # features, of those that matter most
 PANELS = 20  # edges of a layer that are shown side by side
 PAIRED = 12  # features in the matrix of pairs
 WIDEST = 24  # nodes of a level in the picture of flows
+WATERFALL = 10  # features of a single row
 
 
 def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> dict[str, Any]:
@@ -38,9 +43,11 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
     attribution, pruned = analysis.attribution, pruning and pruning.removed
     proven, loss = analysis.request.certificate, (3.6, 2.4)
     certificate = partial(plotting.certificate, target=attribution.target)
+    waterfall = partial(plotting.attribution, analysis.explained, kind="waterfall", top=WATERFALL)
+    size = (4.6, 0.75 + 0.235 * (min(len(attribution.features), WATERFALL) + 1))
     return {
         "network": _network(analysis.subject.model, content["edges"]),
-        "performance": list(_performance(analysis, content)),
+        "performance": list(_performance(analysis, content)) if content["performance"] else [],
         "importance": _bars(
             plotting.attribution, attribution.grouped().to_importance(), 3.75, 0.62, max_features
         ),
@@ -52,12 +59,15 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
         "flows": draw_flows(analysis, max_features),
         "cards": cards,
         "layers": list(_layers(analysis, len(cards))),
-        "formula": _formula(analysis),
+        "formula": analysis.formula and _formula(analysis, analysis.formula),
         "pruning": draw(partial(plotting.pruning, pruning), loss) if pruned else None,
         "history": history and history.history and draw(partial(plotting.history, history), loss),
         "certificate": proven and _bars(certificate, proven, 4.6, 0.8, max_features),
         "comparison": draw_comparison(analysis, max_features),
-        "rows": list(draw_rows(analysis, content)),
+        "rows": [
+            draw(partial(waterfall, row=place), size, title=f"Row {record['row']}")
+            for place, record in enumerate(content["rows"])
+        ],
     }
 
 
@@ -104,8 +114,6 @@ def _link(axes: Axes, model: KAN, edges: list[dict[str, Any]]) -> dict[str, str]
 
 def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
     performance, subject = content["performance"], analysis.subject
-    if performance is None or subject.y is None:
-        return
     if performance["task"] == "classification":
         classes = [record for record in performance["classes"] if record["roc"]]
         two = len(performance["classes"]) == 2
@@ -114,8 +122,8 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
         yield draw(partial(_paint_calibration, performance), (3.2, 3.1))
         return
     place, picks = subject.target, spread(subject.rows, POINTS)
-    y = subject.y[picks, place].double().cpu().numpy()
-    output = subject.output[picks, place].double().cpu().numpy()
+    targets = cast("Tensor", subject.y)
+    y, output = (part[picks, place].double().cpu().numpy() for part in (targets, subject.output))
     unit = content["meta"]["unit"]
     yield draw(partial(plotting.predicted, y, output, unit=unit), (3.1, 3.0))
     yield draw(partial(_paint_residuals, output, output - y, unit), (3.6, 3.0))
@@ -207,11 +215,9 @@ def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
         )
 
 
-def _formula(analysis: Analysis) -> Picture | None:
-    result, subject = analysis.formula, analysis.subject
-    if result is None:
-        return None
-    place = subject.target
+def _formula(analysis: Analysis, result: SymbolicResult) -> Picture | None:
+    """Draw values of a formula against outputs of the model, where any are finite."""
+    subject, place = analysis.subject, analysis.subject.target
     picks = spread(subject.rows, POINTS)
     columns = [list(subject.model.feature_names).index(name) for name in result.feature_names]
     formula = result.predict(subject.x[picks][:, columns])[:, place]
@@ -275,12 +281,3 @@ def draw_comparison(analysis: Analysis, most: int) -> Picture:
     size = (3.4, max(0.29 * min(len(table), most), 0.19 * (len(table.columns) + 2.2)))
     paint = partial(plotting.comparison, analysis.comparison, top=most)
     return draw(paint, size, axes_only=True)
-
-
-def draw_rows(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    """Draw the contributions to the output of each explained row."""
-    explained, most = analysis.explained, 10
-    for place, record in enumerate(content["rows"]):
-        rows = min(len(explained.features), most) + 1
-        paint = partial(plotting.attribution, explained, kind="waterfall", row=place, top=most)
-        yield draw(paint, (4.6, 0.75 + 0.235 * rows), title=f"Row {record['row']}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-import itertools
 import keyword
 import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,7 +120,8 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
     sizes, means = values.abs().mean(0), values.mean(0)
     together = float(sizes.triu(1).sum())
     total = float(sizes.diagonal().sum()) + together or 1.0
-    places = [*itertools.combinations(range(len(features)), 2)]
+    left, right = np.triu_indices(len(features), 1)
+    order = np.argsort(-sizes[left, right].cpu().numpy(), kind="stable")[:LISTED]
     pairs = [
         {
             "features": [features[i], features[j]],
@@ -128,7 +129,7 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
             "mean": float(means[i, j]),
             "share": float(sizes[i, j]) / total,
         }
-        for i, j in sorted(places, key=lambda pair: -float(sizes[pair]))[:LISTED]
+        for i, j in zip(left[order].tolist(), right[order].tolist(), strict=True)
     ]
     return {
         "method": attribution.method,

@@ -24,7 +24,7 @@ from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.model.analysis import Model, check_model
 from kanlens.plain_json import to_plain
 from kanlens.plotting import formats
-from kanlens.reporting.analysis import Request, analyze, by_type
+from kanlens.reporting.analysis import Request, analyze, by_type, check_methods
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
 from kanlens.reporting.subject import read_subject
@@ -175,6 +175,7 @@ def report(
     check_generator("report", generator)
     check_count("report", "max_rows", max_rows, least=2)
     check_count("report", "max_features", max_features)
+    check_methods(methods)
     request = Request(
         **by_type(results),
         background=background,

@@ -307,17 +307,10 @@ def test_what_importance_returns_is_drawn():
 
 
 def test_large_numbers_are_written_out():
-    values = torch.tensor([[-54012.0, 1234567.0]])
-    result = Attribution(
-        values=values,
-        output=values.sum(1) + 130833,
-        reference=torch.tensor([130833.0]),
-        method="shapley",
-        features=("a", "b"),
-        target="y",
-        baseline="",
-        x=torch.tensor([[0.5, 12000.0]]),
-    )
+    values, start = torch.tensor([[-54012.0, 1234567.0]]), torch.tensor([130833.0])
+    numbers = {"values": values, "reference": start, "output": values.sum(1) + start}
+    x = torch.tensor([[0.5, 12000.0]])
+    result = dataclasses.replace(found(2), features=("a", "b"), x=x, **numbers)
     axes = attribution(result, kind="waterfall", row=0, ax=Figure().subplots())
     texts = [text.get_text().strip() for text in axes.texts]
     minus = "\N{MINUS SIGN}"

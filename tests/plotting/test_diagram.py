@@ -105,6 +105,12 @@ def test_the_strongest_get_boxes_the_rest_lines(model, ax):
     assert "layer 0: 3 of 20" in texts(ax)[-1]
 
 
+def test_normalized_nodes_are_squares(ax):
+    network(made([3, 4, 2], normalized=[4, 0]), ax=ax)
+    squares: Any = labelled(ax, "_normalized 0")
+    assert len(squares.get_offsets()) == 4
+
+
 def test_functions_stand_out(ax):
     layer = KANLinear(2, 1, functions=[["sin", "spline"]])
     network(KAN.from_layers([layer], KAN([2, 1]).schema), ax=ax)

@@ -139,14 +139,6 @@ def test_a_surface_of_levels_has_cells(ax):
     assert len(ax.get_yticklabels()) == 3
 
 
-def test_two_levels_of_both_have_four_cells(ax):
-    rows = (ROWS > 0).double()
-    assert effect(made([3, 2, 1]), 0, rows, other=1, ax=ax).collections[0].get_array().shape == (
-        2,
-        2,
-    )
-
-
 def test_nothing_changes_anywhere(ax):
     model = made([3, 2, 1])
     with torch.no_grad():

@@ -281,6 +281,9 @@ def test_the_section_escapes_names_and_says_why(
     drawn = list(draw_models(analysis, content, 2, subjects))
     titles = [f"Effect of {name}" for name in models["effects"]][:2]
     assert [one.title for one in drawn[-2:]] == titles
+    bare = [record | {"importance": None} for record in models["models"]]
+    content_of_none = content | {"models": models | {"models": bare}}
+    assert list(draw_models(analysis, content_of_none, 2, subjects)) == drawn[:1]
     source = render_page(content, pictures() | {"models": drawn})
     section = source[source.index('<section id="models">') :].split("</section>")[0] + "</section>"
     page = Page(section)
