@@ -95,7 +95,7 @@ def test_the_last_rows_can_be_held_out(folder, tmp_path, capsys):
 
 
 def test_groups_of_a_table_beyond_memory_are_refused(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.cli.options.is_large", lambda *_, **__: True)
+    monkeypatch.setattr("kanlens.cli.model_data.is_large", lambda *_, **__: True)
     words = ["train", f"{folder}/data.csv", "--target", "y", "--groups", "who"]
     assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 1
     text = "expected a table that memory holds for groups, got 'data.csv'. Allow more with "
