@@ -1,4 +1,4 @@
-"""Attribution job: parts of the rows of a table, each of which can be done by any process.
+"""Attribution job: parts of a table, for any process.
 
 A part is some blocks of rows, each with a generator, so that results do not depend on the parts or
 the processes. A manifest identifies the run of a folder, so that only this run can resume there.
@@ -84,7 +84,7 @@ class Job:
 
 
 def attribute_part(job: Job, part: int) -> Summary | KanlensError:
-    """Explain and write the rows of a part; return an error, as trying again would not help."""
+    """Explain and write the rows of a part; return a refusal."""
     try:
         with _one_at_a_time, memory_limit(job.call, _share_of_worker()):
             return _part(job, part)
@@ -198,7 +198,7 @@ def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) ->
 
 
 def _share_of_worker() -> int | None:
-    """Return the memory limit of work on a Dask worker in bytes; None elsewhere."""
+    """Return the memory limit of a Dask worker in bytes; None elsewhere."""
     with contextlib.suppress(KeyError, AttributeError, ValueError):
         worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
         limit: int | None = worker.memory_manager.memory_limit
@@ -207,7 +207,7 @@ def _share_of_worker() -> int | None:
 
 
 def begun(job: Job, *, own: bool) -> Job:
-    """Return the job, with its folder's seed unless it has its `own`; refuse other runs."""
+    """Return the job with the seed of its folder; refuse other runs."""
     folder = Path(job.folder or "")
     manifest = read_manifest(folder, call=job.call)
     if manifest is None:
@@ -244,7 +244,7 @@ def manifest_of(job: Job) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder, None of a missing or empty one; refuse others."""
+    """Return the manifest of a folder, None of an empty one."""
     try:
         if not folder.exists() or not any(folder.iterdir()):
             return None

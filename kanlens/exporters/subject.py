@@ -246,7 +246,7 @@ class Export:
         """Raw rows with random numbers, knots, ends, blanks and unseen texts."""
         import pandas as pd
 
-        numbers, schema, columns = _numbers(self.exact), self.model.schema, {}
+        numbers, schema, columns = sample_rows(self.exact), self.model.schema, {}
         marks = {"text": blank_texts(schema)[-1], "number": next(iter(blank_numbers(schema)), None)}
         for place, (name, kind) in enumerate(self.columns.items(), start=1):
             picks = [k for k, rule in enumerate(self.rules) if rule.column == name]
@@ -357,7 +357,7 @@ def _dates(days: Any) -> list[str]:
     return list(pd.to_datetime(days.clip(-7e4, 7e4), unit="D").strftime("%Y-%m-%d %H:%M:%S"))
 
 
-def _numbers(model: KAN) -> Array:  # (row, in)
+def sample_rows(model: KAN) -> Array:  # (row, in)
     """Return rows of numbers for every feature, in the units of the data."""
     cuts = model.layers[0].breakpoints().mT * model.input_scale + model.input_shift
     low, high = model.feature_range or (cuts.amin(0), cuts.amax(0))

@@ -1,4 +1,4 @@
-"""Pictures of models and results; each function draws on one Axes and returns it."""
+"""Pictures of models and results; each function returns its Axes."""
 
 from kanlens.plotting.attributions import attribution
 from kanlens.plotting.certificate import certificate

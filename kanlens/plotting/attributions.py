@@ -1,4 +1,4 @@
-"""Attributions: which feature did what, over all samples, sample by sample, or in one sample."""
+"""Attributions over all samples, sample by sample, or of one sample."""
 
 from __future__ import annotations
 
@@ -21,18 +21,15 @@ from kanlens.plotting.style import (
     STYLE,
     Array,
     color_bar,
-    in_unit,
+    label,
     literal,
     name_rows,
     numbers,
     picture,
     rows_axes,
-    with_unit,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
 
 KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
@@ -68,23 +65,19 @@ def attribution(
     Parameters
     ----------
     result : Attribution, Importance or DataFrame
-        As `kanlens.attribute` or `kanlens.importance` returns it; of several outputs, the rows of
-        one.
+        From `kanlens.attribute` or `kanlens.importance`; of several outputs, the rows of one.
     kind : {"bar", "beeswarm", "interactions", "paths", "waterfall"}
-        ``"bar"``: mean ``|value|`` with its 95% interval over the samples. ``"beeswarm"``: the
-        value in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
-        from the reference to the output; orange raises it, blue lowers it.
-        ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: what flows through
-        every edge, from the features to the output. Decisions, dependences, forces, heat maps and
-        images are shap's, from ``result.to_shap()``.
+        ``"bar"``: mean ``|value|`` with its 95% interval. ``"beeswarm"``: every sample, colored by
+        the feature. ``"waterfall"``: one sample from the reference to the output; orange raises it,
+        blue lowers it. ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: the
+        flow through every edge. For other kinds of shap, use ``result.to_shap()``.
     row : int, optional
-        Which sample the waterfall is of; needed there, unless there is one alone. Interactions and
-        paths are those of this sample, with their signs, else their mean sizes over the samples.
+        Sample of a waterfall, needed if there are several. Interactions and paths are those of this
+        sample, with signs, else mean sizes over the samples.
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
-        Most features to draw; the rest are put together in one row "n others": their sizes added
-        in a bar, their values in every sample otherwise.
+        Most features to draw; one row "n others" adds up the sizes or values of the rest.
 
     Returns
     -------
@@ -93,7 +86,7 @@ def attribution(
     Raises
     ------
     InvalidValueError
-        If `kind` or `row` is not possible, or the result does not have what `kind` shows.
+        If `kind` or `row` does not exist, or the result lacks the values of `kind`.
     DTypeError
         If `result` is no attribution, `x` holds no numbers, or `ax` is no Axes.
     ShapeError
@@ -113,7 +106,11 @@ def attribution(
     >>> [label.get_text() for label in axes.get_yticklabels()]
     ['b', 'a']
     """
-    _check_kind(kind)
+    if kind in SHAPS:
+        expected, advice = f"to be one of {', '.join(KINDS)}", f"Use {SHAPS[kind]} with e = "
+        advice += "attribution.to_shap()"
+        raise InvalidValueError(CALL, expected, repr(kind), advice, argument="kind")
+    check_choice(CALL, "kind", kind, KINDS)
     check_count(CALL, "top", top)
     if hasattr(result, "columns"):
         result = _of_frame(result)
@@ -130,30 +127,18 @@ def attribution(
     if kind == "waterfall" and not result.shares:  # slopes lead from nowhere to nowhere
         expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(CALL, expected, got, "Use {kind} or 'beeswarm'", kind="bar")
-    needed = row is not None or kind == "waterfall"
-    place = _checked_row(result, row) if needed else None
-    samples = None if kind in ("interactions", "paths") else _samples(result, x)
-    draws: dict[str, Callable[[], Axes]] = {
-        "beeswarm": lambda: _beeswarm(result, samples, top, ax),
-        "interactions": lambda: draw_interactions(result, place, top, ax),
-        "paths": lambda: draw_flows(result, place, top, ax),
-        "waterfall": lambda: _waterfall(result, samples, place, top, ax),
-    }
-    return draws[kind]()
-
-
-def _check_kind(kind: str) -> None:
-    """Refuse an unknown kind of picture; name shap's function for one that shap draws."""
-    if kind not in SHAPS:
-        check_choice(CALL, "kind", kind, KINDS)
-        return
-    expected = f"to be one of {', '.join(KINDS)}"
-    advice = f"Use {SHAPS[kind]} with e = attribution.to_shap()"
-    raise InvalidValueError(CALL, expected, repr(kind), advice, argument="kind")
+    place = None if row is None and kind != "waterfall" else _checked_row(result, row)
+    if kind in ("interactions", "paths"):
+        draw = draw_interactions if kind == "interactions" else draw_flows
+        return draw(result, place, top, ax)
+    samples = _samples(result, x)
+    if place is not None and kind == "waterfall":
+        return _waterfall(result, samples, place, top, ax)
+    return _beeswarm(result, samples, top, ax)
 
 
 def _of_frame(frame: pd.DataFrame) -> Importance:
-    """Return what `kanlens.importance` says of one output."""
+    """Return the frame of `kanlens.importance` as an Importance."""
     columns = ["output", "feature", "importance", "low", "high", "unit"]
     if not set(columns) <= set(frame.columns):
         got = f"a DataFrame with columns {listed(frame.columns)}"
@@ -164,11 +149,11 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
         got = f"{len(outputs)} ({listed(outputs)})" if outputs else "none"
         raise InvalidValueError(CALL, "the rows of one output", got, advice)
     values, low, high = (torch.as_tensor(frame[name].to_numpy().copy()) for name in columns[2:5])
-    known = bool(torch.isfinite(low).all())
+    bounded = bool(torch.isfinite(low).all())
     return Importance(
         values=values,
-        low=low if known else None,
-        high=high if known else None,
+        low=low if bounded else None,
+        high=high if bounded else None,
         meaning="importance",
         method="",
         features=tuple(frame["feature"]),
@@ -178,6 +163,7 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
 
 
 def _checked_row(result: Attribution, row: int | None) -> int:
+    """Return the place of a sample; refuse one that does not exist."""
     rows = len(result.values)
     row = 0 if row is None and rows == 1 else row
     if isinstance(row, (int, np.integer)) and not isinstance(row, bool) and -rows <= row < rows:
@@ -187,14 +173,14 @@ def _checked_row(result: Attribution, row: int | None) -> int:
 
 
 def _samples(result: Attribution, x: Any) -> Array | None:
-    given = result.x if x is None else x
-    if given is None:
+    x = result.x if x is None else x
+    if x is None:
         return None
     try:
-        samples = numbers(given)
+        samples = numbers(x)
     except (TypeError, ValueError) as error:
         advice = "Leave x out: an Attribution to features has its samples"
-        got = f"a {type(given).__name__} of something else"
+        got = f"a {type(x).__name__} of something else"
         raise DTypeError(CALL, "x as numbers", got, advice) from error
     if samples.shape != tuple(result.values.shape):
         expected = f"x of shape {tuple(result.values.shape)}"
@@ -204,20 +190,9 @@ def _samples(result: Attribution, x: Any) -> Array | None:
 
 
 def ranked(sizes: Array, features: tuple[str, ...], top: int) -> Ranked:
-    """Put features in order of size; beyond `top`, the last row stands for the rest."""
-    kept = len(sizes) if len(sizes) <= top else max(top - 1, 1)
-    return Ranked.of(sizes, features, kept, most=LONGEST)
-
-
-def evenly(count: int, most: int) -> Array:
-    """Return places of at most so many samples, evenly taken from all."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
-
-
-def contribution(result: Attribution) -> str:
-    """Say what the values are of, and their unit."""
-    whole = f"contribution to {with_unit(result.target, result.unit)}"
-    return whole if result.shares else f"value for {literal(result.target)}"
+    """Return features in order of size, those beyond `top` as one row."""
+    shown = len(sizes) if len(sizes) <= top else max(top - 1, 1)
+    return Ranked.of(sizes, features, shown, most=LONGEST)
 
 
 def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
@@ -235,7 +210,7 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
     name_rows(ax, rows.names, others=len(rows.others) > 0)
     ax.set_xlim(left=0)
     apart = "\n" if len(result.meaning) > LONGEST else " "
-    whose = f"for {literal(result.target)}{in_unit(result.unit)}"
+    whose = f"for {label(result.target, result.unit)}"
     _value_axis(ax, f"{literal(result.meaning)}{apart}{whose}")
     return ax
 
@@ -249,16 +224,23 @@ def _value_axis(ax: Axes, text: str) -> None:
 def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | None) -> Axes:
     values = numbers(result.values)
     rows = ranked(np.abs(values).mean(0), result.features, top)
-    picks = evenly(len(values), SWARM)
+    picks = np.linspace(0, len(values) - 1, min(len(values), SWARM)).round().astype(int)
     ax = rows_axes(ax, len(rows.names), 1.5)
     columns = list(rows.columns(values[picks]).T)
-    shades = [None if samples is None else _ranks(samples[:, i])[picks] for i in rows.order]
-    shades += [None] * (len(rows.others) > 0)
     span = float(np.ptp(np.concatenate(columns))) or 1.0
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
-    _draw_swarms(ax, columns, shades, span)
+    image = sum(map(len, columns)) > MANY
+    for place, column in enumerate(columns):
+        color: Any = {"color": STYLE.accent if samples is None else STYLE.muted}
+        if samples is not None and place < len(rows.order):  # features put together have no value
+            shade = _ranks(samples[:, rows.order[place]])[picks]
+            color = {"c": shade, "cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
+        look: Any = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2, **color}
+        offsets = place + swarm(column, span)
+        ax.scatter(column, offsets, label=f"_swarm {place}", clip_on=False, **look)
     name_rows(ax, rows.names, others=len(rows.others) > 0)
-    _value_axis(ax, contribution(result))
+    whole = f"contribution to {label(result.target, result.unit)}"
+    _value_axis(ax, whole if result.shares else f"value for {literal(result.target)}")
     if samples is not None:
         _color_key(ax)
     if len(picks) < len(values):
@@ -267,21 +249,8 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     return ax
 
 
-def _draw_swarms(ax: Axes, columns: list[Array], shades: list[Array | None], span: float) -> None:
-    image = sum(len(column) for column in columns) > MANY
-    for place, (column, shade) in enumerate(zip(columns, shades, strict=True)):
-        color: Any = {"color": STYLE.accent}
-        if shade is not None:
-            color = {"c": shade, "cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
-        elif any(other is not None for other in shades):
-            color = {"color": STYLE.muted}  # several features together have no value to show
-        offsets = place + swarm(column, span)
-        look: Any = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2}
-        ax.scatter(column, offsets, label=f"_swarm {place}", clip_on=False, **look, **color)
-
-
 def _ranks(values: Array) -> Array:
-    """Return the rank of every value from 0 to 1; equal values share one, a constant is 0.5."""
+    """Return ranks from 0 to 1, ties shared, 0.5 for a constant."""
     from scipy.stats import rankdata
 
     ranks = rankdata(values)
@@ -290,7 +259,7 @@ def _ranks(values: Array) -> Array:
 
 
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
-    """Return offsets (n,) up to `width` of points that would hide each other, in 120 columns."""
+    """Return offsets (n,), up to `width`, that keep points apart."""
     column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
     order = np.argsort(column, kind="stable")
     ordered = column[order]
@@ -314,7 +283,7 @@ def _color_key(ax: Axes) -> None:
 def steps_of(
     result: Attribution, samples: Array | None, row: int, top: int
 ) -> tuple[list[str], Array, int]:
-    """Return names and values of a sample's features, others and gap, and how many features."""
+    """Return names and values of a sample's features, and their count."""
     values = numbers(result.values)[row]
     rows = ranked(np.abs(values), result.features, top)
     names, steps = list(rows.names), rows.columns(values)
@@ -327,8 +296,8 @@ def steps_of(
     for place, i in enumerate(rows.order):
         if samples is not None:
             value = float(samples[row, i])
-            said = {0.0: ": no", 1.0: ": yes"}.get(value) if i in one_hot else None
-            names[place] += said or f" = {number(value, 4)}"
+            answer = {0.0: ": no", 1.0: ": yes"}.get(value) if i in one_hot else None
+            names[place] += answer or f" = {number(value, 4)}"
     gap = float(result.completeness_gap[row])
     if abs(gap) > 1e-3 * max(np.abs(values).sum(), abs(gap + values.sum())):
         names, steps = [*names, GAP], np.append(steps, gap)
@@ -344,12 +313,12 @@ def _waterfall(
     start, end = float(result.reference[row]), float(result.output[row])
     _draw_steps(ax, steps, start, end, gap=names[-1] == GAP)
     name_rows(ax, names, others=len(names) > count)
-    _value_axis(ax, with_unit(result.target, result.unit))
+    _value_axis(ax, label(result.target, result.unit))
     return ax
 
 
 def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) -> None:
-    """Draw the last step at the bottom next to the reference, the largest on top at the output."""
+    """Draw steps from the reference at the bottom to the output on top."""
     ends = end - np.concatenate([[0.0], np.cumsum(steps)[:-1]])
     begins = ends - steps
     places = np.arange(len(steps))

@@ -1,8 +1,7 @@
-"""Certificates: what every feature can do to an output at most, beside what it was seen to do."""
+"""Certificates: proven bounds of effects of features, and seen effects."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from kanlens.certificates import Certificate
 from kanlens.checks import check_count
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.plotting.interactions import Ranked
-from kanlens.plotting.style import STYLE, in_unit, literal, name_rows, picture, rows_axes
+from kanlens.plotting.style import STYLE, label, name_rows, picture, rows_axes
 
 CALL = "plot.certificate"
 SHOWN = 20  # features
@@ -25,12 +24,12 @@ SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven
 def certificate(
     result: Certificate, *, target: str | int = 0, top: int = SHOWN, ax: Axes | None = None
 ) -> Axes:
-    """Draw how much each feature alone can raise and lower an output, proven and seen.
+    """Draw proven bounds and seen values of the effect of each feature.
 
     Parameters
     ----------
     result : Certificate
-        As `kanlens.certify` returns it.
+        From `kanlens.certify`.
     target : str or int
         Name or index of the output.
     top : int
@@ -39,9 +38,8 @@ def certificate(
     Returns
     -------
     Axes
-        To the right how much the output can rise when a feature is raised, to the left how much it
-        can fall: pale bars are proven bounds, dark ones what was found. A triangle behind a name
-        is a proven direction.
+        Rises of the output to the right, falls to the left, when a feature is raised: pale bars
+        are proven bounds, dark ones were seen. A triangle behind a name is a proven direction.
 
     Raises
     ------
@@ -63,20 +61,19 @@ def certificate(
     if not isinstance(result, Certificate):
         raise DTypeError(CALL, "a Certificate", type(result).__name__, "Pass what certify returned")
     try:
-        found = result[target]
+        output = result[target]
     except (KeyError, IndexError) as error:
-        known = ", ".join(repr(one.target) for one in result.outputs)
-        expected, got = f"target to be one of {known}", repr(target)
+        names = ", ".join(repr(output.target) for output in result.outputs)
+        expected, got = f"target to be one of {names}", repr(target)
         raise InvalidValueError(CALL, expected, got, "Name an output") from error
-    sizes = np.array([one.effect.bound for one in found.features])
-    names = tuple(f"{one.name} {SIGNS.get(one.verdict, '')}".strip() for one in found.features)
-    rows = Ranked.of(np.nan_to_num(sizes, posinf=np.finfo(float).max), names, top, most=LONGEST)
-    kept = [found.features[i] for i in rows.order]
-    ax = rows_axes(ax, len(kept), 1.2)
-    _draw_bars(ax, kept)
-    name_rows(ax, rows.names[: len(kept)])
+    sizes = np.array([feature.effect.bound for feature in output.features])
+    marked = tuple(f"{f.name} {SIGNS.get(f.verdict, '')}".strip() for f in output.features)
+    rows = Ranked.of(np.nan_to_num(sizes, posinf=np.finfo(float).max), marked, top, most=LONGEST)
+    ax = rows_axes(ax, len(rows.order), 1.2)
+    _draw_bars(ax, [output.features[i] for i in rows.order])
+    name_rows(ax, rows.names[: len(rows.order)])
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
-    whose = f"{literal(found.target, most=LONGEST)}{in_unit(found.unit)}"
+    whose = label(output.target, output.unit, most=LONGEST)
     ax.set_xlabel(f"most that one feature alone changes {whose}")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
@@ -84,17 +81,16 @@ def certificate(
 
 
 def _draw_bars(ax: Axes, features: list[Any]) -> None:
-    """Draw what is proven behind what was seen; a bound that is not finite reaches the border."""
+    """Draw bounds behind seen values; infinite ones reach the border."""
     places = np.arange(len(features))
-    bounds = [[one.falls.bound, one.rises.bound] for one in features]
-    seen = [[one.falls.seen, one.rises.seen] for one in features]
-    known = np.array([value for pair in bounds + seen for value in pair])
-    border = 1.1 * float(known[np.isfinite(known)].max(initial=0.0)) or 1.0
-    draw = partial(ax.barh, zorder=2)
-    for name, values, color, height in (
+    bounds = np.array([[f.falls.bound, f.rises.bound] for f in features])
+    seen = np.array([[f.falls.seen, f.rises.seen] for f in features])
+    values = np.concatenate([bounds, seen])
+    border = 1.1 * float(values[np.isfinite(values)].max(initial=0.0)) or 1.0
+    for name, ends, color, height in (
         ("proven bound", bounds, STYLE.faint, 0.66),
         ("seen", seen, STYLE.accent, 0.3),
     ):
-        ends = np.minimum(np.array(values), border)
-        draw(places, ends[:, 1], height=height, color=color, label=name)
-        draw(places, -ends[:, 0], height=height, color=color, label=f"_{name}")
+        look: Any = {"height": height, "color": color, "zorder": 2}
+        ax.barh(places, np.minimum(ends[:, 1], border), label=name, **look)
+        ax.barh(places, -np.minimum(ends[:, 0], border), label=f"_{name}", **look)

@@ -1,4 +1,4 @@
-"""Several attribution methods side by side."""
+"""Importance by several attribution methods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kanlens.plotting.style import (
     STYLE,
     axes_for,
     distinct,
-    in_unit,
+    label,
     literal,
     name_rows,
     picture,
@@ -35,11 +35,11 @@ FAR = 4  # times the median of the methods' largest values, from which a method 
 
 @picture(CALL)
 def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
-    """Draw what several methods say of every feature, and how exact each of them is.
+    """Draw the importance of features by several methods, with errors.
 
-    One row per feature, one marker per method at its mean ``|value|``. The legend on the right
-    names the markers; "error" is the L1 distance from the exact Shapley values over their L1 norm,
-    "gap" what the values leave unexplained over what they should explain.
+    One row per feature, one marker per method at its mean ``|value|``. In the legend, "error" is
+    the L1 distance from the exact Shapley values over their L1 norm, "gap" the unexplained part of
+    the change of the output, relative to it.
 
     Parameters
     ----------
@@ -48,8 +48,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     top : int
         Most features to draw, those with the largest mean over the methods first.
     ax : Axes, optional
-        Where to draw, with room for the legend on its right; a new figure, made by pyplot, when
-        None.
+        Where to draw, with room for the legend on its right; a new figure when None.
 
     Returns
     -------
@@ -81,12 +80,19 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     rows = max(ROW * len(order), LINE * (len(table.columns) + 2))
     ax = axes_for(ax, (STYLE.page, rows + 0.55))
     tidy(ax)
-    _draw_markers(ax, table, order)
+    for row in range(0, len(order), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+    methods = list(table.columns)
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(methods)) if len(methods) > 1 else [0.0]
+    for place, (method, offset) in enumerate(zip(methods, offsets, strict=True)):
+        values = table[method].to_numpy()[order]
+        style: Any = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
+        ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **style)
     name_rows(ax, names)
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlim(left=0)
-    one = next(iter(result.attributions.values()))
-    ax.set_xlabel(f"mean |value| for {literal(one.target, most=LONGEST)}{in_unit(one.unit)}")
+    first = next(iter(result.attributions.values()))
+    ax.set_xlabel(f"mean |value| for {label(first.target, first.unit, most=LONGEST)}")
     notes = [f"{len(order)} of {len(table)} features"] if len(order) < len(table) else []
     ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **ASIDE)
     _name_methods(ax, frame.set_index("method"))
@@ -95,20 +101,20 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
 
 def _name_methods(ax: Axes, frame: Any) -> None:
     """Name the markers at the right, with the numbers of each method."""
-    shown = {name: word for name, word in NUMBERS.items() if frame.get(name) is not None}
-    shown = {name: word for name, word in shown.items() if frame[name].notna().any()}
+    shown = {k: word for k, word in NUMBERS.items() if k in frame and frame[k].notna().any()}
     marks, methods = ax.get_legend_handles_labels()
     names = distinct(methods, partial(literal, most=LONGEST))
-    table = [[number(frame.loc[method, column], 2) for column in shown] for method in methods]
-    cells = [", ".join(row) for row in table]
-    labels = [f"{name} ({cell})" if cell else name for name, cell in zip(names, cells, strict=True)]
+    labels = []
+    for name, method in zip(names, methods, strict=True):
+        cell = ", ".join(number(frame.loc[method, column], 2) for column in shown)
+        labels.append(f"{name} ({cell})" if cell else name)
     style: Any = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
     style |= {"fontsize": STYLE.small, "title_fontsize": STYLE.small, "alignment": "left"}
     ax.legend(marks, labels, title=f"method ({', '.join(shown.values())})", **style)
 
 
 def _limit(ax: Axes, table: Any) -> list[str]:
-    """End the axis before methods whose values dwarf the others', and say which these are."""
+    """End the axis before outlying methods; return a note on these."""
     largest = table.max()
     ordinary = largest[largest <= FAR * largest.median()]
     beyond = [literal(name, most=LONGEST) for name in largest.index if name not in ordinary]
@@ -119,18 +125,7 @@ def _limit(ax: Axes, table: Any) -> list[str]:
 
 
 def look(place: int) -> dict[str, Any]:
-    """Return marker and color of a method; pairs repeat only after many methods."""
+    """Return marker and color of a method; pairs repeat late."""
     cycle = len(STYLE.series)
     color = STYLE.series[(place + place // cycle) % cycle]
     return {"marker": STYLE.markers[place % cycle], "facecolors": color, "edgecolors": STYLE.paper}
-
-
-def _draw_markers(ax: Axes, table: Any, order: Any) -> None:
-    for row in range(0, len(order), 2):
-        ax.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
-    methods = list(table.columns)
-    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(methods)) if len(methods) > 1 else [0.0]
-    for place, (method, offset) in enumerate(zip(methods, offsets, strict=True)):
-        values = table[method].to_numpy()[order]
-        style: Any = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
-        ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **style)

@@ -1,4 +1,4 @@
-"""What a picture of one edge shows: its curve, names, units, and where there is data."""
+"""Data of a picture of one edge: curve, names, units, and density."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ REACH = 0.5  # of the grid shown beyond the data, at most this share of the data
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """One edge, ready to be drawn, in the units of the axes."""
+    """One edge in the units of the axes."""
 
     x: Array  # (point,)
     y: Array
-    parts: dict[str, Array]  # what y is the sum of, by name; empty when not asked for
-    mean: float  # over the data, over the grid when no data are known
+    parts: dict[str, Array]  # summands of y by name; empty where they are not drawn
+    mean: float  # over the data, over the grid where none are known
     grid: tuple[float, float]
-    knots: Array  # where two pieces meet
+    knots: Array
     data: tuple[float, float] | None  # range
     density: tuple[Array, Array] | None  # edges of bins and the share of the data in each
     input_name: str = ""
     input_unit: str = ""
     output_name: str = ""
     output_unit: str = ""
-    levels: tuple[str, ...] = ()  # what 0 and 1 stand for when the input takes no other values
+    levels: tuple[str, ...] = ()  # names of 0 and 1, for an input without other values
     band: Array | None = None  # (2, point), ends of its confidence band
 
 
@@ -53,7 +53,7 @@ def model_curves(
     parts: bool,
     call: str,
 ) -> list[Curve]:
-    """Return some edges (out, in) of one layer, in the units of the data as `edge_units` says."""
+    """Return edges (out, in) of a layer in the units of `edge_units`."""
     record = traced(call, model, data)
     columns = None if record is None else record.inputs[layer].double().cpu().numpy()
     return [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
@@ -77,13 +77,16 @@ def _model_curve(
         if coded and len(levels) == 2:
             names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
     if layer == len(model.layers) - 1 and out < model.nodes[layer].grouping.sums:
-        known = model.schema.outputs[out].unit
-        names["output_unit"] = known or ("log-odds" if model.task == "classification" else "")
+        unit = model.schema.outputs[out].unit
+        names["output_unit"] = unit or ("log-odds" if model.task == "classification" else "")
     values: Array | None = None
     if columns is not None:
         values = columns[:, in_]
     elif inner.statistics is not None:
-        values = _spread_out(inner.statistics.quantiles[in_].double().numpy())
+        ends = inner.statistics.quantiles[in_].double().numpy()
+        shares, count = np.linspace(0, 1, len(ends)), 32 * (len(ends) - 1)
+        inside = np.interp((np.arange(count) + 0.5) / count, shares, ends)
+        values = np.concatenate([ends[:1], inside, ends[-1:]])  # with these quantiles
     values = None if values is None else shift + scale * values
     phi = inner.edge(out, in_).scaled(factor).in_units(shift, scale)
     return dataclasses.replace(_curve(phi, values, parts, call), **names)
@@ -101,22 +104,20 @@ def function_curve(phi: Any, *, data: Any, parts: bool, call: str) -> Curve:
     return dataclasses.replace(curve, input_name="x", input_unit=phi.unit, output_name=phi.name)
 
 
-def _spread_out(quantiles: Array) -> Array:
-    """Return values that have these quantiles."""
-    levels = np.linspace(0, 1, len(quantiles))
-    places = (np.arange(32 * (len(quantiles) - 1)) + 0.5) / (32 * (len(quantiles) - 1))
-    return np.concatenate([quantiles[:1], np.interp(places, levels, quantiles), quantiles[-1:]])
-
-
 def _curve(phi: Any, values: Array | None, parts: bool, call: str) -> Curve:
-    grid = (float(phi.domain[0]), float(phi.domain[1]))
+    """Return the values of an Edge over the data and the grid near them."""
+    grid = low, high = (float(phi.domain[0]), float(phi.domain[1]))
     data = None if values is None else (float(values.min()), float(values.max()))
-    low, high = _view(grid, data)
+    if data is not None:
+        reach = REACH * (data[1] - data[0] or 1.0)
+        low = min(data[0], max(low, data[0] - reach))
+        high = max(data[1], min(high, data[1] + reach))
+    room = MARGIN * (high - low or 1.0)
+    low, high = low - room, high + room
     knots = np.asarray(phi.breakpoints, dtype=np.float64)
     inside = knots[(knots > low) & (knots < high)]  # kinks and jumps are drawn where they are
     x = np.unique(np.concatenate([np.linspace(low, high, POINTS), inside]))
     y = _finite(phi(x))
-    density = None if values is None else binned(values, low, high)
     mean = float(np.mean(_finite(phi(values))) if values is not None else np.nanmean(y))
     return Curve(
         x=x,
@@ -126,12 +127,12 @@ def _curve(phi: Any, values: Array | None, parts: bool, call: str) -> Curve:
         grid=grid,
         knots=knots,
         data=data,
-        density=density,
+        density=None if values is None else binned(values, low, high),
     )
 
 
 def binned(values: Array, low: float, high: float) -> tuple[Array, Array]:
-    """Return the edges of bins from low to high, and the share of the values in each."""
+    """Return edges of bins from low to high, and shares of the values."""
     counts, edges = np.histogram(values, bins=BINS, range=(low, high))
     return edges, counts / len(values)
 
@@ -139,17 +140,6 @@ def binned(values: Array, low: float, high: float) -> tuple[Array, Array]:
 def _finite(y: Any) -> Array:
     values = np.asarray(y, dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
-
-
-def _view(grid: tuple[float, float], data: tuple[float, float] | None) -> tuple[float, float]:
-    """Return the range to draw: that of the data, and of the grid not far beyond."""
-    low, high = grid
-    if data is not None:
-        width = data[1] - data[0] or 1.0
-        low = min(data[0], max(grid[0], data[0] - REACH * width))
-        high = max(data[1], min(grid[1], data[1] + REACH * width))
-    room = MARGIN * (high - low or 1.0)
-    return low - room, high + room
 
 
 def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
@@ -163,21 +153,21 @@ def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
 def chosen_edges(
     model: KAN, layer: int, out: int | str | None, in_: int | str | None, *, most: int, call: str
 ) -> tuple[list[tuple[int, int]], int]:
-    """Return the strongest live edges (out, in) of a layer, and how many there are."""
+    """Return the strongest nonzero edges (out, in), and the count of all."""
     check_count(call, "top", most)
     inner = model.layers[layer]
-    alive = (inner.mask != 0).cpu().numpy()
+    shown = (inner.mask != 0).cpu().numpy()
     if out is not None:
         row = find_node(model, layer, "out", out, call=call)
-        alive[np.arange(len(alive)) != row] = False
+        shown[np.arange(len(shown)) != row] = False
     if in_ is not None:
         column = find_node(model, layer, "in_", in_, call=call)
-        alive[:, np.arange(alive.shape[1]) != column] = False
-    edges = np.argwhere(alive)
-    kept = np.arange(len(edges))
+        shown[:, np.arange(shown.shape[1]) != column] = False
+    edges = np.argwhere(shown)
+    picks = np.arange(len(edges))
     if len(edges) > most:
-        known = inner.statistics
         with torch.no_grad():
-            strength = inner.weight_l1().cpu() if known is None else known.edge_std
-        kept = np.sort(np.argsort(-strength.numpy()[alive], kind="stable")[:most])
-    return [(int(out), int(in_)) for out, in_ in edges[kept]], len(edges)
+            statistics = inner.statistics
+            strength = inner.weight_l1().cpu() if statistics is None else statistics.edge_std
+        picks = np.sort(np.argsort(-strength.numpy()[shown], kind="stable")[:most])
+    return [(int(out), int(in_)) for out, in_ in edges[picks]], len(edges)

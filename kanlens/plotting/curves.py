@@ -24,13 +24,12 @@ from kanlens.plotting.style import (
     Array,
     axes_for,
     fitted,
-    in_unit,
+    label,
     literal,
     picture,
     size_in_inches,
     text_width,
     tidy,
-    with_unit,
 )
 
 if TYPE_CHECKING:
@@ -64,28 +63,26 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     """Draw the function on one edge, and where the data lie.
 
     White is the range of the data; light gray has none; hatched lies outside the grid, where the
-    function is continued. The strip at the bottom is the density of the data, the marks at the
-    top are the knots. An input with two values is drawn as two points. A band is the pointwise 95%
-    confidence band of the function less its mean over the data, `kanlens.attribution.edge_band`.
+    function is continued. The strip is the density of the data, marks at the top are knots. An
+    input with two values is drawn as two points. A band is that of `kanlens.attribution.edge_band`.
 
     Parameters
     ----------
     source : KAN, fitted estimator, Edge
-        Left as it is.
+        Not changed.
     layer : int, optional
-        Layer of the edge, counted from 0; only with a model, and needed there.
+        Layer of the edge, counted from 0; required with a model.
     out, in_ : int or str, optional
-        Ends of the edge, as indices or names; hidden nodes are called h1_1 and so on, factors of a
-        product h1_4.1 and so on.
+        Ends of the edge, as indices or names, such as h1_1, or h1_4.1 for a factor of a product.
     data : optional
         With a model a `Trace` of it or rows of x, with an Edge values of its input. The
         statistics stored in the model when None.
     parts : bool
-        Whether the spline and the base, whose sum the function is, are drawn too.
+        Whether to draw the spline and the base of the function too.
     y : array-like, optional
         Targets of the rows in `data`, for a band.
     band : bool
-        Whether the band is drawn; it needs a model, `data` and `y`.
+        Whether to draw the band, from a model, `data` and `y`.
 
     Returns
     -------
@@ -100,7 +97,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     DTypeError
         If `source` is neither, or `ax` no Axes.
     MethodError
-        If `parts` is asked of an edge that has none, or a band without data and targets.
+        If an edge has no `parts`, or a band no data and targets.
 
     Examples
     --------
@@ -122,9 +119,10 @@ def edge(  # noqa: PLR0913 - one keyword per choice
         room = np.nanquantile(np.abs(curve.band - curve.y), 0.75)
         ends = list(np.clip(curve.band, low - room, high + room))
     set_range(ax, *range_of([curve.y, *curve.parts.values(), *ends]))
-    ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
+    ax.set_xlabel(label(curve.input_name, curve.input_unit))
     if curve.output_name:
-        ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
+        whose = curve.output_name, curve.output_unit
+        ax.set_ylabel(words_for("contribution to", *whose, size_in_inches(ax)[1]))
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="best")
     return ax
@@ -141,30 +139,30 @@ def edges(
     ax: Axes | None = None,
     data: Rows | Trace | None = None,
 ) -> Axes:
-    """Draw the live edges of a layer side by side, all with the same range of y.
+    """Draw the nonzero edges of a layer side by side, on one range of y.
 
-    Each function is drawn less its mean over the data: constants may move between the edges of a
-    node without changing the model, so only what varies can be compared.
+    Each function is drawn less its mean over the data, as constants can move between the edges of
+    a node.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     layer : int
-        Which layer, counted from 0.
+        Counted from 0.
     out, in_ : int or str, optional
         Only edges to, or from, this node; `out` may be a factor of a product.
     top : int
         Most edges to draw, the strongest first.
     ax : Axes, optional
-        Whose place to fill; a new figure of fitting size, made by pyplot, when None.
+        Replaced by the panels; a new figure of fitting size when None.
     data : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
         Rows of x; the statistics stored in the model when None.
 
     Returns
     -------
     Axes
-        Holds the panels, which are its ``child_axes``, one per edge, ordered by out, then in.
+        With one panel per edge in ``child_axes``, ordered by out, then in.
 
     Raises
     ------
@@ -180,7 +178,7 @@ def edges(
     call = "plot.edges"
     model = check_model(call, model)
     index = check_layer(model, layer, call=call)
-    picks, alive = chosen_edges(model, index, out, in_, most=top, call=call)
+    picks, count = chosen_edges(model, index, out, in_, most=top, call=call)
     if not picks:
         advice = "Name a node that has live edges"
         raise InvalidValueError(call, "live edges to draw", "none", advice)
@@ -198,7 +196,15 @@ def edges(
         _fill_panel(panel, curve, several=several, size=size)
         set_range(panel, low, high)
         panel.tick_params(labelleft=place % columns == 0)
-    _title_edges(ax, curves, alive, several=several)
+    text = "contribution to node"
+    if not several:
+        whose = curves[0].output_name, curves[0].output_unit
+        text = words_for("contribution to", *whose, size_in_inches(ax)[1])
+    style: Any = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
+    ax.text(0.005, 0.5, f"{text}\nless its mean", multialignment="center", **style)
+    if len(picks) < count:
+        note = f"the {len(picks)} strongest of {count} edges"
+        ax.text(1.0, 1.0, note, ha="right", va="top", transform=ax.transAxes, **ASIDE)
     return ax
 
 
@@ -210,14 +216,15 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve
         raise MethodError("plot.edge", expected, "not all", advice)
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
-        found = edge_band(source, layer, out, in_, rows, y, at=curve.x)
+        frame = edge_band(source, layer, out, in_, rows, y, at=curve.x)
     low, high = curve.data or (-np.inf, np.inf)
-    away = (found[["low", "high"]].to_numpy() - found[["effect"]].to_numpy()).T
+    away = (frame[["low", "high"]].to_numpy() - frame[["effect"]].to_numpy()).T
     away[:, (curve.x < low) | (curve.x > high)] = np.nan
     return dataclasses.replace(curve, band=curve.y + away)
 
 
 def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
+    """Return the curve of an edge of a model, or of an Edge."""
     call = "plot.edge"
     source = held_network(call, source)
     if isinstance(source, KAN):
@@ -240,8 +247,8 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
 def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
     """Draw shading, density, knots and the function less `offset`."""
     left, right = (-0.4, 1.4) if curve.levels else (float(curve.x[0]), float(curve.x[-1]))
-    known = curve.data or curve.grid
-    for low, high in ((left, known[0]), (known[1], right)):
+    inner = curve.data or curve.grid
+    for low, high in ((left, inner[0]), (inner[1], right)):
         if high > low:
             ax.axvspan(low, high, color=SHADE, linewidth=0, zorder=0)
     if not curve.levels:
@@ -258,13 +265,16 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
         low, high = curve.band
         look: Any = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
         if curve.levels:
-            ends = [np.interp([0.0, 1.0], curve.x, one) for one in (low, high)]
+            ends = [np.interp([0.0, 1.0], curve.x, end) for end in (low, high)]
             look["linewidth"] = 7
             ax.vlines([0, 1], *ends, label="95% band", **look)
         else:
             ax.fill_between(curve.x, low, high, label="95% band", **look)
-    if curve.levels:
-        _draw_levels(ax, curve, y)
+    if curve.levels:  # an input that is 0 or 1: two points
+        at = np.interp([0.0, 1.0], curve.x, y)
+        ax.plot([0, 1], at, color=STYLE.accent, linewidth=0.6, zorder=3, label="_curve")
+        ax.plot([0, 1], at, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
+        ax.set_xticks([0, 1], [literal(level, most=14) for level in curve.levels])
     else:
         ax.plot(curve.x, y, color=STYLE.accent, zorder=4, label="sum" if curve.parts else "_curve")
     ax.set_xlim(left, right)
@@ -286,16 +296,8 @@ def draw_density(ax: Axes, density: tuple[Array, Array] | None) -> None:
     )
 
 
-def _draw_levels(ax: Axes, curve: Curve, y: Any) -> None:
-    """Draw an input that is 0 or 1 as two points."""
-    at = np.interp([0.0, 1.0], curve.x, y)
-    ax.plot([0, 1], at, color=STYLE.accent, linewidth=0.6, zorder=3, label="_curve")
-    ax.plot([0, 1], at, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
-    ax.set_xticks([0, 1], [literal(level, most=14) for level in curve.levels])
-
-
 def range_of(lines: Sequence[Any]) -> tuple[float, float]:
-    """Return the range of some curves, with some room around a constant."""
+    """Return the range of curves, with room around a constant."""
     values = np.concatenate([line[np.isfinite(line)] for line in lines])
     if not len(values):
         return -1.0, 1.0
@@ -306,7 +308,7 @@ def range_of(lines: Sequence[Any]) -> tuple[float, float]:
 
 
 def set_range(ax: Axes, low: float, high: float) -> None:
-    """Leave room for the density below the curves and for the knots above them."""
+    """Set the range of y, with room for the density and the knots."""
     inner = (high - low) / (1 - STRIP - 0.05 - 0.08)
     ax.set_ylim(low - (STRIP + 0.05) * inner, high + 0.08 * inner)
     if ax.get_ylim()[0] < 0 < ax.get_ylim()[1]:
@@ -314,22 +316,18 @@ def set_range(ax: Axes, low: float, high: float) -> None:
 
 
 def words_for(what: str, name: str, unit: str, room: float) -> str:
-    """Name what a quantity is of, and its unit, on up to three lines of so many inches."""
-    text = f"{what} {literal(name)}{in_unit(unit)}".strip()
+    """Return a label with its unit, on up to three lines of `room` inches."""
+    text = f"{what} {label(name, unit)}".strip()
     if text_width(text, STYLE.text) <= room:
         return text
     letters = max(8, int(room / (0.6 * STYLE.text / 72)))
     return textwrap.fill(text, letters, max_lines=3, placeholder="…")
 
 
-def _contribution(curve: Curve, room: float) -> str:
-    return words_for("contribution to", curve.output_name, curve.output_unit, room)
-
-
 def _panels(
     ax: Axes, rows: int, columns: int, count: int
 ) -> tuple[list[Axes], tuple[float, float]]:
-    """Put axes side by side into the place of `ax`, row after row; return them and their size."""
+    """Return axes in rows in the place of `ax`, and their size."""
     width, height = size_in_inches(ax)
     across = width - FRAME[0] - 0.1 - (columns - 1) * GUTTER[0]
     down = height - 2 * FRAME[1] - (rows - 1) * GUTTER[1]
@@ -348,7 +346,7 @@ def _fill_panel(panel: Axes, curve: Curve, *, several: bool, size: tuple[float, 
     tidy(panel)
     _draw_curve(panel, curve, curve.mean)
     width = size[0] + 0.6 * GUTTER[0]
-    text = with_unit(curve.input_name, curve.input_unit)
+    text = label(curve.input_name, curve.input_unit)
     if several:
         target = f" → {literal(curve.output_name, most=9)}"
         rest = width - text_width(target, STYLE.small)
@@ -359,14 +357,3 @@ def _fill_panel(panel: Axes, curve: Curve, *, several: bool, size: tuple[float, 
     if not curve.levels:
         panel.xaxis.set_major_locator(MaxNLocator(3 if size[0] > 0.9 else 2, prune="both"))
     panel.yaxis.set_major_locator(MaxNLocator(4 if size[1] > 0.5 else 2))
-
-
-def _title_edges(ax: Axes, curves: list[Curve], alive: int, *, several: bool) -> None:
-    text = "contribution to node"
-    if not several:
-        text = _contribution(curves[0], size_in_inches(ax)[1])
-    style: Any = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
-    ax.text(0.005, 0.5, f"{text}\nless its mean", multialignment="center", **style)
-    if len(curves) < alive:
-        note = f"the {len(curves)} strongest of {alive} edges"
-        ax.text(1.0, 1.0, note, ha="right", va="top", transform=ax.transAxes, **ASIDE)

@@ -1,4 +1,4 @@
-"""The network diagram: every function of a model in one picture, or the strengths of its edges."""
+"""Network diagrams: the functions of a model, or strengths of edges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 
 from kanlens.checks import check_choice, check_count
@@ -25,6 +24,7 @@ from kanlens.plotting.style import (
     color_bar,
     distinct,
     literal,
+    numbers,
     picture,
     size_in_inches,
     text_width,
@@ -34,7 +34,7 @@ CALL = "plot.network"
 MARGIN = 0.12  # inches
 NOTE = 0.2  # inches, for a line on what is left out
 
-WIDE = 250  # live edges of a layer from which they are cells, where nobody says
+WIDE = 250  # nonzero edges of a layer from which "auto" draws strengths
 NAMED = 32  # nodes of a level that each have their name
 PATHS = 5  # from a feature to an output, the strongest, whose edges are numbered
 Path = tuple[tuple[int, int], ...]  # its edges (in, out), one for each layer
@@ -56,34 +56,30 @@ def network(
     hidden_names: bool = False,
     kind: str = "auto",
 ) -> Axes:
-    """Draw a model as a diagram: its nodes, and on every live edge the function it learned.
+    """Draw a model as a diagram of nodes and the functions on its edges.
 
     Inputs lie at the bottom and outputs on top. Each box holds one function over the range of
-    the training data (over the grid when that is unknown), scaled to the height of the box;
-    functions that hardly vary beside the others of their layer are drawn flat. Dark and thick
-    edges are strong, pale and thin ones weak, relative to the strongest edge of the layer.
-    Functions with a formula, put there by `kanlens.symbolize`, are blue with a heavier frame. A
-    node with a cross multiplies the sums that the dots below it stand for; a pale dot is constant.
+    the training data (or the grid), scaled to the box; functions that hardly vary, relative to
+    their layer, are flat. Dark and thick edges are strong, relative to the strongest of the layer.
+    Named functions from `kanlens.symbolize` are blue with a heavier frame. A node with a cross
+    multiplies the sums of the dots below it; a pale dot is constant.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
-        Data that ranges and strengths are taken from, in the units of the data; the statistics
-        stored in the model when None.
+        Data for ranges and strengths; the statistics stored in the model when None.
     scores : sequence of array-like, each of shape (out, in), optional
-        Strength of every edge, one array per layer; the standard deviation of each edge over
-        the data when None.
+        Strengths of edges, one array per layer; standard deviations over the data when None.
     top : int, optional
-        How many edges of a layer get a box, the strongest first; the others are only lines.
+        Number of edges of a layer with a box, the strongest first; the others are only lines.
         All when None, or the strongest 60 in a layer of more than 100.
     hidden_names : bool
-        Whether hidden nodes get their names, h1_1 and so on.
+        Whether hidden nodes get their names, such as h1_1.
     kind : {"auto", "curves", "strengths"}
-        ``"strengths"``: a matrix of the strengths of all edges for each layer, next to the
-        strongest, where there are too many for their curves; gray is no edge, 1 to 5 number the
-        paths with the largest products. ``"auto"`` takes it from 250 live edges in a layer.
+        ``"strengths"``: a matrix of relative strengths for each layer, gray without an edge; 1 to 5
+        number the paths with the largest products. ``"auto"``: from 250 nonzero edges in a layer.
 
     Returns
     -------
@@ -112,16 +108,19 @@ def network(
     if top is not None:
         check_count(CALL, "top", top, least=0)
     check_choice(CALL, "kind", kind, ("auto", "curves", "strengths"))
-    given = _checked_scores(model, scores)
-    curves = layer_curves(model, traced(CALL, model, x), given, top)
-    widest = max(len(one.out) + len(one.rest_out) for one in curves)
+    curves = layer_curves(model, traced(CALL, model, x), _checked_scores(model, scores), top)
+    widest = max(len(layer.out) + len(layer.rest_out) for layer in curves)
+    schema = model.schema
+    ends = [
+        [(node.name, node.unit) for node in level] for level in (schema.features, schema.outputs)
+    ]
     if kind == "strengths" or (kind == "auto" and top is None and widest > WIDE):
-        return draw_strengths(ax, model, curves, _ends(model))
-    unused = _unused_nodes(model)
-    layout, below, above = _fitted(model, curves, unused, ax)
+        return draw_strengths(ax, model, curves, ends)
+    unused, note = _unused_nodes(model), _note(curves)
+    layout, below, above = _fitted(model, curves, unused, ends, ax, NOTE if note else 0.0)
     left, right = np.maximum(below.overhangs, above.overhangs)
     across = -MARGIN - float(left), layout.width + MARGIN + float(right)
-    bottom = -MARGIN - below.height - (NOTE if _note(curves) else 0.0)
+    bottom = -MARGIN - below.height - (NOTE if note else 0.0)
     upright = bottom, layout.height + MARGIN + above.height
     size = across[1] - across[0], upright[1] - upright[0]
     ax = axes_for(ax, size, bare=True)
@@ -132,27 +131,28 @@ def network(
     above.draw(ax, layout.height, unused[-1])
     if hidden_names:
         _draw_hidden_names(ax, model, layout)
-    if note := _note(curves):
+    if note:
         ax.text(across[0] + MARGIN, bottom + 0.04, note, ha="left", va="bottom", **ASIDE)
     return ax
 
 
 def _checked_scores(model: KAN, scores: Sequence[Any] | None) -> list[Array] | None:
+    """Return scores as arrays, at least 0; refuse other shapes and NaN."""
     if scores is None:
         return None
-    arrays = [np.asarray(torch.as_tensor(one).detach().cpu(), dtype=np.float64) for one in scores]
-    expected = [(layer.out_features, layer.in_features) for layer in model.layers]
-    if [one.shape for one in arrays] != expected:
-        wanted = f"scores of shapes {', '.join(map(str, expected))}"
-        got = ", ".join(str(one.shape) for one in arrays) or "none"
-        raise ShapeError(CALL, wanted, got, "Pass one (out, in) array per layer")
-    if not all(np.isfinite(one).all() for one in arrays):
+    arrays = [numbers(table) for table in scores]
+    shapes = [(layer.out_features, layer.in_features) for layer in model.layers]
+    if [table.shape for table in arrays] != shapes:
+        expected = f"scores of shapes {', '.join(map(str, shapes))}"
+        got = ", ".join(str(table.shape) for table in arrays) or "none"
+        raise ShapeError(CALL, expected, got, "Pass one (out, in) array per layer")
+    if not all(np.isfinite(table).all() for table in arrays):
         raise DataError(CALL, "finite scores", "NaN or infinity", "Correct the scores")
-    return [np.maximum(one, 0) for one in arrays]
+    return [np.maximum(table, 0) for table in arrays]
 
 
 def _unused_nodes(model: KAN) -> list[Array]:
-    """Return which nodes have no live edge, shape (node,) for each level."""
+    """Return the mask (node,) of nodes without a nonzero edge, for each level."""
     masks = [(layer.mask != 0).cpu().numpy() for layer in model.layers]
     fed = [
         np.bincount(nodes.owner.cpu().numpy(), weights=mask.any(1)) > 0
@@ -160,27 +160,25 @@ def _unused_nodes(model: KAN) -> list[Array]:
     ]
     ways_in = [np.zeros(masks[0].shape[1], dtype=bool), *fed]
     ways_out = [*(mask.any(0) for mask in masks), np.zeros(len(fed[-1]), dtype=bool)]
-    return [np.asarray(~(one | other)) for one, other in zip(ways_in, ways_out, strict=True)]
-
-
-def _ends(model: KAN) -> list[list[tuple[str, str]]]:
-    """Return names and units of the inputs, and of the outputs."""
-    schema = model.schema
-    return [[(one.name, one.unit) for one in ends] for ends in (schema.features, schema.outputs)]
+    return [np.asarray(~(fed_in | out)) for fed_in, out in zip(ways_in, ways_out, strict=True)]
 
 
 def _fitted(
-    model: KAN, curves: list[LayerCurves], unused: list[Array], ax: Axes | None
+    model: KAN,
+    curves: list[LayerCurves],
+    unused: list[Array],
+    ends: list[list[tuple[str, str]]],
+    ax: Axes | None,
+    note: float,
 ) -> tuple[DiagramLayout, Labels, Labels]:
-    """Lay the diagram out so that it and its names fill the axes, or a figure of their own."""
+    """Return a layout that fills the axes, with names and a note."""
     shown: list[Array] = [~level for level in unused]
-    shown[0][:] = shown[-1][:] = True  # inputs and outputs, whether they have live edges or not
-    ends = _ends(model)
+    shown[0][:] = shown[-1][:] = True  # inputs and outputs, used or not
     edges = [(layer.out, layer.in_) for layer in curves]
     groups = [nodes.grouping for nodes in model.nodes]
     last = curves[-1].strength.max(1, initial=0)  # (sub,)
-    loudest = np.array([last[list(groups[-1].members(n))].max() for n in range(groups[-1].nodes)])
-    strength = curves[0].strength.max(0, initial=0), loudest
+    largest = [last[list(groups[-1].members(n))].max() for n in range(groups[-1].nodes)]
+    strength = curves[0].strength.max(0, initial=0), np.array(largest)
     width, height = (None, None) if ax is None else size_in_inches(ax)
     room = None if height is None else 0.4 * height
     layout = arrange(shown, edges, groups=groups, width=width, height=height)
@@ -194,7 +192,7 @@ def _fitted(
         if width is None or height is None or last:
             break
         sides = np.maximum(below.overhangs, above.overhangs).sum() + 2 * MARGIN
-        rest = height - below.height - above.height - 2 * MARGIN - (NOTE if _note(curves) else 0.0)
+        rest = height - below.height - above.height - 2 * MARGIN - note
         size = {"width": max(width - sides, 0.5), "height": max(rest, 0.5)}
         layout = arrange(shown, edges, groups=groups, **size)
     return layout, below, above
@@ -215,7 +213,7 @@ def _draw_hidden_names(ax: Axes, model: KAN, layout: DiagramLayout) -> None:
 
 
 def _note(curves: list[LayerCurves]) -> str:
-    """Say what is left out, layer by layer; empty when nothing is."""
+    """Return a note on edges without a box; empty where all have one."""
     parts = []
     for layer in curves:
         boxes, rest = len(layer.out), len(layer.rest_out)
@@ -228,9 +226,9 @@ def _note(curves: list[LayerCurves]) -> str:
 def draw_strengths(
     ax: Axes | None, model: KAN, curves: Sequence[LayerCurves], names: list[list[tuple[str, str]]]
 ) -> Axes:
-    """Draw relative strengths (out, in) of layers; `names` (name, unit) are of both ends."""
-    least, most, each = ROWS
-    heights = [float(np.clip(each * len(one.strength), least, most)) for one in curves]
+    """Draw relative strengths (out, in) of layers, with names and units."""
+    least, most, row = ROWS
+    heights = [float(np.clip(row * len(layer.strength), least, most)) for layer in curves]
     left, right, below, above = FRAME
     letters = min(LONGEST, max(len(name) for name, _ in names[0]))
     foot = max(0.0, LETTER * letters + 0.1 - below) if len(names[0]) <= NAMED else 0.0
@@ -265,7 +263,7 @@ def draw_strengths(
 
 
 def strongest_paths(model: KAN, curves: Sequence[LayerCurves]) -> list[Path]:
-    """Return the paths whose relative strengths have the largest products, best first."""
+    """Return the paths with the largest products of strengths, best first."""
     paths: list[tuple[float, int, Path]] = [(1.0, i, ()) for i in range(model.widths[0])]
     for layer, nodes in zip(curves, model.nodes, strict=True):
         grown, relative = list[tuple[float, int, Path]](), layer.relative.tolist()
@@ -277,21 +275,21 @@ def strongest_paths(model: KAN, curves: Sequence[LayerCurves]) -> list[Path]:
 
 
 def _name(panel: Axes, model: KAN, index: int, names: list[list[tuple[str, str]]]) -> None:
-    """Name rows and columns where there are few, and count them where there are many."""
+    """Label rows and columns, or count them where there are many."""
     layer, last = model.layers[index], len(model.layers) - 1
     inputs = (names[0], "features") if index == 0 else ([], f"nodes of level {index}")
     outputs = (names[1], "outputs") if index == last else ([], f"nodes of level {index + 1}")
     turned: Any = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    for axis, count, (known, words), look in (
+    for axis, count, (labels, words), look in (
         (panel.xaxis, layer.in_features, inputs, turned),
         (panel.yaxis, layer.out_features, outputs, {}),
     ):
-        if count > NAMED or len(known) != count:
+        if count > NAMED or len(labels) != count:
             axis.set_ticks([])
             axis.set_label_text(f"{count:,} {words}", **ASIDE)
             continue
-        full = (f"{name} ({unit})" if unit else name for name, unit in known)
-        short = distinct(full, lambda one: literal(one, most=LONGEST))
+        full = (f"{name} ({unit})" if unit else name for name, unit in labels)
+        short = distinct(full, lambda name: literal(name, most=LONGEST))
         axis.set_ticks(range(count), short, fontsize=STYLE.small, **look)
     panel.tick_params(length=0)
     panel.set_title(f"layer {index}", loc="right", pad=2, **ASIDE)

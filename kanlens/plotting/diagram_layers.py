@@ -1,4 +1,4 @@
-"""The layers of a network diagram: lines, boxes with curves, nodes, and nodes that multiply."""
+"""Layers of a network diagram: lines, boxes, sums and products."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MANY_LINES = 1500  # beyond, they become one image inside the vector picture
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerCurves:
-    """What a diagram shows of one layer."""
+    """The edges of one layer of a diagram."""
 
     index: int
-    strength: Array  # (out, in): of every edge, 0 where it is dead
+    strength: Array  # (out, in): of every edge, 0 where it is masked
     symbolic: Array  # (out, in): whether it is a named function
     out: Array  # (box,), with in_ the edges drawn with their curve, strongest first
     in_: Array
-    rest_out: Array  # (line,), with rest_in the live edges drawn as lines only
+    rest_out: Array  # (line,), with rest_in the nonzero edges drawn as lines only
     rest_in: Array
     y: Array  # (box, point): the curves, evenly over their ranges
 
@@ -60,20 +60,20 @@ class LayerCurves:
 def layer_curves(
     model: KAN, record: Trace | None, scores: list[Array] | None, top: int | None
 ) -> list[LayerCurves]:
-    """Order the edges of every layer by `scores` (out, in), else by deviation; sample the first."""
-    found = []
+    """Order edges by `scores` (out, in), else deviation; sample the first."""
+    layers = []
     for index, statistics in enumerate(layer_statistics(model, record)):
         layer = model.layers[index]
-        alive = (layer.mask != 0).cpu().numpy()
+        nonzero = (layer.mask != 0).cpu().numpy()
         size = statistics.edge_std.double().numpy() if scores is None else scores[index]
-        strength = np.where(alive, size, 0.0)
-        order = np.argsort(np.where(alive, -strength, np.inf), axis=None, kind="stable")
-        out, in_ = np.unravel_index(order[: int(alive.sum())], alive.shape)
+        strength = np.where(nonzero, size, 0.0)
+        order = np.argsort(np.where(nonzero, -strength, np.inf), axis=None, kind="stable")
+        out, in_ = np.unravel_index(order[: int(nonzero.sum())], nonzero.shape)
         most = top if top is not None else len(out) if len(out) <= MOST_BOXES else FEWER
         low, high = (end.to(layer.mask) for end in (statistics.input_low, statistics.input_high))
         middle, width = (low + high) / 2, torch.where(high > low, high - low, 1.0)
         picks = torch.as_tensor(out[:most]), torch.as_tensor(in_[:most])
-        found.append(
+        layers.append(
             LayerCurves(
                 index=index,
                 strength=strength,
@@ -85,23 +85,41 @@ def layer_curves(
                 y=edge_curves(layer, middle - width / 2, middle + width / 2, *picks).numpy(),
             )
         )
-    return found
+    return layers
 
 
 def draw_layers(
     ax: Axes, model: KAN, curves: list[LayerCurves], layout: DiagramLayout, unused: list[Array]
 ) -> None:
-    """Draw edges and nodes, in inches; nodes without a live edge are `unused`, and pale."""
+    """Draw edges and nodes, in inches; `unused` nodes are pale."""
     for index, layer in enumerate(curves):
         _draw_lines(ax, layer, layout, index)
         _draw_boxes(ax, layer, layout.boxes[index])
         _draw_products(ax, model, layout, index)
-        _draw_normalized(ax, model, layout, index)
-    _draw_nodes(ax, layout, unused)
+        nodes, places = model.nodes[index], layout.nodes[index + 1]
+        if nodes.normalized and nodes.apart < len(places):  # hollow squares
+            size = 6 if int(np.isfinite(places[:, 0]).sum()) > CROWD else 30
+            square: dict[str, Any] = {"marker": "s", "c": STYLE.paper, "edgecolors": STYLE.ink}
+            square |= {"s": size, "linewidths": 0.9, "zorder": 6, "label": f"_normalized {index}"}
+            x, y = places[nodes.apart :].T
+            ax.scatter(x, y, **square)
+    for level, places in enumerate(layout.nodes):
+        crowded = int(np.isfinite(places[:, 0]).sum()) > CROWD
+        ends = level in (0, len(layout.nodes) - 1)
+        ax.scatter(
+            places[:, 0],
+            places[:, 1],
+            s=3 if crowded else 22,
+            c=STYLE.paper if ends and not crowded else STYLE.ink,
+            edgecolors=np.where(unused[level], STYLE.faint, STYLE.ink),
+            linewidths=0.0 if crowded else 0.9,
+            zorder=5,
+            label=f"_nodes {level}",
+        )
 
 
 def _shades(relative: Array, least: float, color: str = STYLE.ink) -> Array:
-    """Return opaque colors from pale to full: overlapping lines then keep their meaning."""
+    """Return opaque colors from pale to full, for overlapping lines."""
     share = (least + (1 - least) * np.clip(relative, 0, 1))[:, None]
     full, paper = np.array(to_rgb(color)), np.array(to_rgb(STYLE.paper))
     return np.asarray(share * full + (1 - share) * paper)
@@ -110,7 +128,8 @@ def _shades(relative: Array, least: float, color: str = STYLE.ink) -> Array:
 def _draw_lines(ax: Axes, layer: LayerCurves, layout: DiagramLayout, index: int) -> None:
     below, above = layout.nodes[index], layout.arrivals[index]
     boxes = layout.boxes[index]
-    _draw_rest(ax, layer, below, above)
+    if len(layer.rest_out):
+        _draw_rest(ax, layer, below, above)
     relative = layer.relative[boxes.out, boxes.in_]
     order = np.argsort(relative, kind="stable")
     doors = [np.stack([boxes.lanes, np.full(len(order), end)], axis=1) for end in boxes.ends]
@@ -134,8 +153,6 @@ def _draw_rest(ax: Axes, layer: LayerCurves, below: Array, above: Array) -> None
     """Draw edges without a box as straight lines, the strongest last."""
     rest = slice(0, MOST_LINES)
     out, in_ = layer.rest_out[rest][::-1], layer.rest_in[rest][::-1]
-    if not len(out):
-        return
     relative = layer.relative[out, in_]
     paleness = min(1.0, 6 / math.sqrt(len(out)))  # many lines add up
     lines = LineCollection(
@@ -161,14 +178,14 @@ def _bent(start: Array, end: Array) -> Array:  # (line, 2) each -> (line, point,
 def _draw_boxes(ax: Axes, layer: LayerCurves, boxes: Boxes) -> None:
     """Draw frames and curves of one layer, each kind as one collection."""
     relative = layer.relative[boxes.out, boxes.in_]
-    known = layer.symbolic[boxes.out, boxes.in_]
-    color = np.where(known[:, None], _shades(relative, 0.55, STYLE.accent), _shades(relative, 0.35))
+    named = layer.symbolic[boxes.out, boxes.in_]
+    color = np.where(named[:, None], _shades(relative, 0.55, STYLE.accent), _shades(relative, 0.35))
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * boxes.size / 2
     frames = PolyCollection(
         list(boxes.centers[:, None] + corners),
         facecolors=STYLE.paper,
         edgecolors=color,
-        linewidths=np.where(known, 1.0, 0.5),
+        linewidths=np.where(named, 1.0, 0.5),
         zorder=3,
         label=f"_boxes {layer.index}",
     )
@@ -189,35 +206,8 @@ def _draw_boxes(ax: Axes, layer: LayerCurves, boxes: Boxes) -> None:
     ax.add_collection(curves, autolim=False)
 
 
-def _draw_nodes(ax: Axes, layout: DiagramLayout, unused: list[Array]) -> None:
-    for level, places in enumerate(layout.nodes):
-        crowded = int(np.isfinite(places[:, 0]).sum()) > CROWD
-        ends = level in (0, len(layout.nodes) - 1)
-        ax.scatter(
-            places[:, 0],
-            places[:, 1],
-            s=3 if crowded else 22,
-            c=STYLE.paper if ends and not crowded else STYLE.ink,
-            edgecolors=np.where(unused[level], STYLE.faint, STYLE.ink),
-            linewidths=0.0 if crowded else 0.9,
-            zorder=5,
-            label=f"_nodes {level}",
-        )
-
-
-def _draw_normalized(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> None:
-    """Draw the nodes that a layer normalizes over a row as hollow squares."""
-    nodes, places = model.nodes[index], layout.nodes[index + 1]
-    shown = places[nodes.apart :] if nodes.normalized else places[:0]
-    size = 6 if int(np.isfinite(places[:, 0]).sum()) > CROWD else 30
-    square: dict[str, Any] = {"marker": "s", "c": STYLE.paper, "edgecolors": STYLE.ink}
-    square |= {"s": size, "linewidths": 0.9, "zorder": 6, "label": f"_normalized {index}"}
-    if len(shown):
-        ax.scatter(shown[:, 0], shown[:, 1], **square)
-
-
 def _draw_products(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> None:
-    """Draw the products of a layer: a circled cross, and a dot, pale if constant, per factor."""
+    """Draw products: a circled cross, and a dot per factor."""
     grouping, above = model.nodes[index].grouping, layout.nodes[index + 1]
     sums = grouping.sums
     factors = layout.arrivals[index][sums:]
@@ -225,8 +215,8 @@ def _draw_products(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> N
     shown = np.isfinite(owners[:, 0])
     if not shown.any():
         return
-    alive = (model.layers[index].mask != 0).any(1).cpu().numpy()[sums:][shown]
-    ink = np.where(alive, STYLE.ink, STYLE.faint)
+    varies = (model.layers[index].mask != 0).any(1).cpu().numpy()[sums:][shown]
+    ink = np.where(varies, STYLE.ink, STYLE.faint)
     legs = LineCollection(
         list(np.stack([factors[shown], owners[shown]], axis=1)),
         colors=list(ink),
@@ -236,11 +226,10 @@ def _draw_products(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> N
     )
     ax.add_collection(legs, autolim=False)
     crowded = int(np.isfinite(above[:, 0]).sum()) > CROWD
-    dots, size = factors[shown], 2 if crowded else 9
-    ax.scatter(dots[:, 0], dots[:, 1], s=size, c=list(ink), linewidths=0.0, zorder=5)
-    places = above[sums:][np.isfinite(above[sums:, 0])]
+    (x, y), size = factors[shown].T, 2 if crowded else 9
+    ax.scatter(x, y, s=size, c=list(ink), linewidths=0.0, zorder=5)
+    x, y = above[sums:][np.isfinite(above[sums:, 0])].T
     size = 8 if crowded else 62
     circle: dict[str, Any] = {"c": STYLE.paper, "edgecolors": STYLE.ink, "linewidths": 0.9}
-    ax.scatter(places[:, 0], places[:, 1], s=size, zorder=6, label=f"_products {index}", **circle)
-    cross: dict[str, Any] = {"marker": "x", "c": STYLE.ink, "linewidths": 0.9}
-    ax.scatter(places[:, 0], places[:, 1], s=size / 3, zorder=7, **cross)
+    ax.scatter(x, y, s=size, zorder=6, label=f"_products {index}", **circle)
+    ax.scatter(x, y, s=size / 3, zorder=7, marker="x", c=STYLE.ink, linewidths=0.9)

@@ -1,4 +1,4 @@
-"""What a feature does to an output: a curve over its range, its levels, or a surface of two."""
+"""Effects of features on an output: curves, levels and surfaces."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from kanlens.model.network import Rows
 
-GAP = 0.1  # between values of the data beside which there are none, as a share of their range
+GAP = 0.1  # least range without data that is shaded, as a share of the whole range
 LINES = "#c4c4c4"  # of single rows
-BANDS, FINE = 12, 120  # colors of a surface, and points of either axis where its border is sought
+BANDS, FINE = 12, 120  # colors of a surface, and points of either axis that its border is taken on
 NEAR = 0.08  # of the range of a feature, from the nearest row: beyond, a surface has no data
 LEVELS = 30  # that are drawn, at most
 DOTS = 1000  # rows that are drawn, at most
@@ -62,13 +62,13 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     grid: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw what a feature does to an output over its range, less its mean over the data.
+    """Draw the effect of a feature on an output, less its mean.
 
-    `kanlens.attribution.effect` says how it is found. Thin gray lines are single rows, counted from
-    their outputs as they are. Light gray has no data, the strip is their density, percentages are
-    shares of rows, the diamond is a missing cell; of several models, the shading is the spread of
-    their effects. Of two features,
-    what both do together: orange and solid lines raise the output, blue and dashed ones lower it.
+    The effect is that of `kanlens.attribution.effect`. Thin gray lines are single rows, relative to
+    their outputs. Light gray has no data, the strip is their density, percentages are shares of
+    rows, the diamond is a missing cell; of several models, the shading is the spread. Of two
+    features, the joint effect: orange and solid lines raise the output, blue and dashed ones lower
+    it.
 
     Parameters
     ----------
@@ -95,26 +95,23 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     >>> axes.get_xlabel(), axes.get_ylabel()
     ('x2', 'effect on y')
     """
-    if isinstance(source, Effect):
-        found = source
-        if any(one is not None for one in (feature, data, target, other)):
-            text = "no feature, data, target or other with an Effect"
-            raise InvalidValueError("plot.effect", text, "some", "Leave them out")
-    else:
-        given: Any = (source, feature, data)
+    if not isinstance(source, Effect):
         options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
         with rewording("plot.effect"):
-            found = computed(*given, **options)
-    unitless = [replace(one, unit="") if one.dates else one for one in found.settings]
-    found = replace(found, settings=tuple(unitless))
-    if len(found.settings) == 2:
-        return _draw_surface(found, ax)
-    return _draw_levels(found, ax) if found.settings[0].labels else _draw_curve(found, ax)
+            source = computed(source, feature, data, **options)  # type: ignore[arg-type]
+    elif any(option is not None for option in (feature, data, target, other)):
+        text = "no feature, data, target or other with an Effect"
+        raise InvalidValueError("plot.effect", text, "some", "Leave them out")
+    unitless = [replace(part, unit="") if part.dates else part for part in source.settings]
+    result = replace(source, settings=tuple(unitless))
+    if len(unitless) == 2:
+        return _draw_surface(result, ax)
+    return _draw_levels(result, ax) if unitless[0].labels else _draw_curve(result, ax)
 
 
-def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
-    one, ax = found.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
-    x, y, data = numbers(one.x), numbers(found.values), np.sort(numbers(one.data))
+def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
+    part, ax = result.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
+    x, y, data = numbers(part.x), numbers(result.values), np.sort(numbers(part.data))
     width = data[-1] - data[0]
     low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
     few = len(x) <= FEW
@@ -123,26 +120,32 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     for left, right in [(low, data[0]), *inner, (data[-1], high)]:
         ax.axvspan(left, right, color=SHADE, linewidth=0, zorder=0, label="_no data")
     draw_density(ax, binned(data, low, high))
-    lines = np.empty((0, len(x))) if found.ice is None else numbers(found.ice)
+    lines = np.empty((0, len(x))) if result.ice is None else numbers(result.ice)
     paths = [np.stack([x, line], 1) for line in lines]
     ax.add_collection(LineCollection(paths, colors=LINES, linewidths=0.5, zorder=2, label="_ice"))
     style: Any = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
     ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
-    ends = [*_draw_spread(ax, found, x), *_draw_missing(ax, found.missing)]
+    ends = _draw_spread(ax, result, x)
+    if result.missing is not None:  # at the right border
+        border: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
+        look: Any = {"color": STYLE.accent, "markersize": 4.5, "label": "_missing"}
+        ax.plot(1.0, result.missing, "D", **look, **border)
+        ax.text(1.04, result.missing, "missing", va="center", **border, **ASIDE)
+        ends.append(np.array([result.missing]))
     ax.set_xlim(low, high)
-    if one.dates:
+    if part.dates:
         _date_ticks(ax.xaxis)
     elif max(abs(low), abs(high)) >= WIDE:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
-    ax.set_xlabel(words_for("", one.name, one.unit, wide))
-    ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
+    ax.set_xlabel(words_for("", part.name, part.unit, wide))
+    ax.set_ylabel(words_for("effect on", result.target, result.unit, tall))
     return ax
 
 
 def _date_ticks(axis: Any) -> None:
-    """Name the days since 1970 on an axis by their dates, unless dates are counted otherwise."""
+    """Label days since 1970 with dates, unless Matplotlib has another epoch."""
     places = AutoDateLocator(minticks=3, maxticks=7)
     if get_epoch().startswith("1970-01-01T00:00"):
         axis.set_major_locator(places)
@@ -150,25 +153,15 @@ def _date_ticks(axis: Any) -> None:
         axis.get_offset_text().set_fontsize(STYLE.text)
 
 
-def _draw_missing(ax: Axes, effect: float | None) -> list[Array]:
-    """Draw the effect of a missing cell at the right border; return its place."""
-    if effect is None:
+def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
+    """Shade the range of effects of several models; return its ends."""
+    if result.members is None:
         return []
-    right: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
-    ax.plot(1.0, effect, "D", color=STYLE.accent, markersize=4.5, label="_missing", **right)
-    ax.text(1.04, effect, "missing", va="center", **right, **ASIDE)
-    return [np.array([effect])]
-
-
-def _draw_spread(ax: Axes, found: Effect, places: Array) -> list[Array]:
-    """Shade the range of several models' effects, of many from 5% to 95%; return its ends."""
-    if found.members is None:
-        return []
-    count, share = len(found.members), 0.05 if len(found.members) >= MANY else 0.0
-    low, high = np.quantile(numbers(found.members), [share, 1 - share], axis=0)
+    count, share = len(result.members), 0.05 if len(result.members) >= MANY else 0.0
+    low, high = np.quantile(numbers(result.members), [share, 1 - share], axis=0)
     words = f"{'5% to 95%' if share else 'range'} of {count} models"
     look: Any = {"label": words, "alpha": 0.25, "zorder": 2.5}
-    if found.settings[0].labels:
+    if result.settings[0].labels:
         y = np.arange(len(places))
         ax.hlines(y, low[places], high[places], colors=STYLE.accent, linewidth=7, **look)
     else:
@@ -177,68 +170,68 @@ def _draw_spread(ax: Axes, found: Effect, places: Array) -> list[Array]:
     return [low, high]
 
 
-def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
-    """Draw one line for each level: the effect, those in single rows, and the share of rows."""
-    one, values = found.settings[0], numbers(found.values)
-    shares = (numbers(one.data)[:, None] == numbers(one.x)).mean(0)
-    kept = np.sort(np.argsort(-shares, kind="stable")[:LEVELS])
-    y, values = np.arange(len(kept)), values[kept]
+def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
+    """Draw the effects of levels, single rows, and shares of rows."""
+    part, values = result.settings[0], numbers(result.values)
+    shares = (numbers(part.data)[:, None] == numbers(part.x)).mean(0)
+    picks = np.sort(np.argsort(-shares, kind="stable")[:LEVELS])
+    y, values = np.arange(len(picks)), values[picks]
     ax = axes_for(ax, (STYLE.column, 0.6 + 0.2 * len(y)))
     wide = size_in_inches(ax)[0]
-    if found.ice is not None:
-        lines = numbers(found.ice)[:, kept]
+    if result.ice is not None:
+        lines = numbers(result.ice)[:, picks]
         style: Any = {"markersize": 6, "markeredgewidth": 0.6}
         places = np.tile(y, len(lines))
         ax.plot(lines.ravel(), places, "|", color=LINES, zorder=2, label="_ice", **style)
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=0.8)
     ax.hlines(y, 0, values, colors=STYLE.accent, linewidth=1.0, zorder=3)
-    _draw_spread(ax, found, kept)
+    _draw_spread(ax, result, picks)
     ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
-    _name_levels(ax.yaxis, one, kept, 0.5 * wide)
-    for place, share in enumerate(shares[kept]):
+    _name_levels(ax.yaxis, part, picks, 0.5 * wide)
+    for place, share in enumerate(shares[picks]):
         right: Any = {"transform": ax.get_yaxis_transform(), "va": "center"}
         ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
-    title = words_for("", one.name, one.unit, wide)
-    if len(kept) < len(shares):
-        title += f"\nthe {len(kept)} most frequent of {len(shares)}"
+    title = words_for("", part.name, part.unit, wide)
+    if len(picks) < len(shares):
+        title += f"\nthe {len(picks)} most frequent of {len(shares)}"
     ax.set_title(title, loc="left", fontsize=STYLE.text)
     ax.set_ylim(len(y) - 0.5, -0.5)
-    ax.set_xlabel(words_for("effect on", found.target, found.unit, wide))
+    ax.set_xlabel(words_for("effect on", result.target, result.unit, wide))
     return ax
 
 
-def _name_levels(axis: Any, one: Settings, kept: Array, room: float) -> None:
-    """Put the names of the levels on an axis, on so many inches each."""
+def _name_levels(axis: Any, part: Settings, picks: Array, room: float) -> None:
+    """Name the levels on an axis, with `room` inches for each."""
     short = partial(literal, most=max(5, int(room / LETTER)))
-    names = distinct((one.labels[k] for k in kept), short)
+    names = distinct((part.labels[k] for k in picks), short)
     axis.set_ticks(np.arange(len(names)), names)
     axis.set_tick_params(length=0)
 
 
-def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
-    """Draw what two features do together; where no rows are near, there is nothing."""
+def _draw_surface(result: Effect, ax: Axes | None) -> Axes:
+    """Draw the effect of two features where rows are near."""
     ax = axes_for(ax, (STYLE.column, 0.8 * STYLE.column))
     wide, tall = size_in_inches(ax)
-    levels = any(one.labels for one in found.settings)
-    image = (_paint_cells if levels else _paint_bands)(ax, found)
-    first, second = (_rows(one)[:: 1 + len(one.data) // DOTS] for one in found.settings)
+    levels = any(part.labels for part in result.settings)
+    image = (_paint_cells if levels else _paint_bands)(ax, result)
+    first, second = (_rows(part)[:: 1 + len(part.data) // DOTS] for part in result.settings)
     dots: Any = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
     ax.plot(first, second, ".", label="_data", **dots)
-    bar = color_bar(ax, image, words_for("effect on", found.target, found.unit, tall))
+    bar = color_bar(ax, image, words_for("effect on", result.target, result.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
-    for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
-        axis.set_label_text(words_for("", one.name, one.unit, room))
-        if one.labels:
-            beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(one.x)
-            _name_levels(axis, one, np.arange(len(one.x)), beside)
-        elif one.dates:
+    for axis, part, room in zip((ax.xaxis, ax.yaxis), result.settings, (wide, tall), strict=True):
+        axis.set_label_text(words_for("", part.name, part.unit, room))
+        if part.labels:
+            beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(part.x)
+            _name_levels(axis, part, np.arange(len(part.x)), beside)
+        elif part.dates:
             _date_ticks(axis)
     return ax
 
 
-def _paint_bands(ax: Axes, found: Effect) -> Any:
-    """Fill contours of an effect over two ranges; lines are dashed where it is below zero."""
-    values, places = numbers(found.values).T, [numbers(one.x) for one in found.settings]
+def _paint_bands(ax: Axes, result: Effect) -> Any:
+    """Fill contours of an effect over two ranges, dashed below zero."""
+    values, places = numbers(result.values).T, [numbers(part.x) for part in result.settings]
     most = float(np.abs(values).max()) or 1.0
     bands = MaxNLocator(BANDS, symmetric=True).tick_values(-most, most)
     image = ax.contourf(*places, values, bands, cmap=DIVERGING)
@@ -246,7 +239,7 @@ def _paint_bands(ax: Axes, found: Effect) -> Any:
     if len(inside):
         ax.contour(*places, values, inside, colors=STYLE.ink, linewidths=0.4)
     fine = [np.linspace(place[0], place[-1], FINE) for place in places]
-    far = _distances(found, fine)
+    far = _distances(result, fine)
     if far.max() > NEAR:
         style: Any = {"levels": [NEAR, 2.0], "zorder": 2.5}
         ax.contourf(*fine, far, colors=[STYLE.faint], **style)
@@ -254,33 +247,35 @@ def _paint_bands(ax: Axes, found: Effect) -> Any:
     return image
 
 
-def _paint_cells(ax: Axes, found: Effect) -> Any:
-    """Fill one cell for each point of two features, of which one or both have levels."""
-    places = [np.arange(len(one.x)) if one.labels else numbers(one.x) for one in found.settings]
+def _paint_cells(ax: Axes, result: Effect) -> Any:
+    """Fill a cell for each point of two features, one or both with levels."""
+    places = [
+        np.arange(len(part.x)) if part.labels else numbers(part.x) for part in result.settings
+    ]
     middles = [(place[1:] + place[:-1]) / 2 for place in places]
     ends = [
-        np.r_[-0.5, middle, len(place) - 0.5] if one.labels else np.r_[place[0], middle, place[-1]]
-        for one, place, middle in zip(found.settings, places, middles, strict=True)
+        np.r_[-0.5, middle, len(place) - 0.5] if part.labels else np.r_[place[0], middle, place[-1]]
+        for part, place, middle in zip(result.settings, places, middles, strict=True)
     ]
-    values = np.ma.masked_array(numbers(found.values).T, _distances(found, places) > NEAR)
+    values = np.ma.masked_array(numbers(result.values).T, _distances(result, places) > NEAR)
     most = float(np.abs(values.data).max()) or 1.0
     ax.set_facecolor(STYLE.faint)
     return ax.pcolormesh(*ends, values, cmap=DIVERGING, vmin=-most, vmax=most)
 
 
-def _rows(one: Settings) -> Array:
-    """Return where the rows are on an axis; levels are counted."""
-    data = numbers(one.data)
-    return np.searchsorted(numbers(one.x), data) if one.labels else data
+def _rows(part: Settings) -> Array:
+    """Return the places of the rows on an axis; levels are counted."""
+    data = numbers(part.data)
+    return np.searchsorted(numbers(part.x), data) if part.labels else data
 
 
-def _distances(found: Effect, places: list[Array]) -> Array:
-    """Return how far points (y, x) are from a row: in shares of a range, one level being far."""
+def _distances(result: Effect, places: list[Array]) -> Array:
+    """Return distances (y, x) from the nearest row, as shares of a range."""
     from scipy.spatial import KDTree
 
-    rows = [_rows(one) for one in found.settings]
-    pairs = zip(found.settings, rows, strict=True)
-    widths = np.array([1.0 if one.labels else np.ptp(row) for one, row in pairs])
+    rows = [_rows(part) for part in result.settings]
+    pairs = zip(result.settings, rows, strict=True)
+    widths = np.array([1.0 if part.labels else np.ptp(row) for part, row in pairs])
     mesh = np.stack(np.meshgrid(*places), -1) / widths
     nearest: Array = KDTree(np.stack(rows, 1) / widths).query(mesh)[0]
     return nearest

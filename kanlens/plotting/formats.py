@@ -1,4 +1,4 @@
-"""Numbers as people read them: significant digits, a true minus sign, powers of ten."""
+"""Numbers, counts and lists of names as text."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ SMALL, LARGE = 1e-3, 1e6  # outside, powers of ten are used
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Write a number with so many significant digits.
+    """Return a number with significant digits; a dash if not finite.
 
-    Whole numbers are written in full, others outside 0.001 to 1,000,000 with a power of ten;
-    what is not finite or missing is a dash.
+    Whole numbers are in full, others outside 0.001 to 1,000,000 have a power of ten.
     """
     if value is None or isinstance(value, bool) or not math.isfinite(value):
         return NOTHING
@@ -37,27 +36,27 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def tick(value: float, _: Any = None) -> str:
-    """Write the number beside a tick: all its digits, in full from 0.0001 to 10,000,000."""
+    """Return a tick label with all digits, in full from 0.0001 to 1e7."""
     if value and not 1e-4 <= abs(value) < 1e7:
         return number(value)
     return f"{value:,.10g}".replace("-", MINUS)
 
 
 def signed(value: Any) -> str:
-    """Write a number with its sign."""
+    """Return a number with its sign."""
     text = number(value)
     return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
 
 
 def fixed(value: Any) -> str:
-    """Write a number with two decimals."""
+    """Return a number with two decimals."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{value:.2f}".replace("-", MINUS)
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """Write a share as a percentage; a little is never nothing, nor nearly all everything."""
+    """Return a share as a percentage, never rounded to 0% or 100%."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if value in (0, 1):
@@ -71,12 +70,12 @@ def percent(value: Any, digits: int = 1) -> str:
 
 
 def with_unit(text: str, unit: str) -> str:
-    """Put a unit behind a number, unless there is none."""
+    """Return a number with its unit, if it has one."""
     return f"{text}\N{NO-BREAK SPACE}{unit}" if unit else text
 
 
 def listed(names: list[str], most: int = 5) -> str:
-    """Write names as a list of words; those beyond `most` are only counted."""
+    """Return names as a list in words; those beyond `most` are counted."""
     if len(names) > most:
         rest = len(names) - most
         return f"{', '.join(names[:most])} and {rest} other{'s' if rest > 1 else ''}"
@@ -86,19 +85,19 @@ def listed(names: list[str], most: int = 5) -> str:
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
-    """Write a count with its noun."""
+    """Return a count with its noun."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def tiny(value: float | None) -> str:
-    """Write an error that may be mere rounding."""
+    """Return an error that may be rounding as text."""
     if value is not None and 0 < value < ROUNDING:
         return "<10⁻¹²"
     return percent(value) if value is None or value == 0 or value >= 1e-3 else number(value, 1)
 
 
 def shade(value: float | None) -> int:
-    """Return how strongly a cell of an agreement table is colored, in percent."""
+    """Return the strength of the color of a cell, in percent."""
     return round(60 * max(0.0, value or 0.0))
 
 

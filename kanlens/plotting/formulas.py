@@ -1,4 +1,4 @@
-"""Formulas as they are printed in books, and how predictions agree with what they should be."""
+"""Formulas in mathematical notation, and predictions against the truth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kanlens.plotting.style import (
     STYLE,
     Array,
     axes_for,
-    in_unit,
+    label,
     literal,
     numbers,
     picture,
@@ -31,8 +31,8 @@ from kanlens.plotting.style import (
 CALL = "plot.formula"
 SIZE = (1.25 * STYLE.column, 0.85 * STYLE.column)
 DIGITS = 4
-MOST_LINES = 5  # of a formula as mathematics; a longer one is written as text
-TEXT_LINES = 6
+MOST_LINES = 5  # of a formula as mathematics
+TEXT_LINES = 6  # of a longer one as text
 SIZES = (11.0, 9.0, 7.5)  # points, of mathematics
 WIDE = 30.0  # of the largest loss over the smallest, from which their axis is logarithmic
 MANY = 1500  # points beyond which they become an image inside the vector picture
@@ -51,20 +51,20 @@ def formula(
     index: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a formula above its trade-off of complexity and loss, or above its predictions.
+    """Draw a formula above its complexity and loss, or its predictions.
 
     A formula too long for mathematics is written as plain text.
 
     Parameters
     ----------
     result : SymbolicResult
-        As `kanlens.symbolize` returns it.
+        From `kanlens.symbolize`.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Rows to evaluate the formula on, drawn against `y`. When None, every formula of the
         output is drawn by complexity and loss, the chosen one ringed.
     y : array-like, shape (batch,) or (batch, out), optional
-        What the formula should give: targets, or outputs of the network it was made from. The
-        network with functions on its edges, ``result.model``, when None.
+        Targets, or outputs of the network that the formula was read from; those of
+        ``result.model`` when None.
     output : int or str
         Index or name of the output.
     index : int, optional
@@ -118,11 +118,12 @@ def formula(
 
 
 def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
-    """Return what the formula should give on `x`, and what it gives."""
+    """Return targets or outputs of the network, and values on `x`."""
     if y is None and result.model is None:
         expected = "y, as the formula was not read from a network"
         raise ShapeError(CALL, expected, "None", "Pass what it should give")
-    truth, guess = numbers(result.model(x) if y is None else y), result.predict(x, index)[:, place]
+    guess = result.predict(x, index)[:, place]
+    truth = numbers(result.model(x) if y is None else y)
     truth = truth if truth.ndim < 2 else truth[:, min(place, truth.shape[1] - 1)]
     if len(truth) != len(guess):
         got = f"{len(truth)} for {len(guess)} rows"
@@ -136,19 +137,19 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     table = table[table["output"] == name] if "output" in table else table
     complexity, loss = numbers(table["complexity"]), numbers(table["loss"])
     best = result.get_best(name).name if index is None else index
-    chosen = int(table.index.get_indexer([best])[0])  # -1: not on the front, nothing is ringed
+    chosen = int(table.index.get_indexer([best])[0])  # -1 where it is not on the front
     look: Any = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
     ax.scatter(complexity, loss, label="formulas", **look)
     ring: Any = {"facecolors": "none", "edgecolors": STYLE.ink, "linewidths": 1.0, "s": 80}
     ringed = [chosen] if chosen >= 0 else []
     ax.scatter(complexity[ringed], loss[ringed], zorder=4, label="_chosen", **ring)
-    known = loss[np.isfinite(loss)]
-    if len(known) and known.min() > 0 and known.max() > WIDE * known.min():
+    losses = loss[np.isfinite(loss)]
+    if len(losses) and losses.min() > 0 and losses.max() > WIDE * losses.min():
         ax.set_yscale("log")
-        ax.set_ylim(known.min() / 4, known.max() * 8)
+        ax.set_ylim(losses.min() / 4, losses.max() * 8)
         ax.tick_params(which="minor", length=1.2, width=0.4, labelleft=False)
-    elif len(known):
-        ax.set_ylim(0, 1.2 * known.max() or 1.0)
+    elif len(losses):
+        ax.set_ylim(0, 1.2 * losses.max() or 1.0)
     ax.set_xlim(0, 1.2 * complexity.max())
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if "stage" in table and ringed:
@@ -160,13 +161,16 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
 
 
 def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
-    """Return a formula in lines of `room` inches, as mathematics or text, and points of letters."""
+    """Return a formula in lines of `room` inches, and its font size."""
     import sympy
 
     from kanlens.symbolic.notation import formula_text, written
     from kanlens.symbolic.result import rounded
 
-    short = _renamed(rounded(expression, DIGITS))
+    short = rounded(expression, DIGITS)
+    splines = {node.func for node in short.atoms(sympy.Function) if hasattr(node, "_imp_")}
+    for place, spline in enumerate(sorted(splines, key=str), 1):
+        short = short.replace(spline, sympy.Function(f"f{place}"))
     names = {symbol: _math_name(str(symbol)) for symbol in short.free_symbols}
     terms = short.as_ordered_terms() if short.is_Add else [short]
     parts = [str(sympy.latex(term, symbol_names=names)) for term in terms]
@@ -176,21 +180,15 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
         for size in SIZES:
             if lines := _packed(pieces, room, size):
                 return lines, size
-    return _plain(f"{written(name)} = {formula_text(short)}", room), STYLE.text
-
-
-def _renamed(expression: Any) -> Any:
-    """Call the splines that are left in a formula f1, f2, ... in their order."""
-    import sympy
-
-    splines = {node.func for node in expression.atoms(sympy.Function) if hasattr(node, "_imp_")}
-    for place, one in enumerate(sorted(splines, key=str), 1):
-        expression = expression.replace(one, sympy.Function(f"f{place}"))
-    return expression
+    width = max(20, int(room / (0.56 * STYLE.text / 72)))
+    lines = textwrap.wrap(f"{written(name)} = {formula_text(short)}", width)
+    if len(lines) > TEXT_LINES:
+        lines = [*lines[: TEXT_LINES - 1], f"{lines[TEXT_LINES - 1][: width - 1]}…"]
+    return [literal(line) for line in lines], STYLE.text
 
 
 def _packed(pieces: list[str], room: float, size: float) -> list[str]:
-    """Join pieces into lines of mathematics; empty if they are too long or too many."""
+    """Return pieces joined into lines; none if too long or too many."""
     lines = [""]
     for piece in pieces:
         longer = f"{lines[-1]} {piece}".strip()
@@ -214,14 +212,6 @@ def _math_name(name: str) -> str:
     return rf"\mathrm{{{escaped}}}"
 
 
-def _plain(text: str, room: float) -> list[str]:
-    width = max(20, int(room / (0.56 * STYLE.text / 72)))
-    lines = textwrap.wrap(text, width)
-    if len(lines) > TEXT_LINES:
-        lines = [*lines[: TEXT_LINES - 1], f"{lines[TEXT_LINES - 1][: width - 1]}…"]
-    return [literal(line) for line in lines]
-
-
 @picture("plot.predicted")
 def predicted(
     y: Any,
@@ -232,7 +222,7 @@ def predicted(
     unit: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw predictions against the truth: a scatter, or for classes the confusion matrix.
+    """Draw predictions against the truth: a scatter or confusion matrix.
 
     Parameters
     ----------
@@ -247,7 +237,7 @@ def predicted(
     -------
     Axes
         On the line in the scatter prediction and truth are equal. Cells of the matrix hold
-        counts, and are as dark as their share of the true class.
+        counts; their darkness is the share of the true class.
 
     Raises
     ------
@@ -275,18 +265,17 @@ def predicted(
 
 
 def check_pairs(left: Array, right: Array, *, call: str) -> None:
-    """Refuse two columns of numbers, shape (n,) each, none of whose pairs is finite."""
+    """Refuse two columns (n,) without a finite pair."""
     if not (np.isfinite(left) & np.isfinite(right)).any():
         raise DataError(call, "finite numbers", "none", "Check the prediction")
 
 
 def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *, unit: str) -> Axes:
-    """Draw two columns of numbers, shape (n,) each, against each other, on one square range."""
+    """Draw two columns (n,) against each other, on one square range."""
     finite = np.isfinite(left) & np.isfinite(right)
     left, right = left[finite], right[finite]
     tidy(ax)
-    low = float(min(left.min(), right.min()))
-    high = float(max(left.max(), right.max()))
+    low, high = float(min(left.min(), right.min())), float(max(left.max(), right.max()))
     room = 0.05 * (high - low or 1.0)
     ends = (low - room, high + room)
     ax.plot(ends, ends, color=STYLE.muted, linewidth=0.7, zorder=1, label="_equal")
@@ -294,22 +283,21 @@ def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *,
     alpha = float(np.clip(40 / np.sqrt(len(left)), 0.15, 0.8))
     ax.scatter(left, right, alpha=alpha, rasterized=len(left) > MANY, **look)
     ax.set(xlim=ends, ylim=ends, aspect="equal")
-    ax.set_xlabel(literal(names[0], most=34) + in_unit(unit))
-    ax.set_ylabel(literal(names[1], most=34) + in_unit(unit))
-    lost = int((~finite).sum())
-    if lost:
+    ax.set_xlabel(label(names[0], unit, most=34))
+    ax.set_ylabel(label(names[1], unit, most=34))
+    if lost := int((~finite).sum()):
         words = f"{lost:,} not finite"
         ax.text(0.02, 0.99, words, ha="left", va="top", transform=ax.transAxes, **ASIDE)
     return ax
 
 
 def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -> Axes:
+    """Draw the confusion matrix of class codes."""
     n = len(labels)
     codes = np.concatenate([truth, guess])
-    if not np.isin(codes, np.arange(n)).all():
-        wrong = codes[~np.isin(codes, np.arange(n))][0]
-        expected = f"class codes from 0 to {n - 1}"
-        raise DataError("plot.predicted", expected, f"{wrong:g}", "Pass codes, not names or logits")
+    if len(wrong := codes[~np.isin(codes, np.arange(n))]):
+        expected, advice = f"class codes from 0 to {n - 1}", "Pass codes, not names or logits"
+        raise DataError("plot.predicted", expected, f"{wrong[0]:g}", advice)
     counts = np.zeros((n, n), dtype=np.int64)
     np.add.at(counts, (truth.astype(int), guess.astype(int)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -317,17 +305,15 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     ax = axes_for(ax, (side, side))
     ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.15)
     turn = 40 if max(len(label) for label in labels) * n > 34 else 0
-    ax.set_xticks(range(n), labels, rotation=turn, ha="right" if turn else "center")
+    turned: Any = {"ha": "right" if turn else "center", "rotation_mode": "anchor"}
+    ax.set_xticks(range(n), labels, rotation=turn, **turned)
     ax.set_yticks(range(n), labels)
-    for label in ax.get_xticklabels():
-        label.set_rotation_mode("anchor")
     ax.tick_params(length=0, labelsize=STYLE.small)
     ax.spines[:].set_visible(False)
-    for (row, column), count in np.ndenumerate(counts):
-        if n <= NUMBERS:
-            color = STYLE.paper if shares[row, column] > 0.6 else STYLE.ink
-            style: Any = {"ha": "center", "va": "center", "fontsize": STYLE.small, "color": color}
-            ax.text(column, row, f"{count}", **style)
+    for (row, column), count in np.ndenumerate(counts if n <= NUMBERS else np.empty((0, 0))):
+        color = STYLE.paper if shares[row, column] > 0.6 else STYLE.ink
+        style: Any = {"ha": "center", "va": "center", "fontsize": STYLE.small, "color": color}
+        ax.text(column, row, f"{count}", **style)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
     return ax

@@ -1,4 +1,4 @@
-"""Attributions beyond single features: interactions of pairs, and flows through the edges."""
+"""Attributions to pairs of features, and flows through edges."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kanlens.plotting.style import (
     axes_for,
     color_bar,
     distinct,
-    in_unit,
+    label,
     literal,
     numbers,
     size_in_inches,
@@ -50,22 +50,22 @@ LINE = 0.13  # inches between the middles of two names
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranked:
-    """Features in the order they are drawn, the strongest first, and those put together."""
+    """Features in decreasing order, and those that are drawn as one row."""
 
     order: Array
     others: Array
     names: list[str]
 
     @classmethod
-    def of(cls, sizes: Array, features: tuple[str, ...], kept: int, *, most: int) -> Ranked:
-        """Order features by sizes (in,); beyond those `kept`, one name stands for the rest."""
-        order, others = np.split(np.argsort(-sizes, kind="stable"), [kept])
+    def of(cls, sizes: Array, features: tuple[str, ...], top: int, *, most: int) -> Ranked:
+        """Order features by sizes (in,); one name stands for those beyond `top`."""
+        order, others = np.split(np.argsort(-sizes, kind="stable"), [top])
         names = distinct((features[i] for i in order), partial(literal, most=most))
         names += [f"{len(others)} other{'s' * (len(others) > 1)}"] * (len(others) > 0)
         return cls(order=order, others=others, names=names)
 
     def columns(self, values: Array) -> Array:
-        """Return values (..., in) in this order, with those of the others added up."""
+        """Return values (..., in) in this order, those of the others added up."""
         shown = values[..., self.order]
         if not len(self.others):
             return shown
@@ -73,7 +73,7 @@ class Ranked:
 
 
 def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes | None) -> Axes:
-    """Draw main effects on the diagonal and interactions off it, of the `top` strongest features.
+    """Draw the matrix of main effects and interactions of features.
 
     Over all samples the mean |value|; of one sample the values, orange where they raise the output
     and blue where they lower it. Colors are of pairs alone; main effects stand on gray.
@@ -94,29 +94,24 @@ def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes |
     shown = np.ma.masked_array(table, alone)
     image = ax.imshow(shown, cmap=colors, vmin=low, vmax=most, aspect="equal")
     ax.set_facecolor(STYLE.faint)
-    _name_cells(ax, names)
+    places = np.arange(len(names))
+    ax.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(places, names)
+    ax.spines[:].set_visible(False)
+    ax.set_xticks(places[:-1] + 0.5, minor=True)
+    ax.set_yticks(places[:-1] + 0.5, minor=True)
+    ax.tick_params(which="both", length=0)
+    ax.grid(which="minor", color=STYLE.paper, linewidth=1.2)
     if len(names) <= WRITTEN:
         _write_cells(ax, table, image)
     what = "mean |interaction|" if row is None else "interaction"
-    whose = f"{literal(result.target, most=LONGEST)}{in_unit(result.unit)}"
+    whose = label(result.target, result.unit, most=LONGEST)
     color_bar(ax, image, f"{what} for {whose}")
     return ax
 
 
-def _name_cells(ax: Axes, names: list[str]) -> None:
-    places = np.arange(len(names))
-    ax.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(places, names)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_xticks(places[:-1] + 0.5, minor=True)
-    ax.set_yticks(places[:-1] + 0.5, minor=True)
-    ax.tick_params(which="minor", length=0)
-    ax.grid(which="minor", color=STYLE.paper, linewidth=1.2)
-
-
 def _write_cells(ax: Axes, table: Array, image: Any) -> None:
-    """Put the number into every cell, in a color that can be read on it."""
+    """Write the number into every cell, in a contrasting color."""
     most = float(np.abs(table).max())
     least = NOTHING * most
     for (y, x), value in np.ndenumerate(table):
@@ -128,7 +123,7 @@ def _write_cells(ax: Axes, table: Array, image: Any) -> None:
 
 
 def _short(value: float, most: float) -> str:
-    """Write a number without a power of ten, which the color bar has."""
+    """Return a number as text, without the power of ten of the color bar."""
     power = math.floor(math.log10(most)) if most > 0 else 0
     if not SCALED[0] <= power < SCALED[1]:
         value, power = value / 10.0**power, 0
@@ -140,7 +135,7 @@ def _short(value: float, most: float) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Level:
-    """The nodes of a level: y of the lower end of each, its height, and what it is called."""
+    """The nodes of a level: lower ends, heights and names."""
 
     low: Array
     height: Array
@@ -185,7 +180,7 @@ def _levels(tables: list[Array], features: list[str], result: Attribution) -> li
         sizes.append(np.maximum(np.abs(before).sum(1), np.abs(after).sum(0)))
     sizes.append(np.abs(tables[-1]).sum(1))
     scale = max(float(size.sum()) for size in sizes) or 1.0
-    found = []
+    levels = []
     for index, size in enumerate(sizes):
         names = [f"h{index}_{k + 1}" for k in range(len(size))]
         names = features if index == 0 else names
@@ -193,8 +188,8 @@ def _levels(tables: list[Array], features: list[str], result: Attribution) -> li
         height = size / scale
         tops = 0.5 + (height.sum() + GAP * (len(height) - 1)) / 2
         low = tops - np.cumsum(height) - GAP * np.arange(len(height))
-        found.append(_Level(low=low, height=height, names=names))
-    return found
+        levels.append(_Level(low=low, height=height, names=names))
+    return levels
 
 
 def _draw_bands(
@@ -243,7 +238,7 @@ def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
 
 
 def spread_apart(places: Array, least: float) -> Array:
-    """Move falling places apart, as little as it takes."""
+    """Return the nearest places that decrease by at least `least`."""
     from scipy.optimize import isotonic_regression
 
     steps = least * np.arange(len(places))

@@ -1,4 +1,4 @@
-"""Geometry of a network diagram, in inches: its nodes, the boxes of its curves, and its names.
+"""Geometry of a network diagram, in inches: nodes, boxes and names.
 
 Inputs lie at the bottom; boxes are grouped over the node they come from, so that no lines cross.
 """
@@ -9,13 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens.model.products import Grouping
-from kanlens.plotting.style import STYLE, Array, distinct, fitted, literal, text_width, with_unit
+from kanlens.plotting.style import STYLE, Array, distinct, fitted, label, literal, text_width
 
 MAX_ROWS = 4
 PITCH = 0.30  # of the boxes in a new figure, smallest wanted
@@ -61,12 +61,11 @@ class DiagramLayout:
     boxes: tuple[Boxes, ...]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Band:
+class _Band(NamedTuple):
     """Columns and rows of the boxes of one layer, before they have a size."""
 
     rows: int
-    columns: Array  # of every node below: how many columns its group takes
+    columns: Array  # (node,): columns of the group of every node below
     pitch: float
 
 
@@ -81,18 +80,18 @@ def arrange(
 ) -> DiagramLayout:
     """Place nodes and boxes so that no two boxes overlap.
 
-    `shown` (node,) says of each level which nodes are drawn, `edges` (out, in_) of each layer which
-    get a box, `groups` which outputs are multiplied. Sizes that are None are what has to fit.
+    `shown` (node,) are masks of the nodes of each level, `edges` (out, in_) those of each layer
+    with a box, `groups` the outputs that are multiplied. Sizes that are None follow from these.
     """
     below = shown[: len(edges)]
-    counts = [
-        np.bincount(in_, minlength=len(one)) for (_, in_), one in zip(edges, below, strict=True)
-    ]
+    pairs = zip(edges, below, strict=True)
+    counts = [np.bincount(in_, minlength=len(level)) for (_, in_), level in pairs]
     if width is None:
-        width = min(max(*map(_needed_width, counts, below), limits[0]), limits[1])
+        width = float(np.clip(max(map(_needed_width, counts, below)), *limits))
     share = None if height is None else height / len(edges)
     groups = groups or [Grouping(len(level)) for level in shown[1:]]
-    drops = [_drop(group, share) for group in groups]
+    drop = DROP if share is None else min(DROP, 0.15 * share)  # of factors below their node
+    drops = [drop if group.arities else 0.0 for group in groups]
     bands, heights = list[_Band](), list[float]()
     for count, level, drop in zip(counts, below, drops, strict=True):
         room = None
@@ -116,15 +115,8 @@ def arrange(
     )
 
 
-def _drop(group: Grouping, share: float | None) -> float:
-    """Return how far factors lie below their node, in a band of height `share` if that is set."""
-    if not group.arities:
-        return 0.0
-    return DROP if share is None else min(DROP, 0.15 * share)
-
-
 def _arrivals(width: float, group: Grouping, nodes: Array, drop: float) -> Array:
-    """Return where edges end, shape (out, 2): at sums, and at factors side by side."""
+    """Return the ends (out, 2) of edges: sums, and factors side by side."""
     spaces = np.diff(np.sort(nodes[np.isfinite(nodes[:, 0]), 0]))
     slot = float(spaces.min(initial=width))
     places = [nodes[node] for node in range(group.sums)]
@@ -136,48 +128,40 @@ def _arrivals(width: float, group: Grouping, nodes: Array, drop: float) -> Array
     return np.array(places).reshape(-1, 2)
 
 
-def _crowded(shown: Array) -> bool:
-    return int(shown.sum()) > CROWD
-
-
-def _columns(count: Array, rows: int) -> Array:
-    return -(-count // rows)
-
-
 def _units(count: Array, shown: Array, rows: int) -> float:
-    """Return how many pitches wide the boxes of a layer are, gaps between groups included."""
-    if _crowded(shown):
+    """Return the width of the boxes of a layer in pitches, with gaps."""
+    if int(shown.sum()) > CROWD:
         return math.ceil(int(count.sum()) / rows) + GAP
-    columns = np.maximum(_columns(count, rows), 0.5)[shown]
+    columns = np.maximum(-(-count // rows), 0.5)[shown]
     return max(float(np.sum(columns + GAP)), GAP)
 
 
 def _needed_width(count: Array, shown: Array) -> float:
-    """Return a width that gives boxes a good size in the fewest rows that fit on a page."""
+    """Return a width for boxes of good size in the fewest rows on a page."""
     units = [_units(count, shown, rows) for rows in range(1, MAX_ROWS + 1)]
-    fitting = [one for one in units if one * PITCH <= PAGE]
+    fitting = [width for width in units if width * PITCH <= PAGE]
     return min(fitting[0] * PITCH_GOOD, PAGE) if fitting else units[-1] * PITCH
 
 
 def _band(count: Array, shown: Array, width: float, room: float | None) -> _Band:
-    """Choose the number of rows: the fewest with boxes large enough, else the largest boxes."""
-    best = _Band(rows=1, columns=count, pitch=0.0)
+    """Choose the fewest rows with large boxes, else the largest boxes."""
+    best = _Band(1, count, 0.0)
     for rows in range(1, MAX_ROWS + 1):
         pitch = min(width / _units(count, shown, rows), PITCH_MOST)
         if room is not None:
             pitch = min(pitch, room / rows)
         if pitch > 1.15 * best.pitch:
-            best = _Band(rows=rows, columns=_columns(count, rows), pitch=pitch)
+            best = _Band(rows, -(-count // rows), pitch)
         if best.pitch >= PITCH:
             break
     return best
 
 
 def _across(width: float, shown: Array, band: _Band | None) -> Array:
-    """Return the x of every node: the middle of its group of boxes, else evenly spread."""
+    """Return the x of nodes: middles of groups of boxes, or evenly spread."""
     xs = np.full(len(shown), np.nan)
     n = int(shown.sum())
-    if band is None or _crowded(shown):
+    if band is None or n > CROWD:
         xs[shown] = (np.arange(n) + 0.5) * width / max(n, 1)
         return xs
     slots = (np.maximum(band.columns, 0.5)[shown] + GAP) * band.pitch
@@ -198,8 +182,13 @@ def _boxes(
     else:
         place = np.arange(len(out)) - np.searchsorted(in_, in_)  # in the group of each box
         count, middle = np.bincount(in_, minlength=len(below))[in_], below[in_, 0]
-    columns = _columns(count, band.rows)
-    column, row, stack = _balanced(place, count, columns)
+    columns = -(-count // band.rows)
+    least, extra = np.divmod(count, columns)  # the first `extra` columns hold one box more
+    tall = extra * (least + 1)
+    first, lower = place < tall, np.maximum(least, 1)
+    column = np.where(first, place // (least + 1), extra + (place - tall) // lower)
+    row = np.where(first, place % (least + 1), (place - tall) % lower)
+    stack = np.where(first, least + 1, least)
     x = middle + (column - (columns - 1) / 2) * band.pitch
     offset = (stack - 1) / 2 - row  # of each box from the middle of its stack
     size, height = FILL * band.pitch, ends[1] - ends[0]
@@ -215,23 +204,13 @@ def _boxes(
     )
 
 
-def _balanced(place: Array, count: Array, columns: Array) -> tuple[Array, Array, Array]:
-    """Return column, row and height of the column, of each place among `count` in `columns`."""
-    least, extra = np.divmod(count, columns)  # the first `extra` columns hold one box more
-    tall = extra * (least + 1)
-    first = place < tall
-    column = np.where(first, place // (least + 1), extra + (place - tall) // np.maximum(least, 1))
-    row = np.where(first, place % (least + 1), (place - tall) % np.maximum(least, 1))
-    return column, row, np.where(first, least + 1, least)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labels:
     """Names of one level of nodes, placed."""
 
     x: Array  # (name,)
     nodes: Array  # (name,): which node each belongs to
-    texts: list[str]  # safe to draw
+    texts: list[str]  # without markup
     angle: float  # 0, 40 or 90 degrees
     side: int  # -1 below the nodes, 1 above them
     height: float  # room they take below or above
@@ -239,24 +218,23 @@ class Labels:
 
     @property
     def overhangs(self) -> tuple[float, float]:
-        """What they need beyond the left and the right end of the diagram."""
+        """Inches beyond the left and the right end of the diagram."""
         if self.angle != SLANT:
             return self.overhang, self.overhang
         return (self.overhang, 0.0) if self.side < 0 else (0.0, self.overhang)
 
     def draw(self, ax: Axes, y: float, muted: Array) -> None:
-        """Write the names on `ax`; `y` is that of the nodes, `muted` (node,): which are pale."""
+        """Write names next to nodes at height `y`; `muted` (node,) ones pale."""
+        below = self.side < 0
+        look: dict[str, Any] = {"ha": "center", "va": "top" if below else "bottom", "zorder": 6}
+        if self.angle:
+            look |= {"rotation": self.angle, "rotation_mode": "anchor"}
+            look["ha"] = "right" if below else "left"
+        if self.angle > 80:
+            look["va"] = "center"
         for x, node, text in zip(self.x, self.nodes, self.texts, strict=True):
             color = STYLE.muted if muted[node] else STYLE.ink
-            ax.text(x, y + self.side * NODE, text, color=color, zorder=6, **self._aligned())
-
-    def _aligned(self) -> dict[str, Any]:
-        below = self.side < 0
-        if not self.angle:
-            return {"ha": "center", "va": "top" if below else "bottom"}
-        vertical = "center" if self.angle > 80 else ("top" if below else "bottom")
-        turned = {"rotation": self.angle, "rotation_mode": "anchor"}
-        return {**turned, "ha": "right" if below else "left", "va": vertical}
+            ax.text(x, y + self.side * NODE, text, color=color, **look)
 
 
 def place_labels(
@@ -268,14 +246,14 @@ def place_labels(
     side: int,
     room: float | None = None,
 ) -> Labels:
-    """Choose which names fit along a level, and turn them when they are wider than their place.
+    """Choose names that fit along a level, and turn wide ones.
 
     `x` (node,) rises; `names` are (name, unit). The strongest nodes get theirs where there is no
     room for all. Names higher than `room` lose their unit, then their middle.
     """
-    kept = with_room(x, strength)
-    at, full = x[kept], [with_unit(*names[i]) for i in kept]
-    short = distinct((names[i][0] for i in kept), partial(literal, most=LONGEST))
+    picks = with_room(x, strength)
+    at, full = x[picks], [label(*names[i]) for i in picks]
+    short = distinct((names[i][0] for i in picks), partial(literal, most=LONGEST))
     texts = [text if len(text) <= LONGEST else less for text, less in zip(full, short, strict=True)]
     widths = np.array([text_width(text, STYLE.text) for text in texts])
     angle = _angle(at, widths, width, side)
@@ -283,9 +261,8 @@ def place_labels(
     if angle and room is not None:
         longest = max(0.3, (room - 0.2) / math.sin(math.radians(angle)))
     if widths.max(initial=0.0) > longest:
-        short = distinct(
-            (names[i][0] for i in kept), partial(fitted, width=longest, size=STYLE.text)
-        )
+        fit = partial(fitted, width=longest, size=STYLE.text)
+        short = distinct((names[i][0] for i in picks), fit)
         pairs = zip(texts, widths, short, strict=True)
         texts = [text if wide <= longest else less for text, wide, less in pairs]
         widths = np.array([text_width(text, STYLE.text) for text in texts])
@@ -294,7 +271,7 @@ def place_labels(
         height = 0.2 + float(widths.max()) * math.sin(math.radians(angle))
     return Labels(
         x=at,
-        nodes=kept,
+        nodes=picks,
         texts=texts,
         angle=angle,
         side=side,
@@ -320,11 +297,11 @@ def _overhang(x: Array, widths: Array, width: float, side: int, angle: float) ->
 
 
 def with_room(x: Array, strength: Array) -> Array:
-    """Return which of the nodes get a name so that names keep their distance, strongest first."""
+    """Return the nodes (name,) whose names keep their distance."""
     if len(x) < 2 or float(np.diff(x).min()) >= LINE:
         return np.arange(len(x))
-    kept: list[int] = []
+    picks: list[int] = []
     for i in np.argsort(-strength, kind="stable"):
-        if all(abs(x[i] - x[j]) >= 2.5 * LINE for j in kept):
-            kept.append(int(i))
-    return np.array(sorted(kept))
+        if all(abs(x[i] - x[j]) >= 2.5 * LINE for j in picks):
+            picks.append(int(i))
+    return np.array(sorted(picks))

@@ -1,4 +1,4 @@
-"""What happened step by step: training, pruning, and paths of sparsity."""
+"""Losses step by step: training, pruning and sparsity paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     result : PruneResult or DataFrame
-        As `kanlens.prune` returns it, or its frame: columns edges_left and loss_after.
+        From `kanlens.prune`, or its frame: columns edges_left and loss_after.
 
     Returns
     -------
@@ -74,8 +74,7 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     result : FitResult or DataFrame
-        As `kanlens.fit` returns it, or its frame: columns step, loss and, where rows were held
-        out, validation_loss.
+        From `kanlens.fit`, or its frame: columns step, loss and, optionally, validation_loss.
 
     Returns
     -------
@@ -116,12 +115,12 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
 
 @picture("plot.path")
 def path(result: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the held-out loss of models of increasing sparsity against their edges.
+    """Draw the held-out loss along a sparsity path against edges.
 
     Parameters
     ----------
     result : SparsityPath or DataFrame
-        As `kanlens.sparsity_path` returns it, or its frame.
+        From `kanlens.sparsity_path`, or its frame.
 
     Returns
     -------
@@ -158,13 +157,12 @@ def path(result: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def _frame(result: Any, columns: tuple[str, ...], call: str) -> Any:
-    """Return the frame of a result; refuse one without these columns or without rows."""
+    """Return the frame of a result; refuse one without columns or rows."""
     frame = result.to_frame() if hasattr(result, "to_frame") else result
     wanted = " and ".join(columns)
-    known = [str(name) for name in getattr(frame, "columns", ())]
-    missing = [name for name in columns if name not in known]
-    if missing:
-        got = f"columns {', '.join(known)}" if known else f"a {type(result).__name__}"
+    names = [str(name) for name in getattr(frame, "columns", ())]
+    if not set(columns) <= set(names):
+        got = f"columns {', '.join(names)}" if names else f"a {type(result).__name__}"
         raise DataError(call, f"a frame with {wanted}", got, "Pass the result, or its to_frame()")
     if not len(frame):
         raise DataError(call, f"rows of {wanted}", "none", "There is nothing to draw")
@@ -172,11 +170,11 @@ def _frame(result: Any, columns: tuple[str, ...], call: str) -> Any:
 
 
 def _finish_axes(ax: Axes, losses: Array, counted: str) -> None:
-    """Name the axes, of whole numbers and of losses, and choose the scale of these."""
+    """Label the axes of counts and losses, and choose the scale of the losses."""
     ax.set(xlabel=counted, ylabel="loss")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    known = losses[np.isfinite(losses)]
-    if len(known) and known.min() > 0 and known.max() > DECADES * known.min():
+    finite = losses[np.isfinite(losses)]
+    if len(finite) and finite.min() > 0 and finite.max() > DECADES * finite.min():
         ax.set_yscale("log")
         ax.tick_params(which="minor", length=1.2, width=0.4, labelleft=False)
     else:

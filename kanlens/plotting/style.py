@@ -1,7 +1,7 @@
-"""How every picture looks, how it is written to a file, and how names are put on it.
+"""Colors and sizes of all pictures, their files, and the names on them.
 
-Colors are those of Okabe and Ito, which color-blind readers tell apart; whatever a color says is
-also said by a position, a marker, a sign or a lightness, so that greyscale prints lose nothing.
+Colors are those of Okabe and Ito, safe for color-blind readers; a position, a marker, a sign or a
+lightness repeats what they mean, for prints in greyscale.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Style:
     muted: str = "#666666"  # secondary text
     faint: str = "#dddddd"  # shading and rules
     paper: str = "#ffffff"
-    accent: str = "#0072b2"  # what should be seen first
-    positive: str = "#e08a00"  # what raises an output
-    negative: str = "#0a5f96"  # what lowers it
+    accent: str = "#0072b2"
+    positive: str = "#e08a00"  # raises an output
+    negative: str = "#0a5f96"  # lowers it
     series: tuple[str, ...] = (  # methods or curves drawn together
         "#0072b2",
         "#d55e00",
@@ -110,9 +110,9 @@ EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is no Axes."}  # o
 
 @contextmanager
 def context() -> Iterator[None]:
-    """Draw in our style; afterwards the settings of the caller are back.
+    """Draw in our style, then restore the caller's settings.
 
-    A notebook switches `interactive` on where the first figure is made, which is for good.
+    A notebook switches `interactive` on with its first figure; that stays.
     """
     interactive = mpl.is_interactive()
     try:
@@ -125,37 +125,32 @@ def context() -> Iterator[None]:
 
 
 def picture(call: str) -> Callable[[Draw], Draw]:
-    """Make a public function draw in our style, on an `ax` that is None or an Axes, and say so."""
+    """Make a function draw in our style; check and document its `ax`."""
 
-    def made(draw: Draw) -> Draw:
+    def decorate(draw: Draw) -> Draw:
         @wraps(draw)
-        def checked(*given: Any, ax: Axes | None = None, **options: Any) -> Axes:
+        def checked(*arguments: Any, ax: Axes | None = None, **options: Any) -> Axes:
             if ax is not None and not isinstance(ax, Axes):
                 advice = "Pass one Axes, such as fig.subplots() returns, or leave ax out"
                 raise DTypeError(call, "ax to be an Axes or None", type(ax).__name__, advice)
             with context():
-                return draw(*given, ax=ax, **options)
+                return draw(*arguments, ax=ax, **options)
 
-        checked.__doc__ = _with_axes(draw.__doc__ or "")
+        text = inspect.cleandoc(draw.__doc__ or "")
+        for section, words in EVERY.items():
+            if not re.search(rf"^{words.split()[0]}\b", text, re.MULTILINE):
+                entries = rf"(\n{section}\n-+\n(?:.+\n)+)"
+                text = re.sub(entries, rf"\1{words}\n", text)
+        checked.__doc__ = text
         return cast("Draw", checked)
 
-    return made
-
-
-def _with_axes(text: str) -> str:
-    text = inspect.cleandoc(text)
-    for section, words in EVERY.items():
-        if not re.search(rf"^{words.split()[0]}\b", text, re.MULTILINE):
-            entries = rf"(\n{section}\n-+\n(?:.+\n)+)"
-            text = re.sub(entries, rf"\1{words}\n", text)
-    return text
+    return decorate
 
 
 def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) -> Axes:
-    """Return the axes to draw on: `ax`, or those of a new figure of `size` inches.
+    """Return `ax`, or axes of a new pyplot figure of `size` inches.
 
-    A new figure is made by pyplot, so that notebooks show it. Bare axes fill their figure; others
-    are made tidy.
+    Bare axes fill their figure; others are tidied.
     """
     if ax is None:
         from matplotlib import pyplot
@@ -168,14 +163,14 @@ def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) 
 
 
 def numbers(values: Any) -> Array:
-    """Return a tensor or whatever NumPy takes as a float64 array."""
+    """Return a tensor or an array-like as a float64 array."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     return np.asarray(values, dtype=np.float64)
 
 
 def literal(text: object, *, most: int | None = None) -> str:
-    """Return a name on one line, no mathematics; beyond `most`, its middle is left out."""
+    """Return a name on one line; beyond `most`, without its middle."""
     words = escaped(" ".join(str(text).split()))
     if most is not None and len(words) > most:
         head = (most - 1) // 2
@@ -183,25 +178,20 @@ def literal(text: object, *, most: int | None = None) -> str:
     return words.replace("$", r"\$")
 
 
-def with_unit(name: str, unit: str) -> str:
-    """Return a name and its unit in brackets, safe to draw."""
-    return literal(f"{name} ({unit})" if unit else name)
-
-
-def in_unit(unit: str) -> str:
-    """Return what stands behind a name that is safe to draw: its unit in brackets, or nothing."""
-    return f" ({literal(unit)})" if unit else ""
+def label(name: object, unit: str, *, most: int | None = None) -> str:
+    """Return a name as by `literal`, and its unit in brackets."""
+    return literal(name, most=most) + (f" ({literal(unit)})" if unit else "")
 
 
 def distinct(names: Iterable[object], short: Callable[[object], str]) -> list[str]:
-    """Return names as `short` shortens them; where two become the same, from where they differ."""
-    known = [" ".join(str(name).split()) for name in names]
-    shown, most = [short(name) for name in known], min(map(len, known), default=0)
+    """Return shortened names; equal ones from where they differ."""
+    full = [" ".join(str(name).split()) for name in names]
+    shown, most = [short(name) for name in full], min(map(len, full), default=0)
     for text in set(shown):
-        same = [place for place, one in enumerate(shown) if one == text]
-        letters = zip(*(known[place] for place in same), strict=False)
-        start = next((k for k, those in enumerate(letters) if len(set(those)) > 1), most)
-        tails = [known[place][start:] for place in same]
+        same = [place for place, name in enumerate(shown) if name == text]
+        letters = zip(*(full[place] for place in same), strict=False)
+        start = next((k for k, column in enumerate(letters) if len(set(column)) > 1), most)
+        tails = [full[place][start:] for place in same]
         if len(set(tails)) > 1:
             for place, tail in zip(same, distinct(tails, short), strict=True):
                 shown[place] = f"…{tail}"
@@ -216,7 +206,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def fitted(text: object, width: float, size: float) -> str:
-    """Return a name for a place of `width` inches; one too long is shortened as by `literal`."""
+    """Return a name for `width` inches, shortened as by `literal`."""
     length = len(str(text))
     shown = literal(text)
     while text_width(shown, size) > width and length > 4:
@@ -226,14 +216,14 @@ def fitted(text: object, width: float, size: float) -> str:
 
 
 def size_in_inches(ax: Axes) -> tuple[float, float]:
-    """Return width and height of the place of `ax`."""
+    """Return width and height of `ax` in inches."""
     box = ax.get_position().transformed(ax.figure.transSubfigure)
     dpi = float(getattr(ax.figure, "dpi", 100.0))
     return float(box.width) / dpi, float(box.height) / dpi
 
 
 def tidy(ax: Axes) -> None:
-    """Take away the upper and the right border of `ax`, and set lines and numbers to our sizes."""
+    """Hide the upper and right borders, and set sizes of lines and text."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_linewidth(0.6)
     ax.tick_params(labelsize=STYLE.small, width=0.6, length=2.5)
@@ -243,14 +233,14 @@ def tidy(ax: Axes) -> None:
 
 
 def rows_axes(ax: Axes | None, rows: int, width: float) -> Axes:
-    """Return axes for so many rows of features, in a new figure of so many columns' width."""
+    """Return axes for rows of features, `width` text columns wide."""
     ax = axes_for(ax, (width * STYLE.column, 0.55 + ROW * max(rows, 2)))
     ax.set_ylim(rows - 0.4, -0.6)
     return ax
 
 
 def name_rows(ax: Axes, names: list[str], *, others: bool = False) -> None:
-    """Name the rows from the top; the last one is pale where it stands for `others`."""
+    """Label rows from the top; the last is pale if it is of `others`."""
     ax.set_yticks(np.arange(len(names)), names, fontsize=STYLE.text)
     ax.tick_params(axis="y", length=0)
     if others:
@@ -258,7 +248,7 @@ def name_rows(ax: Axes, names: list[str], *, others: bool = False) -> None:
 
 
 def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> Any:
-    """Draw what the colors of `ax` mean beside it, or on axes of their own."""
+    """Draw the color bar of an image next to `ax`, or on axes of its own."""
     where: Any = {"ax": ax, "fraction": 0.046, "pad": 0.03} if key is None else {"cax": key}
     bar: Any = ax.figure.colorbar(image, **where)
     bar.outline.set_visible(False)
@@ -268,9 +258,9 @@ def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> A
 
 
 def save(picture: Any, path: Pathlike) -> None:
-    """Write a picture; the same picture gives the same bytes.
+    """Write a picture without a date; equal pictures are equal bytes.
 
-    No date, no program name. The file is written whole or not at all.
+    The file is written whole or not at all.
 
     Parameters
     ----------
@@ -305,18 +295,16 @@ def save(picture: Any, path: Pathlike) -> None:
 def to_svg(picture: Any, *, title: str = "", prefix: str | None = None) -> str:
     """Return a picture as an ``<svg>`` element to put into a web page.
 
-    Text stays text. Every id begins with a prefix of its own, so that several pictures on one
-    page do not refer to each other's parts.
+    Text stays text. Ids begin with a prefix, which keeps pictures on one page apart.
 
     Parameters
     ----------
     picture : Axes or Figure
         An Axes stands for its whole figure.
     title : str
-        What the picture shows, for readers who cannot see it.
+        Description for readers who cannot see the picture.
     prefix : str, optional
-        Beginning of every id; made from the content when None, so that only equal pictures
-        share it.
+        Beginning of every id; a digest of the content when None.
 
     Returns
     -------
@@ -341,27 +329,23 @@ def to_svg(picture: Any, *, title: str = "", prefix: str | None = None) -> str:
 
 
 def _figure(picture: Any, call: str) -> Any:
+    """Return the whole figure of an Axes or a part of a figure."""
     figure = getattr(picture, "figure", None)
     if figure is None or not hasattr(getattr(figure, "figure", figure), "savefig"):
         got = type(picture).__name__
         raise DTypeError(call, "an Axes or a Figure", got, "Pass what a plot function returned")
-    return getattr(figure, "figure", figure)  # of a part of a figure, the whole
+    return getattr(figure, "figure", figure)
 
 
 def _rendered(figure: Any, kind: str) -> bytes:
-    metadata: dict[str, dict[str, None]] = {
-        "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    """Return a figure as the bytes of a file, without date and program."""
+    names = {
+        "svg": ("Date", "Creator", "Format", "Type"),
+        "png": ("Software",),
+        "pdf": ("CreationDate", "Creator", "Producer"),
     }
-    target = io.BytesIO()
+    target, room = io.BytesIO(), {"bbox_inches": "tight", "pad_inches": 0.03}
     with context():
-        figure.savefig(
-            target,
-            format=kind,
-            dpi=DOTS_PER_INCH,
-            metadata=metadata[kind],
-            bbox_inches="tight",
-            pad_inches=0.03,
-        )
+        metadata = dict.fromkeys(names[kind])
+        figure.savefig(target, format=kind, dpi=DOTS_PER_INCH, metadata=metadata, **room)
     return target.getvalue()

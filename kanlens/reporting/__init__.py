@@ -1,4 +1,4 @@
-"""Reports: everything known about a model on one page, and the same numbers as JSON."""
+"""Reports: a page on a model, and the same numbers as JSON."""
 
 from kanlens.reporting.writing import Report, report
 

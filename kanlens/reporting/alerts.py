@@ -1,9 +1,9 @@
-"""Alerts: limits of a report that a reader should know first, or past which no script goes on."""
+"""Alerts: caveats at the top of a report, and limits for scripts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -29,10 +29,10 @@ Alerts = Iterator[dict[str, str]]
 
 
 def find_alerts(content: Content) -> list[dict[str, str]]:
-    """Find what limits the numbers of a report: level, code and text, warnings first."""
+    """Return the caveats of a report: level, code and text, warnings first."""
     checks = (_target, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
     alerts = [alert for check in checks for alert in check(content)]
-    return sorted(alerts, key=lambda alert: alert["level"] != "warning")
+    return [alert for level in ("warning", "note") for alert in alerts if alert["level"] == level]
 
 
 def _alert(code: str, text: str, *, warning: bool = True) -> dict[str, str]:
@@ -53,23 +53,21 @@ def _target(content: Content) -> Alerts:
 
 
 def _outside(content: Content) -> Alerts:
-    """Report inputs and hidden units beyond the grids, where functions are only continued."""
-    outside = content["model"]["outside"]
-    features = [one for one in content["data"]["features"] if one["outside"] > 0]
-    units = [one for one in outside["units"] if one["outside"] > 0]
-    kinds = (
-        ("inputs_outside_grid", "an input", features, outside["rows_with_input"], outside["held"]),
-        ("hidden_outside_grid", "a hidden unit", units, outside["rows_with_hidden"], False),
-    )
-    for code, what, records, rows, held in kinds:
-        if records:
-            ordered = sorted(records, key=lambda one: -one["outside"])
-            names = [f"{one['name']} ({percent(one['outside'])})" for one in ordered]
-            place = "training data" if held else "grid"
-            becomes = HELD if held else CONTINUED
-            whose = f"{percent(rows)} of the rows have {what} outside its {place}"
-            text = f"{whose}: {listed(names)}. {becomes}"
-            yield _alert(code, text, warning=rows > 0.01)
+    """Report inputs and hidden units outside the grids."""
+    outside, features = content["model"]["outside"], content["data"]["features"]
+    inputs = "an input", features, outside["rows_with_input"], outside["held"]
+    hidden = "a hidden unit", outside["units"], outside["rows_with_hidden"], False
+    for code, (what, nodes, rows, held) in (
+        ("inputs_outside_grid", inputs),
+        ("hidden_outside_grid", hidden),
+    ):
+        beyond = [node for node in nodes if node["outside"] > 0]
+        ordered = sorted(beyond, key=lambda node: -node["outside"])
+        names = [f"{node['name']} ({percent(node['outside'])})" for node in ordered]
+        if names:
+            place, rest = ("training data", HELD) if held else ("grid", CONTINUED)
+            text = f"{percent(rows)} of the rows have {what} outside its {place}: "
+            yield _alert(code, f"{text}{listed(names)}. {rest}", warning=rows > 0.01)
 
 
 def _performance(content: Content) -> Alerts:
@@ -127,27 +125,27 @@ def _methods(content: Content) -> Alerts:
         True: "should add up to the change of the output and do not, in brackets what is left "
         "over. Do not rely on them here.",
     }
-    methods = [one for one in content["comparison"]["methods"] if one["method"] != RANDOM]
+    methods = [record for record in content["comparison"]["methods"] if record["method"] != RANDOM]
     for complete, code in ((False, "incomplete_methods"), (True, "completeness_gap")):
         names = [
-            f"{one['method']} ({percent(gap_of(one))})"
-            for one in methods
-            if one["complete"] == complete
-            and gap_of(one) > GAP
-            and (complete or one["relative_gap"] is not None)  # the others are slopes
+            f"{record['method']} ({percent(gap_of(record))})"
+            for record in methods
+            if record["complete"] == complete
+            and gap_of(record) > GAP
+            and (complete or record["relative_gap"] is not None)  # the others are slopes
         ]
         if names:
             yield _alert(code, f"Values of {listed(names)} {words[complete]}", warning=complete)
 
 
 def gap_of(record: dict[str, Any]) -> float:
-    """Return the relative completeness gap of a method, infinite where it is not finite."""
+    """Return the relative completeness gap of a method."""
     gap = record["relative_gap"]
     return float("inf") if gap is None else float(gap)
 
 
 def _disagreement(content: Content) -> Alerts:
-    """Report pairs of methods with different rankings; only complete ones should agree."""
+    """Report pairs of methods with different rankings."""
     agreement = content["comparison"]["agreement"]
     if len(content["importance"]["features"]) < RANKED:
         return
@@ -175,12 +173,12 @@ def _disagreement(content: Content) -> Alerts:
 
 def _edges(content: Content) -> Alerts:
     model = content["model"]
-    dead = model["edges_total"] - model["edges_alive"]
+    removed = model["edges_total"] - model["edges_alive"]
     faint = [edge for edge in content["edges"] if edge["relative"] < FAINT]
     unused = len(content["data"]["features"]) - model["features_used"]
-    if dead:
+    if removed:
         whole = counted(model["edges_total"], "edge")
-        text = f"{dead:,} of {whole} {'is' if dead == 1 else 'are'} removed."
+        text = f"{removed:,} of {whole} {'is' if removed == 1 else 'are'} removed."
         yield _alert("dead_edges", text, warning=False)
     if unused:
         text = f"{counted(unused, 'feature')} {'has' if unused == 1 else 'have'} no edge left."
@@ -196,7 +194,7 @@ def _edges(content: Content) -> Alerts:
 
 def _data(content: Content) -> Alerts:
     data = content["data"]
-    constant = [one["name"] for one in data["features"] if one["constant"]]
+    constant = [feature["name"] for feature in data["features"] if feature["constant"]]
     if constant:
         text = (
             f"Constant in these rows: {listed(constant)}. Nothing can be said about "
@@ -217,46 +215,40 @@ def _data(content: Content) -> Alerts:
 # --- limits for scripts ----------------------------------------------------------------------
 
 
-def _score(name: str) -> Callable[[Content], float | None]:
-    return lambda content: (content["performance"] or {}).get(name)
-
-
-NUMBERS: dict[str, Callable[[Content], float | None]] = {
-    "completeness": lambda content: max(
-        (gap_of(one) for one in content["comparison"]["methods"] if one["complete"]), default=None
-    ),
-    "offgrid": lambda content: content["model"]["outside"]["all"],
-    "warnings": lambda content: sum(one["level"] == "warning" for one in content["alerts"]),
-    "formula": lambda content: (
-        content["formula"] and content["formula"]["receipt"]["relative_rmse"]
-    ),
-    **{name: _score(name) for name in ("r2", "accuracy", "log_loss", "auc")},
-}
+SCORES = ("r2", "accuracy", "log_loss", "auc")
+LIMITED = ("completeness", "offgrid", "warnings", "formula", *SCORES)
 
 
 def read_limits(text: str) -> list[tuple[str, str, float]]:
-    """Read limits such as ``completeness>1e-6,r2<0.5``: names, signs and values."""
-    found = []
+    """Read limits such as ``completeness>1e-6,r2<0.5``."""
+    limits = []
     for part in text.split(","):
-        read = LIMIT.fullmatch(part)
+        match = LIMIT.fullmatch(part)
         try:
-            if read is None or read[1] not in NUMBERS:
+            if match is None or match[1] not in LIMITED:
                 raise ValueError
-            found.append((read[1], read[2], float(read[3])))
+            limits.append((match[1], match[2], float(match[3])))
         except ValueError:
-            expected = f"to list name>value or name<value, of {', '.join(sorted(NUMBERS))}"
+            expected = f"to list name>value or name<value, of {', '.join(sorted(LIMITED))}"
             advice = "For example completeness>1e-6,offgrid>0.05"
             fields = "report", expected, repr(part), advice
             raise InvalidValueError(*fields, argument="fail_on") from None
-    return found
+    return limits
 
 
 def broken(content: Content, limits: list[tuple[str, str, float]]) -> list[str]:
-    """Word the limits that the numbers of a report break; what is not known breaks its limit."""
-    words = []
+    """Return the limits that a report breaks, in words."""
+    gaps = [gap_of(method) for method in content["comparison"]["methods"] if method["complete"]]
+    formula, words = content["formula"], []
+    values = {name: (content["performance"] or {}).get(name) for name in SCORES} | {
+        "completeness": max(gaps, default=None),
+        "offgrid": content["model"]["outside"]["all"],
+        "warnings": sum(alert["level"] == "warning" for alert in content["alerts"]),
+        "formula": formula and formula["receipt"]["relative_rmse"],
+    }
     for name, sign, limit in limits:
-        value = NUMBERS[name](content)
+        value = values[name]
         if value is None or (value > limit if sign == ">" else value < limit):
-            known = "not known" if value is None else f"{number(value)} {sign} {limit:g}"
-            words.append(f"{name} {known}")
+            text = "not known" if value is None else f"{number(value)} {sign} {limit:g}"
+            words.append(f"{name} {text}")
     return words

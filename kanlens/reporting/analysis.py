@@ -1,4 +1,4 @@
-"""Everything a report shows, computed once."""
+"""The results that a report shows, each computed once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.long_work import progress_bar
+from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, trace
-from kanlens.reporting import subject as subjects
 from kanlens.reporting.planning import Plan, make_plan
-from kanlens.reporting.subject import Subject, measure_performance, spread
+from kanlens.reporting.subject import (
+    Subject,
+    measure_performance,
+    spread,
+    subject_losses,
+    wrong_rows,
+)
 
 if TYPE_CHECKING:
     from kanlens.certificates import Certificate
@@ -40,7 +46,7 @@ FAR = 1e-3  # of the largest output: an attribution that differs by more is of a
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """What was asked for beyond model and data; results that were passed are not made again."""
+    """Options and results that were passed to a report."""
 
     background: Rows | None = None
     methods: Sequence[str] | None = None
@@ -55,13 +61,6 @@ class Request:
     generator: torch.Generator
     progress: bool | None = None
 
-    def __post_init__(self) -> None:
-        if self.methods is not None and not len(self.methods):
-            advice = "Leave {methods} out"
-            raise InvalidValueError("report", "at least one method", "none", advice, methods=...)
-        for name in self.methods or ():
-            check_choice("report", "methods", name, comparable())
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
@@ -73,24 +72,33 @@ class Analysis:
     performance: dict[str, Any] | None
     attribution: Attribution  # of the planned rows, by the main method
     explained: Attribution  # of single rows that are shown one by one
-    picks: tuple[tuple[int, str], ...]  # positions of those rows, and why each was picked
+    picks: tuple[tuple[int, str], ...]  # positions of those rows, and the reason for each
     pairs: Attribution | None  # with the interactions of every two columns of the table
     flows: Attribution | None  # with what flows through every edge, from columns
     comparison: Comparison
     formula: SymbolicResult | None
-    formula_refusal: str  # why there is none although it was asked for
+    formula_refusal: str  # why there is none although `symbolize` is set
     request: Request
 
     @property
     def background_rows(self) -> int | None:
-        """Number of rows that the attribution compares with; None where nobody says which."""
+        """Number of background rows of the attribution; None where unknown."""
         if self.request.attribution is None:
             return len(self.plan.background)
         return None if self.request.background is None else len(self.request.background)
 
 
+def check_methods(methods: Sequence[str] | None) -> None:
+    """Refuse unknown methods, and an empty list of them."""
+    if methods is not None and not len(methods):
+        advice = "Leave {methods} out"
+        raise InvalidValueError("report", "at least one method", "none", advice, methods=...)
+    for name in methods or ():
+        check_choice("report", "methods", name, comparable())
+
+
 def by_type(results: Any) -> dict[str, Any]:
-    """Return results of analyses by the field of `Request` that holds their type."""
+    """Return results by the field of `Request` that holds their type."""
     from kanlens.certificates import Certificate
     from kanlens.pruning import PruneResult
     from kanlens.symbolic.result import SymbolicResult
@@ -120,9 +128,12 @@ def by_type(results: Any) -> dict[str, Any]:
 
 @torch.no_grad()
 def analyze(subject: Subject, request: Request) -> Analysis:
-    """Compute all that a report shows and was not passed."""
+    """Compute the results that a report shows and that were not passed."""
     with progress_bar("report", STEPS, shown=request.progress) as advance:
-        plan = make_plan(subject, request.background, request.methods, request.max_rows)
+        passed = request.attribution
+        complete = passed is not None and passed.interactions is not None and request.comparison
+        options = request.background, request.methods, request.max_rows
+        plan = make_plan(subject, *options, with_shapley=not complete)
         plan = _with_passed(subject, plan, request)
         advance(note="tracing")
         record = trace(subject.model, subject.x[spread(subject.rows, TRACED)])
@@ -132,7 +143,9 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         advance(2, note="comparing methods")
         comparison = request.comparison or _compare(subject, plan, request)
         advance(2, note="formula")
-        formula, refusal = _formula(subject, request)
+        formula, refusal = request.formula, ""
+        if formula is None and request.symbolize:
+            formula, refusal = _symbolized(subject, request)
         advance()
     return Analysis(
         subject=subject,
@@ -152,78 +165,78 @@ def analyze(subject: Subject, request: Request) -> Analysis:
 
 
 def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
-    """Return the plan with the method and the rows of the attribution that was passed, if any."""
-    found = request.attribution
-    for what, passed in (("attribution", found), ("comparison", request.comparison)):
-        if passed is not None:
-            _check_passed(subject, what, passed)
-    proven, model = request.certificate, subject.model
-    if proven is not None:
-        name, outputs = model.output_names[subject.target], [one.target for one in proven.outputs]
-        if proven.features != model.feature_names or name not in outputs:
-            expected, got = f"certificate of {name!r}", f"{', '.join(outputs)} of other features"
+    """Check passed results; return the plan with the attribution's rows."""
+    passed, model = request.attribution, subject.model
+    target = model.output_names[subject.target]
+    for what, result in (("attribution", passed), ("comparison", request.comparison)):
+        if result is not None:
+            _check_passed(model, target, what, result)
+    if (proven := request.certificate) is not None:
+        outputs = [output.target for output in proven.outputs]
+        if proven.features != model.feature_names or target not in outputs:
+            expected, got = f"certificate of {target!r}", f"{', '.join(outputs)} of other features"
             raise InvalidValueError("report", expected, got, "Certify this model")
-    if found is None or found.x is None:
+    if passed is None or passed.x is None:
         return plan
-    known = {row.tobytes(): place for place, row in reversed([*enumerate(_array(subject.x))])}
-    rows = [known.get(row.tobytes()) for row in _array(found.x.to(subject.x))]
+    # adding 0.0 turns -0.0 into 0.0
+    rows_of = [(x.detach().cpu().numpy() + 0.0) for x in (subject.x, passed.x.to(subject.x))]
+    places = {row.tobytes(): place for place, row in reversed([*enumerate(rows_of[0])])}
+    rows = [places.get(row.tobytes()) for row in rows_of[1]]
     if None in rows:
         got = f"{rows.count(None)} rows that are not in it"
         advice = "Attribute rows of the data that is passed"
         raise InvalidValueError("report", "attribution of rows of the data", got, advice)
     output = subject.output[rows, subject.target]
-    far = (found.output.to(output) - output).abs().max()
-    if far > FAR * output.abs().max():
-        got, advice = f"outputs that differ by {far:.3g}", "Attribute this model"
+    difference = (passed.output.to(output) - output).abs().max()
+    if difference > FAR * output.abs().max():
+        got, advice = f"outputs that differ by {difference:.3g}", "Attribute this model"
         raise InvalidValueError("report", "attribution of this model", got, advice)
-    return replace(plan, method=found.method, rows=torch.tensor(rows))
+    return replace(plan, method=passed.method, rows=torch.tensor(rows))
 
 
-def _check_passed(subject: Subject, what: str, passed: Any) -> None:
-    """Refuse an attribution or comparison of other features, or of another output."""
-    model = subject.model
-    one: Attribution = next(iter(getattr(passed, "attributions", {"": passed}).values()))
-    advice = "Pass one of this model, of an output that target names"
-    if one.features != model.feature_names or one.x is None:
-        expected = f"{what} of features {', '.join(model.feature_names)}"
-        got = ", ".join(one.features)
-        raise InvalidValueError("report", expected, f"one of {got}", advice)
-    if one.target != model.output_names[subject.target]:
-        expected = f"{what} of output {model.output_names[subject.target]!r}"
-        raise InvalidValueError("report", expected, f"one of {one.target!r}", advice)
-
-
-def _array(x: Tensor) -> np.ndarray[Any, Any]:
-    return x.detach().cpu().contiguous().numpy() + 0.0  # -0.0 becomes 0.0
+def _check_passed(model: KAN, target: str, what: str, passed: Any) -> None:
+    """Refuse an attribution or comparison of other features or outputs."""
+    first: Attribution = next(iter(getattr(passed, "attributions", {"": passed}).values()))
+    for differs, expected, got in (
+        (
+            first.features != model.feature_names or first.x is None,
+            f"features {', '.join(model.feature_names)}",
+            ", ".join(first.features),
+        ),
+        (first.target != target, f"output {target!r}", repr(first.target)),
+    ):
+        if differs:
+            advice = "Pass one of this model, of an output that target names"
+            raise InvalidValueError("report", f"{what} of {expected}", f"one of {got}", advice)
 
 
 def _attributions(
     subject: Subject, plan: Plan, request: Request
 ) -> tuple[Attribution, Attribution, tuple[tuple[int, str], ...]]:
-    """Return the attribution of the planned rows, and that of single rows, which are picked."""
+    """Return attributions of the planned rows and of picked rows."""
     if request.attribution is not None:
-        picks, known = pick_rows(subject, plan.rows), plan.rows.tolist()
-        places = [known.index(row) for row, _ in picks]
+        picks, rows = pick_rows(subject, plan.rows), plan.rows.tolist()
+        places = [rows.index(row) for row, _ in picks]
         return request.attribution, _of_rows(request.attribution, places), picks
     picks, count = pick_rows(subject), len(plan.rows)
-    rows = torch.cat([plan.rows, torch.tensor([row for row, _ in picks])])
-    found = explain(subject, plan.method, plan.background, request, rows)
-    return _of_rows(found, slice(count)), _of_rows(found, slice(count, None)), picks
+    both = torch.cat([plan.rows, torch.tensor([row for row, _ in picks])])
+    result = explain(subject, plan.method, plan.background, request, both)
+    return _of_rows(result, slice(count)), _of_rows(result, slice(count, None)), picks
 
 
-def _of_rows(found: Attribution, rows: list[int] | slice) -> Attribution:
+def _of_rows(result: Attribution, rows: list[int] | slice) -> Attribution:
     """Return the attribution of some of its rows."""
-    known = {field.name: getattr(found, field.name) for field in fields(found)}
-    chosen: Any = {name: one[rows] for name, one in known.items() if isinstance(one, Tensor)}
-    flows = None if found.paths is None else tuple(flow[rows] for flow in found.paths)
-    return replace(found, **chosen, paths=flows)
+    parts = {field.name: getattr(result, field.name) for field in fields(result)}
+    chosen: Any = {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}
+    flows = None if result.paths is None else tuple(flow[rows] for flow in result.paths)
+    return replace(result, **chosen, paths=flows)
 
 
 def explain(
     subject: Subject, method: str, background: Tensor, request: Request, rows: Tensor
 ) -> Attribution:
-    """Attribute some rows by a method for single ones, as all are that a report is asked for."""
-    found = attribute(
+    """Attribute rows by a local method."""
+    result = attribute(
         subject.model,
         subject.x[rows],
         method=method,
@@ -232,26 +245,26 @@ def explain(
         generator=request.generator,
         progress=False,
     )
-    return cast("Attribution", found)
+    return cast("Attribution", result)
 
 
 def _pairs_and_flows(
-    subject: Subject, plan: Plan, request: Request, known: Attribution
+    subject: Subject, plan: Plan, request: Request, attribution: Attribution
 ) -> tuple[Attribution | None, Attribution | None]:
-    """Return interactions of features, and flows through edges; None where they are not shown."""
-    pairs, flows = known if known.interactions is not None else None, known
+    """Return interactions of features and flows through edges, if shown."""
+    pairs, flows = attribution if attribution.interactions is not None else None, attribution
     if pairs is None and plan.pairs is not None:
         rows, background = plan.pairs
         # refused where the function is not finite on all that coalitions reach
         with contextlib.suppress(MethodError):
             pairs = explain(subject, "interactions", background, request, rows)
-    if plan.flows and known.paths is None:
+    if plan.flows and flows.paths is None:
         flows = explain(subject, "secant", plan.background, request, plan.rows)
     return pairs and pairs.grouped(), flows.grouped() if plan.flows else None
 
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
-    """Compare methods; of those nobody asked for, leave out what does not fit the model."""
+    """Compare methods; default ones that do not fit the model are left out."""
     without_truth = [name for name in SHOWN if not METRICS[name].needs_exact]
     return run_comparison(
         subject.model,
@@ -266,10 +279,8 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
     )
 
 
-def _formula(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
-    """Return the formula, if one was asked for, and why there is none of a wide network."""
-    if request.formula is not None or not request.symbolize:
-        return request.formula, ""
+def _symbolized(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
+    """Return the formula of the model, or the reason why it has none."""
     from kanlens.symbolic.pipeline import symbolize
 
     y = subject.y if subject.y is None else subject.y.cpu()
@@ -280,25 +291,25 @@ def _formula(subject: Subject, request: Request) -> tuple[SymbolicResult | None,
 
 
 def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:
-    """Choose rows to explain, each once, and say why: most wrong, typical, highest, lowest."""
+    """Choose rows to explain, with reasons."""
     rows = torch.arange(subject.rows) if among is None else among
-    found: dict[int, str] = {}
-    losses = subjects.subject_losses(subject)
+    reasons: dict[int, str] = {}
+    losses = subject_losses(subject)
     if losses is not None:
-        wrong = subjects.wrong_rows(subject)[rows].numpy()
+        wrong = wrong_rows(subject)[rows].numpy()
         right = "among the least certain" if subject.labels else "predicted exactly"
         for place in np.lexsort((-losses[rows], ~wrong))[:WORST]:
-            found[int(rows[place])] = "among the largest errors" if wrong[place] else right
+            reasons[int(rows[place])] = "among the largest errors" if wrong[place] else right
     x = subject.x.double().cpu()
     spreads = x.std(0, correction=0)
     scaled = (x - x.median(0).values) / torch.where(spreads > 0, spreads, torch.ones_like(spreads))
-    output = subject.output[:, subject.target].double().cpu()[rows].numpy()
     typical = rows[scaled.square().sum(1)[rows].argsort(stable=True)].tolist()
-    free = [row for row in typical[: len(found) + 1] if row not in found]
+    free = [row for row in typical[: len(reasons) + 1] if row not in reasons]
     if free:
-        found[free[0]] = "near the medians of the features"
+        reasons[free[0]] = "near the medians of the features"
+    output = subject.output[:, subject.target].double().cpu()[rows].numpy()
     for reason, place in (("highest", output.argmax()), ("lowest", output.argmin())):
         row = int(rows[place])
-        before = f"{found[row]}, " if row in found else ""
-        found[row] = f"{before}the {reason} output"
-    return tuple(found.items())
+        before = f"{reasons[row]}, " if row in reasons else ""
+        reasons[row] = f"{before}the {reason} output"
+    return tuple(reasons.items())

@@ -1,4 +1,4 @@
-"""The numbers of a report as plain JSON types: what the page shows and the JSON twin holds."""
+"""The numbers of a report as plain JSON types, for page and twin."""
 
 from __future__ import annotations
 
@@ -27,29 +27,41 @@ SCHEMA_VERSION = 1
 CHANCE = "Normal numbers of the size of the values, which know nothing of the model: the floor"
 PASSED = "rows of an attribution that was passed"
 PACKAGES = ("kanlens", "torch", "captum")
+TRAINING = ("best_step", "stopped_because", "metric_name", "metric")
 
 
 def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str, Any]:
-    """Write everything that was computed as plain JSON types; `generator` is said in words.
+    """Return an analysis as plain JSON types; `generator` is a description.
 
-    Numbers that are not finite are None. All are the same for the same input, but
+    Numbers that are not finite are None. The same input gives the same numbers, but for
     ``comparison["methods"][i]["seconds"]``.
     """
     subject, pruning = analysis.subject, analysis.request.pruning
-    proven = analysis.request.certificate
+    history, proven = analysis.request.history, analysis.request.certificate
+    flows = analysis.flows
     content = {
         "schema_version": SCHEMA_VERSION,
         "meta": _meta(analysis, title, generator),
         "data": _data(analysis),
         "model": _model(subject.model, analysis.trace),
-        "training": _training(analysis),
+        "training": history
+        and {
+            "steps": len(history.history),
+            **{name: getattr(history, name) for name in TRAINING},
+            "held_out_rows": len(history.held_out),
+            "loss": history.loss,
+            "validation_loss": history.validation_loss,
+            "history": list(history.history),
+        },
         "performance": analysis.performance,
-        "baselines": measure_baselines(subject, analysis.request.history),
+        "baselines": measure_baselines(subject, history),
         "importance": _importance(analysis),
         "interactions": records.describe_pairs(analysis),
-        "flows": records.describe_flows(analysis),
+        "flows": flows
+        and flows.paths
+        and {"method": flows.method, "layers": [flow.abs().mean(0) for flow in flows.paths]},
         "edges": records.describe_edges(analysis),
-        "formula": records.describe_formula(analysis),
+        "formula": analysis.formula and records.describe_formula(analysis.formula, subject),
         "formula_refusal": analysis.formula_refusal,
         "certificate": proven and json.loads(proven.to_json()),
         "rows": _rows(analysis),
@@ -86,7 +98,7 @@ def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
 
 
 def _compared(analysis: Analysis) -> tuple[int, int | None]:
-    """Return the numbers of rows and, where it is known, of background rows of the comparison."""
+    """Return numbers of rows and background rows of the comparison."""
     rows = len(next(iter(analysis.comparison.attributions.values())).values)
     passed = analysis.request.comparison is not None
     return rows, None if passed else len(analysis.plan.compared_background)
@@ -131,7 +143,7 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
         "normalized": any(nodes.normalized for nodes in model.nodes),
         "task": model.task,
         "class_labels": model.class_labels,
-        "outputs": [{"name": one.name, "unit": one.unit} for one in model.schema.outputs],
+        "outputs": [{"name": y.name, "unit": y.unit} for y in model.schema.outputs],
         "edges_alive": model.edges_alive,
         "edges_total": sum(layer.mask.numel() for layer in model.layers),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -143,7 +155,7 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
 
 
 def _outside(model: KAN, record: Trace) -> dict[str, Any]:
-    """Return the shares of inputs, hidden units and rows outside the grids, or the data if held."""
+    """Return shares of inputs, hidden units and rows outside the grids."""
     inputs = model.outside(record.x).any(1)
     layers = zip(record.layers[1:], record.inputs[1:], strict=True)
     hidden = [layer.unlearned(x).any(1) for layer, x in layers]
@@ -163,67 +175,51 @@ def _outside(model: KAN, record: Trace) -> dict[str, Any]:
     }
 
 
-def _training(analysis: Analysis) -> dict[str, Any] | None:
-    result = analysis.request.history
-    if result is None:
-        return None
-    return {
-        "steps": len(result.history),
-        "best_step": result.best_step,
-        "stopped_because": result.stopped_because,
-        "metric_name": result.metric_name,
-        "metric": result.metric,
-        "held_out_rows": len(result.held_out),
-        "loss": result.loss,
-        "validation_loss": result.validation_loss,
-        "history": list(result.history),
-    }
-
-
 def _importance(analysis: Analysis) -> dict[str, Any]:
-    found = analysis.attribution
-    grouped, known = found.grouped(), directions(found)
+    attribution = analysis.attribution
+    grouped, correlations = attribution.grouped(), directions(attribution)
     return {
-        "method": found.method,
+        "method": attribution.method,
         "meaning": "mean |value|",
-        "unit": (found.unit or analysis.subject.unit) if found.shares else "",
-        "target": found.target,
-        "baseline": found.baseline,
-        "reference": float(found.reference[0]),
-        "features": _sizes(found, known),
-        "columns": _sizes(grouped, known) if grouped is not found else None,
+        "unit": (attribution.unit or analysis.subject.unit) if attribution.shares else "",
+        "target": attribution.target,
+        "baseline": attribution.baseline,
+        "reference": float(attribution.reference[0]),
+        "features": _sizes(attribution, correlations),
+        "columns": _sizes(grouped, correlations) if grouped is not attribution else None,
     }
 
 
-def _sizes(found: Attribution, known: dict[str, float | None]) -> list[dict[str, Any]]:
+def _sizes(attribution: Attribution, correlations: dict[str, float | None]) -> list[dict[str, Any]]:
     """Return one record per feature, the most important first."""
-    table = found.to_importance().to_frame().rename(columns={"feature": "name"})
+    table = attribution.to_importance().to_frame().rename(columns={"feature": "name"})
     table["share"] = table["importance"] / (table["importance"].sum() or 1.0)
-    table["mean"] = found.values.mean(0).cpu().numpy()
-    table["direction"] = [known.get(name) for name in found.features]
+    table["mean"] = attribution.values.mean(0).cpu().numpy()
+    table["direction"] = [correlations.get(name) for name in attribution.features]
+    table = table.sort_values("importance", ascending=False, kind="stable")
     sizes: list[dict[str, Any]] = to_plain(table.to_dict(orient="records"))
-    return sorted(sizes, key=lambda record: -record["importance"])
+    return sizes
 
 
 def _rows(analysis: Analysis) -> list[dict[str, Any]]:
-    subject, found = analysis.subject, analysis.explained
-    x, rows = subject.x.double().cpu(), []
+    subject, explained = analysis.subject, analysis.explained
+    features, rows = subject.model.schema.features, []
     for place, (row, reason) in enumerate(analysis.picks):
-        values = found.values[place].double().cpu()
+        x, values = (part.double().cpu() for part in (subject.x[row], explained.values[place]))
         order = values.abs().argsort(descending=True, stable=True).tolist()
         rows.append(
             {
                 "row": subject.names[row],
                 "reason": reason,
                 **_truth(analysis, row),
-                "output": float(found.output[place]),
-                "reference": float(found.reference[place]),
-                "gap": float(found.completeness_gap[place]),
+                "output": float(explained.output[place]),
+                "reference": float(explained.reference[place]),
+                "gap": float(explained.completeness_gap[place]),
                 "contributions": [
                     {
-                        "feature": found.features[i],
-                        "value": float(x[row, i]),
-                        "label": _label(subject.model.schema.features[i], float(x[row, i])),
+                        "feature": explained.features[i],
+                        "value": float(x[i]),
+                        "label": _label(features[i], float(x[i])),
                         "contribution": float(values[i]),
                     }
                     for i in order
@@ -234,7 +230,7 @@ def _rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _label(feature: Feature, value: float) -> str | None:
-    """Return the text that a value of 0 or 1 stands for, None for numbers."""
+    """Return the category that a value of 0 or 1 encodes, None for numbers."""
     if feature.kind != "missing" and (feature.category is None or value not in (0, 1)):
         return None
     if feature.kind == "binary":
@@ -243,13 +239,12 @@ def _label(feature: Feature, value: float) -> str | None:
 
 
 def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
-    """Return what is known and predicted of one row."""
+    """Return the target and the prediction of one row."""
     subject = analysis.subject
     if subject.model.task == "classification":
         chances = subject.probabilities[row]
-        known = None if subject.y is None else subject.labels[int(subject.y[row])]
         return {
-            "actual": known,
+            "actual": None if subject.y is None else subject.labels[int(subject.y[row])],
             "predicted": subject.labels[int(chances.argmax())],
             "probabilities": dict(zip(subject.labels, chances.tolist(), strict=True)),
         }
@@ -258,11 +253,10 @@ def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
 
 
 def _comparison(analysis: Analysis) -> dict[str, Any]:
-    found = analysis.comparison
-    known = dict.fromkeys(SHOWN)
-    methods = [{**known, **record} for record in found.frame.to_dict(orient="records")]
+    comparison, metrics = analysis.comparison, dict.fromkeys(SHOWN)
+    methods = [{**metrics, **record} for record in comparison.frame.to_dict(orient="records")]
     for record in methods:
-        case = Case(attribution=found.attributions[record["method"]])
+        case = Case(attribution=comparison.attributions[record["method"]])
         record["relative_gap"] = METRICS["relative_gap"].function(case).value
         method = None if record["method"] == RANDOM else METHODS[record["method"]]
         record["summary"] = CHANCE if method is None else method.summary
@@ -273,8 +267,8 @@ def _comparison(analysis: Analysis) -> dict[str, Any]:
         "rows": rows,
         "background_rows": background_rows,
         "methods": methods,
-        "arrows": {**{name: METRICS[name].arrow for name in known}, **found.arrows},
-        "importance": found.importance.to_dict(),
-        "agreement": found.agreement.to_dict(),
-        "left_out": {**left_out, **found.skipped},
+        "arrows": {**{name: METRICS[name].arrow for name in SHOWN}, **comparison.arrows},
+        "importance": comparison.importance.to_dict(),
+        "agreement": comparison.agreement.to_dict(),
+        "left_out": {**left_out, **comparison.skipped},
     }

@@ -1,4 +1,4 @@
-"""One picture of a page: SVG in few bytes, with colors that a page can set, and words around it."""
+"""Pictures of a page: short SVG in colors of the page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 from kanlens import plotting
 from kanlens.plotting.style import STYLE, Array, context
 
-READ = 101  # points of a curve that a reader can ask for
-FIGURES = 4  # digits of the range of a curve that they are given to
+READ = 101  # points of a curve that a reader can query
+FIGURES = 4  # digits of their values, relative to the range of the curve
 ENLARGED = 1.2  # how much larger than in print a picture is shown
 LEAST = 0.8  # share of that size below which it is scrolled rather than shrunk
 GRID = 0.05  # points: coordinates are multiples of it
@@ -39,12 +39,12 @@ Attributes = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One picture on the page: an ``<svg>`` element and plain words around it."""
+    """A picture on the page: an ``<svg>`` element and plain text around it."""
 
     svg: str
     caption: str = ""
     title: str = ""
-    kind: str = ""  # where its words depend on it
+    kind: str = ""  # "diagram" or "matrix", of a network
     anchor: str = ""  # id of the picture on the page
 
 
@@ -52,15 +52,15 @@ def draw(
     paint: Callable[..., Any],
     size: tuple[float, float],
     *,
-    alt: str = "",  # what readers who cannot see the picture are told
+    alt: str = "",  # description for readers who cannot see the picture
     caption: str = "",
     title: str = "",
     anchor: str = "",
     axes_only: bool = False,
 ) -> Picture:
-    """Let `paint` draw on axes of `size` inches, with names around these if `axes_only`."""
+    """Draw on axes of `size` inches, without names if `axes_only`."""
     with context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # which the fonts of the page may have
+        warnings.filterwarnings("ignore", "Glyph")  # the fonts of the page may have it
         figure = Figure(figsize=size, layout=None if axes_only else "constrained")
         paint(ax=figure.add_axes((0, 0, 1, 1)) if axes_only else figure.subplots())
         curves = dict(_curves(figure))
@@ -69,7 +69,7 @@ def draw(
 
 
 def _curves(figure: Figure) -> Iterator[tuple[str, dict[str, str]]]:
-    """Mark the functions in a figure; yield their marks, and points as steps of rounded numbers."""
+    """Mark the curves of a figure; yield marks and rounded points."""
     lines: Any = figure.findobj(Line2D)
     for place, line in enumerate(lines):
         own, points = line.get_label() in ("_curve", "sum"), line.get_xydata()
@@ -94,12 +94,12 @@ def _curves(figure: Figure) -> Iterator[tuple[str, dict[str, str]]]:
 def sized(
     svg: str, curves: dict[str, Attributes] | None = None, names: dict[str, str] | None = None
 ) -> str:
-    """Write a picture of Matplotlib in few bytes; the page bounds its width, within legibility.
+    """Shorten an SVG of Matplotlib, with a range of widths for the page.
 
-    No line is off by a tenth of a pixel. Elements that look alike share a rule, and the page can
-    set the colors of lines, text and paper; `curves` are attributes of elements by their marks,
-    `names` what links are called. A link is ``place|part``: where on the page it leads, and the
-    part of the network it is, either of which may be empty.
+    No line is off by a tenth of a pixel. Elements of one style share a rule, and the page can set
+    the colors of lines, text and paper; `curves` are attributes of elements by their marks, `names`
+    those of links. A link is ``place|part``: a target on the page, and a part of the network,
+    either of which may be empty.
     """
     root = fromstring(FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", svg))
     pixels = ENLARGED * float(root.attrib["width"].removesuffix("pt")) * 4 / 3
@@ -110,14 +110,13 @@ def sized(
         root.extend(short.element(child))
     links = [*root.iter("a")]
     for link in links:
-        if called := (names or {}).get(link.attrib["href"][1:]):
-            link.set("aria-label", called)
+        if label := (names or {}).get(link.attrib["href"][1:]):
+            link.set("aria-label", label)
     fills = {color for rule in short.rules for color in re.findall("#[0-9a-f]{6}", rule)}
     plate = len(fills - set(ROLES)) > COLORS or root.find(".//image") is not None
-    box = root.get("viewBox", "")
     root.attrib = {
         "id": name,
-        "viewBox": re.sub(r"[\d.]+", lambda found: _digits(float(found[0])), box),
+        "viewBox": re.sub(r"[\d.]+", _digits, root.get("viewBox", "")),
         "role": "group" if links else "img",
         "stroke-linejoin": "round",
         "style": f"width:{pixels:.0f}px;min-width:{min(LEAST * pixels, 900):.0f}px",
@@ -131,15 +130,15 @@ def sized(
 
 
 class _Short:
-    """What makes the elements of one picture short: their new ids, and the rules they share."""
+    """Elements of one picture with short ids and shared style rules."""
 
     def __init__(self, svg: str, name: str, curves: dict[str, Attributes]) -> None:
         used = dict.fromkeys(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
-        self.ids = {one: f"{name}-{place}" for place, one in enumerate(used)}
+        self.ids = {key: f"{name}-{place}" for place, key in enumerate(used)}
         self.curves, self.rules = curves, dict[str, str]()
 
     def element(self, node: Element) -> list[Element]:
-        """Return what is left of an element: nothing, itself, or what was in it."""
+        """Return a short element: itself, its children, or nothing."""
         short = Element(node.tag.rpartition("}")[2], dict(self._attributes(node)))
         short.text = node.text if short.tag in ("text", "tspan", "title") else None
         for child in (child for child in node if isinstance(child.tag, str)):
@@ -173,20 +172,20 @@ class _Short:
         if key == "d":
             return shortened_path(value)
         if key in ("x", "y", "width", "height", "transform"):
-            return re.sub(r"-?\d+\.\d+", lambda found: _digits(float(found[0])), value)
+            return re.sub(r"-?\d+\.\d+", _digits, value)
         if value.startswith("data:"):
             return "".join(value.split())
-        return re.sub(r"[\w.-]+", lambda found: self.ids.get(found[0], found[0]), value)
+        return re.sub(r"[\w.-]+", lambda match: self.ids.get(match[0], match[0]), value)
 
 
-def _digits(value: float) -> str:
-    """Write a number with two decimals at most, and no zero that can be left out."""
-    text = f"{value:.2f}".rstrip("0").rstrip(".")
+def _digits(match: re.Match[str]) -> str:
+    """Return a number with at most two decimals, without needless zeros."""
+    text = f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def shortened_path(path: str) -> str:
-    """Write an SVG path by its steps, on a grid, without points that a line passes anyway."""
+    """Return an SVG path in relative steps on a grid, simplified."""
     short, here = "", np.zeros(2)
     for command, first, rest in re.findall(r"([MQCz])([^MLQCz]*)((?:L[^MLQCz]*)*)", path):
         points = np.array(first.split(), float).reshape(-1, 2)
@@ -203,12 +202,12 @@ def shortened_path(path: str) -> str:
 
 
 def _joined(steps: Array) -> str:
-    text = " ".join(_digits(value * GRID) for value in steps.ravel().tolist())
-    return text.replace(" -", "-")
+    text = " ".join(map(str, (steps * GRID).ravel().tolist()))
+    return re.sub(r"\S+", _digits, text).replace(" -", "-")
 
 
 def _straightened(points: Array) -> Array:
-    """Leave out points that lie `NEAR` the line between others (Ramer, Douglas and Peucker)."""
+    """Simplify a line by the algorithm of Ramer, Douglas and Peucker."""
     if len(points) < 3:
         return points
     way, rest = points[-1] - points[0], points[1:-1] - points[0]

@@ -1,28 +1,31 @@
-"""The pictures of a report, each an SVG element that needs nothing from elsewhere."""
+"""The pictures of a report, each a self-contained SVG element."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from kanlens import plotting
 from kanlens.attribution import effect
-from kanlens.attribution.result import Attribution, Importance
 from kanlens.errors import MethodError
 from kanlens.model.network import KAN
 from kanlens.plotting.diagram_layers import layer_curves
 from kanlens.plotting.formats import number, percent
 from kanlens.plotting.formulas import scatter_pair
-from kanlens.plotting.style import STYLE, context, in_unit, literal, tidy
+from kanlens.plotting.style import STYLE, context, label, literal, tidy
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.drawing import Picture, draw, sized
 from kanlens.reporting.subject import spread
+
+if TYPE_CHECKING:
+    from kanlens.symbolic.result import SymbolicResult
 
 POINTS = 800  # of a scatter
 CARDS = 12  # edges of the first layer that are shown in detail
@@ -30,36 +33,48 @@ EFFECTS = 6  # features, of those that matter most
 PANELS = 20  # edges of a layer that are shown side by side
 PAIRED = 12  # features in the matrix of pairs
 WIDEST = 24  # nodes of a level in the picture of flows
+WATERFALL = 10  # features of a single row
 
 
 def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> dict[str, Any]:
-    """Draw every picture of a report, with so many features at most, by where it stands."""
+    """Draw every picture of a report, by its place."""
     cards = list(_cards(analysis, content, min(CARDS, max_features)))
     pruning, history = analysis.request.pruning, analysis.request.history
-    found = analysis.attribution
+    attribution, pruned = analysis.attribution, pruning and pruning.removed
+    proven, loss = analysis.request.certificate, (3.6, 2.4)
+    certificate = partial(plotting.certificate, target=attribution.target)
+    waterfall = partial(plotting.attribution, analysis.explained, kind="waterfall", top=WATERFALL)
+    size = (4.6, 0.75 + 0.235 * (min(len(attribution.features), WATERFALL) + 1))
     return {
         "network": _network(analysis.subject.model, content["edges"]),
-        "performance": list(_performance(analysis, content)),
-        "importance": _attribution(found.grouped().to_importance(), "bar", 3.75, max_features),
-        "swarm": _attribution(found, "beeswarm", 4.9, max_features),
+        "performance": list(_performance(analysis, content)) if content["performance"] else [],
+        "importance": _bars(
+            plotting.attribution, attribution.grouped().to_importance(), 3.75, 0.62, max_features
+        ),
+        "swarm": _bars(
+            partial(plotting.attribution, kind="beeswarm"), attribution, 4.9, 0.62, max_features
+        ),
         "effects": list(_effects(analysis, content)),
         "pairs": draw_pairs(analysis, max_features),
         "flows": draw_flows(analysis, max_features),
         "cards": cards,
         "layers": list(_layers(analysis, len(cards))),
-        "formula": _formula(analysis),
-        "pruning": _losses(plotting.pruning, pruning, pruning and pruning.removed),
-        "history": _losses(plotting.history, history, history and history.history),
-        "certificate": _certificate(analysis, max_features),
+        "formula": analysis.formula and _formula(analysis, analysis.formula),
+        "pruning": draw(partial(plotting.pruning, pruning), loss) if pruned else None,
+        "history": history and history.history and draw(partial(plotting.history, history), loss),
+        "certificate": proven and _bars(certificate, proven, 4.6, 0.8, max_features),
         "comparison": draw_comparison(analysis, max_features),
-        "rows": list(draw_rows(analysis, content)),
+        "rows": [
+            draw(partial(waterfall, row=place), size, title=f"Row {record['row']}")
+            for place, record in enumerate(content["rows"])
+        ],
     }
 
 
 def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:
-    """Draw the diagram, then cut the figure to what the diagram takes; its axes are in inches."""
-    alive = [int((layer.mask != 0).sum()) for layer in model.layers]
-    width = float(np.clip(0.42 * max(min(max(alive), 40), *model.widths), 3.6, 8.4))
+    """Draw the diagram, and crop the figure to it."""
+    edges_of = [int((layer.mask != 0).sum()) for layer in model.layers]
+    width = float(np.clip(0.42 * max(min(max(edges_of), 40), *model.widths), 3.6, 8.4))
     with context():
         figure = Figure(figsize=(width, 0.7 + 1.55 * len(model.layers)))
         axes = figure.add_axes((0, 0, 1, 1))
@@ -71,27 +86,26 @@ def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:
 
 
 def _link(axes: Axes, model: KAN, edges: list[dict[str, Any]]) -> dict[str, str]:
-    """Link boxes and inputs to their numbers, mark all parts; return what links are called."""
-    parts: dict[Any, Any] = {one.get_label(): one for one in axes.collections}
-    names = {f"edge-{one['layer']}-{one['out']}-{one['in']}": one["name"] for one in edges}
+    """Link boxes and inputs to their numbers; return names of links."""
+    parts: dict[Any, Any] = {part.get_label(): part for part in axes.collections}
+    names = {f"edge-{edge['layer']}-{edge['out']}-{edge['in']}": edge["name"] for edge in edges}
     for index, layer in enumerate(layer_curves(model, None, None, None)):
         owner = model.nodes[index].owner.cpu().numpy()
         order = np.lexsort((layer.out, layer.in_))  # as boxes stand; the weakest lines come first
         weak = order[np.argsort(layer.relative[layer.out, layer.in_][order], kind="stable")]
-        for label in ("_boxes", "_curves", "_lines into boxes", "_lines out of boxes"):
-            picks = weak if "lines" in label else order
+        for kind in ("_boxes", "_curves", "_lines into boxes", "_lines out of boxes"):
+            picks = weak if "lines" in kind else order
             pairs = list(zip(layer.out[picks], layer.in_[picks], strict=True))
-            links = [f"edge-{index}-{out}-{in_}" * (label == "_boxes") for out, in_ in pairs]
-            ends = [f"{in_}-{owner[out]}" for out, in_ in pairs]
-            urls = [
-                f"{link * (link in names)}|{index}-{end}"
-                for link, end in zip(links, ends, strict=True)
-            ]
-            parts[f"{label} {index}"].set_urls(urls)
+            urls = []
+            for out, in_ in pairs:
+                link = f"edge-{index}-{out}-{in_}"
+                linked = kind == "_boxes" and link in names
+                urls.append(f"{link * linked}|{index}-{in_}-{owner[out]}")
+            parts[f"{kind} {index}"].set_urls(urls)
     for level, width in enumerate(model.widths):
         parts[f"_nodes {level}"].set_urls([f"|{level}-{unit}" for unit in range(width)])
     inputs = parts["_nodes 0"].get_offsets()[:, 0]
-    for text in (one for one in axes.texts if one.get_position()[1] < 0):
+    for text in (text for text in axes.texts if text.get_position()[1] < 0):
         unit = int(np.abs(inputs - text.get_position()[0]).argmin())
         if inputs[unit] == text.get_position()[0]:
             text.set_url(f"feature-{unit}|0-{unit}")
@@ -99,18 +113,17 @@ def _link(axes: Axes, model: KAN, edges: list[dict[str, Any]]) -> dict[str, str]
 
 
 def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    found, subject = content["performance"], analysis.subject
-    if found is None or subject.y is None:
-        return
-    if found["task"] == "classification":
-        classes = [one for one in found["classes"] if one["roc"]]
-        shown = classes[1:] if len(found["classes"]) == 2 else classes[: len(STYLE.series)]
+    performance, subject = content["performance"], analysis.subject
+    if performance["task"] == "classification":
+        classes = [record for record in performance["classes"] if record["roc"]]
+        two = len(performance["classes"]) == 2
+        shown = classes[1:] if two else classes[: len(STYLE.series)]
         yield draw(partial(_paint_roc, shown), (3.2, 3.1))
-        yield draw(partial(_paint_calibration, found), (3.2, 3.1))
+        yield draw(partial(_paint_calibration, performance), (3.2, 3.1))
         return
     place, picks = subject.target, spread(subject.rows, POINTS)
-    y = subject.y[picks, place].double().cpu().numpy()
-    output = subject.output[picks, place].double().cpu().numpy()
+    targets = cast("Tensor", subject.y)
+    y, output = (part[picks, place].double().cpu().numpy() for part in (targets, subject.output))
     unit = content["meta"]["unit"]
     yield draw(partial(plotting.predicted, y, output, unit=unit), (3.1, 3.0))
     yield draw(partial(_paint_residuals, output, output - y, unit), (3.6, 3.0))
@@ -128,17 +141,17 @@ def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
         style: Any = {"color": STYLE.series[1], "linewidth": 1.4, "zorder": 3}
         ax.plot(middles, medians, label="running median", **style)
         ax.legend(loc="best")
-    ax.set_xlabel(f"predicted{in_unit(unit)}")
-    ax.set_ylabel(f"predicted \N{MINUS SIGN} true{in_unit(unit)}")
+    ax.set_xlabel(label("predicted", unit))
+    ax.set_ylabel(label("predicted \N{MINUS SIGN} true", unit))
 
 
 def _paint_roc(classes: list[dict[str, Any]], *, ax: Axes) -> None:
     _paint_diagonal(ax, 0.02)
     dashes = ("-", "--", "-.", ":")
-    for place, one in enumerate(classes):
-        points, line = np.array(one["roc"]), dashes[place % len(dashes)]
+    for place, record in enumerate(classes):
+        points, line = np.array(record["roc"]), dashes[place % len(dashes)]
         color = STYLE.series[place % len(STYLE.series)]
-        label = f"{literal(one['label'], most=18)}, AUC {one['auc']:.3f}"
+        label = f"{literal(record['label'], most=18)}, AUC {record['auc']:.3f}"
         ax.plot(points[:, 0], points[:, 1], line, color=color, label=label, zorder=2)
     ax.set_xlabel("false positive rate")
     ax.set_ylabel("true positive rate")
@@ -151,20 +164,20 @@ def _paint_diagonal(ax: Axes, room: float) -> None:
     ax.set(xlim=(-room, 1 + room), ylim=(-room, 1 + room), aspect="equal")
 
 
-def _paint_calibration(found: dict[str, Any], *, ax: Axes) -> None:
+def _paint_calibration(performance: dict[str, Any], *, ax: Axes) -> None:
     _paint_diagonal(ax, 0.04)
-    bins = found["calibration"]["bins"]
-    x, y = [one["predicted"] for one in bins], [one["observed"] for one in bins]
-    sizes = [14 + 160 * one["rows"] / found["rows"] for one in bins]
+    bins = performance["calibration"]["bins"]
+    x, y, rows = ([part[key] for part in bins] for key in ("predicted", "observed", "rows"))
+    sizes = [14 + 160 * count / performance["rows"] for count in rows]
     ax.plot(x, y, color=STYLE.accent, linewidth=0.8, zorder=2)
     ax.scatter(x, y, s=sizes, color=STYLE.accent, linewidths=0, alpha=0.85, zorder=3)
-    ax.set_xlabel(literal(found["calibration"]["of"], most=40))
+    ax.set_xlabel(literal(performance["calibration"]["of"], most=40))
     ax.set_ylabel("share that came true")
 
 
 def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[Picture]:
     model = analysis.subject.model
-    for edge in [one for one in content["edges"] if one["layer"] == 0][:most]:
+    for edge in [edge for edge in content["edges"] if edge["layer"] == 0][:most]:
         out, in_ = edge["out"], edge["in"]
         moved = edge["destination"] if len(model.layers) == 1 else content["meta"]["target"]
         moved = moved if len(model.output_names) > 1 else "the output"
@@ -185,13 +198,13 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
 
 
 def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
-    """Draw the edges of every layer side by side; the first only if not all have been shown."""
+    """Draw the edges of layers that have no cards, side by side."""
     model = analysis.subject.model
     for index, layer in enumerate(model.layers):
-        alive = int((layer.mask != 0).sum())
-        if not alive or (index == 0 and alive <= shown_before):
+        count = int((layer.mask != 0).sum())
+        if not count or (index == 0 and count <= shown_before):
             continue
-        shown = min(alive, PANELS)
+        shown = min(count, PANELS)
         columns = min(5, shown, math.ceil(math.sqrt(1.6 * shown)))
         size = (0.95 + 1.3 * columns, max(1.8, 0.5 + 1.25 * math.ceil(shown / columns)))
         yield draw(
@@ -202,11 +215,9 @@ def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
         )
 
 
-def _formula(analysis: Analysis) -> Picture | None:
-    result, subject = analysis.formula, analysis.subject
-    if result is None:
-        return None
-    place = subject.target
+def _formula(analysis: Analysis, result: SymbolicResult) -> Picture | None:
+    """Draw values of a formula against outputs of the model, where any are finite."""
+    subject, place = analysis.subject, analysis.subject.target
     picks = spread(subject.rows, POINTS)
     columns = [list(subject.model.feature_names).index(name) for name in result.feature_names]
     formula = result.predict(subject.x[picks][:, columns])[:, place]
@@ -217,79 +228,56 @@ def _formula(analysis: Analysis) -> Picture | None:
     return draw(paint, (3.0, 2.9))
 
 
-def _losses(plot: Callable[..., Any], result: Any, steps: Any) -> Picture | None:
-    """Draw the loss over the steps of training or pruning, when there were any."""
-    return draw(partial(plot, result), (3.6, 2.4)) if result is not None and steps else None
-
-
-def _attribution(found: Attribution | Importance, kind: str, width: float, most: int) -> Picture:
-    """Draw a line of bars or dots per feature."""
-    size = (width, 0.62 + 0.26 * min(len(found.features), most))
-    return draw(partial(plotting.attribution, found, kind=kind, top=most), size)
+def _bars(plot: Callable[..., Any], result: Any, width: float, rest: float, most: int) -> Picture:
+    """Draw a row per feature; `rest` is the height without rows."""
+    size = (width, rest + 0.26 * min(len(result.features), most))
+    return draw(partial(plot, result, top=most), size)
 
 
 def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    """Draw what the features that matter most do to the output, where the model has values."""
+    """Draw the effects of the most important features, if finite."""
     model, target = analysis.subject.model, analysis.subject.target
     ranked = content["importance"]["columns"] or content["importance"]["features"]
-    for one in [one for one in ranked if one["importance"]][:EFFECTS]:
+    for name in [record["name"] for record in ranked if record["importance"]][:EFFECTS]:
         try:
-            found = effect(model, one["name"], analysis.trace.x, target=target)
+            result = effect(model, name, analysis.trace.x, target=target)
         except MethodError:
             continue
+        ends = " to ".join(number(float(result.values[end])) for end in (0, -1))
         yield draw(
-            partial(plotting.effect, found),
+            partial(plotting.effect, result),
             (2.65, 2.1),
-            caption=f"The mean over the rows{', single rows in gray' * (found.ice is not None)}.",
-            alt=f"What {one['name']} does to {content['meta']['target']} over its range, from "
-            f"{number(float(found.values[0]))} to {number(float(found.values[-1]))}",
-            title=f"Effect of {one['name']}",
+            caption=f"The mean over the rows{', single rows in gray' * (result.ice is not None)}.",
+            alt=f"What {name} does to {content['meta']['target']} over its range, from {ends}",
+            title=f"Effect of {name}",
         )
 
 
 def draw_pairs(analysis: Analysis, most: int) -> Picture | None:
     """Draw the matrix of main effects and interactions, when there are any."""
-    found = analysis.pairs
-    if found is None or found.interactions is None or len(found.features) < 2:
+    pairs = analysis.pairs
+    if pairs is None or pairs.interactions is None or len(pairs.features) < 2:
         return None
     most = min(most, PAIRED)
-    side = 0.33 * min(len(found.features), most)
-    paint = partial(plotting.attribution, found, kind="interactions", top=most)
+    side = 0.33 * min(len(pairs.features), most)
+    paint = partial(plotting.attribution, pairs, kind="interactions", top=most)
     return draw(paint, (side + 1.9, side + 1.1))
 
 
 def draw_flows(analysis: Analysis, most: int) -> Picture | None:
-    """Draw what flows through the edges, unless levels are too wide to tell nodes apart."""
-    found, widths = analysis.flows, analysis.subject.model.widths
-    if found is None or max(widths[1:-1], default=0) > WIDEST:
+    """Draw flows through the edges, unless levels are too wide."""
+    flows, widths = analysis.flows, analysis.subject.model.widths
+    if flows is None or max(widths[1:-1], default=0) > WIDEST:
         return None
     most = min(most, WIDEST)
-    nodes = max(min(len(found.features), most + 1), *widths[1:])
+    nodes = max(min(len(flows.features), most + 1), *widths[1:])
     size = (1.4 * (len(widths) - 1) + 1.3, max(1.9, 0.27 * nodes + 0.4))
-    return draw(partial(plotting.attribution, found, kind="paths", top=most), size)
-
-
-def _certificate(analysis: Analysis, most: int) -> Picture | None:
-    """Draw what each feature can do at most to the output, when that was proven."""
-    found, target = analysis.request.certificate, analysis.attribution.target
-    if found is None:
-        return None
-    size = (4.6, 0.8 + 0.26 * min(len(found.features), most))
-    return draw(partial(plotting.certificate, found, target=target, top=most), size)
+    return draw(partial(plotting.attribution, flows, kind="paths", top=most), size)
 
 
 def draw_comparison(analysis: Analysis, most: int) -> Picture:
-    """Draw what every method, or every model, says of every feature."""
-    found = analysis.comparison
-    rows, methods = min(len(found.importance), most), len(found.importance.columns)
-    size = (3.4, max(0.29 * rows, 0.19 * (methods + 2.2)))
-    return draw(partial(plotting.comparison, found, top=most), size, axes_only=True)
-
-
-def draw_rows(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    """Draw how the output of each explained row comes about."""
-    found, most = analysis.explained, 10
-    for place, record in enumerate(content["rows"]):
-        rows = min(len(found.features), most) + 1
-        paint = partial(plotting.attribution, found, kind="waterfall", row=place, top=most)
-        yield draw(paint, (4.6, 0.75 + 0.235 * rows), title=f"Row {record['row']}")
+    """Draw the importance of every feature by every method, or in every model."""
+    table = analysis.comparison.importance
+    size = (3.4, max(0.29 * min(len(table), most), 0.19 * (len(table.columns) + 2.2)))
+    paint = partial(plotting.comparison, analysis.comparison, top=most)
+    return draw(paint, size, axes_only=True)

@@ -1,4 +1,4 @@
-"""The findings of a report in sentences, and the simple models that a model must beat."""
+"""Findings of a report in sentences, and baseline models."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Content = dict[str, Any]
 
 
 def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
-    """Return the scores of the model and of simple ones on rows new to each of them.
+    """Return scores of the model and of baselines on new rows.
 
-    They are those that the model's file holds of its training, else of rows that `history`, a
-    FitResult, held out. Where neither is known, simple models are cross-validated on at most `MOST`
-    rows, and the model may have seen them. None without targets, and where these are too few.
+    They are those of the model's training record, else of rows that `history`, a FitResult, held
+    out. Without both, simple models are cross-validated on at most `MOST` rows, which the model may
+    have seen. None without targets, and where these are too few.
     """
     model, record, y = subject.model, subject.model.record, subject.y
-    if record is None and _same_rows(subject, history):
-        record = training_record(history, subject.x, cast("Tensor", y), subject.rows)
+    if record is None and y is not None and _same_rows(subject, history):
+        record = training_record(history, subject.x, y, subject.rows)
     if record is not None and len(record.scores) > 1:
         changed = record.weights != fingerprint(model.state_dict().values())
         about = {"rows": record.rows, "folds": record.folds, "changed": changed}
@@ -57,81 +57,79 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
 
 
 def _same_rows(subject: Subject, history: Any) -> bool:
-    """Return whether training held out some of these rows; not if they are others."""
-    if history is None or not 0 < len(history.held_out) < subject.rows - 1 or subject.y is None:
+    """Return whether rows held out of training are among those of a report."""
+    if history is None or not 0 < len(history.held_out) < subject.rows - 1:
         return False
-    held = history.held_out
+    held, y = history.held_out, cast("Tensor", subject.y)
     if held.max() >= subject.rows:
         return False
-    check = score(subject.model, subject.output[held], subject.y[held])
+    check = score(subject.model, subject.output[held], y[held])
     return bool(abs(check - history.metric) <= SAME * max(1.0, abs(check)))
 
 
-def directions(found: Attribution) -> dict[str, float | None]:
-    """Return Spearman's correlation of each feature's values and contributions, where it varies."""
-    known: dict[str, float | None] = dict.fromkeys(found.features)
-    if found.x is None or not found.shares:
-        return known
-    for name, x, values in zip(found.features, found.x.T, found.values.T, strict=True):
+def directions(attribution: Attribution) -> dict[str, float | None]:
+    """Return Spearman's correlations of values and contributions."""
+    correlations: dict[str, float | None] = dict.fromkeys(attribution.features)
+    if attribution.x is None or not attribution.shares:
+        return correlations
+    columns = attribution.x.T, attribution.values.T
+    for name, x, values in zip(attribution.features, *columns, strict=True):
         if bool(x.min() < x.max()) and bool(values.min() < values.max()):
-            known[name] = float(spearmanr(x.cpu(), values.cpu()).statistic)
-    return known
+            correlations[name] = float(spearmanr(x.cpu(), values.cpu()).statistic)
+    return correlations
 
 
 def write_findings(content: Content) -> list[str]:
-    """Say in three sentences how good a model is, what drives it, and whether a formula stands."""
+    """Return sentences on the quality, features and formula of a model."""
     return [_quality(content), _drivers(content), _formula(content)]
 
 
 def _quality(content: Content) -> str:
-    found, target = content["performance"], content["meta"]["target"]
-    if found is None:
+    performance, target = content["performance"], content["meta"]["target"]
+    if performance is None:
         return f"How well the model predicts {target} is not known: the data hold no targets."
-    rows = f"the {counted(found['rows'], 'row')} of {content['data']['source']}"
-    if found["task"] == "regression":
-        one = next(one for one in found["outputs"] if one["name"] == target)
-        error = with_unit(number(one["median_absolute_error"]), one["unit"])
-        r2 = one["r2"]
+    rows = f"the {counted(performance['rows'], 'row')} of {content['data']['source']}"
+    if performance["task"] == "regression":
+        output = next(output for output in performance["outputs"] if output["name"] == target)
+        error = with_unit(number(output["median_absolute_error"]), output["unit"])
+        r2 = output["r2"]
         share = "no share" if r2 is None or r2 <= 0 else percent(r2, 0)
         text = f"On {rows} the model explains {share} of what varies in {target} (R² {number(r2)})"
         text += f"; half of its errors are below {error}"
     else:
-        text = f"On {rows} the model names the right class in {percent(found['accuracy'])}"
-        most = percent(found["majority_share"])
+        text = f"On {rows} the model names the right class in {percent(performance['accuracy'])}"
+        most = percent(performance["majority_share"])
         text += f", where always naming the most frequent one does in {most}"
-    return f"{text}. {_beside(content)}"
+    return f"{text}. {_on_new_rows(content)}"
 
 
-def _beside(content: Content) -> str:
-    """Return sentences on rows that training had not seen, and on simple models."""
-    found, training, data = content["baselines"], content["training"], content["data"]
+def _on_new_rows(content: Content) -> str:
+    """Return sentences on rows new to the model, and on baselines."""
+    baselines, training, data = content["baselines"], content["training"], content["data"]
     unseen = data["held_out_rows"] or 0
     text = f"{unseen:,} of them were held out of training. "
     if unseen == data["rows"]:
         text = "They were held out of training. "
     elif training is not None and training["held_out_rows"]:
-        rows, metric = counted(training["held_out_rows"], "row"), training["metric_name"]
-        text = f"In training, {_scored(metric, training['metric'])} on {rows} held out. "
+        rows, name = counted(training["held_out_rows"], "row"), training["metric_name"]
+        value = _score(name, training["metric"])
+        text = f"In training, {name.replace('R2', 'R²')} was {value} on {rows} held out. "
     elif not unseen:
         text = "If these rows trained it, new ones are predicted less well. "
-    if found is None:
+    if baselines is None:
         return text.rstrip()
-    own, *others = found["models"]
-    metric, rows = found["metric"], f"the {counted(found['rows'], 'row')}"
-    if not found["held_out"]:
-        pairs = [f"{_score(metric, one['score'])} ({one['name']})" for one in others]
-        name = metric.replace("R2", "R²")
-        return f"{text}Simple models reach {name} {listed(pairs)} on rows they had not seen."
+    own, *scores = [_score(baselines["metric"], model["score"]) for model in baselines["models"]]
+    names = [model["name"] for model in baselines["models"][1:]]
+    metric, rows = baselines["metric"].replace("R2", "R²"), counted(baselines["rows"], "row")
+    if not baselines["held_out"]:
+        pairs = listed([f"{value} ({name})" for value, name in zip(scores, names, strict=True)])
+        return f"{text}Simple models reach {metric} {pairs} on rows they had not seen."
     text = text * (data["held_out_rows"] is not None)
-    turns = "of training, each held out in turn," if found["folds"] > 1 else "held out of training"
-    pairs = [f"{_score(metric, one['score'])} of {one['name']}" for one in others]
-    verb, state = ("was", " before it was changed") if found["changed"] else ("is", "")
-    scored = _scored(metric, own["score"], verb)
-    return f"{text}On {rows} {turns} {scored}{state}, beside {listed(pairs)}."
-
-
-def _scored(metric: str, value: float | None, verb: str = "was") -> str:
-    return f"{metric.replace('R2', 'R²')} {verb} {_score(metric, value)}"
+    several = baselines["folds"] > 1
+    turns = "of training, each held out in turn," if several else "held out of training"
+    pairs = listed([f"{value} of {name}" for value, name in zip(scores, names, strict=True)])
+    verb, state = ("was", " before it was changed") if baselines["changed"] else ("is", "")
+    return f"{text}On the {rows} {turns} {metric} {verb} {own}{state}, beside {pairs}."
 
 
 def _score(metric: str, value: float | None) -> str:
@@ -139,54 +137,43 @@ def _score(metric: str, value: float | None) -> str:
 
 
 def _drivers(content: Content) -> str:
-    found = content["importance"]
-    ranked = [one for one in found["columns"] or found["features"] if one["importance"]]
+    importance, target = content["importance"], content["meta"]["target"]
+    features = importance["columns"] or importance["features"]
+    ranked = [feature for feature in features if feature["importance"]][:DRIVERS]
     if not ranked:
         return "No feature changes the output on these rows."
-    unit, target = found["unit"], content["meta"]["target"]
-    first, *rest = ranked[:DRIVERS]
-    size = f"{with_unit(number(first['importance']), unit)} on average"
-    if first["low"] is not None:
-        size += f" (95% interval {number(first['low'])} to {number(first['high'])})"
-    way = f", and a higher value {_direction(first)}" if _direction(first) else ""
     unseen, outputs = content["baselines"], (content["performance"] or {}).get("outputs") or []
-    r2 = [one["r2"] or 0.0 for one in outputs if one["name"] == target]  # of a regression
+    r2 = [output["r2"] or 0.0 for output in outputs if output["name"] == target]  # of a regression
     explains = not r2 or r2[0] > 0  # else a constant predicts the target as well
     if unseen and unseen["held_out"] and poor_fit(unseen["models"]):
         explains = False
+    texts = []
+    for place, feature in enumerate(ranked):
+        text = with_unit(number(feature["importance"]), importance["unit"])
+        text, sign = text + " on average" * (place == 0), feature["direction"]
+        if feature["low"] is not None:
+            interval = f"interval {number(feature['low'])} to {number(feature['high'])}"
+            text += f", {interval}" if place else f" (95% {interval})"
+        if sign is not None:
+            text += "; a higher value " if place else ", and a higher value "
+            way = "raises it" if sign > 0 else "lowers it"
+            text += way if abs(sign) >= CLEAR else "raises or lowers it, depending on the row"
+        texts.append(f"{feature['name']} ({text})" if place else text)
     lead = f"matters most for {target}: it moves it by" if explains else "moves the output most, by"
-    text = f"{first['name']} {lead} {size}{way}."
-    if rest:
-        named = [f"{one['name']} ({_beside_first(one, unit)})" for one in rest]
-        share = percent(sum(one["share"] for one in ranked[:DRIVERS]), 0)
-        text += f" Then come {listed(named)}; together they are {share} of all contributions."
+    text = f"{ranked[0]['name']} {lead} {texts[0]}."
+    if len(ranked) > 1:
+        share = percent(sum(feature["share"] for feature in ranked), 0)
+        text += f" Then come {listed(texts[1:])}; together they are {share} of all contributions."
     return text if explains else f"{text} This says nothing of {target}, which is not predicted."
 
 
-def _beside_first(one: Content, unit: str) -> str:
-    size, way = with_unit(number(one["importance"]), unit), _direction(one)
-    if one["low"] is not None:
-        size += f", interval {number(one['low'])} to {number(one['high'])}"
-    return f"{size}{'; a higher value ' if way else ''}{way}"
-
-
-def _direction(one: Content) -> str:
-    """Say what a higher value does; nothing where that is not known."""
-    value = one["direction"]
-    if value is None:
-        return ""
-    if abs(value) < CLEAR:
-        return "raises or lowers it, depending on the row"
-    return "raises it" if value > 0 else "lowers it"
-
-
 def _formula(content: Content) -> str:
-    found = content["formula"]
-    if found is None:
+    formula = content["formula"]
+    if formula is None:
         wide = "There is no formula: the network is too wide to read."
         return wide if content["formula_refusal"] else "No formula was asked for."
-    nodes, distance = counted(found["complexity"], "node"), found["receipt"]["relative_rmse"]
+    nodes, distance = counted(formula["complexity"], "node"), formula["receipt"]["relative_rmse"]
     text = f"A formula of {nodes} differs from the model by {percent(distance)} of the output's "
-    if found["trustworthy"]:
+    if formula["trustworthy"]:
         return f"{text}deviation, and stands for it on these rows."
     return f"{text}deviation, and does not stand for it; its section says why."

@@ -1,4 +1,4 @@
-"""What a notebook shows of a result: its line, a picture, and a table."""
+"""Results in a notebook: one line, a picture and a table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EDGES = 120  # that are drawn, at most
 
 
 def to_html(result: Any) -> str:
-    """Return a result as HTML: its line and what there is to see, in colors of the page around."""
+    """Return a result as HTML, in the colors of the notebook."""
     parts = "\n".join(filter(None, _parts(result)))
     return escaped(f"<div><p><strong>{escape(repr(result))}</strong></p>\n{parts}\n</div>")
 
@@ -132,7 +132,7 @@ def _(result: Importance) -> Iterator[str]:
 
 @_parts.register
 def _(result: Effect) -> Iterator[str]:
-    names = " and ".join(one.name for one in result.settings)
+    names = " and ".join(setting.name for setting in result.settings)
     alt = f"What {names} does to {result.target}"
     yield _picture(partial(plotting.effect, result), 3.4, 2.4, alt)
 

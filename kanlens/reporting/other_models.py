@@ -1,4 +1,4 @@
-"""Other models on the rows of a report: what they are, how good, and what matters to them."""
+"""Comparison with other models: structure, scores and importance."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ CHANGED = 5  # rows that are listed because they change most
 
 
 def read_others(subject: Subject, others: Mapping[str, Model] | None) -> dict[str, Subject]:
-    """Return all models on the rows of the report, its own first; nothing without others."""
+    """Return all models with the rows, the report's own first, if any."""
     if not isinstance(others, Mapping | None):
         expected, got = "to be a dict of names and models", type(others).__name__
         raise DTypeError("report", expected, got, "Pass {'name': model}", argument="others")
-    own, found = "this model", dict[str, Subject]()
-    for name, given in (others or {}).items():
+    own, subjects = "this model", dict[str, Subject]()
+    for name, other in (others or {}).items():
         with rewording("report", part=f"others[{name!r}]"):
-            model = check_model("report", given)
+            model = check_model("report", other)
             _check_alike(subject.model, model)
         if model is subject.model:
             own = name
         else:
             x = subject.x[:, _columns(subject.model, model)]
-            found[name] = replace(read_subject(model, x, subject.target), y=subject.y)
-    own += " of the report" * (own in found)
-    return {own: subject, **found} if found else {}
+            subjects[name] = replace(read_subject(model, x, subject.target), y=subject.y)
+    own += " of the report" * (own in subjects)
+    return {own: subject, **subjects} if subjects else {}
 
 
 def _columns(own: KAN, other: KAN) -> list[int]:
-    """Return which feature of one model each of the other's is: by position, fewer by name."""
+    """Return the places of another model's features."""
     names = own.feature_names
     if len(names) == len(other.feature_names):
         return [*range(len(names))]
@@ -54,7 +54,7 @@ def _columns(own: KAN, other: KAN) -> list[int]:
 
 
 def _check_alike(own: KAN, other: KAN) -> None:
-    """Refuse another task, other numbers of features or outputs, and one's names reordered."""
+    """Refuse another task, other features or outputs, reordered names."""
     for what, ours, theirs in (
         ("task", (own.task,), (other.task,)),
         ("feature", own.feature_names, other.feature_names),
@@ -71,16 +71,16 @@ def _check_alike(own: KAN, other: KAN) -> None:
 
 
 def describe_models(analysis: Analysis, models: dict[str, Subject]) -> dict[str, Any]:
-    """Compare all models on the same rows by the report's method, its own model first."""
-    known, (own, *_) = analysis.attribution, models
+    """Compare models on the same rows by the method of the report."""
+    own, *_ = models
     records, values, sizes = [], dict[str, Tensor](), dict[str, Tensor]()
     for name, subject in models.items():
-        found = _explained(analysis, subject)
-        record = {"name": name, **_described(subject, analysis.subject), "reason": found}
+        result = _explained(analysis, subject)
+        record = {"name": name, **_described(subject, analysis.subject), "reason": result}
         record |= dict.fromkeys(("importance", "rank_agreement"))
         record["changes"] = None if name == own else _changes(analysis.subject, subject)
-        if isinstance(found, Attribution):
-            columns, values[name] = found.grouped(), found.values.double().cpu()
+        if isinstance(result, Attribution):
+            columns, values[name] = result.grouped(), result.values.double().cpu()
             sizes[name] = columns.values.double().cpu().abs().mean(0, keepdim=True)
             size = zip(columns.features, sizes[name][0].tolist(), strict=True)
             record |= {"importance": dict(size), "reason": None}
@@ -92,15 +92,17 @@ def describe_models(analysis: Analysis, models: dict[str, Subject]) -> dict[str,
     return {
         "background_rows": len(analysis.plan.background),
         "models": records,
-        "effects": {  # of the features that matter most over all models
-            known.features[i]: {n: partial_effect(x[:, i], one[:, i]) for n, one in values.items()}
+        "effects": {  # of the most important features over all models
+            analysis.attribution.features[i]: {
+                name: partial_effect(x[:, i], table[:, i]) for name, table in values.items()
+            }
             for i in total.argsort(descending=True, stable=True)[:EFFECTS].tolist()
         },
     }
 
 
 def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
-    """Attribute the rows against the background that was planned, or say why that is not done."""
+    """Attribute the planned rows and background, or return the reason why not."""
     plan, request, own = analysis.plan, analysis.request, analysis.attribution
     if subject is analysis.subject and request.attribution is None:
         return own
@@ -111,25 +113,25 @@ def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
             pair = shapley_evaluations(subject.model, x, background, subject.target)
             if len(x) * len(background) * pair > 5 * SHAPLEY:
                 return "it would take long on a model of this size; name shapley in methods"
-        found = explain(subject, plan.method, background, request, plan.rows)
+        result = explain(subject, plan.method, background, request, plan.rows)
     except MethodError as error:
         return error.reason
-    values = found.values.new_zeros(len(x), len(own.features))  # what it lacks does nothing
-    values[:, columns] = found.values
-    known: dict[str, Any] = {"features": own.features, "groups": own.groups, "values": values}
-    known |= {"x": analysis.subject.x[plan.rows].to(x), **dict.fromkeys(UNCERTAIN)}
-    return replace(found, **known)
+    values = result.values.new_zeros(len(x), len(own.features))  # 0 for features that it lacks
+    values[:, columns] = result.values
+    fields: dict[str, Any] = {"features": own.features, "groups": own.groups, "values": values}
+    fields |= {"x": analysis.subject.x[plan.rows].to(x), **dict.fromkeys(UNCERTAIN)}
+    return replace(result, **fields)
 
 
 def _described(subject: Subject, own: Subject) -> dict[str, Any]:
-    """Say what a model is, how good, and how close its outputs are to those of the report's own."""
-    model, keys, said = subject.model, ["r2"], own.output
+    """Return structure and scores of a model, and its agreement."""
+    model, keys, y = subject.model, ["r2"], own.output
     if model.task == "classification":
-        keys, said = ["accuracy", "log_loss"], own.logits.argmax(1)
+        keys, y = ["accuracy", "log_loss"], own.logits.argmax(1)
     scores = agreement = None
     if subject.output.isfinite().all():
         scores = measure_performance(subject)
-        agreement = measure_performance(replace(subject, y=said))
+        agreement = measure_performance(replace(subject, y=y))
     return {
         "edges": [edge_words(layer) for layer in model.layers],
         "widths": model.widths,
@@ -142,29 +144,30 @@ def _described(subject: Subject, own: Subject) -> dict[str, Any]:
 
 
 def _changes(own: Subject, other: Subject) -> dict[str, Any] | None:
-    """Say how far the output of another model is from that of the report's own, row by row."""
-    said = torch.stack([one.output[:, own.target].double().cpu() for one in (own, other)])
-    gap, sizes = said[1] - said[0], (said[1] - said[0]).abs()
+    """Return differences of the outputs of two models."""
+    outputs = torch.stack([part.output[:, own.target].double().cpu() for part in (own, other)])
+    gap = outputs[1] - outputs[0]
+    sizes = gap.abs()
     if not gap.isfinite().all():
         return None
-    classes = [one.logits.argmax(1) for one in (own, other)] if own.labels else None
+    classes = [part.logits.argmax(1) for part in (own, other)] if own.labels else None
     first = sizes.argsort(descending=True, stable=True)[:CHANGED].tolist()
-    varies = bool((said.amin(1) < said.amax(1)).all())
+    varies = bool((outputs.amin(1) < outputs.amax(1)).all())
     return {
-        "correlation": float(torch.corrcoef(said)[0, 1]) if varies else None,
+        "correlation": float(torch.corrcoef(outputs)[0, 1]) if varies else None,
         "mean_difference": float(gap.mean()),
         "mean_size": float(sizes.mean()),
         "largest_size": float(sizes.max()),
         "changed_rows": classes and int((classes[0] != classes[1]).sum()),
         "rows": [
-            {"row": own.names[k], "own": said[0, k], "other": said[1, k], "difference": gap[k]}
-            for k in first
+            {"row": own.names[k], "own": y, "other": z, "difference": z - y}
+            for k, (y, z) in zip(first, outputs.T[first], strict=True)
         ],
     }
 
 
 def edge_words(layer: KANLinear) -> str:
-    """Say what the edges of a layer are, e.g. "series of gaussian"."""
+    """Return the kind of edges of a layer, e.g. "series of gaussian"."""
     kind, series = layer.edge_kind, list(dict.fromkeys(layer.series))
     if kind == "series":
         kind = "spline" if layer.spline_weight.any() else ""
@@ -172,7 +175,7 @@ def edge_words(layer: KANLinear) -> str:
 
 
 def partial_effect(x: Tensor, values: Tensor, groups: int = 12) -> list[list[float]]:
-    """Return feature and centered value, averaged over groups of rows alike in x: (group, 2)."""
+    """Return feature and centered value by groups of like x, (group, 2)."""
     distinct, places = x.unique(return_inverse=True)
     group = places * groups // max(groups, len(distinct))
     table = torch.stack([x, values - values.mean()], 1)
@@ -180,34 +183,34 @@ def partial_effect(x: Tensor, values: Tensor, groups: int = 12) -> list[list[flo
 
 
 def draw_models(
-    analysis: Analysis, content: dict[str, Any], most: int, models: dict[str, Subject] | None = None
+    analysis: Analysis, content: dict[str, Any], most: int, models: dict[str, Subject]
 ) -> Iterator[Any]:
-    """Draw what every model says beside the first, and what its features matter and do."""
+    """Draw outputs of every model against the first's, importance and effects."""
     import pandas as pd
 
     from kanlens.plotting.formulas import scatter_pair
     from kanlens.reporting.drawing import draw
     from kanlens.reporting.figures import POINTS, draw_comparison
 
-    found, unit = content.get("models", {"models": []}), content["meta"]["unit"]
-    own, *others = models.values() if models else [analysis.subject]
+    records, unit = content["models"]["models"], content["meta"]["unit"]
+    own, *others = models.values()
     picks = spread(own.rows, POINTS)
-    for one, other in zip(found["models"][1:], others, strict=False):
-        said = [each.output[picks, own.target].double().cpu().numpy() for each in (own, other)]
-        names, change = (found["models"][0]["name"], one["name"]), one["changes"]
-        paint: Any = partial(scatter_pair, left=said[0], right=said[1], names=names, unit=unit)
+    for record, other in zip(records[1:], others, strict=True):
+        pair = [part.output[picks, own.target].double().cpu().numpy() for part in (own, other)]
+        names, change = (records[0]["name"], record["name"]), record["changes"]
+        paint: Any = partial(scatter_pair, left=pair[0], right=pair[1], names=names, unit=unit)
         if change is not None:
             alt = f"{names[1]} is {number(change['mean_size'])} from {names[0]} on average"
             caption, title = "On the line, both models say the same.", " beside ".join(names[::-1])
             yield draw(paint, (3.0, 2.9), alt=alt, caption=caption, title=title)
-    sizes = {one["name"]: one["importance"] for one in found["models"] if one["importance"]}
+    sizes = {record["name"]: record["importance"] for record in records if record["importance"]}
     if not sizes:
         return
     table, frame = pd.DataFrame(sizes), pd.DataFrame({"method": [*sizes]})
     like = replace(analysis.comparison, importance=table, frame=frame)
     yield draw_comparison(replace(analysis, comparison=like), most)
     caption = "Contribution less its mean, averaged over rows alike in the feature."
-    for feature, curves in list(found["effects"].items())[:most]:
+    for feature, curves in list(content["models"]["effects"].items())[:most]:
         paint, title = partial(_paint_effect, feature, curves, unit), f"Effect of {feature}"
         size = (2.6, 1.9 + 0.15 * len(curves))  # with one line a model above the axes
         yield draw(paint, size, alt=f"{title} in every model", caption=caption, title=title)
@@ -215,12 +218,13 @@ def draw_models(
 
 def _paint_effect(feature: str, curves: dict[str, Any], unit: str, *, ax: Any) -> None:
     from kanlens.plotting.comparisons import look
-    from kanlens.plotting.style import STYLE, in_unit, literal, tidy
+    from kanlens.plotting.style import STYLE, label, literal, tidy
 
     tidy(ax)
     ax.axhline(0, color=STYLE.muted, linewidth=0.7, zorder=1)
     for place, (name, points) in enumerate(curves.items()):
-        style = {"color": look(place)["facecolors"], "marker": look(place)["marker"], "ms": 3.5}
+        mark = look(place)
+        style = {"color": mark["facecolors"], "marker": mark["marker"], "ms": 3.5}
         ax.plot(*zip(*points, strict=True), label=literal(name, most=32), gid="curve", **style)
-    ax.set(xlabel=literal(feature, most=32), ylabel=f"effect{in_unit(unit)}")
+    ax.set(xlabel=literal(feature, most=32), ylabel=label("effect", unit))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1))

@@ -1,7 +1,6 @@
-"""Sizes of a report: which rows, which background, which methods.
+"""Sizes of a report, from counts of evaluated edges, not clocks.
 
-Sizes follow from counts of evaluated edges, not from clocks, so that the same model and data give
-the same report everywhere. 1e8 evaluations took a second on one core of a laptop.
+1e8 evaluations took a second on one core of a laptop.
 """
 
 from __future__ import annotations
@@ -49,15 +48,15 @@ LARGE = "it would take long on a model of this size; name it in methods to run i
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """What a report computes."""
+    """Rows, background and methods of a report."""
 
-    method: str  # that importance and rows are explained with
+    method: str  # of importance and single rows
     rows: Tensor  # (n,): positions of the rows it is applied to
     background: Tensor  # (b, in): rows that it compares with
     pairs: tuple[Tensor, Tensor] | None  # positions and background for interactions
-    flows: bool  # whether it is shown what flows through the edges
+    flows: bool  # whether flows through the edges are shown
     exact: bool  # whether methods can be compared with exact Shapley values in seconds
-    compared_rows: Tensor  # (m,): positions of the rows that all methods are applied to
+    compared_rows: Tensor  # (m,): positions of the rows of the comparison
     compared_background: Tensor  # (c, in)
     methods: tuple[str, ...]  # that are compared
     left_out: dict[str, str]  # methods that are not, and why
@@ -65,19 +64,29 @@ class Plan:
 
 
 def make_plan(
-    subject: Subject, background: Rows | None, methods: Sequence[str] | None, max_rows: int
+    subject: Subject,
+    background: Rows | None,
+    methods: Sequence[str] | None,
+    max_rows: int,
+    *,
+    with_shapley: bool = True,
 ) -> Plan:
-    """Choose what makes a report in seconds; `methods` that are given run whatever they cost."""
+    """Choose sizes that take seconds; passed `methods` always run.
+
+    The cost of exact values is not counted without Shapley values, where a caller has them.
+    """
     model = subject.model
-    given, origin = _background(subject, background)
+    reference, origin = _background(subject, background)
     edges = sum(layer.mask.numel() for layer in model.layers)
-    sizes = min(max_rows, subject.rows), min(BACKGROUND, len(given))
+    sizes = min(max_rows, subject.rows), min(BACKGROUND, len(reference))
 
     def chosen(rows: int, background: int) -> tuple[Tensor, Tensor]:
-        return spread(subject.rows, rows), given[spread(len(given), background)]
+        return spread(subject.rows, rows), reference[spread(len(reference), background)]
 
     rows, against = chosen(*sizes)
-    unit = shapley_evaluations(model, subject.x[rows], against, subject.target)
+    unit = math.inf
+    if with_shapley:
+        unit = shapley_evaluations(model, subject.x[rows], against, subject.target)
     small = _shrunk(sizes, SHAPLEY / unit)
     left_out: dict[str, str] = {}
     if methods is None:
@@ -88,7 +97,8 @@ def make_plan(
     if main == "shapley" and small is not None:
         sizes = small
     elif main == "secant":
-        sizes = _shrunk(sizes, SECANT / edges) or _fewest(sizes)
+        fewest = min(sizes[0], FEWEST_ROWS), min(sizes[1], FEWEST_BACKGROUND)
+        sizes = _shrunk(sizes, SECANT / edges) or fewest
     deep = not is_additive(model, subject.target)
     paired = _shrunk(sizes, INTERACTIONS / unit) if deep else None
     rows, against = chosen(*sizes)
@@ -127,20 +137,16 @@ def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
     return subject.x, FROM_DATA
 
 
-def _fewest(sizes: tuple[int, int]) -> tuple[int, int]:
-    return min(sizes[0], FEWEST_ROWS), min(sizes[1], FEWEST_BACKGROUND)
-
-
 def _shrunk(sizes: tuple[int, int], pairs: float) -> tuple[int, int] | None:
-    """Return the numbers of rows and background rows of at most `pairs`; None below the fewest."""
-    fewest, share = _fewest(sizes), math.sqrt(min(1.0, pairs / math.prod(sizes)))
-    background = max(fewest[1], int(min(share * sizes[1], pairs / fewest[0])))
+    """Return the numbers of rows and background rows for `pairs`."""
+    fewest, share = min(sizes[0], FEWEST_ROWS), math.sqrt(min(1.0, pairs / math.prod(sizes)))
+    background = max(min(sizes[1], FEWEST_BACKGROUND), int(min(share * sizes[1], pairs / fewest)))
     rows = int(min(sizes[0], pairs / background))
-    return (rows, background) if rows >= fewest[0] else None
+    return (rows, background) if rows >= fewest else None
 
 
 def shapley_evaluations(model: KAN, x: Tensor, background: Tensor, target: int) -> float:
-    """Count the evaluations of Shapley values of two rows; infinite if they must be sampled."""
+    """Count the evaluations of exact Shapley values of two rows."""
     with torch.no_grad():
         problem = Problem(
             model=float64_copy(model), x=x.double(), rows=background.double(), target=target

@@ -1,48 +1,50 @@
-"""Edges, interactions, flows and the formula as records for page and twin."""
+"""Edges, interactions, flows and the formula of a report as records."""
 
 from __future__ import annotations
 
 import builtins
 import dataclasses
-import itertools
 import keyword
 import re
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import is_additive
 from kanlens.model.recording import edge_moments
 from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.subject import spread
+from kanlens.reporting.subject import Subject, spread
 from kanlens.splines.spline import quantiles
+
+if TYPE_CHECKING:
+    from kanlens.symbolic.result import SymbolicResult
 
 MOST = 200  # edges of a layer that are listed, the strongest first
 SURE = 0.99  # share of the rows on which an effect must have one sign
-TREND_ROWS = 1000  # that the signs of effects are taken on
-TREND_LEVELS = 33  # values of an input that its steps lead between, all where it has no more
+TREND_ROWS = 1000  # for the signs of effects
+TREND_LEVELS = 33  # of an input, between which steps are taken
 LISTED = 100  # pairs, the strongest
 DIGITS = 4
-LONGEST_TERM = 110  # characters of a term that is
+LONGEST_TERM = 110  # characters
 LINE = 72  # characters of terms in one line of mathematics
 
 
 def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
-    """List the live edges, the strongest of each layer first; std and mean in the node's units."""
+    """Return the nonzero edges, the strongest of each layer first."""
     model = analysis.subject.model
     records: list[dict[str, Any]] = []
     for index, layer in enumerate(model.layers):
         mean, std = edge_moments(layer, analysis.trace.inputs[index])
-        alive = (layer.mask != 0).cpu()
-        std = torch.where(alive, std, torch.zeros_like(std))
+        nonzero = (layer.mask != 0).cpu()
+        std = torch.where(nonzero, std, torch.zeros_like(std))
         largest = float(std.max()) or 1.0
         order = std.flatten().argsort(descending=True, stable=True).tolist()
         edges = [divmod(place, std.shape[1]) for place in order]
-        live = [edge for edge in edges if bool(alive[edge])][:MOST]
-        trends = _trends(analysis, index, live)
-        for (out, in_), trend in zip(live, trends, strict=True):
+        edges = [edge for edge in edges if bool(nonzero[edge])][:MOST]
+        for (out, in_), trend in zip(edges, _trends(analysis, index, edges), strict=True):
             records.append(
                 {
                     "layer": index,
@@ -63,7 +65,7 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> list[str]:
-    """Say of each edge what a higher input does to an output through it, on the rows."""
+    """Return the effect of a higher input of each edge, in words."""
     record = analysis.trace
     picks = spread(len(record.x), TREND_ROWS)
     layer, x = record.layers[index], record.inputs[index][picks]
@@ -86,7 +88,7 @@ def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> lis
 
 
 def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
-    """Return the levels below and above each value: other values, quantiles where many."""
+    """Return the levels below and above each value."""
     levels = column.unique()
     if len(levels) > TREND_LEVELS:
         shares = torch.linspace(0, 1, TREND_LEVELS, dtype=torch.float64)
@@ -96,7 +98,7 @@ def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
 
 
 def _trend(raising: float, flat: bool) -> str:
-    """Word the share of rows on which a higher input of an edge raises the output."""
+    """Return the share of rows with a raised output, in words."""
     if flat:
         return "has no effect"
     if raising >= SURE:
@@ -107,38 +109,39 @@ def _trend(raising: float, flat: bool) -> str:
 
 
 def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
-    """Return the strongest interactions, and how much of all effects they are, if known."""
-    found, planned = analysis.pairs, analysis.plan.pairs
-    if found is None or found.interactions is None:
+    """Return the strongest interactions and their share, if known."""
+    attribution, planned = analysis.pairs, analysis.plan.pairs
+    if attribution is None or attribution.interactions is None:
         return None
     background_rows = analysis.background_rows
     if analysis.attribution.interactions is None and planned is not None:
         background_rows = len(planned[1])
-    sizes, means = found.interactions.abs().mean(0), found.interactions.mean(0)
-    alone = float(sizes.diagonal().sum())
+    values, features = attribution.interactions, attribution.features
+    sizes, means = values.abs().mean(0), values.mean(0)
     together = float(sizes.triu(1).sum())
-    total = alone + together or 1.0
-    pairs: list[dict[str, Any]] = [
+    total = float(sizes.diagonal().sum()) + together or 1.0
+    left, right = np.triu_indices(len(features), 1)
+    order = np.argsort(-sizes[left, right].cpu().numpy(), kind="stable")[:LISTED]
+    pairs = [
         {
-            "features": [found.features[i], found.features[j]],
+            "features": [features[i], features[j]],
             "size": float(sizes[i, j]),
             "mean": float(means[i, j]),
             "share": float(sizes[i, j]) / total,
         }
-        for i, j in itertools.combinations(range(len(found.features)), 2)
+        for i, j in zip(left[order].tolist(), right[order].tolist(), strict=True)
     ]
-    pairs.sort(key=lambda record: -record["size"])
     return {
-        "method": found.method,
-        "rows": len(found.values),
+        "method": attribution.method,
+        "rows": len(attribution.values),
         "background_rows": background_rows,
         "share": together / total,
-        "pairs": pairs[:LISTED],
+        "pairs": pairs,
     }
 
 
 def without_pairs(analysis: Analysis) -> str | None:
-    """Say why there are no interactions of features in a report, in one word."""
+    """Return the reason for the lack of interactions, in one word."""
     if analysis.pairs is not None:
         return None
     if is_additive(analysis.subject.model, analysis.subject.target):
@@ -146,23 +149,12 @@ def without_pairs(analysis: Analysis) -> str | None:
     return "large" if analysis.plan.pairs is None else "undefined"
 
 
-def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
-    """Return a table (out, in) per layer of the mean |flow| through every edge, if known."""
-    found = analysis.flows
-    if found is None or found.paths is None:
-        return None
-    return {"method": found.method, "layers": [flow.abs().mean(0) for flow in found.paths]}
-
-
-def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
-    """Write a symbolic result as plain types, MathML only of short ones; None without one."""
+def describe_formula(result: SymbolicResult, subject: Subject) -> dict[str, Any]:
+    """Return a symbolic result as plain types, with MathML if short."""
     from kanlens.symbolic.front import READABLE
     from kanlens.symbolic.notation import latex_name, legend, written
 
-    result = analysis.formula
-    if result is None:
-        return None
-    output = min(analysis.subject.target, len(result.output_names) - 1)
+    output = min(subject.target, len(result.output_names) - 1)
     name = result.output_names[output]
     table, best = result.equations_, result.get_best(output)
     records = [
@@ -170,14 +162,14 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         for index, row in table[table["output"] == name].to_dict(orient="index").items()
     ]
     expression, texts = best["sympy_format"], " ".join(row["equation"] for row in records)
-    logits = analysis.subject.model.task == "classification"
+    logits = subject.model.task == "classification"
     alone = logits and len(result.output_names) == 1
-    left, word = (f"logit({each})" if alone else each for each in (name, written(name)))
+    left, word = (f"logit({text})" if alone else text for text in (name, written(name)))
     complexity = int(best["complexity"])
     return {
         "output": name,
         "equation": f"{word} = {best['equation']}",
-        "names": legend(one for one in result.feature_names if written(one) in texts),
+        "names": legend(feature for feature in result.feature_names if written(feature) in texts),
         "complexity": complexity,
         "latex": f"{latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
         "python": python_source(expression, result.feature_names, name),
@@ -190,7 +182,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
 
 
 def mathml(expression: Any, name: str) -> str | None:
-    """Return a formula as MathML in lines, names escaped; None when a term is too long."""
+    """Return a formula as MathML in lines; None with too long a term."""
     import sympy
 
     from kanlens.symbolic.result import rounded
@@ -218,7 +210,7 @@ def mathml(expression: Any, name: str) -> str | None:
 
 
 def _printer(long_names: bool) -> Any:
-    """Return a printer that leaves names alone, and sets a dot between factors with long ones."""
+    """Return a MathML printer that keeps names."""
     from sympy.printing.mathml import MathMLPresentationPrinter
 
     printer = MathMLPresentationPrinter({"mul_symbol": "dot" if long_names else None})
@@ -236,7 +228,7 @@ def _printer(long_names: bool) -> Any:
 
 
 def python_source(expression: Any, names: tuple[str, ...], output: str) -> str | None:
-    """Return a formula as a function of plain Python, odd names replaced; None with splines."""
+    """Return a formula as a Python function; None with splines."""
     import sympy
     from sympy.printing.pycode import pycode
 
@@ -256,6 +248,7 @@ def python_source(expression: Any, names: tuple[str, ...], output: str) -> str |
 
 
 def _identifier(name: str, place: int, other: str = "") -> str:
+    """Return a name as a Python identifier."""
     taken = keyword.iskeyword(name) or name == "math" or hasattr(builtins, name)
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not taken
     return name if plain else other or f"x{place}"

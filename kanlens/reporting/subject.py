@@ -1,4 +1,4 @@
-"""Subject of a report: model, rows, targets and one output, and its performance."""
+"""The model and data of a report, and the performance of the model."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ ROUNDING = 1e-6  # relative to the largest target
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """A model and the data it is looked at with."""
+    """A model and the data of its report."""
 
     model: KAN
     x: Tensor  # (rows, in), in the units of the data, in the model's dtype
     y: Tensor | None  # targets: (rows, out) for regression, (rows,) class codes otherwise
-    output: Tensor  # (rows, out): what the model says; logits for classification
+    output: Tensor  # (rows, out) of the model; logits for classification
     source: str  # name of the file, or "DataFrame", "arrays"
-    names: tuple[Any, ...]  # what each row is called in the source
+    names: tuple[Any, ...]  # of the rows in the source
     index: str | None  # name of the column with these names; None where rows are counted from 0
     target: int  # index of the output that is explained
-    held_out: int | None  # rows that were held out of training; None where it is not known
+    held_out: int | None  # number of rows held out of training, if known
 
     @property
     def rows(self) -> int:
@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes; their codes where the model knows no names; empty otherwise."""
+        """Names of the classes, else their codes; empty for regression."""
         if self.model.task != "classification":
             return ()
         count = max(2, len(self.model.output_names))
@@ -61,12 +61,12 @@ class Subject:
     @property
     def unit(self) -> str:
         """Unit of the output that is explained."""
-        known = self.model.schema.outputs[self.target].unit
-        return known or ("log-odds" if self.model.task == "classification" else "")
+        unit = self.model.schema.outputs[self.target].unit
+        return unit or ("log-odds" if self.model.task == "classification" else "")
 
     @property
     def given_away(self) -> dict[str, float]:
-        """Columns that predict the target on their own, of the training data where known."""
+        """Columns that predict the target alone, of the training if known."""
         if self.model.record is not None:
             return self.model.record.given_away
         return {} if self.y is None else giveaways(self.model.schema, self.x, self.y)
@@ -85,9 +85,9 @@ class Subject:
 
 
 def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
-    """Bring data of any form into one, and run the model on it; `target` as for `attribute`."""
-    found, y, source = _rows_of(model, data)
-    x = model.prepare(found, call="report")
+    """Read data of any form, and run the model on them."""
+    features, y, source = _rows_of(model, data)
+    x = model.prepare(features, call="report")
     check_rows("report", x, least=2)
     index = explained_output(model, target, x, call="report")
     rows: Any = getattr(data, "frame", data[0] if isinstance(data, tuple) else data)
@@ -110,7 +110,7 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
 
 
 def _held_out(model: KAN, data: Any, x: Tensor, y: Tensor | None) -> int | None:
-    """Return the number of rows held out of training; a pruned model has lost columns of them."""
+    """Return the number of rows that were held out of training, if known."""
     record, frame = model.record, getattr(data, "frame", data)
     if record is None or y is None:
         return None
@@ -126,14 +126,14 @@ def _held_out(model: KAN, data: Any, x: Tensor, y: Tensor | None) -> int | None:
 
 
 def _rows_of(model: KAN, data: Any) -> tuple[Any, Any, str]:
-    """Return x, y or None, and their source; a table of other features is read again by name."""
+    """Return x, y or None, and their source."""
     if isinstance(data, Table):
-        known = data.feature_names == model.feature_names
-        known = known and data.schema.class_labels == model.class_labels
-        if known or model.schema == default_schema(model.widths[0], model.widths[-1]):
+        same = data.feature_names == model.feature_names
+        same = same and data.schema.class_labels == model.class_labels
+        if same or model.schema == default_schema(model.widths[0], model.widths[-1]):
             return data.x, data.y, data.source
-        again = read_features(data.frame, model.schema, call="report")
-        return again.x, again.y, data.source
+        table = read_features(data.frame, model.schema, call="report")
+        return table.x, table.y, data.source
     if isinstance(data, str | os.PathLike) or hasattr(data, "iloc"):
         table = read_features(data, model.schema, call="report")
         return table.x, table.y, table.source
@@ -148,7 +148,7 @@ def spread(rows: int, most: int) -> Tensor:
 
 
 def subject_losses(subject: Subject) -> Array | None:
-    """Return each row's loss: |error| of the target output, or its class's cross-entropy."""
+    """Return the loss of each row: absolute error or cross-entropy."""
     if subject.y is None:
         return None
     if subject.model.task == "classification":
@@ -159,7 +159,7 @@ def subject_losses(subject: Subject) -> Array | None:
 
 
 def wrong_rows(subject: Subject) -> Any:
-    """Return the mask (row,) of rows of another class than predicted, or with an error."""
+    """Return the mask (row,) of wrong classes, or of nonzero errors."""
     y: Any = subject.y
     if subject.model.task == "classification":
         return (classes(subject.output) != y).cpu()
@@ -168,24 +168,23 @@ def wrong_rows(subject: Subject) -> Any:
 
 
 def measure_performance(subject: Subject) -> dict[str, Any] | None:
-    """Compare the model with the targets, as plain JSON types; None when there are none.
+    """Return scores of the model as plain JSON types; None without targets.
 
-    For regression "outputs" has one record per output; for classification there are the scores of
-    all classes together, "classes", one record per class, "confusion" (true x predicted) and
-    "calibration".
+    Regression has one record per output in "outputs"; classification one per class in "classes",
+    "confusion" (true x predicted) and "calibration".
     """
     if subject.y is None:
         return None
     if subject.model.task == "classification":
         return _classification(subject, subject.y.long().cpu().numpy())
     y, output = (values.double().cpu().numpy() for values in (subject.y, subject.output))
-    found = [
-        {"name": one.name, "unit": one.unit, **_regression(y[:, i], output[:, i])}
-        for i, one in enumerate(subject.model.schema.outputs)
+    records = [
+        {"name": column.name, "unit": column.unit, **_regression(y[:, i], output[:, i])}
+        for i, column in enumerate(subject.model.schema.outputs)
     ]
-    r2 = [record["r2"] for record in found]
+    r2 = [record["r2"] for record in records]
     mean = None if None in r2 else float(np.mean(r2))
-    return {"task": "regression", "rows": subject.rows, "r2": mean, "outputs": found}
+    return {"task": "regression", "rows": subject.rows, "r2": mean, "outputs": records}
 
 
 def _regression(y: Array, output: Array) -> dict[str, Any]:
@@ -226,7 +225,7 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
         }
         for code, label in enumerate(subject.labels)
     ]
-    known = [record["auc"] for record in records if record["auc"] is not None]
+    areas = [record["auc"] for record in records if record["auc"] is not None]
     sure, hit = (chances[:, 1], y == 1) if count == 2 else (chances.max(1), y == guess)
     return {
         "task": "classification",
@@ -234,7 +233,7 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
         "accuracy": float(metrics.accuracy_score(y, guess)),
         "majority_share": max(rows) / len(y),
         "balanced_accuracy": float(np.nanmean(scores[1])),
-        "auc": float(np.mean(known)) if known else None,
+        "auc": float(np.mean(areas)) if areas else None,
         "log_loss": float(losses.mean()),
         "brier": float(np.square(chances - np.eye(count)[y]).sum(1).mean()),
         "classes": records,
@@ -247,7 +246,7 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
 
 
 def _ranking(is_class: Array, chance: Array) -> dict[str, Any]:
-    """Return the area under the ROC curve of one class against the rest, and the curve."""
+    """Return the ROC curve of a class against the rest, and its area."""
     if is_class.all() or not is_class.any():
         return {"auc": None, "roc": []}
     from sklearn.metrics import auc, roc_curve
@@ -258,7 +257,7 @@ def _ranking(is_class: Array, chance: Array) -> dict[str, Any]:
 
 
 def _calibration(chance: Array, hit: Array) -> list[dict[str, Any]]:
-    """Return, for rows of like predicted probability, that probability and what came true."""
+    """Return bins of predicted probabilities and observed frequencies."""
     place = np.clip((chance * BINS).astype(int), 0, BINS - 1)
     rows, expected, true = (np.bincount(place, weights, BINS) for weights in (None, chance, hit))
     return [

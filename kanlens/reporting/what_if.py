@@ -1,11 +1,10 @@
-"""What a page needs to run the model itself: its numbers, one control per column, rows to check."""
+"""Data with which a page runs the model: weights, controls, checks."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ from kanlens.errors import MethodError
 from kanlens.exporters import subject as exported
 from kanlens.exporters.dialects import JAVASCRIPT, formula
 from kanlens.functions.elementary import Array
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
+from kanlens.model.normalization import expand_normalization
 from kanlens.plain_json import to_plain
 from kanlens.reporting.subject import Subject
 
@@ -24,30 +25,36 @@ MOST_FEATURES = 60
 MOST_TEXT = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
 TOO_LARGE = f"the model's numbers are more than {MOST_TEXT // 1_000_000} MB"
-CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # see exported.Export.frame
+CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # of exported.sample_rows
 POSITIONS = 200  # of a slider
+TERM = ("inputs", "a", "b", "weights")
 
 
 def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
-    """Return a panel as plain JSON types; one that has to be left out says in "left_out" why.
+    """Return a panel as plain JSON types, or the reason in "left_out".
 
-    "network" is what exporters know of the model, "functions" are its elementary functions in
-    JavaScript, "controls" are one per column, "reference" and "rows" (those at `picks`) what they
-    are set to, and "check" has rows and what the model says of them in float64.
+    "network" and "functions" (in JavaScript) are the model as exporters write it, "controls" one
+    per column, "reference" and "rows" (those at `picks`) their settings, and "check" rows with the
+    outputs of the model in float64.
     """
     try:
         network, functions, check = _computed(subject.model)
     except (MethodError, _LeftOut) as error:
         return {"left_out": str(error), "functions": {}}
     x = subject.x.double().cpu().numpy()
-    controls = [_control(x, features, columns) for features, columns in _columns(subject.model)]
+    groups: dict[str, tuple[list[Feature], list[int]]] = {}
+    for index, feature in enumerate(subject.model.schema.features):
+        features, columns = groups.setdefault(_name(feature), ([], []))
+        features.append(feature)
+        columns.append(index)
+    controls = [_control(x, features, columns) for features, columns in groups.values()]
     reference = np.empty(x.shape[1])
     for control in controls:
         reference[control["columns"]] = control["start"]
     panel = {
         "left_out": "",
         "labels": subject.labels,
-        "outputs": [{"name": one.name, "unit": one.unit} for one in subject.model.schema.outputs],
+        "outputs": [{"name": y.name, "unit": y.unit} for y in subject.model.schema.outputs],
         "target": subject.target,
         "network": network,
         "functions": functions,
@@ -61,37 +68,37 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
 
 
 class _LeftOut(Exception):
-    """Why a page has no panel."""
+    """The reason why a page has no panel."""
 
 
 def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
-    """Return a network, its functions and rows to check it by; refuse what a page cannot hold."""
+    """Return a network, its functions and rows to check it by."""
     if len(model.feature_names) > MOST_FEATURES:
         got = f"the model has {len(model.feature_names)} features"
         raise _LeftOut(f"{got}, and a page has controls for at most {MOST_FEATURES}")
     if model.edges_alive * EDGE_TEXT > MOST_TEXT:
         raise _LeftOut(TOO_LARGE)
-    whole = exported.Export(model=model, path=Path())
-    functions = {}
-    for name, g in whole.description.functions.items():
+    exact = expand_normalization(float64_copy(model)).cpu()
+    description, functions = exported.describe(exact), {}
+    for name, g in description.functions.items():
         try:
             functions[name] = JAVASCRIPT.text(formula(g, sympy.Symbol("u")))
         except MethodError:
             raise _LeftOut(f"a page cannot compute the function {g.name}") from None
-    layers = [_layer(layer) for layer in whole.description.layers]
-    network = to_plain({"scaling": whole.description.scaling, "layers": layers})
+    layers = [_layer(layer) for layer in description.layers]
+    network = to_plain({"scaling": description.scaling, "layers": layers})
     if len(json.dumps(network)) > MOST_TEXT:
         raise _LeftOut(TOO_LARGE)
-    rows = whole.rows[CHECKED]
-    y = exported.predicted(whole.exact, rows)
-    known = np.isfinite(y).all(1)
-    if not known.any():
+    rows = exported.sample_rows(exact)[CHECKED]
+    y = exported.predicted(exact, rows)
+    finite = np.isfinite(y).all(1)
+    if not finite.any():
         raise _LeftOut("the model has no value on any of the rows that a page is checked with")
-    return network, functions, {"x": rows[known], "y": y[known]}
+    return network, functions, {"x": rows[finite], "y": y[finite]}
 
 
 def _layer(layer: exported.Layer) -> dict[str, Any]:
-    """Return a layer as a page computes it: the first constant of every spline is in the bias."""
+    """Return a layer for a page, with constants of splines in the bias."""
     splines, powers = layer.splines, None
     if splines is not None:
         powers = splines.powers.copy()
@@ -101,8 +108,7 @@ def _layer(layer: exported.Layer) -> dict[str, Any]:
         "breaks": splines and splines.breaks,
         "powers": powers,
         "terms": [
-            {"g": one.g.name} | {key: getattr(one, key) for key in ("inputs", "a", "b", "weights")}
-            for one in layer.terms
+            {"g": term.g.name, **{key: getattr(term, key) for key in TERM}} for term in layer.terms
         ],
         "members": layer.members,
         "scale": layer.scale,
@@ -110,23 +116,16 @@ def _layer(layer: exported.Layer) -> dict[str, Any]:
     }
 
 
-def _columns(model: KAN) -> list[tuple[list[Feature], list[int]]]:
-    """Return features and places of every choice or number, one-hot features and marks together."""
-    found: dict[str, tuple[list[Feature], list[int]]] = {}
-    for index, feature in enumerate(model.schema.features):
-        own = feature.category is None and feature.kind != "missing"
-        name = feature.name if own else feature.column
-        features, columns = found.setdefault(name, ([], []))
-        features.append(feature)
-        columns.append(index)
-    return list(found.values())
+def _name(feature: Feature) -> str:
+    """Return the name of a control, shared by features of one column."""
+    own = feature.category is None and feature.kind != "missing"
+    return feature.name if own else feature.column
 
 
 def _control(x: Array, features: Sequence[Feature], columns: list[int]) -> dict[str, Any]:
-    """Describe a choice or a number, and where it starts: the most frequent or the median."""
+    """Describe the control of a column, and its most typical value."""
     first, values = features[0], x[:, columns]
-    name = first.name if first.category is None and first.kind != "missing" else first.column
-    shared = {"name": name, "unit": first.unit, "columns": columns}
+    shared = {"name": _name(first), "unit": first.unit, "columns": columns}
     blank = [first.filler or 0.0, 1.0]  # a number and the mark of its missing cells
     if first.category is not None:
         labels, codes = choices(features)
@@ -137,8 +136,8 @@ def _control(x: Array, features: Sequence[Feature], columns: list[int]) -> dict[
     elif first.kind == "missing":  # of a date
         labels, codes = ("known", "missing"), [[0.0], [1.0]]
     elif len(features) == 2:
-        known = values[values[:, 1] == 0, 0]
-        slider = _slider(known if len(known) else values[:, 0])
+        present = values[values[:, 1] == 0, 0]
+        slider = _slider(present if len(present) else values[:, 0])
         return shared | slider | {"start": [*slider["start"], 0.0], "blank": blank}
     else:
         return shared | _slider(values[:, 0])
@@ -147,7 +146,7 @@ def _control(x: Array, features: Sequence[Feature], columns: list[int]) -> dict[
 
 
 def _slider(values: Array) -> dict[str, Any]:
-    """Describe a slider over the range of a column, and the decimals of its steps."""
+    """Describe a slider over the range of a column."""
     low, *marks, high = np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()
     width = high - low
     whole = bool((values == values.round()).all())

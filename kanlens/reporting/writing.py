@@ -1,4 +1,4 @@
-"""`report`: a page and its JSON twin, written together or not at all."""
+"""`report`: a page and its JSON twin, both written or none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kanlens.long_work import Interruption, interrupts_pass
 from kanlens.model.analysis import Model, check_model
 from kanlens.plain_json import to_plain
 from kanlens.plotting import formats
-from kanlens.reporting.analysis import Request, analyze, by_type
+from kanlens.reporting.analysis import Request, analyze, by_type, check_methods
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
 from kanlens.reporting.subject import read_subject
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".html", ".htm")
 FOLDER = Path(__file__).parent
-PACKED = 16  # numbers from which they are bytes on the page
+PACKED = 16  # most numbers of a table that are written as text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Report(Displayed):
-    """A report that was written.
+    """A written report.
 
     Attributes
     ----------
     path : Path
-        The page, one file that needs nothing else.
+        The page, one self-contained file.
     json_path : Path
-        Its JSON twin, beside it.
+        The JSON twin in the same folder.
     content : dict
         The numbers on the page, in plain JSON types: schema_version, meta, data, model, training,
         performance, importance, edges, formula, certificate, rows, comparison, pruning, alerts
-        (and models); ``kanlens/reporting/schema.json`` says what each holds.
+        (and models), described in ``kanlens/reporting/schema.json``.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Report(Displayed):
         return f"{self.path}, {target} over {rows:,} rows, {len(self.content['alerts'])} alerts"
 
     def to_json(self) -> str:
-        """Return the content as JSON, as the twin holds it."""
+        """Return the content as JSON, equal to the twin."""
         return json.dumps(self.content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_frame(self) -> pd.DataFrame:
@@ -96,45 +96,45 @@ def report(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> Report:
-    """Write what is known of a model to one HTML file, and its numbers to a JSON file beside it.
+    """Write a report on a model: an HTML page and a JSON file.
 
     An interrupt (Ctrl-C) ends it with a warning; nothing is written then.
 
-    The page opens without a network, and reads without scripts; where a browser runs its own, the
-    model can be asked, in the page, what it would say of other features. The same input gives the
-    same bytes, but for the seconds that methods took.
+    The page opens without a network and reads without scripts; with its own script, it evaluates
+    the model for other features. The same input gives the same bytes, but for the seconds of
+    methods.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     data : Table, (x, y), path, DataFrame, or x alone
-        Rows to look at the model with; without targets there is no section on performance.
+        Rows for the analyses; without targets there is no section on performance.
     path : str or path
         The page, ending in .html; the twin has the same name and ends in .json. Folders are
         created, existing files replaced.
     results : result or iterable of results, optional
-        What `attribute` (local methods), `compare`, `symbolize`, `prune`, `fit` and `certify`
-        returned for this model, at most one of each. An `Attribution` of rows of `data` then shows
-        importance and single rows, a `Comparison` is not made again, and where `target` is None the
-        page is about the output of these two.
+        Results of `attribute` (local methods), `compare`, `symbolize`, `prune`, `fit` and `certify`
+        for this model, at most one of each, which are not computed again. An `Attribution` of rows
+        of `data` gives importance and single rows; the default `target` is that of an `Attribution`
+        or `Comparison`.
     title : str, optional
         Heading of the page.
     background : Tensor, ndarray or DataFrame, shape (rows, in), optional
-        What samples are compared with: at most 100 rows of it, spread evenly. Default: the rows
-        the model kept from its training, else rows of `data`.
+        Reference rows, of which at most 100 are used, spread evenly. Default: the rows that the
+        model kept from its training, else rows of `data`.
     target : int or str, optional
         Index or name of the output to explain. Default: as for `attribute`.
     methods : sequence of str, optional
         Local methods to compare; the first of "shapley" and "secant" among them, else the first,
-        is the one that importance and rows are explained with. Default: those of `compare`,
-        without what would take long on this model.
+        gives importance and single rows. Default: those of `compare`, without those that would take
+        long on this model.
     formula : bool
         Read a formula from the model with `kanlens.symbolize`, which may take minutes, unless
         `results` has one.
     others : dict of str to KAN or fitted estimator, optional
-        Models of the same features and outputs, matched by position, which a section of their own
-        compares with `model` on the same rows. `model` may be among them to have a name there.
+        Models of the same features and outputs, matched by position, to compare with `model` on
+        the same rows. `model` may be among them to have a name there.
     max_rows : int
         Most rows that are attributed, spread evenly over the data; fewer where exact Shapley
         values would take long. Performance is of all rows.
@@ -143,7 +143,7 @@ def report(
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
-        For methods that sample; when None, one of the report's own with seed 0.
+        For methods that sample; a generator with seed 0 when None.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -175,6 +175,7 @@ def report(
     check_generator("report", generator)
     check_count("report", "max_rows", max_rows, least=2)
     check_count("report", "max_features", max_features)
+    check_methods(methods)
     request = Request(
         **by_type(results),
         background=background,
@@ -187,23 +188,27 @@ def report(
     if target is None:
         passed = request.attribution or request.comparison
         target = None if passed is None else passed.target
-    page, twin = _targets(path)
+    page = Path(path)
+    twin = page.with_suffix(".json")
+    check_ending(page, SUFFIXES, call="report", shown=SUFFIXES[0])
+    for file in (page, twin):  # before all the work
+        check_writable(file, call="report")
     title = title or f"Model of {model.schema.target or ', '.join(model.output_names)}"
     drawn_by = "the caller's generator" if generator else "a generator with seed 0"
     try:
         with rewording("report"), interrupts_pass():
             subject = read_subject(model, data, target)
-            models = read_others(subject, others)
+            models = None if others is None else read_others(subject, others)
             analysis = analyze(subject, request)
             content = build_content(analysis, title=title, generator=drawn_by)
             if models:
                 content["models"] = to_plain(describe_models(analysis, models))
-            found = Report(path=page, json_path=twin, content=content)
-            _write(found, _page(analysis, content, max_features, models))
+            written = Report(path=page, json_path=twin, content=content)
+            _write(written, _page(analysis, content, max_features, models))
     except KeyboardInterrupt:
         Interruption(happened=True).warn("report", "Nothing is written; call it again")
         raise
-    return found
+    return written
 
 
 def _page(analysis: Any, content: dict[str, Any], max_features: int, models: Any) -> str:
@@ -211,24 +216,24 @@ def _page(analysis: Any, content: dict[str, Any], max_features: int, models: Any
     from kanlens.reporting.figures import draw_all
     from kanlens.reporting.what_if import build_panel
 
-    others = {"models": list(draw_models(analysis, content, max_features, models))}
+    pictures = draw_all(analysis, content, max_features)
+    if models:
+        pictures["models"] = list(draw_models(analysis, content, max_features, models))
     panel = build_panel(analysis.subject, [row for row, _ in analysis.picks])
-    return render_page(content, draw_all(analysis, content, max_features) | others, panel)
+    return render_page(content, pictures, panel)
 
 
 def render_page(
     content: dict[str, Any], pictures: dict[str, Any], panel: dict[str, Any] | None = None
 ) -> str:
-    """Return the page as one HTML document that refers to nothing outside itself.
+    """Return the page as one self-contained HTML document.
 
     Every value from data is escaped; pictures are those of `draw_all`, the panel of `build_panel`.
-    A browser runs the page's own script and, whatever stands in the data, no other: it has its
-    digest.
+    A digest lets a browser run no other script than the page's own.
     """
     from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
-    css = (FOLDER / "page.css").read_text(encoding="utf-8")
     panel = panel or {"left_out": "it was not asked for", "functions": {}}
     script = _script(panel["functions"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -236,14 +241,14 @@ def render_page(
     page: str = template.render(
         c=content,
         pictures=pictures,
-        css=Markup(css),
+        css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         panel=panel,
         panel_json=htmlsafe_json_dumps(_packed(panel), separators=(",", ":"), sort_keys=True),
         script=Markup(script),
         script_hash=digest,
         trusted=Markup,
         titled=_titled,
-        formula_words=formula_words(content["formula"]),
+        formula_words=content["formula"] and formula_words(content["formula"]["receipt"]),
     )
     return escaped(page)
 
@@ -259,11 +264,11 @@ def _titled(svg: str, title: str) -> str:
 
 
 def _packed(value: Any) -> Any:
-    """Write tables of many numbers as bytes of float64, half as long and exact; escape text."""
+    """Encode large tables as bytes of float64, exact; escape text."""
     if isinstance(value, str):
         return escaped(value)
     if isinstance(value, dict):
-        return {escaped(key): _packed(one) for key, one in value.items()}
+        return {escaped(key): _packed(item) for key, item in value.items()}
     if not isinstance(value, list):
         return value
     with contextlib.suppress(ValueError):  # rows of unequal lengths
@@ -271,12 +276,12 @@ def _packed(value: Any) -> Any:
         if table.size > PACKED and table.dtype.kind == "f":
             text = base64.b64encode(table.astype("<f8").tobytes()).decode()
             return {"shape": table.shape, "float64": text}
-    return [_packed(one) for one in value]
+    return [_packed(item) for item in value]
 
 
 @functools.cache
 def _environment() -> Any:
-    """Return what reads templates, with those that were read before."""
+    """Return the environment of the templates."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -292,21 +297,16 @@ def _environment() -> Any:
 
 
 def _script(functions: dict[str, str]) -> str:
-    """Return the page's script, behind elementary functions of u by name."""
+    """Return the page's script, after elementary functions of u by name."""
     from jinja2.utils import htmlsafe_json_dumps
 
-    known = ", ".join(
-        f"{htmlsafe_json_dumps(name)}: (u) => {functions[name]}" for name in functions
-    )
+    entries = [f"{htmlsafe_json_dumps(name)}: (u) => {code}" for name, code in functions.items()]
     code = (FOLDER / "page.js").read_text(encoding="utf-8")
-    return f"const FUNCTIONS = {{{known}}};\n{code}"
+    return f"const FUNCTIONS = {{{', '.join(entries)}}};\n{code}"
 
 
-def formula_words(formula: dict[str, Any] | None) -> str:
-    """Say in one line how close a formula is to its model, and to the targets."""
-    if formula is None:
-        return ""
-    receipt = formula["receipt"]
+def formula_words(receipt: dict[str, Any]) -> str:
+    """Return the errors of a formula against model and targets, in words."""
     distance = formats.percent(receipt["relative_rmse"], 2)
     which = " that chose it," if receipt["chosen_on"] else " held out" * receipt["held_out"]
     words = f"On {formats.counted(receipt['rows'], 'row')}{which} it differs from the model by "
@@ -320,29 +320,20 @@ def formula_words(formula: dict[str, Any] | None) -> str:
     return words + "."
 
 
-def _targets(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Return page and twin; refuse what could not be written after all the work."""
-    page = Path(path)
-    check_ending(page, SUFFIXES, call="report", shown=SUFFIXES[0])
-    twin = page.with_suffix(".json")
-    for target in (page, twin):
-        check_writable(target, call="report")
-    return page, twin
-
-
-def _write(found: Report, page: str) -> None:
-    """Write both files; when the second fails, the first is as it was."""
-    before = found.json_path.read_bytes() if found.json_path.exists() else None
+def _write(written: Report, page: str) -> None:
+    """Write both files; when the second fails, the first is restored."""
+    twin = written.json_path
+    before = twin.read_bytes() if twin.exists() else None
     replaced = False
     try:
-        with atomic_write(found.path, call="report") as temporary:
+        with atomic_write(written.path, call="report") as temporary:
             temporary.write_bytes(page.encode("utf-8", "replace"))
-            with atomic_write(found.json_path, call="report") as other:
-                other.write_bytes(found.to_json().encode("utf-8", "replace"))
+            with atomic_write(twin, call="report") as other:
+                other.write_bytes(written.to_json().encode("utf-8", "replace"))
             replaced = True
     except (OSError, KeyboardInterrupt):
         if replaced and before is None:
-            found.json_path.unlink(missing_ok=True)
+            twin.unlink(missing_ok=True)
         elif replaced and before is not None:
-            found.json_path.write_bytes(before)
+            twin.write_bytes(before)
         raise

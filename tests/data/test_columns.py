@@ -533,11 +533,6 @@ def test_choose_columns():
     ("known", "arguments", "text"),
     [
         (
-            KNOWN,
-            {"target": "z"},
-            "target among the columns 'id', 'a', 'b', 'y', got 'z'. Name a column of the table.",
-        ),
-        (
             ["size", "y"],
             {"target": "y", "features": "sise"},
             "features among the columns 'size', 'y', got 'sise'. Did you mean 'size'?",

@@ -21,7 +21,6 @@ from kanlens.discovery.problems import (
     best_loo_error,
     exponents_of,
     paired,
-    remove_power_factors,
     transformed,
 )
 from kanlens.discovery.regression import Basis, eliminate, quick_error
@@ -224,13 +223,6 @@ def test_loo_error_is_that_of_left_out_rows():
 def test_exponents_are_estimated_whatever_the_sign_of_the_rest():
     given = problem("a**2/b*sin(c)", 3, count=900)
     np.testing.assert_allclose(exponents_of(given)[:2], [2.0, -1.0], atol=0.2)
-
-
-def test_factors_and_idle_columns_are_peeled_off():
-    given = problem("a**2*sin(b)", 3, count=600)
-    rest = remove_power_factors(given, Deadline.after(600.0))
-    assert rest.names == (B,)
-    assert rest.rebuild(sympy.sin(B)) == A**2 * sympy.sin(B)
 
 
 def test_a_curve_with_a_pole_is_followed():

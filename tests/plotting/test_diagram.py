@@ -42,7 +42,6 @@ def test_curves_are_the_edges_over_the_range_of_the_data(model, ax):
     drawn = lines.get_segments()[0]
     assert len(drawn) == POINTS
     statistics = net.layers[0].statistics
-    assert statistics is not None
     x = torch.linspace(
         float(statistics.input_low), float(statistics.input_high), POINTS, dtype=torch.float64
     )
@@ -50,19 +49,6 @@ def test_curves_are_the_edges_over_the_range_of_the_data(model, ax):
     scaled = (y - y.min()) / (y.max() - y.min())
     shown = (drawn[:, 1] - drawn[:, 1].min()) / np.ptp(drawn[:, 1])
     np.testing.assert_allclose(shown, scaled, atol=1e-9)
-
-
-def test_given_data_change_the_range(model):
-    from matplotlib.figure import Figure
-
-    net = model([2, 1])
-    pictures = []
-    for x in (None, torch.rand(20, 2).double() * 0.1):
-        ax = Figure().subplots()
-        network(net, x=x, ax=ax)
-        lines: Any = labelled(ax, "_curves 0")
-        pictures.append(lines.get_segments()[0])
-    assert not np.allclose(pictures[0], pictures[1])
 
 
 def test_names_and_units_stand_at_the_nodes(model, ax):
@@ -119,9 +105,10 @@ def test_the_strongest_get_boxes_the_rest_lines(model, ax):
     assert "layer 0: 3 of 20" in texts(ax)[-1]
 
 
-def test_no_note_when_all_is_drawn(model, ax):
-    network(model([2, 1]), ax=ax)
-    assert not any("of" in text for text in texts(ax))
+def test_normalized_nodes_are_squares(ax):
+    network(made([3, 4, 2], normalized=[4, 0]), ax=ax)
+    squares: Any = labelled(ax, "_normalized 0")
+    assert len(squares.get_offsets()) == 4
 
 
 def test_functions_stand_out(ax):

@@ -87,11 +87,6 @@ def test_where_no_data_are_is_gray(ax):
     assert min(abs(left - float(second)) for left in known) < 1e-9
 
 
-def test_an_additive_model_has_one_line(ax):
-    lines: Any = labelled(effect(made([3, 1]), 0, ROWS, ax=ax), "_ice")
-    assert lines.get_paths() == []
-
-
 def test_levels_have_names_values_and_shares(ax):
     model, x = of_levels(4)
     found = computed(model, HOSTILE, x)
@@ -144,14 +139,6 @@ def test_a_surface_of_levels_has_cells(ax):
     assert len(ax.get_yticklabels()) == 3
 
 
-def test_two_levels_of_both_have_four_cells(ax):
-    rows = (ROWS > 0).double()
-    assert effect(made([3, 2, 1]), 0, rows, other=1, ax=ax).collections[0].get_array().shape == (
-        2,
-        2,
-    )
-
-
 def test_nothing_changes_anywhere(ax):
     model = made([3, 2, 1])
     with torch.no_grad():
@@ -202,7 +189,6 @@ def test_several_models_of_levels_and_of_two_features(ax):
     spread: Any = labelled(ax, "range of 2 models")
     assert len(spread.get_segments()) == 4
     pair = computed([made([3, 2, 1]), made([3, 2, 1], seed=1)], 0, ROWS, other=1)
-    assert pair.members is not None
     torch.testing.assert_close(pair.values, pair.members.mean(0))
     with pytest.raises(InvalidValueError, match="effect: expected models of the same features"):
         computed([made([3, 1]), with_units(made([3, 2]), "abc", "m")], 0, ROWS, target=0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.plotting.layout import CROWD, LINE, Boxes, arrange, place_labels
+from kanlens.plotting.layout import CROWD, LINE, arrange, place_labels
 
 
 def dense(widths, most=10**6):
@@ -24,13 +24,6 @@ def overlaps(boxes):
     gap = np.abs(boxes.centers[:, None] - boxes.centers[None]) - boxes.size
     pairs = (gap < -1e-9).all(2)
     return int(np.triu(pairs, 1).sum())
-
-
-def test_overlaps_are_noticed():
-    centers = np.array([[0.0, 0.0], [0.5, 0.5], [2.0, 0.0]])
-    blank = np.zeros(3, dtype=int)
-    boxes = Boxes(out=blank, in_=blank, centers=centers, lanes=centers[:, 0], ends=(0, 1), size=1.0)
-    assert overlaps(boxes) == 1
 
 
 @given(st.lists(st.integers(1, 8), min_size=2, max_size=4), st.integers(0, 2**32 - 1))

@@ -32,16 +32,6 @@ def test_pruning_takes_a_frame_and_a_wide_range(ax):
     assert ax.get_yscale() == "log"
 
 
-def test_a_loss_of_zero_keeps_the_axis_linear(ax):
-    pruning(pd.DataFrame({"edges_left": [3, 2], "loss_after": [0.0, 0.1]}), ax=ax)
-    assert ax.get_yscale() == "linear"
-
-
-def test_nothing_pruned_is_one_point(ax):
-    pruning(pruned([], []), ax=ax)
-    assert texts(ax) == ["10 edges, loss 0.1"]
-
-
 def test_pruning_refuses_what_it_cannot_draw():
     with pytest.raises(DataError, match="a frame with edges_left and loss_after, got columns a"):
         pruning(pd.DataFrame({"a": [1]}))

@@ -60,14 +60,6 @@ def test_factors_lie_below_their_node_and_above_the_boxes(n_in, layers, fitted):
         assert owner == sorted(owner)  # the factors of one node do not mix with the next one's
 
 
-def test_a_plain_diagram_is_laid_out_as_ever():
-    shown = [np.ones(2, dtype=bool), np.ones(3, dtype=bool)]
-    plain = arrange(shown, [tuple(np.divmod(np.arange(6), 2))])
-    again = arrange(shown, [tuple(np.divmod(np.arange(6), 2))], groups=[Grouping(3)])
-    np.testing.assert_array_equal(plain.arrivals[0], plain.nodes[1])
-    assert plain.height == again.height
-
-
 def test_products_are_crossed_circles_over_their_factors(model, ax):
     net = model([2, (2, [2, 3]), (0, 1)])
     network(net, ax=ax)
@@ -106,11 +98,6 @@ def test_a_product_without_edges_is_not_drawn(model, ax):
     other = Figure().subplots()
     network(net, ax=other)
     assert "_products 0" not in {item.get_label() for item in other.collections}
-
-
-def test_a_network_without_products_has_no_crosses(model, ax):
-    network(model([2, 3, 1]), ax=ax)
-    assert not [item for item in ax.collections if "_products" in item.get_label()]
 
 
 def test_an_edge_is_found_by_the_name_of_its_factor(model, ax):

@@ -4,10 +4,9 @@ import copy
 from typing import Any
 
 import pytest
-import torch
 
 from kanlens.reporting.alerts import find_alerts
-from tests.reporting.conftest import network, seeded
+from kanlens.reporting.planning import FROM_DATA
 
 
 def calm() -> dict[str, Any]:
@@ -68,6 +67,13 @@ def test_nothing_stands_out_in_a_calm_report() -> None:
 
 
 CASES: dict[str, tuple[str, Any, str, str]] = {
+    "background_from_data": (
+        "meta.background_origin",
+        FROM_DATA,
+        "note",
+        "The model kept no rows from its training, so that the rows of this report are what "
+        "samples are compared with. Pass background to choose others.",
+    ),
     "few_rows": (
         "data.rows",
         12,
@@ -208,6 +214,13 @@ def test_a_model_that_is_no_better_than_the_mean_on_unseen_rows() -> None:
         assert find_alerts(calmer) == []
 
 
+def test_warnings_come_first() -> None:
+    content = put("performance", None)
+    content["data"]["rows"] = 3
+    levels = [alert["level"] for alert in find_alerts(content)]
+    assert levels == ["warning", "note"]
+
+
 def test_held_values_are_reported_as_held() -> None:
     content = put("data.features", [{"name": "a", "outside": 0.5, "constant": False}])
     content["model"]["outside"] |= {"held": True, "rows_with_input": 0.5}
@@ -216,31 +229,3 @@ def test_held_values_are_reported_as_held() -> None:
         "50.0% of the rows have an input outside its training data: a (50.0%). It is held at the "
         "nearest end there."
     )
-
-
-def test_values_outside_the_grids_are_reported_with_their_share(content_of: Any) -> None:
-    model = network([2, 2, 1])
-    x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64) * 2 - 1
-    assert "inputs_outside_grid" not in [one["code"] for one in content_of(model, x)["alerts"]]
-    x[:30, 1] = 5.0
-    found = {one["code"]: one for one in content_of(model, x)["alerts"]}
-    assert found["inputs_outside_grid"]["level"] == "warning"
-    assert found["inputs_outside_grid"]["text"] == (
-        "50.0% of the rows have an input outside its grid: x2 (50.0%). There the functions are "
-        "continued, not learned."
-    )
-
-
-def test_a_background_taken_from_the_data_is_noted(content_of: Any) -> None:
-    model = network([2, 1])
-    model.background = None
-    x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64)
-    found = {one["code"]: one for one in content_of(model, x)["alerts"]}
-    assert found["background_from_data"]["level"] == "note"
-
-
-def test_warnings_come_first(content_of: Any) -> None:
-    x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
-    levels = [one["level"] for one in content_of(network([2, 1]), x)["alerts"]]
-    assert levels == sorted(levels, key=lambda level: level != "warning")
-    assert set(levels) == {"warning", "note"}

@@ -20,7 +20,7 @@ from kanlens.model.layers import KANLinear
 from kanlens.reporting.notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
 
-NAMES = (HOSTILE, *(f"a rather long name of feature {i}" for i in range(12)))
+NAMES = (HOSTILE, *(f"a rather long name of feature {i}" for i in range(5)))
 
 
 @cache
@@ -55,19 +55,8 @@ def results() -> dict[str, Any]:
 
 
 KINDS = [
-    "KAN",
-    "Table",
-    "FitResult",
-    "SparsityPath",
-    "Trace",
-    "PruneResult",
-    "SymbolicResult",
-    "Attribution",
-    "Importance",
-    "Effect",
-    "Comparison",
-    "Certificate",
-    "Edge",
+    *("KAN", "Table", "FitResult", "SparsityPath", "Trace", "PruneResult", "SymbolicResult"),
+    *("Attribution", "Importance", "Effect", "Comparison", "Certificate", "Edge"),
 ]
 
 

@@ -97,19 +97,6 @@ def test_numbers_are_those_made_by_hand(
     assert (first["dtype"], second["dtype"]) == ("float64", "float32")
 
 
-def test_another_model_has_other_numbers(
-    described: Described, model: KAN, rows: torch.Tensor
-) -> None:
-    records = described(
-        model, rows, {"same": network([3, 2, 1]), "other": network([3, 2, 1], seed=9)}
-    )
-    own, same, other = records["models"]
-    assert own["name"] == "this model"
-    assert own["r2"] is None, "there are no targets"
-    assert same["agreement"] == 1 > other["agreement"]
-    assert same["importance"] == own["importance"] != other["importance"]
-
-
 def test_classes_agree_by_their_share(described: Described, rows: torch.Tensor) -> None:
     names = ["a", "b", "c"]
     models = [network([3, 2, 1], seed=seed) for seed in (1, 4)]
@@ -282,14 +269,6 @@ def test_without_others_there_is_nothing(
     assert "models" not in found.content
 
 
-def test_a_page_without_others_has_no_section(
-    content_of: Callable[..., Any], model: KAN, rows: torch.Tensor
-) -> None:
-    page = Page(render_page(content_of(model, rows), pictures()))
-    assert "models" not in page.ids
-    assert "#models" not in [values["href"] for values in page.of("a")]
-
-
 def test_the_section_escapes_names_and_says_why(
     analyzed: Callable[..., Any], content_of: Callable[..., Any], model: KAN, rows: torch.Tensor
 ) -> None:
@@ -298,11 +277,13 @@ def test_the_section_escapes_names_and_says_why(
     others = {HOSTILE: network([3, 1]), "<i>bad</i>": broken([3, 1])}
     models = to_plain(describe_models(analysis, read_others(analysis.subject, others)))
     content = {**content_of(model, rows), "models": models}
-    drawn = list(draw_models(analysis, content, 2))
-    assert [one.title for one in drawn[1:]] == [f"Effect of {name}" for name in models["effects"]][
-        :2
-    ]
-    assert len(drawn) == 3
+    subjects = dict.fromkeys(("own", "good", "bad"), analysis.subject)
+    drawn = list(draw_models(analysis, content, 2, subjects))
+    titles = [f"Effect of {name}" for name in models["effects"]][:2]
+    assert [one.title for one in drawn[-2:]] == titles
+    bare = [record | {"importance": None} for record in models["models"]]
+    content_of_none = content | {"models": models | {"models": bare}}
+    assert list(draw_models(analysis, content_of_none, 2, subjects)) == drawn[:1]
     source = render_page(content, pictures() | {"models": drawn})
     section = source[source.index('<section id="models">') :].split("</section>")[0] + "</section>"
     page = Page(section)
@@ -315,7 +296,6 @@ def test_the_section_escapes_names_and_says_why(
     assert section.count("<td>\N{EN DASH}</td>") == 1
     assert all(HOSTILE in Page(one.svg).text for one in drawn[:1])
     assert "#models" in [values["href"] for values in Page(source).of("a")]
-    assert drawn == list(draw_models(analysis, content, 2))
 
 
 @pytest.mark.usefixtures("undrawn")

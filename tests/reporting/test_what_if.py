@@ -214,11 +214,3 @@ def test_numbers_cannot_end_their_script(content_of: Any, model: KAN, rows: torc
     told, _ = Page(source).scripts
     assert json.loads(told, object_hook=unpacked) == panel
     assert not set("<>&\u2028") & set(told)
-
-
-def test_the_page_says_what_is_left_out(content_of: Any, model: KAN, rows: torch.Tensor) -> None:
-    panel = {"left_out": "the model's numbers are more than 2 MB", "functions": {}}
-    page = Page(render_page(content_of(model, rows), pictures(), panel))
-    assert "What if Left out: the model's numbers are more than 2 MB." in page.text
-    assert page.foreign() == []
-    assert page.of("button") == page.of("select") == []

@@ -53,17 +53,9 @@ def test_the_twin_is_the_content(model: KAN, rows: torch.Tensor, tmp_path: Path)
     assert found.json_path == tmp_path / "deep" / "er" / "r.json"
     assert json.loads(found.json_path.read_text("utf-8")) == found.content
     assert found.json_path.read_text("utf-8") == found.to_json()
+    assert found.content["meta"]["title"] == "Model of y"
     assert list(found.to_frame().columns) == ["level", "code", "text"]
     assert len(found.to_frame()) == len(found.content["alerts"])
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_default_title_names_the_target(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
-    assert (
-        report(model, rows, tmp_path / "r.html", **QUICK).content["meta"]["title"] == "Model of y"
-    )
-    found = report(model, rows, tmp_path / "r.html", title="Mine", **QUICK)
-    assert found.content["meta"]["title"] == "Mine"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -177,11 +169,6 @@ def test_a_model_without_finite_outputs_is_refused(
     text = "report: expected a model with finite outputs, got NaN or infinity. "
     with pytest.raises(MethodError, match=f"^{re.escape(text)}"):
         report(model, rows, tmp_path / "r.html", **QUICK)
-
-
-def test_the_public_name_is_the_function() -> None:
-    assert kanlens.report is report
-    assert callable(kanlens.report)
 
 
 @pytest.mark.parametrize("place", ["analyze", "_page"])

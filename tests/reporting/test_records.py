@@ -10,11 +10,13 @@ import pytest
 import sympy
 import torch
 
+from kanlens.attribution import attribute
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.reporting.records import _trend, describe_edges, mathml, python_source
+from kanlens.reporting.subject import spread
 from kanlens.symbolic import symbolize
-from tests.reporting.conftest import HOSTILE, network, schema, seeded
+from tests.reporting.conftest import HOSTILE, hostile_model, hostile_table, network, schema, seeded
 from tests.reporting.page import Page
 
 
@@ -28,7 +30,6 @@ def test_the_python_text_computes_the_formula() -> None:
     a, b = sympy.symbols("age bmi")
     expression = 2.5 * sympy.exp(-(a**2)) + sympy.sqrt(sympy.Abs(b)) / 3 + sympy.pi
     source = python_source(expression, ("age", "unused", "bmi"), "y")
-    assert source is not None
     assert "def y(age, bmi):" in source
     expected = 2.5 * math.exp(-0.49) + math.sqrt(2.0) / 3 + math.pi
     assert evaluate(source, "y", 0.7, -2.0) == pytest.approx(expected, rel=1e-14)
@@ -36,7 +37,6 @@ def test_the_python_text_computes_the_formula() -> None:
 
 def test_negative_exponents_are_one_part_of_a_power() -> None:
     text = mathml(2e-7 * sympy.Symbol("a") - sympy.Symbol("b") ** -3, "y")
-    assert text is not None
     powers = [one for one in fromstring(unescape(text)).iter() if one.tag == "msup"]
     assert powers
     assert all(len(one) == 2 for one in powers)
@@ -44,27 +44,16 @@ def test_negative_exponents_are_one_part_of_a_power() -> None:
 
 
 def test_names_that_python_does_not_allow_are_numbered_and_quoted() -> None:
-    names = ("lambda", 'a"\n b', "math", "ok")
+    names = ("lambda", 'a"\n b', "math", "max", "ok")
     expression = sum(sympy.Symbol(name) * place for place, name in enumerate(names, 1))
     source = python_source(expression, names, "my output")
-    assert source is not None
-    assert "def formula(x1, x2, x3, ok):" in source
-    assert evaluate(source, "formula", 1.0, 10.0, 100.0, 1000.0) == 1 + 20 + 300 + 4000
-
-
-def test_names_of_builtins_are_no_builtins() -> None:
-    source = python_source(
-        sympy.Abs(sympy.Symbol("abs")) + sympy.Symbol("max"), ("abs", "max"), "abs"
-    )
-    assert source is not None
-    assert "def formula(x1, x2):" in source
-    assert evaluate(source, "formula", -2.0, 3.0) == 5.0
+    assert "def formula(x1, x2, x3, x4, ok):\n    # x1: 'lambda'\n" in source
+    assert evaluate(source, "formula", 1.0, 10.0, 100.0, 1e3, 1e4) == 1 + 20 + 300 + 4000 + 50000
 
 
 def test_a_replacement_never_meets_another_name() -> None:
     x2, other = sympy.Symbol("x2"), sympy.Symbol("a b")
     source = python_source(x2 - other, ("x2", "a b"), "y")
-    assert source is not None
     assert evaluate(source, "y", 5.0, 3.0) == 2.0
 
 
@@ -78,7 +67,6 @@ def test_splines_are_no_python() -> None:
 def test_mathml_is_escaped_and_balanced() -> None:
     symbol = sympy.Symbol(HOSTILE)
     text = mathml(symbol**2 / 3 - 2 * sympy.sin(symbol), "<b>")
-    assert text is not None
     page = Page(text)
     assert page.unbalanced == []
     assert page.foreign() == []
@@ -90,7 +78,6 @@ def test_mathml_is_escaped_and_balanced() -> None:
 def test_long_formulas_are_broken_into_lines_and_longer_terms_are_refused() -> None:
     terms = [sympy.Symbol(f"feature{i}") * (i + 0.123) for i in range(12)]
     text = mathml(sympy.Add(*terms), "y")
-    assert text is not None
     assert 3 <= len(Page(text).of("mtr")) <= 6
     assert mathml(sympy.exp(sympy.Add(*terms)), "y") is None
 
@@ -126,11 +113,6 @@ def test_auto_makes_the_formula(parabola: KAN, content_of: Callable[..., dict[st
     assert names == {(0, "x^2"), (1, "sin")}
 
 
-def test_without_a_formula_there_is_none(content_of: Callable[..., dict[str, Any]]) -> None:
-    x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
-    assert content_of(network([2, 1]), x)["formula"] is None
-
-
 def test_a_network_that_is_too_wide_has_no_formula_and_the_report_says_why(
     content_of: Callable[..., dict[str, Any]],
 ) -> None:
@@ -143,12 +125,6 @@ def test_a_network_that_is_too_wide_has_no_formula_and_the_report_says_why(
     assert (content["formula"], content["formula_refusal"]) == (None, reason)
     assert content["findings"][2] == "There is no formula: the network is too wide to read."
     assert content_of(network([2, 1]), x)["formula_refusal"] == ""
-
-
-def test_names_that_python_does_not_allow_are_explained() -> None:
-    found = python_source(sympy.sin(sympy.Symbol("blood sugar")), ("blood sugar",), "y")
-    lines = ["import math", "", "", "def y(x1):", "    # x1: 'blood sugar'"]
-    assert found == "\n".join([*lines, "    return math.sin(x1)"])
 
 
 def test_the_trend_of_two_values_is_between_them(analyzed: Any) -> None:
@@ -196,3 +172,49 @@ def test_only_names_that_stand_in_an_equation_are_explained(
     result = symbolize(parabola, x, progress=False)
     found = content_of(parabola, x, formula=result)["formula"]
     assert found["names"] == "Names in backticks are columns: `a b`."
+
+
+Build = Callable[..., dict[str, Any]]
+
+
+def test_pairs_are_the_interactions_strongest_first(
+    content_of: Build, model: KAN, rows: torch.Tensor
+) -> None:
+    found = content_of(model, rows)["interactions"]
+    truth = attribute(
+        model, rows[spread(60, 20)], method="interactions", background=model.background
+    ).interactions  # type: ignore[union-attr]
+    assert (found["rows"], found["background_rows"]) == (20, 12)
+    assert len(found["pairs"]) == 3
+    sizes = [one["size"] for one in found["pairs"]]
+    assert sizes == sorted(sizes, reverse=True)
+    for one in found["pairs"]:
+        i, j = (model.feature_names.index(name) for name in one["features"])
+        assert one["size"] == pytest.approx(float(truth[:, i, j].abs().mean()), rel=1e-12)
+        assert one["mean"] == pytest.approx(float(truth[:, i, j].mean()), rel=1e-12)
+    assert found["share"] == pytest.approx(sum(one["share"] for one in found["pairs"]))
+    assert 0 < found["share"] < 1
+
+
+def test_flows_are_those_of_the_secant(content_of: Build, model: KAN, rows: torch.Tensor) -> None:
+    found = content_of(model, rows)["flows"]
+    paths = attribute(
+        model, rows[spread(60, 20)], method="secant", background=model.background
+    ).paths  # type: ignore[union-attr]
+    assert found["method"] == "secant"
+    for layer, path in zip(found["layers"], paths, strict=True):
+        torch.testing.assert_close(torch.tensor(layer).double(), path.abs().mean(0))
+
+
+def test_one_layer_has_neither(content_of: Build, rows: torch.Tensor) -> None:
+    found = content_of(network([3, 1]), rows)
+    assert found["interactions"] is None
+    assert found["flows"] is None
+
+
+def test_categories_of_a_column_are_one(content_of: Build) -> None:
+    table = hostile_table()
+    found = content_of(hostile_model(table), table)["interactions"]
+    names = {name for one in found["pairs"] for name in one["features"]}
+    assert "kind" in names
+    assert len(found["pairs"]) == 6  # of four columns
