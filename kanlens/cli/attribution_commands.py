@@ -246,9 +246,7 @@ def compare(
     terminal.emit({**json.loads(result.to_json()), "skipped": skipped})
 
 
-@command(
-    example="kanlens methods",
-)
+@command(example="kanlens methods")
 def methods(*, terminal: Terminal) -> None:
     """List the attribution methods there are."""
     import pandas as pd

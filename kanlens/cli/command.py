@@ -95,9 +95,9 @@ def command(
             with memory_limit(call, max_memory):
                 function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **arguments)
 
-        seeds: Any = NoSeed if signature.keys().isdisjoint(("generator", "seed")) else Seed
-        start = 0 if "generator" in signature else None
-        start = signature["seed"].default if "seed" in signature else start
+        drawing = [key for key in ("generator", "seed") if key in signature]
+        seeds: Any = Seed if drawing else NoSeed
+        start = signature["seed"].default if "seed" in drawing else 0 if drawing else None
         common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
         if "data" in signature:
             common["max_memory"] = (MaxMemory, None)

@@ -12,9 +12,7 @@ from kanlens.cli.terminal import Terminal
 from kanlens.files import read_frame
 
 
-@command(
-    example="kanlens info model.safetensors",
-)
+@command(example="kanlens info model.safetensors")
 def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
     import pandas as pd
