@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 STEP = 2**28  # functions evaluated between two moves of the bar
 TRIAL = 2**21  # functions evaluated to estimate the time of all
 WORK = 3.0  # nanoseconds of one function at one point
-TORCH, COMPILING = 200, 2.0  # time of torch over that of the kernel; seconds of compiling
+TORCH = 200  # time of torch over that of the kernel
+COMPILE = "from kanlens.attribution.shapley.enumeration import compile_worths; compile_worths({})"
 MOST_BINS = 1024  # per node; a grid more uneven than that is searched in more steps
 SLACK = 1e-9  # of a bin: rounding may put a point into the next bin
 
@@ -159,7 +160,7 @@ def coalition_worths(
     if basis is None:
         return None
     from kanlens.attribution.shapley.coalition_loops import add_worths
-    from kanlens.model.kernels.compiling import flat, is_worth
+    from kanlens.model.kernels.compiling import flat, is_ready
 
     batch, sums, players = ours.shape
     totals = ours.new_zeros(batch, 2**players)
@@ -170,10 +171,21 @@ def coalition_worths(
     curves = tuple(_curves(layer, basis)), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
     arguments = (*sources, flat(totals), _ends(nodes), *curves)
-    if not is_worth(add_worths, arguments, TORCH * work, COMPILING):
+    code = COMPILE.format(layer.spline_order)
+    if not is_ready(add_worths, arguments, TORCH * work / 1e9, code):
         return None
     pool.share(add_worths, arguments, batch, work)
     return totals / len(theirs)
+
+
+def compile_worths(degree: int) -> None:
+    """Compile the kernel of coalitions for splines of a degree into numba's cache."""
+    from kanlens.model.network import KAN
+
+    model = KAN([1, 1, 1], spline_order=degree).double()
+    steps = torch.zeros(1, 1, 1, dtype=torch.float64)
+    with torch.no_grad(), kernels.use("sparse"):
+        coalition_worths(steps, steps, steps[0], model.nodes[0], model.layers[1])
 
 
 def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
@@ -218,7 +230,7 @@ def _curves(layer: KANLinear, basis: LocalBasis) -> _Curves:
         numbers=np.ascontiguousarray(numbers).ravel(),
         starts=after.ravel(),
         bins=bins.ravel(),
-        low=np.ascontiguousarray(cuts[:, 0]),
+        low=cuts[:, 0].copy(),
         density=density,
         pieces=pieces,
         n_bins=bins.shape[1],

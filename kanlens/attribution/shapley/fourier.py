@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +19,15 @@ from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.games import Game, Solution
 from kanlens.functions.elementary import Array
+from kanlens.model import kernels
 from kanlens.model.analysis import BUDGET
 from kanlens.model.kernels import pool
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
 NODES = 0.5 - 0.5 / math.sqrt(3.0), 0.5 + 0.5 / math.sqrt(3.0)  # of the rule of two points
 WORK = 0.8  # nanoseconds of one product
+TORCH = 10  # time of torch over that of the kernel
+COMPILE = "from kanlens.attribution.shapley.fourier import compile_games; compile_games()"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,18 +185,31 @@ def cosine_games(
     player, player). A cosine is the real part of a product over players, so rules of half as many
     nodes as players are exact.
     """
-    from kanlens.attribution.shapley import product_games_loops as loops
-
     games, players = steps.shape
     totals = np.zeros((games, players, players) if interactions else (games, players))
-    rules = half_rules((players + 1 - interactions) // 2)
-    numbers = (part.cpu().contiguous().numpy() for part in (steps, starts))
-    arguments = (*numbers, np.ascontiguousarray(cosines), *rules, totals)
     work = WORK * len(cosines) * totals.size * (players / 4 + 2)
-    if work:
+    if not work:
+        return torch.from_numpy(totals).to(steps)
+    if kernels.can_run_double(steps):
+        from kanlens.attribution.shapley import product_games_loops as loops
+        from kanlens.model.kernels.compiling import is_ready
+
         kernel = loops.add_interactions if interactions else loops.add_values
-        pool.share(kernel, arguments, games, work)
-    return torch.from_numpy(totals).to(steps)
+        rules = half_rules((players + 1 - interactions) // 2)
+        numbers = (part.contiguous().numpy() for part in (steps, starts))
+        arguments = (*numbers, np.ascontiguousarray(cosines), *rules, totals)
+        if is_ready(kernel, arguments, TORCH * work / 1e9, COMPILE):
+            pool.share(kernel, arguments, games, work)
+            return torch.from_numpy(totals)
+    return (_torch_interactions if interactions else _torch_values)(steps, starts, cosines)
+
+
+def compile_games() -> None:
+    """Compile the kernels of games in cosines into numba's cache."""
+    with kernels.use("sparse"):
+        for interactions in (False, True):
+            parts = torch.zeros(1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+            cosine_games(*parts, np.ones(1), interactions=interactions)
 
 
 @functools.lru_cache(maxsize=16)
@@ -215,3 +231,60 @@ def half_rules(most: int) -> tuple[Array, Array]:
     for array in (nodes, weights):
         array.flags.writeable = False
     return nodes, weights
+
+
+def _blocks(
+    steps: Tensor, starts: Tensor, cosines: Array, numbers: int
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield blocks of games and cosines: turns (game, player, cosine), and phases of nobody."""
+    terms = max(1, min(len(cosines), BUDGET // numbers))
+    games = max(1, BUDGET // (numbers * terms))
+    for game in range(0, len(steps), games):
+        here = slice(game, game + games)
+        for term in range(0, len(cosines), terms):
+            factors = torch.as_tensor(cosines[term : term + terms]).to(steps)
+            waves = math.pi * torch.arange(term + 1, term + len(factors) + 1).to(steps)
+            angles, phase = steps[here, :, None] * waves, starts[here, None] * waves
+            turns = torch.polar(torch.ones_like(angles), angles)
+            yield here, turns, torch.polar(torch.ones_like(phase), phase) * factors
+
+
+def _products(turns: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the factors ``1 - t + t z``, and products of those before and after each player."""
+    factors = (1 - t) + t * turns
+    one = torch.ones_like(factors[:, :1])
+    before = torch.cat([one, factors[:, :-1]], 1).cumprod(1)
+    after = torch.cat([factors[:, 1:], one], 1).flip(1).cumprod(1).flip(1)
+    return factors, before, after
+
+
+def _torch_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
+    """Return Shapley values of `cosine_games` by torch operations."""
+    players, totals = steps.shape[1], torch.zeros_like(steps)
+    rule = half_rules((players + 1) // 2)
+    for here, turns, phases in _blocks(steps, starts, cosines, 12 * players):
+        ends = (phases - (phases * turns.prod(1)).conj())[:, None]
+        total = torch.zeros_like(turns)
+        for t, weight in zip(*(row[-1] for row in rule), strict=True):
+            _, before, after = _products(turns, float(t))
+            total += float(weight) * before * after
+        totals[here] += (total * (turns - 1) * ends).real.sum(-1)
+    return totals
+
+
+def _torch_interactions(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
+    """Return interactions of `cosine_games` by torch operations."""
+    players = steps.shape[1]
+    totals = steps.new_zeros(len(steps), players, players)
+    rule = half_rules(players // 2)
+    for here, turns, phases in _blocks(steps, starts, cosines, 20 * players):
+        ends = (phases + (phases * turns.prod(1)).conj())[:, None]
+        for t, weight in zip(*(row[-1] for row in rule), strict=True):
+            factors, before, after = _products(turns, float(t))
+            for j in range(players - 1):  # and every player after it
+                between = torch.cat([before[:, j : j + 1], factors[:, j + 1 : -1]], 1).cumprod(1)
+                pair = (turns[:, j : j + 1] - 1) * (turns[:, j + 1 :] - 1) * ends
+                part = float(weight) * (pair * between * after[:, j + 1 :]).real.sum(-1)
+                totals[here, j, j + 1 :] += part
+                totals[here, j + 1 :, j] += part
+    return totals

@@ -8,16 +8,17 @@ vectors where the compiler cannot look past the choice. An unsigned place has no
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from torch import Tensor
 
-from kanlens.model.kernels.choice import ASKED
+from kanlens.model.kernels.choice import Compilation
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_stored: dict[Any, bool] = {}  # by kernel and types
+_compilations: dict[Any, Compilation] = {}  # by kernel and types
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FASTMATH = ("reassoc", "contract", "nsz", "arcp")  # never nnan or ninf: NaN in must be NaN out
@@ -48,21 +49,15 @@ inlined = compiler(forceinline=True, **_private)  # a call passes every array as
 in_order = compiler(fastmath={"contract"})  # keeps every sum in the order it is written in
 
 
-def is_worth(
-    kernel: Callable[..., Any], arguments: tuple[Any, ...], nanoseconds: float, compiling: float
+def is_ready(
+    kernel: Callable[..., Any], arguments: tuple[Any, ...], seconds: float, code: str
 ) -> bool:
-    """Return whether `pool.share` runs a kernel: it was on disk at the first call, or it pays.
-
-    It saves `nanoseconds`, and takes `compiling` seconds.
-    """
-    path = ASKED.get()
-    if path == "sparse" or (path == "auto" and nanoseconds / 1e9 > compiling):
-        return True
+    """Return whether `pool.share` runs a kernel that saves `seconds`; `code` compiles it."""
     signature = arguments, (0, 0, 0), (0, 0)
     key = kernel, tuple(map(numba.typeof, signature))
-    if key not in _stored:
-        _stored.setdefault(key, on_disk(kernel, signature))
-    return _stored[key]
+    if key not in _compilations:
+        _compilations.setdefault(key, Compilation(partial(on_disk, kernel, signature), code))
+    return _compilations[key].ready(seconds)
 
 
 def on_disk(kernel: Any, arguments: tuple[Any, ...]) -> bool:

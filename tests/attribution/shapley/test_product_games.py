@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+import kanlens
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
+from kanlens.attribution.shapley.enumeration import compile_worths
 from kanlens.attribution.shapley.fourier import (
+    compile_games,
     product_game_interactions,
     product_game_values,
 )
 from kanlens.attribution.shapley.product_games_loops import LANES
+from kanlens.model import kernels
 from kanlens.model.edge import Edge
+from kanlens.model.kernels import compiling
 from tests.attribution.shapley.curves import (
     drawn,
     enumerated,
@@ -53,11 +58,13 @@ def inside(games: int, players: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("players", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("terms", [1, LANES, LANES + 13])
-def test_values_and_interactions_are_exact_for_a_series(players, terms):
+@pytest.mark.parametrize("path", ["sparse", "torch"])
+def test_values_and_interactions_are_exact_for_a_series(players, terms, path):
     series, (steps, offsets) = made_up(terms), inside(3, players)
     steps[1, players // 2] = 0.0
-    values = product_game_values(steps, offsets, series)
-    pairs = product_game_interactions(steps, offsets, series)
+    with kernels.use(path):
+        values = product_game_values(steps, offsets, series)
+        pairs = product_game_interactions(steps, offsets, series)
     for p in range(3):
         expected = enumerated(steps[p], float(offsets[p]), series)
         np.testing.assert_allclose(values[p].numpy(), expected, atol=ROUNDING, rtol=0)
@@ -202,3 +209,15 @@ def test_threads_share_games(many_threads):
     torch.set_num_threads(1)
     alone = [solve(*games, series) for solve in (product_game_values, product_game_interactions)]
     assert all(torch.equal(one, other) for one, other in zip(shared, alone, strict=True))
+
+
+def test_kernels_are_compiled_for_the_types_of_attributions():
+    compile_games()
+    compile_worths(3)
+    before = set(compiling._compilations)
+    for widths in ([4, 5, 1], [2, (2, 1), 1]):
+        model, x = kanlens.KAN(widths).double(), torch.rand(9, widths[0]).double()
+        kanlens.attribute(model, x, method="interactions", background=x)
+        if widths == [4, 5, 1]:
+            kanlens.attribute(model, x, method="interactions", background=x, algorithm="fourier")
+    assert set(compiling._compilations) == before
