@@ -133,13 +133,6 @@ def test_several_targets():
     assert_close(again.y, table.y)
 
 
-def test_no_target():
-    table = read_table(FRAME)
-    assert table.y is None
-    assert table.schema.outputs == ()
-    assert table.schema.target is None
-
-
 # -- imputation
 
 
