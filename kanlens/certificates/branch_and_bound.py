@@ -19,7 +19,7 @@ CUTTING = 0.8  # share of the time after which no more boxes are cut
 NUMBERS = 2**29  # that all boxes may take
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 QUICK = 2**17  # numbers that take about as long as fewer
-FLAT = 1e-9  # a change this small next to the output's size is none
+FLAT = 1e-9  # a smaller change, relative to the output's size, is rounding
 SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its sign
 
 

@@ -35,7 +35,7 @@ Slices: TypeAlias = tuple[Interval, Interval]  # of one feature (slice,), and sl
 ROUNDINGS = 100  # times the rounding of one evaluation is no effect
 MOST_SLICES, FEWEST_SLICES = 48, 16  # of the domain for a feature, at most and at least
 ALL_SLICES = 768  # of all features
-SLICE_NUMBERS = 2**30  # that slices of all features may take; there are none where it is more
+SLICE_NUMBERS = 2**30  # that slices of all features may take; no slices if more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -138,7 +138,7 @@ def discover(
     ShapeError, DTypeError, DataError
         If x and y are no table and target of finite numbers.
     InvalidValueError
-        If `time_limit` is not positive, or `generator` is none.
+        If `time_limit` is not positive, or `generator` is not a Generator.
 
     References
     ----------

@@ -21,7 +21,7 @@ from kanlens.data.groups import row_groups, split_groups
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, ErrorScale, relative_error, solve, spread_rows
-from kanlens.discovery.smoothness import distant_rows, even, loo_error, outlier_rows, wrong_beside
+from kanlens.discovery.smoothness import distant_rows, even, loo_error, other_outliers, outlier_rows
 from kanlens.errors import DTypeError, KanlensWarning, ShapeError
 from kanlens.long_work import ending
 from kanlens.symbolic.composition import Expr
@@ -239,7 +239,7 @@ def table_of(
         wrong[~wrong] = outlier_rows(columns[~wrong][:, useful], target[~wrong])
         sound = columns[~wrong][:, useful], target[~wrong]
         near = ~more_wrong
-        more_wrong[near] = wrong_beside(*sound, more[0][near][:, useful], more[1][near])
+        more_wrong[near] = other_outliers(*sound, more[0][near][:, useful], more[1][near])
     aside = columns[wrong], target[wrong]
     columns, target, held_out = columns[~wrong], target[~wrong], _telling(held_out, target, wrong)
     rest = more[0][~more_wrong], more[1][~more_wrong]

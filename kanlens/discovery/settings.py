@@ -65,7 +65,7 @@ SEPARABLE = Limits(
     narrowest=2, widest=5, error=0.02, written=8, targets=("id", *ANGLES_OF_TARGET), pieces=(14,)
 )
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
-FAR_PRODUCT = 0.2  # error after so many rounds from which no more are made
+FAR_PRODUCT = 0.2  # error after these rounds from which no more are made
 GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
 DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
 SUMS_WRITTEN, OUTER_WRITTEN = 6, 12  # sums of functions, and functions of each
@@ -108,7 +108,7 @@ PRODUCTS = Limits(  # the error is not squared; the column has the first pieces
 PRODUCT_OUTER = ("id", "inv", "sq", "invsq", "sqrt", "log")  # of the function of the column
 BLOCKS, BARE_BLOCKS, BLOCK_ROWS = 8000, 5000, 250  # compared: with functions, without; rows
 ARGUMENTS, ARGUMENT_COLUMNS = 80, 3  # products, and likewise sums, that functions are taken of
-PAIR_COST = 0.5  # of a sum, beside those of its terms
+PAIR_COST = 0.5  # of a sum, added to those of its terms
 FEW_GROWN, GROWN = (2, 3), (3, 9)  # blocks added, sums kept: for all targets, for the best
 BLOCK_TARGETS = 2  # the best of all
 FEW_BLOCKS = 5  # in the end, with splines of single columns
@@ -152,7 +152,7 @@ ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
 
 # --- what slopes show ---------------------------------------------------------------------------
 
-MOST_SLOPES = 12  # columns beyond which so many monomials are not compared
+MOST_SLOPES = 12  # columns beyond which the monomials are too many
 SLOPE_ROWS = 500  # of the smooth model whose slopes are taken
 STRETCH_ROWS = 150  # on which the stretches of its columns are compared
 SLOPE_NUGGET = 1e-9

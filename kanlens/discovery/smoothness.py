@@ -188,7 +188,7 @@ def distant_rows(columns: Array, others: Array) -> Array:
     return _if_few((((others < low - room) | (others > high + room)) & (room > 0)).any(1))
 
 
-def wrong_beside(columns: Array, target: Array, others: Array, values: Array) -> Array:
+def other_outliers(columns: Array, target: Array, others: Array, values: Array) -> Array:
     """Return the other rows far from the predictions of sound rows."""
     middle, spread = _middle(target)
     if len(values) and np.ptp(target) == 0:

@@ -8,9 +8,9 @@ import kanlens
 from kanlens.discovery.smoothness import (
     distant_rows,
     exceptions,
+    other_outliers,
     outlier_rows,
     unfollowed,
-    wrong_beside,
 )
 from kanlens.symbolic.validity import poles
 
@@ -131,14 +131,14 @@ def test_wrong_rows_of_smooth_tables():
     more = draw.uniform(0, 3, (5000, 3))
     values = (1 + more[:, 0]) * more[:, 1] + more[:, 2]
     values[17] = 1e5
-    found = wrong_beside(x[sound], y[sound], more, values)
+    found = other_outliers(x[sound], y[sound], more, values)
     assert np.flatnonzero(found).tolist() == [17]
     half = np.where(x[:, 0] > 1.5, 1e6, 0.0)
     assert not outlier_rows(x, half).any()
     flat = np.zeros(900)
     flat[[5, 400, 899]] = 1.0
     assert np.flatnonzero(outlier_rows(x, flat)).tolist() == [5, 400, 899]
-    assert np.flatnonzero(wrong_beside(x, 0 * y, x, flat)).tolist() == [5, 400, 899]
+    assert np.flatnonzero(other_outliers(x, 0 * y, x, flat)).tolist() == [5, 400, 899]
     assert not outlier_rows(x, np.maximum(0, x[:, 0] - 2.9)).any()  # all at one end of a column
     assert not outlier_rows(x[:5], y[:5]).any()
 
