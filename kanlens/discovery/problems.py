@@ -276,14 +276,44 @@ def best_loo_error(problem: SearchProblem) -> float:
     return min(loo_error(problem.columns, target) for target in targets)
 
 
-def _ways_without(problem: SearchProblem) -> Iterator[SearchProblem]:
-    """Yield the problem without each column, and without its power."""
+def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchProblem]]:
+    """Yield a column, a power of it, and the problem without both."""
     estimate = exponents_of(problem)
     half = np.round(2 * estimate) / 2
     good = (np.abs(estimate - half) < tuned.NEAR_HALF) & (np.abs(half) <= tuned.HIGHEST_EXPONENT)
     for i, power in enumerate(np.where(good, half, 0.0).tolist()):
         for exponent in sorted({0.0, power}):
-            yield divided(problem, exponent * np.eye(problem.width)[i], {i})
+            yield i, exponent, divided(problem, exponent * np.eye(problem.width)[i], {i})
+
+
+def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
+    """Greedily remove power-law factors while the leave-one-out error falls."""
+    now, level = problem, best_loo_error(problem)
+    while now.width > 1 and not deadline.passed:
+        moves: list[tuple[float, int, float]] = []
+        for i, power, trial in _ways_without(now):
+            if deadline.passed:
+                return now
+            moves.append((best_loo_error(trial), i, power))
+        good = [(i, power) for error, i, power in sorted(moves) if error < tuned.LOO_GAIN * level]
+        trials = (_without_powers(now, some) for some in (good, good[:1]) if some)
+        better = ((error, t) for t in trials if (error := best_loo_error(t)) < level)
+        level, reduced = next(better, (level, now))
+        if reduced is now:
+            return now
+        now = reduced
+    return now
+
+
+def _without_powers(problem: SearchProblem, moves: list[tuple[int, float]]) -> SearchProblem:
+    """Divide by powers of columns and leave these out, all but one at most."""
+    powers: dict[int, float] = {}
+    for i, power in moves:
+        if len(powers) < problem.width - 1:
+            powers.setdefault(i, power)
+    exponents = np.zeros(problem.width)
+    exponents[list(powers)] = list(powers.values())
+    return divided(problem, exponents, set(powers))
 
 
 def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
@@ -291,7 +321,7 @@ def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> Searc
     noise, now = noise_of(problem.columns, problem.target), problem
     while noise and now.width > 1:
         moves: list[tuple[float, SearchProblem]] = []
-        for trial in _ways_without(now):
+        for _, _, trial in _ways_without(now):
             if deadline.passed:
                 return now
             level = noise_ratio(trial.columns, trial.target, trial.steepness, noise)

@@ -31,6 +31,7 @@ from kanlens.discovery.problems import (
     divided,
     paired,
     remove_factors_to_noise,
+    remove_power_factors,
 )
 from kanlens.discovery.regression import relative_error
 from kanlens.discovery.scheduling import BudgetedFront, Deferred, PriorityFront
@@ -96,9 +97,12 @@ def _steps(
         yield partial(_nested, problem, front)
     yield from (partial(ansatz.submit, problem, front) for ansatz in early)
     if problem.width > 1:  # without columns that are factors or say nothing
-        reduced = remove_factors_to_noise(problem, front.deadline)
+        reduced = remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
             yield partial(search, reduced, front, depth=depth)
+        quieter = remove_factors_to_noise(problem, front.deadline)
+        if quieter.width < problem.width and quieter.key != reduced.key:
+            yield partial(search, quieter, front, depth=depth)
     yield from (partial(ansatz.submit, problem, front) for ansatz in late)
     if depth > 0 and problem.width > 1:
         level = best_loo_error(problem)

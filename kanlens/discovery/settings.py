@@ -92,6 +92,7 @@ EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are 
 EXACT_SUM = 1e-20
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
 DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
+PAIRS_COMPARED = 20  # pairs that are solved
 BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
     narrowest=2,
     widest=6,
@@ -180,6 +181,7 @@ NEAR_HALF_POWER, NEAR_THIRD_POWER = 0.02, 1e-3  # distance at which a power is t
 NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
 HIGHEST_EXPONENT = 6.0
 REWEIGHTINGS = 8  # of least absolute deviations
+LOO_GAIN = 0.9  # factor on the loo_error that a move must reach
 NOISE_RATIO_LIMIT = 1.15  # beyond which a noise_ratio shows more than noise
 MOST_CHOSEN = 8  # columns among which few are chosen
 AS_GOOD = 1.01  # factor on the error of the best choice

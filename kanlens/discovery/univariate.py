@@ -18,7 +18,7 @@ from kanlens.discovery.regression import (
     Array,
     Basis,
     away,
-    grown_sums,
+    best_pairs,
     quick_error,
     relative_error,
     solve,
@@ -134,7 +134,7 @@ class PairOfAtoms(Ansatz):
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
-        for pair in self._best(grown_sums(matrix[rows], problem.target[rows], most=2)):
+        for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
             terms = [names[k].xreplace({U: problem.names[0]}) for k in pair]
             yield sum_of_terms(problem, terms, matrix[:, pair])
 

@@ -31,7 +31,7 @@ from kanlens.io.checkpoint import load, save
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
 from kanlens.plain_json import to_plain
-from kanlens.resources import LEAST, memory_limit
+from kanlens.resources import MIN_LIMIT, memory_limit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +202,7 @@ def _share_of_worker() -> int | None:
     with contextlib.suppress(KeyError, AttributeError, ValueError):
         worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
         limit: int | None = worker.memory_manager.memory_limit
-        return limit and max(LEAST, limit // 4)
+        return limit and max(MIN_LIMIT, limit // 4)
     return None
 
 

@@ -65,7 +65,9 @@ def compact(model: Model) -> KAN:
     ('x2',)
     """
     model = check_model("compact", model)
-    inputs = kept_inputs(model)
+    read = [(layer.mask != 0).any(0).nonzero()[:, 0].tolist() for layer in model.layers]
+    hidden = zip(list(model.nodes)[:-1], read[1:], strict=True)
+    inputs = [read[0], *(n.together(used) if n.normalized else used for n, used in hidden)]
     if not all(inputs):
         got = f"none in layer {inputs.index([])}"
         advice = "The model is constant; there is nothing to compact"
@@ -86,13 +88,6 @@ def compact(model: Model) -> KAN:
     small.schema = model.schema.select(inputs[0])
     small.background = None if model.background is None else model.background[:, columns]
     return small.train(model.training)
-
-
-def kept_inputs(model: KAN) -> list[list[int]]:
-    """Return each layer's inputs with edges or normalized with them."""
-    read = [(layer.mask != 0).any(0).nonzero()[:, 0].tolist() for layer in model.layers]
-    hidden = zip(list(model.nodes)[:-1], read[1:], strict=True)
-    return [read[0], *(n.together(inputs) if n.normalized else inputs for n, inputs in hidden)]
 
 
 def _cut_nodes(

@@ -119,11 +119,12 @@ def prune(  # noqa: PLR0913 - one keyword per choice
             rescore=rescore,
             finetune=finetune,
             held_out=held_out,
+            budget=budget,
         )
         if threshold is not None:
             remover.cut_below(threshold, progress)
-        elif budget:
-            remover.cut_within(budget, progress)
+        elif budget and remover.evaluator.allowed is not None:
+            remover.cut_within(remover.evaluator.allowed, progress)
         small = remover.model if budget == 0 else remover.finished()
         result = _result(model, small, remover, budget)
     remover.stop.warn("prune", f"The model is pruned so far, to {small.edges_alive} edges")
@@ -139,7 +140,7 @@ def _result(model: KAN, small: KAN, remover: EdgeRemover, budget: float | None) 
         model=small,
         removed=tuple(remover.removed),
         loss_before=remover.evaluator.first_loss,
-        loss_allowed=remover.evaluator.allowed(budget) if budget is not None else None,
+        loss_allowed=remover.evaluator.allowed,
         loss_after=remover.evaluator.loss(small(remover.rows[:, columns])),
         loss_against="targets" if remover.evaluator.against_targets else "outputs",
         edges_before=model.edges_alive,

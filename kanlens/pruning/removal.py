@@ -40,6 +40,7 @@ class EdgeRemover:
         rescore: bool,
         finetune: int,
         held_out: Tensor | None,
+        budget: float | None,
     ) -> None:
         if not bool(reached(model).any()):
             expected = "a model with a path from some feature to an output"
@@ -49,7 +50,9 @@ class EdgeRemover:
         self.rows, self.held_out = rows, held_out
         self.model, self.journal = model, RemovalLog(model, rows)
         self.state = Propagation(model, rows)
-        self.evaluator = LossEvaluator(model, self.state.output, y, rows=held_out, call="prune")
+        self.evaluator = LossEvaluator(
+            model, self.state.output, y, rows=held_out, budget=budget, call="prune"
+        )
         self.scorer = Scorer(score, self.state, self.evaluator)
         self.removed: list[dict[str, Any]] = []
         self.tuned: list[dict[str, Any]] = []
@@ -58,7 +61,8 @@ class EdgeRemover:
 
     def rank(self, *, relative: bool) -> list[tuple[float, Edge]]:
         """Score and list all edges in ascending order of their scores."""
-        self.scores, self.largest, ranking = self.scorer.matrices(), list[float](), []
+        self.scores, self.largest = self.scorer.matrices(), list[float]()
+        ranking: list[tuple[float, Edge]] = []
         for index, (layer, scores) in enumerate(zip(self.model.layers, self.scores, strict=True)):
             finite = scores[torch.isfinite(scores)]
             largest = float(finite.max()) if len(finite) else 0.0
@@ -79,8 +83,7 @@ class EdgeRemover:
             raise MethodError("prune", "some path to be left", got, "Lower it")
         with progress_bar("pruning", len(edges), shown=progress) as advance:
             for edge in edges:
-                self.state.remove(edge)
-                self._record(edge, "score", self.evaluator.loss(self.state.output))
+                self._remove(edge, "score")
                 advance(note=f"loss {self.current_loss:.3e}")
         if not bool(reached(self.model).any()):  # a factor has become zero
             raise MethodError("prune", "some path to be left", got, "Lower it")
@@ -90,10 +93,12 @@ class EdgeRemover:
         if self.finetune and self._tune():
             self.rank(relative=True)
 
-    def cut_within(self, budget: float, progress: bool | None) -> None:
-        """Remove edges, smallest score first, while within the budget."""
-        allowed, edges = self.evaluator.allowed(budget), self.model.edges_alive
-        with progress_bar("pruning", edges, shown=progress) as advance, self.stop.kept():
+    def cut_within(self, allowed: float, progress: bool | None) -> None:
+        """Remove edges, smallest score first, up to the loss allowed."""
+        with (
+            progress_bar("pruning", self.model.edges_alive, shown=progress) as advance,
+            self.stop.kept(),
+        ):
             while self._round(allowed, advance) and self.finetune and self._tune():
                 continue
             self.stopped_because = (
@@ -177,13 +182,15 @@ class EdgeRemover:
         model, varies = self.model, torch.ones(self.model.widths[0], dtype=torch.bool)
         for index, layer in enumerate(model.layers):  # constant nodes make others constant
             unmasked = layer.mask != 0
-            self._remove_all(index, unmasked & ~varies.to(unmasked.device), "constant node")
+            for out, in_ in (unmasked & ~varies.to(unmasked.device)).nonzero().tolist():
+                self._remove((index, out, in_), "constant node")
             varies = varying(model, index, (layer.mask != 0).any(1).cpu())
         unread = ~varies
         for index in range(len(model.layers) - 1, -1, -1):
             unmasked = model.layers[index].mask != 0
             dead = ~model.nodes[index].linked[~unread.to(unmasked.device)].any(0)
-            self._remove_all(index, unmasked & dead[:, None], "dead end")
+            for out, in_ in (unmasked & dead[:, None]).nonzero().tolist():
+                self._remove((index, out, in_), "dead end")
             unread = ~(model.layers[index].mask != 0).any(0)
         small = compact(model)
         if self.removed:
@@ -191,10 +198,9 @@ class EdgeRemover:
             renew_statistics(small, self.rows[:, columns])
         return small
 
-    def _remove_all(self, index: int, edges: Tensor, reason: str) -> None:
-        for out, in_ in edges.nonzero().tolist():
-            self.state.remove((index, out, in_))
-            self._record((index, out, in_), reason, self.evaluator.loss(self.state.output))
+    def _remove(self, edge: Edge, reason: str) -> None:
+        self.state.remove(edge)
+        self._record(edge, reason, self.evaluator.loss(self.state.output))
 
 
 def fine_tune(model: KAN, x: Tensor, y: Tensor, held_out: Tensor | None, steps: int) -> bool:

@@ -32,18 +32,25 @@ Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 class LossEvaluator:
     """Loss during pruning: against targets, or the original outputs (distillation).
 
-    Without y it is the mean square of the output's change over its variance. `floor` is the rise
-    that a budget other than 0 always allows, `target` the values to train on, for all rows.
+    Without y it is the mean square of the output's change over its variance. `allowed` is the
+    largest loss within a budget, `target` the values to train on, for all rows.
     """
 
     @torch.no_grad()
     def __init__(
-        self, model: KAN, first: Tensor, y: Any = None, *, rows: Tensor | None = None, call: str
+        self,
+        model: KAN,
+        first: Tensor,
+        y: Any = None,
+        *,
+        rows: Tensor | None = None,
+        budget: float | None = None,
+        call: str,
     ) -> None:
         if not bool(torch.isfinite(first).all()):
             advice = "Leave out the rows where it is not"
             raise MethodError(call, "finite outputs on x", "NaN or infinity", advice)
-        self.against_targets, self.floor, self._model = y is not None, FLOOR, model
+        self.against_targets, self._model = y is not None, model
         self._rows = slice(None) if rows is None else rows
         if y is None:
             self.target = first
@@ -57,9 +64,12 @@ class LossEvaluator:
             if model.task == "regression":
                 warn_of_distant(call, model.output_names, self.target, range(len(first)))
         self._selected = self.target[self._rows]
-        if y is not None:
-            self.floor *= constant_loss(model, self._selected, self._selected)
         self.first_loss = self.loss(first)
+        self.allowed = None if budget is None else self.first_loss
+        if budget:
+            unit = 1.0 if y is None else constant_loss(model, self._selected, self._selected)
+            rise = budget * (1.0 if y is None else self.first_loss)
+            self.allowed = self.first_loss + max(rise, FLOOR * unit)
 
     def loss(self, output: Tensor) -> float:
         """Return the loss of an output (batch, out) of all rows."""
@@ -67,13 +77,6 @@ class LossEvaluator:
         if self.against_targets:
             return float(task_loss(self._model, output, self._selected))
         return float(((output - self._selected).square() / self._scale).mean())
-
-    def allowed(self, budget: float) -> float:
-        """Return the largest loss within a budget."""
-        if budget == 0:
-            return self.first_loss
-        rise = budget * (self.first_loss if self.against_targets else 1.0)
-        return self.first_loss + max(rise, self.floor)
 
 
 @dataclass(frozen=True)

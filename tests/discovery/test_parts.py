@@ -1,6 +1,7 @@
 """The pieces of the search, each against a slower or closed-form answer."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from kanlens.discovery.problems import (
     best_loo_error,
     exponents_of,
     paired,
+    remove_power_factors,
     transformed,
 )
-from kanlens.discovery.regression import Basis, eliminate, quick_error
+from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
 from kanlens.discovery.scheduling import PriorityFront
 from kanlens.discovery.settings import CURVE_ENDS, EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
@@ -223,6 +225,25 @@ def test_loo_error_is_that_of_left_out_rows():
 def test_exponents_are_estimated_whatever_the_sign_of_the_rest():
     given = problem("a**2/b*sin(c)", 3, count=900)
     np.testing.assert_allclose(exponents_of(given)[:2], [2.0, -1.0], atol=0.2)
+
+
+def test_factors_and_idle_columns_are_peeled_off():
+    given = problem("a**2*sin(b)", 3, count=600)
+    rest = remove_power_factors(given, Deadline.after(600.0))
+    assert rest.names == (B,)
+    assert rest.rebuild(sympy.sin(B)) == A**2 * sympy.sin(B)
+
+
+def test_the_best_pair_is_that_of_all_pairs():
+    draw = np.random.default_rng(0)
+    matrix, target = draw.normal(size=(50, 8)), draw.normal(size=50)
+
+    def error(pair):
+        columns = np.column_stack((np.ones(50), matrix[:, pair]))
+        return np.linalg.lstsq(columns, target, rcond=None)[1][0]
+
+    expected = min(itertools.combinations(range(8), 2), key=error)
+    assert best_pairs(matrix, target)[0][1] == expected
 
 
 def test_a_curve_with_a_pole_is_followed():
