@@ -54,13 +54,13 @@ class Origin:
 
     def below(self, path: str) -> Origin:
         """Return the part of a network under a name."""
-        start = f"{path}."
-        state, spelling = (
-            {key.removeprefix(start): part for key, part in parts.items() if key.startswith(start)}
-            for parts in (self.state, self.spelling)
-        )
-        name, module = f"{path!r} of {self.name}", self.owner(path)
-        return replace(self, name=name, module=module, state=state, spelling=spelling)
+        start, changed = f"{path}.", dict[str, Any]()
+        for kind in ("state", "spelling"):
+            parts = getattr(self, kind).items()
+            changed[kind] = {
+                k.removeprefix(start): part for k, part in parts if k.startswith(start)
+            }
+        return replace(self, name=f"{path!r} of {self.name}", module=self.owner(path), **changed)
 
     def spelled(self, key: str) -> str:
         """Return the original name of a tensor."""
