@@ -66,6 +66,7 @@ def pytest_sessionstart() -> None:
     """Compile the passes of cubic layers before any test; later no test gets other kernels."""
     importlib.import_module("kanlens.model.kernels.choice").PATIENCE = math.inf
     runpy.run_module("kanlens.model.kernels", run_name="__main__")
+    importlib.import_module("kanlens.model.kernels.sparse")._compilations.clear()  # are there now
 
 
 def pytest_xdist_auto_num_workers() -> int:

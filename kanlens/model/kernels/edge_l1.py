@@ -66,7 +66,7 @@ class EdgeL1(torch.autograd.Function):
 
 def compilation(basis: LocalBasis) -> Compilation:
     """Return the compilation of the norms and of their gradient for a dtype and degree."""
-    key = norms_of, basis.knots.dtype, basis.degree
+    key = "norms", basis.knots.dtype, basis.degree
     if key not in _compilations:
         line, rest, span = basis.starts, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
         points, ends = (line, line, np.empty(0, np.int32)), (*rest, line, line, (0,) * 4)
