@@ -1,8 +1,4 @@
-"""Output files: written whole or not at all, and refused before the work, not after it.
-
-A file is written under another name in its own folder, then renamed; whoever looks at the
-name sees the old file or the new one.
-"""
+"""Output files: written under another name and renamed, or refused before any work."""
 
 from __future__ import annotations
 
@@ -21,11 +17,11 @@ Pathlike = str | os.PathLike[str]
 
 @contextlib.contextmanager
 def atomic_write(path: Pathlike, *, call: str, ending: str | None = None) -> Iterator[Path]:
-    """Yield a temporary file in the folder of `path`; rename it to `path` at the end.
+    """Yield a temporary file, which is renamed to `path` at the end.
 
-    Its name ends like the path, or in the `ending` that a library asks for. Parent folders are
-    created, a link is followed. An existing file keeps its permissions and, when the block fails,
-    its content; the temporary file is removed then.
+    It is in the folder of `path` and has its ending, or the `ending` that a library needs. Parent
+    folders are created, links followed. An existing file keeps its permissions and, if the block
+    fails, its content.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -46,10 +42,7 @@ def atomic_write(path: Pathlike, *, call: str, ending: str | None = None) -> Ite
 
 
 def check_writable(path: Pathlike, *, call: str) -> None:
-    """Refuse now what could not be written later, say after an hour of training.
-
-    Nothing is left behind; a file that exists is left as it is.
-    """
+    """Refuse a path that cannot be written; leave an existing file unchanged."""
     try:
         target = Path(os.path.realpath(path))
         new = [folder for folder in target.parents if not folder.exists()]
@@ -62,7 +55,7 @@ def check_writable(path: Pathlike, *, call: str) -> None:
 
 
 def ending_of(path: Pathlike) -> str:
-    """Return the ending of a file name in small letters, of two parts where it is zipped."""
+    """Return the ending of a file name in lower case, as .csv or .csv.gz."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
@@ -70,7 +63,7 @@ def ending_of(path: Pathlike) -> str:
 def check_ending(
     path: Pathlike, endings: Sequence[str], *, call: str, shown: str | None = None
 ) -> None:
-    """Refuse a file name that has none of a writer's endings, or name those `shown` instead."""
+    """Refuse a file name with another ending; the error lists `shown`."""
     if ending_of(path) not in endings:
         expected = f"a file name that ends in {shown or ', '.join(endings)}"
         raise OutputError(call, expected, repr(str(path)), "Change the name")
@@ -84,7 +77,7 @@ def reason(error: Exception) -> str:
 
 
 def _reserve(target: Path, shown: str, call: str, ending: str | None = None) -> Path:
-    """Create the temporary file next to the target; refuse targets that are not files."""
+    """Create the temporary file; refuse targets that are not files."""
     if target.exists():
         if not target.is_file():
             kind = "a folder" if target.is_dir() else "a device"

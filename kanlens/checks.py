@@ -1,4 +1,4 @@
-"""Input checks shared by every public call."""
+"""Input checks of public calls."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from kanlens.errors import (
     ShapeError,
 )
 
-DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
+MAX_DISTANCE = 1e3  # of a target from the 5 to 95 % quantiles, in spans between them
 
 
 def optional_module(name: str, *, call: str, extra: str = "") -> Any:
-    """Import an optional package; say how to install it, or the extra that brings it."""
+    """Import an optional package; the error names the package or extra."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -37,7 +37,7 @@ def optional_module(name: str, *, call: str, extra: str = "") -> Any:
 
 
 def version_of(package: str) -> str:
-    """Return the version of an installed package; "unknown" of one that is not."""
+    """Return the version of a package, "unknown" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -45,42 +45,40 @@ def version_of(package: str) -> str:
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
-    """Return the choice most like `value` or the only one that contains it; None without one."""
-    known = list(choices)
-    held = [name for name in known if len(value) > 2 and value.lower() in name.lower()]
-    found = difflib.get_close_matches(value, known, n=1) or (held if len(held) == 1 else [])
-    return found[0] if found else None
+    """Return the choice most like `value`, or the only one containing it."""
+    choices = list(choices)
+    containing = [name for name in choices if len(value) > 2 and value.lower() in name.lower()]
+    unique = containing if len(containing) == 1 else []
+    return next(iter(difflib.get_close_matches(value, choices, n=1) or unique), None)
 
 
 def find_place(
-    call: str, expected: str, given: object, names: Sequence[str], advice: str, argument: str = ""
+    call: str, expected: str, key: object, names: Sequence[str], advice: str, argument: str = ""
 ) -> int:
-    """Return the place of a name, or the index that was given instead; refuse all else."""
-    if isinstance(given, str) and given in names:
-        return names.index(given)
-    if isinstance(given, numbers.Integral) and not isinstance(given, bool):
-        if 0 <= int(given) < len(names):
-            return int(given)
-    elif isinstance(given, str) and (hint := nearest(given, names)):
+    """Return the index of a name, or `key` if it is an index."""
+    if isinstance(key, str) and key in names:
+        return names.index(key)
+    if isinstance(key, numbers.Integral) and not isinstance(key, bool):
+        if 0 <= int(key) < len(names):
+            return int(key)
+    elif isinstance(key, str) and (hint := nearest(key, names)):
         advice = f"Did you mean {hint!r}?"
-    got = repr(given)
-    got = f"a {type(given).__name__}" if "\n" in got else got  # a table or an array
+    got = repr(key)
+    got = f"a {type(key).__name__}" if "\n" in got else got  # a table or an array
     raise InvalidValueError(call, expected, got, advice, argument=argument)
 
 
 def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> None:
-    """Refuse a `value` that is none of `choices`; list them, and name the nearest."""
-    known = sorted(choices)
-    if value in known:
+    """Refuse a `value` that is not one of `choices`."""
+    if value in (names := sorted(choices)):
         return
-    hint = nearest(str(value), known)
-    advice = f"Did you mean {hint!r}?" if hint else f"Choose one of: {', '.join(known)}"
-    expected = f"to be one of {', '.join(known)}"
-    raise InvalidValueError(call, expected, repr(value), advice, argument=name)
+    hint, text = nearest(str(value), names), ", ".join(names)
+    advice = f"Did you mean {hint!r}?" if hint else f"Choose one of: {text}"
+    raise InvalidValueError(call, f"to be one of {text}", repr(value), advice, argument=name)
 
 
 def check_positive(call: str, name: str, value: float, *, zero: bool = False) -> None:
-    """Refuse a number that is not finite and positive (or, with `zero`, negative)."""
+    """Refuse a value that is not a finite positive number, or with `zero` 0."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if real and (0 < value < math.inf or (zero and value == 0)):
         return
@@ -89,14 +87,14 @@ def check_positive(call: str, name: str, value: float, *, zero: bool = False) ->
 
 
 def check_generator(call: str, generator: torch.Generator | None) -> None:
-    """Check that what draws random numbers can."""
+    """Refuse a generator that is not a torch.Generator or None."""
     if generator is not None and not isinstance(generator, torch.Generator):
         advice = "Pass torch.Generator().manual_seed(0)"
         raise InvalidValueError(call, "generator as a torch.Generator", repr(generator), advice)
 
 
 def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least `least`."""
+    """Refuse a value that is not a whole number of at least `least`."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least:
         return
     expected = f"to be a whole number of at least {least}"
@@ -104,7 +102,7 @@ def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
 
 
 def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = None) -> None:
-    """Refuse an `x` of other than `width` features, or of another dtype than the model's."""
+    """Refuse an `x` without `width` columns, or not of the model's dtype."""
     if not x.dim() or x.shape[-1] != width:
         features = "1 feature" if width == 1 else f"{width} features"
         expected, advice = f"x of shape (batch, {width})", f"The model takes {features}"
@@ -115,23 +113,23 @@ def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = 
 
 
 def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> None:
-    """Refuse NaN and infinity in a tensor, usually (batch, in); say where the first one is."""
+    """Refuse NaN and infinity; the error names the first of a tensor."""
     bad = ~torch.isfinite(x)
     if not bool(bad.any()):
         return
     position = tuple(int(i) for i in bad.nonzero()[0])
-    known = list(names) if names is not None else []
+    columns = list(names) if names is not None else []
     where = f" at row {position[0]}" if position else ""
     if len(position) > 1:
         column = position[-1]
-        where += f", column {known[column]!r}" if column < len(known) else f", column {column}"
+        where += f", column {columns[column]!r}" if column < len(columns) else f", column {column}"
     count = int(bad.sum())
     got = f"{x[position].item()}{where} ({count} such {'cell' if count == 1 else 'cells'})"
     raise DataError(call, "finite numbers", got, "Drop or impute those rows")
 
 
 def check_magnitude(call: str, x: Tensor, names: Iterable[str], rows: Iterable[int]) -> None:
-    """Refuse numbers in (batch, column) whose squares cannot be added up in their dtype."""
+    """Refuse numbers (batch, column) whose squares overflow when summed."""
     most = 10.0 ** int(math.log10(torch.finfo(x.dtype).max) / 2 - 3)
     large = x.abs() > most
     if not bool(large.any()):
@@ -158,16 +156,15 @@ def warn_of_distant(
     *,
     consequence: str = "other rows hardly count beside it",
 ) -> Tensor:
-    """Warn of targets (row, out) so far off that no other counts; return which are others."""
+    """Warn of extreme targets (row, out); return the mask of rows without."""
     values = y.detach().cpu().double().numpy()
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
-    beyond = np.maximum(low - values, values - high) > DISTANT * (high - low)
+    beyond = np.maximum(low - values, values - high) > MAX_DISTANCE * (high - low)
     beyond &= high > low
-    found = np.argwhere(beyond)
-    if len(found):
-        row, column = found[0]
+    if beyond.any():
+        row, column = np.argwhere(beyond)[0]
         got = f"{values[row, column]:.6g} in row {rows[row]} of {names[column]!r}"
-        expected = f"targets within {DISTANT:g} spans of the middle 90 % of them"
+        expected = f"targets within {MAX_DISTANCE:g} spans of the middle 90 % of them"
         advice = f"Correct that cell, or predict a logarithm: {consequence}"
         warnings.warn(KanlensWarning(call, expected, got, advice), stacklevel=4)
     return torch.from_numpy(~beyond.any(1))

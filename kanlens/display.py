@@ -1,4 +1,4 @@
-"""How results are shown: on one line as text, and as a page in a notebook."""
+"""Display of results: one line of text, and HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINE = 200  # characters of a repr
-# Signs that a terminal or a page obeys rather than shows: controls, directions of writing, halves
-# of surrogate pairs. Spaces of all widths and the joiners of emoji are none of them.
-_OBEYED = re.compile(
+# Control characters, marks of direction, halves of surrogate pairs; not the joiners of emoji.
+_CONTROL = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 renderer: Callable[[Displayed], str] | None = None  # into HTML; the package sets it
 
 
 def escaped(text: str) -> str:
-    """Return text with Python's escapes for control characters, but tab and newline."""
-    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    """Return text with escaped control characters except tab and newline."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Displayed:

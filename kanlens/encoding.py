@@ -1,4 +1,4 @@
-"""Data as tensors of a model, which takes over names, units, kinds, task and classes."""
+"""Data as tensors of a model, which takes over their schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kanlens.model.statistics import deviations
 def prepare_data(
     model: KAN, data: Table | tuple[Any, Any], *, constant: bool = True, trained: bool = False
 ) -> tuple[Tensor, Any]:
-    """Return x (batch, in) and y ready for training, and give the model the schema of the data.
+    """Return x (batch, in) and y for training; set the model's schema.
 
     Unless its features have default names (x1, x2, ...), they are looked up in the table by name.
     Returns y as `prepare_target` does. Targets that do not vary are warned of, and refused unless
@@ -68,12 +68,12 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
             fields = "fit", "targets with differences", got, advice
             if not (constant or any(varies)):
                 raise DataError(*fields)
-            warnings.warn(KanlensWarning(*fields), stacklevel=3)
+            warnings.warn(KanlensWarning(*fields), stacklevel=4)
         warn_of_distant("fit", schema.output_names, y, list(numbers))
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
-    """Set all that training on data sets in a model, except its weights and scaling.
+    """Set all that training sets in a model, but weights and scaling.
 
     These are names, units, kinds, task and classes, statistics of every layer, and background rows;
     without a target the task is unchanged. Two classes may have one output or two; outputs that are
@@ -90,7 +90,7 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
 
 
 def needed_widths(data: Any) -> tuple[int, int]:
-    """Return the numbers of features and outputs of a network for data; two classes have one."""
+    """Return the numbers of features and outputs for data."""
     import pandas as pd
 
     if isinstance(data, (Table, Source)):
@@ -118,7 +118,7 @@ def _pair(data: Any) -> tuple[Any, Any]:
 
 
 def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Schema | None]:
-    """Return x and y, and the schemas by which they were read where they are frames or labels."""
+    """Return x and y, and the schemas of frames and labels."""
     features, target, own = None, None, model.schema
     columns = {str(name) for name in getattr(x, "columns", own.feature_names)}
     unnamed = own.features == default_schema(len(own.features), 1).features
@@ -134,7 +134,7 @@ def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Sch
 
 
 def _holds_labels(y: Any, *, several: bool) -> bool:
-    """Return whether y holds text, truth values, or for several outputs one code per row."""
+    """Return whether y holds text, truth values, or codes."""
     import pandas as pd
 
     array = np.asarray(y)
@@ -153,7 +153,7 @@ def _holds_labels(y: Any, *, several: bool) -> bool:
 
 
 def _read_labels(y: Any, outputs: int) -> tuple[Tensor, Schema]:
-    """Return class codes and their schema; not every code below `outputs` needs to occur."""
+    """Return class codes and their schema."""
     import pandas as pd
 
     cells = np.asarray(y).ravel()
@@ -171,9 +171,9 @@ def _read_labels(y: Any, outputs: int) -> tuple[Tensor, Schema]:
 
 
 def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
-    """Return the places in a schema of the features of a model, which takes them over."""
+    """Return the places of a model's features in a schema; adopt them."""
     own, places = model.schema, list(range(len(schema.features)))
-    wanted, marks = own.feature_names, [one.kind == "missing" for one in schema.features]
+    wanted, marks = own.feature_names, [f.kind == "missing" for f in schema.features]
     if trained and len(places) > len(wanted):  # which has no marks of missing cells
         places = [place for place in places if not marks[place]]
         schema = schema.select(places)
@@ -200,7 +200,7 @@ def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
 
 
 def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tensor:
-    """Return y in the codes of the model; one without class labels takes those of the data."""
+    """Return y in the codes of the model, which may adopt the classes."""
     own = model.schema
     if own.class_labels:
         return codes_of_model(model, schema, y, call="fit")
@@ -220,7 +220,7 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
 
 
 def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tensor:
-    """Return the class codes (rows,) of a table with `schema` in the codes of a model.
+    """Return class codes (rows,) of a schema in the codes of a model.
 
     Examples
     --------
@@ -241,7 +241,7 @@ def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tenso
 
 
 def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
-    """Return a schema with its classes in the order of the outputs that are named as them.
+    """Return a schema with classes in the order of the outputs.
 
     Two classes may have one output, which is for the second, or one each.
     """
@@ -262,7 +262,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
-    """Return y for the loss: (batch, out) for regression, (batch,) codes for classes.
+    """Return y for the loss: (batch, out), or class codes (batch,).
 
     It is given in the units of the data, or as class labels or their codes. Where labels are
     numbers, a Tensor is read as codes if it can be, anything else as labels.
@@ -308,7 +308,7 @@ def _class_codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
 
 
 def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Tensor]:
-    """Return x (batch, in) and y of a table with targets, as `prepare_target` returns them.
+    """Return x (batch, in) and prepared y of a table with targets.
 
     The model has the table's schema; a pruned one finds its features in the table by name.
     """

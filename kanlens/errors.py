@@ -1,7 +1,4 @@
-"""One exception class per cause, also the builtin a caller would expect, and their wording.
-
-Every message reads ``<call>: expected X, got Y. <what to do>.``
-"""
+"""Exceptions by cause, each also a builtin, with one line of text by `Message.reason`."""
 
 from __future__ import annotations
 
@@ -14,35 +11,35 @@ from kanlens.display import escaped
 
 
 def in_python(name: str, value: Any) -> str:
-    """Return an argument as a call sets it; of None the name alone, of ... any value."""
+    """Return an argument with its value, of None the name alone."""
     return name if value is None else f"{name}={'...' if value is ... else repr(value)}"
 
 
 class Message(Exception):
-    """One line of fields, in which ``{name}`` is an argument; whoever shows it writes these.
+    """A message of fields on one line, in which ``{name}`` is an argument.
 
     Attributes
     ----------
     call, part : str
-        Public call that was made, and what of its input is at fault, if not "".
+        The public call, and the part of its input at fault, if not "".
     expected, got : str
-        What the call takes, and what it was given; the latter names no arguments.
+        The input that the call takes, and the one it got; the latter names no arguments.
     advice : tuple of str
-        Alternatives: sentences without their stop, or questions.
+        Alternatives: sentences without their full stop, or questions.
     argument : str
-        Argument that the expectation begins with, if not "".
+        Argument at the start of the expectation, if not "".
     settings : dict of str to Any
         Arguments with their values: None for the name alone, ... for any value.
     write : callable
-        Writes an argument and its value. Advice with one that it has no words for (None) is left
-        out, unless there is no other.
+        Formats an argument and its value. Advice with an argument that it cannot format (None) is
+        left out, unless there is no other.
     """
 
     def __init__(
-        self, call: str, expected: str, got: str, /, *advice: str, argument: str = "", **named: Any
+        self, call: str, expected: str, got: str, /, *advice: str, argument: str = "", **values: Any
     ) -> None:
         self.call, self.expected, self.got, self.advice = call, expected, got, advice
-        self.argument, self.settings, self.part = argument, named, ""
+        self.argument, self.settings, self.part = argument, values, ""
         self.write: Callable[[str, Any], str | None] = in_python
         super().__init__(str(self))
 
@@ -60,7 +57,7 @@ class Message(Exception):
         for name, value in self.settings.items():
             place, word = f"{{{name}}}", self.write(name, value)
             if word is None:
-                advice = [one for one in advice if place not in one] or advice
+                advice = [text for text in advice if place not in text] or advice
                 word = in_python(name, value)
             expected, *advice = (text.replace(place, word) for text in (expected, *advice))
         if self.argument:
@@ -73,11 +70,11 @@ class Message(Exception):
 
 
 class KanlensError(Message):
-    """Anything kanlens refuses on purpose; its text is one line that says what to do."""
+    """Any input that kanlens refuses; its text is one line with advice."""
 
 
 class KanlensWarning(Message, UserWarning):
-    """Anything that a result may be worse for; its text is one line that says what to do."""
+    """Any flaw of a result; its text is one line with advice."""
 
 
 class ShapeError(KanlensError, ValueError):
@@ -93,11 +90,11 @@ class InvalidValueError(KanlensError, ValueError):
 
 
 class DataError(KanlensError, ValueError):
-    """A table or its cells cannot be used as they are."""
+    """A table or its cells cannot be used."""
 
 
 class MethodError(KanlensError, ValueError):
-    """A method does not fit the model or the data it was asked for."""
+    """A method does not fit the model or the data."""
 
 
 class FileFormatError(KanlensError, ValueError):
@@ -105,11 +102,11 @@ class FileFormatError(KanlensError, ValueError):
 
 
 class MissingFileError(KanlensError, FileNotFoundError):
-    """A file that should be read does not exist."""
+    """A file to read does not exist."""
 
 
 class OutputError(KanlensError, OSError):
-    """A file cannot be written where it was asked for."""
+    """A file cannot be written."""
 
 
 class TrainingError(KanlensError, ArithmeticError):
@@ -129,18 +126,18 @@ class RangeWarning(UserWarning):
 
 
 class InterruptedWarning(KanlensWarning):
-    """An interrupt (Ctrl-C) ended work early; the result is what was found until then."""
+    """An interrupt (Ctrl-C) ended work early; the result is a partial one."""
 
 
 def _line(text: str) -> str:
-    """Return text on one line; names in it may hold any characters."""
+    """Return text on one line without control characters."""
     return escaped(text.replace("\t", "\\t").replace("\n", "\\n"))
 
 
 def reworded(
     call: str, error: KanlensError, kind: type[KanlensError] | None = None, *, part: str = ""
 ) -> KanlensError:
-    """Return an error of inner code as one of the outer call, perhaps of another kind."""
+    """Return an error of inner code as one of the outer call."""
     outer = (kind or type(error))(call, error.expected, error.got, *error.advice)
     vars(outer).update({**vars(error), "call": call, "part": part or error.part})
     outer.args = (str(outer),)
@@ -149,7 +146,7 @@ def reworded(
 
 @contextlib.contextmanager
 def rewording(call: str, *, part: str = "") -> Iterator[None]:
-    """Give errors of inner code in the block the name of the outer call."""
+    """Raise errors of inner code in the block as errors of the outer call."""
     try:
         yield
     except KanlensError as error:

@@ -1,7 +1,4 @@
-"""Tables in files, read with errors that say what and where, and written.
-
-Text tables are read as data only: no cell is evaluated, no address is opened.
-"""
+"""Reading and writing of table files; no cell is evaluated, no address is opened."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFile
 if TYPE_CHECKING:
     import pandas as pd
 
-GROUP = 2**16  # rows of a row group that is written
+GROUP = 2**16  # rows of a row group of Parquet
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 WORKBOOK_SUFFIXES = (".xlsx",)  # read, not written
@@ -32,9 +29,9 @@ ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
 
 
 def write_frames(frames: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -> int:
-    """Write frames with the same columns below each other, and return the number of rows.
+    """Write frames, one below the other without index; return the rows.
 
-    They become CSV, TSV or Parquet, by the suffix of `path`; the index is left out.
+    The suffix of `path` is of CSV, TSV or Parquet.
     """
     suffix = ending_of(path)
     check_ending(path, TABLE_SUFFIXES, call=call, shown=ENDINGS)
@@ -66,7 +63,7 @@ def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str
 
 
 def _write_text(frames: Iterable[pd.DataFrame], path: Path, suffix: str, _: str) -> int:
-    """Write a text table, whose header is that of the first part."""
+    """Write a text table with the header of the first part."""
     rows = 0
     for number, part in enumerate(frames):
         part.to_csv(
@@ -85,12 +82,12 @@ def _write_text(frames: Iterable[pd.DataFrame], path: Path, suffix: str, _: str)
 
 
 def read_frame(path: Pathlike, *, call: str, decimal: str = ".") -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet file or the first sheet of a workbook, by the suffix of `path`.
+    """Read a CSV, TSV, Parquet or Excel file (first sheet) by its suffix.
 
     Text is UTF-8 with one header line. The separator is a tab in ``.tsv``; in other text
-    files the first of comma, semicolon, tab and bar that parts the header and the first row
-    alike, or else the comma.
-    Column names are kept to the letter; a column without one is called ``Unnamed: 0``.
+    files the first of comma, semicolon, tab and bar that splits the header and the first row
+    into the same number of cells, or else the comma.
+    Column names are unchanged; a column without one is called ``Unnamed: 0``.
     """
     source, suffix = Path(path), ending_of(path)
     if suffix not in TABLE_SUFFIXES + WORKBOOK_SUFFIXES:
@@ -106,7 +103,7 @@ def read_frame(path: Pathlike, *, call: str, decimal: str = ".") -> pd.DataFrame
 
 @contextlib.contextmanager
 def readable(path: Pathlike, call: str) -> Iterator[None]:
-    """Refuse an empty file; word what the system says of one that cannot be read."""
+    """Refuse an empty file; translate errors of reading in the block."""
     try:
         if not Path(path).stat().st_size:
             raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Fill it")
@@ -123,9 +120,9 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
 
 
 def line_number(path: Pathlike, row: int) -> int | None:
-    """Return the line (from 1) at which a data row (from 0) of a text table ends.
+    """Return the last line (from 1) of a data row (from 0) of a text table.
 
-    None for files that are no text. Blank lines are no rows; quoted cells may span lines.
+    None for other files. Blank lines are not counted as rows; quoted cells may span lines.
     """
     if ending_of(path) not in TEXT_SUFFIXES:
         return None
@@ -138,7 +135,7 @@ def line_number(path: Pathlike, row: int) -> int | None:
 
 
 def _has_returns(frame: pd.DataFrame) -> bool:
-    """Say whether text holds carriage returns, which minimal quoting leaves bare."""
+    """Return whether text has carriage returns, which need quotes."""
     texts = [frame.iloc[:, i] for i, kind in enumerate(frame.dtypes) if kind.kind not in "biufMm"]
     cells = (column.astype(str).str.contains("\r", regex=False).any() for column in texts)
     return any("\r" in str(name) for name in frame.columns) or any(cells)
@@ -158,7 +155,7 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
 
 
 def _read_workbook(path: Path, call: str) -> pd.DataFrame:
-    """Read the first sheet: the values that its formulas had when it was saved."""
+    """Read the first sheet, formulas as the values saved with them."""
     import pandas as pd
 
     try:
@@ -173,7 +170,7 @@ def _read_workbook(path: Path, call: str) -> pd.DataFrame:
 
 def _read_text(path: Path, call: str, decimal: str) -> pd.DataFrame:
     with _worded(path, call) as (names, separator):
-        frame = _parse(path, names, separator, decimal=decimal)
+        frame: pd.DataFrame = _parse(path, names, separator, decimal=decimal)
         if len(frame) and len(names) > 1 and frame.iloc[:, -1].isna().any():
             _refuse_uneven(path, separator, len(names), call)
     return frame
@@ -188,14 +185,14 @@ def text_columns(path: Pathlike, *, call: str) -> list[str]:
 def read_text_in_parts(
     path: Pathlike, rows: int, *, call: str, decimal: str = ".", dtype: Any = None
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a text table as `read_frame` does, so many at once.
+    """Yield the rows of a text table as `read_frame`, at most `rows` each.
 
-    What a column holds is found out for each part, unless its type is given.
+    Column types are inferred for each part, unless `dtype` sets them.
     """
     with readable(path, call), _worded(Path(path), call) as (names, separator):
         checked = len(names) < 2
-        how: dict[str, Any] = {"chunksize": rows, "decimal": decimal, "dtype": dtype}
-        with _parse(Path(path), names, separator, **how) as parts:
+        options: dict[str, Any] = {"chunksize": rows, "decimal": decimal, "dtype": dtype}
+        with _parse(Path(path), names, separator, **options) as parts:
             for part in parts:
                 if not checked and part.iloc[:, -1].isna().any():
                     _refuse_uneven(Path(path), separator, len(names), call)
@@ -205,7 +202,7 @@ def read_text_in_parts(
 
 @contextlib.contextmanager
 def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
-    """Give the column names and the separator of a text table; word what reading it raises."""
+    """Yield column names and separator; translate errors of parsing."""
     import pandas as pd
 
     names, separator = list[str](), ","
@@ -230,7 +227,7 @@ def _parse(path: Path, names: list[str], separator: str, **options: Any) -> Any:
     import pandas as pd
 
     if tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1):
-        options["float_precision"] = "round_trip"  # later versions always read so
+        options["float_precision"] = "round_trip"  # the default of later versions
     return pd.read_csv(
         path,
         sep=separator,
@@ -252,13 +249,13 @@ def _open(path: Path, mode: str, **options: str) -> Any:
 def _header(path: Path) -> tuple[list[str], str]:
     """Return the column names and the separator of a text table."""
     separators = "\t" if ending_of(path).startswith(".tsv") else ",;\t|"
-    separator = next((one for one in separators if _parts(path, one)), separators[0])
+    separator = next((sign for sign in separators if _splits(path, sign)), separators[0])
     cells = next((cells for _, cells in _records(path, separator)), [])
     return [cell if cell.strip() else f"Unnamed: {i}" for i, cell in enumerate(cells)], separator
 
 
-def _parts(path: Path, separator: str) -> bool:
-    """Say whether a separator parts the header and the first row into as many cells."""
+def _splits(path: Path, separator: str) -> bool:
+    """Return whether a separator splits header and first row alike."""
     with contextlib.suppress(csv.Error):
         widths = [len(cells) for _, cells in itertools.islice(_records(path, separator), 2)]
         return bool(widths) and widths[0] > 1 and widths[0] == widths[-1]
@@ -285,7 +282,7 @@ def _refuse_repeats(names: list[str], path: Path, call: str) -> None:
 
 
 def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:
-    """Refuse the first line that has more or fewer cells than the header."""
+    """Refuse the first line with more or fewer cells than the header."""
     with contextlib.suppress(csv.Error):
         uneven = (item for item in _records(path, separator) if len(item[1]) != width)
         for line, cells in uneven:
@@ -296,5 +293,5 @@ def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:
 
 def _undecodable_line(path: Path) -> int:
     with _open(path, "rb") as file:
-        kept = ((line, line.decode(errors="ignore").encode()) for line in file)
-        return next(number for number, (line, good) in enumerate(kept, 1) if line != good)
+        lines = ((line, line.decode(errors="ignore").encode()) for line in file)
+        return next(number for number, (line, valid) in enumerate(lines, 1) if line != valid)

@@ -1,7 +1,4 @@
-"""Long work: a bar on stderr while it goes on, Ctrl-C that keeps what was found, and deadlines.
-
-Searches ask a `Deadline`; what they call asks `check_time` before every step that may take long.
-"""
+"""Long work: progress bars, interrupts (Ctrl-C) with partial results, and deadlines."""
 
 from __future__ import annotations
 
@@ -23,18 +20,17 @@ from kanlens.errors import InterruptedWarning
 
 T = TypeVar("T")
 
-unfinished: set[Path] = set()  # temporary files and folders, removed when a command is left
-_passing: list[None] = []  # one for each block that no interrupt may be kept in
+unfinished: set[Path] = set()  # temporary files and folders, removed when a command ends
+_passing: list[None] = []  # an item for each block of `interrupts_pass`
 
 
 @contextmanager
 def progress_bar(
     description: str, total: int, *, shown: bool | None = None
 ) -> Iterator[Callable[..., None]]:
-    """Show a bar while the block runs, and take it away afterwards.
+    """Show a bar while the block runs, if stderr is a terminal.
 
-    Yields ``advance(steps=1, note="")``, which moves the bar and sets the words behind it. Shown
-    where stderr is a terminal, unless `shown` is False.
+    Yields ``advance(steps=1, note="")``, which moves the bar and sets the words behind it.
     """
     if shown is False:
         yield lambda steps=1, note="": None
@@ -51,23 +47,23 @@ def progress_bar(
         Remaining(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task(description, total=total, note="")
-        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note and escaped(note))
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with progress:
+        task = progress.add_task(description, total=total, note="")
+        yield lambda steps=1, note="": progress.update(task, advance=steps, note=escaped(note))
 
 
 @dataclass
 class Interruption:
-    """Whether work was interrupted; the parts that follow then leave out what takes long."""
+    """State of interruptible work: `happened` after an interrupt."""
 
     happened: bool = False
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Leave the block at the first interrupt, and remember it; the next one goes through.
+        """Leave the block at the first interrupt; raise the next one.
 
-        Work in the block that an interrupt cuts short must leave behind nothing half done.
+        Interrupted work in the block must leave a valid state.
         """
         try:
             yield
@@ -77,7 +73,7 @@ class Interruption:
             self.happened = True
 
     def warn(self, call: str, advice: str = "What was found is returned", **settings: Any) -> None:
-        """Say in one line that a result is not what it could have been."""
+        """Warn that a result is a partial one, if an interrupt happened."""
         if self.happened:
             fields = call, "to come to an end", "an interrupt", advice
             warnings.warn(InterruptedWarning(*fields, **settings), stacklevel=3)
@@ -85,23 +81,23 @@ class Interruption:
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Have an interrupt wait for the end of the block: what is imported in it is imported whole."""
-    waiting: list[int] = []
-    here = threading.current_thread() is threading.main_thread()  # which alone gets signals
-    if here:
-        before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    """Defer interrupts until the block ends, so that imports are complete."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    deferred: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: deferred.append(number))
     try:
         yield
     finally:
-        if here:
-            signal.signal(signal.SIGINT, before)
-    for number in waiting:
+        signal.signal(signal.SIGINT, before)
+    for number in deferred:
         signal.raise_signal(number)
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Give a temporary folder that goes with the block, or with a command that is left."""
+    """Yield a temporary folder, removed with the block or the process."""
     with tempfile.TemporaryDirectory(prefix="kanlens-") as name:
         folder = Path(name)
         unfinished.add(folder)
@@ -113,7 +109,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def interrupts_pass() -> Iterator[None]:
-    """Let an interrupt end the whole block: no call in it returns what it found until then."""
+    """Raise interrupts in the block instead of returning partial results."""
     _passing.append(None)
     try:
         yield
@@ -130,39 +126,39 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None) -> Deadline:
-        """Return the deadline that many seconds from now; None: there is none."""
+        """Return the deadline `seconds` from now; None sets no limit."""
         now = time.monotonic()
         return cls(now, math.inf if seconds is None else now + seconds)
 
     @property
     def left(self) -> float:
-        """Seconds that are left; negative when it is over."""
+        """Seconds left; negative after the deadline."""
         return self.end - time.monotonic()
 
     @property
     def passed(self) -> bool:
-        """Whether the time is over."""
+        """True after the deadline."""
         return self.left <= 0
 
     @property
     def elapsed(self) -> float:
-        """Seconds that have passed."""
+        """Seconds since the start."""
         return time.monotonic() - self.start
 
     @property
     def spent(self) -> float:
-        """Share of the time that is gone; above 1 when it is over, 0 when there is no limit."""
+        """Share of the time used; above 1 after the end, 0 without a limit."""
         whole = self.end - self.start
         return self.elapsed / whole if whole > 0 else math.inf
 
     def portion(self, share: float, *, keep: float = 0.0) -> Deadline:
-        """Return the deadline, from now, of a part of what is left beyond `keep` seconds."""
+        """Return the deadline of a share of the time left but for `keep`."""
         return Deadline.after(share * max(self.left - keep, 0.0))
 
     def paced(self, steps: Iterable[T], seconds: float = 0.0) -> Iterator[T]:
-        """Go through steps of work as long as another one would end in time.
+        """Yield steps of work while the next one would end in time.
 
-        One takes `seconds` at least, and later the longest that was seen.
+        A step is expected to take `seconds`, or the longest time of a step so far.
         """
         for step in steps:
             before = self.left
@@ -177,7 +173,7 @@ NEVER = Deadline(0.0, math.inf)
 
 
 class OutOfTimeError(Exception):
-    """The time is over; nothing is lost by it."""
+    """The time of a block of `ending` is over."""
 
 
 _end: ContextVar[float] = ContextVar("kanlens_time_limit", default=math.inf)
@@ -185,10 +181,9 @@ _end: ContextVar[float] = ContextVar("kanlens_time_limit", default=math.inf)
 
 @contextmanager
 def ending(end: float) -> Iterator[None]:
-    """Let the work inside the block be broken off once a point of time is over.
+    """Leave the block, without an error, at `check_time` after its end.
 
-    The block is then left without an error. Inside another such block the earlier end counts, and
-    where that is the other's, both are left.
+    In nested blocks the earlier end counts; at the end of the outer one both are left.
     """
     outer = _end.get()
     token = _end.set(min(outer, end))
@@ -202,6 +197,6 @@ def ending(end: float) -> Iterator[None]:
 
 
 def check_time() -> None:
-    """Break off the work around where its time is over."""
+    """Leave the enclosing block of `ending` after its end."""
     if time.monotonic() >= _end.get():
         raise OutOfTimeError

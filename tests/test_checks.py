@@ -25,75 +25,53 @@ def refused(error: type[Exception], text: str):
     return pytest.raises(error, match=f"^{re.escape(text)}$")
 
 
-def test_choice_lists_what_may_be_chosen():
-    text = "prune: expected score to be one of l1, shapley, got 'zz'. Choose one of: l1, shapley."
-    with refused(InvalidValueError, text):
-        checks.check_choice("prune", "score", "zz", ["shapley", "l1"])
-
-
-def test_choice_suggests_the_nearest():
-    text = "prune: expected score to be one of l1, shapley, got 'shaply?.'. Did you mean 'shapley'?"
-    with refused(InvalidValueError, text):
-        checks.check_choice("prune", "score", "shaply?.", ["shapley", "l1"])
-
-
-def test_choice_refuses_what_is_no_text():
-    with refused(InvalidValueError, "f: expected a to be one of b, got None. Choose one of: b."):
-        checks.check_choice("f", "a", None, ["b"])
-
-
-@pytest.mark.parametrize("value", [1, 0.5, 10**400, np.float32(2.0), np.int64(3), 5e-324])
-def test_positive_accepts(value):
-    checks.check_positive("fit", "rate", value)
-
-
 @pytest.mark.parametrize(
-    "value", [0, -1, math.nan, math.inf, -math.inf, True, "1", None, 1j, torch.ones(())]
+    ("value", "advice"),
+    [
+        ("zz", "Choose one of: l1, shapley."),
+        ("shaply?.", "Did you mean 'shapley'?"),
+        (None, "Choose one of: l1, shapley."),
+    ],
 )
-def test_positive_refuses(value):
-    text = f"fit: expected rate to be a positive number, got {value!r}. Change it."
+def test_choices(value, advice):
+    checks.check_choice("prune", "score", "l1", ["shapley", "l1"])
+    text = f"prune: expected score to be one of l1, shapley, got {value!r}. {advice}"
     with refused(InvalidValueError, text):
+        checks.check_choice("prune", "score", value, ["shapley", "l1"])
+
+
+def test_positive_numbers():
+    for value in (1, 0.5, 10**400, np.float32(2.0), np.int64(3), 5e-324):
         checks.check_positive("fit", "rate", value)
-
-
-def test_positive_may_be_zero_on_request():
+    for value in (0, -1, math.nan, math.inf, -math.inf, True, "1", None, 1j, torch.ones(())):
+        text = f"fit: expected rate to be a positive number, got {value!r}. Change it."
+        with refused(InvalidValueError, text):
+            checks.check_positive("fit", "rate", value)
     checks.check_positive("fit", "rate", 0.0, zero=True)
     text = "fit: expected rate to be a number of at least 0, got -0.1. Change it."
     with refused(InvalidValueError, text):
         checks.check_positive("fit", "rate", -0.1, zero=True)
 
 
-@pytest.mark.parametrize("value", [1, np.int32(4)])
-def test_count_accepts(value):
-    checks.check_count("fit", "steps", value)
-
-
-@pytest.mark.parametrize("value", [0, -3, 1.0, True, "2", None])
-def test_count_refuses(value):
-    text = f"fit: expected steps to be a whole number of at least 1, got {value!r}. Change it."
-    with refused(InvalidValueError, text):
+def test_counts():
+    for value in (1, np.int32(4)):
         checks.check_count("fit", "steps", value)
+    for value in (0, -3, 1.0, True, "2", None):
+        text = f"fit: expected steps to be a whole number of at least 1, got {value!r}. Change it."
+        with refused(InvalidValueError, text):
+            checks.check_count("fit", "steps", value)
 
 
-@pytest.mark.parametrize("shape", [(16, 4), (3,), (2, 3, 2), ()])
-def test_columns_refuses(shape):
-    if shape == (3,):
-        checks.check_columns("KAN.forward", torch.zeros(shape), 3)
-        return
+@pytest.mark.parametrize(("shape", "width"), [((16, 4), 3), ((2, 3, 2), 3), ((), 3), ((2, 2), 1)])
+def test_columns(shape, width):
+    checks.check_columns("f", torch.zeros(width), width)
+    features = "1 feature" if width == 1 else "3 features"
     text = (
-        f"KAN.forward: expected x of shape (batch, 3), got {shape}. "
-        "The model takes 3 features; pass only those."
+        f"f: expected x of shape (batch, {width}), got {shape}. The model takes {features}; pass "
+        "only those."
     )
     with refused(ShapeError, text):
-        checks.check_columns("KAN.forward", torch.zeros(shape), 3)
-
-
-def test_columns_speaks_of_one_feature():
-    text = (
-        "f: expected x of shape (batch, 1), got (2, 2). The model takes 1 feature; pass only those."
-    )
-    with refused(ShapeError, text):
-        checks.check_columns("f", torch.zeros(2, 2), 1)
+        checks.check_columns("f", torch.zeros(shape), width)
 
 
 def test_dtype():

@@ -1,6 +1,7 @@
 """Tables in files: there and back, and refusals that say what and where."""
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -103,54 +104,65 @@ def test_folder_names_do_not_become_columns(tmp_path):
 # -- what cannot be read
 
 
-def test_unknown_ending():
-    text = (
-        "r: expected a file whose name ends in .csv, .tsv, .txt, .csv.gz, .parquet, .pq, .xlsx, "
-        "got 'a.xls'. Convert the file, or pass a DataFrame."
-    )
-    with refused(FileFormatError, text):
-        read_frame("a.xls", call="r")
+FOLDER = object()
+UNREADABLE = [  # a name, what is there, the error, and its text
+    (
+        "a.xls",
+        "",
+        FileFormatError,
+        "a file whose name ends in .csv, .tsv, .txt, .csv.gz, .parquet, .pq, .xlsx, got '{}'. "
+        "Convert the file, or pass a DataFrame.",
+    ),
+    *(
+        (name, None, MissingFileError, "a file, got no file at '{}'. Check the path.")
+        for name in ("none.csv", "none.parquet", "file/none.csv", "https://example.org/a.csv")
+    ),
+    *(
+        (
+            name,
+            FOLDER,
+            FileFormatError,
+            "a readable file, got 'Is a directory' at '{}'. Check the file.",
+        )
+        for name in ("a.csv", "a.parquet")
+    ),
+    ("a.csv", "", FileFormatError, "a table, got the empty file '{}'. Fill it."),
+    ("a.parquet", "", FileFormatError, "a table, got the empty file '{}'. Fill it."),
+    ("a.csv", "\n \n", FileFormatError, "a table, got the empty file 'a.csv'. Fill it."),
+    (
+        "a.csv",
+        "a,b,a\n1,2,3\n",
+        DataError,
+        "column names that differ, got 'a' 2 times in 'a.csv'. Rename or drop one.",
+    ),
+    *(
+        (
+            "a.csv",
+            content,
+            FileFormatError,
+            "UTF-8 text, got other bytes in line 3 of 'a.csv'. Save it as UTF-8.",
+        )
+        for content in ("a,b\n1,2\né,4\n".encode("latin-1"), b"a,b\n1,2\n\x80,\n")
+    ),
+]
 
 
-@pytest.mark.parametrize("name", ["none.csv", "none.parquet", "file/none.csv"])
-def test_missing_file(tmp_path, name):
+@pytest.mark.parametrize(("name", "content", "error", "text"), UNREADABLE)
+def test_what_cannot_be_read(tmp_path, monkeypatch, name, content, error, text):
+    monkeypatch.chdir(tmp_path)
     make(tmp_path, "file", "")
-    path = tmp_path / name
-    with refused(
-        MissingFileError, f"r: expected a file, got no file at {str(path)!r}. Check the path."
-    ):
-        read_frame(path, call="r")
+    if content is FOLDER:
+        Path(name).mkdir()
+    elif content is not None:
+        make(tmp_path, name, content)
+    with refused(error, f"r: expected {text.format(name)}"):
+        read_frame(name, call="r")
 
 
-def test_an_address_is_not_opened():
-    with pytest.raises(MissingFileError, match="expected a file, got no file at"):
-        read_frame("https://example.org/a.csv", call="r")
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
-def test_a_folder(tmp_path, name):
-    (tmp_path / name).mkdir()
-    text = (
-        f"r: expected a readable file, got 'Is a directory' at {str(tmp_path / name)!r}. "
-        "Check the file."
-    )
-    with refused(FileFormatError, text):
-        read_frame(tmp_path / name, call="r")
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
-def test_empty_file(tmp_path, name):
-    path = make(tmp_path, name, "")
-    with refused(
-        FileFormatError, f"r: expected a table, got the empty file {str(path)!r}. Fill it."
-    ):
-        read_frame(path, call="r")
-
-
-def test_blank_file(tmp_path):
-    path = make(tmp_path, "a.csv", "\n \n")
-    with refused(FileFormatError, "r: expected a table, got the empty file 'a.csv'. Fill it."):
-        read_frame(path, call="r")
+def test_tables_without_rows_and_with_missing_cells_at_the_end_of_a_line(tmp_path):
+    assert read_frame(make(tmp_path, "a.csv", "a,b\n"), call="r").shape == (0, 2)
+    frame = read_frame(make(tmp_path, "a.csv", "a,b\n1,2\n3,\n"), call="r")
+    assert frame["b"].isna().tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -175,29 +187,6 @@ def test_uneven_lines(tmp_path, content, cells, line):
         f"r: expected 2 cells in every line, got {cells} in line {line} of 'a.csv'. "
         "Correct that line; if it is the last one, the file is truncated."
     )
-
-
-def test_missing_cells_at_the_end_of_a_line_are_no_truncation(tmp_path):
-    frame = read_frame(make(tmp_path, "a.csv", "a,b\n1,2\n3,\n"), call="r")
-    assert frame["b"].isna().tolist() == [False, True]
-
-
-def test_header_only(tmp_path):
-    frame = read_frame(make(tmp_path, "a.csv", "a,b\n"), call="r")
-    assert frame.shape == (0, 2)
-
-
-def test_repeated_names(tmp_path):
-    text = "r: expected column names that differ, got 'a' 2 times in 'a.csv'. Rename or drop one."
-    with refused(DataError, text):
-        read_frame(make(tmp_path, "a.csv", "a,b,a\n1,2,3\n"), call="r")
-
-
-@pytest.mark.parametrize("content", ["a,b\n1,2\né,4\n".encode("latin-1"), b"a,b\n1,2\n\x80,\n"])
-def test_other_encodings(tmp_path, content):
-    text = "r: expected UTF-8 text, got other bytes in line 3 of 'a.csv'. Save it as UTF-8."
-    with refused(FileFormatError, text):
-        read_frame(make(tmp_path, "a.csv", content), call="r")
 
 
 def test_parquet_under_the_name_of_text_and_the_reverse(tmp_path):

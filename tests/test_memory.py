@@ -1,3 +1,4 @@
+import os
 import re
 import sys
 
@@ -27,10 +28,11 @@ def test_what_a_container_leaves(tmp_path, monkeypatch, names, contents, left):
         (tmp_path / name).write_text(content + "\n")
         (tmp_path / name).with_name("memory.stat").write_text("anon 7\ninactive_file 50\n")
     monkeypatch.setattr(resources, "_GROUP", tmp_path)
-    monkeypatch.setattr(resources, "_of_machine", lambda: None)
+    monkeypatch.setattr(resources, "_MACHINE", tmp_path / "meminfo")
+    monkeypatch.delattr(os, "sysconf")
     assert resources.available_memory() == left
-    monkeypatch.setattr(resources, "_of_machine", lambda: 60)
-    assert resources.available_memory() == min(60, left if left is not None else 60)
+    (tmp_path / "meminfo").write_text("MemTotal:    2 kB\nMemAvailable:   1 kB\n")
+    assert resources.available_memory() == min(1024, left if left is not None else 1024)
 
 
 def test_only_work_that_is_large_and_does_not_fit_is_refused(monkeypatch):

@@ -1,7 +1,7 @@
 """Everything that takes a network, on networks that multiply, against slow and obvious versions.
 
-The tables of the package are enumerated: a method, metric, penalty, public function, picture or
-command that is added later is run here too, or refused by `test_nothing_is_left_out` until it is.
+The tables of the package are enumerated: a method, metric, penalty, public function or picture
+that is added later is run here too, or refused by `test_nothing_is_left_out` until it is.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.attribution import METHODS
 from kanlens.attribution.metrics import METRICS
-from kanlens.cli import main
-from kanlens.cli.application import app
 from kanlens.errors import MethodError
 from kanlens.model.network import KAN, describe
 from kanlens.model.products import Nodes, others
@@ -621,51 +619,6 @@ def test_picture(name: str, model: KAN) -> None:
     assert kanlens.plot.to_svg(figure).startswith("<svg")
 
 
-# --- command line -------------------------------------------------------------------------------
-
-COMMANDS: dict[str, list[str]] = {
-    "attribute": ["--method", "secant", "--output-name", "1", "-o", "{folder}/a.csv"],
-    "certify": ["--max-boxes", "8"],
-    "compare": ["--output-name", "1", "--methods", "shapley,secant"],
-    "export": ["-o", "{folder}/model.py"],
-    "importance": ["--method", "secant"],
-    "info": [],
-    "plot": ["-o", "{folder}/figure.svg"],
-    "predict": ["-o", "{folder}/p.csv"],
-    "prune": ["--threshold", "0.3", "-o", "{folder}/small.safetensors"],
-    "report": ["--no-formula", "--output-name", "1", "--max-rows", "6", "-o", "{folder}/r.html"],
-    "serve": ["--no-formula", "--output-name", "1", "--max-rows", "6", "--port", "0"],
-    "symbolize": ["--functions", "x", "-o", "{folder}/s.safetensors"],
-}
-
-
-@pytest.mark.usefixtures("undrawn")  # the page is looked at above
-@pytest.mark.parametrize("command", slowly(COMMANDS))
-def test_command(
-    command: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("http.server.HTTPServer.serve_forever", lambda *_, **__: None)
-    name = "one layer" if command == "symbolize" else "both"  # long formulas are SymPy's time
-    model = made(NETWORKS[name][0], scaled_nodes=True)
-    path = kanlens.save(model, tmp_path / "model.safetensors")
-    pd.DataFrame(MANY[:30].numpy(), columns=["x1", "x2", "x3"]).to_csv(tmp_path / "rows.csv")
-    alone = command in ("export", "info")  # without rows
-    words = [command, str(path), *([] if alone else [f"{tmp_path}/rows.csv"])]
-    options = [word.format(folder=tmp_path) for word in COMMANDS[command]]
-    assert main([*words, *options, "--json"]) == 0, capsys.readouterr().err
-    facts = json.loads(capsys.readouterr().out)
-    if command == "info":
-        assert facts["products"] == sum(len(nodes.grouping.arities) for nodes in model.nodes)
-        assert main(words) == 0
-        assert repr(list(model.shape)) in capsys.readouterr().out
-    for written in ("small", "s"):
-        if (tmp_path / f"{written}.safetensors").exists():
-            assert isinstance(kanlens.load(tmp_path / f"{written}.safetensors"), KAN)
-
-
 # --- nothing is left out ------------------------------------------------------------------------
 
 
@@ -688,11 +641,6 @@ def test_nothing_is_left_out() -> None:
     pictures = {name: getattr(kanlens.plot, name) for name in kanlens.plot.__all__}
     assert missing(pictures, PICTURES.keys() | OF_RESULTS) == []
     assert not [name for name in OF_RESULTS if takes_a_network(pictures[name])]
-    commands = {
-        found.name or found.callback.__name__: found.callback for found in app.registered_commands
-    }
-    of_models = {name: one for name, one in commands.items() if takes_a_network(one)}
-    assert missing(of_models, set(COMMANDS)) == []
 
 
 def test_teeth_a_new_function_is_noticed() -> None:

@@ -139,7 +139,7 @@ def frames(draw):
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet"])
 @given(frame=frames())
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @pytest.mark.filterwarnings("ignore:.*2\\*\\*53")
 def test_a_file_reads_as_its_frame(tmp_path, ending, frame):

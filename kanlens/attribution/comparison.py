@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,6 +70,8 @@ class Comparison(Displayed):
         By method and metric, with the number of every sample, in the dtype of the model.
     skipped : dict of str to str
         Methods that could not run, or did not before an interrupt, and why.
+    refusals : dict of str to MethodError
+        Errors of the methods that could not run.
     """
 
     attributions: dict[str, Attribution]
@@ -79,6 +81,7 @@ class Comparison(Displayed):
     agreement: pd.DataFrame
     scores: dict[str, dict[str, Score]]
     skipped: dict[str, str]
+    refusals: dict[str, MethodError] = field(default_factory=dict)
 
     def _line(self) -> str:
         names = ", ".join(self.importance.columns)
@@ -185,7 +188,7 @@ def run_comparison(
     if not runs.done and runs.stop.happened:
         raise KeyboardInterrupt
     if not runs.done:
-        raise reworded("compare", runs.refusals[0])
+        raise reworded("compare", next(iter(runs.refusals.values())))
     scores = _scores(runs, columns)
     runs.stop.warn("compare", "What was done by then is returned; other metrics are NaN")
     return Comparison(
@@ -196,6 +199,7 @@ def run_comparison(
         agreement=_agreement(runs.done),
         scores=scores,
         skipped=runs.skipped,
+        refusals=runs.refusals,
     )
 
 

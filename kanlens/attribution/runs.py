@@ -46,7 +46,7 @@ class Runs:
         self.done: dict[str, Attribution] = {}
         self.seconds: dict[str, float] = {}
         self.skipped: dict[str, str] = {}
-        self.refusals: list[MethodError] = []
+        self.refusals: dict[str, MethodError] = {}
         self.exact = functools.cache(self._exact)
         with quiet():
             importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
@@ -73,7 +73,7 @@ class Runs:
             except MethodError as error:
                 if not optional:
                     raise
-                self.refusals.append(error)
+                self.refusals[name] = error
                 self.skipped[name] = str(error)
                 return
         self.seconds[name] = time.perf_counter() - started

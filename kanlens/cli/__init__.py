@@ -1,4 +1,4 @@
-"""The command line: one function per command, no mathematics."""
+"""The command line: one function per command."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ def run() -> None:
 
 
 def _load() -> Callable[[], int]:
-    """Load all commands of kanlens, and return what runs one; --version needs none."""
+    """Return the function that runs a command; --version loads none."""
     if sys.argv[1:] == ["--version"]:
         return _print_version
-    from kanlens.cli.application import load_commands, main
+    from kanlens.cli.application import main
 
-    load_commands()
     return main
 
 

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import kanlens
 from kanlens.cli.command import command
-from kanlens.cli.options import read_rows, read_test, split_names
+from kanlens.cli.options import split_names
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.files import read_frame
-from kanlens.training.objective import judge
 
 if TYPE_CHECKING:
     from kanlens import KAN, SymbolicResult, Table
 
-PRUNED = (  # what is said of a pruning
+PRUNED = (  # attributes of a result that are printed
     *("edges_before", "edges_after", "loss_before", "loss_after", "loss_against", "loss_allowed"),
     *("dropped_features", "constant_outputs", "stopped_because"),
 )
-LOGITS = (  # what formulas of a classifier are
+LOGITS = (  # of formulas of a classifier
     "log-odds: 1/(1 + exp(-x)) is the probability of one, of several the softmax over all"
 )
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
@@ -55,6 +54,8 @@ def prune(
     generator: Any,
 ) -> None:
     """Remove the edges with the smallest scores; nodes and features that lose all edges go too."""
+    from kanlens.cli.model_data import read_rows, read_test
+
     terminal.check([model, data, test], model=output, table=table, picture=figure)
     kan = kanlens.load(model)
     rows = read_rows(data, kan, column, terminal, without=_WITHOUT)
@@ -81,14 +82,16 @@ def prune(
     if figure is not None:
         terminal.write(kanlens.plot.pruning(result), figure)
     terminal.write(result.model, output)
-    unknown = {name: facts.pop(name) for name in list(facts) if facts[name] is None}
-    terminal.facts("pruned", facts, **unknown, removed=result.removed, tuned=result.tuned)
+    empty = {name: facts.pop(name) for name in list(facts) if facts[name] is None}
+    terminal.facts("pruned", facts, **empty, removed=result.removed, tuned=result.tuned)
     shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
     terminal.frame("removed edges", removed[shown])
 
 
 def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
-    """Judge a model on a table before and after pruning; nothing without a table."""
+    """Return the scores on a test table, if any, before and after pruning."""
+    from kanlens.training.objective import judge
+
     return {
         f"test_{name}_{when}": value
         for when, kan in (("before", before), ("after", after))
@@ -118,6 +121,8 @@ def symbolize(
     generator: Any,
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
+    from kanlens.cli.model_data import read_rows, read_test
+
     terminal.check([model, data, test], model=output)
     kan = kanlens.load(model)
     without = "the formula is judged against the model alone"
@@ -138,8 +143,7 @@ def symbolize(
     terminal.write(result.model, output)
     equations = result.equations_.reset_index()
     picked = {name: result.get_best(name).name for name in result.output_names}
-    places = zip(equations["output"], equations["index"], strict=True)
-    marks = [">>>>" if picked[name] == index else "" for name, index in places]
+    marks = equations["index"].eq(equations["output"].map(picked)).map({True: ">>>>", False: ""})
     equations.insert(0, "picked", marks)
     _show_formulas(terminal, equations, result)
     terminal.say("it is the network with functions on its edges; the formula may be shorter")
@@ -147,14 +151,14 @@ def symbolize(
 
 
 def _show_formulas(terminal: Terminal, equations: Any, result: SymbolicResult) -> None:
-    """Print the chosen equations, what they are worth, and the front."""
+    """Print the chosen equations, the receipt, and the Pareto front."""
     from kanlens.symbolic.front import READABLE
     from kanlens.symbolic.notation import legend, written
 
     for place, name in enumerate(result.output_names):
         best = result.get_best(name)
-        short = best["complexity"] <= READABLE
-        text = result.text(output=place) if short else best["equation"]
+        readable = best["complexity"] <= READABLE
+        text = result.text(output=place) if readable else best["equation"]
         terminal.equation(written(name), text, best["equation"])
     if result.model is not None and result.model.task == "classification":
         terminal.say(LOGITS)
@@ -162,10 +166,9 @@ def _show_formulas(terminal: Terminal, equations: Any, result: SymbolicResult) -
         if text:
             terminal.text(text)
     for name, part in equations.groupby("output", sort=False):
-        rest = part.drop(columns=["output", "sympy_format", "equation"])
-        several = f" of {name}" if len(result.output_names) > 1 else ""
-        whole = rest.assign(equation=part["equation"])
-        terminal.frame(f"equations{several}", whole, cut="equation")
+        columns = part.drop(columns=["output", "sympy_format", "equation"])
+        title = f"equations of {name}" if len(result.output_names) > 1 else "equations"
+        terminal.frame(title, columns.assign(equation=part["equation"]), cut="equation")
 
 
 @command(
@@ -191,23 +194,23 @@ def discover(
 
     from kanlens.discovery.scaling import numeric_columns
 
-    frame = read_frame(data, call="discover")
+    frame: Any = read_frame(data, call="discover")
     names = split_names(features) or [name for name in frame if name != target]
     present = frame[[name for name in names if name in frame]]
     numbers = present.columns[numeric_columns(present, terminal.say)]
-    chosen = [name for name in names if name in numbers or name not in frame]
-    table = kanlens.read_table(data, target=target, features=chosen, task="regression")
-    y: Any = table.y  # which the target is
-    about: dict[str, Any] = {"time_limit": time_limit, "progress": terminal.progress}
-    about["generator"] = None if seed is None else seeded(seed)
-    given = table.x, pd.Series(y[:, 0].numpy(), name=target), table.feature_names
+    columns = [name for name in names if name in numbers or name not in frame]
+    table = kanlens.read_table(data, target=target, features=columns, task="regression")
+    y: Any = table.y  # present, as there is a target
+    options: dict[str, Any] = {"time_limit": time_limit, "progress": terminal.progress}
+    options["generator"] = None if seed is None else seeded(seed)
+    rows = table.x, pd.Series(y[:, 0].numpy(), name=target), table.feature_names
     if restarts > 1 or scheduler or workers:
         from kanlens import distributed
 
-        about |= {"restarts": restarts, "workers": scheduler or workers}
-        result = distributed.discover(*given, **about)[0]
+        options |= {"restarts": restarts, "workers": scheduler or workers}
+        result = distributed.discover(*rows, **options)[0]
     else:
-        result = kanlens.discover(*given, **about)
+        result = kanlens.discover(*rows, **options)
     _show_formulas(terminal, result.equations_, result)
     terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
     facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}

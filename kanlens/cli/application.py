@@ -28,19 +28,19 @@ COMMANDS = (  # modules that have them, in the order of the help
 
 
 def load_commands() -> None:
-    """Load the modules of all commands."""
+    """Import the modules of all commands."""
     for name in COMMANDS:
         importlib.import_module(f"kanlens.cli.{name}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one kanlens command and return its exit code; `argv` is the process's own when None."""
+    """Run one kanlens command, by default of sys.argv; return its exit code."""
     load_commands()
     return execute(app, argv, "kanlens")
 
 
 def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
-    """Run a command of an application called `name` and return its exit code, as `main` does."""
+    """Run a command of an application, and return its exit code."""
     words = Console(stderr=True, quiet=ranks()[0] > 0)
     interrupted.set(False)
 
@@ -54,7 +54,7 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
             warnings.simplefilter("always", InterruptedWarning)
             app(args=argv, prog_name=name)
     except KanlensError as error:
-        words.quiet &= not isinstance(error, LostProcessError)  # of the first, it may be
+        words.quiet &= not isinstance(error, LostProcessError)  # the first may be lost
         wrapped(words, f"kanlens: {error}")
         return 1
     except OSError as error:
@@ -62,7 +62,7 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
             raise
         wrapped(words, f"kanlens: the result could not be printed: {error.strerror}")
         return 1
-    except SystemExit as stop:  # typer always leaves this way, from an interrupt without a word
+    except SystemExit as stop:  # typer always leaves this way, silently after an interrupt
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         if code == INTERRUPTED and not interrupted.get():
             words.print(f"kanlens: interrupted; {WHOLE}")

@@ -1,43 +1,30 @@
-"""Commands on what features do: attribute, importance, compare, methods, certify."""
+"""Commands on features: attribute, importance, compare, methods, certify."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kanlens
-from kanlens import distributed
 from kanlens.atomic_files import ending_of
-from kanlens.attribution import METHODS, Attribution, Importance
 from kanlens.cli.command import command
-from kanlens.cli.options import (
-    BACKGROUND,
-    asked_output,
-    background_rows,
-    open_rows,
-    output_index,
-    read_rows,
-    set_options,
-    split_names,
-    spread,
-)
+from kanlens.cli.flags import with_options
+from kanlens.cli.options import output_index, set_options, split_names
 from kanlens.cli.terminal import Terminal, seeded
-from kanlens.data.row_readers import ParquetReader, blocks
-from kanlens.data.source import Source
-from kanlens.data.tables import Table
-from kanlens.distributed.jobs import check_folder
 from kanlens.errors import InvalidValueError
 from kanlens.files import GROUP
 from kanlens.long_work import temporary_folder
-from kanlens.model.network import KAN
 
-RANKED = 200  # rows that rank the features, unless more are asked for
-BESIDE = 6  # methods whose importances are shown in one table
+if TYPE_CHECKING:
+    from kanlens import KAN, Importance, Source, Table
+
+RANKED = 200  # rows that rank the features by default
+MAX_COLUMNS = 6  # methods whose importances are shown in one table
 ALSO_TABLE = "Also write the table here."
-SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
-ASKED = ("an option of the method", "'kanlens methods' lists the options")
+METRICS = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
+OPTION = ("an option of the method", "'kanlens methods' lists the options")
 SETTINGS = ("max_memory", "generator", "progress", "workers")
 OWN = ("model", "x", "method", "background", "target", "grouped", *SETTINGS)
 Domain = dict[str, tuple[float, float]]
@@ -68,6 +55,9 @@ def attribute(
     seed: int | None = None,
 ) -> None:
     """Say how much each feature adds to every prediction; one row per row of the table."""
+    from kanlens.cli.model_data import background_rows, open_rows, output_to_explain, spread
+    from kanlens.distributed.jobs import check_folder
+
     folder = max_rows is None and (
         scheduler is not None or output.is_dir() or not ending_of(output)
     )
@@ -76,32 +66,34 @@ def attribute(
         check_folder(output, call=terminal.call)
     kan = kanlens.load(model)
     rows = open_rows(data, kan, column, terminal)
-    table = rows if isinstance(rows, Table) else _few(rows, kan, background, max_rows)
+    table = rows if isinstance(rows, kanlens.Table) else _few(rows, kan, background, max_rows)
     how = {
         "method": method,
         "background": background_rows(background, kan, table, max_background, terminal),
         "generator": seeded(seed),
         "progress": terminal.progress,
-        **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
+        **set_options(terminal.call, options, lambda name: name not in OWN, *OPTION),
     }
-    if max_rows is None and (folder or workers or isinstance(rows, Source)):
+    if max_rows is None and (folder or workers or not isinstance(rows, kanlens.Table)):
         how |= {"target": output_index(output_name), "workers": scheduler or workers}
         how["generator"] = None if seed is None else how["generator"]
         _attribute_parts(kan, data, output, how, terminal, folder=folder)
         return
-    how["target"] = asked_output(terminal, kan, output_name, table.x)
+    how["target"] = output_to_explain(terminal, kan, output_name, table.x)
     result = kanlens.attribute(kan, spread(table.x, "max_rows", max_rows, terminal), **how)
     terminal.write(result.to_frame(), output)
     facts: dict[str, Any] = {}
     importance: Any = result
-    if isinstance(result, Attribution):
+    if isinstance(result, kanlens.Attribution):
         importance = result.to_importance()
         facts = {"rows": len(result.values), "baseline": result.baseline, **_errors(result)}
     _attributed(output, result, importance, facts, terminal)
 
 
 def _few(rows: Source, kan: KAN, background: Path | None, most: int | None) -> Table:
-    """Return the rows to explain where there are too many, or those that stand for a background."""
+    """Return `most` rows, or rows for a background, or the first row."""
+    from kanlens.cli.model_data import BACKGROUND
+
     if most is None and (background is not None or kan.background is not None):
         return rows.read(0, 1)
     return rows.sample(most or BACKGROUND)
@@ -110,33 +102,36 @@ def _few(rows: Source, kan: KAN, background: Path | None, most: int | None) -> T
 def _attribute_parts(
     kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
 ) -> None:
-    """Attribute part by part, into a folder, or by way of a temporary one into a file."""
+    """Attribute in parts, into a folder, or through one into a file."""
+    from kanlens import distributed
+    from kanlens.data.row_readers import ParquetReader, blocks
+
     with temporary_folder() as temporary:
-        found = distributed.attribute(kan, data, output if folder else temporary, **how)
+        result = distributed.attribute(kan, data, output if folder else temporary, **how)
         if not folder:
             reader = ParquetReader(temporary, call=terminal.call)
             spans = blocks(reader.rows, GROUP)
             parts = (reader.read(start, stop, reader.columns) for start, stop in spans)
             terminal.write(parts, output)
-    facts = {"rows": found.rows, "baseline": found.baseline}
+    facts = {"rows": result.rows, "baseline": result.baseline}
     if folder:
-        facts |= {"parts": found.parts, "parts_kept": found.kept}
-        terminal.say(f"wrote {output} ({found.parts} files)")
-    names = {name: name if name == "bound" else f"largest_{name}" for name in found.largest}
-    facts |= {names[name]: size for name, size in found.largest.items()}
-    facts |= {"remark": found.remark} if found.remark else {}
-    _attributed(output, found, found.importance, facts, terminal)
+        facts |= {"parts": result.parts, "parts_kept": result.kept}
+        terminal.say(f"wrote {output} ({result.parts} files)")
+    for name, size in result.largest.items():
+        facts[name if name == "bound" else f"largest_{name}"] = size
+    facts |= {"remark": result.remark} if result.remark else {}
+    _attributed(output, result, result.importance, facts, terminal)
 
 
 def _attributed(
     output: Path, result: Any, importance: Importance, facts: dict[str, Any], terminal: Terminal
 ) -> None:
-    """Print what was explained, and which features matter most."""
+    """Print the facts of an attribution, and the features by importance."""
     target = f"{result.target} ({result.unit})" if result.unit else result.target
-    known = {"attributions": str(terminal.place(output)), "method": result.method}
-    known |= {"target": target, **facts}
+    facts = {"method": result.method, "target": target, **facts}
+    facts = {"attributions": str(terminal.place(output)), **facts}
     frame = importance.to_frame()
-    terminal.facts("attributed", known, importance=frame.to_dict(orient="records"))
+    terminal.facts("attributed", facts, importance=frame.to_dict(orient="records"))
     terminal.frame("importance", frame)
 
 
@@ -164,19 +159,22 @@ def importance(
     generator: Any,
 ) -> None:
     """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
+    from kanlens import distributed
+    from kanlens.cli.model_data import background_rows, open_rows, spread
+
     terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
     rows = open_rows(data, kan, column, terminal)
     shared = max_rows is None and (scheduler or workers)
     most = max_rows or RANKED
-    table = rows if isinstance(rows, Table) else _few(rows, kan, background, most)
+    table = rows if isinstance(rows, kanlens.Table) else _few(rows, kan, background, most)
     how: dict[str, Any] = {
         "method": method,
         "background": background_rows(background, kan, table, max_background, terminal),
         "target": output_index(output_name),
         "generator": generator,
         "progress": terminal.progress,
-        **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
+        **set_options(terminal.call, options, lambda name: name not in OWN, *OPTION),
     }
     if shared:
         frame = distributed.importance(kan, data, workers=shared, **how)
@@ -213,6 +211,8 @@ def compare(
     generator: Any,
 ) -> None:
     """Put attribution methods side by side: completeness, error, agreement, seconds."""
+    from kanlens.cli.model_data import background_rows, output_to_explain, read_rows, spread
+
     terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, terminal)
@@ -220,38 +220,39 @@ def compare(
         kan,
         spread(table.x, "max_rows", max_rows, terminal),
         background=background_rows(background, kan, table, max_background, terminal),
-        target=asked_output(terminal, kan, output_name, table.x),
+        target=output_to_explain(terminal, kan, output_name, table.x),
         methods=_names(methods),
         metrics=_names(metrics),
         generator=generator,
         progress=terminal.progress,
     )
-    wanted = SHOWN if metrics is None else (*result.arrows, "seconds")
-    shown = ["method", *(name for name in wanted if name in result.frame)]
+    columns = METRICS if metrics is None else (*result.arrows, "seconds")
+    columns = ("method", *(name for name in columns if name in result.frame))
     arrows = {name: f"{name} {arrow}".rstrip() for name, arrow in result.arrows.items()}
-    numbers = result.frame[shown].rename(columns=arrows)
+    numbers = result.frame[[*columns]].rename(columns=arrows)
     numbers["method"] = numbers["method"].str.replace("_", " ")  # words, for narrow terminals
     terminal.text(f"output: {result.target}")
     terminal.frame(f"methods on {min(max_rows, table.rows)} rows", numbers)
     terminal.frame("verdicts", result.frame[["method", "verdict"]])
-    for start in range(0, result.importance.shape[1], BESIDE):
-        part = result.importance.iloc[:, start : start + BESIDE]
+    for start in range(0, result.importance.shape[1], MAX_COLUMNS):
+        part = result.importance.iloc[:, start : start + MAX_COLUMNS]
         terminal.frame("mean |attribution|", part.reset_index(names="feature"))
-    for name, reason in result.skipped.items():
+    errors = result.refusals.items()
+    reasons = {name: str(with_options(error, method="methods")) for name, error in errors}
+    skipped = result.skipped | reasons
+    for name, reason in skipped.items():
         terminal.say(f"{name} was left out: {reason}")
     terminal.write(result.frame, output)
-    terminal.emit(json.loads(result.to_json()))
+    terminal.emit({**json.loads(result.to_json()), "skipped": skipped})
 
 
-@command(
-    example="kanlens methods",
-)
+@command(example="kanlens methods")
 def methods(*, terminal: Terminal) -> None:
     """List the attribution methods there are."""
     import pandas as pd
 
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
-    rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
+    rows = [{name: getattr(method, name) for name in names} for method in kanlens.METHODS.values()]
     frame = pd.DataFrame(rows)
     options = frame["options"].map(lambda names: f"; options: {', '.join(names)}" if names else "")
     terminal.frame("methods", frame[["name", "scope", "exact", "complete"]])
@@ -260,13 +261,13 @@ def methods(*, terminal: Terminal) -> None:
 
 
 def _names(text: str | None) -> list[str] | str | None:
-    """Return names as `compare` takes them: "all" as it is, None for its default."""
+    """Return names, "all", or None for the default."""
     names = split_names(text)
     return "all" if names == ["all"] else names or None
 
 
 def _errors(result: Any) -> dict[str, Any]:
-    """Return what an attribution says of its own error."""
+    """Return the errors that an attribution reports."""
     facts: dict[str, Any] = {}
     if result.shares:
         facts["largest_completeness_gap"] = float(result.completeness_gap.abs().max())
@@ -303,13 +304,15 @@ def certify(
     terminal: Terminal,
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
+    from kanlens.cli.model_data import read_rows
+
     terminal.check([model, data], certificate=output)
-    kan, ranges = kanlens.load(model), _given(domain)
+    kan, ranges = kanlens.load(model), read_ranges(domain)
     if data is not None:
         x = read_rows(data, kan, column, terminal).x
         ends = zip(x.amin(0).tolist(), x.amax(0).tolist(), strict=True)
         ranges = dict(zip(kan.feature_names, ends, strict=True)) | ranges
-    found = kanlens.certify(
+    certificate = kanlens.certify(
         kan,
         ranges or None,
         target=output_index(output_name),
@@ -318,24 +321,25 @@ def certify(
         time_limit=time_limit,
         progress=terminal.progress,
     )
-    terminal.text(str(found))
-    terminal.write(found.to_json(), output)
-    terminal.emit(json.loads(found.to_json()))
+    terminal.text(str(certificate))
+    terminal.write(certificate.to_json(), output)
+    terminal.emit(json.loads(certificate.to_json()))
 
 
-def _given(text: str | None) -> Domain:
+def read_ranges(text: str | None) -> Domain:
     """Return ranges from name=low:high, with commas."""
-    found, rest = {}, text or ""
+    ranges: Domain = {}
+    rest = text or ""
     while rest.strip(" ,"):
         part = RANGE.match(rest)
         try:
-            if part is None or part["name"].strip() in found:
+            if part is None or part["name"].strip() in ranges:
                 raise ValueError
-            found[part["name"].strip()] = float(part["low"]), float(part["high"])
+            ranges[part["name"].strip()] = float(part["low"]), float(part["high"])
         except ValueError:
             got = repr((part.group() if part else rest).strip(" ,"))
             expected = "--domain name=low:high, each name once"
             advice = "Write age=18:65,income=0:5"
             raise InvalidValueError("certify", expected, got, advice) from None
         rest = rest[part.end() :]
-    return found
+    return ranges

@@ -1,47 +1,44 @@
-"""Commands: what all of them have in common; their errors name their options."""
+"""The decorator of commands; their errors name options instead of arguments."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import kanlens
-from kanlens.cli.flags import options_of, written
+from kanlens.cli.flags import running, with_options
 from kanlens.cli.options import Json, MaxMemory, NoSeed, Quiet, Seed, described
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import KanlensError, Message
-from kanlens.resources import memory_limit
 
 
 class CommandGroup(TyperGroup):
     """A group of commands whose errors and warnings name options instead of arguments."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; its warnings, and the error it ends with, name its options."""
+        """Run a command; its warnings and its error name its options."""
         shown = warnings.showwarning
 
         def show(message: Warning | str, *place: Any, **line: Any) -> None:
-            self._name_options(ctx, message)
-            shown(message, *place, **line)
+            shown(
+                with_options(message) if isinstance(message, Message) else message, *place, **line
+            )
 
-        with warnings.catch_warnings():
-            warnings.showwarning = show
-            try:
+        token = running.set(lambda: self.get_command(ctx, ctx.invoked_subcommand or ""))
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = show
                 return super().invoke(ctx)
-            except KanlensError as error:
-                self._name_options(ctx, error)
-                raise
-
-    def _name_options(self, ctx: Any, message: Any) -> None:
-        command = self.get_command(ctx, ctx.invoked_subcommand or "")
-        if command is not None and isinstance(message, Message):
-            message.write = partial(written, options_of(command))
+        except KanlensError as error:
+            with_options(error)
+            raise
+        finally:
+            running.reset(token)
 
 
 app = typer.Typer(
@@ -52,8 +49,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(shown: bool) -> None:
+    if shown:
         typer.echo(f"kanlens {kanlens.__version__}")
         raise typer.Exit
 
@@ -68,19 +65,18 @@ def kanlens_command(
 
 
 def command(
-    name: str | None = None, /, *, example: str, **words: str
+    name: str | None = None, /, *, example: str, **texts: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command; `words` say what its arguments are, where not those that commands share.
+    """Add a command; `texts` are help of its arguments, besides `HELP`.
 
-    Its help ends with the example.
-
-    --json and --quiet become its `terminal`, --seed its `generator`. A command that takes neither a
-    generator nor a seed draws nothing; --seed changes nothing then. One that reads `data` works
+    --json and --quiet become its `terminal`, --seed its `generator`. A command with neither a
+    generator nor a seed draws nothing; --seed has no effect then. A command that reads `data` works
     within --max-memory.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        call, own = name or function.__name__, inspect.signature(function, eval_str=True).parameters
+        call = name or function.__name__
+        signature = inspect.signature(function, eval_str=True).parameters
 
         def run(
             *,
@@ -88,28 +84,33 @@ def command(
             as_json: bool,
             quiet: bool,
             max_memory: str | None = None,
-            **given: Any,
+            **arguments: Any,
         ) -> None:
-            if "generator" in own:
-                given["generator"] = seeded(seed)
-            elif "seed" in own:
-                given["seed"] = seed
-            with memory_limit(call, max_memory):
-                function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **given)
+            from kanlens.resources import memory_limit  # with torch, which no help needs
 
-        seeds: Any = NoSeed if own.keys().isdisjoint(("generator", "seed")) else Seed
-        start = own["seed"].default if "seed" in own else 0 if "generator" in own else None
+            if "generator" in signature:
+                arguments["generator"] = seeded(seed)
+            elif "seed" in signature:
+                arguments["seed"] = seed
+            with memory_limit(call, max_memory):
+                function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **arguments)
+
+        drawing = [key for key in ("generator", "seed") if key in signature]
+        seeds: Any = Seed if drawing else NoSeed
+        start = signature["seed"].default if "seed" in drawing else 0 if drawing else None
         common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
-        if "data" in own:
+        if "data" in signature:
             common["max_memory"] = (MaxMemory, None)
-        supplied = {"terminal", "generator", *common}
-        parameters = [described(one, words) for one in own.values() if one.name not in supplied]
+        own = [
+            part for key, part in signature.items() if key not in {"terminal", "generator", *common}
+        ]
+        parameters = [described(part, texts) for part in own]
         parameters += [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
             for key, (kind, value) in common.items()
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        run.__annotations__ = {part.name: part.annotation for part in parameters}
         run.__doc__ = function.__doc__
         app.command(call, epilog=f"Example: {example}")(run)
         return function

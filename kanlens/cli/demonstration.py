@@ -1,30 +1,23 @@
-"""The command demo: the whole job, on a known function and on two tables of scikit-learn."""
+"""The command demo: all steps, on a known function and on two tables of scikit-learn."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import kanlens
 from kanlens.cli.command import command
-from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.long_work import interrupts_pass
-from kanlens.training.baselines import add_record
-from kanlens.training.objective import judge
 
 if TYPE_CHECKING:
-    from kanlens import KAN, Attribution, SymbolicResult, Table
+    from kanlens import KAN, SymbolicResult, Table
 
 KNOWN = "known-function"
 STRENGTH = 0.02  # of the penalty that makes a network sparse enough to read
-ATTRIBUTED = 50  # rows whose predictions are explained
-COMPARED = 30  # background rows they are compared with
-BUDGET = 0.5  # relative rise of the loss that one round of pruning of the known function may cost
+ATTRIBUTED, BACKGROUND = 50, 30  # rows that are explained, and background rows
+BUDGET = 0.5  # of each round of pruning of the known function
 
 
 @command(example="kanlens demo", output="Folder for the results.")
@@ -32,25 +25,24 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
     terminal.check([], model=output / KNOWN / "model.safetensors")
-    job = _Demonstration(terminal=terminal, folder=output, generator=seeded(seed))
-    with interrupts_pass():  # a model that is half trained is of no use to what follows
-        found = [job.known_function(), job.diabetes(), job.breast_cancer()]
+    steps = _Demonstration(terminal, output, seed)
+    with interrupts_pass():  # half-trained models are of no use to the following steps
+        problems = [steps.known_function(), steps.diabetes(), steps.breast_cancer()]
     seconds = time.perf_counter() - started
     terminal.say(f"\nDone in {seconds:.0f} seconds. Open {output / 'diabetes' / 'report.html'}")
-    terminal.emit({"problems": found, "seconds": seconds})
+    terminal.emit({"problems": problems, "seconds": seconds})
 
 
-@dataclass(frozen=True)
 class _Demonstration:
-    """Where the demonstration prints and writes, and what it draws random numbers from."""
+    """Steps of the demonstration, which share a terminal, a folder and a generator."""
 
-    terminal: Terminal
-    folder: Path
-    generator: torch.Generator
+    def __init__(self, terminal: Terminal, folder: Path, seed: int) -> None:
+        self.terminal, self.folder, self.generator = terminal, folder, seeded(seed)
 
     def known_function(self) -> dict[str, Any]:
         """Recover exp(sin(pi x) + y^2) from 1000 samples of it."""
         import pandas as pd
+        import torch
 
         say = self.terminal.say
         say("1. A function we know: exp(sin(pi x) + y^2), 1000 samples")
@@ -71,7 +63,7 @@ class _Demonstration:
         history = self._fit(model, table, steps=20)
         say(f"   refined to 10 intervals and trained: R2 {history.metric:.8f}")
         symbolic = self._read(model, table)
-        return self._leave(KNOWN, model, table, symbolic, history, pruned)
+        return self._write(KNOWN, model, table, symbolic, history, pruned)
 
     def diabetes(self) -> dict[str, Any]:
         """Predict the progress of diabetes, a regression of 442 patients."""
@@ -83,7 +75,7 @@ class _Demonstration:
         return self._table_job("diabetes", frame, "progression")
 
     def breast_cancer(self) -> dict[str, Any]:
-        """Tell benign from malignant tumours, a classification of 569 patients."""
+        """Classify tumours of 569 patients as benign or malignant."""
         from sklearn.datasets import load_breast_cancer
 
         data = load_breast_cancer(as_frame=True)
@@ -94,6 +86,9 @@ class _Demonstration:
         return self._table_job("breast-cancer", frame, "diagnosis")
 
     def _table_job(self, name: str, frame: Any, target: str) -> dict[str, Any]:
+        from kanlens.training.baselines import add_record
+        from kanlens.training.objective import judge
+
         say = self.terminal.say
         table = kanlens.read_table(frame, target=target)
         training, test = table.split(0.25, self.generator)
@@ -108,7 +103,7 @@ class _Demonstration:
         small = pruned.model
         say(f"   pruned to {_shape(small)}: test {_words(judge(small, test))}")
         symbolic = self._read(small, training)
-        return self._leave(name, small, test, symbolic, history, pruned)
+        return self._write(name, small, test, symbolic, history, pruned)
 
     def _fit(self, model: KAN, table: Table, **options: Any) -> Any:
         return kanlens.fit(
@@ -120,7 +115,7 @@ class _Demonstration:
         )
 
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
-        """Read a formula and say what it is worth."""
+        """Read a formula, and print it with its receipt."""
         rows = table.keep(model.feature_names)
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
         formula = symbolic.get_best()["equation"]
@@ -130,19 +125,19 @@ class _Demonstration:
             self.terminal.say(f"   {line}")
         return symbolic
 
-    def _leave(
+    def _write(
         self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, *results: object
     ) -> dict[str, Any]:
-        """Attribute, and leave models, pictures and a report in a folder of their own."""
+        """Attribute, and write models, pictures and a report to a folder."""
+        from kanlens.cli.model_data import spread
         from kanlens.plotting.style import save
 
         folder, rows = self.folder / name, table.keep(model.feature_names)
-        background = None if model.background is None else model.background[:COMPARED]
-        some = spread(rows.x, "rows", ATTRIBUTED, self.terminal)
-        found = kanlens.attribute(
-            model, some, background=background, progress=self.terminal.progress
+        background = None if model.background is None else model.background[:BACKGROUND]
+        x = spread(rows.x, "rows", ATTRIBUTED, self.terminal)
+        shares: Any = kanlens.attribute(  # shapley is a local method
+            model, x, background=background, progress=self.terminal.progress
         )
-        shares = cast("Attribution", found)  # shapley is a local method
         gap = float(shares.completeness_gap.abs().max())
         top = ", ".join(shares.to_importance().to_frame().nlargest(3, "importance")["feature"])
         self.terminal.say(f"   Shapley values of {ATTRIBUTED} rows: {top} matter most;")

@@ -1,4 +1,4 @@
-"""Commands about files of models: what one holds, and what another library wrote."""
+"""Commands about model files: info and import."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from typing import Any
 
 import kanlens
 from kanlens.cli.command import command
-from kanlens.cli.options import held, open_columns, say_target, set_options, split_names
+from kanlens.cli.options import set_options, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.files import read_frame
-from kanlens.io.importers.settings import SETTINGS
-from kanlens.io.tensor_files import read_metadata
-from kanlens.model.network import describe
-from kanlens.training.objective import judge
 
 
-@command(
-    example="kanlens info model.safetensors",
-)
+@command(example="kanlens info model.safetensors")
 def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
     import pandas as pd
+
+    from kanlens.io.tensor_files import read_metadata
+    from kanlens.model.network import describe
 
     facts = describe(kanlens.load(model))
     metadata = read_metadata(model, call="info")
@@ -65,28 +62,32 @@ def import_command(
 
     With the table it was trained on, it knows what training here would have told it.
     """
+    from kanlens.cli.model_data import held, open_columns, print_target
+    from kanlens.io.importers.settings import SETTINGS
+    from kanlens.training.objective import judge
+
     terminal.check([foreign, data], model=output)
     names = ("base_activation", "extrapolation", *SETTINGS)
     advice = f"Choose one of: {', '.join(names)}"
-    said: dict[str, Any] = set_options(
+    options: dict[str, Any] = set_options(
         terminal.call, settings, names.__contains__, "what a file may not say", advice
     )
-    said["submodule"] = submodule
+    options["submodule"] = submodule
     features, outputs = split_names(feature_names) or None, split_names(output_names) or None
     table = None
     if data is not None:
-        default = kanlens.import_model(foreign, output_names=outputs, **said).schema
+        default = kanlens.import_model(foreign, output_names=outputs, **options).schema
         target = split_names(column)
         if not target:  # the outputs name it
             target = list(default.targets_among(list(read_frame(data, call="import").columns)))
         columns = {"features": feature_names, "drop": drop, "categorical": categorical, "na": na}
         cells = {"impute": impute, "decimal": decimal}
         table = held(open_columns(data, target, columns, task=task, **cells), "kanlens")
-        say_target(table, default, target, terminal, "its columns are all features")
+        print_target(table, default, target, terminal, "its columns are all features")
         features = list(table.feature_names) if features else None
-    known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}
-    known |= {"feature_names": features, "output_names": outputs}
-    kan = kanlens.import_model(foreign, **known, **said)
+    options |= {"data": table} if table else {"target": column, "task": task}
+    options |= {"feature_names": features, "output_names": outputs}
+    kan = kanlens.import_model(foreign, **options)
     terminal.write(kan, output)
     facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}
     facts["provenance"] = kan.provenance

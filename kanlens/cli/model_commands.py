@@ -1,4 +1,4 @@
-"""Commands that make models and look at them."""
+"""Commands that train models and predict: train, sparsity-path, predict."""
 
 from __future__ import annotations
 
@@ -12,38 +12,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import kanlens
 from kanlens.cli.command import command
-from kanlens.cli.options import (
-    check_judged,
-    check_learnable,
-    factor,
-    held,
-    hidden_nodes,
-    new_model,
-    norms,
-    open_columns,
-    open_rows,
-    read_strengths,
-    say_outside,
-    split_names,
-)
+from kanlens.cli.options import factor, hidden_nodes, norms, read_strengths, split_names
 from kanlens.cli.terminal import Terminal
-from kanlens.data.schema import reading_notes
-from kanlens.data.source import Source
-from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError
 from kanlens.long_work import progress_bar
-from kanlens.training import fit_default
-from kanlens.training.baselines import add_record, named_scores, poor_fit
-from kanlens.training.objective import ScoreSums, judge, predictions
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from kanlens import KAN, FitResult
+    from kanlens import KAN, FitResult, Source, Table
 
-PARTS = ("train", "test")
-MANY_ROWS = 5000  # above, training goes over batches by default
+MAX_FULL_BATCH = 5000  # rows up to which training uses all of them in every step
 LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table beyond memory
 
 
@@ -104,17 +84,17 @@ def train(
     all. Under torchrun, all its processes train together:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
+    from kanlens.cli.model_data import new_model, open_columns
+
     checkpoint = output.parent / f"{output.name}.checkpoint"
-    share = holdout or holdout_last
-    parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if share}
+    parts = {part: output.parent / f"{output.stem}.{part}.csv" for part in ("train", "test")}
+    parts = parts if holdout or holdout_last else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
     table = open_columns(data, split_names(target), columns, groups, task=task, **cells)
-    for note in reading_notes(table.schema):
-        terminal.say(note)
-    training, test = _held_out(table, holdout, holdout_last, generator)
-    given: dict[str, Any] = {
+    training, test = _split(table, holdout, holdout_last, generator, terminal)
+    settings: dict[str, Any] = {
         "optimizer": optimizer,
         "steps": steps,
         "learning_rate": learning_rate,
@@ -136,12 +116,10 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    result = _trained(build, shape, training, given, run, terminal)
+    result = _trained(build, shape, training, settings, run, terminal)
     model = result.model
     if not result.interrupted:
-        check_judged(result, checkpoint, terminal.call)
-        if terminal.first and isinstance(training, Table):
-            add_record(result, training, test, last=bool(holdout_last))
+        _score(result, checkpoint, training, test, terminal, last=bool(holdout_last))
     terminal.write(model, output)
     if terminal.first and not result.interrupted:
         checkpoint.unlink(missing_ok=True)
@@ -151,21 +129,29 @@ def train(
     terminal.facts("trained", {**facts, "seed": generator.initial_seed()})
 
 
-def _held_out(
-    table: Table | Source, holdout: float, holdout_last: float, generator: torch.Generator
+def _split(
+    table: Table | Source,
+    holdout: float,
+    holdout_last: float,
+    generator: torch.Generator,
+    terminal: Terminal,
 ) -> tuple[Table | Source, Table | None]:
-    """Return the rows to train on and those to test on; refuse a table larger than memory."""
+    """Print how a table was read; return rows to train on and to test on."""
+    from kanlens.cli.model_data import check_learnable
+    from kanlens.data.schema import reading_notes
+
+    for note in reading_notes(table.schema):
+        terminal.say(note)
     if holdout and holdout_last:
         expected, advice = "one of --holdout and --holdout-last", "Leave one of them out"
         raise InvalidValueError("train", expected, "both", advice)
-    share = holdout or holdout_last
-    if share and isinstance(table, Source):
-        expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
-        advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
-        raise InvalidValueError("train", expected, got, advice)
     training, test = table, None
-    if share:
-        training, test = cast("Table", table).split(share, generator, last=bool(holdout_last))
+    if share := holdout or holdout_last:
+        if not isinstance(table, kanlens.Table):
+            expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
+            advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
+            raise InvalidValueError("train", expected, got, advice)
+        training, test = table.split(share, generator, last=bool(holdout_last))
         check_learnable(test, "train", "rows held out", least=2)
     check_learnable(training, "train")
     return training, test
@@ -175,17 +161,16 @@ def _trained(
     build: Callable[..., KAN],
     shape: tuple[list[Any] | None, int | None],
     training: Table | Source,
-    given: dict[str, Any],
+    settings: dict[str, Any],
     run: dict[str, Any],
     terminal: Terminal,
 ) -> FitResult:
-    """Train as the options that are given say, or as the rows say when none is."""
-    words = "which choose the network"
-    given = {name: value for name, value in given.items() if value is not None}
+    """Train with the settings; if all are None, by default."""
+    words, model = "which choose the network", None
+    settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
-    model = None
-    if given or hidden is not None or grid_size is not None or "restarts" in run:
+    if settings or hidden is not None or grid_size is not None or "restarts" in run:
         model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
         size = sum(parameter.numel() for parameter in model.parameters())
         words = f"{model.widths[0]} features, KAN {list(model.shape)}, {size} weights"
@@ -194,27 +179,48 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        return fit_default(training, build=build, **run)
-    usual: dict[str, Any] = {"optimizer": "adam", "steps": 50}
-    if training.rows <= MANY_ROWS:
-        usual["optimizer"] = "lbfgs"
-    elif isinstance(training, Source):
+        return kanlens.fit_default(training, build=build, **run)
+    defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
+    if training.rows <= MAX_FULL_BATCH:
+        defaults["optimizer"] = "lbfgs"
+    elif not isinstance(training, kanlens.Table):
         steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)
-        usual |= {"batch_size": LARGE_BATCH, "steps": steps}
+        defaults |= {"batch_size": LARGE_BATCH, "steps": steps}
     if "restarts" in run:
         from kanlens import distributed
 
-        return distributed.fit(model, training, **{**usual, **given, **run})[0]
-    return kanlens.fit(model, training, **{**usual, **given, **run})
+        return distributed.fit(model, training, **{**defaults, **settings, **run})[0]
+    return kanlens.fit(model, training, **{**defaults, **settings, **run})
+
+
+def _score(
+    result: FitResult,
+    checkpoint: Path,
+    training: Table | Source,
+    test: Table | None,
+    terminal: Terminal,
+    *,
+    last: bool,
+) -> None:
+    """Refuse a model without a score; record those of simple models."""
+    from kanlens.cli.model_data import check_judged
+    from kanlens.training.baselines import add_record
+
+    check_judged(result, checkpoint, terminal.call)
+    if terminal.first and isinstance(training, kanlens.Table):
+        add_record(result, training, test, last=last)
 
 
 def _outcome(
     result: FitResult, output: Path, training: Table | Source, terminal: Terminal, *, last: bool
 ) -> dict[str, Any]:
-    """Return the facts of a training run and warn; the `last` rows may judge simple models."""
-    if not isinstance(training, Source):
-        say_outside(result.model, training, terminal)
-    judged = "validation" if len(result.held_out) else "training"
+    """Return the facts of a training run, and print warnings."""
+    from kanlens.cli.model_data import print_outside
+    from kanlens.training.baselines import named_scores, poor_fit
+
+    if isinstance(training, kanlens.Table):
+        print_outside(result.model, training, terminal)
+    rows = "validation" if len(result.held_out) else "training"
     record = result.model.record
     if record and (text := poor_fit(named_scores(record.metric, record.scores))):
         terminal.say(f"WARNING: {text}")
@@ -228,7 +234,7 @@ def _outcome(
         "steps": len(result.history),
         "best_step": result.best_step,
         "stopped_because": result.stopped_because,
-        f"{judged}_{result.metric_name}": result.metric,
+        f"{rows}_{result.metric_name}": result.metric,
         **(record.facts("test_" * last) if record else {}),
         **({"given_away": list(record.given_away)} if record and record.given_away else {}),
         "seconds": result.seconds,
@@ -238,8 +244,11 @@ def _outcome(
 def _write_parts(
     paths: dict[str, Path], training: Table, test: Table, model: KAN, terminal: Terminal
 ) -> dict[str, Any]:
-    """Write both parts of the table beside the model, and judge it on the rows held out."""
-    say_outside(model, test, terminal)
+    """Write both parts of a table; return the scores on the test rows."""
+    from kanlens.cli.model_data import print_outside
+    from kanlens.training.objective import judge
+
+    print_outside(model, test, terminal)
     decimal = training.schema.format.decimal  # as the model reads them
     for path, table in zip(paths.values(), (training, test), strict=True):
         frame = table.frame
@@ -284,6 +293,8 @@ def sparsity_path(
 
     Beside the model, a table of all strengths is written: loss, edges alive, features left.
     """
+    from kanlens.cli.model_data import check_learnable, held, new_model, open_columns
+
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
@@ -330,6 +341,9 @@ def predict(
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
+    from kanlens.cli.model_data import open_rows
+    from kanlens.training.objective import ScoreSums, predictions
+
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
     without = "nothing judges the predictions"
@@ -347,7 +361,7 @@ def predict(
     facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
     if sums.rows == rows.rows:
         facts.update(sums.score())
-        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or targets that are all alike
+        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or of equal targets
             del facts["R2"]
             facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
     terminal.facts("predicted", facts)

@@ -12,21 +12,14 @@ import typer
 
 import kanlens
 from kanlens.cli.command import command
-from kanlens.cli.options import (
-    asked_output,
-    background_rows,
-    output_index,
-    read_rows,
-    split_names,
-)
+from kanlens.cli.options import output_index, split_names
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import KanlensError, OutputError
 from kanlens.long_work import temporary_folder
 
-SEE = "The page says where it comes from"
 HOST = "127.0.0.1"
 PAGES = {"/": ("report.html", "text/html"), "/report.json": ("report.json", "application/json")}
-IDLE = 5.0  # seconds that a connection may be silent
+IDLE = 5.0  # seconds after which a silent connection is closed
 
 
 @command(
@@ -48,6 +41,8 @@ def plot(
     terminal: Terminal,
 ) -> None:
     """Draw the network with its edge functions, one edge, or what a feature does to an output."""
+    from kanlens.cli.model_data import read_rows
+
     if edge is not None and effect is not None:
         raise typer.BadParameter("draw one picture at a time", param_hint="--edge, --effect")
     terminal.check([model, data], picture=output)
@@ -64,7 +59,7 @@ def plot(
 
 
 def _place(text: str) -> tuple[int, int, int]:
-    """Return layer, out and in of an edge written as layer:out:in."""
+    """Return layer, out and in of an edge as layer:out:in."""
     parts = text.split(":")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         advice = "write it as layer:out:in, for example 0:2:1"
@@ -105,21 +100,22 @@ def report(
     generator: Any,
 ) -> None:
     """Write one self-contained page about a model, and its JSON twin."""
+    from kanlens.cli.model_data import background_rows, output_to_explain, read_rows
     from kanlens.reporting.alerts import broken, read_limits
 
     limits = read_limits(fail_on) if fail_on else []
     twin = output.parent / f"{output.stem}.json"
     terminal.check([model, data, background, *(others or [])], page=output, twin=twin)
     kan = kanlens.load(model)
-    known = {path.stem: kanlens.load(path) for path in others or []}
-    if len({model.stem, *known}) <= len(others or []):
+    models = {path.stem: kanlens.load(path) for path in others or []}
+    if len({model.stem, *models}) <= len(others or []):
         raise typer.BadParameter("two models have one file name", param_hint="--compare")
     without = "nothing on the page judges the predictions"
     table = read_rows(data, kan, column, terminal, without=without)
-    against = None  # the page says which rows stand in
+    against = None  # the page names the rows that stand in
     if background is not None:
         against = background_rows(background, kan, table, None, terminal)
-    target = asked_output(terminal, kan, output_name, table.x)
+    target = output_to_explain(terminal, kan, output_name, table.x)
     quiet, results = terminal.progress, []
     if certify:
         ends = zip(table.x.amin(0).tolist(), table.x.amax(0).tolist(), strict=True)
@@ -135,7 +131,7 @@ def report(
         target=target,
         methods=split_names(methods) or None,
         formula=formula,
-        others={model.stem: kan, **known},
+        others={model.stem: kan, **models},
         max_rows=max_rows,
         generator=generator,
         progress=quiet,
@@ -145,7 +141,8 @@ def report(
     if show:
         typer.launch(str(result.path.resolve()))
     if past := broken(result.content, limits):
-        raise KanlensError("report", f"--fail-on {fail_on} not to be met", "; ".join(past), SEE)
+        expected, advice = f"--fail-on {fail_on} not to be met", "The page says where it comes from"
+        raise KanlensError("report", expected, "; ".join(past), advice)
 
 
 @command(
@@ -179,35 +176,35 @@ def export_command(
 
 
 class Latest:
-    """A report that is written, and written anew when what it was made of has changed."""
+    """A report that is written again when one of its source files has changed."""
 
     def __init__(self, write: Callable[[], None], sources: list[Path]) -> None:
         self.write, self.sources = write, sources
         self.written: list[tuple[int, int] | None] = []
 
-    def bring(self) -> None:
-        """Write the report if a source has changed since."""
-        found = [path.stat() if path.is_file() else None for path in self.sources]
-        now = [one and (one.st_mtime_ns, one.st_size) for one in found]
-        if now != self.written:
-            self.written = now
+    def update(self) -> None:
+        """Write the report if a source file has changed."""
+        files = [path.stat() if path.is_file() else None for path in self.sources]
+        state = [file and (file.st_mtime_ns, file.st_size) for file in files]
+        if state != self.written:
+            self.written = state
             self.write()
 
 
 def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPServer:
-    """Return a server of the report in a folder, for this machine alone."""
+    """Return a server of the report in a folder, for this machine only."""
 
     class PageHandler(BaseHTTPRequestHandler):
         timeout = IDLE
 
         def do_GET(self) -> None:
-            asked = self.headers.get("Host", "").rpartition(":")[0]
-            if asked not in (HOST, "localhost"):  # a name of elsewhere that leads here
+            host = self.headers.get("Host", "").rpartition(":")[0]
+            if host not in (HOST, "localhost"):  # a foreign name that resolves to this machine
                 return self.send_error(HTTPStatus.FORBIDDEN)
             if self.path not in PAGES:
                 return self.send_error(HTTPStatus.NOT_FOUND)
             try:
-                latest.bring()
+                latest.update()
             except KanlensError as error:
                 terminal.say(f"kanlens: {error} The page of before is shown.")
             name, kind = PAGES[self.path]
@@ -221,7 +218,7 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
             return None
 
         def log_message(self, format: str, *values: object) -> None:
-            """Say nothing of requests."""
+            """Log no requests."""
 
     try:
         return HTTPServer((HOST, port), PageHandler)
@@ -277,7 +274,7 @@ def serve(
         sources = [path for path in (model, data, background) if path is not None]
         latest = Latest(write, sources)
         with server(folder, latest, port, terminal) as running:
-            latest.bring()
+            latest.update()
             address = f"http://{HOST}:{running.server_port}/"
             terminal.text(f"{address} (Ctrl-C ends it)")
             terminal.emit({"address": address})

@@ -1,4 +1,4 @@
-"""What commands print, and where: data on stdout, words on stderr."""
+"""Printing of commands: data on stdout, words on stderr."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import typer
 from rich.cells import cell_len
 from rich.console import Console
@@ -26,17 +25,18 @@ from kanlens.plain_json import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
-SHOWN_ROWS = 40
-PIPED_WIDTH = 200  # of tables where stdout is no terminal
+MAX_ROWS = 40  # of a table that is shown
+PIPED_WIDTH = 200  # of tables where stdout is not a terminal
 
 interrupted: ContextVar[bool] = ContextVar("interrupted", default=False)  # the command
 
 
 class Terminal:
-    """Where the command `call` prints and writes: no words when `quiet`, JSON instead of tables.
+    """Output of the command `call`: no words when `quiet`, JSON instead of tables.
 
-    Of the processes that torchrun has started, the `first` prints and writes.
+    Of the processes started by torchrun, the `first` prints and writes.
     """
 
     def __init__(self, call: str = "", *, quiet: bool = False, as_json: bool = False) -> None:
@@ -48,9 +48,9 @@ class Terminal:
         self.data = Console(width=width, quiet=not self.first)
 
     def check(self, inputs: Sequence[Path | None], **outputs: Path | None) -> None:
-        """Refuse now what could not be written after all the work, or would overwrite an input.
+        """Refuse outputs that cannot be written or would overwrite an input.
 
-        The writers of a `model`, `table`, `picture` and `page` know some endings only.
+        A `model`, `table`, `picture` and `page` must have one of their endings.
         """
         read = {path.resolve() for path in inputs if path is not None}
         for kind, path in outputs.items():
@@ -65,7 +65,7 @@ class Terminal:
 
     @property
     def progress(self) -> bool | None:
-        """What to pass as `progress`: None shows bars where stderr is a terminal."""
+        """The argument `progress`: None shows bars where stderr is a terminal."""
         return False if self.quiet else None
 
     def say(self, text: object) -> None:
@@ -74,28 +74,28 @@ class Terminal:
             wrapped(self.words, str(text))
 
     def wrote(self, *paths: str | Path) -> None:
-        """Say which files were written."""
+        """Print the names and sizes of files that were written."""
         for path in paths:
             size = Path(path).stat().st_size
             words = f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"
             self.say(f"wrote {path} ({words})")
 
     def place(self, path: Path) -> Path:
-        """Return the file to write: of an interrupted command never one that exists."""
+        """Return the file to write: for an interrupted command a new one."""
         if path not in self.places:
-            kept, number = path, 1
-            while interrupted.get() and kept.exists():
+            place, number = path, 1
+            while interrupted.get() and place.exists():
                 ending = ending_of(path)
                 stem = path.name[: len(path.name) - len(ending)]
-                kept = path.with_name(f"{stem}.partial{number if number > 1 else ''}{ending}")
+                place = path.with_name(f"{stem}.partial{number if number > 1 else ''}{ending}")
                 number += 1
-            if kept != path:
+            if place != path:
                 self.say(f"{path} stays as it was; the partial result has a name of its own")
-            self.places[path] = kept
+            self.places[path] = place
         return self.places[path]
 
     def write(self, result: Any, path: Path | None) -> None:
-        """Write a model, table, parts of one, picture or text, and say so; nothing without path."""
+        """Write a model, table, parts of one, picture or text to a path, if any."""
         if path is None or not self.first:
             return
         path = self.place(path)
@@ -114,36 +114,33 @@ class Terminal:
         self.wrote(path)
 
     def emit(self, data: dict[str, Any]) -> None:
-        """Print one JSON object on stdout when JSON was asked for."""
+        """Print one JSON object on stdout with --json."""
         if self.as_json and self.first:
             typer.echo(json.dumps(to_plain(data), sort_keys=True, allow_nan=False))
 
     def facts(self, title: str, facts: dict[str, Any], **more: Any) -> None:
-        """Print names and values as a table on stdout; as JSON, with more of them, if asked for."""
+        """Print names and values as a table; with --json these and `more`."""
         rows = [(name, _cell(value)) for name, value in facts.items()]
         self._table(title, ["", ""], rows, header=False)
         self.emit({**facts, **more})
 
     def frame(self, title: str, frame: pd.DataFrame, *, cut: str | None = None) -> None:
-        """Print a DataFrame as a table on stdout, unless JSON was asked for.
+        """Print a DataFrame as a table on stdout, unless with --json.
 
-        Texts in the column `cut` end where the terminal does, others go on in the next line.
+        Texts in the column `cut` are truncated by a narrow terminal, others wrapped.
         """
-        rows = [[_cell(value) for value in row] for row in frame.head(SHOWN_ROWS).to_numpy()]
+        rows = [[_cell(value) for value in row] for row in frame.head(MAX_ROWS).to_numpy()]
         self._table(title, [escaped(str(name)) for name in frame.columns], rows, cut=cut)
-        if len(frame) > SHOWN_ROWS and not self.as_json:
-            self.say(f"... and {len(frame) - SHOWN_ROWS} more rows")
+        if len(frame) > MAX_ROWS and not self.as_json:
+            self.say(f"... and {len(frame) - MAX_ROWS} more rows")
 
     def text(self, text: str) -> None:
-        """Print one line of data on stdout, unless JSON was asked for; terminals wrap it."""
+        """Print one line of data on stdout, unless with --json; terminals wrap it."""
         if not self.as_json:
             wrapped(self.data, text)
 
     def equation(self, left: str, right: str, rounded: str) -> None:
-        """Print an equation on stdout; rounded where a terminal is too narrow for one line.
-
-        The exact numbers are for programs, and in the model.
-        """
+        """Print an equation, rounded if the terminal is too narrow."""
         text = f"{left} = {right}"
         narrow = self.data.is_terminal and cell_len(text) > self.data.width
         self.text(f"{left} = {rounded}" if narrow else text)
@@ -171,12 +168,12 @@ class Terminal:
 
 
 def wrapped(console: Console, text: str) -> None:
-    """Print words, escaped; where a terminal shows them, no line ends within a word."""
+    """Print escaped words; a terminal wraps them between words."""
     console.print(escaped(text), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:
-    """Return the endings that a writer knows, and those to name; None for one that takes any."""
+    """Return a file kind's endings and their text; None if any is valid."""
     if kind == "picture":
         from kanlens.plotting.style import FORMATS
 
@@ -185,12 +182,14 @@ def _endings(kind: str) -> tuple[Sequence[str], str] | None:
         from kanlens.reporting.writing import SUFFIXES
 
         return SUFFIXES, SUFFIXES[0]
-    known = {"table": (TABLE_SUFFIXES, ENDINGS), "model": ((".safetensors",), ".safetensors")}
-    return known.get(kind)
+    endings = {"table": (TABLE_SUFFIXES, ENDINGS), "model": ((".safetensors",), ".safetensors")}
+    return endings.get(kind)
 
 
 def seeded(seed: int | None) -> torch.Generator:
-    """Return a generator with that seed, 0 for None."""
+    """Return a generator with a seed, by default 0."""
+    import torch
+
     return torch.Generator().manual_seed(seed or 0)
 
 

@@ -1,4 +1,4 @@
-"""Cells of tables and arrays: missing ones, numbers, dates, categories, and their names in errors.
+"""Cells of tables: numbers, dates, categories, and their names in errors.
 
 Training tables and frames for a trained model are read by the same functions.
 """
@@ -44,7 +44,7 @@ _UNIT = re.compile(  # around a number, roughly: a sign, a currency or letters a
 
 
 def _written(decimal: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a number as people write it, and of its thousands separators."""
+    """Return patterns of a written number and of its thousands separators."""
     groups = rf"[{',' if decimal == '.' else '.'}'\u2019\u00a0\u202f ]"
     whole = rf"(?:[1-9]\d{{0,2}}(?P<group>{groups})\d{{3}}(?:(?P=group)\d{{3}})*|\d+)"
     sign = rf"\s*[-+\u2212]?\s*[{SYMBOLS[:-1]}]?\s*[-+\u2212]?\s*"
@@ -65,7 +65,7 @@ DATE_PARTS: dict[str, Callable[[Any], Any]] = {  # of a column of times
 
 @dataclass(frozen=True, kw_only=True)
 class CellFormat:
-    """The decimal sign of a table, and its texts for a missing cell besides blanks."""
+    """The decimal sign of a table, and its texts for missing cells."""
 
     decimal: str = "."
     missing: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ PLAIN = CellFormat()
 
 
 def label_text(value: object) -> str:
-    """Return a cell as the text of its category; 1.0, 1 and " 1" are one category."""
+    """Return the text of a category; 1.0, 1 and " 1" are one category."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
@@ -88,7 +88,7 @@ def cell_text(value: object) -> str:
 
 
 def missing_cells(column: pd.Series, texts: Sequence[str] = ()) -> Array:
-    """Return the mask of missing cells: NaN, None, NaT, NA, blank text and the given `texts`."""
+    """Return the mask of missing cells: NaN, None, NaT, NA, blanks, `texts`."""
     import pandas as pd
 
     missing = np.array(column.isna(), dtype=bool)
@@ -131,7 +131,7 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
 
 
 def _without_letters(column: pd.Series) -> pd.Series:
-    """Return a column of texts without the unit of numbers, if most have the same."""
+    """Return texts without the unit of numbers, if most have the same."""
     import pandas as pd
 
     codes, texts = pd.factorize(column)
@@ -155,7 +155,7 @@ def is_number(text: str, decimal: str) -> bool:
 
 
 def _plain(cell: Any, decimal: str) -> Any:
-    """Return a number as text without separators and symbols; other text becomes missing."""
+    """Return a number as text without separators, or None for other text."""
     if not isinstance(cell, str):
         return cell
     written, groups = _WRITTEN[decimal]
@@ -165,7 +165,7 @@ def _plain(cell: Any, decimal: str) -> Any:
 
 
 def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
-    """Return cells as times in UTC without a zone; NaT where one is missing or not a date.
+    """Return cells as times in UTC without a zone; NaT where not a date.
 
     Texts like 3/4/2021 begin with the day where `day_first`, else with the month; after a year
     comes the month in any case.
@@ -186,7 +186,7 @@ def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
 
 
 def _distinct(column: pd.Series) -> tuple[Array, Sequence[object]]:
-    """Return codes of the cells, -1 for missing ones, and the values they stand for."""
+    """Return codes of the cells, -1 for missing ones, and their values."""
     import pandas as pd
 
     if column.dtype == object:  # all cells: to a hash table True and 1 would be one value
@@ -236,7 +236,7 @@ class Column:
 
     @cached_property
     def inferred(self) -> str:
-        """The type that pandas infers of the cells: "string", "boolean", "floating", ..."""
+        """The type that pandas infers: "string", "boolean", "floating", ..."""
         import pandas as pd
 
         kind = str(pd.api.types.infer_dtype(self.cells))
@@ -250,13 +250,13 @@ class Column:
 
     @cached_property
     def numbers(self) -> Array:
-        """The cells as numbers, shape (rows,); NaN where one is missing or not a number."""
+        """The cells as numbers, shape (rows,); NaN where not a number."""
         numbers = parse_numbers(self.cells, self.format.decimal)
         return np.where(self.present, numbers, np.nan) if self.format.missing else numbers
 
     @cached_property
     def unit(self) -> str:
-        """The unit around the numbers of all cells, else ""; different ones are refused."""
+        """The unit around the numbers of all cells, or ""."""
         if self.inferred not in ("string", "mixed", "mixed-integer"):
             return ""
         units = units_of(self.cells[self.present].astype(str)).to_numpy()
@@ -272,7 +272,7 @@ class Column:
 
     @cached_property
     def dates(self) -> pd.Series:
-        """The cells as times, shape (rows,); NaT where one is missing or not a date."""
+        """The cells as times, shape (rows,); NaT where not a date."""
         return parse_dates(self.cells, self.day_first)
 
     @property
@@ -282,7 +282,7 @@ class Column:
 
     @cached_property
     def texts(self) -> Array:
-        """The text of each cell's category, shape (rows,); arbitrary for missing cells."""
+        """The text of each cell's category, shape (rows,)."""
         codes, values = _distinct(self.cells)
         texts = np.array([*(label_text(value) for value in values), ""], dtype=object)
         return texts[codes]
@@ -297,7 +297,7 @@ class Column:
         return self.worded(DataError(self.call, expected, got, *advice, drop=self.name, **settings))
 
     def worded(self, message: M) -> M:
-        """Return an error or warning whose advice names only arguments that its call has."""
+        """Return a message whose advice names only arguments of its call."""
         if self.call == "fit":
             message.write = lambda name, value: f"read_table(..., {in_python(name, value)})"
         elif self.call not in READERS:
@@ -316,7 +316,7 @@ class Column:
         raise DataError(self.call, "no missing cells", got, *parts, impute="median")
 
     def read(self, filler: float | None = None, part: str = "") -> Array:
-        """Return cells, or a part of dates, as finite numbers; replace missing ones by a filler."""
+        """Return cells, or a part of dates, as finite numbers; fill missing ones."""
         wrong = np.array(self.dates.isna()) & self.present if part else self.unreadable
         self._refuse_first(wrong, "dates" if part else "numbers", self.cells)
         if filler is None:
@@ -329,14 +329,14 @@ class Column:
         return numbers
 
     def _refuse_first(self, wrong: Array, kind: str, values: Any) -> None:
-        """Refuse the first of the values in a mask (rows,), which are not of a kind."""
+        """Refuse the first value in a mask (rows,) of values of another kind."""
         if wrong.any():
             row = int(wrong.argmax())
             got = f"{cell_text(np.asarray(values, dtype=object)[row])} in {self.place(row)}"
             raise DataError(self.call, f"{kind} in column {self.name!r}", got, "Correct that cell")
 
     def labels(self, known: Sequence[str]) -> Array:
-        """Return the labels of cells, which may differ in case and blanks, else their texts."""
+        """Return labels of cells, which may differ in case, else their texts."""
         import pandas as pd
 
         folded = [label.strip().casefold() for label in known]
@@ -347,7 +347,7 @@ class Column:
         return np.array([*read, ""], dtype=object)[codes]
 
     def read_labels(self, known: Sequence[str]) -> Array:
-        """Return the labels of cells; refuse texts that are not among the known labels."""
+        """Return the labels of cells; refuse other texts."""
         self.refuse_missing()
         texts, labels = self.labels(known), set(known)
         for row, text in enumerate(texts):
@@ -376,7 +376,7 @@ def unmasked(x: Any) -> Any:
 
 
 def as_tensor(x: object, call: str) -> Tensor:
-    """Return a Tensor unchanged, and anything that NumPy reads as numbers in float64."""
+    """Return a Tensor unchanged, and other numbers in float64."""
     if x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(cast("Any", x)):
         raise DTypeError(call, "x to be real", "complex numbers", "Pass x.real or abs(x)")
     check_dense(x, call)

@@ -1,4 +1,4 @@
-"""The type of a column of cells: numbers, categories, dates, or classes; others are refused."""
+"""The type of a column: numbers, categories, dates, or classes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
 
 
 def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
-    """Return the features of a column of text: one for two categories, else one each."""
+    """Return the features of a column of text: one for two categories."""
     labels = _labels(column)
     if reason := _identifies(column, labels):
         raise _identifier_error(column, reason)
@@ -119,7 +119,7 @@ def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Featu
 
 
 def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
-    """Return the features of a column of dates: the parts that vary, and at least the days."""
+    """Return the features of a column of dates: days and parts that vary."""
     column = dataclasses.replace(column, day_first=_day_first(column))
     dates = column.dates[column.present].sort_values()
     middle = dates.iloc[[len(dates) // 2]]
@@ -164,7 +164,7 @@ def _day_first(column: Column) -> bool:
 
 
 def is_classes(column: Column) -> bool:
-    """Return whether a target is text, truth values, categories, or two whole numbers."""
+    """Return whether a target has classes: text, or two whole numbers."""
     kind = _column_type(column)
     if kind == "date":
         raise column.refuse(int(column.present.argmax()), "numbers or text", _TIMES)
@@ -176,7 +176,7 @@ def is_classes(column: Column) -> bool:
 
 
 def class_labels(column: Column, *, declared: bool = False) -> tuple[str, ...]:
-    """Return the sorted classes of a target column; any number of them where `declared`."""
+    """Return the sorted classes of a target column."""
     _refuse_foreign(column)
     labels = _labels(column)
     classes = set(column.labels(labels)[column.present])
@@ -258,7 +258,7 @@ def _refuse_foreign(column: Column) -> None:
 
 
 def _identifies(column: Column, labels: Sequence[str]) -> str:
-    """Return the reason why text identifies rows instead of describing them, or ""."""
+    """Return the reason why text identifies rows, or ""."""
     if len(labels) <= 2 or column.coded or column.inferred == "categorical":
         return ""  # categories that the user declared may be many
     if len(labels) > MOST_CATEGORIES:
@@ -293,7 +293,7 @@ def useless(column: Column) -> str:
 
 
 def has_decimal_comma(frame: pd.DataFrame) -> bool:
-    """Return whether a column of numbers has commas that cannot separate thousands."""
+    """Return whether a column has numbers with decimal commas."""
     for _, cells in frame.items():
         if cells.dtype.kind in "biufMm":
             continue
@@ -306,7 +306,7 @@ def has_decimal_comma(frame: pd.DataFrame) -> bool:
 
 
 def _labels(column: Column) -> tuple[str, ...]:
-    """Return the sorted distinct texts of the present cells; numbers in their order.
+    """Return the sorted distinct texts of the present cells.
 
     Texts that differ in case alone are one label if one spelling is clearly the usual one.
     """

@@ -1,4 +1,4 @@
-"""Groups of rows that folds must not separate: copies of a row, and rows of one label.
+"""Groups of rows that folds must not separate: copies, equal labels.
 
 Rows are sorted by a weighted sum of their columns, so that copies are neighbors, and compared.
 """
@@ -56,7 +56,7 @@ def all_single(groups: Tensor) -> bool:
 
 
 def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Split rows in drawn `order` into parts of about `counts` rows and the rest; cut no group."""
+    """Split rows in drawn `order` into parts of about `counts` and the rest."""
     if all_single(groups):
         return list(order.split([*counts, len(order) - sum(counts)]))
     codes = groups[order].numpy()
@@ -73,7 +73,7 @@ def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[T
 
 
 def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
-    """Return the fold (batch,) of every row when groups are dealt in the `order` of their rows.
+    """Return the fold (batch,) of every row; groups are dealt in `order`.
 
     Larger groups are dealt first, each to the smallest fold.
     """
@@ -90,7 +90,7 @@ def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
 
 
 def _copies(rows: Array) -> Array:
-    """Return codes of rows (batch, columns), equal for copies and below the number of rows."""
+    """Return codes of rows (batch, columns), equal for copies."""
     low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
     span = np.ptp(rows, axis=0)
     span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
@@ -110,7 +110,7 @@ def _copies(rows: Array) -> Array:
 
 
 def _near_copies(rows: Array, keys: Array, window: float) -> Array:
-    """Return the first near copy of each of different rows, which are sorted by keys."""
+    """Return the first near copy of each different row, sorted by keys."""
     own, links = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
     left = own
     for lag in range(1, LAGS):
@@ -134,7 +134,7 @@ def _near_copies(rows: Array, keys: Array, window: float) -> Array:
 
 
 def _connected(left: Array, right: Array, count: int) -> Array:
-    """Return the connected component of each of `count` nodes, with edges left to right."""
+    """Return the connected component of each node; edges are left to right."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -143,7 +143,7 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 
 
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
-    """Return codes of copies, or of single rows where these are equal by chance.
+    """Return codes of copies, or of single rows if equal by chance.
 
     That is where rows of equal x have different targets, unless the whole table is repeated, and
     where there are few cells for many rows, although no column distinguishes all of them.

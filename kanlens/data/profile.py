@@ -1,4 +1,4 @@
-"""Column profiles in one pass over blocks: distinct cells, extremes, moments and quantiles."""
+"""Column profiles in one pass: distinct cells, extremes, quantiles."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ColumnProfile:
 
     @cached_property
     def digest(self) -> Any:
-        """The t-digest of the finite numbers (Dunning, The t-digest, 2021); nothing is drawn."""
+        """The t-digest of the finite numbers (Dunning, The t-digest, 2021)."""
         from datasketches import tdigest_double
 
         return tdigest_double(DIGEST)
@@ -66,7 +66,7 @@ class ColumnProfile:
         self._add_cells(cells, start)
 
     def _add_cells(self, cells: pd.Series, start: int) -> None:
-        """Count the cells; rows with cells that are new beyond `DISTINCT` overflow."""
+        """Count the cells; new ones beyond `DISTINCT` overflow."""
         import pandas as pd
 
         if self.overflow and cells.dtype.kind in "biuf" and not cells.isna().any():
@@ -118,7 +118,7 @@ class ColumnProfile:
         )
 
     def typical(self, impute: Impute, name: str, call: str) -> float:
-        """Return the mean, the median (to `RANK_ERROR`) or the most frequent number."""
+        """Return the mean, median (to `RANK_ERROR`) or most frequent number."""
         if not self.count:
             return 0.0
         if impute == "mean":

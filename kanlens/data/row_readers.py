@@ -1,4 +1,4 @@
-"""Random access to rows of tables that need not fit in memory: Parquet, text, frames, iterators.
+"""Random access to rows of tables that need not fit in memory.
 
 Text files and iterators are written to a temporary Parquet file first.
 """
@@ -52,7 +52,7 @@ class FrameReader:
         self.rows, self.columns = len(self.frame), [str(label) for label in self.frame.columns]
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return some columns of the rows from `start`, counted from 0, up to `stop`."""
+        """Return some columns of the rows from `start` up to `stop`."""
         picks = [self.columns.index(name) for name in columns]
         return self.frame.iloc[start:stop, picks].set_axis(list(columns), axis=1)
 
@@ -62,7 +62,7 @@ class FrameReader:
 
 
 class ParquetReader:
-    """The rows of Parquet files, in the order of their names; folders may be partitioned (hive).
+    """The rows of Parquet files, in the order of their names.
 
     `origin` is the text file that they were made of, for line numbers in errors. `_stopped` holds
     the rest of a batch and the batches after it by columns and place, so that a read that continues
@@ -104,7 +104,7 @@ class ParquetReader:
         self.partitions = set(names) - {n for _, s in self.files for n in s.names}
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return rows of some columns; only the row groups that hold them are read."""
+        """Return rows of some columns, from the row groups that hold them."""
         import pyarrow as pa
 
         start, stop = max(start, 0), min(stop, self.rows)
@@ -155,7 +155,7 @@ class ParquetReader:
         return self._schemas[columns]
 
     def place(self, row: int) -> str:
-        """Return the name of a row: within its file, and with the line of a text file."""
+        """Return the name of a row."""
         if self.origin is not None:
             return row_in_file(self.origin, row)
         if len(self.files) == 1:
@@ -170,7 +170,7 @@ class ParquetReader:
 def _batches(
     groups: list[tuple[Any, int]], schema: pa.Schema, skipped: int, call: str
 ) -> Iterator[Any]:
-    """Yield batches of row groups, each of a fragment, without the first `skipped` rows."""
+    """Yield batches of row groups without the first `skipped` rows."""
     import pyarrow as pa
 
     size = {"batch_size": GROUP // 4 + 1, "batch_readahead": 0, "use_threads": False}
@@ -190,7 +190,7 @@ RowReader: TypeAlias = FrameReader | ParquetReader
 
 
 def _files(path: Path) -> list[str]:
-    """Return a file, or the Parquet files of a folder whose names do not begin with _ or a dot."""
+    """Return a file, or the visible Parquet files of a folder."""
     if not path.is_dir():
         return [str(path)]
     files = [file for file in path.rglob("*") if ending_of(file) in PARQUET_SUFFIXES]
@@ -199,7 +199,7 @@ def _files(path: Path) -> list[str]:
 
 
 def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
-    """Return a reader of the rows of a path, a frame, a DataLoader or another iterable."""
+    """Return a reader of a path, a frame, a DataLoader or an iterable."""
     import pandas as pd
 
     if isinstance(source, pd.DataFrame):
@@ -223,7 +223,7 @@ def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
 
 
 def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader:
-    """Return the reader of a temporary Parquet file with some frames; it removes the file."""
+    """Return the reader of a temporary Parquet file with some frames."""
     handle, name = tempfile.mkstemp(prefix="kanlens-", suffix=".parquet")
     os.close(handle)
     path = Path(name)
@@ -247,7 +247,7 @@ def _removed(path: Path) -> None:
 
 
 def _general(part: pd.DataFrame) -> pd.DataFrame:
-    """Return columns of types that also hold what later parts may: blanks, other categories."""
+    """Return columns of types that also hold the cells of later parts."""
     import pandas as pd
 
     types: dict[Any, Any] = {}
@@ -260,7 +260,7 @@ def _general(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text_parts(path: Path, call: str, decimal: str) -> Iterator[pd.DataFrame]:
-    """Yield parts of a text file, read twice: for the types of columns in all parts, then so."""
+    """Yield parts of a text file, after a pass for the types of columns."""
     kinds: dict[str, set[str]] = {name: set() for name in text_columns(path, call=call)}
     for part in read_text_in_parts(path, GROUP, call=call, decimal=decimal):
         for name, types in kinds.items():
@@ -276,7 +276,7 @@ def _text_parts(path: Path, call: str, decimal: str) -> Iterator[pd.DataFrame]:
 
 
 def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
-    """Return a batch as a frame: features x1, x2, ... and targets y, or y1, y2, ..."""
+    """Return a batch as a frame: x1, x2, ... and y, or y1, y2, ..."""
     import pandas as pd
     import torch
 

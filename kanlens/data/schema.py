@@ -55,7 +55,7 @@ class Feature:
 
     @property
     def filler(self) -> float | None:
-        """The number that replaces a missing cell; None where it is refused, and of categories."""
+        """The number that replaces a missing cell, or None."""
         value = self.typical if self.imputation is None else self.imputation
         return None if value is None or self.category is not None else float(value)
 
@@ -170,7 +170,7 @@ class Schema:
         return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 
     def encode_target(self, values: Any, *, call: str, place: Place = row_text) -> Array:
-        """Return target cells as float64 numbers, or int64 class codes for classification.
+        """Return target cells as float64 numbers, or int64 class codes.
 
         Both are (rows,), or (rows, outputs) for regression with several outputs.
         """
@@ -212,7 +212,7 @@ class Schema:
 
 
 def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[float]]]:
-    """Return the categories of a column, all without a feature as one, and their codes."""
+    """Return the categories of a column and their codes."""
     marks = [f.name.removeprefix(f"{f.column}=") for f in features if f.kind == "missing"]
     named = [str(feature.category) for feature in features if feature.kind != "missing"] + marks
     shown = features[0].categories or named
@@ -240,7 +240,7 @@ def reading_notes(schema: Schema) -> list[str]:
 
 
 def class_schema(target: str, labels: Sequence[str], *, logits: int = 1) -> Schema:
-    """Return a schema without features for classes: one logit for two by default, or one each."""
+    """Return a schema without features for classes."""
     shown = labels[1:] if len(labels) == 2 and logits == 1 else labels
     return Schema(
         features=(),
@@ -258,7 +258,7 @@ def default_schema(
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Schema:
-    """Return a schema of numeric features x1, x2, ... and outputs y, or y1, y2, ..."""
+    """Return a schema of features x1, x2, ... and outputs y, or y1, ..."""
     inputs = [f"x{i + 1}" for i in range(n_inputs)] if feature_names is None else feature_names
     outputs = ["y"] if n_outputs == 1 else [f"y{i + 1}" for i in range(n_outputs)]
     outputs = outputs if output_names is None else [str(name) for name in output_names]

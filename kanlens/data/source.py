@@ -36,7 +36,7 @@ TEXT = 4  # bytes of memory for a byte of a text file
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Source(Displayed):
-    """Rows of a table that need not fit in memory, read as tables of some rows.
+    """Rows of a table that need not fit in memory, read as tables.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Source(Displayed):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of features and targets; all columns when one of a feature is not there."""
+        """Columns of features and targets, or all if a feature has none."""
         columns = self.reader.columns
         wanted = [f.column if f.column in columns else f.name for f in self.schema.features]
         if not set(wanted) <= set(columns):
@@ -103,7 +103,7 @@ class Source(Displayed):
         return self._encoded(self.reader.read(start, stop, self.columns), range(start, stop))
 
     def _encoded(self, frame: pd.DataFrame, numbers: Sequence[int] | Array) -> Table:
-        """Return a frame of rows as a table; errors name their numbers in the source."""
+        """Return a frame of rows as a table."""
 
         def place(row: int) -> str:
             return self.reader.place(int(numbers[row]))
@@ -131,7 +131,7 @@ class Source(Displayed):
         return (self.read(start, stop) for start, stop in blocks(self.rows, rows))
 
     def take(self, indices: Sequence[int] | Array) -> Table:
-        """Return the rows at `indices`, which increase; only the blocks that hold them are read.
+        """Return the rows at increasing `indices`.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class Source(Displayed):
         return np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks
 
     def table(self, *, call: str, numbers: int = 0) -> Table:
-        """Return the rows that memory holds (see `held`): all, or some with a warning."""
+        """Return the rows that memory holds: all, or some with a warning."""
         held = self.held(numbers)
         if held == self.rows:
             return self.read(0, held)
@@ -283,7 +283,7 @@ def _scan(roles: ColumnRoles, reader: RowReader, progress: bool | None) -> Sourc
 def _with_typical(
     feature: Feature, impute: Impute | None, profiles: dict[str, ColumnProfile]
 ) -> Feature:
-    """Return a feature with the value that replaces missing numbers, over all rows."""
+    """Return a feature with the value that replaces missing numbers."""
     if feature.category is not None or feature.kind not in ("numeric", "binary"):
         return feature
     profile = profiles[feature.column]

@@ -1,4 +1,4 @@
-"""Readers of tables: CSV, Parquet, workbooks and DataFrames; no cell is ever evaluated."""
+"""Readers of tables: CSV, Parquet, workbooks and DataFrames."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def read_table(
 
 
 def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: Any = None) -> Table:
-    """Read a table to train on for a public call, whose name errors and warnings begin with."""
+    """Read a table to train on, for errors of a public call."""
     frame, name, place = _open(source, call, roles.format.decimal)
     if roles.decimal is None and has_decimal_comma(frame):
         again, name, place = _open(source, call, ",")
@@ -181,7 +181,7 @@ def read_features(
 
 
 def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, Place]:
-    """Return the frame, the name of its source, and the function that names its rows."""
+    """Return the frame, its name, and the function that names its rows."""
     import pandas as pd
 
     place: Place = row_text

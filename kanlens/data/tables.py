@@ -1,4 +1,4 @@
-"""Tables: rows of numbers with names, units and kinds, and the cells they were read from."""
+"""Tables: rows of numbers with their schema and original cells."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Table(Displayed):
         )
 
     def keep(self, names: Label | Sequence[Label]) -> Table:
-        """Return the table with only some of its features, in the order they are named.
+        """Return the table with some of its features, in the order of names.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class Table(Displayed):
         groups: Any = None,
         last: bool = False,
     ) -> tuple[Table, Table]:
-        """Split the rows into two tables, at random or in time; each keeps their order.
+        """Split the rows into two tables, at random or in time.
 
         Copies of a row, within 1e-6 of the range of every column, go to one table. Categories,
         imputed values and the like come from the rows to train on, which have all classes.
@@ -229,7 +229,7 @@ class Table(Displayed):
         return self._parted(train.sort().values, test.sort().values)
 
     def _parted(self, train: Tensor, test: Tensor) -> tuple[Table, Table]:
-        """Return rows to train on and test rows, both encoded by the schema of the former."""
+        """Return training and test rows, encoded by the schema of the former."""
         parts = self.take(train), self.take(test)
         if self.roles is None:
             return parts

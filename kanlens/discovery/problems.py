@@ -266,14 +266,6 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
     return [min(choices)[-1]] if choices else []
 
 
-def rounded_exponents(problem: SearchProblem, near: float = tuned.NEAR_HALF) -> Array:
-    """Return the estimated exponents near a multiple of one half, others as 0."""
-    estimate = exponents_of(problem)
-    half = np.round(2 * estimate) / 2
-    good = np.abs(estimate - half) < near
-    return np.asarray(np.where(good & (np.abs(half) <= tuned.HIGHEST_EXPONENT), half, 0.0))
-
-
 def best_loo_error(problem: SearchProblem) -> float:
     """Return the loo_error of the target, or of its logarithm if that is less."""
     targets = [problem.target]
@@ -285,36 +277,43 @@ def best_loo_error(problem: SearchProblem) -> float:
 
 
 def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchProblem]]:
-    """Yield a column, a power of it, and the problem without column and power."""
-    estimate = np.nan_to_num(rounded_exponents(problem))
-    for i in range(problem.width):
-        for power in sorted({0.0, float(estimate[i])}):
-            exponents = np.zeros(problem.width)
-            exponents[i] = power
-            yield i, power, divided(problem, exponents, {i})
+    """Yield a column, a power of it, and the problem without both."""
+    estimate = exponents_of(problem)
+    half = np.round(2 * estimate) / 2
+    good = (np.abs(estimate - half) < tuned.NEAR_HALF) & (np.abs(half) <= tuned.HIGHEST_EXPONENT)
+    for i, power in enumerate(np.where(good, half, 0.0).tolist()):
+        for exponent in sorted({0.0, power}):
+            yield i, exponent, divided(problem, exponent * np.eye(problem.width)[i], {i})
 
 
 def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
     """Greedily remove power-law factors while the leave-one-out error falls."""
     now, level = problem, best_loo_error(problem)
     while now.width > 1 and not deadline.passed:
-        tries: list[tuple[float, int, float]] = []
+        moves: list[tuple[float, int, float]] = []
         for i, power, trial in _ways_without(now):
             if deadline.passed:
                 return now
-            tries.append((best_loo_error(trial), i, power))
-        tries.sort()
-        good = [(i, p) for value, i, p in tries if value < tuned.LOO_GAIN * level]
-        sure = enumerate(rounded_exponents(now, tuned.SURE_POWER * bool(now.scale.unit)).tolist())
-        moved = (
-            _jointly(now, [(i, power) for i, power in sure if power and power.is_integer()], level)
-            or _jointly(now, good, level)
-            or _jointly(now, good[:1], level)
-        )
-        if moved is None:
+            moves.append((best_loo_error(trial), i, power))
+        good = [(i, power) for error, i, power in sorted(moves) if error < tuned.LOO_GAIN * level]
+        trials = (_without_powers(now, some) for some in (good, good[:1]) if some)
+        better = ((error, t) for t in trials if (error := best_loo_error(t)) < level)
+        level, reduced = next(better, (level, now))
+        if reduced is now:
             return now
-        level, now = moved
+        now = reduced
     return now
+
+
+def _without_powers(problem: SearchProblem, moves: list[tuple[int, float]]) -> SearchProblem:
+    """Divide by powers of columns and leave these out, all but one at most."""
+    powers: dict[int, float] = {}
+    for i, power in moves:
+        if len(powers) < problem.width - 1:
+            powers.setdefault(i, power)
+    exponents = np.zeros(problem.width)
+    exponents[list(powers)] = list(powers.values())
+    return divided(problem, exponents, set(powers))
 
 
 def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
@@ -332,23 +331,6 @@ def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> Searc
             break
         now = best
     return now
-
-
-def _jointly(
-    problem: SearchProblem, moves: list[tuple[int, float]], level: float
-) -> tuple[float, SearchProblem] | None:
-    """Make several moves at once; None unless the leave-one-out error falls."""
-    if not moves:
-        return None
-    exponents = np.zeros(problem.width)
-    drop: set[int] = set()
-    for i, power in moves:
-        if i not in drop and len(drop) < problem.width - 1:
-            exponents[i] = power
-            drop.add(i)
-    trial = divided(problem, exponents, drop)
-    value = best_loo_error(trial)
-    return (value, trial) if value < level else None
 
 
 def paired(problem: SearchProblem, deadline: Deadline) -> list[tuple[float, SearchProblem]]:

@@ -15,6 +15,7 @@ from kanlens.long_work import check_time
 from kanlens.splines import spline
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Sum = tuple[float, tuple[int, ...]]  # relative squared error, and the columns
 
 
 @dataclass(frozen=True)
@@ -144,17 +145,28 @@ def _losses(
     return float(residual @ residual), losses
 
 
-Sum = tuple[float, tuple[int, ...]]  # relative squared error, and the columns
+def best_pairs(matrix: Array, target: Array) -> list[Sum]:
+    """Return the best sums of a constant and two columns, of all pairs."""
+    centered = matrix - matrix.mean(axis=0)
+    size = np.sqrt(np.square(centered).sum(axis=0))
+    centered = centered / np.where(size > 0, size, 1.0)
+    y = target - target.mean()
+    y = y / (np.sqrt(y @ y) or 1.0)
+    gram, right = centered.T @ centered, centered.T @ y
+    i, j = np.triu_indices(len(right), 1)
+    cross = gram[i, j]
+    determinant = np.maximum(1 - cross**2, 1e-9)
+    gain = (right[i] ** 2 + right[j] ** 2 - 2 * cross * right[i] * right[j]) / determinant
+    pairs: list[Sum] = []
+    for k in np.argsort(-gain)[: tuned.PAIRS_COMPARED]:
+        pair = centered[:, [i[k], j[k]]]
+        residual = y - pair @ np.linalg.lstsq(pair, y, rcond=None)[0]
+        pairs.append((float(residual @ residual), (int(i[k]), int(j[k]))))
+    return sorted(pairs)
 
 
-def grown_sums(
-    matrix: Array,
-    target: Array,
-    weights: Array | None = None,
-    *,
-    most: int = tuned.SPARSE_TERMS,
-) -> list[Sum]:
-    """Return the best sums of a constant and up to `most` columns [1]_.
+def grown_sums(matrix: Array, target: Array, weights: Array | None = None) -> list[Sum]:
+    """Return the best sums of a constant and 1, 2, ... columns [1]_.
 
     References
     ----------
@@ -171,7 +183,7 @@ def grown_sums(
     y = y / (np.sqrt(y @ y) or 1.0)
     states = [_ColumnSum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
     sums: list[Sum] = []
-    for _ in range(most):
+    for _ in range(tuned.SPARSE_TERMS):
         states = _grown(states, centered)
         first, rest = states[: tuned.EXCHANGED_SUMS], states[tuned.EXCHANGED_SUMS :]
         better = (_exchanged(state, centered, y) for state in first)

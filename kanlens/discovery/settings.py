@@ -92,6 +92,7 @@ EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are 
 EXACT_SUM = 1e-20
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
 DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
+PAIRS_COMPARED = 20  # pairs that are solved
 BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
     narrowest=2,
     widest=6,
@@ -178,7 +179,6 @@ FEW = 4  # columns up to which sums of blocks and ratios come before columns are
 NO_LOO_ERROR = 1e-5  # loo_error that counts as none
 NEAR_HALF_POWER, NEAR_THIRD_POWER = 0.02, 1e-3  # distance at which a power is that
 NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
-SURE_POWER = 0.05  # from a whole number, over many decades, at which a column is a factor
 HIGHEST_EXPONENT = 6.0
 REWEIGHTINGS = 8  # of least absolute deviations
 LOO_GAIN = 0.9  # factor on the loo_error that a move must reach

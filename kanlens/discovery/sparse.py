@@ -14,7 +14,7 @@ from kanlens.discovery.ansatz import Ansatz, sum_of_terms
 from kanlens.discovery.blocks import arguments
 from kanlens.discovery.monomials import evaluate, monomial
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.regression import Array, away, grown_sums
+from kanlens.discovery.regression import Array, away, best_pairs, grown_sums
 from kanlens.discovery.scheduling import BudgetedFront
 from kanlens.symbolic.composition import Expr
 
@@ -106,7 +106,7 @@ def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
 
 
 class DictionarySum(Ansatz):
-    """A sum of up to three products of a monomial and a function."""
+    """A sum of two products of a monomial and a function."""
 
     limits = tuned.DICTIONARY
 
@@ -116,7 +116,7 @@ class DictionarySum(Ansatz):
         for _, view in transformed(problem, self.limits.targets):
             if front.done:
                 return
-            for terms in self._best(grown_sums(matrix[rows], view.target[rows], most=3)):
+            for terms in self._best(best_pairs(matrix[rows], view.target[rows])):
                 yield sum_of_terms(view, [names[k] for k in terms], matrix[:, terms])
 
 

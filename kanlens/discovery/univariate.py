@@ -18,7 +18,7 @@ from kanlens.discovery.regression import (
     Array,
     Basis,
     away,
-    grown_sums,
+    best_pairs,
     quick_error,
     relative_error,
     solve,
@@ -32,7 +32,9 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
     x, best = problem.columns[:, 0], float("inf")
     chosen: tuple[Transform, int, Callable[[Array], Array], Basis, Array] | None = None
     transforms = (transform for transform in TRANSFORMS[:3] if transform.fits(problem.target))
-    scales = (np.log, np.asarray) if problem.positive[0] else (np.asarray,)
+    scales: list[Callable[[Array], Array]] = [np.asarray]
+    if problem.positive[0]:
+        scales.insert(0, np.log)
     counts = [pieces for pieces in tuned.SINGLE.pieces if pieces <= max(2, problem.count // 3)]
     for transform, scale, pieces in product(transforms, scales, counts):
         target, side = transform.value(problem.target), transform.side(problem.target)
@@ -66,8 +68,8 @@ class SingleColumn(Ansatz):
         if self.deep:
             yield from _PAIRS.formulas(problem, front)
         curve, error = smooth_curve(problem)
-        ends = np.quantile(problem.columns[:, 0], tuned.CURVE_ENDS)
-        grid, name = np.linspace(*ends, tuned.GRID_POINTS), problem.names[0]
+        low, high = np.quantile(problem.columns[:, 0], tuned.CURVE_ENDS)
+        grid, name = np.linspace(low, high, tuned.GRID_POINTS), problem.names[0]
         with np.errstate(all="ignore"):
             values = curve(grid)
         if error > self.limits.error or not np.isfinite(values).all():
@@ -132,7 +134,7 @@ class PairOfAtoms(Ansatz):
     def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
-        for pair in self._best(grown_sums(matrix[rows], problem.target[rows], most=2)):
+        for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
             terms = [names[k].xreplace({U: problem.names[0]}) for k in pair]
             yield sum_of_terms(problem, terms, matrix[:, pair])
 

@@ -1,4 +1,4 @@
-"""Work that is shared: by one process, by several, or by a cluster of Dask."""
+"""Work in one process, in several, or on a cluster of Dask."""
 
 from kanlens.distributed.analyses import AttributionFolder, attribute, importance
 from kanlens.distributed.restarts import discover, fit

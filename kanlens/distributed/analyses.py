@@ -34,7 +34,7 @@ SAMPLE = 10_000  # rows by which the class that is predicted for most is found
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class AttributionFolder:
-    """Attributions in a folder of Parquet files, whose rows are those of the table, in order.
+    """Attributions in a folder of Parquet files, in the order of rows.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ def attribute(
     progress: bool | None = None,
     **options: Any,
 ) -> AttributionFolder:
-    """Attribute the rows of a table of any size, and write them to a folder of Parquet files.
+    """Attribute a table of any size; write a folder of Parquet files.
 
     One row out for each row in, in order. Results do not depend on the workers or `part_rows`:
     methods that draw have a generator for each 4,096 rows. Complete parts of the same run in the
@@ -171,7 +171,7 @@ def importance(
     progress: bool | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Return the importance of each feature for each output, over a table of any size.
+    """Return the importance of features over a table of any size.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def _open(
     generator: torch.Generator | None,
     part_rows: int,
 ) -> tuple[KAN, Source]:
-    """Return the model and the table; refuse a table that workers elsewhere cannot read."""
+    """Return the model and the table; refuse what workers cannot read."""
     kan = check_model(call, model)
     if not isinstance(data, str | os.PathLike):
         raise DTypeError(call, "a path", type(data).__name__, "Write the table to a Parquet file")
@@ -252,7 +252,7 @@ def _plan(
     seed: int,
     part_rows: int,
 ) -> tuple[Attribution, Job]:
-    """Return the attribution of one row, which refuses what does not fit, and the job."""
+    """Return the attribution of one row, and the job."""
     classes = model.task == "classification" and len(model.output_names) > 1 and target is None
     rows = source.sample(SAMPLE).x if classes else source.read(0, 1).x
     with rewording(call):
@@ -281,7 +281,7 @@ def _plan(
 
 
 def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summary], int]:
-    """Do the missing parts; return all summaries, and the number of parts that existed."""
+    """Do the missing parts; return all summaries, and the number kept."""
     numbers = range(job.parts)
     done = {n: part for n in numbers if (part := jobs.read_summary(job, n)) is not None}
     count, left = len(done), [number for number in numbers if number not in done]

@@ -1,4 +1,4 @@
-"""Attribution job: parts of the rows of a table, each of which can be done by any process.
+"""Attribution job: parts of a table, for any process.
 
 A part is some blocks of rows, each with a generator, so that results do not depend on the parts or
 the processes. A manifest identifies the run of a folder, so that only this run can resume there.
@@ -31,7 +31,7 @@ from kanlens.io.checkpoint import load, save
 from kanlens.long_work import temporary_folder
 from kanlens.model.network import KAN
 from kanlens.plain_json import to_plain
-from kanlens.resources import LEAST, memory_limit
+from kanlens.resources import MIN_LIMIT, memory_limit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ class Job:
 
 
 def attribute_part(job: Job, part: int) -> Summary | KanlensError:
-    """Explain and write the rows of a part; return an error, as trying again would not help."""
+    """Explain and write the rows of a part; return a refusal."""
     try:
         with _one_at_a_time, memory_limit(job.call, _share_of_worker()):
             return _part(job, part)
@@ -198,16 +198,16 @@ def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) ->
 
 
 def _share_of_worker() -> int | None:
-    """Return the memory limit of work on a Dask worker in bytes; None elsewhere."""
+    """Return the memory limit of a Dask worker in bytes; None elsewhere."""
     with contextlib.suppress(KeyError, AttributeError, ValueError):
         worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
         limit: int | None = worker.memory_manager.memory_limit
-        return limit and max(LEAST, limit // 4)
+        return limit and max(MIN_LIMIT, limit // 4)
     return None
 
 
 def begun(job: Job, *, own: bool) -> Job:
-    """Return the job, with its folder's seed unless it has its `own`; refuse other runs."""
+    """Return the job with the seed of its folder; refuse other runs."""
     folder = Path(job.folder or "")
     manifest = read_manifest(folder, call=job.call)
     if manifest is None:
@@ -244,7 +244,7 @@ def manifest_of(job: Job) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder, None of a missing or empty one; refuse others."""
+    """Return the manifest of a folder, None of an empty one."""
     try:
         if not folder.exists() or not any(folder.iterdir()):
             return None

@@ -1,4 +1,4 @@
-"""`fit` and `discover` with restarts, as tasks; the best result comes first."""
+"""`fit` and `discover` with restarts; the best result comes first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fit(
     progress: bool | None = None,
     **options: Any,
 ) -> list[FitResult]:
-    """Train copies of a model from other initial weights; the best one comes first.
+    """Train copies of a model from other weights; the best comes first.
 
     The first copy has the weights of the model. All are scored on the same held-out rows; their
     loss is optimistic for the best of many, so keep test rows out of `data`.
@@ -104,7 +104,7 @@ def discover(
     workers: Workers = None,
     progress: bool | None = None,
 ) -> list[Discovery]:
-    """Search a table for a formula several times, with other draws; the best one comes first.
+    """Search a table for a formula several times; the best comes first.
 
     Each search draws its held-out rows and the weights of its networks. The first is the one of
     `kanlens.discover`.
@@ -146,7 +146,7 @@ def discover(
 
 
 def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | None) -> list[Any]:
-    """Return the result of each start; after an interrupt, with a warning, those so far."""
+    """Return the results of all starts, or of those before an interrupt."""
     check_count(call, "restarts", restarts)
     outcomes: dict[int, Any] = {}
     stop = Interruption()
@@ -168,7 +168,7 @@ def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | 
 
 
 def attempt(job: Any, number: int) -> list[Any] | KanlensError:
-    """Return the result of one start or its TrainingError in a list, or another refusal."""
+    """Return the result or TrainingError of a start, or another refusal."""
     function, *arguments = job
     try:
         return [function(*arguments, number)]

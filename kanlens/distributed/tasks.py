@@ -1,4 +1,4 @@
-"""Tasks: done one after the other in this process, or by the workers of Dask.
+"""Tasks: done one after the other here, or by workers of Dask.
 
 Dask sends the job to each worker once, and runs tasks again that failed or whose worker died.
 """
@@ -32,7 +32,7 @@ Task = TypeVar("Task")
 
 @contextlib.contextmanager
 def workers_for(call: str, workers: Workers) -> Iterator[Any]:
-    """Yield a client of Dask, whose own workers end with the block; None for this process."""
+    """Yield a client of Dask, or None for this process."""
     if workers is None:
         yield None
         return
@@ -57,7 +57,7 @@ def workers_for(call: str, workers: Workers) -> Iterator[Any]:
 def completed(
     client: Any, call: str, function: Callable[..., Any], job: Any, tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, Any]]:
-    """Yield each finished task with its result; raise a KanlensError, then cancel the rest."""
+    """Yield each finished task with its result; raise a KanlensError."""
     if client is None:
         for task in tasks:
             yield task, _checked(_done(function, job, task))
@@ -84,7 +84,7 @@ def completed(
 
 
 def _done(function: Callable[[Any, Any], Any], job: Any, task: Any) -> Any:
-    """Call the function of a task with the kernels, so that all processes have equal digits."""
+    """Call the function of a task with the kernels, for equal digits."""
     with kernels.use("sparse"):
         return function(job, task)
 

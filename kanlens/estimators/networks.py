@@ -95,9 +95,12 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             return model
 
         data = torch.tensor(rows), torch.tensor(y)
-        weighted = weights if (weights != weights[0]).any() else None
-        common: dict[str, Any] = {"sample_weight": weighted, "progress": False}
-        common["groups"] = None if groups is None else groups[places]
+        common: dict[str, Any] = {
+            "sample_weight": weights if (weights != weights[0]).any() else None,
+            "groups": None if groups is None else groups[places],
+            "generator": generator,
+            "progress": False,
+        }
         settings = (self.hidden, self.grid_size, self.steps, self.penalty)
         if any(value is not None for value in settings) or self.strength != 0:
             result = fit(
@@ -107,11 +110,10 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 penalty=self.penalty,
                 strength=self.strength,
                 validation=self.validation if len(rows) >= _FEW else 0.0,
-                generator=generator,
                 **common,
             )
         else:
-            result = fit_default(data, build=build, generator=generator, **common)
+            result = fit_default(data, build=build, **common)
         self._keep(result, places)
 
     def _keep(self, result: FitResult, places: Array) -> None:

@@ -240,8 +240,6 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
 def _recurrence(t: Tensor, degree: int, *, second: bool) -> Tensor:
     """Return a Chebyshev polynomial of either kind by recurrence."""
     before, now = torch.ones_like(t), 2 * t if second else t
-    if degree == 0:
-        return before
-    for _ in range(degree - 1):
+    for _ in range(degree):
         before, now = now, 2 * t * now - before
-    return now
+    return before

@@ -15,7 +15,7 @@ from kanlens.model.network import KAN
 from kanlens.model.soundness import check_weights
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
-# as many, which is within any limit of memory that can be set (`kanlens.resources.LEAST`).
+# as many, which is within any limit of memory that can be set (`kanlens.resources.MIN_LIMIT`).
 BUDGET = 2**20
 
 

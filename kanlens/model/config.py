@@ -37,7 +37,7 @@ class LayerConfig:
     grid_eps: float = 0.02  # share of even spacing in an updated grid
     enable_standalone_scale_spline: bool = True  # whether the layer has `spline_scaler`
     functions: tuple[tuple[str, ...], ...] = ()  # (out, in), of layers with symbolic edges
-    series: tuple[str, ...] = ()  # functions beside the splines, of layers that have such
+    series: tuple[str, ...] = ()  # functions added to the splines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON types."""

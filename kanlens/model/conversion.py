@@ -58,7 +58,7 @@ def to_splines(
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Default: drawn evenly from the range of the training data, else of the first layer's grid.
     tolerance : float

@@ -298,7 +298,7 @@ class EdgeLayer(nn.Module):
         Returns
         -------
         Enclosure
-            Of the layer as it is now, in float64.
+            Of the present weights, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return Enclosure(self, *ends)

@@ -18,7 +18,7 @@ CHUNK = 2**20  # values of edges, or of their bases, held at once
 
 
 class Weights(NamedTuple):
-    """The weights of a layer as they are kept."""
+    """The weight tensors of a layer."""
 
     spline: Tensor  # (out, in, basis), before `scale`
     scale: Tensor | None  # (out, in)
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
         return self.base * self.mask
 
     def packed(self) -> Tensor:
-        """Return the weights as they are multiplied, (in, basis + 1, out), the base's last."""
+        """Return coefficients and base weights (in, basis + 1, out), the base last."""
         coef, base = self.coefficients().permute(1, 2, 0), self.base_weights().mT.unsqueeze(1)
         return torch.cat([coef, base], 1).contiguous()
 

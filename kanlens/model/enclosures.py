@@ -247,8 +247,8 @@ class Enclosure:
         margin = _pick(table.margin, piece)
         margin = margin.masked_fill((~inside[:, None] & ~self.dead)[..., None], torch.inf)
         upper = points.new_full(points.shape[:3], torch.inf)
-        ends = {"start": start, "end": end, "lower": -upper, "upper": upper}
-        return ControlPoints(points=points, below=-margin, above=margin, **ends), piece
+        sides = {"start": start, "end": end, "lower": -upper, "upper": upper}
+        return ControlPoints(points=points, below=-margin, above=margin, **sides), piece
 
 
 def _pick(table: Tensor, piece: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class KANLinear(EdgeLayer):
     enable_standalone_scale_spline : bool
         Whether each edge has a scale in addition to its coefficients.
     base_activation : str, type or callable
-        The function beside the spline: one of ``BASES`` or torch's name for it.
+        The function added to the spline: one of ``BASES`` or torch's name for it.
     grid_eps : float
         In an updated grid, the share of even spacing against quantiles of the data.
     grid_range : tuple of float

@@ -41,7 +41,7 @@ class Bands:
 
     @classmethod
     def of(cls, products: Tensor, cells: Cells) -> Bands:
-        """Add what `pair_products` returns, shape (pair, in, cell), up by basis function."""
+        """Add up products (pair, in, cell) of `pair_products` by basis function."""
         n_live, n_basis = cells.degree + 1, cells.count + cells.degree
         pairs = list(itertools.combinations_with_replacement(range(n_live + 1), 2))[:-1]
         rows: list[list[Tensor]] = [[] for _ in range(n_live + 1)]  # the last: with the base
@@ -208,14 +208,14 @@ def _living(layer: EdgeLayer, cells: Cells, x: Tensor) -> tuple[Tensor, list[Ten
 
 @torch.no_grad()
 def _sampled(layer: EdgeLayer, cells: Cells, x: Tensor) -> Tensor:  # (live + 1, in, cell)
-    """Return the means of what lives in every cell over a few rows; zero where there are none."""
+    """Return the means of each cell's nonzero functions over a few rows; zero without rows."""
     cell, values = _living(layer, cells, x.mT.contiguous())
     sums = added_by_cell([torch.ones_like(values[0]), *values], cell, cells)
     return sums[1:] / sums[0].clamp_min(1)
 
 
 def _totals(layer: EdgeLayer, cells: Cells, x: Tensor, about: Tensor) -> Tensor:
-    """Add up by cell: the points, the deviations of what lives there, and their products."""
+    """Add up by cell: points, deviations of the nonzero functions, and their products."""
     x = x.double().mT.contiguous()
     cell, values = _living(layer, cells, x)
     away = [value - mean.gather(1, cell) for value, mean in zip(values, about, strict=True)]

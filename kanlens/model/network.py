@@ -220,7 +220,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The widths as they are written, with a pair for every layer that multiplies.
+        """The widths as users write them, with a pair for every layer that multiplies.
 
         Examples
         --------
@@ -425,7 +425,7 @@ grid_range, enable_standalone_scale_spline
         Raises
         ------
         DTypeError
-            If `x` is none of these, or holds no numbers.
+            If `x` has another type, or holds no numbers.
         ShapeError
             If it has no two axes, or another number of columns.
         DataError
@@ -438,7 +438,7 @@ grid_range, enable_standalone_scale_spline
             raise ShapeError(call, expected, str(tuple(tensor.shape)), advice)
         check_columns(call, tensor, len(self.schema.features))
         if finite:
-            check_finite(call, tensor, self.feature_names)
+            check_finite(call, tensor, self.schema.feature_names)
         return tensor
 
     def _convert(self, x: Rows, call: str) -> Tensor:

@@ -117,7 +117,7 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
     max_memory : str or int, optional
@@ -201,10 +201,11 @@ def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStati
     return statistics
 
 
+@torch.no_grad()
 def store_statistics(model: KAN, x: Tensor, *, background: int = 100) -> None:
     """Store the statistics of every layer over x (batch, in), and some rows, in the model."""
     rows = model.prepare(x, call="fit")
     for layer, values in zip(model.layers, levels_of(model, rows)[0], strict=False):
-        layer.statistics = summarize(values, *edge_moments(layer, values))
+        layer.statistics = summarize(values, *means_and_norms(layer, values))
     picks = torch.linspace(0, len(x) - 1, min(background, len(x)), dtype=torch.float64)
     model.background = rows[picks.round().long()].detach().cpu()

@@ -1,4 +1,4 @@
-"""Checks of a model's tensors: values, and what every network fulfills."""
+"""Checks of a model's tensors: finite values, and properties of every network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`prune`: remove edges by score, and report the loss that each removal cost.
-
-A removed edge leaves its mean over the data in the bias of its sum.
-"""
+"""`prune`: remove edges by score, their means into the biases, and report what each cost."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ from kanlens.pruning.removal import EdgeRemover
 from kanlens.pruning.scores import SCORES
 from kanlens.resources import Memory, threads_for, within_memory
 
-HELD_OUT = 0.2  # share of the rows that tuning never sees, by which it is judged
-LEAST_ROWS = 5
+HELD_OUT = 0.2  # share of the rows that judge fine-tuning
+MIN_ROWS = 5  # for fine-tuning
 
 
 @within_memory
@@ -43,45 +40,44 @@ def prune(  # noqa: PLR0913 - one keyword per choice
 ) -> PruneResult:
     """Remove the edges with the smallest scores.
 
-    Some path from the features to an output always stays. Hidden layers of a model that knows
-    statistics get those of `x`, as what reaches them is no longer the same.
+    Some path from the features to an output always stays. Hidden layers of a model with statistics
+    get those of `x`, as their inputs have changed.
 
-    An interrupt (Ctrl-C) ends the search for edges that a budget allows to go; the model is
-    returned as it was after the last removal, within the budget, with a warning.
+    An interrupt (Ctrl-C) ends the search for edges that a budget allows to remove; the model after
+    the last removal, within the budget, is returned with a warning.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Left unchanged.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
-        Rows over which means are folded and the loss is measured.
+        Rows for the means of removed edges and for the loss.
     y : optional
         Targets, as for `fit`; without them the loss is against the model's own outputs.
     score : {"l1", "raw_l1", "std", "damage", "backward"}
-        What edges are ordered by; `kanlens.edge_scores` says what each is (``"l1"`` is its
-        weight_l1). Damage, path and backward scores of different layers are compared as they are,
-        the others relative to the largest of their layer.
+        Order of removal, see `kanlens.edge_scores` (``"l1"`` is its weight_l1). Damage and
+        backward scores of different layers are compared directly, the others relative to the
+        largest of their layer.
     threshold : float, optional
         Remove every edge whose score is below this share of its layer's largest.
     budget : float, optional
         Remove edges, smallest first, as long as the loss rises by at most this share, or by 1e-6
         of the loss of the best constant where that is more: of the variance of y, or of the
-        entropy of its classes. An edge that would break the budget is passed over. 0 changes
-        nothing at all. Without y the output may change by this share of its variance, in the mean
-        square.
+        entropy of its classes. An edge that would exceed the budget is skipped. 0 changes
+        nothing. Without y the output may change by this share of its variance, in the mean square.
     rescore : bool
-        Within a budget, score the edges that are left anew after every removal (of more than 200
+        Within a budget, score the remaining edges again after every removal (of more than 200
         edges, after every 200th part of them).
     finetune : int
-        When no edge can go any more, train for this many steps (of `fit`'s LBFGS), keep that where
-        the loss falls, and within a budget cut on until nothing more goes. A fifth of the rows is
-        held out of training; the loss and the budget are then of these rows.
+        When no more edge can be removed, train for this many steps (of `fit`'s LBFGS), keep the
+        result if the loss falls, and within a budget go on removing. A fifth of the rows is held
+        out of training; the loss and the budget are then of these rows.
     max_memory : str or int, optional
         As for `trace`.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
-        Draws the rows held out for `finetune`; torch's own when None.
+        Draws the rows held out for `finetune`; torch's default generator when None.
 
     Returns
     -------
@@ -123,35 +119,34 @@ def prune(  # noqa: PLR0913 - one keyword per choice
             rescore=rescore,
             finetune=finetune,
             held_out=held_out,
+            budget=budget,
         )
         if threshold is not None:
             remover.cut_below(threshold, progress)
-        elif budget:
-            remover.cut_within(budget, progress)
+        elif budget and remover.evaluator.allowed is not None:
+            remover.cut_within(remover.evaluator.allowed, progress)
         small = remover.model if budget == 0 else remover.finished()
-        found = _result(model, small, remover, budget)
+        result = _result(model, small, remover, budget)
     remover.stop.warn("prune", f"The model is pruned so far, to {small.edges_alive} edges")
-    return found
+    return result
 
 
 @torch.no_grad()
 def _result(model: KAN, small: KAN, remover: EdgeRemover, budget: float | None) -> PruneResult:
-    names, kept = model.feature_names, set(small.feature_names)
-    columns = [index for index, name in enumerate(names) if name in kept]
-    alive = reached(small).tolist()
+    names, names_left = model.feature_names, set(small.feature_names)
+    columns = [index for index, name in enumerate(names) if name in names_left]
+    outputs = zip(small.output_names, reached(small).tolist(), strict=True)
     return PruneResult(
         model=small,
         removed=tuple(remover.removed),
         loss_before=remover.evaluator.first_loss,
-        loss_allowed=remover.evaluator.allowed(budget) if budget is not None else None,
+        loss_allowed=remover.evaluator.allowed,
         loss_after=remover.evaluator.loss(small(remover.rows[:, columns])),
         loss_against="targets" if remover.evaluator.against_targets else "outputs",
         edges_before=model.edges_alive,
         edges_after=small.edges_alive,
-        dropped_features=tuple(name for name in names if name not in kept),
-        constant_outputs=tuple(
-            name for name, varies in zip(small.output_names, alive, strict=True) if not varies
-        ),
+        dropped_features=tuple(name for name in names if name not in names_left),
+        constant_outputs=tuple(name for name, varies in outputs if not varies),
         score=remover.score.name,
         tuned=tuple(remover.tuned),
         stopped_because="a budget of 0 allows nothing" if budget == 0 else remover.stopped_because,
@@ -163,22 +158,21 @@ def _check_limits(threshold: float | None, budget: float | None) -> None:
     if (threshold is None) == (budget is None):
         got = "neither" if threshold is None else "both"
         advice = "Pass {threshold} or {budget}, for example"
-        named: dict[str, Any] = {"threshold": 0.05, "budget": 0.02}
-        raise InvalidValueError("prune", "one of threshold and budget", got, advice, **named)
-    if budget is not None:
-        check_positive("prune", "budget", budget, zero=True)
-    if threshold is not None:
-        check_positive("prune", "threshold", threshold, zero=True)
-        if threshold > 1:
-            expected = "to be a share of the layer's largest score, from 0 to 1"
-            got, advice = repr(threshold), "For example 0.05"
-            raise InvalidValueError("prune", expected, got, advice, argument="threshold")
+        examples: dict[str, Any] = {"threshold": 0.05, "budget": 0.02}
+        raise InvalidValueError("prune", "one of threshold and budget", got, advice, **examples)
+    for name, value in (("threshold", threshold), ("budget", budget)):
+        if value is not None:
+            check_positive("prune", name, value, zero=True)
+    if threshold is not None and threshold > 1:
+        expected = "to be a share of the layer's largest score, from 0 to 1"
+        got, advice = repr(threshold), "For example 0.05"
+        raise InvalidValueError("prune", expected, got, advice, argument="threshold")
 
 
 def _check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
-    """Refuse to tune on too few rows, a classifier without labels, or a network that is frozen."""
-    if len(rows) < LEAST_ROWS:
-        expected, got = f"at least {LEAST_ROWS} rows for finetune", str(len(rows))
+    """Refuse too few rows, a classifier without labels, and a frozen network."""
+    if len(rows) < MIN_ROWS:
+        expected, got = f"at least {MIN_ROWS} rows for finetune", str(len(rows))
         raise InvalidValueError("prune", expected, got, "Pass more rows", "{finetune}", finetune=0)
     if y is None and model.task != "regression":
         expected, got = "y for finetune of a classifier", "none"
@@ -189,7 +183,7 @@ def _check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
 
 
 def hold_out(rows: int, generator: torch.Generator | None, groups: Tensor | None = None) -> Tensor:
-    """Draw the rows by which tuning is judged, sorted; no group is split."""
+    """Return random rows, sorted, for fine-tuning; no group is split."""
     device = "cpu" if generator is None else generator.device
     order = torch.randperm(rows, generator=generator, device=device).cpu()
     groups = torch.arange(rows) if groups is None else groups

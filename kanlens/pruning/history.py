@@ -1,4 +1,4 @@
-"""Result of a pruning, and the log that restores the network after any step."""
+"""Result of pruning, and the log that restores the network after any step."""
 
 from __future__ import annotations
 
@@ -30,31 +30,25 @@ COLUMNS = (
 
 
 class RemovalLog:
-    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network."""
+    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network.
+
+    `changes` are the removed edges, each with the bias () of its sum.
+    """
 
     def __init__(self, model: KAN, rows: Tensor) -> None:
-        self.rows = rows
-        self._wholes = [(0, copy.deepcopy(model))]  # after how many changes, and the network
-        self._changes: list[tuple[Edge, Tensor]] = []
+        self.rows, self.changes = rows, list[tuple[Edge, Tensor]]()
+        self._networks = [(0, copy.deepcopy(model))]  # number of changes, and the network
 
-    def note(self, edge: Edge, bias: Tensor) -> None:
-        """Record a removed edge, with the bias () of its sum."""
-        self._changes.append((edge, bias))
-
-    def note_whole(self, model: KAN) -> None:
+    def add_network(self, model: KAN) -> None:
         """Record a whole network, after fine-tuning."""
-        self._wholes.append((len(self._changes), copy.deepcopy(model)))
-
-    def forget(self, step: int) -> None:
-        """Discard the changes after the first `step`."""
-        del self._changes[step:]
+        self._networks.append((len(self.changes), copy.deepcopy(model)))
 
     @torch.no_grad()
     def at(self, step: int) -> KAN:
-        """Return a copy of the network after `step` changes, in the shape it had at first."""
-        start, whole = next(pair for pair in reversed(self._wholes) if pair[0] <= step)
-        model = copy.deepcopy(whole)
-        for (index, out, in_), bias in self._changes[start:step]:
+        """Return a copy of the network after `step` changes, in its first shape."""
+        start, network = next(pair for pair in reversed(self._networks) if pair[0] <= step)
+        model = copy.deepcopy(network)
+        for (index, out, in_), bias in self.changes[start:step]:
             layer = model.layers[index]
             layer.mask[out, in_] = 0
             layer.bias[out] = bias
@@ -64,13 +58,13 @@ class RemovalLog:
 
 
 def renew_statistics(model: KAN, rows: Tensor) -> None:
-    """Renew the statistics of hidden layers from `rows` after removals, if there are any."""
+    """Update the statistics of a network, if any, after removals."""
     if model.statistics is None:
         return
     first, *deeper = model.layers
-    known, alive = model.statistics[0], (first.mask != 0).cpu()
+    old, mask = model.statistics[0], (first.mask != 0).cpu()
     first.statistics = dataclasses.replace(
-        known, edge_mean=known.edge_mean * alive, edge_std=known.edge_std * alive
+        old, edge_mean=old.edge_mean * mask, edge_std=old.edge_std * mask
     )
     values = Propagation(model, rows).values
     for layer, x in zip(deeper, values[1:-1], strict=True):
@@ -79,28 +73,28 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PruneResult(Displayed):
-    """A smaller model, and what was taken away; its repr is a line that says what that cost.
+    """A smaller model, and the edges that were removed; its repr is one line on their cost.
 
     Attributes
     ----------
     model : KAN
-        A new model; the one that was given is as it was.
+        A new model; the one passed in is unchanged.
     removed : tuple of dict
         One record per removed edge, in the order of removal: step, layer, out, in, name, score,
         relative_score (to the layer's largest), reason ("score", or "dead end" and "constant
         node" for edges that no longer do anything), loss_before, loss_after, edges_left. Indices
-        and names are those of the model that was given.
+        and names are those of the model passed in.
     loss_before, loss_after : float
         Of the whole model. With fine-tuning, over the rows that it never saw.
     loss_against : {"targets", "outputs"}
-        What the losses are and a budget is a share of: the training loss against y, or without y
-        the mean squared change of the model's own outputs over their variance.
+        The kind of loss: the training loss against y, or without y the mean squared change of the
+        model's own outputs over their variance.
     loss_allowed : float, optional
         The largest loss that the budget allowed, loss_before and its rise: the budget's share of
         loss_before (without y, of 1), or 1e-6 of the loss of the best constant where that is more
         (of the variance of y, or of the entropy of its classes). None with a threshold.
     edges_before, edges_after : int
-        Edges alive.
+        Unmasked edges.
     dropped_features : tuple of str
         Features that lost their last edge.
     constant_outputs : tuple of str
@@ -108,12 +102,12 @@ class PruneResult(Displayed):
     score : str
         The score that edges were ordered by.
     tuned : tuple of dict
-        One record per fine-tuning that was kept: step (how many removals came before it),
-        loss_before, loss_after.
+        One record per fine-tuning that lowered the loss: step (removals before it), loss_before,
+        loss_after.
     stopped_because : str
-        Why no more edges went; says so after an interrupt.
+        Why no more edges were removed, for example an interrupt.
     journal : RemovalLog, optional
-        What `at` reads; it holds the rows by reference.
+        Read by `at`; it holds the rows by reference.
     """
 
     model: KAN
@@ -133,10 +127,10 @@ class PruneResult(Displayed):
 
     @property
     def curve(self) -> pd.DataFrame:
-        """The loss against the edges left: step (removals so far), edges_left, loss.
+        """Losses and edges left: step (removals so far), edges_left, loss.
 
-        The first row is the model before; fine-tuning adds a row that has as many edges as the one
-        above it.
+        The first row is the model before; fine-tuning adds a row with the number of edges of the
+        row above it.
         """
         import pandas as pd
 
@@ -151,25 +145,25 @@ class PruneResult(Displayed):
         return pd.DataFrame(rows, columns=["step", "edges_left", "loss"])
 
     def at(self, step: int) -> KAN:
-        """Return the network as it was after some removals, fine-tuning right after them included.
+        """Return the network after `step` removals and their fine-tuning.
 
         Parameters
         ----------
         step : int
-            Number of removals: 0 for the model that was given, ``len(removed)`` for what `model`
-            is cut from; negative numbers count from the end.
+            Number of removals: 0 for the model passed in, ``len(removed)`` for the last network;
+            negative numbers count from the end.
 
         Returns
         -------
         KAN
-            A new model with the features, layers and widths of the one that was given; its removed
+            A new model with the features, layers and widths of the one passed in; its removed
             edges are masked and their means are in the biases, exactly as they were then.
-            `kanlens.pruning.compact` takes out what no longer does anything.
+            `kanlens.pruning.compact` removes nodes without edges.
 
         Raises
         ------
         InvalidValueError
-            If there is no such step.
+            If `step` is out of range.
 
         Examples
         --------
@@ -190,17 +184,17 @@ class PruneResult(Displayed):
         return self.journal.at(int(step) if step >= 0 else count + 1 + int(step))
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per removed edge, with what its losses are against."""
+        """Return one row per removed edge, with the kind of its losses."""
         import pandas as pd
 
         frame = pd.DataFrame(list(self.removed), columns=list(COLUMNS))
         return frame.assign(loss_against=self.loss_against)
 
     def to_json(self) -> str:
-        """Return all but the model as JSON; what is not finite becomes null."""
-        names = [one.name for one in dataclasses.fields(self)]
-        kept = [name for name in names if name not in ("model", "loss_allowed", "journal")]
-        return json.dumps(to_plain({name: getattr(self, name) for name in kept}))
+        """Return all but the model as JSON; NaN and infinity become null."""
+        names = [field.name for field in dataclasses.fields(self)]
+        names = [name for name in names if name not in ("model", "loss_allowed", "journal")]
+        return json.dumps(to_plain({name: getattr(self, name) for name in names}))
 
     def _line(self) -> str:
         lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""

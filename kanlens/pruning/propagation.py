@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -13,140 +11,106 @@ from kanlens.model.network import KAN
 from kanlens.resources import allowed_memory, check_memory
 
 Edge = tuple[int, int, int]  # layer, out, in
-Levels = tuple[list[Tensor], list[Tensor]]  # values and sums
-REFRESH = 200  # removals after which everything is computed anew, so that rounding stays small
-MOST_VALUES = 2**25  # of edges over rows, up to which they are remembered
-PART = 4  # of the memory allowed is for the edges that are remembered, and one for their effects
+REFRESH = 200  # removals between two full passes, which keep rounding small
+MOST_VALUES = 2**25  # of edges over rows, up to which they are cached
+PART = 4  # of the memory allowed is for cached edges, and another for the edges behind them
 FEWER = "Pass fewer rows, or a larger max_memory"  # advice
 
 
 class Propagation:
-    """Values of all nodes of a network over rows (batch, in), under changes of its edges.
+    """Values of all nodes of a network over rows (batch, in), under removals of its edges.
 
-    `values` are the nodes of each level (batch, node), from the scaled inputs on, and `sums` the
-    outputs of each layer (batch, out). Only layers behind a removed edge's node are run in full.
+    `values` are the nodes of each level (batch, node), from the scaled inputs on, `sums` the
+    outputs of each layer (batch, out), and `output` that of the network in the units of the data.
+    Only layers two behind a removed edge's node and later are run in full.
     """
 
     @torch.no_grad()
     def __init__(self, model: KAN, rows: Tensor, *, call: str = "prune") -> None:
         self.model, self.rows = model, rows
-        self._take_back: Callable[[], None] | None = None
+        self._last: tuple[Edge, Tensor, Tensor, tuple[list[Tensor], list[Tensor], int]] | None
         self._columns: dict[tuple[int, int], KANLinear] = {}
-        self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self._effects: dict[Edge, tuple[tuple[Tensor, ...], Tensor]] = {}
+        self._cache: dict[tuple[int, int, Edge | None], tuple[Tensor, Tensor]] = {}
         edges = sum(layer.mask.numel() for layer in model.layers)
-        each = len(rows) * rows.element_size()
-        needed = 2 * each * sum(layer.in_features + layer.out_features for layer in model.layers)
+        size = len(rows) * rows.element_size()
+        needed = 2 * size * sum(layer.in_features + layer.out_features for layer in model.layers)
         check_memory(call, needed, f"values of nodes on {len(rows):,} rows", FEWER)
         room = min(MOST_VALUES, allowed_memory() // (PART * rows.element_size()))
-        self.remembers = edges * len(rows) <= room
         widest = max(layer.out_features for layer in model.layers)
-        self._remembers_effects = edges * len(rows) * widest <= room
-        self.refresh()
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Compute all values anew."""
-        self.values, self.sums = levels_of(self.model, self.rows)
-        self.age = 0
-
-    @property
-    def output(self) -> Tensor:
-        """Output of the network, shape (batch, out), in the units of the data."""
-        return self.model.scale_outputs(self.values[-1])
+        self.caches = edges * len(rows) <= room
+        self._caches_following = edges * len(rows) * widest <= room
+        self.values, self.sums = levels_of(model, rows)
+        self.output, self._last, self.age = model.scale_outputs(self.values[-1]), None, 0
 
     @torch.no_grad()
     def without(self, edge: Edge) -> Tensor:  # (batch, out)
-        """Return what the output would be with an edge replaced by its mean over the rows."""
-        (values, _), _ = self._removed(edge)
-        return self.model.scale_outputs(values[-1])
+        """Return the output with an edge replaced by its mean over the rows."""
+        return self.model.scale_outputs(self._removed(edge)[0][-1])
 
     @torch.no_grad()
     def remove(self, edge: Edge) -> None:
-        """Mask an edge and leave its mean over the rows in the bias of its sum."""
+        """Mask an edge and add its mean over the rows to the bias of its sum."""
         if self.age >= REFRESH:
-            self.refresh()
+            (self.values, self.sums), self.age = levels_of(self.model, self.rows), 0
         index, out, in_ = edge
-        layer, before = self.model.layers[index], (self.values, self.sums)
-        (self.values, self.sums), mean = self._removed(edge)
-        mask, bias = layer.mask[out, in_].clone(), layer.bias[out].clone()
+        layer, before = self.model.layers[index], (self.values, self.sums, self.age)
+        self._last = edge, layer.mask[out, in_].clone(), layer.bias[out].clone(), before
+        self.values, self.sums, mean = self._removed(edge)
+        self.output, self.age = self.model.scale_outputs(self.values[-1]), self.age + 1
         layer.bias[out] += mean
         layer.mask[out, in_] = 0
-        self.age += 1
-
-        def take_back() -> None:
-            layer.mask[out, in_], layer.bias[out] = mask, bias
-            (self.values, self.sums), self.age = before, self.age - 1
-
-        self._take_back = take_back
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Take back the last removal, bit for bit."""
-        if self._take_back is not None:
-            self._take_back()
-            self._take_back = None
+        """Undo the last removal, bit for bit."""
+        if self._last is None:
+            return
+        (index, out, in_), mask, bias, (self.values, self.sums, self.age) = self._last
+        layer, self._last = self.model.layers[index], None
+        layer.mask[out, in_], layer.bias[out] = mask, bias
+        self.output = self.model.scale_outputs(self.values[-1])
 
-    def _removed(self, edge: Edge) -> tuple[Levels, Tensor]:
+    def _removed(self, edge: Edge) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Return values and sums without an edge, and its mean."""
         index, out, in_ = edge
+        layers, nodes = self.model.layers, self.model.nodes
         phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
         mean = phi.double().mean().to(phi)
-        return self._pushed(edge, mean - phi), mean
-
-    def _pushed(self, edge: Edge, change: Tensor) -> Levels:
-        """Add `change` (batch,) to the sum of an edge, and follow it to the end."""
-        index, out, _ = edge
-        values, sums = list(self.values), list(self.sums)
+        values, sums, following = list(self.values), list(self.sums), index + 1
         sums[index] = sums[index].clone()
-        sums[index][:, out] += change
-        values[index + 1] = self.model.nodes[index](sums[index])
-        following = index + 1
-        if following < len(self.model.layers) and not self.model.nodes[index].normalized:
-            node = int(self.model.nodes[index].owner[out])
-            effect = self._effect(edge, node, values[index + 1])
-            alive = self.model.layers[index + 1].mask[:, node] != 0
-            sums[index + 1] = sums[index + 1] + torch.where(alive, effect, 0.0)
-            values[index + 2] = self.model.nodes[index + 1](sums[index + 1])
-            following = index + 2
-        for later in range(following, len(self.model.layers)):
+        sums[index][:, out] += mean - phi
+        values[following] = nodes[index](sums[index])
+        if following < len(layers) and not nodes[index].normalized:
+            node = int(nodes[index].owner[out])
+            before = self._edges_from(following, node, self.values[following])
+            after = self._edges_from(following, node, values[following], edge)
+            unmasked = layers[following].mask[:, node] != 0
+            sums[following] = sums[following] + torch.where(unmasked, after - before, 0.0)
+            values[following + 1] = nodes[following](sums[following])
+            following += 1
+        for later in range(following, len(layers)):
             (sums[later],) = over_rows(
-                lambda part, layer=self.model.layers[later]: [layer(part)],  # type: ignore[misc]
+                lambda part, layer=layers[later]: [layer(part)],  # type: ignore[misc]
                 values[later],
                 rows_at_once(self.model),
             )
-            values[later + 1] = self.model.nodes[later](sums[later])
-        return values, sums
-
-    def _effect(self, edge: Edge, node: int, moved: Tensor) -> Tensor:
-        """Return the change (batch, out) by edges that leave the node of a removed edge."""
-        index = edge[0]
-        ends = (self.values[index + 1][:, node], moved[:, node])
-        if edge in self._effects:
-            known, effect = self._effects[edge]
-            if all(map(torch.equal, known, ends)):
-                return effect
-        before = self._edges_from(index + 1, node, self.values[index + 1])
-        after = self._edges_from(index + 1, node, moved, keep=False)
-        effect = after - before
-        if self._remembers_effects:
-            self._effects[edge] = (tuple(end.clone() for end in ends), effect)
-        return effect
+            values[later + 1] = nodes[later](sums[later])
+        return values, sums, mean
 
     def _edges_from(  # (batch, in) -> (batch, out)
-        self, index: int, in_: int, x: Tensor, *, keep: bool = True
+        self, index: int, in_: int, x: Tensor, removed: Edge | None = None
     ) -> Tensor:
-        """Return all edges that leave one node, the removed ones among them."""
-        key, node = (index, in_), x[:, [in_]]
-        known = self._known.get(key)
-        if known is not None and torch.equal(known[0], node):
-            return known[1]
-        if key not in self._columns:
+        """Return all edges of an input; `removed` is an edge that changes it."""
+        key, column = (index, in_, removed), x[:, [in_]]
+        cached = self._cache.get(key)
+        if cached is not None and torch.equal(cached[0], column):
+            return cached[1]
+        if key[:2] not in self._columns:
             layer = self.model.layers[index]
-            self._columns[key] = layer.select(range(layer.out_features), [in_])
-        layer = self._columns[key]
+            self._columns[key[:2]] = layer.select(range(layer.out_features), [in_])
+        layer = self._columns[key[:2]]
         at_once = max(1, BUDGET // (16 + layer.out_features))
-        (edges,) = over_rows(lambda part: [layer.edge_values(part)[..., 0]], node, at_once)
-        if self.remembers and keep:
-            self._known[key] = (node, edges)
+        (edges,) = over_rows(lambda part: [layer.edge_values(part)[..., 0]], column, at_once)
+        if self.caches if removed is None else self._caches_following:
+            self._cache[key] = (column, edges)
         return edges

@@ -115,7 +115,7 @@ def penalty_value(
     Raises
     ------
     InvalidValueError
-        If a norm needs inputs and there are none.
+        If a norm needs inputs and `inputs` is None.
 
     References
     ----------

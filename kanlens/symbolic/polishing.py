@@ -54,31 +54,6 @@ class Fits(NamedTuple):
         return self.pick(torch.from_numpy(first[place < most]))
 
 
-class Measure:
-    """Coordinates of values up to a constant, in a spline space if any."""
-
-    def __init__(self, edge: Tensor, space: Tensor | None) -> None:
-        self.space = space
-        if space is not None:
-            counts = torch.bincount(edge, minlength=len(space))
-            order = edge.argsort(stable=True)
-            before = counts.cumsum(0) - counts
-            rank = torch.empty_like(edge)
-            rank[order] = torch.arange(len(edge)) - before[edge[order]]
-            self.width = int(counts.max()) if len(edge) else 0
-            self.slot = edge * self.width + rank
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Return the coordinates (fit, direction)."""
-        if self.space is None:
-            return values - values.mean(1, keepdim=True)
-        edges, samples, directions = self.space.shape
-        padded = values.new_zeros(edges * self.width, samples)
-        padded[self.slot] = values
-        across = padded.view(edges, self.width, samples) @ self.space
-        return across.view(-1, directions)[self.slot]
-
-
 class EdgeResiduals(Residuals):
     """Residuals of fits in a and b on x in [-1, 1] and y (edge, sample)."""
 
@@ -90,12 +65,28 @@ class EdgeResiduals(Residuals):
         space: Tensor | None = None,
     ) -> None:
         self.arguments = families, samples, fits, space
-        self.measure = Measure(fits.edge, space)
+        if space is not None:  # slots of the fits in a table (edge, fit)
+            edge, sizes = fits.edge, torch.bincount(fits.edge, minlength=len(space))
+            order, rank = edge.argsort(stable=True), torch.empty_like(edge)
+            rank[order] = torch.arange(len(edge)) - (sizes.cumsum(0) - sizes)[edge[order]]
+            self.width = int(sizes.max()) if len(edge) else 0
+            self.slot = edge * self.width + rank
         self.x, y = samples[0][fits.edge], samples[1][fits.edge]
-        self.target = self.measure(y)
+        self.target = self.coordinates(y)
         counts = torch.bincount(fits.family, minlength=len(families)).tolist()
         self.families = [(family, n) for family, n in zip(families, counts, strict=True) if n]
         self.rules = torch.stack([family.rules for family in families])[fits.family].T
+
+    def coordinates(self, values: Tensor) -> Tensor:
+        """Return values (fit, sample) up to a constant, in a spline space if any."""
+        space = self.arguments[3]
+        if space is None:
+            return values - values.mean(1, keepdim=True)
+        edges, samples, directions = space.shape
+        padded = values.new_zeros(edges * self.width, samples)
+        padded[self.slot] = values
+        across = padded.view(edges, self.width, samples) @ space
+        return across.view(-1, directions)[self.slot]
 
     def pick(self, mask: Any) -> EdgeResiduals:
         """Return the fits selected by a mask."""
@@ -114,7 +105,7 @@ class EdgeResiduals(Residuals):
     def sse(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the sum of squared residuals of each fit, from a and b (fit,)."""
         self.u = torch.addcmul(b[:, None], a[:, None], self.x)
-        self.column = self.measure(self._values(self.u))  # coordinates of g
+        self.column = self.coordinates(self._values(self.u))  # coordinates of g
         self.size = self.column.square().sum(1).clamp(min=1e-30)
         self.c = (self.column * self.target).sum(1) / self.size
         self.residual = torch.addcmul(-self.target, self.c[:, None], self.column)
@@ -150,6 +141,6 @@ class EdgeResiduals(Residuals):
 
     def _projected(self, values: Tensor) -> Tensor:
         """Return a column of the Jacobian, projected off those of c and d."""
-        column = self.measure(values)
+        column = self.coordinates(values)
         share = (column * self.column).sum(1) / self.size
         return torch.addcmul(column, share[:, None], self.column, value=-1.0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count, product
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,6 @@ def rational(p: int, q: int) -> Constant:
     exact = sympy.Rational(p, q)
     bits = math.log2((1 + abs(int(exact.p))) * int(exact.q))
     return Constant(exact, float(exact), bits)
-
-
-def real_bits(value: float, error: float) -> float:
-    """Return the bits of a real number with an error."""
-    return 0.5 * math.log2(1 + (value / max(error, 1e-300)) ** 2)
 
 
 @lru_cache(maxsize=1)
@@ -201,7 +197,8 @@ def _best_proposal(
     effects = formula.effects(minimum.parameters)
     for k in np.flatnonzero(free):
         value, error = float(minimum.parameters[k]), float(minimum.standard_errors[k])
-        length = real_bits(value, max(min(error, 0.1 * abs(value)), 1e-7 * abs(value)))
+        precision = max(min(error, 0.1 * abs(value)), 1e-7 * abs(value), 1e-300)
+        length = 0.5 * math.log2(1 + (value / precision) ** 2)  # of a real number
         window = max(min(3 * error, 0.1 * abs(value)), _NEAR * abs(value), 1e-9)
         options = candidates(value, window)
         if abs(value) <= 3 * error or effects[k] < _WEAK:
@@ -210,7 +207,7 @@ def _best_proposal(
             gain = length - constant.bits + (_OPERATION_BITS if constant.value == 0 else 0.0)
             if gain > 0 and (int(k), constant.exact) not in refused:
                 proposals.append((int(k), constant, gain))
-    return max(proposals, key=lambda proposal: proposal[2], default=None)
+    return max(proposals, key=itemgetter(2), default=None)
 
 
 class _Numbers:

@@ -1,4 +1,4 @@
-"""Training: `fit`, `fit_default`, `sparsity_path`, their options and their results."""
+"""Training: `fit`, `fit_default`, `sparsity_path`, and results."""
 
 from kanlens.training.loop import fit, fit_default
 from kanlens.training.options import FitOptions

@@ -1,4 +1,4 @@
-"""Baseline models scored on the same rows as a network, and columns that leak its target."""
+"""Baseline models, and columns that leak the target."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of 
 def add_record(
     result: FitResult, training: Table, test: Table | None, *, last: bool = False
 ) -> None:
-    """Record a network's scores; `test` judges where none were held out, or if `last` in time."""
+    """Record the scores of a network and of baseline models in it."""
     stop, model = Interruption(), result.model
     with stop.kept():
         parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
@@ -55,7 +55,7 @@ def add_record(
 def training_record(
     result: FitResult, x: Tensor, y: Tensor, first: int, *, last: bool = False
 ) -> TrainingRecord:
-    """Return scores of a network and simple models; the `first` rows of x (row, in) trained it."""
+    """Return scores of a network and baselines; `first` rows trained it."""
     model, network, folds = result.model, result.metric, result.folds
     unseen = result.held_out if folds is None else result.held_out[:0]
     rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
@@ -83,13 +83,13 @@ def training_record(
 
 
 def named_scores(metric: str, scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """Return the scores of a network and of simple models with names for readers."""
+    """Return the scores of a network and of baselines with their names."""
     names = CLASSIFIERS if metric == "accuracy" else REGRESSORS
     return [{"name": names[key], "score": scores[key]} for key in names if key in scores]
 
 
 def poor_fit(models: list[dict[str, Any]]) -> str:
-    """Return a sentence where new rows are predicted no better than by a constant, else ""."""
+    """Return a sentence if a constant predicts new rows as well, else ""."""
     scored = [model for model in models[:2] if model["score"] is not None]
     if len(scored) < 2 or scored[0]["score"] > scored[1]["score"]:
         return ""
@@ -97,7 +97,7 @@ def poor_fit(models: list[dict[str, Any]]) -> str:
 
 
 def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[str, float]:
-    """Return `score` of a constant, a linear model and boosting for rows x (batch, in)."""
+    """Return scores of a constant, a linear model and boosting."""
     classifies = model.task == "classification"
     rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
     truth = y[torch.cat([judged for _, judged in splits])].cpu()
@@ -145,7 +145,7 @@ def _baselines(classifies: bool) -> dict[str, Any]:
 
 
 def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
-    """Return the columns that alone predict the targets of rows, with their scores.
+    """Return the columns that alone predict the targets, with scores.
 
     Each row is predicted from its neighbors in a column: by a straight line between their targets,
     scored by R2 but for the noise of the neighbors; or by the class of the one before, scored by
@@ -170,7 +170,7 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
 
 
 def _neighbor_score(values: Array, targets: Array) -> float:
-    """Return the best score of a target (row,) or targets (row, out) in the order of values."""
+    """Return the best score of targets in the order of values."""
     order = np.argsort(values, kind="stable")  # equal ones as drawn
     values, targets = values[order], targets[order]
     if targets.ndim == 1:

@@ -1,4 +1,4 @@
-"""Cross-validated ensemble in one network, trained along a path of penalties.
+"""Cross-validated ensemble in one network, along a path of penalties.
 
 Each member is a group of hidden nodes, trained on all rows but its fold [1]_, whose rows it is
 scored on. The penalty falls from step to step, from one that leaves nearly straight functions to
@@ -110,7 +110,7 @@ class EnsembleRun(TrainingRun):
         super().__init__(members, options, scaled, y, generator, weights, ranks, groups)
 
     def _members(self, generator: torch.Generator | None) -> KAN:
-        """Return one network of all members, in scaled units, without edges between them."""
+        """Return one network of all members, without edges between them."""
         target, count = self.target, self.members
         outputs = len(target.output_names)
         hidden = [layer.out_features for layer in target.layers[:-1]]
@@ -210,7 +210,7 @@ class EnsembleRun(TrainingRun):
         }
 
     def _describe(self, every: int) -> None:
-        """Join the members to the network, and store its statistics over part of the rows."""
+        """Join the members to the network; store its statistics."""
         layer, members = self.target.layers[-1], self.model.layers[-1]
         parameters = layer.spline_weight, layer.base_weight, layer.bias
         with torch.no_grad():
@@ -233,7 +233,7 @@ class EnsembleRun(TrainingRun):
 
 @torch.no_grad()
 def add_penalties(layer: KANLinear, bend: Tensor, norms: float) -> None:
-    """Add the gradients of the penalties `bend` and `norms`; autograd takes twice the time."""
+    """Add gradients of the penalties; autograd takes twice the time."""
     weights = layer.weights()
     scale = (layer.spline_scaler * weights.mask).unsqueeze(-1)
     coef, base = weights.spline * scale, weights.base_weights()

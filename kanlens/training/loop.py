@@ -167,7 +167,7 @@ def fit(
 
 
 def _held(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return a source, or all its rows if the first process can hold them, and their number."""
+    """Return a source, or its rows if they fit in memory, and their number."""
     held = data.held(numbers)
     count = torch.tensor([held if held >= data.rows else min(held, SAMPLE)])
     ranks.copy([count], device)
@@ -183,7 +183,7 @@ def _carry_out(
     *,
     noted: bool = True,
 ) -> FitResult:
-    """Train to the end, or to an interrupt with a warning; update the checkpoint if `noted`."""
+    """Train to the end, or to an interrupt with a warning."""
     note = saved.note if noted and saved.path is not None else None
     options, shown = run.options, progress if run.ranks.index == 0 else False
     rows = len(run.train_x)
@@ -291,11 +291,14 @@ def _fit_both(
     progress: bool | None,
     generator: torch.Generator | None,
 ) -> FitResult:
-    """Train the networks without and with a hidden layer; return the better one."""
+    """Train networks without and with a hidden layer; return the better."""
     started, stop = time.perf_counter(), Interruption()
     rows = len(data[0]) if isinstance(data, tuple) else data.rows
     intervals = grid_intervals(rows)
-    draws = saved.first_draws(generator)
+    draws = (saved.begun or {}).get("draws")  # of a run that only began
+    if generator is not None and draws is not None:
+        generator.set_state(draws)
+    draws = None if generator is None else generator.get_state()
     model = build([], intervals)
     x, y = prepare_data(model, data, constant=False)
     weights = None if of_rows[0] is None else row_weights(of_rows[0], x)
@@ -320,7 +323,7 @@ def _fit_both(
 
 @contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
-    """Restore a model when the block raises: tensors, names, scaling, statistics."""
+    """Restore a model when the block raises."""
     names = "schema", "scaled", "background", "record"
     attributes = {name: getattr(model, name) for name in names}
     statistics = [layer.statistics for layer in model.layers]
@@ -348,7 +351,7 @@ def row_weights(sample_weight: Any, x: Tensor) -> Tensor:  # (batch,)
 
 
 def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
-    """Return data without the column of groups, and the labels (batch,) of rows or None."""
+    """Return data without the column of groups, and labels (batch,)."""
     if isinstance(data, Table):
         groups = data.groups if groups is None else groups
         if not isinstance(groups, str):

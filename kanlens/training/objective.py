@@ -1,4 +1,4 @@
-"""The objective that training minimizes, predictions, and the metric that scores a model."""
+"""The objective of training, predictions, and the metric."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMED = 5  # features outside the training data that are named
 
 @dataclass(kw_only=True)
 class Objective:
-    """The loss of a model on rows, in the scaled units of its output, and its penalty.
+    """The loss of a model in scaled units of its output, and a penalty.
 
     The penalty maps keys into ``kanlens.sparsity.PENALTIES`` to their weights. Node weights, each
     (out,), are factors of the norms of all edges into each output of each layer.
@@ -48,18 +48,18 @@ class Objective:
     def total(
         self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
     ) -> Tensor:
-        """Return loss plus penalty on these rows, or on all rows that `average` averages over."""
+        """Return loss plus penalty, of all rows that `average` averages over."""
         output, penalty = self.evaluated(x, average)
         loss = task_loss(self.model, output, y, weights)
         return (loss if average is None else average(loss)) + penalty
 
     def evaluated(self, x: Tensor, average: Average | None = None) -> tuple[Tensor, Tensor]:
-        """Return the outputs of the model for x (batch, in), and the penalty on the same rows."""
+        """Return the outputs for x (batch, in), and the penalty on these rows."""
         (*inputs, last), _ = self.model.levels(self.model.scale_inputs(x))
         return self.model.scale_outputs(last), self.penalty_term(inputs, average)
 
     def penalty_term(self, inputs: list[Tensor], average: Average | None = None) -> Tensor:
-        """Return `strength` times the penalty, given the inputs of every layer; 0 without one."""
+        """Return `strength` times the penalty, given the inputs of layers."""
         if not self.penalty or self.strength == 0.0:
             return self.model.input_shift.new_zeros(())
         value = penalty_value(
@@ -74,7 +74,7 @@ class Objective:
 
 
 def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean loss over rows, whose weights have mean 1, of outputs in data units."""
+    """Return the mean loss over rows; weights of rows have mean 1."""
     losses = row_losses(model, output, y)
     return losses.mean() if weights is None else (losses * weights).mean()
 
@@ -87,7 +87,7 @@ def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
 
 
 def class_losses(output: Tensor, y: Tensor) -> Tensor:
-    """Return the cross-entropy (batch,) of logits (batch, out) and class codes."""
+    """Return the cross-entropy (batch,) of logits (batch, out)."""
     if output.shape[1] == 1:
         target = y.to(output.dtype)
         return F.binary_cross_entropy_with_logits(output[:, 0], target, reduction="none")
@@ -96,7 +96,7 @@ def class_losses(output: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
-    """Return the loss on targets `judged` of the constant that fits the targets `y` best."""
+    """Return the loss on targets `judged` of the best constant for `y`."""
     if model.schema.task == "regression":
         return float(task_loss(model, y.mean(0).expand_as(judged), judged))
     count = max(2, len(model.output_names))
@@ -107,7 +107,7 @@ def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
 
 @torch.no_grad()
 def score(model: KAN, output: Tensor, y: Tensor) -> float:
-    """Return R2 (mean over the targets that vary, NaN without any) or accuracy of outputs."""
+    """Return R2, a mean over targets that vary, or accuracy."""
     if model.schema.task == "classification":
         return float((classes(output) == y).double().mean())
     varies = deviations(y.to(output)) > 0
@@ -155,7 +155,7 @@ def predictions(model: KAN, x: Rows) -> pd.DataFrame:
 
 @torch.no_grad()
 def outside_words(model: KAN, x: Tensor) -> str:
-    """Return a sentence on the rows of x (batch, in) outside the range of training, or ""."""
+    """Return a sentence on rows of x outside the range of training, or ""."""
     outside = model.outside(x.to(model.input_shift))
     if not bool(outside.any()):
         return ""
@@ -171,7 +171,7 @@ def outside_words(model: KAN, x: Tensor) -> str:
 
 
 class ScoreSums:
-    """R2 or accuracy over batches, merged as in Chan et al., Updating formulae, 1979."""
+    """R2 or accuracy over batches (Chan et al., Updating formulae, 1979)."""
 
     def __init__(self, model: KAN) -> None:
         self.model, self.rows = model, 0
@@ -197,7 +197,7 @@ class ScoreSums:
         self.largest = torch.maximum(self.largest, y.abs().amax(0))
 
     def score(self) -> dict[str, float]:
-        """Return the metric by its name; R2 is the mean over the outputs that vary."""
+        """Return R2, a mean over targets that vary, or accuracy."""
         if self.model.task == "classification":
             return {metric_name(self.model): self.right / self.rows}
         rounding = torch.finfo(self.model.dtype).eps * self.largest
@@ -206,7 +206,7 @@ class ScoreSums:
 
 
 def judge(model: KAN, table: Table) -> dict[str, float]:
-    """Return the metric of a model on a table with targets, by its name (R2 or accuracy).
+    """Return the metric of a model on a table with targets, by its name.
 
     A pruned model finds its features in the table by name.
     """

@@ -1,4 +1,4 @@
-"""`sparsity_path`: warm-started training over increasing penalty strengths."""
+"""`sparsity_path`: warm-started training over increasing strengths."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     generator: torch.Generator | None = None,
     **options: Any,
 ) -> SparsityPath:
-    """Train with increasing strengths of a penalty, each time from the model before.
+    """Train with increasing strengths of a penalty, each from the last.
 
     Strengths increase because no gradient leaves a network without edges. By default they are 0 and
     then evenly spaced in their logarithm, from a thousandth of the strength at which removing all
@@ -186,7 +186,7 @@ def _check_strengths(strengths: Sequence[float] | int | None, options: Mapping[s
 
 @dataclass(eq=False)
 class _PathRun:
-    """State of a sparsity path: the last model, the rows, and the steps so far."""
+    """State of a sparsity path: the last model, rows, and steps so far."""
 
     model: KAN
     plan: FitOptions
@@ -228,7 +228,7 @@ class _PathRun:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The parts of a checkpoint that must be equal in the path that resumes from it."""
+        """The parts of a checkpoint that must not change."""
         shared = resumption.identity_of(self.model, self.plan, self.x, self.y)
         shared["options"] |= {"strengths": self.strengths, "threshold": self.threshold}
         return shared
@@ -265,7 +265,7 @@ class _PathRun:
             yield after.strength * GROWTH
 
     def _dead(self) -> bool:
-        """Return whether the last model explains little of the variance that the first does."""
+        """Return whether the last model explains little of the variance."""
         explained = [self.constant - step.held_out_loss for step in (self.steps[0], self.steps[-1])]
         return self.steps[-1].edges_above == 0 or explained[1] <= DEAD * explained[0]
 

@@ -1,4 +1,4 @@
-"""Proximal gradient for the group lasso on edge functions; zero edges can re-enter.
+"""Proximal gradient for the group lasso on edge functions.
 
 The objective is F = f + strength * sum over edges of c * ||phi||, where ||phi|| is the edge's
 deviation (`kanlens.sparsity.activation_l2`), f is the loss with every other penalty, and c is the
@@ -41,7 +41,7 @@ RIDGE = 1e-6  # on the metric, relative to its largest entry
 
 @dataclass
 class ProximalSteps:
-    """Proximal steps for one training run, whose penalty has ``"activation_l2"`` in it."""
+    """Proximal steps of a training run with penalty ``"activation_l2"``."""
 
     objective: Objective
     size: float = 1.0  # of the next step
@@ -90,7 +90,7 @@ class ProximalSteps:
                     tensor[held] = 0.0
 
     def iterate(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
-        """Take `most` steps while each gains `gain`; return whether other edges are now zero."""
+        """Take `most` steps while each gains `gain`; return if zeros changed."""
         before = self.zeros
         for _ in range(most):
             if self.step(x, y) < gain:
@@ -98,7 +98,7 @@ class ProximalSteps:
         return any(not torch.equal(a, b) for a, b in zip(before, self.zeros, strict=True))
 
     def step(self, x: Tensor, y: Tensor) -> float:
-        """Take one step over the rows; return the share by which it lowered the objective."""
+        """Take one step; return the share by which the objective fell."""
         value, moves = self._moves(x, y)
         reached = value
         if not moves:
@@ -120,7 +120,7 @@ class ProximalSteps:
 
     @torch.enable_grad()
     def _moves(self, x: Tensor, y: Tensor) -> tuple[float, list[_Move]]:
-        """Return the objective and each layer's descent direction, none if it is not finite."""
+        """Return the objective and each layer's descent direction."""
         model, nodes = self.objective.model, self.objective.node_weights or []
         (*inputs, last), _ = model.levels(model.scale_inputs(x))
         total = task_loss(model, model.scale_outputs(last), y)

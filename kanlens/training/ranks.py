@@ -1,4 +1,4 @@
-"""Processes of torch.distributed that train one model, each on its share of the rows.
+"""Processes of torch.distributed that train one model.
 
 Each holds all rows and takes the same steps with the same weights. Means over rows and gradients
 are summed over the processes, so that the result is that of one process.
@@ -35,32 +35,30 @@ _joins = itertools.count()
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Processes that train one model: one of `count`, `shared` where torchrun started it."""
+    """Processes that train one model: one of `count`."""
 
     index: int = 0
     count: int = 1
     shared: bool = False
 
     def share(self, n: int) -> tuple[slice, float]:
-        """Return this process's slice of n rows and its part of all; 0 where n is too small."""
+        """Return this process's slice of n rows, and its share, which may be 0."""
         start, stop = (n * i // self.count for i in (self.index, self.index + 1))
         return (slice(start, stop), (stop - start) / n) if start < stop else (slice(0, 1), 0.0)
 
     def average(self, part: float) -> Average | None:
-        """Return the function from means over a `part` of the rows to those over all, if shared."""
+        """Return the function from means over a `part` to those over all."""
         summed = cast("Any", _Sum).apply
         return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 
     def gather(self, part: Tensor, n: int) -> Tensor:
-        """Return the values of n rows (n, ...) of all processes, given those of its own share."""
+        """Return values of n rows (n, ...), given those of the own share."""
+        if self.count == 1:
+            return part
         whole, (rows, size) = part.new_zeros(n, *part.shape[1:]), self.share(n)
         if size:
             whole[rows] = part
         return add_up(whole)
-
-    def add_up(self, value: Tensor) -> Tensor:
-        """Sum a tensor over all processes, in place."""
-        return value if self.count == 1 else add_up(value)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Sum the gradients of all processes."""
@@ -114,7 +112,7 @@ def add_up(value: Tensor) -> Tensor:
 def joined(
     strategy: str | None, device: torch.device, checkpoint: str | Path | None = None
 ) -> Iterator[Ranks]:
-    """Join the processes of torchrun, unless joined; errors name the `checkpoint`."""
+    """Join the processes of torchrun, unless joined."""
     group = torch.distributed
     if strategy is None:
         yield Ranks()
@@ -142,7 +140,7 @@ def joined(
 
 
 def _join(backend: str) -> None:
-    """Join the processes of the environment, each time under a new name, as names stay taken."""
+    """Join the processes of the environment, each time under a new name."""
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
@@ -156,7 +154,7 @@ def _join(backend: str) -> None:
 
 @contextmanager
 def _lost_are_noticed() -> Iterator[None]:
-    """Raise errors of torch.distributed, which have no type, as ConnectionError."""
+    """Raise errors of torch.distributed as ConnectionError."""
     try:
         yield
     except RuntimeError as error:
@@ -165,7 +163,7 @@ def _lost_are_noticed() -> Iterator[None]:
 
 @contextmanager
 def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
-    """Raise one error for a lost process or torchrun's signal, which interrupts no such error."""
+    """Raise one error for a lost process or torchrun's signal."""
     advice = "Start all again, with {checkpoint} to go on from next time"
     if checkpoint is not None:
         advice = f"Start all again with {{resume}}, to go on from {Path(checkpoint).name!r}"

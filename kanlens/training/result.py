@@ -1,4 +1,4 @@
-"""Results of `fit` and `sparsity_path`, and masks of the edges on paths through a model."""
+"""Results of training, and masks of edges on paths through a model."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class FitResult(Displayed):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PathStep:
-    """A model trained with one strength of the penalty, from the one before it.
+    """A model of one strength of the penalty, trained from the last.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ class SparsityPath(Displayed):
         return min(good, key=lambda i: (self.steps[i].edges_above, self.steps[i].held_out_loss))
 
     def model_at(self, index: int | None = None) -> KAN:
-        """Return the model of one step, of the best one by default; it is not copied.
+        """Return the model of one step, by default of the best one.
 
         Raises
         ------
@@ -233,7 +233,7 @@ def _numbers(step: PathStep) -> dict[str, Any]:
 
 @torch.no_grad()
 def mean_and_error(losses: Tensor) -> tuple[float, float]:
-    """Return the mean of the losses of rows, and its standard error (0 for a single row)."""
+    """Return the mean of losses of rows, and its standard error."""
     values = losses.double()
     spread = float(values.std()) if len(values) > 1 else 0.0
     return float(values.mean()), spread / math.sqrt(len(values))
@@ -241,7 +241,7 @@ def mean_and_error(losses: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> list[Tensor]:
-    """Return masks of nonzero edges of at least `threshold` times their layer's largest L1 norm."""
+    """Return masks of nonzero edges above a share of the largest L1 norm."""
     masks = []
     for layer, x in zip(model.layers, inputs, strict=True):
         norms = weight_l1(layer, x) * (layer.mask != 0)
@@ -250,7 +250,7 @@ def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> lis
 
 
 def active_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
-    """Return masks of the edges on a path from a feature to an output, through products too."""
+    """Return masks of the edges on a path from a feature to an output."""
     on_path = [mask.clone() for mask in masks]
     links = [nodes.linked for nodes in model.nodes]
     reached = torch.ones(model.widths[0], dtype=torch.bool, device=masks[0].device)

@@ -1,4 +1,4 @@
-"""Checkpoint of an unfinished training run: a .safetensors file, executed by nothing."""
+"""Checkpoint of a training run, a .safetensors file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kanlens.atomic_files import atomic_write, check_writable
@@ -29,7 +28,7 @@ COPIED = 0.5  # seconds between two copies of the state, of which an interrupt f
 
 
 class Checkpoint:
-    """The file that a run resumes from, if any: written from time to time, and at the end.
+    """The file that a run resumes from, written from time to time.
 
     `begun` is the state to resume from, None for a new run; `path` is None where nothing is
     written. The state is copied at ends of steps only, and not at all of them, so that steps of
@@ -60,7 +59,7 @@ class Checkpoint:
         self.copy: Any = None
 
     def note(self, state: Callable[[], Any], *, last: bool = False) -> None:
-        """Copy the state if it is time, and write it if it is time for that, or the `last` one."""
+        """Copy the state if it is time, and write it if it is time or `last`."""
         if self.path is None:
             return
         now = self.clock()
@@ -69,17 +68,8 @@ class Checkpoint:
         if last or now - self.written >= self.every:
             self.write()
 
-    def first_draws(self, generator: torch.Generator | None) -> Tensor | None:
-        """Return the state of a generator, set to that of a saved run that only began."""
-        if generator is None:
-            return None
-        state = (self.begun or {}).get("draws")
-        if state is not None:
-            generator.set_state(state)
-        return generator.get_state()
-
     def begin(self, state: dict[str, Any]) -> None:
-        """Write the identity and draws of a run that begins; refuse the file of another run."""
+        """Write identity and draws of a new run; refuse the file of another."""
         if self.begun is not None and "draws" in self.begun:
             check_identity(self.begun, state["identity"], call="fit")
             self.begun = None
@@ -104,7 +94,7 @@ class Checkpoint:
 
 
 def write_state(path: Path, state: Any) -> None:
-    """Write nested dicts and lists of tensors, numbers, text and None to one file, atomically."""
+    """Write nested tensors, numbers and text to one file, atomically."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -132,7 +122,7 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
 def identity_of(
     model: KAN, options: FitOptions, x: Tensor, y: Tensor, *of_rows: Tensor | None
 ) -> dict[str, Any]:
-    """Return the data, model and options that a checkpoint shares with its run."""
+    """Return the data, model and options of a run, for its checkpoint."""
     digest = hashlib.sha256()
     for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
@@ -145,7 +135,7 @@ def identity_of(
 
 
 def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) -> None:
-    """Refuse the state of a run on other data, of another model, or with other options."""
+    """Refuse the state of a run on other data, model or options."""
     there = saved.get("identity") or {}
     other = next((name for name in sorted(here) if there.get(name) != here[name]), None)
     if other is None:

@@ -1,4 +1,4 @@
-"""Training loop: steps, grid updates, early stopping, checkpoints, and the guard."""
+"""Training loop: steps, grids, early stopping, checkpoints, the guard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kanlens.resources import check_memory
 from kanlens.training.objective import Objective, metric_name, row_losses, score, task_loss
 from kanlens.training.options import FitOptions
 from kanlens.training.proximal import ProximalSteps
-from kanlens.training.ranks import Ranks
+from kanlens.training.ranks import Ranks, add_up
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import check_identity, identity_of
 
@@ -108,7 +108,7 @@ class TrainingRun:
         self.grid_error = 0.0  # of the current step
 
     def begin(self, saved: dict[str, Any] | None = None, held_out: Tensor | None = None) -> None:
-        """Hold rows out (drawn when None) and settle the scaling, or go back to a saved state."""
+        """Hold rows out and settle the scaling, or go back to a saved state."""
         if self.ranks.count > 1:
             self._agree(saved)
         if saved is not None:
@@ -131,7 +131,7 @@ class TrainingRun:
             self.stopped_because = "no steps were asked for"
 
     def _agree(self, saved: dict[str, Any] | None) -> None:
-        """Copy weights and draws of the first process to all; refuse different data."""
+        """Copy weights and draws to all processes; refuse different data."""
         place = None if saved is None else (saved["step"], saved.get("batch"))
         device = self.model.input_shift.device
         self.ranks.check_same(repr((self.identity, place)), device)
@@ -152,7 +152,7 @@ class TrainingRun:
         return torch.randperm(n, generator=source, device=device).cpu()
 
     def _draw_held_out(self) -> Tensor:
-        """Draw about the share `validation` of the rows, in order; no group is split."""
+        """Draw about the share `validation` of the rows; split no group."""
         self._seeded()
         count = round(self.options.validation * len(self.x))
         if not count:
@@ -176,7 +176,7 @@ class TrainingRun:
         check_footprint(self.model, self.options, self.train_x)
 
     def _start(self) -> None:
-        """Drop statistics of earlier data, which would enter the penalty; make the optimizers."""
+        """Drop statistics of earlier data; make the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
         self.model.background = self.model.record = None
@@ -265,7 +265,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def _refine_best(self) -> None:
-        """Take proximal steps from the best state, and move grids that hidden values have left."""
+        """Take last proximal steps, and move grids to hidden values."""
         self._load_best()
         if self.history and self.proximal is not None:
             self.proximal.begin(self.train_x)
@@ -336,7 +336,7 @@ class TrainingRun:
         return torch.full_like(value, math.inf)
 
     def _by_blocks(self) -> Tensor:
-        """Return the objective on all rows, the same digits for any number of processes."""
+        """Return the objective, with equal digits for any number of processes."""
         n, parameters = len(self.train_x), list(self.model.parameters())
         sums = self.train_x.new_zeros(BLOCKS, 1 + sum(map(Tensor.numel, parameters)))
         for block in range(BLOCKS)[self.ranks.share(BLOCKS)[0]]:
@@ -348,7 +348,7 @@ class TrainingRun:
                 loss, parameters, allow_unused=True, materialize_grads=True
             )
             sums[block] = torch.cat([loss.detach()[None], *map(torch.flatten, slopes)])
-        total = self.ranks.add_up(sums).sum(0)
+        total = (add_up(sums) if self.ranks.count > 1 else sums).sum(0)
         parts = total[1:].split([*map(Tensor.numel, parameters)])
         for parameter, slope in zip(parameters, parts, strict=True):
             parameter.grad = slope.view_as(parameter).clone()
@@ -370,7 +370,7 @@ class TrainingRun:
         self.batch = 0
 
     def _set_rate(self, steps: float) -> None:
-        """Set the learning rate, which falls along a cosine, after a number of steps."""
+        """Set the learning rate of a cosine after a number of steps."""
         fraction = steps / self.options.steps
         rate = self.options.rate * 0.5 * (1 + math.cos(math.pi * fraction))
         for group in self.optimizer.param_groups:
@@ -453,7 +453,7 @@ class TrainingRun:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The parts of a checkpoint that must be equal in the run that resumes from it."""
+        """The parts of a checkpoint that must not change."""
         groups = self.groups
         groups = None if groups is None or all_single(groups) else groups
         return identity_of(self.model, self.options, self.x, self.y, self.weights, groups)
@@ -513,7 +513,7 @@ class TrainingRun:
 
 
 def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None:
-    """Set the scaling from data, unless settled: features span the grid, targets vary by 1."""
+    """Set the scaling from data: features span the grid, targets vary by 1."""
     settled, model.scaled = model.scaled, True
     if scale is False or (scale is None and settled):
         return
@@ -533,7 +533,7 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
 
 
 def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
-    """Extend the range of each feature to that of x (batch, in), cut off at `FENCE`.
+    """Extend the range of features to x (batch, in), cut off at `FENCE`.
 
     The fence is counted from `QUANTILES`; where most values are equal, from those of the distinct
     ones. A model that does not hold features in a range is unchanged. With `beyond` a range goes on
@@ -558,7 +558,7 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
 
 
 def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
-    """Refuse to train on x (batch, in) where weights, optimizer and hidden values do not fit.
+    """Refuse to train on x (batch, in) where memory does not suffice.
 
     This is a lower bound: measured from 10 to 2000 rows and up to 200,000 nodes, training takes 1.2
     to 1.5 times as much. Memory of other devices is not checked.
@@ -570,5 +570,6 @@ def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     widest = max(layer.in_features for layer in model.layers)
     points = (REFIT if options.grid_updates else 0) + VALUES * len(x)
     needed = x.element_size() * (copies * weights + points * widest)
-    what = f"training of {list(model.widths)} on {len(x):,} rows"
+    widths = [*(layer.in_features for layer in model.layers), len(model.schema.outputs)]
+    what = f"training of {widths} on {len(x):,} rows"
     check_memory("fit", needed, what, "Take fewer nodes or rows")

@@ -1,4 +1,4 @@
-"""Training on sources larger than memory: mini-batches of all rows, each process its own share."""
+"""Training on sources larger than memory, in batches of all rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Block = tuple[int, int]  # first row, and the one after the last
 
 @dataclass(kw_only=True, eq=False)
 class RowStream:
-    """The rows of a source in drawn order, but those `without` (increasing row numbers).
+    """The rows of a source in drawn order, but those `without`.
 
     The rows lie in segments, each of some blocks. An epoch draws an order of the segments, deals
     them to `STREAMS` streams, and every batch takes equally many rows from each stream. So a batch
@@ -55,7 +55,7 @@ class RowStream:
         return block[1] - block[0] - int(last - first)
 
     def batches(self, seed: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield x and y of this process, and the number of all rows, of each batch after `done`."""
+        """Yield x and y of this process, and the number of all rows, by batch."""
         width = len(self.source.columns) + len(self.source.schema.features)
         parts = list(blocks(self.source.rows, max(16, NUMBERS // width)))
         size = max(1, min(SEGMENT, len(parts) // (4 * STREAMS)))
@@ -129,7 +129,7 @@ def streamed_run(
     generator: torch.Generator | None,
     ranks: Ranks,
 ) -> TrainingRun:
-    """Return a run on all rows of a source, of which `held`, evenly spread, are a sample.
+    """Return a run on all rows of a source, with a sample of `held`.
 
     The sample, with the extremes of every column, decides on range, scaling and grids; some of its
     rows are held out, and decide when training ends.

@@ -54,6 +54,15 @@ def test_compare_shows_arrows_and_verdicts(workshop, capsys):
     assert "off the Shapley values" in shown or "exact:" in shown or "complete" in shown
 
 
+def test_why_compare_leaves_a_method_out_names_flags(workshop, capsys, monkeypatch):
+    monkeypatch.setattr("kanlens.attribution.comparison.comparable", lambda: ["secant", "additive"])
+    words = ["compare", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--max-rows", "3"]
+    assert main([*words, "--methods", "all", "--metrics", "relative_gap"]) == 0
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("additive was left out: attribute: expected ")
+    assert line.endswith(". Use --methods shapley.")
+
+
 @pytest.mark.parametrize("command", ["attribute", "importance", "compare", "certify"])
 def test_where_nothing_can_be_written_is_said_before_the_work(
     workshop, capsys, monkeypatch, command

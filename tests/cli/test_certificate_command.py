@@ -9,7 +9,7 @@ import pytest
 
 import kanlens
 from kanlens.cli import main
-from kanlens.cli.attribution_commands import _given
+from kanlens.cli.attribution_commands import read_ranges
 from kanlens.errors import InvalidValueError
 from tests.cli.test_commands import answer
 
@@ -48,9 +48,8 @@ def test_the_certificate_is_said_in_words(workshop, capsys):
     assert "of an additive function" in shown
 
 
-@pytest.mark.parametrize("text", ["width", "width=1", "width=a:b", "=1:2:3", "width=0:1,width=0:2"])
-def test_ranges_must_be_written_so(workshop, capsys, text):
-    assert main(["certify", f"{workshop}/model.safetensors", "--domain", text]) == 1
+def test_ranges_must_be_written_so(workshop, capsys):
+    assert main(["certify", f"{workshop}/model.safetensors", "--domain", "width=a:b"]) == 1
     assert "certify: expected --domain name=low:high" in capsys.readouterr().err
 
 
@@ -63,14 +62,16 @@ def test_a_model_that_was_never_trained_needs_a_table(tmp_path, capsys):
 
 
 def test_ranges_are_of_names_that_may_hold_commas_and_signs():
-    given = _given("color=red, dark=0:1, a,b = -1:2e3,c=0:0,")
+    given = read_ranges("color=red, dark=0:1, a,b = -1:2e3,c=0:0,")
     assert given == {"color=red, dark": (0.0, 1.0), "a,b": (-1.0, 2000.0), "c": (0.0, 0.0)}
-    assert _given(None) == _given(" ,") == {}
+    assert read_ranges(None) == read_ranges(" ,") == {}
 
 
-@pytest.mark.parametrize("text", ["age", "age=1", "age=1:2:3", "a=0:1,age=1:x", "=1:2"])
+@pytest.mark.parametrize(
+    "text", ["age", "age=1", "age=1:2:3", "a=0:1,age=1:x", "=1:2", "age=0:1,age=0:2"]
+)
 def test_other_words_for_a_range_are_refused(text):
     with pytest.raises(
         InvalidValueError, match=r"expected --domain name=low:high, each name once, got '=?(age|=)"
     ):
-        _given(text)
+        read_ranges(text)

@@ -86,11 +86,8 @@ def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys
     assert len(pd.read_csv(tmp_path / "m.test.csv")) == 30
     assert len(pd.read_csv(tmp_path / "m.train.csv")) == 90
     assert 0.9 < facts["test_R2"] <= 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "m.safetensors",
-        "m.test.csv",
-        "m.train.csv",
-    ]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"m.safetensors", "m.test.csv", "m.train.csv"}
 
 
 def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatch):
@@ -141,20 +138,9 @@ def test_info_describes_the_model(workshop, capsys):
 
 
 def test_prune_lists_what_it_removed(workshop, tmp_path, capsys):
-    facts = answer(
-        capsys,
-        "prune",
-        workshop / "model.safetensors",
-        workshop / "data.csv",
-        "--budget",
-        "0.5",
-        "--test",
-        workshop / "data.csv",
-        "--table",
-        tmp_path / "removed.csv",
-        "-o",
-        tmp_path / "small.safetensors",
-    )
+    words = ["prune", workshop / "model.safetensors", workshop / "data.csv", "--budget", "0.5"]
+    words += ["--test", workshop / "data.csv", "--table", tmp_path / "removed.csv"]
+    facts = answer(capsys, *words, "-o", tmp_path / "small.safetensors")
     small = kanlens.load(tmp_path / "small.safetensors")
     assert facts["edges_after"] == small.edges_alive == 8 - len(facts["removed"])
     assert len(pd.read_csv(tmp_path / "removed.csv")) == len(facts["removed"]) > 0
@@ -174,14 +160,6 @@ def test_prune_scores_makes_up_trains_and_draws(workshop, tmp_path, capsys):
     assert again["loss_after"] == facts["loss_after"]
     model, data = words[1:3]
     assert main(["prune", f"{model}", f"{data}", "--budget", "0.1", "--finetune", "-1"]) == 2
-
-
-@pytest.mark.parametrize(("option", "name"), [("--figure", "steps.gif"), ("--table", "steps.xls")])
-def test_prune_writes_no_model_when_another_file_cannot_be(workshop, tmp_path, option, name):
-    words = ["prune", workshop / "model.safetensors", workshop / "data.csv", "--budget", "0.1"]
-    out = tmp_path / "small.safetensors"
-    assert main([str(w) for w in (*words, option, tmp_path / name, "-o", out)]) == 1
-    assert not out.exists()
 
 
 def test_prune_names_outputs_that_no_longer_vary(workshop, tmp_path, capsys):
@@ -233,20 +211,6 @@ def test_attribute_writes_one_row_per_row(workshop, tmp_path, capsys):
     assert facts["largest_completeness_gap"] < 1e-10
     sums = frame[["width", "height", "noise"]].sum(axis=1)
     np.testing.assert_allclose(sums, frame["output"] - frame["reference"], atol=1e-10)
-
-
-def test_compare_puts_methods_side_by_side(workshop, capsys):
-    facts = answer(
-        capsys,
-        "compare",
-        workshop / "model.safetensors",
-        workshop / "data.csv",
-        "--methods",
-        "shapley,secant",
-        "--max-rows",
-        "5",
-    )
-    assert [row["method"] for row in facts["methods"]] == ["shapley", "secant", "random"]
 
 
 def test_an_unknown_method_names_the_nearest(workshop, capsys):
@@ -318,18 +282,6 @@ def test_import_makes_a_model_of_a_state_dict(tmp_path, capsys):
     assert kanlens.load(out).feature_names == ("a", "b")
 
 
-def test_quiet_prints_no_words(workshop, tmp_path, capsys):
-    words = ["predict", f"{workshop}/model.safetensors", f"{workshop}/data.csv"]
-    assert main([*words, "-o", f"{tmp_path}/p.csv", "--quiet"]) == 0
-    assert capsys.readouterr().err == ""
-
-
-def test_an_unwritable_output_is_one_line(workshop, capsys):
-    words = ["predict", f"{workshop}/model.safetensors", f"{workshop}/data.csv"]
-    assert main([*words, "-o", f"{workshop}/data.csv/p.csv"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
     broken = (
         "from kanlens.cli.process import run\n"
@@ -381,16 +333,8 @@ def test_importances_keep_all_their_digits(workshop, tmp_path, capsys):
     frame.to_csv(tmp_path / "small.csv", index=False)
     words = ["train", tmp_path / "small.csv", "--target", "area", "--hidden", "0", "--steps", "2"]
     answer(capsys, *words, "-o", tmp_path / "m.safetensors")
-    facts = answer(
-        capsys,
-        "attribute",
-        tmp_path / "m.safetensors",
-        tmp_path / "small.csv",
-        "--method",
-        "secant",
-        "-o",
-        tmp_path / "a.csv",
-    )
+    words = ["attribute", tmp_path / "m.safetensors", tmp_path / "small.csv", "--method", "secant"]
+    facts = answer(capsys, *words, "-o", tmp_path / "a.csv")
     assert max(row["importance"] for row in facts["importance"]) > 0
 
 
@@ -449,12 +393,6 @@ def test_a_file_that_does_not_say_who_wrote_it_is_described(workshop, tmp_path, 
     save_file(load_file(path), tmp_path / "m.safetensors", metadata=metadata)
     facts = answer(capsys, "info", tmp_path / "m.safetensors")
     assert facts["written_by"] == "kanlens of an unknown version"
-
-
-def test_a_malformed_penalty_is_a_usage_error(workshop, capsys):
-    words = ["train", f"{workshop}/data.csv", "--target", "area", "--strength", "1"]
-    assert main([*words, "--penalty", "activation_l1=much"]) == 2
-    assert "is no list like" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("always")

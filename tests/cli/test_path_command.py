@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pandas as pd
-import pytest
 
 import kanlens
 from kanlens.cli import main
-
-
-def answer(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
-    capsys.readouterr()
-    assert main([*map(str, words), "--json", "--quiet"]) == 0
-    return json.loads(capsys.readouterr().out)
+from tests.cli.test_commands import answer
 
 
 def test_a_path_writes_the_best_model_and_a_row_per_strength(workshop, tmp_path, capsys):
@@ -31,14 +22,6 @@ def test_a_path_writes_the_best_model_and_a_row_per_strength(workshop, tmp_path,
     assert [step["strength"] for step in found["steps"]] == table["strength"].tolist()
 
 
-@pytest.mark.parametrize("strengths", ["a,b", "1,x"])
-def test_what_is_no_strength_is_a_matter_of_usage(workshop, tmp_path, strengths, capsys):
-    words = ["sparsity-path", f"{workshop}/data.csv", "--target", "area"]
-    assert main([*words, "--strengths", strengths, "-o", f"{tmp_path}/m.safetensors"]) == 2
-    assert "--strengths" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_strengths_out_of_order_are_refused_in_one_line(workshop, tmp_path, capsys):
     words = ["sparsity-path", f"{workshop}/data.csv", "--target", "area"]
     assert main([*words, "--strengths", "0.1,0", "-o", f"{tmp_path}/m.safetensors"]) == 1
@@ -52,10 +35,3 @@ def test_products_are_asked_for_by_their_number(workshop, tmp_path, capsys):
     assert found["widths"] == [3, 3, 2, 1]
     (nodes, *_) = kanlens.load(tmp_path / "m.safetensors").nodes
     assert nodes.grouping.arities == (2, 2) and len(nodes.owner) == 5
-
-
-@pytest.mark.parametrize("hidden", ["3:x", ":2", "a"])
-def test_what_is_no_layer_is_a_matter_of_usage(workshop, tmp_path, hidden, capsys):
-    words = ["train", f"{workshop}/data.csv", "--target", "area", "--hidden", hidden]
-    assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 2
-    assert "--hidden" in capsys.readouterr().err

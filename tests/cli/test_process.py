@@ -254,8 +254,11 @@ def alone(*words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_version_is_had_without_loading_torch():
-    assert alone("--version") == f"kanlens {kanlens.__version__}\n0 []\n"
+@pytest.mark.parametrize("words", ["--version", "--help", "train --help"])
+def test_the_version_and_help_are_printed_without_loading_torch(words):
+    printed = alone(*words.split())
+    assert printed.startswith((f"kanlens {kanlens.__version__}\n", " " * 80))
+    assert printed.endswith("\n0 []\n")
 
 
 COMPLETE = """

@@ -68,7 +68,7 @@ def test_an_unchanged_source_is_not_read_again(source):
     latest = Latest(lambda: written.append(source.read_text()), [source, source.parent / "none"])
     for text in ("1", "1", "333", "333"):
         source.write_text(text) if source.read_text() != text else None
-        latest.bring()
+        latest.update()
     assert written == ["1", "333"]
 
 

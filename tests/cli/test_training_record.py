@@ -45,15 +45,8 @@ def words_of(folder, name="data.csv"):
 def test_without_a_seed_every_run_is_the_same(folder, tmp_path, capsys):
     found = {}
     for name, seed in (("a", ()), ("b", ()), ("c", ("--seed", "0")), ("d", ("--seed", "5"))):
-        words = [
-            *words_of(folder),
-            "--holdout",
-            "0.2",
-            *seed,
-            "-o",
-            f"{tmp_path}/{name}.safetensors",
-        ]
-        assert main([*words, "--json"]) == 0
+        words = [*words_of(folder), "--holdout", "0.2", *seed, "--json"]
+        assert main([*words, "-o", f"{tmp_path}/{name}.safetensors"]) == 0
         out, err = capsys.readouterr()
         number = seed[-1] if seed else "0"
         assert f"; seed {number}\n" in err
@@ -95,7 +88,7 @@ def test_the_last_rows_can_be_held_out(folder, tmp_path, capsys):
 
 
 def test_groups_of_a_table_beyond_memory_are_refused(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.cli.options.is_large", lambda *_, **__: True)
+    monkeypatch.setattr("kanlens.cli.model_data.is_large", lambda *_, **__: True)
     words = ["train", f"{folder}/data.csv", "--target", "y", "--groups", "who"]
     assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 1
     text = "expected a table that memory holds for groups, got 'data.csv'. Allow more with "

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kanlens.cli import main
-from kanlens.cli.options import check_learnable
+from kanlens.cli.model_data import check_learnable
 from kanlens.data.source import scan_table
 from kanlens.errors import DataError
 

@@ -13,7 +13,6 @@ import pytest
 
 from kanlens.data.cell_parsing import Column, missing_cells, parse_numbers
 from kanlens.data.column_types import (
-    check_quantities,
     class_labels,
     column_features,
     is_classes,
@@ -483,15 +482,6 @@ def test_class_labels():
     assert class_labels(column(["a", "b", "c"]), declared=True) == ("a", "b", "c")
 
 
-def test_quantities():
-    check_quantities(column(["1", 2, True]))
-    text = (
-        "numbers, got 'a' in row 0 of column 'c'. Correct that cell, or use task='classification'."
-    )
-    with refused(f"read_table: expected {text}"):
-        check_quantities(column(["a", "b"]))
-
-
 # -- single cells
 
 
@@ -532,11 +522,6 @@ def test_choose_columns():
 @pytest.mark.parametrize(
     ("known", "arguments", "text"),
     [
-        (
-            KNOWN,
-            {"target": "z"},
-            "target among the columns 'id', 'a', 'b', 'y', got 'z'. Name a column of the table.",
-        ),
         (
             ["size", "y"],
             {"target": "y", "features": "sise"},

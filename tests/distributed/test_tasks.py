@@ -69,21 +69,6 @@ def test_what_a_worker_refuses_is_one_line(run, data, scheduler):
         run("out", workers=scheduler)
 
 
-def die_once(folder, task):
-    """Kill the process that does this the first time, and say when it is done again."""
-    if task == 1 and not (folder / "died").exists():
-        (folder / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return task
-
-
-def test_a_task_whose_worker_died_in_it_is_done_by_another(scheduler, tmp_path):
-    with workers_for("attribute", scheduler) as client:
-        done = sorted(completed(client, "attribute", die_once, tmp_path, range(4)))
-    assert done == [(number, number) for number in range(4)]
-    assert (tmp_path / "died").exists()
-
-
 def allow_no_failure(dask_scheduler):
     dask_scheduler.allowed_failures = 0
 

@@ -24,7 +24,7 @@ def refused(kind, text):
 def test_a_file_that_disagrees_is_not_left(fault, got, tmp_path, monkeypatch):
     def run(subject, path):
         values = subject.exact(torch.from_numpy(subject.rows)).numpy()
-        values[5:] *= fault
+        values[5 if np.isnan(fault) else 0 :] *= fault
         return [values]
 
     monkeypatch.setitem(FORMATS, "numpy", dataclasses.replace(FORMATS["numpy"], run=run))

@@ -10,15 +10,14 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InterruptedWarning
-from kanlens.pruning.history import RemovalLog
+from kanlens.pruning import removal
 from kanlens.pruning.propagation import Propagation
-from kanlens.pruning.removal import Tuner
 from kanlens.pruning.scores import LossEvaluator, Scorer
 
 PLACES = [
     (Propagation, "remove", 4),
     (LossEvaluator, "loss", 6),
-    (RemovalLog, "note", 3),
+    (kanlens.KAN, "edge_name", 3),  # between the two records of a removal
     (Scorer, "matrices", 3),
 ]
 
@@ -67,7 +66,7 @@ def test_the_network_of_the_last_removal_is_returned(network, draw, monkeypatch,
 
 def test_an_interrupt_while_tuning_keeps_the_cuts(network, draw, monkeypatch):
     model, x = network((3, 4, 1)), draw()
-    interrupt(monkeypatch, Tuner, "tuned", 1)
+    interrupt(monkeypatch, removal, "fine_tune", 1)
     with pytest.warns(InterruptedWarning):
         found = prune(model, x, finetune=1, generator=torch.Generator().manual_seed(0))
     assert found.removed

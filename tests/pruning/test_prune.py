@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import json
 import random
 
@@ -118,29 +117,6 @@ def test_damage_takes_the_cheapest_edge_first(network, draw):
         assert record["name"] == best["name"]
         change = record["loss_after"] - record["loss_before"]
         assert_close(change, float(best["damage"]), rtol=1e-6, atol=1e-12)
-
-
-def test_the_loss_is_told_step_by_step(network, draw):
-    model, x = network((3, 4, 2)), draw()
-    y = noisy(model, x)
-    for options in ({"budget": 2.0}, {"threshold": 0.5}):
-        result = prune(model, x, y, **options)
-        records = result.removed
-        assert len(records) > 3
-        assert records[0]["loss_before"] == result.loss_before
-        for one, following in itertools.pairwise(records):
-            assert one["loss_after"] == following["loss_before"]
-        assert_close(records[-1]["loss_after"], result.loss_after, rtol=1e-10, atol=0)
-        assert [r["step"] for r in records] == list(range(len(records)))
-        left = [result.edges_before - 1 - step for step in range(len(records))]
-        assert [r["edges_left"] for r in records] == left
-        assert result.edges_after == left[-1]
-        kept = [model.feature_names.index(name) for name in result.model.feature_names]
-        with torch.no_grad():
-            small = float(task_loss(result.model, result.model(x[:, kept]), y))
-            whole = float(task_loss(model, model(x), y))
-        assert result.loss_after == small
-        assert result.loss_before == whole
 
 
 def test_a_threshold_removes_what_is_below_it(network, draw):

@@ -27,7 +27,6 @@ MADE: list[tuple[list[Any], bool]] = [  # widths, and whether nodes have scales
     ([3, (1, [2, 3]), (1, [3])], True),
     ([3, 3, (1, 2), 1], True),
 ]
-NAMES = {score.column: name for name, score in SCORES.items()}
 
 
 def rows_of(model, x):
@@ -55,21 +54,6 @@ def slow_damage(model, x, y):
             rises[out, in_] = float(task_loss(cut, levels(cut, x)[2], y)) - before
         found.append(rises)
     return found
-
-
-def step_of_factor(ours, theirs, which):
-    """Shapley value of one factor of a product between two points, by all orders."""
-    import itertools
-
-    orders, total = list(itertools.permutations(range(len(ours)))), 0.0
-    for order in orders:
-        now = list(theirs)
-        for factor in order:
-            before = math.prod(now)
-            now[factor] = ours[factor]
-            if factor == which:
-                total += math.prod(now) - before
-    return total / len(orders)
 
 
 def slow_backward(model, x):
@@ -129,17 +113,6 @@ def test_scores_are_what_the_slow_way_finds(model):
         wrong[3] *= 1 + 1e-6
         with pytest.raises(AssertionError):
             np.testing.assert_allclose(frame[column], wrong, rtol=1e-9, atol=1e-12)
-
-
-def test_scores_are_the_same_a_few_rows_at_a_time(monkeypatch):
-    model, x = made([3, (1, [2, 3]), 2]), drawn(15, 3)
-    at_once = edge_scores(model, x)
-    monkeypatch.setattr("kanlens.pruning.propagation.MOST_VALUES", 0)
-    monkeypatch.setattr("kanlens.pruning.propagation.BUDGET", 200)
-    monkeypatch.setattr("kanlens.model.analysis.BUDGET", 200)
-    in_parts = edge_scores(model, x)
-    for column in NAMES:
-        np.testing.assert_allclose(in_parts[column], at_once[column], rtol=1e-10, atol=1e-13)
 
 
 def test_damage_is_a_rise_against_y_or_against_the_model(network, draw):
@@ -212,14 +185,6 @@ def test_scores_kept_up_to_date_are_those_of_a_new_start(name, widths):
         assert_close(found, fresh, rtol=1e-10, atol=1e-12)
         seen.append(found)
     assert not torch.equal(seen[0][0], seen[-1][0])
-
-
-def test_edge_scores_leaves_the_model_alone(model):
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = torch.get_rng_state()
-    edge_scores(model, drawn(15, 3))
-    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_cannot_be_scored_is_refused(network, draw):

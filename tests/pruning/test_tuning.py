@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -10,16 +12,9 @@ import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.model.recording import store_statistics
 from kanlens.pruning.cutting import hold_out
-from kanlens.pruning.removal import Tuner
+from kanlens.pruning.removal import fine_tune
 from kanlens.training.objective import task_loss
-from tests.pruning.conftest import prune
-
-
-def noisy(model, x, size=0.05):
-    generator = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        y = model(x)
-    return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+from tests.pruning.conftest import noisy, prune
 
 
 def blended(draw, rows=200):
@@ -31,7 +26,7 @@ def blended(draw, rows=200):
 
 def test_tuning_goes_further_within_the_same_budget(network, draw):
     model, x = network((3, 4, 1)), blended(draw, 300)
-    y = noisy(model, x)
+    y = noisy(model, x, 0.05)
     options = {"budget": 1.0, "generator": torch.Generator().manual_seed(0)}
     result = prune(model, x, y, finetune=3, **options)
     assert result.tuned
@@ -48,7 +43,7 @@ def test_tuning_goes_further_within_the_same_budget(network, draw):
 
 def test_tuning_is_the_same_from_the_same_seed_and_needs_no_statistics(network, draw):
     model, x = network((3, 4, 1)), draw(100)
-    y = noisy(model, x)
+    y = noisy(model, x, 0.05)
     state = torch.get_rng_state()
     found = [
         prune(model, x, y, threshold=0.5, finetune=2, generator=torch.Generator().manual_seed(3))
@@ -71,26 +66,30 @@ def test_tuning_without_y_teaches_what_the_model_said(network, draw):
     assert result.loss_after < 0.6 * plain.loss_after
 
 
-def test_training_that_does_not_help_is_dropped(network, draw):
+@pytest.mark.parametrize(("shift", "starts"), [(10.0, True), (math.nan, True), (0.0, False)])
+def test_training_that_does_not_help_is_dropped(network, draw, monkeypatch, shift, starts):
+    def worse(trained, *_):
+        trained.layers[-1].bias.add_(shift)
+        return starts
+
+    monkeypatch.setattr("kanlens.pruning.removal.fine_tune", worse)
     model, x = network((3, 4, 1)), draw(100)
+    result, plain = (prune(model, x, threshold=0.5, finetune=count) for count in (2, 0))
+    assert result.tuned == ()
+    assert_close(dict(result.model.state_dict()), dict(plain.model.state_dict()), rtol=0, atol=0)
+
+
+def test_training_that_cannot_start_is_no_training(network, draw):
+    model, x = network((3, 4, 1)), draw(100)
+    y = model(x).detach()
     with torch.no_grad():
-        y = model(x)
-    held_out = hold_out(100, torch.Generator().manual_seed(0))
-    tuner = Tuner(x, y, held_out, 2)
-    kept, loss = tuner.tuned(model, lambda found: 1.0 if found is model else 1.0 + 1e-9)
-    assert kept is model
-    assert loss == 1.0
-    kept, loss = tuner.tuned(model, lambda found: 1.0 if found is model else 0.5)
-    assert kept is not model
-    assert loss == 0.5
-    with torch.no_grad():
-        model.layers[0].bias.fill_(float("inf"))  # training cannot start
-    assert tuner.tuned(model, lambda _: 1.0)[0] is model
+        model.layers[0].bias.fill_(math.inf)
+    assert not fine_tune(model, x, y, hold_out(100, None), 2)
 
 
 def test_a_budget_of_zero_does_not_train(network, draw):
     model, x = network((3, 4, 1)), draw(50)
-    result = prune(model, x, noisy(model, x), budget=0, finetune=5)
+    result = prune(model, x, noisy(model, x, 0.05), budget=0, finetune=5)
     assert_close(dict(result.model.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
     assert result.tuned == result.removed == ()
 

@@ -59,15 +59,6 @@ def test_formulas_found_until_then(made, monkeypatch, module, name, call, spline
         assert found.get_best()["equation"] == "exp(x2**2 + sin(pi*x1))"
 
 
-def test_suggestions_made_until_then(made, monkeypatch):
-    model, x, _ = made
-    raising(monkeypatch, assignment, "rank_candidates", call=2)
-    with pytest.warns(UserWarning, match="^suggest: "):
-        table = suggest(model, x)
-    assert table["layer"].unique().tolist() == [0]
-    assert len(table) == 6
-
-
 def test_suggestions_of_a_wide_layer_come_in_parts(monkeypatch):
     model, x = spline_network([[[torch.sin] * 4] * 2], [(-2.0, 2.0)] * 4)
     whole = suggest(model, x, functions=["sin"])

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -245,13 +246,8 @@ def test_units_of_the_data():
 
 def test_classification_gives_the_formula_of_the_logits():
     model, x = spline_network([[[lambda v: 3 * v, torch.square]]], [(-1.0, 1.0)] * 2)
-    schema = model.schema
-    model.schema = type(schema)(
-        features=schema.features,
-        outputs=schema.outputs,
-        task="classification",
-        class_labels=("no", "yes"),
-    )
+    classes = {"task": "classification", "class_labels": ("no", "yes")}
+    model.schema = dataclasses.replace(model.schema, **classes)
     y = (model(x)[:, 0] > 0).long()
     found = symbolize(model, x, y)
     assert sympy.expand(found.sympy() - (3 * x1 + x2**2)) == 0

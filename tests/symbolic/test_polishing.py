@@ -7,7 +7,7 @@ from scipy.optimize import least_squares
 from torch.testing import assert_close
 
 from kanlens.symbolic.library import library
-from kanlens.symbolic.polishing import EdgeResiduals, Fits, Measure
+from kanlens.symbolic.polishing import EdgeResiduals, Fits
 
 X = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
 NAMES = ("tanh", "sin", "exp", "1/x")
@@ -86,13 +86,16 @@ def test_gradient_of_the_normal_equations_is_that_of_the_residual():
         assert_close(2 * right, torch.stack(slopes, dim=1), rtol=1e-9, atol=1e-9)
 
 
-def test_measure_projects_each_fit_on_the_space_of_its_edge():
+def test_each_fit_is_projected_on_the_space_of_its_edge():
     space, edge = random_space(4, 3), torch.tensor([2, 0, 2, 1, 2])
-    values = torch.randn(5, len(X), dtype=torch.float64)
+    values, zero = torch.randn(5, len(X), dtype=torch.float64), torch.zeros(5).double()
+    fits = Fits(torch.zeros(5).long(), edge, zero, zero)
+    samples = X.repeat(3, 1), values[:3]
+    inside, plain = (EdgeResiduals(families_of("sin"), samples, fits, s) for s in (space, None))
     expected = torch.stack([space[e].T @ row for e, row in zip(edge, values, strict=True)])
-    assert_close(Measure(edge, space)(values), expected)
-    assert_close(Measure(edge, space)(values + 7.0), expected, atol=1e-12, rtol=0)
-    assert_close(Measure(edge, None)(values), values - values.mean(1, keepdim=True))
+    assert_close(inside.coordinates(values), expected)
+    assert_close(inside.coordinates(values + 7.0), expected, atol=1e-12, rtol=0)
+    assert_close(plain.coordinates(values), values - values.mean(1, keepdim=True))
 
 
 def test_no_fits_are_no_trouble():

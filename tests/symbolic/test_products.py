@@ -13,6 +13,7 @@ from kanlens.symbolic import joint_refit, symbolize
 from kanlens.symbolic.composition import compose, evaluator, feature_symbols
 from kanlens.symbolic.joint_refit import refit, relative_loss
 from tests.made import draw, made
+from tests.symbolic.made import spline_layer
 
 X = draw(40, 3)
 
@@ -91,20 +92,10 @@ def test_refit_finds_a_product_again():
 
 def test_a_product_of_functions_is_read_from_splines():
     """A network that is sin(x1) * x2 by construction, in splines."""
-    rows = torch.rand(300, 2, generator=torch.Generator().manual_seed(0)).double() * 2 - 1
-    model = KAN([2, (0, 1)], grid_size=20, generator=torch.Generator().manual_seed(1)).double()
-    with torch.no_grad():
-        layer = model.layers[0]
-        for parameter in layer.parameters():
-            parameter.zero_()
-        layer.spline_scaler.fill_(1.0)
-        layer.mask.copy_(torch.eye(2))
-        from kanlens.splines import spline
-
-        x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None].expand(-1, 2)
-        goal = torch.stack([torch.sin(2 * x[:, 0]), x[:, 1]], 1)  # of edges (0, 0) and (1, 1)
-        values = torch.diag_embed(goal)  # (point, out, in)
-        layer.spline_weight.copy_(spline.fit(x, values, layer.grid, 3))
+    rows = torch.tanh(draw(300, 2))
+    layer = spline_layer([[lambda v: torch.sin(2 * v), None], [None, lambda v: v]], [(-1, 1)] * 2)
+    plain = KAN([2, (0, 1)])
+    model = KAN.from_layers([layer], plain.schema, nodes=list(plain.nodes)).double()
     found = symbolize(model, rows)
     x1, x2 = sympy.symbols("x1 x2")
     assert found.sympy() == x2 * sympy.sin(2 * x1)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -75,16 +76,8 @@ def test_classification_counts_right_classes():
     layer = KANLinear(1, 2, functions=[["x"], ["constant"]]).double()
     with torch.no_grad():
         layer.affine[1, 0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
-    schema = KAN([1, 2]).schema
-    model = KAN.from_layers(
-        [layer],
-        type(schema)(
-            features=schema.features,
-            outputs=schema.outputs,
-            task="classification",
-            class_labels=("a", "b"),
-        ),
-    )
+    classes = {"task": "classification", "class_labels": ("a", "b")}
+    model = KAN.from_layers([layer], dataclasses.replace(KAN([1, 2]).schema, **classes))
     x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
     y = (x[:, 0] < 0).long()
     (x1,) = feature_symbols(model)

@@ -19,7 +19,6 @@ from kanlens.symbolic.simplification import (
     complexity,
     count_numbers,
     rational,
-    real_bits,
     refine,
     shorten,
     snap,
@@ -217,7 +216,6 @@ def test_rarer_constants_are_dearer():
     (whole,) = candidates(np.sqrt(5), 1e-9)
     assert half.bits == whole.bits + 1
     assert (rational(3, 1).bits, rational(0, 1).bits) == (2.0, 0.0)
-    assert real_bits(1.0, 1e-3) == pytest.approx(math.log2(1000), abs=1e-3)
     assert candidates(math.nan, 1.0) == []
 
 

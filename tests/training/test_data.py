@@ -35,61 +35,43 @@ def quick(net, data, **options):
 
 
 @pytest.mark.parametrize(
-    "y",
+    ("labels", "y"),
     [
-        TEXTS,
-        TEXTS.astype(object),
-        TEXTS.tolist(),
-        pd.Series(TEXTS),
-        pd.Series(TEXTS, dtype="string"),
-        pd.Series(TEXTS, dtype="category"),
-        pd.DataFrame({"y": TEXTS}),
+        (("high", "low"), TEXTS),
+        (("high", "low"), TEXTS.tolist()),
+        (("high", "low"), pd.Series(TEXTS, dtype="string")),
+        (("high", "low"), pd.Series(TEXTS, dtype="category")),
+        (("high", "low"), pd.DataFrame({"y": TEXTS})),
+        (("False", "True"), torch.tensor(TEXTS == "low")),
+        (("False", "True"), pd.Series(TEXTS == "low", dtype="boolean")),
+        (("False", "True"), [bool(text == "low") for text in TEXTS]),
     ],
 )
-def test_text_makes_a_classification(y):
+def test_text_and_truth_values_make_a_classification(labels, y):
     net = model([1, 1])
     result = quick(net, (rows(), y))
     assert net.task == "classification"
-    assert net.class_labels == ("high", "low")
+    assert net.class_labels == labels
     assert result.metric_name == "accuracy"
 
 
+CODES = np.arange(12) % 3
+
+
 @pytest.mark.parametrize(
-    "y",
+    ("first", "y"),
     [
-        TEXTS == "low",
-        torch.tensor(TEXTS == "low"),
-        pd.Series(TEXTS == "low", dtype="boolean"),
-        [bool(text == "low") for text in TEXTS],
+        (0, torch.tensor(CODES)),
+        (0, CODES.astype(np.uint8)),
+        (5, pd.Series(CODES + 5)),
+        (5, (CODES + 5).tolist()),
+        (5, (CODES + 5).astype(str)),
     ],
 )
-def test_truth_values_make_a_classification(y):
-    net = model([1, 1])
-    quick(net, (rows(), y))
-    assert net.class_labels == ("False", "True")
-
-
-@pytest.mark.parametrize("shift", [0, 5])
-@pytest.mark.parametrize("kind", ["tensor", "array", "small", "series", "list", "text"])
-def test_whole_numbers_are_classes_of_a_model_with_several_outputs(shift, kind):
-    codes = np.arange(12) % 3 + shift
-    y = {
-        "tensor": torch.tensor(codes),
-        "array": codes,
-        "small": codes.astype(np.uint8),
-        "series": pd.Series(codes),
-        "list": codes.tolist(),
-        "text": codes.astype(str),
-    }[kind]
+def test_whole_numbers_are_classes_of_a_model_with_several_outputs(first, y):
     net = model([1, 3])
     quick(net, (rows(), y))
-    assert net.class_labels == tuple(str(shift + i) for i in range(3))
-
-
-def test_whole_numbers_are_numbers_for_one_output():
-    net = model([1, 1])
-    quick(net, (rows(), np.arange(12)))
-    assert net.task == "regression"
+    assert net.class_labels == tuple(str(first + i) for i in range(3))
 
 
 def test_codes_need_not_hold_every_class():
@@ -101,6 +83,7 @@ def test_codes_need_not_hold_every_class():
 @pytest.mark.parametrize(
     "y",
     [
+        np.arange(12),
         pd.Series(np.linspace(0, 1, 12), dtype="Float64"),
         np.linspace(0, 1, 12).astype(object),
         np.linspace(0, 1, 12).astype(str),

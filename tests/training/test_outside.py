@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -216,12 +215,6 @@ def test_estimators_and_commands_take_the_other_ways(tmp_path):
         out = tmp_path / f"{way}.safetensors"
         assert main([*words, "--extrapolation", way, "-o", str(out)]) == 0
         assert kanlens.load(out).holds_inputs is held
-
-
-def test_the_flag_is_part_of_the_configuration(model):
-    other = dataclasses.replace(model.config, holds_inputs=False)
-    assert other != model.config
-    assert not kanlens.KAN.from_config(other).holds_inputs
 
 
 def test_a_range_goes_beyond_by_the_span_of_its_outermost_values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import re
@@ -17,7 +18,7 @@ import kanlens
 from kanlens import sparsity
 from kanlens.errors import DataError, FileFormatError, InterruptedWarning, InvalidValueError
 from kanlens.model.recording import trace
-from kanlens.training import PathStep, SparsityPath, resumption, sparsity_path
+from kanlens.training import resumption, sparsity_path
 from kanlens.training.objective import constant_loss, row_losses, task_loss
 from kanlens.training.result import active_edges, active_features, mean_and_error, weighty_edges
 from kanlens.training.resumption import read_state
@@ -267,47 +268,23 @@ def test_the_result_reads_as_a_table_and_as_json(path):
 # --- the choice -----------------------------------------------------------------------------------
 
 
-def made(losses, errors, edges, tolerance):
-    net = kanlens.KAN([1, 1])
-    steps = [
-        PathStep(
-            model=net,
-            strength=float(i),
-            loss=loss,
-            held_out_loss=loss,
-            standard_error=error,
-            penalty=1.0,
-            metric=1.0,
-            edges_alive=count,
-            edges_above=count,
-            alive=(),
-            features=(),
-            stopped_because="",
-            seconds=0.0,
+def test_the_choice_is_the_sparsest_within_one_standard_error_or_the_tolerance(path):
+    def best(losses, error, edges, tolerance):
+        steps = tuple(
+            dataclasses.replace(
+                path.steps[0], held_out_loss=loss, standard_error=error, edges_above=count
+            )
+            for loss, count in zip(losses, edges, strict=True)
         )
-        for i, (loss, error, count) in enumerate(zip(losses, errors, edges, strict=True))
-    ]
-    return SparsityPath(
-        steps=tuple(steps),
-        penalty={},
-        threshold=0.01,
-        metric_name="R2",
-        constant_loss=1.0,
-        tolerance=tolerance,
-        held_out=torch.empty(0),
-        stopped_because="",
-        seconds=0.0,
-    ).best
+        return dataclasses.replace(path, steps=steps, constant_loss=1.0, tolerance=tolerance).best
 
-
-def test_the_choice_is_the_sparsest_within_one_standard_error_or_the_tolerance():
     losses, edges = [0.10, 0.11, 0.14, 0.9], [9, 5, 3, 0]
-    assert made(losses, [0.02] * 4, edges, 0.0) == 1
-    assert made(losses, [0.05] * 4, edges, 0.0) == 2
-    assert made(losses, [0.0] * 4, edges, 0.0) == 0
-    assert made(losses, [0.0] * 4, edges, 0.05) == 2
-    assert made([0.1, 0.1, 0.1], [0.0] * 3, [5, 5, 5], 0.0) == 0
-    assert made([math.nan, 0.2, 0.1], [0.0] * 3, [1, 5, 5], 0.0) == 2
+    assert best(losses, 0.02, edges, 0.0) == 1
+    assert best(losses, 0.05, edges, 0.0) == 2
+    assert best(losses, 0.0, edges, 0.0) == 0
+    assert best(losses, 0.0, edges, 0.05) == 2
+    assert best([0.1, 0.1, 0.1], 0.0, [5, 5, 5], 0.0) == 0
+    assert best([math.nan, 0.2, 0.1], 0.0, [1, 5, 5], 0.0) == 2
 
 
 def test_errors_of_means():
@@ -353,9 +330,6 @@ def test_the_threshold_is_relative_to_the_layer(network):
 
 def test_the_loss_of_the_best_constant(network):
     net = network((1, 3))
-    net.schema = kanlens.KAN([1, 3]).schema
-    import dataclasses
-
     net.schema = dataclasses.replace(
         net.schema, task="classification", class_labels=("a", "b", "c")
     )

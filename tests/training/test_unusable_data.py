@@ -88,11 +88,6 @@ def test_one_row_is_refused():
     assert np.isfinite(trained(frame(2)).history[-1]["loss"])
 
 
-def test_truth_values_of_one_kind_are_one_class():
-    with pytest.raises(DataError, match="at least two classes, got only 'True' in column 'y'"):
-        kanlens.read_table(frame(y=True), target="y")
-
-
 @pytest.mark.parametrize(
     ("y", "count"),
     [(np.arange(200) / 7, 200), (np.arange(200), 200), (np.arange(200) % 30 / 4, 30)],

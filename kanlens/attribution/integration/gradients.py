@@ -168,17 +168,13 @@ class _Tried:
 
 
 class Integrals:
-    """Integrals of the gradient along lines so far, and the error budget of each line.
-
-    `values` (line, in) are times the step of each feature: they add up to the output's change, of
-    which `tolerance` is a share. `evaluations` (line,) counts gradients, `unsettled` (line,) the
-    `segments` (line,) that no halving certified.
-    """
+    """Integrals of the gradient along lines so far, and the error budget of each line."""
 
     def __init__(self, lines: Lines, tolerance: float) -> None:
-        self.values = torch.zeros_like(lines.start)
-        self.tolerance = tolerance
+        self.values = torch.zeros_like(lines.start)  # (line, in), times the step of each feature
+        self.tolerance = tolerance  # of the change of the output
         self._none = self.values.new_zeros(len(lines.start))
+        # numbers of gradients, of segments, and of those that no halving certified: (line,)
         self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
         self._lines = lines
         every = torch.arange(len(lines.start), device=lines.start.device)
@@ -204,11 +200,7 @@ class Integrals:
     def misses(
         self, segments: Segments, survey: _SegmentState, tried: _Tried, doubted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return errors as multiples of those allowed, and the mask of smooth segments.
-
-        Smooth is where the rules differ as little as the survey lets expect; elsewhere the smaller
-        rule's error is taken for the larger one's, there and in all parts.
-        """
+        """Return errors as multiples of those allowed, and the mask of smooth segments."""
         owner = segments.owner
         noise = ROUNDING * (survey.size + self._noise[owner])
         gap = (tried.values.sum(1) - survey.change).abs()
@@ -216,6 +208,7 @@ class Integrals:
         spread = self._spread[owner]
         size = torch.maximum(tried.size, segments.length * spread)
         smooth = (tried.apart.amax(1) <= TRUST * tried.expected * size) & ~doubted
+        # elsewhere the smaller rule's error counts for the larger one
         error = torch.where(smooth, tried.estimate.amax(1), tried.apart.amax(1))
         single = error / (SINGLE * self.tolerance * spread + noise)
         return torch.maximum(gap / allowed, single), smooth
@@ -351,10 +344,9 @@ class Rule(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def rule(m: int, device: torch.device | None = None) -> Rule:
-    """Return the Gauss-Legendre rule with `m` nodes in the rule of Kronrod (1965).
+    """Return the Gauss-Legendre rule of degree 2m - 1 in the one of Kronrod (1965), of 3m + 1.
 
-    The smaller one is exact up to degree 2m - 1, the larger one up to 3m + 1: its other nodes are
-    the zeros of the polynomial that, times the smaller one's, is orthogonal to lower degrees.
+    Its other nodes are zeros of the polynomial that, times Gauss's, is orthogonal to lower degrees.
     """
     gauss, weights = legendre.leggauss(m)
     points, measure = legendre.leggauss(2 * m + 2)

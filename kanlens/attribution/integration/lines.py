@@ -170,8 +170,7 @@ class Segments:
 def meeting_points(model: KAN, target: int) -> list[Tensor]:
     """Return the knots of edges with a path to the output, and the clamp points of inputs.
 
-    For every layer (in, n), increasing along each row, in its scaled units; infinite where an input
-    has fewer. The grid of an input counts only if a spline reads it.
+    For every layer (in, n), increasing, in its scaled units; infinite where an input has fewer.
     """
     knots: list[Tensor] = []
     for layer, onward in zip(model.layers, reaching(model, target), strict=True):

@@ -100,8 +100,7 @@ def metric(
 ) -> Callable[[Callable[[Case], Score]], Metric]:
     """Make a function a metric, with its name, headline, and the references of `of`.
 
-    A leading underscore sets it apart from the published function of tensors of the same name. It
-    is NaN for a case that lacks a part.
+    A leading underscore of the name is dropped. The metric is NaN for a case that lacks a part.
     """
 
     def make(function: Callable[[Case], Score]) -> Metric:
@@ -140,11 +139,7 @@ class Case:
     generator: torch.Generator | None = None
 
     def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
-        """Apply a function of a case (..., batch) to its samples, some at a time, and join.
-
-        `numbers` are those that a value of a sample takes at most. A part has the values, the exact
-        ones and x of its samples only.
-        """
+        """Return a function (..., batch) of parts of the samples, of `numbers` a value at most."""
 
         def cut(attribution: Attribution, part: slice) -> Attribution:
             x = None if attribution.x is None else attribution.x[part]
@@ -212,10 +207,7 @@ class Case:
 
     @cached_property
     def references(self) -> Tensor:
-        """Rows (rows, in) that removed features are replaced from: the baseline's, or background.
-
-        Rows outside the grid are left out; where all are, they are clipped to it.
-        """
+        """Rows inside the grid that replace removed features: the baseline's, or background."""
         baseline = self.attribution.baseline
         if baseline not in (Baseline.ZERO, Baseline.MEAN_ROW):
             return self.replacements

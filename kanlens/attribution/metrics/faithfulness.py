@@ -89,10 +89,9 @@ def prediction_gap(
 def removal_curve(
     output: Function, x: Tensor, order: Tensor, references: Tensor, *, insert: bool = False
 ) -> Tensor:
-    """Return the output after 0, 1, ... features of an order are removed: (batch, in + 1).
+    """Return the output after 0, 1, ... features of an order are removed, or with `insert` put in.
 
-    They are replaced by references (rows, in); `insert` begins without any, and puts them in
-    (Petsiuk, Das and Saenko, RISE, 2018).
+    Others come from references (rows, in); shape (batch, in + 1) (Petsiuk et al., RISE, 2018).
     """
     place = order.argsort(1)  # of each feature in the order
     steps = torch.arange(x.shape[1] + 1, device=x.device)

@@ -66,10 +66,7 @@ def displaced(
     outside: Outside | None = None,
     law: Callable[[tuple[int, ...], torch.Generator], Tensor] = normal,
 ) -> Tensor:
-    """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in).
-
-    Values outside are drawn anew, 20 times at most, then clipped to the grid.
-    """
+    """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in)."""
     shape = (draws, *x.shape)
     moved = x + law(shape, generator).to(x) * scale
     if outside is None:

@@ -97,10 +97,7 @@ def add_product(emit, to, row, numbers, at, factors, by):
 
 @inlined
 def amplitudes(cosines, block, sign, z, live, a):
-    """Turn the product A of no player, C exp(i m pi start), into A + sign * conj(A Z).
-
-    Z is the product of all z; A comes as the row after those of the players, without C.
-    """
+    """Turn A = C exp(i m pi start), the row after the players' z, into A + sign * conj(A Z)."""
     for r in range(LANES):
         c = cosines[block + r] if block + r < len(cosines) else 0.0
         z[live, 0, r], z[live, 1, r] = c * z[live, 0, r], c * z[live, 1, r]

@@ -152,8 +152,7 @@ def _against_few_rows(
 class _JointSampling:
     """Joint sampling of several samples, each until its standard errors are small enough.
 
-    A sample's first round uses no polynomial, its second the whole of it, and the others the share
-    of it that was best in the second: three estimates, weighted by their precision.
+    Three estimates: a round without polynomials, one with them, the others with the best share.
     """
 
     def __init__(self, game: Game, x: Tensor, seed: int, *, tolerance: float, most: int) -> None:
@@ -176,7 +175,7 @@ class _JointSampling:
     def result(
         self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
     ) -> SampledSolution:
-        """Work until a deadline; at least one round, and no more after an interrupt."""
+        """Sample until a deadline; at least one round, and no more after an interrupt."""
         stopped = "an interrupt"
         with stop.kept():
             stopped = self._work(deadline, advance)

@@ -1,9 +1,8 @@
 """Fused kernels for spline layers on the CPU; only these layers know that they exist.
 
 Compiling takes seconds, once on a machine: numba keeps the machine code on disk. By the rule
-("auto") kernels run where they were on disk when this process first asked, or where a call is so
-large that compiling them pays; torch does the rest. So the digits of a call depend on its
-arguments, not on the calls before it. Numba is loaded when a layer is first called.
+("auto") kernels run where they are compiled, and torch does the rest (`choice`). Numba is loaded
+when a layer is first called.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a 
 
 
 class EdgeL1(torch.autograd.Function):
-    """The norms of all edges of a layer; keeps what is as large as x and as the weights.
+    """The norms of all edges of a layer; keeps tensors of the sizes of x and of the weights.
 
     The forward pass keeps the gradient to the weights: all takes two passes over the edge values.
     """
@@ -90,7 +90,7 @@ def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tup
 
 
 def _packed(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[int, ...], float]:
-    """Return the packed weights, what kernels take for sizes, and rough nanoseconds of a pass."""
+    """Return the packed weights, the sizes that kernels take, and rough nanoseconds of a pass."""
     with pool.safe():
         packed = weights.packed()
     time = 2 * len(x) * (PAIR * x.shape[1] + PRODUCT * packed.numel())
@@ -178,7 +178,7 @@ def tabulate(source, places, at, basis, points, numbers, window):
 
 @inner
 def tabulate_slopes(base_slope, places, at, basis, points, slopes, window):
-    """Write the derivatives in x of what `tabulate` writes."""
+    """Write the derivatives in x of the functions of `tabulate`."""
     live, count, scale, powers = len(window), len(places), basis[3], basis[5]
     kind = points.dtype.type
     for j in range(count):

@@ -30,10 +30,10 @@ def pays(rows, pieces, vectors, numbers):
 
 @emitted
 def add_polynomials(emit, y, width, rows, table, points, basis, inputs, starts, sizes, window):
-    """Add to y (row, width) what some inputs give each row.
+    """Add the contributions of some inputs to y (row, width).
 
-    At ``starts[m]`` the table has the polynomials of input ``inputs[m]``, as many numbers for each
-    of its pieces, highest power first, and then the weights of the base function.
+    At ``starts[m]`` the table has the polynomials of input ``inputs[m]``, piece by piece, highest
+    power first, and then the weights of the base function.
     """
     builder, (n_in, step, last) = emit.builder, sizes
 
@@ -130,7 +130,7 @@ def write_curves(splines, base_weight, table, basis, shape, window, origin, begi
 
 @inner
 def add_curves(points, table, basis, y, shape, spans, window):
-    """Add to rows of y what inputs first to last give them; the table has only these."""
+    """Add the contributions of inputs first to last to rows of y; the table has only these."""
     (_, n_in, n_out, _, width, whole), (rows, first, last) = shape, spans
     part, lengths = empty_line(rows * width, y), (n_in, len(window) * width, whole - width)
     for i in range(first, last, 2):

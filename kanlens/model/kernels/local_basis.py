@@ -27,7 +27,7 @@ class LocalBasis:
     -0.5 to 0.5, about the middle of the piece, where polynomials lose the fewest digits; but where
     splines run out, u is 0 at their last knots, so that they are zero there to the last digit.
     `rows` is the number of inputs, or 1 when all have the same knots. `powers` has coefficients of
-    u to the power p in the order row, piece, p, function alive, and zeros for long vectors at last.
+    u to the power p in the order row, piece, p, nonzero function, then zeros for long vectors.
     """
 
     knots: Tensor  # (in, knot), those all this was made of
@@ -35,14 +35,16 @@ class LocalBasis:
     ends: Array  # (rows * piece,), where the next piece begins; NaN for the last
     origins: Array  # (rows * piece,)
     scales: Array  # (rows * piece,)
-    first: Array  # (piece,), int64: first function alive
+    first: Array  # (piece,), int64: first nonzero function
     powers: Array  # (rows * piece * (degree + 1) * (degree + 1) + degree,)
     low: Array  # (rows,)
     density: Array  # (rows,): (x - low) * density rounds down to a guess of the piece of x
     sure: float  # how far from a piece's middle the guess is right, of 0.5; 0 if far from even
     stride: int  # pieces from one input to the next; 0 when all share one row
     degree: int
-    window: tuple[int, ...]  # as long as the number of functions alive, for the kernels' types
+    window: tuple[
+        int, ...
+    ]  # its length, the number of nonzero functions, is part of the kernels' types
     extrapolation: Extrapolation
 
     @property
@@ -55,7 +57,7 @@ class LocalBasis:
         """The arrays that kernels take, in their order."""
         pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
         n_in, rows = len(self.knots), len(self.low)
-        tile = n_in // rows * max(1, TILE // n_in)  # so many numbers of x have one loop
+        tile = n_in // rows * max(1, TILE // n_in)  # numbers of x in one loop
         cuts = self.starts[:0] if self.sure else self.starts.reshape(rows, -1)[:, 1:].T
         tiles = (np.tile(row, tile).ravel() for row in (self.low, self.density, cuts))
         return *pieces, self.stride, (*tiles, self.sure)

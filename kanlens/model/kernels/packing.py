@@ -107,7 +107,7 @@ def put_back(desk, at, lanes, matrix, width, top, rows, left, columns):
 
 @inner
 def lay_out_factors(scale, mask, n_in, span, desk, places, lanes):
-    """Lay out the mask, and what multiplies the coefficients: the mask, times a scale if any."""
+    """Lay out the mask, and the factor of the coefficients: the mask, times a scale if any."""
     (top, rows, left, inputs), (at_mask, at_factor) = span, places
     lay_out(mask, n_in, top, rows, left, inputs, desk, at_mask, lanes)
     scaled = len(scale) > 0

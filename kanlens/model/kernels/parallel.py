@@ -74,7 +74,7 @@ def _lent(context: Any, builder: ir.IRBuilder, kind: Any, value: Value) -> Value
 
 
 def _worker(context: Any, outer: ir.IRBuilder, compiled: Any, shared: Any) -> Value:
-    """Emit what takes parts until none is left: of (arguments, next place, end, step, failed)."""
+    """Emit a loop over parts of (arguments, next place, end, step, failed) until all are taken."""
     kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()])
     name = outer.module.get_unique_name("worker")
     worker = ir.Function(outer.module, kind, name)

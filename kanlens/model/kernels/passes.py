@@ -23,10 +23,10 @@ from kanlens.model.kernels.single_rows import TOGETHER, find_live, write_each_ro
 from kanlens.model.kernels.sparse_loops import LANES, add_edges, backward_some, write_bias
 from kanlens.model.kernels.vectors import BYTES, empty_line
 
-FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
+FORWARD_BLOCK = 16_384  # outputs of the rows in one loop, which stay in a core's cache
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 DESK = 65_536  # numbers of packed weights, likewise
-SPAN, SPANS = 16, 8  # least inputs of a span, most spans: as many whatever the threads
+SPAN, SPANS = 16, 8  # least inputs of a span, most spans, for any number of threads
 FEW = 64  # rows up to which threads make tables of their own: no core waits for another's
 BY_ROWS = 16  # rows for each basis function from which threads take rows of narrow layers
 DIRECT = 2  # rows up to which weights are read as they lie
@@ -79,7 +79,7 @@ def steps(span, multiple, team):
 
 @inlined
 def weights_at(addresses, edges, n_basis, like):
-    """Return what multiplies the basis, with scale and mask, and the weights of the base."""
+    """Return the spline weights with scale and mask, and the weights of the base."""
     spline = numbers_at(addresses[0], edges * n_basis, like)
     scale, mask = numbers_at(addresses[1], edges, like), numbers_at(addresses[2], edges, like)
     return (spline, scale, mask), numbers_at(addresses[3], edges, like)
@@ -159,7 +159,7 @@ def forward(arguments, span, team):
 
 @inlined
 def shape_of(sizes, inputs, basis, window):
-    """Return whether weights of so many inputs are turned into polynomials, and what they take.
+    """Return whether weights of `inputs` are turned into polynomials, and their sizes.
 
     That is (turned, in, out, basis, numbers of a row, numbers of an input).
     """
@@ -175,7 +175,7 @@ def shape_of(sizes, inputs, basis, window):
 
 @inner
 def write_table(splines, base_weight, table, basis, shape, window, origin, begin, end):
-    """Write what is made of the weights of inputs begin to end; the table begins with `origin`."""
+    """Write the table of the weights of inputs begin to end; it begins with input `origin`."""
     if shape[0]:
         write_curves(splines, base_weight, table, basis, shape, window, origin, begin, end)
     else:
@@ -185,7 +185,7 @@ def write_table(splines, base_weight, table, basis, shape, window, origin, begin
 
 @inlined
 def add_table(points, table, basis, y, shape, spans, window):
-    """Add to rows of y what inputs first to last of a table contribute."""
+    """Add the contributions of inputs first to last of a table to rows of y."""
     if shape[0]:
         add_curves(points, table, basis, y, shape, spans, window)
     else:
@@ -194,7 +194,7 @@ def add_table(points, table, basis, y, shape, spans, window):
 
 @inlined
 def add_up(sums, bias, y, blocks):
-    """Write y (row, out), the bias and what the spans of inputs add to it, by blocks of outputs."""
+    """Write y (row, out), the bias and the sums of the spans of inputs, by blocks of outputs."""
     n_out, room = len(bias), len(y) // len(bias) * min(len(bias), LANES)
     write_bias(y, bias, 0, len(y) // n_out)
     for part in range(len(sums) // max(1, room)):
@@ -226,7 +226,7 @@ def write_rows(
 
 @inner
 def write_spans(points, splines, base_weight, basis, window, sums, shape, part, _):
-    """Write what a part adds to y (row, out), that of a span of inputs and of outputs."""
+    """Write the contribution to y (row, out) of a span of inputs and of outputs."""
     rows, n_in, n_out, n_basis, length, blocks = shape
     left, first = part // blocks * length, part % blocks * LANES
     span, count = (left, min(n_in, left + length)), min(LANES, n_out - first)
@@ -239,7 +239,7 @@ def write_spans(points, splines, base_weight, basis, window, sums, shape, part, 
 
 @inner
 def add_rows(points, splines, base_weight, basis, y, sizes, span, window):
-    """Add what a span of inputs contributes to all rows, from tables of a few at a time."""
+    """Add the contributions of a span of inputs to all rows, from tables of a few at a time."""
     (rows, _, _, n_basis), (begin, end) = sizes, span
     shape = shape_of(sizes, end - begin, basis, window)
     group = min(end - begin, max(1, min(COLUMNS // n_basis, DESK // shape[-1])))
@@ -311,7 +311,7 @@ def write_inputs(
 
 @inlined
 def of_edges(arrays, start, stop, n_basis):
-    """Return what arrays with `n_basis` numbers, one and one for each edge have for a range."""
+    """Return the parts for a range of edges of arrays with `n_basis`, 1 and 1 numbers for each."""
     first, second, third = arrays
     return first[start * n_basis : stop * n_basis], second[start:stop], third[start:stop]
 

@@ -74,7 +74,7 @@ def room_of_rows(points, count):
 
 @inlined
 def points_of_rows(points, room, basis, n_in, begin, end):
-    """Return rows begin to end of points; the room gets what of them is not given."""
+    """Return rows begin to end of points; missing arrays are computed in the room."""
     (x, base, slope, _), (values, held) = points, room
     some, silu = slice(begin * n_in, end * n_in), len(base) == 0
     mine = x[some], values if silu else base[some], slope, held

@@ -1,4 +1,4 @@
-"""Threads of the kernels: torch's own of OpenMP, as many as it may use.
+"""Threads of the kernels: torch's OpenMP threads, at most the number that torch may use.
 
 Torch's threads wait for work in a loop for some milliseconds, in which other threads get half of a
 processor. Python's are used where torch's do not exist. Numba's own threads (0.68) do less: a call

@@ -145,7 +145,7 @@ def add_row_gradients(numbers, firsts, splines, base_weight, grad, bends, wanted
     """Add the gradients of the weights over one row, the first of which begins them.
 
     `bends` gain the sums of the weights over outputs, each times its gradient: of the coefficients
-    alive (input, live), then of the base function (input,).
+    that are not zero (input, live), then of the base function (input,).
     """
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = splines, wanted
     (n_in, n_basis, begin, fresh), live, count = places, len(window), len(firsts)

@@ -17,7 +17,7 @@ from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.vectors import BYTES
 
 LARGE = 8192  # packed weights from which on passes for few rows save 2 us
-PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
+PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one of its products
 PACKED = 0.2  # of one number of the weights
 
 SPARED = 2e-6  # seconds of a call

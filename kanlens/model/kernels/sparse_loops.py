@@ -42,7 +42,7 @@ def locate(points, n_in, i, begin, end, basis, numbers, firsts, stride, window):
 
 @inner
 def add_edges(points, packed, basis, y, shape, spans, window):
-    """Add to rows of y what inputs first to last, all that are packed, contribute."""
+    """Add the contributions of inputs first to last, all that are packed, to rows of y."""
     (_, n_in, n_out, _, stride, size), (rows, first, last) = shape, spans
     half = rows * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, y.dtype), np.empty(2 * rows, np.int64)
@@ -78,7 +78,7 @@ def add_part(part, stride, y, rows, n_out):
 
 @inner
 def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
-    """Add to y (row, lane) what inputs i and perhaps i + 1 contribute to its rows.
+    """Add the contributions of inputs i and perhaps i + 1 to y (row, lane).
 
     The rows of y end with a vector, as those of the weights do: one row's vector that reaches into
     the next row has to wait for that to be written, which was measured to take as long again.

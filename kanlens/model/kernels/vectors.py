@@ -4,8 +4,8 @@ A compiler cannot prove that rows of a matrix do not overlap, and guards its vec
 rows of a 64 -> 64 layer took 23 ns where the functions below take 16. They take flat arrays and
 offsets, in vectors of 64 bytes and a masked one at the end; shorter registers split them.
 
-`window` is a tuple of as many numbers as basis functions are alive at a point, so that this count
-is part of the type and the loops over it are unrolled. Compiled code is cached by the date of the
+`window` is a tuple with a number for each nonzero basis function, so that their count is part of
+the type and the loops over it are unrolled. Compiled code is cached by the date of the
 file that calls these functions, not of this one.
 """
 
@@ -166,7 +166,7 @@ class Emitter:
 
 
 def emitted(body: Callable[..., None]) -> Any:
-    """Make a function that kernels call of one that emits what the call does.
+    """Return a function for kernels from one that emits the code of its call.
 
     It takes an `Emitter` for the type of the numbers in the first array, then what `Emitter.taken`
     makes of the arguments.
@@ -215,7 +215,7 @@ def add_products(emit, y, at, count, matrix, stride, firsts, bases, numbers, pla
 def add_dot_product(emit, sums, place, y, at, count, matrix, rows, numbers, first, window):
     """Add the dot product of y[at : at + count] and rows of a matrix, each times its number.
 
-    The rows begin at `rows`: the first alive, the distance to the next, that of the base function.
+    `rows` are the place of the first row, the distance to the next, the place of the base's row.
     """
     builder, (row, stride, base), none = emit.builder, rows, emit.zero(emit.full)
     ones = _splats(emit, numbers, first, len(window) + 1)

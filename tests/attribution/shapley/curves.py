@@ -1,5 +1,6 @@
 """Edges like those of a network, and the games that are made of them."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -34,38 +35,47 @@ def near_and_far(edge: Edge, low: float, high: float, draw: np.random.Generator)
     return np.unique(np.clip(points, low, high))
 
 
-def enumerated(steps: Tensor, offset: float, worth: Callable[[Array], Array]) -> Array:
-    """Shapley values from their definition: all coalitions."""
-    d = len(steps)
+def values_of(worths: Array) -> Array:
+    """Shapley values of a game from their definition; bit p of a coalition's place is player p."""
+    d = len(worths).bit_length() - 1
     codes = np.arange(2**d)
     masks = (codes[:, None] >> np.arange(d)) & 1
-    values, size = worth(offset + masks @ steps.numpy()), masks.sum(1)
     weights = np.array([1 / (d * math.comb(d - 1, s)) for s in range(d)])
-    found = []
+    values = []
     for i in range(d):
         without = codes[masks[:, i] == 0]
-        gain = values[without | (1 << i)] - values[without]
-        found.append(float(weights[size[without]] @ gain))
-    return np.array(found)
+        gain = worths[without | (1 << i)] - worths[without]
+        values.append(weights[masks[without].sum(1)] @ gain)
+    return np.array(values)
+
+
+def pairs_of(worths: Array) -> Array:
+    """Shapley interaction indices of a game from their definition."""
+    d = len(worths).bit_length() - 1
+    codes = np.arange(2**d)
+    masks = (codes[:, None] >> np.arange(d)) & 1
+    weights = np.array([1 / ((d - 1) * math.comb(d - 2, s)) for s in range(d - 1)])
+    pairs = np.zeros((d, d))
+    for i, k in itertools.permutations(range(d), 2):
+        rest = codes[(masks[:, i] == 0) & (masks[:, k] == 0)]
+        a, b = 1 << i, 1 << k
+        gain = worths[rest | a | b] - worths[rest | a] - worths[rest | b] + worths[rest]
+        pairs[i, k] = weights[masks[rest].sum(1)] @ gain
+    return pairs
+
+
+def worths_of(steps: Tensor, offset: float, worth: Callable[[Array], Array]) -> Array:
+    """What every coalition is worth in a game of one sum."""
+    masks = (np.arange(2 ** len(steps))[:, None] >> np.arange(len(steps))) & 1
+    return worth(offset + masks @ steps.numpy())
+
+
+def enumerated(steps: Tensor, offset: float, worth: Callable[[Array], Array]) -> Array:
+    return values_of(worths_of(steps, offset, worth))
 
 
 def enumerated_pairs(steps: Tensor, offset: float, worth: Callable[[Array], Array]) -> Array:
-    """Shapley interaction indices from their definition."""
-    d = len(steps)
-    codes = np.arange(2**d)
-    masks = (codes[:, None] >> np.arange(d)) & 1
-    values, size = worth(offset + masks @ steps.numpy()), masks.sum(1)
-    weights = np.array([1 / ((d - 1) * math.comb(d - 2, s)) for s in range(d - 1)])
-    found = np.zeros((d, d))
-    for i in range(d):
-        for k in range(d):
-            if i == k:
-                continue
-            rest = codes[(masks[:, i] == 0) & (masks[:, k] == 0)]
-            a, b = 1 << i, 1 << k
-            gain = values[rest | a | b] - values[rest | a] - values[rest | b] + values[rest]
-            found[i, k] = weights[size[rest]] @ gain
-    return found
+    return pairs_of(worths_of(steps, offset, worth))
 
 
 def of_two_groups(

@@ -1,8 +1,6 @@
 """Interactions written from their definition, and problems and networks to try things on."""
 
 import copy
-import itertools
-import math
 
 import torch
 from torch import Tensor
@@ -10,35 +8,18 @@ from torch import Tensor
 from kanlens.data.schema import Feature, Schema, default_schema
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
-
-
-def worths(model: KAN, x: Tensor, rows: Tensor, target: int) -> list[dict[frozenset[int], float]]:
-    """What every coalition is worth, sample by sample."""
-    found = []
-    for sample in x:
-        worth = {}
-        for size in range(x.shape[1] + 1):
-            for members in itertools.combinations(range(x.shape[1]), size):
-                mixed = rows.clone()
-                mixed[:, list(members)] = sample[list(members)]
-                worth[frozenset(members)] = float(model(mixed)[:, target].mean())
-        found.append(worth)
-    return found
+from tests.attribution.shapley.curves import pairs_of
 
 
 def interactions(model: KAN, x: Tensor, rows: Tensor, target: int) -> Tensor:
     """The Shapley interaction index of every pair; zero on the diagonal."""
-    n = x.shape[1]
-    found = x.new_zeros(len(x), n, n)
-    for b, v in enumerate(worths(model, x, rows, target)):
-        for i, k in itertools.permutations(range(n), 2):
-            others = [p for p in range(n) if p not in (i, k)]
-            for size in range(n - 1):
-                weight = math.factorial(size) * math.factorial(n - size - 2) / math.factorial(n - 1)
-                for members in itertools.combinations(others, size):
-                    s = frozenset(members)
-                    found[b, i, k] += weight * (v[s | {i, k}] - v[s | {i}] - v[s | {k}] + v[s])
-    return found
+    inside = ((torch.arange(2 ** x.shape[1])[:, None] >> torch.arange(x.shape[1])) & 1).bool()
+    pairs = []
+    for sample in x:
+        mixed = torch.where(inside[:, None], sample, rows)  # (coalition, row, in)
+        worths = model(mixed.flatten(0, 1))[:, target].reshape(mixed.shape[:2]).mean(1)
+        pairs.append(torch.from_numpy(pairs_of(worths.detach().numpy())))
+    return torch.stack(pairs)
 
 
 def masked(model: KAN, seed: int, share: float = 0.6) -> KAN:

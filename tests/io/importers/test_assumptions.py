@@ -121,15 +121,6 @@ def test_a_registered_function_is_a_base():
         import_model(state, base_activation="bent")
 
 
-@pytest.mark.parametrize("name", ["relu", "elu", "hardswish"])
-def test_the_kinks_of_a_base_are_breakpoints(name):
-    model = import_model(small_network()[0], base_activation=name)
-    kinks = torch.tensor(BASES[name].kinks, dtype=torch.float64)
-    for row in model.layers[0].breakpoints():
-        assert torch.isin(kinks, row).all()
-        assert (row.diff() >= 0).all()
-
-
 def test_kangam_says_its_base(tmp_path):
     double = doubles.kangam()
     state = {key: one for key, one in double.state.items() if key.startswith("models.")}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, MissingFileError
+from kanlens.errors import DTypeError, FileFormatError, InvalidValueError
 from kanlens.io import importers
 from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
@@ -159,14 +159,6 @@ def test_truncated_and_damaged_files_are_one_line(tmp_path, state, zipped):
 
 
 # --- other refusals ----------------------------------------------------------------------------
-
-
-def test_missing_file_and_folder(tmp_path):
-    path = tmp_path / "none.pt"
-    text = f"import_model: expected a file, got no file at {str(path)!r}. Check the path."
-    refused(MissingFileError, text, path)
-    text = f"import_model: expected a file, got a folder, {str(tmp_path)!r}. Name a file."
-    refused(FileFormatError, text, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,14 @@ CASES = {
         {"wavelet": "mexican_hat", "base_activation": "silu"},
     ),
 }
-UNUSED = re.compile("inv_denominator|layers.[0-9].k|rbf.grid|kan_layer.grid|layers.0.beta_weights")
-IDLE = {"LKAN FFT": "bias", "Wav-KAN of torch-conv-kan": "none"}  # in others, weight1
+UNUSED = re.compile(
+    "inv_denominator|layers.[0-9].k|rbf.grid|kan_layer.grid|layers.0.beta_weights|symbolic"
+)
+IDLE = {  # in others, weight1
+    "LKAN FFT": "bias",
+    "Wav-KAN of torch-conv-kan": "none",
+    "torch-conv-kan convolution, 1 x 1": "prelus.0.weight",  # its outputs are positive
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_outputs_are_those_of_the_formula_and_of_no_other(name, tmp_path):
         if tensor.is_floating_point() and not idle:
             state = {start + k: v for k, v in {**double.state, key: tensor * 1.00001}.items()}
             other = import_model(state, **settings)(x)
-            assert (other - expected).abs().max() > 1e-9 * expected.abs().max(), key
+            assert (other - expected).abs().max() > 1e-11 * expected.abs().max(), key
 
 
 @pytest.mark.parametrize("name", WHOLE)
