@@ -73,14 +73,11 @@ def _(result: KAN) -> Iterator[str]:
         yield _picture(partial(plotting.network, result), 6.0, height, "Diagram of the network")
 
 
-@_parts.register
-def _(result: Table) -> Iterator[str]:
-    yield _table(result.frame, index=True)
-
-
-@_parts.register
-def _(result: Source) -> Iterator[str]:
-    yield _table(result.read(0, min(ROWS, result.rows)).frame, index=True)
+@_parts.register(Table)
+@_parts.register(Source)
+def _(result: Table | Source) -> Iterator[str]:
+    table = result if isinstance(result, Table) else result.read(0, min(ROWS, result.rows))
+    yield _table(table.frame, index=True)
 
 
 @_parts.register
@@ -138,11 +135,6 @@ def _(result: Effect) -> Iterator[str]:
 
 
 @_parts.register
-def _(result: Comparison) -> Iterator[str]:
-    yield _table(result.frame.dropna(axis=1, how="all"))
-
-
-@_parts.register
 def _(result: Certificate) -> Iterator[str]:
     height, alt = 0.8 + 0.26 * min(len(result.features), 20), "What each feature can do at most"
     for place in range(min(len(result.outputs), OUTPUTS)):
@@ -157,7 +149,11 @@ def _(result: Edge) -> Iterator[str]:
     yield _picture(partial(plotting.edge, result), 3.4, 2.4, "Curve of the function")
 
 
+@_parts.register(Comparison)
 @_parts.register(Trace)
 @_parts.register(Report)
-def _(result: Trace | Report) -> Iterator[str]:
-    yield _table(result.to_frame())
+def _(result: Comparison | Trace | Report) -> Iterator[str]:
+    if isinstance(result, Comparison):
+        yield _table(result.frame.dropna(axis=1, how="all"))
+    else:
+        yield _table(result.to_frame())
