@@ -160,13 +160,13 @@ def test_the_example_of_the_paper():
     assert (found.receipt_.rows, found.receipt_.fitted_rows) == (50, 200)
 
 
-@pytest.mark.slow  # trains several networks
-def test_a_product_is_found():
-    x, _ = draw(1, 120)
-    y = x[:, 0] * np.sin(2 * x[:, 1]) + 1
-    options = {"hidden": 2, "grid_size": 6, "functions": ("x", "x^2", "sin")}
-    found = KANSymbolicRegressor(**options, random_state=1).fit(x, y)
-    assert sympy.simplify(found.sympy() - x1 * sympy.sin(2 * x2) - 1) == 0
+@pytest.mark.slow  # trains three networks
+def test_a_product_is_found_by_the_start_with_product_nodes(starts):
+    x, _ = draw(1, 80)
+    options = {"starts": 4, "hidden": 1, "grid_size": 6, "functions": ("x", "x^2", "sin")}
+    found = KANSymbolicRegressor(**options, random_state=1).fit(x, x[:, 0] * x[:, 1] + 1)
+    assert sympy.simplify(found.sympy() - x1 * x2 - 1) == 0
+    assert starts == [0, 1, 2]
 
 
 def test_a_sum_of_functions_takes_one_start(starts):
