@@ -64,9 +64,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 def pytest_sessionstart() -> None:
     """Compile the passes of cubic layers before any test; later no test gets other kernels."""
-    importlib.import_module("kanlens.model.kernels.choice").PATIENCE = math.inf
+    importlib.import_module("kanlens.model.kernels._choice").PATIENCE = math.inf
     runpy.run_module("kanlens.model.kernels", run_name="__main__")
-    importlib.import_module("kanlens.model.kernels.sparse")._compilations.clear()  # are there now
+    importlib.import_module(
+        "kanlens.model.kernels._fused_autograd"
+    )._compilations.clear()  # are there now
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kanlens.cli.process import run
+from kanlens.cli._signals import run
 
 
 def load() -> Callable[[], int]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kanlens.cli.application import execute
-from kanlens.cli.command import CommandGroup
-from kanlens.cli.options import SEEDS, Json, Quiet, split_names
-from kanlens.cli.terminal import Terminal
+from kanlens.cli._application import execute
+from kanlens.cli._command import CommandGroup
+from kanlens.cli._console import Terminal
+from kanlens.cli._options import SEEDS, Json, Quiet, split_names
 from kanlens.errors import KanlensError
 
 if TYPE_CHECKING:

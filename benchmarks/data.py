@@ -12,7 +12,7 @@ from torch import Tensor
 from kanlens.errors import MissingFileError
 
 if TYPE_CHECKING:
-    from kanlens.data.tables import Table
+    from kanlens.data._tables import Table
 
 TABLES = {  # and the target of each
     "concrete": "concrete_compressive_strength",
@@ -47,7 +47,7 @@ def table(name: str, folder: Path | None) -> Table:
     """Return one of ``TABLES``, float64, without repeated rows."""
     import pandas as pd
 
-    from kanlens.data.table_reader import read_table
+    from kanlens.data._table_reader import read_table
 
     frame = pd.read_csv(table_file(name, folder)).drop_duplicates()
     return read_table(frame, target=TABLES[name], impute="median")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.statistics import Interval, interval
-from kanlens.plotting.style import STYLE, context
+from kanlens.plotting._style import STYLE, context
 
 Frames = Mapping[str, pd.DataFrame]
 GAP = 0.12  # between bars' middles of one group, on an axis where groups are 1 apart

@@ -19,11 +19,11 @@ from benchmarks.machine import STAMP, stamp
 from benchmarks.records import Key as Key
 from benchmarks.records import Records
 from benchmarks.records import Rows as Rows
-from kanlens.atomic_files import check_writable
-from kanlens.checks import check_choice, check_count
-from kanlens.distributed.tasks import completed, workers_for
-from kanlens.long_work import interrupts_pass, progress_bar
-from kanlens.resources import one_thread
+from kanlens._atomic_files import check_writable
+from kanlens._checks import check_choice, check_count
+from kanlens._resources import one_thread
+from kanlens._runtime import interrupts_pass, progress_bar
+from kanlens.distributed._tasks import completed, workers_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,7 +287,7 @@ def _drawn(
     pictures: Mapping[str, Picture], tables: Mapping[str, pd.DataFrame], folder: Path
 ) -> list[Path]:
     """Draw the pictures whose tables are there."""
-    from kanlens.plotting.style import save
+    from kanlens.plotting._style import save
 
     found = []
     for name, picture in pictures.items():

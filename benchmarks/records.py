@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.machine import STAMP, WORDS
+from kanlens._files import write_frames
 from kanlens.errors import FileFormatError
-from kanlens.files import write_frames
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,7 +32,7 @@ import kanlens
 from benchmarks.data import beside_checkout
 from benchmarks.harness import Benchmark
 from benchmarks.machine import processor
-from kanlens.plotting.style import context, save
+from kanlens.plotting._style import context, save
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import kanlens
-from kanlens.plotting.style import STYLE, context, tidy
+from kanlens.plotting._style import STYLE, context, tidy
 from kanlens.sparsity import raw_l1, weight_l1
 
 DATA = Path(__file__).parent / "data"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from kanlens import display
+from kanlens import _display as display
 
 TYPE_CHECKING = False  # of typing, which takes longer to load than all else here
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from kanlens import sparsity
     from kanlens.attribution import METHODS, Attribution, Importance, attribute, compare, importance
     from kanlens.certificates import Certificate, certify
-    from kanlens.data.source import Source, scan_table
-    from kanlens.data.table_reader import read_table
-    from kanlens.data.tables import Table
-    from kanlens.discovery.finding import discover
+    from kanlens.data._source import Source, scan_table
+    from kanlens.data._table_reader import read_table
+    from kanlens.data._tables import Table
+    from kanlens.discovery._discover import discover
     from kanlens.errors import KanlensError
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
     from kanlens.exporters import Exported, export
-    from kanlens.functions.registration import register_function
-    from kanlens.io.checkpoint import load, save
+    from kanlens.functions._registration import register_function
+    from kanlens.io._checkpoint import load, save
     from kanlens.io.importers import import_model, list_kans
-    from kanlens.model.config import KANConfig
-    from kanlens.model.edge import Edge
-    from kanlens.model.layers import EdgeLayer, KANLinear
-    from kanlens.model.network import KAN
-    from kanlens.model.recording import Trace, trace
+    from kanlens.model._config import KANConfig
+    from kanlens.model._edge import Edge
+    from kanlens.model._layers import EdgeLayer, KANLinear
+    from kanlens.model._network import KAN
+    from kanlens.model._trace import Trace, trace
     from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
     from kanlens.symbolic import SymbolicResult, suggest, symbolize
@@ -50,22 +50,22 @@ _HOMES = {  # of every public name
     for module, names in {
         "kanlens.attribution": "Attribution Importance METHODS attribute compare importance",
         "kanlens.certificates": "Certificate certify",
-        "kanlens.data.source": "Source scan_table",
-        "kanlens.data.table_reader": "read_table",
-        "kanlens.data.tables": "Table",
-        "kanlens.discovery.finding": "discover",
+        "kanlens.data._source": "Source scan_table",
+        "kanlens.data._table_reader": "read_table",
+        "kanlens.data._tables": "Table",
+        "kanlens.discovery._discover": "discover",
         "kanlens.errors": "KanlensError",
         "kanlens.estimators": "KANClassifier KANRegressor KANSymbolicRegressor",
         "kanlens.exporters": "Exported export",
-        "kanlens.functions.registration": "register_function",
-        "kanlens.io.checkpoint": "load save",
+        "kanlens.functions._registration": "register_function",
+        "kanlens.io._checkpoint": "load save",
         "kanlens.io.importers": "import_model list_kans",
-        "kanlens.model.config": "KANConfig",
-        "kanlens.model.conversion": "to_splines",
-        "kanlens.model.layers": "EdgeLayer KANLinear",
-        "kanlens.model.network": "KAN",
-        "kanlens.model.recording": "Trace trace",
-        "kanlens.model.edge": "Edge",
+        "kanlens.model._config": "KANConfig",
+        "kanlens.model._conversion": "to_splines",
+        "kanlens.model._layers": "EdgeLayer KANLinear",
+        "kanlens.model._network": "KAN",
+        "kanlens.model._trace": "Trace trace",
+        "kanlens.model._edge": "Edge",
         "kanlens.pruning": "PruneResult edge_scores prune",
         "kanlens.reporting": "report",
         "kanlens.symbolic": "SymbolicResult suggest symbolize",
@@ -151,7 +151,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _to_html(result: display.Displayed) -> str:
-    from kanlens.reporting.notebook import to_html
+    from kanlens.reporting._notebook import to_html
 
     return to_html(result)
 

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kanlens.display import escaped
+from kanlens._display import escaped
 
 
 def in_python(name: str, value: Any) -> str:

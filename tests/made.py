@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.products import Nodes
-from kanlens.model.recording import store_statistics
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Nodes
+from kanlens.model._trace import store_statistics
 
 _MADE: dict[tuple[Any, ...], KAN] = {}
 CALM = [  # functions that are defined everywhere

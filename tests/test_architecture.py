@@ -41,17 +41,17 @@ SOURCES = {module: path.read_text() for module, path in MODULES.items()}
 TOP = "kanlens"  # the package itself, whose names are those of every group
 OWN = (TOP, BENCHMARKS.name, "tests")  # nothing imports the last
 GROUPS = [  # lowest first; groups of one row know nothing of each other
-    ["display", "plain_json"],
+    ["_display", "_plain_json"],
     ["errors"],
-    ["checks"],
-    ["long_work"],
-    ["atomic_files"],
-    ["files", "resources"],
+    ["_checks"],
+    ["_runtime"],
+    ["_atomic_files"],
+    ["_files", "_resources"],
     ["functions"],
     ["splines", "data"],
     ["model"],
     ["sparsity"],
-    ["encoding"],
+    ["_model_inputs"],
     ["io"],
     ["training"],
     ["attribution", "certificates"],
@@ -87,7 +87,7 @@ FUNCTION_LINES, FUNCTION_LIMIT = 30, 45
 LOADERS = ("import_module", "__import__", "optional_module")
 MODULE = re.compile(rf"(?:{'|'.join(OWN)})(?:\.\w+)+")
 PICKLES = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
-READS_PICKLES = "kanlens.io.importers.containers"  # its unpickler makes nothing but inert objects
+READS_PICKLES = "kanlens.io.importers._containers"  # its unpickler makes nothing but inert objects
 MODULE_NAMES = {"plot", "sparsity"}  # public names that are modules on purpose
 EDGES = {"KANLinear", "EdgeLayer", "Edge", "Term", "EdgeTerm", "Enclosure", "NoEnclosure", "Pieces"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "base", "shared"}
@@ -407,25 +407,29 @@ def test_public_names_are_listed_and_unknown_ones_refused():
 @pytest.mark.parametrize(
     ("module", "source", "bad"),
     [
-        ("kanlens.splines.spline", "from kanlens.plotting import style", ["plotting"]),
-        ("kanlens.model.network", "def f():\n    import kanlens.training.loop", ["training"]),
-        ("kanlens.attribution.runs", "from kanlens.certificates import certify", ["certificates"]),
-        ("kanlens.certificates.certification", "from kanlens import attribution", ["attribution"]),
-        ("kanlens.model.layers", "from kanlens import __version__", ["kanlens"]),
-        ("kanlens.errors", "from kanlens.checks import check_count", ["checks"]),
-        ("kanlens.model.layers", "from kanlens.inventions import x", ["inventions"]),
-        ("kanlens.model.layers", "from kanlens.splines.spline import fit\nimport torch", []),
-        ("kanlens.cli.options", "import kanlens\nfrom kanlens.reporting import report", []),
+        ("kanlens.splines._spline", "from kanlens.plotting import _style as style", ["plotting"]),
+        ("kanlens.model._network", "def f():\n    import kanlens.training._fit", ["training"]),
+        (
+            "kanlens.attribution._method_runs",
+            "from kanlens.certificates import certify",
+            ["certificates"],
+        ),
+        ("kanlens.certificates._certify", "from kanlens import attribution", ["attribution"]),
+        ("kanlens.model._layers", "from kanlens import __version__", ["kanlens"]),
+        ("kanlens.errors", "from kanlens._checks import check_count", ["_checks"]),
+        ("kanlens.model._layers", "from kanlens.inventions import x", ["inventions"]),
+        ("kanlens.model._layers", "from kanlens.splines._spline import fit\nimport torch", []),
+        ("kanlens.cli._options", "import kanlens\nfrom kanlens.reporting import report", []),
         ("kanlens.__main__", "from kanlens.cli import main", []),
         ("kanlens.__main__", "from benchmarks import machine", ["benchmarks"]),
         ("benchmarks.commands", "from tests.attribution.conftest import build", ["tests"]),
         ("benchmarks.commands", "from kanlens.cli import run\nimport benchmarks.machine", []),
-        ("kanlens.errors", "import_module('kanlens.checks')", ["checks"]),
+        ("kanlens.errors", "import_module('kanlens._checks')", ["_checks"]),
         ("kanlens.errors", "import importlib as i\ni.import_module(f'kanlens.cli.{x}')", ["cli"]),
-        ("kanlens.model.layers", "__import__('kanlens.io.checkpoint')", ["io"]),
-        ("kanlens.model.layers", "H = {'a': 'kanlens.io'}\nimport_module(H[x])", ["io"]),
-        ("kanlens.model.layers", "import_module(f'{__name__}.{x}')\nimport_module('numba')", []),
-        ("kanlens.model.layers", "form = 'kanlens.training'", []),
+        ("kanlens.model._layers", "__import__('kanlens.io._checkpoint')", ["io"]),
+        ("kanlens.model._layers", "H = {'a': 'kanlens.io'}\nimport_module(H[x])", ["io"]),
+        ("kanlens.model._layers", "import_module(f'{__name__}.{x}')\nimport_module('numba')", []),
+        ("kanlens.model._layers", "form = 'kanlens.training'", []),
     ],
 )
 def test_import_rule_has_teeth(module, source, bad):

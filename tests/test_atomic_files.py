@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kanlens import atomic_files
-from kanlens.atomic_files import atomic_write, check_writable
+from kanlens import _atomic_files as atomic_files
+from kanlens._atomic_files import atomic_write, check_writable
+from kanlens._runtime import unfinished
 from kanlens.errors import MissingFileError, OutputError
-from kanlens.long_work import unfinished
 
 
 def refused(error: type[Exception], text: str):

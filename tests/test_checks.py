@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import kanlens
-from kanlens import checks, errors
+from kanlens import _checks as checks
+from kanlens import errors
 from kanlens.errors import (
     DataError,
     DTypeError,

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from kanlens import long_work
-from kanlens.long_work import Deadline
+from kanlens import _runtime as runtime
+from kanlens._runtime import Deadline
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = SimpleNamespace(time=100.0)
-    monkeypatch.setattr(long_work, "time", SimpleNamespace(monotonic=lambda: now.time))
+    monkeypatch.setattr(runtime, "time", SimpleNamespace(monotonic=lambda: now.time))
     return now
 
 

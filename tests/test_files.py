@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
+from kanlens._files import line_number, read_frame, write_frames
 from kanlens.errors import DataError, FileFormatError, MissingFileError, OutputError
-from kanlens.files import line_number, read_frame, write_frames
 from tests.test_atomic_files import make, refused
 
 # -- tables, there and back

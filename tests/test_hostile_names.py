@@ -14,17 +14,17 @@ import pytest
 import torch
 
 import kanlens
+from kanlens._display import escaped
 from kanlens.cli import main
-from kanlens.display import escaped
 from kanlens.errors import DataError, InvalidValueError
-from kanlens.reporting.notebook import to_html
+from kanlens.reporting._notebook import to_html
 
 RED, NUL, TITLE, BACK = "a\x1b[31mred", "b\x00nul", "c\x1b]0;t\x07", "d\u202ertl"
 CELL = "x\x1b[2J"
 OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 PRINT = """
 import sys
-from kanlens.cli.process import run
+from kanlens.cli._signals import run
 sys.argv = ["kanlens", "info"]
 run(lambda: lambda: print("emoji \\U0001f600, half \\ud800, angstrom \\u00c5") or 0)
 """

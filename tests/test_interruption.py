@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from kanlens._runtime import Interruption, interrupts_pass, interrupts_wait
 from kanlens.errors import InterruptedWarning
-from kanlens.long_work import Interruption, interrupts_pass, interrupts_wait
 
 
 def test_the_first_interrupt_is_kept_and_the_second_goes_through():

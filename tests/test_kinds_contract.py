@@ -15,7 +15,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from tests import test_products_contract as contract
 from tests.attribution import test_attribution_contract as attribution
 from tests.made import draw, made

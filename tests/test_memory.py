@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from kanlens import resources
+from kanlens import _resources as resources
 from kanlens.errors import InvalidValueError
 from tests.model.kernels.processes import python
 

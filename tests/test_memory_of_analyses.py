@@ -18,9 +18,9 @@ FREED = "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
 SCRIPT = """
 import ctypes, sys, torch, kanlens
 from kanlens.attribution.metrics import METRICS
-from kanlens.model.recording import store_statistics
-from kanlens.pruning import propagation
-from kanlens.symbolic import partition
+from kanlens.model._trace import store_statistics
+from kanlens.pruning import _propagation as propagation
+from kanlens.symbolic import _partition as partition
 
 propagation.MOST_VALUES = 2**19  # edges of both sizes are more, as those of two million rows are
 partition.JUDGES = 20_000  # and so are rows that choose a formula

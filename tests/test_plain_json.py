@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kanlens.plain_json import to_plain
+from kanlens._plain_json import to_plain
 
 
 @dataclass

@@ -30,11 +30,11 @@ import kanlens
 from kanlens.attribution import METHODS
 from kanlens.attribution.metrics import METRICS
 from kanlens.errors import MethodError
-from kanlens.model.network import KAN, describe
-from kanlens.model.products import Nodes, others
-from kanlens.pruning.cutting import SCORES
+from kanlens.model._network import KAN, describe
+from kanlens.model._nodes import Nodes, others
+from kanlens.pruning._prune import SCORES
 from kanlens.sparsity import PENALTIES
-from kanlens.symbolic.composition import compose, evaluator, feature_symbols
+from kanlens.symbolic._composition import compose, evaluator, feature_symbols
 from kanlens.training import sparsity_path
 from tests.attribution import test_attribution_contract as attribution
 from tests.made import draw, levels, made
@@ -206,7 +206,7 @@ def even_shares(ours: Tensor, theirs: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", ["secant", "captum_deep_lift"])
 def test_teeth_a_gradient_is_no_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kanlens.model.products.split", gradient_of_ours)
+    monkeypatch.setattr("kanlens.model._nodes.split", gradient_of_ours)
     with pytest.raises(AssertionError, match="completeness gap"):
         attribution.check_complete(name, HIDDEN, X, ROWS)
     with pytest.raises(AssertionError):
@@ -217,7 +217,7 @@ def test_teeth_a_gradient_is_no_split(name: str, monkeypatch: pytest.MonkeyPatch
 def test_teeth_even_shares_are_complete_but_not_exact(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kanlens.model.products.split", even_shares)
+    monkeypatch.setattr("kanlens.model._nodes.split", even_shares)
     attribution.check_complete(name, made([3, (1, [3])]), X, ROWS)
     with pytest.raises(AssertionError):
         attribution.check_exact(name, made([3, (1, [3])]), X, ROWS)
@@ -225,7 +225,7 @@ def test_teeth_even_shares_are_complete_but_not_exact(
 
 def test_teeth_a_missing_rule_of_captum_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "kanlens.attribution.captum_methods.adapter.share_products",
+        "kanlens.attribution.captum_methods._adapter.share_products",
         lambda module, inputs, outputs, grad_input, grad_output, eps=0.0: grad_input,
     )
     with pytest.raises(AssertionError, match="completeness gap"):
@@ -233,7 +233,7 @@ def test_teeth_a_missing_rule_of_captum_is_noticed(monkeypatch: pytest.MonkeyPat
 
 
 def test_teeth_another_product_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kanlens.model.products.multiply", lambda factors: factors.sum(-1))
+    monkeypatch.setattr("kanlens.model._nodes.multiply", lambda factors: factors.sum(-1))
     with pytest.raises(AssertionError):
         test_the_network_is_the_loop(HIDDEN)
     with pytest.raises(AssertionError):
@@ -378,7 +378,7 @@ def check_sparsity_path(model: KAN, _: Path) -> None:
     data = MANY, output(model, MANY)
     options: dict[str, Any] = {"strengths": [0.0, 10.0], "steps": 1, "validation": 0.0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kanlens.training.run.POLISH", 4)  # of fifty proximal steps at the end
+        patch.setattr("kanlens.training._run.POLISH", 4)  # of fifty proximal steps at the end
         path = sparsity_path(model, data, threshold=0.0, progress=False, **options)
     for step in path.steps:
         assert step.model.shape == model.shape
@@ -446,7 +446,7 @@ def check_report(model: KAN, folder: Path) -> None:
     counts = [arity for nodes in model.nodes for arity in nodes.grouping.arities]
     with pytest.MonkeyPatch.context() as patch:
         if len(counts) < 3:  # pictures are painted for all networks, and rendered for one
-            patch.setattr("kanlens.plotting.style._rendered", lambda *_: BLANK)
+            patch.setattr("kanlens.plotting._style._rendered", lambda *_: BLANK)
         kanlens.report(model, MANY, page, target=1, methods=["shapley", "secant"])
     content = json.loads(twin.read_text())
     assert [one["factors"] for one in content["model"]["products"]] == counts

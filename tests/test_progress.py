@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kanlens.long_work import progress_bar
+from kanlens._runtime import progress_bar
 
 
 class Terminal(io.StringIO):
@@ -63,7 +63,7 @@ def test_errors_pass_through():
 def test_rich_is_loaded_by_the_first_bar_alone():
     code = (
         "import sys\n"
-        "from kanlens.long_work import progress_bar\n"
+        "from kanlens._runtime import progress_bar\n"
         "with progress_bar('work', 1, shown=False) as advance: advance()\n"
         "sys.exit('rich' in sys.modules)"
     )

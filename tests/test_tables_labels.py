@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kanlens.data.table_reader import read_table
+from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError
 
 

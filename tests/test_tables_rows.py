@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.data.table_reader import read_table
-from kanlens.data.tables import Table
+from kanlens._files import write_frames
+from kanlens.data._table_reader import read_table
+from kanlens.data._tables import Table
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.files import write_frames
 
 
 def refused(error: type[Exception], text: str):

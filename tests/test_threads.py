@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from kanlens.resources import FEW, one_thread, threads_for
+from kanlens._resources import FEW, one_thread, threads_for
 
 
 def test_torch_has_one_thread_inside_and_as_many_as_before_after():

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kanlens.certificates.statements import (
+from kanlens.certificates._statements import (
     Certificate,
     FeatureCertificate,
     OutputCertificate,
 )
-from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
 
 NOISE = 1e-12  # of an evaluation in float64, next to the size of the values
 

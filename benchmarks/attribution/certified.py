@@ -12,9 +12,9 @@ from benchmarks.attribution.adversary import broken
 from benchmarks.attribution.random_networks import random_model
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
-from kanlens.certificates.certification import certify
-from kanlens.certificates.statements import Certificate
-from kanlens.model.network import KAN
+from kanlens.certificates._certify import certify
+from kanlens.certificates._statements import Certificate
+from kanlens.model._network import KAN
 from kanlens.training import fit
 
 if TYPE_CHECKING:

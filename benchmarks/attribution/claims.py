@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
-from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.result import Attribution
-from kanlens.model.network import KAN
+from kanlens.attribution._attribute import attribute
+from kanlens.attribution._result import Attribution
+from kanlens.model._network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,9 +115,9 @@ def _cosines(small: bool) -> Iterator[Finding]:
 
 def _planted_games(small: bool) -> Iterator[Finding]:
     """Compare games of 30 players whose outer functions have closed forms with their bounds."""
-    from kanlens.attribution.shapley.cosines import fit
-    from kanlens.attribution.shapley.fourier import product_game_values
-    from kanlens.model.edge import Edge
+    from kanlens.attribution.shapley._cosines import fit
+    from kanlens.attribution.shapley._fourier import product_game_values
+    from kanlens.model._edge import Edge
 
     players, games = 30, 5 if small else 100
     steps = 0.3 * rows(games, players, 3)

@@ -12,13 +12,13 @@ from benchmarks.attribution.cases import CASES
 from benchmarks.attribution.scoring import PATHS, SEED, SHAPLEY, Sample, draw_sample, score_local
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
-from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.problem import Baseline
-from kanlens.attribution.registry import METHODS
-from kanlens.attribution.result import Attribution
-from kanlens.attribution.runs import RANDOM
+from kanlens._resources import one_thread
+from kanlens.attribution._attribute import attribute
+from kanlens.attribution._method_runs import RANDOM
+from kanlens.attribution._problem import Baseline
+from kanlens.attribution._registry import METHODS
+from kanlens.attribution._result import Attribution
 from kanlens.errors import KanlensError
-from kanlens.resources import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.attribution.scoring import PATHS, SHAPLEY
 from benchmarks.drawing import Frames, Picture
-from kanlens.attribution.problem import Baseline
-from kanlens.plotting.style import STYLE, context
+from kanlens.attribution._problem import Baseline
+from kanlens.plotting._style import STYLE, context
 
 _NAMES = {  # as they stand under the columns
     "additive": "additive",

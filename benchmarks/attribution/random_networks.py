@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kanlens.model.network import KAN
-from kanlens.model.products import Nodes, read_widths
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Nodes, read_widths
 
 SHAPES = (
     [2, 1],

@@ -14,9 +14,9 @@ from torch import Tensor
 from benchmarks.attribution import truths
 from benchmarks.attribution.cases import CASES
 from benchmarks.attribution.writing import Planted
-from kanlens.attribution.metrics.rankings import ratio
-from kanlens.attribution.problem import Baseline
-from kanlens.attribution.result import Attribution
+from kanlens.attribution._problem import Baseline
+from kanlens.attribution._result import Attribution
+from kanlens.attribution.metrics._rankings import ratio
 
 SEED = 0  # of rows, and of methods that draw
 SHAPLEY, PATHS = "Shapley", "integrated gradients"

@@ -13,10 +13,10 @@ from benchmarks import data
 from benchmarks.data import TABLES, table_file, there
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
-from kanlens.attribution.comparison import DEFAULT_METHODS, compare
-from kanlens.data.table_reader import read_table
-from kanlens.data.tables import Table
-from kanlens.model.network import KAN
+from kanlens.attribution._compare import DEFAULT_METHODS, compare
+from kanlens.data._table_reader import read_table
+from kanlens.data._tables import Table
+from kanlens.model._network import KAN
 from kanlens.training import fit
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import torch
 from scipy.interpolate import BSpline
 from torch import Tensor
 
-from kanlens.data.schema import default_schema
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.products import Grouping, Nodes
-from kanlens.splines import spline
+from kanlens.data._schema import default_schema
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Grouping, Nodes
+from kanlens.splines import _spline as spline
 
 Curve: TypeAlias = Callable[[Tensor], Tensor]  # of one variable, number by number
 UNIT, EVEN = (0.0, 1.0), (-1.0, 1.0)

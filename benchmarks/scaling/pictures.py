@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.drawing import Frames, Picture, look_of, page, plain_ticks
-from kanlens.plotting.style import STYLE
+from kanlens.plotting._style import STYLE
 
 PANELS = (
     ("rows", "seconds", "seconds"),

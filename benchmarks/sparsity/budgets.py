@@ -15,9 +15,9 @@ from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.planted import PLANTED
 from benchmarks.sparsity.planted import Rows as Data
 from benchmarks.statistics import grouped
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from kanlens.pruning import prune
-from kanlens.pruning.scores import SCORES
+from kanlens.pruning._scores import SCORES
 from kanlens.training import fit
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.planted import PLANTED, Edge, Planted, f1_of_edges
 from benchmarks.sparsity.planted import Rows as Data
 from benchmarks.statistics import grouped
-from kanlens.model.network import KAN
-from kanlens.model.recording import trace
+from kanlens.model._network import KAN
+from kanlens.model._trace import trace
 from kanlens.pruning import PruneResult, prune
 from kanlens.sparsity import penalty_value
 from kanlens.training import fit, sparsity_path

@@ -21,7 +21,7 @@ from benchmarks.drawing import (
     plain_ticks,
 )
 from benchmarks.statistics import interval, over_seeds
-from kanlens.plotting.style import STYLE
+from kanlens.plotting._style import STYLE
 
 
 def _draw_penalties(frames: Frames) -> Figure:

@@ -19,8 +19,8 @@ from benchmarks.speed.peers import chosen
 from benchmarks.speed.pictures import PICTURES
 from benchmarks.speed.subject import Peer
 from benchmarks.speed.tables import memory_tables, scaling_tables, timing_tables
-from kanlens.checks import check_choice, check_count, check_positive
-from kanlens.resources import available_memory
+from kanlens._checks import check_choice, check_count, check_positive
+from kanlens._resources import available_memory
 
 NATIVE = "native"
 PASSING = ("date", "load")  # of a stamp: what may differ between rows that belong together

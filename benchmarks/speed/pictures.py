@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmarks.drawing import Frames, Picture
 from benchmarks.speed.peers import FLOOR, PEERS
 from benchmarks.speed.timing import BOTH, TIMED
-from kanlens.plotting.style import STYLE, context
+from kanlens.plotting._style import STYLE, context
 
 TABLES = ("speed", "speed-memory", "speed-scaling")
 SHOWN = tuple(PEERS)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.splines import spline
-from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges, sample_edges
-from kanlens.symbolic.library import Family
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.splines import _spline as spline
+from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges, sample_edges
+from kanlens.symbolic._library import Family
 
 _FIT_POINTS = 400  # that a spline is fitted to
 _TELLING = 4.0  # twice the log-likelihood ratio from which noise tells two functions apart
@@ -63,7 +63,7 @@ def draw_truth(families: Sequence[Family], count: int, generator: torch.Generato
 
     Examples
     --------
-    >>> from kanlens.symbolic.library import library
+    >>> from kanlens.symbolic._library import library
     >>> truth = draw_truth(library(["exp"]), 2, torch.Generator())
     >>> [family.name for family in truth.families]
     ['x', 'x', 'exp', 'exp']

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.equations import Equation, is_recovered, r2_score
-from kanlens.symbolic.notation import formula_text
-from kanlens.symbolic.receipt import EXPLAINED
+from kanlens.symbolic._notation import formula_text
+from kanlens.symbolic._receipt import EXPLAINED
 
 if TYPE_CHECKING:
     import sympy

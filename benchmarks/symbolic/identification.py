@@ -16,7 +16,7 @@ import torch
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.edges import count_as_one, draw_truth, spline_model
 from kanlens.symbolic import suggest
-from kanlens.symbolic.library import library
+from kanlens.symbolic._library import library
 
 if TYPE_CHECKING:
     import pandas as pd

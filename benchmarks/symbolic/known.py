@@ -25,7 +25,7 @@ from benchmarks.equations import (
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.equivalence import judge
 from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
-from kanlens.discovery.finding import discover
+from kanlens.discovery._discover import discover
 from kanlens.estimators import KANSymbolicRegressor
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from benchmarks.drawing import Frames, Picture, look_of
 from benchmarks.symbolic.identification import TARGETS
-from kanlens.plotting.style import STYLE, context
+from kanlens.plotting._style import STYLE, context
 
 _ROOM = 0.8  # of the distance between two groups that their bars fill
 _NOISES = {  # words and color of each

@@ -19,7 +19,7 @@ from benchmarks.equations import Equation, equations_of, sample, thirds
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.drawn import SUITES, drawn, names_of
 from benchmarks.symbolic.equivalence import VERDICT, judge
-from kanlens.discovery.finding import discover
+from kanlens.discovery._discover import discover
 
 if TYPE_CHECKING:
     import pandas as pd

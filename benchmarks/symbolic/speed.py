@@ -16,9 +16,9 @@ from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.interleaved_timing import quartiles
 from benchmarks.machine import load, missing, unseeded, version_of
 from benchmarks.symbolic.edges import as_model, draw_truth, fitted_layer
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from kanlens.symbolic import suggest
-from kanlens.symbolic.library import library
+from kanlens.symbolic._library import library
 
 if TYPE_CHECKING:
     import pandas as pd

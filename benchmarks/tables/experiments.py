@@ -108,7 +108,7 @@ def parts_of(name: str, setup: Setup, seed: int) -> tuple[Any, Any, Any, Any]:
 def _adult(setup: Setup) -> tuple[Any, Any, Any, Any]:
     import pandas as pd
 
-    from kanlens.data.table_reader import read_features, read_table
+    from kanlens.data._table_reader import read_features, read_table
 
     frames = [
         pd.read_csv(data_file(setup.data, f"tabular/adult_{p}.csv")) for p in ("train", "test")

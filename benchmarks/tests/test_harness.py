@@ -19,8 +19,8 @@ from benchmarks.harness import Benchmark, Setup, Units, units
 from benchmarks.machine import STAMP, instruction_set
 from benchmarks.symbolic import experiments
 from benchmarks.tests.pair import PAIR, double
+from kanlens._runtime import Interruption
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.long_work import Interruption
 
 PLACES = [
     ("benchmarks.speed.experiments", "SPEED"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import kanlens
-from kanlens.functions.catalog import FUNCTIONS
+from kanlens.functions._catalog import FUNCTIONS
 from kanlens.io.importers import IMPORTERS
 from sources.writing import table
 

@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanlens.attribution.comparison import Comparison, compare
-    from kanlens.attribution.dispatch import attribute, importance
-    from kanlens.attribution.edge_bands import edge_band
-    from kanlens.attribution.effects import Effect, effect
-    from kanlens.attribution.registry import METHODS, Method
-    from kanlens.attribution.result import Attribution, Importance
+    from kanlens.attribution._attribute import attribute, importance
+    from kanlens.attribution._compare import Comparison, compare
+    from kanlens.attribution._edge_bands import edge_band
+    from kanlens.attribution._effects import Effect, effect
+    from kanlens.attribution._registry import METHODS, Method
+    from kanlens.attribution._result import Attribution, Importance
 
 __all__ = [
     "METHODS",
@@ -29,12 +29,12 @@ __all__ = [
 _HOMES = {
     name: module
     for module, names in {
-        "comparison": "Comparison compare",
-        "dispatch": "attribute importance",
-        "edge_bands": "edge_band",
-        "effects": "Effect effect",
-        "registry": "METHODS Method",
-        "result": "Attribution Importance",
+        "_compare": "Comparison compare",
+        "_attribute": "attribute importance",
+        "_edge_bands": "edge_band",
+        "_effects": "Effect effect",
+        "_registry": "METHODS Method",
+        "_result": "Attribution Importance",
     }.items()
     for name in names.split()
 }

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import sys
 
-from kanlens.cli import process
+from kanlens.cli import _signals as signals
 
 TYPE_CHECKING = False  # as in kanlens
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from kanlens.cli.application import main
+    from kanlens.cli._application import main
 
 __all__ = ["main", "run"]
 
 
 def run() -> None:
     """Run the command of this process and leave with its exit code."""
-    process.run(_load)
+    signals.run(_load)
 
 
 def _load() -> Callable[[], int]:
     """Return the function that runs a command; --version loads none."""
     if sys.argv[1:] == ["--version"]:
         return _print_version
-    from kanlens.cli.application import main
+    from kanlens.cli._application import main
 
     return main
 
@@ -39,7 +39,7 @@ def _print_version() -> int:
 
 def __getattr__(name: str) -> Any:
     if name == "main":  # not before the process takes interrupts
-        from kanlens.cli.application import main
+        from kanlens.cli._application import main
 
         return main
     raise AttributeError(f"module 'kanlens.cli' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Work in one process, in several, or on a cluster of Dask."""
 
-from kanlens.distributed.analyses import AttributionFolder, attribute, importance
-from kanlens.distributed.restarts import discover, fit
+from kanlens.distributed._analyses import AttributionFolder, attribute, importance
+from kanlens.distributed._restarts import discover, fit
 
 __all__ = ["AttributionFolder", "attribute", "discover", "fit", "importance"]

@@ -1,5 +1,5 @@
 """Export of models to files of other programs, compared with the model."""
 
-from kanlens.exporters.checking import FORMATS, Exported, export
+from kanlens.exporters._export import FORMATS, Exported, export
 
 __all__ = ["FORMATS", "Exported", "export"]

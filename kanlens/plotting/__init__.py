@@ -1,14 +1,14 @@
 """Pictures of models and results; each function returns its Axes."""
 
-from kanlens.plotting.attributions import attribution
-from kanlens.plotting.certificate import certificate
-from kanlens.plotting.comparisons import comparison
-from kanlens.plotting.curves import edge, edges
-from kanlens.plotting.diagram import network
-from kanlens.plotting.effects import effect
-from kanlens.plotting.formulas import formula, predicted
-from kanlens.plotting.paths import history, path, pruning
-from kanlens.plotting.style import save, to_svg
+from kanlens.plotting._attributions import attribution
+from kanlens.plotting._certificate import certificate
+from kanlens.plotting._comparisons import comparison
+from kanlens.plotting._curves import edge, edges
+from kanlens.plotting._diagram import network
+from kanlens.plotting._effects import effect
+from kanlens.plotting._formulas import formula, predicted
+from kanlens.plotting._paths import history, path, pruning
+from kanlens.plotting._style import save, to_svg
 
 __all__ = [
     "attribution",

@@ -6,18 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanlens.symbolic.notation import formula_text, parse_formula
-    from kanlens.symbolic.pipeline import suggest, symbolize
-    from kanlens.symbolic.result import SymbolicResult
+    from kanlens.symbolic._notation import formula_text, parse_formula
+    from kanlens.symbolic._result import SymbolicResult
+    from kanlens.symbolic._symbolize import suggest, symbolize
 
 __all__ = ["SymbolicResult", "formula_text", "parse_formula", "suggest", "symbolize"]
 
 _HOME = {
-    "SymbolicResult": "result",
-    "formula_text": "notation",
-    "parse_formula": "notation",
-    "suggest": "pipeline",
-    "symbolize": "pipeline",
+    "SymbolicResult": "_result",
+    "formula_text": "_notation",
+    "parse_formula": "_notation",
+    "suggest": "_symbolize",
+    "symbolize": "_symbolize",
 }
 
 

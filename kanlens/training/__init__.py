@@ -1,9 +1,9 @@
 """Training: `fit`, `fit_default`, `sparsity_path`, and results."""
 
-from kanlens.training.loop import fit, fit_default
-from kanlens.training.options import FitOptions
-from kanlens.training.paths import sparsity_path
-from kanlens.training.result import FitResult, PathStep, SparsityPath
+from kanlens.training._fit import fit, fit_default
+from kanlens.training._options import FitOptions
+from kanlens.training._result import FitResult, PathStep, SparsityPath
+from kanlens.training._sparsity_path import sparsity_path
 
 __all__ = [
     "FitOptions",

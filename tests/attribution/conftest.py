@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from kanlens.attribution.problem import Problem
-from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
+from kanlens.attribution._problem import Problem
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
 from tests.made import with_series
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import rich.style  # noqa: F401  # as it is loaded it draws one of Python's random numbers
 import torch
 
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 

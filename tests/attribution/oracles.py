@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kanlens.model.network import KAN
-from kanlens.model.recording import trace
+from kanlens.model._network import KAN
+from kanlens.model._trace import trace
 from tests.attribution.integration import brute_force
 
 

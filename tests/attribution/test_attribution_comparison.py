@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare
-from kanlens.attribution.comparison import DEFAULT_METHODS, comparable, verdict
+from kanlens.attribution._compare import DEFAULT_METHODS, comparable, verdict
+from kanlens.attribution._problem import Baseline
 from kanlens.attribution.metrics import METRICS
-from kanlens.attribution.problem import Baseline
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError
 
 FAST = ["shapley", "secant", "gradient_x_input", "captum_feature_ablation"]

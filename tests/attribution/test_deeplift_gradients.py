@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.model import analysis
+from kanlens.model import _analysis as analysis
 
 
 def test_a_sample_next_to_the_background_gets_gradient_times_distance(network, draw):

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare, importance
-from kanlens.attribution.problem import Baseline, borrowed_randomness
+from kanlens.attribution._problem import Baseline, borrowed_randomness
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 
 
 @pytest.fixture

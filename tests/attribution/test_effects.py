@@ -11,12 +11,13 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.attribution import effect, effects
+from kanlens.attribution import _effects as effects
+from kanlens.attribution import effect
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
-from kanlens.model import analysis
-from kanlens.model.analysis import separates
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.model import _analysis as analysis
+from kanlens.model._analysis import separates
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from tests.made import draw, made
 
 ROWS = draw(24, 3, seed=3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute, compare
-from kanlens.attribution.problem import explained_output
+from kanlens.attribution._problem import explained_output
 from kanlens.errors import InvalidValueError
 from kanlens.reporting import report
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from tests.attribution.conftest import MADE_OF
 from tests.attribution.test_attribution_contract import FEW, in_turn, widths
 
@@ -70,6 +70,6 @@ def test_teeth_a_norm_of_weights_as_they_are_is_noticed(network, draw, monkeypat
     def raw(layer, x=None):
         return layer.coefficients().abs().mean(-1)
 
-    monkeypatch.setattr("kanlens.model.layers.KANLinear.weight_l1", raw)
+    monkeypatch.setattr("kanlens.model._layers.KANLinear.weight_l1", raw)
     with pytest.raises(AssertionError):
         check_gauge("weight_l1", network([3, 2, 2]), draw(4, 3), draw(3, 3, seed=2))

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import skew, t
 
-from kanlens.attribution.result import Attribution
+from kanlens.attribution._result import Attribution
 
 SPREADS = {  # |values| with their true mean
     "uniform": (lambda u, z: u, 0.5),

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.attribution import dispatch, runs
+from kanlens.attribution import _attribute as attribute
+from kanlens.attribution import _method_runs as method_runs
 from kanlens.attribution.metrics import METRICS
-from kanlens.attribution.shapley import sampling
+from kanlens.attribution.shapley import _sampling as sampling
 from kanlens.errors import InterruptedWarning
 from tests.interrupting import after, once
 
@@ -32,7 +33,7 @@ def compared(model: kanlens.KAN, x: torch.Tensor) -> Any:
 
 
 def test_methods_that_are_done_are_compared(model, x, monkeypatch):
-    monkeypatch.setattr(runs, "attribute", after(2, runs.attribute))
+    monkeypatch.setattr(method_runs, "attribute", after(2, method_runs.attribute))
     with pytest.warns(InterruptedWarning, match="expected to come to an end, got an interrupt"):
         found = compared(model, x)
     assert found.frame["method"].tolist() == ["shapley", "secant", "random"]
@@ -40,7 +41,7 @@ def test_methods_that_are_done_are_compared(model, x, monkeypatch):
     assert found.frame["shapley_error"].isna().all()
     assert list(found.importance) == ["shapley", "secant"]
     assert '"skipped"' in found.to_json()
-    monkeypatch.setattr(runs, "attribute", after(0, runs.attribute))
+    monkeypatch.setattr(method_runs, "attribute", after(0, method_runs.attribute))
     with pytest.raises(KeyboardInterrupt):
         compared(model, x)
 
@@ -64,7 +65,7 @@ def test_metrics_that_are_done_are_kept(model, x, monkeypatch):
 
 
 def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):
-    monkeypatch.setattr(dispatch, "attribute", after(1, dispatch.attribute))
+    monkeypatch.setattr(attribute, "attribute", after(1, attribute.attribute))
     text = (
         "importance: expected to come to an end, got an interrupt. "
         "1 of 2 outputs are done, and returned."
@@ -72,7 +73,7 @@ def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):
     with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
         found = kanlens.importance(model, x, background=x)
     assert set(found["output"]) == {"y1"}
-    monkeypatch.setattr(dispatch, "attribute", after(0, dispatch.attribute))
+    monkeypatch.setattr(attribute, "attribute", after(0, attribute.attribute))
     with pytest.raises(KeyboardInterrupt):
         kanlens.importance(model, x, background=x)
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from kanlens.attribution import attribute
-from kanlens.attribution.dispatch import importance
+from kanlens.attribution._attribute import importance
 from kanlens.errors import InvalidValueError
 
 

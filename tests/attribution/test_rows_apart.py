@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.attribution import METHODS, attribute, dispatch
-from kanlens.attribution.method import Method
-from kanlens.attribution.shapley.games import Solution
+from kanlens.attribution import METHODS, attribute
+from kanlens.attribution import _attribute as attribute_module
+from kanlens.attribution._method import Method
+from kanlens.attribution.shapley._games import Solution
 from kanlens.errors import MethodError
-from kanlens.model import analysis
+from kanlens.model import _analysis as analysis
 from tests.attribution.test_attribution_contract import FEW
 
 ROWS, BACKGROUND = 11, 2
@@ -19,7 +20,7 @@ BY_ROW = sorted(name for name, method in METHODS.items() if method.by_row)
 
 
 def numbers(found):
-    parts = {name: getattr(found, name) for name in dispatch.PER_SAMPLE}
+    parts = {name: getattr(found, name) for name in attribute_module.PER_SAMPLE}
     parts |= {f"path {index}": one for index, one in enumerate(found.paths or ())}
     parts |= {"gap": found.completeness_gap, "reference": found.reference, "x": found.x}
     return {name: one for name, one in parts.items() if one is not None}
@@ -80,7 +81,7 @@ def test_an_error_names_the_sample_among_all(network, draw, counted, monkeypatch
         bad = torch.where(problem.x == x[7], torch.nan, problem.x)
         return Solution(values=bad, evaluations=1.0)
 
-    monkeypatch.setattr("kanlens.attribution.shapley.values._sum", broken)
+    monkeypatch.setattr("kanlens.attribution.shapley._values._sum", broken)
     counted("interactions")
     with pytest.raises(MethodError, match=re.escape("NaN or infinity for sample 7.")):
         attribute(model, x, method="interactions", background=x[:2])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.feature_scores import sobol_first, sobol_total
-from kanlens.model.network import KAN
+from kanlens.attribution._feature_scores import sobol_first, sobol_total
+from kanlens.model._network import KAN
 from tests.attribution.conftest import problem_of
 
 

@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.attribution.adversary import broken
 from benchmarks.attribution.random_networks import random_model
-from kanlens.certificates.certification import certify
-from kanlens.certificates.statements import Bound, Certificate
-from kanlens.model.network import KAN
+from kanlens.certificates._certify import certify
+from kanlens.certificates._statements import Bound, Certificate
+from kanlens.model._network import KAN
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.attribution.random_networks import random_model
-from kanlens.certificates import relaxation
-from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
-from kanlens.certificates.intervals import Interval
-from kanlens.certificates.relaxation import node_bounds
-from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
-from kanlens.model.products import Grouping, Nodes
+from kanlens.certificates import _relaxation as relaxation
+from kanlens.certificates._bound_propagation import BoundPropagation, BoxBounds
+from kanlens.certificates._intervals import Interval
+from kanlens.certificates._relaxation import node_bounds
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Grouping, Nodes
 from tests.attribution.conftest import build
 
 SHAPES = ([3, 1], [2, 3, 1], [3, (2, 1), 1], [3, 4, 3, 1], [2, 3, (1, 2), (1, 1)], [20, 2, 1])

@@ -3,26 +3,26 @@
 import pytest
 import torch
 
-from kanlens.certificates.additive_approximation import (
+from kanlens._runtime import Deadline
+from kanlens.certificates._additive_approximation import (
     additive_changes,
     fitted_weights,
     is_separable,
     least_distance,
 )
-from kanlens.certificates.bound_propagation import BoundPropagation
-from kanlens.certificates.branch_and_bound import SearchBudget, halved, refine
-from kanlens.certificates.feature_effects import slices, total_change
-from kanlens.certificates.intervals import Interval
-from kanlens.certificates.sampling import (
+from kanlens.certificates._bound_propagation import BoundPropagation
+from kanlens.certificates._branch_and_bound import SearchBudget, halved, refine
+from kanlens.certificates._feature_effects import slices, total_change
+from kanlens.certificates._intervals import Interval
+from kanlens.certificates._sampling import (
     Extremes,
     dual_norms,
     explore,
     spread_points,
     steepest_pairs,
 )
-from kanlens.long_work import Deadline
-from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
 from tests.attribution.conftest import build
 
 UNIT = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).double()

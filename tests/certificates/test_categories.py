@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.certificates.certification import between_categories, certify
-from kanlens.model.analysis import float64_copy
+from kanlens.certificates._certify import between_categories, certify
+from kanlens.model._analysis import float64_copy
 
 HELD = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 

@@ -9,12 +9,12 @@ import re
 import pytest
 import torch
 
-from kanlens.certificates.certification import certify
-from kanlens.certificates.statements import Range
+from kanlens.certificates._certify import certify
+from kanlens.certificates._statements import Range
 from kanlens.errors import DTypeError, InvalidValueError
-from kanlens.functions.registration import register_function
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.functions._registration import register_function
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 
 DOMAIN = torch.tensor([[-1.0, 1.0], [-0.5, 2.0]])
 

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.certificates.certification import read_domain
+from kanlens.certificates._certify import read_domain
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 
 NAMES = ("age", "dose")

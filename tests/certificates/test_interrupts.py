@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.certificates import branch_and_bound, certification
+from kanlens.certificates import _branch_and_bound as branch_and_bound
+from kanlens.certificates import _certify as certify
 from kanlens.errors import InterruptedWarning
 from tests.interrupting import after, once
 
@@ -47,8 +48,8 @@ def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (certification, "explore"),
-        (certification, "output_certificate"),
+        (certify, "explore"),
+        (certify, "output_certificate"),
     ],
 )
 def test_an_output_that_was_begun_is_certified_without_what_takes_long(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.certificates.certification import certify
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.products import Grouping, Nodes
+from kanlens.certificates._certify import certify
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Grouping, Nodes
 
 UNIT = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).double()
 

@@ -6,20 +6,22 @@ import pytest
 import torch
 
 from benchmarks.attribution.adversary import broken
-from kanlens import long_work
-from kanlens.certificates import additive_approximation, relaxation
-from kanlens.certificates.additive_approximation import additive_changes
-from kanlens.certificates.bound_propagation import BoundPropagation
-from kanlens.certificates.certification import certify
-from kanlens.certificates.intervals import Interval
-from kanlens.certificates.sampling import explore, spread_points
-from kanlens.certificates.statements import _sentence
+from kanlens import _runtime as runtime
+from kanlens._runtime import Deadline
+from kanlens.certificates import _additive_approximation as additive_approximation
+from kanlens.certificates import _relaxation as relaxation
+from kanlens.certificates._additive_approximation import additive_changes
+from kanlens.certificates._bound_propagation import BoundPropagation
+from kanlens.certificates._certify import certify
+from kanlens.certificates._intervals import Interval
+from kanlens.certificates._sampling import explore, spread_points
+from kanlens.certificates._statements import _sentence
 from kanlens.errors import DataError
-from kanlens.long_work import Deadline
-from kanlens.model import analysis, kernels
-from kanlens.model.analysis import float64_copy
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.model import _analysis as analysis
+from kanlens.model import kernels
+from kanlens.model._analysis import float64_copy
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests
 CALL, NUMBER = 5e-3, 2e-7  # what bounding takes, and more for every control point
@@ -30,7 +32,7 @@ class Clock:
 
     def __init__(self, monkeypatch, end):
         self.now, self.end, self.late = 0.0, end, []
-        monkeypatch.setattr(long_work, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(runtime, "time", SimpleNamespace(monotonic=lambda: self.now))
         real_forward, real_combine = KANLinear.forward, relaxation.combine
 
         def forward(layer, x):
@@ -134,7 +136,7 @@ def test_large_models_are_worked_at_in_parts(monkeypatch):
     own = BoundPropagation(model, 0, box(60))
     monkeypatch.setattr(analysis, "BUDGET", 2**14)
     for module in ("additive_approximation", "feature_effects", "sampling", "branch_and_bound"):
-        path = f"kanlens.certificates.{module}.BUDGET"
+        path = f"kanlens.certificates._{module}.BUDGET"
         monkeypatch.setattr(path, 2**14, raising=False)
     real, real_combine = KANLinear.forward, relaxation.combine
     monkeypatch.setattr(

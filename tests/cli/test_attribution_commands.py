@@ -55,7 +55,7 @@ def test_compare_shows_arrows_and_verdicts(workshop, capsys):
 
 
 def test_why_compare_leaves_a_method_out_names_flags(workshop, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.attribution.comparison.comparable", lambda: ["secant", "additive"])
+    monkeypatch.setattr("kanlens.attribution._compare.comparable", lambda: ["secant", "additive"])
     words = ["compare", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--max-rows", "3"]
     assert main([*words, "--methods", "all", "--metrics", "relative_gap"]) == 0
     line = capsys.readouterr().err.splitlines()[-1]
@@ -89,7 +89,7 @@ def test_the_output_and_its_unit_are_named(workshop, tmp_path, capsys):
 
 
 def test_a_narrow_terminal_gets_whole_numbers(workshop, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.cli.terminal.PIPED_WIDTH", 80)
+    monkeypatch.setattr("kanlens.cli._console.PIPED_WIDTH", 80)
     words = ["compare", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--max-rows", "3"]
     assert main([*words, "--methods", "secant,captum_feature_ablation"]) == 0
     shown = capsys.readouterr().out

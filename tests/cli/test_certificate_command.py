@@ -9,7 +9,7 @@ import pytest
 
 import kanlens
 from kanlens.cli import main
-from kanlens.cli.attribution_commands import read_ranges
+from kanlens.cli._attribution_commands import read_ranges
 from kanlens.errors import InvalidValueError
 from tests.cli.test_commands import answer
 

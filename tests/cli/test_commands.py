@@ -91,7 +91,7 @@ def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys
 
 
 def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.training.ensemble.UPDATES", (60, 60, 1000, 60))
+    monkeypatch.setattr("kanlens.training._ensemble.UPDATES", (60, 60, 1000, 60))
     words = ["train", str(workshop / "data.csv"), "--target", "area", "--seed", "1"]
     found = {}
     for name, options in {"default": [], "given": ["--batch-size", "256"]}.items():
@@ -284,7 +284,7 @@ def test_import_makes_a_model_of_a_state_dict(tmp_path, capsys):
 
 def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
     broken = (
-        "from kanlens.cli.process import run\n"
+        "from kanlens.cli._signals import run\n"
         "def explode(*args, **options): raise ZeroDivisionError('broken on purpose')\n"
         "run(lambda: explode)\n"
     )

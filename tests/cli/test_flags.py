@@ -14,14 +14,15 @@ import typer
 import kanlens
 from kanlens import errors
 from kanlens.attribution import METHODS
-from kanlens.cli import application, main
-from kanlens.cli.flags import options_of, written
+from kanlens.cli import _application as application
+from kanlens.cli import main
+from kanlens.cli._flags import options_of, written
 from kanlens.errors import DataError
-from kanlens.io.importers.settings import SETTINGS
+from kanlens.io.importers._settings import SETTINGS
 
 ROOT = Path(kanlens.__file__).parent
 for _name in application.COMMANDS:
-    importlib.import_module(f"kanlens.cli.{_name}")
+    importlib.import_module(f"kanlens.cli._{_name}")
 KINDS = {name for name, one in vars(errors).items() if hasattr(one, "reason")}
 COMMANDS = typer.main.get_command(application.app).commands
 

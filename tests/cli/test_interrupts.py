@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.cli import main
-from kanlens.training.run import TrainingRun
+from kanlens.training._run import TrainingRun
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def model(tmp_path: Path) -> Path:
 
 
 CASES = [
-    (["prune", "--budget", "9"], "p.safetensors", "pruning.removal.reached", 4),
-    (["compare", "--methods", "shapley,secant"], "c.csv", "attribution.runs.attribute", 2),
-    (["certify"], "c.json", "certificates.certification.explore", 1),
+    (["prune", "--budget", "9"], "p.safetensors", "pruning._removal.reached", 4),
+    (["compare", "--methods", "shapley,secant"], "c.csv", "attribution._method_runs.attribute", 2),
+    (["certify"], "c.json", "certificates._certify.explore", 1),
 ]
 
 
@@ -152,7 +152,7 @@ def test_a_model_that_training_left_unfinished_replaces_no_older_one(
 
 
 def test_a_report_that_was_interrupted_leaves_nothing(tmp_path, model, monkeypatch, capsys):
-    monkeypatch.setattr("kanlens.reporting.writing.analyze", Cut(None, 1))
+    monkeypatch.setattr("kanlens.reporting._report.analyze", Cut(None, 1))
     path = tmp_path / "r.html"
     assert main(["report", str(model), f"{tmp_path}/data.csv", "-q", "-o", str(path)]) == 130
     said = capsys.readouterr().err.splitlines()[-1]

@@ -5,9 +5,9 @@ import re
 import pytest
 import typer
 
-from kanlens import resources
+from kanlens import _resources as resources
 from kanlens.cli import main
-from kanlens.cli.application import app, load_commands
+from kanlens.cli._application import app, load_commands
 
 load_commands()
 COMMANDS = typer.main.get_command(app).commands
@@ -51,7 +51,7 @@ def test_a_wrong_value_ends_in_one_line(name, capsys):
 @pytest.mark.parametrize("name", WITH_DATA)
 def test_a_right_value_is_in_force_while_the_command_runs(name, capsys, monkeypatch):
     seen = []
-    terminal = "kanlens.cli.command.Terminal"
+    terminal = "kanlens.cli._command.Terminal"
     monkeypatch.setattr(terminal, lambda *_, **__: seen.append(resources.allowed_memory()) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(words(name, "--max-memory", "64MiB"))

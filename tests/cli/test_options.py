@@ -6,8 +6,8 @@ import pytest
 
 from kanlens import KAN
 from kanlens.cli import main
-from kanlens.cli.attribution_commands import read_ranges
-from kanlens.cli.options import (
+from kanlens.cli._attribution_commands import read_ranges
+from kanlens.cli._options import (
     CHOICES,
     factor,
     hidden_nodes,
@@ -16,12 +16,12 @@ from kanlens.cli.options import (
     read_strengths,
     split_names,
 )
-from kanlens.data.column_types import IMPUTATIONS
-from kanlens.data.columns import DECIMALS, TASKS
-from kanlens.exporters.checking import FORMATS
-from kanlens.pruning.scores import SCORES
-from kanlens.symbolic.front import RULES
-from kanlens.training.options import OPTIMIZERS
+from kanlens.data._column_types import IMPUTATIONS
+from kanlens.data._columns import DECIMALS, TASKS
+from kanlens.exporters._export import FORMATS
+from kanlens.pruning._scores import SCORES
+from kanlens.symbolic._pareto_front import RULES
+from kanlens.training._options import OPTIMIZERS
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 import kanlens
-from kanlens.cli import process
-from kanlens.cli.process import Interrupts, _importing
+from kanlens.cli import _signals as signals
+from kanlens.cli._signals import Interrupts, _importing
 
 CHILD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 CHILD += "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
 STUCK = """
 import ctypes, sys
-from kanlens.cli import process
+from kanlens.cli import _signals as process
 process.PATIENCE = 0.1
 interrupts = process.Interrupts()
 interrupts.install()
@@ -58,16 +58,16 @@ def lines(monkeypatch):
     def leave(code):
         raise Left(code)
 
-    monkeypatch.setattr(process.os, "_exit", leave)
-    monkeypatch.setattr(process.os, "write", lambda _, text: found.append(text.decode()))
+    monkeypatch.setattr(signals.os, "_exit", leave)
+    monkeypatch.setattr(signals.os, "write", lambda _, text: found.append(text.decode()))
     return found
 
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 KEEPING = """
 import time
-from kanlens.cli.process import run
-from kanlens.long_work import temporary_folder, unfinished
+from kanlens.cli._signals import run
+from kanlens._runtime import temporary_folder, unfinished
 def command():
     with temporary_folder() as folder:
         (folder / "part").touch()
@@ -86,7 +86,7 @@ run(lambda: command)
 
 def interrupted(code: str, folder: Path, number: int = signal.SIGINT) -> tuple[int, str]:
     """Run code in a new process, interrupt it when it says that it is ready."""
-    path = os.pathsep.join([str(folder), str(Path(process.__file__).parents[2])])
+    path = os.pathsep.join([str(folder), str(Path(signals.__file__).parents[2])])
     with subprocess.Popen(
         [sys.executable, "-c", CHILD + code],
         stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ def interrupted(code: str, folder: Path, number: int = signal.SIGINT) -> tuple[i
 
 def test_two_that_leave_at_once_say_so_once(lines, monkeypatch):
     left, end = threading.Event(), threading.Event()
-    monkeypatch.setattr(process.os, "_exit", lambda code: (left.set(), end.wait()))
+    monkeypatch.setattr(signals.os, "_exit", lambda code: (left.set(), end.wait()))
     interrupts = Interrupts()
     leave = {"target": interrupts.leave, "args": ("words",), "daemon": True}
     both = [threading.Thread(**leave) for _ in range(2)]
@@ -149,9 +149,9 @@ def test_a_command_gets_either_signal_as_an_interrupt(tmp_path, number):
 )
 def test_signals_are_taken_from_nobody(monkeypatch, ignored, torchrun, taken):
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    monkeypatch.setattr(process.threading, "Thread", lambda **_: types.SimpleNamespace(start=int))
-    monkeypatch.setattr(process.signal, "set_wakeup_fd", lambda *_, **__: -1)
-    monkeypatch.setattr(process.sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(signals.threading, "Thread", lambda **_: types.SimpleNamespace(start=int))
+    monkeypatch.setattr(signals.signal, "set_wakeup_fd", lambda *_, **__: -1)
+    monkeypatch.setattr(signals.sys, "unraisablehook", sys.unraisablehook)
     if torchrun:
         monkeypatch.setenv("WORLD_SIZE", "1")
     try:
@@ -186,9 +186,9 @@ def test_a_command_is_interrupted_once():
 def test_an_import_is_not_interrupted(tmp_path, monkeypatch):
     interrupts = Interrupts()
     interrupts.running = True
-    monkeypatch.setattr(process, "interrupts", interrupts, raising=False)
+    monkeypatch.setattr(signals, "interrupts", interrupts, raising=False)
     (tmp_path / "interrupted_module.py").write_text(
-        "import signal, sys\nfrom kanlens.cli import process\n"
+        "import signal, sys\nfrom kanlens.cli import _signals as process\n"
         "process.interrupts.take(signal.SIGINT, sys._getframe())\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -234,12 +234,12 @@ def test_who_leaves_takes_half_files_along(lines, tmp_path):
     ],
 )
 def test_errors_that_came_of_an_interrupt_are_one(error, code, said, capfd):
-    assert process._failed(error) == code
+    assert signals._failed(error) == code
     assert said in capfd.readouterr().err
     try:
         raise ImportError("half a module") from error
     except ImportError as later:
-        assert process._failed(later) == code
+        assert signals._failed(later) == code
 
 
 def alone(*words: str) -> str:

@@ -10,8 +10,8 @@ from http.server import HTTPServer
 import pytest
 
 from kanlens.cli import main
-from kanlens.cli.picture_commands import Latest, server
-from kanlens.cli.terminal import Terminal
+from kanlens.cli._console import Terminal
+from kanlens.cli._picture_commands import Latest, server
 from kanlens.errors import DataError, OutputError
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kanlens.cli import main
-from kanlens.cli.terminal import Terminal
+from kanlens.cli._console import Terminal
 from tests.cli.test_flags import COMMANDS
 
 NUMBERS = ["8.636e-16", "0.09245", "1.584e-07", "0.9783"]

@@ -11,9 +11,9 @@ import torch
 
 import kanlens
 from kanlens.cli import main
-from kanlens.reporting.analysis import Request, analyze
-from kanlens.reporting.content import build_content
-from kanlens.reporting.subject import read_subject
+from kanlens.reporting._analysis import Request, analyze
+from kanlens.reporting._page_data import build_content
+from kanlens.reporting._report_data import read_subject
 from tests.cli.test_commands import answer
 
 
@@ -88,7 +88,7 @@ def test_the_last_rows_can_be_held_out(folder, tmp_path, capsys):
 
 
 def test_groups_of_a_table_beyond_memory_are_refused(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.cli.model_data.is_large", lambda *_, **__: True)
+    monkeypatch.setattr("kanlens.cli._model_data.is_large", lambda *_, **__: True)
     words = ["train", f"{folder}/data.csv", "--target", "y", "--groups", "who"]
     assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 1
     text = "expected a table that memory holds for groups, got 'data.csv'. Allow more with "

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from kanlens.cli import main
-from kanlens.cli.model_data import check_learnable
-from kanlens.data.source import scan_table
+from kanlens.cli._model_data import check_learnable
+from kanlens.data._source import scan_table
 from kanlens.errors import DataError
 
 FEW = "kanlens: train: expected at least 10 rows to train on, got {}. Pass more rows."

@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from kanlens.data.cell_parsing import Column, missing_cells, parse_numbers
-from kanlens.data.column_types import (
+from kanlens.data._cell_parsing import Column, missing_cells, parse_numbers
+from kanlens.data._column_types import (
     class_labels,
     column_features,
     is_classes,
 )
-from kanlens.data.columns import choose_columns
-from kanlens.data.schema import Schema
+from kanlens.data._columns import choose_columns
+from kanlens.data._schema import Schema
 from kanlens.errors import DataError
 
 

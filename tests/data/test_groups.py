@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.data.groups import deal_groups, row_groups, split_groups
+from kanlens.data._groups import deal_groups, row_groups, split_groups
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 
 DRAW = np.random.default_rng(0)

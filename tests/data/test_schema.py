@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.data.schema import Feature, Output, Schema, choices, default_schema
-from kanlens.data.table_reader import read_table
+from kanlens.data._schema import Feature, Output, Schema, choices, default_schema
+from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError
 
 

@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.data import profile, row_readers, source
-from kanlens.data.source import is_large, scan_features, scan_table
-from kanlens.data.table_reader import read_features, read_table
+from kanlens._resources import memory_limit
+from kanlens._runtime import unfinished
+from kanlens.data import _profile as profile
+from kanlens.data import _row_readers as row_readers
+from kanlens.data import _source as source
+from kanlens.data._source import is_large, scan_features, scan_table
+from kanlens.data._table_reader import read_features, read_table
 from kanlens.errors import (
     DataError,
     DTypeError,
@@ -22,8 +26,6 @@ from kanlens.errors import (
     MissingFileError,
     OutputError,
 )
-from kanlens.long_work import unfinished
-from kanlens.resources import memory_limit
 
 ROWS = 60
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kanlens.data.cell_parsing import row_text
-from kanlens.data.columns import read_targets
-from kanlens.data.schema import default_schema
-from kanlens.data.table_reader import read_features, read_table
+from kanlens.data._cell_parsing import row_text
+from kanlens.data._columns import read_targets
+from kanlens.data._schema import default_schema
+from kanlens.data._table_reader import read_features, read_table
 from kanlens.errors import DataError
 
 FRAME = pd.DataFrame({"x1": [1.0, 2.0], "y": [3.5, 4.0], "z": [5.0, 6.5], "word": ["a", "b"]})

@@ -3,9 +3,9 @@
 import numpy as np
 import sympy
 
-from kanlens.discovery.front import Front
-from kanlens.discovery.problems import SearchProblem
-from kanlens.long_work import Deadline
+from kanlens._runtime import Deadline
+from kanlens.discovery._pareto_front import Front
+from kanlens.discovery._search_problem import SearchProblem
 from tests.symbolic.conftest import clock, time_of_the_process
 
 __all__ = ["clock", "time_of_the_process"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from kanlens.discovery.bilinear import NullVector, ProductWithCombination
-from kanlens.discovery.blocks import arguments
-from kanlens.discovery.settings import EXACT, PRODUCTS
+from kanlens.discovery._bilinear import NullVector, ProductWithCombination
+from kanlens.discovery._blocks import arguments
+from kanlens.discovery._settings import EXACT, PRODUCTS
 from tests.discovery.conftest import NAMES, problem, solved
 
 A, B, *_ = NAMES

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery import settings as tuned
-from kanlens.discovery.blocks import BlockLibrary, SumOfBlocks, arguments
+from kanlens.discovery import _settings as tuned
+from kanlens.discovery._blocks import BlockLibrary, SumOfBlocks, arguments
 from tests.discovery.conftest import NAMES, problem, solved
 
 A, B, *_ = NAMES

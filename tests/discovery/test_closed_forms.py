@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery.front import Entry, count_free
-from kanlens.discovery.monomials import evaluate, monomial, total_degree
-from kanlens.discovery.networks import shapes
-from kanlens.discovery.problems import raised
-from kanlens.discovery.regression import (
+from kanlens.discovery._monomials import evaluate, monomial, total_degree
+from kanlens.discovery._network_ansatz import shapes
+from kanlens.discovery._pareto_front import Entry, count_free
+from kanlens.discovery._regression import (
     Basis,
     away,
     grown_sums,
@@ -18,16 +17,17 @@ from kanlens.discovery.regression import (
     varies,
     weighted,
 )
-from kanlens.discovery.scaling import Scale, as_array, number, resolved, rounding_step, shortest
-from kanlens.discovery.smoothness import (
+from kanlens.discovery._scaling import Scale, as_array, number, resolved, rounding_step, shortest
+from kanlens.discovery._search_problem import raised
+from kanlens.discovery._smoothness import (
     distant_rows,
     loo_error,
     outlier_rows,
     unfollowed,
 )
-from kanlens.discovery.sparse import functions_of
-from kanlens.discovery.symmetry import effects, joined_gap
-from kanlens.discovery.univariate import atoms
+from kanlens.discovery._sparse import functions_of
+from kanlens.discovery._symmetry import effects, joined_gap
+from kanlens.discovery._univariate import atoms
 
 X, Y = sympy.symbols("x y", positive=True)
 LINE = np.linspace(0.0, 1.0, 50)[:, None]

@@ -5,12 +5,12 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.front import Front
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.regression import ABSOLUTE, ErrorScale, away, relative_error
-from kanlens.discovery.scaling import scale_of, table_of
-from kanlens.long_work import Deadline
-from kanlens.symbolic.simplification import refine
+from kanlens._runtime import Deadline
+from kanlens.discovery._pareto_front import Front
+from kanlens.discovery._regression import ABSOLUTE, ErrorScale, away, relative_error
+from kanlens.discovery._scaling import scale_of, table_of
+from kanlens.discovery._search_problem import SearchProblem
+from kanlens.symbolic._simplification import refine
 
 A, B = sympy.symbols("a b", real=True)
 

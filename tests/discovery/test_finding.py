@@ -14,8 +14,8 @@ import sympy
 import torch
 
 import kanlens
-from kanlens.discovery.finding import StopReason, rule_of, shown
-from kanlens.discovery.front import Entry
+from kanlens.discovery._discover import StopReason, rule_of, shown
+from kanlens.discovery._pareto_front import Entry
 from kanlens.errors import (
     DataError,
     DTypeError,
@@ -23,7 +23,7 @@ from kanlens.errors import (
     InvalidValueError,
     ShapeError,
 )
-from kanlens.symbolic.front import choose
+from kanlens.symbolic._pareto_front import choose
 
 X1, X2 = sympy.symbols("x1 x2")
 
@@ -274,13 +274,13 @@ def test_the_time_is_kept_and_nothing_is_left_behind():
 
 
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
-    from kanlens.discovery import finding
+    from kanlens.discovery import _discover as discover
 
     def interrupted(problem, front, **_):
         front.submit(2 * problem.names[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finding, "search", interrupted)
+    monkeypatch.setattr(discover, "search", interrupted)
     x = np.random.default_rng(0).uniform(1, 2, (50, 1))
     with pytest.warns(InterruptedWarning, match="expected to come to an end, got an interrupt"):
         found = kanlens.discover(x, 2 * x[:, 0] + 1e-3 * np.sin(9 * x[:, 0]), progress=False)

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery.additive import functions_of_sum
-from kanlens.discovery.ansatz import submit_all
-from kanlens.discovery.invariance import (
+from kanlens.discovery._additive import functions_of_sum
+from kanlens.discovery._ansatz import submit_all
+from kanlens.discovery._monomial_invariance import (
     Slopes,
     error_of_y,
     few_monomials,
     inverted,
     sum_of_splines,
 )
-from kanlens.discovery.problems import SearchProblem, best_loo_error
-from kanlens.discovery.search import search
-from kanlens.discovery.settings import EXACT
+from kanlens.discovery._search import search
+from kanlens.discovery._search_problem import SearchProblem, best_loo_error
+from kanlens.discovery._settings import EXACT
 from tests.discovery.conftest import NAMES, front_of
 from tests.discovery.conftest import problem as uniform
 

@@ -6,8 +6,11 @@ import sympy
 import torch
 
 import kanlens
-from kanlens.discovery import finding, networks, search
-from kanlens.discovery.networks import (
+from kanlens._runtime import Deadline
+from kanlens.discovery import _discover as discover
+from kanlens.discovery import _network_ansatz as network_ansatz
+from kanlens.discovery import _search as search
+from kanlens.discovery._network_ansatz import (
     View,
     formula_of,
     interpolator,
@@ -15,11 +18,10 @@ from kanlens.discovery.networks import (
     trained,
     views,
 )
-from kanlens.discovery.scheduling import BudgetedFront, Deferred, PriorityFront
-from kanlens.discovery.search import explore
+from kanlens.discovery._scheduling import BudgetedFront, Deferred, PriorityFront
+from kanlens.discovery._search import explore
 from kanlens.errors import InterruptedWarning
-from kanlens.long_work import Deadline
-from kanlens.symbolic.composition import evaluator
+from kanlens.symbolic._composition import evaluator
 from tests.discovery.conftest import NAMES, front_of
 from tests.discovery.conftest import problem as uniform
 
@@ -102,7 +104,9 @@ def test_an_interrupt_goes_through_training(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(networks, "_watching", lambda deadline: lambda *_, **__: interrupted(0))
+    monkeypatch.setattr(
+        network_ansatz, "_watching", lambda deadline: lambda *_, **__: interrupted(0)
+    )
     with pytest.raises(KeyboardInterrupt):
         trained(given, [2, 1], views(given)[0], NEVER, draws(), 3)
 
@@ -149,7 +153,7 @@ def test_deferred_work_runs_once_when_it_is_due():
 
 
 def test_networks_are_read_as_formulas(monkeypatch):
-    monkeypatch.setattr(networks, "shapes", lambda width: [[width, 1]])
+    monkeypatch.setattr(network_ansatz, "shapes", lambda width: [[width, 1]])
     given = problem("sin(a) + b**2")
     front = front_of(given, 60.0)
     network_formulas(given, BudgetedFront(front), View((False, False), 0), draws())
@@ -174,9 +178,9 @@ def test_an_interrupt_goes_through_reading(monkeypatch):
     def interrupted(*_, stop, **__):
         stop.happened = True
 
-    monkeypatch.setattr(networks, "assign_functions", interrupted)
+    monkeypatch.setattr(network_ansatz, "assign_functions", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        networks.read(found, front_of(given))
+        network_ansatz.read(found, front_of(given))
 
 
 def solved(monkeypatch, given, *names):
@@ -219,9 +223,9 @@ def test_discover_trains_networks_when_the_search_has_nothing(monkeypatch):
     draw = np.random.default_rng(0)
     x = draw.uniform(1, 3, (300, 2))
     y = np.sin(x[:, 0]) + x[:, 1] ** 2 + 0.01 * draw.normal(size=300)
-    monkeypatch.setattr(finding, "search", lambda problem, front, **_: None)
+    monkeypatch.setattr(discover, "search", lambda problem, front, **_: None)
     monkeypatch.setattr(search, "search", lambda problem, front, **_: None)
-    monkeypatch.setattr(networks, "shapes", lambda width: [[width, 1]])
+    monkeypatch.setattr(network_ansatz, "shapes", lambda width: [[width, 1]])
     found = kanlens.discover(x, y, time_limit=60.0, progress=False)
     assert found.equations_["loss"].min() < 0.01
     assert found.stopped_because in ("every way was tried", "only noise was left")
@@ -242,8 +246,8 @@ def test_an_interrupted_training_leaves_what_was_found(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finding, "search", found)
-    monkeypatch.setattr(finding, "explore", interrupted)
+    monkeypatch.setattr(discover, "search", found)
+    monkeypatch.setattr(discover, "explore", interrupted)
     with pytest.warns(InterruptedWarning, match="^discover: "):
         made = kanlens.discover(x, 2 * x[:, 0] + 1e-3 * np.sin(9 * x[:, 0]), progress=False)
     assert made.stopped_because == "interrupted"
@@ -251,7 +255,7 @@ def test_an_interrupted_training_leaves_what_was_found(monkeypatch):
 
 
 def test_networks_are_not_trained_for_what_is_found_anyway(monkeypatch):
-    monkeypatch.setattr(finding, "explore", pytest.fail)
+    monkeypatch.setattr(discover, "explore", pytest.fail)
     x = np.random.default_rng(0).uniform(1, 2, (100, 2))
     made = kanlens.discover(x, x[:, 0] / x[:, 1], progress=False)
     assert made.stopped_because == "an exact formula was found"

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery.monomials import MonomialSum
-from kanlens.discovery.problems import SearchProblem, remove_factors_to_noise, transformed
-from kanlens.discovery.smoothness import is_noise, noise_of, noise_ratio
-from kanlens.long_work import Deadline
-from kanlens.symbolic.rewriting import thinner
+from kanlens._runtime import Deadline
+from kanlens.discovery._monomials import MonomialSum
+from kanlens.discovery._search_problem import SearchProblem, remove_factors_to_noise, transformed
+from kanlens.discovery._smoothness import is_noise, noise_of, noise_ratio
+from kanlens.symbolic._rewriting import thinner
 from tests.discovery.conftest import NAMES, front_of, problem
 
 A, B, C, *_ = NAMES

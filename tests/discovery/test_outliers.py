@@ -5,14 +5,14 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.smoothness import (
+from kanlens.discovery._smoothness import (
     distant_rows,
     exceptions,
     other_outliers,
     outlier_rows,
     unfollowed,
 )
-from kanlens.symbolic.validity import poles
+from kanlens.symbolic._validity import poles
 
 X1, X2 = sympy.symbols("x1 x2")
 TRUTHS = {

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery.additive import SeparableProduct, additive_error, solve_additive
-from kanlens.discovery.ansatz import Ansatz, PowerLaw
-from kanlens.discovery.bilinear import ProductWithCombination
-from kanlens.discovery.blocks import SumOfBlocks
-from kanlens.discovery.curves import U, fit_curves
-from kanlens.discovery.monomials import (
+from kanlens._runtime import Deadline
+from kanlens.discovery._additive import SeparableProduct, additive_error, solve_additive
+from kanlens.discovery._ansatz import Ansatz, PowerLaw
+from kanlens.discovery._bilinear import ProductWithCombination
+from kanlens.discovery._blocks import SumOfBlocks
+from kanlens.discovery._curve_fitting import U, fit_curves
+from kanlens.discovery._monomials import (
     MonomialSum,
     PolynomialRatio,
     libraries,
 )
-from kanlens.discovery.problems import (
+from kanlens.discovery._regression import Basis, best_pairs, eliminate, quick_error
+from kanlens.discovery._scheduling import PriorityFront
+from kanlens.discovery._search_problem import (
     TRANSFORMS,
     best_loo_error,
     exponents_of,
@@ -25,13 +28,10 @@ from kanlens.discovery.problems import (
     remove_power_factors,
     transformed,
 )
-from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
-from kanlens.discovery.scheduling import PriorityFront
-from kanlens.discovery.settings import CURVE_ENDS, EXACT, Limits
-from kanlens.discovery.smoothness import loo_error
-from kanlens.discovery.sparse import SparseSum
-from kanlens.discovery.univariate import multipliers, smooth_curve
-from kanlens.long_work import Deadline
+from kanlens.discovery._settings import CURVE_ENDS, EXACT, Limits
+from kanlens.discovery._smoothness import loo_error
+from kanlens.discovery._sparse import SparseSum
+from kanlens.discovery._univariate import multipliers, smooth_curve
 from tests.discovery.conftest import NAMES, front_of, problem, solved
 
 A, B, C, *_ = NAMES

@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.scaling import Scale
+from kanlens.discovery._scaling import Scale
 
 X1, X2 = sympy.symbols("x1 x2")
 

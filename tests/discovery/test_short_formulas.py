@@ -3,11 +3,11 @@
 import numpy as np
 import sympy
 
-from kanlens.discovery.front import Front
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.univariate import SHORT_FORMULAS
-from kanlens.long_work import Deadline
-from kanlens.symbolic.simplification import complexity
+from kanlens._runtime import Deadline
+from kanlens.discovery._pareto_front import Front
+from kanlens.discovery._search_problem import SearchProblem
+from kanlens.discovery._univariate import SHORT_FORMULAS
+from kanlens.symbolic._simplification import complexity
 
 NAMES = sympy.symbols("index people saving weeks", real=True)
 

@@ -5,10 +5,10 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.front import Entry
-from kanlens.discovery.problems import SearchProblem, few_powers
-from kanlens.symbolic.least_squares import minimize
-from kanlens.symbolic.rewriting import reduced_phases
+from kanlens.discovery._pareto_front import Entry
+from kanlens.discovery._search_problem import SearchProblem, few_powers
+from kanlens.symbolic._least_squares import minimize
+from kanlens.symbolic._rewriting import reduced_phases
 
 X1, X2, X3 = sympy.symbols("x1 x2 x3")
 

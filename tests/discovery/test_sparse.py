@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery.curves import U
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.regression import grown_sums
-from kanlens.discovery.settings import EXACT
-from kanlens.discovery.sparse import SparseSum, products
-from kanlens.discovery.univariate import CURVE, multipliers
+from kanlens.discovery._curve_fitting import U
+from kanlens.discovery._regression import grown_sums
+from kanlens.discovery._search_problem import SearchProblem
+from kanlens.discovery._settings import EXACT
+from kanlens.discovery._sparse import SparseSum, products
+from kanlens.discovery._univariate import CURVE, multipliers
 from tests.discovery.conftest import NAMES, problem, solved
 
 

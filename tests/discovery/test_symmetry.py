@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.symmetry import (
+from kanlens.discovery._search_problem import SearchProblem
+from kanlens.discovery._symmetry import (
     disjoint,
     effects,
     factors,

@@ -6,16 +6,17 @@ import sympy
 import torch
 
 import kanlens
-from kanlens.discovery import search, smoothness
-from kanlens.discovery.front import Front
-from kanlens.discovery.networks import trained, views
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.scaling import table_of
-from kanlens.discovery.scheduling import BudgetedFront
-from kanlens.discovery.symmetry import effects
-from kanlens.long_work import NEVER, Deadline, check_time, ending
+from kanlens._runtime import NEVER, Deadline, check_time, ending
+from kanlens.discovery import _search as search
+from kanlens.discovery import _smoothness as smoothness
+from kanlens.discovery._network_ansatz import trained, views
+from kanlens.discovery._pareto_front import Front
+from kanlens.discovery._scaling import table_of
+from kanlens.discovery._scheduling import BudgetedFront
+from kanlens.discovery._search_problem import SearchProblem
+from kanlens.discovery._symmetry import effects
 from kanlens.model import kernels
-from kanlens.training.run import TrainingRun
+from kanlens.training._run import TrainingRun
 
 LIMIT = 60.0
 NAMES = sympy.symbols("a b c", real=True)

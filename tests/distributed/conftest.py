@@ -5,7 +5,7 @@ import logging
 import pandas as pd
 import pytest
 
-from kanlens.distributed import analyses
+from kanlens.distributed import _analyses as analyses
 from tests.made import draw, made
 
 ROWS = 500

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.distributed import analyses, attribute, importance
+from kanlens.distributed import _analyses as analyses
+from kanlens.distributed import attribute, importance
 from kanlens.errors import (
     DataError,
     InterruptedWarning,
@@ -182,7 +183,7 @@ def test_a_full_disk_ends_in_one_line(run, monkeypatch):
     ],
 )
 def test_what_cannot_be_done_is_refused(run, options, error, said, monkeypatch):
-    monkeypatch.setattr("kanlens.distributed.tasks.PATIENCE", 0.2)
+    monkeypatch.setattr("kanlens.distributed._tasks.PATIENCE", 0.2)
     with pytest.raises(error, match=f"^attribute: [^\\n]*{re.escape(said)}[^\\n]*$"):
         run(**options)
 

@@ -10,7 +10,8 @@ import torch
 
 import kanlens
 from kanlens.cli import main
-from kanlens.distributed import discover, fit, restarts
+from kanlens.distributed import _restarts as restarts
+from kanlens.distributed import discover, fit
 from kanlens.errors import (
     DataError,
     DTypeError,

@@ -15,9 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from kanlens.errors import InterruptedWarning, InvalidValueError
-from kanlens.estimators import KANSymbolicRegressor, formulas
-from kanlens.model.network import KAN
-from kanlens.symbolic import assignment
+from kanlens.estimators import KANSymbolicRegressor
+from kanlens.estimators import _formulas as formulas
+from kanlens.model._network import KAN
+from kanlens.symbolic import _assignment as assignment
 
 x1, x2 = sympy.symbols("x1 x2")
 INTERRUPTED = "^KANSymbolicRegressor: expected to come to an end, got an interrupt"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from tests.made import draw, made
 from tests.model.layers_for_tests import rich
 

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 
 import kanlens
-from kanlens.encoding import adopt_data
+from kanlens._model_inputs import adopt_data
 from kanlens.exporters import FORMATS
-from kanlens.exporters.subject import Export
-from kanlens.model.network import KAN
+from kanlens.exporters._exported_model import Export
+from kanlens.model._network import KAN
 
 CLASSES = {
     "two": ["no", "yes"],

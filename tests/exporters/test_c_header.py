@@ -8,11 +8,11 @@ import pytest
 
 from kanlens.errors import MissingDependencyError, OutputError
 from kanlens.exporters import export
-from kanlens.exporters.c_header import STRICT, _comment, _run
-from kanlens.exporters.subject import Export
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.exporters._c_header import STRICT, _comment, _run
+from kanlens.exporters._exported_model import Export
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.exporters.test_onnx_graph import with_function
 from tests.made import made

@@ -9,9 +9,10 @@ import torch
 
 import kanlens
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, OutputError
-from kanlens.exporters import FORMATS, checking, export
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.exporters import FORMATS, export
+from kanlens.exporters import _export as export_module
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.made import made
 
@@ -39,14 +40,16 @@ def test_a_file_that_disagrees_is_not_left(fault, got, tmp_path, monkeypatch):
 
 def test_differences_are_relative_to_the_largest_output():
     wanted = np.array([[1.0, -4.0], [2.0, 0.0]])
-    assert checking._difference(wanted * [[1.0, 1.05], [1.0, 1.0]], wanted) == pytest.approx(0.05)
-    assert checking._difference(np.zeros((2, 1)), np.zeros((2, 1))) == 0.0
+    assert export_module._difference(wanted * [[1.0, 1.05], [1.0, 1.0]], wanted) == pytest.approx(
+        0.05
+    )
+    assert export_module._difference(np.zeros((2, 1)), np.zeros((2, 1))) == 0.0
 
 
 def test_what_is_not_a_number_or_lacks_columns_is_no_agreement():
     wanted = np.array([[1.0], [2.0]])
-    assert np.isnan(checking._difference(np.array([[1.0], [np.nan]]), wanted))
-    assert np.isnan(checking._difference(np.array([1.0, 2.0]), wanted))
+    assert np.isnan(export_module._difference(np.array([[1.0], [np.nan]]), wanted))
+    assert np.isnan(export_module._difference(np.array([1.0, 2.0]), wanted))
 
 
 def test_rows_without_an_output_do_not_count_but_most_must_have_one(tmp_path):

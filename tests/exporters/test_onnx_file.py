@@ -6,7 +6,8 @@ import torch
 
 import kanlens
 from kanlens.errors import InvalidValueError
-from kanlens.exporters import export, onnx_file
+from kanlens.exporters import _onnx_file as onnx_file
+from kanlens.exporters import export
 from tests.exporters.conftest import build
 from tests.exporters.test_onnx_graph import outputs
 from tests.made import draw, made

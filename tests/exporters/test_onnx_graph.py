@@ -10,9 +10,9 @@ import torch
 import kanlens
 from kanlens.errors import MethodError
 from kanlens.exporters import export
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.made import draw, made
 from tests.model.layers_for_tests import rich

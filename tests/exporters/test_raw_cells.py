@@ -15,17 +15,17 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.data.schema import Feature
-from kanlens.encoding import adopt_data
+from kanlens._model_inputs import adopt_data
+from kanlens.data._schema import Feature
 from kanlens.errors import OutputError
 from kanlens.exporters import FORMATS, export
-from kanlens.exporters import subject as exported
-from kanlens.exporters.c_header import STRICT
-from kanlens.exporters.cells import Cell, blank_numbers, cell_rule, column_kinds, date_part
-from kanlens.exporters.dialects import NUMPY
-from kanlens.exporters.numpy_module import U, load_module
-from kanlens.exporters.subject import Export
-from kanlens.model.network import KAN
+from kanlens.exporters import _exported_model as exported
+from kanlens.exporters._c_header import STRICT
+from kanlens.exporters._cells import Cell, blank_numbers, cell_rule, column_kinds, date_part
+from kanlens.exporters._dialects import NUMPY
+from kanlens.exporters._exported_model import Export
+from kanlens.exporters._numpy_module import U, load_module
+from kanlens.model._network import KAN
 from tests.exporters.raw import CLASSES, answers, described, gaps, wanted
 from tests.made import draw
 

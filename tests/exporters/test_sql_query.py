@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.encoding import adopt_data
+from kanlens._model_inputs import adopt_data
 from kanlens.errors import MethodError
-from kanlens.exporters import export, sql_query
-from kanlens.exporters.subject import Export
-from kanlens.model.network import KAN
+from kanlens.exporters import _sql_query as sql_query
+from kanlens.exporters import export
+from kanlens.exporters._exported_model import Export
+from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.exporters.raw import described, gaps
 

@@ -10,9 +10,9 @@ import torch
 
 from kanlens.errors import MethodError
 from kanlens.exporters import export
-from kanlens.model.network import KAN
-from kanlens.symbolic.composition import evaluator, feature_symbols, plain
-from kanlens.symbolic.notation import parse_formula
+from kanlens.model._network import KAN
+from kanlens.symbolic._composition import evaluator, feature_symbols, plain
+from kanlens.symbolic._notation import parse_formula
 from tests.exporters.conftest import build
 from tests.made import draw, made
 

@@ -5,10 +5,11 @@ import re
 import pytest
 import torch
 
-from kanlens.data.schema import default_schema
+from kanlens.data._schema import default_schema
 from kanlens.errors import MethodError
-from kanlens.exporters import export, workbook
-from kanlens.exporters.subject import Export
+from kanlens.exporters import _workbook as workbook
+from kanlens.exporters import export
+from kanlens.exporters._exported_model import Export
 from tests.exporters.conftest import build
 from tests.exporters.test_onnx_graph import with_function
 from tests.made import made

@@ -16,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import BASES, FUNCTIONS, base_name, find_function
+from kanlens.functions._catalog import BASES, FUNCTIONS, base_name, find_function
 
 NAMES = sorted(BASES)
 CURVED = ("gelu", "mish", "sigmoid", "silu", "softplus", "tanh")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import ALIASES, FUNCTIONS, find_function
+from kanlens.functions._catalog import ALIASES, FUNCTIONS, find_function
 
 INSIDE = {  # an interval of u on which the function is defined
     "positive": (0.2, 3.0),

@@ -8,8 +8,8 @@ import sympy
 import torch
 
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import find_function
-from kanlens.functions.rational import rational_name
+from kanlens.functions._catalog import find_function
+from kanlens.functions._rational import rational_name
 
 
 def drawn(even, seed=0):

@@ -11,12 +11,12 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.functions.registration import register_function
-from kanlens.model.edge import Edge
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.symbolic.library import library
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.functions._registration import register_function
+from kanlens.model._edge import Edge
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.symbolic._library import library
 
 
 def planck(**changes):

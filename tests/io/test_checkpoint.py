@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kanlens.data.schema import Feature, Output, Schema
+from kanlens.data._schema import Feature, Output, Schema
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError, OutputError
-from kanlens.io import checkpoint
-from kanlens.io.checkpoint import load, save
-from kanlens.io.tensor_files import CHECKSUM, checksum, read_metadata
+from kanlens.io import _checkpoint as checkpoint
+from kanlens.io._checkpoint import load, save
+from kanlens.io._tensor_files import CHECKSUM, checksum, read_metadata
 from kanlens.model import kernels
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.products import Nodes
-from kanlens.model.recording import store_statistics
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Nodes
+from kanlens.model._trace import store_statistics
 
 DATA = Path(__file__).parents[1] / "data"
 

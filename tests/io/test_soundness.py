@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.io.checkpoint import load, save
+from kanlens.io._checkpoint import load, save
+from kanlens.io._tensor_files import CHECKSUM, read_metadata
 from kanlens.io.importers import import_model
-from kanlens.io.tensor_files import CHECKSUM, read_metadata
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from tests.made import made
 
 DIVERGED = "finite numbers in NAME, got 1 of {} that are NaN or infinite. "

@@ -3,10 +3,10 @@
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.analysis import float64_copy, live_features, reaching, rows_at_once, widest
-from kanlens.model.enclosures import NoEnclosure, encloses
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.model._analysis import float64_copy, live_features, reaching, rows_at_once, widest
+from kanlens.model._enclosures import NoEnclosure, encloses
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 
 
 def test_a_private_copy_is_frozen_float64_and_without_hooks():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.functions.catalog import BASES
+from kanlens.functions._catalog import BASES
 
 
 def built(name):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model import basis_means
-from kanlens.model.layers import KANLinear
+from kanlens.model import _basis_means as basis_means
+from kanlens.model._layers import KANLinear
 from tests.made import made
 
 

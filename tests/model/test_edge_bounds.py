@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.model.layers import KANLinear
-from kanlens.splines import spline
+from kanlens.model._layers import KANLinear
+from kanlens.splines import _spline as spline
 from tests.model.layers_for_tests import MODES
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.model.enclosures import FARTHEST, slope_range
-from kanlens.model.layers import KANLinear
+from kanlens.model._enclosures import FARTHEST, slope_range
+from kanlens.model._layers import KANLinear
 from tests.model.layers_for_tests import MODES, ORDERS, SERIES, normal, rich
 
 BASES = ("silu", "tanh", "gelu", "identity", "zero")
@@ -109,7 +109,7 @@ def test_rising_coefficients_give_slopes_of_at_least_zero():
 
 @pytest.mark.parametrize("base", BASES)
 def test_slope_ranges_of_bases_are_reached(base):
-    from kanlens.functions.catalog import BASES as records
+    from kanlens.functions._catalog import BASES as records
 
     low, high = torch.tensor([[-9.0, -2.0, 0.3], [9.0, 1.0, 0.4]], dtype=torch.float64)
     least, most = (end.numpy() for end in slope_range(records[base], low, high))

@@ -6,7 +6,7 @@ import pytest
 import sympy
 
 from kanlens.errors import MethodError
-from kanlens.model.edge import Edge
+from kanlens.model._edge import Edge
 
 WAVE = Edge.of("sin", a=2.0, b=0.3, c=-1.5, d=0.2, domain=(-2.0, 3.0))
 

@@ -13,8 +13,8 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.edge import Edge
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.model._edge import Edge
 
 KNOWN = [name for name, g in FUNCTIONS.items() if g.turning_known]  # else some roots are missed
 NAMES = sorted(KNOWN, key=lambda name: (not FUNCTIONS[name].searched, name))

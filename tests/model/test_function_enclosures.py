@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.functions.elementary import ElementaryFunction
-from kanlens.functions.registration import register_function
-from kanlens.model.layers import KANLinear
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.functions._elementary import ElementaryFunction
+from kanlens.functions._registration import register_function
+from kanlens.model._layers import KANLinear
 
 BUILTIN = sorted(FUNCTIONS)
 

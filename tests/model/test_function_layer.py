@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.io.checkpoint import load, save
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.symbolic.joint_refit import affine_derivatives
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.io._checkpoint import load, save
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.symbolic._joint_refit import affine_derivatives
 
 TABLE = [["sin", "spline", "x^2"], ["abs", "exp", "spline"]]
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.model.network import KAN
-from kanlens.model.recording import store_statistics
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
 from tests.model.layers_for_tests import MODES, ORDERS, everywhere, normal, rich, seeded
 
 

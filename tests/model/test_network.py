@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.data.schema import default_schema
+from kanlens.data._schema import default_schema
 from kanlens.errors import DataError, DTypeError, FileFormatError, InvalidValueError, ShapeError
-from kanlens.model.config import KANConfig, LayerConfig
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.recording import store_statistics
+from kanlens.model._config import KANConfig, LayerConfig
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
 from tests.model import reference
 from tests.model.layers_for_tests import MODES, refused, seeded
 

@@ -10,13 +10,13 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.model.config import KANConfig
-from kanlens.model.network import KAN
-from kanlens.model.normalization import expand_normalization
-from kanlens.model.products import Grouping, Nodes
-from kanlens.pruning.compaction import compact
-from kanlens.pruning.propagation import Propagation
-from kanlens.symbolic.composition import compose, evaluator, feature_symbols
+from kanlens.model._config import KANConfig
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Grouping, Nodes
+from kanlens.model._normalization import expand_normalization
+from kanlens.pruning._compaction import compact
+from kanlens.pruning._propagation import Propagation
+from kanlens.symbolic._composition import compose, evaluator, feature_symbols
 from tests.made import draw, levels, made
 
 X, ROWS = draw(5, 3), draw(4, 3, seed=2)

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.model.config import KANConfig, NodesConfig
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN, describe
-from kanlens.model.products import Grouping, Nodes, multiply, others, split
-from kanlens.model.recording import trace
+from kanlens.model._config import KANConfig, NodesConfig
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN, describe
+from kanlens.model._nodes import Grouping, Nodes, multiply, others, split
+from kanlens.model._trace import trace
 from tests.made import draw
 from tests.model.layers_for_tests import seeded
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.errors import ShapeError
-from kanlens.model import edge_sum, moments
-from kanlens.model.network import KAN
-from kanlens.model.recording import edge_moments, store_statistics, trace
+from kanlens.model import _edge_moments as edge_moments_module
+from kanlens.model import _spline_forward as spline_forward
+from kanlens.model._network import KAN
+from kanlens.model._trace import edge_moments, store_statistics, trace
 from tests.model.layers_for_tests import refused, seeded
 
 
@@ -178,8 +179,8 @@ def test_frame_has_a_row_per_layer_input():
 
 @pytest.mark.parametrize(("small", "chunk"), [(2**16, 1), (1, 1), (1, 50), (1, 10**9)])
 def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, monkeypatch):
-    monkeypatch.setattr(moments, "SMALL", small)
-    monkeypatch.setattr(edge_sum, "CHUNK", chunk)
+    monkeypatch.setattr(edge_moments_module, "SMALL", small)
+    monkeypatch.setattr(spline_forward, "CHUNK", chunk)
     model, x = problem()
     layer = model.layers[0]
     with torch.no_grad():

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.model import analysis
-from kanlens.model.recording import store_statistics
-from kanlens.pruning import propagation
+from kanlens.model import _analysis as analysis
+from kanlens.model._trace import store_statistics
+from kanlens.pruning import _propagation as propagation
 
 
 @pytest.fixture(params=[[3, 4, 2], [3, (1, [2]), 2]], ids=["sums", "products"])

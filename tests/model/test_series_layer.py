@@ -11,11 +11,11 @@ from scipy.integrate import quad
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import find_function
-from kanlens.io.checkpoint import load, save
-from kanlens.model.edge_layer import EdgeLayer
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.functions._catalog import find_function
+from kanlens.io._checkpoint import load, save
+from kanlens.model._edge_layer import EdgeLayer
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from tests.model.layers_for_tests import EXACT, SERIES, everywhere, inside, rich
 
 

@@ -14,9 +14,9 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InvalidValueError, KanlensError, ShapeError
-from kanlens.functions.catalog import BASES
-from kanlens.functions.sums import FunctionSum
-from kanlens.model.edge import Edge
+from kanlens.functions._catalog import BASES
+from kanlens.functions._sums import FunctionSum
+from kanlens.model._edge import Edge
 
 DEGREES = range(1, 6)
 

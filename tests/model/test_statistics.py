@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.statistics import LEVELS, LayerStatistics, deviations, summarize
+from kanlens.model._statistics import LEVELS, LayerStatistics, deviations, summarize
 
 
 def moments(n_out: int, n_in: int) -> tuple[torch.Tensor, torch.Tensor]:

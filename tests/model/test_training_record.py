@@ -9,8 +9,8 @@ import torch
 
 import kanlens
 from kanlens.errors import FileFormatError
-from kanlens.model.config import KANConfig
-from kanlens.model.training_record import TrainingRecord, fingerprint, row_hashes
+from kanlens.model._config import KANConfig
+from kanlens.model._training_record import TrainingRecord, fingerprint, row_hashes
 
 
 def rows(count=50, seed=0):

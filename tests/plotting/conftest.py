@@ -15,8 +15,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kanlens.model.network import KAN
-from kanlens.model.recording import store_statistics
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
 
 
 def build(

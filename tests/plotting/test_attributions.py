@@ -16,12 +16,12 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import kanlens
-from kanlens.attribution.comparison import Comparison
-from kanlens.attribution.result import Attribution, Importance
+from kanlens.attribution._compare import Comparison
+from kanlens.attribution._result import Attribution, Importance
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.plotting import attribution, comparison
-from kanlens.plotting.attributions import swarm
-from kanlens.plotting.formats import number
+from kanlens.plotting._attributions import swarm
+from kanlens.plotting._formats import number
 from tests.plotting.conftest import labelled, texts
 
 

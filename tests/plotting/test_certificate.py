@@ -12,8 +12,8 @@ import torch
 
 from kanlens.certificates import certify
 from kanlens.errors import DTypeError, InvalidValueError
-from kanlens.model.network import KAN
-from kanlens.plotting import certificate
+from kanlens.model._network import KAN
+from kanlens.plotting import _certificate as certificate
 
 
 @cache

@@ -10,12 +10,12 @@ from matplotlib import pyplot
 
 from kanlens.attribution import edge_band
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.recording import store_statistics, trace
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics, trace
 from kanlens.plotting import edge, edges, network, to_svg
-from kanlens.plotting.curves import words_for
-from kanlens.plotting.style import STYLE, text_width
+from kanlens.plotting._curves import words_for
+from kanlens.plotting._style import STYLE, text_width
 from tests.plotting.conftest import labelled, with_units
 
 

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.recording import POINTS, store_statistics
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._trace import POINTS, store_statistics
 from kanlens.plotting import network, to_svg
 from tests.made import made
 from tests.plotting.conftest import labelled, texts, with_units

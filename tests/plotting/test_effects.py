@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import kanlens
 from kanlens.attribution import effect as computed
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from kanlens.plotting import effect, to_svg
 from tests.made import draw, made
 from tests.plotting.conftest import labelled, texts, with_units

@@ -14,8 +14,8 @@ from matplotlib.patches import PathPatch, Rectangle
 import kanlens
 from kanlens import plot
 from kanlens.errors import InvalidValueError
-from kanlens.plotting.interactions import _short, spread_apart
-from kanlens.plotting.style import STYLE
+from kanlens.plotting._interactions import _short, spread_apart
+from kanlens.plotting._style import STYLE
 
 
 @pytest.fixture

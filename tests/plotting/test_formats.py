@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kanlens.plotting.formats import FILTERS
+from kanlens.plotting._formats import FILTERS
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"

@@ -11,12 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from kanlens.plotting import formula
-from kanlens.plotting.formulas import formula_lines
-from kanlens.symbolic.composition import spline_function
-from kanlens.symbolic.receipt import Receipt
-from kanlens.symbolic.result import Stage, SymbolicResult
+from kanlens.plotting._formulas import formula_lines
+from kanlens.symbolic._composition import spline_function
+from kanlens.symbolic._receipt import Receipt
+from kanlens.symbolic._result import Stage, SymbolicResult
 from tests.plotting.conftest import texts
 
 

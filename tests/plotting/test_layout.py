@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.plotting.layout import CROWD, LINE, arrange, place_labels
+from kanlens.plotting._layout import CROWD, LINE, arrange, place_labels
 
 
 def dense(widths, most=10**6):

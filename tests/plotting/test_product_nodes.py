@@ -12,10 +12,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from kanlens.errors import InvalidValueError
-from kanlens.model.products import Grouping
+from kanlens.model._nodes import Grouping
 from kanlens.plotting import edge, edges, network
-from kanlens.plotting.layout import DROP, arrange
-from kanlens.plotting.style import STYLE
+from kanlens.plotting._layout import DROP, arrange
+from kanlens.plotting._style import STYLE
 from tests.made import made
 from tests.plotting.conftest import labelled
 from tests.plotting.test_layout import overlaps

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from kanlens.errors import DTypeError, OutputError
-from kanlens.plotting.style import (
+from kanlens.plotting._style import (
     STYLE,
     context,
     distinct,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.data.schema import Feature, Output, Schema
+from kanlens.data._schema import Feature, Output, Schema
 from kanlens.errors import MethodError
-from kanlens.model.recording import store_statistics
-from kanlens.pruning.compaction import compact, reached
+from kanlens.model._trace import store_statistics
+from kanlens.pruning._compaction import compact, reached
 
 
 def mask_some(model, seed, share=0.4):

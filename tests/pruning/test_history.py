@@ -15,9 +15,9 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InvalidValueError
-from kanlens.model.recording import store_statistics
-from kanlens.pruning.compaction import compact
-from kanlens.training.objective import task_loss
+from kanlens.model._trace import store_statistics
+from kanlens.pruning._compaction import compact
+from kanlens.training._objective import task_loss
 from tests.made import draw as drawn
 from tests.made import made
 from tests.pruning.conftest import columns_of, noisy, prune

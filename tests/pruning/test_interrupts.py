@@ -10,9 +10,9 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InterruptedWarning
-from kanlens.pruning import removal
-from kanlens.pruning.propagation import Propagation
-from kanlens.pruning.scores import LossEvaluator, Scorer
+from kanlens.pruning import _removal as removal
+from kanlens.pruning._propagation import Propagation
+from kanlens.pruning._scores import LossEvaluator, Scorer
 
 PLACES = [
     (Propagation, "remove", 4),

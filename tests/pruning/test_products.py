@@ -12,9 +12,9 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import MethodError
-from kanlens.model.layers import KANLinear
-from kanlens.pruning.compaction import compact, reached, varying
-from kanlens.pruning.propagation import Propagation
+from kanlens.model._layers import KANLinear
+from kanlens.pruning._compaction import compact, reached, varying
+from kanlens.pruning._propagation import Propagation
 from tests.made import draw, levels, made
 from tests.pruning.conftest import columns_of, prune
 

@@ -14,9 +14,9 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.model.recording import store_statistics, trace
-from kanlens.pruning.scores import SCORES, Scorer
-from kanlens.training.objective import task_loss
+from kanlens.model._trace import store_statistics, trace
+from kanlens.pruning._scores import SCORES, Scorer
+from kanlens.training._objective import task_loss
 from tests.pruning.conftest import noisy, prune
 
 
@@ -85,7 +85,7 @@ def test_large_networks_are_scored_anew_after_every_part_of_their_edges(network,
     monkeypatch.setattr(Scorer, "matrices", counted)
     counts = []
     for parts, options in [(200, {}), (5, {}), (200, {"rescore": False})]:
-        monkeypatch.setattr("kanlens.pruning.removal.PARTS", parts)
+        monkeypatch.setattr("kanlens.pruning._removal.PARTS", parts)
         result = prune(model, x, noisy(model, x), budget=2.0, **options)
         counts.append((len(passes), len(result.removed)))
         passes.clear()

@@ -13,11 +13,11 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import MethodError, ShapeError
-from kanlens.model.layers import KANLinear
-from kanlens.model.recording import trace
-from kanlens.pruning.propagation import Propagation
-from kanlens.pruning.scores import SCORES, LossEvaluator, Scorer, edge_scores
-from kanlens.training.objective import task_loss
+from kanlens.model._layers import KANLinear
+from kanlens.model._trace import trace
+from kanlens.pruning._propagation import Propagation
+from kanlens.pruning._scores import SCORES, LossEvaluator, Scorer, edge_scores
+from kanlens.training._objective import task_loss
 from tests.made import draw as drawn
 from tests.made import levels, made
 

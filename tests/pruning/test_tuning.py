@@ -10,10 +10,10 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InvalidValueError
-from kanlens.model.recording import store_statistics
-from kanlens.pruning.cutting import hold_out
-from kanlens.pruning.removal import fine_tune
-from kanlens.training.objective import task_loss
+from kanlens.model._trace import store_statistics
+from kanlens.pruning._prune import hold_out
+from kanlens.pruning._removal import fine_tune
+from kanlens.training._objective import task_loss
 from tests.pruning.conftest import noisy, prune
 
 
@@ -72,7 +72,7 @@ def test_training_that_does_not_help_is_dropped(network, draw, monkeypatch, shif
         trained.layers[-1].bias.add_(shift)
         return starts
 
-    monkeypatch.setattr("kanlens.pruning.removal.fine_tune", worse)
+    monkeypatch.setattr("kanlens.pruning._removal.fine_tune", worse)
     model, x = network((3, 4, 1)), draw(100)
     result, plain = (prune(model, x, threshold=0.5, finetune=count) for count in (2, 0))
     assert result.tuned == ()

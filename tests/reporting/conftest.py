@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.data.schema import Feature, Output, Schema
-from kanlens.data.table_reader import read_table
-from kanlens.data.tables import Table
-from kanlens.model.network import KAN
-from kanlens.model.recording import store_statistics
+from kanlens.data._schema import Feature, Output, Schema
+from kanlens.data._table_reader import read_table
+from kanlens.data._tables import Table
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
 from kanlens.reporting import Report, report
-from kanlens.reporting.analysis import Analysis, Request, analyze
-from kanlens.reporting.content import build_content
-from kanlens.reporting.subject import read_subject
+from kanlens.reporting._analysis import Analysis, Request, analyze
+from kanlens.reporting._page_data import build_content
+from kanlens.reporting._report_data import read_subject
 
 HOSTILE = "<script>alert(1)</script>"
 TEMPLATE = "{{7*7}}"

@@ -7,7 +7,7 @@ import hashlib
 import re
 from html.parser import HTMLParser
 
-from kanlens.reporting.writing import FOLDER
+from kanlens.reporting._report import FOLDER
 
 OWN = (FOLDER / "page.js").read_text("utf-8")
 VOID = {"meta", "br", "link", "img", "hr", "input"}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from kanlens.reporting.alerts import find_alerts
-from kanlens.reporting.planning import FROM_DATA
+from kanlens.reporting._alerts import find_alerts
+from kanlens.reporting._planning import FROM_DATA
 
 
 def calm() -> dict[str, Any]:

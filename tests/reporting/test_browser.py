@@ -16,20 +16,20 @@ import torch
 from matplotlib.dates import AutoDateLocator
 
 from kanlens.attribution import attribute
-from kanlens.data.table_reader import read_table
-from kanlens.data.tables import Table
-from kanlens.exporters.dialects import JAVASCRIPT, formula
-from kanlens.exporters.subject import predicted
-from kanlens.functions.catalog import FUNCTIONS, find_function
-from kanlens.model.network import KAN
-from kanlens.plotting.formats import number, signed
+from kanlens.data._table_reader import read_table
+from kanlens.data._tables import Table
+from kanlens.exporters._dialects import JAVASCRIPT, formula
+from kanlens.exporters._exported_model import predicted
+from kanlens.functions._catalog import FUNCTIONS, find_function
+from kanlens.model._network import KAN
+from kanlens.plotting._formats import number, signed
 from kanlens.reporting import Report
-from kanlens.reporting.analysis import Request, analyze
-from kanlens.reporting.content import build_content
-from kanlens.reporting.drawing import draw as draw_picture
-from kanlens.reporting.subject import read_subject
-from kanlens.reporting.what_if import build_panel
-from kanlens.reporting.writing import _script, render_page
+from kanlens.reporting._analysis import Request, analyze
+from kanlens.reporting._drawing import draw as draw_picture
+from kanlens.reporting._page_data import build_content
+from kanlens.reporting._report import _script, render_page
+from kanlens.reporting._report_data import read_subject
+from kanlens.reporting._what_if import build_panel
 from tests.made import draw, made
 from tests.reporting.conftest import HOSTILE, TEMPLATE, network, seeded
 from tests.reporting.test_drawing import decoded

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute, compare
+from kanlens.attribution._result import Attribution
 from kanlens.attribution.metrics import METRICS
-from kanlens.attribution.result import Attribution
-from kanlens.data.schema import class_schema
-from kanlens.data.table_reader import read_table
+from kanlens.data._schema import class_schema
+from kanlens.data._table_reader import read_table
 from kanlens.errors import InvalidValueError
-from kanlens.model.network import KAN
-from kanlens.model.recording import trace
+from kanlens.model._network import KAN
+from kanlens.model._trace import trace
 from kanlens.pruning import prune
-from kanlens.reporting.analysis import SHOWN, Analysis, pick_rows
-from kanlens.reporting.subject import read_subject, spread
+from kanlens.reporting._analysis import SHOWN, Analysis, pick_rows
+from kanlens.reporting._report_data import read_subject, spread
 from kanlens.training import fit
 from tests.reporting.conftest import METHODS, network, seeded
 
@@ -219,7 +219,7 @@ def test_methods_are_compared_without_truth_where_that_would_have_to_be_sampled(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("no exact values")
 
-    monkeypatch.setattr("kanlens.attribution.runs.Runs._exact", never)
+    monkeypatch.setattr("kanlens.attribution._method_runs.Runs._exact", never)
     x = torch.rand(20, 16, generator=seeded(4), dtype=torch.float64)
     found = content_of(network([16, 2, 2, 1]), x, methods=["secant", "gradient_x_input"])
     assert [one["shapley_error"] for one in found["comparison"]["methods"]] == [None] * 3
@@ -243,7 +243,7 @@ def test_results_that_are_passed_are_not_made_again(
         raise AssertionError("what was passed is made again")
 
     for name in ("attribute", "run_comparison"):
-        monkeypatch.setattr(f"kanlens.reporting.analysis.{name}", never)
+        monkeypatch.setattr(f"kanlens.reporting._analysis.{name}", never)
     found = content_of(model, (rows, y), attribution=shares, comparison=side)
     assert isinstance(shares, Attribution)
     meta, importance = found["meta"], shares.to_importance()

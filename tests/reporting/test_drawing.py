@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from kanlens.reporting.drawing import ENLARGED, draw, shortened_path
+from kanlens.reporting._drawing import ENLARGED, draw, shortened_path
 from tests.reporting.page import Page
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kanlens.data.table_reader import read_table
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.content import build_content
-from kanlens.reporting.figures import WIDEST, _cards, _effects, draw_flows, draw_pairs
+from kanlens.data._table_reader import read_table
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.reporting._analysis import Analysis
+from kanlens.reporting._figures import WIDEST, _cards, _effects, draw_flows, draw_pairs
+from kanlens.reporting._page_data import build_content
 from tests.reporting.conftest import network, seeded
 from tests.reporting.page import Page
 

@@ -15,10 +15,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 import kanlens
-from kanlens.attribution.result import Attribution
-from kanlens.reporting.findings import directions, measure_baselines, write_findings
-from kanlens.reporting.subject import read_subject
-from kanlens.training import baselines
+from kanlens.attribution._result import Attribution
+from kanlens.reporting._findings import directions, measure_baselines, write_findings
+from kanlens.reporting._report_data import read_subject
+from kanlens.training import _baselines as baselines
 from tests.reporting.conftest import network, seeded
 
 Build = Callable[..., dict[str, Any]]

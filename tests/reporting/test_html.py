@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from kanlens.certificates import certify
-from kanlens.plotting.formats import number
+from kanlens.plotting._formats import number
 from kanlens.pruning import prune
 from kanlens.reporting import Report
-from kanlens.reporting.content import build_content
-from kanlens.reporting.records import describe_formula, without_pairs
-from kanlens.reporting.subject import read_subject
-from kanlens.reporting.what_if import build_panel
-from kanlens.reporting.writing import formula_words, render_page
+from kanlens.reporting._page_data import build_content
+from kanlens.reporting._page_records import describe_formula, without_pairs
+from kanlens.reporting._report import formula_words, render_page
+from kanlens.reporting._report_data import read_subject
+from kanlens.reporting._what_if import build_panel
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import (
     HOSTILE,
@@ -95,7 +95,7 @@ def bare(model: Any, rows: torch.Tensor, analyzed: Callable[..., Any]) -> dict[s
 
 
 def pictures() -> dict[str, Any]:
-    from kanlens.reporting.drawing import Picture
+    from kanlens.reporting._drawing import Picture
 
     one = Picture(svg="<svg></svg>", caption="c")
     single = dict.fromkeys(("network", "importance", "swarm", "comparison"), one)

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import kanlens
-from kanlens import display
+from kanlens import _display as display
+from kanlens._display import LINE, Displayed
 from kanlens.attribution import effect
-from kanlens.display import LINE, Displayed
-from kanlens.model.layers import KANLinear
-from kanlens.reporting.notebook import _parts, to_html
+from kanlens.model._layers import KANLinear
+from kanlens.reporting._notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
 
 NAMES = (HOSTILE, *(f"a rather long name of feature {i}" for i in range(5)))

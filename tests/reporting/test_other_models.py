@@ -14,20 +14,20 @@ import torch
 from sklearn.metrics import r2_score
 
 import kanlens
+from kanlens._plain_json import to_plain
 from kanlens.cli import main
 from kanlens.errors import DTypeError, InvalidValueError
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.plain_json import to_plain
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from kanlens.reporting import report
-from kanlens.reporting.other_models import (
+from kanlens.reporting._model_comparison import (
     describe_models,
     draw_models,
     edge_words,
     partial_effect,
     read_others,
 )
-from kanlens.reporting.writing import render_page
+from kanlens.reporting._report import render_page
 from tests.reporting.conftest import (
     HOSTILE,
     hostile_model,
@@ -192,7 +192,7 @@ def test_exact_values_that_nobody_asked_for_have_a_limit(
     rows: torch.Tensor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kanlens.reporting.other_models.shapley_evaluations", lambda *_: 1e8)
+    monkeypatch.setattr("kanlens.reporting._model_comparison.shapley_evaluations", lambda *_: 1e8)
     asked = analyzed(model, rows)
     unasked = replace(asked, request=replace(asked.request, methods=None))
     reason = "it would take long on a model of this size; name shapley in methods"

@@ -6,10 +6,10 @@ import re
 import pytest
 import torch
 
-from kanlens.attribution.comparison import DEFAULT_METHODS
+from kanlens.attribution._compare import DEFAULT_METHODS
 from kanlens.errors import DataError
-from kanlens.model.network import KAN
-from kanlens.reporting.planning import (
+from kanlens.model._network import KAN
+from kanlens.reporting._planning import (
     BACKGROUND,
     FEWEST_BACKGROUND,
     FEWEST_ROWS,
@@ -19,7 +19,7 @@ from kanlens.reporting.planning import (
     make_plan,
     shapley_evaluations,
 )
-from kanlens.reporting.subject import Subject, read_subject
+from kanlens.reporting._report_data import Subject, read_subject
 from tests.reporting.conftest import network, seeded
 
 

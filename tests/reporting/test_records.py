@@ -11,10 +11,10 @@ import sympy
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.reporting.records import _trend, describe_edges, mathml, python_source
-from kanlens.reporting.subject import spread
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.reporting._page_records import _trend, describe_edges, mathml, python_source
+from kanlens.reporting._report_data import spread
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import HOSTILE, hostile_model, hostile_table, network, schema, seeded
 from tests.reporting.page import Page

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.plain_json import to_plain
+from kanlens._plain_json import to_plain
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from kanlens.reporting import Report
-from kanlens.reporting.analysis import Request, analyze
-from kanlens.reporting.content import SCHEMA_VERSION, build_content
-from kanlens.reporting.other_models import describe_models, read_others
-from kanlens.reporting.subject import read_subject
-from kanlens.reporting.writing import FOLDER
+from kanlens.reporting._analysis import Request, analyze
+from kanlens.reporting._model_comparison import describe_models, read_others
+from kanlens.reporting._page_data import SCHEMA_VERSION, build_content
+from kanlens.reporting._report import FOLDER
+from kanlens.reporting._report_data import read_subject
 from tests.reporting.conftest import network, seeded
 
 SCHEMA = json.loads((FOLDER / "schema.json").read_text("utf-8"))

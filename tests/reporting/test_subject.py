@@ -10,10 +10,10 @@ import pytest
 import torch
 from sklearn import metrics
 
-from kanlens.data.table_reader import read_table
+from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.model.network import KAN
-from kanlens.reporting.subject import measure_performance, read_subject, spread, subject_losses
+from kanlens.model._network import KAN
+from kanlens.reporting._report_data import measure_performance, read_subject, spread, subject_losses
 from tests.reporting.conftest import network, schema, seeded
 
 FRAME = pd.DataFrame(

@@ -13,16 +13,16 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.data.table_reader import read_table
-from kanlens.exporters.dialects import JAVASCRIPT
-from kanlens.exporters.subject import Export as Exported
-from kanlens.exporters.subject import predicted
-from kanlens.functions.catalog import find_function
-from kanlens.model.network import KAN
-from kanlens.reporting import what_if
-from kanlens.reporting.subject import read_subject
-from kanlens.reporting.what_if import build_panel
-from kanlens.reporting.writing import render_page
+from kanlens.data._table_reader import read_table
+from kanlens.exporters._dialects import JAVASCRIPT
+from kanlens.exporters._exported_model import Export as Exported
+from kanlens.exporters._exported_model import predicted
+from kanlens.functions._catalog import find_function
+from kanlens.model._network import KAN
+from kanlens.reporting import _what_if as what_if
+from kanlens.reporting._report import render_page
+from kanlens.reporting._report_data import read_subject
+from kanlens.reporting._what_if import build_panel
 from tests.exporters.conftest import MAKERS, build
 from tests.made import draw, made
 from tests.reporting.conftest import network

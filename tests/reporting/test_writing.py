@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import kanlens
-import kanlens.reporting.writing
+import kanlens.reporting._report
 from kanlens.errors import (
     DTypeError,
     InterruptedWarning,
@@ -17,7 +17,7 @@ from kanlens.errors import (
     MethodError,
     OutputError,
 )
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from kanlens.reporting import Report, report
 from tests.reporting.conftest import network, seeded
 
@@ -88,7 +88,7 @@ def test_a_path_of_another_kind_is_refused(model: KAN, rows: torch.Tensor) -> No
 def test_an_unwritable_path_is_refused_before_the_work(
     model: KAN, rows: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kanlens.reporting.writing, "analyze", pytest.fail)
+    monkeypatch.setattr(kanlens.reporting._report, "analyze", pytest.fail)
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "r.html"
     with pytest.raises(OutputError) as caught:
@@ -178,7 +178,7 @@ def test_an_interrupt_leaves_the_report_as_it_was(model, rows, tmp_path, monkeyp
 
     for name in ("r.html", "r.json"):
         (tmp_path / name).write_text("old")
-    monkeypatch.setattr(f"kanlens.reporting.writing.{place}", stopped)
+    monkeypatch.setattr(f"kanlens.reporting._report.{place}", stopped)
     said = (
         "report: expected to come to an end, got an interrupt. Nothing is written; call it again."
     )

@@ -16,8 +16,8 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from kanlens.errors import MethodError
-from kanlens.functions.catalog import BASES
-from kanlens.model.layers import KANLinear
+from kanlens.functions._catalog import BASES
+from kanlens.model._layers import KANLinear
 from kanlens.sparsity import curvature
 from tests.sparsity.test_functions import rich, seeded
 

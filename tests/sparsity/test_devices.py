@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from kanlens import sparsity
-from kanlens.model.layers import KANLinear
-from kanlens.model.moments import Moments
+from kanlens.model._edge_moments import Moments
+from kanlens.model._layers import KANLinear
 from tests.elsewhere import elsewhere
 from tests.model.layers_for_tests import rich
 

@@ -12,9 +12,9 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import ShapeError
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.recording import store_statistics
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
 from tests.model.layers_for_tests import EXACT, seeded
 
 

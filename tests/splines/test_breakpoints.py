@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.splines import spline
+from kanlens.splines import _spline as spline
 
 OLD = torch.linspace(-1, 1, 6, dtype=torch.float64)[None]
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from kanlens.splines import spline
-from kanlens.splines.cells import Cells
+from kanlens.splines import _spline as spline
+from kanlens.splines._cells import Cells
 from tests.model.layers_for_tests import MODES
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.functions.catalog import BASES
-from kanlens.functions.sums import FunctionSum
-from kanlens.model.edge import Edge
+from kanlens.functions._catalog import BASES
+from kanlens.functions._sums import FunctionSum
+from kanlens.model._edge import Edge
 
 POINTS = 20001
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kanlens.errors import ShapeError
-from kanlens.splines import spline
+from kanlens.splines import _spline as spline
 from tests.model.layers_for_tests import EXACT, MODES
 from tests.model.layers_for_tests import ORDERS as DEGREES
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.splines import spline
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.splines import _spline as spline
 
 
 def spline_layer(functions, ranges, *, grid_size=20):

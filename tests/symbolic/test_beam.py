@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kanlens.long_work import Interruption
-from kanlens.symbolic import beam as module
-from kanlens.symbolic.assignment import Candidate, Goal, assign_functions, rank_layer
-from kanlens.symbolic.beam import Beam
-from kanlens.symbolic.library import library
+from kanlens._runtime import Interruption
+from kanlens.symbolic import _beam as module
+from kanlens.symbolic._assignment import Candidate, Goal, assign_functions, rank_layer
+from kanlens.symbolic._beam import Beam
+from kanlens.symbolic._library import library
 from tests.symbolic.made import spline_network
 
 

@@ -5,12 +5,12 @@ import pytest
 import sympy
 import torch
 
-from kanlens.discovery.finding import chosen_entry
-from kanlens.discovery.front import Front
-from kanlens.discovery.scaling import table_of
-from kanlens.long_work import Deadline
+from kanlens._runtime import Deadline
+from kanlens.discovery._discover import chosen_entry
+from kanlens.discovery._pareto_front import Front
+from kanlens.discovery._scaling import table_of
 from kanlens.symbolic import symbolize
-from kanlens.symbolic.partition import partition, places_of
+from kanlens.symbolic._partition import partition, places_of
 from tests.symbolic.made import spline_network
 
 X1, X2 = sympy.symbols("x1 x2", real=True)

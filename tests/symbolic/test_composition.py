@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.symbolic.composition import (
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.symbolic._composition import (
     compiled,
     compose,
     evaluator,

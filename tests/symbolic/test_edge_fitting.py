@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.layers import KANLinear
-from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges, sample_edges
-from kanlens.symbolic.library import library
+from kanlens.model._layers import KANLinear
+from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges, sample_edges
+from kanlens.symbolic._library import library
 from tests.symbolic.made import spline_layer
 
 SCALED = {  # a and b on inputs in [-1, 1]

@@ -5,13 +5,13 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model.network import KAN
-from kanlens.symbolic import error_budget as module
-from kanlens.symbolic.assignment import Goal, assign_functions, revert_until_accurate
-from kanlens.symbolic.composition import compose, feature_symbols
-from kanlens.symbolic.error_budget import error_budget, error_parts
-from kanlens.symbolic.library import library
-from kanlens.symbolic.pipeline import symbolize
+from kanlens.model._network import KAN
+from kanlens.symbolic import _error_budget as module
+from kanlens.symbolic._assignment import Goal, assign_functions, revert_until_accurate
+from kanlens.symbolic._composition import compose, feature_symbols
+from kanlens.symbolic._error_budget import error_budget, error_parts
+from kanlens.symbolic._library import library
+from kanlens.symbolic._symbolize import symbolize
 from tests.symbolic.made import spline_network, toy
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from kanlens.symbolic.front import choose, front, front_and_beyond, scores
+from kanlens.symbolic._pareto_front import choose, front, front_and_beyond, scores
 
 
 def test_a_front_holds_exactly_what_nothing_beats():

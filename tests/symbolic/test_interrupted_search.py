@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.symbolic import assignment, path, pipeline, simplification
-from kanlens.symbolic.pipeline import suggest, symbolize
+from kanlens.symbolic import _assignment as assignment
+from kanlens.symbolic import _path as path
+from kanlens.symbolic import _simplification as simplification
+from kanlens.symbolic import _symbolize as symbolize_module
+from kanlens.symbolic._symbolize import suggest, symbolize
 from tests.symbolic.made import spline_network, toy
 
 TEXT = "symbolize: expected to come to an end, got an interrupt. What was found is returned."
@@ -83,7 +86,7 @@ def test_progress_is_shown(made, monkeypatch):
 
         return contextlib.nullcontext(advance)
 
-    monkeypatch.setattr(pipeline, "progress_bar", bar)
+    monkeypatch.setattr(symbolize_module, "progress_bar", bar)
     suggest(model, x)
     symbolize(model, x, y, functions=["x"], refine=False, snap=False, progress=False)
     assert bars == [["suggest", 3, 3, None], ["symbolize", 5, 5, False]]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.symbolic.joint_refit import refit, relative_loss
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.symbolic._joint_refit import refit, relative_loss
 
 
 def network(generator, *, outputs=2):

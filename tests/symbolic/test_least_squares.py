@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from kanlens.symbolic.least_squares import minimize
+from kanlens.symbolic._least_squares import minimize
 
 
 def rosenbrock(p):

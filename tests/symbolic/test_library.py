@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.symbolic.library import constrain, library
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.symbolic._library import constrain, library
 
 FAMILIES = {family.name: family for family in library()}
 numbers = st.floats(-4.0, 4.0).map(lambda value: round(value, 3))

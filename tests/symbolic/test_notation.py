@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanlens.errors import DataError
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.edge import Edge
-from kanlens.symbolic.composition import evaluator
-from kanlens.symbolic.notation import (
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.model._edge import Edge
+from kanlens.symbolic._composition import evaluator
+from kanlens.symbolic._notation import (
     edge_text,
     formula_text,
     latex,

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.symbolic import path
-from kanlens.symbolic.composition import evaluator
-from kanlens.symbolic.library import library
-from kanlens.symbolic.path import with_shorter_parts
-from kanlens.symbolic.simplification import Simplifier, count_numbers, refine
+from kanlens.symbolic import _path as path
+from kanlens.symbolic._composition import evaluator
+from kanlens.symbolic._library import library
+from kanlens.symbolic._path import with_shorter_parts
+from kanlens.symbolic._simplification import Simplifier, count_numbers, refine
 
 s, t, u, x, y = sympy.symbols("s t u x y", real=True)
 POINTS = np.random.default_rng(0).uniform(0.5, 2.0, (200, 3))

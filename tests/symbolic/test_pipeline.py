@@ -8,9 +8,9 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from kanlens.symbolic import suggest, symbolize
-from kanlens.symbolic.partition import partition
+from kanlens.symbolic._partition import partition
 from tests.symbolic.made import spline_network, toy
 
 x1, x2 = sympy.symbols("x1 x2")

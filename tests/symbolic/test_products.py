@@ -7,11 +7,12 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.symbolic import joint_refit, symbolize
-from kanlens.symbolic.composition import compose, evaluator, feature_symbols
-from kanlens.symbolic.joint_refit import refit, relative_loss
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.symbolic import _joint_refit as joint_refit
+from kanlens.symbolic import symbolize
+from kanlens.symbolic._composition import compose, evaluator, feature_symbols
+from kanlens.symbolic._joint_refit import refit, relative_loss
 from tests.made import draw, made
 from tests.symbolic.made import spline_layer
 

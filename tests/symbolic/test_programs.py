@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.symbolic.composition import evaluator
-from kanlens.symbolic.programs import Program
+from kanlens.symbolic._composition import evaluator
+from kanlens.symbolic._programs import Program
 
 A, B = sympy.symbols("a b", real=True)
 

@@ -10,17 +10,17 @@ import torch
 
 import kanlens
 from kanlens.errors import MethodError
-from kanlens.symbolic.composition import rounded
-from kanlens.symbolic.edge_fitting import sample_edges
-from kanlens.symbolic.front import READABLE, choose
-from kanlens.symbolic.notation import formula_text
-from kanlens.symbolic.partition import MOST_EDGES
-from kanlens.symbolic.path import drop_terms
-from kanlens.symbolic.pipeline import _as_accurate
-from kanlens.symbolic.receipt import Receipt
-from kanlens.symbolic.result import Stage, SymbolicResult
-from kanlens.symbolic.simplification import Simplifier, complexity
-from kanlens.training.objective import classes
+from kanlens.symbolic._composition import rounded
+from kanlens.symbolic._edge_fitting import sample_edges
+from kanlens.symbolic._notation import formula_text
+from kanlens.symbolic._pareto_front import READABLE, choose
+from kanlens.symbolic._partition import MOST_EDGES
+from kanlens.symbolic._path import drop_terms
+from kanlens.symbolic._receipt import Receipt
+from kanlens.symbolic._result import Stage, SymbolicResult
+from kanlens.symbolic._simplification import Simplifier, complexity
+from kanlens.symbolic._symbolize import _as_accurate
+from kanlens.training._objective import classes
 
 X = torch.linspace(-1, 1, 40, dtype=torch.float64)
 U, V = sympy.symbols("u v", real=True)
@@ -44,7 +44,7 @@ def network(widths, labels=()):
 def test_a_network_with_too_many_edges_that_lead_to_one_output_is_refused_at_once(
     widths, edges, monkeypatch
 ):
-    monkeypatch.setattr("kanlens.symbolic.pipeline.read", lambda *_, **__: "read")
+    monkeypatch.setattr("kanlens.symbolic._symbolize.read", lambda *_, **__: "read")
     model, rows = network(widths), X[:, None].expand(-1, widths[0])
     assert model.edges_alive > MOST_EDGES
     if edges:
@@ -147,7 +147,7 @@ def test_errors_that_numpy_raises_do_not_end_it(monkeypatch):
         np.float64(1e-300) * np.float64(1e-300)
         return sample_edges(*data, **options)
 
-    monkeypatch.setattr("kanlens.symbolic.assignment.sample_edges", underflowing)
+    monkeypatch.setattr("kanlens.symbolic._assignment.sample_edges", underflowing)
     with np.errstate(all="raise"):
         found = kanlens.symbolize(network([1, 1]), X[:, None], functions=["x", "exp"])
         kanlens.suggest(network([1, 1]), X[:, None], functions=["x", "exp"])

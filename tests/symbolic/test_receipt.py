@@ -6,11 +6,11 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.symbolic.composition import feature_symbols
-from kanlens.symbolic.pipeline import symbolize
-from kanlens.symbolic.receipt import EXPLAINED, Receipt, count_all_numbers, enough, examine
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.symbolic._composition import feature_symbols
+from kanlens.symbolic._receipt import EXPLAINED, Receipt, count_all_numbers, enough, examine
+from kanlens.symbolic._symbolize import symbolize
 from tests.symbolic.made import toy
 
 

@@ -12,9 +12,9 @@ import sympy
 import torch
 
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.symbolic.composition import compose, evaluator, feature_symbols, plain
-from kanlens.symbolic.receipt import Receipt, examine
-from kanlens.symbolic.result import Stage, SymbolicResult
+from kanlens.symbolic._composition import compose, evaluator, feature_symbols, plain
+from kanlens.symbolic._receipt import Receipt, examine
+from kanlens.symbolic._result import Stage, SymbolicResult
 from tests.symbolic.made import spline_network
 
 a, b = sympy.symbols("a b")

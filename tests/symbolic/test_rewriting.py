@@ -2,7 +2,7 @@
 
 import sympy
 
-from kanlens.symbolic.rewriting import (
+from kanlens.symbolic._rewriting import (
     _simplified,
     even_ratios,
     joined,

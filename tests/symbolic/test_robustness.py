@@ -10,10 +10,10 @@ import sympy
 import torch
 
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.model.network import KAN
-from kanlens.symbolic.assignment import Candidate, assign_layer, rank_layer
-from kanlens.symbolic.library import library
-from kanlens.symbolic.pipeline import suggest, symbolize
+from kanlens.model._network import KAN
+from kanlens.symbolic._assignment import Candidate, assign_layer, rank_layer
+from kanlens.symbolic._library import library
+from kanlens.symbolic._symbolize import suggest, symbolize
 from kanlens.training import fit
 from tests.symbolic.made import spline_network
 

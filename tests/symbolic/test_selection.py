@@ -3,17 +3,17 @@ import copy
 import pytest
 import torch
 
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.layers import KANLinear
-from kanlens.symbolic.assignment import (
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.model._layers import KANLinear
+from kanlens.symbolic._assignment import (
     Candidate,
     EdgeChoice,
     assign_layer,
     information_scores,
     rank_candidates,
 )
-from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges, sample_edges
-from kanlens.symbolic.library import library
+from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges, sample_edges
+from kanlens.symbolic._library import library
 from tests.symbolic.made import spline_layer
 
 MEMBERS = {  # on [-1, 1]: (a, b) of edges as they come out of training

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.symbolic import rewriting, simplification
-from kanlens.symbolic.composition import compose, feature_symbols
-from kanlens.symbolic.simplification import (
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.symbolic import _rewriting as rewriting
+from kanlens.symbolic import _simplification as simplification
+from kanlens.symbolic._composition import compose, feature_symbols
+from kanlens.symbolic._simplification import (
     agree,
     can_refine,
     candidates,

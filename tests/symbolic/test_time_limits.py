@@ -5,14 +5,14 @@ import pytest
 import sympy
 import torch
 
-from kanlens.discovery.regression import eliminate, grown_sums, quick_error
-from kanlens.discovery.smoothness import loo_error
-from kanlens.long_work import check_time, ending
-from kanlens.symbolic.composition import evaluator
-from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
-from kanlens.symbolic.least_squares import minimize
-from kanlens.symbolic.library import library
-from kanlens.symbolic.simplification import shorten
+from kanlens._runtime import check_time, ending
+from kanlens.discovery._regression import eliminate, grown_sums, quick_error
+from kanlens.discovery._smoothness import loo_error
+from kanlens.symbolic._composition import evaluator
+from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges
+from kanlens.symbolic._least_squares import minimize
+from kanlens.symbolic._library import library
+from kanlens.symbolic._simplification import shorten
 
 X = sympy.Symbol("x", real=True)
 

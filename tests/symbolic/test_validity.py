@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.symbolic.validity import broken_parts, dips, poles, valid_ranges, vanishes, wider
+from kanlens.symbolic._validity import broken_parts, dips, poles, valid_ranges, vanishes, wider
 
 x, y = sympy.symbols("x y", real=True)
 POINTS = np.random.default_rng(0).uniform(1.0, 3.0, (300, 2))

@@ -15,16 +15,17 @@ import torch
 from torch import Tensor, nn
 
 import kanlens
-from kanlens.data import source as sources
+from kanlens.data import _source as sources
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.layers import KANLinear
+from kanlens.model._layers import KANLinear
 from kanlens.sparsity import activation_l2
-from kanlens.training import ensemble, streaming
-from kanlens.training import run as run_module
-from kanlens.training.objective import Objective
-from kanlens.training.ranks import joined
-from kanlens.training.run import TrainingRun
+from kanlens.training import _ensemble as ensemble
+from kanlens.training import _run as run_module
+from kanlens.training import _streaming as streaming
+from kanlens.training._objective import Objective
+from kanlens.training._process_group import joined
+from kanlens.training._run import TrainingRun
 
 RANK, COUNT = (int(os.environ.get(name, given)) for name, given in (("RANK", 0), ("WORLD_SIZE", 1)))
 STRATEGY = "ddp" if "WORLD_SIZE" in os.environ else None

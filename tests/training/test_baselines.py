@@ -9,9 +9,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 import kanlens
-from kanlens.training import baselines, ensemble
-from kanlens.training.baselines import add_record, baseline_scores, giveaways
-from kanlens.training.objective import score
+from kanlens.training import _baselines as baselines
+from kanlens.training import _ensemble as ensemble
+from kanlens.training._baselines import add_record, baseline_scores, giveaways
+from kanlens.training._objective import score
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.data.table_reader import read_table
-from kanlens.encoding import needed_widths, prepare_data, prepare_target
+from kanlens._model_inputs import needed_widths, prepare_data, prepare_target
+from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.training.run import settle_scaling
+from kanlens.training._run import settle_scaling
 
 TEXTS = np.array(["low", "high"] * 6)
 

@@ -9,9 +9,10 @@ import torch
 
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
-from kanlens.model.layers import KANLinear
-from kanlens.training import ensemble, fit_default
-from kanlens.training.ensemble import EnsembleRun, add_penalties, grid_intervals
+from kanlens.model._layers import KANLinear
+from kanlens.training import _ensemble as ensemble
+from kanlens.training import fit_default
+from kanlens.training._ensemble import EnsembleRun, add_penalties, grid_intervals
 from tests.training.conftest import seeded
 
 
@@ -61,7 +62,7 @@ def test_the_network_is_the_mean_of_its_members():
 
 
 def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
-    monkeypatch.setattr("kanlens.training.run.COST", -1.0)  # as if grids cost
+    monkeypatch.setattr("kanlens.training._run.COST", -1.0)  # as if grids cost
     x, y = table(product)
     found = fit_default((x, y), build=built, generator=seeded(2), progress=False).model
     hidden = found.levels(found.scale_inputs(x))[0][1]

@@ -11,8 +11,8 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.training.objective import score, task_loss
-from kanlens.training.options import FitOptions
+from kanlens.training._objective import score, task_loss
+from kanlens.training._options import FitOptions
 from tests.training.conftest import run, seeded
 
 
@@ -169,7 +169,7 @@ def test_grids_move_on_schedule(network, waves):
 
 def test_grids_follow_hidden_values_at_the_end_unless_it_costs(network, waves, monkeypatch):
     def outside(cost):
-        monkeypatch.setattr("kanlens.training.run.COST", cost)
+        monkeypatch.setattr("kanlens.training._run.COST", cost)
         net = network((2, 3, 1))
         result = run(net, waves, steps=6, grid_updates=1)
         with torch.no_grad():
@@ -343,7 +343,7 @@ def test_the_bar_shows_loss_and_metric(network, waves, monkeypatch):
         assert (description, total, shown) == ("training", 2, None)
         yield lambda steps=1, note="": calls.append((steps, note))
 
-    monkeypatch.setattr("kanlens.training.loop.progress_bar", bar)
+    monkeypatch.setattr("kanlens.training._fit.progress_bar", bar)
     result = run(network(), waves, steps=2, progress=None)
     assert [steps for steps, _ in calls] == [0, 1, 1]
     last = result.history[-1]

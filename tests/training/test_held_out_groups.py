@@ -7,13 +7,13 @@ import torch
 
 import kanlens
 from kanlens import distributed
-from kanlens.data.groups import row_groups
-from kanlens.discovery.scaling import table_of
+from kanlens.data._groups import row_groups
+from kanlens.discovery._scaling import table_of
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.pruning.cutting import hold_out
-from kanlens.symbolic.partition import places_of
-from kanlens.training import ensemble
-from kanlens.training.ensemble import EnsembleRun
+from kanlens.pruning._prune import hold_out
+from kanlens.symbolic._partition import places_of
+from kanlens.training import _ensemble as ensemble
+from kanlens.training._ensemble import EnsembleRun
 
 
 @pytest.fixture(autouse=True)

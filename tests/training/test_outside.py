@@ -11,12 +11,12 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.certificates.bound_propagation import BoundPropagation
+from kanlens.certificates._bound_propagation import BoundPropagation
 from kanlens.cli import main
 from kanlens.errors import RangeWarning
-from kanlens.model.network import describe
-from kanlens.training.objective import outside_words
-from kanlens.training.run import settle_range
+from kanlens.model._network import describe
+from kanlens.training._objective import outside_words
+from kanlens.training._run import settle_range
 
 N = 160
 

@@ -17,12 +17,13 @@ from torch.testing import assert_close
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import DataError, FileFormatError, InterruptedWarning, InvalidValueError
-from kanlens.model.recording import trace
-from kanlens.training import resumption, sparsity_path
-from kanlens.training.objective import constant_loss, row_losses, task_loss
-from kanlens.training.result import active_edges, active_features, mean_and_error, weighty_edges
-from kanlens.training.resumption import read_state
-from kanlens.training.run import TrainingRun
+from kanlens.model._trace import trace
+from kanlens.training import _checkpointing as checkpointing
+from kanlens.training import sparsity_path
+from kanlens.training._checkpointing import read_state
+from kanlens.training._objective import constant_loss, row_losses, task_loss
+from kanlens.training._result import active_edges, active_features, mean_and_error, weighty_edges
+from kanlens.training._run import TrainingRun
 from tests.training.conftest import seeded
 
 
@@ -178,7 +179,7 @@ def test_a_resumed_path_is_bit_for_bit_the_unbroken_one(
     saving = {"checkpoint": tmp_path / "c", **settings}
     ended = pytest.warns(InterruptedWarning) if call > 4 else pytest.raises(KeyboardInterrupt)
     with monkeypatch.context() as patch, ended:
-        patch.setattr(resumption, "COPIED", 0.0)
+        patch.setattr(checkpointing, "COPIED", 0.0)
         patch.setattr(TrainingRun, "_one_step", interrupted)
         walk(network((4, 1)), planted(), **saving)
     saved = read_state(tmp_path / "c")
@@ -241,7 +242,7 @@ def test_the_bar_shows_every_strength(network, monkeypatch):
         assert (description, total, shown) == ("path", 2, None)
         yield lambda steps=1, note="": calls.append((steps, note))
 
-    monkeypatch.setattr("kanlens.training.paths.progress_bar", bar)
+    monkeypatch.setattr("kanlens.training._sparsity_path.progress_bar", bar)
     found = walk(network((4, 1)), planted(), strengths=[0.0, 0.1], steps=1, progress=None)
     assert [steps for steps, _ in calls] == [0, 1, 1]
     step = found.steps[1]

@@ -9,9 +9,9 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.data.table_reader import read_table
+from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError
-from kanlens.training.objective import ScoreSums, classes, judge, predictions, score, task_loss
+from kanlens.training._objective import ScoreSums, classes, judge, predictions, score, task_loss
 
 
 def labelled(network, labels):

@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.splines import spline
-from kanlens.training.objective import Objective
-from kanlens.training.proximal import ProximalSteps
+from kanlens.splines import _spline as spline
+from kanlens.training._objective import Objective
+from kanlens.training._proximal import ProximalSteps
 from tests.training.conftest import seeded
 
 

@@ -14,8 +14,8 @@ import torch
 
 import kanlens
 from kanlens.errors import InvalidValueError, LostProcessError
-from kanlens.training.ranks import Ranks, _in_words
-from kanlens.training.resumption import read_state
+from kanlens.training._checkpointing import read_state
+from kanlens.training._process_group import Ranks, _in_words
 from tests.training import rank_program
 
 PROGRAM = str(Path(rank_program.__file__))

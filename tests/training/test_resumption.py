@@ -12,10 +12,10 @@ import torch
 
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, OutputError
-from kanlens.training import resumption
-from kanlens.training import run as run_module
-from kanlens.training.resumption import Checkpoint, read_state, write_state
-from kanlens.training.run import TrainingRun
+from kanlens.training import _checkpointing as checkpointing
+from kanlens.training import _run as run_module
+from kanlens.training._checkpointing import Checkpoint, read_state, write_state
+from kanlens.training._run import TrainingRun
 from tests.training.conftest import run, seeded
 
 ADAM = {"optimizer": "adam", "batch_size": 16, "learning_rate": 0.05}
@@ -71,7 +71,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     if place not in calls:
         reached = 6  # all of them
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match=INTERRUPTED):
-        patch.setattr(resumption, "COPIED", 0.0)
+        patch.setattr(checkpointing, "COPIED", 0.0)
         interrupt_in(patch, place, call=call)
         some = run(cut, waves, **saving)
     assert read_state(path)["step"] == reached

@@ -9,15 +9,17 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.data import source as sources
-from kanlens.data.source import scan_table
+from kanlens._resources import memory_limit
+from kanlens.data import _source as sources
+from kanlens.data._source import scan_table
 from kanlens.errors import InvalidValueError
-from kanlens.resources import memory_limit
-from kanlens.training import ensemble, loop, streaming
-from kanlens.training.ensemble import EnsembleRun
-from kanlens.training.ranks import Ranks
-from kanlens.training.run import TrainingRun
-from kanlens.training.streaming import STREAMS, RowStream
+from kanlens.training import _ensemble as ensemble
+from kanlens.training import _fit as fit
+from kanlens.training import _streaming as streaming
+from kanlens.training._ensemble import EnsembleRun
+from kanlens.training._process_group import Ranks
+from kanlens.training._run import TrainingRun
+from kanlens.training._streaming import STREAMS, RowStream
 
 ROWS = 1000
 
@@ -93,7 +95,7 @@ def test_classes_are_in_the_codes_of_the_model(tmp_path):
     source = scan_table(frame, target="y")
     found = stream(source)
     found.model.schema = kanlens.KAN([1, 3]).schema
-    from kanlens.data.schema import Schema
+    from kanlens.data._schema import Schema
 
     labels = Schema(
         features=source.schema.features,
@@ -197,25 +199,25 @@ def test_rows_choose_the_network_and_all_are_seen(large, monkeypatch):
 
 def test_the_work_of_a_model_on_the_rows_that_are_held_counts(large, monkeypatch):
     monkeypatch.setattr(sources, "CELL", 40)
-    monkeypatch.setattr(loop, "SAMPLE", 10**9)
+    monkeypatch.setattr(fit, "SAMPLE", 10**9)
     monkeypatch.setattr(sources.Source, "rows", 10**9)
     held = {}
     with memory_limit("fit", "200MB"):
         for width in (1, 100, 1000):
             numbers = sum(kanlens.KAN([2, width, 1]).widths)
-            held[width] = loop._held(large, numbers, Ranks(), torch.device("cpu"))[1]
+            held[width] = fit._held(large, numbers, Ranks(), torch.device("cpu"))[1]
             assert held[width] * (5 * 40 + 32 * numbers) <= 100_000_000  # half of it
     assert held[1] > 5 * held[100] > 25 * held[1000]
 
 
 def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch):
-    numbers, held = [], loop._held
+    numbers, held = [], fit._held
 
     def seen(data, count, *given):
         numbers.append(count)
         return held(data, count, *given)
 
-    monkeypatch.setattr(loop, "_held", seen)
+    monkeypatch.setattr(fit, "_held", seen)
     monkeypatch.setattr(ensemble, "UPDATES", (1, 1, 10**9, 1))
     kanlens.fit_default(large, progress=False, max_memory="64MiB")
     assert numbers[0] == 2 + 6 * (8 + 1)

@@ -11,8 +11,8 @@ from scipy.sparse import csr_matrix
 import kanlens
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
-from kanlens.training.options import FitOptions
-from kanlens.training.run import check_footprint
+from kanlens.training._options import FitOptions
+from kanlens.training._run import check_footprint
 
 
 def frame(rows=40, **columns):
@@ -111,7 +111,7 @@ def test_classes_that_repeat_and_few_of_them_pass_without_a_word(y):
 
 
 def test_work_that_does_not_fit_is_refused_before_it_begins(monkeypatch):
-    monkeypatch.setattr("kanlens.resources.available_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr("kanlens._resources.available_memory", lambda: 2_000_000_000)
     text = (
         "KANLinear: expected work that fits into the 2.0 GB of memory available, got a layer of "
         "10 x 1,000,000 edges on 5 intervals that takes at least 5.0 GB. "
@@ -123,18 +123,18 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(monkeypatch):
         "fit: expected work that fits into the 1.0 GB of memory available, got training of "
         "[300, 1] on 200,000 rows that takes at least 1.2 GB. Take fewer nodes or rows."
     )
-    monkeypatch.setattr("kanlens.resources.available_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr("kanlens._resources.available_memory", lambda: 1_000_000_000)
     model, x = kanlens.KAN([300, 1]), torch.zeros(1, 300).expand(200_000, 300)
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         check_footprint(model, FitOptions(), x)
     check_footprint(model, FitOptions(), x[:100_000])
-    monkeypatch.setattr("kanlens.resources.available_memory", lambda: None)
+    monkeypatch.setattr("kanlens._resources.available_memory", lambda: None)
     check_footprint(model, FitOptions(), x)
 
 
 def test_fit_asks_before_it_begins(monkeypatch):
-    monkeypatch.setattr("kanlens.resources.SMALL", 0)
-    monkeypatch.setattr("kanlens.resources.available_memory", lambda: 50_000)
+    monkeypatch.setattr("kanlens._resources.SMALL", 0)
+    monkeypatch.setattr("kanlens._resources.available_memory", lambda: 50_000)
     with pytest.raises(InvalidValueError, match=r"^fit: expected work that fits into the 0\.0 GB"):
         trained(frame())
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.speed.peers import formulations, own, packages
 from benchmarks.speed.subject import Peer
-from kanlens.checks import check_choice
+from kanlens._checks import check_choice
 
 FLOOR = formulations.LINEAR.name
 OWN = own.AUTO.name

@@ -9,8 +9,8 @@ import torch
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
 from benchmarks.speed.workload import Workload
 from kanlens.model import kernels
-from kanlens.model.kernels.choice import Path
-from kanlens.model.layers import KANLinear
+from kanlens.model._layers import KANLinear
+from kanlens.model.kernels._choice import Path
 
 SCALER = 0.5
 WAYS: tuple[Path, ...] = ("sparse", "torch")

@@ -11,7 +11,7 @@ import torch
 from benchmarks.attribution import certified
 from benchmarks.attribution.random_networks import SHAPES, random_model
 from benchmarks.harness import Setup
-from kanlens.certificates.certification import certify
+from kanlens.certificates._certify import certify
 
 FILE = "attribution-certificates"
 

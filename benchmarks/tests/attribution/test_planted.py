@@ -8,9 +8,9 @@ from torch.testing import assert_close
 
 from benchmarks.attribution.cases import CASES
 from benchmarks.attribution.writing import EVEN, Sheet, write
-from kanlens.attribution.integration.gradients import integrate
-from kanlens.attribution.integration.lines import Lines, meeting_points
-from kanlens.model.analysis import live_features
+from kanlens.attribution.integration._gradients import integrate
+from kanlens.attribution.integration._lines import Lines, meeting_points
+from kanlens.model._analysis import live_features
 
 EXACT = {"bilinear", "product", "sobol_g", "threshold", "xor"}  # pieces of polynomials
 

@@ -17,9 +17,9 @@ from benchmarks.attribution.scoring import (
     score_local,
     sign_agreement,
 )
-from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.problem import Baseline
-from kanlens.attribution.result import Attribution
+from kanlens.attribution._attribute import attribute
+from kanlens.attribution._problem import Baseline
+from kanlens.attribution._result import Attribution
 
 
 def attribution(sample, values, **changes):

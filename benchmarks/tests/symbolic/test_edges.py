@@ -13,7 +13,7 @@ from benchmarks.symbolic.edges import (
     fitted_layer,
     spline_model,
 )
-from kanlens.symbolic.library import library
+from kanlens.symbolic._library import library
 
 FAMILIES = library()
 NAMES = [family.name for family in FAMILIES]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from kanlens.attribution.metrics import concentration, exactness, faithfulness, robustness
-from kanlens.attribution.metrics.case import Case, Metric, Score, case_for
-from kanlens.attribution.metrics.concentration import gini_index, share_entropy
-from kanlens.attribution.metrics.faithfulness import (
+from kanlens.attribution.metrics import _concentration as concentration
+from kanlens.attribution.metrics import _exactness as exactness
+from kanlens.attribution.metrics import _faithfulness as faithfulness
+from kanlens.attribution.metrics import _robustness as robustness
+from kanlens.attribution.metrics._concentration import gini_index, share_entropy
+from kanlens.attribution.metrics._evaluation import Case, Metric, Score, case_for
+from kanlens.attribution.metrics._faithfulness import (
     area_over,
     infidelity,
     prediction_gap,
     removal_curve,
     subset_correlation,
 )
-from kanlens.attribution.metrics.rankings import rank_agreement, spearman
-from kanlens.attribution.metrics.robustness import max_sensitivity, parameter_randomization
+from kanlens.attribution.metrics._rankings import rank_agreement, spearman
+from kanlens.attribution.metrics._robustness import max_sensitivity, parameter_randomization
 
 __all__ = [
     "METRICS",

@@ -11,27 +11,31 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
-from kanlens.checks import check_choice
-from kanlens.data.schema import Task
+from kanlens._checks import check_choice
+from kanlens.data._schema import Task
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, rewording
-from kanlens.io.checkpoint import FORMAT, load
-from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
-from kanlens.io.importers.containers import located
-from kanlens.io.importers.layouts import Layout
-from kanlens.io.importers.live import check_live
-from kanlens.io.importers.order import INDEXED, join, names_below, stem_of
-from kanlens.io.importers.rows import Remake, adopted, check_data, is_tabular, training_data
-from kanlens.io.importers.settings import CALL, ImportOptions, listed_names, refuse
-from kanlens.io.importers.source import Origin, sources
-from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
-from kanlens.model.analysis import HasNetwork, held_network
-from kanlens.model.network import KAN
-from kanlens.model.soundness import check_sound
+from kanlens.io._checkpoint import FORMAT, load
+from kanlens.io._tensor_files import check_file, first_bytes, printable, read_metadata
+from kanlens.io.importers import _jax_kan as jax_kan
+from kanlens.io.importers import _polynomials as polynomials
+from kanlens.io.importers import _pykan as pykan
+from kanlens.io.importers import _series as series
+from kanlens.io.importers import _splines as splines
+from kanlens.io.importers._containers import located
+from kanlens.io.importers._layouts import Layout
+from kanlens.io.importers._order import INDEXED, join, names_below, stem_of
+from kanlens.io.importers._parity_check import check_live
+from kanlens.io.importers._rows import Remake, adopted, check_data, is_tabular, training_data
+from kanlens.io.importers._settings import CALL, ImportOptions, listed_names, refuse
+from kanlens.io.importers._source import Origin, sources
+from kanlens.model._analysis import HasNetwork, held_network
+from kanlens.model._network import KAN
+from kanlens.model._soundness import check_sound
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.data.tables import Table
+    from kanlens.data._tables import Table
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 

@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from kanlens.model.kernels.choice import ASKED, asked, use, use_within
+from kanlens.model.kernels._choice import ASKED, asked, use, use_within
 
 if TYPE_CHECKING:
-    from kanlens.model.edge_sum import Weights
-    from kanlens.model.kernels.local_basis import LocalBasis
-    from kanlens.model.layers import KANLinear
+    from kanlens.model._layers import KANLinear
+    from kanlens.model._spline_forward import Weights
+    from kanlens.model.kernels._local_basis import LocalBasis
 
 __all__ = ["asked", "fused", "use", "use_within"]
 
@@ -54,8 +54,8 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     if basis is None:
         return None
     wanted = graded and any(t is not None and t.requires_grad for t in (*weights, x))
-    sparse, base = _module("kanlens.model.kernels.sparse"), layer.base_name
-    source = _module("kanlens.model.kernels.edge_l1") if norms else sparse
+    sparse, base = _module("kanlens.model.kernels._fused_autograd"), layer.base_name
+    source = _module("kanlens.model.kernels._edge_l1") if norms else sparse
     if not source.compilation(basis).ready(CALL + SAVING * x.numel()):
         return None
     if norms:
@@ -108,7 +108,7 @@ def local_basis_of(
         or basis.knots.dtype != dtype
         or not basis.knots.equal(grid)
     ):
-        from kanlens.model.kernels.local_basis import local_basis
+        from kanlens.model.kernels._local_basis import local_basis
 
         basis = local_basis(grid, layer.spline_order, extrapolation=layer.extrapolation)
         _bases[layer] = basis

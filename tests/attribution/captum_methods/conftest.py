@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem
-from kanlens.model.network import KAN
+from kanlens.attribution._problem import Problem
+from kanlens.model._network import KAN
 from tests.attribution.conftest import problem_of
 
 

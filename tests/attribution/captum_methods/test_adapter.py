@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_methods.adapter import five_runs, quiet
-from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
-from kanlens.attribution.registry import REFUSED
+from kanlens.attribution._registry import REFUSED
+from kanlens.attribution.captum_methods._adapter import five_runs, quiet
+from kanlens.attribution.captum_methods._table import CAPTUM_METHODS
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model import analysis
-from kanlens.model.network import KAN
+from kanlens.model import _analysis as analysis
+from kanlens.model._network import KAN
 
 NAMES = [method.name for method in CAPTUM_METHODS.values()]
 FITS, EXACT = "kernel_shap lime shapley_value_sampling", "deep_lift deep_lift_shap shapley_values"
@@ -107,7 +107,7 @@ def test_parts_of_the_work_add_up_to_the_whole(method, problem, monkeypatch):
     function = partial(METHODS[method].function, **options)
     given = problem([3, (2, 1), 2], batch=5, rows=4)
     whole = function(given)
-    for module in ("model.analysis", "attribution.captum_methods.perturbation"):
+    for module in ("model._analysis", "attribution.captum_methods._perturbation"):
         monkeypatch.setattr(f"kanlens.{module}.BUDGET", 2**8)  # four of five samples
     parts = function(given)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-13)

@@ -6,7 +6,7 @@ import torch
 
 from kanlens.attribution import METHODS, attribute
 from kanlens.errors import InvalidValueError
-from kanlens.model.recording import trace
+from kanlens.model._trace import trace
 
 captum_internal_influence = METHODS["captum_internal_influence"].function
 captum_layer_activation = METHODS["captum_layer_activation"].function

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_methods.perturbation import Unrounded
+from kanlens.attribution.captum_methods._perturbation import Unrounded
 from kanlens.errors import MethodError
 from tests.attribution import oracles
 

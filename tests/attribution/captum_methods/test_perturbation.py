@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from kanlens.attribution import METHODS, attribute
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 
 captum_feature_permutation = METHODS["captum_feature_permutation"].function
 captum_occlusion = METHODS["captum_occlusion"].function
@@ -62,7 +62,7 @@ def test_one_sample_has_nothing_to_change_places_with(problem):
 def test_permutation_of_many_samples_in_parts(problem, monkeypatch):
     given = problem([3, 2, 1], batch=40)
     whole = captum_feature_permutation(given)
-    monkeypatch.setattr("kanlens.model.analysis.BUDGET", 500)
+    monkeypatch.setattr("kanlens.model._analysis.BUDGET", 500)
     again = dataclasses.replace(given, generator=torch.Generator().manual_seed(3))
     parts = captum_feature_permutation(again)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-14)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.attribution.captum_methods.adapter import EdgeActivation, EdgeView, known_to_captum
-from kanlens.attribution.problem import Problem
-from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
+from kanlens.attribution._problem import Problem
+from kanlens.attribution.captum_methods._adapter import EdgeActivation, EdgeView, known_to_captum
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from kanlens.attribution.integration.lines import Lines
-from kanlens.model.network import KAN
+from kanlens.attribution.integration._lines import Lines
+from kanlens.model._network import KAN
 
 SCAN = np.linspace(0.0, 1.0, 1001)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)

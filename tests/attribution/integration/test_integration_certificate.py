@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.integration.gradients import integrate
-from kanlens.attribution.integration.lines import Lines, meeting_points
-from kanlens.data.schema import default_schema
-from kanlens.model.analysis import float64_copy
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.attribution.integration._gradients import integrate
+from kanlens.attribution.integration._lines import Lines, meeting_points
+from kanlens.data._schema import default_schema
+from kanlens.model._analysis import float64_copy
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
 from tests.attribution.integration import brute_force
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.integration.gradients import rule
-from kanlens.attribution.integration.lines import (
+from kanlens.attribution.integration._gradients import rule
+from kanlens.attribution.integration._lines import (
     Interpolation,
     Lines,
     Segments,
     meeting_points,
     smooth_segments,
 )
-from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.integration import brute_force
 

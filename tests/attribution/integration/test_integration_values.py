@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.attribution.integration.gradients import integrated_gradients
+from kanlens.attribution.integration._gradients import integrated_gradients
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model import analysis
-from kanlens.model.network import KAN
-from kanlens.model.products import Grouping, Nodes
-from kanlens.model.recording import trace
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.model import _analysis as analysis
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Grouping, Nodes
+from kanlens.model._trace import trace
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.integration import brute_force
 

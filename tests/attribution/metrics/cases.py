@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import Attribution
-from kanlens.attribution.deeplift_gradients import secant
+from kanlens.attribution._deeplift_gradients import secant
+from kanlens.attribution._problem import Baseline, Problem
 from kanlens.attribution.metrics import Case, case_for
-from kanlens.attribution.metrics.points import Function
-from kanlens.attribution.problem import Baseline, Problem
-from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
+from kanlens.attribution.metrics._perturbations import Function
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
 
 WEIGHTS = torch.tensor([8.0, -4.0, 2.0, 1.0, 0.5, 0.0], dtype=torch.float64)
 

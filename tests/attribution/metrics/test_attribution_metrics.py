@@ -8,17 +8,19 @@ import torch
 from scipy.stats import entropy, spearmanr
 from torch.testing import assert_close
 
+from kanlens.attribution._problem import Baseline
 from kanlens.attribution.metrics import (
     METRICS,
     Case,
     case_for,
     gini_index,
-    points,
     rank_agreement,
     share_entropy,
 )
-from kanlens.attribution.metrics import case as evaluation
-from kanlens.attribution.problem import Baseline
+from kanlens.attribution.metrics import _evaluation as evaluation
+from kanlens.attribution.metrics import (
+    _perturbations as perturbations,
+)
 from tests.attribution.metrics import cases
 from tests.made import made
 
@@ -221,10 +223,10 @@ def test_samples_may_be_judged_a_few_at_a_time(name, network, monkeypatch):
         return METRICS[name].function(dataclasses.replace(case, attribution=found, exact=exact))
 
     sizes, whole = [], judged()
-    monkeypatch.setattr(points, "BUDGET", 60)
+    monkeypatch.setattr(perturbations, "BUDGET", 60)
     monkeypatch.setattr(evaluation, "PART", 2)
     monkeypatch.setattr(
-        evaluation, "slices", lambda *work: sizes.append(work) or points.slices(*work)
+        evaluation, "slices", lambda *work: sizes.append(work) or perturbations.slices(*work)
     )
     parts = judged()
     assert bool(sizes) == (name not in ("max_gap", "relative_gap"))

@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
+from kanlens.attribution._problem import Baseline
 from kanlens.attribution.metrics import METRICS, Case
-from kanlens.attribution.metrics.case import ROWS
-from kanlens.attribution.metrics.points import (
+from kanlens.attribution.metrics._evaluation import ROWS
+from kanlens.attribution.metrics._perturbations import (
     brought_inside,
     copied_generator,
     displaced,
@@ -16,8 +17,7 @@ from kanlens.attribution.metrics.points import (
     inside_rows,
     uniform,
 )
-from kanlens.attribution.problem import Baseline
-from kanlens.model.recording import trace
+from kanlens.model._trace import trace
 from tests.attribution.metrics import cases
 
 MODEL = ["faithfulness_correlation", "infidelity", "pgi", "pgu", "deletion", "insertion"]
@@ -153,7 +153,7 @@ def test_moved_points_come_in_parts(network, monkeypatch):
         return inner(self, points)
 
     monkeypatch.setattr(type(made.watched()), "__call__", watching)
-    monkeypatch.setattr("kanlens.attribution.metrics.points.BUDGET", 4000)
+    monkeypatch.setattr("kanlens.attribution.metrics._perturbations.BUDGET", 4000)
     for name in ("pgi", "infidelity", "deletion", "max_sensitivity"):
         found = METRICS[name].function(dataclasses.replace(made))
         assert bool(torch.isfinite(found.rows).all())

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kanlens import long_work
-from kanlens.attribution.shapley import enumeration, sampling
+from kanlens import _runtime as runtime
+from kanlens.attribution.shapley import _enumeration as enumeration
+from kanlens.attribution.shapley import _sampling as sampling
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,6 @@ def no_gradients() -> Iterator[None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which stands still until it is set."""
     now = [0.0]
-    for module in (enumeration, sampling, long_work):
+    for module in (enumeration, sampling, runtime):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now

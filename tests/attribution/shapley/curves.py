@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.functions.elementary import Array
-from kanlens.functions.sums import FunctionSum
-from kanlens.model.edge import Edge
+from kanlens.functions._elementary import Array
+from kanlens.functions._sums import FunctionSum
+from kanlens.model._edge import Edge
 
 
 def spline(seed: int, *, grid_size: int = 5, degree: int = 3, **options: object) -> Edge:

@@ -5,8 +5,8 @@ import copy
 import torch
 from torch import Tensor
 
-from kanlens.data.schema import Feature, Schema, default_schema
-from kanlens.model.network import KAN
+from kanlens.data._schema import Feature, Schema, default_schema
+from kanlens.model._network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.shapley.curves import pairs_of
 
@@ -33,7 +33,7 @@ def masked(model: KAN, seed: int, share: float = 0.6) -> KAN:
 
 def scaled(model: KAN, seed: int = 3) -> KAN:
     """The same network with nodes that are scaled and shifted."""
-    from kanlens.model.products import Nodes
+    from kanlens.model._nodes import Nodes
 
     generator = torch.Generator().manual_seed(seed)
     nodes = [Nodes(each.grouping, scaled=True).double() for each in model.nodes]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from kanlens.attribution.shapley import enumeration
-from kanlens.attribution.shapley.enumeration import coalition_worths
+from kanlens.attribution.shapley import _enumeration as enumeration
+from kanlens.attribution.shapley._enumeration import coalition_worths
 from kanlens.model import kernels
-from kanlens.model.layers import KANLinear
-from kanlens.model.products import Grouping, Nodes
+from kanlens.model._layers import KANLinear
+from kanlens.model._nodes import Grouping, Nodes
 from tests.model.kernels.layers import GRIDS, numbers, set_grid
 
 

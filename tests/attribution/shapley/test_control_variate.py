@@ -8,17 +8,17 @@ import math
 import pytest
 import torch
 
-from kanlens.attribution.shapley import permutations
-from kanlens.attribution.shapley.enumeration import enumerated, value_weights
-from kanlens.attribution.shapley.games import games
-from kanlens.attribution.shapley.permutations import (
+from kanlens.attribution.shapley import _permutations as permutations
+from kanlens.attribution.shapley._enumeration import enumerated, value_weights
+from kanlens.attribution.shapley._games import games
+from kanlens.attribution.shapley._permutations import (
     PermutationPaths,
     Surrogate,
     count,
     fitted,
     places,
 )
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from tests.attribution.conftest import problem_of
 from tests.attribution.shapley.definition import network
 

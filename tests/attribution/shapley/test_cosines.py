@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.attribution.shapley.cosines import CosineSeries, fit, samples
+from kanlens.attribution.shapley._cosines import CosineSeries, fit, samples
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.functions.catalog import FUNCTIONS
-from kanlens.functions.elementary import repeated
-from kanlens.functions.sums import FunctionSum
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.functions._elementary import repeated
+from kanlens.functions._sums import FunctionSum
 from tests.attribution.shapley.curves import Edge, near_and_far, spline
 
 

@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from kanlens.attribution.shapley import enumeration
-from kanlens.attribution.shapley.enumeration import enumerated, pair_weights, value_weights
-from kanlens.attribution.shapley.games import Game, games
+from kanlens.attribution.shapley import _enumeration as enumeration
+from kanlens.attribution.shapley._enumeration import enumerated, pair_weights, value_weights
+from kanlens.attribution.shapley._games import Game, games
 from kanlens.model import kernels
 from tests.attribution.conftest import problem_of
 from tests.attribution.shapley.definition import network

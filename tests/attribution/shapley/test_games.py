@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from kanlens.attribution.shapley.games import games, players
+from kanlens.attribution.shapley._games import games, players
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley.definition import KINDS, masked, network
 
@@ -98,7 +98,7 @@ def test_games_of_the_same_players_are_one(draw):
 def test_products_of_many_players_are_kept_apart(draw, monkeypatch):
     model, x, rows = build([3, (2, 2), 1]), draw(2, 3), draw(2, 3, seed=2)
     assert [game.model.shape for game in cut(model, x, rows)] == [(3, (2, 2), 1)]
-    monkeypatch.setattr("kanlens.attribution.shapley.games.LIMIT", 2)
+    monkeypatch.setattr("kanlens.attribution.shapley._games.LIMIT", 2)
     found = cut(model, x, rows)
     assert [game.model.shape for game in found] == [(3, 2, 1), (3, (0, 2), 1)]
     assert [game.additive_nodes for game in found] == [True, False]
@@ -134,7 +134,7 @@ def test_a_model_is_left_as_it_is(draw):
 
 
 def test_nan_counts_as_a_change(draw):
-    from kanlens.model.network import KAN
+    from kanlens.model._network import KAN
 
     model = build([2, 1, 1])
     first = copy.deepcopy(model.layers[0])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kanlens.attribution.shapley import enumeration
-from kanlens.attribution.shapley.values import interactions, shapley
+from kanlens.attribution.shapley import _enumeration as enumeration
+from kanlens.attribution.shapley._values import interactions, shapley
 from tests.attribution import oracles
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley import definition

@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.attribution.shapley.cosines import CosineSeries, fit
-from kanlens.attribution.shapley.enumeration import compile_worths
-from kanlens.attribution.shapley.fourier import (
+from kanlens.attribution.shapley._cosines import CosineSeries, fit
+from kanlens.attribution.shapley._enumeration import compile_worths
+from kanlens.attribution.shapley._fourier import (
     compile_games,
     product_game_interactions,
     product_game_values,
 )
-from kanlens.attribution.shapley.product_games_loops import LANES
+from kanlens.attribution.shapley._product_games_loops import LANES
 from kanlens.model import kernels
-from kanlens.model.edge import Edge
-from kanlens.model.kernels import compiling
+from kanlens.model._edge import Edge
+from kanlens.model.kernels import _compiling as compiling
 from tests.attribution.shapley.curves import (
     drawn,
     enumerated,

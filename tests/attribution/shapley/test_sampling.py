@@ -9,14 +9,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kanlens import long_work
-from kanlens.attribution.shapley import permutations, sampling
-from kanlens.attribution.shapley.enumeration import enumerated
-from kanlens.attribution.shapley.games import Game, games
-from kanlens.attribution.shapley.permutations import Surrogate
-from kanlens.attribution.shapley.sampling import LEAST, MOVES, sampled
-from kanlens.long_work import Deadline
-from kanlens.model.network import KAN
+from kanlens import _runtime as runtime
+from kanlens._runtime import Deadline
+from kanlens.attribution.shapley import _permutations as permutations
+from kanlens.attribution.shapley import _sampling as sampling
+from kanlens.attribution.shapley._enumeration import enumerated
+from kanlens.attribution.shapley._games import Game, games
+from kanlens.attribution.shapley._permutations import Surrogate
+from kanlens.attribution.shapley._sampling import LEAST, MOVES, sampled
+from kanlens.model._network import KAN
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley.definition import KINDS, network
 
@@ -211,7 +212,7 @@ def test_without_time_parts_are_larger(monkeypatch):
 def test_parts_share_the_time(monkeypatch):
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a second at every look
-    monkeypatch.setattr(long_work, "time", clock)
+    monkeypatch.setattr(runtime, "time", clock)
     monkeypatch.setattr(sampling, "BUDGET", 1)
     game = game_of(build([12, 4, 3, 1]), batch=3, rows=2)
     found = sampled(

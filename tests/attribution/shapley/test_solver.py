@@ -7,13 +7,14 @@ import re
 import pytest
 import torch
 
-from kanlens.attribution.shapley import enumeration, values
-from kanlens.attribution.shapley.fourier import expand
-from kanlens.attribution.shapley.games import games
-from kanlens.attribution.shapley.sampling import sampled
-from kanlens.attribution.shapley.values import interactions, shapley
+from kanlens.attribution.shapley import _enumeration as enumeration
+from kanlens.attribution.shapley import _values as values
+from kanlens.attribution.shapley._fourier import expand
+from kanlens.attribution.shapley._games import games
+from kanlens.attribution.shapley._sampling import sampled
+from kanlens.attribution.shapley._values import interactions, shapley
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley.definition import masked, network
 
@@ -83,7 +84,7 @@ def test_blocks_of_cosines_change_nothing(budget, draw, monkeypatch):
     problem = asked("two layers", draw)
     (game,) = games(problem, torch.eye(4, dtype=torch.float64))
     expected = expand(game, tolerance=1e-3).solve(interactions=True)
-    monkeypatch.setattr("kanlens.attribution.shapley.fourier.BUDGET", budget)
+    monkeypatch.setattr("kanlens.attribution.shapley._fourier.BUDGET", budget)
     done = []
     found = expand(game, tolerance=1e-3).solve(interactions=True, advance=done.append)
     torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-14)

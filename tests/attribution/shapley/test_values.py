@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.attribution.shapley import enumeration, values
-from kanlens.data.schema import default_schema
+from kanlens.attribution.shapley import _enumeration as enumeration
+from kanlens.attribution.shapley import _values as values
+from kanlens.data._schema import default_schema
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model import analysis
-from kanlens.model.network import KAN
+from kanlens.model import _analysis as analysis
+from kanlens.model._network import KAN
 from tests.attribution import oracles
 from tests.attribution.conftest import build, problem_of
 

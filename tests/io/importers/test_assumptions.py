@@ -13,9 +13,9 @@ from torch import nn
 import kanlens
 from kanlens.cli import main
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import BASES
+from kanlens.functions._catalog import BASES
 from kanlens.io.importers import import_model
-from kanlens.io.importers.settings import SUMS
+from kanlens.io.importers._settings import SUMS
 from tests.io.importers import doubles, series_doubles
 from tests.io.importers.test_efficient_kan import (
     EfficientKAN,

@@ -13,7 +13,7 @@ from torch import nn
 
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.io.importers import import_model
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
 
 
 def reference_basis(x, grid, order):  # (batch, in), (in, knot) -> (batch, in, basis)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from kanlens.errors import KanlensError
-from kanlens.io.importers import containers, import_model
+from kanlens.io.importers import _containers as containers
+from kanlens.io.importers import import_model
 from tests.io.importers import doubles
 from tests.io.importers.test_efficient_kan import network_state
 from tests.io.importers.test_libraries import CASES

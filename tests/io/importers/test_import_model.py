@@ -12,13 +12,13 @@ from torch import nn
 
 from kanlens.errors import DTypeError, FileFormatError, InvalidValueError
 from kanlens.io import importers
-from kanlens.io.checkpoint import load, save
+from kanlens.io._checkpoint import load, save
 from kanlens.io.importers import import_model
-from kanlens.io.importers.layouts import Layout
-from kanlens.io.importers.stages import linear
-from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
-from kanlens.model.recording import store_statistics
+from kanlens.io.importers._intermediate import linear
+from kanlens.io.importers._layouts import Layout
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
 
 LIBRARIES = ", ".join(one.library for one in importers.IMPORTERS).split(", ")
 KNOWN = ", ".join(sorted({one.split()[0] for one in LIBRARIES}, key=str.lower))

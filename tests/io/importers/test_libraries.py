@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kanlens.errors import InvalidValueError
-from kanlens.io.checkpoint import load, save
+from kanlens.io._checkpoint import load, save
 from kanlens.io.importers import import_model
 from tests.io.importers import (
     doubles,

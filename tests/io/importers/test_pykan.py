@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import FUNCTIONS
+from kanlens.functions._catalog import FUNCTIONS
 from kanlens.io.importers import import_model
-from kanlens.io.importers.pykan import translated
+from kanlens.io.importers._pykan import translated
 from tests.io.importers import doubles
 from tests.io.importers.doubles import equal
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.data.table_reader import read_table
+from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError, KanlensError, ShapeError
 from kanlens.io.importers import import_model
 

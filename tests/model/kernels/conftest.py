@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kanlens.model.kernels import sparse
+from kanlens.model.kernels import _fused_autograd as fused_autograd
 
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let the smallest layers take the passes of large ones; return where they begin."""
-    before = sparse.LARGE
-    monkeypatch.setattr(sparse, "LARGE", 0)
+    before = fused_autograd.LARGE
+    monkeypatch.setattr(fused_autograd, "LARGE", 0)
     return before
 
 

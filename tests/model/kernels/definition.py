@@ -11,7 +11,7 @@ import torch
 from scipy.special import ndtr
 from torch import Tensor
 
-from kanlens.model.layers import KANLinear
+from kanlens.model._layers import KANLinear
 
 Array = np.ndarray
 WIDE = np.longdouble

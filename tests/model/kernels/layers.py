@@ -6,9 +6,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kanlens.functions.catalog import BASES
+from kanlens.functions._catalog import BASES
 from kanlens.model import kernels
-from kanlens.model.layers import KANLinear
+from kanlens.model._layers import KANLinear
 from tests.model.kernels.definition import Wanted, layer_and_gradients, misfit
 from tests.model.layers_for_tests import seeded
 

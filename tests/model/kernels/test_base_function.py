@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.functions.catalog import BASES
-from kanlens.model.kernels import base_function
+from kanlens.functions._catalog import BASES
+from kanlens.model.kernels import _silu as silu
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,8 +28,8 @@ def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
     """The silu that passes of a layer compute, and its derivative."""
     value, slope, alone = (torch.empty_like(x) for _ in range(3))
     flat = [each.numpy().reshape(-1) for each in (x, value, slope, alone)]
-    base_function.write_silu_pair(*flat[:3], 0, x.numel())
-    base_function.write_silu(flat[0], flat[3], 0, x.numel())
+    silu.write_silu_pair(*flat[:3], 0, x.numel())
+    silu.write_silu(flat[0], flat[3], 0, x.numel())
     assert_close(alone, value, rtol=0, atol=0, equal_nan=True)
     return value, slope
 
@@ -71,21 +71,19 @@ def test_silu_far_out_and_of_what_is_no_number(dtype):
 @pytest.mark.parametrize("base", sorted(BASES))
 def test_layout_of_numbers_makes_no_difference(base):
     x = torch.randn(40, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).mT
-    for found, wanted in zip(
-        base_function.pair(base, x), BASES[base].pair(x.contiguous()), strict=True
-    ):
+    for found, wanted in zip(silu.pair(base, x), BASES[base].pair(x.contiguous()), strict=True):
         assert found.shape == x.shape and found.is_contiguous()
         assert_close(found, wanted, rtol=1e-14, atol=1e-15)
 
 
 def test_the_comparison_sees_one_wrong_number(monkeypatch):
-    right = base_function.write_silu_pair
+    right = silu.write_silu_pair
 
     def wrong(x, values, slopes, begin, end):
         right(x, values, slopes, begin, end)
         slopes[3] *= 1 + 1e-14
 
     check_silu(torch.linspace(-2, 2, 9, dtype=torch.float64))
-    monkeypatch.setattr(base_function, "write_silu_pair", wrong)
+    monkeypatch.setattr(silu, "write_silu_pair", wrong)
     with pytest.raises(AssertionError):
         check_silu(torch.linspace(-2, 2, 9, dtype=torch.float64))

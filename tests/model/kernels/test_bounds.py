@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.model.edge_sum import Weights
-from kanlens.model.kernels import sparse
+from kanlens.model._spline_forward import Weights
+from kanlens.model.kernels import _fused_autograd as fused_autograd
 from tests.model.kernels.layers import TOLERANCES, agrees, make, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,8 +47,8 @@ class Guards:
 
 def guard(monkeypatch: pytest.MonkeyPatch) -> Guards:
     """Guard every pass of a layer."""
-    guards = Guards(sparse.run)
-    monkeypatch.setattr(sparse, "run", guards)
+    guards = Guards(fused_autograd.run)
+    monkeypatch.setattr(fused_autograd, "run", guards)
     return guards
 
 

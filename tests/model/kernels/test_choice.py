@@ -14,9 +14,13 @@ import torch
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.kernels import asked, choice, passes, pool, sparse
-from kanlens.model.kernels.choice import PATHS
-from kanlens.model.layers import KANLinear
+from kanlens.model._layers import KANLinear
+from kanlens.model.kernels import _choice as choice
+from kanlens.model.kernels import _entry_points as entry_points
+from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _pool as pool
+from kanlens.model.kernels import asked
+from kanlens.model.kernels._choice import PATHS
 
 
 def test_the_rule_is_asked_for_outside():
@@ -71,8 +75,8 @@ def test_use_holds_in_a_context_copied_from_here():
 def disk(monkeypatch):
     """Kernels in numba's cache, none yet, and the code of processes that were started."""
     disk = SimpleNamespace(full=False, started=[])
-    monkeypatch.setattr(sparse, "_compilations", {})
-    monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: disk.full)
+    monkeypatch.setattr(fused_autograd, "_compilations", {})
+    monkeypatch.setattr(fused_autograd, "on_disk", lambda kernel, arguments: disk.full)
     monkeypatch.setattr(choice, "PATIENCE", 1.0)
     monkeypatch.setattr(choice, "start", lambda code: disk.started.append(code) or Mock())
     return disk
@@ -82,7 +86,7 @@ def runs_kernels(layer: KANLinear, x: torch.Tensor) -> bool:
     """Return whether the path asked for runs kernels; nothing is computed."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparse, "run", lambda kernel, *_: seen.append(kernel))
+        patch.setattr(fused_autograd, "run", lambda kernel, *_: seen.append(kernel))
         patch.setattr(KANLinear, "forward_torch", lambda layer, x: x)
         layer(x)
     return bool(seen)
@@ -120,16 +124,16 @@ def test_kernels_on_disk_run_at_once(disk):
 
 
 def test_few_rows_take_the_pass_that_is_compiled(disk, monkeypatch):
-    monkeypatch.setattr(sparse, "on_disk", lambda kernel, arguments: kernel in of_all)
-    of_all, seen = {passes.forward, passes.backward}, []
-    monkeypatch.setattr(sparse, "run", lambda kernel, *_: seen.append(kernel))
+    monkeypatch.setattr(fused_autograd, "on_disk", lambda kernel, arguments: kernel in of_all)
+    of_all, seen = {entry_points.forward, entry_points.backward}, []
+    monkeypatch.setattr(fused_autograd, "run", lambda kernel, *_: seen.append(kernel))
     layer, x = KANLinear(64, 64), torch.zeros(1, 64)
     with torch.no_grad():
         layer(x)
-        of_all.add(passes.forward_single)
-        sparse._compilations.clear()
+        of_all.add(entry_points.forward_single)
+        fused_autograd._compilations.clear()
         layer(x)
-    assert seen == [passes.forward, passes.forward_single]
+    assert seen == [entry_points.forward, entry_points.forward_single]
 
 
 @pytest.mark.parametrize(("seconds", "path"), [(math.inf, "auto"), (60.0, "auto"), (1.0, "torch")])
@@ -144,7 +148,7 @@ def test_a_pass_that_ran_is_stored(monkeypatch):
     layer, x = KANLinear(2, 3).double(), torch.zeros(4, 2, dtype=torch.float64)
     with kernels.use("sparse"):
         layer(x).sum().backward()
-    monkeypatch.setattr(sparse, "_compilations", {})
+    monkeypatch.setattr(fused_autograd, "_compilations", {})
     assert runs_kernels(layer, x)
 
 

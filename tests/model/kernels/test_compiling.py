@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numba.core.dispatcher import Dispatcher
 
-from kanlens.model.kernels import pool
-from kanlens.model.kernels.compiling import flat, jit, on_disk
+from kanlens.model.kernels import _pool as pool
+from kanlens.model.kernels._compiling import flat, jit, on_disk
 
 VERSIONS = f"numba {numba.__version__}, llvmlite {llvmlite.__version__}: "
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.interpolate import BSpline
 
-from kanlens.functions.catalog import BASES
+from kanlens.functions._catalog import BASES
 from tests.model.kernels.definition import Wanted, base_function, misfit, values_and_slopes
 from tests.model.kernels.layers import GRIDS, make, run
 from tests.model.layers_for_tests import ORDERS

@@ -11,8 +11,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
 from kanlens.model import kernels
-from kanlens.model.kernels import sparse
-from kanlens.model.network import KAN
+from kanlens.model._network import KAN
+from kanlens.model.kernels import _fused_autograd as fused_autograd
 from tests.model.kernels.layers import Case, make
 from tests.model.layers_for_tests import EXACT, seeded
 
@@ -26,13 +26,13 @@ class Counted:
     """Counts the forward passes of the kernel."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls, right = 0, sparse.FusedSum.forward
+        self.calls, right = 0, fused_autograd.FusedSum.forward
 
         def counting(*args: object) -> object:
             self.calls += 1
             return right(*args)
 
-        monkeypatch.setattr(sparse.FusedSum, "forward", staticmethod(counting))
+        monkeypatch.setattr(fused_autograd.FusedSum, "forward", staticmethod(counting))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from torch.testing import assert_close
 
-from kanlens.splines import spline
+from kanlens.splines import _spline as spline
 from tests.model.kernels.layers import KINDS, cases
 from tests.model.kernels.norms import (
     norm_misfits,

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model import edge_sum, kernels
-from kanlens.model.kernels import edge_l1
-from kanlens.model.layers import KANLinear
+from kanlens.model import _spline_forward as spline_forward
+from kanlens.model import kernels
+from kanlens.model._layers import KANLinear
+from kanlens.model.kernels import _edge_l1 as edge_l1
 from tests.model.kernels.norms import norm_misfits, norms_agree, rough, run_norms, uniform
 
 # --- as a function of torch ---------------------------------------------------------------------
@@ -74,7 +75,7 @@ def test_the_torch_path_agrees_in_one_chunk_and_in_many(monkeypatch):
     layer, x = rough(2, 3), uniform(50, 2)
     wanted = run_norms(layer, x, torch.ones(3, 2).double())
     for chunk in (2**20, 40):
-        monkeypatch.setattr(edge_sum, "CHUNK", chunk)
+        monkeypatch.setattr(spline_forward, "CHUNK", chunk)
         with kernels.use("torch"):
             found = run_norms(layer, x, torch.ones(3, 2).double())
         assert_close(found, wanted, rtol=1e-12, atol=1e-14)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kanlens.model import kernels
-from kanlens.model.kernels import local_basis
-from kanlens.model.layers import KANLinear
+from kanlens.model._layers import KANLinear
+from kanlens.model.kernels import _local_basis as local_basis
 from tests.model.kernels.layers import Case, agrees, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")

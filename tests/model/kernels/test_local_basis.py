@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.model.kernels.local_basis import LocalBasis, local_basis
-from kanlens.splines import spline
+from kanlens.model.kernels._local_basis import LocalBasis, local_basis
+from kanlens.splines import _spline as spline
 from tests.model.kernels.layers import GRIDS, make
 from tests.model.layers_for_tests import MODES, ORDERS
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.model.kernels import pool
-from kanlens.model.kernels.compiling import inner, jit
-from kanlens.model.kernels.parallel import FAILED, share_out
+from kanlens.model.kernels import _pool as pool
+from kanlens.model.kernels._compiling import inner, jit
+from kanlens.model.kernels._parallel import FAILED, share_out
 
 pytestmark = pytest.mark.skipif(not pool.openmp(), reason="torch brings no OpenMP to call")
 

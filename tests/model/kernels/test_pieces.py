@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.model.kernels.compiling import jit
-from kanlens.model.kernels.local_basis import LocalBasis, local_basis
-from kanlens.model.kernels.pieces import write_pieces
+from kanlens.model.kernels._compiling import jit
+from kanlens.model.kernels._interval_lookup import write_pieces
+from kanlens.model.kernels._local_basis import LocalBasis, local_basis
 from tests.model.kernels.layers import GRIDS, make, seeded
 
 pytestmark = pytest.mark.usefixtures("one_thread")

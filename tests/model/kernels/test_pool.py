@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from kanlens.model.kernels import pool
+from kanlens.model.kernels import _pool as pool
 
 
 def test_several_threads_take_part():

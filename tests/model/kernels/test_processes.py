@@ -9,7 +9,7 @@ from tests.model.kernels.processes import python
 CASE = """
 import torch
 torch.set_num_threads(2)
-from kanlens.model.kernels import pool
+from kanlens.model.kernels import _pool as pool
 from tests.model.kernels.layers import agrees, make, run
 pool.SERIAL = 0
 team, used = pool.team, []
@@ -89,7 +89,7 @@ assert "kanlens" not in sys.modules
 sys.modules["numba"] = None
 import kanlens
 from kanlens.model import kernels
-from kanlens.model.layers import KANLinear
+from kanlens.model._layers import KANLinear
 layer = KANLinear(3, 2, generator=torch.Generator().manual_seed(0))
 x = torch.linspace(-2, 2, 60).view(20, 3)
 for path in ("auto", "sparse", "torch"):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from kanlens.model.kernels import local_basis, sparse
-from kanlens.model.kernels.local_basis import LocalBasis
+from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _local_basis as local_basis
+from kanlens.model.kernels._local_basis import LocalBasis
 from tests.model.kernels.layers import Case, agrees, make, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,7 +111,7 @@ def test_an_open_right_end_is_noticed_at_order_one(monkeypatch):
 @pytest.mark.parametrize("place", range(5))  # of x, spline, scale, base weights, bias
 def test_a_wrong_gradient_is_noticed(place, monkeypatch):
     case = make()
-    right = sparse.backward
+    right = fused_autograd.backward
 
     def wrong(*args: object) -> list[Tensor]:
         found = right(*args)
@@ -118,30 +119,30 @@ def test_a_wrong_gradient_is_noticed(place, monkeypatch):
         return found
 
     assert agrees(case, "sparse")
-    monkeypatch.setattr(sparse, "backward", wrong)
+    monkeypatch.setattr(fused_autograd, "backward", wrong)
     assert not agrees(case, "sparse")
 
 
 def test_a_wrong_output_is_noticed(monkeypatch):
-    case, right = make(), sparse.plain_sum
+    case, right = make(), fused_autograd.plain_sum
 
     def wrong(*args: object) -> object:
         return right(*args) * (1 + 1e-11)
 
-    monkeypatch.setattr(sparse, "plain_sum", wrong)
+    monkeypatch.setattr(fused_autograd, "plain_sum", wrong)
     assert not agrees(case, "sparse")
 
 
 def test_the_path_that_was_asked_for_runs(monkeypatch):
     called = []
     for name in ("plain_sum", "backward"):
-        right = getattr(sparse, name)
+        right = getattr(fused_autograd, name)
 
         def seen(*args, right=right, name=name):
             called.append(name)
             return right(*args)
 
-        monkeypatch.setattr(sparse, name, seen)
+        monkeypatch.setattr(fused_autograd, name, seen)
     case = make()
     run(case, "sparse")
     assert called == ["plain_sum", "backward"]

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.model import kernels
-from kanlens.model.kernels import passes, pool
+from kanlens.model.kernels import _entry_points as entry_points
+from kanlens.model.kernels import _pool as pool
 from tests.model.kernels.layers import TOLERANCES, Case, agrees, make, run
 from tests.model.layers_for_tests import MODES
 
@@ -131,7 +132,7 @@ def test_small_work_starts_no_other(monkeypatch):
 
 @pytest.mark.usefixtures("many_threads")
 def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
-    right, calls = passes.forward, []
+    right, calls = entry_points.forward, []
 
     def failing(*args: object) -> None:
         calls.append(1)
@@ -141,7 +142,7 @@ def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
 
     case = make(batch=700, n_out=40)
     monkeypatch.setattr(pool, "openmp", lambda: 0)
-    monkeypatch.setattr(passes, "forward", failing)
+    monkeypatch.setattr(entry_points, "forward", failing)
     with pytest.raises(MemoryError, match="no room"):
         run(case, "sparse")
     monkeypatch.undo()

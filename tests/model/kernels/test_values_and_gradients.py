@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.functions.catalog import BASES
+from kanlens.functions._catalog import BASES
 from kanlens.model import kernels
-from kanlens.model.kernels import few_outputs, sparse
+from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _polynomial_layout as polynomial_layout
 from tests.model.kernels.layers import (
     GRIDS,
     KINDS,
@@ -115,7 +116,7 @@ def test_many_rows_and_few_outputs_take_polynomials(order, dtype, grid, mode):
         options = {"spline_order": order, "grid_size": 2, "extrapolation": mode, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=700, grid=grid, mask="fractions", **options)
         pieces, vectors = 2 * order + 4, -(-n_out // (64 // dtype.itemsize))  # at most
-        assert few_outputs.pays.py_func(700, pieces, vectors, 0)
+        assert polynomial_layout.pays.py_func(700, pieces, vectors, 0)
         assert agrees(case, "sparse")
 
 
@@ -137,7 +138,7 @@ def test_few_rows_of_small_layers_take_the_pass_of_many(batch, dtype, large, mon
     ]
     few = "forward_single" if batch < 3 else "forward_spans"
     assert [kernel_of(case) for case in cases] == [few, few]
-    monkeypatch.setattr(sparse, "LARGE", large)
+    monkeypatch.setattr(fused_autograd, "LARGE", large)
     assert [kernel_of(case) for case in cases] == ["forward", few]
     check(cases[0])
 
@@ -165,6 +166,6 @@ def kernel_of(case: Case) -> str:
     """The name of the forward pass that a case takes."""
     seen = []
     with pytest.MonkeyPatch.context() as patch, torch.no_grad(), kernels.use("sparse"):
-        patch.setattr(sparse, "run", lambda kernel, *_: seen.append(kernel.__name__))
+        patch.setattr(fused_autograd, "run", lambda kernel, *_: seen.append(kernel.__name__))
         case.layer(case.x)
     return seen[0]

@@ -1,0 +1,145 @@
+"""Attributions to a sum of functions of single features: one layer, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_choice
+from kanlens._runtime import progress_bar
+from kanlens.attribution._method import method
+from kanlens.attribution._problem import Baseline, LocalValues, Problem
+from kanlens.attribution.shapley._enumeration import value_weights
+from kanlens.errors import MethodError
+from kanlens.model._analysis import over_rows
+
+LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
+NUMBERS = 2**20  # probabilities held at once
+NARROW = 1e-9  # a conditional deviation below this is a point
+
+
+@method(exact=True, complete=True)
+def additive(
+    problem: Problem, *, law: Literal["interventional", "observational"] = "interventional"
+) -> LocalValues:
+    """Exact closed form for a sum of functions of single features, also under their own law.
+
+    These are its Shapley values: by the "interventional" law [1]_, f_i(x_i) - mean of f_i over the
+    background. By the "observational" one the worth of known features is v(S) = E[F | x_S], so that
+    features that the model does not read share in the credit of those they depend on; true to the
+    data, not to the model [2]_. The law is a Gaussian copula [3]_ with the background's marginals,
+    so that every conditional expectation is a finite sum.
+
+    References
+    ----------
+    .. [1] S. Bordt, U. von Luxburg, From Shapley Values to Generalized Additive Models and back,
+       2023.
+    .. [2] H. Chen, J. Janizek, S. Lundberg, S.-I. Lee, True to the Model or True to the Data?,
+       2020.
+    .. [3] K. Aas, M. Jullum, A. Loland, Explaining individual predictions when features are
+       dependent, 2021.
+    """
+    check_choice("attribute", "law", law, ["interventional", "observational"])
+    if not problem.additive:
+        layers = len(problem.model.layers)
+        got = f"{layers} layers" if layers > 1 else "a product"
+        expected = "an output that is a sum of functions of single features for method 'additive'"
+        raise MethodError("attribute", expected, got, "Use {method}", method="shapley")
+    if law == "observational":
+        values = _observational(problem)
+    else:
+        rows = problem.background
+        values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
+    return problem.local(values, Baseline.MEAN_OUTPUT)
+
+
+def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
+    """Return f_i(x_i) of an additive output, in its units, shape (batch, in)."""
+    model, target = problem.model, problem.target
+    layer = model.layers[0].select([target], range(len(x[0]))).requires_grad_(False)
+    nodes = model.nodes[0]
+    scale = model.output_scale[target] * (nodes.scale[target] if nodes.scaled else 1.0)
+
+    def run(part: Tensor) -> list[Tensor]:
+        return [layer.edge_values(model.scale_inputs(part))[:, 0] * scale]
+
+    return over_rows(run, x, problem.rows_at_once)[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GaussianCopula:
+    """Gaussian copula of the features (Sklar, 1959), with the rows' own marginals."""
+
+    sorted: Tensor  # (row, in), increasing
+    order: Tensor  # (row, in)
+    correlation: Tensor  # (in, in), of the normal scores
+
+    @classmethod
+    def of(cls, rows: Tensor) -> GaussianCopula:
+        """Fit the law to rows (row, in)."""
+        values, order = rows.sort(dim=0, stable=True)
+        law = cls(sorted=values, order=order, correlation=torch.eye(rows.shape[1]).to(rows))
+        scores = law.scores(rows)
+        centred = scores - scores.mean(0)
+        size = centred.square().sum(0).sqrt()
+        unit = torch.where(size > 0, centred / torch.where(size > 0, size, 1.0), 0.0)
+        correlation = unit.mT @ unit
+        return replace(law, correlation=correlation.fill_diagonal_(1.0))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return the normal scores of x (batch, in), of ties those of their mean probability."""
+        n, columns, tables = len(self.sorted), [], (self.sorted, x)
+        for rows, points in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
+            values, counts = np.unique(rows, return_counts=True)
+            columns.append(np.interp(points, values, (counts.cumsum() - counts / 2) / n))
+        scores: Tensor = torch.special.ndtri(torch.from_numpy(np.stack(columns, 1))).to(x)
+        return scores
+
+    def conditional(self, scores: Tensor, others: list[int], feature: int) -> Tensor:
+        """Return the probabilities (batch, row) of a feature's sorted values given others."""
+        n = len(self.sorted)
+        if not others:
+            return scores.new_full((len(scores), n), 1 / n)
+        among = self.correlation[others][:, others]
+        toward = self.correlation[others, feature]
+        slopes = torch.linalg.pinv(among, hermitian=True) @ toward
+        mean = scores[:, others] @ slopes
+        deviation = max(0.0, 1 - float(toward @ slopes)) ** 0.5
+        ends = torch.arange(n + 1, dtype=scores.dtype, device=scores.device) / n
+        places = torch.special.ndtri(ends)  # infinite at both ends
+        reduced = (places - mean[:, None]) / max(deviation, NARROW)
+        chances: Tensor = torch.special.ndtr(reduced).diff(dim=1)
+        return chances
+
+
+def _observational(problem: Problem) -> Tensor:
+    """Return the Shapley values of v(S) = E[F | x_S] under the copula, shape (batch, in)."""
+    x, rows = problem.x, problem.background
+    n = x.shape[1]
+    if n > LIMIT:
+        expected = f"at most {LIMIT} features for the observational law"
+        raise MethodError(
+            "attribute", expected, str(n), "Use {law}", "fewer features", law="interventional"
+        )
+    law = GaussianCopula.of(rows)
+    ours, theirs = contributions(problem, x), contributions(problem, rows)
+    atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
+    live = problem.model.layers[0].nonzero_edges()[problem.target].nonzero().flatten()
+    scores = law.scores(x)
+    values, weight = torch.zeros_like(x), value_weights(n).to(x)
+    size = max(1, NUMBERS // (len(rows) * max(1, len(live))))
+    with progress_bar("additive", 2**n, shown=problem.progress) as advance:
+        for code in range(2**n):
+            members = [i for i in range(n) if code >> i & 1]
+            for part in torch.arange(len(x), device=x.device).split(size):
+                worth = ours[part][:, members].sum(1)
+                for i in [i for i in live.tolist() if i not in members]:
+                    chances = law.conditional(scores[part], members, i)  # (part, row)
+                    worth = worth + chances @ atoms[:, i]
+                values[part] += worth[:, None] * weight[code]
+            advance(1)
+    return values

@@ -1,0 +1,301 @@
+"""`attribute`: one signature for every method; `importance`: which features matter, per output."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_choice, check_generator, check_rows
+from kanlens._resources import Memory, threads_for, within_memory
+from kanlens._runtime import Interruption, interrupts_pass, progress_bar
+from kanlens.attribution._problem import (
+    NOTHING,
+    GlobalScores,
+    LocalValues,
+    Problem,
+    check_outputs,
+    data_rows,
+    explained_output,
+)
+from kanlens.attribution._registry import METHODS, REFUSED, Method
+from kanlens.attribution._result import Attribution, Importance
+from kanlens.errors import InvalidValueError, MethodError, rewording
+from kanlens.model._analysis import Model, check_model, float64_copy, over_rows
+from kanlens.model._network import KAN, Rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, and paths
+
+
+@within_memory
+def attribute(
+    model: Model,
+    x: Rows,
+    *,
+    method: str = "shapley",
+    background: Rows | None = None,
+    target: int | str | None = None,
+    max_memory: Memory = None,
+    generator: torch.Generator | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Attribution | Importance:
+    """Attribute an output to the features, sample by sample or over all samples.
+
+    Runs in float64 on a private copy: the model and torch's random state do not change.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+        The model.
+    x : Tensor, ndarray or DataFrame, shape (batch, in)
+        Samples, in the units of the data.
+    method : str
+        Key into ``METHODS``.
+    background : Tensor, ndarray or DataFrame, shape (rows, in), optional
+        Rows to compare samples with; the result's `baseline` names their use. Default: those the
+        model kept from its training.
+    target : int or str, optional
+        Index or name of the output; logits for classification. Default: the only one, or of several
+        classes the one predicted for most samples; of several numbers one must be named.
+    max_memory : str or int, optional
+        As for `trace`.
+    generator : torch.Generator, optional
+        For methods that sample. Without one they start from torch's own state, and restore it.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+    **options
+        Options of the method: ``METHODS[method].options`` names them.
+
+    Returns
+    -------
+    Attribution or Importance
+        As the method's scope is "local" or "global"; in the dtype of the model.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such method, option or output.
+    MethodError
+        If the method does not fit the model, or has no background to compare with.
+    ShapeError, DTypeError, DataError
+        If `x` or `background` cannot be used.
+
+    Examples
+    --------
+    >>> model = KAN([2, 1]).double()
+    >>> x = torch.tensor([[0.5, -0.5], [0.1, 0.2]], dtype=torch.float64)
+    >>> result = attribute(model, x, background=x)
+    >>> result.completeness_gap.abs().max() < 1e-12
+    tensor(True)
+    """
+    model = check_model("attribute", model)
+    check_generator("attribute", generator)
+    chosen = _checked_method(method, options)
+    with torch.inference_mode(False), torch.no_grad():
+        how = {"generator": generator, "progress": progress}
+        problem = _problem(model, x, background, chosen, target, how)
+        with threads_for(problem.size):
+            result = _run(chosen, problem, options, model.dtype)
+        if isinstance(result, LocalValues):
+            return _attribution(model, problem, method, result)
+        return _importance(model, problem, chosen, result)
+
+
+@within_memory
+def importance(  # noqa: PLR0913 - one keyword per choice
+    model: Model,
+    x: Rows,
+    *,
+    method: str = "shapley",
+    background: Rows | None = None,
+    target: int | str | None = None,
+    grouped: bool = True,
+    max_memory: Memory = None,
+    generator: torch.Generator | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Return the importance of each feature over all samples, output by output.
+
+    Local methods are averaged: the mean ``|value|``, with a 95% interval as in
+    `Attribution.to_importance`. A classifier has one output for each class (or a single one for the
+    second of two), explained on the scale of its logits.
+
+    An interrupt (Ctrl-C) ends the work; the outputs that are done are returned, with a warning.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+        Not changed.
+    x : Tensor, ndarray or DataFrame, shape (batch, in)
+        Samples, in the units of the data.
+    method, background, max_memory, generator, progress, **options
+        As for `attribute`.
+    target : int or str, optional
+        One output. Default: all of them, one after the other.
+    grouped : bool
+        Whether one-hot features of a table column count together; only for local methods.
+
+    Returns
+    -------
+    DataFrame
+        One row per output and feature: output, feature, importance, low, high, unit; of each
+        output the most important feature first.
+
+    Raises
+    ------
+    InvalidValueError, MethodError, ShapeError, DTypeError, DataError
+        As `attribute`.
+
+    Examples
+    --------
+    >>> from kanlens import KAN
+    >>> x = torch.rand(6, 2)
+    >>> importance(KAN([2, 3, 2]), x, background=x)["output"].tolist()
+    ['y1', 'y1', 'y2', 'y2']
+    """
+    import pandas as pd
+
+    model = check_model("importance", model)
+    outputs = range(len(model.output_names)) if target is None else [target]
+    options |= {"method": method, "background": background, "generator": generator}
+    frames: list[pd.DataFrame] = []
+    stop, whole = Interruption(), interrupts_pass if len(outputs) > 1 else nullcontext
+    with stop.kept():
+        for output in outputs:
+            with rewording("importance"), whole():
+                result = attribute(model, x, target=output, progress=progress, **options)
+            frames.append(importance_table(result, grouped=grouped))
+    if not frames:
+        raise KeyboardInterrupt
+    stop.warn("importance", f"{len(frames)} of {len(outputs)} outputs are done, and returned")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _checked_method(name: str, options: dict[str, Any]) -> Method:
+    """Return the method called `name`; refuse unknown ones and unknown options."""
+    if isinstance(name, str) and name in REFUSED:
+        expected = "a method that says something about a KAN"
+        advice = "Captum's rule for it does not hold there; use {method} or 'captum_deep_lift'"
+        raise MethodError("attribute", expected, repr(name), advice, method="secant")
+    check_choice("attribute", "method", name, METHODS)
+    method = METHODS[name]
+    for option in options:
+        if option not in method.options:
+            expected = f"options of method {name!r} ({', '.join(method.options) or 'it has none'})"
+            raise InvalidValueError("attribute", expected, repr(option), "Drop it")
+    return method
+
+
+def _problem(
+    model: KAN,
+    x: Rows,
+    background: Rows | None,
+    chosen: Method,
+    target: int | str | None,
+    how: dict[str, Any],
+) -> Problem:
+    """Check the arguments and bring them to float64."""
+    samples = model.prepare(x, call="attribute")
+    check_rows("attribute", samples)
+    rows = None
+    if chosen.needs_background:
+        needs = f"background rows for method {chosen.name!r}"
+        options = {"call": "attribute", "what": "background", "needs": needs}
+        rows = data_rows(model, background, **options).detach().clone().double()
+    problem = Problem(
+        model=float64_copy(model),
+        x=samples.detach().clone().double(),
+        rows=rows,
+        target=explained_output(model, target, samples, call="attribute"),
+        **how,
+    )
+    check_outputs("attribute", problem.output_in_parts(problem.x))
+    return problem
+
+
+def _run(
+    chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
+) -> LocalValues | GlobalScores:
+    """Run a method, in parts of the samples where it takes them one by one; hold only results."""
+    at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
+    if not chosen.by_row or len(problem.x) <= at_once:
+        return cast("LocalValues | GlobalScores", chosen.function(problem, **options))
+    last: dict[str, Any] = {}
+
+    def run(places: Tensor) -> list[Tensor]:
+        here = replace(problem, x=problem.x[places], first=int(places[0]), progress=False)
+        last.update(vars(chosen.function(here, **options)))
+        advance(len(places))
+        parts = (*(last[name] for name in PER_SAMPLE), *(last["paths"] or ()))
+        return [part.to(dtype) for part in parts if part is not None]
+
+    with progress_bar(chosen.name, len(problem.x), shown=problem.progress) as advance:
+        whole = iter(over_rows(run, torch.arange(len(problem.x)), at_once))
+    last |= {name: next(whole) for name in PER_SAMPLE if last[name] is not None}
+    return LocalValues(**{**last, "paths": tuple(whole) or None})
+
+
+def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) -> Attribution:
+    """Return the result of a local method, in the dtype of the model."""
+    output, own = problem.output_in_parts(problem.x), parts.features is None
+    reference = torch.full_like(output, parts.reference)
+    counted = [] if parts.baseline in NOTHING else [reference[:1]]
+    _check_numbers(method, model.dtype, parts.values, output, *counted)
+    facts = {**vars(parts), "output": output, "reference": reference}
+    facts["x"] = problem.x if own else None
+    for name, value in facts.items():
+        facts[name] = value.to(model.dtype) if isinstance(value, Tensor) else value
+    facts["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
+    facts["features"] = parts.features or model.feature_names
+    output_unit = model.schema.outputs[problem.target].unit
+    return Attribution(
+        **facts,
+        method=method,
+        target=model.output_names[problem.target],
+        unit=output_unit if model.task == "regression" else "log-odds",
+        groups=model.schema.groups if own else {},
+        owners=tuple(tuple(n.owner.tolist()) for n in model.nodes) if parts.paths else None,
+    )
+
+
+def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
+    """Refuse NaN and infinity in the values of a method, in the dtype of the model."""
+    for part in parts:
+        if not bool(torch.isfinite(part.to(dtype)).all()):
+            expected = f"finite numbers from method {method!r}"
+            advice = "A function has a pole or is undefined where the method looked, or numbers "
+            advice += "are too large for the dtype of the model; take other rows, another method "
+            advice += "or float64"
+            raise MethodError("attribute", expected, "NaN or infinity", advice)
+
+
+def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:
+    _check_numbers(chosen.name, model.dtype, scores.values)
+    numbers: dict[str, Any] = {
+        name: part.to(model.dtype) for name, part in vars(scores).items() if part is not None
+    }
+    return Importance(
+        **numbers,
+        meaning=chosen.summary,
+        method=chosen.name,
+        features=model.feature_names,
+        target=model.output_names[problem.target],
+    )
+
+
+def importance_table(result: Attribution | Importance, *, grouped: bool = False) -> pd.DataFrame:
+    """Return the rows of one output, the most important feature first."""
+    if isinstance(result, Attribution):
+        result = (result.grouped() if grouped else result).to_importance()
+    frame = result.to_frame().sort_values("importance", ascending=False, kind="stable")
+    frame.insert(0, "output", result.target)
+    frame["unit"] = result.unit
+    return frame

@@ -1,0 +1,366 @@
+"""Integrated gradients, exact to rounding: adaptive Gauss-Kronrod rules between crossed knots.
+
+A segment is certified when its values add up to the change of the output and both rules agree on
+every feature; any other is halved.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.polynomial import legendre
+from torch import Tensor
+
+from kanlens._checks import check_choice, check_positive
+from kanlens._runtime import progress_bar
+from kanlens.attribution._additive import contributions
+from kanlens.attribution._method import method
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
+from kanlens.attribution.integration._lines import (
+    Lines,
+    Segments,
+    hidden_cuts,
+    meeting_points,
+    smooth_segments,
+)
+from kanlens.errors import MethodError
+from kanlens.model import _analysis as analysis
+
+BASELINES = ("each", "mean")
+MORE = 2  # nodes for a segment that has too few, before it is cut
+MANY = 5  # nodes at least for parts of a segment that has a kink, perhaps
+MOST = 10  # nodes of the smaller rule; a segment that needs more is cut instead
+HALVINGS = 40  # of one segment
+STALLS = 3  # halvings in a row without progress: a jump or a pole, which no rule settles
+SPENT = 20  # times what the first pass over a line took, and SPARE more: no segment is cut then
+SPARE = 500
+LOST = 8.0  # times what is allowed: less is rounding
+PROGRESS = 0.9  # of an error that is left: more is none
+LONG = 0.5  # rate of decay: above it a segment is known to be long, and is no stall
+SHARE = 0.25  # of a cell crossed: the rate at which a spline's coefficients decay, about
+POLE = 2 * math.pi  # twice the distance of the logistic function's poles from the real line
+CAUTION = 0.1  # times the tolerance: what the number of nodes is chosen for
+TRUST = 100.0  # times the decay that was expected: what is slower has a kink, perhaps
+SINGLE = 10.0  # times the tolerance: what a feature's error, estimated high, may be
+PART = 0.02  # of the tolerance that the sum over one segment may use
+ROUNDING = 4 * torch.finfo(torch.float64).eps
+
+
+@method(exact=True, complete=True, together=True)  # its remark counts all lines
+def integrated_gradients(
+    problem: Problem, *, baseline: str = "each", tolerance: float = 1e-12
+) -> LocalValues:
+    """Gradients along the line from each background row, cut at the knots of all layers.
+
+    A feature's value is x_i - b_i times the mean of the output's derivative by it on the line from
+    a background row b to the sample x. The line is cut where it crosses breakpoints of any layer;
+    between cuts the integrand is smooth and few nodes are exact up to rounding. A segment that does
+    not add up to the change of the output, or on which two rules disagree, is cut further.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a background.
+    baseline : {"each", "mean"}
+        Start at every background row, and average; or at the mean of the background.
+    tolerance : float
+        Of the change of the output over a line.
+
+    The evaluations of the result are gradients for one sample, on all of its lines.
+
+    References
+    ----------
+    .. [1] M. Sundararajan, A. Taly, Q. Yan, Axiomatic Attribution for Deep Networks, 2017.
+    """
+    check_choice("attribute", "baseline", baseline, BASELINES)
+    check_positive("attribute", "tolerance", tolerance)
+    all_rows = baseline == "each"
+    rows = problem.background if all_rows else problem.mean_row
+    counted = Baseline.MEAN_OUTPUT if all_rows else Baseline.MEAN_ROW
+    if problem.additive:  # sums of functions of single features need no quadrature
+        ours, theirs = contributions(problem, problem.x), contributions(problem, rows)
+        values, evaluations, remark = ours - theirs.mean(0), 0.0, "closed form"
+    else:
+        values, evaluations, remark = _averaged(problem, rows, tolerance)
+    bad = ~torch.isfinite(values).all(1)
+    if bool(bad.any()):
+        expected = "finite outputs and gradients all the way from the background to the sample"
+        got = f"NaN or infinity on the way to sample {int(bad.nonzero()[0])}"
+        advice = "Choose background rows from which no function leaves its domain on the way"
+        raise MethodError("attribute", expected, got, advice)
+    return problem.local(values, counted, evaluations=evaluations, remark=remark)
+
+
+def _averaged(problem: Problem, rows: Tensor, tolerance: float) -> tuple[Tensor, float, str]:
+    """Return the mean integrals over all lines to a sample, their evaluations, and a remark."""
+    x, knots = problem.x, meeting_points(problem.model, problem.target)
+    values = torch.zeros_like(x)
+    counts = torch.zeros(3, dtype=torch.long, device=x.device)
+    crossed = sum(int(torch.isfinite(places).sum()) for places in knots)
+    at_once = max(1, analysis.BUDGET // (2 * max(1, crossed) * x.shape[1]))
+    lines = len(x) * len(rows)
+    with progress_bar("integrated gradients", lines, shown=problem.progress) as advance:
+        for here, there in pairs(len(x), len(rows), at_once):
+            ours, theirs = x[here], rows[there]
+            part = integrate(_between(problem, ours, theirs), knots, tolerance=tolerance)
+            values[here] += part.values.reshape(len(ours), len(theirs), -1).sum(1) / len(rows)
+            unsettled = part.unsettled > 0
+            counts += torch.stack((part.evaluations.sum(), part.segments.sum(), unsettled.sum()))
+            advance(len(ours) * len(theirs))
+    evaluations, segments, lost = (counts.double() / lines).tolist()
+    remark = f"{evaluations:.0f} gradients and {segments:.1f} segments a line"
+    if lost:
+        remark += f"; a jump or a pole, not certified, on {int(counts[2])} of {lines} lines"
+    return values, evaluations * len(rows), remark
+
+
+def _between(problem: Problem, x: Tensor, rows: Tensor) -> Lines:
+    """Return the lines from all background rows to all samples, sample by sample."""
+    model = problem.model
+    start, end = ((part - model.input_shift) / model.input_scale for part in (rows, x))
+    return Lines(
+        model=model,
+        target=problem.target,
+        start=start.repeat(len(x), 1),
+        end=end.repeat_interleave(len(rows), 0),
+        at_once=problem.rows_at_once,
+    )
+
+
+# --- quadrature on lines --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _SegmentState:
+    """Estimates of segments from outputs alone, before any gradient; shapes (segment,)."""
+
+    change: Tensor  # of the output
+    size: Tensor  # of the output
+    curved: Tensor  # rate at which the coefficients of the integrand decay: of splines
+    smooth: Tensor  # likewise, of base functions
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Segments that are still to be integrated; shapes (segment,)."""
+
+    segments: Segments
+    least: Tensor  # nodes of the smaller rule, at least
+    doubted: Tensor  # whether it may have a kink, or be a part of one that may
+    stalls: Tensor  # tries in a row without progress
+    misses: Tensor  # the last one's error, as `Integrals.misses` counts it
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Integrals and errors of a rule pair on segments."""
+
+    values: Tensor  # (segment, in): of the larger rule
+    apart: Tensor  # (segment, in): its distance from the smaller one
+    estimate: Tensor  # (segment, in): its error if all is smooth
+    size: Tensor  # (segment,): largest rate times the length
+    expected: Tensor  # (segment,): distance of the rules by the survey, as a share of the size
+
+
+class Integrals:
+    """Integrals of the gradient along lines so far, and the error budget of each line."""
+
+    def __init__(self, lines: Lines, tolerance: float) -> None:
+        self.values = torch.zeros_like(lines.start)  # (line, in), times the step of each feature
+        self.tolerance = tolerance  # of the change of the output
+        self._none = self.values.new_zeros(len(lines.start))
+        # numbers of gradients, of segments, and of those that no halving certified: (line,)
+        self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
+        self._lines = lines
+        every = torch.arange(len(lines.start), device=lines.start.device)
+        at = torch.cat((self._none, self._none + 1))
+        self._noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
+
+    def start(self, segments: Segments, survey: _SegmentState, values: Tensor) -> None:
+        """Set the scale of every line from all of its segments."""
+        owner, change = segments.owner, survey.change
+        total = self._none.index_add(0, owner, change).abs()
+        way = self._none.index_add(0, owner, change.abs())
+        self._scale = total + 1e-3 * way
+        every = torch.zeros_like(self.values).index_add(0, owner, values).abs().sum(1)
+        way = self._none.index_add(0, owner, values.abs().sum(1))
+        self._spread = torch.maximum(every + 1e-3 * way, self._scale)
+
+    def add_rounding(self, segments: Segments) -> None:
+        """Add the rounding errors of segments that make no progress."""
+        owner, middle = segments.owner, segments.low + 0.5 * segments.length
+        noise = self._lines.noise(owner, middle)
+        self._noise = self._noise.scatter_reduce(0, owner, noise, "amax")
+
+    def misses(
+        self, segments: Segments, survey: _SegmentState, tried: _Tried, doubted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return errors as multiples of those allowed, and the mask of smooth segments."""
+        owner = segments.owner
+        noise = ROUNDING * (survey.size + self._noise[owner])
+        gap = (tried.values.sum(1) - survey.change).abs()
+        allowed = PART * self.tolerance * self._scale[owner] + noise
+        spread = self._spread[owner]
+        size = torch.maximum(tried.size, segments.length * spread)
+        smooth = (tried.apart.amax(1) <= TRUST * tried.expected * size) & ~doubted
+        # elsewhere the smaller rule's error counts for the larger one
+        error = torch.where(smooth, tried.estimate.amax(1), tried.apart.amax(1))
+        single = error / (SINGLE * self.tolerance * spread + noise)
+        return torch.maximum(gap / allowed, single), smooth
+
+    def add(self, segments: Segments, change: Tensor, values: Tensor, unsettled: Tensor) -> None:
+        """Add segments that are finished; some of them unsettled."""
+        owner = segments.owner
+        self.values.index_add_(0, owner, values + 0 * change[:, None])  # NaN, if that is infinite
+        self.segments.index_add_(0, owner, torch.ones_like(owner))
+        self.unsettled.index_add_(0, owner, unsettled.long())
+
+
+def integrate(
+    lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12, halvings: int = HALVINGS
+) -> Integrals:
+    """Integrate the gradient of a network along lines.
+
+    Halving makes up for `knots`, from `meeting_points`, that are missing. NaN on lines where an
+    output or gradient is NaN or infinite.
+    """
+    integrals, segments = Integrals(lines, tolerance), smooth_segments(lines, knots)
+    none, endless = torch.zeros_like(segments.owner), torch.full_like(segments.low, torch.inf)
+    work = _Work(segments, none + 1, none > 0, none, endless)
+    for depth in range(halvings + 1):
+        segments = work.segments
+        if not len(segments):
+            break
+        survey = _survey(lines, segments, knots)
+        counts = torch.maximum(_counts(lines, segments, survey, tolerance), work.least)
+        tried = _apply(lines, segments, survey, counts)
+        integrals.evaluations.index_add_(0, segments.owner, 2 * counts + 1)
+        if depth == 0:
+            integrals.start(segments, survey, tried.values)
+            most = SPENT * integrals.evaluations + SPARE
+        misses, smooth = integrals.misses(segments, survey, tried, work.doubted)
+        short = torch.maximum(survey.curved, survey.smooth) <= LONG
+        stalls = torch.where(short & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
+        stuck = (misses > 1) & (stalls > 0)
+        if bool(stuck.any()):
+            integrals.add_rounding(segments[stuck])
+            misses, smooth = integrals.misses(segments, survey, tried, work.doubted)
+        spent = (integrals.evaluations > most)[segments.owner]
+        given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == halvings))
+        done = ~(misses > 1) | given_up  # NaN cannot get better
+        lost = (given_up & (misses > LOST))[done]
+        integrals.add(segments[done], survey.change[done], tried.values[done], lost)
+        left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)
+        work = _refined(lines, knots, left, counts, ~done)
+    return integrals
+
+
+def _refined(
+    lines: Lines, knots: list[Tensor], work: _Work, counts: Tensor, unfit: Tensor
+) -> _Work:
+    """Add nodes to smooth segments, once, and cut the others in half."""
+    again = unfit & ~work.doubted & (work.least == 1) & (counts < MOST)
+    cut = (unfit & ~again).nonzero()[:, 0]
+    segments, every = work.segments[cut], torch.arange(len(cut), device=cut.device)
+    halves, parent = segments.cut(every, segments.low + 0.5 * segments.length)
+    halves, half = hidden_cuts(lines, halves, knots)
+    parent = cut[parent[half]]
+    least = torch.cat(
+        ((counts[again] + MORE).clamp(max=MOST), torch.where(work.doubted[parent], MANY, 1))
+    )
+    origin = torch.cat((again.nonzero()[:, 0], parent))
+    segments = work.segments[again].joined(halves)
+    return _Work(segments, least, work.doubted[origin], work.stalls[origin], work.misses[origin])
+
+
+def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _SegmentState:
+    """Run the network at both ends and in the middle of every segment."""
+    t = torch.stack((segments.low, segments.low + 0.5 * segments.length, segments.high), 1)
+    owner = segments.owner[:, None].expand_as(t)
+    *inputs, output = lines.levels(owner.reshape(-1), t.reshape(-1))
+    output = output.reshape(-1, 3)
+    curved, smooth = torch.zeros_like(segments.low), torch.zeros_like(segments.low)
+    for layer, flat, places in zip(lines.model.layers, inputs, knots, strict=True):
+        hidden = flat.reshape(len(segments), 3, -1)
+        span = hidden.amax(1) - hidden.amin(1)  # (segment, in)
+        above = (hidden[:, 1, :, None] > places).sum(-1)  # (segment, in)
+        infinite = places.new_full((len(places), 1), torch.inf)
+        widths = torch.cat((-infinite, places, infinite), 1).diff(dim=1)  # NaN: outside
+        width = widths.nan_to_num(torch.inf).gather(1, above.T).T
+        curved = torch.maximum(curved, SHARE * (span / width).amax(1))
+        if layer.piece_degree is None:
+            ratio = POLE / span.amax(1)
+            smooth = torch.maximum(smooth, 1 / (ratio + torch.sqrt(ratio * ratio + 1)))
+    size = output.abs().amax(1)
+    return _SegmentState(output[:, 2] - output[:, 0], size, curved, smooth)
+
+
+def _counts(lines: Lines, segments: Segments, survey: _SegmentState, tolerance: float) -> Tensor:
+    """Return the number m of the smaller rule's nodes: the larger's error is rate**(3 m + 2)."""
+    exact = min(MOST, -(-lines.degrees[-1] // 2))
+    allowed = torch.log(CAUTION * tolerance / segments.length)
+
+    def needed(rate: Tensor) -> Tensor:
+        steps = allowed / torch.log(rate.nan_to_num(0.99).clamp(1e-30, 0.99))
+        return ((steps - 2) / 3).ceil().clamp(1, MOST).long()
+
+    return torch.maximum(needed(survey.curved).clamp(max=exact), needed(survey.smooth))
+
+
+def _apply(lines: Lines, segments: Segments, survey: _SegmentState, counts: Tensor) -> _Tried:
+    """Integrate over segments; the larger rule's error is a power of the two rules' difference."""
+    values = lines.start.new_empty(len(segments), lines.start.shape[1])
+    apart, estimate, size = torch.empty_like(values), torch.empty_like(values), survey.size * 0
+    for m in counts.unique().tolist():
+        chosen = (counts == m).nonzero()[:, 0]
+        pair, part = rule(m, values.device), segments[chosen]
+        t = part.places(pair.nodes)
+        owner = part.owner[:, None].expand_as(t)
+        rates = lines.rates(owner.reshape(-1), t.reshape(-1)).reshape(*t.shape, -1)
+        half = 0.5 * part.length[:, None]
+        larger = half * torch.einsum("sni,n->si", rates, pair.weights)
+        distance = (larger - half * torch.einsum("sni,n->si", rates, pair.coarse)).abs()
+        sizes = 2 * half * rates.abs().amax(1)
+        share = distance / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
+        values[chosen], apart[chosen] = larger, distance
+        estimate[chosen] = sizes * share.pow((3 * m + 2) / (2 * m))
+        size[chosen] = sizes.amax(1)
+    expected = torch.maximum(survey.curved, survey.smooth).pow(2 * counts)
+    return _Tried(values, apart, estimate, size, expected)
+
+
+class Rule(NamedTuple):
+    """A Gauss-Legendre rule of m nodes inside a Kronrod rule."""
+
+    nodes: Tensor  # (2 m + 1,)
+    weights: Tensor  # of the larger rule
+    coarse: Tensor  # of the smaller one
+
+
+@functools.lru_cache(maxsize=64)
+def rule(m: int, device: torch.device | None = None) -> Rule:
+    """Return the Gauss-Legendre rule of degree 2m - 1 in the one of Kronrod (1965), of 3m + 1.
+
+    Its other nodes are zeros of the polynomial that, times Gauss's, is orthogonal to lower degrees.
+    """
+    gauss, weights = legendre.leggauss(m)
+    points, measure = legendre.leggauss(2 * m + 2)
+    values = legendre.legvander(points, m + 1)  # (point, degree)
+    lower = values[:, : m + 1] * (measure * values[:, m])[:, None]
+    moments = lower.T @ values  # (degree up to m, degree up to m + 1)
+    series = np.append(np.linalg.solve(moments[:, :-1], -moments[:, -1]), 1.0)
+    added = np.sort(legendre.legroots(series).real)
+    nodes = np.empty(2 * m + 1)
+    nodes[::2], nodes[1::2] = added, gauss
+    nodes = 0.5 * (nodes - nodes[::-1])
+    integral = np.zeros(2 * m + 1)
+    integral[0] = 2.0
+    larger = np.linalg.solve(legendre.legvander(nodes, 2 * m).T, integral)
+    smaller = np.zeros(2 * m + 1)
+    smaller[1::2] = weights
+    return Rule(*(torch.as_tensor(array, device=device) for array in (nodes, larger, smaller)))

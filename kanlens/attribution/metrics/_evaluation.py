@@ -1,0 +1,273 @@
+"""Metrics: their definition, evaluation context (`Case`) and value (`Score`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution._method import cited, headline
+from kanlens.attribution._problem import Baseline
+from kanlens.attribution._result import Attribution
+from kanlens.attribution.metrics._perturbations import (
+    BASES,
+    Outside,
+    copied_generator,
+    evaluated,
+    inside_rows,
+    slices,
+    some_rows,
+)
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
+
+NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
+PART = 65_536  # samples that are read at once where all of them count
+ROWS = 128  # background rows that removed features are replaced from, at most
+ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+
+MethodOn = Callable[[KAN, Tensor], Tensor]
+Direction = Literal["higher", "lower", "none"]
+Need = Literal["exact", "model", "method"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score:
+    """Value of a metric for one attribution."""
+
+    rows: Tensor  # (batch,), NaN where it is not defined
+    value: float  # one number for all samples where it is
+    aggregate: str = "mean"  # of the samples
+    offgrid: float = math.nan  # share of inputs and hidden values outside grids, where evaluated
+
+    @classmethod
+    def of(cls, rows: Tensor, aggregate: str = "mean", *, offgrid: float = math.nan) -> Score:
+        """Return the score of per-sample numbers; `aggregate` is mean or maximum."""
+        defined = rows[~rows.isnan()]
+        size = defined.max if aggregate == "maximum" else defined.mean
+        value = float(size()) if len(defined) else math.nan
+        return cls(rows=rows, value=value, aggregate=aggregate, offgrid=offgrid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number about an attribution, NaN where what it needs is missing."""
+
+    name: str
+    function: Callable[[Case], Score]
+    direction: Direction
+    cost: str = "none"
+    needs: frozenset[Need] = frozenset()
+    reference: str = ""
+    summary: str
+
+    @property
+    def needs_exact(self) -> bool:
+        """True if it compares with exact Shapley values."""
+        return "exact" in self.needs
+
+    @property
+    def arrow(self) -> str:
+        """Arrow to where it is better, empty when neither way is."""
+        return ARROWS[self.direction]
+
+
+Part = TypeVar("Part")
+
+
+class MissingPartError(RuntimeError):
+    """A metric needs a part that its case lacks."""
+
+
+def needed(part: Part | None) -> Part:
+    """Return a part of a case that a metric needs: without it, the metric is NaN."""
+    if part is None:
+        raise MissingPartError("a metric that needs a part must be marked so")
+    return part
+
+
+def metric(
+    direction: Direction,
+    *needs: Need,
+    cost: str = "none",
+    of: Callable[..., Any] | None = None,
+    reference: str = "",
+) -> Callable[[Callable[[Case], Score]], Metric]:
+    """Make a function a metric, with its name, headline, and the references of `of`.
+
+    A leading underscore of the name is dropped. The metric is NaN for a case that lacks a part.
+    """
+
+    def make(function: Callable[[Case], Score]) -> Metric:
+        def score(case: Case) -> Score:
+            try:
+                return function(case)
+            except MissingPartError:
+                return Score.of(torch.full_like(case.values[:, 0], math.nan))
+
+        return Metric(
+            name=function.__name__.lstrip("_"),
+            function=score,
+            direction=direction,
+            cost=cost,
+            needs=frozenset(needs),
+            reference=reference if of is None else cited(of),
+            summary=headline(function),
+        )
+
+    return make
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """Evaluation context of a metric: an attribution and its model; missing parts are None.
+
+    Every metric draws from a copy of `generator`, by default of one with seed 0.
+    """
+
+    attribution: Attribution
+    exact: Attribution | None = None  # of the same samples and baseline
+    model: KAN | None = None  # in float64
+    target: int = 0
+    background: Tensor | None = None  # (rows, in)
+    method_on: MethodOn | None = None  # a model and (batch, in) to values (batch, in)
+    generator: torch.Generator | None = None
+
+    def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
+        """Return a function (..., batch) of parts of the samples, of `numbers` a value at most."""
+
+        def cut(attribution: Attribution, part: slice) -> Attribution:
+            x = None if attribution.x is None else attribution.x[part]
+            return replace(attribution, values=attribution.values[part], x=x)
+
+        n, n_in = self.attribution.values.shape
+        parts = []
+        for part in slices(n, numbers * n_in):
+            exact = None if self.exact is None else cut(self.exact, part)
+            parts.append(run(replace(self, attribution=cut(self.attribution, part), exact=exact)))
+        return torch.cat(parts, -1)
+
+    def score(
+        self,
+        run: Callable[[Case], Tensor],
+        numbers: int = BASES,
+        *,
+        aggregate: str = "mean",
+        output: GridMonitor | None = None,
+    ) -> Score:
+        """Return the score of `each`, with the share of values that `output` saw outside grids."""
+        rows = self.each(run, numbers)
+        return Score.of(rows, aggregate, offgrid=math.nan if output is None else output.share)
+
+    @property
+    def values(self) -> Tensor:
+        """The attribution's values in float64, shape (batch, in)."""
+        return self.attribution.values.detach().double()
+
+    @property
+    def exact_values(self) -> Tensor:
+        """The exact values in float64, of the same columns."""
+        exact = needed(self.exact)
+        if exact.features != self.attribution.features:
+            raise MissingPartError("exact values of other columns")
+        return exact.values.detach().double()
+
+    @property
+    def x(self) -> Tensor:
+        """The samples in float64; missing when the columns of the values are no features."""
+        return needed(self.attribution.x).detach().double()
+
+    @property
+    def rows(self) -> Tensor:
+        """The background in float64."""
+        return needed(self.background).detach().double()
+
+    def method(self, x: Tensor) -> Tensor:
+        """Return the values of the method at other samples (batch, in)."""
+        return needed(self.method_on)(needed(self.model), x)
+
+    @property
+    def slopes(self) -> bool:
+        """True if the values are slopes instead of shares of a change."""
+        return self.attribution.baseline == Baseline.SLOPES
+
+    @property
+    def outside(self) -> Outside | None:
+        """Function that masks values of samples (batch, in) outside the first layer's grid."""
+        return None if self.model is None else self.model.outside
+
+    def draws(self) -> torch.Generator:
+        """Return a copy of the generator; the same one every time."""
+        return copied_generator(self.generator)
+
+    @cached_property
+    def references(self) -> Tensor:
+        """Rows inside the grid that replace removed features: the baseline's, or background."""
+        baseline = self.attribution.baseline
+        if baseline not in (Baseline.ZERO, Baseline.MEAN_ROW):
+            return self.replacements
+        zero = baseline == Baseline.ZERO
+        row = torch.zeros_like(self.x[:1]) if zero else self.rows.mean(0, keepdim=True)
+        return inside_rows(row, self.x, self.outside)
+
+    @cached_property
+    def replacements(self) -> Tensor:
+        """At most 128 background rows inside the grid, chosen as in `references`."""
+        return some_rows(inside_rows(self.rows, self.x, self.outside), ROWS, self.draws())
+
+    def population(self) -> Iterator[Tensor]:
+        """Yield `replacements` and samples, some at a time: their spread is the unit of moves."""
+        if self.background is not None:
+            yield self.replacements
+        yield from (part.double() for part in needed(self.attribution.x).detach().split(PART))
+
+    @cached_property
+    def variance(self) -> float:
+        """Variance of the output over the `population`; NaN where it does not vary."""
+        output = self.watched()
+        outputs = torch.cat([evaluated(output, part) for part in self.population()])
+        size = float(outputs.var(correction=0))
+        return size if size > (NOISE * float(outputs.abs().max())) ** 2 else math.nan
+
+    def watched(self) -> GridMonitor:
+        """Return the output as a function that counts the values outside their grids."""
+        needed(self.attribution.x)
+        return GridMonitor(needed(self.model), self.target)
+
+
+class GridMonitor:
+    """An output of a model that counts values outside the grids wherever it is evaluated."""
+
+    def __init__(self, model: KAN, target: int) -> None:
+        self.model, self.target = model, target
+        self.seen, self.off = 0, 0
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the output at x (batch, in), shape (batch,); count what reaches each layer."""
+        model = self.model
+        self._count(model.outside(x))
+        (_, *hidden, last), _ = model.levels(model.scale_inputs(x))
+        for layer, values in zip(model.layers[1:], hidden, strict=True):
+            self._count(layer.unlearned(values))
+        y: Tensor = model.scale_outputs(last)[:, self.target]
+        return y
+
+    def _count(self, outside: Tensor) -> None:
+        self.seen += outside.numel()
+        self.off += int(outside.sum())
+
+    @property
+    def share(self) -> float:
+        """Share of all values seen that lay outside."""
+        return self.off / self.seen if self.seen else math.nan
+
+
+def case_for(model: KAN, attribution: Attribution, **parts: Any) -> Case:
+    """Return the case of an attribution of a model, on a float64 copy of it."""
+    return Case(attribution=attribution, model=float64_copy(model), **parts)

@@ -1,0 +1,115 @@
+"""Robustness to small moves of a sample, and sensitivity to the parameters of the model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.attribution._result import CentralMoments
+from kanlens.attribution.metrics._evaluation import (
+    Case,
+    MethodOn,
+    MissingPartError,
+    Score,
+    metric,
+    needed,
+)
+from kanlens.attribution.metrics._perturbations import (
+    Function,
+    Mover,
+    displaced,
+    evaluated,
+    normal,
+    uniform,
+)
+from kanlens.attribution.metrics._rankings import cleaned, spearman
+from kanlens.model._analysis import float64_copy
+from kanlens.model._network import KAN
+
+NEIGHBORS = 8  # of each sample
+RADIUS = 0.1  # of their box, in standard deviations of each feature
+
+
+def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) -> Tensor:
+    """Return the largest |change| of an attribution at moved samples, over its |size|.
+
+    Sizes are Euclidean; the samples (batch, in) move to (draws, batch, in). NaN where the
+    attribution is zero.
+
+    References
+    ----------
+    .. [1] C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019.
+    """
+    there = method(moved.flatten(0, 1)).detach().to(moved).reshape(moved.shape)
+    change = torch.linalg.vector_norm(there - values, dim=-1).amax(0)
+    size = torch.linalg.vector_norm(values, dim=-1)
+    ratio: Tensor = change / torch.where(size > 0, size, math.nan)
+    return ratio
+
+
+@metric("lower", "model", "method", cost="8 attributions a sample", of=max_sensitivity)
+def _max_sensitivity(case: Case) -> Score:
+    """Largest relative change of the values in a box of a tenth of a deviation."""
+    move, output = mover(case), case.watched()
+    needed(case.method_on)
+
+    def changes(part: Case) -> Tensor:
+        moved = move(part.x)
+        evaluated(output, moved)
+        return max_sensitivity(part.method, part.x, part.values, moved)
+
+    return case.score(changes, NEIGHBORS, output=output)
+
+
+def mover(case: Case) -> Mover:
+    """Return a function that draws neighbors (draws, batch, in) of samples (batch, in)."""
+    total, draws = CentralMoments.over(case.population()), case.draws()
+    scale = RADIUS * (total.squares / total.rows).sqrt()
+    if not bool((scale > 0).any()):
+        raise MissingPartError("nothing can move")
+    return lambda x: displaced(x, scale, NEIGHBORS, draws, outside=case.outside, law=uniform)
+
+
+@torch.no_grad()
+def redraw(layer: nn.Module, generator: torch.Generator) -> None:
+    """Redraw every parameter of a layer: normal, with the mean and deviation of its entries."""
+    for parameter in layer.parameters():
+        mean, spread = parameter.mean(), parameter.std(correction=0)
+        spread = torch.where(spread > 0, spread, mean.abs())
+        parameter.copy_(mean + spread * normal(tuple(parameter.shape), generator).to(parameter))
+
+
+def parameter_randomization(
+    method_on: MethodOn, model: KAN, x: Tensor, values: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Rank-correlate |values| with those of models whose layers are redrawn from the top down.
+
+    The last layer first, then the last two, and so on, in a copy of the model. Returns Spearman's
+    correlation (layer, batch): 1 for an attribution that does not depend on the model.
+
+    References
+    ----------
+    .. [1] J. Adebayo et al., Sanity Checks for Saliency Maps, 2018.
+    """
+    changed, correlations = float64_copy(model), []
+    for layer in reversed(list(changed.layers)):
+        redraw(layer, generator)
+        after = method_on(changed, x).detach().to(values)
+        correlations.append(spearman(cleaned(values).abs(), cleaned(after).abs()))
+    return torch.stack(correlations)
+
+
+@metric(
+    "lower", "model", "method", cost="an attribution for each layer", of=parameter_randomization
+)
+def mprt(case: Case) -> Score:
+    """Rank correlation with the values of models whose layers are drawn anew, mean over layers."""
+    method_on, model = needed(case.method_on), needed(case.model)
+
+    def correlation(part: Case) -> Tensor:  # each part draws the same models
+        draws = case.draws()
+        return parameter_randomization(method_on, model, part.x, part.values, draws).nanmean(0)
+
+    return case.score(correlation)

@@ -1,0 +1,251 @@
+"""Exact Shapley values and interactions of small games by enumeration of coalitions.
+
+A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest); its first-layer sums
+are those of b and one step for each player of S.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.attribution._problem import pairs
+from kanlens.attribution.shapley._games import Game, Solution
+from kanlens.functions._elementary import Array
+from kanlens.model import kernels
+from kanlens.model._analysis import BUDGET, widest
+from kanlens.model.kernels import _pool as pool
+
+if TYPE_CHECKING:
+    from kanlens.model._layers import KANLinear
+    from kanlens.model._nodes import Nodes
+    from kanlens.model.kernels._local_basis import LocalBasis
+
+STEP = 2**28  # functions evaluated between two moves of the bar
+TRIAL = 2**21  # functions evaluated to estimate the time of all
+WORK = 3.0  # nanoseconds of one function at one point
+TORCH = 200  # time of torch over that of the kernel
+COMPILE = "from kanlens.attribution.shapley._enumeration import compile_worths; compile_worths({})"
+MOST_BINS = 1024  # per node; a grid more uneven than that is searched in more steps
+SLACK = 1e-9  # of a bin: rounding may put a point into the next bin
+
+
+def enumerated(
+    game: Game, *, interactions: bool = False, advance: Callable[[int], None] | None = None
+) -> Solution:
+    """Return exact Shapley values, and on request Grabisch and Roubens' index (1999) of pairs."""
+    n = game.size
+    weights = value_weights(n).to(game.x)
+    both = pair_weights(n).to(game.x) if interactions else None
+    values, shared = [], []
+    for part in torch.arange(len(game.x)).split(_samples_at_once(game)):
+        worths = _worths(game, part)
+        worths -= worths[:, :1].clone()  # of nobody; the weights add up to 0
+        values.append(worths @ weights)
+        if both is not None:
+            shared.append((worths @ both).unflatten(1, (n, n)))
+        if advance is not None:
+            advance(len(part))
+    return Solution(
+        values=torch.cat(values),
+        pairs=torch.cat(shared) if shared else None,
+        evaluations=float(2**n * len(game.rows)),
+    )
+
+
+def seconds(game: Game) -> float:
+    """Estimate the seconds a game takes, from a few samples and background rows."""
+    rows = min(len(game.rows), max(1, TRIAL // functions(game)))
+    samples = min(len(game.x), max(1, TRIAL // (functions(game) * rows)))
+    few = dataclasses.replace(game, x=game.x[:samples], rows=game.rows[:rows])
+    spent = []
+    for _ in range(2):  # the first may load kernels
+        start = time.monotonic()
+        enumerated(few)
+        spent.append(time.monotonic() - start)
+    return min(spent) * (len(game.x) / samples) * (len(game.rows) / rows)
+
+
+def _samples_at_once(game: Game) -> int:
+    """Return the number of samples whose coalitions are solved before the bar moves."""
+    return max(1, min(BUDGET >> game.size, STEP // (functions(game) * len(game.rows))))
+
+
+def functions(game: Game) -> int:
+    """Return the functions evaluated for a sample and a background row."""
+    after = sum(layer.in_features * layer.out_features for layer in game.model.layers[1:])
+    return max(1, after) << game.size
+
+
+def _bits(n: int) -> Tensor:  # (coalition, player)
+    """Return the membership of each coalition: bit p of its index is player p."""
+    return (torch.arange(2**n)[:, None] >> torch.arange(n)) & 1
+
+
+def value_weights(n: int) -> Tensor:
+    """Return the weight of each coalition's value in each player's Shapley value: (2 ** n, n)."""
+    share = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
+    joined = torch.tensor([0.0, *share], dtype=torch.float64)  # by the size of S, for a member
+    left = torch.tensor([*share, 0.0], dtype=torch.float64)
+    bits = _bits(n)
+    size = bits.sum(1)
+    return torch.where(bits == 1, joined[size][:, None], -left[size][:, None])
+
+
+def pair_weights(n: int) -> Tensor:
+    """Return the weight of each coalition's value in each pair's interaction: (2 ** n, n * n).
+
+    It is ``s! (n - s - 2)! / (n - 1)!`` for the s others in the coalition, negative where just one
+    of the two is in it, and zero for a player with itself.
+    """
+    bits = _bits(n)
+    share = [1 / ((n - 1) * math.comb(n - 2, size)) for size in range(n - 1)]
+    weight = torch.tensor([*share, 0.0, 0.0], dtype=torch.float64)
+    inside = bits[:, :, None] + bits[:, None]  # (coalition, player, player)
+    weights = weight[bits.sum(1)[:, None, None] - inside] * (1 - 2 * (inside == 1).double())
+    return (weights * (1 - torch.eye(n, dtype=torch.float64))).flatten(1)
+
+
+def _worths(game: Game, part: Tensor) -> Tensor:
+    """Return v(S) of some samples up to a constant, shape (batch, coalition)."""
+    ours, model = game.shares(game.x[part]), game.model
+    if len(model.layers) == 2 and model.nodes[1].additive and not model.nodes[0].normalized:
+        sides = ours, game.row_shares, game.row_sums
+        worths = coalition_worths(*sides, model.nodes[0], model.layers[1])
+        if worths is not None:
+            scale = model.nodes[1].scale if model.nodes[1].scaled else 1.0
+            return worths * scale * model.output_scale
+    return _in_torch(game, ours)
+
+
+def _in_torch(game: Game, ours: Tensor) -> Tensor:
+    """Return v(S) by running the layers after the first one, for any network."""
+    n, theirs = game.size, game.row_shares
+    at_once = max(1, BUDGET // (16 * widest(game.model)))  # 16: bases of one input
+    low = min(n, at_once.bit_length() - 1)  # players taken together
+    worth = ours.new_zeros(len(ours), 2 ** (n - low), 2**low)
+    for here, there in pairs(len(ours), len(theirs), at_once >> low):
+        steps = ours[here, None] - theirs[there]  # (batch, rows, sub, player)
+        for block, others in enumerate(_bits(n - low).to(ours)):
+            sums = (game.row_sums[there] + steps[..., low:] @ others).unsqueeze(-2)
+            for step in steps[..., :low].unbind(-1):  # (batch, rows, set, sub)
+                sums = torch.cat([sums, sums + step.unsqueeze(-2)], dim=-2)
+            worth[here, block] += game.outputs(sums).sum(1) / len(theirs)
+    return worth.flatten(1)
+
+
+# --- kernel for two layers, the second of splines -------------------------------------------------
+
+
+def coalition_worths(
+    ours: Tensor, theirs: Tensor, start: Tensor, nodes: Nodes, layer: KANLinear
+) -> Tensor | None:
+    """Return the worth of all coalitions (batch, 2 ** player), None where no kernel can run.
+
+    Each player adds `ours` (batch, sub, player) to the sums of samples and `theirs` (rows, sub,
+    player) to those of background rows, `start` (rows, sub). Worths are means over rows, without
+    the bias of the layer, which has one output; bit p of a coalition's place is player p.
+    """
+    able = layer.splines_alone and kernels.can_run_double(ours)  # and a base that it knows
+    able = able and (layer.base_name in ("silu", "zero") or not layer.base_weights().any())
+    layers = layer, ours, layer.grid, layer.weights()
+    basis = kernels.local_basis_of(*layers) if able else None
+    if basis is None:
+        return None
+    from kanlens.attribution.shapley._coalition_loops import add_worths
+    from kanlens.model.kernels._compiling import flat, is_ready
+
+    batch, sums, players = ours.shape
+    totals = ours.new_zeros(batch, 2**players)
+    silu = layer.base_name == "silu"
+    base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
+    sources = tuple(flat(side.contiguous()) for side in (ours, theirs, start))
+    sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
+    curves = tuple(_curves(layer, basis)), flat(base.contiguous()), sizes, window
+    work = WORK * totals.numel() * len(theirs) * sums
+    arguments = (*sources, flat(totals), _ends(nodes), *curves)
+    code = COMPILE.format(layer.spline_order)
+    if not is_ready(add_worths, arguments, TORCH * work / 1e9, code):
+        return None
+    pool.share(add_worths, arguments, batch, work)
+    return totals / len(theirs)
+
+
+def compile_worths(degree: int) -> None:
+    """Compile the kernel of coalitions for splines of a degree into numba's cache."""
+    from kanlens.model._network import KAN
+
+    model = KAN([1, 1, 1], spline_order=degree).double()
+    steps = torch.zeros(1, 1, 1, dtype=torch.float64)
+    with torch.no_grad(), kernels.use("sparse"):
+        coalition_worths(steps, steps, steps[0], model.nodes[0], model.layers[1])
+
+
+def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
+    """Return the place where the sums of each node end, its scale and its shift: (node,)."""
+    ends = np.cumsum([1] * nodes.grouping.sums + list(nodes.grouping.arities))
+    if nodes.scaled:
+        return ends, nodes.scale.numpy(), nodes.shift.numpy()
+    return ends, np.ones(len(ends)), np.zeros(len(ends))
+
+
+class _Curves(NamedTuple):
+    """Flat arrays of a layer's functions as polynomials, and of bins that find their pieces."""
+
+    numbers: Array  # (node, piece, degree + 3): origin and scale of u, then coefficients of powers
+    starts: Array  # (node, piece): where the next piece begins, infinity for the last
+    bins: Array  # (node, bin): the first piece that each bin touches
+    low: Array  # (node,): start of the bins
+    density: Array  # (node,): bins per unit
+    pieces: int
+    n_bins: int
+    hops: int  # most knots in a bin
+
+
+def _curves(layer: KANLinear, basis: LocalBasis) -> _Curves:
+    """Multiply a layer's coefficients into its basis, and sort the pieces into bins."""
+    nodes, degree, pieces = layer.in_features, layer.spline_order, basis.pieces
+    rows = 1 if basis.stride == 0 else nodes
+
+    def shaped(values: Array, *shape: int) -> Array:
+        values = values[: rows * math.prod(shape)].reshape(rows, *shape)
+        return np.broadcast_to(values, (nodes, *shape))
+
+    powers = shaped(basis.powers, pieces, degree + 1, degree + 1)  # (node, piece, p, k)
+    coef = layer.coefficients()[0].detach().numpy()  # (node, basis)
+    local = coef[:, basis.first[:, None] + np.arange(degree + 1)]  # (node, piece, k)
+    units = [shaped(part, pieces)[..., None] for part in (basis.origins, basis.scales)]
+    numbers = np.concatenate([*units, np.einsum("npqk,npk->npq", powers, local)], axis=2)
+    cuts = shaped(basis.starts, pieces)[:, 1:]  # (node, knot)
+    after = np.concatenate([cuts, np.full((nodes, 1), np.inf)], axis=1)
+    bins, density, hops = _bins(cuts)
+    return _Curves(
+        numbers=np.ascontiguousarray(numbers).ravel(),
+        starts=after.ravel(),
+        bins=bins.ravel(),
+        low=cuts[:, 0].copy(),
+        density=density,
+        pieces=pieces,
+        n_bins=bins.shape[1],
+        hops=hops,
+    )
+
+
+def _bins(cuts: Array) -> tuple[Array, Array, int]:
+    """Return the knots (node, knot) before each of even bins, bins per unit, most knots in one."""
+    length = cuts[:, -1] - cuts[:, 0]
+    finest = (np.diff(cuts).min(1) / length).min()
+    count = int(min(MOST_BINS, np.ceil(1 / finest) + 1))
+    density = count / length
+    places = (cuts - cuts[:, :1]) * density[:, None]  # (node, knot)
+    edges = np.arange(count + 1)
+    before = (places[:, None, :] < edges[:-1, None] - SLACK).sum(2)
+    until = (places[:, None, :] <= edges[1:, None] + SLACK).sum(2)
+    return before, density, int((until - before).max())

@@ -1,0 +1,318 @@
+"""Bounds on an output and its gradient over a batch of boxes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens._runtime import NEVER, Deadline
+from kanlens.certificates import _relaxation as relaxation
+from kanlens.certificates._gradients import MOST_ROWS, GradientBounds, gradient_bounds
+from kanlens.certificates._intervals import EPS, MODEL_EPS, SUM_EPS, Interval
+from kanlens.certificates._relaxation import LayerBounds, node_bounds
+from kanlens.certificates._sampling import dual_norms
+from kanlens.model._analysis import rows_at_once
+from kanlens.model._enclosures import FARTHEST, Enclosure, NoEnclosure, encloses
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Nodes
+
+SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
+ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BoxBounds:
+    """Boxes, and bounds on an output over each, in units of the data.
+
+    The `worth` of halving a box along a feature is the possible gain: for the value; for the
+    slopes, by narrower nodes and by the feature's own interval.
+    """
+
+    low: Tensor  # (box, in)
+    high: Tensor
+    value: Interval  # of the output, (box,)
+    slope: Interval  # of its derivative by each feature, (box, in)
+    apart: Interval  # of the output minus an additive function, (box,)
+    worth: Tensor  # (box, 3, in)
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def pick(self, rows: Tensor) -> BoxBounds:
+        """Return some of the boxes, by index or mask."""
+        return self._each(lambda values: values[rows])
+
+    def joined(self, other: BoxBounds) -> BoxBounds:
+        """Return these boxes and others."""
+        return self._each(lambda *values: torch.cat(values), other)
+
+    def within(self, parents: BoxBounds) -> BoxBounds:
+        """Intersect the bounds with those of the boxes that contain these."""
+        value, slope = self.value.meet(parents.value), self.slope.meet(parents.slope)
+        return replace(self, value=value, slope=slope, apart=self.apart.meet(parents.apart))
+
+    def _each(self, change: Callable[..., Tensor], *others: BoxBounds) -> BoxBounds:
+        columns: dict[str, Any] = {}
+        for name in (f.name for f in fields(self)):
+            own, *rest = (getattr(boxes, name) for boxes in (self, *others))
+            pair = isinstance(own, Interval)
+            columns[name] = Interval(*map(change, own, *rest)) if pair else change(own, *rest)
+        return BoxBounds(**columns)
+
+    def norms(self) -> Tensor:  # (box, 3)
+        """Bound the norms of the gradient on every box."""
+        return dual_norms(self.slope.size)
+
+
+@dataclass(eq=False)
+class BoundPropagation:
+    """Bound propagation for one output of a float64 model, on boxes.
+
+    Layers that the first pass would enclose after the `deadline` are left without bounds, and
+    hidden layers that it had no time to relax are not relaxed. Where features are held at the ends
+    of the training data, the domain is clamped to them, and slopes may be 0.
+    """
+
+    model: KAN
+    target: int
+    domain: Tensor  # (in, 2), in units of the data
+    deadline: Deadline = NEVER
+    enclosures: list[Enclosure | NoEnclosure] = field(default_factory=list)  # of layers' edges
+    layers: list[LayerBounds] = field(default_factory=list)  # on the domain
+    relaxes: bool = True
+    in_time: bool = True
+    held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (in,)
+    additive: Tensor = field(init=False)  # weights (out, in) of first edges that `apart` is from
+    size: int = field(init=False)  # numbers that the domain itself takes
+
+    def __post_init__(self) -> None:
+        if not len(self.held):
+            whole, low, high = self.domain, self.model.input_low, self.model.input_high
+            self.domain = whole.clamp(low[:, None], high[:, None])
+            self.held = (self.domain != whole).any(1)
+        self.additive = torch.zeros_like(self.model.layers[0].mask)
+        self.layers = self.layers or self.passed()
+        rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
+        points = [layer.values.points for layer in self.layers]
+        self.size = sum(p.numel() + rows * p[:, 0].numel() for p in points)
+
+    def of(self, target: int) -> BoundPropagation:
+        """Return the bounds of another output, with shared bounds of the layers."""
+        last, other = len(self.layers) - 1, replace(self, target=target)
+        nodes = self.model.nodes[last]
+        if self._rows(last, nodes) is not None or other._rows(last, nodes) is not None:
+            other.layers = other.passed()
+        return other
+
+    def passed(self) -> list[LayerBounds]:
+        """Propagate bounds on the domain."""
+        return self.forward(self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
+
+    @property
+    def bounded(self) -> bool:
+        """True if the edges of every layer have bounds, at least on smaller boxes.
+
+        A box that reaches farther than splines are enclosed has a part without bounds.
+        """
+        far = self.layers[0].inputs.size > FARTHEST
+        beyond = bool(torch.isinf(self.layers[0].edges.high[..., far[0]]).any())
+        return not beyond and all(enclosure.bounded for enclosure in self.enclosures)
+
+    @functools.cached_property
+    def knots(self) -> Tensor:
+        """The knots of the first layer in units of the data, shape (in, knot)."""
+        cuts = self.model.layers[0].breakpoints().mT
+        return (cuts * self.model.input_scale + self.model.input_shift).mT.contiguous()
+
+    @functools.cached_property
+    def noise(self) -> float:
+        """Bound on the rounding error of a float64 evaluation of the output."""
+        return self._rounding(self.layers) if self.in_time else float("inf")
+
+    def inwards(self, low: Tensor, high: Tensor) -> Interval:
+        """Scale boxes (box, in) to the units of the first layer, rounded outwards."""
+        shift, scale = self.model.input_shift, self.model.input_scale
+        rounded = (shift != 0) | (scale != 1)
+        corners = torch.stack([low, high])
+        margin = 4 * EPS * (corners.abs() + shift.abs()) / scale.abs() * rounded
+        ends = self.model.scale_inputs(corners)
+        return Interval((ends - margin).amin(0), (ends + margin).amax(0))
+
+    def forward(self, inputs: Interval) -> list[LayerBounds]:
+        """Propagate bounds on boxes (box, in), in scaled units."""
+        layers: list[LayerBounds] = []
+        first = not self.enclosures
+        for index, (layer, nodes) in enumerate(
+            zip(self.model.layers, self.model.nodes, strict=True)
+        ):
+            if first:
+                able = encloses(layer) and self._has_time(layer)
+                self.enclosures.append(
+                    layer.enclosure(*inputs) if able else NoEnclosure(layer.mask)
+                )
+            else:
+                inputs = inputs.meet(self.layers[index].inputs)
+            values = self.enclosures[index].values(*inputs)
+            edges = Interval.known(*values.bounds())
+            sums = edges.total().shift(layer.bias)
+            layers.append(LayerBounds(inputs=inputs, values=values, edges=edges, sums=sums))
+            rows = self._rows(index, nodes) if self.relaxes and self.in_time else None
+            if index and rows is not None and self._relaxes_in_time(index, len(rows)):
+                weights = rows.expand(len(inputs.low), -1, -1)
+                linear = relaxation.relax(self.model, layers, weights)[0]
+                picked = rows.argmax(1)
+                tight = zip(sums, linear.meet(sums.column(picked)), strict=True)
+                sums = Interval(*(old.index_copy(1, picked, end) for old, end in tight))
+                layers[-1] = replace(layers[-1], sums=sums)
+            inputs = node_bounds(nodes, sums)
+        return layers
+
+    def _has_time(self, layer: Any) -> bool:
+        self.in_time &= self.deadline.left > SECONDS * layer.mask.numel()
+        return self.in_time
+
+    def _relaxes_in_time(self, index: int, rows: int) -> bool:
+        numbers = rows * sum(layer.mask.numel() for layer in self.model.layers[: index + 1])
+        self.relaxes = self.deadline.left > ROW_SECONDS * numbers
+        return self.relaxes
+
+    def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
+        """Return the sums to tighten by relaxation, one-hot."""
+        eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
+        if index < len(self.model.layers) - 1:
+            return eye
+        members = nodes.grouping.members(self.target)
+        return eye[list(members)] if len(members) > 1 else None
+
+    def bounds(self, low: Tensor, high: Tensor) -> BoxBounds:
+        """Bound output and slopes on boxes (box, in), in units of the data."""
+        layers = self.forward(self.inwards(low, high))
+        value, apart, lost = self._value(layers)
+        slopes = self._gradient(layers)
+        value = value.meet(self._about(0.5 * (low + high), low, high, slopes.features))
+        apart = apart if bool(self.additive.any()) else apart.meet(value)
+        bends = _uncertain(slopes.inputs, _gains(self.model, layers, slopes.edges))
+        worth = [_spread(self.model, layers, amounts) for amounts in (lost, bends)]
+        return BoxBounds(
+            low=low,
+            high=high,
+            value=value,
+            slope=slopes.features.with_zero(self.held),
+            apart=apart,
+            worth=torch.stack([*worth, slopes.own], 1),
+        )
+
+    def slopes(self, low: Tensor, high: Tensor) -> Interval:
+        """Bound the slopes on boxes (box, in), in units of the data, (box, in)."""
+        slopes = self._gradient(self.forward(self.inwards(low, high)))
+        return slopes.features.with_zero(self.held)
+
+    def values(self, low: Tensor, high: Tensor) -> Interval:
+        """Bound the output on boxes (box, in), in units of the data, shape (box,)."""
+        return self._value(self.forward(self.inwards(low, high)))[0]
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Evaluate the output at x (batch, in), shape (batch,)."""
+        parts = x.split(rows_at_once(self.model))
+        return torch.cat([self.model(part)[:, self.target] for part in parts])
+
+    def unrefined(self) -> BoxBounds:
+        """Bound the output on the domain by the first pass, and nothing else."""
+        low, high = self.domain[None, :, 0], self.domain[None, :, 1]
+        never = torch.full_like(low, torch.inf)
+        return BoxBounds(
+            low=low,
+            high=high,
+            value=self.plain_value(self.layers),
+            slope=Interval(-never, never),
+            apart=Interval(-never[:, 0], never[:, 0]),
+            worth=torch.zeros_like(low).expand(3, -1)[None],
+        )
+
+    def plain_value(self, layers: list[LayerBounds]) -> Interval:
+        """Bound the output by interval arithmetic on the last sums, shape (box,)."""
+        node = node_bounds(self.model.nodes[-1], layers[-1].sums).column(self.target)
+        scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
+        return node.scaled(scale).shift(offset)
+
+    def relaxed(
+        self, layers: list[LayerBounds]
+    ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
+        """Bound the output without its shift, by `relaxation.relax`."""
+        slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs.low), -1)
+        nodes, sums = self.model.nodes[-1], layers[-1].sums
+        weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)
+        return margin, *relaxation.relax(self.model, layers, weights)
+
+    def _value(self, layers: list[LayerBounds]) -> tuple[Interval, Interval, list[Tensor]]:
+        """Bound the output, and minus the additive function, by linear relaxation."""
+        offset = self.model.output_shift[self.target]
+        margin, bounds, rest, first, lost = self.relaxed(layers)
+        linear = bounds.plus(margin).column().shift(offset)
+        edges = relaxation.combine(layers[0].values, first[..., None] - self.additive)
+        hull = Interval.known(*edges.bounds())
+        apart = hull.total().plus(rest).plus(margin).column().shift(offset)
+        return self.plain_value(layers).meet(linear), apart, lost
+
+    def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
+        """Bound the output by the mean value form: its middle value and gradient."""
+        at = self.outputs(middle)
+        half = torch.maximum(high - middle, middle - low) * (1 + EPS)
+        reach = torch.where(half == 0, 0.0, slope.size * half).sum(-1) * (1 + SUM_EPS) + self.noise
+        return Interval.known(at - reach, at + reach)
+
+    def _rounding(self, layers: list[LayerBounds]) -> float:
+        """Bound an evaluation's rounding: each sum's, times the derivative by it."""
+        total, slopes = 0.0, self._gradient(layers).sums
+        for bounds, layer, enclosure, slope in zip(
+            layers, self.model.layers, self.enclosures, slopes, strict=True
+        ):
+            terms = bounds.edges.size + enclosure.rounding(*bounds.inputs)
+            off = MODEL_EPS * (terms.sum(-1) + layer.bias.abs())
+            total += float(torch.where(slope == 0, 0.0, slope * off).sum())
+        return total + 1e-15 * float(self.model.output_shift[self.target].abs())
+
+    def _gradient(self, layers: list[LayerBounds]) -> GradientBounds:
+        return gradient_bounds(self.model, self.target, layers, self.enclosures)
+
+
+def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
+    """Attribute widths at layers' inputs to the features."""
+    total = torch.zeros_like(layers[-1].inputs.low)
+    for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
+        total = total + _bounded(amount.reshape(total.shape))
+        if index == 0:
+            return total
+        below = layers[index - 1]
+        sums = total[:, model.nodes[index - 1].owner]  # (box, sub)
+        widths = _bounded(below.edges.high - below.edges.low)  # (box, sub, in)
+        share = widths / widths.sum(-1, keepdim=True).clamp_min(1e-300)
+        total = (sums[..., None] * share).sum(1)
+    return total
+
+
+def _gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> list[Tensor]:
+    """Bound the change of every layer's inputs (box, in) with all features."""
+    now = (1 / model.input_scale.abs()).expand(len(layers[0].inputs.low), -1)
+    rates = [now]
+    for nodes, steep in zip(list(model.nodes)[:-1], steepest[:-1], strict=True):
+        sums = (_bounded(steep) * now[:, None]).sum(-1)  # (box, sub)
+        now = sums.new_zeros(len(sums), nodes.grouping.nodes).index_add(1, nodes.owner, sums)
+        rates.append(now)
+    return rates
+
+
+def _uncertain(slopes: list[Interval], gain: list[Tensor]) -> list[Tensor]:
+    """Return the width of the gradient due to each node, the last layer first."""
+    pairs = zip(slopes, gain[:0:-1], strict=True)
+    widths = [_bounded(slope.high - slope.low) * rate for slope, rate in pairs]
+    return [*widths, torch.zeros_like(gain[0])]
+
+
+def _bounded(width: Tensor) -> Tensor:
+    return width.nan_to_num(1e30, posinf=1e30, neginf=0.0).clamp(0.0, 1e30)

@@ -1,0 +1,118 @@
+"""The decorator of commands; their errors name options instead of arguments."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import kanlens
+from kanlens.cli._console import Terminal, seeded
+from kanlens.cli._flags import running, with_options
+from kanlens.cli._options import Json, MaxMemory, NoSeed, Quiet, Seed, described
+from kanlens.errors import KanlensError, Message
+
+
+class CommandGroup(TyperGroup):
+    """A group of commands whose errors and warnings name options instead of arguments."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; its warnings and its error name its options."""
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *place: Any, **line: Any) -> None:
+            shown(
+                with_options(message) if isinstance(message, Message) else message, *place, **line
+            )
+
+        token = running.set(lambda: self.get_command(ctx, ctx.invoked_subcommand or ""))
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = show
+                return super().invoke(ctx)
+        except KanlensError as error:
+            with_options(error)
+            raise
+        finally:
+            running.reset(token)
+
+
+app = typer.Typer(
+    name="kanlens",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"kanlens {kanlens.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def kanlens_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """See, prune, read and attribute Kolmogorov-Arnold networks."""
+
+
+def command(
+    name: str | None = None, /, *, example: str, **texts: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a command; `texts` are help of its arguments, besides `HELP`.
+
+    --json and --quiet become its `terminal`, --seed its `generator`. A command with neither a
+    generator nor a seed draws nothing; --seed has no effect then. A command that reads `data` works
+    within --max-memory.
+    """
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        call = name or function.__name__
+        signature = inspect.signature(function, eval_str=True).parameters
+
+        def run(
+            *,
+            seed: int | None,
+            as_json: bool,
+            quiet: bool,
+            max_memory: str | None = None,
+            **arguments: Any,
+        ) -> None:
+            from kanlens._resources import memory_limit  # with torch, which no help needs
+
+            if "generator" in signature:
+                arguments["generator"] = seeded(seed)
+            elif "seed" in signature:
+                arguments["seed"] = seed
+            with memory_limit(call, max_memory):
+                function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **arguments)
+
+        drawing = [key for key in ("generator", "seed") if key in signature]
+        seeds: Any = Seed if drawing else NoSeed
+        start = signature["seed"].default if "seed" in drawing else 0 if drawing else None
+        common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
+        if "data" in signature:
+            common["max_memory"] = (MaxMemory, None)
+        own = [
+            part for key, part in signature.items() if key not in {"terminal", "generator", *common}
+        ]
+        parameters = [described(part, texts) for part in own]
+        parameters += [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
+            for key, (kind, value) in common.items()
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {part.name: part.annotation for part in parameters}
+        run.__doc__ = function.__doc__
+        app.command(call, epilog=f"Example: {example}")(run)
+        return function
+
+    return add

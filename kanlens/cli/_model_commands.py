@@ -1,0 +1,367 @@
+"""Commands that train models and predict: train, sparsity-path, predict."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import kanlens
+from kanlens._runtime import progress_bar
+from kanlens.cli._command import command
+from kanlens.cli._console import Terminal
+from kanlens.cli._options import factor, hidden_nodes, norms, read_strengths, split_names
+from kanlens.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from kanlens import KAN, FitResult, Source, Table
+
+MAX_FULL_BATCH = 5000  # rows up to which training uses all of them in every step
+LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table beyond memory
+
+
+@command(
+    example="kanlens train data.csv --target price -o model.safetensors",
+    optimizer="What makes the loss small.  [default: by the number of rows]",
+    steps="Steps of LBFGS, or passes over the data.  [default: 50]",
+    learning_rate="Step size.",
+    batch_size="Rows of one batch.  [default: 256]",
+    strength="Factor of the penalty.",
+    entropy_weight="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]",
+    proximal="Make edges exactly zero, with activation_l2.",
+    validation="Share of rows to stop early by.  [default: 0.2]",
+    patience="Steps without improvement before the end.  [default: 20]",
+    holdout="Share of rows for testing only, drawn; both parts are written.",
+    holdout_last="Share of rows for testing only, the last ones: of a table in order of time.",
+    resume="Go on where a killed run stopped, with its draws, not --seed's.",
+)
+def train(
+    data: Path,
+    *,
+    target: str,
+    output: Path = Path("model.safetensors"),
+    task: str | None = None,
+    features: str | None = None,
+    drop: str | None = None,
+    categorical: str | None = None,
+    impute: str | None = None,
+    na: str | None = None,
+    decimal: str | None = None,
+    groups: str | None = None,
+    hidden: str | None = None,
+    grid_size: int | None = None,
+    spline_order: int = 3,
+    extrapolation: str = "constant",
+    optimizer: str | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    penalty: str | None = None,
+    strength: float | None = None,
+    entropy_weight: float | None = None,
+    proximal: bool = False,
+    validation: float | None = None,
+    patience: int | None = None,
+    holdout: float = 0.0,
+    holdout_last: float = 0.0,
+    resume: bool = False,
+    restarts: int = 1,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    terminal: Terminal,
+    generator: Any,
+) -> None:
+    """Train a KAN on a table and write it to a file.
+
+    Unless the shape, the grid, restarts or an option of training is given, the rows decide about
+    all. Under torchrun, all its processes train together:
+    torchrun --nproc-per-node 2 -m kanlens train ...
+    """
+    from kanlens.cli._model_data import new_model, open_columns
+
+    checkpoint = output.parent / f"{output.name}.checkpoint"
+    parts = {part: output.parent / f"{output.stem}.{part}.csv" for part in ("train", "test")}
+    parts = parts if holdout or holdout_last else {}
+    terminal.check([data], model=output, checkpoint=checkpoint, **parts)
+    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
+    cells = {"impute": impute, "decimal": decimal}
+    table = open_columns(data, split_names(target), columns, groups, task=task, **cells)
+    training, test = _split(table, holdout, holdout_last, generator, terminal)
+    settings: dict[str, Any] = {
+        "optimizer": optimizer,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "penalty": norms(penalty),
+        "strength": factor(penalty, strength) or None,
+        "entropy_weight": entropy_weight,
+        "proximal": proximal or None,
+        "validation": validation,
+        "patience": patience,
+    }
+    options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
+    build = partial(new_model, training, **options)
+    run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
+    run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
+    if restarts > 1 or scheduler or workers:
+        if resume or run["strategy"]:
+            expected, got = "a new run for --restarts", "--resume" if resume else "torchrun"
+            raise InvalidValueError("train", expected, got, "Leave one of them out")
+        run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
+    shape = None if hidden is None else hidden_nodes(hidden), grid_size
+    result = _trained(build, shape, training, settings, run, terminal)
+    model = result.model
+    if not result.interrupted:
+        _score(result, checkpoint, training, test, terminal, last=bool(holdout_last))
+    terminal.write(model, output)
+    if terminal.first and not result.interrupted:
+        checkpoint.unlink(missing_ok=True)
+    facts = _outcome(result, output, training, terminal, last=bool(holdout_last))
+    if test is not None:
+        facts.update(_write_parts(parts, cast("Table", training), test, model, terminal))
+    terminal.facts("trained", {**facts, "seed": generator.initial_seed()})
+
+
+def _split(
+    table: Table | Source,
+    holdout: float,
+    holdout_last: float,
+    generator: torch.Generator,
+    terminal: Terminal,
+) -> tuple[Table | Source, Table | None]:
+    """Print how a table was read; return rows to train on and to test on."""
+    from kanlens.cli._model_data import check_learnable
+    from kanlens.data._schema import reading_notes
+
+    for note in reading_notes(table.schema):
+        terminal.say(note)
+    if holdout and holdout_last:
+        expected, advice = "one of --holdout and --holdout-last", "Leave one of them out"
+        raise InvalidValueError("train", expected, "both", advice)
+    training, test = table, None
+    if share := holdout or holdout_last:
+        if not isinstance(table, kanlens.Table):
+            expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
+            advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
+            raise InvalidValueError("train", expected, got, advice)
+        training, test = table.split(share, generator, last=bool(holdout_last))
+        check_learnable(test, "train", "rows held out", least=2)
+    check_learnable(training, "train")
+    return training, test
+
+
+def _trained(
+    build: Callable[..., KAN],
+    shape: tuple[list[Any] | None, int | None],
+    training: Table | Source,
+    settings: dict[str, Any],
+    run: dict[str, Any],
+    terminal: Terminal,
+) -> FitResult:
+    """Train with the settings; if all are None, by default."""
+    words, model = "which choose the network", None
+    settings = {name: value for name, value in settings.items() if value is not None}
+    run = {**run, "progress": terminal.progress}
+    hidden, grid_size = shape
+    if settings or hidden is not None or grid_size is not None or "restarts" in run:
+        model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
+        size = sum(parameter.numel() for parameter in model.parameters())
+        words = f"{model.widths[0]} features, KAN {list(model.shape)}, {size} weights"
+    seed = f"seed {run['generator'].initial_seed()}"
+    terminal.say(f"training on {training.source}: {training.rows} rows, {words}; {seed}")
+    if run.get("resume") and not run["checkpoint"].exists():
+        terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
+    if model is None:
+        return kanlens.fit_default(training, build=build, **run)
+    defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
+    if training.rows <= MAX_FULL_BATCH:
+        defaults["optimizer"] = "lbfgs"
+    elif not isinstance(training, kanlens.Table):
+        steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)
+        defaults |= {"batch_size": LARGE_BATCH, "steps": steps}
+    if "restarts" in run:
+        from kanlens import distributed
+
+        return distributed.fit(model, training, **{**defaults, **settings, **run})[0]
+    return kanlens.fit(model, training, **{**defaults, **settings, **run})
+
+
+def _score(
+    result: FitResult,
+    checkpoint: Path,
+    training: Table | Source,
+    test: Table | None,
+    terminal: Terminal,
+    *,
+    last: bool,
+) -> None:
+    """Refuse a model without a score; record those of simple models."""
+    from kanlens.cli._model_data import check_judged
+    from kanlens.training._baselines import add_record
+
+    check_judged(result, checkpoint, terminal.call)
+    if terminal.first and isinstance(training, kanlens.Table):
+        add_record(result, training, test, last=last)
+
+
+def _outcome(
+    result: FitResult, output: Path, training: Table | Source, terminal: Terminal, *, last: bool
+) -> dict[str, Any]:
+    """Return the facts of a training run, and print warnings."""
+    from kanlens.cli._model_data import print_outside
+    from kanlens.training._baselines import named_scores, poor_fit
+
+    if isinstance(training, kanlens.Table):
+        print_outside(result.model, training, terminal)
+    rows = "validation" if len(result.held_out) else "training"
+    record = result.model.record
+    if record and (text := poor_fit(named_scores(record.metric, record.scores))):
+        terminal.say(f"WARNING: {text}")
+    for column in record.given_away if record else ():
+        words = f"alone predicts {result.model.schema.target}; unless it is known before, leave it"
+        terminal.say(f"WARNING: {column} {words} out with --drop {shlex.quote(column)}")
+    return {
+        "model": str(terminal.place(output)),
+        "widths": list(result.model.widths),
+        "rows": training.rows,
+        "steps": len(result.history),
+        "best_step": result.best_step,
+        "stopped_because": result.stopped_because,
+        f"{rows}_{result.metric_name}": result.metric,
+        **(record.facts("test_" * last) if record else {}),
+        **({"given_away": list(record.given_away)} if record and record.given_away else {}),
+        "seconds": result.seconds,
+    }
+
+
+def _write_parts(
+    paths: dict[str, Path], training: Table, test: Table, model: KAN, terminal: Terminal
+) -> dict[str, Any]:
+    """Write both parts of a table; return the scores on the test rows."""
+    from kanlens.cli._model_data import print_outside
+    from kanlens.training._objective import judge
+
+    print_outside(model, test, terminal)
+    decimal = training.schema.format.decimal  # as the model reads them
+    for path, table in zip(paths.values(), (training, test), strict=True):
+        frame = table.frame
+        terminal.write(frame if decimal == "." else frame.to_csv(index=False, decimal=","), path)
+    return {f"test_{name}": value for name, value in judge(model, test).items()}
+
+
+@command(
+    "sparsity-path",
+    example="kanlens sparsity-path data.csv --target price --penalty weight_l1 -o out.safetensors",
+    output="Model to write: the best.",
+    strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
+    "themselves with commas, increasing.",
+    optimizer="What makes the loss small.",
+    steps="Steps of each strength.",
+)
+def sparsity_path(
+    data: Path,
+    *,
+    target: str,
+    output: Path = Path("model.safetensors"),
+    task: str | None = None,
+    features: str | None = None,
+    drop: str | None = None,
+    categorical: str | None = None,
+    impute: str | None = None,
+    na: str | None = None,
+    decimal: str | None = None,
+    hidden: str = "5",
+    grid_size: int = 5,
+    spline_order: int = 3,
+    extrapolation: str = "constant",
+    penalty: str = "weight_l1",
+    strengths: str = "10",
+    groups: str | None = None,
+    optimizer: str = "lbfgs",
+    steps: int = 50,
+    terminal: Terminal,
+    generator: Any,
+) -> None:
+    """Train with one strength of a penalty after the other; keep the sparsest good model.
+
+    Beside the model, a table of all strengths is written: loss, edges alive, features left.
+    """
+    from kanlens.cli._model_data import check_learnable, held, new_model, open_columns
+
+    listing = output.parent / f"{output.stem}.path.csv"
+    terminal.check([data], model=output, table=listing)
+    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
+    cells = {"impute": impute, "decimal": decimal}
+    rows = open_columns(data, split_names(target), columns, groups, task=task, **cells)
+    table = held(rows, "kanlens")
+    check_learnable(table, terminal.call)
+    options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
+    model = new_model(table, hidden_nodes(hidden), grid_size, **options)
+    path = kanlens.sparsity_path(
+        model,
+        table,
+        penalty=norms(penalty) or "weight_l1",
+        strengths=read_strengths(strengths),
+        optimizer=optimizer,
+        steps=steps,
+        progress=terminal.progress,
+        generator=generator,
+    )
+    frame, best = path.to_frame(), path.steps[path.best]
+    terminal.write(path.model_at(), output)
+    terminal.write(frame, listing)
+    facts: dict[str, Any] = {
+        "model": str(terminal.place(output)),
+        "path": str(terminal.place(listing)),
+        "strength": best.strength,
+        "edges_alive": best.edges_alive,
+        "held_out_loss": best.held_out_loss,
+        "stopped_because": path.stopped_because,
+    }
+    terminal.frame("path", frame)
+    terminal.facts("best", facts, steps=frame.to_dict("records"))
+
+
+@command(
+    example="kanlens predict model.safetensors new.csv -o predictions.csv", output="Table to write."
+)
+def predict(
+    model: Path,
+    data: Path,
+    *,
+    column: str | None = None,
+    output: Path = Path("predictions.csv"),
+    terminal: Terminal,
+) -> None:
+    """Predict every row of a table; judge the predictions when the table has the target."""
+    from kanlens.cli._model_data import open_rows
+    from kanlens.training._objective import ScoreSums, predictions
+
+    terminal.check([model, data], table=output)
+    kan = kanlens.load(model)
+    without = "nothing judges the predictions"
+    rows = open_rows(data, kan, column, terminal, without=without)
+    sums = ScoreSums(kan)
+
+    def predicted(table: Table) -> pd.DataFrame:
+        if table.y is not None:
+            sums.add(table)
+        advance(table.rows)
+        return predictions(kan, table.x)
+
+    with progress_bar("rows", rows.rows, shown=terminal.progress) as advance:
+        terminal.write(map(predicted, rows.batches()), output)
+    facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
+    if sums.rows == rows.rows:
+        facts.update(sums.score())
+        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or of equal targets
+            del facts["R2"]
+            facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
+    terminal.facts("predicted", facts)

@@ -1,0 +1,187 @@
+"""Tables of commands: rows to train on, rows for a model, its background and its output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import kanlens
+from kanlens._checks import check_count
+from kanlens.attribution._problem import explained_output
+from kanlens.cli._console import Terminal
+from kanlens.cli._options import output_index, split_names
+from kanlens.data._cell_parsing import listed
+from kanlens.data._schema import Schema
+from kanlens.data._source import Source, is_large, scan_features, scan_table
+from kanlens.data._table_reader import read_features, read_table
+from kanlens.data._tables import Table
+from kanlens.errors import DataError, InvalidValueError
+from kanlens.model._network import KAN
+from kanlens.model._statistics import deviations
+from kanlens.training._objective import outside_words
+from kanlens.training._result import FitResult
+
+BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
+MIN_ROWS = 10  # to train on
+FIRST = 1000  # rows searched for targets in tables larger than memory
+
+
+def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.Tensor) -> int:
+    """Return the output to explain; print the name of a default one."""
+    index = explained_output(kan, output_index(text), x, call=terminal.call)
+    names = kan.output_names
+    if text is None and len(names) > 1:
+        default = f"about {names[index]}, the class that is predicted for most rows"
+        terminal.say(f"{default}; --output-name takes another of {', '.join(names)}")
+    return index
+
+
+def open_columns(
+    data: Path,
+    target: list[str],
+    columns: Mapping[str, str | None],
+    groups: str | None = None,
+    **options: Any,
+) -> Table | Source:
+    """Open a table to train on, as a source if memory does not hold it."""
+    names: dict[str, Any] = {key: split_names(text) or () for key, text in columns.items()}
+    names["features"] = names.get("features") or None
+    if not is_large(data, call="read_table"):
+        return read_table(data, target=target, groups=groups, **names, **options)
+    if groups is not None:
+        expected, advice = "a table that memory holds for groups", "Allow more with --max-memory"
+        raise InvalidValueError("read_table", expected, repr(data.name), advice)
+    source = scan_table(data, target=target, **names, **options)
+    return source.read(0, source.rows) if source.held() == source.rows else source
+
+
+def check_learnable(
+    rows: Table | Source, call: str, what: str = "rows to train on", least: int = MIN_ROWS
+) -> None:
+    """Refuse too few rows, and rows whose targets are all the same."""
+    advice = "Pass more rows" if least == MIN_ROWS else "Raise --holdout"
+    if rows.rows < least:
+        raise DataError(call, f"at least {least} {what}", str(rows.rows), advice)
+    if isinstance(rows, Source):  # only rows of extreme targets
+        rows = rows.take(rows.extremes or (0,))
+    y = rows.y
+    if rows.schema.task == "regression" and y is not None and not bool(deviations(y).any()):
+        columns = listed(rows.schema.target_columns or rows.schema.output_names)
+        advice = "Choose another target" if least == MIN_ROWS else advice
+        got = f"{y[0, 0].item():.6g} in each of them"
+        raise DataError(call, f"{what} that differ in {columns}", got, advice)
+
+
+def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
+    """Refuse a model that the rows held out from its training do not judge."""
+    if not math.isfinite(result.metric):
+        checkpoint.unlink(missing_ok=True)
+        expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
+        raise DataError(call, expected, got, "Pass more rows, or another share with --validation")
+
+
+def open_for_model(
+    data: Path, kan: KAN, *, call: str, target: Sequence[str] | None = None
+) -> Table | Source:
+    """Return a table for a model, as a source if it exceeds memory."""
+    if not is_large(data, call=call):
+        return read_features(data, kan.schema, call=call, target=target)
+    source, numbers = scan_features(data, kan.schema, call=call, target=target), sum(kan.widths)
+    return source.read(0, source.rows) if source.held(numbers) == source.rows else source
+
+
+def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
+    """Return a table for a model, of a source the rows that fit memory."""
+    if isinstance(rows, Table):
+        return rows
+    return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))
+
+
+def new_model(table: Table | Source, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
+    """Return an untrained float64 network for a table."""
+    widths = [len(table.schema.features), *hidden, len(table.schema.outputs)]
+    return kanlens.KAN(widths, grid_size=grid_size, **options).double()
+
+
+def read_rows(
+    data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
+) -> Table:
+    """Read a table for a model as `open_rows`, up to the memory allowed."""
+    return held(open_rows(data, kan, target, terminal, without=without), terminal.call, kan)
+
+
+def open_rows(
+    data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
+) -> Table | Source:
+    """Open a table for a model; print its target and rows out of range."""
+    names = split_names(target)
+    rows = open_for_model(data, kan, call=terminal.call, target=names or None)
+    table = rows if isinstance(rows, Table) else rows.read(0, FIRST)
+    print_target(table, kan.schema, names, terminal, without)
+    if rows is table:
+        print_outside(kan, table, terminal)
+    return rows
+
+
+def print_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
+    """Print the number of rows outside the training data, and the features."""
+    if words := outside_words(kan, table.x):
+        terminal.say(f"{table.source}: {words}")
+
+
+def print_target(
+    table: Table, schema: Schema, target: list[str], terminal: Terminal, without: str
+) -> None:
+    """Print the target columns of a table, or `without` if it has none."""
+    present = target or schema.targets_among(list(table.frame.columns))
+    names = present or schema.target_columns or schema.output_names
+    columns = f"column{'s' * (len(names) > 1)} {listed(names)}"
+    if table.y is not None:
+        terminal.say(f"target: {columns} of {table.source}")
+        return
+    lack = "has missing cells or text in" if present else "has no"
+    terminal.say(f"no target: {table.source} {lack} {columns} (see --target); {without}")
+
+
+def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Terminal) -> Table | None:
+    """Read a table with the target, to test a model; None without a path."""
+    if path is None:
+        return None
+    call = f"{terminal.call}: test"
+    rows = open_for_model(path, kan, call=call, target=split_names(target) or None)
+    table = held(rows, call, kan)
+    if table.y is None:
+        names = kan.schema.target_columns or kan.output_names
+        expected = f"column {listed(names)}, all cells known"
+        raise DataError(call, expected, f"none in {path.name!r}", "Name the target with --target")
+    return table
+
+
+def background_rows(
+    path: Path | None, kan: KAN, table: Table, most: int | None, terminal: Terminal
+) -> torch.Tensor:
+    """Return background rows: of a table, the model, or the data."""
+    if path is not None:
+        call = f"{terminal.call}: background"
+        against = held(open_for_model(path, kan, call=call), call, kan)
+        print_outside(kan, against, terminal)
+        rows = against.x
+    elif kan.background is not None:
+        rows = kan.background
+    else:
+        rows = spread(table.x, "max_background", BACKGROUND, terminal)
+        source = f"{len(rows)} rows of {table.source}"
+        terminal.say(f"no background: the model keeps no rows; {source} stand in (--background)")
+    return spread(rows, "max_background", most, terminal)
+
+
+def spread(x: torch.Tensor, name: str, most: int | None, terminal: Terminal) -> torch.Tensor:
+    """Return at most `most` rows, evenly spread over the table; all if None."""
+    if most is None:
+        return x
+    check_count(terminal.call, name, most)
+    return x[torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()]

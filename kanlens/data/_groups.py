@@ -1,0 +1,181 @@
+"""Groups of rows that folds must not separate: copies, equal labels.
+
+Rows are sorted by a weighted sum of their columns, so that copies are neighbors, and compared.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.data._cell_parsing import Array
+from kanlens.errors import DataError, InvalidValueError, ShapeError
+
+NEAR = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
+LONG = 20.0  # times the middle nine tenths of a column: its range, at most, for bad cells
+FAR = 3.0  # times `NEAR`: diameter of a group of near copies, which chains exceed
+LAGS = 200  # neighbors that a row is compared with
+SAMPLE = 20_000  # rows that quantiles are taken from
+AGREE = 0.8  # of rows of equal x, agreement of targets beyond chance from which they are copies
+MANY = 10  # times chance at which numbers agree; rows of a cell of a table of few values
+
+
+def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
+    """Return the group (batch,) of every row of x (batch, in), counted from 0.
+
+    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`. Rows
+    of equal x and any classes are in one group: a member that learned one of them would be judged
+    by the other. Where rows are equal by chance, in a table of few values, only labels count.
+    Labels that are missing, too few, or all alike are refused.
+    """
+    columns = x.detach().cpu().double().numpy()
+    targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
+    codes = _copies(np.column_stack((targets, columns)))
+    if len(np.unique(codes)) < len(codes):
+        classes = y is not None and not y.is_floating_point()
+        codes = _without_chance(codes, columns, targets, classes)
+    if labels is not None:
+        count = len(columns)
+        marks = _label_codes(labels, count, call)
+        codes = _connected(codes, marks + count, count + int(marks.max()) + 1)[codes]
+        if (codes == codes[0]).all():
+            advice = "Leave groups out, or name another column"
+            raise InvalidValueError(call, "at least two groups", "one", advice)
+    codes = np.unique(codes, return_inverse=True)[1].ravel()
+    return torch.from_numpy(codes if codes.any() else np.arange(len(codes)))
+
+
+def all_single(groups: Tensor) -> bool:
+    """Return whether every row is a group of its own."""
+    return int(groups.max()) + 1 == len(groups)
+
+
+def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """Split rows in drawn `order` into parts of about `counts` and the rest."""
+    if all_single(groups):
+        return list(order.split([*counts, len(order) - sum(counts)]))
+    codes = groups[order].numpy()
+    sizes, first = np.bincount(codes), np.unique(codes, return_index=True)[1]
+    large = np.where(sizes > min(filter(None, counts), default=0), sizes, 0)
+    drawn = np.lexsort((first, large))  # groups larger than a part come last
+    ends, cuts = np.concatenate(([0], np.cumsum(sizes[drawn]))), [0]
+    for count, end in zip(counts, np.cumsum(counts), strict=True):
+        nearest = int(np.abs(ends - end).argmin())
+        cuts.append(min(max(nearest, cuts[-1] + 1), len(sizes) - 1) if count else cuts[-1])
+    part = np.empty(len(sizes), dtype=np.int64)
+    part[drawn] = np.searchsorted(cuts[1:], np.arange(len(sizes)), side="right")
+    return [order[torch.from_numpy(part[codes] == index)] for index in range(len(cuts))]
+
+
+def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
+    """Return the fold (batch,) of every row; groups are dealt in `order`.
+
+    Larger groups are dealt first, each to the smallest fold.
+    """
+    if all_single(groups):
+        return (torch.arange(len(order)) % folds)[order.argsort()]
+    codes = groups[order].numpy()
+    sizes = np.bincount(codes)
+    middle = np.bincount(codes, np.arange(len(codes))) / sizes
+    fold, totals = np.empty(len(sizes), dtype=np.int64), [(0, index) for index in range(folds)]
+    for group in np.lexsort((middle, -sizes)):
+        total, fold[group] = totals[0]
+        heapq.heapreplace(totals, (total + int(sizes[group]), int(fold[group])))
+    return torch.from_numpy(fold)[groups]
+
+
+def _copies(rows: Array) -> Array:
+    """Return codes of rows (batch, columns), equal for copies."""
+    low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
+    span = np.ptp(rows, axis=0)
+    span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
+    with np.errstate(over="ignore", invalid="ignore"):  # of cells that are not finite
+        rows = rows[:, span > 0] / span[span > 0]
+        weights = np.random.default_rng(0).uniform(0.5, 1.5, rows.shape[1])
+        keys = np.zeros(len(rows))
+        for column, weight in zip(rows.T, weights, strict=True):
+            keys += column * weight  # one after the other, so that equal rows have equal keys
+        order = np.argsort(keys, kind="stable")
+        rows, keys = rows[order], keys[order]
+        new = np.concatenate(([True], (rows[1:] != rows[:-1]).any(1)))
+        near = _near_copies(rows[new], keys[new], NEAR * weights.sum())
+    codes = np.empty(len(rows), dtype=np.int64)
+    codes[order] = near[np.cumsum(new) - 1]
+    return codes
+
+
+def _near_copies(rows: Array, keys: Array, window: float) -> Array:
+    """Return the first near copy of each different row, sorted by keys."""
+    own, links = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
+    left = own
+    for lag in range(1, LAGS):
+        left = left[: np.searchsorted(left, len(keys) - lag)]
+        left = left[keys[left + lag] - keys[left] <= window]
+        if not len(left):
+            break
+        close = left
+        for column in rows.T:
+            close = close[np.abs(column[close + lag] - column[close]) <= NEAR]
+        links.append(np.stack((close, close + lag)))
+    pairs = np.concatenate(links, axis=1)
+    if not pairs.size:
+        return own
+    joined = _connected(pairs[0], pairs[1], len(keys))
+    first = np.unique(joined, return_index=True)[1][joined]
+    later = np.flatnonzero(first != own)
+    far = (np.abs(rows[later] - rows[first[later]]) > FAR * NEAR).any(1)  # links of a chain
+    first[later[far]] = later[far]
+    return first
+
+
+def _connected(left: Array, right: Array, count: int) -> Array:
+    """Return the connected component of each node; edges are left to right."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = coo_array((np.ones(len(left)), (left, right)), shape=(count, count))
+    return np.asarray(connected_components(edges, directed=False)[1], dtype=np.int64)
+
+
+def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
+    """Return codes of copies, or of single rows if equal by chance.
+
+    That is where rows of equal x have different targets, unless the whole table is repeated, and
+    where there are few cells for many rows, although no column distinguishes all of them.
+    """
+    equal = _copies(columns)
+    cells = len(np.unique(equal))
+    alike = _equal_pairs(codes) / _equal_pairs(equal)
+    chance = _equal_pairs(_copies(targets)) if targets.size else 0.0
+    noisy = alike - chance < AGREE * (1 - chance) and (classes or alike < MANY * chance)
+    noisy = noisy and np.gcd.reduce(np.unique(codes, return_counts=True)[1]) == 1
+    few = len(codes) > MANY * cells
+    if noisy or (few and all(len(np.unique(column)) < cells for column in columns.T)):
+        return np.arange(len(codes))
+    return equal if classes else codes
+
+
+def _equal_pairs(codes: Array) -> float:
+    """Return the share of pairs of rows that have equal codes."""
+    counts = np.unique(codes, return_counts=True)[1].astype(float)
+    return float((counts * (counts - 1)).sum() / (len(codes) * (len(codes) - 1.0)))
+
+
+def _label_codes(labels: Any, rows: int, call: str) -> Array:
+    """Return codes of the labels of rows."""
+    import pandas as pd
+
+    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if values.shape != (rows,):
+        got = f"shape {values.shape}"
+        raise ShapeError(call, f"groups of shape ({rows},)", got, "Give each row a label")
+    codes = np.asarray(pd.factorize(values)[0], dtype=np.int64)
+    if (codes < 0).any():
+        got = f"an empty cell in row {int(codes.argmin())}"
+        raise DataError(call, "a group for every row", got, "Fill it")
+    return codes

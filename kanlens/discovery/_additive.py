@@ -1,0 +1,213 @@
+"""Sums and products of splines of single columns, and functions of a sum."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+
+from kanlens.discovery import _settings as tuned
+from kanlens.discovery._ansatz import Ansatz
+from kanlens.discovery._curve_fitting import U, written
+from kanlens.discovery._regression import (
+    Array,
+    Basis,
+    quick_errors,
+    relative_error,
+    solve,
+    weighted,
+)
+from kanlens.discovery._scheduling import BudgetedFront
+from kanlens.discovery._search_problem import SearchProblem, transformed
+from kanlens.discovery._univariate import CURVE
+from kanlens.symbolic._composition import Expr, evaluator
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSplines:
+    """A constant plus splines of single columns, with the held-out error."""
+
+    bases: Sequence[Basis]
+    coefficients: Sequence[Array]
+    error: float
+    constant: float = 0.0
+
+    def curves(self, ends: Array | None = None) -> tuple[Array, list[Array]]:
+        """Return uniform points of every column, and the splines there."""
+        ends = np.array([(b.low, b.high) for b in self.bases]) if ends is None else ends
+        grids = np.linspace(ends[:, 0], ends[:, 1], tuned.GRID_POINTS, axis=1)
+        splines = zip(self.bases, self.coefficients, grids, strict=True)
+        return grids, [basis.at(grid) @ c for basis, c, grid in splines]
+
+
+def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
+    """Return bases, a matrix of ones and centered B-splines, and columns."""
+    bases = [Basis.of(column, pieces) for column in problem.columns.T]
+    splines = [basis.at(x)[:, 1:] for basis, x in zip(bases, problem.columns.T, strict=True)]
+    blocks = [np.ones((len(problem.columns), 1)), *(b - b.mean(axis=0) for b in splines)]
+    owners = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
+    return bases, np.concatenate(blocks, axis=1), owners
+
+
+def by_column(coefficients: Array, owners: Array) -> list[Array]:
+    """Return the coefficients of every column, with 0 for its first B-spline."""
+    columns = range(1, int(owners.max()) + 1)
+    return [np.concatenate(([0.0], coefficients[owners == i])) for i in columns]
+
+
+def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]:
+    """Return the `column_splines` of few pieces, fewer with few rows."""
+    most = problem.count // (3 * problem.width) - 4
+    return column_splines(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
+
+
+def additive_error(problem: SearchProblem, weights: Array | None = None) -> float:
+    """Return the held-out error of a sum of splines."""
+    matrix, target = weighted(weights, _additive_matrix(problem)[1], problem.target)
+    return quick_errors(matrix, [target], problem.held_out)[0]
+
+
+def solve_additive(problem: SearchProblem, weights: Array | None = None) -> ColumnSplines:
+    """Fit a sum of splines, with residuals multiplied by weights."""
+    bases, matrix, owners = _additive_matrix(problem)
+    heavy, target = weighted(weights, matrix, problem.target)
+    solution = solve(heavy[problem.fitted], target[problem.fitted])
+    error = relative_error((heavy @ solution)[problem.judged], target[problem.judged])
+    parts = by_column(solution, owners)
+    means = [
+        float(basis.at(x)[:, 1:].mean(axis=0) @ c[1:])
+        for basis, x, c in zip(bases, problem.columns.T, parts, strict=True)
+    ]
+    return ColumnSplines(bases, parts, error, float(solution[0]) - sum(means))
+
+
+@dataclass(frozen=True)
+class AdditiveModel(Ansatz):
+    """A sum of functions of the columns, for the target and its transforms."""
+
+    near: bool  # whether only models that are nearly exact are written, or only the others
+    limits = tuned.ADDITIVE
+
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+        """Yield the best transforms, and under noise the best weighted ones."""
+        views = transformed(problem, self.limits.targets)
+        _, matrix, _ = _additive_matrix(problem)
+        errors = quick_errors(matrix, [view.target for _, view in views], problem.held_out)
+        for name, view in self._best(zip(errors, views, strict=True)):
+            model = solve_additive(view)
+            if (model.error < tuned.GOOD_ADDITIVE) == self.near:
+                yield from self._written(name, view, model)
+        if not self.near and min(errors) > tuned.NOISELESS and not front.done:
+            uneven = [(name, view) for name, view in views if view.weights is not None]
+            fits = ((additive_error(view, view.weights), (name, view)) for name, view in uneven)
+            for name, view in self._best(fits):
+                yield from self._written(name, view, solve_additive(view, view.weights))
+
+    def _written(self, name: str, problem: SearchProblem, model: ColumnSplines) -> Iterator[Expr]:
+        """Yield formulas of the model of a transformed target."""
+        grids, values = model.curves()
+        sizes = np.array([v.std() for v in values])
+        least = tuned.DEAD_PART * np.sqrt(model.error + 1e-6) * sizes.max()
+        active = np.flatnonzero(sizes > least)
+        if len(active) == 0:
+            return
+        log = name == "log"  # a sum of logarithms is written as a product
+        means = (float(v.mean()) for i, v in enumerate(values) if log or i not in active)
+        constant = model.constant + sum(means)
+        for parts in written(
+            grids[active],
+            [np.exp(values[i] - values[i].mean()) if log else values[i] for i in active],
+            [problem.names[i] for i in active],
+            most=self.limits.written if model.error < tuned.GOOD_ADDITIVE else 2,
+            outer=("id", "inv", "invsq", "sq", "invsqrt", "log") if log else ("id",),
+            inner=("id",) if log else ("id", "sq"),
+            epsilon=float(np.clip(model.error, 1e-9, 1e-2)),
+        ):
+            size = sympy.Float(float(np.exp(constant)) if log else constant)
+            total = sympy.log(sympy.Mul(*parts) * size) if log else sympy.Add(*parts, size)
+            yield problem.rebuild(total)
+
+
+def functions_of_sum(
+    problem: SearchProblem, splines: ColumnSplines, front: BudgetedFront
+) -> Iterator[Expr]:
+    """Yield formulas of an unknown function of a sum of splines."""
+    ends = np.quantile(problem.columns, tuned.CURVE_ENDS, axis=0).T
+    grids, values = splines.curves(ends)
+    spread = max(float(v.std()) for v in values)
+    active = [i for i, v in enumerate(values) if v.std() > tuned.IDLE_WEIGHT * spread]
+    for parts in written(
+        grids[active],
+        [values[i] / spread for i in active],
+        [U for _ in active],
+        most=tuned.SUMS_WRITTEN,
+        outer=("id", "exp"),
+        inner=("id", "sq", "inv"),
+        epsilon=max(splines.error, 1e-10),
+    ):
+        total, names = np.zeros(len(problem.target)), []
+        for i, expression in zip(active, parts, strict=True):
+            rest = expression.as_independent(U, as_Add=True)[1]
+            total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
+            names.append(rest.xreplace({U: problem.names[i]}))
+        if np.isfinite(total).all() and np.ptp(total) > 0:
+            formulas = CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
+            yield from itertools.islice(formulas, tuned.OUTER_WRITTEN)
+
+
+class SeparableProduct(Ansatz):
+    """A product of functions of the columns, for a target that changes sign."""
+
+    limits = tuned.SEPARABLE
+
+    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+        if problem.count < 3 * self.limits.pieces[0]:
+            return
+        for _, view in transformed(problem, self.limits.targets):
+            logarithm = transformed(view, ("log",))  # of which it would be a sum
+            if all(additive_error(log) <= self.limits.error for _, log in logarithm):
+                model = spline_product(view)
+                if model.error <= self.limits.error:
+                    yield from self._written(view, model)
+
+    def _written(self, problem: SearchProblem, model: ColumnSplines) -> Iterator[Expr]:
+        grids, values = model.curves()
+        scale = sympy.Float(float(np.prod([np.abs(v).max() for v in values])))
+        for parts in written(
+            grids,
+            [v / np.abs(v).max() for v in values],
+            problem.names,
+            most=self.limits.written,
+            outer=("id", "inv", "sq"),
+            inner=("id", "sq", "inv"),
+            epsilon=float(np.clip(model.error, 1e-8, 1e-2)),
+        ):
+            yield problem.rebuild(scale * sympy.Mul(*parts))
+
+
+def spline_product(problem: SearchProblem) -> ColumnSplines:
+    """Fit a product of splines by alternating least squares."""
+    bases = [Basis.of(column, tuned.SEPARABLE.pieces[0]) for column in problem.columns.T]
+    blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
+    parts = [np.ones(block.shape[1]) for block in blocks]
+    factors = [block @ part for block, part in zip(blocks, parts, strict=True)]
+    best, waited, rows = ColumnSplines(bases, parts, np.inf), 0, problem.fitted
+    for step in range(tuned.SEPARABLE_ROUNDS):
+        for i, block in enumerate(blocks):  # all factors but the last are of size 1
+            weight = np.prod([f for j, f in enumerate(factors) if j != i], axis=0)
+            own = solve((block * weight[:, None])[rows], problem.target[rows])
+            size = 1.0 if i == len(blocks) - 1 else float(np.abs(block @ own).max()) or 1.0
+            parts[i] = own / size
+            factors[i] = block @ parts[i]
+        fit = np.prod(factors, axis=0)
+        error = relative_error(fit[problem.judged], problem.target[problem.judged])
+        waited = 0 if error < 0.99 * best.error else waited + 1
+        if error < best.error:
+            best = ColumnSplines(bases, list(parts), error)
+        hopeless = best.error > tuned.FAR_PRODUCT and step >= tuned.SEPARABLE_WAIT
+        if hopeless or waited >= tuned.SEPARABLE_WAIT:
+            break
+    return best

@@ -1,0 +1,399 @@
+"""`discover`: from a table to a formula."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from kanlens._checks import check_generator, check_positive
+from kanlens._resources import one_thread
+from kanlens._runtime import Deadline, Interruption, ending, interrupts_pass, progress_bar
+from kanlens.discovery import _settings as tuned
+from kanlens.discovery._ansatz import POWER_LAW
+from kanlens.discovery._pareto_front import Entry, Front
+from kanlens.discovery._regression import Array, relative_error
+from kanlens.discovery._scaling import (
+    CALL,
+    ScaledTable,
+    number,
+    resolved,
+    rounding_step,
+    shortest,
+    table_of,
+)
+from kanlens.discovery._scheduling import BudgetedFront, Deferred
+from kanlens.discovery._search import explore, search
+from kanlens.discovery._smoothness import is_smooth, unfollowed
+from kanlens.discovery._univariate import SHORT_FORMULAS
+from kanlens.model._network import Rows
+from kanlens.symbolic import _pareto_front as pareto
+from kanlens.symbolic._composition import Expr, evaluator, plain
+from kanlens.symbolic._receipt import Receipt, examine
+from kanlens.symbolic._result import Stage, SymbolicResult
+from kanlens.symbolic._rewriting import multiplied_in
+from kanlens.symbolic._simplification import can_refine, complexity, count_numbers, shorten, snap
+
+
+class StopReason(str, Enum):
+    """Reason why a search ended, in words."""
+
+    EXACT = "an exact formula was found"
+    NOISE = "only noise was left"
+    EXHAUSTED = "every way was tried"
+    TIME = "the time was over"
+    INTERRUPTED = "interrupted"
+
+    __str__ = str.__str__
+    __repr__ = str.__repr__
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Discovery(SymbolicResult):
+    """Formulas found in a table, and why the search ended.
+
+    Attributes
+    ----------
+    stopped_because : StopReason
+        "an exact formula was found", "only noise was left", "every way was tried", "the time was
+        over" or "interrupted"; after the last two the result holds the best formula so far, and an
+        interrupt also warns.
+    seconds : float
+        Seconds of the search.
+    error_scale : {"absolute", "logarithmic"}
+        Scale of the losses: the target, or asinh(target / unit) of one over many decades, whose
+        squares are of relative errors for a close formula.
+    """
+
+    stopped_because: StopReason
+    seconds: float
+    error_scale: str = "absolute"
+
+
+@np.errstate(all="ignore")
+def discover(
+    x: Rows,
+    y: Any,
+    feature_names: Iterable[str] | None = None,
+    *,
+    time_limit: float = 60.0,
+    generator: torch.Generator | None = None,
+    progress: bool | None = None,
+) -> Discovery:
+    """Find a formula for a target in a table.
+
+    Errors are squared in units of the target. For a target over many decades with a smoother
+    logarithm they are those of the logarithm, which are relative errors of a close formula.
+
+    The slopes of a smooth model show of which few products of powers of the columns the target is
+    a function, and which product divides it; these replace the columns, repeatedly. They also show
+    a function of a sum of functions of the columns. Sums of splines of columns are fitted to the
+    target and functions of it, and written as elementary functions, as are sums of few products of
+    powers times functions of products, sums or differences of other columns. Around this goes a
+    search over structure as in AI Feynman [1]_: factors and columns that the target does not need
+    are removed, and columns are merged into products, ratios, sums and differences.
+
+    If nothing exact is found, small networks are trained on the rows. Their slopes and differences
+    show, in spite of noise, which columns are needed, and which only together; the simpler problem
+    is searched again. The networks are also pruned and read as formulas, as by `symbolize`.
+
+    All numbers of a candidate are refitted together and replaced by exact constants if the data
+    allow it; its error on a share of the rows counts. Of more than 2200 rows half of those beyond
+    2000 choose too, so that a shorter formula that is better on them wins, and the receipt is made
+    on the other half, which choose nothing; else on the rows that chose. If a formula leaves
+    nothing that the columns could explain, needless parts are removed, and the search ends: at once
+    if it holds no inexact number, else after waiting for a better one. If none does, the best one
+    of at most twelve terms is returned, and the receipt says that it is an approximation.
+
+    Parameters
+    ----------
+    x : Tensor, ndarray or DataFrame, shape (row, feature)
+        More than 2000 rows are thinned out. Columns of text or dates of a DataFrame are left out,
+        with a warning.
+    y : array-like, shape (row,)
+    feature_names : iterable of str, optional
+        Default: the names of the columns, or x1, x2, ...
+    time_limit : float
+        Seconds after which the best formula so far is returned.
+    generator : torch.Generator, optional
+        Draws the rows that judge, else they are spread evenly, and the weights of networks.
+    progress : bool, optional
+        False for no bar. Default: a bar where stderr is a terminal.
+
+    Returns
+    -------
+    Discovery
+        A `SymbolicResult` whose stages are the front of complexity and error.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        If x and y are no table and target of finite numbers.
+    InvalidValueError
+        If `time_limit` is not positive, or `generator` is not a Generator.
+
+    References
+    ----------
+    .. [1] S.-M. Udrescu, M. Tegmark, AI Feynman: a physics-inspired method for symbolic
+       regression, Science Advances 6, 2020.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(1.0, 3.0, (100, 2))
+    >>> found = discover(x, x[:, 0] * np.exp(-x[:, 1]), progress=False)
+    >>> found.sympy(), found.stopped_because
+    (x1*exp(-x2), 'an exact formula was found')
+    """
+    check_positive(CALL, "time_limit", time_limit)
+    check_generator(CALL, generator)
+    start = time.monotonic()
+    table = table_of(x, y, feature_names, generator, seconds=tuned.SIFTING * time_limit)
+    if not resolved(table.y) or not table.useful:
+        picked = chosen = constant(table)
+        entries, because, near = [chosen], StopReason.EXHAUSTED, False
+    else:
+        # with two threads, thousands of small least-squares problems took nine times as long
+        with one_thread(), threadpool_limits(1, "blas"):
+            table, front, because = _searched(table, start, time_limit, progress, generator)
+            entries = front.entries
+            table, chosen = chosen_entry(table, front)
+            picked = in_units(table, chosen)
+            settled = because in (StopReason.EXACT, StopReason.NOISE)
+            near = not settled and chosen.error > table.rounding
+    receipt = _receipt(table, picked, near=near)
+    result = _result(table, entries, chosen, picked, receipt, because, start)
+    Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)
+    return result
+
+
+def _searched(
+    table: ScaledTable,
+    start: float,
+    time_limit: float,
+    progress: bool | None,
+    generator: torch.Generator | None,
+) -> tuple[ScaledTable, Front, StopReason]:
+    """Search to the end, and again without outliers of a formula."""
+    reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
+    deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
+    draws = torch.Generator() if generator is None else generator
+    stop, formulas = Interruption(), list[Expr]()
+    with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
+        for remaining in reversed(range(tuned.PASSES)):
+            front = Front(
+                table.scaled(),
+                deadline,
+                exact=table.rounding,
+                in_units=table.in_common_units,
+                advance=advance,
+            )
+            front.start(formulas)
+            with stop.kept():
+                for expression in formulas:  # refitted without the outliers
+                    front.submit(expression)
+                _search(front, table, time_limit, draws)
+            outliers = front.outlier_rows
+            if outliers is None:
+                outliers = front.exceptions(front.chosen())
+            if not remaining or stop.happened or not outliers.any():
+                break
+            formulas, table = [entry.expression for entry in front.entries], table.without(outliers)
+    if front.best_error <= front.exact:
+        return table, front, StopReason.EXACT
+    if stop.happened:
+        return table, front, StopReason.INTERRUPTED
+    if front.converged:
+        return table, front, StopReason.NOISE
+    return table, front, StopReason.TIME if deadline.passed else StopReason.EXHAUSTED
+
+
+def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
+    """Search, with trained networks if that takes long."""
+    problem, smooth = front.problem, cache(lambda: is_smooth(front.x, front.y))
+
+    def due(pieces: int) -> bool:
+        """Wait longer for a smooth target, which the search does best."""
+        first = tuned.EARLY_NETWORKS
+        return pieces > first and pieces > first + tuned.MORE_SEARCH * smooth()
+
+    problems = table.from_both_zeros(problem)
+    with interrupts_pass(), ending(front.deadline.end):
+        networks = Deferred(lambda part: explore(problem, part, draws), due)
+        for moved in problems[1:]:
+            POWER_LAW.submit(moved, BudgetedFront(front))
+        for start in problems:
+            search(start, front, deferred=networks)
+        networks.run(front)
+    cut_short = front.deadline.passed and not front.converged
+    if front.outlier_rows is None and (cut_short or front.best_error > front.exact):
+        last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
+        with ending(last.end):
+            front.finish(last, SHORT_FORMULAS.formulas(problem, BudgetedFront(front)))
+
+
+def _result(
+    table: ScaledTable,
+    entries: list[Entry],
+    chosen: Entry,
+    picked: Entry,
+    receipt: Receipt,
+    because: StopReason,
+    start: float,
+) -> Discovery:
+    def written(entry: Entry) -> Entry:
+        moved = table.from_origin(table.in_units(entry.expression))
+        short = plain(picked.expression if entry is chosen else moved)
+        return dataclasses.replace(entry, expression=short, complexity=complexity(short))
+
+    formulas = {entry: written(entry) for entry in (*entries, chosen)}
+    stages = (
+        Stage(
+            name="snapped" if entry.snapped else "fitted",
+            expressions=(entry.expression,),
+            losses=(entry.error,),
+        )
+        for entry in shown(list(formulas.values()), formulas[chosen])
+    )
+    return Discovery(
+        stages=tuple(stages),
+        receipt=receipt,
+        feature_names=table.feature_names,
+        output_names=(table.output_name,),
+        limit=rule_of(chosen)["limit"],
+        negligible=(rule_of(chosen)["negligible"],),
+        stopped_because=because,
+        error_scale="logarithmic" if table.error_scale.unit else "absolute",
+        seconds=time.monotonic() - start,
+    )
+
+
+def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
+    """Evaluate a formula on other rows, and on outliers that it follows."""
+    x, y, fitted_to, chosen_on = table.judged
+    others, values = table.aside
+    fit = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
+    lost = unfollowed(fit[:, 0], np.concatenate((table.y, values)))[len(table.x) :]
+    return examine(
+        (picked.expression,),
+        None,
+        torch.from_numpy(np.concatenate((x, others[~lost]))),
+        torch.from_numpy(np.concatenate((y, values[~lost])))[:, None],
+        feature_names=table.feature_names,
+        fitted_to=None if fitted_to is None else torch.from_numpy(fitted_to),
+        chosen_on=chosen_on,
+        snapped=picked.constants,
+        unfollowed_rows=int(lost.sum()),
+        approximate=near,
+    )
+
+
+def chosen_entry(table: ScaledTable, front: Front) -> tuple[ScaledTable, Entry]:
+    """Return the front's choice, or a shorter one better on unseen rows."""
+    best = front.chosen()
+    if not len(table.choosing[1]):
+        return table, best
+    able = [*(entry for entry in front.entries if entry.length < best.length), best]
+    lengths = [entry.length for entry in able]
+    chosen = pareto.front(lengths, _errors(table, able, *table.choosing))[-1]
+    judged = _errors(table, able, *table.judging)
+    shorter = [e for e, size in zip(judged, lengths, strict=True) if size < lengths[chosen]]
+    if judged[chosen] > tuned.WORSE * min(shorter, default=np.inf):
+        table = table.all_choosing()
+        chosen = pareto.front(lengths, _errors(table, able, *table.choosing))[-1]
+    return table, able[chosen]
+
+
+def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> list[float]:
+    """Return the errors of formulas on rows in the units of the data."""
+    formulas = tuple(table.from_origin(table.in_units(entry.expression)) for entry in entries)
+    values = evaluator(formulas, table.symbols)(x)
+    errors = (relative_error(column, y, table.error_scale) for column in values.T)
+    return [max(error, table.rounding) for error in errors]
+
+
+def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
+    """Return the front without equivalents of the chosen formula.
+
+    Of formulas with equal errors the chosen one stays, and no longer one may be picked in
+    its place. The mean always stays.
+    """
+    level = max(chosen.error, tuned.EXACT)
+    ranked = sorted(entries, key=lambda e: e.complexity)
+    differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
+    rows = [*(e for e in differ if e.complexity < chosen.complexity), chosen]
+    for entry in ranked:
+        readable = entry.is_short or entry.error <= tuned.EXACT
+        better = entry.error < rows[-1].error / 1.001 and max(entry.error, tuned.EXACT) != level
+        if readable and better and entry.complexity > chosen.complexity:
+            sizes, errors = zip(*((e.complexity, e.error) for e in (*rows, entry)), strict=True)
+            if rows.index(chosen) == pareto.choose(sizes, errors, "best", **rule_of(chosen)):
+                rows.append(entry)
+    return rows
+
+
+def rule_of(chosen: Entry) -> dict[str, float]:
+    """Return the settings of `SymbolicResult` for the chosen formula."""
+    return {"limit": chosen.error * (1 + 1e-9), "negligible": max(tuned.EXACT, chosen.error)}
+
+
+def constant(table: ScaledTable) -> Entry:
+    """Return the constant formula, if the target or no column varies."""
+    mean = float(table.y[0] + (table.y - table.y[0]).mean())
+    return Entry(number(mean), 1.0, 1) if resolved(table.y) else Entry(shortest(mean, 0.0), 0.0, 1)
+
+
+def in_units(table: ScaledTable, entry: Entry) -> Entry:
+    """Convert a formula to the units of the data, with exact constants.
+
+    One half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show. The
+    origins of the columns and of y are put back last, so that no digits are lost before.
+    """
+    if not table.moved:
+        return dataclasses.replace(entry, expression=multiplied_in(entry.expression))
+    snapped = _snapped(table, entry)
+    limit = max(tuned.RISE * snapped.error, table.rounding)
+    moved = table.from_origin(snapped.expression)
+    if moved == snapped.expression:
+        return snapped
+    forms = [moved, shorten(moved, table.symbols, table.x)]
+    rounded = [_rounded_term(form, 2 * rounding_step(table.y)) for form in forms]
+    rounded.sort(key=lambda e: (count_numbers(e), complexity(e)))
+    near = (f for f in (*rounded, *forms) if _error(table, f, table.x, table.y) <= limit)
+    return dataclasses.replace(snapped, expression=next(near, moved))
+
+
+def _snapped(table: ScaledTable, entry: Entry) -> Entry:
+    """Convert a formula to the units of the data, relative to their origins."""
+    expression = multiplied_in(table.in_units(entry.expression))
+    unmoved = dataclasses.replace(entry, expression=expression)
+    if not count_numbers(expression) or not can_refine(expression):
+        return unmoved
+    x, y = table.from_zero()
+    fitted = x[~table.held_out], y[~table.held_out]
+    result = snap(expression, table.symbols, *fitted, scale=table.error_scale)
+    short = shorten(result.expression, table.symbols, x)
+    if _error(table, short, x, y) > max(tuned.RISE * entry.error, table.rounding):
+        return unmoved
+    return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *result.snapped))
+
+
+def _rounded_term(total: Expr, room: float) -> Expr:
+    """Round the constant of a sum within the target's rounding."""
+    term, rest = total.as_coeff_Add()
+    long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.LONG_FRACTION
+    return shortest(float(term), room) + rest if term.is_Float or long else total
+
+
+def _error(table: ScaledTable, expression: Expr, x: Array, y: Array) -> float:
+    """Return the error of a formula on the rows that judge."""
+    judged = table.held_out if table.held_out.any() else ~table.held_out
+    values = evaluator((expression,), table.symbols)(x)[:, 0]
+    return relative_error(values[judged], y[judged], table.error_scale)

@@ -1,0 +1,332 @@
+"""Linear least squares: errors, elimination, short sums, splines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._runtime import check_time
+from kanlens.discovery import _settings as tuned
+from kanlens.splines import _spline as spline
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Sum = tuple[float, tuple[int, ...]]  # relative squared error, and the columns
+
+
+@dataclass(frozen=True)
+class ErrorScale:
+    """Scale of errors: absolute, or asinh(value / unit), a signed logarithm."""
+
+    unit: float = 0.0  # 0 for absolute errors
+
+    @classmethod
+    def of(cls, target: Array) -> ErrorScale:
+        """Return the logarithmic scale for many decades, else the absolute one."""
+        low, high = decades(target)
+        return cls(10.0**low) if np.isfinite(low) and high - low > tuned.DECADES else ABSOLUTE
+
+    def __call__(self, values: Array) -> Array:
+        """Return values on this scale."""
+        return np.arcsinh(values / self.unit) if self.unit else values
+
+
+ABSOLUTE = ErrorScale()
+
+
+def relative_error(values: Array, target: Array, scale: ErrorScale = ABSOLUTE) -> float:
+    """Return the mean squared error over the variance; infinite if not finite."""
+    with np.errstate(all="ignore"):
+        values, target = scale(values), scale(target)
+        error = float(np.mean(np.square(values - target)))
+    spread = float(np.var(target))
+    if not np.isfinite(error):
+        return float("inf")
+    return error / spread if spread > 0 else (0.0 if error == 0 else float("inf"))
+
+
+def quick_error(matrix: Array, target: Array, held_out: Array) -> float:
+    """Fit by normal equations and return the relative held-out error."""
+    return quick_errors(matrix, [target], held_out)[0]
+
+
+def quick_errors(matrix: Array, targets: Sequence[Array], held_out: Array) -> list[float]:
+    """Return the `quick_error` of every target."""
+    check_time()
+    scaled, values = matrix / _sizes(matrix), np.stack(targets, axis=1)
+    rows = scaled[~held_out]
+    gram = rows.T @ rows
+    gram[np.diag_indices_from(gram)] += tuned.RIDGE * len(rows)
+    try:
+        solution = np.linalg.solve(gram, rows.T @ values[~held_out])
+    except np.linalg.LinAlgError:
+        return [float("inf")] * len(targets)
+    judged = held_out if held_out.any() else ~held_out
+    fits = scaled[judged] @ solution
+    return [relative_error(*pair) for pair in zip(fits.T, values[judged].T, strict=True)]
+
+
+def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array, Array]:
+    """Multiply rows of a least-squares problem by weights, if there are any."""
+    return (matrix, target) if weights is None else (matrix * weights[:, None], target * weights)
+
+
+def solve(matrix: Array, target: Array) -> Array:
+    """Return least-squares coefficients, columns scaled to unit size first."""
+    check_time()
+    size = _sizes(matrix)
+    return np.asarray(np.linalg.lstsq(matrix / size, target, rcond=tuned.RIDGE)[0] / size)
+
+
+def _sizes(matrix: Array) -> Array:
+    """Return the root mean square of every column, 1 for those of zeros."""
+    size = np.sqrt(np.mean(np.square(matrix), axis=0))
+    return np.where(size > 0, size, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The groups of columns that a fit keeps, and its relative squared error."""
+
+    groups: tuple[int, ...]
+    error: float
+
+
+def eliminate(
+    matrix: Array, target: Array, groups: Array | None = None, *, ridge: float = tuned.RIDGE
+) -> list[Selection]:
+    """Drop groups of columns one by one, always the least important.
+
+    `groups` numbers the group of each column from 0; default: each column is one. The ridge is in
+    parts of the largest singular value. Selections are sorted by the Bayesian information
+    criterion, best first.
+    """
+    groups = np.arange(matrix.shape[1]) if groups is None else groups
+    packed: Any = np.linalg.qr(np.column_stack((matrix / _sizes(matrix), target)), mode="r")
+    rows, spread = len(target), float(np.var(target)) or 1.0
+    active = sorted({int(g) for g in groups})
+    scored: list[tuple[float, Selection]] = []
+    while True:
+        check_time()
+        columns = np.isin(groups, active)
+        error, losses = _losses(packed, groups, columns, active, ridge)
+        share = max(error / rows / spread, tuned.FLOOR)
+        score = rows * np.log(share) + int(columns.sum()) * np.log(rows)
+        scored.append((score, Selection(tuple(active), share)))
+        if len(active) < 2:
+            return [selection for _, selection in sorted(scored, key=lambda pair: pair[0])]
+        active.remove(min(active, key=lambda g: losses[g]))
+
+
+def _losses(
+    packed: Array, groups: Array, columns: Array, active: list[int], ridge: float
+) -> tuple[float, dict[int, float]]:
+    """Return the squared error with all kept groups, and the share of each."""
+    part, right = packed[:, :-1][:, columns], packed[:, -1]
+    u, s, vt = np.linalg.svd(part, full_matrices=False)
+    damped = np.square(s) + (ridge * s[0]) ** 2
+    coefficients = vt.T @ (s / damped * (u.T @ right))
+    residual = right - part @ coefficients
+    inverse = (vt.T / damped) @ vt
+    mine = groups[columns]
+    if len(mine) == len(active):  # one column each
+        gains = np.square(coefficients) / np.maximum(np.diag(inverse), np.finfo(float).tiny)
+        return float(residual @ residual), dict(zip(mine.tolist(), gains.tolist(), strict=True))
+    losses = {}
+    for g in active:
+        which = mine == g
+        c = coefficients[which]
+        block = inverse[np.ix_(which, which)]
+        losses[g] = float(c @ np.linalg.lstsq(block, c, rcond=tuned.RIDGE)[0])
+    return float(residual @ residual), losses
+
+
+def best_pairs(matrix: Array, target: Array) -> list[Sum]:
+    """Return the best sums of a constant and two columns, of all pairs."""
+    centered = matrix - matrix.mean(axis=0)
+    size = np.sqrt(np.square(centered).sum(axis=0))
+    centered = centered / np.where(size > 0, size, 1.0)
+    y = target - target.mean()
+    y = y / (np.sqrt(y @ y) or 1.0)
+    gram, right = centered.T @ centered, centered.T @ y
+    i, j = np.triu_indices(len(right), 1)
+    cross = gram[i, j]
+    determinant = np.maximum(1 - cross**2, 1e-9)
+    gain = (right[i] ** 2 + right[j] ** 2 - 2 * cross * right[i] * right[j]) / determinant
+    pairs: list[Sum] = []
+    for k in np.argsort(-gain)[: tuned.PAIRS_COMPARED]:
+        pair = centered[:, [i[k], j[k]]]
+        residual = y - pair @ np.linalg.lstsq(pair, y, rcond=None)[0]
+        pairs.append((float(residual @ residual), (int(i[k]), int(j[k]))))
+    return sorted(pairs)
+
+
+def grown_sums(matrix: Array, target: Array, weights: Array | None = None) -> list[Sum]:
+    """Return the best sums of a constant and 1, 2, ... columns [1]_.
+
+    References
+    ----------
+    .. [1] S. Chen, S. A. Billings, W. Luo, Orthogonal least squares methods and their application
+       to non-linear system identification, Int. J. Control 50, 1989.
+    """
+    constant = np.ones(len(target)) if weights is None else weights
+    constant = constant / np.sqrt(constant @ constant)
+    matrix, target = weighted(weights, matrix, target)
+    centered = matrix - constant[:, None] * (constant @ matrix)
+    size = np.sqrt(np.square(centered).sum(axis=0))
+    centered = centered / np.where(size > 0, size, np.inf)
+    y = target - constant * (constant @ target)
+    y = y / (np.sqrt(y @ y) or 1.0)
+    states = [_ColumnSum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
+    sums: list[Sum] = []
+    for _ in range(tuned.SPARSE_TERMS):
+        states = _grown(states, centered)
+        first, rest = states[: tuned.EXCHANGED_SUMS], states[tuned.EXCHANGED_SUMS :]
+        better = (_exchanged(state, centered, y) for state in first)
+        states = sorted(better, key=lambda s: s.error) + rest
+        if not states or (sums and states[0].error > 0.9 * sums[-1][0]):
+            break
+        sums.append((states[0].error, states[0].columns))
+        if states[0].error < tuned.EXACT_SUM:
+            break
+    return sums
+
+
+@dataclass(frozen=True, eq=False)
+class _ColumnSum:
+    """A sum of columns by their orthonormal basis."""
+
+    columns: tuple[int, ...]
+    basis: Array
+    left: Array  # (column,): squared size of every column without its projection
+    residual: Array
+
+    @property
+    def error(self) -> float:
+        return float(self.residual @ self.residual)
+
+
+def _gains(overlaps: Array, left: Array) -> Array:
+    """Return the gain of adding each column, 0 for those in use."""
+    least = tuned.NEGLIGIBLE_TERM
+    return np.where(left > least, overlaps**2, 0.0) / np.maximum(left, least)
+
+
+def _grown(states: list[_ColumnSum], matrix: Array) -> list[_ColumnSum]:
+    """Add one column to each sum and return the best."""
+    check_time()
+    overlaps = matrix.T @ np.stack([s.residual for s in states], axis=1)  # (column, state)
+    chosen: dict[tuple[int, ...], tuple[float, int, int]] = {}
+    for s, state in enumerate(states):
+        gains = _gains(overlaps[:, s], state.left)
+        for k in np.argpartition(-gains, min(tuned.BEAM, len(gains) - 1))[: tuned.BEAM]:
+            if gains[k] > 0 and int(k) not in state.columns:
+                columns = tuple(sorted((*state.columns, int(k))))
+                chosen.setdefault(columns, (state.error - float(gains[k]), s, int(k)))
+    most = tuned.BEAM if states[0].columns else tuned.FIRST_BEAM
+    best = sorted(chosen.items(), key=lambda item: item[1])[:most]
+    grown = []
+    for columns, (_, s, k) in best:
+        state = states[s]
+        fresh = matrix[:, k] - state.basis @ (state.basis.T @ matrix[:, k])
+        fresh = fresh - state.basis @ (state.basis.T @ fresh)
+        fresh = fresh / (np.sqrt(fresh @ fresh) or 1.0)
+        residual = state.residual - fresh * (fresh @ state.residual)
+        grown.append((columns, state, fresh, residual))
+    if not grown:
+        return []
+    shares = np.square(matrix.T @ np.stack([fresh for _, _, fresh, _ in grown], axis=1)).T
+    sums = (
+        _ColumnSum(columns, np.column_stack((state.basis, fresh)), state.left - share, residual)
+        for (columns, state, fresh, residual), share in zip(grown, shares, strict=True)
+    )
+    return sorted(sums, key=lambda each: each.error)
+
+
+def _exchanged(state: _ColumnSum, matrix: Array, target: Array) -> _ColumnSum:
+    """Replace columns by better ones."""
+    best = state
+    for place in range(tuned.EXCHANGE_ROUNDS * len(state.columns)):
+        check_time()
+        if len(state.columns) < 2 or best.error < tuned.EXACT_SUM:
+            break
+        less = tuple(c for k, c in enumerate(best.columns) if k != place % len(best.columns))
+        rest = _solved(less, matrix, target)
+        gains = _gains(matrix.T @ rest.residual, rest.left)
+        gains[list(less)] = 0.0
+        k = int(gains.argmax())
+        if rest.error - float(gains[k]) < 0.999 * best.error:
+            best = _solved(tuple(sorted((*less, k))), matrix, target)
+    return best
+
+
+def _solved(columns: tuple[int, ...], matrix: Array, target: Array) -> _ColumnSum:
+    basis, _ = np.linalg.qr(matrix[:, columns])
+    left = 1 - np.square(matrix.T @ basis).sum(axis=1)
+    return _ColumnSum(columns, basis, left, target - basis @ (basis.T @ target))
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Cubic B-splines on the range of one column."""
+
+    knots: Tensor  # (1, knot)
+    degree: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, x: Array, pieces: int) -> Basis:
+        """Lay knots over a column: half evenly, half where its values are."""
+        values = np.unique(x)
+        low, high = float(values[0]), float(values[-1])
+        count = max(1, min(pieces, len(values) - 3))
+        degree = 3 if len(values) > 3 else max(1, len(values) - 1)
+        places = np.linspace(0.0, 1.0, count + 1)
+        cuts = 0.5 * (low + (high - low) * places) + 0.5 * np.quantile(x, places)
+        knots = spline.extend(torch.from_numpy(cuts)[None], degree)
+        return cls(knots, degree, low, high)
+
+    def at(self, x: Array) -> Array:
+        """Evaluate every B-spline, (row, basis)."""
+        points = torch.from_numpy(np.ascontiguousarray(np.clip(x, self.low, self.high)))[:, None]
+        return np.asarray(spline.basis(points, self.knots, self.degree)[:, 0].numpy())
+
+    @property
+    def grid(self) -> Array:
+        """Points spread evenly over the range."""
+        return np.linspace(self.low, self.high, tuned.GRID_POINTS)
+
+
+def varies(x: Array) -> bool:
+    """Return whether a column varies by more than rounding."""
+    return bool(np.ptp(x) > 1e-12 * (np.abs(x).max() + 1e-300))
+
+
+def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
+    """Return whether each column stays away from zero.
+
+    That is its largest size, or its smallest without outliers if it is over many decades.
+    """
+    size = np.abs(values)
+    least, most = size.min(axis=0), size.max(axis=0)
+    if np.all(least > share * most):
+        return least > share * most
+    low, high = decades(size)
+    return least > share * np.where(high - low > tuned.DECADES, 10.0**low, most)
+
+
+def decades(values: Array) -> tuple[Any, Any]:
+    """Return the decimal logarithms of the core range of a column's sizes."""
+    with np.errstate(divide="ignore"):
+        low, high = np.log10(np.quantile(np.abs(values), tuned.CORE, axis=0))
+    return low, high
+
+
+def spread_rows(count: int, most: int) -> Array:
+    """Return the indices of at most `most` rows, spread evenly."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)

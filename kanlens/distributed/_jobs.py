@@ -1,0 +1,272 @@
+"""Attribution job: parts of a table, for any process.
+
+A part is some blocks of rows, each with a generator, so that results do not depend on the parts or
+the processes. A manifest identifies the run of a folder, so that only this run can resume there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import re
+import sys
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._atomic_files import atomic_write, check_writable, reason
+from kanlens._plain_json import to_plain
+from kanlens._resources import MIN_LIMIT, memory_limit
+from kanlens._runtime import temporary_folder
+from kanlens.attribution._attribute import attribute
+from kanlens.attribution._result import CentralMoments
+from kanlens.data._row_readers import ParquetReader, blocks
+from kanlens.data._source import Source
+from kanlens.errors import KanlensError, OutputError
+from kanlens.io._checkpoint import load, save
+from kanlens.model._network import KAN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "_manifest.json"  # readers of Parquet folders skip names that begin so
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.parquet|\.json)")  # files of a process that was killed
+
+Summary: TypeAlias = dict[str, Any]  # of a part, as JSON: `rows`, `moments`, `largest`
+_one_at_a_time = threading.Lock()  # threads of a worker share torch's random state
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """An attribution of the rows of a table, in plain values for any process.
+
+    The model is a .safetensors file, `path` a Parquet file or folder, and `origin` the text file
+    that it was made of; method, options, output and background (rows, in) are as for
+    `kanlens.attribute`. A part has `part_rows`; a generator, seeded with the number of its block,
+    draws for `block_rows`. Parts are written to `folder`, if any.
+    """
+
+    call: str
+    model: bytes
+    path: str
+    origin: str | None
+    method: str
+    options: dict[str, Any]
+    output: int
+    background: Tensor | None
+    rows: int
+    part_rows: int
+    block_rows: int
+    seed: int
+    folder: str | None = None
+    grouped: bool = False
+
+    @property
+    def parts(self) -> int:
+        """Number of parts."""
+        return -(-self.rows // self.part_rows)
+
+    def span(self, part: int) -> tuple[int, int]:
+        """Return the first row of a part, and the one after its last."""
+        start = part * self.part_rows
+        return start, min(start + self.part_rows, self.rows)
+
+    def file(self, part: int) -> Path:
+        """Return the file of a part; sorted files have the rows in order."""
+        return Path(self.folder or "", f"part-{part:06d}.parquet")
+
+
+def attribute_part(job: Job, part: int) -> Summary | KanlensError:
+    """Explain and write the rows of a part; return a refusal."""
+    try:
+        with _one_at_a_time, memory_limit(job.call, _share_of_worker()):
+            return _part(job, part)
+    except KanlensError as error:
+        return error
+
+
+def merged(summaries: list[Summary]) -> tuple[CentralMoments, dict[str, float]]:
+    """Return the moments of all rows, and the largest of each error."""
+    moments = [
+        CentralMoments(part["rows"], *torch.tensor(part["moments"], dtype=torch.float64))
+        for part in summaries
+    ]
+    largest: dict[str, float] = {}
+    for name, size in (item for part in summaries for item in part["largest"].items()):
+        largest[name] = max(size, largest.get(name, 0.0))
+    return functools.reduce(CentralMoments.__add__, moments), largest
+
+
+def read_summary(job: Job, part: int) -> Summary | None:
+    """Return the summary of a part; None where it is missing or incomplete."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if job.folder is None:
+        return None
+    start, stop = job.span(part)
+    try:
+        metadata = pq.read_metadata(job.file(part))
+        summary: Summary = json.loads(metadata.metadata[b"kanlens"])
+        return summary if metadata.num_rows == summary["rows"] == stop - start else None
+    except (OSError, pa.lib.ArrowException, KeyError, ValueError, TypeError):
+        return None
+
+
+def encoded(model: KAN) -> bytes:
+    """Return a model as the bytes of a .safetensors file."""
+    with temporary_folder() as folder:
+        return save(model, folder / "model.safetensors").read_bytes()
+
+
+def new_seed(generator: torch.Generator | None) -> int:
+    """Return a seed drawn by a generator, or by the system."""
+    source = torch.Generator() if generator is None else generator
+    if generator is None:
+        source.seed()
+    return int(torch.randint(2**62, (), generator=source, device=source.device))
+
+
+def seeded(seed: int, number: int) -> torch.Generator:
+    """Return the generator of a block or task of a run."""
+    state = np.random.SeedSequence([seed, number]).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
+
+
+@functools.lru_cache(maxsize=1)  # once for all parts that a process does
+def _opened(job: Job) -> tuple[KAN, Source]:
+    """Return the model and the table of a job."""
+    with temporary_folder() as folder:
+        path = folder / "model.safetensors"
+        path.write_bytes(job.model)
+        model = load(path)
+    origin = None if job.origin is None else Path(job.origin)
+    reader = ParquetReader(job.path, call=job.call, origin=origin)
+    return model, Source(schema=model.schema, reader=reader, call=job.call)
+
+
+def _part(job: Job, part: int) -> Summary:
+    model, source = _opened(job)
+    start, stop = job.span(part)
+    x, frames, summaries = source.read(start, stop).x, list[Any](), list[Summary]()
+    for begin, end in blocks(stop - start, job.block_rows):
+        result: Any = attribute(  # values of rows, as of the first one
+            model,
+            x[begin:end],
+            method=job.method,
+            background=job.background,
+            target=job.output,
+            generator=seeded(job.seed, (start + begin) // job.block_rows),
+            progress=False,
+            **job.options,
+        )
+        result = result.grouped() if job.grouped else result
+        errors = {"standard_error": result.standard_error, "bound": result.bound}
+        errors["completeness_gap"] = result.completeness_gap if result.shares else None
+        largest = {name: float(e.abs().max()) for name, e in errors.items() if e is not None}
+        summaries.append(_summary(CentralMoments.of(result.values.abs()), largest))
+        if job.folder is not None:
+            frames.append(result.to_frame())
+    summary = _summary(*merged(summaries))
+    if job.folder is not None:
+        _write(job, part, frames, summary)
+    return summary
+
+
+def _summary(moments: CentralMoments, largest: dict[str, float]) -> Summary:
+    sums = [moments.mean.tolist(), moments.squares.tolist(), moments.skew.tolist()]
+    return {"rows": moments.rows, "moments": sums, "largest": largest}
+
+
+def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) -> None:
+    """Write a part with its summary, whole or not at all."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
+    with atomic_write(job.file(part), call=job.call) as temporary:
+        table = table.replace_schema_metadata({"kanlens": json.dumps(summary)})
+        pq.write_table(table, temporary, use_dictionary=False)
+
+
+def _share_of_worker() -> int | None:
+    """Return the memory limit of a Dask worker in bytes; None elsewhere."""
+    with contextlib.suppress(KeyError, AttributeError, ValueError):
+        worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
+        limit: int | None = worker.memory_manager.memory_limit
+        return limit and max(MIN_LIMIT, limit // 4)
+    return None
+
+
+def begun(job: Job, *, own: bool) -> Job:
+    """Return the job with the seed of its folder; refuse other runs."""
+    folder = Path(job.folder or "")
+    manifest = read_manifest(folder, call=job.call)
+    if manifest is None:
+        with atomic_write(folder / NAME, call=job.call) as temporary:
+            temporary.write_text(json.dumps(manifest_of(job), indent=1, sort_keys=True) + "\n")
+        return job
+    job = job if own else replace(job, seed=manifest["seed"])
+    for name, value in manifest_of(job).items():
+        if manifest.get(name) != value:
+            plain = name not in ("model", "background", "data")
+            got = f"{value!r}, after {manifest.get(name)!r}" if plain else "another"
+            expected = f"the {name.replace('_', ' ')} of the run in {job.folder!r}"
+            advice = "Name another folder to write to, or remove this one"
+            raise OutputError(job.call, expected, got, advice)
+    return job
+
+
+def manifest_of(job: Job) -> dict[str, Any]:
+    """Return all that the results and the parts of a job depend on."""
+    background = None if job.background is None else job.background.cpu().numpy().tobytes()
+    paths = [Path(job.origin or "")]
+    if job.origin is None:
+        paths = [Path(file.path) for file, _ in ParquetReader(job.path, call=job.call).files]
+    stats = [(path, path.stat()) for path in paths]
+    return {
+        "model": hashlib.sha256(job.model).hexdigest(),
+        "method": job.method,
+        "options": to_plain(job.options),
+        "output": job.output,
+        "background": background and hashlib.sha256(background).hexdigest(),
+        "data": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
+        **{name: getattr(job, name) for name in ("rows", "part_rows", "block_rows", "seed")},
+    }
+
+
+def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
+    """Return the manifest of a folder, None of an empty one."""
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return None
+        manifest: dict[str, Any] = json.loads((folder / NAME).read_text())
+        return manifest
+    except FileNotFoundError as error:
+        expected, got = "an empty folder, or one of a run to go on with", f"others, {str(folder)!r}"
+        raise OutputError(call, expected, got, "Name another with -o") from error
+    except (OSError, ValueError) as error:
+        got = f"{reason(error)} at {str(folder)!r}"
+        raise OutputError(call, "a folder to write", got, "Name another with -o") from error
+
+
+def check_folder(folder: Path, *, call: str) -> None:
+    """Refuse a folder that parts cannot be written to."""
+    read_manifest(folder, call=call)
+    check_writable(folder / NAME, call=call)
+
+
+def remove_unfinished(job: Job) -> None:
+    """Remove the files that processes were writing when they were killed."""
+    for path in Path(job.folder).glob(".*") if job.folder is not None else ():
+        if TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,377 @@
+"""Networks for regression and classification."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
+from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
+
+from kanlens.attribution import Attribution, Importance, attribute, importance
+from kanlens.data._groups import row_groups
+from kanlens.data._schema import Schema, class_schema
+from kanlens.errors import InvalidValueError, RangeWarning
+from kanlens.estimators._inputs import (
+    Regression,
+    checked,
+    checked_inputs,
+    distinct,
+    feature_names,
+    fitted,
+    generator_from,
+    target_names,
+)
+from kanlens.functions._elementary import Array
+from kanlens.model._network import KAN
+from kanlens.symbolic import symbolize
+from kanlens.training import FitResult, fit, fit_default
+from kanlens.training._objective import outside_words
+
+_FEW = 20  # rows below which none are held out
+_PASSES = 5  # over the rows of one call of partial_fit
+
+
+class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
+    """Network estimator of either task: parameters, training, outputs."""
+
+    _formula: Any
+
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int] | None = None,
+        grid_size: int | None = None,
+        steps: int | None = None,
+        penalty: str | None = None,
+        strength: float = 0.0,
+        validation: float = 0.2,
+        extrapolation: str = "constant",
+        random_state: Any = None,
+    ) -> None:
+        self.hidden = hidden
+        self.grid_size = grid_size
+        self.steps = steps
+        self.penalty = penalty
+        self.strength = strength
+        self.validation = validation
+        self.extrapolation = extrapolation
+        self.random_state = random_state
+
+    def _train(
+        self,
+        rows: Array,
+        y: Array,
+        outputs: int,
+        of_rows: tuple[Any, Any],  # weights and groups
+        *,
+        names: Sequence[str] | None = None,
+        schema: Schema | None = None,
+    ) -> None:
+        """Train a network and keep it with the result of training."""
+        generator, (sample_weight, groups) = generator_from(self), of_rows
+        if groups is not None:  # rows of several groups join these, also where they become one row
+            tables = torch.tensor(rows), torch.tensor(y)
+            groups = row_groups(*tables, groups, call=type(self).__name__)
+        rows, y, weights, places = distinct(rows, y, sample_weight)
+
+        def build(hidden: list[int], grid_size: int) -> KAN:
+            model = KAN(
+                [rows.shape[1], *hidden, outputs],
+                grid_size=grid_size,
+                extrapolation=self.extrapolation,
+                feature_names=feature_names(self),
+                output_names=names,
+                generator=generator,
+            ).double()
+            inputs = self._table or model.schema
+            model.schema = dataclasses.replace(
+                schema or model.schema, features=inputs.features, format=inputs.format
+            )
+            return model
+
+        data = torch.tensor(rows), torch.tensor(y)
+        common: dict[str, Any] = {
+            "sample_weight": weights if (weights != weights[0]).any() else None,
+            "groups": None if groups is None else groups[places],
+            "generator": generator,
+            "progress": False,
+        }
+        settings = (self.hidden, self.grid_size, self.steps, self.penalty)
+        if any(value is not None for value in settings) or self.strength != 0:
+            result = fit(
+                build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
+                data,
+                steps=50 if self.steps is None else self.steps,
+                penalty=self.penalty,
+                strength=self.strength,
+                validation=self.validation if len(rows) >= _FEW else 0.0,
+                **common,
+            )
+        else:
+            result = fit_default(data, build=build, **common)
+        self._keep(result, places)
+
+    def _keep(self, result: FitResult, places: Array) -> None:
+        """Keep a result of training on the rows at `places` of the data."""
+        self.model_, self._formula = result.model, None
+        self.result_ = dataclasses.replace(result, held_out=torch.tensor(places)[result.held_out])
+
+    def _hidden(self) -> list[Any]:
+        try:
+            return [5] if self.hidden is None else list(self.hidden)
+        except TypeError as error:
+            call, got = type(self).__name__, repr(self.hidden)
+            fields = "hidden to be the widths of layers", got, "For example (5,)"
+            raise InvalidValueError(call, *fields) from error
+
+    def _train_on(self, rows: Array, y: Array, sample_weight: Any) -> None:
+        """Take a few passes over more rows, with small steps."""
+        rows, y, weights, places = distinct(rows, y, sample_weight)
+        result = fit(
+            self.model_,
+            (torch.tensor(rows), torch.tensor(y)),
+            optimizer="adam",
+            learning_rate=1e-3,
+            steps=_PASSES,
+            validation=0.0,
+            grid_updates=0,
+            sample_weight=weights,
+            progress=False,
+            generator=generator_from(self),
+        )
+        self._keep(result, places)
+
+    @property
+    def feature_importances_(self) -> Array:
+        """Share of each column in the deviations of the outputs.
+
+        Shape (in,), in the order of the columns, with sum 1: mean sizes of the exact "secant"
+        values on the background rows of `model_`, over the scales of the outputs.
+        """
+        model = self.network_
+        x: Any = model.background
+        frame = importance(model, x, method="secant", background=x.mean(0, keepdim=True))
+        scale = dict(zip(model.output_names, model.output_scale.tolist(), strict=True))
+        sizes = frame["importance"] / frame["output"].map(scale)
+        columns = list(dict.fromkeys(feature.column for feature in model.schema.features))
+        if self._table is not None:  # some may be left out
+            columns = [str(label) for label in self._labels]
+        totals = sizes.groupby(frame["feature"]).sum().reindex(columns, fill_value=0.0).to_numpy()
+        return np.asarray(totals / totals.sum() if totals.sum() > 0 else totals)
+
+    @property
+    def formula_(self) -> Any:
+        """The formula of the network by `symbolize`, a list for several."""
+        model = self.network_
+        if self._formula is None:
+            result = symbolize(model, model.background, progress=False)
+            formulas = [result.sympy(output=name) for name in model.output_names]
+            self._formula = formulas[0] if len(formulas) == 1 else formulas
+        return self._formula
+
+    def explain(self, X: Any, **options: Any) -> Attribution | Importance:
+        """Attribute predictions to features; options as for `kanlens.attribute`."""
+        return attribute(self.network_, X, **options)
+
+    @property
+    def network_(self) -> KAN:
+        """The network, for functions that take a model."""
+        network: KAN = fitted(self, "model_")
+        return network
+
+    def _outputs(self, X: Any) -> torch.Tensor:
+        """Return the outputs of the network on checked rows, (batch, out)."""
+        model = self.network_
+        rows = checked_inputs(self, X)
+        words = outside_words(model, torch.tensor(rows))
+        if words:
+            warnings.warn(f"{type(self).__name__}: {words}.", RangeWarning, stacklevel=3)
+        with torch.no_grad():
+            values: torch.Tensor = model(torch.tensor(rows))
+        return values
+
+
+class KANRegressor(Regression, _Network):
+    """A Kolmogorov-Arnold network for regression.
+
+    Parameters
+    ----------
+    hidden : sequence of int, optional
+        Nodes of the hidden layers; 5 if another setting is passed. Without `hidden`, `grid_size`,
+        `steps` and `penalty` held-out rows decide: a network without hidden layer, or one of 48
+        nodes, the mean of six that see five sixths of the rows each.
+    grid_size : int, optional
+        Intervals of every grid; otherwise 5.
+    steps : int, optional
+        Of LBFGS; otherwise 50.
+    penalty : str, optional
+        As for `kanlens.fit`.
+    strength : float
+        Factor of the penalty.
+    validation : float
+        Share of rows held out, if a setting is passed; none with fewer than 20 rows.
+    extrapolation : {"constant", "linear", "zero"}
+        Treatment of features outside the training data, as for `KAN`.
+    random_state : int, RandomState or None
+        Draws weights and held-out rows.
+
+    Attributes
+    ----------
+    model_ : KAN
+        The network; `kanlens.plot`, `prune`, `symbolize` and the others also take the estimator.
+    result_ : FitResult
+        How training went.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only when `X` had names, all of them texts.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1.0, 1.0, 50)[:, None]
+    >>> KANRegressor(hidden=(), steps=10, random_state=0).fit(x, x[:, 0] ** 2).score(x, x**2) > 0.99
+    True
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANRegressor:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame, shape (batch, in)
+            Columns of text, truth values or categories of a frame become features as
+            `kanlens.read_table` makes them.
+        y : array-like, shape (batch,) or (batch, out)
+        sample_weight : array-like, shape (batch,), optional
+            A row of weight 2 counts as two rows.
+        groups : array-like, shape (batch,), optional
+            Rows of one label, such as those of one person, are held out together.
+
+        Returns
+        -------
+        KANRegressor
+            Itself.
+        """
+        rows, outputs, names = self._tables(X, y)
+        self._train(rows, outputs, outputs.shape[1], (sample_weight, groups), names=names)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KANRegressor:
+        """Continue training with more rows; the first call is `fit`."""
+        if not hasattr(self, "model_"):
+            return self.fit(X, y, sample_weight)
+        rows, outputs, _ = self._tables(X, y, reset=False)
+        self._train_on(rows, outputs, sample_weight)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """Return the outputs, shape (batch,) or (batch, out)."""
+        return self._shaped(np.asarray(self._outputs(X).numpy()))
+
+
+class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
+    """A Kolmogorov-Arnold network for classification.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (class,)
+        The labels.
+    model_ : KAN
+        The network; its outputs are logits, one for two classes, else one per class.
+    result_ : FitResult
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only when `X` had names, all of them texts.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1.0, 1.0, 50)[:, None]
+    >>> labels = np.where(x[:, 0] > 0.2, "high", "low")
+    >>> KANClassifier(hidden=(), steps=10, random_state=0).fit(x, labels).score(x, labels)
+    1.0
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANClassifier:
+        """Train the network.
+
+        Parameters
+        ----------
+        X, sample_weight, groups
+            As for `KANRegressor.fit`.
+        y : array-like, shape (batch,)
+            Labels of at least two classes.
+
+        Returns
+        -------
+        KANClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there is only one class, or `y` does not hold labels.
+        """
+        return self._begin(X, y, None, (sample_weight, groups))
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> KANClassifier:
+        """Continue training with more rows; the first call needs all classes.
+
+        The default classes are those of the first rows.
+        """
+        if not hasattr(self, "model_"):
+            return self._begin(X, y, classes, (sample_weight, None))
+        rows, target = self._labelled(X, y, reset=False)
+        self._train_on(rows, self._codes(target), sample_weight)
+        return self
+
+    def _labelled(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Any]:
+        """Return checked rows (batch, in) and labels (batch,)."""
+        rows, target = checked(self, X, y, reset=reset)
+        missing = [row for row, label in enumerate(target) if label is None]
+        if missing:
+            got = f"none in row {missing[0]}"
+            raise InvalidValueError("KANClassifier", "labels", got, "Leave it out")
+        check_classification_targets(target)
+        return rows, target
+
+    def _codes(self, target: Any) -> Any:
+        """Return the codes (batch,) of labels, refusing new ones."""
+        new = target[~np.isin(target, self.classes_)]
+        if len(new):
+            expected, got = "labels among those of the first call", repr(new.tolist()[0])
+            advice = "Pass all classes to the first call"
+            raise InvalidValueError("KANClassifier", expected, got, advice)
+        return np.searchsorted(self.classes_, target)
+
+    def _begin(self, X: Any, y: Any, classes: Any, of_rows: tuple[Any, Any]) -> KANClassifier:
+        """Train a new network, for the labels in `y` where no classes are given."""
+        rows, target = self._labelled(X, y, reset=True)
+        self.classes_ = np.unique(target if classes is None else classes)
+        if len(self.classes_) < 2:
+            advice = "Classification needs more than one class"
+            raise InvalidValueError("KANClassifier", "at least two classes", "one class", advice)
+        names = target_names(y)
+        labels = tuple(str(label) for label in self.classes_)
+        schema = class_schema(names[0] if names and len(names) == 1 else "y", labels)
+        codes, outputs = self._codes(target), len(schema.outputs)
+        self._train(rows, codes, outputs, of_rows, schema=schema)
+        return self
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of every class, shape (batch, class)."""
+        logits = self._outputs(X)
+        if logits.shape[1] == 1:
+            high = torch.sigmoid(logits)
+            return np.asarray(torch.cat((1 - high, high), dim=1).numpy())
+        return np.asarray(logits.softmax(dim=1).numpy())
+
+    def predict(self, X: Any) -> Any:
+        """Return the likeliest label of every row, shape (batch,)."""
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]

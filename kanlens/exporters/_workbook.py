@@ -1,0 +1,207 @@
+"""An Excel workbook: rows of samples, cells of nodes, a sheet of weights."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+
+from kanlens._checks import optional_module
+from kanlens.exporters._cells import Cell, blank_texts
+from kanlens.exporters._dialects import EXCEL, MOST, Unrolled
+from kanlens.exporters._exported_model import Export, Format, Layer, refuse
+from kanlens.functions._elementary import Array
+
+LONGEST, WIDEST = 8191, 16384  # characters of a formula beside its =, columns of a sheet
+EPOCH = 25569  # the day 1970-01-01 in a sheet
+DATES = {
+    "year": "YEAR({})",
+    "month": "MONTH({})",
+    "weekday": "WEEKDAY({},3)",
+    "hour": "HOUR({0}) + MINUTE({0})/60",
+    "days": f"{{}} - {EPOCH}",
+}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # characters that XML has not
+_ATOM = re.compile(r"[A-Z]+2(?![\d(])|(?<![A-Z\d.])\d+\.?\d*(?:E[-+]?\d+)?")  # cells, numbers
+ROW = "\0"  # the number of a row in formulas
+
+
+class Sheet(Unrolled):
+    """The columns of the first sheet, and rows of weights below their terms."""
+
+    dialect = EXCEL
+
+    def __init__(self, columns: Sequence[str], letters: Any) -> None:
+        self.letters = letters
+        self.names = list(columns)
+        self.formulas: list[str] = []
+        self.weights: list[list[Any]] = []  # name and bias of a sum, weights from its columns on
+
+    def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
+        """Add columns."""
+        longest = max(map(len, formulas), default=0)
+        if longest > LONGEST:
+            refuse(f"terms of at most {LONGEST} characters", str(longest), "Symbolize it again")
+        start = len(self.names)
+        self.names += names
+        self.formulas += formulas
+        return [self.letters(start + k + 1) + ROW for k in range(len(names))]
+
+    def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
+        """Add the terms and the sums of a layer."""
+        start, rows = len(self.names), [np.zeros((0, len(layer.bias)))]
+        if layer.splines:
+            texts, pieces = self.rises(inputs, layer.splines)
+            names = power = self.level(f"t{index}_", texts)
+            for k, weights in enumerate(np.stack([row for _, row in pieces], axis=1)):
+                if k:
+                    texts = [f"{a}*{b}" for a, b in zip(names, power, strict=True)]
+                    power = self.level(f"t{index}^{k + 1}_", texts)
+                rows.append(weights)
+        for k, terms in enumerate(layer.terms):
+            texts = [self.term(inputs, terms, column) for column in range(len(terms.inputs))]
+            self.level(f"g{index}_{k}_", texts)
+            rows.append(terms.weights)
+        matrix = np.concatenate(rows)
+        ends = [self.letters(k) for k in (start + 1, len(self.names))]
+        texts = []
+        for out, bias in enumerate(layer.bias.tolist()):
+            empty = [None] * (start - 2)
+            self.weights.append([f"s{index}_{out}", bias, *empty, *matrix[:, out].tolist()])
+            row = len(self.weights) + 1
+            block, weights = (":".join(f"{end}{at}" for end in ends) for at in (ROW, f"${row}"))
+            product = f" + SUMPRODUCT({block},weights!{weights})" if len(matrix) else ""
+            texts.append(f"weights!$B${row}{product}")
+        return self.level(f"s{index}_", texts)
+
+    def feature(self, rule: Cell, place: str, blanks: Sequence[str]) -> str:
+        """Write a feature of a raw cell."""
+        value = " + ".join(["0", *(f"EXACT({place},{_text(text)})" for text in rule.content)])
+        if rule.kind != "text":
+            value = DATES.get(rule.content[0], "{0}*1").format(place)
+        blank = "NA()" if math.isnan(rule.blank) else self.number(rule.blank)
+        tests = " + ".join(f"(TRIM({place})={_text(text)})" for text in blanks)
+        return f"IF({tests},{blank},{value})"
+
+    def classify(self, labels: Sequence[str | int], logits: Sequence[str]) -> None:
+        """Add the label and the probabilities of the classes."""
+        if len(logits) == 1:
+            logits = self.level("z", ["0", logits[0]])
+        places = f"{logits[0]}:{logits[-1]}"
+        largest = f"MAX({places})"
+        label = f"INDEX({{{','.join(map(_text, labels))}}},MATCH({largest},{places},0))"
+        chances = [f"EXP({z} - {largest})/SUMPRODUCT(EXP({places} - {largest}))" for z in logits]
+        self.define(["label", *(f"probability {label}" for label in labels)], [label, *chances])
+
+
+def _text(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else '"' + value.replace('"', '""') + '"'
+
+
+def _write(subject: Export, path: Path) -> None:
+    sheet = Sheet(list(subject.columns), openpyxl.utils.get_column_letter)
+    places = {name: sheet.letters(k + 1) + ROW for k, name in enumerate(subject.columns)}
+    features = [f"{name} (feature)" for name in subject.description.features]
+    blanks = blank_texts(subject.model.schema)
+    texts = [sheet.feature(rule, places[rule.column], blanks) for rule in subject.rules]
+    outputs = sheet.outputs(subject.description, sheet.define(features, texts))
+    logits = sheet.define(subject.description.outputs, outputs)
+    if subject.classes:
+        sheet.classify(subject.classes, logits)
+    size, width = sum(map(len, sheet.formulas)), len(sheet.names) + len(outputs)
+    if size > MOST:
+        refuse(f"formulas of at most {MOST} characters", str(size), "Prune the model first")
+    if width > WIDEST:
+        refuse(f"a model of at most {WIDEST} columns", str(width), "Prune the model first")
+    book = openpyxl.Workbook()
+    book.active.title = "model"
+    _fill(book.active, subject, sheet)
+    weights = book.create_sheet("weights")
+    for row in [["node", "bias"], *sheet.weights]:
+        weights.append(row)
+    book.save(path)
+
+
+def _fill(page: Any, subject: Export, sheet: Sheet) -> None:
+    """Write names, and a few rows with the outputs of the model."""
+    outputs = [f"{name} (model)" for name in subject.description.outputs]
+    samples = subject.frame.iloc[subject.shown].to_numpy().tolist()
+    rows: list[list[Any]] = [[*sheet.names, *outputs]]
+    for number, (cells, y) in enumerate(zip(samples, subject.examples()[1], strict=True), start=2):
+        formulas = [f"={text.replace(ROW, str(number))}" for text in sheet.formulas]
+        rows.append([*cells, *formulas, *y.tolist()])
+    for number, row in enumerate(rows, start=1):
+        page.append([_CONTROL.sub("", value) if isinstance(value, str) else value for value in row])
+        for cell in page[number][: len(row) if number == 1 else len(subject.columns)]:
+            if cell.data_type == "f":  # a text that begins with = is no formula
+                cell.data_type = "s"
+
+
+class _Row:
+    """The columns (batch, 1) of the formulas of a row, evaluated at every row."""
+
+    def __init__(self, weights: Any, columns: list[Array]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.parser = optional_module("formulas", call="export", extra="export").Parser()
+        self.tools = openpyxl.utils
+        self.weights, self.columns = weights, columns
+        self.compiled: dict[str, Any] = {}
+
+    def add(self, text: str) -> None:
+        """Evaluate a formula, compiled once for all cells and numbers."""
+        atoms: dict[str, str] = {}
+        if not re.search(r'["!:]', text):
+            name = self.tools.get_column_letter
+            text = _ATOM.sub(
+                lambda match: atoms.setdefault(match[0], f"{name(len(atoms) + 1)}1"), text
+            )
+        places = {place: atom for atom, place in atoms.items()}
+        if text not in self.compiled:
+            self.compiled[text] = self.parser.ast(text)[1].compile()
+        function, count = self.compiled[text], len(self.columns[0])
+        inputs = [self.block(places.get(place, place)) for place in function.inputs]
+        if not re.search(r"ERF|YEAR|MONTH|HOUR|:", text):
+            values = np.asarray(function(*inputs), dtype=object)
+        else:  # arrays are not understood
+            rows = [
+                [cells[[k]] if len(cells) > 1 else cells for cells in inputs] for k in range(count)
+            ]
+            values = np.array([np.ravel(function(*row))[:1] for row in rows], dtype=object)
+        self.columns.append(np.broadcast_to(values, (count, 1)))
+
+    def block(self, place: str) -> Array:
+        """Return a number, or the cells of a place."""
+        if place[0].isdigit():
+            return np.array([[float(place)]])
+        left, top, right, bottom = self.tools.range_boundaries(place.split("!")[-1])
+        if "!" not in place:
+            return np.concatenate(self.columns[left - 1 : right], axis=1)
+        return np.array([*self.weights.iter_rows(top, bottom, left, right, values_only=True)])
+
+
+def _run(subject: Export, path: Path) -> list[Array]:
+    """Evaluate the formulas of the first row at every row, cell by cell."""
+    book, columns = openpyxl.load_workbook(path), []
+    for name, kind in subject.columns.items():
+        shift = "" if kind == "text" else EPOCH if kind == "date" else 0.0
+        cells = [["" if cell is None else cell + shift] for cell in subject.cells[name]]
+        columns.append(np.array(cells, dtype=object))
+    row = _Row(book["weights"], columns)
+    for cell in book["model"][2][len(columns) :]:
+        if cell.data_type == "f":
+            row.add(cell.value)
+    count = len(subject.classes or subject.description.outputs)
+    values = np.concatenate(columns[-count:], axis=1)
+    errors = np.vectorize(isinstance)(values, str)
+    values = np.where(errors, np.nan, values).astype(np.float64)
+    return [values, *([columns[-count - 1][:, 0]] if subject.classes else [])]
+
+
+WORKBOOK = Format(name="excel", ending=".xlsx", write=_write, run=_run)

@@ -1,0 +1,245 @@
+"""Bumps and wavelets: what localized edges of other libraries are made of."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.polynomial.polynomial import polyder, polyint, polyval
+from torch import Tensor
+
+from kanlens.functions._activations import decaying, tanh_integral, tanh_nth, tanh_slope
+from kanlens.functions._elementary import Array, ElementaryFunction, sympy_call, unsearched
+
+FREQUENCY = 5.0  # of the Morlet wavelet
+FAR = 40.0  # where it is 0 in float64
+_HALF = 2**-0.5
+
+
+def gaussian_nth(u: Array, n: int) -> Array:
+    """Return the n-th derivative of exp(-u**2)."""
+    return decaying(_HALF**-n * (-1.0) ** n, n, u / _HALF)
+
+
+def gaussian_integral(u: Array) -> Array:
+    """Integrate exp(-u**2)."""
+    from scipy.special import erf
+
+    return np.asarray(0.5 * math.sqrt(math.pi) * erf(u), dtype=np.float64)
+
+
+def _morlet_nth(u: Array, n: int) -> Array:
+    """Differentiate cos(5 u) exp(-u**2 / 2) by Leibniz' rule."""
+    u, total = np.clip(u, -FAR, FAR), np.zeros_like(u)
+    for k in range(n + 1):
+        wave = np.cos(FREQUENCY * u + k * math.pi / 2)
+        total += wave * decaying(math.comb(n, k) * FREQUENCY**k * (-1.0) ** (n - k), n - k, u)
+    return total
+
+
+def _morlet_integral(u: Array) -> Array:
+    from scipy.special import erf
+
+    tail = erf((u - 1j * FREQUENCY) * _HALF).real
+    return np.asarray(math.sqrt(math.pi / 2) * math.exp(-(FREQUENCY**2) / 2) * tail)
+
+
+def _morlet_slope(u: Tensor) -> Tensor:
+    wave = FREQUENCY * torch.sin(FREQUENCY * u) + u * torch.cos(FREQUENCY * u)
+    return -wave * torch.exp(-0.5 * u * u)
+
+
+def _morlet_turns(n: int) -> tuple[float, ...]:
+    """Return the zeros of the n-th derivative, n = 1, 2, 3."""
+    target, u = (np.arange(-60, 61) + 0.5) * math.pi, np.zeros(121)
+    for _ in range(40):
+        w = FREQUENCY * 1j - u
+        rest = {1: 0 * w, 2: -1 / w**2, 3: -3 / w**2}[n]
+        u = (target - n * np.angle(w) - np.angle(1 + rest)) / FREQUENCY
+    return tuple(u[np.abs(u) < 38.0].tolist())
+
+
+_QUARTIC = (1.0, 0.0, -2.0, 0.0, 1.0)  # (1 - u**2)**2, constant first
+
+
+def _quartic_nth(u: Array, n: int) -> Array:
+    inside = polyval(np.clip(u, -1.0, 1.0), polyder(_QUARTIC, n))
+    return np.asarray(np.where(np.abs(u) >= 1, 0.0, inside))
+
+
+def _window(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the Meyer wavelet's window of abs(u), a cosine.
+
+    Also the sine of its angle, and the slope of the ramp that the angle climbs.
+    """
+    t = (2 * u.abs() - 1).clamp(0.0, 1.0)
+    s = torch.minimum(t, 1 - t)  # the ramp mirrors itself
+    low = 0.5 * math.pi * s**4 * (35 - 84 * s + 70 * s**2 - 20 * s**3)
+    window, across = torch.cos(low), torch.sin(low)
+    first = t <= 0.5
+    return (
+        torch.where(first, window, across),
+        torch.where(first, across, window),
+        140 * (s * (1 - s)) ** 3,
+    )
+
+
+def _meyer_slope(u: Tensor) -> Tensor:
+    (window, across, rise), wave = _window(u), math.pi * u.abs()
+    slope = torch.cos(wave) * window - rise * across * torch.sin(wave)
+    return math.pi * torch.sign(u) * slope
+
+
+def _meyer_sympy(u: Any) -> Any:
+    import sympy
+
+    size = sympy.Abs(u)
+    t = sympy.Min(sympy.Max(2 * size - 1, 0), 1)
+    ramp = t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
+    return sympy.sin(sympy.pi * size) * sympy.cos(sympy.pi * ramp / 2)
+
+
+_MEYER = 0.8368669387706247, 0.686974599052534, 0.5334814166974300, 0.5  # turns of g''
+
+
+def _mirrored(*places: float) -> tuple[float, ...]:
+    return tuple(sorted((*places, *(-place for place in places))))
+
+
+def _sinc_slope(u: Tensor) -> Tensor:
+    near = u.abs() < 1e-2
+    far = torch.where(near, 1.0, u)
+    series = u * (-1 / 3 + u**2 * (1 / 30 - u**2 * (1 / 840 - u**2 / 45360)))
+    return torch.where(near, series, (torch.cos(far) - torch.sin(far) / far) / far)
+
+
+LOCALIZED = (
+    unsearched(
+        name="sech^2",
+        value=tanh_slope,
+        derivative=lambda u: -2 * torch.tanh(u) * tanh_slope(u),
+        expression=lambda u: 1 / sympy_call("cosh", u) ** 2,
+        complexity=4,
+        symmetry="even",
+        closed_form=lambda u, n: tanh_nth(u, n + 1),
+        primitive=np.tanh,
+    ),
+    unsearched(
+        name="relu(1-x^2)^2",
+        value=lambda u: torch.relu(1 - u**2) ** 2,
+        derivative=lambda u: -4 * u * torch.relu(1 - u**2),
+        expression=lambda u: sympy_call("Max", 1 - u**2, 0) ** 2,
+        complexity=4,
+        symmetry="even",
+        kinks=(-1.0, 1.0),
+        closed_form=_quartic_nth,
+        primitive=lambda u: np.asarray(polyval(np.clip(u, -1.0, 1.0), polyint(_QUARTIC))),
+    ),
+    unsearched(  # second derivative of exp(-u**2 / 2)
+        name="mexican hat",
+        value=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
+        derivative=lambda u: u * (3 - u**2) * torch.exp(-0.5 * u**2),
+        expression=lambda u: (u**2 - 1) * sympy_call("exp", -(u**2) / 2),
+        complexity=4,
+        symmetry="even",
+        closed_form=lambda u, n: decaying((-1.0) ** n, n + 2, u),
+        primitive=lambda u: decaying(-1.0, 1, u),
+    ),
+    unsearched(
+        name="dog",  # derivative of exp(-u**2 / 2)
+        value=lambda u: -u * torch.exp(-0.5 * u**2),
+        derivative=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
+        expression=lambda u: -u * sympy_call("exp", -(u**2) / 2),
+        complexity=4,
+        symmetry="odd",
+        closed_form=lambda u, n: decaying((-1.0) ** (n + 1), n + 1, u),
+        primitive=lambda u: np.expm1(-0.5 * u * u),
+    ),
+    unsearched(
+        name="morlet",
+        value=lambda u: torch.cos(FREQUENCY * u) * torch.exp(-0.5 * u**2),
+        derivative=_morlet_slope,
+        expression=lambda u: sympy_call("cos", FREQUENCY * u) * sympy_call("exp", -(u**2) / 2),
+        complexity=5,
+        symmetry="even",
+        turns=tuple(_morlet_turns(n) for n in (1, 2, 3)),
+        closed_form=_morlet_nth,
+        primitive=_morlet_integral,
+    ),
+    unsearched(
+        name="meyer",
+        value=lambda u: torch.sin(math.pi * u.abs()) * _window(u)[0],
+        derivative=_meyer_slope,
+        expression=_meyer_sympy,
+        complexity=6,
+        symmetry="even",
+        turns=(
+            (-0.5, 0.0, 0.5),
+            _mirrored(0.7582111979308318, 5e-324),
+            (0.0, *_mirrored(*_MEYER)),
+        ),
+        kinks=(-1.0, -0.5, 0.0, 0.5, 1.0),
+    ),
+    unsearched(
+        name="sinc",
+        value=lambda u: torch.sinc(u / math.pi),
+        derivative=_sinc_slope,
+        expression=lambda u: sympy_call("sinc", u),
+        complexity=4,
+        symmetry="even",
+        turning_known=False,
+    ),
+)
+
+
+@functools.cache
+def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
+    """Return the Chebyshev polynomial ``T<degree>(tanh)`` of tanh.
+
+    The n-th derivative in u is (1 - t**2) q(t) with t = tanh(u): q is first the polynomial's
+    derivative, and then q'(t) (1 - t**2) - 2 t q(t), again and again.
+    """
+    unit = np.polynomial.Chebyshev.basis(degree)
+
+    def nth(u: Array, n: int) -> Array:
+        if n == 0:
+            return np.asarray(unit(np.tanh(u)))
+        q, t = unit.deriv(), np.polynomial.Chebyshev([0.0, 1.0])
+        for _ in range(n - 1):
+            q = q.deriv() * (1 - t * t) - 2 * t * q
+        return np.asarray(tanh_nth(u, 1) * q(np.tanh(u)))
+
+    quotient, rest = divmod(unit, np.polynomial.Chebyshev([0.5, 0.0, -0.5]))  # by 1 - t**2
+    area, (constant, slope) = quotient.integ(), np.pad(rest.coef, (0, 2))[:2]
+    area -= area(0.0)
+
+    def primitive(u: Array) -> Array:
+        return np.asarray(area(np.tanh(u)) + slope * tanh_integral(u) + constant * u)
+
+    def value(u: Tensor) -> Tensor:
+        return _recurrence(torch.tanh(u), degree, second=False)
+
+    def derivative(u: Tensor) -> Tensor:
+        return degree * _recurrence(torch.tanh(u), degree - 1, second=True) * tanh_slope(u)
+
+    return unsearched(
+        name=f"T{degree}(tanh)",
+        value=value,
+        derivative=derivative,
+        expression=lambda u: sympy_call("chebyshevt", degree, sympy_call("tanh", u)),
+        complexity=3 + degree,
+        symmetry="even" if degree % 2 == 0 else "odd",
+        closed_form=nth,
+        primitive=primitive,
+    )
+
+
+def _recurrence(t: Tensor, degree: int, *, second: bool) -> Tensor:
+    """Return a Chebyshev polynomial of either kind by recurrence."""
+    before, now = torch.ones_like(t), 2 * t if second else t
+    for _ in range(degree):
+        before, now = now, 2 * t * now - before
+    return before

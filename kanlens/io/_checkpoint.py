@@ -1,0 +1,300 @@
+"""Checkpoints: a model in one .safetensors file of numbers and text.
+
+Tensors are those of the state dict, of one dtype, and where the model has them
+``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The metadata are
+`format`, `format_version`, `kanlens_version` (for people alone), `kanlens_checksum` (SHA-256 of
+the other metadata and of the tensors) and `config`: KANConfig as JSON with sorted keys.
+
+When the layout changes: raise FORMAT_VERSION by one; add ``_upgrade_<old>(config, tensors)``, which
+changes both in place to the next layout, to _UPGRADES; put a file written by the old code in the
+test data and its outputs in expected.json; never edit an old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from kanlens._atomic_files import Pathlike, atomic_write
+from kanlens._checks import version_of
+from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, KanlensError, reworded
+from kanlens.io._tensor_files import CHECKSUM, checksum, printable, read_safetensors
+from kanlens.model._analysis import Model, check_model
+from kanlens.model._config import KANConfig
+from kanlens.model._layers import LAYER_KINDS
+from kanlens.model._network import KAN
+from kanlens.model._soundness import check_sound
+from kanlens.model._statistics import LEVELS, LayerStatistics
+
+FORMAT = "kanlens.model"
+FORMAT_VERSION = 5
+
+
+def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Version 1 knew no ranges that inputs are held in."""
+    shift = tensors.get("input_shift", torch.zeros(0))
+    for name, end in (("input_low", -torch.inf), ("input_high", torch.inf)):
+        tensors[name] = torch.full_like(shift, end)
+
+
+def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Version 4 had layers of kind "series" and "function", now "spline"."""
+    for layer in config["layers"]:
+        if layer["kind"] in ("series", "function"):
+            layer["kind"] = "spline"
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
+    1: _upgrade_1,
+    2: lambda config, tensors: None,  # had no normalized nodes
+    3: lambda config, tensors: None,  # had no features of dates and of missing cells
+    4: _upgrade_4,
+}
+_STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
+_UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+
+
+def save(model: Model, path: Pathlike) -> Path:
+    """Write a model with its names and statistics to a .safetensors file.
+
+    An existing file is replaced in one step at the end, and stays if anything fails.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+    path : str or path
+        The file to write; its folder is created.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    DTypeError
+        If `model` is not a KAN, or has layers or tensors that `load` could not rebuild.
+    InvalidValueError
+        If its weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor
+        1.
+    OutputError
+        If the file cannot be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> save(KAN([2, 1]), Path(tempfile.mkdtemp(), "model.safetensors")).name
+    'model.safetensors'
+    """
+    model = check_model("save", model)
+    for index, layer in enumerate(model.layers):
+        if type(layer) is not LAYER_KINDS.get(getattr(layer, "kind", "")):
+            expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"
+            got = f"{type(layer).__name__} as layer {index}"
+            raise DTypeError("save", expected, got, "Replace that layer")
+    tensors, config = _tensors(model), model.config.to_json()
+    with _building("save", "a configuration that can be built", DTypeError):
+        rebuilt = _build(config, tensors, model.dtype)
+    fault = _mismatch(rebuilt, tensors)
+    if fault is not None:
+        raise DTypeError("save", *fault, "Undo what was done to the model's tensors")
+    check_sound("save", model, InvalidValueError)
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "kanlens_version": version_of("kanlens"),
+        "config": config,
+    }
+    metadata[CHECKSUM] = checksum(metadata, tensors)
+    content = _sorted_header(safetensors_bytes(tensors, metadata))
+    with atomic_write(path, call="save") as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def load(path: Pathlike) -> KAN:
+    """Read a model from a file that `save` of this or any older version wrote.
+
+    Parameters
+    ----------
+    path : str or path
+        The .safetensors file.
+
+    Returns
+    -------
+    KAN
+        In the dtype of the file, on the CPU.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FileFormatError
+        If the file is truncated, damaged, foreign, or newer than this version reads, or if its
+        weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor 1.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = save(KAN([2, 3, 1]), Path(tempfile.mkdtemp(), "model.safetensors"))
+    >>> load(path).widths
+    (2, 3, 1)
+    """
+    metadata, tensors = read_safetensors(path, call="load")
+    name = Path(path).name
+    if metadata.get("format") != FORMAT:
+        got = f"{name!r}, which is of format {metadata.get('format')!r}"
+        advice = "Models of other libraries are read by {import_model}"
+        raise FileFormatError("load", "a kanlens model", got, advice, import_model=None)
+    digest = checksum(metadata, tensors)
+    version = _checked_version(metadata.get("format_version"), name)
+    with _building("load", f"a configuration that can be built in {name!r}", FileFormatError):
+        config = _upgraded(metadata.get("config", ""), tensors, version)
+        model = _build(config, tensors, _floating(tensors.get("input_shift"), torch.float32))
+    fault = _mismatch(model, tensors)
+    if fault is not None:
+        raise _damaged(f"{fault[0]} in {name!r}", fault[1])
+    _fill(model, tensors)
+    check_sound("load", model, FileFormatError, place=f" of {name!r}")
+    if metadata.get(CHECKSUM, digest) != digest:
+        got, advice = "other content: the file is damaged", "Copy the file anew, or save it again"
+        raise FileFormatError("load", f"the checksum of {name!r}", got, advice)
+    return model
+
+
+@contextlib.contextmanager
+def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[None]:
+    """Reraise any error of building a configuration as an error of one kind."""
+    try:
+        yield
+    except KanlensError as error:
+        raise reworded(call, error, kind) from error
+    except (*_UNBUILDABLE, RuntimeError) as error:
+        got = " ".join(f"{type(error).__name__}: {error}"[:200].split())
+        raise kind(call, expected, got, "Save the model again") from error
+
+
+def _damaged(expected: str, got: str) -> FileFormatError:
+    return FileFormatError("load", expected, got, "Save the model again")
+
+
+def _tensors(model: KAN) -> dict[str, Tensor]:
+    """Return copies of all tensors that are saved, by name."""
+    tensors = dict(model.state_dict())
+    for index, layer in enumerate(model.layers):
+        if layer.statistics is not None:
+            for name in _STATISTICS:
+                tensors[f"statistics.layers.{index}.{name}"] = getattr(layer.statistics, name)
+    if model.background is not None:
+        tensors["background"] = model.background
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """Sort the metadata, so that the same model gives the same bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def _checked_version(text: str | None, name: str) -> int:
+    if text is None or not (text.isascii() and text.isdigit() and 0 < len(text) < 10):
+        raise _damaged(f"a whole number as format_version of {name!r}", repr(text))
+    version = int(text)
+    if version > FORMAT_VERSION:
+        expected = f"format version {FORMAT_VERSION} or older"
+        raise FileFormatError("load", expected, f"{version} in {name!r}", "Upgrade kanlens")
+    if version < 1:
+        raise _damaged(f"format_version of {name!r} to be at least 1", text)
+    return version
+
+
+def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
+    """Upgrade a configuration and its tensors step by step to this layout."""
+    if version == FORMAT_VERSION:
+        return config
+    data = json.loads(config)
+    for old in range(version, FORMAT_VERSION):
+        _UPGRADES[old](data, tensors)
+    return json.dumps(data, sort_keys=True)
+
+
+def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
+    """Build a model; refuse a configuration of layers far larger than the file."""
+    try:
+        config = KANConfig.from_json(text)
+    except RecursionError as error:
+        raise _damaged("a kanlens configuration", "endless nesting") from error
+    largest = max((tensor.numel() for tensor in tensors.values()), default=0)
+    for index, layer in enumerate(config.layers):
+        size = max(layer.in_features * layer.out_features, layer.grid_size)
+        if size > max(largest, 64):
+            expected = f"a tensor of at least {size} numbers for layer {index}"
+            raise _damaged(expected, f"at most {largest}")
+    return KAN.from_config(config).to(dtype)
+
+
+def _floating(tensor: Tensor | None, default: torch.dtype) -> torch.dtype:
+    """Return the dtype of a tensor if it is a floating one, else the default."""
+    return tensor.dtype if tensor is not None and tensor.is_floating_point() else default
+
+
+def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:
+    """Return the first mismatch of model and tensors as (expected, got)."""
+    signatures = {name: _signature(t.shape, t.dtype) for name, t in model.state_dict().items()}
+    signatures.update(_statistics_signatures(model, tensors))
+    for name, expected in signatures.items():
+        tensor = tensors.get(name)
+        got = "none" if tensor is None else _signature(tensor.shape, tensor.dtype)
+        if got != expected:
+            return f"tensor {name} of {expected}", got
+    for name, tensor in tensors.items():
+        if name not in signatures:
+            got = f"one of {_signature(tensor.shape, tensor.dtype)}"
+            return f"no tensor {printable(name)}", got
+    return None
+
+
+def _signature(shape: tuple[int, ...], dtype: torch.dtype) -> str:
+    return f"shape {tuple(shape)} and {str(dtype).removeprefix('torch.')}"
+
+
+def _statistics_signatures(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Return the signatures of statistics and background."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index, layer in enumerate(model.layers):
+        names = [f"statistics.layers.{index}.{name}" for name in _STATISTICS]
+        edges = (layer.out_features, layer.in_features)
+        if any(name in tensors for name in names):
+            shapes.update(zip(names, [(edges[1], LEVELS), edges, edges], strict=True))
+    if "background" in tensors:
+        shapes["background"] = (*tensors["background"].shape[:1], model.widths[0])
+    return {
+        name: _signature(shape, _floating(tensors.get(name), model.dtype))
+        for name, shape in shapes.items()
+    }
+
+
+def _fill(model: KAN, tensors: dict[str, Tensor]) -> None:
+    """Copy tensors that fit into the model."""
+    model.load_state_dict({name: tensors[name] for name in model.state_dict()})
+    for index, layer in enumerate(model.layers):
+        start = f"statistics.layers.{index}."
+        if start + _STATISTICS[0] in tensors:
+            values = {name: tensors[start + name] for name in _STATISTICS}
+            layer.statistics = LayerStatistics(**values)
+    model.background = tensors.get("background")

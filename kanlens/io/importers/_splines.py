@@ -1,0 +1,237 @@
+"""Libraries of B-splines with a base function, by names and axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.io.importers._intermediate import Edges, Stage, edges_of, leaky, uniform
+from kanlens.io.importers._layouts import Group, Layout, Tensors, batch_norm
+from kanlens.io.importers._order import join
+from kanlens.io.importers._pickle_stubs import class_of
+from kanlens.io.importers._settings import refuse
+from kanlens.splines._spline import extend
+
+
+def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> Edges:
+    """Return edges of splines, with the other tensors of `Group.beside`."""
+    usual, eps = group.known("extrapolation"), group.known("grid_eps")
+    if not isinstance(usual, str):
+        usual = "linear" if "mask" in group else "zero"  # only kanlens has masks
+    return Edges(
+        name=group.name,
+        spline=spline,
+        knots=knots,
+        extrapolation=group.options.extrapolation or usual,
+        grid_eps=float(eps) if isinstance(eps, int | float) else 0.02,
+        **group.beside(spline, **names),
+    )
+
+
+def _named(
+    library: str,
+    names: str,
+    marks: str,
+    after: str = "",
+    knots_of: Callable[[Group, Tensor], Tensor] | None = None,
+    **options: Any,
+) -> Layout:
+    """Return a layout of splines, knots, base, scaler, bias, mask (`names`)."""
+    spline, knots, *others = names.split()
+    beside = dict(zip(("base", "scaler", "bias", "mask"), others, strict=False))
+
+    def read(group: Group) -> list[Stage]:
+        weight = group.get(spline, None, None, None)
+        n_out, n_in, _ = weight.shape
+        grid = knots_of(group, weight) if knots_of else group.get(knots, n_in, None)
+        edges = spline_edges(group, weight, grid, **beside)
+        if not after or not (norms := group.norm(f"{after.split()[0]}.", n_out)):
+            return [edges]
+        prelu = after.split()[1]
+        slope = group.get(f"{prelu}.weight", 1)
+        return [edges, *norms, leaky(f"{group.name}.{prelu}", slope, n_out)]
+
+    return Layout(library, read, marks, **options)
+
+
+def _kanx(group: Group) -> list[Stage]:
+    base = group.get("base_weight", None, None)
+    spline = group.get("spline_weight", *base.shape, None)
+    cuts = group.get("grid", len(base), None)
+    knots = extend(cuts, spline.shape[2] - cuts.shape[1] + 1)
+    edges = spline_edges(group, spline.transpose(0, 1), knots)
+    return [replace(edges, base=base.T, activation=group.base())]
+
+
+def _cubic(group: Group, spline: Tensor) -> Tensor:
+    """Return the knots of cubic B-splines that start at even places."""
+    starts = group.get("grid_starts", spline.shape[2])
+    low, count = starts[0].double(), len(starts) + 4
+    step = (starts[-1].double() - low) / (len(starts) - 1)
+    knots = low + step * torch.arange(count, dtype=torch.float64, device=starts.device)
+    return knots.to(starts).expand(spline.shape[1], -1)
+
+
+def _inkan(group: Group) -> list[Stage]:
+    weight, count = group.get("weight", None, None), len(group.get("grid_starts", None))
+    n_in, rest = divmod(weight.shape[1], count + 1)
+    if rest:
+        expected = f"edges of one input each in layer {group.name!r} of inkan"
+        got = f"weights of shape {tuple(weight.shape)} for {count} functions: surfaces (dim=2)"
+        refuse(expected, got, "Train it with dim=1")
+    spline = weight[:, : n_in * count].reshape(len(weight), n_in, count)
+    edges = spline_edges(group, spline, _cubic(group, spline))
+    return [replace(edges, base=weight[:, n_in * count :], activation=group.base())]
+
+
+def _kanditioned(group: Group) -> list[Stage]:
+    """Return hat functions on even points, with linear extrapolation."""
+    values = group.get("kan_weight", None, None, None)
+    n_in, count, _ = values.shape
+    half = group.setting("spline_width") / 2
+    knots = uniform(-half, half, count - 1, 1, values, n_in)
+    edges = spline_edges(group, values.permute(2, 0, 1), knots)
+    return [replace(edges, extrapolation=group.options.extrapolation or "linear")]
+
+
+def _convkan(group: Group) -> list[Stage]:
+    """Return the KAN on a patch, in the order of ``F.unfold``."""
+    spline = group.get("spline_weight", None, None, None, None)
+    groups, n_out, n_in, count = spline.shape
+    base, knots = group.get("base_weight", *spline.shape[:3]), group.get("grid", groups, n_in, None)
+    scaler = group.find("spline_scaler", *spline.shape[:3])
+    full, index = spline.new_zeros(groups, n_out, groups, n_in, count), torch.arange(groups)
+    full[index, :, index] = spline
+    full = full.reshape(groups * n_out, groups * n_in, count)
+    edges = replace(
+        spline_edges(group, full, knots.flatten(0, 1)),
+        base=torch.block_diag(*base),
+        activation=group.base(),
+        scaler=None if scaler is None else torch.block_diag(*scaler),
+        mask=torch.block_diag(*torch.ones_like(base)),
+    )
+    return [edges]
+
+
+def _even(group: Group, spline: Tensor) -> Tensor:
+    """Return the knots of torch-conv-kan for splines (out, in, n)."""
+    order = group.setting("spline_order")
+    low, high = group.setting("grid_range")
+    return uniform(low, high, spline.shape[2] - order, order, spline, spline.shape[1])
+
+
+def _convolution(group: Group) -> list[Stage]:
+    """Return the KAN on a patch of torch-conv-kan's convolution."""
+    names = "base_conv.0.weight", "spline_conv.0.weight"
+    shape = group.source.state[join(group.name, names[0])].shape[1:]
+    base, spline = (group.get(name, None, None, *shape[1:]).flatten(2) for name in names)
+    n_out, channels, size = base.shape
+    spline = spline.reshape(n_out, channels, -1, size).transpose(2, 3).flatten(1, 2)
+    kind = class_of(group.source.owner(join(group.name, "layer_norm.0")))
+    norm = "layer_norm.0.running_mean" in group
+    if not norm and kind != "Identity":
+        expected = f"a function of one patch in {group.name or group.source.name}"
+        got = "a normalization of the whole image, which no tensor shows"
+        refuse(expected, got, "Train it with BatchNorm, or pass its head as submodule")
+    edges = spline_edges(group, spline, _even(group, spline))
+    edges = replace(edges, base=base.flatten(1), activation=group.base())
+    slope = leaky(f"{group.name}.prelus.0", group.get("prelus.0.weight", 1), n_out)
+    return [edges, *(batch_norm(group, "layer_norm.0.") if norm else []), slope]
+
+
+def _keras(group: Group) -> list[Stage]:
+    """Return a layer of keras-efficient-kan; its base is normalized too."""
+    base, grid = group.get("kernel", None, None), group.get("knots", 1, None, None)
+    n_in, n_out = base.shape
+    spline = group.get("spline", None, n_out).T.reshape(n_out, n_in, -1)
+    edges = spline_edges(group, spline, grid[0], bias="bias")
+    name = str(group.source.facts[f"{group.name}.base_activation"])
+    name = "gelu by tanh" if name == "gelu" else name  # which is approximated there
+    edges = replace(edges, base=base.T, activation=group.options.base(name))
+    return [*group.norm("layer_norm.", n_in, 1e-3), edges]
+
+
+def _transposed(tensors: Tensors) -> bool:
+    """Return whether weights are (in, out) and knots not extended."""
+    base, spline, grid = (tensors[name] for name in ("base_weight", "spline_weight", "grid"))
+    if (base.dim(), spline.dim(), grid.dim()) != (2, 3, 2):
+        return False
+    return len(base) == len(grid) == len(spline) and grid.shape[1] <= spline.shape[2]
+
+
+_PAIR = "base_weight spline_weight"
+_EFFICIENT_KAN = _named(
+    "efficient-kan", "spline_weight grid base_weight spline_scaler bias mask", _PAIR
+)
+
+
+def _own(group: Group) -> list[Stage]:
+    """Return a layer of kanlens, or of splines alone from a state dict."""
+    layer = group.source.owner(group.name)
+    if hasattr(layer, "edge_kind"):
+        edges = edges_of(group.name, layer)
+        group.keys.update(join(group.name, name) for name in layer.state_dict())
+        extrapolation = group.options.extrapolation or edges.extrapolation
+        return [replace(edges, extrapolation=extrapolation)]
+    if "series_weight" in group or "affine" in group:
+        expected = f"functions beside splines in layer {group.name!r} to have names"
+        refuse(expected, "tensors alone", "Pass the module, or the file that kanlens.save wrote")
+    return _EFFICIENT_KAN.read(group)
+
+
+_SINGLE = 1e-6  # where a float64 module has places that were made in float32
+LAYOUTS = (
+    Layout(
+        "torch-conv-kan convolution",
+        _convolution,
+        "base_conv.0.weight spline_conv.0.weight prelus.0.weight",
+        "layer_norm.0.num_batches_tracked",
+        usual="gelu",
+        tolerance=_SINGLE,
+    ),
+    Layout("keras-efficient-kan", _keras, "kernel spline knots"),
+    _named(
+        "torchkan",
+        "spline_weights grid base_weights spline_scalers",
+        "spline_weights base_weights grid",
+        "layer_norms prelus",
+        usual="gelu",
+    ),
+    Layout(
+        "convkan, imodelsX KANGAM",
+        _convkan,
+        f"{_PAIR} grid",
+        fits=lambda tensors: tensors["spline_weight"].dim() == 4,
+    ),
+    Layout("kanx", _kanx, f"{_PAIR} grid", fits=_transposed),
+    _named(
+        "torch-conv-kan",
+        "spline_weight grid base_weight",
+        f"{_PAIR} layer_norm.weight prelu.weight",
+        "layer_norm prelu",
+        _even,
+        usual="gelu",
+        tolerance=_SINGLE,
+    ),
+    Layout("inkan", _inkan, "weight grid_starts", tolerance=_SINGLE),
+    _named(
+        "flashkan",
+        "spline_weight grid base_weight",
+        f"{_PAIR} grid_starts",
+        knots_of=_cubic,
+        tolerance=math.inf,
+    ),
+    _named("LKAN", "coeff grid scale_base scale_spline bias", "coeff scale_base scale_spline grid"),
+    _named(
+        "KANLib",
+        "coefficients basis.grid weight_residual weight_spline bias_output",
+        "coefficients basis.grid",
+    ),
+    Layout("KANditioned", _kanditioned, "kan_weight", "local_bias feature_offset"),
+    replace(_EFFICIENT_KAN, read=_own),
+)

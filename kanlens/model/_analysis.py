@@ -1,0 +1,172 @@
+"""Shared by analyses: models they take, float64 copies, nonzero edges, batches within memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from kanlens._checks import find_place
+from kanlens.errors import DTypeError, InvalidValueError, rewording
+from kanlens.model._network import KAN
+from kanlens.model._soundness import check_weights
+
+# Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
+# as many, which is within any limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
+BUDGET = 2**20
+
+
+class HasNetwork(Protocol):
+    """A fitted estimator: `network_` is the KAN it predicts with."""
+
+    @property
+    def network_(self) -> KAN:
+        """The network; refused before the estimator is fitted."""
+        ...
+
+
+Model: TypeAlias = KAN | HasNetwork
+
+
+def held_network(call: str, model: Any) -> Any:
+    """Return the network of a fitted estimator, or any other object unchanged."""
+    if not hasattr(type(model), "network_"):
+        return model
+    with rewording(call):
+        return model.network_
+
+
+def check_model(call: str, model: object) -> KAN:
+    """Return a KAN, or the one that a fitted estimator holds, with finite weights."""
+    network = held_network(call, model)
+    if not isinstance(network, KAN):
+        got, advice = type(network).__name__, "Bring it in with {import_model} first"
+        raise DTypeError(call, "a KAN", got, advice, import_model=None)
+    check_weights(call, network)
+    return network
+
+
+def widest(model: KAN) -> int:
+    """Return the largest number of inputs or sums of a layer."""
+    return max(max(layer.in_features, layer.out_features) for layer in model.layers)
+
+
+def rows_at_once(model: KAN) -> int:
+    """Return the number of rows that a model can take at once within the budget."""
+    return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
+
+
+def over_rows(
+    function: Callable[[Tensor], Sequence[Tensor]], x: Tensor, at_once: int
+) -> list[Tensor]:
+    """Apply a function of rows (batch, ...) to some rows at a time, each result in one tensor."""
+    parts = x.split(at_once)
+    first = function(parts[0])
+    if len(parts) == 1:
+        return list(first)
+    results = [tensor.new_empty(len(x), *tensor.shape[1:]) for tensor in first]
+    for start, part in zip(range(0, len(x), at_once), parts, strict=True):
+        for result, tensor in zip(results, function(part) if start else first, strict=True):
+            result[start : start + at_once] = tensor
+    return results
+
+
+@torch.no_grad()
+def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return `KAN.levels` of rows (batch, in) in the units of the data, some rows at a time."""
+    plain = [nodes.plain for nodes in model.nodes]
+
+    def run(part: Tensor) -> list[Tensor]:
+        levels, sums = model.levels(model.scale_inputs(part))
+        return levels + [total for total, same in zip(sums, plain, strict=True) if not same]
+
+    results = over_rows(run, x, rows_at_once(model))
+    levels, others = results[: len(plain) + 1], iter(results[len(plain) + 1 :])
+    ends = zip(levels[1:], plain, strict=True)
+    return levels, [nodes if same else next(others) for nodes, same in ends]
+
+
+def float64_copy(model: KAN) -> KAN:
+    """Return a float64 copy of `model` without its hooks, with frozen parameters.
+
+    Hooks are not even copied: they may hold objects that cannot be.
+    """
+    parts = [part for module in model.modules() for part in vars(module).items()]
+    memo: dict[int, Any] = {
+        id(value): type(value)()  # most of the time of a copy otherwise
+        for name, value in parts
+        if name.startswith("_") and "_hook" in name and isinstance(value, dict)
+    }
+    memo[id(model.schema)] = model.schema  # frozen
+    clone: KAN = copy.deepcopy(model, memo)
+    clone.requires_grad_(False)
+    return clone.double().eval()
+
+
+def reaching(model: KAN, target: int) -> list[Tensor]:
+    """Return masks (out,) of each layer's outputs, factors too, with a path to a target."""
+    wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
+    masks: list[Tensor] = []
+    for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
+        edges = layer.nonzero_edges()
+        zero = (layer.bias == 0) & ~edges.any(1)  # (out,)
+        read = wanted if nodes.additive else nodes.linked[wanted].any(0)  # (out,)
+        if not nodes.normalized:  # not multiplied by a factor that is always zero
+            read = read & (nodes.rates(1 - zero.to(layer.bias)) != 0)
+        masks.append(read)
+        wanted = (edges & read[:, None]).any(0)
+    return masks[::-1]
+
+
+def live_features(model: KAN, target: int) -> Tensor:
+    """Return a mask (in,) of the features with a nonzero path to an output."""
+    return (model.layers[0].nonzero_edges() & reaching(model, target)[0][:, None]).any(0)
+
+
+def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
+    """Return whether an output is, by the structure, f(some features) + g(all others)."""
+    ours = torch.zeros(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
+    ours[list(features)] = True
+    reads = torch.stack([ours, ~ours], 1)  # (node, 2): what is read on the way to the output
+    ways = zip(model.layers, model.nodes, reaching(model, target), strict=True)
+    for layer, nodes, live in ways:
+        if bool(reads.all(1).any()):
+            return False
+        edges = layer.nonzero_edges() & live[:, None]
+        sums = edges.float() @ reads.float()  # (sub, 2)
+        reads = nodes.linked.float() @ sums > 0
+    return model.nodes[-1].grouping.sums > target or not bool(reads.all(1).any())
+
+
+def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
+    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product."""
+    if argument == "in_":
+        names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
+    else:
+        count = model.layers[layer].out_features
+        names = [model.subnode_name(layer, unit) for unit in range(count)]
+    expected, advice = f"from 0 to {len(names) - 1} or a name", "Name a node of that layer"
+    return find_place(call, expected, node, names, advice, argument=argument)
+
+
+def check_layer(model: KAN, layer: Any, *, call: str) -> int:
+    """Return the index of a layer; refuse one that the model does not have."""
+    whole = isinstance(layer, int) and not isinstance(layer, bool)
+    if whole and 0 <= layer < len(model.layers):
+        return int(layer)
+    expected, advice = f"from 0 to {len(model.layers) - 1}", "Layers are counted from 0"
+    raise InvalidValueError(call, expected, repr(layer), advice, argument="layer")
+
+
+def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float, float]:
+    """Return shift and scale of an edge's input, and the factor of its value, in data units."""
+    shift, scale, factor = 0.0, 1.0, 1.0
+    nodes = model.nodes[layer]
+    if layer == 0:
+        shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
+    if layer == len(model.layers) - 1 and out < nodes.grouping.sums:
+        factor = float(model.output_scale[out]) * (float(nodes.scale[out]) if nodes.scaled else 1.0)
+    return shift, scale, factor

@@ -1,0 +1,235 @@
+"""Configurations that rebuild a layer or a network, tensors aside, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import numbers
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from kanlens._checks import check_count
+from kanlens._resources import check_memory
+from kanlens.data._schema import Schema
+from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.model._nodes import Grouping, Nodes
+from kanlens.model._training_record import TrainingRecord
+
+_BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
+_SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """All that is needed to build a layer before its tensors are loaded."""
+
+    kind: str  # key into LAYER_KINDS
+    in_features: int
+    out_features: int
+    grid_size: int = 5  # intervals
+    spline_order: int = 3  # degree of the pieces; 3 is cubic
+    base_activation: str = "silu"  # key into BASES
+    extrapolation: str = "linear"  # of the splines outside the grid; or "zero"
+    grid_eps: float = 0.02  # share of even spacing in an updated grid
+    enable_standalone_scale_spline: bool = True  # whether the layer has `spline_scaler`
+    functions: tuple[tuple[str, ...], ...] = ()  # (out, in), of layers with symbolic edges
+    series: tuple[str, ...] = ()  # functions added to the splines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON types."""
+        data = dataclasses.asdict(self)
+        if not self.series:  # as in files from before there were any
+            del data["series"]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LayerConfig:
+        """Rebuild a configuration from `to_dict`."""
+        rows = tuple(tuple(row) for row in data.get("functions", ()))
+        return cls(**{**data, "functions": rows, "series": tuple(data.get("series", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodesConfig:
+    """Configuration of the nodes that the sums of a layer become."""
+
+    arities: tuple[int, ...] = ()  # factors of each product; these are the last outputs
+    scaled: bool = False  # a fixed scale and shift
+    normalized: int = 0  # number of last sums normalized over a row
+    eps: float = 1e-5  # added to their variance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON types."""
+        data = dataclasses.asdict(self)
+        if not self.normalized:  # as in files from before there were any
+            del data["normalized"], data["eps"]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> NodesConfig:
+        """Rebuild a configuration from its JSON."""
+        nodes = cls(**{**data, "arities": tuple(data["arities"]), "scaled": data["scaled"]})
+        whole = all(type(number) is int for number in (*nodes.arities, nodes.normalized))
+        if not (whole and isinstance(nodes.scaled, bool) and 0 <= nodes.eps < math.inf):
+            raise TypeError(f"nodes are {data!r}")
+        return nodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class KANConfig:
+    """All that is needed to build a network before its tensors are loaded; JSON both ways.
+
+    efficient-kan and pykan name the same things differently: `grid_size` is pykan's ``grid``,
+    `spline_order` is pykan's ``k``, `base_activation` is pykan's ``base_fun``.
+
+    Attributes
+    ----------
+    layers : tuple of LayerConfig
+        From the inputs to the outputs.
+    schema : Schema
+        Names, units and kinds of inputs and outputs, and the task.
+    scaled : bool
+        Whether the scaling of inputs and outputs is settled, so that `kanlens.fit` leaves it.
+    holds_inputs : bool
+        Whether `kanlens.fit` has features held in the range of its data.
+    nodes : tuple of NodesConfig
+        One per layer; empty, and absent from the JSON, when every node is a plain sum.
+    record : TrainingRecord or None
+        How the network was judged in training; absent from the JSON when None.
+    provenance : str
+        Where an imported model is from, and what was assumed; absent from the JSON of others.
+    """
+
+    layers: tuple[LayerConfig, ...]
+    schema: Schema
+    scaled: bool = False
+    holds_inputs: bool = False
+    nodes: tuple[NodesConfig, ...] = ()
+    record: TrainingRecord | None = None
+    provenance: str = ""
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON, keys sorted.
+
+        Examples
+        --------
+        >>> from kanlens.data._schema import default_schema
+        >>> layer = LayerConfig(kind="spline", in_features=1, out_features=1)
+        >>> config = KANConfig(layers=(layer,), schema=default_schema(1, 1))
+        >>> KANConfig.from_json(config.to_json()) == config
+        True
+        """
+        data: dict[str, Any] = {
+            "layers": [layer.to_dict() for layer in self.layers],
+            "schema": self.schema.to_dict(),
+            "scaled": self.scaled,
+            "holds_inputs": self.holds_inputs,
+        }
+        if self.nodes:
+            data["nodes"] = [nodes.to_dict() for nodes in self.nodes]
+        if self.record is not None:
+            data["record"] = self.record.to_dict()
+        if self.provenance:
+            data["provenance"] = self.provenance
+        return json.dumps(data, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> KANConfig:
+        """Rebuild a configuration from `to_json`.
+
+        Raises
+        ------
+        FileFormatError
+            If the text is no such configuration.
+        """
+        try:
+            data = json.loads(text)
+            layers = tuple(LayerConfig.from_dict(item) for item in data["layers"])
+            schema = Schema.from_dict(data["schema"])
+            flags = {name: data.get(name, False) for name in ("scaled", "holds_inputs")}
+            for name, flag in flags.items():
+                if not isinstance(flag, bool):
+                    raise TypeError(f"{name} is {flag!r}")
+            nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
+            record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
+            origin = data.get("provenance", "")
+            if not isinstance(origin, str):
+                raise TypeError(f"provenance is {origin!r}")
+            about: dict[str, Any] = {"record": record, "provenance": origin, **flags}
+            return cls(layers=layers, schema=schema, nodes=nodes, **about)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            got = f"{type(error).__name__}: {error}"
+            raise _unfit("a kanlens configuration", got, "KANConfig") from error
+
+
+def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
+    """Return every layer's nodes, unscaled; refuse unknown kinds and layers that do not fit."""
+    unknown = [layer.kind for layer in config.layers if layer.kind not in kinds]
+    if unknown or not config.layers:
+        expected = f"layers of kind {', '.join(sorted(kinds))}"
+        got = repr(unknown[0]) if unknown else "none"
+        raise FileFormatError("KAN.from_config", expected, got, "Upgrade kanlens")
+    ends = config.nodes or (NodesConfig(),) * len(config.layers)
+    if len(ends) != len(config.layers):
+        raise _unfit("nodes of every layer", f"{len(ends)} for {len(config.layers)} layers")
+    nodes = []
+    for layer, end in zip(config.layers, ends, strict=True):
+        group = Grouping(layer.out_features - sum(end.arities), end.arities)
+        if group.sums < 0 or not group.nodes or any(arity < 2 for arity in end.arities):
+            got = f"products of {list(end.arities)} from {layer.out_features} outputs"
+            raise _unfit("products of at least two of a layer's outputs", got)
+        if not 0 <= end.normalized <= group.sums * (not end.arities):
+            got = f"{end.normalized} of {group.sums}"
+            raise _unfit("normalized sums of a layer without products", got)
+        nodes.append(Nodes(group, scaled=end.scaled, normalized=end.normalized, eps=end.eps))
+    if nodes[-1].normalized:
+        raise _unfit("outputs that are not normalized", "normalized ones")
+    inputs = [len(config.schema.features), *(node.grouping.nodes for node in nodes)]
+    outputs = [*(layer.in_features for layer in config.layers), len(config.schema.outputs)]
+    if inputs != outputs:
+        raise _unfit("layers that fit together", f"widths {outputs} after {inputs}")
+    return nodes
+
+
+def _unfit(expected: str, got: str, call: str = "KAN.from_config") -> FileFormatError:
+    return FileFormatError(call, expected, got, "Save the model again")
+
+
+def check_layer(
+    in_features: int, out_features: int, grid_size: int, spline_order: int, grid_eps: float
+) -> None:
+    """Refuse a width, grid or order that no layer can have."""
+    check_count("KANLinear", "in_features", in_features)
+    check_count("KANLinear", "out_features", out_features)
+    check_count("KANLinear", "grid_size", grid_size)
+    whole = isinstance(spline_order, numbers.Integral) and not isinstance(spline_order, bool)
+    if not whole or spline_order not in range(1, 6):
+        fields = "KANLinear", "from 1 to 5", repr(spline_order), "3 is cubic"
+        raise InvalidValueError(*fields, argument="spline_order")
+    weights = in_features * out_features * (grid_size + spline_order + 2)
+    equations = in_features * (grid_size + 1) * (grid_size + spline_order)
+    layer = f"a layer of {in_features:,} x {out_features:,} edges on {grid_size:,} intervals"
+    advice = "Make it narrower, or its grid coarser"
+    check_memory("KANLinear", _BYTES * weights + _SOLVED * equations, layer, advice)
+    if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
+        fields = "KANLinear", "from 0 to 1", repr(grid_eps), "Change it"
+        raise InvalidValueError(*fields, argument="grid_eps")
+
+
+def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
+    """Return the ends of a grid; refuse ends that do not rise, or knots too close for a dtype."""
+    try:
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not -math.inf < low < high < math.inf:
+        expected = "grid_range of two rising numbers"
+        raise InvalidValueError("KANLinear", expected, repr(ends), "Swap or correct it")
+    if knots is not None and not bool((knots.diff(dim=1) > 0).all()):
+        expected = f"grid_range wide enough for its intervals in {knots.dtype}"
+        raise InvalidValueError("KANLinear", expected, repr(ends), "Scale the inputs")
+    return low, high

@@ -1,0 +1,382 @@
+"""Interface of layers for analyses: values, slopes, bounds, norms and exact edges."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kanlens._checks import check_columns, check_rows
+from kanlens.errors import InvalidValueError
+from kanlens.functions._catalog import BASES, find_function
+from kanlens.functions._sums import FunctionSum
+from kanlens.model._basis_means import basis_means, known_means
+from kanlens.model._edge import Edge
+from kanlens.model._enclosures import Enclosure
+from kanlens.model._spline_forward import Weights
+from kanlens.model._statistics import LayerStatistics
+from kanlens.model._terms import (
+    SPLINE,
+    EdgeTerm,
+    FunctionTable,
+    Term,
+    edge_terms,
+    placed,
+    series_basis,
+    with_kinks,
+)
+from kanlens.splines import _spline as spline
+
+
+class EdgeLayer(nn.Module):
+    """A layer of edges, each a spline plus elementary functions, or one function.
+
+    Edge arrays end in (out, in). Layers with other edges override the methods that they change.
+    """
+
+    kind: str  # key into LAYER_KINDS
+    in_features: int
+    out_features: int
+    grid_size: int
+    spline_order: int
+    enable_standalone_scale_spline: bool
+    extrapolation: spline.Extrapolation
+    base_name: str
+    base_weight: nn.Parameter
+    spline_weight: nn.Parameter
+    spline_scaler: nn.Parameter
+    bias: nn.Parameter
+    grid: Tensor
+    mask: Tensor
+    series: tuple[str, ...]
+    series_weight: nn.Parameter
+    series_affine: Tensor
+    functions: FunctionTable
+    function_edges: Tensor  # (edge, 2), sorted by the names of their functions
+    spline_mask: Tensor  # (out, in), 0 where a function is
+    affine: nn.Parameter | None
+    statistics: LayerStatistics | None
+    _names: list[str]
+
+    def weights(self) -> Weights:
+        """Return the tensors of the spline edges; the mask is zero where a function stands."""
+        own: Any = self._parameters  # asked one by one, torch takes a microsecond longer
+        scaled = self.enable_standalone_scale_spline
+        try:
+            scale = own["spline_scaler"] if scaled else None
+            spline, base, bias = own["spline_weight"], own["base_weight"], own["bias"]
+            mask: Any = self._buffers["mask"]
+        except KeyError:  # torch's pruning or a parametrization keeps it elsewhere
+            scale = self.spline_scaler if scaled else None
+            spline, base, bias = self.spline_weight, self.base_weight, self.bias
+            mask = self.mask
+        if self._names:
+            mask = mask * self.spline_mask
+        return Weights(spline, scale, base, bias, mask)
+
+    def terms(self) -> list[Term]:
+        """Return the functions of every edge besides its spline: the base and the series."""
+        ones, weights = torch.ones_like(self.grid[:, 0]), self.series_weights()
+        terms = [Term(BASES[self.base_name], ones, 0 * ones, self.weights().base_weights())]
+        for k, name in enumerate(self.series):
+            a, b = self.series_affine[:, k].unbind(-1)
+            terms.append(Term(find_function(name), a, b, weights[..., k]))
+        return terms
+
+    def edge_terms(self) -> list[EdgeTerm]:
+        """Return the terms of the edges that are functions."""
+        if self.affine is None or not self._names:
+            return []
+        return edge_terms(self._names, self.function_edges, self.affine, self.mask)
+
+    @property
+    def edge_kind(self) -> str:
+        """Kind of the edges: "spline", "series", "function", or that of a layer of its own."""
+        own = "function" if self._names else "series" if self.series else "spline"
+        return own if self.kind == "spline" else self.kind
+
+    @property
+    def splines_alone(self) -> bool:
+        """True if every edge is a spline plus a base function alone."""
+        own = type(self).edge_values is not EdgeLayer.edge_values
+        return not (own or self.series or self._names)
+
+    @property
+    def base_activation(self) -> Callable[[Tensor], Tensor]:
+        """The base function."""
+        return BASES[self.base_name].value
+
+    def coefficients(self) -> Tensor:
+        """Return the B-spline coefficients (out, in, basis), scaler and mask multiplied in."""
+        return self.weights().coefficients()
+
+    def base_weights(self) -> Tensor:
+        """Return the weights (out, in) of the base function, zero where masked or where it is."""
+        weights = self.weights().base_weights()
+        return torch.zeros_like(weights) if self.base_name == "zero" else weights
+
+    def series_weights(self) -> Tensor:  # (out, in, n)
+        """Return the weights of the series, zero where masked or where a function stands."""
+        if not self.series:
+            return self.base_weight.new_zeros(*self.mask.shape, 0)
+        return self.series_weight * self.weights().mask.unsqueeze(-1)
+
+    def series_basis(self, x: Tensor, *, order: int = 0) -> Tensor:
+        """Return the series' functions, or their slopes, at x (batch, in): (batch, in, n)."""
+        if not self.series:
+            return x.new_zeros(*x.shape, 0)
+        return series_basis(self.series, self.series_affine, x, order=order)
+
+    def basis(self, x: Tensor) -> Tensor:
+        """Return the functions at x that edges are combinations of: (batch, in, n).
+
+        B-splines, then the base unless it is zero, then the series.
+        """
+        mode = self.extrapolation
+        columns = [spline.basis(x, self.grid, self.spline_order, extrapolation=mode)]
+        if self.base_name != "zero":
+            columns.append(self.base_activation(x)[..., None])
+        return torch.cat([*columns, self.series_basis(x)], dim=2)
+
+    def edge_values(self, x: Tensor) -> Tensor:
+        """Return phi_oi(x_i), with the mask and without the bias.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in)
+            In the scaled units of the layer.
+
+        Returns
+        -------
+        Tensor, shape (batch, out, in)
+            Differentiable in `x` and the weights.
+        """
+        check_columns("KANLinear.edge_values", x, self.in_features)
+        values = self._nth(x, 0)
+        if not self._names:
+            return values
+        return placed(values, self.edge_terms(), lambda term: term.at(x[:, term.in_]))
+
+    def edge_derivatives(self, x: Tensor) -> Tensor:
+        """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
+        check_columns("KANLinear.edge_derivatives", x, self.in_features)
+        slopes = self._nth(x, 1)
+        if not self._names:
+            return slopes
+        return placed(slopes, self.edge_terms(), lambda term: term.slopes_at(x[:, term.in_]))
+
+    def _nth(self, x: Tensor, order: int) -> Tensor:
+        """Return values or slopes of the spline edges, zero where functions are."""
+        weights, degree, mode = self.weights(), self.spline_order, self.extrapolation
+        coef, base = weights.coefficients(), BASES[self.base_name]
+        values = spline.evaluate(x, coef, self.grid, degree, derivative=order, extrapolation=mode)
+        form = base.derivative if order else base.value
+        values = values + form(x).unsqueeze(1) * weights.base_weights()
+        if not self.series:
+            return values
+        basis = self.series_basis(x, order=order)
+        return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
+
+    def breakpoints(self) -> Tensor:
+        """Return the ends of pieces (in, n): `knots`, and kinks of functions."""
+        return with_kinks(self.knots(), (*self.terms(), *self.edge_terms()))
+
+    def knots(self) -> Tensor:
+        """Return the ends of spline pieces (in, n): the grid, or all knots where they run out."""
+        inner = spline.breakpoints(self.grid, self.spline_order)
+        return self.grid if self.extrapolation == "zero" else inner
+
+    @property
+    def piece_degree(self) -> int | None:
+        """Degree of the pieces; None with nonzero functions that are not polynomials."""
+        if self.series or self._names:
+            return None
+        if BASES[self.base_name].line is not None or not bool(self.base_weights().any()):
+            return self.spline_order
+        return None
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Number of free coefficients of one edge: of its spline, base and series."""
+        base = BASES[self.base_name].line is None
+        return self.grid_size + self.spline_order + base + len(self.series)
+
+    def nonzero_edges(self) -> Tensor:
+        """Return the mask (out, in) of edges neither masked nor identically zero."""
+        mask = self.mask != 0
+        if type(self).edge_values is not EdgeLayer.edge_values:  # which may have other tensors
+            return mask
+        nonzero = (self.coefficients() != 0).any(-1) | (self.base_weights() != 0)
+        if self.series:
+            nonzero = nonzero | (self.series_weights() != 0).any(-1)
+        if self._names:
+            nonzero = placed(nonzero, self.edge_terms(), lambda term: term.mask != 0)
+        return mask & nonzero
+
+    def domain(self) -> tuple[Tensor, Tensor]:
+        """Return both ends of each input's grid, shapes (in,)."""
+        return spline.grid_ends(self.grid, self.spline_order)
+
+    def even_points(self, count: int) -> Tensor:  # (point, in)
+        """Return points evenly over the grid of each input, both ends included."""
+        low, high = self.domain()
+        return low + (high - low) * torch.linspace(0, 1, count).to(low)[:, None]
+
+    def outside(self, x: Tensor) -> Tensor:
+        """Return a mask of values of x (batch, in) outside the grid; NaN is outside."""
+        low, high = self.domain()
+        return ~((x >= low) & (x <= high))
+
+    def unlearned(self, x: Tensor) -> Tensor:
+        """Return the mask of values of x (batch, in) outside grid and training data."""
+        off, statistics = self.outside(x), self.statistics
+        return off if statistics is None else off & ~statistics.reached(x)
+
+    def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound every edge on an interval of each input.
+
+        Bounds of functions are exact up to rounding, by which they are widened; infinite where a
+        function is not defined throughout.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            Interval of each input, in the scaled units of the layer; of one box, the ends may be
+            infinite.
+
+        Returns
+        -------
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
+        """
+        if low.dim() == 2:
+            lower, upper = self.enclosure(low, high).values(low, high).bounds()
+            return lower.to(self.grid), upper.to(self.grid)
+        if not bool((low <= high).all()):
+            expected, got = "low <= high", "an empty interval"
+            raise InvalidValueError("edge_bounds", expected, got, "Swap the ends")
+        inside = Enclosure(self, low.detach(), high.detach())
+        lower, upper = inside.on_line(low.detach(), high.detach())
+        pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
+        lower, upper = (lower - pad).to(self.grid), (upper + pad).to(self.grid)
+        for term in self.edge_terms():
+            least, most = term.value_bounds(low[term.in_], high[term.in_])
+            lower = lower.index_put((term.out, term.in_), least)
+            upper = upper.index_put((term.out, term.in_), most)
+        return lower, upper
+
+    def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the slope of every edge on an interval of each input; at kinks, of both sides.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            Interval of each input, in the scaled units of the layer.
+
+        Returns
+        -------
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
+            Infinite where nothing is known.
+        """
+        boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
+        bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
+        shape = (*low.shape[:-1], self.out_features, self.in_features)
+        lower, upper = (end.reshape(shape).to(self.grid) for end in bounds)
+        return lower, upper
+
+    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return an enclosure of the edges, and of their slopes, on many boxes at once.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            The boxes that later ones lie in, in the scaled units of the layer.
+
+        Returns
+        -------
+        Enclosure
+            Of the present weights, in float64.
+        """
+        ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
+        return Enclosure(self, *ends)
+
+    def edge(self, out: int, in_: int) -> Edge:
+        """Return the function on the edge from input `in_` to output `out` as an exact object.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such edge.
+        """
+        for name, index, size in (("out", out, self.out_features), ("in_", in_, self.in_features)):
+            whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
+            if not whole or not 0 <= index < size:
+                expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
+                raise InvalidValueError("edge", expected, repr(index), advice)
+        with torch.no_grad():
+            return self._edge(out, in_)
+
+    def _edge(self, out: int, in_: int) -> Edge:
+        name = self.functions[out][in_]
+        if name != SPLINE and self.affine is not None:
+            low, high = (float(ends[in_]) for ends in self.domain())
+            a, b, c, d = self.affine[out, in_].tolist()
+            mask = float(self.mask[out, in_])
+            return Edge.of(name, a, b, c * mask, d * mask, domain=(low, high))
+        terms = [term for term in self.terms() if term.g.line != 0.0]
+        numbers = [(term.a[in_], term.b[in_], term.weight[out, in_]) for term in terms]
+        a, b, weights = np.array([[float(n) for n in row] for row in numbers]).reshape(-1, 3).T
+        return Edge(
+            knots=self.grid[in_].double().cpu().numpy(),
+            coefficients=self.coefficients()[out, in_].double().cpu().numpy(),
+            degree=self.spline_order,
+            functions=FunctionSum(functions=tuple(t.g for t in terms), a=a, b=b, weights=weights),
+            extrapolation=self.extrapolation,
+        )
+
+    def weight_l1(self, x: Tensor | None = None) -> Tensor:
+        """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
+
+        Of a function, or with a series, it is the mean distance of the edge from its mean.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in), optional
+            Where the mean of each edge is taken, in the scaled units of the layer.
+
+        Returns
+        -------
+        Tensor, shape (out, in)
+            Differentiable in the weights.
+        """
+        if x is not None:
+            check_columns("KANLinear.weight_l1", x, self.in_features)
+            check_rows("KANLinear.weight_l1", x)
+        if not (self.series or self._names):
+            return self._coefficients_l1(x)
+        places = self.places() if x is None else x
+        values = self.edge_values(places)
+        norms = (values - values.mean(0)).abs().mean(0)
+        if self.series:
+            return norms
+        return torch.where(self.spline_mask != 0, self._coefficients_l1(x), norms)
+
+    def _coefficients_l1(self, x: Tensor | None) -> Tensor:
+        """Return the norm of each spline's coefficients and base weight."""
+        splines, base = known_means(self) if x is None else basis_means(self, x)
+        weights, line = self.weights(), BASES[self.base_name].line
+        coef, weight = weights.coefficients(), weights.base_weights()
+        mean = (coef * splines).sum(-1) + weight * base
+        if line is not None:  # the splines can write it: it counts as theirs
+            places = spline.greville(self.grid, self.spline_order)
+            coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
+        return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
+
+    def places(self) -> Tensor:  # (point, in)
+        """Return the points of means: stored quantiles, else evenly over the grid."""
+        if self.statistics is not None:
+            return self.statistics.quantiles.mT.to(self.grid)
+        return self.even_points(65)

@@ -1,0 +1,182 @@
+"""Polynomials that approximate the edges of a layer on pieces, with their errors.
+
+Functions other than splines are replaced by the polynomial through their values at Chebyshev
+nodes, whose error the sixth derivative bounds; intervals wider than 0.75 of a function's argument
+are cut, so that it stays near 1e-9 of a weight.
+
+Rounding is below 1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope
+keeps the sign of its B-spline coefficients, exact differences of stored numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kanlens.functions._catalog import BASES
+from kanlens.functions._elementary import ElementaryFunction
+from kanlens.model._terms import Term
+from kanlens.splines import _spline as spline
+from kanlens.splines._control_points import chebyshev, from_nodes
+
+if TYPE_CHECKING:
+    from kanlens.model._enclosures import Enclosure
+
+PAD = 1e-12
+WIDEST = 0.75  # of a piece with a base function near 0
+SETTLED = 32.0  # beyond it pieces double in width, at the latest
+MOST_PARTS = 1024  # that a piece is cut into
+STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
+VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
+
+
+@dataclass(frozen=True, eq=False)
+class PieceTable:
+    """Polynomials of every edge on every piece, in s from -1 to 1 on the piece."""
+
+    cuts: Tensor  # (in, piece + 1)
+    powers: Tensor  # (out, in, piece, power)
+    margin: Tensor  # (out, in, piece)
+
+
+def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bound the first derivative of a base on intervals, rounding included."""
+    lower, upper = base.extremes(low, high, 1)
+    near = torch.zeros_like(lower, dtype=torch.bool)  # where terms cancel
+    for zero in base.zeros_of_derivative(1):
+        near |= (low <= zero + 0.1) & (high >= zero - 0.1)
+    room = 4e-16 * near
+    return lower - 1e-15 * lower.abs() - room, upper + 1e-15 * upper.abs() + room
+
+
+def cuts_of(own: Enclosure) -> Tensor:  # (in, cut)
+    """Return the ends of pieces: knots, kinks, cuts of curved functions and beyond the grid."""
+    knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
+    rows = []
+    for i, (row, low, high) in enumerate(
+        zip(knots.cpu().numpy(), own.low.tolist(), own.high.tolist(), strict=True)
+    ):
+        active = [term for term in own.terms if term.weight[:, i].any() and term.a[i] != 0]
+        curved = [term for term in active if term.g.line is None]
+        kinks = [
+            place for term in curved for place in term.places((*term.g.kinks, *term.g.jumps), i)
+        ]
+        after = _outward(float(row[-1]), high, bool(curved))
+        before = [-end for end in _outward(-float(row[0]), -low, bool(curved))]
+        ends = [*before, *row.tolist(), *after]
+        cuts = sorted({*ends, *(kink for kink in kinks if min(ends) < kink < max(ends))})
+        rows.append(_refined(cuts, curved, i) if curved else cuts)
+    longest = max(len(row) for row in rows)
+    padded = [row + [row[-1]] * (longest - len(row)) for row in rows]
+    return torch.tensor(padded, dtype=torch.float64, device=own.knots.device)
+
+
+def _outward(start: float, end: float, curved: bool) -> list[float]:
+    """Return cuts from an end of the grid to beyond `end`."""
+    cuts, at = [], start
+    while at <= end:
+        at = at + 1.0 + abs(at) if curved else end + 1.0
+        cuts.append(at)
+    return cuts
+
+
+def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
+    """Cut pieces that are too wide for a polynomial in place of functions of input i."""
+    width = WIDEST / max(float(term.a[i].abs()) for term in curved)
+    ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
+    first, last = min(ends), max(ends)
+    refined = cuts[:1]
+    for left, right in itertools.pairwise(cuts):
+        near = min(max(left, first), right), max(min(right, last), left)
+        parts = min(max(1, math.ceil((near[1] - near[0]) / width - 1e-9)), MOST_PARTS)
+        inner = [near[0] + (near[1] - near[0]) * k / parts for k in range(parts + 1)]
+        refined += [cut for cut in inner if left < cut < right] + [right]
+    return refined
+
+
+@functools.cache
+def settled(g: ElementaryFunction) -> float:
+    """Return the distance from 0 beyond which the sixth derivative is negligible."""
+    for far in (4.0, 8.0, 16.0):
+        left, right = torch.tensor([[-40.0, far], [-far, 40.0]], dtype=torch.float64)
+        if float(torch.stack(g.extremes(left, right, VALUE)).abs().max()) <= 1e-12:
+            return far
+    return SETTLED if g.period is None else math.inf
+
+
+def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
+    """Return the polynomials of the edges, or of their slopes, between the cuts."""
+    count = SLOPE if derivative else VALUE
+    nodes = chebyshev(count).to(cuts)
+    middle, half = 0.5 * (cuts[:, 1:] + cuts[:, :-1]), 0.5 * cuts.diff(dim=1)
+    places = (middle[..., None] + half[..., None] * nodes).flatten(1).mT  # (point, in)
+    values = spline.evaluate(
+        places, own.coef, own.knots, own.degree, derivative=derivative, extrapolation=own.mode
+    )
+    for term in own.terms:
+        values = values + term.nth(places, derivative)[:, None] * term.weight
+    shaped = values.permute(1, 2, 0).reshape(*own.dead.shape, -1, count)
+    powers = shaped @ from_nodes(count).to(cuts).mT
+    sizes = powers.abs()
+    size = sizes.sum(-1) + shaped.abs().amax(-1) + _terms(own, derivative)[..., None]
+    moved = cuts.abs()[:, 1:].maximum(cuts.abs()[:, :-1]) / half.clamp_min(1e-300)
+    bend = (sizes * torch.arange(count).to(cuts)).sum(-1)
+    places_off = (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
+    margin = PAD * size + places_off
+    for term in own.terms:
+        margin = margin + term.weight.abs()[..., None] * _error(term, cuts, count)
+    return PieceTable(cuts, powers, margin)
+
+
+def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)
+    """Return the size of the terms that an edge, or its slope, is summed from."""
+    size = own.coef.abs().amax(-1)
+    if derivative:
+        narrowest = (own.knots[:, own.degree :] - own.knots[:, : -own.degree]).amin(1)
+        size = 2 * own.degree * size / narrowest
+    for term in own.terms:
+        size = size + term.weight.abs() * term.a.abs() ** derivative
+    return size
+
+
+def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
+    """Bound the error of the polynomial through a function's, or its slope's, values at nodes.
+
+    The sixth derivative serves both: it is the fifth of the slope. No polynomial through six nodes
+    is farther from a function than 4 times its largest value.
+    """
+    left, right = term.inner(cuts[:, :-1], cuts[:, 1:], pieces=True)
+    half = 0.5 * (right - left)
+    bend = torch.stack(term.g.extremes(left, right, VALUE)).abs().amax(0)
+    error = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
+    settles = term.g.closed_form is not None and term.g.period is None  # not registered, no wave
+    if settles and any(term.g is base for base in BASES.values()):
+        straight = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
+        error = torch.where(straight, error.clamp(max=STRAIGHT), error)
+    largest = torch.stack(term.g.extremes(left, right, VALUE - count)).abs().amax(0)
+    error = torch.minimum(error, 4 * largest + 1e-14)
+    return error * term.a.abs()[:, None] ** (VALUE - count)
+
+
+def slope_hulls(own: Enclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the extreme B-spline coefficients of the slope, (out, in, piece) each, with sign."""
+    knots, k = own.knots, own.degree
+    zero = torch.zeros_like(own.coef[..., :1])
+    rises = torch.cat([zero, own.coef, zero], -1).diff(dim=-1)
+    steps = k * rises / (knots[:, k:] - knots[:, :-k])  # (out, in, basis + 1)
+    padded = torch.nn.functional.pad(steps, (k, k))
+    windows = padded.unfold(-1, k, 1)  # window j + 1 acts on the interval from knot j
+    least, most = windows.amin(-1), windows.amax(-1)
+    middle = 0.5 * (cuts[:, 1:] + cuts[:, :-1])
+    interval = torch.searchsorted(knots.contiguous(), middle.contiguous(), right=True) - 1
+    if own.mode == "linear":
+        interval = interval.clamp(k, knots.shape[1] - k - 2)
+    index = (interval + 1).clamp(0, least.shape[-1] - 1).expand(len(least), -1, -1)
+    low, high = least.gather(-1, index), most.gather(-1, index)
+    return low - 1e-15 * low.abs(), high + 1e-15 * high.abs()

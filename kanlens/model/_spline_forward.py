@@ -1,0 +1,125 @@
+"""A spline layer and the norms of its edges in torch operations, differentiable to any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from kanlens.functions._catalog import BASES
+from kanlens.splines import _spline as spline
+from kanlens.splines._spline import Extrapolation
+
+CHUNK = 2**20  # values of edges, or of their bases, held at once
+
+
+class Weights(NamedTuple):
+    """The weight tensors of a layer."""
+
+    spline: Tensor  # (out, in, basis), before `scale`
+    scale: Tensor | None  # (out, in)
+    base: Tensor  # (out, in)
+    bias: Tensor  # (out,)
+    mask: Tensor  # (out, in)
+
+    def coefficients(self) -> Tensor:
+        """Return the B-spline coefficients of every edge, scale and mask multiplied in."""
+        scale = self.mask if self.scale is None else self.mask * self.scale
+        return self.spline * scale.unsqueeze(-1)
+
+    def base_weights(self) -> Tensor:
+        """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
+        return self.base * self.mask
+
+    def packed(self) -> Tensor:
+        """Return coefficients and base weights (in, basis + 1, out), the base last."""
+        coef, base = self.coefficients().permute(1, 2, 0), self.base_weights().mT.unsqueeze(1)
+        return torch.cat([coef, base], 1).contiguous()
+
+    def unpacked(self, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of spline, scale and base from that of `packed`."""
+        coef, factor, scale = grad[:, :-1].permute(2, 0, 1), self.mask, None
+        if self.scale is not None:
+            factor = factor * self.scale
+            scale = (coef * self.spline).sum(-1) * self.mask
+        base = (grad[:, -1].mT * self.mask).contiguous()
+        return (coef * factor.unsqueeze(-1)).contiguous(), scale, base
+
+
+def edge_sum(
+    x: Tensor,  # (batch, in)
+    weights: Weights,
+    *,
+    grid: Tensor,  # (in, knot)
+    degree: int,
+    extrapolation: Extrapolation,
+    base: str,
+) -> Tensor:  # (batch, out)
+    """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
+
+    Adding the linear extrapolation separately is faster than extrapolating the basis.
+    """
+    y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
+    coef = weights.coefficients()
+    if extrapolation == "zero":
+        basis = spline.basis(x, grid, degree, extrapolation=extrapolation)
+        return y.addmm_(basis.flatten(1), coef.flatten(1).mT)
+    low, high = spline.grid_ends(grid, degree)
+    inside = x.clamp(low, high)
+    y = y + F.linear(spline.basis(inside, grid, degree).flatten(1), coef.flatten(1))
+    below, above = spline.end_slopes(grid, degree)  # (in, basis) each
+    beyond = x - inside
+    y = y + F.linear(beyond.clamp(max=0), (coef * below).sum(-1))
+    return y + F.linear(beyond.clamp(min=0), (coef * above).sum(-1))
+
+
+def mean_absolute_edges(
+    x: Tensor,  # (batch, in)
+    weights: Weights,
+    *,
+    grid: Tensor,  # (in, knot)
+    degree: int,
+    extrapolation: Extrapolation,
+    base: str,
+    again: bool = True,
+) -> Tensor:  # (out, in)
+    """Return the mean over the rows of |phi_oi(x_i)|."""
+
+    def values(part: Tensor) -> Tensor:
+        coef = weights.coefficients()
+        splines = spline.evaluate(part, coef, grid, degree, extrapolation=extrapolation)
+        bases = BASES[base].value(part).unsqueeze(1) * weights.base_weights()
+        return (splines + bases).double().abs()
+
+    return mean_over_rows(x, values, weights.base.numel(), again=again).to(x.dtype)
+
+
+def mean_over_rows(
+    x: Tensor, function: Callable[[Tensor], Tensor], size: int, *, again: bool = True
+) -> Tensor:
+    """Return the mean over the rows of a function of them, of `size` numbers for each.
+
+    These are held for some rows at a time, and with `again` computed once more for the gradient, so
+    that memory does not grow with the batch.
+    """
+    parts = x.split(max(1, CHUNK // size))
+    again = again and len(parts) > 1 and torch.is_grad_enabled()
+    return summed(parts, lambda part: function(part).sum(0), again=again) / len(x)
+
+
+def summed(
+    chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
+) -> Tensor:
+    """Return the sum of a function over chunks, with `again` computed once more for gradients."""
+    total: Any = 0
+    for part in chunks:
+        total = total + (
+            checkpoint(function, part, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else function(part)
+        )
+    return cast("Tensor", total)

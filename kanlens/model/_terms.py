@@ -1,0 +1,219 @@
+"""Elementary functions of a layer: terms of all its edges, or functions that some edges are.
+
+An `EdgeTerm` is evaluated on its edges only: its function may not be defined elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.functions._catalog import FUNCTIONS, check_functions, find_function
+from kanlens.functions._elementary import ElementaryFunction
+
+SPLINE = "spline"
+START = (1.0, 0.0, 1.0, 0.0)  # a, b, c, d
+
+FunctionTable = tuple[tuple[str, ...], ...]  # (out, in): the function of each edge, or "spline"
+
+
+class Term(NamedTuple):
+    """One function of all edges of a layer: ``weight_oi * g(a_i * x_i + b_i)``."""
+
+    g: ElementaryFunction
+    a: Tensor  # (in,)
+    b: Tensor  # (in,)
+    weight: Tensor  # (out, in), mask multiplied in
+
+    def double(self) -> Term:
+        """Return a detached copy in float64."""
+        return Term(self.g, *(tensor.detach().double() for tensor in self[1:]))
+
+    def inner(self, low: Tensor, high: Tensor, *, pieces: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the ends of a * x + b on intervals (..., in), or (..., in, piece), increasing."""
+        a, b = (self.a[:, None], self.b[:, None]) if pieces else (self.a, self.b)
+        ends = torch.where(a == 0, b, a * low + b), torch.where(a == 0, b, a * high + b)
+        return torch.minimum(*ends), torch.maximum(*ends)
+
+    def blur(self, low: Tensor, high: Tensor) -> Tensor:
+        """Bound the error of the function's slope by the rounding of a * x + b on intervals."""
+        if bool((self.a == 1).all() and (self.b == 0).all()):
+            return torch.zeros_like(low)
+        reach = torch.maximum(low.abs(), high.abs()) + self.b.abs().max()
+        slope, bend = (torch.stack(self.g.extremes(low, high, n)).abs().amax(0) for n in (1, 2))
+        return 1e-15 * (slope + torch.where(bend == 0, 0.0, reach * bend))
+
+    def nth(self, x: Tensor, order: int) -> Tensor:  # (point, in)
+        """Return a derivative of the function at x (point, in), its weight left out."""
+        inner = (self.a * x + self.b).cpu().numpy()
+        return self.a**order * torch.as_tensor(self.g.nth(inner, order)).to(x)
+
+    def places(self, points: Sequence[float], i: int) -> list[float]:
+        """Return the x of input i at which a * x + b equals each of the points."""
+        a, b = float(self.a[i]), float(self.b[i])
+        return [(point - b) / a for point in points]
+
+    def kinks(self) -> Iterator[tuple[int, float]]:
+        """Yield inputs and places where a function of nonzero weight is not smooth."""
+        points = (*self.g.kinks, *self.g.jumps)
+        active = (self.weight != 0).any(0) & (self.a != 0) if points else self.a[:0]
+        for i in active.nonzero()[:, 0].tolist():
+            yield from ((i, place) for place in self.places(points, i))
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeTerm:
+    """The edges of a layer that share one function: mask * (c * g(a * x + b) + d)."""
+
+    g: ElementaryFunction
+    out: Tensor  # (edge,)
+    in_: Tensor  # (edge,)
+    affine: Tensor  # (edge, 4): a, b, c, d
+    mask: Tensor  # (edge,)
+
+    def double(self) -> EdgeTerm:
+        """Return a detached copy in float64."""
+        numbers = self.affine.detach().double(), self.mask.detach().double()
+        return EdgeTerm(self.g, self.out, self.in_, *numbers)
+
+    def parameters(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Return a, b, c, d and the mask, to be combined with (..., edge) or (box, edge, piece)."""
+        columns = (*self.affine.unbind(-1), self.mask)
+        return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
+
+    def inner(self, x: Tensor) -> Tensor:
+        """Return a * x + b; harmless where the edge is masked away."""
+        a, b, _, _, mask = self.parameters(x)
+        return torch.where(mask != 0, a * x + b, self.g.inert)
+
+    def at(self, x: Tensor) -> Tensor:
+        """Return the values of the edges at x, one column (or row of pieces) for each."""
+        _, _, c, d, mask = self.parameters(x)
+        return (c * self.g.value(self.inner(x)) + d) * mask
+
+    def slopes_at(self, x: Tensor) -> Tensor:
+        """Return the derivatives of the edges at x, likewise."""
+        a, _, c, _, mask = self.parameters(x)
+        return a * c * self.g.derivative(self.inner(x)) * mask
+
+    def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the edges on intervals of their inputs; infinite where one is not defined."""
+        _, _, c, d, mask = self.parameters(low)
+        least, most = self._widened(low, high, 0)
+        scaled = torch.stack((times(c, least), times(c, most)))
+        room = 8 * torch.finfo(c.dtype).eps * (scaled.abs() + d.abs())
+        room = room.masked_fill(room.isinf(), 0.0)
+        ends = torch.stack(((scaled + d - room).amin(0), (scaled + d + room).amax(0)))
+        edge = times(mask, ends)
+        return edge.amin(0), edge.amax(0)
+
+    def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the slopes of the edges on intervals; infinite where a bound is not known."""
+        a, _, c, _, mask = self.parameters(low)
+        factor = mask * c * a
+        ends = torch.stack([times(factor, end) for end in self._widened(low, high, 1)])
+        room = 8 * torch.finfo(c.dtype).eps * ends.abs()
+        room = room.masked_fill(room.isinf(), 0.0)
+        return (ends - room).amin(0), (ends + room).amax(0)
+
+    def _widened(self, low: Tensor, high: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """Bound g or g' on intervals widened by their rounding, where g is defined that far."""
+        a, b, _, _, mask = self.parameters(low)
+        ends = torch.stack((a * low, a * high))
+        slack = 4 * torch.finfo(a.dtype).eps * (ends.abs() + b.abs())
+        left = torch.where(mask != 0, ends.amin(0) + b, self.g.inert)
+        right = torch.where(mask != 0, ends.amax(0) + b, self.g.inert)
+        below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
+        above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
+        tight = self.g.defined(left, right) & ~self.g.defined(below, above)
+        inner = torch.where(tight, left, below), torch.where(tight, right, above)
+        lower, upper = self.g.extremes(*inner, n)
+        return lower.to(a), upper.to(a)
+
+    def kinks(self) -> Iterator[tuple[int, float]]:
+        """Yield inputs and places where the function is not smooth."""
+        a, b, _, _ = self.affine.detach().unbind(-1)
+        for kink in (*self.g.kinks, *self.g.jumps):
+            for i, place in zip(self.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
+                if math.isfinite(place):  # a constant edge has none
+                    yield i, place
+
+
+def times(factor: Tensor, value: Tensor) -> Tensor:
+    """Multiply; a factor of 0 gives 0 also where the value is infinite."""
+    return torch.where(factor == 0, 0.0, factor * value)
+
+
+def with_kinks(grid: Tensor, terms: Iterable[Term | EdgeTerm]) -> Tensor:
+    """Return a grid (in, knot) with the kinks of terms, increasing; rows end in their last knot."""
+    places: list[list[float]] = [[] for _ in grid]
+    for term in terms:
+        for i, place in term.kinks():
+            places[i].append(place)
+    width, last = max(map(len, places)), grid[:, -1].tolist()
+    rows = [[*row, *([end] * (width - len(row)))] for row, end in zip(places, last, strict=True)]
+    extra = torch.tensor(rows, dtype=torch.float64).reshape(len(grid), width).to(grid)
+    return torch.cat((grid, extra), dim=1).sort(dim=1).values if width else grid
+
+
+def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Tensor]) -> Tensor:
+    """Put numbers of the edges of terms into an array (out, in) or (batch, out, in)."""
+    rows = [torch.arange(len(array), device=array.device)[:, None]] * (array.dim() - 2)
+    for term in terms:
+        array = array.index_put((*rows, term.out, term.in_), of(term))
+    return array
+
+
+def edge_terms(names: Sequence[str], edges: Tensor, affine: Tensor, mask: Tensor) -> list[EdgeTerm]:
+    """Return the terms of functions, sorted by name, on edges (edge, 2)."""
+    counts = Counter(names)
+    terms = []
+    for name, chosen in zip(counts, edges.split(list(counts.values())), strict=True):
+        out, in_ = chosen.unbind(1)
+        terms.append(EdgeTerm(FUNCTIONS[name], out, in_, affine[out, in_], mask[out, in_]))
+    return terms
+
+
+def series_basis(names: Sequence[str], affine: Tensor, x: Tensor, *, order: int = 0) -> Tensor:
+    """Return functions, or their slopes, at x (batch, in), shape (batch, in, n).
+
+    `affine` (in, n, 2) are a and b of each. The functions of one name are evaluated together.
+    """
+    a, b = affine.unbind(-1)
+    u, columns, start = x.unsqueeze(-1) * a + b, [], 0
+    for name, group in itertools.groupby(names):
+        stop, g = start + len(list(group)), find_function(name)
+        columns.append((g.derivative if order else g.value)(u[..., start:stop]))
+        start = stop
+    basis = torch.cat(columns, dim=-1)
+    return basis * a if order else basis
+
+
+def check_series(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a series; refuse aliases, which have other phases."""
+    series = tuple(str(name) for name in names)
+    for name in series:
+        if find_function(name, call="KANLinear").name != name:
+            expected, advice = "functions by their own names", "An alias has other phases"
+            raise InvalidValueError("KANLinear", expected, repr(name), advice)
+    return series
+
+
+def check_table(functions: Sequence[Sequence[str]], n_out: int, n_in: int) -> FunctionTable:
+    """Return the names of the functions of all edges; refuse another shape and unknown names."""
+    table = tuple(tuple(str(name) for name in row) for row in functions)
+    lengths = {len(row) for row in table}
+    if len(table) != n_out or lengths != {n_in}:
+        expected = f"functions of shape ({n_out}, {n_in})"
+        got = f"{len(table)} rows of {' or '.join(str(n) for n in sorted(lengths)) or '0'}"
+        raise ShapeError("KANLinear", expected, got, "Name each edge once")
+    check_functions("KANLinear", [name for row in table for name in row if name != SPLINE])
+    return table

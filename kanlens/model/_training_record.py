@@ -1,0 +1,87 @@
+"""Scores of a training run that a model keeps, and hashes of the rows held out of it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from kanlens.data._cell_parsing import Array
+from kanlens.data._schema import Feature, Schema
+
+SCORED = ("network", "mean", "linear", "boosting")
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """Scores of a network and of simple models on the same rows, which were new to each of them."""
+
+    metric: str  # "R2" or "accuracy"
+    scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
+    rows: int  # number of rows judged
+    folds: int  # number of folds held out in turn
+    features: tuple[Feature, ...]  # of the rows that hashes are of
+    held_out: str  # hashes of the rows that training never saw, in base64
+    given_away: dict[str, float]  # scores of columns that predict the target on their own
+    weights: str  # fingerprint of the network
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrainingRecord:
+        """Rebuild a record from its JSON; a ValueError or TypeError describes a fault."""
+        features = Schema.from_dict({"features": data["features"], "outputs": []}).features
+        record = cls(**{**data, "features": features})
+        numbers = [*record.scores.values(), *record.given_away.values(), record.rows, record.folds]
+        valid = record.metric in ("R2", "accuracy") and set(record.scores) <= set(SCORED)
+        if not valid or not all(value is None or np.isfinite(value) for value in numbers):
+            raise ValueError(f"a record of training has {record.metric!r} of {record.scores}")
+        record.count_held_out(np.empty(0, dtype=np.uint64))
+        return record
+
+    def count_held_out(self, hashes: Array) -> int:
+        """Return the number of rows, given by their hashes (row,), that were held out."""
+        stored = np.frombuffer(base64.b64decode(self.held_out, validate=True), dtype="<u8")
+        (own, counts), (stored, times) = (
+            np.unique(h, return_counts=True) for h in (hashes, stored)
+        )
+        _, left, right = np.intersect1d(own, stored, assume_unique=True, return_indices=True)
+        return int(np.minimum(counts[left], times[right]).sum())  # of equal rows, some may be
+
+    def facts(self, rows: str = "") -> dict[str, float | None]:
+        """Return the scores of simple models by name and metric, after a prefix for their rows."""
+        labels = {"mean": "majority"} if self.metric == "accuracy" else {}
+        names = (name for name in SCORED[1:] if name in self.scores)
+        return {
+            f"{rows}{labels.get(name, name)}_{self.metric}": self.scores[name] for name in names
+        }
+
+
+def row_hashes(x: Tensor, y: Tensor) -> Array:
+    """Return 64-bit hashes (row,) of rows x (row, in) with targets y, as float32 has them."""
+    with np.errstate(over="ignore"):
+        values = np.column_stack((x.cpu().numpy(), y.cpu().numpy())).astype(np.float32) + 0.0
+    hashes = np.zeros(len(values), dtype="<u8")
+    for column in np.ascontiguousarray(values.T).view(np.uint32):
+        hashes = (hashes ^ column.astype(np.uint64)) * FACTOR
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """Return the beginning of a hash over the bytes of tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{array.dtype}{tuple(array.shape)}".encode())
+        digest.update(array.numpy().tobytes())
+    return digest.hexdigest()[:16]

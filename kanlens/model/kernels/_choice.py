@@ -1,0 +1,99 @@
+"""Choice between compiled kernels and torch operations, and compilation in a second process.
+
+A call never waits for a compiler: torch does the work of kernels that are not compiled. When that
+has taken `PATIENCE` seconds longer than kernels would, a second process compiles them into numba's
+cache, from which they are taken as soon as they are there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+from kanlens._checks import check_choice
+
+Path = Literal["auto", "sparse", "torch"]
+PATHS = ("auto", "sparse", "torch")
+PATIENCE = 1.0  # seconds
+LOADING = 1.5  # seconds of loading numba
+ASKED: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
+
+
+@contextmanager
+def use(path: Path) -> Iterator[None]:
+    """Make every spline layer take one path inside the block.
+
+    The paths are the sparse kernels, which are compiled where they are not yet, torch operations,
+    or the rule ("auto"): the kernels where they are compiled. Where a kernel cannot run
+    (`torch.compile`, CUDA, half precision) torch operations run in its place.
+
+    Examples
+    --------
+    >>> with use("torch"):
+    ...     asked()
+    'torch'
+    """
+    check_choice("kernels.use", "path", path, list(PATHS))
+    before = ASKED.set(path)
+    try:
+        yield
+    finally:
+        ASKED.reset(before)
+
+
+def asked() -> Path:
+    """Return the path asked for on this thread."""
+    return ASKED.get()
+
+
+def use_within(seconds: float) -> AbstractContextManager[None]:
+    """Use torch operations inside the block where a deadline is too close to load numba."""
+    return use("torch" if seconds <= LOADING else asked())
+
+
+class Compilation:
+    """Kernels that are compiled or not, and the process that compiles them.
+
+    `on_disk` returns whether they are in numba's cache; `code` is Python that compiles them.
+    """
+
+    def __init__(self, on_disk: Callable[[], bool], code: str) -> None:
+        self.on_disk, self.code = on_disk, code
+        self.stored, self.lost = on_disk(), 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def ready(self, seconds: float) -> bool:
+        """Return whether to run kernels that save `seconds` in this call."""
+        if self.stored or ASKED.get() == "sparse":
+            return True
+        self.lost += seconds
+        if self.lost > PATIENCE:
+            self.lost, self.stored = 0.0, self.on_disk()
+            if not self.stored and self.process is None:
+                self.process = start(self.code)
+            elif self.process is not None:
+                self.process.poll()
+        return self.stored
+
+
+def start(code: str) -> subprocess.Popen[bytes] | None:
+    """Start a process that runs code with low priority, in the first process of several alone."""
+    python = None if getattr(sys, "frozen", False) else sys.executable
+    if not python or os.environ.get("LOCAL_RANK", "0") != "0":
+        return None
+    logging.getLogger("kanlens").info("Kernels are compiled in a second process: %s", code)
+    lower = "import os; getattr(os, 'nice', int)(10); "
+    silent = subprocess.DEVNULL
+    return subprocess.Popen(
+        [python, "-c", lower + code],
+        stdin=silent,
+        stdout=silent,
+        stderr=silent,
+        start_new_session=True,  # an interrupt of this process leaves it to finish
+    )

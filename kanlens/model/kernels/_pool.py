@@ -1,0 +1,93 @@
+"""Threads of the kernels: torch's OpenMP threads, at most the number that torch may use.
+
+Torch's threads wait for work in a loop for some milliseconds, in which other threads get half of a
+processor. Python's are used where torch's do not exist. Numba's own threads (0.68) do less: a call
+of its "workqueue" took 24 us or more and aborts the process when two Python threads make one at a
+time; "omp" took 2 us and ends a process that was forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import torch
+
+from kanlens._resources import one_thread
+
+SERIAL = 10_000  # nanoseconds of work below which waking another thread costs what it saves
+CHUNKS = 3  # pieces of work per thread, so that a thread held up elsewhere takes fewer
+
+_pool = functools.cache(ThreadPoolExecutor)  # by number of threads
+_forks: list[int] = []  # processes on the way from the one that loaded kanlens
+
+
+def _enter_child() -> None:
+    """Forget the threads of the parent, which a fork has not."""
+    _pool.cache_clear()
+    _forks.append(os.getpid())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
+
+
+def safe() -> contextlib.AbstractContextManager[Any]:
+    """Keep torch from threads that a forked process has not, and for which it would wait."""
+    return one_thread() if _forks else contextlib.nullcontext()
+
+
+def share(
+    kernel: Callable[..., Any], arguments: tuple[Any, ...], count: int, nanoseconds: float
+) -> None:
+    """Call ``kernel(arguments, (begin, end, step), (threads, OpenMP))`` for range(count).
+
+    Work that takes one thread few `nanoseconds` stays on it; else each thread has some steps.
+    """
+    threads, start = team(nanoseconds)
+    step = max(1, -(-count // (threads * CHUNKS)))
+    if threads == 1 or start:
+        kernel(arguments, (0, count, step), (threads, start))
+        return
+
+    def task(begin: int, end: int) -> None:
+        kernel(arguments, (begin, end, step), (1, 0))
+
+    parts = min(threads, count)
+    ranges = itertools.pairwise(count * j // max(1, parts) for j in range(parts + 1))
+    run(task, list(ranges), threads)
+
+
+def team(nanoseconds: float) -> tuple[int, int]:
+    """Return the number of threads for work of one thread, and where OpenMP starts them or 0."""
+    threads = torch.get_num_threads() if nanoseconds >= SERIAL else 1
+    return threads, 0 if threads == 1 or _forks else openmp()
+
+
+def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], threads: int) -> None:
+    """Call ``task(begin, end)`` for every range on threads of Python; raise the first error."""
+    futures: list[Future[Any]] = []
+    with contextlib.suppress(RuntimeError):  # at the interpreter's end no thread starts
+        for span in ranges:
+            futures.append(_pool(threads).submit(task, *span))
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        wait(futures)  # tasks write to the caller's memory
+    for span in ranges[len(futures) :]:
+        task(*span)
+
+
+@functools.cache
+def openmp() -> int:
+    """Return the address of OpenMP's GOMP_parallel; 0 if torch brings none."""
+    start = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if sys.platform == "linux" else None
+    return (start and ctypes.cast(start, ctypes.c_void_p).value) or 0

@@ -1,0 +1,131 @@
+"""Importance by several attribution methods."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from kanlens._checks import check_count
+from kanlens.errors import DTypeError
+from kanlens.plotting._formats import number
+from kanlens.plotting._style import (
+    ASIDE,
+    STYLE,
+    axes_for,
+    distinct,
+    label,
+    literal,
+    name_rows,
+    picture,
+    tidy,
+)
+
+CALL = "plot.comparison"
+SHOWN = 20  # features
+ROW = 0.29  # inches
+SPREAD = 0.62  # share of a row over which the methods are spread
+NUMBERS = {"shapley_error": "error", "relative_gap": "gap"}  # of the methods in the legend
+LINE = 0.19  # inches, of a method in the legend
+LONGEST = 32  # characters of a name
+FAR = 4  # times the median of the methods' largest values, from which a method is drawn in part
+
+
+@picture(CALL)
+def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
+    """Draw the importance of features by several methods, with errors.
+
+    One row per feature, one marker per method at its mean ``|value|``. In the legend, "error" is
+    the L1 distance from the exact Shapley values over their L1 norm, "gap" the unexplained part of
+    the change of the output, relative to it.
+
+    Parameters
+    ----------
+    result : Comparison
+        As `kanlens.compare` returns it.
+    top : int
+        Most features to draw, those with the largest mean over the methods first.
+    ax : Axes, optional
+        Where to draw, with room for the legend on its right; a new figure when None.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    DTypeError
+        If `result` is no comparison, or `ax` no Axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from matplotlib.figure import Figure
+    >>> from kanlens.attribution._compare import compare
+    >>> from kanlens.model._network import KAN
+    >>> x = torch.rand(5, 2)
+    >>> both = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"])
+    >>> len(comparison(both, ax=Figure().subplots()).collections)
+    2
+    """
+    check_count(CALL, "top", top)
+    table, frame = getattr(result, "importance", None), getattr(result, "frame", None)
+    if table is None or frame is None:
+        raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass what compare returned")
+    sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
+    order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
+    names = distinct((table.index[i] for i in order), partial(literal, most=LONGEST))
+    rows = max(ROW * len(order), LINE * (len(table.columns) + 2))
+    ax = axes_for(ax, (STYLE.page, rows + 0.55))
+    tidy(ax)
+    for row in range(0, len(order), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+    methods = list(table.columns)
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(methods)) if len(methods) > 1 else [0.0]
+    for place, (method, offset) in enumerate(zip(methods, offsets, strict=True)):
+        values = table[method].to_numpy()[order]
+        style: Any = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
+        ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **style)
+    name_rows(ax, names)
+    ax.set_ylim(len(order) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+    first = next(iter(result.attributions.values()))
+    ax.set_xlabel(f"mean |value| for {label(first.target, first.unit, most=LONGEST)}")
+    notes = [f"{len(order)} of {len(table)} features"] if len(order) < len(table) else []
+    ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **ASIDE)
+    _name_methods(ax, frame.set_index("method"))
+    return ax
+
+
+def _name_methods(ax: Axes, frame: Any) -> None:
+    """Name the markers at the right, with the numbers of each method."""
+    shown = {k: word for k, word in NUMBERS.items() if k in frame and frame[k].notna().any()}
+    marks, methods = ax.get_legend_handles_labels()
+    names = distinct(methods, partial(literal, most=LONGEST))
+    labels = []
+    for name, method in zip(names, methods, strict=True):
+        cell = ", ".join(number(frame.loc[method, column], 2) for column in shown)
+        labels.append(f"{name} ({cell})" if cell else name)
+    style: Any = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
+    style |= {"fontsize": STYLE.small, "title_fontsize": STYLE.small, "alignment": "left"}
+    ax.legend(marks, labels, title=f"method ({', '.join(shown.values())})", **style)
+
+
+def _limit(ax: Axes, table: Any) -> list[str]:
+    """End the axis before outlying methods; return a note on these."""
+    largest = table.max()
+    ordinary = largest[largest <= FAR * largest.median()]
+    beyond = [literal(name, most=LONGEST) for name in largest.index if name not in ordinary]
+    if not len(ordinary) or not beyond or not float(ordinary.max()):
+        return []
+    ax.set_xlim(right=1.1 * float(ordinary.max()))
+    return [f"{' and '.join(beyond)} in part beyond the right end"]
+
+
+def look(place: int) -> dict[str, Any]:
+    """Return marker and color of a method; pairs repeat late."""
+    cycle = len(STYLE.series)
+    color = STYLE.series[(place + place // cycle) % cycle]
+    return {"marker": STYLE.markers[place % cycle], "facecolors": color, "edgecolors": STYLE.paper}

@@ -1,0 +1,281 @@
+"""Effects of features on an output: curves, levels and surfaces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from kanlens.attribution._effects import FEW, Effect, Kind, Settings
+from kanlens.attribution._effects import effect as computed
+from kanlens.errors import InvalidValueError, rewording
+from kanlens.model._analysis import Model
+from kanlens.plotting._curve_data import MARGIN, binned
+from kanlens.plotting._curves import SHADE, draw_density, range_of, set_range, words_for
+from kanlens.plotting._formats import percent, tick
+from kanlens.plotting._interactions import DIVERGING
+from kanlens.plotting._style import (
+    ASIDE,
+    STYLE,
+    Array,
+    axes_for,
+    color_bar,
+    distinct,
+    literal,
+    numbers,
+    picture,
+    size_in_inches,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kanlens.model._network import Rows
+
+GAP = 0.1  # least range without data that is shaded, as a share of the whole range
+LINES = "#c4c4c4"  # of single rows
+BANDS, FINE = 12, 120  # colors of a surface, and points of either axis that its border is taken on
+NEAR = 0.08  # of the range of a feature, from the nearest row: beyond, a surface has no data
+LEVELS = 30  # that are drawn, at most
+DOTS = 1000  # rows that are drawn, at most
+MANY = 20  # models from which the range of their effects leaves out the outermost
+WIDE = 1e4  # numbers whose ticks are long
+LETTER = 0.054  # inches, of the name of a level
+
+
+@picture("plot.effect")
+def effect(  # noqa: PLR0913 - one keyword per choice
+    source: Model | Sequence[Model] | Effect,
+    feature: int | str | None = None,
+    data: Rows | None = None,
+    *,
+    target: int | str | None = None,
+    kind: Kind = "pdp",
+    ice: int = 30,
+    other: int | str | None = None,
+    grid: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the effect of a feature on an output, less its mean.
+
+    The effect is that of `kanlens.attribution.effect`. Thin gray lines are single rows, relative to
+    their outputs. Light gray has no data, the strip is their density, percentages are shares of
+    rows, the diamond is a missing cell; of several models, the shading is the spread. Of two
+    features, the joint effect: orange and solid lines raise the output, blue and dashed ones lower
+    it.
+
+    Parameters
+    ----------
+    source : KAN or fitted estimator, a sequence of them, or Effect
+        Left as it is; an Effect has the numbers.
+    feature, data, target, kind, ice, other, grid
+        With models, as for `kanlens.attribution.effect`.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InvalidValueError, MethodError, ShapeError, DTypeError, DataError
+        As `kanlens.attribution.effect`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kanlens import KAN
+    >>> from matplotlib.figure import Figure
+    >>> axes = effect(KAN([2, 3, 1]), "x2", torch.rand(50, 2), ax=Figure().subplots())
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('x2', 'effect on y')
+    """
+    if not isinstance(source, Effect):
+        options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
+        with rewording("plot.effect"):
+            source = computed(source, feature, data, **options)  # type: ignore[arg-type]
+    elif any(option is not None for option in (feature, data, target, other)):
+        text = "no feature, data, target or other with an Effect"
+        raise InvalidValueError("plot.effect", text, "some", "Leave them out")
+    unitless = [replace(part, unit="") if part.dates else part for part in source.settings]
+    result = replace(source, settings=tuple(unitless))
+    if len(unitless) == 2:
+        return _draw_surface(result, ax)
+    return _draw_levels(result, ax) if unitless[0].labels else _draw_curve(result, ax)
+
+
+def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
+    part, ax = result.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
+    x, y, data = numbers(part.x), numbers(result.values), np.sort(numbers(part.data))
+    width = data[-1] - data[0]
+    low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
+    few = len(x) <= FEW
+    gaps = np.flatnonzero(np.diff(data) > GAP * width)
+    inner = [] if few else [(data[k], data[k + 1]) for k in gaps]
+    for left, right in [(low, data[0]), *inner, (data[-1], high)]:
+        ax.axvspan(left, right, color=SHADE, linewidth=0, zorder=0, label="_no data")
+    draw_density(ax, binned(data, low, high))
+    lines = np.empty((0, len(x))) if result.ice is None else numbers(result.ice)
+    paths = [np.stack([x, line], 1) for line in lines]
+    ax.add_collection(LineCollection(paths, colors=LINES, linewidths=0.5, zorder=2, label="_ice"))
+    style: Any = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
+    ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
+    ends = _draw_spread(ax, result, x)
+    if result.missing is not None:  # at the right border
+        border: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
+        look: Any = {"color": STYLE.accent, "markersize": 4.5, "label": "_missing"}
+        ax.plot(1.0, result.missing, "D", **look, **border)
+        ax.text(1.04, result.missing, "missing", va="center", **border, **ASIDE)
+        ends.append(np.array([result.missing]))
+    ax.set_xlim(low, high)
+    if part.dates:
+        _date_ticks(ax.xaxis)
+    elif max(abs(low), abs(high)) >= WIDE:
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    set_range(ax, *range_of([y, *lines, *ends]))
+    wide, tall = size_in_inches(ax)
+    ax.set_xlabel(words_for("", part.name, part.unit, wide))
+    ax.set_ylabel(words_for("effect on", result.target, result.unit, tall))
+    return ax
+
+
+def _date_ticks(axis: Any) -> None:
+    """Label days since 1970 with dates, unless Matplotlib has another epoch."""
+    places = AutoDateLocator(minticks=3, maxticks=7)
+    if get_epoch().startswith("1970-01-01T00:00"):
+        axis.set_major_locator(places)
+        axis.set_major_formatter(ConciseDateFormatter(places))
+        axis.get_offset_text().set_fontsize(STYLE.text)
+
+
+def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
+    """Shade the range of effects of several models; return its ends."""
+    if result.members is None:
+        return []
+    count, share = len(result.members), 0.05 if len(result.members) >= MANY else 0.0
+    low, high = np.quantile(numbers(result.members), [share, 1 - share], axis=0)
+    words = f"{'5% to 95%' if share else 'range'} of {count} models"
+    look: Any = {"label": words, "alpha": 0.25, "zorder": 2.5}
+    if result.settings[0].labels:
+        y = np.arange(len(places))
+        ax.hlines(y, low[places], high[places], colors=STYLE.accent, linewidth=7, **look)
+    else:
+        ax.fill_between(places, low, high, color=STYLE.accent, linewidth=0, **look)
+    ax.legend(loc="best")
+    return [low, high]
+
+
+def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
+    """Draw the effects of levels, single rows, and shares of rows."""
+    part, values = result.settings[0], numbers(result.values)
+    shares = (numbers(part.data)[:, None] == numbers(part.x)).mean(0)
+    picks = np.sort(np.argsort(-shares, kind="stable")[:LEVELS])
+    y, values = np.arange(len(picks)), values[picks]
+    ax = axes_for(ax, (STYLE.column, 0.6 + 0.2 * len(y)))
+    wide = size_in_inches(ax)[0]
+    if result.ice is not None:
+        lines = numbers(result.ice)[:, picks]
+        style: Any = {"markersize": 6, "markeredgewidth": 0.6}
+        places = np.tile(y, len(lines))
+        ax.plot(lines.ravel(), places, "|", color=LINES, zorder=2, label="_ice", **style)
+    ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=0.8)
+    ax.hlines(y, 0, values, colors=STYLE.accent, linewidth=1.0, zorder=3)
+    _draw_spread(ax, result, picks)
+    ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
+    _name_levels(ax.yaxis, part, picks, 0.5 * wide)
+    for place, share in enumerate(shares[picks]):
+        right: Any = {"transform": ax.get_yaxis_transform(), "va": "center"}
+        ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
+    title = words_for("", part.name, part.unit, wide)
+    if len(picks) < len(shares):
+        title += f"\nthe {len(picks)} most frequent of {len(shares)}"
+    ax.set_title(title, loc="left", fontsize=STYLE.text)
+    ax.set_ylim(len(y) - 0.5, -0.5)
+    ax.set_xlabel(words_for("effect on", result.target, result.unit, wide))
+    return ax
+
+
+def _name_levels(axis: Any, part: Settings, picks: Array, room: float) -> None:
+    """Name the levels on an axis, with `room` inches for each."""
+    short = partial(literal, most=max(5, int(room / LETTER)))
+    names = distinct((part.labels[k] for k in picks), short)
+    axis.set_ticks(np.arange(len(names)), names)
+    axis.set_tick_params(length=0)
+
+
+def _draw_surface(result: Effect, ax: Axes | None) -> Axes:
+    """Draw the effect of two features where rows are near."""
+    ax = axes_for(ax, (STYLE.column, 0.8 * STYLE.column))
+    wide, tall = size_in_inches(ax)
+    levels = any(part.labels for part in result.settings)
+    image = (_paint_cells if levels else _paint_bands)(ax, result)
+    first, second = (_rows(part)[:: 1 + len(part.data) // DOTS] for part in result.settings)
+    dots: Any = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
+    ax.plot(first, second, ".", label="_data", **dots)
+    bar = color_bar(ax, image, words_for("effect on", result.target, result.unit, tall))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
+    for axis, part, room in zip((ax.xaxis, ax.yaxis), result.settings, (wide, tall), strict=True):
+        axis.set_label_text(words_for("", part.name, part.unit, room))
+        if part.labels:
+            beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(part.x)
+            _name_levels(axis, part, np.arange(len(part.x)), beside)
+        elif part.dates:
+            _date_ticks(axis)
+    return ax
+
+
+def _paint_bands(ax: Axes, result: Effect) -> Any:
+    """Fill contours of an effect over two ranges, dashed below zero."""
+    values, places = numbers(result.values).T, [numbers(part.x) for part in result.settings]
+    most = float(np.abs(values).max()) or 1.0
+    bands = MaxNLocator(BANDS, symmetric=True).tick_values(-most, most)
+    image = ax.contourf(*places, values, bands, cmap=DIVERGING)
+    inside = bands[(bands > values.min()) & (bands < values.max())]
+    if len(inside):
+        ax.contour(*places, values, inside, colors=STYLE.ink, linewidths=0.4)
+    fine = [np.linspace(place[0], place[-1], FINE) for place in places]
+    far = _distances(result, fine)
+    if far.max() > NEAR:
+        style: Any = {"levels": [NEAR, 2.0], "zorder": 2.5}
+        ax.contourf(*fine, far, colors=[STYLE.faint], **style)
+        ax.contour(*fine, far, colors=STYLE.muted, linewidths=0.3, **style)
+    return image
+
+
+def _paint_cells(ax: Axes, result: Effect) -> Any:
+    """Fill a cell for each point of two features, one or both with levels."""
+    places = [
+        np.arange(len(part.x)) if part.labels else numbers(part.x) for part in result.settings
+    ]
+    middles = [(place[1:] + place[:-1]) / 2 for place in places]
+    ends = [
+        np.r_[-0.5, middle, len(place) - 0.5] if part.labels else np.r_[place[0], middle, place[-1]]
+        for part, place, middle in zip(result.settings, places, middles, strict=True)
+    ]
+    values = np.ma.masked_array(numbers(result.values).T, _distances(result, places) > NEAR)
+    most = float(np.abs(values.data).max()) or 1.0
+    ax.set_facecolor(STYLE.faint)
+    return ax.pcolormesh(*ends, values, cmap=DIVERGING, vmin=-most, vmax=most)
+
+
+def _rows(part: Settings) -> Array:
+    """Return the places of the rows on an axis; levels are counted."""
+    data = numbers(part.data)
+    return np.searchsorted(numbers(part.x), data) if part.labels else data
+
+
+def _distances(result: Effect, places: list[Array]) -> Array:
+    """Return distances (y, x) from the nearest row, as shares of a range."""
+    from scipy.spatial import KDTree
+
+    rows = [_rows(part) for part in result.settings]
+    pairs = zip(result.settings, rows, strict=True)
+    widths = np.array([1.0 if part.labels else np.ptp(row) for part, row in pairs])
+    mesh = np.stack(np.meshgrid(*places), -1) / widths
+    nearest: Array = KDTree(np.stack(rows, 1) / widths).query(mesh)[0]
+    return nearest

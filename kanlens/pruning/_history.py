@@ -1,0 +1,204 @@
+"""Result of pruning, and the log that restores the network after any step."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kanlens._display import Displayed
+from kanlens._plain_json import to_plain
+from kanlens.errors import InvalidValueError
+from kanlens.model._edge_moments import means_and_norms
+from kanlens.model._network import KAN
+from kanlens.model._statistics import summarize
+from kanlens.pruning._propagation import Edge, Propagation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    *("step", "layer", "out", "in", "name", "score", "relative_score", "reason"),
+    *("loss_before", "loss_after", "edges_left", "loss_against"),
+)
+
+
+class RemovalLog:
+    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network.
+
+    `changes` are the removed edges, each with the bias () of its sum.
+    """
+
+    def __init__(self, model: KAN, rows: Tensor) -> None:
+        self.rows, self.changes = rows, list[tuple[Edge, Tensor]]()
+        self._networks = [(0, copy.deepcopy(model))]  # number of changes, and the network
+
+    def add_network(self, model: KAN) -> None:
+        """Record a whole network, after fine-tuning."""
+        self._networks.append((len(self.changes), copy.deepcopy(model)))
+
+    @torch.no_grad()
+    def at(self, step: int) -> KAN:
+        """Return a copy of the network after `step` changes, in its first shape."""
+        start, network = next(pair for pair in reversed(self._networks) if pair[0] <= step)
+        model = copy.deepcopy(network)
+        for (index, out, in_), bias in self.changes[start:step]:
+            layer = model.layers[index]
+            layer.mask[out, in_] = 0
+            layer.bias[out] = bias
+        if step > start:
+            renew_statistics(model, self.rows)
+        return model
+
+
+def renew_statistics(model: KAN, rows: Tensor) -> None:
+    """Update the statistics of a network, if any, after removals."""
+    if model.statistics is None:
+        return
+    first, *deeper = model.layers
+    old, mask = model.statistics[0], (first.mask != 0).cpu()
+    first.statistics = dataclasses.replace(
+        old, edge_mean=old.edge_mean * mask, edge_std=old.edge_std * mask
+    )
+    values = Propagation(model, rows).values
+    for layer, x in zip(deeper, values[1:-1], strict=True):
+        layer.statistics = summarize(x, *means_and_norms(layer, x))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PruneResult(Displayed):
+    """A smaller model, and the edges that were removed; its repr is one line on their cost.
+
+    Attributes
+    ----------
+    model : KAN
+        A new model; the one passed in is unchanged.
+    removed : tuple of dict
+        One record per removed edge, in the order of removal: step, layer, out, in, name, score,
+        relative_score (to the layer's largest), reason ("score", or "dead end" and "constant
+        node" for edges that no longer do anything), loss_before, loss_after, edges_left. Indices
+        and names are those of the model passed in.
+    loss_before, loss_after : float
+        Of the whole model. With fine-tuning, over the rows that it never saw.
+    loss_against : {"targets", "outputs"}
+        The kind of loss: the training loss against y, or without y the mean squared change of the
+        model's own outputs over their variance.
+    loss_allowed : float, optional
+        The largest loss that the budget allowed, loss_before and its rise: the budget's share of
+        loss_before (without y, of 1), or 1e-6 of the loss of the best constant where that is more
+        (of the variance of y, or of the entropy of its classes). None with a threshold.
+    edges_before, edges_after : int
+        Unmasked edges.
+    dropped_features : tuple of str
+        Features that lost their last edge.
+    constant_outputs : tuple of str
+        Outputs that no longer depend on any feature.
+    score : str
+        The score that edges were ordered by.
+    tuned : tuple of dict
+        One record per fine-tuning that lowered the loss: step (removals before it), loss_before,
+        loss_after.
+    stopped_because : str
+        Why no more edges were removed, for example an interrupt.
+    journal : RemovalLog, optional
+        Read by `at`; it holds the rows by reference.
+    """
+
+    model: KAN
+    removed: tuple[dict[str, Any], ...]
+    loss_before: float
+    loss_after: float
+    loss_against: str
+    loss_allowed: float | None = None
+    edges_before: int
+    edges_after: int
+    dropped_features: tuple[str, ...]
+    constant_outputs: tuple[str, ...] = ()
+    score: str
+    tuned: tuple[dict[str, Any], ...] = ()
+    stopped_because: str
+    journal: RemovalLog | None = None
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """Losses and edges left: step (removals so far), edges_left, loss.
+
+        The first row is the model before; fine-tuning adds a row with the number of edges of the
+        row above it.
+        """
+        import pandas as pd
+
+        rows = [(0, self.edges_before, self.loss_before)]
+        tunings = {record["step"]: record["loss_after"] for record in self.tuned}
+        for step in range(len(self.removed) + 1):
+            if step:
+                record = self.removed[step - 1]
+                rows.append((step, record["edges_left"], record["loss_after"]))
+            if step in tunings:
+                rows.append((step, rows[-1][1], tunings[step]))
+        return pd.DataFrame(rows, columns=["step", "edges_left", "loss"])
+
+    def at(self, step: int) -> KAN:
+        """Return the network after `step` removals and their fine-tuning.
+
+        Parameters
+        ----------
+        step : int
+            Number of removals: 0 for the model passed in, ``len(removed)`` for the last network;
+            negative numbers count from the end.
+
+        Returns
+        -------
+        KAN
+            A new model with the features, layers and widths of the one passed in; its removed
+            edges are masked and their means are in the biases, exactly as they were then.
+            `kanlens.pruning.compact` removes nodes without edges.
+
+        Raises
+        ------
+        InvalidValueError
+            If `step` is out of range.
+
+        Examples
+        --------
+        >>> import torch, kanlens
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> model = kanlens.KAN([3, 4, 1], generator=generator)
+        >>> x = torch.rand(50, 3, generator=generator)
+        >>> result = kanlens.prune(model, x, threshold=0.3)
+        >>> result.at(2).edges_alive == result.edges_before - 2
+        True
+        """
+        count = len(self.removed)
+        whole = isinstance(step, numbers.Integral) and not isinstance(step, bool)
+        if self.journal is None or not whole or not -count - 1 <= step <= count:
+            expected, got = f"a step from 0 to {count}", repr(step)
+            advice = "Count removals; `curve` lists them"
+            raise InvalidValueError("PruneResult.at", expected, got, advice)
+        return self.journal.at(int(step) if step >= 0 else count + 1 + int(step))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per removed edge, with the kind of its losses."""
+        import pandas as pd
+
+        frame = pd.DataFrame(list(self.removed), columns=list(COLUMNS))
+        return frame.assign(loss_against=self.loss_against)
+
+    def to_json(self) -> str:
+        """Return all but the model as JSON; NaN and infinity become null."""
+        names = [field.name for field in dataclasses.fields(self)]
+        names = [name for name in names if name not in ("model", "loss_allowed", "journal")]
+        return json.dumps(to_plain({name: getattr(self, name) for name in names}))
+
+    def _line(self) -> str:
+        lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""
+        return (
+            f"edges {self.edges_before} to {self.edges_after}, loss against {self.loss_against} "
+            f"{self.loss_before:.4g} to {self.loss_after:.4g}, by {self.score}{lost}"
+        )

@@ -1,0 +1,116 @@
+"""Incremental forward pass: values of all nodes while edges are removed one by one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kanlens._resources import allowed_memory, check_memory
+from kanlens.model._analysis import BUDGET, levels_of, over_rows, rows_at_once
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+
+Edge = tuple[int, int, int]  # layer, out, in
+REFRESH = 200  # removals between two full passes, which keep rounding small
+MOST_VALUES = 2**25  # of edges over rows, up to which they are cached
+PART = 4  # of the memory allowed is for cached edges, and another for the edges behind them
+FEWER = "Pass fewer rows, or a larger max_memory"  # advice
+
+
+class Propagation:
+    """Values of all nodes of a network over rows (batch, in), under removals of its edges.
+
+    `values` are the nodes of each level (batch, node), from the scaled inputs on, `sums` the
+    outputs of each layer (batch, out), and `output` that of the network in the units of the data.
+    Only layers two behind a removed edge's node and later are run in full.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: KAN, rows: Tensor, *, call: str = "prune") -> None:
+        self.model, self.rows = model, rows
+        self._last: tuple[Edge, Tensor, Tensor, tuple[list[Tensor], list[Tensor], int]] | None
+        self._columns: dict[tuple[int, int], KANLinear] = {}
+        self._cache: dict[tuple[int, int, Edge | None], tuple[Tensor, Tensor]] = {}
+        edges = sum(layer.mask.numel() for layer in model.layers)
+        size = len(rows) * rows.element_size()
+        needed = 2 * size * sum(layer.in_features + layer.out_features for layer in model.layers)
+        check_memory(call, needed, f"values of nodes on {len(rows):,} rows", FEWER)
+        room = min(MOST_VALUES, allowed_memory() // (PART * rows.element_size()))
+        widest = max(layer.out_features for layer in model.layers)
+        self.caches = edges * len(rows) <= room
+        self._caches_following = edges * len(rows) * widest <= room
+        self.values, self.sums = levels_of(model, rows)
+        self.output, self._last, self.age = model.scale_outputs(self.values[-1]), None, 0
+
+    @torch.no_grad()
+    def without(self, edge: Edge) -> Tensor:  # (batch, out)
+        """Return the output with an edge replaced by its mean over the rows."""
+        return self.model.scale_outputs(self._removed(edge)[0][-1])
+
+    @torch.no_grad()
+    def remove(self, edge: Edge) -> None:
+        """Mask an edge and add its mean over the rows to the bias of its sum."""
+        if self.age >= REFRESH:
+            (self.values, self.sums), self.age = levels_of(self.model, self.rows), 0
+        index, out, in_ = edge
+        layer, before = self.model.layers[index], (self.values, self.sums, self.age)
+        self._last = edge, layer.mask[out, in_].clone(), layer.bias[out].clone(), before
+        self.values, self.sums, mean = self._removed(edge)
+        self.output, self.age = self.model.scale_outputs(self.values[-1]), self.age + 1
+        layer.bias[out] += mean
+        layer.mask[out, in_] = 0
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Undo the last removal, bit for bit."""
+        if self._last is None:
+            return
+        (index, out, in_), mask, bias, (self.values, self.sums, self.age) = self._last
+        layer, self._last = self.model.layers[index], None
+        layer.mask[out, in_], layer.bias[out] = mask, bias
+        self.output = self.model.scale_outputs(self.values[-1])
+
+    def _removed(self, edge: Edge) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Return values and sums without an edge, and its mean."""
+        index, out, in_ = edge
+        layers, nodes = self.model.layers, self.model.nodes
+        phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
+        mean = phi.double().mean().to(phi)
+        values, sums, following = list(self.values), list(self.sums), index + 1
+        sums[index] = sums[index].clone()
+        sums[index][:, out] += mean - phi
+        values[following] = nodes[index](sums[index])
+        if following < len(layers) and not nodes[index].normalized:
+            node = int(nodes[index].owner[out])
+            before = self._edges_from(following, node, self.values[following])
+            after = self._edges_from(following, node, values[following], edge)
+            unmasked = layers[following].mask[:, node] != 0
+            sums[following] = sums[following] + torch.where(unmasked, after - before, 0.0)
+            values[following + 1] = nodes[following](sums[following])
+            following += 1
+        for later in range(following, len(layers)):
+            (sums[later],) = over_rows(
+                lambda part, layer=layers[later]: [layer(part)],  # type: ignore[misc]
+                values[later],
+                rows_at_once(self.model),
+            )
+            values[later + 1] = nodes[later](sums[later])
+        return values, sums, mean
+
+    def _edges_from(  # (batch, in) -> (batch, out)
+        self, index: int, in_: int, x: Tensor, removed: Edge | None = None
+    ) -> Tensor:
+        """Return all edges of an input; `removed` is an edge that changes it."""
+        key, column = (index, in_, removed), x[:, [in_]]
+        cached = self._cache.get(key)
+        if cached is not None and torch.equal(cached[0], column):
+            return cached[1]
+        if key[:2] not in self._columns:
+            layer = self.model.layers[index]
+            self._columns[key[:2]] = layer.select(range(layer.out_features), [in_])
+        layer = self._columns[key[:2]]
+        at_once = max(1, BUDGET // (16 + layer.out_features))
+        (edges,) = over_rows(lambda part: [layer.edge_values(part)[..., 0]], column, at_once)
+        if self.caches if removed is None else self._caches_following:
+            self._cache[key] = (column, edges)
+        return edges

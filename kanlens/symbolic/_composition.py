@@ -1,0 +1,253 @@
+"""Composition of a symbolic network into sympy expressions.
+
+Sums, scales and phases are merged, so that no number is redundant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import sympy
+
+from kanlens._runtime import check_time
+from kanlens.functions._catalog import FUNCTIONS
+from kanlens.functions._registration import MODULES
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Nodes
+from kanlens.model._terms import SPLINE
+from kanlens.symbolic._programs import Program
+
+_MAX_EXACT = 10**12  # numerator or denominator that is shown to the last digit
+Expr = Any  # sympy is untyped
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def compose(model: KAN) -> tuple[Expr, ...]:
+    """Return the expressions of the outputs in the units of the data."""
+    shifts, scales = model.input_shift.tolist(), model.input_scale.tolist()
+    nodes = [
+        _scaled(symbol, 1 / scale, -shift / scale)
+        for symbol, shift, scale in zip(feature_symbols(model), shifts, scales, strict=True)
+    ]
+    for index, layer in enumerate(model.layers):
+        mask, bias = (layer.mask != 0).tolist(), layer.bias.tolist()
+        sums = [
+            sympy.Add(
+                _number(bias[o]),
+                *(_edge(model, index, (o, i), u) for i, u in enumerate(nodes) if mask[o][i]),
+            )
+            for o in range(layer.out_features)
+        ]
+        nodes = _nodes(model.nodes[index], sums)
+    ends = zip(nodes, model.output_scale.tolist(), model.output_shift.tolist(), strict=True)
+    return tuple(_scaled(node, scale, shift) for node, scale, shift in ends)
+
+
+def feature_symbols(model: KAN) -> tuple[Expr, ...]:
+    """Return one real symbol per feature, as `compose` uses them."""
+    return tuple(sympy.Symbol(name, real=True) for name in model.feature_names)
+
+
+def plain(expression: Expr) -> Expr:
+    """Replace real symbols by symbols without assumptions."""
+    symbols = {symbol: sympy.Symbol(symbol.name) for symbol in expression.free_symbols}
+    return expression.xreplace(symbols)
+
+
+def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+    """Return the NumPy function from x (batch, in) to values (batch, out)."""
+    check_time()
+    function = compiled(tuple(expressions), tuple(symbols))
+
+    def evaluate(x: Any) -> Any:
+        columns = np.asarray(x, dtype=np.float64).T
+        with np.errstate(all="ignore"):
+            values = [np.asarray(value) for value in function(*columns)]
+        rows = columns.shape[1]
+        real = [np.where(np.imag(v) == 0, np.real(v), np.nan) for v in values]
+        return np.stack([np.broadcast_to(v, (rows,)) for v in real], axis=1).astype(np.float64)
+
+    return evaluate
+
+
+@lru_cache(maxsize=256)  # a search compiles the same one up to three times
+def compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+    """Return a function from one array per symbol to a list of values."""
+    try:
+        return Program(expressions, symbols)
+    except NotImplementedError:  # functions of SciPy, and pieces
+        return _lambdified(expressions, symbols)
+
+
+def _lambdified(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+    """Compile with sympy, with symbols that are not names of sympy."""
+    names = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
+    used = {symbol for expression in expressions for symbol in expression.free_symbols}
+    renamed = {s: sympy.Symbol(names[s.name], real=s.is_real) for s in used if s.name in names}
+    body = [expression.xreplace(renamed) for expression in expressions]
+    arguments = [sympy.Symbol(name) for name in names.values()]
+    function: Callable[..., Any] = sympy.lambdify(arguments, body, modules=MODULES, cse=True)
+    return function
+
+
+def stretched(name: str, parameters: Iterable[float], u: Expr) -> Expr:
+    """Return ``c * g(a * u + b) + d``, with -1, 0 and 1 as exact numbers."""
+    exact = (-1.0, 0.0, 1.0)
+    a, b, c, d = (sympy.Integer(int(p)) if p in exact else sympy.Float(p) for p in parameters)
+    return c * FUNCTIONS[name].expression(a * u + b) + d
+
+
+def rounded(expression: Expr, digits: int) -> Expr:
+    """Round the numbers of an expression, very long exact ones too."""
+    numbers = expression.atoms(sympy.Float, sympy.Rational)
+    long = {n for n in numbers if n.is_Float or max(abs(n.p), n.q) > _MAX_EXACT}
+    return expression.xreplace({number: sympy.Float(number, digits) for number in long})
+
+
+def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
+    """Return the expression of an edge (out, in) at that of its input."""
+    layer, (out, in_) = model.layers[index], place
+    name, (a, b, c, d) = layer.assigned(out, in_)
+    if name == SPLINE:
+        edge: Any = layer.edge(out, in_)
+        if np.ptp(edge.coefficients) == 0:  # a constant and base functions
+            return float(edge.coefficients[0]) + edge.functions.expression(u)
+        if index == 0:
+            shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
+            edge, u = edge.in_units(shift, scale), feature_symbols(model)[in_]
+        return spline_function(f"f_{index}_{out}_{in_}", edge)(u)
+    mask = float(layer.mask[out, in_])
+    return _scaled(_apply(name, _scaled(u, a, b)), c * mask, d * mask)
+
+
+@lru_cache(maxsize=1024)  # sympy and lambdify need one class per spline
+def spline_function(name: str, edge: Any, order: int = 0) -> Any:
+    """Return a sympy function of an edge or a derivative of it."""
+
+    def evaluate(x: Any) -> Any:
+        if np.iscomplexobj(x):  # a root of a negative number inside: undefined
+            x = np.where(np.imag(x) == 0, np.real(x), np.nan)
+        return edge(x) if order == 0 else edge.derivative(x, order)
+
+    def fdiff(self: Any, argindex: int = 1) -> Any:
+        return spline_function(f"{edge_name}_d{order + 1}", edge, order + 1)(self.args[0])
+
+    edge_name = name if order == 0 else name.rsplit("_d", 1)[0]
+    numbers = len(getattr(edge, "coefficients", (1.0,)))
+    members = {"nargs": 1, "spline": (edge, order), "numbers": numbers}
+    return _function(name, evaluate, fdiff, (spline_function, name, edge, order), **members)
+
+
+def _function(name: str, evaluate: Any, fdiff: Any, constructor: Any, **members: Any) -> Any:
+    """Return a sympy function whose applications can be copied and pickled."""
+    common = {
+        "_imp_": staticmethod(evaluate),
+        "fdiff": fdiff,
+        "is_real": True,
+        "__deepcopy__": lambda self, memo: self,
+        "__reduce_ex__": lambda self, protocol: (_applied, (self.args, *constructor)),
+    }
+    return type(name, (sympy.Function,), common | members)
+
+
+def _applied(arguments: tuple[Expr, ...], function: Callable[..., Any], *options: Any) -> Expr:
+    return function(*options)(*arguments)
+
+
+def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
+    """Return the expression of every node of a layer from those of its sums."""
+    count = nodes.grouping.nodes
+    scales = nodes.scale.tolist() if nodes.scaled else [1.0] * count
+    shifts = nodes.shift.tolist() if nodes.scaled else [0.0] * count
+    if block := sums[nodes.apart :] if nodes.normalized else []:
+        normalized = layer_norm_function(nodes.eps)
+        sums = [*sums[: nodes.apart], *(normalized(total, *block) for total in block)]
+    unit, expressions = sympy.Integer(1), []
+    for node, (scale, shift) in enumerate(zip(scales, shifts, strict=True)):
+        factors = [sums[subnode] for subnode in nodes.grouping.members(node)]
+        if len(factors) > 1:  # their scales as one number in front
+            pairs = [_split_scale(f) if f.free_symbols else (float(f), unit) for f in factors]
+            sizes, rests = zip(*pairs, strict=True)
+            factors = [_scaled(sympy.Mul(*rests), math.prod(sizes), 0.0)]
+        expressions.append(_scaled(factors[0], scale, shift))
+    return expressions
+
+
+@lru_cache(maxsize=64)  # one class for one eps
+def layer_norm_function(eps: float) -> Any:
+    """Return the function layer_norm(u, u_1, ..., u_n) of sympy."""
+
+    def evaluate(u: Any, *others: Any) -> Any:
+        mean = sum(others) / len(others)
+        return (u - mean) / (sum((v - mean) ** 2 for v in others) / len(others) + eps) ** 0.5
+
+    def fdiff(self: Any, argindex: int = 1) -> Any:
+        symbols = [sympy.Dummy() for _ in self.args]
+        slope = evaluate(*symbols).diff(symbols[argindex - 1])
+        return slope.xreplace(dict(zip(symbols, self.args, strict=True)))
+
+    return _function("layer_norm", evaluate, fdiff, (layer_norm_function, eps), numbers=1)
+
+
+def _number(value: float) -> Expr:
+    return sympy.Float(value) if value else sympy.Integer(0)
+
+
+def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
+    """Return factor * expression + shift, multiplied out."""
+    if factor == 1.0:
+        return sympy.Add(expression, _number(shift))
+    if factor == 0.0:
+        return _number(shift)
+    number = sympy.Integer(-1) if factor == -1.0 else sympy.Float(factor)
+    return sympy.Add(
+        *(sympy.Mul(number, term) for term in sympy.Add.make_args(expression)), _number(shift)
+    )
+
+
+def _apply(name: str, u: Expr) -> Expr:
+    """Return g(u) in the form with the fewest numbers."""
+    g = FUNCTIONS[name]
+    if name == "sin":  # plus or minus a sine or cosine of the least phase
+        phase, rest = u.as_coeff_Add()
+        quarter = round(float(phase) / (math.pi / 2))
+        u = rest + _number(float(phase) - quarter * math.pi / 2)
+        return (sympy.sin(u), sympy.cos(u), -sympy.sin(u), -sympy.cos(u))[quarter % 4]
+    if name == "log":
+        return _logarithm(u)
+    if g.degree is None or name == "x" or not u.free_symbols:
+        return g.expression(u)
+    size, rest = _split_scale(u)
+    if name == "abs":
+        side, outer = 1.0, abs(size)
+    elif g.symmetry is None or g.degree == 0:
+        side, outer = math.copysign(1.0, size), abs(size) ** g.degree
+    else:
+        side, outer = 1.0, size ** int(g.degree)
+    return _scaled(g.expression(_scaled(rest, side, 0.0)), float(outer), 0.0)
+
+
+def _split_scale(u: Expr) -> tuple[float, Expr]:
+    """Return s and u / s, where s is the largest factor of a term."""
+    parts = [term.as_coeff_Mul() for term in sympy.Add.make_args(u) if term.free_symbols]
+    number, first = max(parts, key=lambda part: (abs(part[0]), sympy.default_sort_key(part[1])))
+    size = float(number)
+    others = [term for term in sympy.Add.make_args(u) if term.as_coeff_Mul() != (number, first)]
+    return size, sympy.Add(first, *(_scaled(term, 1.0 / size, 0.0) for term in others))
+
+
+def _logarithm(u: Expr) -> Expr:
+    """Return log(u) with the factor of u as a term of its own."""
+    if not u.free_symbols:
+        return sympy.log(u)
+    if u.is_Mul or u.is_Pow or isinstance(u, sympy.exp):
+        factor, rest = u.as_coeff_Mul()
+        if isinstance(rest, sympy.exp) and factor > 0:
+            return rest.args[0] + sympy.log(factor)
+    size, rest = _split_scale(u)
+    side = math.copysign(1.0, size)
+    return sympy.log(_scaled(rest, side, 0.0)) + _number(math.log(abs(size)))

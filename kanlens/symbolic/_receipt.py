@@ -1,0 +1,365 @@
+"""Validation record of a formula."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sympy
+import torch
+from torch import Tensor
+
+from kanlens.model._network import KAN
+from kanlens.symbolic._composition import Array, Expr, evaluator
+from kanlens.symbolic._error_budget import BudgetLine
+from kanlens.symbolic._simplification import complexity
+from kanlens.symbolic._validity import broken_parts, poles, valid_ranges
+from kanlens.training._objective import classes, row_losses
+
+_FAR = 0.1  # RMSE over the model's deviation beyond which a formula is another function
+_ACCURACY_LOSS = 0.02  # accuracy below the model's up to which classes count as predicted as well
+EXPLAINED = 0.999  # R2 from which a formula explains y
+_ROUNDING = 1e-9  # relative distance from a constant target that counts as zero
+_ULPS = 4  # distance from any other target that does, in ulps of the largest
+# With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
+# probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of
+# its choice (J. Rissanen, Modeling by shortest data description, Automatica 14, 1978).
+_CHANCE_BITS = 10.0  # by which rows must support a formula: one chance in 1000
+_NODE_BITS = 4.0  # of each node that is not a number
+_MIN_SHARE = 1e-10  # share of the variance below which a row adds no more bits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Receipt:
+    """Validation record of a formula.
+
+    Attributes
+    ----------
+    rows : int
+        Rows it was compared on.
+    held_out : bool
+        Whether it was neither fitted to these rows nor chosen on them.
+    chosen_on : bool
+        Whether it was chosen among others on these rows, not fitted to them; that flatters it.
+    fitted_rows : int
+        Rows it was fitted to that differ in the features it holds.
+    numbers : int
+        Numbers in the formulas, with exact ones and coefficients of splines.
+    max_deviation, mean_deviation : float or None
+        Largest and mean absolute difference from the model, in the units of the output (over
+        all outputs; of logits for classification). None: the formula was not read from a model.
+    relative_rmse : float or None
+        RMSE against the model over the deviation of the model's output; the worst output.
+    loss : float or None
+        Against y: mean squared error over the variance of y, mean over the outputs; for
+        classification the mean cross-entropy.
+    rmse, r2 : float or None
+        Against y, for regression: of all outputs together, and the mean over the outputs.
+    model_r2 : float or None
+        R2 of the model against y.
+    explains : bool
+        Whether R2 of every output is at least 0.999 and no less than the model's; differences
+        within the rounding of y are ignored. The formula need not be the law behind y.
+    enough_rows : bool
+        Whether so close a fit to y by chance is implausible: rows beyond the numbers in the
+        formula, times the bits of each, outweigh its nodes. Few held-out rows are enough.
+    approximate : bool
+        Whether the search ended without a formula that leaves nothing, or only noise.
+    accuracy, model_accuracy : float or None
+        Against y, for classification.
+    spline_edges : tuple of str
+        Names of the edges in the formula that stayed splines.
+    outside_share : float
+        Share of rows with a feature outside the training range of the model.
+    snapped : tuple of str
+        The exact constants in place of fitted numbers.
+    snap_costs : tuple of float
+        Increase of the loss by each, in shares of the variance, after the other numbers were
+        refitted; negative where the refit improved them.
+    undefined_rows : int
+        Rows on which the formula is not finite.
+    unfollowed_rows : int
+        Further rows that are outliers for the formula, left out of its fit and of the figures.
+    poles : tuple of str
+        The parts that go to infinity on the rows or between them.
+    defined_beyond : bool
+        Whether it is finite on points that fill ranges 5 % wider than those of the data, and no
+        denominator changes its sign between them or comes down to zero near them.
+    broken_parts : tuple of str
+        The parts of the formula that violate this.
+    valid_ranges : dict of str to tuple of float
+        How far each feature can be moved alone, up to one width of its range to either side,
+        before the formula is undefined, with the others as in the rows closest to that.
+    budget : tuple of BudgetLine
+        Contribution of each function edge, the refit and the rewriting to the difference from
+        the model.
+    mean_difference : tuple of float
+        Mean of formula minus model of each output, the sum of the means of the budget. Both are
+        over at most 5000 rows, those that are finite after every step.
+    """
+
+    rows: int
+    held_out: bool = False
+    chosen_on: bool = False
+    fitted_rows: int = 0
+    numbers: int = 0
+    max_deviation: float | None = None
+    mean_deviation: float | None = None
+    relative_rmse: float | None = None
+    loss: float | None = None
+    rmse: float | None = None
+    r2: float | None = None
+    model_r2: float | None = None
+    explains: bool = False
+    enough_rows: bool = False
+    approximate: bool = False
+    accuracy: float | None = None
+    model_accuracy: float | None = None
+    spline_edges: tuple[str, ...] = ()
+    outside_share: float = 0.0
+    snapped: tuple[str, ...] = ()
+    snap_costs: tuple[float, ...] = ()
+    undefined_rows: int = 0
+    unfollowed_rows: int = 0
+    poles: tuple[str, ...] = ()
+    defined_beyond: bool = True
+    broken_parts: tuple[str, ...] = ()
+    valid_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    budget: tuple[BudgetLine, ...] = ()
+    mean_difference: tuple[float, ...] = ()
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether it is defined, and follows the model or explains y."""
+        defined = not (self.undefined_rows or self.poles)
+        return defined and (self._follows or (self.explains and self.enough_rows))
+
+    @property
+    def _follows(self) -> bool:
+        return self.relative_rmse is not None and self.relative_rmse <= _FAR
+
+    def summary(self) -> str:
+        """Return the record as text, warnings last."""
+        lines, model = [f"Checked on {self._rows()}."], ""
+        if self.mean_deviation is not None:
+            lines = [
+                f"Over {self._rows()} the formula differs from the model by "
+                f"{self.mean_deviation:.3g} on average and by {self.max_deviation:.3g} at most "
+                f"(RMSE {self.relative_rmse:.2%} of the output's deviation)."
+            ]
+        if self.r2 is not None:
+            model = "" if self.model_r2 is None else f" (model {self.model_r2:.6f})"
+            lines.append(f"Against the targets: RMSE {self.rmse:.3g}, R2 {self.r2:.6f}{model}.")
+        if self.accuracy is not None:
+            model = f"(model {self.model_accuracy:.4f})"
+            lines.append(f"Against the targets: accuracy {self.accuracy:.4f} {model}.")
+        if self.snapped:
+            cost = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
+            counts = Counter(self.snapped).items()
+            texts = (text if n == 1 else f"{text} ({n} times)" for text, n in counts)
+            lines.append(f"Exact constants: {', '.join(texts)}{cost}.")
+        if self.spline_edges:
+            lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
+        edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
+        if edges:
+            worst = max(edges, key=lambda line: line.mean_absolute)
+            lines.append(
+                f"Of the edges, {worst.step} moved the output most: by {worst.mean_absolute:.3g} "
+                f"on average and by {worst.max_absolute:.3g} at most."
+            )
+        return "\n".join([*lines, *self.warnings()])
+
+    __str__ = summary
+
+    def _rows(self) -> str:
+        """Return the number of rows and their part in the search as text."""
+        if self.chosen_on:
+            return f"the {self.rows} rows that chose it"
+        of_model = "" if self.mean_deviation is None else " (not of the model's)"
+        return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
+
+    def warnings(self) -> list[str]:
+        """Return the warnings and notes of the summary."""
+        lines: list[str] = []
+        part = "" if self.loss is None else f", which leaves {self.loss:.1e} of the variance of y"
+        if self.undefined_rows:
+            lines.append(f"WARNING: the formula is not finite on {self.undefined_rows} rows.")
+        elif self.poles:
+            pole = self.poles[0]
+            lines.append(f"WARNING: the formula goes to infinity between the rows: {pole}.")
+        elif self.approximate:
+            lines.append(f"NOTE: the formula is an approximation{part}; no exact one was found.")
+        elif not self.trustworthy:
+            lines.append(self._distrust())
+        elif self.relative_rmse is not None and not self._follows:
+            lines.append("NOTE: the formula follows y, and not the model, which is further from y.")
+        if self.unfollowed_rows:
+            rows, them = ("row lies", "it") if self.unfollowed_rows == 1 else ("rows lie", "them")
+            lines.append(
+                f"WARNING: {self.unfollowed_rows} more {rows} far from the formula; it was not "
+                f"fitted to {them}, and the figures are without {them}."
+            )
+        if 0 < self.fitted_rows <= self.numbers:
+            lines.append(
+                f"WARNING: the formula holds {self.numbers} numbers and was fitted to "
+                f"{self.fitted_rows} different rows; others would fit as well."
+            )
+        if not self.defined_beyond:
+            lines.append(
+                "WARNING: the formula is not finite everywhere within 5 % beyond the data's ranges."
+            )
+            lines += [f"Not defined there: {part}." for part in self.broken_parts[:3]]
+        if self.outside_share > 0:
+            lines.append(
+                f"WARNING: {round(self.outside_share * self.rows)} of {self.rows} rows lie outside "
+                "the training ranges."
+            )
+        return lines
+
+    def _distrust(self) -> str:
+        least = (self.model_accuracy or 0.0) - _ACCURACY_LOSS
+        if self.accuracy is not None and self.accuracy >= least:
+            return "NOTE: the formula tells the classes about as well as the model, not their odds."
+        if self.relative_rmse is not None:
+            return "WARNING: the formula does not follow the model; do not use it for it."
+        if self.rmse is None:
+            return "WARNING: there was nothing to check the formula against."
+        if self.explains:
+            return "NOTE: the formula explains y, but others may: there are too few different rows."
+        return "NOTE: the formula leaves a part of y unexplained, noise or structure."
+
+
+@torch.no_grad()
+def examine(
+    expressions: tuple[Expr, ...],
+    model: KAN | None,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    feature_names: Sequence[str] | None = None,
+    fitted_to: Tensor | None = None,
+    chosen_on: bool = False,
+    **attributes: Any,
+) -> Receipt:
+    """Compare a formula with a model, if any, and with targets, if any.
+
+    The domain of validity is that of `x` and of the rows the formula was `fitted_to`, if others.
+    """
+    names = (feature_names or ()) if model is None else model.feature_names
+    symbols = tuple(sympy.Symbol(name, real=True) for name in names)
+    rows = x.numpy(force=True)
+    values = evaluator(expressions, symbols)(rows)
+    fitted = rows if fitted_to is None else fitted_to.numpy(force=True)
+    span = rows if fitted_to is None else np.concatenate((fitted, rows))
+    broken = broken_parts(expressions, symbols, span)
+    functions = {type(node) for e in expressions for node in e.atoms(sympy.Function)}
+    used = np.flatnonzero(np.isin(names, [str(s) for e in expressions for s in e.free_symbols]))
+    facts: dict[str, Any] = {
+        "rows": len(values),
+        "held_out": fitted_to is not None and not chosen_on,
+        "chosen_on": chosen_on,
+        "fitted_rows": _different(fitted, used),
+        "numbers": count_all_numbers(expressions),
+        "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "spline"))),
+        "undefined_rows": int((~np.isfinite(values).all(axis=1)).sum()),
+        "poles": poles(expressions, symbols, span),
+        "defined_beyond": not broken,
+        "broken_parts": broken,
+        "valid_ranges": valid_ranges(expressions, symbols, span),
+    }
+    output: Any = None
+    if model is not None:
+        output = model(x).numpy(force=True)
+        facts |= _fidelity(model, x, values, output)
+    if y is not None and model is not None and model.task == "classification":
+        facts |= _classification(model, values, output, y)
+    elif y is not None:
+        shares, scores = _regression(values, output, y.numpy(force=True))
+        different = _different(span if chosen_on else rows, used)
+        trusted = enough(expressions, shares, different, held_out=facts["held_out"])
+        facts |= {**scores, "enough_rows": trusted}
+    return Receipt(**{**facts, **attributes})
+
+
+def _different(rows: Array, columns: Any) -> int:
+    """Return the number of distinct rows in some columns, if any."""
+    return len({row.tobytes() for row in rows[:, columns] + 0.0}) if len(columns) else len(rows)
+
+
+def _fidelity(model: KAN, x: Tensor, values: Array, output: Array) -> dict[str, float]:
+    """Return the distances from a model on finite rows, and the share of rows out of range."""
+    if model.feature_range is None:
+        outside = model.outside(x)
+    else:
+        low, high = model.feature_range
+        slack = 1e-6 * (high - low)
+        outside = (x < low - slack) | (x > high + slack)
+    facts = {"outside_share": float(outside.any(1).double().mean())}
+    good = np.isfinite(values).all(axis=1)
+    if not good.any():
+        return facts | dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
+    gap, deviation = np.abs(values - output)[good], output.std(axis=0)
+    deviation = np.where(deviation > 1e-12 * np.abs(output).max(axis=0), deviation, 1.0)
+    return facts | {
+        "max_deviation": float(gap.max()),
+        "mean_deviation": float(gap.mean()),
+        "relative_rmse": float((np.sqrt(np.square(gap).mean(axis=0)) / deviation).max()),
+    }
+
+
+def _classification(model: KAN, values: Array, output: Array, y: Tensor) -> dict[str, float]:
+    """Return accuracies and cross-entropy of formula and model."""
+    logits, truth = torch.from_numpy(values), y.cpu()
+    return {
+        "accuracy": float((classes(logits) == truth).double().mean()),
+        "model_accuracy": float((classes(torch.from_numpy(output)) == truth).double().mean()),
+        "loss": float(row_losses(model, logits, truth).mean()),
+    }
+
+
+@np.errstate(all="ignore")  # where the formula is not finite
+def _regression(values: Array, output: Array | None, y: Array) -> tuple[Array, dict[str, Any]]:
+    """Return the unexplained shares of variance (out,), and scores."""
+    size = np.abs(y).max(axis=0)
+    unit = np.where(size > 0, size, 1.0)  # squares neither overflow nor vanish
+    gap, level = (values - y) / unit, y / unit
+    distance, largest = np.abs(gap).max(axis=0), float(unit.max())
+    scores = {"rmse": float(np.sqrt(np.square(gap * unit / largest).mean())) * largest}
+    varies = np.ptp(level, axis=0) > 0  # a constant target has no R2
+    constants_met = bool((distance <= _ROUNDING * (size > 0))[~varies].all())
+    spread = np.square(level - level.mean(axis=0)).sum(axis=0)
+    shares = np.where(varies, np.square(gap).sum(axis=0) / np.where(varies, spread, 1.0), 0.0)
+    if not varies.any():
+        return shares, {**scores, "explains": constants_met}
+    exact = distance <= _ULPS * np.finfo(np.float64).eps
+    explains = exact | (1 - shares >= EXPLAINED)
+    if output is not None:
+        models = np.square(output / unit - level).sum(axis=0) / np.where(varies, spread, 1.0)
+        explains &= exact | (shares <= models)
+        scores["model_r2"] = float((1 - models)[varies].mean())
+    r2 = float((1 - shares)[varies].mean())
+    explained = constants_met and bool(explains[varies].all())
+    return shares, {**scores, "r2": r2, "loss": 1 - r2, "explains": explained}
+
+
+def enough(
+    expressions: tuple[Expr, ...], shares: Array, rows: int, *, held_out: bool = False
+) -> bool:
+    """Return whether there are too many rows for a fit by chance."""
+    for expression, share in zip(expressions, shares, strict=True):
+        numbers = count_all_numbers((expression,))
+        spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)
+        saved_bits = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _MIN_SHARE, 1.0))
+        if not saved_bits >= _CHANCE_BITS + _NODE_BITS * nodes:
+            return False
+    return True
+
+
+def count_all_numbers(expressions: tuple[Expr, ...]) -> int:
+    """Return the count of numbers in formulas, exact ones too."""
+    nodes = [node for e in expressions for node in sympy.preorder_traversal(e)]
+    plain = sum(1 for node in nodes if node.is_number and not node.args)
+    return plain + sum(getattr(type(node), "numbers", 0) for node in nodes)

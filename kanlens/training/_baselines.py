@@ -1,0 +1,187 @@
+"""Baseline models, and columns that leak the target."""
+
+from __future__ import annotations
+
+import base64
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from kanlens._model_inputs import encode_labelled
+from kanlens._runtime import Interruption
+from kanlens.data._cell_parsing import Array
+from kanlens.data._groups import row_groups
+from kanlens.data._schema import Schema
+from kanlens.data._tables import Table
+from kanlens.model._network import KAN
+from kanlens.model._training_record import TrainingRecord, fingerprint, row_hashes
+from kanlens.training._objective import score
+from kanlens.training._result import FitResult
+
+MOST = 100_000  # rows that a simple model learns from
+WIDE = 500  # features times outputs above which boosting would take minutes
+SURE = 0.995  # score of a column that gives the target away: 1.00 as printed
+FEW, SAMPLE = 20, 20_000  # rows that judge a column, at least and at most
+
+REGRESSORS = {
+    "network": "this model",
+    "mean": "the mean",
+    "linear": "a linear model",
+    "boosting": "gradient boosting",
+}
+CLASSIFIERS = REGRESSORS | {"mean": "the most frequent class", "linear": "logistic regression"}
+
+Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of rows to judge
+
+
+def add_record(
+    result: FitResult, training: Table, test: Table | None, *, last: bool = False
+) -> None:
+    """Record the scores of a network and of baseline models in it."""
+    stop, model = Interruption(), result.model
+    with stop.kept():
+        parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
+        x, y = map(torch.cat, zip(*parts, strict=True))
+        model.record = training_record(result, x, y, training.rows, last=last)
+    stop.warn("train", "The model is kept, without scores of simple models")
+
+
+def training_record(
+    result: FitResult, x: Tensor, y: Tensor, first: int, *, last: bool = False
+) -> TrainingRecord:
+    """Return scores of a network and baselines; `first` rows trained it."""
+    model, network, folds = result.model, result.metric, result.folds
+    unseen = result.held_out if folds is None else result.held_out[:0]
+    rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
+    if len(tests) and (last or (folds is None and not len(unseen))):
+        splits = [(rows, tests)]
+        with torch.no_grad():
+            network = score(model, model(x[tests]), y[tests])
+    elif folds is not None:
+        splits = [(rows[folds != fold], rows[folds == fold]) for fold in folds.unique()]
+    elif len(unseen):
+        splits = [(rows[~torch.isin(rows, unseen)], unseen)]
+    unseen = torch.cat((unseen, tests))
+    scores = {"network": network, **baseline_scores(model, x, y, splits)} if splits else {}
+    hashes = np.sort(row_hashes(x[unseen], y[unseen]))
+    return TrainingRecord(
+        metric=result.metric_name,
+        scores={key: value if math.isfinite(value) else None for key, value in scores.items()},
+        rows=sum(len(judged) for _, judged in splits),
+        folds=len(splits),
+        features=model.schema.features,
+        held_out=base64.b64encode(hashes.tobytes()).decode(),
+        given_away=giveaways(model.schema, x[:first], y[:first]),
+        weights=fingerprint(model.state_dict().values()),
+    )
+
+
+def named_scores(metric: str, scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """Return the scores of a network and of baselines with their names."""
+    names = CLASSIFIERS if metric == "accuracy" else REGRESSORS
+    return [{"name": names[key], "score": scores[key]} for key in names if key in scores]
+
+
+def poor_fit(models: list[dict[str, Any]]) -> str:
+    """Return a sentence if a constant predicts new rows as well, else ""."""
+    scored = [model for model in models[:2] if model["score"] is not None]
+    if len(scored) < 2 or scored[0]["score"] > scored[1]["score"]:
+        return ""
+    return f"On rows that training had not seen, {scored[1]['name']} predicts as well."
+
+
+def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[str, float]:
+    """Return scores of a constant, a linear model and boosting."""
+    classifies = model.task == "classification"
+    rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
+    truth = y[torch.cat([judged for _, judged in splits])].cpu()
+    estimators, scores = _baselines(classifies), {}
+    if rows.shape[1] * len(model.output_names) > WIDE:
+        del estimators["boosting"]
+    with threadpool_limits(1, "openmp"):  # more of them wait for each other on a busy machine
+        for name, estimator in estimators.items():
+            parts = [
+                np.column_stack([_predict(estimator, rows, column, *split) for column in targets.T])
+                for split in splits
+            ]
+            outputs = torch.from_numpy(np.concatenate(parts))
+            if classifies:
+                scores[name] = float((outputs[:, 0] == truth).double().mean())
+            else:
+                scores[name] = score(model, outputs, truth)
+    return scores
+
+
+def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor) -> Array:
+    """Return predictions of rows `judged` after a fit to rows `learned`."""
+    rows = learned[:: 1 + len(learned) // MOST].numpy()
+    if (y[rows] == y[rows][0]).all():
+        return np.full(len(judged), y[rows][0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fit that has not quite converged
+        return np.asarray(estimator.fit(x[rows], y[rows]).predict(x[judged.numpy()]))
+
+
+def _baselines(classifies: bool) -> dict[str, Any]:
+    from sklearn import dummy, ensemble, linear_model
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    kind = "Classifier" if classifies else "Regressor"
+    linear: Any = linear_model.LinearRegression()
+    if classifies:
+        linear = linear_model.LogisticRegression(max_iter=1000)
+    return {
+        "mean": getattr(dummy, f"Dummy{kind}")(),
+        "linear": make_pipeline(StandardScaler(), linear),
+        "boosting": getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0),
+    }
+
+
+def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
+    """Return the columns that alone predict the targets, with scores.
+
+    Each row is predicted from its neighbors in a column: by a straight line between their targets,
+    scored by R2 but for the noise of the neighbors; or by the class of the one before, scored by
+    the share of errors that are saved. Of copies one row counts.
+    """
+    columns: dict[str, list[int]] = {}
+    for index, feature in enumerate(schema.features):
+        columns.setdefault(feature.column, []).append(index)
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:SAMPLE])
+    groups = row_groups(x[rows], y[rows], call="train").numpy()
+    rows = rows[np.sort(np.unique(groups, return_index=True)[1])]
+    if len(columns) < 2 or len(rows) < FEW:
+        return {}
+    values, targets = (part[rows].cpu().double().numpy() for part in (x, y))
+    scores = {}
+    for column, indices in columns.items():
+        codes = [values[:, index] for index in indices]
+        if len(indices) > 1 and schema.features[indices[0]].kind == "categorical":
+            codes = [values[:, indices] @ np.arange(1, len(indices) + 1)]
+        scores[column] = max(_neighbor_score(code, targets) for code in codes)
+    return {column: value for column, value in scores.items() if value >= SURE}
+
+
+def _neighbor_score(values: Array, targets: Array) -> float:
+    """Return the best score of targets in the order of values."""
+    order = np.argsort(values, kind="stable")  # equal ones as drawn
+    values, targets = values[order], targets[order]
+    if targets.ndim == 1:
+        counts = np.unique(targets, return_counts=True)[1]
+        changes = (targets[1:] != targets[:-1]).sum() - (len(counts) - 1)
+        expected = len(targets) - (counts**2).sum() / len(targets)
+        return float(1 - changes / expected) if expected else 0.0
+    gap = values[2:] - values[:-2]
+    share = np.divide(values[1:-1] - values[:-2], gap, out=np.full(len(gap), 0.5), where=gap > 0)
+    share = share[:, None]
+    errors = targets[1:-1] - targets[:-2] - share * (targets[2:] - targets[:-2])
+    noise = (errors**2 / (1 + share**2 + (1 - share) ** 2)).mean(0)
+    varies = targets.var(0) > 0
+    return float((1 - noise[varies] / targets.var(0)[varies]).max(initial=0.0))

@@ -1,0 +1,249 @@
+"""Cross-validated ensemble in one network, along a path of penalties.
+
+Each member is a group of hidden nodes, trained on all rows but its fold [1]_, whose rows it is
+scored on. The penalty falls from step to step, from one that leaves nearly straight functions to
+almost none; the step with the best predictions of held-out rows is kept. The mean of the members is
+one network of all their nodes; its gain over them, the ambiguity [1]_, is subtracted from their
+loss. The penalty is on the squared second differences of B-spline coefficients [2]_, and on the
+norm of each edge's coefficients, by which edges vanish [3]_.
+
+References
+----------
+.. [1] A. Krogh and J. Vedelsby, Neural network ensembles, cross validation, and active learning,
+   1995.
+.. [2] P. Eilers and B. Marx, Flexible smoothing with B-splines and penalties, 1996.
+.. [3] M. Yuan and Y. Lin, Model selection and estimation in regression with grouped variables,
+   2006.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from kanlens.data._groups import deal_groups, row_groups
+from kanlens.model._edge_moments import Average
+from kanlens.model._layers import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
+from kanlens.training._objective import class_losses, score
+from kanlens.training._options import FitOptions
+from kanlens.training._process_group import Ranks
+from kanlens.training._result import FitResult
+from kanlens.training._run import Part, TrainingRun, settle_range, settle_scaling
+
+# Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
+MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
+STEPS = 30  # at most
+UPDATES = (200, 300, 9, 10_000)  # without a hidden layer; with: one more for so many rows, at most
+GRIDS = (8, 1000, 20)  # intervals: so many, one more for so many rows, at most
+PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
+NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
+FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
+RATES = (0.05, 0.01)  # without a hidden layer, and with one
+BATCHES = (128, 256, 2000)  # rows of a batch below and from so many rows
+
+
+def grid_intervals(rows: int) -> int:
+    """Return the number of grid intervals for a number of rows."""
+    least, per, most = GRIDS
+    return max(3, min(least + rows // per, most, rows // 10))
+
+
+class EnsembleRun(TrainingRun):
+    """The training of all members of a network with at most one hidden layer.
+
+    Arguments are as for `TrainingRun`. The network trained, `model`, is in single precision and
+    scaled units and has the outputs of all members, one after the other.
+    """
+
+    fused = True
+    weights: Tensor
+    groups: Tensor
+    train_weights: Tensor  # (batch, member), 0 of the rows in the member's fold
+    test_weights: Tensor  # (batch, member), 0 of all others
+
+    def __init__(
+        self,
+        target: KAN,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        generator: torch.Generator | None,
+        ranks: Ranks | None = None,
+        groups: Tensor | None = None,
+    ) -> None:
+        settle_range(target, x, beyond=True)
+        settle_scaling(target, x, y, None)
+        groups = row_groups(x, y, call="fit") if groups is None else groups
+        self.target, self.rows = target, x
+        self.members = min(MEMBERS, int(groups.max()) + 1)
+        if target.task == "regression":
+            y = ((y - target.output_shift) / target.output_scale).float()
+        scaled = target.scale_inputs(x).float()
+        plain, least, per, most = UPDATES
+        deep = len(target.layers) > 1
+        updates = min(least + len(x) // per, most) if deep else plain
+        batch = min(BATCHES[len(x) >= BATCHES[2]], len(x))
+        self.batches = -(-len(x) // batch)
+        passes = math.ceil(updates / self.batches)
+        self.passes = math.ceil(passes / STEPS)  # in one step
+        options = FitOptions(
+            optimizer="adam",
+            steps=math.ceil(passes / self.passes),
+            batch_size=batch,
+            learning_rate=RATES[deep],
+            patience=STEPS // 3,
+            grid_updates=4 * deep,
+            scale=False,
+        )
+        differences = torch.eye(target.layers[0].spline_weight.shape[2]).diff(n=2, dim=0)
+        self.bend = differences.mT @ differences
+        weights = torch.ones(len(x)) if weights is None else weights.float()
+        members = self._members(generator)
+        super().__init__(members, options, scaled, y, generator, weights, ranks, groups)
+
+    def _members(self, generator: torch.Generator | None) -> KAN:
+        """Return one network of all members, without edges between them."""
+        target, count = self.target, self.members
+        outputs = len(target.output_names)
+        hidden = [layer.out_features for layer in target.layers[:-1]]
+        first = target.layers[0]
+        model = KAN(
+            [first.in_features, *hidden, count * outputs],
+            grid_size=first.grid_size,
+            spline_order=first.spline_order,
+            base_activation=first.base_name,
+            extrapolation=first.extrapolation,
+            generator=generator,
+        )
+        with torch.no_grad():
+            for nodes in hidden:
+                groups = torch.arange(nodes) * count // nodes
+                last = model.layers[-1]
+                owners = torch.arange(count).repeat_interleave(outputs)
+                last.mask.copy_(owners.unsqueeze(1) == groups)
+                last.base_weight.mul_(math.sqrt(count))  # drawn for all nodes, not a member's
+                last.spline_scaler.mul_(math.sqrt(count))
+        model.layers[0].grid_eps = first.grid_eps
+        model.schema = dataclasses.replace(model.schema, task=target.schema.task)
+        return model
+
+    def begin(self, saved: dict[str, Any] | None = None, held_out: Tensor | None = None) -> None:
+        """Deal the groups of rows to the folds, or go back to a saved state."""
+        super().begin(saved, held_out)
+        if saved is None:
+            with torch.no_grad():
+                self.model.update_grid(self.train_x)
+
+    def _draw_held_out(self) -> Tensor:
+        """Draw an order of all rows, sorted by target, in which groups are dealt."""
+        order = self._permutation(len(self.x))
+        targets = self.y[order] if self.y.dim() == 1 else self.y[order, 0]
+        return order[targets.argsort(stable=True)]
+
+    def _split(self) -> None:
+        """Assign to every member the rows that are not in its fold."""
+        self.folds = deal_groups(self.held_out, self.groups, self.members)
+        self.judged = self.folds.unsqueeze(1) == torch.arange(self.members)  # (row, member)
+        weights = self.weights.unsqueeze(1)
+        self.train_weights, self.test_weights = weights * ~self.judged, weights * self.judged
+        self.train_x, self.train_y, self.test_x, self.test_y = (self.x, self.y) * 2
+
+    def _by_member(self, outputs: Tensor) -> Tensor:  # (batch, member, out)
+        return outputs.view(len(outputs), self.members, -1)
+
+    def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:  # (batch, member)
+        if self.model.task == "regression":
+            return (outputs - y.unsqueeze(1)).square().mean(2)
+        codes = y.unsqueeze(1).expand(-1, outputs.shape[1]).reshape(-1)
+        return class_losses(outputs.flatten(0, 1), codes).view(len(y), -1)
+
+    def _batches(self) -> Iterator[Part]:
+        orders = (self._permutation(len(self.x)) for _ in range(self.passes))
+        batches = (rows for order in orders for rows in order.tensor_split(self.batches))
+        return map(self._part, itertools.islice(batches, self.batch, None))
+
+    def _learn(self, x: Tensor, y: Tensor, weights: Tensor | None, average: Average | None) -> None:
+        """Take one step on a batch, whose weights are (batch, member)."""
+        batches = self.passes * self.batches
+        share = (self.step * batches + self.batch) / (self.options.steps * batches)  # of the path
+        fall = max(0.0, (share - FLAT) / (1 - FLAT))
+        rate = self.options.rate * min(1.0, 0.02 + share / RISE)
+        rate *= 0.5 * (1 + math.cos(math.pi * fall))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        start, end = PATH
+        strength = start / len(self.x) * (end / start) ** share
+        self.optimizer.zero_grad()
+        losses = self._losses(self._by_member(self.model(x)), y)
+        total = (cast("Tensor", weights) * losses).mean(0).sum()
+        total = total if average is None else average(total)
+        self.failed = not bool(torch.isfinite(total))
+        if not self.failed:
+            total.backward()
+            if average is not None:
+                self.ranks.sum_gradients(self.model.parameters())
+            bend = strength * self.bend
+            for layer in self.model.layers:
+                add_penalties(layer, bend, NORMS * math.sqrt(strength))
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def _evaluate(self) -> dict[str, float]:
+        outputs = self._by_member(self._outputs(self.x))
+        losses = self._losses(outputs, self.y)
+        gains = losses.mean(1) - self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
+        held = (losses * self.test_weights).sum() - (gains * self.weights).sum()
+        return {
+            "step": self.step,
+            "loss": float((losses * self.train_weights).sum() / self.train_weights.sum()),
+            "penalty": 0.0,
+            "validation_loss": float(held / self.test_weights.sum()),
+            "metric": score(self.model, outputs[self.judged], self.y),
+        }
+
+    def _describe(self, every: int) -> None:
+        """Join the members to the network; store its statistics."""
+        layer, members = self.target.layers[-1], self.model.layers[-1]
+        parameters = layer.spline_weight, layer.base_weight, layer.bias
+        with torch.no_grad():
+            edges = members.coefficients(), members.base_weights(), members.bias
+            for hidden, trained in zip(
+                self.target.layers[:-1], self.model.layers[:-1], strict=True
+            ):
+                hidden.load_state_dict(trained.state_dict())
+            layer.grid.copy_(members.grid)
+            layer.spline_scaler.fill_(1.0)
+            for parameter, values in zip(parameters, edges, strict=True):
+                parameter.copy_(values.double().unflatten(0, (self.members, -1)).mean(0))
+        store_statistics(self.target, self.rows[::every])
+
+    def finish(self, seconds: float) -> FitResult:
+        """Return the result for the network."""
+        result = super().finish(seconds)
+        return dataclasses.replace(result, model=self.target, folds=self.folds)
+
+
+@torch.no_grad()
+def add_penalties(layer: KANLinear, bend: Tensor, norms: float) -> None:
+    """Add gradients of the penalties; autograd takes twice the time."""
+    weights = layer.weights()
+    scale = (layer.spline_scaler * weights.mask).unsqueeze(-1)
+    coef, base = weights.spline * scale, weights.base_weights()
+    size = coef.square().mean(-1).addcmul_(base, base)
+    share = norms * (size + 1e-8).rsqrt()  # (out, in)
+    slope = coef @ (2 * bend)
+    slope.addcmul_(coef, (share / coef.shape[-1]).unsqueeze(-1))
+    for parameter, gradient in (
+        (weights.spline, slope * scale),
+        (layer.spline_scaler, (slope * weights.spline).sum(-1)),
+        (weights.base, share * base),
+    ):
+        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -1,0 +1,368 @@
+"""`fit` and `fit_default`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_choice, check_generator
+from kanlens._model_inputs import needed_widths, prepare_data
+from kanlens._resources import Memory, threads_for, within_memory
+from kanlens._runtime import Interruption, progress_bar
+from kanlens.data._groups import row_groups
+from kanlens.data._source import Source
+from kanlens.data._tables import Table
+from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewording
+from kanlens.model._analysis import Model, check_model
+from kanlens.model._network import KAN
+from kanlens.training._checkpointing import EVERY, Checkpoint
+from kanlens.training._ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
+from kanlens.training._options import FitOptions
+from kanlens.training._process_group import Ranks, joined
+from kanlens.training._result import FitResult
+from kanlens.training._run import TrainingRun
+from kanlens.training._streaming import streamed_run
+
+REFINED = FitOptions(  # of a network chosen on some rows of a source, for all of them
+    optimizer="adam", steps=2, batch_size=2000, learning_rate=1e-3, grid_updates=0
+)
+SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
+
+GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
+
+
+@within_memory
+def fit(
+    model: Model,
+    data: Table | Source | tuple[Any, Any],
+    options: FitOptions | None = None,
+    *,
+    sample_weight: Any = None,
+    groups: Any = None,
+    strategy: str | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = EVERY,
+    resume: bool = False,
+    max_memory: Memory = None,
+    progress: bool | None = None,
+    generator: torch.Generator | None = None,
+    **overrides: Any,
+) -> FitResult:
+    """Train a model in place and leave it in its best state.
+
+    The best state, before training or after a step, has the lowest loss on the held-out rows (else
+    the training rows) plus penalty. The first fit of a model also sets its scaling, so that each
+    feature spans the grid and a regression target has mean 0 and deviation 1. The model stores
+    statistics of the training data.
+
+    Training stops at the first loss that is not finite, but an LBFGS line search turns back there.
+    An interrupt (Ctrl-C) ends training, with a warning: the model is in its best state, has
+    statistics of some rows at least, and can resume from `checkpoint`. A second one is raised.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+        Trained in place. Names, units, kinds and task of the data become the model's; a model
+        with feature names finds its columns by these.
+    data : Table, Source or tuple (x, y)
+        x of shape (batch, in), y of shape (batch,) or (batch, out). Class labels (text, truth
+        values, or for models with several outputs one whole number per row) make the task a
+        classification. Of a source larger than memory, batches are of all rows, read in drawn
+        order; scaling, grids, statistics and the loss by which training stops are of at most
+        200,000 evenly spread rows, of which `validation` is held out.
+    options : FitOptions, optional
+        Optimizer, steps, penalty and the other options of training. Default: ``FitOptions()``.
+    sample_weight : array-like, shape (batch,), optional
+        Weight of each row in the loss, at least 0. Default: 1 each.
+    groups : array-like, shape (batch,), or str, optional
+        Label of each row, or the column of labels, which is then not a feature; rows of one label,
+        such as those of one person, are held out together, and so are copies of a row (within 1e-6
+        of the range of every column). Default: the `groups` of the table.
+    strategy : {"ddp"}, optional
+        Train in all processes of ``torchrun``, each on its share of the rows of a step, with sums
+        over all of them (gloo, or nccl for models on CUDA): losses, penalties and gradients are
+        those of one process. Each gets the same data; weights and draws are those of the first,
+        which alone writes the checkpoint and shows the bar. The loss of one ends all.
+    checkpoint : path, optional
+        File for the state of training, written every `checkpoint_every` seconds, at an interrupt,
+        when another process is lost, and at the end.
+    checkpoint_every : float
+        Seconds between checkpoints; with 0 one is written after every step and batch.
+    resume : bool
+        Go on from `checkpoint` when it exists, with the same model, data and options, in any number
+        of processes; the result is bit for bit that of an unbroken run.
+    max_memory : str or int, optional
+        Bytes for rows of a source and work on them, as "1GB". Default: a quarter of what is free.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+    generator : torch.Generator, optional
+        Draws held-out rows and batches. When None, its seed is drawn from torch's own.
+    **overrides
+        Fields of `FitOptions` that replace those of `options`, as ``steps=20``.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InvalidValueError
+        If an option is out of range.
+    DTypeError
+        If there is no such option.
+    DataError, ShapeError
+        If the data does not fit the model.
+    FileFormatError
+        If `checkpoint` is of another run.
+    TrainingError
+        If the loss is not finite before the first step.
+    LostProcessError
+        If another process ends before all are done.
+
+    Examples
+    --------
+    >>> x = torch.rand(64, 1, dtype=torch.float64)
+    >>> from kanlens.model._network import KAN
+    >>> fit(KAN([1, 1]).double(), (x, x**2), steps=10).metric > 0.99
+    True
+    """
+    started = time.perf_counter()
+    if not isinstance(options, FitOptions | None):
+        expected, got = "to be FitOptions or None", type(options).__name__
+        raise DTypeError("fit", expected, got, "Pass FitOptions(...)", argument="options")
+    for name in overrides:
+        check_choice("fit", "an option", name, FitOptions.__dataclass_fields__)
+    options = replace(options or FitOptions(), **overrides)
+    check_generator("fit", generator)
+    if model is None:
+        raise DTypeError("fit", "a KAN", "None", "Call fit_default(data) for one")
+    data, labels = labelled(data, groups)
+    model = check_model("fit", model)
+    with joined(strategy, model.input_shift.device, checkpoint) as ranks:
+        way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
+        saved = Checkpoint("fit", checkpoint, checkpoint_every, **way)
+        with unchanged_on_failure(model):
+            held = 0
+            if isinstance(data, Source):
+                data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
+            if not isinstance(data, Source):
+                x, y = prepare_data(model, data)
+                rows = row_groups(x, y, labels, call="fit") if options.validation else None
+                weights = None if sample_weight is None else row_weights(sample_weight, x)
+                run = TrainingRun(model, options, x, y, generator, weights, ranks, rows)
+            elif sample_weight is None:
+                run = streamed_run(model, options, data, held, generator=generator, ranks=ranks)
+            else:
+                fields = "no sample_weight for rows beyond memory", "some"
+                raise InvalidValueError("fit", *fields, "Leave it out, or allow more max_memory")
+            run.begin(saved.begun)
+        return _carry_out(run, started, saved, Interruption(), progress)
+
+
+def _held(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
+    """Return a source, or its rows if they fit in memory, and their number."""
+    held = data.held(numbers)
+    count = torch.tensor([held if held >= data.rows else min(held, SAMPLE)])
+    ranks.copy([count], device)
+    return data.read(0, data.rows) if int(count) >= data.rows else data, int(count)
+
+
+def _carry_out(
+    run: TrainingRun,
+    started: float,
+    saved: Checkpoint,
+    stop: Interruption,
+    progress: bool | None,
+    *,
+    noted: bool = True,
+) -> FitResult:
+    """Train to the end, or to an interrupt with a warning."""
+    note = saved.note if noted and saved.path is not None else None
+    options, shown = run.options, progress if run.ranks.index == 0 else False
+    rows = len(run.train_x)
+    size = run.widest * (rows if options.optimizer == "lbfgs" else min(rows, options.batch_size))
+    try:
+        with threads_for(size), progress_bar("training", options.steps, shown=shown) as advance:
+            run.train(advance, note=note, stop=stop)
+    except (ConnectionError, LostProcessError):
+        saved.write()
+        raise
+    result = run.finish(time.perf_counter() - started)
+    if stop.happened:
+        saved.write()
+        advice = f"The model has the state of step {result.best_step}, the best so far"
+        if saved.path is not None:
+            advice += f"; {{resume}} goes on from {saved.path.name!r}"
+        stop.warn("fit", advice, resume=True)
+    return result
+
+
+@within_memory
+def fit_default(
+    data: Table | Source | tuple[Any, Any],
+    *,
+    build: Callable[[list[int], int], KAN] | None = None,
+    sample_weight: Any = None,
+    groups: Any = None,
+    strategy: str | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = EVERY,
+    resume: bool = False,
+    max_memory: Memory = None,
+    progress: bool | None = None,
+    generator: torch.Generator | None = None,
+) -> FitResult:
+    """Train the default network, whose shape is chosen by cross-validation.
+
+    The network without a hidden layer is kept unless one with a hidden layer lowers the held-out
+    loss by at least one percent. Every row is held out from one of the network's members, and the
+    metric is over all rows. Of a source larger than memory, a sample chooses the network, and two
+    passes over all rows follow.
+
+    Parameters
+    ----------
+    data : Table, Source or tuple (x, y)
+        As for `kanlens.fit`.
+    build : callable, optional
+        Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
+        float64 of the features and outputs of `data`.
+    sample_weight, groups, strategy, checkpoint, checkpoint_every, resume, max_memory, progress
+        As for `kanlens.fit`. While the first network trains, which takes seconds, the checkpoint
+        has only the state of the generator.
+    generator : torch.Generator, optional
+        Draws weights and folds. When None, its seed is drawn from torch's own.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    DataError, ShapeError, FileFormatError, TrainingError, LostProcessError, InvalidValueError
+        As `kanlens.fit`.
+
+    Examples
+    --------
+    >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None]
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> fit_default((x, x**2), progress=False, generator=generator).metric > 0.9
+    True
+    """
+    check_generator("fit_default", generator)
+    with rewording("fit_default"), joined(strategy, torch.device("cpu"), checkpoint) as ranks:
+        data, labels = labelled(data, groups)
+        features, outputs = needed_widths(data)
+        build = build or (
+            lambda hidden, grid_size: KAN(
+                [features, *hidden, outputs], grid_size=grid_size, generator=generator
+            ).double()
+        )
+        numbers = features + MEMBERS * (NODES + outputs)
+        held = 0
+        if isinstance(data, Source):
+            data, held = _held(data, numbers, ranks, torch.device("cpu"))
+        way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
+        saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
+        if not isinstance(data, Source):
+            of_rows = sample_weight, labels
+            return _fit_both(build, data, of_rows, ranks, saved, progress, generator)
+        way = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+        way |= {"strategy": strategy, "progress": progress, "generator": generator}
+        model = saved.model(REFINED)
+        if model is not None:
+            return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **way)
+        first = fit_default(data.sample(held), build=build, resume=resume, **way)
+        return first if first.interrupted else fit(first.model, data, REFINED, **way)
+
+
+def _fit_both(
+    build: Callable[[list[int], int], KAN],
+    data: Table | tuple[Any, Any],
+    of_rows: tuple[Any, Any],
+    ranks: Ranks,
+    saved: Checkpoint,
+    progress: bool | None,
+    generator: torch.Generator | None,
+) -> FitResult:
+    """Train networks without and with a hidden layer; return the better."""
+    started, stop = time.perf_counter(), Interruption()
+    rows = len(data[0]) if isinstance(data, tuple) else data.rows
+    intervals = grid_intervals(rows)
+    draws = (saved.begun or {}).get("draws")  # of a run that only began
+    if generator is not None and draws is not None:
+        generator.set_state(draws)
+    draws = None if generator is None else generator.get_state()
+    model = build([], intervals)
+    x, y = prepare_data(model, data, constant=False)
+    weights = None if of_rows[0] is None else row_weights(of_rows[0], x)
+    groups = row_groups(x, y, of_rows[1], call="fit")
+    run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks, groups)
+    saved.begin({"identity": run.identity, "draws": draws})
+    run.begin()
+    additive = _carry_out(run, started, saved, stop, progress, noted=False)
+    if stop.happened:
+        return additive
+    wide = build([MEMBERS * NODES], intervals)
+    wide.schema = model.schema
+    run = EnsembleRun(wide, x, y, weights, generator, ranks, groups)
+    run.begin(saved.begun)
+    hidden = _carry_out(run, started, saved, stop, progress)
+    gain = additive.validation_loss - hidden.validation_loss
+    pays = gain > max(LEAST, GAIN * additive.validation_loss)
+    if stop.happened:  # training of either is not done
+        additive = replace(additive, stopped_because=hidden.stopped_because, interrupted=True)
+    return hidden if pays else additive
+
+
+@contextmanager
+def unchanged_on_failure(model: KAN) -> Iterator[None]:
+    """Restore a model when the block raises."""
+    names = "schema", "scaled", "background", "record"
+    attributes = {name: getattr(model, name) for name in names}
+    statistics = [layer.statistics for layer in model.layers]
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    try:
+        yield
+    except BaseException:
+        model.load_state_dict(state)
+        for name, value in attributes.items():
+            setattr(model, name, value)
+        for layer, values in zip(model.layers, statistics, strict=True):
+            layer.statistics = values
+        raise
+
+
+def row_weights(sample_weight: Any, x: Tensor) -> Tensor:  # (batch,)
+    """Return weights of the rows x (batch, in), with mean 1."""
+    weights = torch.as_tensor(sample_weight).detach().to(x)
+    valid = weights.shape == (len(x),) and bool(weights.isfinite().all() & (weights >= 0).all())
+    if not valid or not bool(weights.any()):
+        expected = f"sample_weight to be {len(x)} numbers of at least 0, not all 0"
+        got = f"shape {tuple(weights.shape)}" if weights.shape != (len(x),) else "other numbers"
+        raise InvalidValueError("fit", expected, got, "Give one weight for each row")
+    return weights / weights.mean()
+
+
+def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
+    """Return data without the column of groups, and labels (batch,)."""
+    if isinstance(data, Table):
+        groups = data.groups if groups is None else groups
+        if not isinstance(groups, str):
+            return data, groups
+        check_choice("fit", "groups", groups, data.frame.columns)
+        names = [feature.name for feature in data.schema.features if feature.column != groups]
+        return data.keep(names), data.frame[groups]
+    if groups is not None and isinstance(data, Source):
+        expected, advice = "groups of rows that memory holds", "Allow more max_memory"
+        raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
+    if isinstance(groups, str) and hasattr(data[0], "columns"):
+        check_choice("fit", "groups", groups, data[0].columns)
+        return (data[0].drop(columns=groups), data[1]), data[0][groups]
+    return data, groups

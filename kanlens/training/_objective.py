@@ -1,0 +1,216 @@
+"""The objective of training, predictions, and the metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kanlens._model_inputs import encode_labelled
+from kanlens.model._edge_moments import Average
+from kanlens.model._network import KAN
+from kanlens.model._statistics import deviations
+from kanlens.sparsity import PENALTIES, penalty_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.data._tables import Table
+    from kanlens.model._network import Rows
+
+NAMED = 5  # features outside the training data that are named
+
+
+@dataclass(kw_only=True)
+class Objective:
+    """The loss of a model in scaled units of its output, and a penalty.
+
+    The penalty maps keys into ``kanlens.sparsity.PENALTIES`` to their weights. Node weights, each
+    (out,), are factors of the norms of all edges into each output of each layer.
+    """
+
+    model: KAN
+    penalty: Mapping[str, float] = field(default_factory=dict)
+    strength: float = 0.0
+    entropy_weight: float = 2.0
+    node_weights: list[Tensor] | None = None
+
+    @property
+    def of_weights(self) -> bool:
+        """True unless there is a penalty that depends on inputs."""
+        needs_inputs = any(PENALTIES[name].needs_inputs for name in self.penalty)
+        return self.strength == 0.0 or not needs_inputs
+
+    def total(
+        self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
+    ) -> Tensor:
+        """Return loss plus penalty, of all rows that `average` averages over."""
+        output, penalty = self.evaluated(x, average)
+        loss = task_loss(self.model, output, y, weights)
+        return (loss if average is None else average(loss)) + penalty
+
+    def evaluated(self, x: Tensor, average: Average | None = None) -> tuple[Tensor, Tensor]:
+        """Return the outputs for x (batch, in), and the penalty on these rows."""
+        (*inputs, last), _ = self.model.levels(self.model.scale_inputs(x))
+        return self.model.scale_outputs(last), self.penalty_term(inputs, average)
+
+    def penalty_term(self, inputs: list[Tensor], average: Average | None = None) -> Tensor:
+        """Return `strength` times the penalty, given the inputs of layers."""
+        if not self.penalty or self.strength == 0.0:
+            return self.model.input_shift.new_zeros(())
+        value = penalty_value(
+            tuple(self.model.layers),
+            self.penalty,
+            entropy_weight=self.entropy_weight,
+            inputs=inputs if any(PENALTIES[name].needs_inputs for name in self.penalty) else None,
+            node_weights=self.node_weights,
+            average=average,
+        )
+        return self.strength * value
+
+
+def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean loss over rows; weights of rows have mean 1."""
+    losses = row_losses(model, output, y)
+    return losses.mean() if weights is None else (losses * weights).mean()
+
+
+def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of every row; `task_loss` is their mean."""
+    if model.schema.task == "regression":
+        return ((output - y) / model.output_scale).square().mean(1)
+    return class_losses(output, y)
+
+
+def class_losses(output: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy (batch,) of logits (batch, out)."""
+    if output.shape[1] == 1:
+        target = y.to(output.dtype)
+        return F.binary_cross_entropy_with_logits(output[:, 0], target, reduction="none")
+    return F.cross_entropy(output, y, reduction="none")
+
+
+@torch.no_grad()
+def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
+    """Return the loss on targets `judged` of the best constant for `y`."""
+    if model.schema.task == "regression":
+        return float(task_loss(model, y.mean(0).expand_as(judged), judged))
+    count = max(2, len(model.output_names))
+    share = (torch.bincount(y, minlength=count).double() + 1e-9) / (len(y) + count * 1e-9)
+    logits = share.log() if len(model.output_names) > 1 else (share[1:] / share[:1]).log()
+    return float(task_loss(model, logits.expand(len(judged), -1), judged))
+
+
+@torch.no_grad()
+def score(model: KAN, output: Tensor, y: Tensor) -> float:
+    """Return R2, a mean over targets that vary, or accuracy."""
+    if model.schema.task == "classification":
+        return float((classes(output) == y).double().mean())
+    varies = deviations(y.to(output)) > 0
+    y, size = y.double(), y.double().abs().amax(0)
+    size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
+    error = ((output.double() - y) / size).square().mean(0)
+    spread = (y / size).var(0, correction=0)
+    return float((1 - error / spread)[varies].mean())
+
+
+def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
+    """Return the class code of the largest logit, or of a single logit's sign."""
+    return (output[:, 0] > 0).long() if output.shape[1] == 1 else output.argmax(1)
+
+
+def metric_name(model: KAN) -> str:
+    """Return the name of the metric of `score`."""
+    return "accuracy" if model.schema.task == "classification" else "R2"
+
+
+@torch.no_grad()
+def predictions(model: KAN, x: Rows) -> pd.DataFrame:
+    """Predict every row of x (batch, in), in the units of the data.
+
+    For regression there is one column per output, in the units of the data. For classification
+    there are the label of the likeliest class in a column named as the target, and one column
+    ``probability <label>`` per class.
+    """
+    import pandas as pd
+
+    output = model(model.prepare(x, call="predict"))
+    if model.task == "regression":
+        return pd.DataFrame(output.cpu().numpy(), columns=list(model.output_names))
+    if output.shape[1] == 1:
+        high = torch.sigmoid(output[:, 0])
+        probabilities = torch.stack([1 - high, high], dim=1)
+    else:
+        probabilities = output.softmax(1)
+    labels = [model.class_labels[code] for code in classes(output).tolist()]
+    frame = pd.DataFrame({model.schema.target or "class": labels})
+    for code, label in enumerate(model.class_labels):
+        frame[f"probability {label}"] = probabilities[:, code].cpu().numpy()
+    return frame
+
+
+@torch.no_grad()
+def outside_words(model: KAN, x: Tensor) -> str:
+    """Return a sentence on rows of x outside the range of training, or ""."""
+    outside = model.outside(x.to(model.input_shift))
+    if not bool(outside.any()):
+        return ""
+    counts = zip(outside.sum(0).tolist(), model.feature_names, strict=True)
+    order = sorted(counts, key=lambda pair: -pair[0])
+    named = [f"{name}: {count}" for count, name in order if count]
+    more = f", and {len(named) - NAMED} more features" if len(named) > NAMED else ""
+    held = bool(model.input_low.isfinite().any())
+    becomes = "each value is held at the nearest end of its range" if held else "functions go on"
+    place = "the bulk of the training data" if held else "the grid"
+    rows = f"{int(outside.any(1).sum())} of {len(x)} rows outside {place}"
+    return f"{rows} ({', '.join(named[:NAMED])}{more}), where {becomes}"
+
+
+class ScoreSums:
+    """R2 or accuracy over batches (Chan et al., Updating formulae, 1979)."""
+
+    def __init__(self, model: KAN) -> None:
+        self.model, self.rows = model, 0
+        zeros = model.output_scale.double() * 0
+        self.mean = self.squares = self.errors = self.largest = zeros
+        self.right = 0
+
+    @torch.no_grad()
+    def add(self, table: Table) -> None:
+        """Add rows of a table with targets."""
+        x, y = encode_labelled(self.model, table, call="judge")
+        output, before, self.rows = self.model(x), self.rows, self.rows + len(x)
+        if self.model.task == "classification":
+            self.right += int((classes(output) == y).sum())
+            return
+        scale = self.model.output_scale.double()  # squares must not underflow
+        y, output = y.double() / scale, output.double() / scale
+        shift = y.mean(0) - self.mean
+        self.mean = self.mean + shift * len(y) / self.rows
+        self.squares = self.squares + (y - y.mean(0)).square().sum(0)
+        self.squares = self.squares + shift.square() * before * len(y) / self.rows
+        self.errors = self.errors + (output - y).square().sum(0)
+        self.largest = torch.maximum(self.largest, y.abs().amax(0))
+
+    def score(self) -> dict[str, float]:
+        """Return R2, a mean over targets that vary, or accuracy."""
+        if self.model.task == "classification":
+            return {metric_name(self.model): self.right / self.rows}
+        rounding = torch.finfo(self.model.dtype).eps * self.largest
+        varies = (self.squares / self.rows).sqrt() > rounding
+        return {metric_name(self.model): float((1 - self.errors / self.squares)[varies].mean())}
+
+
+def judge(model: KAN, table: Table) -> dict[str, float]:
+    """Return the metric of a model on a table with targets, by its name.
+
+    A pruned model finds its features in the table by name.
+    """
+    sums = ScoreSums(model)
+    for part in table.batches():
+        sums.add(part)
+    return sums.score()
