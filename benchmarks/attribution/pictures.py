@@ -78,7 +78,7 @@ def _errors(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     numbers = frame.assign(error=frame[column].astype(float))
     table = numbers.pivot_table(index="method", columns="case", values="error", aggfunc="first")
     columns = [name for name in dict.fromkeys(frame["case"]) if name in table]
-    logs = np.log10(table.clip(lower=10.0 ** (_BEST - 4))).fillna(0.0).mean(axis=1)
+    logs = table.clip(lower=10.0 ** (_BEST - 4)).apply(np.log10).fillna(0.0).mean(axis=1)
     return table.loc[logs.sort_values(kind="stable").index, columns]
 
 
@@ -141,8 +141,8 @@ def _short(value: float) -> str:
 def _dots(ax: Axes, frame: pd.DataFrame, methods: list[str], column: str) -> None:
     """Draw a faint point for every network, and a strong one at the median, in every row."""
     for row, method in enumerate(methods):
-        values = frame[frame["method"] == method][column].astype(float).dropna()
-        values = np.maximum(values.to_numpy(), _LEAST)
+        numbers = frame[frame["method"] == method][column].astype(float).dropna()
+        values = np.maximum(numbers.to_numpy(), _LEAST)
         if len(values):
             place = np.full(len(values), row + 0.5)
             ax.plot(values, place, "|", color=STYLE.accent, alpha=0.45, markersize=4)

@@ -90,7 +90,7 @@ def _draw_scaler(frames: Frames) -> Figure:
     }
     frame, keys = frames["sparsity-scaler"], ["problem", "optimizer", "seed"]
     on, off = (frame[frame["scale"] == way].set_index(keys)[[*titles]] for way in ("on", "off"))
-    ratios = np.log((on / off).astype(float)).reset_index()
+    ratios = (on / off).astype(float).apply(np.log).reset_index()
     problems = list(dict.fromkeys(ratios["problem"]))
     with page(1, len(titles), 3.2) as (figure, axes):
         for ax, (column, (title, ticks)) in zip(axes[0], titles.items(), strict=True):

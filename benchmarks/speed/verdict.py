@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.speed.cells import CELLS, Cell, parse
 from benchmarks.speed.peers import OWN, PEERS, RECURSION
@@ -115,7 +115,8 @@ def judge(speed: pd.DataFrame, memory: pd.DataFrame) -> list[Finding]:
         & speed["status"].isin(TIMED)
         & speed["cell"].isin([cell.name for cell in CELLS])
     ]
-    rows = [{**row, "shape": parse(row["cell"])} for row in kept.to_dict("records")]
+    records = cast(list[dict[str, Any]], kept.to_dict("records"))
+    rows = [{**row, "shape": parse(row["cell"])} for row in records]
     return [_right(speed), *(promise.judged(rows) for promise in PROMISES), _light(memory)]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -45,14 +45,15 @@ def _run(setup: Setup, key: Key) -> Rows:
     frame = suggest(model, x)
     same = count_as_one(truth, model, x, families)
     found: dict[str, Counter[str]] = {family.name: Counter() for family in families}
-    for edge, names in frame.sort_values("rank").groupby("out")["function"]:
-        ranked, own = list(names), truth.families[int(edge)].name
+    for place, names in frame.sort_values("rank").groupby("out")["function"]:
+        edge = cast(int, place)
+        ranked, own = list(names), truth.families[edge].name
         counts = found[own]
         counts["edges"] += 1
         counts["named"] += ranked[0] == own
-        counts["first"] += ranked[0] in same[int(edge)]
-        counts["first_three"] += bool(same[int(edge)] & set(ranked[:3]))
-        if ranked[0] not in same[int(edge)]:
+        counts["first"] += ranked[0] in same[edge]
+        counts["first_three"] += bool(same[edge] & set(ranked[:3]))
+        if ranked[0] not in same[edge]:
             counts[f"for {ranked[0]}"] += 1
     return [{"family": name, **_row(counts)} for name, counts in found.items()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,7 @@ def _draw_identification(frames: Frames) -> Figure:
         figure = Figure(figsize=(STYLE.page, 2.6), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
         for index, (grid, part) in enumerate(frame.groupby("grid_size")):
-            _shares(left, part, int(grid), index)
+            _shares(left, part, cast(int, grid), index)
         left.set_ylim(0.8, 1.005)
         left.set_ylabel("share of edges")
         left.set_xlabel("noise of the coefficients (%)")

@@ -331,8 +331,7 @@ def _agreement(done: dict[str, Attribution]) -> pd.DataFrame:
     names = list(done)
     table = pd.DataFrame(float("nan"), index=pd.Index(names, name="method"), columns=names)
     for a, b in itertools.combinations_with_replacement(names, 2):
-        table.loc[a, b] = rank_agreement(done[a].values, done[b].values)
-        table.loc[b, a] = table.loc[a, b]
+        table.at[a, b] = table.at[b, a] = rank_agreement(done[a].values, done[b].values)
     return table
 
 

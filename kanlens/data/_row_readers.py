@@ -124,7 +124,9 @@ class ParquetReader:
             self._stopped[(*columns, start)] = rest, batches
             if len(schema) * len(self._stopped) > OPEN:
                 self._stopped.pop(next(iter(self._stopped)))
-        return pa.concat_tables([schema.empty_table(), *parts]).to_pandas(ignore_metadata=True)
+        table = pa.concat_tables([schema.empty_table(), *parts])
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        return frame
 
     def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
         """Return the types of columns; refuse files that differ in kind."""

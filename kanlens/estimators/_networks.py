@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -169,7 +169,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         """The formula of the network by `symbolize`, a list for several."""
         model = self.network_
         if self._formula is None:
-            result = symbolize(model, model.background, progress=False)
+            result = symbolize(model, cast(torch.Tensor, model.background), progress=False)
             formulas = [result.sympy(output=name) for name in model.output_names]
             self._formula = formulas[0] if len(formulas) == 1 else formulas
         return self._formula

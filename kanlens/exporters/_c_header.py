@@ -109,7 +109,7 @@ def _run(subject: Export, path: Path) -> list[Array]:
             is_text = isinstance(value, str)
             number = math.nan if value is None or is_text else value
             place = row * len(subject.columns) + k
-            cells[place] = number, value.encode() if is_text else None
+            cells[place] = _CellStruct(number, value.encode() if is_text else None)
     text = rendered(
         "rows.c.j2",
         name=subject.name,

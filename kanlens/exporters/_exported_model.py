@@ -147,11 +147,11 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
             add(term.g, place, term.weight[:, in_].numpy())
     for out, in_ in layer.mask.nonzero().tolist():
         edge = layer.edge(out, in_)
-        if (term := edge.single) is None:
+        if (single := edge.single) is None:
             splines.append((out, in_, edge.to_scipy().spline))
         else:
-            bias[out] += term.d
-            add(term.g, (in_, term.a, term.b), term.c * (np.arange(len(bias)) == out))
+            bias[out] += single.d
+            add(single.g, (in_, single.a, single.b), single.c * (np.arange(len(bias)) == out))
     return Layer(
         width=layer.in_features,
         splines=_splines(splines, layer.in_features, bias),
@@ -267,7 +267,7 @@ class Export:
     @cached_property
     def cells(self) -> dict[str, list[Any]]:
         """The columns of the frame, with dates as days since 1970-01-01."""
-        cells = {name: self.frame[name].tolist() for name in self.frame}
+        cells = {str(name): self.frame[name].tolist() for name in self.frame}
         for name in [name for name, kind in self.columns.items() if kind == "date"]:
             times = [text and np.datetime64(text, "s").astype(float) for text in cells[name]]
             cells[name] = [time if time is None else time / 86400 for time in times]

@@ -7,10 +7,12 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import openpyxl
+import openpyxl.utils
+from openpyxl.worksheet.worksheet import Worksheet
 
 from kanlens._checks import optional_module
 from kanlens.exporters._cells import Cell, blank_texts
@@ -120,8 +122,9 @@ def _write(subject: Export, path: Path) -> None:
     if width > WIDEST:
         refuse(f"a model of at most {WIDEST} columns", str(width), "Prune the model first")
     book = openpyxl.Workbook()
-    book.active.title = "model"
-    _fill(book.active, subject, sheet)
+    page = cast(Worksheet, book.active)
+    page.title = "model"
+    _fill(page, subject, sheet)
     weights = book.create_sheet("weights")
     for row in [["node", "bias"], *sheet.weights]:
         weights.append(row)
@@ -180,7 +183,8 @@ class _Row:
         """Return a number, or the cells of a place."""
         if place[0].isdigit():
             return np.array([[float(place)]])
-        left, top, right, bottom = self.tools.range_boundaries(place.split("!")[-1])
+        bounds: Any = self.tools.range_boundaries(place.split("!")[-1])
+        left, top, right, bottom = bounds
         if "!" not in place:
             return np.concatenate(self.columns[left - 1 : right], axis=1)
         return np.array([*self.weights.iter_rows(top, bottom, left, right, values_only=True)])
@@ -196,7 +200,7 @@ def _run(subject: Export, path: Path) -> list[Array]:
     row = _Row(book["weights"], columns)
     for cell in book["model"][2][len(columns) :]:
         if cell.data_type == "f":
-            row.add(cell.value)
+            row.add(str(cell.value))
     count = len(subject.classes or subject.description.outputs)
     values = np.concatenate(columns[-count:], axis=1)
     errors = np.vectorize(isinstance)(values, str)

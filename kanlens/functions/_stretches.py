@@ -70,8 +70,8 @@ class ScaledFunction:
             flat = zeros == [p, q]
             roots += zeros
             if not zeros and at_p * at_q < 0:
-                shape = {"xtol": _SMALLEST, "maxiter": 10_000}
-                roots.append(brentq(lambda v: self._above(v, level)[0], p, q, **shape))
+                options: Any = {"xtol": _SMALLEST, "maxiter": 10_000}
+                roots.append(brentq(lambda v: self._above(v, level)[0], p, q, **options))
         return self._places(roots)
 
     def extrema(self, low: float, high: float) -> Array:

@@ -18,7 +18,7 @@ _FINENESS = 32  # points of a scan on the length over which the steepest term ch
 _POINTS = 1024, 2**18  # fewest and most of a scan
 _NONE: Array = np.empty(0)
 _SCALES = sorted(sign * 4.0**k for sign in (-1, 1) for k in range(-2, 500))
-_QUADRATURE = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200, "full_output": 1}  # no warnings
+_QUADRATURE: dict[str, Any] = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200, "full_output": 1}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,5 +150,6 @@ def integrate(g: ElementaryFunction, start: float, end: float) -> float:
 
     low, high = min(start, end), max(start, end)
     cuts = [low, *(cut for cut in _SCALES if low < cut < high), high]  # g varies most near 0
-    parts = [quad(g.nth, *pair, args=(0,), **_QUADRATURE)[0] for pair in itertools.pairwise(cuts)]
+    nth: Any = g.nth
+    parts = [quad(nth, *pair, args=(0,), **_QUADRATURE)[0] for pair in itertools.pairwise(cuts)]
     return math.copysign(1.0, end - start) * math.fsum(parts)

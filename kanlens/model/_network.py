@@ -358,13 +358,12 @@ grid_range, enable_standalone_scale_spline
         DTypeError
             If `x` is a Tensor of another dtype than the model's.
         """
-        if not isinstance(x, Tensor):
-            x = self._convert(x, "KAN.forward")
-        check_columns("KAN.forward", x, self.layers[0].in_features, self.input_shift.dtype)
-        x = (x.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
+        rows = x if isinstance(x, Tensor) else self._convert(x, "KAN.forward")
+        check_columns("KAN.forward", rows, self.layers[0].in_features, self.input_shift.dtype)
+        rows = (rows.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
         for layer, nodes in zip(self.layers, self.nodes, strict=True):
-            x = layer(x) if nodes.plain else nodes(layer(x))
-        return x * self.output_scale + self.output_shift
+            rows = layer(rows) if nodes.plain else nodes(layer(rows))
+        return rows * self.output_scale + self.output_shift
 
     def through(self, index: int, x: Tensor) -> Tensor:
         """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""
@@ -446,7 +445,7 @@ grid_range, enable_standalone_scale_spline
         if isinstance(x, Source):
             x = x.table(call=call, numbers=sum(self.widths)).frame
         if hasattr(x, "columns") and hasattr(x, "iloc"):
-            x = self.schema.encode(x, call=call)
+            x = self.schema.encode(cast("pd.DataFrame", x), call=call)
         return as_tensor(x, call).to(self.input_shift)
 
     def output_index(self, target: int | str | None, *, call: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -113,7 +113,7 @@ def attribution(
     check_choice(CALL, "kind", kind, KINDS)
     check_count(CALL, "top", top)
     if hasattr(result, "columns"):
-        result = _of_frame(result)
+        result = _of_frame(cast("pd.DataFrame", result))
     if not isinstance(result, (Attribution, Importance)):
         expected, got = "an Attribution or an Importance", type(result).__name__
         raise DTypeError(CALL, expected, got, "Pass what attribute returned")
@@ -141,7 +141,7 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
     """Return the frame of `kanlens.importance` as an Importance."""
     columns = ["output", "feature", "importance", "low", "high", "unit"]
     if not set(columns) <= set(frame.columns):
-        got = f"a DataFrame with columns {listed(frame.columns)}"
+        got = f"a DataFrame with columns {listed([*frame.columns])}"
         raise DTypeError(CALL, f"columns {listed(columns)}", got, "Pass what importance returned")
     outputs = frame["output"].unique().tolist()
     if len(outputs) != 1:

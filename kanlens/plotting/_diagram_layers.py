@@ -111,7 +111,7 @@ def draw_layers(
             places[:, 1],
             s=3 if crowded else 22,
             c=STYLE.paper if ends and not crowded else STYLE.ink,
-            edgecolors=np.where(unused[level], STYLE.faint, STYLE.ink),
+            edgecolors=np.where(unused[level], STYLE.faint, STYLE.ink).tolist(),
             linewidths=0.0 if crowded else 0.9,
             zorder=5,
             label=f"_nodes {level}",

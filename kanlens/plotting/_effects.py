@@ -277,5 +277,4 @@ def _distances(result: Effect, places: list[Array]) -> Array:
     pairs = zip(result.settings, rows, strict=True)
     widths = np.array([1.0 if part.labels else np.ptp(row) for part, row in pairs])
     mesh = np.stack(np.meshgrid(*places), -1) / widths
-    nearest: Array = KDTree(np.stack(rows, 1) / widths).query(mesh)[0]
-    return nearest
+    return np.asarray(KDTree(np.stack(rows, 1) / widths).query(mesh)[0])

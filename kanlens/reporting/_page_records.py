@@ -7,7 +7,7 @@ import dataclasses
 import keyword
 import re
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ def describe_formula(result: SymbolicResult, subject: Subject) -> dict[str, Any]
     name = result.output_names[output]
     table, best = result.equations_, result.get_best(output)
     records = [
-        {**row, "sympy_format": result.text(index, output), "picked": index == best.name}
+        {**row, "sympy_format": result.text(cast(int, index), output), "picked": index == best.name}
         for index, row in table[table["output"] == name].to_dict(orient="index").items()
     ]
     expression, texts = best["sympy_format"], " ".join(row["equation"] for row in records)

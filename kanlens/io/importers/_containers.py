@@ -328,7 +328,7 @@ def _loader() -> Any:
     """Return a loader of YAML with pykan's numbers and named objects."""
     import yaml
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+    class Loader(yaml.SafeLoader):
         def flatten_mapping(self, node: Any) -> None:
             """Merge no keys: repeated merges would fill the memory."""
 
@@ -338,12 +338,14 @@ def _loader() -> Any:
         kind = kinds[dtype.value[0][1].value[0].value]
         return struct.unpack(kind, base64.b64decode(raw.value))[0]
 
+    def items(loader: Any, node: Any) -> Any:
+        return loader.construct_sequence(node, deep=True)
+
     for module in ("core", "_core"):
         tag = f"tag:yaml.org,2002:python/object/apply:numpy.{module}.multiarray.scalar"
         Loader.add_constructor(tag, number)
     for kind in ("object:", "name:"):
         tag = f"tag:yaml.org,2002:python/{kind}"
         Loader.add_multi_constructor(tag, lambda loader, name, node: name)
-    tag = "tag:yaml.org,2002:python/tuple"
-    Loader.add_constructor(tag, lambda loader, node: loader.construct_sequence(node, deep=True))
+    Loader.add_constructor("tag:yaml.org,2002:python/tuple", items)
     return Loader

@@ -33,8 +33,9 @@ def _recurrence(
 
 def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
     """Return the polynomials of a library at places t."""
-    from scipy import special
+    from scipy import special as scipy_special
 
+    special: Any = scipy_special  # whose stubs tell orders of whole numbers from others
     plain = {"legendre": special.eval_legendre, "cheby2": special.eval_chebyu}
     plain |= {"hermite": special.eval_hermite, "cheby": special.eval_chebyt}
     if key in plain:

@@ -74,6 +74,7 @@ def compilation(basis: LocalBasis, *kernels: Any) -> Compilation:
     if key not in _compilations:
         four, rest, span = (0,) * 4, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
         forward, backward = (four, four, *rest, four), (four, four, (0,) * 6, *rest, four)
+        arguments: dict[Any, tuple[Any, ...]]
         arguments = dict.fromkeys(kernels or (entry_points.forward,), (forward, *span))
         if not kernels:
             arguments[entry_points.backward] = backward, *span
@@ -165,6 +166,6 @@ def cost(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> tuple[
     """Return the number of packed weights, and rough nanoseconds of one number of x, one thread."""
     n_out, n_in, n_basis = shape
     lanes = BYTES // dtype.itemsize
-    stride = entry_points.stride_of.py_func(n_out, lanes)  # type: ignore[attr-defined]
+    stride = entry_points.stride_of.py_func(n_out, lanes)
     time = PAIR + PRODUCT * (degree + 2) * n_out
     return n_in * (n_basis + 1) * stride, time
