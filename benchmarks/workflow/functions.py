@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 LIMITS = {
     "model(x)": 15,
-    "fit": 187,  # 163 before several processes and rows beyond memory
-    "prune": 130,  # 114 where no edge goes
-    "symbolize": 420,  # 414 before; it depends on the network that is found
-    "attribute": 125,  # 119 before it kept to a budget of memory
+    "fit": 156,
+    "prune": 126,  # 114 where no edge goes
+    "symbolize": 391,  # depends on the network that is found
+    "attribute": 128,
     "report": 500,  # with results passed; 740 without them
 }  # the most functions each may enter
 _PACKAGE = str(Path(kanlens.__file__).parent)

@@ -180,7 +180,11 @@ class _GameDecomposition:
     def cut(self, units: list[int], features: Tensor) -> KAN:
         """Return the network that leads from some features to some units and to the output."""
         problem, model = self.problem, self.problem.model
-        (first, _), *others = self._needed(units)
+        needed = self._needed(units)
+        sizes = [(layer.out_features, layer.in_features) for layer in model.layers]
+        if len(features) == sizes[0][1] and sizes == [tuple(map(len, part)) for part in needed]:
+            return model  # nothing to cut
+        (first, _), *others = needed
         start = model.layers[0].select(first, features.tolist())
         edges = model.layers[0].edge_values(model.scale_inputs(problem.x[:1]))[0].clone()
         edges[:, features] = 0.0
