@@ -243,7 +243,7 @@ class BoundPropagation:
     def relaxed(
         self, layers: list[LayerBounds]
     ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
-        """Bound the output without its shift, by `relaxation.relax`."""
+        """Bound the output without its shift, by `relax`."""
         slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs.low), -1)
         nodes, sums = self.model.nodes[-1], layers[-1].sums
         weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)

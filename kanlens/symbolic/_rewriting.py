@@ -1,6 +1,6 @@
 """Rewrite rules for products, powers and ratios in sums of functions.
 
-A rule may assume more than holds (that a base is positive, say): `simplification.shorten` keeps a
+A rule may assume more than holds (that a base is positive, say): `shorten` keeps a
 result only if it is shorter and equal at the sample points. Functions after `RULES` may change
 values: the caller compares them.
 """

@@ -150,7 +150,7 @@ def test_infinite_points_give_the_limit() -> None:
 FORMS = [(form, name) for name in NAMES for form in BASES[name].torch_forms]
 
 
-@pytest.mark.parametrize(("form", "name"), FORMS, ids=str)
+@pytest.mark.parametrize(("form", "name"), FORMS, ids=lambda item: getattr(item, "__name__", item))
 def test_base_activations_are_the_functions_of_torch(form: type | Callable, name: str) -> None:
     function = form() if isinstance(form, type) else form
     assert base_name(form) == base_name(function) == base_name(name) == base_name(BASES[name])

@@ -13,7 +13,7 @@ import torch
 from kanlens.certificates import certify
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.model._network import KAN
-from kanlens.plotting import _certificate as certificate
+from kanlens.plotting import certificate
 
 
 @cache

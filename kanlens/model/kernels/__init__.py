@@ -1,7 +1,7 @@
 """Fused kernels for spline layers on the CPU; only these layers know that they exist.
 
 Compiling takes seconds, once on a machine: numba keeps the machine code on disk. By the rule
-("auto") kernels run where they are compiled, and torch does the rest (`choice`). Numba is loaded
+("auto") kernels run where they are compiled, and torch does the rest (`_choice`). Numba is loaded
 when a layer is first called.
 """
 

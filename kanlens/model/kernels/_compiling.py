@@ -52,7 +52,7 @@ in_order = compiler(fastmath={"contract"})  # keeps every sum in the order it is
 def is_ready(
     kernel: Callable[..., Any], arguments: tuple[Any, ...], seconds: float, code: str
 ) -> bool:
-    """Return whether `pool.share` runs a kernel that saves `seconds`; `code` compiles it."""
+    """Return whether `share` runs a kernel that saves `seconds`; `code` compiles it."""
     signature = arguments, (0, 0, 0), (0, 0)
     key = kernel, tuple(map(numba.typeof, signature))
     if key not in _compilations:
