@@ -78,7 +78,7 @@ class Problem:
 
     @property
     def background(self) -> Tensor:
-        """The background rows, of methods registered as needing them."""
+        """The background rows; RuntimeError if the method is not registered as needing them."""
         if self.rows is None:
             raise RuntimeError("a method that reads the background must be marked so")
         return self.rows

@@ -131,7 +131,7 @@ def _cuttable(boxes: BoxBounds, domain: Tensor) -> Tensor:  # (box, in)
 
 
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
-    """Select boxes and goals: a feature, -1 for value, -2 for norm."""
+    """Select boxes with the largest gaps, and goals: a feature, -1 for value, -2 for norm."""
     kinds = [-1] * 4 + list(range(n_in)) * 4 + [-2] * len(NORMS)
     signs = slice(4 + 2 * n_in, 4 + 4 * n_in)
     chosen: dict[int, int] = {}

@@ -109,7 +109,7 @@ def feature_certificates(findings: OutputFindings) -> tuple[FeatureCertificate, 
 
 
 def _slopes(findings: OutputFindings) -> list[Range]:
-    """Return the bounds of the slope by every feature."""
+    """Return the bounds of the partial derivative with respect to each feature."""
     ends = [*findings.boxes.slope.hull(), findings.seen.slope_low, findings.seen.slope_high]
     return [
         Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)

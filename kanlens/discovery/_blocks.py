@@ -310,7 +310,7 @@ class BlockModel:
         return frozenset(block.name(self.problem) for block in self.blocks)
 
     def formulas(self, front: BudgetedFront) -> Iterator[Expr]:
-        """Yield formulas of the functions; a single one also as a curve."""
+        """Yield formulas of the functions; of a single block also fitted curves."""
         problem = self.problem
         names = [monomial(problem.names, block.powers) for block in self.blocks]
         parts = list(zip(self.blocks, names, self.curves, strict=True))

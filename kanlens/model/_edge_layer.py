@@ -182,7 +182,7 @@ class EdgeLayer(nn.Module):
         return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
 
     def breakpoints(self) -> Tensor:
-        """Return the ends of pieces (in, n): `knots`, and kinks of functions."""
+        """Return the ends of pieces (in, n): `knots`, and points where a function is not smooth."""
         return with_kinks(self.knots(), (*self.terms(), *self.edge_terms()))
 
     def knots(self) -> Tensor:

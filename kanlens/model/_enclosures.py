@@ -140,7 +140,7 @@ class Enclosure:
     def on_line(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (out, in) twice
         """Bound the edges on one interval (in,) of each input, whose ends may be infinite.
 
-        Beyond the grid the spline is a straight line or zero, which its ends bound.
+        Beyond the grid a spline is linear or zero, so that its values at the ends bound it.
         """
         low, high = low.to(self.knots), high.to(self.knots)
         knots = self.knots if self.mode == "zero" else spline.breakpoints(self.knots, self.degree)

@@ -267,7 +267,8 @@ grid_range, enable_standalone_scale_spline
     def feature_range(self) -> tuple[Tensor, Tensor] | None:
         """Ends (in,) of each feature's range in the training data, in its units.
 
-        These are where a feature is held, else those of the statistics; None before the first fit.
+        The limits that a feature is clipped to, if it has any, else those of the statistics; None
+        before the first fit.
         """
         if (seen := self.data_range) is None:
             return None

@@ -116,7 +116,7 @@ def arrange(
 
 
 def _arrivals(width: float, group: Grouping, nodes: Array, drop: float) -> Array:
-    """Return the ends (out, 2) of edges: sums, and factors side by side."""
+    """Return where edges end (out, 2): at their node, or next to the factors of a product."""
     spaces = np.diff(np.sort(nodes[np.isfinite(nodes[:, 0]), 0]))
     slot = float(spaces.min(initial=width))
     places = [nodes[node] for node in range(group.sums)]

@@ -231,7 +231,7 @@ def spline_pieces(
 
 
 def _cut(pieces: Pieces, places: Array) -> Pieces:
-    """Add breaks where functions have kinks; polynomials are moved to the new origins."""
+    """Add breaks where functions have kinks; expand polynomials about the new origins."""
     breaks = np.union1d(pieces.breaks, places)
     origins = np.concatenate((breaks[:1], breaks))
     owner = pieces.locate(np.concatenate((breaks[:1] - 1.0, breaks)))

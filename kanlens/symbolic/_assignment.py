@@ -234,7 +234,7 @@ def revert_until_accurate(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN,
 
 
 def function_edges(model: KAN) -> list[Edge]:
-    """Return the unmasked edges that are functions."""
+    """Return the unmasked edges that are one named function each."""
     layers = enumerate(model.layers)
     return [(index, o, i) for index, layer in layers for o, i, _ in live_functions(layer)]
 

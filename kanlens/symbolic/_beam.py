@@ -99,7 +99,7 @@ class Beam:
         return self.best.model
 
     def _climb(self, options: list[tuple[Edge, Candidate]], most: int, factor: float) -> int:
-        """Accept options in turn if the loss allows it; return the refits."""
+        """Accept options in turn if the loss allows it; return the number of refits."""
         spent = 0
         for edge, option in options:
             if spent == most or self.best.loss < _SOLVED:

@@ -34,7 +34,7 @@ Pair: TypeAlias = tuple[Tensor, Tensor | None]
 
 
 class Partition(NamedTuple):
-    """Indices of rows, each of one part."""
+    """Row indices of three disjoint parts: for training, validation and test."""
 
     fitted: Tensor  # (row,)
     choosing: Tensor

@@ -226,7 +226,7 @@ class EnsembleRun(TrainingRun):
         store_statistics(self.target, self.rows[::every])
 
     def finish(self, seconds: float) -> FitResult:
-        """Return the result for the network."""
+        """Return the result with the merged network as its model."""
         result = super().finish(seconds)
         return dataclasses.replace(result, model=self.target, folds=self.folds)
 

@@ -180,7 +180,12 @@ def _check_strengths(strengths: Sequence[float] | int | None, options: Mapping[s
     if not values:
         raise InvalidValueError("sparsity_path", "some strengths", "[]", "Pass a number")
     if any(b <= a for a, b in itertools.pairwise(values)):
-        raise InvalidValueError("sparsity_path", "strengths to increase", repr(values), "Sort them")
+        raise InvalidValueError(
+            "sparsity_path",
+            "strictly increasing strengths",
+            repr(values),
+            "Sort them and drop duplicates",
+        )
     return values
 
 

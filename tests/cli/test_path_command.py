@@ -25,7 +25,7 @@ def test_a_path_writes_the_best_model_and_a_row_per_strength(workshop, tmp_path,
 def test_strengths_out_of_order_are_refused_in_one_line(workshop, tmp_path, capsys):
     words = ["sparsity-path", f"{workshop}/data.csv", "--target", "area"]
     assert main([*words, "--strengths", "0.1,0", "-o", f"{tmp_path}/m.safetensors"]) == 1
-    assert "sparsity_path: expected strengths to increase" in capsys.readouterr().err
+    assert "sparsity_path: expected strictly increasing strengths" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -348,7 +348,7 @@ def test_the_loss_of_the_best_constant(network):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"strengths": [0.1, 0.1]}, "expected strengths to increase, got [0.1, 0.1]"),
+        ({"strengths": [0.1, 0.1]}, "expected strictly increasing strengths, got [0.1, 0.1]"),
         ({"strengths": []}, "sparsity_path: expected some strengths, got []"),
         ({"penalty": None}, "expected penalty to be a norm or norms with weights, got None"),
         ({"strengths": "0.1"}, "number of strengths to be a whole number of at least 2, got '0.1'"),

@@ -68,7 +68,9 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     width = problem.x.shape[1]
     if window > width:
         expected = f"to be at most {width}, the number of features"
-        raise InvalidValueError("attribute", expected, str(window), "Change it", argument="window")
+        raise InvalidValueError(
+            "attribute", expected, str(window), "Use a smaller window", argument="window"
+        )
     from captum.attr import Occlusion
 
     occlusion = Occlusion(problem.output)

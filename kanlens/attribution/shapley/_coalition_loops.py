@@ -81,7 +81,7 @@ def move(points, scale, shift, count):
 
 @jit
 def add_worths(arrays, span, team):
-    """Add the worths of coalitions for a span of samples, as `add_worths_of` does."""
+    """Add the values of all coalitions for a span of samples, as `add_worths_of` does."""
     share_out(add_worths_of, arrays, span, team)
 
 

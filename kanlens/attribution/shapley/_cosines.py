@@ -48,7 +48,7 @@ class CosineSeries:
         return self.high - self.low
 
     def __call__(self, u: Array) -> Array:
-        """Return the series at points u of the interval, one cosine after the other."""
+        """Return the value of the series at points u of the interval."""
         s = (np.asarray(u, dtype=np.float64) - self.low) / (self.length or 1.0)
         total = polyval(s, self.polynomial)
         for m, factor in enumerate(self.cosines, start=1):

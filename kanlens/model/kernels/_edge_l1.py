@@ -164,7 +164,7 @@ def cut(points, n_in, i, begin, end, room):
 
 @inner
 def tabulate(source, places, at, basis, points, numbers, window):
-    """Write the nonzero functions at places of x, then the base; return a padded count."""
+    """Write nonzero basis functions at x[places], then the base; return a padded count."""
     (x, base, _), live, count = source, len(window), len(places)
     origin, scale, powers = basis[2], basis[3], basis[5]
     for j in range(count):

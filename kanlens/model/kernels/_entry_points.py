@@ -87,7 +87,7 @@ def weights_at(addresses, edges, n_basis, like):
 
 @inlined
 def find_points(addresses, slopes, basis, sizes, team):
-    """Return x, its base function, the slope of that, and pieces: those of no rows for no team."""
+    """Return x, base values, base slopes and interval indices; unfilled for no threads."""
     (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
     count, silu = rows * n_in, at_base == 0
     base, slope = numbers_at(at_base, count, like), numbers_at(at_slope, count, like)
