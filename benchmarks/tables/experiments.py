@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.data import TABLES, data_file, rows_of, there
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
+from kanlens.model import kernels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +145,7 @@ def estimator(peer: str, seed: int, *, classes: bool) -> Any:
 @cache
 def _loaded() -> None:
     """Have kernels loaded and compiled before any time is taken."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), kernels.use("sparse"):
         warnings.simplefilter("ignore")
         estimator("kanlens", 0, classes=False).fit(*small(0))
 

@@ -66,19 +66,26 @@ class Compilation:
     def __init__(self, on_disk: Callable[[], bool], code: str) -> None:
         self.on_disk, self.code = on_disk, code
         self.stored, self.lost = on_disk(), 0.0
+        self.compiled_here = False  # by a call that asked for kernels, since the last look at them
         self.process: subprocess.Popen[bytes] | None = None
 
     def ready(self, seconds: float) -> bool:
         """Return whether to run kernels that save `seconds` in this call."""
-        if self.stored or ASKED.get() == "sparse":
+        if self.stored:
+            return True
+        if ASKED.get() == "sparse":
+            self.compiled_here = True
             return True
         self.lost += seconds
-        if self.lost > PATIENCE:
-            self.lost, self.stored = 0.0, self.on_disk()
-            if not self.stored and self.process is None:
-                self.process = start(self.code)
-            elif self.process is not None:
+        missed = self.lost > PATIENCE
+        if missed or self.compiled_here:
+            self.compiled_here, self.stored = False, self.on_disk()
+        if missed:
+            self.lost = 0.0
+            if self.process is not None:
                 self.process.poll()
+            elif not self.stored:
+                self.process = start(self.code)
         return self.stored
 
 
@@ -90,10 +97,13 @@ def start(code: str) -> subprocess.Popen[bytes] | None:
     logging.getLogger("kanlens").info("Kernels are compiled in a second process: %s", code)
     lower = "import os; getattr(os, 'nice', int)(10); "
     silent = subprocess.DEVNULL
-    return subprocess.Popen(
-        [python, "-c", lower + code],
-        stdin=silent,
-        stdout=silent,
-        stderr=silent,
-        start_new_session=True,  # an interrupt of this process leaves it to finish
-    )
+    try:
+        return subprocess.Popen(
+            [python, "-c", lower + code],
+            stdin=silent,
+            stdout=silent,
+            stderr=silent,
+            start_new_session=True,  # an interrupt of this process leaves it to finish
+        )
+    except OSError:  # no process can be started here
+        return None

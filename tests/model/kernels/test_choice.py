@@ -5,6 +5,7 @@ import math
 import os
 import re
 import runpy
+import subprocess
 import sys
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -117,6 +118,16 @@ def test_kernels_are_compiled_once_they_have_been_missed_for_a_second(disk):
     assert len(disk.started) == 1
 
 
+def test_kernels_that_a_call_asked_for_run_from_the_next_one_on(disk):
+    layer, x = KANLinear(3, 1), torch.zeros(4, 3)
+    assert not runs_kernels(layer, x)
+    with kernels.use("sparse"):
+        assert runs_kernels(layer, x)
+    disk.full = True
+    assert runs_kernels(layer, x)
+    assert disk.started == []
+
+
 def test_kernels_on_disk_run_at_once(disk):
     disk.full = True
     assert runs_kernels(KANLinear(3, 1), torch.zeros(4, 3))
@@ -158,10 +169,13 @@ def test_the_second_process_runs_the_code(tmp_path):
     assert len((tmp_path / "done").read_text()) == min(19, os.nice(0) + 10)
 
 
-def test_one_process_of_several_compiles_and_a_frozen_program_does_not(monkeypatch):
+def test_where_no_second_process_compiles(monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     assert choice.start("pass") is None
     monkeypatch.delattr(sys, "frozen")
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Mock(side_effect=OSError))
+        assert choice.start("pass") is None
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert choice.start("pass") is None
 
