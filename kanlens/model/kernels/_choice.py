@@ -95,7 +95,8 @@ def start(code: str) -> subprocess.Popen[bytes] | None:
     if not python or os.environ.get("LOCAL_RANK", "0") != "0":
         return None
     logging.getLogger("kanlens").info("Kernels are compiled in a second process: %s", code)
-    lower = "import os; getattr(os, 'nice', int)(10); "
+    # modules from where this process has them: -c would look into the working directory first
+    lower = f"import sys; sys.path[:] = {sys.path!r}; import os; getattr(os, 'nice', int)(10); "
     silent = subprocess.DEVNULL
     try:
         return subprocess.Popen(

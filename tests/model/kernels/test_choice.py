@@ -169,6 +169,16 @@ def test_the_second_process_runs_the_code(tmp_path):
     assert len((tmp_path / "done").read_text()) == min(19, os.nice(0) + 10)
 
 
+def test_the_second_process_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "hostile.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    assert choice.start("import hostile").wait(60) != 0
+    assert not (tmp_path / "ran").exists()
+    sys.path.insert(0, str(tmp_path))  # what this process may import, the second may
+    assert choice.start("import hostile").wait(60) == 0
+
+
 def test_where_no_second_process_compiles(monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     assert choice.start("pass") is None
