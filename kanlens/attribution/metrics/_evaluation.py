@@ -42,16 +42,14 @@ class Score:
 
     rows: Tensor  # (batch,), NaN where it is not defined
     value: float  # one number for all samples where it is
-    aggregate: str = "mean"  # of the samples
     offgrid: float = math.nan  # share of inputs and hidden values outside grids, where evaluated
 
     @classmethod
-    def of(cls, rows: Tensor, aggregate: str = "mean", *, offgrid: float = math.nan) -> Score:
-        """Return the score of per-sample numbers; `aggregate` is mean or maximum."""
+    def of(cls, rows: Tensor, *, largest: bool = False, offgrid: float = math.nan) -> Score:
+        """Return the mean, or the `largest`, of per-sample numbers as a score."""
         defined = rows[~rows.isnan()]
-        size = defined.max if aggregate == "maximum" else defined.mean
-        value = float(size()) if len(defined) else math.nan
-        return cls(rows=rows, value=value, aggregate=aggregate, offgrid=offgrid)
+        size = defined.max if largest else defined.mean
+        return cls(rows=rows, value=float(size()) if len(defined) else math.nan, offgrid=offgrid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,6 @@ class Metric:
     name: str
     function: Callable[[Case], Score]
     direction: Direction
-    cost: str = "none"
     needs: frozenset[Need] = frozenset()
     reference: str = ""
     summary: str
@@ -94,7 +91,6 @@ def needed(part: Part | None) -> Part:
 def metric(
     direction: Direction,
     *needs: Need,
-    cost: str = "none",
     of: Callable[..., Any] | None = None,
     reference: str = "",
 ) -> Callable[[Callable[[Case], Score]], Metric]:
@@ -114,7 +110,6 @@ def metric(
             name=function.__name__.lstrip("_"),
             function=score,
             direction=direction,
-            cost=cost,
             needs=frozenset(needs),
             reference=reference if of is None else cited(of),
             summary=headline(function),
@@ -157,12 +152,13 @@ class Case:
         run: Callable[[Case], Tensor],
         numbers: int = BASES,
         *,
-        aggregate: str = "mean",
+        largest: bool = False,
         output: GridMonitor | None = None,
     ) -> Score:
         """Return the score of `each`, with the share of values that `output` saw outside grids."""
         rows = self.each(run, numbers)
-        return Score.of(rows, aggregate, offgrid=math.nan if output is None else output.share)
+        offgrid = math.nan if output is None else output.share
+        return Score.of(rows, largest=largest, offgrid=offgrid)
 
     @property
     def values(self) -> Tensor:

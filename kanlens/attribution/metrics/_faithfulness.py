@@ -115,12 +115,8 @@ def area_over(curve: Tensor) -> Tensor:
 
 # --- the metrics ---------------------------------------------------------------------------------
 
-_REMOVALS = "50 removals a sample"
-_MOVES = "100 evaluations for each sample and k"
-_CURVE = "one removal for each feature of a sample"
 
-
-@metric("higher", "model", cost=_REMOVALS, of=subset_correlation)
+@metric("higher", "model", of=subset_correlation)
 def faithfulness_correlation(case: Case) -> Score:
     """Correlation of value and change over 50 subsets of half the features."""
     references, output = case.references, case.watched()
@@ -133,7 +129,7 @@ def faithfulness_correlation(case: Case) -> Score:
     return case.score(correlations, MASKS, output=output)
 
 
-@metric("lower", "model", cost=_REMOVALS, of=infidelity)
+@metric("lower", "model", of=infidelity)
 def _infidelity(case: Case) -> Score:
     """Mean square of value less change over 50 random removals, in variances of the output."""
     references, output, variance = case.references, case.watched(), case.variance
@@ -162,13 +158,13 @@ def _shares(part: Case, references: Tensor) -> Tensor:
     return part.values * (part.x - references.mean(0)) if part.slopes else part.values
 
 
-@metric("higher", "model", cost=_MOVES, of=prediction_gap)
+@metric("higher", "model", of=prediction_gap)
 def pgi(case: Case) -> Score:
     """Mean |change| when noise moves the largest k features, area over k up to a quarter."""
     return _moved(case, important=True)
 
 
-@metric("lower", "model", cost=_MOVES, of=prediction_gap)
+@metric("lower", "model", of=prediction_gap)
 def pgu(case: Case) -> Score:
     """Mean |change| when noise moves all but the largest k, area over k up to a quarter."""
     return _moved(case, important=False)
@@ -193,13 +189,13 @@ def noise(case: Case) -> Mover:
     return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.outside)
 
 
-@metric("higher", "model", cost=_CURVE, of=area_over)
+@metric("higher", "model", of=area_over)
 def deletion(case: Case) -> Score:
     """Area under the straight line as features go, the largest value first (ABC)."""
     return _curve(case, insert=False)
 
 
-@metric("higher", "model", cost=_CURVE, of=area_over)
+@metric("higher", "model", of=area_over)
 def insertion(case: Case) -> Score:
     """Area over the straight line as features come, the largest value first (ABC)."""
     return _curve(case, insert=True)

@@ -49,7 +49,7 @@ def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) 
     return ratio
 
 
-@metric("lower", "model", "method", cost="8 attributions a sample", of=max_sensitivity)
+@metric("lower", "model", "method", of=max_sensitivity)
 def _max_sensitivity(case: Case) -> Score:
     """Largest relative change of the values in a box of a tenth of a deviation."""
     move, output = mover(case), case.watched()
@@ -101,9 +101,7 @@ def parameter_randomization(
     return torch.stack(correlations)
 
 
-@metric(
-    "lower", "model", "method", cost="an attribution for each layer", of=parameter_randomization
-)
+@metric("lower", "model", "method", of=parameter_randomization)
 def mprt(case: Case) -> Score:
     """Rank correlation with the values of models whose layers are drawn anew, mean over layers."""
     method_on, model = needed(case.method_on), needed(case.model)
