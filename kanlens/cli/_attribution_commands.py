@@ -11,9 +11,8 @@ import kanlens
 from kanlens._atomic_files import ending_of
 from kanlens._files import GROUP
 from kanlens._runtime import temporary_folder
-from kanlens.cli._command import command
+from kanlens.cli._command import command, with_options
 from kanlens.cli._console import Terminal, seeded
-from kanlens.cli._flags import with_options
 from kanlens.cli._options import output_index, set_options, split_names
 from kanlens.errors import InvalidValueError
 

@@ -16,7 +16,7 @@ from kanlens import errors
 from kanlens.attribution import METHODS
 from kanlens.cli import _application as application
 from kanlens.cli import main
-from kanlens.cli._flags import options_of, written
+from kanlens.cli._command import options_of, written
 from kanlens.errors import DataError
 from kanlens.io.importers._settings import SETTINGS
 
