@@ -14,7 +14,7 @@ from kanlens.cli._options import set_options, split_names
 
 @command(example="kanlens info model.safetensors")
 def info(model: Path, *, terminal: Terminal) -> None:
-    """Describe a model: shape, edges alive, grid, features, how it was made."""
+    """Describe a model: shape, nonzero edges, grid, features, origin."""
     import pandas as pd
 
     from kanlens.io._tensor_files import read_metadata

@@ -207,8 +207,8 @@ def read_targets(
         if not column.present.all() or (unread and not names):
             return None
         if unread:
-            expected = f"numbers in target {name!r}, as the model knows no classes"
-            advice = "Import it with its data, target and task, for their classes"
+            expected = f"numbers in target {name!r}, as the model has no class labels"
+            advice = "Import the model with data, target and task to add them"
             raise DataError(call, expected, "text", advice)
     if not columns:
         return None

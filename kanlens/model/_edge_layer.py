@@ -340,12 +340,12 @@ class EdgeLayer(nn.Module):
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
 
-        Of a function, or with a series, it is the mean distance of the edge from its mean.
+        For edges that are functions, or with a series: the mean distance of the edge from its mean.
 
         Parameters
         ----------
         x : Tensor, shape (batch, in), optional
-            Where the mean of each edge is taken, in the scaled units of the layer.
+            Points over which the mean of each edge is taken, in the scaled units of the layer.
 
         Returns
         -------

@@ -133,7 +133,7 @@ class Receipt:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether it is defined, and follows the model or explains y."""
+        """True if it is defined, and follows the model or explains y."""
         defined = not (self.undefined_rows or self.poles)
         return defined and (self._follows or (self.explains and self.enough_rows))
 

@@ -85,7 +85,7 @@ class Ranks:
         other = (own != first).any().float()
         if self.count > 1 and float(add_up(other)):
             expected = "the same model, rows, options and checkpoint in every process"
-            advice = "Read the same data in each, with the same seed where it is drawn"
+            advice = "Read the same data in each process, with the same seed"
             raise InvalidValueError("fit", expected, "different ones", advice)
 
 

@@ -226,7 +226,7 @@ def _check_weights(width: float, penalty: float, players: int) -> None:
     least = math.sqrt(max(1, players) / (4 * FAINT))
     if not least <= width <= WIDEST:
         expected = f"from {least:.2g} to {WIDEST:.0e} for {players} features"
-        got, advice = f"{width:g}", "Leave it out for the authors' choice"
+        got, advice = f"{width:g}", "Leave it out for the default"
         raise InvalidValueError("attribute", expected, got, advice, argument="kernel_width")
     if penalty > WIDEST:
         expected, advice = f"of at most {WIDEST:.0e}", "Lower it; changes are scaled to 1"

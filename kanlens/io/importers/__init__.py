@@ -314,8 +314,8 @@ def _listed(layout: Layout, source: Origin, name: str) -> FoundKAN:
 
 def _refuse_options(options: ImportOptions) -> None:
     if options.given:
-        expected = "no options beside a kanlens model"
-        got, advice = ", ".join(options.given), "The model knows these; leave them out"
+        expected = "no options with a kanlens model"
+        got, advice = ", ".join(options.given), "The model contains these; leave them out"
         refuse(expected, got, advice)
 
 

@@ -102,7 +102,8 @@ class ImportOptions:
         for name, value in self.settings.items():
             check_choice(CALL, "keyword", name, SETTINGS)
             if not SETTINGS[name].holds(value):
-                refuse(f"to be {SETTINGS[name].words}", repr(value), "Change it", argument=name)
+                words = SETTINGS[name].words
+                refuse(f"to be {words}", repr(value), f"Pass {words}", argument=name)
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from kanlens.splines._spline import extend
 
 
 def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> Edges:
-    """Return edges of splines, with the other tensors of `Group.beside`."""
+    """Return edges of splines, with the other tensors of a group."""
     usual, eps = group.known("extrapolation"), group.known("grid_eps")
     if not isinstance(usual, str):
         usual = "linear" if "mask" in group else "zero"  # only kanlens has masks
