@@ -156,7 +156,7 @@ def warn_of_distant(
     y: Tensor,
     rows: Sequence[int],
     *,
-    consequence: str = "other rows hardly count beside it",
+    consequence: str = "it outweighs all other rows",
 ) -> Tensor:
     """Warn of extreme targets (row, out); return the mask of rows without."""
     values = y.detach().cpu().double().numpy()

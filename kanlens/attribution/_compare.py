@@ -299,7 +299,7 @@ def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
 def _verdict(runs: Runs, name: str, scores: dict[str, dict[str, Score]]) -> str:
     """Return the verdict on a method from its values and metrics."""
     if name == RANDOM:
-        return "the floor: knows nothing"
+        return "the floor: random values"
     attribution = runs.done[name]
     numbers = {column: score.value for column, score in scores[name].items()}
     floor = scores[RANDOM]["shapley_error"].value if "shapley_error" in numbers else math.nan

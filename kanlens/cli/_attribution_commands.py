@@ -35,7 +35,7 @@ RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|
     example="kanlens attribute model.safetensors data.csv --method shapley -o attributions.parquet",
     max_rows="Rows to explain, spread over the table.  [default: all]",
     output="Table to write; a folder of Parquet files where the name has no ending, or with "
-    "--scheduler. A run that ended goes on from what is in the folder.",
+    "--scheduler. The same command continues an interrupted run.",
 )
 def attribute(
     model: Path,

@@ -79,8 +79,8 @@ HELP = {  # of options of several commands, by argument
     "data": "A table: .csv, .tsv, .xlsx or .parquet.",
     "decimal": "The decimal sign.  [default: a comma where numbers can be read only so]",
     "drop": "Columns to leave out, with commas.",
-    "extrapolation": "Beyond the training data: constant holds a feature at the end of its range, "
-    "linear goes on straight, zero lets the splines run out.",
+    "extrapolation": "Beyond the training data: constant clips features to their range, "
+    "linear continues linearly, zero lets splines decay to zero.",
     "features": "Columns to use, with commas.",
     "grid_size": "Intervals of each edge's grid.",
     "groups": "Column that marks rows to hold out together, not used as a feature.",

@@ -152,7 +152,7 @@ def report(
     output="File to write.",
     explain="Let it say, too, what each feature did (onnx).",
     table="Name of the table that SQL reads.",
-    keep="Its columns beside the predictions, with commas.  [default: those it reads]",
+    keep="Its columns to keep with the predictions, with commas.  [default: those it reads]",
 )
 def export_command(
     model: Path,

@@ -71,7 +71,7 @@ def choose_columns(
         raise DataError(call, expected, f"{twice[0]!r} twice", "Rename it, or name it once")
     if not chosen:
         got = f"columns {listed(columns)}"
-        raise DataError(call, "a feature column beside the target", got, "Add one")
+        raise DataError(call, "a feature column and the target", got, "Add one")
     return targets, chosen
 
 

@@ -294,7 +294,7 @@ def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summa
                 advance()
     except KeyboardInterrupt:
         if job.folder is not None:
-            text = f"{len(done)} of {job.parts} parts are done; the same call goes on from there"
+            text = f"{len(done)} of {job.parts} parts are done; the same call continues"
             Interruption(happened=True).warn(job.call, text)
         raise
     finally:

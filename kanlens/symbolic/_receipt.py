@@ -222,7 +222,7 @@ class Receipt:
     def _distrust(self) -> str:
         least = (self.model_accuracy or 0.0) - _ACCURACY_LOSS
         if self.accuracy is not None and self.accuracy >= least:
-            return "NOTE: the formula tells the classes about as well as the model, not their odds."
+            return "NOTE: the formula classifies as well as the model, with other probabilities."
         if self.relative_rmse is not None:
             return "WARNING: the formula does not follow the model; do not use it for it."
         if self.rmse is None:

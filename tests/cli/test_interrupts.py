@@ -48,7 +48,7 @@ def test_training_keeps_the_model_and_goes_on(tmp_path, words, monkeypatch, caps
         assert main([*words, "-o", str(parts)]) == 130
     said = " ".join(capsys.readouterr().err.split())
     assert "interrupted" in said
-    assert "--resume goes on from 'parts.safetensors.checkpoint'" in said
+    assert "--resume continues from 'parts.safetensors.checkpoint'" in said
     assert kanlens.load(parts).statistics is not None
     assert main([*words, "-o", str(parts), "--resume"]) == 0
     assert not parts.with_name("parts.safetensors.checkpoint").exists()

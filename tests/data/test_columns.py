@@ -545,7 +545,7 @@ def test_choose_columns():
         (
             ["y"],
             {"target": "y"},
-            "a feature column beside the target, got columns 'y'. Add one.",
+            "a feature column and the target, got columns 'y'. Add one.",
         ),
     ],
 )

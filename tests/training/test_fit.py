@@ -277,7 +277,7 @@ def test_no_steps_scale_and_nothing_else(network, waves):
     net = network()
     weights = [p.detach().clone() for p in net.parameters()]
     result = run(net, waves, steps=0)
-    assert result.stopped_because == "no steps were asked for"
+    assert result.stopped_because == "the number of steps was 0"
     assert result.best_step == 0
     assert result.history == ()
     assert net.scaled

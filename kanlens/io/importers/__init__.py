@@ -224,7 +224,7 @@ def _parts(origins: list[Origin], part: str | None) -> list[Origin]:
     if not any(origin.state for origin in below):
         names = dict.fromkeys(key.partition(".")[0] for origin in origins for key in origin.state)
         expected = f"to be a name in front of tensors ({', '.join(list(names)[:8])})"
-        advice = "list_kans tells the names of what can be imported"
+        advice = "list_kans lists the names of networks"
         refuse(expected, repr(part), advice, argument="submodule")
     return below
 

@@ -134,7 +134,7 @@ class ImportOptions:
     def refuse_unused(self, library: str) -> None:
         """Refuse settings that a network of this library does not use."""
         for name in sorted(set(self.settings) - self.used):
-            expected, got = f"no {name} beside a network of {library}", repr(self.settings[name])
+            expected, got = f"no {name} with a network of {library}", repr(self.settings[name])
             refuse(expected, got, "Leave it out")
 
     def base(self, default: Any) -> str:

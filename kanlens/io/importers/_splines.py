@@ -179,7 +179,7 @@ def _own(group: Group) -> list[Stage]:
         extrapolation = group.options.extrapolation or edges.extrapolation
         return [replace(edges, extrapolation=extrapolation)]
     if "series_weight" in group or "affine" in group:
-        expected = f"functions beside splines in layer {group.name!r} to have names"
+        expected = f"functions added to splines in layer {group.name!r} to have names"
         refuse(expected, "tensors alone", "Pass the module, or the file that kanlens.save wrote")
     return _EFFICIENT_KAN.read(group)
 
