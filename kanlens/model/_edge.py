@@ -27,9 +27,9 @@ from kanlens.splines._pieces import Pieces, check_spline, spline_pieces
 class Edge(Displayed):
     """The function on one edge: a B-spline plus a sum of elementary functions.
 
-    Beyond the grid the spline is linear, or runs out on the outer knots (``"zero"``). An edge that
-    is one function, ``c * g(a * u + b) + d``, has degree 0, the ends of its grid as knots and the
-    coefficient d; where g is not defined its value is NaN or infinite.
+    Outside the grid the spline is linear, or decays to zero over the outer knots (``"zero"``). An
+    edge that is one function, ``c * g(a * u + b) + d``, has degree 0, the ends of its grid as knots
+    and the coefficient d; where g is not defined its value is NaN or infinite.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class Edge(Displayed):
 
     @property
     def breakpoints(self) -> Array:
-        """Ends of the pieces, kinks and ends of the grid included, in units of x.
+        """Breakpoints in units of x: ends of polynomial pieces, and kinks of functions.
 
         Examples
         --------

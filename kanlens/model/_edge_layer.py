@@ -182,11 +182,11 @@ class EdgeLayer(nn.Module):
         return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
 
     def breakpoints(self) -> Tensor:
-        """Return the ends of pieces (in, n): `knots`, and points where a function is not smooth."""
+        """Return the breakpoints (in, n): ends of spline pieces, and kinks of functions."""
         return with_kinks(self.knots(), (*self.terms(), *self.edge_terms()))
 
     def knots(self) -> Tensor:
-        """Return the ends of spline pieces (in, n): the grid, or all knots where they run out."""
+        """Return the ends of spline pieces (in, n): knots in the range, or all with "zero"."""
         inner = spline.breakpoints(self.grid, self.spline_order)
         return self.grid if self.extrapolation == "zero" else inner
 
@@ -218,7 +218,7 @@ class EdgeLayer(nn.Module):
         return mask & nonzero
 
     def domain(self) -> tuple[Tensor, Tensor]:
-        """Return both ends of each input's grid, shapes (in,)."""
+        """Return both ends of the range of each input's grid, shapes (in,)."""
         return spline.grid_ends(self.grid, self.spline_order)
 
     def even_points(self, count: int) -> Tensor:  # (point, in)

@@ -72,7 +72,7 @@ class KANLinear(EdgeLayer):
     grid_eps : float
         In an updated grid, the share of even spacing against quantiles of the data.
     grid_range : tuple of float
-        Ends of the initial grid.
+        Ends of the range of the initial grid.
     extrapolation : {"linear", "zero"}
         Outside the grid: continue the splines linearly, or let them decay to zero.
     series : sequence of str
