@@ -60,7 +60,7 @@ def test_counts():
     for value in (0, -3, 1.0, True, "2", None):
         text = (
             f"fit: expected steps to be a whole number of at least 1, got {value!r}. "
-            f"Pass a whole number such as 1."
+            "Pass a whole number such as 1."
         )
         with refused(InvalidValueError, text):
             checks.check_count("fit", "steps", value)

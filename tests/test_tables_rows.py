@@ -54,7 +54,7 @@ def test_take_keeps_the_order_asked_for():
         ([-5], "row positions below 4, got -5. Count rows from 0."),
         (
             torch.ones(3, dtype=torch.bool),
-            ("a mask of shape (4,), got (3,). Pass one value per row."),
+            "a mask of shape (4,), got (3,). Pass one value per row.",
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_split_refuses():
     table = read_table(FRAME, target="y")
     with refused(
         InvalidValueError,
-        ("Table.split: expected fraction below 1, got 1.0. Pass a fraction such as 0.2."),
+        "Table.split: expected fraction below 1, got 1.0. Pass a fraction such as 0.2.",
     ):
         table.split(1.0)
     text = "Table.split: expected fraction to be a positive number, got 0. Pass a number above 0."

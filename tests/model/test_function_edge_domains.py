@@ -173,7 +173,7 @@ def test_the_derivative_is_nan_where_the_function_is():
         ),
         (
             lambda e: e.roots(level=math.nan),
-            ("roots: expected a finite level, got nan. Pass a finite number."),
+            "roots: expected a finite level, got nan. Pass a finite number.",
         ),
         (
             lambda e: e.extrema(0.0, math.inf),
@@ -187,7 +187,7 @@ def test_the_derivative_is_nan_where_the_function_is():
         ),
         (
             lambda e: e.integral(0.0, math.inf),
-            ("integral: expected a finite b, got inf. Pass a finite number."),
+            "integral: expected a finite b, got inf. Pass a finite number.",
         ),
     ],
 )
