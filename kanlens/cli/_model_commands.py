@@ -340,7 +340,7 @@ def predict(
     output: Path = Path("predictions.csv"),
     terminal: Terminal,
 ) -> None:
-    """Predict every row of a table; print the score if the table has the target."""
+    """Predict every row of a table; with a target, print the score too."""
     from kanlens.cli._model_data import open_rows
     from kanlens.training._objective import ScoreSums, predictions
 

@@ -171,7 +171,7 @@ class Source(Displayed):
         return np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks
 
     def table(self, *, call: str, numbers: int = 0) -> Table:
-        """Return the rows that fit in memory: all, or evenly spread ones with a warning."""
+        """Return the rows that fit in memory; warn if these are not all."""
         held = self.held(numbers)
         if held == self.rows:
             return self.read(0, held)

@@ -158,7 +158,7 @@ class Edge(Displayed):
 
     @property
     def breakpoints(self) -> Array:
-        """Breakpoints in units of x: ends of polynomial pieces, and kinks of functions.
+        """Breakpoints in units of x: ends of pieces, and kinks of functions.
 
         Examples
         --------

@@ -182,11 +182,11 @@ class EdgeLayer(nn.Module):
         return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
 
     def breakpoints(self) -> Tensor:
-        """Return the breakpoints (in, n): ends of spline pieces, and kinks of functions."""
+        """Return the breakpoints (in, n): ends of spline pieces, and kinks."""
         return with_kinks(self.knots(), (*self.terms(), *self.edge_terms()))
 
     def knots(self) -> Tensor:
-        """Return the ends of spline pieces (in, n): knots in the range, or all with "zero"."""
+        """Return the ends of spline pieces (in, n); with "zero" all knots."""
         inner = spline.breakpoints(self.grid, self.spline_order)
         return self.grid if self.extrapolation == "zero" else inner
 

@@ -30,7 +30,7 @@ def uniform_knots(
 
 
 def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
-    """Return the grid of breakpoints: `degree` knots more beyond each end, at mean spacing."""
+    """Return the grid of breakpoints, with `degree` knots beyond each end."""
     low, high = cuts[:, :1], cuts[:, -1:]
     step = (high - low) / (cuts.shape[1] - 1)
     places = torch.arange(1, degree + 1, dtype=cuts.dtype, device=cuts.device)
@@ -201,7 +201,7 @@ def refit(
 
 
 def breakpoints(knots: Tensor, degree: int) -> Tensor:  # (in, G + 1)
-    """Return the breakpoints of each grid: its knots in the range, both ends included."""
+    """Return the breakpoints of each grid: its knots in the range."""
     return knots[:, degree : knots.shape[1] - degree]
 
 
@@ -256,7 +256,7 @@ def quantiles(values: Tensor, places: Tensor) -> Tensor:  # (value, ...) -> (pla
 def resized_breakpoints(
     cuts: Tensor, grid_size: int
 ) -> Tensor:  # (in, G + 1) -> (in, grid_size + 1)
-    """Return breakpoints of a grid of another size; a finer one keeps every old one."""
+    """Return breakpoints of another size; a finer grid keeps all old ones."""
     old_size = cuts.shape[1] - 1
     if grid_size < old_size:
         return quantiles(cuts.mT, torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)).mT

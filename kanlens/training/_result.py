@@ -218,7 +218,7 @@ class SparsityPath(Displayed):
         return pd.DataFrame(rows)
 
     def to_json(self) -> str:
-        """Return all but the models as JSON; numbers that are not finite become null."""
+        """Return all but the models as JSON; NaN and infinity become null."""
         steps = [
             {**_numbers(step), "alive": step.alive, "stopped_because": step.stopped_because}
             for step in self.steps
