@@ -140,7 +140,7 @@ def __getattr__(name: str) -> Any:
     if name == "EdgeFunction":
         import warnings
 
-        text = "kanlens.EdgeFunction is now kanlens.Edge, and goes with the next release."
+        text = "kanlens.EdgeFunction is now kanlens.Edge; the old name will be removed in 0.4."
         warnings.warn(text, DeprecationWarning, stacklevel=2)
         name = "Edge"
     if name in _MODULES:

@@ -83,7 +83,8 @@ def check_positive(call: str, name: str, value: float, *, zero: bool = False) ->
     if real and (0 < value < math.inf or (zero and value == 0)):
         return
     kind = "a number of at least 0" if zero else "a positive number"
-    raise InvalidValueError(call, f"to be {kind}", repr(value), "Change it", argument=name)
+    advice = "Pass 0 or a number above 0" if zero else "Pass a number above 0"
+    raise InvalidValueError(call, f"to be {kind}", repr(value), advice, argument=name)
 
 
 def check_generator(call: str, generator: torch.Generator | None) -> None:
@@ -98,7 +99,8 @@ def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least:
         return
     expected = f"to be a whole number of at least {least}"
-    raise InvalidValueError(call, expected, repr(value), "Change it", argument=name)
+    advice = f"Pass a whole number such as {max(least, 1)}"
+    raise InvalidValueError(call, expected, repr(value), advice, argument=name)
 
 
 def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = None) -> None:
@@ -154,7 +156,7 @@ def warn_of_distant(
     y: Tensor,
     rows: Sequence[int],
     *,
-    consequence: str = "other rows hardly count beside it",
+    consequence: str = "it outweighs all other rows",
 ) -> Tensor:
     """Warn of extreme targets (row, out); return the mask of rows without."""
     values = y.detach().cpu().double().numpy()

@@ -63,9 +63,9 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
         check_magnitude("fit", y, schema.output_names, numbers)
         varies = (deviations(y) > 0).tolist()
         for name in (name for name, v in zip(schema.output_names, varies, strict=True) if not v):
-            got = f"{name!r} without any that is more than rounding"
-            advice = "Choose another target, or take its mean off first"
-            fields = "fit", "targets with differences", got, advice
+            got = f"{name!r} without variation beyond rounding"
+            advice = "Choose another target, or subtract its mean first"
+            fields = "fit", "targets that vary", got, advice
             if not (constant or any(varies)):
                 raise DataError(*fields)
             warnings.warn(KanlensWarning(*fields), stacklevel=4)

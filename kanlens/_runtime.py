@@ -72,10 +72,10 @@ class Interruption:
                 raise
             self.happened = True
 
-    def warn(self, call: str, advice: str = "What was found is returned", **settings: Any) -> None:
+    def warn(self, call: str, advice: str = "Results so far are returned", **settings: Any) -> None:
         """Warn that a result is a partial one, if an interrupt happened."""
         if self.happened:
-            fields = call, "to come to an end", "an interrupt", advice
+            fields = call, "to finish", "an interrupt", advice
             warnings.warn(InterruptedWarning(*fields, **settings), stacklevel=3)
 
 

@@ -66,7 +66,10 @@ class Message(Exception):
         if len(advice) < len(self.advice):
             last = last[:1].upper() + last[1:]
         end = "" if last.endswith("?") else "."
-        return _line(f"expected {expected}, got {self.got}. {last}{end}")
+        return _line(f"{self._problem(expected)}. {last}{end}")
+
+    def _problem(self, expected: str) -> str:
+        return f"expected {expected}, got {self.got}"
 
 
 class KanlensError(Message):
@@ -127,6 +130,9 @@ class RangeWarning(UserWarning):
 
 class InterruptedWarning(KanlensWarning):
     """An interrupt (Ctrl-C) ended work early; the result is a partial one."""
+
+    def _problem(self, expected: str) -> str:
+        return "interrupted"
 
 
 def _line(text: str) -> str:

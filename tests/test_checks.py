@@ -44,11 +44,11 @@ def test_positive_numbers():
     for value in (1, 0.5, 10**400, np.float32(2.0), np.int64(3), 5e-324):
         checks.check_positive("fit", "rate", value)
     for value in (0, -1, math.nan, math.inf, -math.inf, True, "1", None, 1j, torch.ones(())):
-        text = f"fit: expected rate to be a positive number, got {value!r}. Change it."
+        text = f"fit: expected rate to be a positive number, got {value!r}. Pass a number above 0."
         with refused(InvalidValueError, text):
             checks.check_positive("fit", "rate", value)
     checks.check_positive("fit", "rate", 0.0, zero=True)
-    text = "fit: expected rate to be a number of at least 0, got -0.1. Change it."
+    text = "fit: expected rate to be a number of at least 0, got -0.1. Pass 0 or a number above 0."
     with refused(InvalidValueError, text):
         checks.check_positive("fit", "rate", -0.1, zero=True)
 
@@ -57,7 +57,10 @@ def test_counts():
     for value in (1, np.int32(4)):
         checks.check_count("fit", "steps", value)
     for value in (0, -3, 1.0, True, "2", None):
-        text = f"fit: expected steps to be a whole number of at least 1, got {value!r}. Change it."
+        text = (
+            f"fit: expected steps to be a whole number of at least 1, got {value!r}. "
+            "Pass a whole number such as 1."
+        )
         with refused(InvalidValueError, text):
             checks.check_count("fit", "steps", value)
 
@@ -117,7 +120,10 @@ ERRORS = [one for one in vars(errors).values() if hasattr(one, "reason")]
 def test_an_error_holds_what_it_says(kind):
     fields = ("fit", "below 1", "2", "Lower it", "pass {resume}")
     error = kind(*fields, argument="fraction", resume=True)
-    text = "fit: expected fraction below 1, got 2. Lower it, or pass resume=True."
+    problem = "expected fraction below 1, got 2"
+    if kind is errors.InterruptedWarning:
+        problem = "interrupted"
+    text = f"fit: {problem}. Lower it, or pass resume=True."
     for one in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301
         assert type(one) is kind
         assert (str(one), one.args) == (text, (text,))

@@ -113,5 +113,7 @@ def test_the_examples_of_what_writes_pages_hold(name, monkeypatch):
     assert found.failed == 0
 
 
-def test_the_citation_is_of_this_version():
+def test_the_citation_and_the_changelog_are_of_this_version():
     assert f"version: {kanlens.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    releases = re.findall(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert releases[0] == kanlens.__version__

@@ -17,7 +17,7 @@ def test_the_first_interrupt_is_kept_and_the_second_goes_through():
     assert stop.happened
     with pytest.raises(KeyboardInterrupt), stop.kept():
         raise KeyboardInterrupt
-    text = "symbolize: expected to come to an end, got an interrupt. What was found is returned."
+    text = "symbolize: interrupted. Results so far are returned."
     with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
         stop.warn("symbolize")
 

@@ -50,9 +50,12 @@ def test_take_keeps_the_order_asked_for():
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([0, 4], "row positions below 4, got 4. Change it."),
-        ([-5], "row positions below 4, got -5. Change it."),
-        (torch.ones(3, dtype=torch.bool), "a mask of shape (4,), got (3,). Change it."),
+        ([0, 4], "row positions below 4, got 4. Count rows from 0."),
+        ([-5], "row positions below 4, got -5. Count rows from 0."),
+        (
+            torch.ones(3, dtype=torch.bool),
+            "a mask of shape (4,), got (3,). Pass one value per row.",
+        ),
     ],
 )
 def test_take_refuses(rows, text):
@@ -85,9 +88,12 @@ def test_split_draws_from_the_generator_it_is_given():
 
 def test_split_refuses():
     table = read_table(FRAME, target="y")
-    with refused(InvalidValueError, "Table.split: expected fraction below 1, got 1.0. Change it."):
+    with refused(
+        InvalidValueError,
+        "Table.split: expected fraction below 1, got 1.0. Pass a fraction such as 0.2.",
+    ):
         table.split(1.0)
-    text = "Table.split: expected fraction to be a positive number, got 0. Change it."
+    text = "Table.split: expected fraction to be a positive number, got 0. Pass a number above 0."
     with refused(InvalidValueError, text):
         table.split(0)
     text = "Table.split: expected at least 2 rows, got 1. Pass more data."

@@ -14,11 +14,11 @@
 # # Train a KAN and look at it
 #
 # A Kolmogorov-Arnold network puts a learned one-dimensional function on every edge, and its nodes
-# only add. So the network can be *looked at*: this tutorial trains one, draws its functions, takes
-# one edge apart, cuts the network down to what matters, and reads the formula that is left.
+# add. Its functions can therefore be plotted: this tutorial trains a network, draws its functions,
+# examines one edge, prunes the network, and finds its formula.
 #
-# The data are 1000 samples of a function we know, so that every claim can be checked:
-# $z = \exp(\sin(\pi x) + y^2)$.
+# The data are 1000 samples of a function we know, so that every result can be checked: $z =
+# \exp(\sin(\pi x) + y^2)$.
 
 # %%
 import kanlens, numpy as np, pandas as pd, sympy, torch
@@ -34,7 +34,7 @@ frame.head(3)
 # ## Train
 #
 # Five hidden nodes are more than the function needs. `fit` holds a fifth of the rows out, sets the
-# scaling of inputs and output, moves the grids to where the data are, and keeps the best state.
+# scaling of inputs and output, adapts the grids to the data, and keeps the best state.
 
 # %%
 model = kanlens.KAN([2, 5, 1], generator=generator).double()
@@ -45,7 +45,7 @@ axes = kanlens.plot.history(fit)
 
 # %% [markdown]
 # The training loss and the loss on the rows held out fall together, by three powers of ten, and
-# stay together: nothing was learned by heart. The dotted line marks the state that is kept, the one
+# stay together: the network does not overfit. The dotted line marks the state that is kept, the one
 # with the lowest held-out loss.
 #
 # ## Look
@@ -57,25 +57,25 @@ axes = kanlens.plot.history(fit)
 axes = kanlens.plot.network(model)
 
 # %% [markdown]
-# The features stand below, the output above, and a node adds up what arrives at it. The sine of $x$
+# The features stand below, the output above, and a node adds its incoming edges. The sine of $x$
 # and the parabola of $y$ can be seen already, upright or upside down, but fifteen functions share
 # the work, and no hidden node has a meaning of its own.
 #
-# What the whole network makes of a feature is its *effect* on the output: the mean output over the
-# table when every row gets the same $x$. Thin lines are single rows.
+# The *effect* of a feature on the output of the whole network is a partial dependence: the mean
+# output over the table when every row gets the same $x$. Thin lines are single rows.
 
 # %%
 axes = kanlens.plot.effect(model, "x", table.x)
 
 # %% [markdown]
 # The output rises and falls with $x$ once, as $\sin(\pi x)$ does. The lines of single rows are not
-# parallel: they spread where the sine is large, so $x$ and $y$ work together, and no sum of a
-# function of $x$ and one of $y$ is this function.
+# parallel: they spread where the sine is large, so $x$ and $y$ interact: the function is not a sum
+# of a function of $x$ and one of $y$.
 #
 # ## One edge
 #
-# An edge is an exact object: a piecewise polynomial plus a SiLU. It knows its value, derivatives,
-# integral, roots and extrema without sampling, and converts to SciPy and SymPy.
+# An edge is an exact object: a piecewise polynomial plus a SiLU. Its value, derivatives, integral,
+# roots and extrema are computed without sampling, and converts to SciPy and SymPy.
 
 # %%
 phi = model.layers[0].edge(out=0, in_=0)
@@ -93,9 +93,9 @@ axes = kanlens.plot.edge(model, 0, 0, 0, parts=True)
 # above are the knots between its pieces, the strip below is how many rows there are at each place,
 # and beyond the hatched ends there are none.
 #
-# The record of a run says what reached every layer, and which share of it lay outside: of features
-# outside the training data, where they are held at its ends, of hidden values outside their grids,
-# where edges go on straight. Neither is learned there.
+# A trace records the inputs of every layer, and the share of them that lay outside: features
+# outside the training data, which are clipped to its range, and hidden values outside their grids,
+# where edges continue linearly. The network was not fitted there.
 
 # %%
 record = kanlens.trace(model, table.x)
@@ -105,9 +105,9 @@ record.to_frame()
 # %% [markdown]
 # ## From data to the formula
 #
-# Now the whole way at once. A penalty on the L1 norm of each edge's weights makes most edges
-# small; pruning removes them, smallest first, as long as the loss stays within a budget; a few
-# rounds leave the smallest network that explains the data. About one start in five ends in a
+# Now all steps from the table to a formula. A penalty on the L1 norm of each edge's weights makes
+# most edges small; pruning removes them, smallest first, as long as the loss stays within a budget;
+# a few rounds leave the smallest network that explains the data. About one start in five ends in a
 # larger network, and the next one is tried. On a finer grid the three edges are fitted closely,
 # each is matched with the functions of a library, and all constants are refitted together.
 
@@ -144,19 +144,19 @@ print(f"RMSE on 5000 fresh rows {rmse:.1e}")
 assert rmse < 1e-6
 
 # %% [markdown]
-# A formula never comes without its receipt: how far it is from the model and from the data, which
-# edges stayed splines, which constants were made exact.
+# Every formula has a receipt: its distance from the model and from the data, the edges that stayed
+# splines, and the constants that were replaced by exact ones.
 
 # %%
 print(symbolic.receipt.summary())
 symbolic.equations_.drop(columns="sympy_format")
 
 # %% [markdown]
-# And this is the network that was read.
+# This is the network of the formula.
 
 # %%
 axes = kanlens.plot.network(model)
 
 # %% [markdown]
-# Three edges are left of fifteen, and each can be named at sight: a sine of $x$ and a parabola of
-# $y$ are added up, and an exponential of the sum is the output.
+# Three edges are left of fifteen, and each can be recognized: a sine of $x$ and a parabola of $y$
+# are added up, and an exponential of the sum is the output.

@@ -13,11 +13,11 @@
 # %% [markdown]
 # # Scales, initial weights and grids
 #
-# Three choices of a KAN layer are usually left at what somebody once chose: whether every spline
-# has a scale of its own beside its coefficients, how weights are drawn, and how fine the grid is.
-# Each is settled here by an experiment whose numbers are in `figures/data`; the README there names
-# the commands that made them. Numbers after ± and x/÷ are half the width, or the factor, of a 95 %
-# interval over five seeds, on MNIST three.
+# Three properties of a KAN layer are usually left at their defaults: whether every spline has a
+# separate scale in addition to its coefficients, how weights are initialized, and how fine the grid
+# is. This tutorial shows an experiment for each, whose numbers are in `figures/data`; the README
+# there names the commands that made them. Numbers after ± and x/÷ are half the width, or the
+# factor, of a 95 % interval over five seeds, on MNIST three.
 
 # %%
 import numpy as np, pandas as pd, scipy
@@ -43,15 +43,15 @@ def over_seeds(frame, by, columns, logs=()):
 
 
 # %% [markdown]
-# ## A scale beside the spline
+# ## A separate scale of each spline
 #
-# In efficient-kan every spline has a scale of its own beside its coefficients
-# (`enable_standalone_scale_spline`, on by default). With it a function is scale times coefficients:
-# one number more for every edge, and one direction in which the weights can move while the function
-# stays. The same networks are trained with and without, from the same seeds 0 to 4, by LBFGS and by
-# Adam, on the problems of tutorial 02. *Condition* is the largest curvature of the squared error
-# over the median one, *rank* the number of directions in which the output changes at all; steps are
-# counted to a loss that both reach.
+# In efficient-kan every spline has a scale in addition to its coefficients
+# (`enable_standalone_scale_spline`, on by default). The function is then scale times coefficients:
+# one more parameter per edge, and one direction in which the weights can change without changing
+# the function. The same networks are trained with and without, from the same seeds 0 to 4, by LBFGS
+# and by Adam, on the problems of tutorial 02. *Condition* is the largest curvature of the squared
+# error over the median one, *rank* the number of directions in which the output changes at all;
+# steps are counted to a loss that both reach.
 
 # %%
 scaler = pd.read_csv(f"{DATA}/sparsity-scaler.csv")
@@ -71,8 +71,8 @@ over_seeds(scaler, ["optimizer", "scale"], [*logs, "rank_end", "parameters"], lo
 # And yet the test error ends *lower* with it, by 18 % (16 to 21) under LBFGS and by 10 % (8 to 11)
 # under Adam, though not under Adam on the two real tables. The networks have more parameters than
 # 400 noisy rows can settle, no rows were held out to stop by, and training that is slower fits less
-# of the noise. That this is the whole reason is likely but was not tested here. Who holds rows out,
-# as `fit` does by default, or wants the closest fit, can leave the scale out.
+# of the noise. That this is the whole reason is likely but was not tested here. With held-out rows,
+# as `fit` has by default, or for the closest fit, the scale can be left out.
 
 # %% [markdown]
 # ## Initial weights
@@ -98,11 +98,11 @@ over_seeds(starts, ["problem", "metric", "start"], columns, ["seconds"])
 # alone changes nothing (93.5 % after one pass, 95.9 % after three, where the drawn start has 96.2
 # %); a constant base weight alone is worse than both (5 % after one pass, 58 % after ten).
 #
-# The reason is where hidden nodes land. With a base weight of 1 on each of 784 edges, most of whose
-# pixels are black, a node of the fresh network is -122 on average, and 0.03 % of its values lie
-# within the knots of the next layer's splines. SiLU is flat there and a spline that has run out is
-# zero, so no gradient comes back. Where splines go on straight instead, the same constant start has
-# 85 % after one pass. Constants of 0.1 instead of 1 are nearly as good as drawn weights.
+# The reason is the range of hidden nodes. With a base weight of 1 on each of 784 edges, most of
+# whose pixels are black, a node of the fresh network is -122 on average, and 0.03 % of its values
+# lie within the knots of the next layer's splines. SiLU is flat there and a spline that has run out
+# is zero, so no gradient comes back. If splines continue linearly instead, the same constant start
+# has 85 % after one pass. Constants of 0.1 instead of 1 are nearly as good as drawn weights.
 #
 # On every table the drawn start ends with the highest R2: the constant one loses 0.01 on the power
 # plant, 0.03 on concrete (intervals overlap), 0.3 on energy, and on wine and Californian houses it
@@ -154,5 +154,5 @@ over_seeds(grids, ["order", "way", "grid"], ["test", "seconds", "ms"], ["test", 
 # order.
 #
 # A pass with 200 intervals takes 1.9 times as long as with 5, for 19 times as many numbers, because
-# only those alive at a point are touched. (The seconds of seed 0 in the table hold the time in
-# which kernels were compiled; the text and the picture take medians.)
+# only those nonzero at a point are used. (The seconds of seed 0 in the table include the
+# compilation of kernels; the text and the picture take medians.)

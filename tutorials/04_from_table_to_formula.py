@@ -13,15 +13,15 @@
 # %% [markdown]
 # # From a table to a formula, and how far to trust it
 #
-# Three ways lead from a table to a formula. `discover` searches for one. `symbolize` reads one off
-# a network, edge by edge, after pruning; that shows *where* the network is simple and where it is
-# not. `KANSymbolicRegressor` does the second way in one call, as an estimator of scikit-learn. All
-# end in the same result: a front of formulas, one of them picked, and a receipt.
+# Three ways lead from a table to a formula. `discover` searches for one. `symbolize` replaces the
+# edges of a pruned network by functions; that shows *where* the network is simple and where it is
+# not. `KANSymbolicRegressor` trains, prunes and symbolizes in one call, as an estimator of
+# scikit-learn. All return the same kind of result: a Pareto front of formulas, one of them chosen,
+# and a receipt.
 #
-# The table is a measurement that we make up, so that there is a truth: a capacitor is charged from
-# a source of $U$ volts with the time constant $\tau$, and its voltage
-# $v = U(1 - e^{-t/\tau})$ is read at time $t$, 0.5 % off. The temperature $T$ was written down,
-# too; nothing depends on it.
+# The table is a simulated measurement, so that the truth is known: a capacitor is charged from a
+# source of $U$ volts with the time constant $\tau$, and its voltage $v = U(1 - e^{-t/\tau})$ is
+# read at time $t$, 0.5 % off. The temperature $T$ was written down, too; nothing depends on it.
 
 # %%
 import kanlens, numpy as np, pandas as pd, sympy, torch
@@ -50,11 +50,10 @@ frame.head(3)
 # %% [markdown]
 # ## Search
 #
-# `discover` takes columns apart and together, as a person would with a table and a pencil, and
-# fits all numbers of a candidate by least squares; where that is not enough it trains small
-# networks and asks them. What it returns is a *front*: for every length the best formula of that
-# length. The picked row has the mark `>>>>`. The search ends by itself once a formula leaves
-# nothing but noise.
+# `discover` fits formulas of single columns and combinations of columns, all constants by least
+# squares; if none fits, it trains small networks and derives formulas from them. It returns a
+# *Pareto front*: for every length the best formula of that length. The chosen row has the mark
+# `>>>>`. The search ends when the residuals of a formula are noise.
 
 # %%
 found = kanlens.discover(frame[names], frame["v"], progress=False)
@@ -66,7 +65,7 @@ axes = kanlens.plot.formula(found)
 
 # %% [markdown]
 # The front as a picture: the loss falls with every part that a formula gains, until at the picked
-# one it drops to the noise of the readings. What is longer than that is not shorter in loss.
+# one it drops to the noise of the readings. Longer formulas have no smaller loss.
 
 # %%
 U, t, tau = sympy.symbols("U t tau")
@@ -77,16 +76,16 @@ print(found.latex())
 # %% [markdown]
 # ## The receipt
 #
-# A formula is only worth what is known of it. Its receipt was made on the rows that chose it among
-# others (with more than 2200 rows it would be on some that chose nothing), and says how far the
-# formula is from them, which constants were made exact and what that cost, and whether the formula
-# stays finite on and beyond the ranges of the data.
+# The receipt reports the errors of the formula. It was made on the rows that chose it among others
+# (with more than 2200 rows, other rows would be used) and reports the error on them, the constants
+# that were replaced by exact ones and how the error changed, and whether the formula stays finite
+# on and beyond the ranges of the data.
 
 # %%
 print(found.receipt.summary())
 
 # %% [markdown]
-# So it can be tested where it matters: at readings that nobody took.
+# The formula can be tested on new rows:
 
 # %%
 later = measured(rows=2000, noise=0.0, seed=1)
@@ -95,7 +94,7 @@ print(f"largest error on 2000 new readings {np.abs(error).max():.1e} V")
 assert np.abs(error).max() < 1e-9
 
 # %% [markdown]
-# ## Read a network
+# ## Find a formula of a network
 #
 # The other way begins with a network, perhaps one that is there already. This one learns the same
 # table with a penalty on its weights.
@@ -111,18 +110,18 @@ print(f"held-out R2 {fit.metric:.5f}, {model.edges_alive} edges")
 # %% [markdown]
 # ### Which edges matter
 #
-# Seven scores, all of all edges in one table. `damage` is the rise of the loss when the edge is
-# replaced by its mean, in variances of the target: what the other scores try to foretell. For edges
-# that make up for each other none of them is additive, so scores are taken anew after every cut.
+# Five scores of all edges in one table. `damage` is the rise of the loss when the edge is replaced
+# by its mean, in variances of the target; the other scores estimate it. Edges can compensate for
+# each other, so that scores do not add up; they are therefore computed again after every removal.
 
 # %%
 kanlens.edge_scores(model, table.x, table.y).head(6).round(4)
 
 # %% [markdown]
-# ### Cut to a budget
+# ### Prune within a budget
 #
-# `budget=0.05` asks for the smallest network whose loss is at most 5 % higher. Nothing is lost for
-# good: `curve` says what every step cost, and `at` gives the network after any of them.
+# `budget=0.05` asks for the smallest network whose loss is at most 5 % higher. Every step can be
+# undone: `curve` has the loss after each, and `at` returns the network after any of them.
 
 # %%
 cut = kanlens.prune(model, table.x, table.y, score="damage", budget=0.05, progress=False)
@@ -136,20 +135,19 @@ cut.curve.tail(4)
 axes = kanlens.plot.pruning(cut)
 
 # %% [markdown]
-# The loss hardly moves while edges go that do nothing, then the line turns up: the last edge cost
-# more than all before it together. The ring is the smallest network within the budget.
+# The loss hardly changes while edges without effect are removed, then it rises: the last edge
+# raised it more than all before it together. The ring is the smallest network within the budget.
 
 # %%
 axes = kanlens.plot.network(cut.model)
 
 # %% [markdown]
-# What is left: the temperature has no edge any more, and the other columns go through hidden nodes
-# that no single one of them could stand for.
+# The temperature has no edge any more, and the other columns pass through several hidden nodes.
 #
 # ### Candidates for every edge
 #
 # `suggest` fits every function of the library to every edge. A score compares them in bits, and
-# ranks them against what the edge's own spline can say; who wins by little is not known.
+# compares them with the accuracy of the edge's own spline; small differences mean nothing.
 
 # %%
 columns = list(cut.model.feature_names)
@@ -159,10 +157,10 @@ candidates.head(6)
 # %% [markdown]
 # ### The formula
 #
-# `symbolize` puts functions on edges as long as the whole network stays good, refits all numbers
-# together, and leaves an edge a spline where no function does. Here the network has to build a
-# product of $U$ and $e^{-t/\tau}$ out of sums, and a quotient inside it: the formula is
-# close to the data, but long, and not the truth. Compare it with the one that was found above.
+# `symbolize` replaces edges by functions as long as the whole network stays accurate, refits all
+# constants together, and keeps the spline of an edge that no function fits. Here the network has to
+# build a product of $U$ and $e^{-t/\tau}$ out of sums, and a quotient inside it: the formula is
+# close to the data, but long, and not the true one. Compare it with the formula above.
 
 # %%
 read = kanlens.symbolize(cut.model, frame[columns], frame["v"], progress=False)
@@ -178,10 +176,10 @@ axes = kanlens.plot.predicted(frame["v"], read.predict(frame[columns])[:, 0], na
 # Readings against what the long formula says of them, and the diagonal that they should lie on.
 
 # %% [markdown]
-# That is what a receipt is for. The function is no sum of functions of single columns within
-# another, and no refit will make it one; a layer that multiplies, or the search, has to. Splines
-# that are left are named functions of one variable, and can be evaluated with all others. What
-# each edge added to the distance from the model adds up to the whole:
+# The receipt shows this. The function is not a function of a sum of functions of single columns,
+# and refitting cannot change that; use product nodes or `discover` for such functions. Splines that
+# are left are named functions of one variable, and can be evaluated with all others. What each edge
+# added to the distance from the model adds up to the whole:
 
 # %%
 budget = pd.DataFrame(read.receipt.budget)
@@ -192,9 +190,9 @@ budget.sort_values("mean_absolute", ascending=False).head()
 # %% [markdown]
 # ## A table without a truth
 #
-# Most tables have no formula. 442 diabetes patients: what can be said about the disease's progress
-# a year later, in how many symbols? A line through all ten columns explains 46 % on the rows held
-# back here; a formula of two of them comes near it, and says what it is worth.
+# Most tables have no formula. 442 diabetes patients: how well can a short formula predict the
+# progress of the disease a year later? A line through all ten columns explains 46 % on the rows
+# held back here; a formula of two of them comes near it, and says what it is worth.
 
 # %%
 from sklearn.datasets import load_diabetes

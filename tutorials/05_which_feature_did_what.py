@@ -11,15 +11,14 @@
 # ---
 
 # %% [markdown]
-# # Which feature did what, exactly
+# # Exact attributions
 #
-# An attribution shares a prediction out among the features. Most methods estimate: they sample
-# orders of features, or add up gradients along a line, and do not say how far off they are. In a
-# KAN every function is known, so the shares can be computed instead, and every result says what it
-# leaves unexplained.
+# An attribution divides a prediction among the features. Most methods estimate: they sample orders
+# of features, or sum gradients along a line, without an error. In a KAN every function is known, so
+# that attributions can be computed exactly, and every result has its completeness gap.
 #
 # The table is Friedman's: $y = 10\sin(\pi x_1 x_2) + 20(x_3 - \frac12)^2 + 10x_4 + 5x_5$ with
-# noise, and two more columns that do nothing. Only $x_1$ and $x_2$ work together.
+# noise, and two more columns that do nothing. Only $x_1$ and $x_2$ interact.
 
 # %%
 import kanlens, numpy as np, pandas as pd, torch
@@ -46,8 +45,8 @@ print(f"{model.edges_alive} edges; {fit.stopped_because}")
 #
 # The Shapley value of a feature is its mean effect over all orders in which the features can be
 # switched from a background row to the sample. The last layer of a KAN adds up functions of its
-# nodes, so each node is a game of its own, over the features that reach it, and its coalitions
-# can all be gone through: 100 samples against 50 background rows are 5000 games of $2^7$
+# nodes, so each node is a separate game of the features with a path to it, and all of its
+# coalitions can be evaluated: 100 samples against 50 background rows are 5000 games of $2^7$
 # coalitions.
 
 # %%
@@ -57,8 +56,8 @@ print(f"{shapley.remark}; largest completeness gap {gap:.0e}")
 shapley.to_frame().head(3).round(3)
 
 # %% [markdown]
-# `completeness_gap` is what the shares leave unexplained of output minus reference. Here it is
-# rounding. The same result draws as bars over all samples, sample by sample, or for one sample.
+# `completeness_gap` is output minus reference minus the sum of the values. Here it is a rounding
+# error. The result can be drawn as bars over all samples, sample by sample, or for one sample.
 
 # %%
 axes = kanlens.plot.attribution(shapley)
@@ -83,7 +82,7 @@ axes = kanlens.plot.attribution(shapley, kind="waterfall", row=3)
 # step is the share of one feature, with the value that the feature has here.
 
 # %% [markdown]
-# ## Who works with whom
+# ## Interactions
 #
 # The Shapley interaction index of two features is the part of their joint effect that is more than
 # the sum of their own. The truth is one pair, `x1` and `x2`.
@@ -109,8 +108,8 @@ axes = kanlens.plot.effect(model, "x1", frame, other="x2")
 #
 # Integrated gradients add up the gradient on the line from a baseline to the sample. On a KAN the
 # gradient has kinks where the line crosses a knot, of any layer; quadrature with a fixed number of
-# steps knows nothing of them. Cut at the knots, a few Gauss nodes in each piece are exact, and each
-# piece proves itself: its shares must add up to the change over it.
+# steps ignores them. Between the knots, a few Gauss nodes are exact, and each piece can be checked:
+# its values must add up to the change of the output over it.
 
 # %%
 one = frame[50:51]
@@ -129,8 +128,8 @@ pd.DataFrame(found, columns=columns).set_index("who")
 # ## Through which nodes
 #
 # `secant` is DeepLIFT's rule in closed form: every edge has a slope between the sample and the
-# baseline, and the products of slopes add up to the change of the output. What flows through an
-# edge can be read off, and as much leaves a node as arrives.
+# baseline, and the products of slopes add up to the change of the output. The contribution through
+# every edge is known, and the incoming and outgoing contributions of a node are equal.
 
 # %%
 secant = kanlens.attribute(model, rows, method="secant", background=background)
@@ -140,7 +139,7 @@ axes = kanlens.plot.attribution(secant, kind="paths", row=3)
 # The wider a band, the more of the change flows through that edge; its color is the direction. A
 # hidden node passes on what it is given, so bands of both colors that meet in one cancel there.
 #
-# Captum has DeepLIFT, too. On a KAN it returns the gradient times the distance, without a word:
+# Captum has DeepLIFT, too. On a KAN it returns the gradient times the distance, without a warning:
 # its rule is applied only to activations that it knows by name, and no KAN layer is among them.
 # kanlens shows Captum the network edge by edge, and the same code becomes exact.
 
@@ -200,8 +199,8 @@ axes = kanlens.plot.comparison(table)
 
 # %% [markdown]
 # A band for each feature, in the order of the exact values, and a mark for each method: most agree
-# on how large a feature is. Gradients times inputs do not, and beside the names stands by how much
-# each is off, sample by sample, and what it leaves unexplained.
+# on the size of a feature. Gradients times inputs do not. Next to the names are the error of each
+# method, sample by sample, and its completeness gap.
 #
 # ## Which features matter over all samples
 #
@@ -227,9 +226,10 @@ pd.DataFrame({name: values.numpy() for name, values in shares.items()}, frame.co
 # ## True to the model, or true to the data
 #
 # A model of one layer is a sum of functions of single features, and its Shapley values are closed
-# forms. They say what the *model* does. When a feature that the model does not read goes along with
-# one that it does, one may also ask what the *data* would have us expect: the observational law
-# lets unknown features follow the known ones, and then a twin shares the credit.
+# forms. They explain the *model*. If a feature that the model does not use is correlated with one
+# that it uses, one may also explain the *data*: with the observational (conditional) distribution,
+# unknown features depend on the known ones, and the correlated feature has a share of the
+# attribution.
 
 # %%
 draw = np.random.default_rng(0)

@@ -11,15 +11,15 @@
 # ---
 
 # %% [markdown]
-# # What can be proven of a model, and how methods do where the truth is known
+# # Certificates of a model, and attributions where the truth is known
 #
-# An attribution speaks of the rows it was asked about. Some questions are about *all* inputs: can
-# raising this feature ever lower the output? How high can the prediction get? Is the model a sum
-# of functions of single features, up to how much? `certify` answers them with proof, for every
-# point of a box.
+# An attribution is about the rows that were passed. Some questions are about *all* inputs: can
+# raising this feature ever lower the output? How high can the prediction get? How far is the model
+# from a sum of functions of single features? `certify` answers them with proof, for every point of
+# a box.
 #
-# The table is made up so that there is a truth: a price that rises with size, falls with age, is
-# highest at a middle distance, and does not depend on the number of the lot.
+# The table is simulated, so that the truth is known: a price that rises with size, falls with age,
+# is highest at a middle distance, and does not depend on the number of the lot.
 
 # %%
 import kanlens, numpy as np, pandas as pd, torch
@@ -45,10 +45,10 @@ print(f"{model.edges_alive} edges, {cut.model.edges_alive} after pruning")
 # %% [markdown]
 # ## Proof for a box
 #
-# Every edge is bounded by the control points of its pieces, the later layers by straight lines
-# around their functions, and the box is cut until a statement is decided or the number of boxes is
-# spent. Beside each bound stands what was *seen* at evaluated points: no bound could be better than
-# that, so the two together say how tight it is.
+# Every edge is bounded by the control points of its pieces, deeper layers by linear lower and upper
+# bounds of their functions, and the box is divided until a statement is decided or the number of
+# boxes is reached. Next to each bound is the value that was *seen* at evaluated points: no correct
+# bound is tighter, so that the two show how tight the bound is.
 
 # %%
 domain = {"size": (60, 180), "age": (5, 50), "distance": (2, 28), "lot": (0, 1000)}
@@ -76,9 +76,8 @@ pd.DataFrame(
 ).assign(price=[*worst.rise.value.tolist(), *worst.fall.value.tolist()]).round(2)
 
 # %% [markdown]
-# The column of the lot does nothing in truth; the network has learned a little noise from it. The
-# certificate says how much that can ever matter. After pruning, where no edge is left, it is
-# exactly nothing.
+# The number of the lot has no true effect; the network has learned a little noise from it. The
+# certificate bounds its effect. After pruning, where no edge is left, it is exactly nothing.
 
 # %%
 small = cut.model
@@ -92,8 +91,8 @@ effects.join(pruned.add_suffix(" after pruning")).round(3)
 # ## Is it a sum of functions of single features?
 #
 # `additivity` gives an additive function, proves how far the model is from it at most, and says
-# below which distance there is none. Near zero, every explanation would collapse into one curve for
-# each feature. Here it does not: size and age work together.
+# below which distance there is none. Near zero, one curve per feature would explain the model. Here
+# it does not: size and age interact.
 
 # %%
 near = proven.outputs[0].additivity

@@ -17,7 +17,7 @@
 # pykan's three files, a state dict of FastKAN, and a whole ChebyKAN module in a pickle. None of the
 # libraries is needed to look at them here, and no file is executed: pickles are read as data.
 #
-# The table is made up so that there is a truth: an angle, a speed and a load make a force,
+# The table is simulated, so that the truth is known: an angle, a speed and a load make a force,
 # sin(2.5 angle) + speed² + 0.5 angle · load, with a little noise.
 
 # %%
@@ -32,8 +32,8 @@ frame["force"] = force + 0.02 * draw.normal(size=len(frame))
 # %% [markdown]
 # ## Load
 #
-# Libraries are recognized by their tensors. What is in a file can be asked first. With the table,
-# models also know names, ranges and what is typical.
+# Libraries are recognized by their tensors. `list_kans` lists the networks in a file. With the
+# table, models also have names, ranges and background rows.
 
 # %%
 files = {"pykan": "pykan", "FastKAN": "fastkan.pt", "ChebyKAN": "chebykan.pt"}
@@ -67,10 +67,10 @@ axes = kanlens.plot.edges(models["ChebyKAN"], 0)
 
 # %% [markdown]
 # The angle's functions turn twice, as its sine does, and the speed's are bowls, upright or upside
-# down. In the gray parts there are no rows: what a polynomial of tanh does there was not learned.
+# down. In the gray parts there are no rows: the polynomial of tanh was not fitted there.
 #
-# FastKAN normalizes the inputs of each layer, which couples them: the squares of the diagram. What
-# is attributed is exact in the raw features all the same: here Shapley values, which add up to the
+# FastKAN normalizes the inputs of each layer, which couples them: the squares of the diagram.
+# Attributions are exact in the raw features all the same: here Shapley values, which add up to the
 # output.
 
 # %%
@@ -83,7 +83,7 @@ for name, model in models.items():
     assert gap < 1e-9
 
 # %% [markdown]
-# How do they behave on the whole box, not on rows alone? Certificates hold for every point.
+# Certificates hold for every point of a box, not for rows alone.
 
 # %%
 box = dict.fromkeys(names, (-1.0, 1.0))
@@ -119,5 +119,5 @@ pd.DataFrame(lines).round(3)
 
 # %% [markdown]
 # The pykan and the ChebyKAN found the same functions. The FastKAN is less good: normalizing three
-# inputs throws away how large they are together, and what is lost cannot be attributed. All three
-# agree on the order: angle, speed, load.
+# inputs removes their common size, which the output depends on. All three agree on the order:
+# angle, speed, load.

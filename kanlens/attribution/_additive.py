@@ -26,13 +26,13 @@ NARROW = 1e-9  # a conditional deviation below this is a point
 def additive(
     problem: Problem, *, law: Literal["interventional", "observational"] = "interventional"
 ) -> LocalValues:
-    """Exact closed form for a sum of functions of single features, also under their own law.
+    """Exact closed form for a sum of functions of single features.
 
-    These are its Shapley values: by the "interventional" law [1]_, f_i(x_i) - mean of f_i over the
-    background. By the "observational" one the worth of known features is v(S) = E[F | x_S], so that
-    features that the model does not read share in the credit of those they depend on; true to the
-    data, not to the model [2]_. The law is a Gaussian copula [3]_ with the background's marginals,
-    so that every conditional expectation is a finite sum.
+    These are Shapley values. With the "interventional" distribution [1]_ they are f_i(x_i) minus
+    the mean of f_i over the background. With the "observational" one the value of a coalition is
+    v(S) = E[F | x_S], so that a feature without effect shares the value of those it depends on:
+    true to the data, not to the model [2]_. The distribution is a Gaussian copula [3]_ with the
+    background's marginals, so that every conditional expectation is a finite sum.
 
     References
     ----------
@@ -80,7 +80,7 @@ class GaussianCopula:
 
     @classmethod
     def of(cls, rows: Tensor) -> GaussianCopula:
-        """Fit the law to rows (row, in)."""
+        """Fit the copula to rows (row, in)."""
         values, order = rows.sort(dim=0, stable=True)
         law = cls(sorted=values, order=order, correlation=torch.eye(rows.shape[1]).to(rows))
         scores = law.scores(rows)
@@ -121,7 +121,7 @@ def _observational(problem: Problem) -> Tensor:
     x, rows = problem.x, problem.background
     n = x.shape[1]
     if n > LIMIT:
-        expected = f"at most {LIMIT} features for the observational law"
+        expected = f"at most {LIMIT} features for the observational distribution"
         raise MethodError(
             "attribute", expected, str(n), "Use {law}", "fewer features", law="interventional"
         )

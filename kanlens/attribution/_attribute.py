@@ -175,15 +175,17 @@ def importance(  # noqa: PLR0913 - one keyword per choice
             frames.append(importance_table(result, grouped=grouped))
     if not frames:
         raise KeyboardInterrupt
-    stop.warn("importance", f"{len(frames)} of {len(outputs)} outputs are done, and returned")
+    stop.warn("importance", f"Results of {len(frames)} of {len(outputs)} outputs are returned")
     return pd.concat(frames, ignore_index=True)
 
 
 def _checked_method(name: str, options: dict[str, Any]) -> Method:
     """Return the method called `name`; refuse unknown ones and unknown options."""
     if isinstance(name, str) and name in REFUSED:
-        expected = "a method that says something about a KAN"
-        advice = "Captum's rule for it does not hold there; use {method} or 'captum_deep_lift'"
+        expected = "a method that is valid for a KAN"
+        advice = (
+            "Captum's rule for it does not hold for splines; use {method} or 'captum_deep_lift'"
+        )
         raise MethodError("attribute", expected, repr(name), advice, method="secant")
     check_choice("attribute", "method", name, METHODS)
     method = METHODS[name]

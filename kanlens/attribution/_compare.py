@@ -190,7 +190,7 @@ def run_comparison(
     if not runs.done:
         raise reworded("compare", next(iter(runs.refusals.values())))
     scores = _scores(runs, columns)
-    runs.stop.warn("compare", "What was done by then is returned; other metrics are NaN")
+    runs.stop.warn("compare", "The metrics so far are returned; the others are NaN")
     return Comparison(
         attributions=runs.done,
         frame=_frame(runs, scores),
@@ -221,7 +221,7 @@ def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
         raise InvalidValueError("compare", "at least one method", "none", advice, methods=...)
     for name in names:
         if name in METHODS and name not in choices:
-            expected = "methods that give every sample's features their values"
+            expected = "methods that return values for each sample and feature"
             other = "attribute" if METHODS[name].of_nodes else "importance"
             either = "Choose one of those", f"call {other} with {{method}}"
             raise InvalidValueError("compare", expected, repr(name), *either, method=name)
@@ -299,7 +299,7 @@ def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
 def _verdict(runs: Runs, name: str, scores: dict[str, dict[str, Score]]) -> str:
     """Return the verdict on a method from its values and metrics."""
     if name == RANDOM:
-        return "the floor: knows nothing"
+        return "the floor: random values"
     attribution = runs.done[name]
     numbers = {column: score.value for column, score in scores[name].items()}
     floor = scores[RANDOM]["shapley_error"].value if "shapley_error" in numbers else math.nan

@@ -128,7 +128,7 @@ class _NodeFit:
         determined = sizes > LEAST * sizes[0]
         rank = determined.sum()
         if rank >= len(x):
-            advice = "Pass more, or prune the model"
+            advice = "Pass more rows, or prune the model"
             raise DataError(call, f"more than {rank} rows", str(len(x)), advice)
         self.turn = (turn[determined] / sizes[determined, None]).T  # (coefficient, z)
         self.rows = design @ self.turn  # (batch, z)

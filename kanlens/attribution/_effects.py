@@ -117,34 +117,35 @@ def effect(
     other: int | str | None = None,
     grid: int | None = None,
 ) -> Effect:
-    """Return the effect of a feature on an output over its range, less its mean over the data.
+    """Return the effect of a feature on an output, minus its mean.
 
     "pdp" is partial dependence [1]_: the mean output over rows of the data with the feature set to
-    each value, likely or not with the rest of a row. "ale" are accumulated local effects [2]_: the
-    mean difference between neighboring quantiles for the rows there, added up; of categories, in
-    their order, for the rows of both. Where the network is additive in the feature, both are its
-    function in the network, from one row.
+    each value, even if unlikely in that row. "ale" are accumulated local effects [2]_: the mean
+    differences between neighboring quantiles, over the rows between them, summed up (for
+    neighboring categories, over the rows of both). Where the network is additive in the feature,
+    both are its function in the network, from one row.
 
     Parameters
     ----------
     model : KAN or fitted estimator, or a sequence of them
-        Not changed. Of several, restarts or fits to resampled rows, the mean.
+        Not changed. For several, such as restarts or fits to resampled rows, the mean effect.
     feature, other : int or str
-        Index or name, and that of a second one, only for "pdp". The features that a table column
-        became are set together.
+        Index or name; `other` is a second feature, for "pdp" only. All features of a table column
+        are set together.
     data : Tensor, ndarray or DataFrame, shape (batch, in), optional
-        Rows in the units of the data, of which 500 (4000 for "ale"), spread over all, are
-        evaluated. Default: those the (first) model kept from its training.
+        Rows in the units of the data; 500 (4000 for "ale") evenly spread ones are evaluated.
+        Default: the background rows stored in the (first) model.
     target : int or str, optional
         The output, as for `kanlens.attribute`; log-odds for classification.
     kind : {"pdp", "ale"}
         Kind of effect.
     ice : int
-        Most single rows [3]_; none for "ale", two features or several models, nor where all are
-        equal.
+        Largest number of curves of single rows [3]_; none for "ale", two features, several
+        models, or if all curves are equal.
     grid : int, optional
-        Most points of a number: 65, of two features 25. Half are evenly spaced and half (for "ale"
-        all) are quantiles; up to 12 different values are all taken.
+        Largest number of points of a numeric feature. Default: 65, or 25 each for two features.
+        Half are evenly spaced and half (for "ale" all) are quantiles; up to 12 different values are
+        all used.
 
     Returns
     -------

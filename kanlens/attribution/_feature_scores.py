@@ -37,7 +37,7 @@ def sobol_first(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
 
 @method(scope="global", exact=False, complete=False, random=True)
 def sobol_total(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
-    """Share of the output's variance that a feature has a part in.
+    """Share of the output's variance that involves a feature.
 
     The total Sobol index 1 - Var(E[F | all but x_i]) / Var(F), found as `sobol_first` is. What
     exceeds the first-order index of a feature is its part in interactions.

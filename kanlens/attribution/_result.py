@@ -179,8 +179,9 @@ class Attribution(Displayed):
     def grouped(self) -> Attribution:
         """Return the attribution to table columns: the one-hot features of each are summed.
 
-        Bounds add up, interactions within a column count to its main effect, and flows leave from
-        columns, which stand where their first feature stood. Standard errors are dropped.
+        Bounds are summed, interactions within a column are added to its main effect, and flows
+        start at columns. A column takes the place of its first feature; standard errors are
+        dropped.
         """
         if not self.groups:
             return self
@@ -234,7 +235,7 @@ class Importance(Displayed):
 
     @classmethod
     def of(cls, sizes: CentralMoments, like: Attribution) -> Importance:
-        """Return the mean of sizes with its interval, for the output and method of `like`."""
+        """Return mean sizes with intervals, with the output and method of `like`."""
         low, high = (None if end is None else end.to(like.values) for end in sizes.interval())
         return cls(
             values=sizes.mean.to(like.values),

@@ -162,7 +162,7 @@ def certify(
                 outputs.append(_hurried(work, replace(budget, deadline=share)))
     if not outputs:
         raise KeyboardInterrupt
-    budget.stop.warn(CALL, f"What is proven of {len(outputs)} of {len(targets)} outputs holds")
+    budget.stop.warn(CALL, f"Bounds of {len(outputs)} of {len(targets)} outputs are returned")
     return Certificate(
         features=model.feature_names,
         domain=box,

@@ -192,7 +192,7 @@ def _verdict(
     if findings.propagation.domain[index].diff() == 0:
         return "constant", "held fixed by the domain"
     if low == 0.0 == high:
-        return "constant", "flat throughout" if bool(findings.live[index]) else "no live path"
+        return "constant", "flat throughout" if bool(findings.live[index]) else "no path of edges"
     if low >= 0.0:
         return "increasing", ""
     if high <= 0.0:

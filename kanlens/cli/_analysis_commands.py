@@ -27,11 +27,11 @@ _WITHOUT = "loss and budget are the change of the outputs, as a share of their v
 
 @command(
     example="kanlens prune model.safetensors data.csv --budget 0.05 -o small.safetensors",
-    budget="Allowed relative rise of the loss against the target, for example 0.02, never less "
-    "than 1e-6 of the loss of the best constant but for 0; for a table without target, of the "
-    "change of the outputs, as a share of their variance.",
-    threshold="Least score, as a share of the layer's largest.",
-    score="What edges are ordered by.",
+    budget="Allowed relative rise of the loss, for example 0.02; unless 0, at least 1e-6 of the "
+    "loss of the best constant. Without a target: allowed change of the outputs, as a share of "
+    "their variance.",
+    threshold="Smallest score to keep, as a share of the layer's largest.",
+    score="Score that orders the edges.",
     finetune="Steps of training between cuts, judged by a fifth of the rows.",
     test="Table to judge the model on before and after.",
     table="Also write the removed edges here.",
@@ -102,10 +102,10 @@ def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
 
 @command(
     example="kanlens symbolize small.safetensors data.csv",
-    r2_min="Least share of an edge's variance a function must explain.",
-    functions="Functions to choose from, with commas.  [default: all]",
-    model_selection="Which row is the formula.",
-    test="Table to make the receipt on.  [default: rows of DATA not fitted to]",
+    r2_min="Smallest share of an edge's variance that a function must explain.",
+    functions="Functions to choose from, comma-separated.  [default: all]",
+    model_selection="Rule that chooses a row of the table of formulas.",
+    test="Table for the receipt.  [default: rows of DATA not used for fitting]",
 )
 def symbolize(
     model: Path,
@@ -174,7 +174,7 @@ def _show_formulas(terminal: Terminal, equations: Any, result: SymbolicResult) -
 @command(
     example="kanlens discover data.csv --target v",
     target="Column to find a formula for.",
-    features="Columns to use, with commas.  [default: all others]",
+    features="Columns to use, comma-separated.  [default: all others]",
     time_limit="Seconds after which the best so far is shown.",
 )
 def discover(

@@ -33,9 +33,9 @@ RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|
 
 @command(
     example="kanlens attribute model.safetensors data.csv --method shapley -o attributions.parquet",
-    max_rows="Rows to explain, spread over the table.  [default: all]",
+    max_rows="Largest number of rows to explain, evenly spread.  [default: all]",
     output="Table to write; a folder of Parquet files where the name has no ending, or with "
-    "--scheduler. A run that ended goes on from what is in the folder.",
+    "--scheduler. The same command continues an interrupted run.",
 )
 def attribute(
     model: Path,
@@ -138,7 +138,7 @@ def _attributed(
 @command(
     example="kanlens importance model.safetensors data.csv",
     output_name="One output, by name or index.  [default: all of them]",
-    max_rows="Rows to use, spread over the table.  [default: 200; all with workers]",
+    max_rows="Largest number of rows, evenly spread.  [default: 200; all with workers]",
     output=ALSO_TABLE,
 )
 def importance(
@@ -190,9 +190,9 @@ def importance(
 
 @command(
     example="kanlens compare model.safetensors data.csv --max-rows 20",
-    methods="Methods, with commas, or all.  [default: the well-known ones]",
-    metrics="Metrics, with commas, or all.  [default: the quick ones]",
-    max_background="Background rows to use, spread over those there are.",
+    methods="Methods, comma-separated, or all.  [default: the well-known ones]",
+    metrics="Metrics, comma-separated, or all.  [default: the quick ones]",
+    max_background="Largest number of background rows, evenly spread.",
     output=ALSO_TABLE,
 )
 def compare(
@@ -248,7 +248,7 @@ def compare(
 
 @command(example="kanlens methods")
 def methods(*, terminal: Terminal) -> None:
-    """List the attribution methods there are."""
+    """List the attribution methods."""
     import pandas as pd
 
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
@@ -285,8 +285,8 @@ def _errors(result: Any) -> dict[str, Any]:
     example="kanlens certify model.safetensors",
     data="Table whose ranges are the domain.  [default: those of the training data]",
     domain="Ranges that replace some of these: age=18:65,income=0:5.",
-    tolerance="Bounds within this share of what was seen are good enough.",
-    max_boxes="Boxes that are bounded for each output.",
+    tolerance="Stop when bounds are within this share of the seen range.",
+    max_boxes="Largest number of boxes for each output.",
     time_limit="Seconds for all outputs together, shared evenly.",
     output="Also write the certificate (JSON) here.",
 )
@@ -327,7 +327,7 @@ def certify(
 
 
 def read_ranges(text: str | None) -> Domain:
-    """Return ranges from name=low:high, with commas."""
+    """Return ranges from name=low:high, comma-separated."""
     ranges: Domain = {}
     rest = text or ""
     while rest.strip(" ,"):

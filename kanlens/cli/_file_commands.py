@@ -14,7 +14,7 @@ from kanlens.cli._options import set_options, split_names
 
 @command(example="kanlens info model.safetensors")
 def info(model: Path, *, terminal: Terminal) -> None:
-    """Describe a model: shape, edges alive, grid, features, how it was made."""
+    """Describe a model: shape, nonzero edges, grid, features, origin."""
     import pandas as pd
 
     from kanlens.io._tensor_files import read_metadata
@@ -34,11 +34,11 @@ def info(model: Path, *, terminal: Terminal) -> None:
     example="kanlens import efficient.pt --data data.csv --target price -o model.safetensors",
     foreign="A foreign checkpoint.",
     data="The table it was trained on: gives names, kinds, ranges, classes and background.",
-    feature_names="Names of the features, with commas; with --data its columns, in the order of "
-    "the model's inputs.",
-    output_names="Names of the outputs, with commas; of a classifier its classes.",
-    submodule="The part of the model that is it.",
-    settings="What the file does not say, as name=value: wavelet=dog, ...",
+    feature_names="Names of the features, comma-separated; with --data its columns, in the order "
+    "of the model's inputs.",
+    output_names="Names of the outputs, comma-separated; of a classifier its classes.",
+    submodule="Name of the part of the model to import.",
+    settings="What the file does not contain, as name=value: wavelet=dog, ...",
 )
 def import_command(
     foreign: Path,

@@ -29,7 +29,7 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
 
 @command(
     example="kanlens train data.csv --target price -o model.safetensors",
-    optimizer="What makes the loss small.  [default: by the number of rows]",
+    optimizer="Optimization algorithm.  [default: by the number of rows]",
     steps="Steps of LBFGS, or passes over the data.  [default: 50]",
     learning_rate="Step size.",
     batch_size="Rows of one batch.  [default: 256]",
@@ -38,9 +38,9 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
     proximal="Make edges exactly zero, with activation_l2.",
     validation="Share of rows to stop early by.  [default: 0.2]",
     patience="Steps without improvement before the end.  [default: 20]",
-    holdout="Share of rows for testing only, drawn; both parts are written.",
+    holdout="Share of rows for testing only, at random; both parts are written.",
     holdout_last="Share of rows for testing only, the last ones: of a table in order of time.",
-    resume="Go on where a killed run stopped, with its draws, not --seed's.",
+    resume="Continue a killed run, with its random numbers, not --seed's.",
 )
 def train(
     data: Path,
@@ -261,8 +261,8 @@ def _write_parts(
     example="kanlens sparsity-path data.csv --target price --penalty weight_l1 -o out.safetensors",
     output="Model to write: the best.",
     strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
-    "themselves with commas, increasing.",
-    optimizer="What makes the loss small.",
+    "themselves, comma-separated and increasing.",
+    optimizer="Optimization algorithm.",
     steps="Steps of each strength.",
 )
 def sparsity_path(
@@ -340,7 +340,7 @@ def predict(
     output: Path = Path("predictions.csv"),
     terminal: Terminal,
 ) -> None:
-    """Predict every row of a table; judge the predictions when the table has the target."""
+    """Predict every row of a table; with a target, print the score too."""
     from kanlens.cli._model_data import open_rows
     from kanlens.training._objective import ScoreSums, predictions
 

@@ -71,39 +71,39 @@ PANELS = {  # of help, by argument
 }
 MINIMA = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers, by argument
 HELP = {  # of options of several commands, by argument
-    "background": "Table of rows to compare with.  [default: those the model keeps, else rows of "
-    "DATA]",
-    "categorical": "Columns whose numbers are codes, with commas.",
-    "column": "Column that holds the target; several with commas.  [default: the one trained on, "
-    "else the one named like the output]",
+    "background": "Table of rows to compare with.  [default: those stored in the model, else rows "
+    "of DATA]",
+    "categorical": "Columns whose numbers are codes, comma-separated.",
+    "column": "Column that holds the target; several, comma-separated.  [default: the one trained "
+    "on, else the one named like the output]",
     "data": "A table: .csv, .tsv, .xlsx or .parquet.",
-    "decimal": "The decimal sign.  [default: a comma where numbers can be read only so]",
-    "drop": "Columns to leave out, with commas.",
-    "extrapolation": "Beyond the training data: constant holds a feature at the end of its range, "
-    "linear goes on straight, zero lets the splines run out.",
-    "features": "Columns to use, with commas.",
+    "decimal": "Decimal separator.  [default: a comma if numbers can be read in no other way]",
+    "drop": "Columns to leave out, comma-separated.",
+    "extrapolation": "Beyond the training data: constant clips features to their range, "
+    "linear continues linearly, zero lets splines decay to zero.",
+    "features": "Columns to use, comma-separated.",
     "grid_size": "Intervals of each edge's grid.",
     "groups": "Column that marks rows to hold out together, not used as a feature.",
-    "hidden": "Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
-    "none.",
-    "impute": "Fill missing cells with this.  [default: they are a level of their own]",
-    "max_background": "Background rows, spread over those there are.",
-    "max_rows": "Rows to use, spread over the table.",
+    "hidden": "Nodes of each hidden layer, comma-separated; 3:2 for three sums and two products; 0 "
+    "for none.",
+    "impute": "Fill missing cells with this.  [default: they are a category of their own]",
+    "max_background": "Largest number of background rows, evenly spread.",
+    "max_rows": "Largest number of rows, evenly spread over the table.",
     "method": "See 'kanlens methods'.",
     "model": "A kanlens model.",
-    "na": "Cells that stand for a missing one, with commas: ?,-999.",
+    "na": "Cells that mean a missing value, comma-separated: ?,-999.",
     "options": "Option of the method, as name=value; may be given several times.",
     "output": "Model to write.",
-    "output_name": "Output to look at, by name or index.  [default: the only one, or the class "
+    "output_name": "Output to explain, by name or index.  [default: the only one, or the class "
     "that is predicted for most rows]",
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
     "weight_l1; several as raw_l1=1,curvature=0.1.",
-    "restarts": "How often to begin, each time with other draws; the best is kept.",
-    "scheduler": "Address of a Dask scheduler, whose workers do the work.",
-    "spline_order": "Degree of the pieces.",
-    "target": "Column to predict; several with commas.",
-    "workers": "Processes of Dask to start here, which do the work.",
-    "task": "What to learn.  [default: what the target's values suggest]",
+    "restarts": "Number of random starts; the best result is kept.",
+    "scheduler": "Address of a Dask scheduler whose workers to use.",
+    "spline_order": "Degree of the polynomial pieces.",
+    "target": "Column to predict; several, comma-separated.",
+    "workers": "Number of Dask processes to start on this machine.",
+    "task": "Kind of model.  [default: by the target's values]",
 }
 
 
@@ -157,7 +157,7 @@ def split_names(text: str | None) -> list[str]:
     names = [part.strip() for part in parts if part.strip()]
     if text is not None and not names:
         advice = "Leave the option out, or name some"
-        raise InvalidValueError("kanlens", "names with commas", repr(text), advice)
+        raise InvalidValueError("kanlens", "names separated by commas", repr(text), advice)
     return names
 
 

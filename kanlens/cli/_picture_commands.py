@@ -26,7 +26,7 @@ IDLE = 5.0  # seconds after which a silent connection is closed
     example="kanlens plot model.safetensors -o network.svg",
     data="A table that sets the ranges.",
     edge="Draw one edge, layer:out:in, for example 0:2:1.",
-    effect="Draw what a feature does to an output, over its range.",
+    effect="Draw the effect of a feature on an output.",
     output="Picture to write: .svg, .pdf or .png.",
 )
 def plot(
@@ -73,11 +73,11 @@ def _place(text: str) -> tuple[int, int, int]:
     output="Page to write.",
     title="Title of the page.",
     formula="Read a formula from the model.",
-    certify="Prove what holds over the ranges of the data, which may take minutes.",
-    methods="Attribution methods to compare, with commas.",
+    certify="Prove bounds over the ranges of the data, which may take minutes.",
+    methods="Attribution methods to compare, comma-separated.",
     others="Model to compare with; may be given several times.",
     max_rows="Rows to attribute.",
-    fail_on="End with 1 past limits like r2<0.8,offgrid>0.05.",
+    fail_on="Exit with code 1 past limits such as r2<0.8,offgrid>0.05.",
     show="Open the page when it is written.",
 )
 def report(
@@ -150,9 +150,9 @@ def report(
     example="kanlens export model.safetensors -o model.onnx",
     to="Format of the file.  [default: by the ending of -o]",
     output="File to write.",
-    explain="Let it say, too, what each feature did (onnx).",
+    explain="Also write the contribution of each feature (onnx).",
     table="Name of the table that SQL reads.",
-    keep="Its columns beside the predictions, with commas.  [default: those it reads]",
+    keep="Its columns to keep, comma-separated.  [default: those it reads]",
 )
 def export_command(
     model: Path,
@@ -235,7 +235,7 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
     title="Title of the page.",
     formula="Read a formula from the model.",
     max_rows="Rows to attribute.",
-    port="Port of this machine; 0 takes one that is free.",
+    port="Port on this machine; 0 chooses a free one.",
     show="Open the page in a browser.",
 )
 def serve(

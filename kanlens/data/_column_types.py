@@ -213,7 +213,7 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
     row = int(unreadable.argmax())
     texts = column.cells[unreadable].astype(str).drop_duplicates()
     if 2 * column.total(unreadable) <= column.total(column.present):
-        advice = "Correct that cell", "pass {na} if it is a missing one"
+        advice = "Correct that cell", "pass {na} if it marks a missing cell"
         raise column.refuse(row, "numbers", *advice, na=texts.iloc[0])
     if all(is_number(text, ",") for text in texts):
         advice = "Use points for decimals", "pass {decimal}"
@@ -230,7 +230,7 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
     if lost.any() and 2 * column.total(lost) <= column.total(column.present):
         texts = column.cells[lost].astype(str).drop_duplicates()
         wrong = f"No calendar has {listed(texts.tolist())}; correct it"
-        advice = wrong, "pass {na} if it is a missing one"
+        advice = wrong, "pass {na} if it marks a missing cell"
         raise column.refuse(int(lost.argmax()), "dates", *advice, na=texts.iloc[0])
     return "text" if lost.any() else "date"
 

@@ -71,7 +71,7 @@ def choose_columns(
         raise DataError(call, expected, f"{twice[0]!r} twice", "Rename it, or name it once")
     if not chosen:
         got = f"columns {listed(columns)}"
-        raise DataError(call, "a feature column beside the target", got, "Add one")
+        raise DataError(call, "a feature column and the target", got, "Add one")
     return targets, chosen
 
 
@@ -207,8 +207,8 @@ def read_targets(
         if not column.present.all() or (unread and not names):
             return None
         if unread:
-            expected = f"numbers in target {name!r}, as the model knows no classes"
-            advice = "Import it with its data, target and task, for their classes"
+            expected = f"numbers in target {name!r}, as the model has no class labels"
+            advice = "Import the model with data, target and task to add them"
             raise DataError(call, expected, "text", advice)
     if not columns:
         return None

@@ -147,8 +147,8 @@ class ParquetReader:
             except (pa.lib.ArrowException, TypeError) as error:
                 got = f"other types ({reason(error)})"
             name = Path(fragment.path).name
-            advice = "Write the files alike, or leave the column out"
-            expected = f"the columns {listed(wanted)} alike in every file"
+            advice = "Write these columns to every file, or leave the column out"
+            expected = f"the columns {listed(wanted)} with the same types in every file"
             raise DataError(self.call, expected, f"{got} in {name!r}", advice)
         unified = pa.unify_schemas(schemas, promote_options="permissive")
         fields = {field.name: field.remove_metadata() for field in unified}

@@ -330,7 +330,7 @@ class _FrameColumns:
         values, unit, usual = column.read(feature.filler), column.unit, abs(feature.filler or 0.0)
         if "" != unit != feature.unit != "" and (feature.unit in SYMBOLS or unit not in SYMBOLS):
             row = int(column.present.argmax())
-            raise column.refuse(row, f"numbers in {feature.unit}", "Convert the column")
+            raise column.refuse(row, f"numbers in {feature.unit}", "Convert the units")
         sizes = np.abs(values[values != 0])
         size = float(np.median(sizes)) if len(sizes) else usual
         if unit == "%" != feature.unit and usual <= 1 and size > 10 * usual:

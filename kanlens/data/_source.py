@@ -43,11 +43,11 @@ class Source(Displayed):
     schema : Schema
         Names, units and kinds of the columns, and the task.
     reader : RowReader
-        Where the rows are; its `name` is that of the file or folder.
+        Reads the rows; its `name` is that of the file or folder.
     extremes : tuple of int
-        Rows that hold the least and the greatest number of a column, where they are known.
+        Indices of rows with the least or the greatest number of a column, if known.
     target : tuple of str
-        Columns of the target, where they are not those of the schema.
+        Columns of the target, if they differ from those of the schema.
     call : str
         The public call, for error messages.
 
@@ -116,7 +116,7 @@ class Source(Displayed):
         Parameters
         ----------
         rows : int
-            Rows of each table; the last has what is left.
+            Rows of each table; the last may have fewer.
 
         Yields
         ------
@@ -143,7 +143,7 @@ class Source(Displayed):
         rows = np.asarray(indices, dtype=np.int64)
         if not (len(rows) and rows[0] >= 0 and rows[-1] < self.rows and (np.diff(rows) > 0).all()):
             expected = f"increasing row numbers below {self.rows}"
-            raise InvalidValueError("Source.take", expected, "others", "Sort them")
+            raise InvalidValueError("Source.take", expected, "other numbers", "Sort them")
         parts = []
         for start, stop in blocks(self.rows, GROUP):
             here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start
@@ -171,7 +171,7 @@ class Source(Displayed):
         return np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks
 
     def table(self, *, call: str, numbers: int = 0) -> Table:
-        """Return the rows that memory holds: all, or some with a warning."""
+        """Return the rows that fit in memory; warn if these are not all."""
         held = self.held(numbers)
         if held == self.rows:
             return self.read(0, held)
@@ -270,7 +270,7 @@ def _scan(roles: ColumnRoles, reader: RowReader, progress: bool | None) -> Sourc
         classes = coded or cells.inferred == "categorical"
         if profiles[name].overflow and (classes or (target and roles.task == "classification")):
             expected, got = f"at most {DISTINCT} categories", f"more in column {name!r}"
-            raise DataError("scan_table", expected, got, "Join some", LEAVE_OUT, drop=name)
+            raise DataError("scan_table", expected, got, "Merge some of them", LEAVE_OUT, drop=name)
         return cells
 
     schema = roles.find_schema(column, reader.columns, call="scan_table")

@@ -113,14 +113,14 @@ class Table(Displayed):
         if rows.dtype == torch.bool:
             if rows.shape != (self.rows,):
                 expected, got = f"a mask of shape ({self.rows},)", str(tuple(rows.shape))
-                raise InvalidValueError("Table.take", expected, got, "Change it")
+                raise InvalidValueError("Table.take", expected, got, "Pass one value per row")
             rows = rows.nonzero()[:, 0]
         rows = rows.to(dtype=torch.int64, device="cpu").reshape(-1)
         outside = (rows >= self.rows) | (rows < -self.rows)
         if bool(outside.any()):
             first = int(rows[outside][0])
             expected = f"row positions below {self.rows}"
-            raise InvalidValueError("Table.take", expected, str(first), "Change it")
+            raise InvalidValueError("Table.take", expected, str(first), "Count rows from 0")
         return dataclasses.replace(
             self,
             x=self.x[rows],
@@ -207,7 +207,7 @@ class Table(Displayed):
         check_generator("Table.split", generator)
         check_positive("Table.split", "fraction", fraction)
         if fraction >= 1:
-            fields = "Table.split", "below 1", repr(fraction), "Change it"
+            fields = "Table.split", "below 1", repr(fraction), "Pass a fraction such as 0.2"
             raise InvalidValueError(*fields, argument="fraction")
         check_rows("Table.split", self.x, least=2)
         held_out = min(max(round(fraction * self.rows), 1), self.rows - 1)

@@ -318,7 +318,7 @@ def numeric_columns(frame: Any, warn: Callable[[Warning], object]) -> list[int]:
     if left_out:
         expected, got = "columns of numbers", f"text or dates in {listed(list(left_out.values()))}"
         if len(left_out) == len(frame.columns):
-            raise DTypeError(CALL, expected, got, "Turn them into numbers first")
+            raise DTypeError(CALL, expected, got, "Convert them to numbers")
         warn(KanlensWarning(CALL, expected, got, "They are left out"))
     return [k for k in range(len(frame.columns)) if k not in left_out]
 

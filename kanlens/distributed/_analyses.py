@@ -85,21 +85,21 @@ def attribute(
 ) -> AttributionFolder:
     """Attribute a table of any size; write a folder of Parquet files.
 
-    One row out for each row in, in order. Results do not depend on the workers or `part_rows`:
-    methods that draw have a generator for each 4,096 rows. Complete parts of the same run in the
-    folder are kept, so that the same call resumes an unfinished one.
+    The result has one row for each row of the table, in the same order. It does not depend on the
+    workers or `part_rows`: random methods use a generator for each 4,096 rows. Complete parts of
+    the same run in the folder are kept, so that the same call resumes an unfinished one.
 
     Parameters
     ----------
     model : KAN or fitted estimator
         Left as it is.
     data : str or path
-        A Parquet file or a folder of them, which workers must find under the same name; a text
-        table without a scheduler only.
+        A Parquet file or a folder of them, at the same path on all workers; without a scheduler
+        also a text table.
     output : str or path
-        The folder, empty or that of a run to resume; workers must find it, too.
+        The folder, empty or that of a run to resume; at the same path on all workers.
     method, background, target, progress, **options
-        As for `kanlens.attribute`. The class that is predicted for most rows is found on 10,000.
+        As for `kanlens.attribute`. The default class is the most frequent one on 10,000 rows.
     generator : torch.Generator, optional
         Draws the seed of the run. Default: that of the run to resume, else one of the system.
     part_rows : int
@@ -117,7 +117,7 @@ def attribute(
     OutputError
         If the folder is of another run, or cannot be written.
     MethodError
-        If the method has no values of rows, or no scheduler or worker answers.
+        If the method has no value for each row, or no scheduler or worker answers.
     DataError, InvalidValueError, MissingFileError, FileFormatError, MissingDependencyError
         As `kanlens.attribute` and `kanlens.scan_table`.
 
@@ -176,7 +176,7 @@ def importance(
     Parameters
     ----------
     model, data, method, background, generator, part_rows, workers, progress, **options
-        As for `attribute` in this module; the method is one with values of rows.
+        As for `attribute` in this module; the method must have a value for each row.
     target, grouped
         As for `kanlens.importance`.
 
@@ -233,7 +233,8 @@ def _open(
     source = scan_features(data, kan.schema, call=call)
     elsewhere = workers is not None and not isinstance(workers, int)
     if elsewhere and getattr(source.reader, "origin", None) is not None:
-        expected, advice = "a Parquet file or folder, which workers can read in parts", "Convert it"
+        expected = "a Parquet file or folder, for workers to read in parts"
+        advice = "Convert the table to Parquet"
         raise DataError(call, expected, repr(source.reader.name), advice)
     check_generator(call, generator)
     check_count(call, "part_rows", part_rows)
@@ -293,7 +294,7 @@ def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summa
                 advance()
     except KeyboardInterrupt:
         if job.folder is not None:
-            text = f"{len(done)} of {job.parts} parts are done; the same call goes on from there"
+            text = f"{len(done)} of {job.parts} parts are done; the same call continues"
             Interruption(happened=True).warn(job.call, text)
         raise
     finally:

@@ -251,7 +251,7 @@ def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads((folder / NAME).read_text())
         return manifest
     except FileNotFoundError as error:
-        expected, got = "an empty folder, or one of a run to go on with", f"others, {str(folder)!r}"
+        expected, got = "an empty folder, or one of a run to continue", f"others, {str(folder)!r}"
         raise OutputError(call, expected, got, "Name another with -o") from error
     except (OSError, ValueError) as error:
         got = f"{reason(error)} at {str(folder)!r}"

@@ -73,11 +73,11 @@ def completed(
             task = waiting.pop(future)
             yield task, _checked(future.result())
     except distributed.scheduler.KilledWorker as error:
-        expected, got = "workers that live through a part", f"{error.last_worker} died last"
+        expected, got = "workers that survive a part", f"{error.last_worker} died last"
         advice = "They may need more memory; what is done is kept"
         raise MethodError(call, expected, got, advice) from error
     except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
-        expected, got = "a Dask scheduler that goes on", "one that has gone"
+        expected, got = "a Dask scheduler that keeps running", "one that has gone"
         raise MethodError(call, expected, got, "What is done is kept") from error
     finally:
         client.cancel([shipped, *waiting])

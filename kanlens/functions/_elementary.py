@@ -100,7 +100,7 @@ class ElementaryFunction:
         call = "ElementaryFunction.zeros_of_derivative"
         check_count(call, "n", n, least=0)
         if n > MAX_ZERO_ORDER:
-            advice = f"Ask for an order of at most {MAX_ZERO_ORDER}"
+            advice = f"Pass an order of at most {MAX_ZERO_ORDER}"
             raise InvalidValueError(call, "of at most 7", repr(n), advice, argument="n")
         return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
@@ -210,7 +210,7 @@ def repeated(
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MOST * period:
         got = f"{low:.6g} to {high:.6g}, of period {period:.6g}"
-        raise MethodError("Edge", f"an interval of at most {MOST:,} turns", got, "Narrow it")
+        raise MethodError("Edge", f"an interval of at most {MOST:,} periods", got, "Narrow it")
     first = [math.ceil((low - point) / period) for point in points]
     last = [math.floor((high - point) / period) for point in points]
     return sorted(

@@ -218,7 +218,7 @@ def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
             if isinstance(value, Tensor):
                 got = f"one of shape {tuple(value.shape)} and {value.dtype}"
             expected = f"{what} to return a Tensor of shape {tuple(u.shape)} and {point.dtype}"
-            raise _refused(expected, got, "Keep shape and dtype of what it is given")
+            raise _refused(expected, got, "Keep the shape and dtype of its input")
     bad = (~pytorch.isfinite(value)).nonzero()
     if len(bad):
         place = f"{float(value[bad[0, 0]])!r} at {float(u[bad[0, 0]]):.6g}"

@@ -216,7 +216,7 @@ def check_layer(
     advice = "Make it narrower, or its grid coarser"
     check_memory("KANLinear", _BYTES * weights + _SOLVED * equations, layer, advice)
     if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
-        fields = "KANLinear", "from 0 to 1", repr(grid_eps), "Change it"
+        fields = "KANLinear", "from 0 to 1", repr(grid_eps), "The default is 0.02"
         raise InvalidValueError(*fields, argument="grid_eps")
 
 

@@ -27,9 +27,9 @@ from kanlens.splines._pieces import Pieces, check_spline, spline_pieces
 class Edge(Displayed):
     """The function on one edge: a B-spline plus a sum of elementary functions.
 
-    Beyond the grid the spline is linear, or runs out on the outer knots (``"zero"``). An edge that
-    is one function, ``c * g(a * u + b) + d``, has degree 0, the ends of its grid as knots and the
-    coefficient d; where g is not defined its value is NaN or infinite.
+    Outside the grid the spline is linear, or decays to zero over the outer knots (``"zero"``). An
+    edge that is one function, ``c * g(a * u + b) + d``, has degree 0, the ends of its grid as knots
+    and the coefficient d; where g is not defined its value is NaN or infinite.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class Edge(Displayed):
 
     @property
     def breakpoints(self) -> Array:
-        """Ends of the pieces, kinks and ends of the grid included, in units of x.
+        """Breakpoints in units of x: ends of pieces, and kinks of functions.
 
         Examples
         --------
@@ -237,7 +237,7 @@ class Edge(Displayed):
         if math.isnan(area):
             expected = f"an interval on which {self.functions.names!r} is defined"
             got = f"{a!r} to {b!r}"
-            raise MethodError("Edge.integral", expected, got, "Stay clear of its pole")
+            raise MethodError("Edge.integral", expected, got, "Choose an interval without the pole")
         return area * self.input_scale
 
     def roots(
@@ -306,7 +306,7 @@ class Edge(Displayed):
     def bounds(self, low: float | None = None, high: float | None = None) -> tuple[float, float]:
         """Return the least and the greatest value of phi on [low, high].
 
-        Infinite across a pole, and where phi is not defined throughout.
+        They are infinite if phi has a pole in [low, high] or is not defined everywhere in it.
 
         Parameters
         ----------
@@ -444,7 +444,7 @@ class Edge(Displayed):
         low, high = float(start if low is None else low), float(end if high is None else high)
         if not -math.inf < low <= high < math.inf:
             expected, got = "finite ends with low <= high", f"{low!r} and {high!r}"
-            raise InvalidValueError(f"Edge.{method}", expected, got, "Change them")
+            raise InvalidValueError(f"Edge.{method}", expected, got, "Pass the lower end first")
         return low, high
 
 
@@ -466,4 +466,4 @@ class ScipyEdge:
 def check_finite(call: str, name: str, value: float) -> None:
     """Refuse NaN and infinity."""
     if not math.isfinite(value):
-        raise InvalidValueError(call, f"a finite {name}", repr(value), "Change it")
+        raise InvalidValueError(call, f"a finite {name}", repr(value), "Pass a finite number")

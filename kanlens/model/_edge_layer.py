@@ -198,11 +198,11 @@ class EdgeLayer(nn.Module):
         return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
 
     def breakpoints(self) -> Tensor:
-        """Return the ends of pieces (in, n): `knots`, and points where a function is not smooth."""
+        """Return the breakpoints (in, n): ends of spline pieces, and kinks."""
         return with_kinks(self.knots(), (*self.terms(), *self.edge_terms()))
 
     def knots(self) -> Tensor:
-        """Return the ends of spline pieces (in, n): the grid, or all knots where they run out."""
+        """Return the ends of spline pieces (in, n); with "zero" all knots."""
         inner = spline.breakpoints(self.grid, self.spline_order)
         return self.grid if self.extrapolation == "zero" else inner
 
@@ -234,7 +234,7 @@ class EdgeLayer(nn.Module):
         return mask & nonzero
 
     def domain(self) -> tuple[Tensor, Tensor]:
-        """Return both ends of each input's grid, shapes (in,)."""
+        """Return both ends of the range of each input's grid, shapes (in,)."""
         return spline.grid_ends(self.grid, self.spline_order)
 
     def even_points(self, count: int) -> Tensor:  # (point, in)
@@ -356,12 +356,12 @@ class EdgeLayer(nn.Module):
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
 
-        Of a function, or with a series, it is the mean distance of the edge from its mean.
+        For edges that are functions, or with a series: the mean distance of the edge from its mean.
 
         Parameters
         ----------
         x : Tensor, shape (batch, in), optional
-            Where the mean of each edge is taken, in the scaled units of the layer.
+            Points over which the mean of each edge is taken, in the scaled units of the layer.
 
         Returns
         -------

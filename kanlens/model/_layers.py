@@ -72,9 +72,9 @@ class KANLinear(EdgeLayer):
     grid_eps : float
         In an updated grid, the share of even spacing against quantiles of the data.
     grid_range : tuple of float
-        Ends of the initial grid.
+        Ends of the range of the initial grid.
     extrapolation : {"linear", "zero"}
-        Outside the grid: continue the splines straight, or let them run out.
+        Outside the grid: continue the splines linearly, or let them decay to zero.
     series : sequence of str
         Functions added to the splines of all edges: elementary functions, rational functions, or
         Chebyshev polynomials of tanh such as ``"T3(tanh)"``. Gaussians make the layer of FastKAN,
@@ -87,7 +87,13 @@ class KANLinear(EdgeLayer):
     Raises
     ------
     InvalidValueError
-        If an argument is outside what it may be.
+        If an argument has a value that is not allowed.
+
+    Notes
+    -----
+    `grid` is the extended knot vector of each input: ``grid_size + 1`` knots over its range and
+    `spline_order` more beyond each end. "Inside the grid" means inside the range. `breakpoints` are
+    where two polynomial pieces meet: knots in the range, and kinks of functions added to splines.
 
     References
     ----------
@@ -267,7 +273,7 @@ class KANLinear(EdgeLayer):
     def forward_torch(self, x: Tensor) -> Tensor:
         """Map x (batch, in) to y (batch, out) in torch operations, differentiable to any order.
 
-        `forward` does so itself wherever its fused kernels cannot run.
+        `forward` calls it where its compiled kernels cannot run.
         """
         if self._no_splines:
             y = self.bias.expand(len(x), self.out_features)
@@ -332,9 +338,9 @@ class KANLinear(EdgeLayer):
     def refine(self, grid_size: int) -> float:
         """Change the number of intervals and keep the functions.
 
-        A finer grid holds every old breakpoint, so the functions stay exactly the same inside the
-        grid, and beyond it where they are linear. With ``extrapolation="zero"`` they run out over
-        the new, narrower knots beyond the grid.
+        A finer grid contains every old breakpoint, so the functions do not change inside the grid,
+        nor outside where they are linear. With ``extrapolation="zero"`` they decay to zero over the
+        new, narrower knots outside.
 
         Returns
         -------
@@ -452,4 +458,4 @@ def _indices(name: str, indices: Sequence[int], size: int) -> Tensor:
     if chosen and min(chosen) >= 0 and max(chosen) < size:
         return torch.tensor(chosen)
     expected = f"{name} to list indices from 0 to {size - 1}"
-    raise InvalidValueError("select", expected, repr(list(indices)), "Name at least one")
+    raise InvalidValueError("select", expected, repr(list(indices)), "Pass some of these")

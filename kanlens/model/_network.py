@@ -330,7 +330,7 @@ grid_range, enable_standalone_scale_spline
         return self.node_name(layer + 1, node) + ("" if factor is None else f".{factor + 1}")
 
     def edge_name(self, layer: int, out: int, in_: int) -> str:
-        """Return the name of an edge, made of its ends; an end may be a factor of a product.
+        """Return the name of an edge: its input, and its output or factor.
 
         Examples
         --------

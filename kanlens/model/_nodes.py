@@ -294,11 +294,11 @@ def check_nodes(
     expected = list(zip((lay.out_features for lay in layers), [*inputs, n_outputs], strict=True))
     got = [(level.grouping.subnodes, level.grouping.nodes) for level in nodes]
     if nodes and nodes[-1].normalized:
-        text, advice = "outputs that are not normalized", "Let a layer of straight edges follow"
+        text, advice = "outputs that are not normalized", "Add a layer of linear edges"
         raise InvalidValueError("KAN.from_layers", text, "normalized ones", advice)
     if got != expected:
         text = f"nodes of {_pairs(expected)} (subnodes, nodes)"
-        advice = "Give one per layer, as its outputs and the next layer's inputs ask"
+        advice = "Pass one per layer that fits its outputs and the next layer's inputs"
         raise InvalidValueError("KAN.from_layers", text, _pairs(got) or "none", advice)
     return nodes
 

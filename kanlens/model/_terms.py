@@ -187,6 +187,6 @@ def check_table(functions: Sequence[Sequence[str]], n_out: int, n_in: int) -> Fu
     if len(table) != n_out or lengths != {n_in}:
         expected = f"functions of shape ({n_out}, {n_in})"
         got = f"{len(table)} rows of {' or '.join(str(n) for n in sorted(lengths)) or '0'}"
-        raise ShapeError("KANLinear", expected, got, "Name each edge once")
+        raise ShapeError("KANLinear", expected, got, "Name one function per edge")
     check_functions("KANLinear", [name for row in table for name in row if name != SPLINE])
     return table

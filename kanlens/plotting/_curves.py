@@ -180,8 +180,8 @@ def edges(
     index = check_layer(model, layer, call=call)
     picks, count = chosen_edges(model, index, out, in_, most=top, call=call)
     if not picks:
-        advice = "Name a node that has live edges"
-        raise InvalidValueError(call, "live edges to draw", "none", advice)
+        advice = "Name a node that has nonzero edges"
+        raise InvalidValueError(call, "nonzero edges to draw", "none", advice)
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
@@ -213,7 +213,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
         expected, advice = "a model, data and y for a band", "Pass the rows of the training"
-        raise MethodError("plot.edge", expected, "not all", advice)
+        raise MethodError("plot.edge", expected, "not all three", advice)
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
         frame = edge_band(source, layer, out, in_, rows, y, at=curve.x)

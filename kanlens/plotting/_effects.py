@@ -101,7 +101,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
             source = computed(source, feature, data, **options)  # type: ignore[arg-type]
     elif any(option is not None for option in (feature, data, target, other)):
         text = "no feature, data, target or other with an Effect"
-        raise InvalidValueError("plot.effect", text, "some", "Leave them out")
+        raise InvalidValueError("plot.effect", text, "at least one", "Leave them out")
     unitless = [replace(part, unit="") if part.dates else part for part in source.settings]
     result = replace(source, settings=tuple(unitless))
     if len(unitless) == 2:

@@ -120,8 +120,8 @@ def formula(
 def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
     """Return targets or outputs of the network, and values on `x`."""
     if y is None and result.model is None:
-        expected = "y, as the formula was not read from a network"
-        raise ShapeError(CALL, expected, "None", "Pass what it should give")
+        expected = "y, as the formula is not of a network"
+        raise ShapeError(CALL, expected, "None", "Pass the targets of x")
     guess = result.predict(x, index)[:, place]
     truth = numbers(result.model(x) if y is None else y)
     truth = truth if truth.ndim < 2 else truth[:, min(place, truth.shape[1] - 1)]

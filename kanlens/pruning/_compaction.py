@@ -71,7 +71,7 @@ def compact(model: Model) -> KAN:
     if not all(inputs):
         got = f"none in layer {inputs.index([])}"
         advice = "The model is constant; there is nothing to compact"
-        raise MethodError("compact", "a live edge in every layer", got, advice)
+        raise MethodError("compact", "a nonzero edge in every layer", got, advice)
     layers, nodes, in_ = [], [], inputs[0]
     for index, layer in enumerate(model.layers):
         order, subnodes, new = _cut_nodes(model, index, [*inputs[1:], None][index])

@@ -73,7 +73,7 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PruneResult(Displayed):
-    """A smaller model, and the edges that were removed; its repr is one line on their cost.
+    """A pruned model, the removed edges, and the loss after each removal.
 
     Attributes
     ----------
@@ -85,14 +85,14 @@ class PruneResult(Displayed):
         node" for edges that no longer do anything), loss_before, loss_after, edges_left. Indices
         and names are those of the model passed in.
     loss_before, loss_after : float
-        Of the whole model. With fine-tuning, over the rows that it never saw.
+        Loss of the model before and after pruning. With fine-tuning, on rows not used for it.
     loss_against : {"targets", "outputs"}
-        The kind of loss: the training loss against y, or without y the mean squared change of the
-        model's own outputs over their variance.
+        The training loss against y or, without y, the mean squared change of the model's outputs
+        divided by their variance.
     loss_allowed : float, optional
-        The largest loss that the budget allowed, loss_before and its rise: the budget's share of
-        loss_before (without y, of 1), or 1e-6 of the loss of the best constant where that is more
-        (of the variance of y, or of the entropy of its classes). None with a threshold.
+        The largest loss that the budget allowed: loss_before plus the budget times loss_before
+        (times 1 without y), or plus 1e-6 of the loss of the best constant (the variance of y, or
+        the entropy of its classes) if that is more. None with a threshold.
     edges_before, edges_after : int
         Unmasked edges.
     dropped_features : tuple of str
@@ -100,14 +100,14 @@ class PruneResult(Displayed):
     constant_outputs : tuple of str
         Outputs that no longer depend on any feature.
     score : str
-        The score that edges were ordered by.
+        The score that ordered the edges.
     tuned : tuple of dict
         One record per fine-tuning that lowered the loss: step (removals before it), loss_before,
         loss_after.
     stopped_because : str
-        Why no more edges were removed, for example an interrupt.
+        The reason why no more edges were removed, for example an interrupt.
     journal : RemovalLog, optional
-        Read by `at`; it holds the rows by reference.
+        The record that `at` uses; it refers to the rows.
     """
 
     model: KAN

@@ -80,13 +80,13 @@ class EdgeRemover:
             masks[layer][out, in_] = 0
         got = f"a threshold of {threshold} that cuts every path from the features to an output"
         if not bool(reached(self.model, masks).any()):
-            raise MethodError("prune", "some path to be left", got, "Lower it")
+            raise MethodError("prune", "a path from the features to an output", got, "Lower it")
         with progress_bar("pruning", len(edges), shown=progress) as advance:
             for edge in edges:
                 self._remove(edge, "score")
                 advance(note=f"loss {self.current_loss:.3e}")
         if not bool(reached(self.model).any()):  # a factor has become zero
-            raise MethodError("prune", "some path to be left", got, "Lower it")
+            raise MethodError("prune", "a path from the features to an output", got, "Lower it")
         if not math.isfinite(self.current_loss):
             got = f"a threshold of {threshold} that makes it {self.current_loss}"
             raise MethodError("prune", "the loss to stay finite", got, "Lower it")

@@ -185,7 +185,8 @@ def _edges(content: Content) -> Alerts:
         yield _alert("unused_features", text, warning=False)
     if faint:
         text = (
-            f"{counted(len(faint), 'live edge')} hardly {'varies' if len(faint) == 1 else 'vary'} "
+            f"{counted(len(faint), 'nonzero edge')} hardly "
+            f"{'varies' if len(faint) == 1 else 'vary'} "
             f"(below {percent(FAINT, 0)} of the strongest of the layer); prune could remove "
             f"{'it' if len(faint) == 1 else 'them'}."
         )

@@ -206,7 +206,7 @@ def _check_passed(model: KAN, target: str, what: str, passed: Any) -> None:
         (first.target != target, f"output {target!r}", repr(first.target)),
     ):
         if differs:
-            advice = "Pass one of this model, of an output that target names"
+            advice = "Pass a result of this model, for the output of target"
             raise InvalidValueError("report", f"{what} of {expected}", f"one of {got}", advice)
 
 

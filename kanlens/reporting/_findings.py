@@ -129,7 +129,7 @@ def _on_new_rows(content: Content) -> str:
     turns = "of training, each held out in turn," if several else "held out of training"
     pairs = listed([f"{value} of {name}" for value, name in zip(scores, names, strict=True)])
     verb, state = ("was", " before it was changed") if baselines["changed"] else ("is", "")
-    return f"{text}On the {rows} {turns} {metric} {verb} {own}{state}, beside {pairs}."
+    return f"{text}On the {rows} {turns} {metric} {verb} {own}{state}, compared with {pairs}."
 
 
 def _score(metric: str, value: float | None) -> str:

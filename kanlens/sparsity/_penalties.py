@@ -44,7 +44,7 @@ class Penalty:
     concentrates: bool = True
 
     def over(self, layer: EdgeLayer, x: Tensor | None, average: Average | None) -> Tensor:
-        """Return the norms over all rows, of which x are some, by their `average`."""
+        """Return the norms over all rows; `average` combines processes."""
         if average is None:
             return self.norm(layer, x)
         if self.norm is activation_l2:  # alone is the root of a mean, and no mean

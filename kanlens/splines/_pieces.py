@@ -253,7 +253,8 @@ def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> N
     """Refuse knots and coefficients that make no spline of degree 1 to 5."""
     check_count(call, "degree", degree)
     if degree > MAX_DEGREE:
-        raise InvalidValueError(call, f"degree of at most {MAX_DEGREE}", repr(degree), "Lower it")
+        advice = "Pass 3 for cubic splines"
+        raise InvalidValueError(call, f"degree of at most {MAX_DEGREE}", repr(degree), advice)
     if knots.ndim != 1 or knots.size < 2 * degree + 2:
         expected = f"knots of shape (knot,) with at least {2 * degree + 2} of them"
         advice = f"Add {degree} knots beyond each end of the grid"

@@ -30,7 +30,7 @@ def uniform_knots(
 
 
 def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
-    """Add `degree` knots beyond either end of each grid, at its mean spacing."""
+    """Return the grid of breakpoints, with `degree` knots beyond each end."""
     low, high = cuts[:, :1], cuts[:, -1:]
     step = (high - low) / (cuts.shape[1] - 1)
     places = torch.arange(1, degree + 1, dtype=cuts.dtype, device=cuts.device)
@@ -38,7 +38,7 @@ def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
 
 
 def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in,), (in,)
-    """Return the ends of each grid, without the knots beyond it."""
+    """Return the ends of the range of each grid."""
     return knots[:, degree], knots[:, knots.shape[1] - degree - 1]
 
 
@@ -201,7 +201,7 @@ def refit(
 
 
 def breakpoints(knots: Tensor, degree: int) -> Tensor:  # (in, G + 1)
-    """Return the knots between the ends of each grid, both ends included."""
+    """Return the breakpoints of each grid: its knots in the range."""
     return knots[:, degree : knots.shape[1] - degree]
 
 
@@ -256,7 +256,7 @@ def quantiles(values: Tensor, places: Tensor) -> Tensor:  # (value, ...) -> (pla
 def resized_breakpoints(
     cuts: Tensor, grid_size: int
 ) -> Tensor:  # (in, G + 1) -> (in, grid_size + 1)
-    """Return a grid of another size; a finer one keeps every old breakpoint."""
+    """Return breakpoints of another size; a finer grid keeps all old ones."""
     old_size = cuts.shape[1] - 1
     if grid_size < old_size:
         return quantiles(cuts.mT, torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)).mT

@@ -65,7 +65,7 @@ class Family:
 
     @cached_property
     def rules(self) -> Tensor:
-        """Whether a and b move, and limits in the order of the fields, (7,)."""
+        """Flags of a and b that vary, and limits in field order, (7,)."""
         scale, shift = self.moves in ("scale", "both"), self.moves in ("shift", "both")
         sizes = (self.least, self.largest) if scale else (1.0, 1.0)
         values = (scale, shift, self.lowest, self.highest, *sizes, self.widest)

@@ -133,7 +133,7 @@ class Receipt:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether it is defined, and follows the model or explains y."""
+        """True if it is defined, and follows the model or explains y."""
         defined = not (self.undefined_rows or self.poles)
         return defined and (self._follows or (self.explains and self.enough_rows))
 
@@ -222,7 +222,7 @@ class Receipt:
     def _distrust(self) -> str:
         least = (self.model_accuracy or 0.0) - _ACCURACY_LOSS
         if self.accuracy is not None and self.accuracy >= least:
-            return "NOTE: the formula tells the classes about as well as the model, not their odds."
+            return "NOTE: the formula classifies as well as the model, with other probabilities."
         if self.relative_rmse is not None:
             return "WARNING: the formula does not follow the model; do not use it for it."
         if self.rmse is None:

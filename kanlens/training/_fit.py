@@ -199,7 +199,7 @@ def _carry_out(
         saved.write()
         advice = f"The model has the state of step {result.best_step}, the best so far"
         if saved.path is not None:
-            advice += f"; {{resume}} goes on from {saved.path.name!r}"
+            advice += f"; {{resume}} continues from {saved.path.name!r}"
         stop.warn("fit", advice, resume=True)
     return result
 

@@ -164,7 +164,7 @@ def outside_words(model: KAN, x: Tensor) -> str:
     named = [f"{name}: {count}" for count, name in order if count]
     more = f", and {len(named) - NAMED} more features" if len(named) > NAMED else ""
     held = bool(model.input_low.isfinite().any())
-    becomes = "each value is held at the nearest end of its range" if held else "functions go on"
+    becomes = "each value is held at the nearest end of its range" if held else "functions continue"
     place = "the bulk of the training data" if held else "the grid"
     rows = f"{int(outside.any(1).sum())} of {len(x)} rows outside {place}"
     return f"{rows} ({', '.join(named[:NAMED])}{more}), where {becomes}"

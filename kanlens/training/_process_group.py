@@ -85,7 +85,7 @@ class Ranks:
         other = (own != first).any().float()
         if self.count > 1 and float(add_up(other)):
             expected = "the same model, rows, options and checkpoint in every process"
-            advice = "Read the same data in each, with the same seed where it is drawn"
+            advice = "Read the same data in each process, with the same seed"
             raise InvalidValueError("fit", expected, "different ones", advice)
 
 
@@ -164,9 +164,9 @@ def _lost_are_noticed() -> Iterator[None]:
 @contextmanager
 def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     """Raise one error for a lost process or torchrun's signal."""
-    advice = "Start all again, with {checkpoint} to go on from next time"
+    advice = "Start all again, with {checkpoint} to continue from next time"
     if checkpoint is not None:
-        advice = f"Start all again with {{resume}}, to go on from {Path(checkpoint).name!r}"
+        advice = f"Start all again with {{resume}}, to continue from {Path(checkpoint).name!r}"
     settings: dict[str, Any] = {"checkpoint": ..., "resume": True}
 
     def lost(reason: str) -> LostProcessError:

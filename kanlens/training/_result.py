@@ -177,9 +177,9 @@ class SparsityPath(Displayed):
     def best(self) -> int:
         """Index of the sparsest model that is still as good as the best one.
 
-        It has the fewest edges above the threshold, then the lowest loss, among the models with a
-        held-out loss within one standard error [1]_ of the lowest, or within `tolerance` of what
-        the lowest explains beyond a constant.
+        Candidates are models with a held-out loss within one standard error [1]_ of the lowest one,
+        or with a rise over it of at most `tolerance` times its improvement on a constant. The best
+        has the fewest edges above the threshold, then the lowest loss.
 
         References
         ----------
@@ -218,7 +218,7 @@ class SparsityPath(Displayed):
         return pd.DataFrame(rows)
 
     def to_json(self) -> str:
-        """Return all but the models as JSON; what is not finite becomes null."""
+        """Return all but the models as JSON; NaN and infinity become null."""
         steps = [
             {**_numbers(step), "alive": step.alive, "stopped_because": step.stopped_because}
             for step in self.steps

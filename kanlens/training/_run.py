@@ -128,7 +128,7 @@ class TrainingRun:
             raise TrainingError("fit", "a finite loss to start from", got, *advice, scale=True)
         self._keep(record)
         if self.options.steps == 0:
-            self.stopped_because = "no steps were asked for"
+            self.stopped_because = "the number of steps was 0"
 
     def _agree(self, saved: dict[str, Any] | None) -> None:
         """Copy weights and draws to all processes; refuse different data."""

@@ -119,7 +119,8 @@ def test_other_models_are_refused(network, draw, widths):
 
 def test_too_many_features_to_condition_on(draw):
     case = problem_of(KAN([15, 1]).double(), draw(2, 15), draw(3, 15))
-    with pytest.raises(MethodError, match="at most 14 features for the observational law, got 15"):
+    text = "at most 14 features for the observational distribution, got 15"
+    with pytest.raises(MethodError, match=text):
         additive(case, law="observational")
     with pytest.raises(InvalidValueError, match=r"Did you mean 'observational'\?"):
         additive(case, law="observatonal")

@@ -82,7 +82,7 @@ def test_metrics_that_attribute_again_are_taken_when_asked_for(model, x, rows):
 def test_the_floor_knows_nothing_and_everything_is_measured_for_every_sample(model, x, rows):
     found = compare(model, x, background=rows, methods=["shapley", "secant"])
     frame = found.frame.set_index("method")
-    assert frame.loc["random", "verdict"] == "the floor: knows nothing"
+    assert frame.loc["random", "verdict"] == "the floor: random values"
     assert frame.loc["random", "shapley_error"] > 5 * frame.loc["secant", "shapley_error"]
     for name in ("shapley", "secant", "random"):
         assert found.scores[name]["shapley_error"].rows.shape == (len(x),)
@@ -153,7 +153,7 @@ def test_arguments_are_checked(model, x, rows):
         (["weight_l1"], InvalidValueError, "got 'weight_l1'. Choose one of"),
         (["secan"], InvalidValueError, "got 'secan'. Did you mean 'secant'?"),
         ([], InvalidValueError, "at least one method, got none"),
-        (["captum_lrp"], MethodError, "says something about a KAN, got 'captum_lrp'"),
+        (["captum_lrp"], MethodError, "valid for a KAN, got 'captum_lrp'"),
         (["pykan"], InvalidValueError, "'pykan'. Choose one of those, or call importance with"),
         ("captum_layer_activation", InvalidValueError, "or call attribute with method='captum_la"),
     ):

@@ -34,7 +34,7 @@ def compared(model: kanlens.KAN, x: torch.Tensor) -> Any:
 
 def test_methods_that_are_done_are_compared(model, x, monkeypatch):
     monkeypatch.setattr(method_runs, "attribute", after(2, method_runs.attribute))
-    with pytest.warns(InterruptedWarning, match="expected to come to an end, got an interrupt"):
+    with pytest.warns(InterruptedWarning, match="interrupted"):
         found = compared(model, x)
     assert found.frame["method"].tolist() == ["shapley", "secant", "random"]
     assert found.skipped == {"gradient_x_input": "an interrupt came first"}
@@ -66,10 +66,7 @@ def test_metrics_that_are_done_are_kept(model, x, monkeypatch):
 
 def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):
     monkeypatch.setattr(attribute, "attribute", after(1, attribute.attribute))
-    text = (
-        "importance: expected to come to an end, got an interrupt. "
-        "1 of 2 outputs are done, and returned."
-    )
+    text = "importance: interrupted. Results of 1 of 2 outputs are returned."
     with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
         found = kanlens.importance(model, x, background=x)
     assert set(found["output"]) == {"y1"}
@@ -97,7 +94,7 @@ def test_sampled_values_of_whole_rounds_are_kept(model, x, monkeypatch, place):
         {"_meet": 2, "_estimate": 1, "_fit": 0}[place], getattr(sampling._JointSampling, place)
     )
     monkeypatch.setattr(sampling._JointSampling, place, cut)  # a round is two meetings
-    with pytest.warns(InterruptedWarning, match="^attribute: expected to come to an end"):
+    with pytest.warns(InterruptedWarning, match="^attribute: interrupted"):
         found = sampled(model, x, tolerance=1e-9)
     assert "stopped by an interrupt" in found.remark
     torch.testing.assert_close(found.values, one.values, rtol=0, atol=0)

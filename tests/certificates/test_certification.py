@@ -221,7 +221,7 @@ def test_a_layer_that_does_not_bound_its_edges_leaves_statements_open(widths):
     assert one.verdict in ("unknown", "neither")
     assert one.remark == "a layer of kind 'doubled' does not bound its edges (method 'enclosure')"
     assert one.effect.bound == one.lipschitz.bound == math.inf
-    assert (dead.verdict, dead.remark) == ("constant", "no live path")
+    assert (dead.verdict, dead.remark) == ("constant", "no path of edges")
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e9])

@@ -31,7 +31,7 @@ def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
         patch.setattr(branch_and_bound, "_children", counted)
         whole = certified(model)
     cut = after(len(calls) - 1, cut)  # the last cut of the second output
-    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="got an interrupt"):
+    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="interrupted"):
         patch.setattr(branch_and_bound, "_children", cut)
         found = certified(model)
     first, second = found.outputs
@@ -56,7 +56,7 @@ def test_an_output_that_was_begun_is_certified_without_what_takes_long(
     model, monkeypatch, module, name
 ):
     monkeypatch.setattr(module, name, once(getattr(module, name)))
-    with pytest.warns(InterruptedWarning, match="What is proven of 1 of 2 outputs holds"):
+    with pytest.warns(InterruptedWarning, match="Bounds of 1 of 2 outputs are returned"):
         found = certified(model)
     [only] = found.outputs
     assert only.target == "y1"

@@ -39,7 +39,9 @@ def test_no_command_shows_help(capsys):
 def test_help_says_what_is_done_without_an_option(capsys):
     assert main(["compare", "--help"]) == 0
     out = capsys.readouterr().out.replace("│", "")
-    assert "Methods, with commas, or all. [default: the well-known ones]" in " ".join(out.split())
+    assert "Methods, comma-separated, or all. [default: the well-known ones]" in " ".join(
+        out.split()
+    )
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["info"], ["train", "x.csv"]])
@@ -363,7 +365,7 @@ def test_train_takes_every_kind_of_penalty(workshop, tmp_path, extra, capsys):
     ("extra", "text"),
     [
         (["--penalty", "weight_l1"], "train: expected a strength for the penalty, got none."),
-        (["--features", ""], "kanlens: expected names with commas, got ''."),
+        (["--features", ""], "kanlens: expected names separated by commas, got ''."),
         (
             ["--drop", "area"],
             "expected --drop to be of other columns than target",

@@ -335,5 +335,6 @@ def test_what_is_set_is_checked(wavelets, capsys):
     refused(
         capsys,
         [*words, "grid_range=1,-1"],
-        "import_model: expected --set grid_range to be two rising numbers, got (1, -1). Change it.",
+        "import_model: expected --set grid_range to be two rising numbers, got (1, -1). "
+        "Pass two rising numbers.",
     )

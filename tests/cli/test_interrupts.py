@@ -47,8 +47,8 @@ def test_training_keeps_the_model_and_goes_on(tmp_path, words, monkeypatch, caps
         interrupt(patch, 3)
         assert main([*words, "-o", str(parts)]) == 130
     said = " ".join(capsys.readouterr().err.split())
-    assert "an interrupt" in said
-    assert "--resume goes on from 'parts.safetensors.checkpoint'" in said
+    assert "interrupted" in said
+    assert "--resume continues from 'parts.safetensors.checkpoint'" in said
     assert kanlens.load(parts).statistics is not None
     assert main([*words, "-o", str(parts), "--resume"]) == 0
     assert not parts.with_name("parts.safetensors.checkpoint").exists()
@@ -106,7 +106,7 @@ def test_partial_results_are_written_whole(
     path = tmp_path / output
     assert main([command, str(model), f"{tmp_path}/data.csv", *options, "-o", str(path)]) == 130
     said = capsys.readouterr().err
-    assert f"kanlens: {command}: expected to come to an end, got an interrupt. " in said
+    assert f"kanlens: {command}: interrupted. " in said
     assert f"wrote {path}" in " ".join(said.split("\n"))
     assert path.stat().st_size
 
@@ -156,5 +156,5 @@ def test_a_report_that_was_interrupted_leaves_nothing(tmp_path, model, monkeypat
     path = tmp_path / "r.html"
     assert main(["report", str(model), f"{tmp_path}/data.csv", "-q", "-o", str(path)]) == 130
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("kanlens: report: expected to come to an end, got an interrupt. Nothing")
+    assert said.startswith("kanlens: report: interrupted. Nothing")
     assert not path.exists()

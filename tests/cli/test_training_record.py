@@ -126,7 +126,7 @@ def test_a_pruned_model_knows_the_rows_held_out_and_that_it_was_changed(folder, 
     content = content_of(small, tmp_path / "m.test.csv")
     assert content["data"]["held_out_rows"] == 18
     assert content["baselines"]["changed"]
-    assert " before it was changed, beside " in content["findings"][0]
+    assert " before it was changed, compared with " in content["findings"][0]
 
 
 def test_a_model_no_better_than_the_mean_is_warned_of_and_explains_nothing(

@@ -355,7 +355,7 @@ def test_dates_that_may_begin_with_either_are_told():
 
 
 CONVERT = "Convert the column, or leave it out with drop='c'."
-CORRECT = "Correct that cell, or pass na='x' if it is a missing one."
+CORRECT = "Correct that cell, or pass na='x' if it marks a missing cell."
 
 
 @pytest.mark.parametrize(
@@ -393,12 +393,12 @@ CORRECT = "Correct that cell, or pass na='x' if it is a missing one."
         (
             ["12 kg", "15 kg", "13 kg", "unknown"],
             "numbers, got 'unknown' in row 3 of column 'c'. Correct that cell, or pass "
-            "na='unknown' if it is a missing one.",
+            "na='unknown' if it marks a missing cell.",
         ),
         (
             ["28.02.2021", "31.02.2021", "01.03.2021"],
             "dates, got '31.02.2021' in row 1 of column 'c'. No calendar has '31.02.2021'; correct "
-            "it, or pass na='31.02.2021' if it is a missing one.",
+            "it, or pass na='31.02.2021' if it marks a missing cell.",
         ),
         (
             ["13/02/2021", "3/4/2021", "02/13/2021"],
@@ -545,7 +545,7 @@ def test_choose_columns():
         (
             ["y"],
             {"target": "y"},
-            "a feature column beside the target, got columns 'y'. Add one.",
+            "a feature column and the target, got columns 'y'. Add one.",
         ),
     ],
 )

@@ -342,7 +342,7 @@ def test_cells_in_another_unit_than_in_training_are_refused():
     trained = ["12 kg", "13 kg", "15 kg"]
     assert read_column(["7 kg"], trained).tolist() == read_column([7], trained).tolist() == [7.0]
     text = (
-        "predict: expected numbers in kg, got '7 g' in row 0 of column 'share'. Convert the column."
+        "predict: expected numbers in kg, got '7 g' in row 0 of column 'share'. Convert the units."
     )
     with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
         read_column(["7 g"], trained)

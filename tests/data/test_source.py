@@ -181,7 +181,10 @@ def test_rows_for_a_model_are_found_by_its_schema(tmp_path):
 def test_files_that_differ_are_refused(tmp_path):
     path = folder(tmp_path / "t", make())
     make(5).assign(size="big").to_parquet(path / "part-9.parquet")
-    with pytest.raises(DataError, match=r"alike in every file, got other types .* in 'part-9"):
+    with pytest.raises(
+        DataError,
+        match=r"the same types in every file, got other types .* in 'part-9",
+    ):
         scan_table(path, target="y")
     make(5).drop(columns="flag").to_parquet(path / "part-9.parquet")
     with pytest.raises(DataError, match=r"got no column 'flag' in 'part-9.parquet'. Write"):

@@ -281,7 +281,7 @@ def test_a_cell_that_is_no_number_is_named_with_its_row_and_line(tmp_path):
     path = make(tmp_path, 'a,b\n1,"x\ny"\n2,z\nO,z\n3,z\n')
     text = (
         "read_table: expected numbers, got 'O' in row 2 (line 5) of column 'a'. "
-        "Correct that cell, or pass na='O' if it is a missing one."
+        "Correct that cell, or pass na='O' if it marks a missing cell."
     )
     with refused(DataError, text):
         read_table(path)

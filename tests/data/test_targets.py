@@ -57,8 +57,8 @@ def test_what_is_given_goes_before_what_was_trained_on():
         (["x1"], "a target column, got 'x1', which the model reads as a feature. Name another."),
         (
             ["word"],
-            "numbers in target 'word', as the model knows no classes, got text. Import it with its "
-            "data, target and task, for their classes.",
+            "numbers in target 'word', as the model has no class labels, got text. "
+            "Import the model with data, target and task to add them.",
         ),
     ],
 )

@@ -195,7 +195,7 @@ def test_text_tables_are_read_here(model, x, tmp_path):
     found = attribute(model, tmp_path / "x.csv", tmp_path / "out", **given)
     expected = kanlens.attribute(model, x[:60], background=BACKGROUND).to_frame()
     pd.testing.assert_frame_equal(found.to_frame(), expected, rtol=1e-12, atol=1e-13)
-    with pytest.raises(DataError, match="expected a Parquet file or folder, which workers"):
+    with pytest.raises(DataError, match="expected a Parquet file or folder, for workers"):
         attribute(model, tmp_path / "x.csv", tmp_path / "new", workers="tcp://127.0.0.1:1")
 
 

@@ -128,7 +128,7 @@ def test_an_interrupt_returns_what_is_done(monkeypatch):
         return once(*given, **how)
 
     monkeypatch.setattr(restarts, "fit_once", interrupted)
-    with pytest.warns(InterruptedWarning, match="an interrupt. The best of 2 of 4 restarts"):
+    with pytest.warns(InterruptedWarning, match="interrupted. The best of 2 of 4 restarts"):
         found = fit(network(), DATA, restarts=4, generator=seeded(), **SHORT)
     assert len(found) == 2
     calls[:] = [None, None]

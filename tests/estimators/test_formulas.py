@@ -21,7 +21,7 @@ from kanlens.model._network import KAN
 from kanlens.symbolic import _assignment as assignment
 
 x1, x2 = sympy.symbols("x1 x2")
-INTERRUPTED = "^KANSymbolicRegressor: expected to come to an end, got an interrupt"
+INTERRUPTED = "^KANSymbolicRegressor: interrupted"
 
 
 def shortened(monkeypatch, steps, rounds=1):

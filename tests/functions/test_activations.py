@@ -237,12 +237,13 @@ def test_messages() -> None:
         base_name("sliu")
     text = (
         "ElementaryFunction.zeros_of_derivative: expected n of at most 7, got 8. "
-        "Ask for an order of at most 7."
+        "Pass an order of at most 7."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         BASES["silu"].zeros_of_derivative(8)
     text = (
-        "ElementaryFunction.nth: expected n to be a whole number of at least 0, got -1. Change it."
+        "ElementaryFunction.nth: expected n to be a whole number of at least 0, got -1. "
+        "Pass a whole number such as 1."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         BASES["silu"].nth(X, -1)

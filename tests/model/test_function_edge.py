@@ -32,7 +32,7 @@ def test_derivatives_are_those_of_sympy(order):
 def test_integral_across_a_pole_is_refused():
     text = (
         "Edge.integral: expected an interval on which '1/x' is defined, got -1.0 to 1.0. "
-        "Stay clear of its pole."
+        "Choose an interval without the pole."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
         Edge.of("1/x").integral(-1.0, 1.0)

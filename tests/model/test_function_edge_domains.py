@@ -168,18 +168,27 @@ def test_the_derivative_is_nan_where_the_function_is():
     [
         (
             lambda e: e.roots(1.0, -1.0),
-            "roots: expected finite ends with low <= high, got 1.0 and -1.0. Change them.",
+            "roots: expected finite ends with low <= high, got 1.0 and -1.0. Pass the "
+            "lower end first.",
         ),
-        (lambda e: e.roots(level=math.nan), "roots: expected a finite level, got nan. Change it."),
+        (
+            lambda e: e.roots(level=math.nan),
+            "roots: expected a finite level, got nan. Pass a finite number.",
+        ),
         (
             lambda e: e.extrema(0.0, math.inf),
-            "extrema: expected finite ends with low <= high, got 0.0 and inf. Change them.",
+            "extrema: expected finite ends with low <= high, got 0.0 and inf. Pass the "
+            "lower end first.",
         ),
         (
             lambda e: e.bounds(math.nan, 1.0),
-            "bounds: expected finite ends with low <= high, got nan and 1.0. Change them.",
+            "bounds: expected finite ends with low <= high, got nan and 1.0. Pass the "
+            "lower end first.",
         ),
-        (lambda e: e.integral(0.0, math.inf), "integral: expected a finite b, got inf. Change it."),
+        (
+            lambda e: e.integral(0.0, math.inf),
+            "integral: expected a finite b, got inf. Pass a finite number.",
+        ),
     ],
 )
 def test_bad_intervals_are_refused(call, text):
@@ -189,7 +198,7 @@ def test_bad_intervals_are_refused(call, text):
 
 def test_turns_that_cannot_be_counted_are_refused():
     text = (
-        "Edge: expected an interval of at most 1,000,000 turns, got -1e+12 to 1e+12, of "
+        "Edge: expected an interval of at most 1,000,000 periods, got -1e+12 to 1e+12, of "
         "period 6.28319. Narrow it."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):

@@ -114,7 +114,10 @@ def test_norm_of_a_function_is_its_mean_distance_from_its_mean(layer, x):
 
 
 def test_wrong_table_is_refused():
-    text = "KANLinear: expected functions of shape (2, 3), got 1 rows of 3. Name each edge once."
+    text = (
+        "KANLinear: expected functions of shape (2, 3), got 1 rows of 3. Name one "
+        "function per edge."
+    )
     with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
         KANLinear(3, 2, functions=[["x", "x", "x"]])
 

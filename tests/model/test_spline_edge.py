@@ -159,11 +159,11 @@ GOOD = {"knots": range(-1, 4), "coefficients": [0, 1, 0], "degree": 1}
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        ({"degree": 6}, InvalidValueError, "degree of at most 5, got 6. Lower it."),
+        ({"degree": 6}, InvalidValueError, "degree of at most 5, got 6. Pass 3 for cubic splines."),
         (
             {"degree": 0},
             InvalidValueError,
-            "degree to be a whole number of at least 1, got 0. Change it.",
+            "degree to be a whole number of at least 1, got 0. Pass a whole number such as 1.",
         ),
         (
             {"degree": 2},
@@ -191,12 +191,12 @@ GOOD = {"knots": range(-1, 4), "coefficients": [0, 1, 0], "degree": 1}
         (
             {"input_scale": 0.0},
             InvalidValueError,
-            "input_scale to be a positive number, got 0.0. Change it.",
+            "input_scale to be a positive number, got 0.0. Pass a number above 0.",
         ),
         (
             {"functions": based("silu", np.inf)},
             InvalidValueError,
-            "a finite weight, got inf. Change it.",
+            "a finite weight, got inf. Pass a finite number.",
         ),
         (
             {"extrapolation": "flat"},
@@ -215,11 +215,12 @@ def test_messages(changes: dict[str, object], error: type[KanlensError], text: s
     [
         (
             lambda edge: edge.derivative(0.0, 0),
-            "derivative: expected order to be a whole number of at least 1, got 0. Change it.",
+            "derivative: expected order to be a whole number of at least 1, got 0. Pass "
+            "a whole number such as 1.",
         ),
         (
             lambda edge: edge.in_units(0.0, -1.0),
-            "in_units: expected scale to be a positive number, got -1.0. Change it.",
+            "in_units: expected scale to be a positive number, got -1.0. Pass a number above 0.",
         ),
     ],
 )

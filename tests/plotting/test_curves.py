@@ -174,7 +174,7 @@ def test_errors_say_what_exists(model):
     with pytest.raises(DataError, match=r"plot\.edge: expected finite values in data, got none"):
         edge(phi, data=torch.zeros(0))
     net.layers[0].mask.zero_()
-    with pytest.raises(InvalidValueError, match="expected live edges to draw, got none"):
+    with pytest.raises(InvalidValueError, match="expected nonzero edges to draw, got none"):
         edges(net)
     assert pyplot.get_fignums() == []
 

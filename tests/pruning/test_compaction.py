@@ -101,7 +101,7 @@ def test_the_model_is_left_alone(network):
 def test_a_layer_without_edges_is_refused(network):
     model = network()
     model.layers[1].mask.zero_()
-    with pytest.raises(MethodError, match="a live edge in every layer, got none in layer 1"):
+    with pytest.raises(MethodError, match="a nonzero edge in every layer, got none in layer 1"):
         compact(model)
 
 

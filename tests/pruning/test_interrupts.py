@@ -47,10 +47,7 @@ def test_the_network_of_the_last_removal_is_returned(network, draw, monkeypatch,
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning) as said:
         interrupt(patch, owner, name, call)
         found = prune(model, x)
-    text = (
-        "prune: expected to come to an end, got an interrupt. The model is pruned so far, to "
-        f"{found.edges_after} edges."
-    )
+    text = f"prune: interrupted. The model is pruned so far, to {found.edges_after} edges."
     assert [str(one.message) for one in said] == [text]
     own = [record for record in found.removed if record["reason"] == "score"]
     count = int(re.fullmatch(r"interrupted after (\d+) removals", found.stopped_because)[1])

@@ -87,7 +87,8 @@ def test_a_threshold_that_cuts_every_path_is_refused(network, draw):
         for weight in (model.layers[1].base_weight, model.layers[1].spline_weight):
             weight[0, 0] *= 0.01
     text = (
-        "prune: expected some path to be left, got a threshold of 0.5 that cuts every path "
+        "prune: expected a path from the features to an output, got a threshold of 0.5 "
+        "that cuts every path "
         "from the features to an output. Lower it."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):

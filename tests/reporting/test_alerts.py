@@ -99,7 +99,7 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "edges",
         [{"relative": 1.0}, {"relative": 0.001}],
         "note",
-        "1 live edge hardly varies (below 1% of the strongest of the layer); prune could remove "
+        "1 nonzero edge hardly varies (below 1% of the strongest of the layer); prune could remove "
         "it.",
     ),
     "completeness_gap": (

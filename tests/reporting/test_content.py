@@ -287,7 +287,7 @@ def test_results_of_something_else_are_refused(
     other = attribute(model, rows[10:14], background=rows[:3])
     other = dataclasses.replace(other, output=other.output + 1)
     refused(text + "Attribute this model.", attribution=other)
-    advice = "Pass one of this model, of an output that target names."
+    advice = "Pass a result of this model, for the output of target."
     text = "report: expected attribution of output 'y', got one of 'z'. "
     refused(text + advice, attribution=dataclasses.replace(shares, target="z"))
     text = "report: expected attribution of features x1, x2, x3, got one of x1, x2, b. "

@@ -153,9 +153,15 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
     text = "report: expected certificate of 'y', got y of other features. Certify this model."
     refused(InvalidValueError, text, results=[other])
     refused(InvalidValueError, text, results=other)
-    text = "report: expected max_rows to be a whole number of at least 2, got 1. Change it."
+    text = (
+        "report: expected max_rows to be a whole number of at least 2, got 1. Pass a "
+        "whole number such as 2."
+    )
     refused(InvalidValueError, text, max_rows=1)
-    text = "report: expected max_features to be a whole number of at least 1, got 0. Change it."
+    text = (
+        "report: expected max_features to be a whole number of at least 1, got 0. "
+        "Pass a whole number such as 1."
+    )
     refused(InvalidValueError, text, max_features=0)
     assert list(tmp_path.iterdir()) == []
 
@@ -179,9 +185,7 @@ def test_an_interrupt_leaves_the_report_as_it_was(model, rows, tmp_path, monkeyp
     for name in ("r.html", "r.json"):
         (tmp_path / name).write_text("old")
     monkeypatch.setattr(f"kanlens.reporting._report.{place}", stopped)
-    said = (
-        "report: expected to come to an end, got an interrupt. Nothing is written; call it again."
-    )
+    said = "report: interrupted. Nothing is written; call it again."
     with (
         pytest.warns(InterruptedWarning, match=f"^{re.escape(said)}$"),
         pytest.raises(KeyboardInterrupt),

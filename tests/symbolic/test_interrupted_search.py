@@ -14,7 +14,7 @@ from kanlens.symbolic import _symbolize as symbolize_module
 from kanlens.symbolic._symbolize import suggest, symbolize
 from tests.symbolic.made import spline_network, toy
 
-TEXT = "symbolize: expected to come to an end, got an interrupt. What was found is returned."
+TEXT = "symbolize: interrupted. Results so far are returned."
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ FIT = {"rows": 9, "r2": 0.75, "rmse": 0.1, "loss": 0.25}
         (CONSTANTS, "Exact constants: 0 (3 times), pi, 1/2; the dearest cost 2.0e-09."),
         (
             {"accuracy": 0.94, **CLASSIFIER},
-            "NOTE: the formula tells the classes about as well as the model, not their odds.",
+            "NOTE: the formula classifies as well as the model, with other probabilities.",
         ),
         (
             {"accuracy": 0.9, **CLASSIFIER},

@@ -119,7 +119,7 @@ def test_an_interrupt_keeps_the_model(monkeypatch):
     monkeypatch.setattr(baselines, "baseline_scores", interrupted)
     with pytest.warns(kanlens.errors.InterruptedWarning) as caught:
         add_record(found, data, None)
-    text = "train: expected to come to an end, got an interrupt. The model is kept, without "
+    text = "train: interrupted. The model is kept, without "
     assert str(caught[0].message) == f"{text}scores of simple models."
     assert model.record is None
 

@@ -183,7 +183,7 @@ def test_a_killed_run_goes_on_bit_for_bit_from_either_network(tmp_path, monkeypa
 @pytest.mark.usefixtures("briefest")
 def test_an_interrupt_in_the_first_network_leaves_a_checkpoint(tmp_path, monkeypatch):
     rows, path = table(product), tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="goes on from"):
+    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="continues from"):
         stopped(patch, 1, KeyboardInterrupt)
         part = drawn(rows, 4, checkpoint=path)
     assert part.interrupted

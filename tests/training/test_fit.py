@@ -197,7 +197,7 @@ def test_a_target_far_from_all_others_is_named(network):
 
 def test_early_stopping_waits_for_the_last_grid(network):
     x = torch.linspace(0, 1, 20, dtype=torch.float64)[:, None]
-    with pytest.warns(UserWarning, match="^fit: expected targets with differences"):
+    with pytest.warns(UserWarning, match="^fit: expected targets that vary"):
         result = run(network((1, 1)), (x, torch.ones(20)), steps=20, patience=1, grid_updates=2)
     assert len(result.history) >= 11  # grids move before steps 0 and 10
 
@@ -277,7 +277,7 @@ def test_no_steps_scale_and_nothing_else(network, waves):
     net = network()
     weights = [p.detach().clone() for p in net.parameters()]
     result = run(net, waves, steps=0)
-    assert result.stopped_because == "no steps were asked for"
+    assert result.stopped_because == "the number of steps was 0"
     assert result.best_step == 0
     assert result.history == ()
     assert net.scaled

@@ -148,7 +148,7 @@ def test_an_interrupt_returns_what_was_found(network, monkeypatch):
         begin(self, *given)
 
     monkeypatch.setattr(TrainingRun, "begin", interrupted)
-    with pytest.warns(InterruptedWarning, match="^sparsity_path: expected to come to an end, got"):
+    with pytest.warns(InterruptedWarning, match="^sparsity_path: interrupted"):
         found = walk(network((4, 1)), planted(), strengths=[0.0, 0.01, 0.1, 1.0], steps=1)
     assert found.strengths == (0.0, 0.01)
     assert found.stopped_because == "interrupted after strength 0.01"

@@ -77,7 +77,7 @@ def check_a_job_goes_on_from_where_it_lost_a_process(one, two, lost, folder):
     code, words = lost
     assert code == 1
     said = r"LostProcessError: fit: expected all processes to train to the end, got .*lost.*\. "
-    assert re.search(f"{said}Start all again with resume=True, to go on from 'run'\\.", words)
+    assert re.search(f"{said}Start all again with resume=True, to continue from 'run'\\.", words)
     state = read_state(folder / "run")
     assert (state["step"], state["batch"]) == (3, 2)
     assert distance(rank_program.run("resumed"), one["whole"]) < 1e-9

@@ -40,7 +40,7 @@ def bytes_of(net):
 
 PENALTY = {"penalty": "weight_l1", "strength": 0.01}
 PROXIMAL = {"penalty": "activation_l2", "strength": 0.01, "proximal": True}
-INTERRUPTED = "^fit: expected to come to an end, got an interrupt. The model has the state of step "
+INTERRUPTED = "^fit: interrupted. The model has the state of step "
 
 
 WAYS = {

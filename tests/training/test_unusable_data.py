@@ -60,7 +60,7 @@ def test_a_target_of_any_size_is_learned_alike(factor):
 
 @pytest.mark.parametrize("y", [3.0, 0.0, 1e9 + 1e-9 * np.arange(40), 1e-320 * np.arange(40)])
 def test_a_constant_target_is_named(y):
-    with pytest.warns(UserWarning, match="got 'y' without any that is more than rounding"):
+    with pytest.warns(UserWarning, match="got 'y' without variation beyond rounding"):
         result = trained(frame(y=y))
     values = result.model(torch.zeros(3, 2, dtype=torch.float64))
     assert bool(torch.isfinite(values).all())
@@ -70,7 +70,7 @@ def test_a_constant_target_is_named(y):
 def test_a_constant_target_chooses_no_network(recwarn):
     data = frame(y=3.0)
     for rows in (kanlens.read_table(data, target="y"), (data[["a", "b"]].to_numpy(), data["y"])):
-        with pytest.raises(DataError, match=r"^fit_default: expected targets with differen"):
+        with pytest.raises(DataError, match=r"^fit_default: expected targets that vary"):
             kanlens.fit_default(rows, progress=False)
     assert not recwarn.list
 

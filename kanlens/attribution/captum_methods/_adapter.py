@@ -172,7 +172,8 @@ def check_level(problem: Problem, layer: int) -> None:
     most = len(problem.model.layers)
     if layer > most:
         expected = f"to be from 1, the first level of nodes, to {most}, the outputs"
-        raise InvalidValueError("attribute", expected, str(layer), "Change it", argument="layer")
+        advice = f"Pass a number from 1 to {most}"
+        raise InvalidValueError("attribute", expected, str(layer), advice, argument="layer")
 
 
 def live_nodes(problem: Problem, level: int) -> Tensor:

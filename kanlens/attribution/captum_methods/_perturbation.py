@@ -47,7 +47,7 @@ def perturbed(problem: Problem, ablation: Any, **options: Any) -> Tensor:
 
 @method(exact=True, complete=False, reference=ZEILER)
 def captum_feature_ablation(problem: Problem) -> LocalValues:
-    """What the output loses when a feature is set to the background's mean.
+    """Drop of the output when a feature is set to the background's mean.
 
     Incomplete where features interact.
     """
@@ -59,7 +59,7 @@ def captum_feature_ablation(problem: Problem) -> LocalValues:
 
 @method(exact=True, complete=False, reference=ZEILER)
 def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
-    """What the output loses when neighboring features are set to the background's mean.
+    """Drop of the output when neighboring features are set to the background's mean.
 
     A feature gets the mean over all windows of neighbors that contain it, for features whose order
     means something, as of time steps; a window of 1 is feature ablation.
@@ -84,7 +84,7 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
 
 @method(exact=False, complete=False, needs_background=False, random=True)
 def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> LocalValues:
-    """What the output loses when a feature is shuffled among the samples.
+    """Drop of the output when a feature is shuffled among the samples.
 
     A value is the mean loss of a sample that is given the feature of another, over random shuffles,
     of which five runs give the standard error. It depends on the other samples.

@@ -79,7 +79,7 @@ def captum_noise_tunnel(
     noise: float = 0.1,
     n_steps: int = 50,
 ) -> LocalValues:
-    """Saliency, or what option `of` names, averaged under noise.
+    """Saliency, or the method of option `of`, averaged over noisy samples.
 
     Averaged is the value, its square or, as the (unbiased) variance, its squared distance from the
     mean; five runs give the standard error. The noise has `noise` times each feature's deviation in
@@ -191,7 +191,7 @@ def captum_lime(
     kernel_width: float | None = None,
     penalty: float = 0.0,
 ) -> LocalValues:
-    """Linear model of which features are kept, near the sample.
+    """Linear model of the output in which features are kept, near the sample.
 
     Other features are set to the background's mean. A coalition that replaces d^2 features weighs
     exp(-d^2 / (2 width^2)); the default width is 3/4 of the root of the number of features, as in
@@ -226,7 +226,7 @@ def _check_weights(width: float, penalty: float, players: int) -> None:
     least = math.sqrt(max(1, players) / (4 * FAINT))
     if not least <= width <= WIDEST:
         expected = f"from {least:.2g} to {WIDEST:.0e} for {players} features"
-        got, advice = f"{width:g}", "Leave it out for the authors' choice"
+        got, advice = f"{width:g}", "Leave it out for the default"
         raise InvalidValueError("attribute", expected, got, advice, argument="kernel_width")
     if penalty > WIDEST:
         expected, advice = f"of at most {WIDEST:.0e}", "Lower it; changes are scaled to 1"

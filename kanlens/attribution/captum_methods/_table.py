@@ -185,7 +185,7 @@ _METHODS = methods_of(
     sampling.captum_gradient_shap,
     _gradients(
         "Saliency",
-        "Size of the gradient, which shares out nothing",
+        "Absolute gradient of the output; not complete",
         cited(gradient),
         counted=Baseline.SLOPES,
     ),
@@ -236,7 +236,7 @@ _METHODS = methods_of(
     # with the square of the number of steps.
     _levels(
         "LayerConductance",
-        "How much of the change from each background row passes each node of a level",
+        "Part of the change from each background row through each node of a level",
         "K. Dhamdhere, M. Sundararajan, Q. Yan, How Important Is a Neuron?, 2019",
         complete=True,
         passes=2,

@@ -89,9 +89,9 @@ def integrated_gradients(
         values, evaluations, remark = _averaged(problem, rows, tolerance)
     bad = ~torch.isfinite(values).all(1)
     if bool(bad.any()):
-        expected = "finite outputs and gradients all the way from the background to the sample"
+        expected = "finite outputs and gradients between the background and the sample"
         got = f"NaN or infinity on the way to sample {int(bad.nonzero()[0])}"
-        advice = "Choose background rows from which no function leaves its domain on the way"
+        advice = "Choose background rows for which the model is defined in between"
         raise MethodError("attribute", expected, got, advice)
     return problem.local(values, counted, evaluations=evaluations, remark=remark)
 

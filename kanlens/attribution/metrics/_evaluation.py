@@ -235,7 +235,7 @@ class Case:
         return size if size > (NOISE * float(outputs.abs().max())) ** 2 else math.nan
 
     def watched(self) -> GridMonitor:
-        """Return the output as a function that counts the values outside their grids."""
+        """Return the output function, which counts values outside grids."""
         needed(self.attribution.x)
         return GridMonitor(needed(self.model), self.target)
 

@@ -135,7 +135,7 @@ def faithfulness_correlation(case: Case) -> Score:
 
 @metric("lower", "model", cost=_REMOVALS, of=infidelity)
 def _infidelity(case: Case) -> Score:
-    """Mean square of value less change over 50 random removals, in variances of the output."""
+    """Mean square of value minus change over 50 random removals, in variances of the output."""
     references, output, variance = case.references, case.watched(), case.variance
     masks = removal_masks(case, references)
 
@@ -164,13 +164,13 @@ def _shares(part: Case, references: Tensor) -> Tensor:
 
 @metric("higher", "model", cost=_MOVES, of=prediction_gap)
 def pgi(case: Case) -> Score:
-    """Mean |change| when noise moves the largest k features, area over k up to a quarter."""
+    """Mean |change| when noise moves the k largest features, over k up to a quarter."""
     return _moved(case, important=True)
 
 
 @metric("lower", "model", cost=_MOVES, of=prediction_gap)
 def pgu(case: Case) -> Score:
-    """Mean |change| when noise moves all but the largest k, area over k up to a quarter."""
+    """Mean |change| when noise moves all but the k largest, over k up to a quarter."""
     return _moved(case, important=False)
 
 
@@ -195,13 +195,13 @@ def noise(case: Case) -> Mover:
 
 @metric("higher", "model", cost=_CURVE, of=area_over)
 def deletion(case: Case) -> Score:
-    """Area under the straight line as features go, the largest value first (ABC)."""
+    """Area under the straight line as features are removed, largest value first (ABC)."""
     return _curve(case, insert=False)
 
 
 @metric("higher", "model", cost=_CURVE, of=area_over)
 def insertion(case: Case) -> Score:
-    """Area over the straight line as features come, the largest value first (ABC)."""
+    """Area over the straight line as features are added, largest value first (ABC)."""
     return _curve(case, insert=True)
 
 

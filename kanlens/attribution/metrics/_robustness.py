@@ -51,7 +51,7 @@ def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) 
 
 @metric("lower", "model", "method", cost="8 attributions a sample", of=max_sensitivity)
 def _max_sensitivity(case: Case) -> Score:
-    """Largest relative change of the values in a box of a tenth of a deviation."""
+    """Largest relative change of the values within a tenth of a deviation."""
     move, output = mover(case), case.watched()
     needed(case.method_on)
 
@@ -105,7 +105,7 @@ def parameter_randomization(
     "lower", "model", "method", cost="an attribution for each layer", of=parameter_randomization
 )
 def mprt(case: Case) -> Score:
-    """Rank correlation with the values of models whose layers are drawn anew, mean over layers."""
+    """Rank correlation with the values of models with randomized layers, mean over layers."""
     method_on, model = needed(case.method_on), needed(case.model)
 
     def correlation(part: Case) -> Tensor:  # each part draws the same models

@@ -66,8 +66,8 @@ def fit(edge: Edge, low: float, high: float, *, tolerance: float, most: int = MO
     series. Jumps of the value add their size, of the slope h / 4 of it, of the bend go into r''.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        got = f"{low!r} and {high!r}"
-        raise InvalidValueError("shapley", "finite ends with low <= high", got, "Change them")
+        got, advice = f"{low!r} and {high!r}", "Pass the lower end first"
+        raise InvalidValueError("shapley", "finite ends with low <= high", got, advice)
     if edge.single is not None and edge.single.c == 0:  # whatever the function is
         edge = Edge.of("constant", d=edge.single.d)
     if not high - low > 4 * EPS * max(abs(low), abs(high)):

@@ -233,7 +233,7 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
         tolerance = STANDARD_ERROR * unit if solver.tolerance is None else solver.tolerance
         tolerance /= math.sqrt(len(drawn))  # the squares of their errors add up
         solved.append(_sampled(problem, game, tolerance, deadline, stop))
-    stop.warn("attribute", "The standard errors of the values are those of the orders so far")
+    stop.warn("attribute", "Values and standard errors are those of the samples so far")
     return solved
 
 

@@ -224,7 +224,7 @@ def _parts(origins: list[Origin], part: str | None) -> list[Origin]:
     if not any(origin.state for origin in below):
         names = dict.fromkeys(key.partition(".")[0] for origin in origins for key in origin.state)
         expected = f"to be a name in front of tensors ({', '.join(list(names)[:8])})"
-        advice = "list_kans tells the names of what can be imported"
+        advice = "list_kans lists the names of networks"
         refuse(expected, repr(part), advice, argument="submodule")
     return below
 
@@ -314,8 +314,8 @@ def _listed(layout: Layout, source: Origin, name: str) -> FoundKAN:
 
 def _refuse_options(options: ImportOptions) -> None:
     if options.given:
-        expected = "no options beside a kanlens model"
-        got, advice = ", ".join(options.given), "The model knows these; leave them out"
+        expected = "no options with a kanlens model"
+        got, advice = ", ".join(options.given), "The model contains these; leave them out"
         refuse(expected, got, advice)
 
 

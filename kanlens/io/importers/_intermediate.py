@@ -138,7 +138,7 @@ class Affine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Norm:
-    """Layer normalization; `beside` keeps the raw nodes before it."""
+    """Layer normalization, optionally next to the raw nodes."""
 
     weight: Tensor  # (node,)
     bias: Tensor

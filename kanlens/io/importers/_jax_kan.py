@@ -39,7 +39,7 @@ def _layer(group: Group) -> list[Stage]:
 def _on_grid(group: Group, basis: Tensor) -> Edges:
     """Return splines on a grid of an input or an edge, or Gaussians."""
     if "grid" not in group:
-        advice = "Pass the live model, or add layer.grid.item to the arrays, as grid"
+        advice = "Pass the model itself, or add layer.grid.item to the arrays, as grid"
         refuse(f"the grid of {group.name}, which the state of nnx leaves out", "none", advice)
     grid = group.get("grid", None, None)
     if basis.dim() == 2:  # of every edge, outputs first

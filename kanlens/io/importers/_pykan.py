@@ -49,7 +49,8 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
         count = int((mask != 0).sum())
         expected = f"names of the {count} symbolic edges of layer {layer}, (out, in)"
         got = "none" if names is None else "others"
-        refuse(expected, got, "Keep _config.yml beside the state of pykan, or pass the live model")
+        advice = "Keep _config.yml next to the state of pykan, or pass the model itself"
+        refuse(expected, got, advice)
     affine = group.get("symbolic_fun.affine", *shape, 4).clone()
     table = [[SPLINE] * shape[1] for _ in range(shape[0])]
     for out, in_ in mask.nonzero().tolist():

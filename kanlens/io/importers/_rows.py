@@ -183,9 +183,9 @@ def check_data(data: Any, target: Any, task: Task | None) -> None:
         check_choice(CALL, "task", task, TASKS)
     if target is not None and not is_tabular(data):
         got = type(data).__name__ if data is not None else "none"
-        fault = ("a path or DataFrame beside target", got, "Give data with that column")
+        fault = ("a path or DataFrame with target", got, "Give data with that column")
     elif task is not None and data is None:
-        fault = ("data beside task", "none", "Give the data it was trained on")
+        fault = ("data with task", "none", "Give the data it was trained on")
     elif isinstance(data, Table) and task not in (None, data.schema.task):
         got = f"a Table for {data.schema.task}"
         fault = (f"data for {task}", got, "Read it with {task}")

@@ -136,7 +136,7 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
     k = group.setting("spline_order", group.known("k"))
     if not k < low.shape[1]:
         expected = f"below the {low.shape[1]} functions of {group.name}"
-        refuse(expected, str(k), "Pass what it was made with", argument="spline_order")
+        refuse(expected, str(k), "Pass the value of the model", argument="spline_order")
     return int(k)
 
 
@@ -240,7 +240,7 @@ def _fr_kan(group: Group) -> list[Stage]:
 def _refusing(reason: str) -> Callable[[Group], list[Stage]]:
     def read(group: Group) -> list[Stage]:
         expected = f"a function of one row in {group.name or group.source.name}"
-        refuse(expected, reason, "list_kans tells what can be imported")
+        refuse(expected, reason, "list_kans lists the networks of a file")
 
     return read
 

@@ -102,7 +102,8 @@ class ImportOptions:
         for name, value in self.settings.items():
             check_choice(CALL, "keyword", name, SETTINGS)
             if not SETTINGS[name].holds(value):
-                refuse(f"to be {SETTINGS[name].words}", repr(value), "Change it", argument=name)
+                words = SETTINGS[name].words
+                refuse(f"to be {words}", repr(value), f"Pass {words}", argument=name)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ class ImportOptions:
     def refuse_unused(self, library: str) -> None:
         """Refuse settings that a network of this library does not use."""
         for name in sorted(set(self.settings) - self.used):
-            expected, got = f"no {name} beside a network of {library}", repr(self.settings[name])
+            expected, got = f"no {name} with a network of {library}", repr(self.settings[name])
             refuse(expected, got, "Leave it out")
 
     def base(self, default: Any) -> str:

@@ -19,7 +19,7 @@ from kanlens.splines._spline import extend
 
 
 def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> Edges:
-    """Return edges of splines, with the other tensors of `Group.beside`."""
+    """Return edges of splines, with the other tensors of a group."""
     usual, eps = group.known("extrapolation"), group.known("grid_eps")
     if not isinstance(usual, str):
         usual = "linear" if "mask" in group else "zero"  # only kanlens has masks
@@ -179,7 +179,7 @@ def _own(group: Group) -> list[Stage]:
         extrapolation = group.options.extrapolation or edges.extrapolation
         return [replace(edges, extrapolation=extrapolation)]
     if "series_weight" in group or "affine" in group:
-        expected = f"functions beside splines in layer {group.name!r} to have names"
+        expected = f"functions added to splines in layer {group.name!r} to have names"
         refuse(expected, "tensors alone", "Pass the module, or the file that kanlens.save wrote")
     return _EFFICIENT_KAN.read(group)
 

@@ -20,7 +20,8 @@ from kanlens._checks import check_choice
 
 Path = Literal["auto", "sparse", "torch"]
 PATHS = ("auto", "sparse", "torch")
-PATIENCE = 1.0  # seconds
+PATIENCE = 15.0  # seconds of CPU that compiling takes: a short run never pays for it
+LOOK = 1.0  # seconds missed until the cache is looked at again while a process compiles
 LOADING = 1.5  # seconds of loading numba
 ASKED: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 
@@ -77,7 +78,7 @@ class Compilation:
             self.compiled_here = True
             return True
         self.lost += seconds
-        missed = self.lost > PATIENCE
+        missed = self.lost > (PATIENCE if self.process is None else LOOK)
         if missed or self.compiled_here:
             self.compiled_here, self.stored = False, self.on_disk()
         if missed:

@@ -190,5 +190,5 @@ def test_methods_without_meaning_are_refused_with_the_reason(network, draw):
     assert len(REFUSED) == 15
     assert not REFUSED & set(METHODS)
     for method in REFUSED:
-        with pytest.raises(MethodError, match=f"about a KAN, got {method!r}"):
+        with pytest.raises(MethodError, match=f"valid for a KAN, got {method!r}"):
             attribute(network([2, 1]), draw(2, 2), method=method, background=draw(2, 2))

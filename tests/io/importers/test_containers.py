@@ -75,7 +75,7 @@ def test_a_part_is_imported_by_name():
         torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     text = (
         "import_model: expected submodule to be a name in front of tensors "
-        "(body, head, aside, last), got 'tail'. list_kans tells the names of what can be imported."
+        "(body, head, aside, last), got 'tail'. list_kans lists the names of networks."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         import_model(state, submodule="tail")

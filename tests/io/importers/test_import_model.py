@@ -75,8 +75,8 @@ def test_kanlens_checkpoint_is_loaded_and_a_kan_copied(tmp_path, x):
         torch.testing.assert_close(found(x), model(x), rtol=0, atol=0)
     for source in (path, model):
         text = (
-            "import_model: expected no options beside a kanlens model, got base_activation, "
-            "feature_names. The model knows these; leave them out."
+            "import_model: expected no options with a kanlens model, got base_activation, "
+            "feature_names. The model contains these; leave them out."
         )
         options = {"feature_names": ["u", "v", "w"], "base_activation": "tanh"}
         refused(InvalidValueError, text, source, **options)

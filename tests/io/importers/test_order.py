@@ -263,7 +263,7 @@ def test_a_network_of_ones_own_is_asked_about_and_its_part_imported(tmp_path):
         import_model(tmp_path / "net.pt")
     model = import_model(tmp_path / "net.pt", submodule="net.layers")
     torch.testing.assert_close(model(X), reference_network(X, network_state()[1], 3))
-    text = "no classes beside a network of efficient-kan, got 'Net'. Leave it out."
+    text = "no classes with a network of efficient-kan, got 'Net'. Leave it out."
     assert import_model(network_state()[0], classes="Net").widths == (3, 4, 2), text
 
 

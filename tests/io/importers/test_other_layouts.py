@@ -173,7 +173,7 @@ def test_what_is_no_network_of_single_inputs_is_refused_with_the_reason(keys):
 
 def test_what_no_network_needs_or_can_be_is_refused():
     state = series.network(series.sine).state
-    text = "import_model: expected no wavelet beside a network of SineKAN, got 'dog'. Leave it out."
+    text = "import_model: expected no wavelet with a network of SineKAN, got 'dog'. Leave it out."
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         import_model(state, wavelet="dog")
     with pytest.raises(InvalidValueError, match=r"expected wavelet to be one of .*, got 'haar'\."):

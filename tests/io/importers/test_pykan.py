@@ -87,7 +87,7 @@ def test_a_state_dict_with_products_asks_for_their_arity():
 def test_a_state_dict_with_symbolic_edges_asks_for_their_names():
     text = (
         "import_model: expected names of the 3 symbolic edges of layer 0, (out, in), got none. "
-        "Keep _config.yml beside the state of pykan, or pass the live model."
+        "Keep _config.yml next to the state of pykan, or pass the model itself."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         import_model(doubles.pykan(names=NAMES).state)

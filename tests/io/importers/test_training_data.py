@@ -132,7 +132,7 @@ def test_own_models_can_be_given_data_too(tmp_path):
         (
             {"data": (torch.zeros(3, 4), torch.zeros(3)), "target": "price"},
             InvalidValueError,
-            "a path or DataFrame beside target, got tuple. Give data with that column.",
+            "a path or DataFrame with target, got tuple. Give data with that column.",
         ),
         (
             {"data": read_table(FRAME, target="price"), "task": "classification"},

@@ -101,7 +101,7 @@ def test_no_call_waits_for_a_compiler_but_where_kernels_are_asked_for(disk, rows
         assert runs_kernels(layer, x) is kernel
 
 
-def test_kernels_are_compiled_once_they_have_been_missed_for_a_second(disk):
+def test_kernels_are_compiled_once_they_have_been_missed_for_longer_than_compiling_takes(disk):
     layer, x = KANLinear(3, 1), torch.zeros(4, 3)
     calls = int(choice.PATIENCE / kernels.CALL)
     for _ in range(calls - 100):
