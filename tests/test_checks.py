@@ -14,7 +14,6 @@ from kanlens import _checks as checks
 from kanlens import errors
 from kanlens.errors import (
     DataError,
-    DTypeError,
     InvalidValueError,
     MissingDependencyError,
     ShapeError,
@@ -78,16 +77,6 @@ def test_columns(shape, width):
         checks.check_columns("f", torch.zeros(shape), width)
 
 
-def test_dtype():
-    checks.check_columns("f", torch.zeros(1, dtype=torch.float64), 1, torch.float64)
-    text = (
-        "f: expected x of dtype torch.float64, as the model's, got torch.float32. Convert x with "
-        "x.to(dtype), or the model with model.double() or model.float()."
-    )
-    with refused(DTypeError, text):
-        checks.check_columns("f", torch.zeros(1, dtype=torch.float32), 1, torch.float64)
-
-
 def test_finite_names_the_first_cell():
     x = torch.zeros(4, 2)
     checks.check_finite("f", x)
@@ -112,14 +101,6 @@ def test_finite_of_any_number_of_axes(x, where):
     text = f"f: expected finite numbers, got inf{where} (1 such cell). Drop or impute those rows."
     with refused(DataError, text):
         checks.check_finite("f", x)
-
-
-def test_rows():
-    checks.check_rows("f", torch.zeros(1, 2))
-    with refused(ShapeError, "f: expected at least 1 row, got 0. Pass more data."):
-        checks.check_rows("f", torch.zeros(0, 2))
-    with refused(ShapeError, "f: expected at least 3 rows, got 2. Pass more data."):
-        checks.check_rows("f", torch.zeros(2, 2), least=3)
 
 
 def test_reworded_keeps_the_class_and_the_reason():

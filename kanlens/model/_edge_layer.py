@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from kanlens._checks import check_columns, check_rows
 from kanlens.errors import InvalidValueError
-from kanlens.functions._catalog import BASES, find_function
+from kanlens.functions._catalog import BASES, FUNCTIONS, find_function
 from kanlens.functions._sums import FunctionSum
 from kanlens.model._basis_means import basis_means, known_means
 from kanlens.model._edge import Edge
@@ -24,9 +26,7 @@ from kanlens.model._terms import (
     EdgeTerm,
     FunctionTable,
     Term,
-    edge_terms,
     placed,
-    series_basis,
     with_kinks,
 )
 from kanlens.splines import _spline as spline
@@ -88,10 +88,16 @@ class EdgeLayer(nn.Module):
         return terms
 
     def edge_terms(self) -> list[EdgeTerm]:
-        """Return the terms of the edges that are functions."""
+        """Return the terms of the edges that are functions, sorted by name."""
         if self.affine is None or not self._names:
             return []
-        return edge_terms(self._names, self.function_edges, self.affine, self.mask)
+        counts, terms = Counter(self._names), []
+        parts = self.function_edges.split(list(counts.values()))
+        for name, edges in zip(counts, parts, strict=True):
+            out, in_ = edges.unbind(1)
+            numbers = self.affine[out, in_], self.mask[out, in_]
+            terms.append(EdgeTerm(FUNCTIONS[name], out, in_, *numbers))
+        return terms
 
     @property
     def edge_kind(self) -> str:
@@ -126,10 +132,20 @@ class EdgeLayer(nn.Module):
         return self.series_weight * self.weights().mask.unsqueeze(-1)
 
     def series_basis(self, x: Tensor, *, order: int = 0) -> Tensor:
-        """Return the series' functions, or their slopes, at x (batch, in): (batch, in, n)."""
+        """Return the series' functions, or their slopes, at x (batch, in): (batch, in, n).
+
+        The functions of one name are evaluated together.
+        """
         if not self.series:
             return x.new_zeros(*x.shape, 0)
-        return series_basis(self.series, self.series_affine, x, order=order)
+        a, b = self.series_affine.unbind(-1)
+        u, columns, start = x.unsqueeze(-1) * a + b, [], 0
+        for name, group in itertools.groupby(self.series):
+            stop, g = start + len(list(group)), find_function(name)
+            columns.append((g.derivative if order else g.value)(u[..., start:stop]))
+            start = stop
+        basis = torch.cat(columns, dim=-1)
+        return basis * a if order else basis
 
     def basis(self, x: Tensor) -> Tensor:
         """Return the functions at x that edges are combinations of: (batch, in, n).

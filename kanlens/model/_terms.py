@@ -5,9 +5,7 @@ An `EdgeTerm` is evaluated on its edges only: its function may not be defined el
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.functions._catalog import FUNCTIONS, check_functions, find_function
+from kanlens.functions._catalog import check_functions, find_function
 from kanlens.functions._elementary import ElementaryFunction
 
 SPLINE = "spline"
@@ -170,31 +168,6 @@ def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Te
     for term in terms:
         array = array.index_put((*rows, term.out, term.in_), of(term))
     return array
-
-
-def edge_terms(names: Sequence[str], edges: Tensor, affine: Tensor, mask: Tensor) -> list[EdgeTerm]:
-    """Return the terms of functions, sorted by name, on edges (edge, 2)."""
-    counts = Counter(names)
-    terms = []
-    for name, chosen in zip(counts, edges.split(list(counts.values())), strict=True):
-        out, in_ = chosen.unbind(1)
-        terms.append(EdgeTerm(FUNCTIONS[name], out, in_, affine[out, in_], mask[out, in_]))
-    return terms
-
-
-def series_basis(names: Sequence[str], affine: Tensor, x: Tensor, *, order: int = 0) -> Tensor:
-    """Return functions, or their slopes, at x (batch, in), shape (batch, in, n).
-
-    `affine` (in, n, 2) are a and b of each. The functions of one name are evaluated together.
-    """
-    a, b = affine.unbind(-1)
-    u, columns, start = x.unsqueeze(-1) * a + b, [], 0
-    for name, group in itertools.groupby(names):
-        stop, g = start + len(list(group)), find_function(name)
-        columns.append((g.derivative if order else g.value)(u[..., start:stop]))
-        start = stop
-    basis = torch.cat(columns, dim=-1)
-    return basis * a if order else basis
 
 
 def check_series(names: Sequence[str]) -> tuple[str, ...]:

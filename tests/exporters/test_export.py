@@ -81,14 +81,6 @@ def test_a_file_may_be_called_anything_where_its_format_is_given(name, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model.v2"]
 
 
-def test_what_is_no_model_is_refused(tmp_path):
-    with refused(
-        DTypeError,
-        "export: expected a KAN, got Linear. Bring it in with import_model first.",
-    ):
-        export(torch.nn.Linear(2, 1), tmp_path / "a.py")
-
-
 @pytest.mark.parametrize("ending", ["py", "onnx", "h", "sql", "xlsx", "txt", "tex"])
 def test_names_may_hold_anything(ending, tmp_path):
     model = made([2, 1], functions=True)
@@ -104,12 +96,6 @@ def test_other_dtypes_are_refused(tmp_path):
         "Convert it with model.double().",
     ):
         export(KAN([2, 1]).half(), tmp_path / "a.py")
-
-
-def test_a_fitted_estimator_is_exported(tmp_path):
-    x = np.linspace(-1, 1, 40)[:, None]
-    fitted = kanlens.KANRegressor(hidden=(), steps=2).fit(x, x[:, 0] ** 2)
-    assert export(fitted, tmp_path / "a.py").error < 1e-12
 
 
 def test_the_model_is_left_as_it_was(tmp_path):

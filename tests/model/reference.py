@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tests.model.kernels.definition import base_function, values_and_slopes, wide
@@ -33,18 +32,3 @@ def kan(model: torch.nn.Module, x: Tensor) -> Tensor:
     for layer in model.layers:
         hidden = kan_linear(layer, hidden)
     return hidden * model.output_scale.double() + model.output_shift.double()
-
-
-def efficient_kan(
-    x: Tensor, grid: Tensor, base_weight: Tensor, spline_weight: Tensor, scaler: Tensor | None
-) -> Tensor:
-    """y (batch, out) by efficient-kan's formula: silu, and splines that run out."""
-    degree = grid.shape[1] - spline_weight.shape[2] - 1
-    points = x.unsqueeze(-1)
-    values = ((points >= grid[:, :-1]) & (points < grid[:, 1:])).to(x.dtype)
-    for p in range(1, degree + 1):
-        rise = (points - grid[:, : -(p + 1)]) / (grid[:, p:-1] - grid[:, : -(p + 1)])
-        fall = (grid[:, p + 1 :] - points) / (grid[:, p + 1 :] - grid[:, 1:-p])
-        values = rise * values[..., :-1] + fall * values[..., 1:]
-    weight = spline_weight if scaler is None else spline_weight * scaler.unsqueeze(-1)
-    return F.linear(F.silu(x), base_weight) + F.linear(values.flatten(1), weight.flatten(1))

@@ -1,3 +1,5 @@
+"""Edges that are functions; their values, slopes and objects are in `test_series_layer`."""
+
 import re
 
 import pytest
@@ -8,9 +10,7 @@ from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions._catalog import FUNCTIONS
-from kanlens.io._checkpoint import load, save
 from kanlens.model._layers import KANLinear
-from kanlens.model._network import KAN
 from kanlens.symbolic._joint_refit import affine_derivatives
 
 TABLE = [["sin", "spline", "x^2"], ["abs", "exp", "spline"]]
@@ -35,57 +35,6 @@ def x(generator):
     return torch.rand(11, 3, generator=generator, dtype=torch.float64) * 2 - 1
 
 
-def by_hand(layer, x):
-    spline = KANLinear.edge_values(KANLinearTwin(layer), x)
-    edges = torch.empty(len(x), 2, 3, dtype=torch.float64)
-    for o in range(2):
-        for i in range(3):
-            name = layer.functions[o][i]
-            a, b, c, d = layer.affine[o, i]
-            if name == "spline":
-                edges[:, o, i] = spline[:, o, i]
-            else:
-                edges[:, o, i] = (c * FUNCTIONS[name].value(a * x[:, i] + b) + d) * layer.mask[o, i]
-    return edges
-
-
-def KANLinearTwin(layer):
-    twin = KANLinear(3, 2).double()
-    state = {k: v for k, v in layer.state_dict().items() if k != "affine"}
-    twin.load_state_dict(state)
-    return twin
-
-
-def test_values_are_those_computed_edge_by_edge(layer, x):
-    layer.mask[0, 2] = 0.5
-    assert_close(layer.edge_values(x), by_hand(layer, x))
-    assert_close(layer(x), layer.edge_values(x).sum(2) + layer.bias)
-    assert_close(layer(x.reshape(11, 1, 3)), layer(x).reshape(11, 1, 2))
-
-
-def test_without_splines_it_computes_the_same(generator, x):
-    layer = KANLinear(3, 1, functions=[["sin", "x", "x^3"]], generator=generator).double()
-    assert_close(layer(x), layer.edge_values(x).sum(2) + layer.bias)
-
-
-def test_derivatives(layer, x):
-    x.requires_grad_()
-    edges = layer.edge_values(x)
-    for o in range(2):
-        (slope,) = torch.autograd.grad(edges[:, o].sum(), x, retain_graph=True)
-        assert_close(layer.edge_derivatives(x)[:, o], slope)
-
-
-def test_gradcheck_in_input_and_numbers(layer, x):
-    x.requires_grad_()
-    function = torch.func.functional_call
-
-    def run(affine, x):
-        return function(layer, {"affine": affine}, (x,))
-
-    assert torch.autograd.gradcheck(run, (layer.affine.detach().requires_grad_(), x))
-
-
 def test_affine_derivatives_are_those_of_autograd(layer, x):
     found = affine_derivatives(layer, x)
     call = torch.func.functional_call
@@ -106,30 +55,6 @@ def test_an_edge_can_become_a_spline_again(generator, x):
     layer.assign(1, 2, "spline")
     assert layer.splines_alone
     assert_close(layer(x), before, rtol=0, atol=0)
-
-
-def test_edges_as_objects_agree(layer, x):
-    values = layer.edge_values(x).detach()
-    for o in range(2):
-        for i in range(3):
-            edge = layer.edge(o, i)
-            assert_close(torch.as_tensor(edge(x[:, i].numpy())), values[:, o, i])
-            assert edge.domain == layer.edge(1, 2).domain
-
-
-def test_checkpoint_round_trip(layer, x, tmp_path):
-    model = KAN.from_layers([layer], KAN([3, 2]).schema)
-    path = tmp_path / "symbolic.safetensors"
-    save(model, path)
-    again = load(path)
-    assert_close(again(x), model(x))
-    assert again.layers[0].functions == layer.functions
-
-
-def test_selection_keeps_the_functions(layer, x):
-    small = layer.select([1], [1, 0])
-    assert small.functions == (("exp", "abs"),)
-    assert_close(small.edge_values(x[:, [1, 0]]), layer.edge_values(x)[:, [1]][:, :, [1, 0]])
 
 
 @settings(max_examples=15, deadline=None)

@@ -72,40 +72,6 @@ def test_loop_has_teeth():
             assert_close(broken(x), expected, **EXACT)
 
 
-@pytest.mark.parametrize("standalone", [True, False])
-@pytest.mark.parametrize("order", ORDERS)
-def test_zero_extrapolation_is_efficient_kan(order, standalone):
-    layer = rich(
-        4, 3, spline_order=order, extrapolation="zero", enable_standalone_scale_spline=standalone
-    )
-    with torch.no_grad():
-        layer.bias.zero_()
-    x = everywhere(layer)
-    scaler = layer.spline_scaler if standalone else None
-    expected = reference.efficient_kan(
-        x, layer.grid, layer.base_weight, layer.spline_weight, scaler
-    )
-    assert_close(layer(x), expected, rtol=1e-12, atol=1e-11)
-
-
-@pytest.mark.parametrize("standalone", [True, False])
-def test_an_efficient_kan_state_dict_loads(standalone):
-    source = rich(3, 2)
-    names = ["base_weight", "spline_weight", "grid"] + ["spline_scaler"] * standalone
-    state = {name: tensor for name, tensor in source.state_dict().items() if name in names}
-    layer = KANLinear(
-        3, 2, extrapolation="zero", enable_standalone_scale_spline=standalone
-    ).double()
-    found = layer.load_state_dict(state, strict=False)
-    assert sorted(found.missing_keys) == ["bias", "mask"]
-    assert found.unexpected_keys == []
-    x = everywhere(layer)
-    expected = reference.efficient_kan(
-        x, source.grid, source.base_weight, source.spline_weight, state.get("spline_scaler")
-    )
-    assert_close(layer(x), expected, rtol=1e-12, atol=1e-11)
-
-
 @pytest.mark.parametrize("base", ["silu", "identity", "zero", "tanh", "gelu"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", ORDERS)
@@ -230,9 +196,6 @@ def test_the_layer_stands_in_for_nn_linear():
     assert repr(KANLinear(4, 5)) == (
         "KANLinear(4, 5, grid_size=5, spline_order=3, base=silu, extrapolation=linear)"
     )
-
-
-# --- copies ----------------------------------------------------------------------------------
 
 
 # --- messages --------------------------------------------------------------------------------

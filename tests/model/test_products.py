@@ -22,9 +22,7 @@ from kanlens.model._config import KANConfig, NodesConfig
 from kanlens.model._layers import KANLinear
 from kanlens.model._network import KAN, describe
 from kanlens.model._nodes import Grouping, Nodes, multiply, others, split
-from kanlens.model._trace import trace
 from tests.made import draw
-from tests.model.layers_for_tests import seeded
 
 VALUES = st.floats(-3, 3, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -167,20 +165,6 @@ NETWORKS: list[list[Any]] = [
 
 
 @pytest.mark.parametrize("widths", NETWORKS, ids=str)
-def test_forward_is_the_loop(widths: list[Any]) -> None:
-    model = KAN(widths, scale_noise=2.0, generator=seeded()).double()
-    model.output_scale.mul_(1.5)
-    x = draw(5, widths[0])
-    for row, y in zip(x, model(x), strict=True):
-        hidden = row
-        for layer, nodes in zip(model.layers, model.nodes, strict=True):
-            sums = (layer.edge_values(hidden[None])[0].sum(1) + layer.bias).detach()
-            hidden = loop(nodes.grouping, sums)
-        assert_close(y, hidden * 1.5)
-    assert model(x.reshape(1, 5, -1)).shape == (1, 5, model.widths[-1])
-
-
-@pytest.mark.parametrize("widths", NETWORKS, ids=str)
 def test_the_form_of_widths_comes_back(widths: list[Any]) -> None:
     model = KAN(widths)
     assert list(model.shape) == widths
@@ -239,20 +223,6 @@ def test_names_of_nodes_and_of_factors() -> None:
     assert [model.subnode_name(1, n) for n in range(3)] == ["a", "b.1", "b.2"]
     assert model.edge_name(0, 5, 1) == "x2 -> h1_3.3"
     assert model.edge_name(1, 2, 2) == "h1_3 -> b.2"
-
-
-def test_trace_keeps_factors_and_nodes() -> None:
-    model = KAN([2, (1, [2, 3]), (1, 1)], generator=seeded()).double()
-    x = draw(6, 2)
-    record = trace(model, x)
-    assert [part.shape[1] for part in record.pre_activations] == [6, 3]
-    assert [part.shape[1] for part in record.inputs] == [2, 3]
-    assert_close(record.output, model(x).detach())
-    assert_close(record.nodes[0](record.pre_activations[0]), record.inputs[1])
-    for layer in range(2):
-        sums = record.edge_values(layer).sum(2) + model.layers[layer].bias.detach()
-        assert_close(record.pre_activations[layer], sums)
-    assert record.to_frame()["name"].tolist() == ["x1", "x2", "h1_1", "h1_2", "h1_3"]
 
 
 def test_buffers_of_nodes_follow_dtype_and_are_in_the_state() -> None:

@@ -1,4 +1,4 @@
-"""Layers with series against their definition, edge by edge, and as exact objects."""
+"""Layers with series and functions against their definition, and as exact objects."""
 
 import copy
 import re
@@ -18,16 +18,29 @@ from kanlens.model._layers import KANLinear
 from kanlens.model._network import KAN
 from tests.model.layers_for_tests import EXACT, SERIES, everywhere, inside, rich
 
+TABLE = [["sin", "spline", "x^2"], ["abs", "exp", "spline"]]
+KINDS = {
+    **{kind: {"series": names, "spline_order": 2} for kind, names in SERIES.items()},
+    "functions": {"functions": TABLE},
+    "functions alone": {"functions": [["sin", "x", "x^3"], ["tanh", "x^2", "gaussian"]]},
+    "a series and functions": {"series": SERIES["bumps"], "functions": TABLE},
+}
+
+
+@pytest.fixture(params=KINDS)
+def layer(request):
+    return rich(**KINDS[request.param])
+
 
 @pytest.fixture(params=SERIES)
-def layer(request):
-    return rich(series=SERIES[request.param], spline_order=2)
+def series(request):
+    return rich(**KINDS[request.param])
 
 
 def by_hand(layer, x):  # (batch, out, in)
-    splines = KANLinear(layer.in_features, layer.out_features, spline_order=2).double()
-    state = {k: v for k, v in layer.state_dict().items() if not k.startswith("series")}
-    splines.load_state_dict(state)
+    options = {"spline_order": layer.spline_order, "grid_size": layer.grid_size}
+    splines = KANLinear(layer.in_features, layer.out_features, **options).double()
+    splines.load_state_dict({name: layer.state_dict()[name] for name in splines.state_dict()})
     edges = splines.edge_values(x)
     for o in range(layer.out_features):
         for i in range(layer.in_features):
@@ -35,13 +48,18 @@ def by_hand(layer, x):  # (batch, out, in)
                 a, b = layer.series_affine[i, k]
                 value = find_function(name).value(a * x[:, i] + b)
                 edges[:, o, i] += layer.mask[o, i] * layer.series_weight[o, i, k] * value
+            if (name := layer.functions[o][i]) != "spline":
+                a, b, c, d = layer.affine[o, i]
+                value = c * find_function(name).value(a * x[:, i] + b) + d
+                edges[:, o, i] = layer.mask[o, i] * value
     return edges
 
 
 def test_it_is_an_edge_layer_that_computes_its_definition(layer):
     assert isinstance(layer, EdgeLayer)
     layer.mask[1, 0] = 0
-    x = everywhere(layer)
+    layer.mask[0, 2] = 0.5
+    x = everywhere(layer) if layer.affine is None else inside(layer)
     assert_close(layer.edge_values(x), by_hand(layer, x), **EXACT)
     assert_close(layer(x), layer.edge_values(x).sum(2) + layer.bias, **EXACT)
     assert_close(layer(x[None]), layer(x)[None])
@@ -55,16 +73,17 @@ def test_derivatives_in_inputs_and_weights(layer):
         for i in range(layer.in_features):
             (slope,) = torch.autograd.grad(values[o, i], x, retain_graph=True)
             assert_close(layer.edge_derivatives(x)[:, o, i], slope[:, i], rtol=1e-9, atol=1e-11)
-    weight = layer.series_weight.detach().requires_grad_()
+    names = [name for name in ("series_weight", "affine") if name in dict(layer.named_parameters())]
+    weights = [getattr(layer, name).detach().requires_grad_() for name in names]
 
-    def run(rows, weight):
-        return torch.func.functional_call(layer, {"series_weight": weight}, (rows,))
+    def run(rows, *weights):
+        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (rows,))
 
-    assert torch.autograd.gradcheck(run, (x, weight))
+    assert torch.autograd.gradcheck(run, (x, *weights))
 
 
 def test_an_edge_is_the_same_function_as_an_exact_object(layer):
-    x = everywhere(layer)
+    x = everywhere(layer) if layer.affine is None else inside(layer)
     values, slopes = layer.edge_values(x).detach(), layer.edge_derivatives(x).detach()
     for o in range(layer.out_features):
         for i in range(layer.in_features):
@@ -76,10 +95,11 @@ def test_an_edge_is_the_same_function_as_an_exact_object(layer):
             assert np.abs(edge.scaled(-2.0)(at) + 2 * edge(at)).max() < 1e-12 * size
             moved = edge.in_units(3.0, 2.0)
             assert np.abs(moved(3 + 2 * at) - edge(at)).max() < 1e-10 * size
+            assert edge.domain == pytest.approx(tuple(float(end[i]) for end in layer.domain()))
 
 
-def test_integrals_are_those_of_quadrature(layer):
-    edge = layer.edge(0, 1)
+def test_integrals_are_those_of_quadrature(series):
+    edge = series.edge(0, 1)
     low, high = edge.domain
     cuts = sorted({low, *(b for b in edge._pieces.breaks if low < b < high), high})
     options = {"epsabs": 1e-13, "limit": 200}
@@ -88,12 +108,12 @@ def test_integrals_are_those_of_quadrature(layer):
     assert edge.integral(high, low) == -edge.integral(low, high)
 
 
-def test_bounds_hold_up_to_infinity(layer):
-    x = everywhere(layer)
-    values = layer.edge_values(x).detach()
+def test_bounds_hold_up_to_infinity(series):
+    x = everywhere(series)
+    values = series.edge_values(x).detach()
     for reach in (torch.inf, 40.0):
-        ends = torch.full((layer.in_features,), reach, dtype=torch.float64)
-        lower, upper = layer.edge_bounds(-ends, ends)
+        ends = torch.full((series.in_features,), reach, dtype=torch.float64)
+        lower, upper = series.edge_bounds(-ends, ends)
         assert bool((values >= lower).all())
         assert bool((values <= upper).all())
 
@@ -111,6 +131,7 @@ def test_breakpoints_hold_the_kinks():
 def test_a_part_of_a_layer_and_a_file_keep_the_series(layer, tmp_path):
     x = inside(layer)
     small = layer.select([1], [2, 0])
+    assert small.functions == (tuple(layer.functions[1][i] for i in (2, 0)),)
     assert_close(small.edge_values(x[:, [2, 0]]), layer.edge_values(x)[:, 1:, [2, 0]])
     model = KAN.from_layers([layer], KAN([3, 2]).schema)
     save(model, tmp_path / "model.safetensors")
@@ -118,21 +139,21 @@ def test_a_part_of_a_layer_and_a_file_keep_the_series(layer, tmp_path):
     assert_close(copy.deepcopy(model)(x), model(x), rtol=0, atol=0)
 
 
-def test_a_function_in_place_of_an_edge_leaves_the_others(layer):
-    x, mixed = inside(layer), copy.deepcopy(layer)
-    assert_close(mixed(x), layer(x), rtol=0, atol=0)
+def test_a_function_in_place_of_an_edge_leaves_the_others(series):
+    x, mixed = inside(series), copy.deepcopy(series)
+    assert_close(mixed(x), series(x), rtol=0, atol=0)
     mixed.assign(1, 2, "x^2", (1.0, 0.0, 3.0, 0.0))
-    expected = layer.edge_values(x).detach()
+    expected = series.edge_values(x).detach()
     expected[:, 1, 2] = 3 * x[:, 2] ** 2
     assert_close(mixed.edge_values(x), expected, **EXACT)
-    assert_close(mixed(x), expected.sum(2) + layer.bias, **EXACT)
+    assert_close(mixed(x), expected.sum(2) + series.bias, **EXACT)
 
 
-def test_weight_l1_ignores_constants_and_scales_with_the_edge(layer):
-    norms = layer.weight_l1()
+def test_weight_l1_ignores_constants_and_scales_with_the_edge(series):
+    norms = series.weight_l1()
     with torch.no_grad():
-        layer.spline_weight.add_(5.0 / layer.spline_scaler[..., None])
-        assert_close(layer.weight_l1(), norms, rtol=1e-9, atol=1e-9)
+        series.spline_weight.add_(5.0 / series.spline_scaler[..., None])
+        assert_close(series.weight_l1(), norms, rtol=1e-9, atol=1e-9)
     assert bool((norms > 0).all())
 
 

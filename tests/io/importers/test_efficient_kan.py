@@ -176,10 +176,12 @@ def test_eleven_layers_keep_their_order():
     torch.testing.assert_close(import_model(shuffled)(x), expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("scaler", [True, False])
 @pytest.mark.parametrize("order", [1, 5])
-def test_drop_in_state_dict_loads_into_kanlens(order):
-    state, layers = network_state(order=order, uneven=True)
-    model = KAN([3, 4, 2], spline_order=order, extrapolation="zero").double()
+def test_drop_in_state_dict_loads_into_kanlens(order, scaler):
+    state, layers = network_state(order=order, uneven=True, scaler=scaler)
+    options = {"extrapolation": "zero", "enable_standalone_scale_spline": scaler}
+    model = KAN([3, 4, 2], spline_order=order, **options).double()
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected
     assert {name.rpartition(".")[2] for name in missing} == {

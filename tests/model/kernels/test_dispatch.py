@@ -268,6 +268,3 @@ def test_parametrized_weights(counted):
     (found,) = torch.autograd.grad(y, original, case.grad)
     (wanted,) = torch.autograd.grad(plain.forward_torch(case.x), plain.spline_weight, case.grad)
     assert_close(found, 2 * wanted, **EXACT)
-
-
-# --- refusals --------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.model import kernels
-from kanlens.model.kernels import _entry_points as entry_points
 from kanlens.model.kernels import _pool as pool
 from tests.model.kernels.layers import TOLERANCES, Case, agrees, make, run
 from tests.model.layers_for_tests import MODES
@@ -123,27 +122,3 @@ def test_one_thread_starts_no_other(monkeypatch, one_thread):
     monkeypatch.setattr(pool, "SERIAL", 0)
     monkeypatch.setattr(pool, "_pool", lambda *_: pytest.fail("a pool was asked for"))
     assert agrees(make(batch=300), "sparse")
-
-
-def test_small_work_starts_no_other(monkeypatch):
-    monkeypatch.setattr(pool, "_pool", lambda *_: pytest.fail("a pool was asked for"))
-    assert agrees(make(batch=4), "sparse")
-
-
-@pytest.mark.usefixtures("many_threads")
-def test_an_error_on_another_thread_reaches_the_caller(monkeypatch):
-    right, calls = entry_points.forward, []
-
-    def failing(*args: object) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            raise MemoryError("no room")
-        right(*args)
-
-    case = make(batch=700, n_out=40)
-    monkeypatch.setattr(pool, "openmp", lambda: 0)
-    monkeypatch.setattr(entry_points, "forward", failing)
-    with pytest.raises(MemoryError, match="no room"):
-        run(case, "sparse")
-    monkeypatch.undo()
-    assert agrees(case, "sparse")
