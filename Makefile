@@ -8,7 +8,7 @@ install: ## an environment with all that the other jobs need
 	python3 -m venv .venv
 	$(PYTHON) -m pip install -e ".[test,docs]"
 
-tests: ## all tests, on all cores
+tests: ## all tests, on all cores, as CI runs them
 	$(PYTHON) -m pytest -n auto
 
 quick: ## tests but for the slow ones

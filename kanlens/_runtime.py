@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kanlens._display import escaped
 from kanlens.errors import InterruptedWarning
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -32,14 +35,24 @@ def progress_bar(
 
     Yields ``advance(steps=1, note="")``, which moves the bar and sets the words behind it.
     """
-    if shown is False:
+    progress = None if shown is False else _terminal_bar()
+    if progress is None:
         yield lambda steps=1, note="": None
         return
+    with progress:
+        task = progress.add_task(description, total=total, note="")
+        yield lambda steps=1, note="": progress.update(task, advance=steps, note=escaped(note))
+
+
+def _terminal_bar() -> Progress | None:
+    """Return a bar that is drawn on stderr; None if that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        return None
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -47,10 +60,7 @@ def progress_bar(
         Remaining(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with progress:
-        task = progress.add_task(description, total=total, note="")
-        yield lambda steps=1, note="": progress.update(task, advance=steps, note=escaped(note))
+    return Progress(*columns, console=console, transient=True)
 
 
 @dataclass

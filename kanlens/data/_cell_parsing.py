@@ -145,8 +145,10 @@ def _without_letters(column: pd.Series) -> pd.Series:
 
 def units_of(texts: pd.Series) -> pd.Series:
     """Return the units around the numbers in texts; "" without one."""
-    before, after = (part for _, part in texts.str.extract(_UNIT).items())
-    return before.fillna(after).fillna("")
+    import pandas as pd
+
+    before, after = texts.str.extract(_UNIT).to_numpy(dtype=object, na_value="").T
+    return pd.Series(np.where(before != "", before, after), index=texts.index, dtype=object)
 
 
 def is_number(text: str, decimal: str) -> bool:

@@ -136,7 +136,7 @@ def joined(
             yield Ranks(index=group.get_rank(), count=group.get_world_size(), shared=True)
         finally:
             if own and group.is_initialized():
-                group.destroy_process_group()
+                _leave(device)
 
 
 def _join(backend: str) -> None:
@@ -150,6 +150,15 @@ def _join(backend: str) -> None:
         torch.distributed.init_process_group(
             backend, store=store, rank=index, world_size=count, timeout=TIMEOUT
         )
+
+
+def _leave(device: torch.device) -> None:
+    """Leave the processes; the backend goes last, as it alone lets other threads end."""
+    from torch.distributed.distributed_c10d import _get_default_group
+
+    backend = _get_default_group()._get_backend(device)  # without it, torch before 2.8 may hang
+    torch.distributed.destroy_process_group()
+    del backend
 
 
 @contextmanager

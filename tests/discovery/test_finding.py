@@ -192,7 +192,12 @@ def test_whole_numbers_and_frames_are_taken():
         (np.array([["a"], ["b"]]), [1, 2], DTypeError, "discover: expected x to be"),
         ([[10**400], [2], [3]], [1, 2, 3], DTypeError, "list (int too large to convert to float)"),
         ([[1], [2], [3]], [10**400, 2, 3], DTypeError, "list (int too large to convert to float)"),
-        (pd.DataFrame({"a": [10**400, 2]}), [1, 2], DataError, "got inf at row 0, column 'a'"),
+        (
+            pd.DataFrame({"a": [10**400, 2]}, dtype=object),
+            [1, 2],
+            DataError,
+            "got inf at row 0, column 'a'",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(x, y, error, text):

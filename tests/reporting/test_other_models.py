@@ -69,10 +69,10 @@ def test_numbers_are_those_made_by_hand(
     found = described(model, (rows, y), {"small": model, "other": other}, max_rows=60)
     first, second = found["models"]
     assert [first["name"], second["name"]] == ["small", "other"]
-    outputs = [one(rows.to(one.dtype))[:, 0].detach().double() for one in (model, other)]
-    assert second["r2"] == pytest.approx(r2_score(y, outputs[1]), rel=1e-6)
+    outputs = [one(rows.to(one.dtype))[:, 0].detach().double().numpy() for one in (model, other)]
+    assert second["r2"] == pytest.approx(r2_score(y.numpy(), outputs[1]), rel=1e-6)
     assert second["agreement"] == pytest.approx(r2_score(outputs[0], outputs[1]), rel=1e-6)
-    assert first["r2"] == pytest.approx(r2_score(y, outputs[0]), rel=1e-12)
+    assert first["r2"] == pytest.approx(r2_score(y.numpy(), outputs[0]), rel=1e-12)
     assert first["agreement"] == first["rank_agreement"] == 1
     background = model.background
     for one, record in ((model, first), (other, second)):

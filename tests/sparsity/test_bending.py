@@ -103,7 +103,7 @@ def test_gradcheck(order):
     def function(spline: Tensor, base: Tensor, scaler: Tensor) -> Tensor:
         state = {"spline_weight": spline, "base_weight": base, "spline_scaler": scaler}
         return torch.func.functional_call(
-            _Curvature(layer), {f"layer.{k}": v for k, v in state.items()}
+            _Curvature(layer), {f"layer.{k}": v for k, v in state.items()}, ()
         )
 
     names = ("spline_weight", "base_weight", "spline_scaler")

@@ -161,7 +161,8 @@ def test_weight_l1_is_differentiable_in_the_weights():
 
     def norm(*values: Tensor) -> Tensor:
         state = dict(zip(parameters, values, strict=True))
-        return torch.func.functional_call(_Norm(layer), {f"layer.{k}": v for k, v in state.items()})
+        named = {f"layer.{name}": value for name, value in state.items()}
+        return torch.func.functional_call(_Norm(layer), named, ())
 
     assert gradcheck(norm, [p.detach().clone().requires_grad_() for p in parameters.values()])
 

@@ -100,7 +100,7 @@ def test_the_last_rows_judge_whatever_training_held_out(monkeypatch):
         add_record(result, training, test, last=True)
         record = result.model.record
         assert (record.rows, record.folds) == (30, 1)
-        assert record.scores["linear"] == pytest.approx(r2_score(test.y, said), rel=1e-9)
+        assert record.scores["linear"] == pytest.approx(r2_score(test.y.numpy(), said), rel=1e-9)
         with torch.no_grad():
             own = score(result.model, result.model(test.x), test.y)
         assert record.scores["network"] == own

@@ -33,7 +33,12 @@ def start(*command, **options):
 def on_two(cases, folder):
     """Run cases in two processes; return the exit code and what was said."""
     with start(PROGRAM, cases, str(folder)) as job:
-        return job.wait(100), job.communicate()[1]
+        try:
+            said = job.communicate(timeout=100)[1]
+        except subprocess.TimeoutExpired:
+            job.terminate()  # the end of the block would wait for it
+            raise
+        return job.returncode, said
 
 
 @pytest.fixture(scope="module")
