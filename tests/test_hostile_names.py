@@ -85,6 +85,7 @@ def test_file_names_are_escaped(folder, tmp_path, capfd):
     assert "n\\x1b[1m" in shown.err
 
 
+@pytest.mark.slow  # every public function once
 def test_results_and_notebooks_are_escaped(folder):
     model = kanlens.load(folder / "m.safetensors")
     table = kanlens.read_table(folder / "data.csv", target=BACK)

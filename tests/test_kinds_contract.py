@@ -53,6 +53,7 @@ def test_exact_method_is_its_definition(name: str, kind: str) -> None:
     attribution.check_exact(name, network(kind), X, ROWS)
 
 
+@pytest.mark.slow  # every public function once
 def test_certificates_are_bounds(model: KAN) -> None:
     domain = torch.stack([MANY.amin(0), MANY.amax(0)], 1)
     values = contract.output(model, MANY)
@@ -71,6 +72,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.slow  # every public function once
 @pytest.mark.parametrize(("name", "kind"), PLACES)
 def test_public_function(name: str, kind: str, tmp_path: Path) -> None:
     model = network(kind)

@@ -91,6 +91,7 @@ def extrapolated(sizes):
     return large + slope * (ROWS - LARGE)
 
 
+@pytest.mark.slow  # every analysis twice, in another interpreter
 def test_two_million_rows_stay_below_a_gigabyte(peaks):
     found = {name: extrapolated(sizes) for name, sizes in peaks.items()}
     assert found.pop("all edges") > LIMIT  # what holds the values of all edges is caught

@@ -519,6 +519,7 @@ def places(*names: str) -> list[Any]:
     ]
 
 
+@pytest.mark.slow  # every public function once
 @pytest.mark.parametrize(("name", "model"), places(*FUNCTIONS), indirect=["model"])
 def test_public_function(name: str, model: KAN, tmp_path: Path) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -24,6 +24,7 @@ def explained(name: str, device: torch.device | str) -> object:
     return kanlens.attribute(model, x, method=name, background=background, **options)
 
 
+@pytest.mark.slow  # every method on many layers
 @pytest.mark.parametrize("name", sorted(set(METHODS) - OWN_TENSORS))
 def test_results_are_where_the_model_is(name):
     wanted = explained(name, "cpu")

@@ -16,6 +16,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.slow  # divides many boxes
 @pytest.mark.parametrize("seed", (*range(5), 10))
 def test_no_claim_is_broken(seed):
     model, domain = random_model(seed)

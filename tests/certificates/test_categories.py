@@ -52,6 +52,7 @@ def rows(model, color, wet):
     return torch.tensor(pd.DataFrame(found)[list(model.feature_names)].to_numpy()).double()
 
 
+@pytest.mark.slow  # divides many boxes
 def test_categories_held_by_the_domain_are_possible_rows(model):
     ends = []
     for color in HELD:

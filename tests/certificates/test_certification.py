@@ -26,6 +26,7 @@ def small(widths: list[int] | None = None, seed: int = 0) -> KAN:
     )
 
 
+@pytest.mark.slow  # divides many boxes
 def test_all_outputs_or_one_of_them():
     model = small()
     both = certify(model, DOMAIN, max_boxes=32)
@@ -75,6 +76,7 @@ def test_a_feature_that_is_held_fixed():
     )
 
 
+@pytest.mark.slow  # divides many boxes
 def test_where_features_are_held_the_domain_may_be_as_wide_as_numbers_go():
     model = small()
     model.input_low.fill_(-0.5)

@@ -201,6 +201,7 @@ def bounds_of(model: KAN, domain: Tensor) -> tuple[float, float]:
     return span.low, span.high
 
 
+@pytest.mark.slow  # divides many boxes
 @pytest.mark.parametrize("name", ["log", "sqrt", "1/x"])
 def test_an_undefined_function_leaves_no_bound_unless_the_domain_avoids_it(name):
     model = written([[(name, (1.0, 0.0, 1.0, 0.0)), LINE]])

@@ -63,6 +63,7 @@ def box(count):
 # --- time -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # divides many boxes
 @pytest.mark.parametrize(
     ("limit", "widths"),
     [

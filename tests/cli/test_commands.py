@@ -92,6 +92,7 @@ def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys
     assert names == {"m.safetensors", "m.test.csv", "m.train.csv"}
 
 
+@pytest.mark.slow  # trains networks
 def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("kanlens.training._ensemble.UPDATES", (60, 60, 1000, 60))
     words = ["train", str(workshop / "data.csv"), "--target", "area", "--seed", "1"]
@@ -347,6 +348,7 @@ def test_resume_without_a_checkpoint_says_so(workshop, tmp_path, capsys):
     assert f"no checkpoint at {out}.checkpoint; starting anew" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize(
     "extra",
     [

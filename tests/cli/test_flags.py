@@ -51,6 +51,7 @@ def errors_raised():
 FOR_PYTHON = {"scale", "checkpoint", "strategy", "import_model", "DataFrame"}
 
 
+@pytest.mark.slow  # runs whole commands
 def test_every_argument_that_an_error_names_is_an_option_of_some_command():
     known = set.union(*(names_of(name) for name in COMMANDS))
     named = {
@@ -78,6 +79,7 @@ def spelled(source):
 ADVICE = re.compile(r"\b(?:[Pp]ass|[Uu]se|[Ll]eave out|[Tt]rain with|[Cc]hoose) [a-z_]+=[^(]")
 
 
+@pytest.mark.slow  # runs whole commands
 def test_no_advice_spells_an_argument_out():
     assert spelled("advice = 'Drop such rows, or pass impute=...'")
     assert not spelled("advice = 'Drop such rows, or pass {impute}'")
@@ -165,6 +167,7 @@ def test_an_error_names_flags_that_the_command_has(workshop, tmp_path, capsys, w
     assert not set(re.findall(r": expected (\w+) (?:to|of at|from) ", said)) & names_of(words[0])
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.filterwarnings("always")
 def test_a_warning_names_flags_too(workshop, tmp_path, capsys):
     words = ["train", f"{workshop}/data.csv", "--target", "area", "--task", "classification"]

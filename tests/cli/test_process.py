@@ -39,6 +39,7 @@ except BaseException:
 """
 
 
+@pytest.mark.slow  # starts another interpreter
 def test_a_result_that_cannot_be_printed_is_one_line():
     words = [sys.executable, "-m", "kanlens", "methods"]
     with Path("/dev/full").open("w") as full:

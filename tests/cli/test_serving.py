@@ -92,6 +92,7 @@ def test_a_port_that_is_taken_is_told_before_the_work(running, workshop, capsys)
     assert f"expected a port that is free, got {running.server_port}" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # starts another interpreter
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_is_ready_when_the_address_is_told_and_ctrl_c_ends_it(
     workshop, monkeypatch, capsys

@@ -70,6 +70,7 @@ def every_kind(tmp_path, frame):
     return [frame, *files, folder(tmp_path / "t", frame), parts, iter(parts)]
 
 
+@pytest.mark.slow  # reads a table in every way
 @pytest.mark.parametrize("impute", ["median", "mean"])
 def test_every_source_is_the_table_it_stands_for(tmp_path, impute):
     frame = make()

@@ -11,6 +11,7 @@ from tests.discovery.conftest import NAMES, problem, solved
 A, B, *_ = NAMES
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("text", ["exp(-a)*cos(2*a*b)", "sin(a*b/2)**2/sin(a/2)**2"])
 def test_a_product_is_found(text):
     assert solved(ProductWithCombination(), problem(text, count=600)).error <= EXACT

@@ -46,6 +46,7 @@ def test_a_block_gains_what_least_squares_says():
         assert total.error - gains[k] == pytest.approx(least((first, k)), rel=0.05, abs=1e-5)
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize(
     ("text", "width"),
     [

@@ -26,6 +26,7 @@ LAWS = {
 }
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize(("law", "units"), [*zip(LAWS, [1e-11, 1.0, 1.0], strict=True)])
 def test_laws_of_both_signs_over_many_decades_are_found(law, units):
     x = drawn(4)
@@ -37,6 +38,7 @@ def test_laws_of_both_signs_over_many_decades_are_found(law, units):
     assert (np.abs(values) <= 1e-9 * np.abs(y * units)).all()
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("rows", [25, 200])
 def test_no_constant_is_given_where_a_power_law_tells_half_of_the_logarithm(rows):
     x = drawn(2, rows=rows, decades=3)

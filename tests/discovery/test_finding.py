@@ -67,6 +67,7 @@ SLOW = ("a*(b + c*sin(d))", "(a*b + c*d)/(a + c)", "1/(exp(a*b/c) - 1)")  # a de
 CASES = [pytest.param(text, marks=pytest.mark.slow if text in SLOW else ()) for text in EQUATIONS]
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("text", CASES)
 def test_equations_are_found_again(text):
     names, truth, x, y = rows(text, **EQUATIONS[text])
@@ -80,6 +81,7 @@ def test_the_comparison_refuses_a_wrong_formula():
     assert not close(1.0001 * truth, truth, names, EQUATIONS["a*b**2/c"])
 
 
+@pytest.mark.slow  # searches formulas
 def test_constants_become_exact_in_the_units_of_the_data():
     names, _, x, y = rows("a*(b + c**2/2)", count=300, a=(1e3, 5e3), b=(1e5, 9e5), c=(100, 900))
     noise = 1e-3 * y.std() * np.random.default_rng(1).normal(size=len(y))
@@ -88,6 +90,7 @@ def test_constants_become_exact_in_the_units_of_the_data():
     assert "1/2" in found.receipt.snapped
 
 
+@pytest.mark.slow  # searches formulas
 def test_what_was_chosen_is_given_beside_what_follows_the_noise():
     names, truth, x, y = rows("log((1 + a)*(1 + a**2))", count=20, seed=1, a=(0.0, 2.0))
     noise = np.random.default_rng(1).standard_normal(20)
@@ -132,6 +135,7 @@ def test_what_is_exact_or_leaves_only_noise_is_no_approximation():
         assert "approximation" not in found.receipt.summary()
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("seed", [4, 65])
 def test_columns_of_few_values_are_taken(seed):
     draw = np.random.default_rng(seed)
@@ -247,6 +251,7 @@ def test_names_must_fit():
         kanlens.discover(np.ones((3, 2)), np.ones(3), ["a", "a"], progress=False)
 
 
+@pytest.mark.slow  # searches formulas
 def test_errors_that_numpy_raises_do_not_end_a_search():
     x = np.random.default_rng(0).uniform(-3.0, 3.0, (60, 2))
     with np.errstate(all="raise"):
@@ -261,6 +266,7 @@ def test_a_time_limit_must_be_positive():
         kanlens.discover(np.ones((3, 2)), np.ones(3), time_limit=0, progress=False)
 
 
+@pytest.mark.slow  # starts another interpreter
 def test_the_time_is_kept_and_nothing_is_left_behind():
     x = np.random.default_rng(0).normal(size=(600, 5))
     y = np.sin(x[:, 0] * x[:, 1] + x[:, 2]) * np.cos(x[:, 3] * x[:, 4]) + x[:, 0] ** 2

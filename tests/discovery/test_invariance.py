@@ -84,6 +84,7 @@ def test_a_monomial_times_a_function_of_few_others_is_divided_by_it(text, width,
     np.testing.assert_allclose(less.target * factor(*given.columns.T), given.target, rtol=1e-12)
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_reduction_is_judged_by_its_error_in_units_of_y_and_not_by_rows_in_corners():
     x = np.random.default_rng(0).uniform((1, 3, 1, 1), (5, 10, 2, 5), (600, 4))
     a, b, c, d = x.T

@@ -61,6 +61,7 @@ def test_logarithms_are_seen_where_there_are_any(text, low, kinds):
     assert views(problem(text, low=low)) == [View((log, log), sign) for log, sign in kinds]
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_network_knows_values_and_slopes():
     given = problem("a*sin(b)", count=150)
     found = interpolator(given, NEVER, draws())
@@ -152,6 +153,7 @@ def test_deferred_work_runs_once_when_it_is_due():
     assert len(runs) == 2  # an exact formula leaves nothing to do
 
 
+@pytest.mark.slow  # searches formulas
 def test_networks_are_read_as_formulas(monkeypatch):
     monkeypatch.setattr(network_ansatz, "shapes", lambda width: [[width, 1]])
     given = problem("sin(a) + b**2")
@@ -202,6 +204,7 @@ def solved(monkeypatch, given, *names):
     return front.chosen().expression
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_symmetry_is_used_in_spite_of_noise(monkeypatch):
     given = problem("exp(-(a - b)**2)", noise=0.007, count=200)
     found = solved(monkeypatch, given, A - B)
@@ -219,6 +222,7 @@ def test_what_leaves_only_noise_is_left_alone(monkeypatch):
     assert front.chosen().expression.has(A * B)
 
 
+@pytest.mark.slow  # searches formulas
 def test_discover_trains_networks_when_the_search_has_nothing(monkeypatch):
     draw = np.random.default_rng(0)
     x = draw.uniform(1, 3, (300, 2))

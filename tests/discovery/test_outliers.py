@@ -60,6 +60,7 @@ def test_wrong_cells_do_not_bend_the_formula(name, count, size):
     assert expected in found.receipt.summary().splitlines()
 
 
+@pytest.mark.slow  # searches formulas
 def test_noise_and_wrong_cells_are_told_apart():
     x, y, truth = with_wrong_cells("wave", size=10.0, count=5, noise=0.02)
     found = found_in(x, y)

@@ -142,6 +142,7 @@ def test_each_way_finds_what_it_is_for(ansatz, text, width, rows):
     assert solved(ansatz, problem(text, width, count=rows)).error <= EXACT
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize(
     ("ansatz", "text", "least"),
     [

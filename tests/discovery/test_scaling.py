@@ -24,6 +24,7 @@ def test_an_offset_with_decimals_keeps_them():
     assert found - X1 * X2 == sympy.Float(1e9 + 0.125)
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_target_that_varies_by_a_few_hundred_steps_of_rounding_is_no_constant():
     x = uniform()
     found = found_in(x, 1 + 1e-13 * x[:, 0], time_limit=1.0)
@@ -52,6 +53,7 @@ def test_a_constant_over_columns_that_say_nothing_is_the_mean():
     assert float(found_in(np.ones((20, 1)), y).sympy()) == pytest.approx(1e15 + 9.5, abs=0.5)
 
 
+@pytest.mark.slow  # searches formulas
 def test_timestamps_are_moved_to_a_round_number():
     start = 1.7e9 + np.random.default_rng(0).uniform(0, 3 * 86400, 300)
     wave = np.sin(2 * np.pi * (start - 1.7e9) / 86400)

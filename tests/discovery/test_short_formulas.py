@@ -1,6 +1,7 @@
 """What the front of every search holds: linear models, power laws, and curves of one column."""
 
 import numpy as np
+import pytest
 import sympy
 
 from kanlens._runtime import Deadline
@@ -54,6 +55,7 @@ def test_no_linear_model_is_better_than_the_front_at_its_length():
         assert least <= 1.02 * limit, [names[k] for k in places]
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_curve_of_one_column_is_on_the_front():
     columns, _ = economy()
     bent = 3 * np.log(columns[:, 3]) + 0.2 * np.random.default_rng(1).normal(size=len(columns))

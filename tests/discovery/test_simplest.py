@@ -63,6 +63,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("name", TABLES)
 def test_the_formula_of_a_table(name):
     x, y, formula = TABLES[name]

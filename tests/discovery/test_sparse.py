@@ -75,6 +75,7 @@ def test_products_of_two_functions_of_one_column_are_found(text, low):
     assert solved(CURVE, problem(text, 1, low=low, high=6.0, count=120)).error <= 1e-20
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_factor_is_found_where_long_sums_of_powers_follow_the_curve_as_well():
     x = np.random.default_rng(3).uniform(1.0, 5.0, (200, 4))
     a = x[:, 0] * x[:, 1] / (x[:, 2] * x[:, 3])

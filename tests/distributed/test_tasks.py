@@ -37,6 +37,7 @@ def run(model, data, tmp_path):
     return run
 
 
+@pytest.mark.slow  # starts another interpreter
 def test_workers_find_what_one_process_finds(run, scheduler, model, data):
     alone, shared = run("alone"), run("shared", workers=scheduler, part_rows=100)
     assert shared.to_frame().equals(alone.to_frame())
@@ -88,6 +89,7 @@ def test_a_task_that_kills_every_worker_ends_in_one_line(scheduler):
         list(completed(client, "attribute", die, None, [0]))
 
 
+@pytest.mark.slow  # starts processes
 def test_a_task_that_fails_is_tried_again_and_its_error_raised(scheduler):
     with workers_for("attribute", scheduler) as client, pytest.raises(ZeroDivisionError):
         list(completed(client, "attribute", divmod, 1, [0]))
@@ -106,6 +108,7 @@ def test_a_scheduler_without_workers_is_refused_in_one_line(monkeypatch):
         pass
 
 
+@pytest.mark.slow  # starts processes
 def test_scratch_files_of_workers_here_go_with_them():
     folders = []
 

@@ -76,6 +76,7 @@ def test_scikit_learn_agrees(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow  # trains networks
 def test_formula_names_and_receipt(found, table):
     force, arm = sympy.symbols("force arm")
     assert found.sympy() == sympy.sin(2 * force) + arm**2
@@ -120,6 +121,7 @@ def test_equal_seeds_give_equal_formulas(table):
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short")
 def test_several_outputs_in_a_pipeline(table):
     x, y = table
@@ -170,6 +172,7 @@ def test_a_product_is_found_by_the_start_with_product_nodes(starts):
     assert starts == [0, 1, 2]
 
 
+@pytest.mark.slow  # trains networks
 def test_a_sum_of_functions_takes_one_start(starts):
     x, _ = draw(0, 100)
     found = KANSymbolicRegressor(random_state=0).fit(x, np.sin(2 * x[:, 0]) + x[:, 1] ** 2)
@@ -177,6 +180,7 @@ def test_a_sum_of_functions_takes_one_start(starts):
     assert starts == [0]
 
 
+@pytest.mark.slow  # trains networks
 def test_the_shorter_description_is_kept(monkeypatch, starts):
     """Noise leaves no start exact, so all are made and the best by description is returned."""
     shortened(monkeypatch, (5, 5, 5), 2)

@@ -126,6 +126,7 @@ def test_every_estimator_has_a_network():
             assert isinstance(one.network_, property), name
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", CALLS)
 def test_an_estimator_gives_what_its_network_gives(fitted, name, tmp_path):

@@ -33,6 +33,7 @@ def test_scikit_learn_agrees(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow  # trains networks
 def test_a_regressor_and_its_network(table):
     x, y = table
     found = KANRegressor(hidden=(2,), steps=20, random_state=0).fit(x, y)

@@ -75,6 +75,7 @@ def test_the_ending_says_the_format_and_unknown_ones_are_refused(tmp_path):
         export(build("splines"), tmp_path / "a.py", to="R")
 
 
+@pytest.mark.slow  # writes and runs every kind of file
 @pytest.mark.parametrize("name", ["excel", "numpy"])
 def test_a_file_may_be_called_anything_where_its_format_is_given(name, tmp_path):
     assert export(build("splines"), tmp_path / "model.v2", to=name).error < 1e-10

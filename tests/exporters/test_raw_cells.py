@@ -49,6 +49,7 @@ def probabilities(model, frame):
     return logits.softmax(1).numpy()
 
 
+@pytest.mark.slow  # writes and runs every kind of file
 @pytest.mark.parametrize("impute", [None, "median"])
 def test_blank_unseen_and_other_cells_are_read_as_the_model_does(name, impute, tmp_path):
     model = described("numbers of y", impute)
@@ -56,6 +57,7 @@ def test_blank_unseen_and_other_cells_are_read_as_the_model_does(name, impute, t
         np.testing.assert_allclose(found, wanted(model, gaps()), rtol=1e-11)
 
 
+@pytest.mark.slow  # writes and runs every kind of file
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_classifier_has_labels_and_probabilities(name, kind, tmp_path):
     model = described(kind)

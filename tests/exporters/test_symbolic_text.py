@@ -54,6 +54,7 @@ def test_edges_that_are_no_functions_have_no_formula(ending, kind, count, tmp_pa
         export(build(kind), tmp_path / f"model.{ending}")
 
 
+@pytest.mark.slow  # writes and runs every kind of file
 @pytest.mark.parametrize(("kind", "endings"), [("series", ["txt"]), ("lines", ["txt", "tex"])])
 def test_what_stands_beside_splines_that_are_zero_is_written_out(kind, endings, tmp_path):
     lines = KAN([3, 2], base_activation="identity", output_names=["a", "b"]).double()

@@ -42,6 +42,7 @@ def test_nth_equals_repeated_autograd(name: str, n: int) -> None:
     assert_close(BASES[name].nth(X, n), expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow  # many orders and points
 @pytest.mark.parametrize("name", CURVED)
 @pytest.mark.parametrize("n", range(8))
 def test_nth_keeps_relative_precision_in_the_left_tail(name: str, n: int) -> None:

@@ -44,6 +44,7 @@ def test_enclosures_hold_everywhere(order, mode, base):
     check_enclosures(rich(spline_order=order, extrapolation=mode, base_activation=base))
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize("name", SERIES)
 def test_enclosures_of_series_hold_everywhere(name):
     for seed in (0, 1):

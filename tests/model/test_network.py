@@ -249,6 +249,7 @@ def test_copies_compute_the_same_and_are_apart(duplicate):
     assert_close(model(x), expected, rtol=0, atol=0)
 
 
+@pytest.mark.slow  # many layers of every kind
 def test_compiled_network_is_the_network_in_one_graph():
     torch.compiler.reset()
     model = rich([3, 4, 2])

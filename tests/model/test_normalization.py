@@ -143,6 +143,7 @@ def test_outputs_are_not_normalized():
         KAN.from_config(KANConfig.from_json(json.dumps(data)))
 
 
+@pytest.mark.slow  # many layers of every kind
 def test_the_formula_has_the_normalization_by_name():
     model = made([2, 2, 1], functions=True, normalized=[2, 0])
     x, (formula,) = draw(60, 2), compose(model)

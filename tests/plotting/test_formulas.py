@@ -73,6 +73,7 @@ def test_with_rows_it_is_drawn_against_the_truth(found, ax):
     assert other.get_xlabel() == "y, network"
 
 
+@pytest.mark.slow  # lays out long formulas
 def test_long_formulas_break_into_lines_that_fit():
     names = [f"x{i}" for i in range(1, 13)]
     terms = [sympy.Float(1.2345) * sympy.sin(sympy.Symbol(name)) for name in names]
@@ -96,6 +97,7 @@ def test_what_mathematics_cannot_show_is_text(model, ax):
     ax.figure.canvas.draw()
 
 
+@pytest.mark.slow  # lays out long formulas
 def test_very_long_formulas_are_cut():
     terms = [sympy.exp(sympy.Symbol(f"a long name {i}")) for i in range(60)]
     lines, _ = formula_lines(sympy.Add(*terms), "y", 3.0)

@@ -177,6 +177,7 @@ MODELS: dict[str, Callable[[], KAN]] = {
 }
 
 
+@pytest.mark.slow  # draws every picture of a report
 @pytest.mark.parametrize("name", MODELS)
 def test_every_slider_and_number_moves_the_model(browser: Browser, name: str) -> None:
     asked = Asked(browser, MODELS[name]())

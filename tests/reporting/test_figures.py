@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from kanlens.data._table_reader import read_table
@@ -50,6 +51,7 @@ def test_effects_without_a_value_somewhere_are_left_out(analyzed: Callable[..., 
         assert len(list(_effects(analysis, content))) == count
 
 
+@pytest.mark.slow  # draws every picture of a report
 def test_words_under_pictures_are_of_what_these_show(analyzed: Callable[..., Analysis]) -> None:
     draws = np.random.default_rng(0)
     frame = pd.DataFrame({"plan": ["basic", "plus", "pro"] * 10, "member": ["no", "yes"] * 15})

@@ -60,6 +60,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow  # draws every picture of a report
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_result_is_one_line_and_a_page(kind: str) -> None:
     result = results()[kind]

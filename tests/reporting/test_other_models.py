@@ -269,6 +269,7 @@ def test_without_others_there_is_nothing(
     assert "models" not in found.content
 
 
+@pytest.mark.slow  # draws every picture of a report
 def test_the_section_escapes_names_and_says_why(
     analyzed: Callable[..., Any], content_of: Callable[..., Any], model: KAN, rows: torch.Tensor
 ) -> None:
@@ -298,6 +299,7 @@ def test_the_section_escapes_names_and_says_why(
     assert "#models" in [values["href"] for values in Page(source).of("a")]
 
 
+@pytest.mark.slow  # draws every picture of a report
 @pytest.mark.usefixtures("undrawn")
 def test_the_command_names_models_by_their_files(
     model: KAN, rows: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]

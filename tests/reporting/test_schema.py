@@ -56,6 +56,7 @@ def full() -> dict[str, Any]:
     return twin
 
 
+@pytest.mark.slow  # draws every picture of a report
 def test_twins_are_as_the_schema_says(
     full: dict[str, Any], content_of: Callable[..., Any], model: KAN, rows: torch.Tensor
 ) -> None:

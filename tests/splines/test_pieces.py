@@ -73,6 +73,7 @@ def check_extrema(edge: Edge, extrema: np.ndarray, x: np.ndarray) -> None:
         assert (here - before) * (here - after) > 0 or abs(here - before) <= noise, "no turn"
 
 
+@pytest.mark.slow  # many layers of every kind
 @given(st.integers(0, 10**9))
 @settings(max_examples=25, deadline=None)
 def test_roots_extrema_and_bounds_against_a_dense_scan(seed: int) -> None:

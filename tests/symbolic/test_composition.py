@@ -43,6 +43,7 @@ def network(seed, widths=(2, 2, 2), names=NAMES):
     return model
 
 
+@pytest.mark.slow  # searches formulas
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_formula_is_the_model(seed):

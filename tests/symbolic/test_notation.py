@@ -32,6 +32,7 @@ def value_of(text):
     return np.broadcast_to(np.asarray(found, dtype=float), X.shape)
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_text_means_the_edge(name):
     for a, b in ARGUMENTS:
@@ -126,6 +127,7 @@ def formula_of(names):
     return sympy.exp(inner) + sympy.E * c / (1 + b**2) - sympy.sqrt(1 + sympy.Abs(a * c)) * b
 
 
+@pytest.mark.slow  # searches formulas
 @given(st.lists(NAMES, min_size=3, max_size=3, unique=True))
 @settings(max_examples=30, deadline=None)
 def test_text_is_read_back_as_the_same_function(names):

@@ -41,6 +41,7 @@ def test_the_formula_of_the_toy_problem_is_exact(made, result):
     assert all(layer.affine.grad is not None for layer in model.layers)
 
 
+@pytest.mark.slow  # searches formulas
 def test_without_targets_the_formula_follows_the_model(made):
     model, x, _ = made
     found = symbolize(model, x)
@@ -84,6 +85,7 @@ def test_the_way_from_splines_to_functions_is_on_the_front():
     assert "of 2 edges" not in found.get_best()["stage"]
 
 
+@pytest.mark.slow  # searches formulas
 def test_rules_of_selection():
     generator = torch.Generator().manual_seed(0)
     model, x = spline_network([[[torch.sin, lambda v: 0.05 * torch.exp(v)]]], [(-2.0, 2.0)] * 2)
@@ -201,6 +203,7 @@ def test_harmful_functions_are_taken_back():
     assert lines.receipt.relative_rmse < 1e-6
 
 
+@pytest.mark.slow  # searches formulas
 def test_dead_edges_are_absent():
     model, x = spline_network([[[torch.sin, None], [None, torch.exp]]], [(-2.0, 2.0)] * 2)
     found = symbolize(model, x)

@@ -124,6 +124,7 @@ def test_numbers_of_many_digits_are_rounded_for_display():
     assert formula_text(rounded(2000 * U + sympy.Rational(1, 3), 4)) == "2000*u + 1/3"
 
 
+@pytest.mark.slow  # searches formulas
 def test_the_main_terms_of_a_long_formula_are_found_by_their_gain():
     x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
     strong = 3 * sympy.exp(U) + 2 * V**2

@@ -89,6 +89,7 @@ def test_scales(rows, of_x, of_y):
     assert error(found, fresh, values[:, None]) < 1e-8
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_large_offset(rows):
     assert error(read(rows + 1e6, truth(rows), [2, 1]), rows + 1e6, truth(rows)) < 1e-6
 
@@ -107,6 +108,7 @@ def test_whole_numbers(kind):
     assert read(x, y, [2, 1]).sympy() == x1**2 + 3 * x2
 
 
+@pytest.mark.slow  # searches formulas
 def test_few_rows_are_warned_of(rows):
     three = read(rows[:3], truth(rows[:3]), [2, 1], steps=5)
     assert three.predict(rows[:3]).shape == (3, 1)

@@ -113,6 +113,7 @@ def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
     assert found.model.widths == (2, 48, 1)
 
 
+@pytest.mark.slow  # trains networks
 def test_no_hidden_layer_where_none_pays(monkeypatch):
     monkeypatch.setattr(ensemble, "UPDATES", (400, 400, 1000, 400))
     x, y = table(lambda x: x[:, :1] ** 2 + x[:, 1:])
@@ -250,6 +251,7 @@ def test_weights_enter_the_loss_of_a_single_network():
     assert loss == pytest.approx(float(errors.mean()))
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("briefest")
 def test_the_rows_choose_the_default_network():
     x, y = table(product)

@@ -157,6 +157,7 @@ def test_an_interrupt_returns_what_was_found(network, monkeypatch):
         walk(network((4, 1)), planted(), strengths=[0.0], steps=1)
 
 
+@pytest.mark.slow  # starts another interpreter
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize(
     ("options", "call"),

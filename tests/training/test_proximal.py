@@ -37,6 +37,7 @@ def zeros_of(net):
     return [(~layer.nonzero_edges()) for layer in net.layers]
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize(("widths", "optimizer"), [((5, 1), "adam"), ((5, 2, 1), "lbfgs")])
 def test_irrelevant_features_die_and_the_others_do_not(network, widths, optimizer):
     net = network(widths)
@@ -78,6 +79,7 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(network):
     assert (dual[zero] <= strength).all()
 
 
+@pytest.mark.slow  # trains networks
 def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_back(network):
     net, data = network((5, 1)), planted()
     run(net, data, strength=10.0)

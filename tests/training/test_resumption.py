@@ -54,6 +54,7 @@ WAYS = {
 PLACES = ("_closure", "_one_step", "_refine_best")
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize(
     ("way", "place"),

@@ -46,6 +46,7 @@ def stream(source, process=0, processes=1, without=(), batch_size=64):
     )
 
 
+@pytest.mark.slow  # trains networks
 def test_every_row_comes_once_and_in_another_order_in_every_epoch(source):
     without = [0, 5, 500, 999]
     found = stream(source, without=without)
@@ -148,6 +149,7 @@ def test_all_rows_of_a_table_beyond_memory_are_trained_on(large, monkeypatch):
     assert [record["step"] for record in found.history] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow  # trains networks
 def test_an_epoch_goes_on_after_a_break_as_if_there_were_none(large, tmp_path, monkeypatch):
     odd = {"batch_size": 50}  # which 16 streams do not share evenly
     whole = trained(large, **odd)
@@ -186,6 +188,7 @@ def source_of(source):
     return scan_table(frame.assign(b=frame["a"] % 13), target="y", features=["a", "b"])
 
 
+@pytest.mark.slow  # trains networks
 def test_rows_choose_the_network_and_all_are_seen(large, monkeypatch):
     calls = []
     batches = RowStream.batches

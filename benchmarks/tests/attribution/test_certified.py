@@ -24,6 +24,7 @@ def table():
     return pd.DataFrame([row for rows in found for row in rows])
 
 
+@pytest.mark.slow  # measures in every way once
 def test_nothing_breaks(table):
     assert table["kind"].tolist() == ["wild", "fitted"]
     assert set(table.columns) == set(certified.CERTIFICATES.columns(FILE))

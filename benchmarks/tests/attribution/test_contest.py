@@ -41,6 +41,7 @@ def row(case, method):
     return found
 
 
+@pytest.mark.slow  # measures in every way once
 def test_smoke_runs_and_resumes(tmp_path):
     result = ATTRIBUTION.run(SMOKE, tmp_path, parts=["planted"], progress=False)
     assert [path.name for path in result.files] == [f"{FILE}.csv", f"{FILE}.png"]

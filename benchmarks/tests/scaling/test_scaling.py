@@ -13,6 +13,7 @@ from benchmarks.scaling.subject import measure, write_folder
 SIZES = {"rows": 300, "features": 3, "width": 2, "grid": 3}
 
 
+@pytest.mark.slow  # measures in every way once
 @pytest.mark.parametrize("task", experiments.TASKS)
 def test_every_task_is_measured(task):
     found = measure(task, SIZES)
@@ -42,6 +43,7 @@ def test_a_folder_has_the_rows_that_were_asked_for(tmp_path):
     assert len(list(folder.iterdir())) == 3
 
 
+@pytest.mark.slow  # starts another interpreter
 def test_a_command_is_watched_and_a_process_of_it_killed():
     parent = (
         "import subprocess, sys; x = bytearray(60 << 20);"

@@ -26,6 +26,7 @@ def test_every_suite_has_every_kind_in_turn():
     assert {key[0] for key in keys} == set(SUITES)
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("name", names_of(8))
 def test_a_formula_is_drawn_again_alike_and_otherwise_in_the_other_suite(name):
     one, again, other = drawn_once("tuning", name), drawn("tuning", name), drawn("judging", name)

@@ -43,6 +43,7 @@ def every_equation():
     return found
 
 
+@pytest.mark.slow  # searches formulas
 def test_no_constant_may_be_wrong_by_a_ten_thousandth():
     """Unless it is a factor of the whole or a term of its own, which are free."""
     refused = 0

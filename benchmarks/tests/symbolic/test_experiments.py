@@ -15,6 +15,7 @@ from benchmarks.symbolic.speed import SPEED, make_example
 SMOKE = Setup(smoke=True)
 
 
+@pytest.mark.slow  # draws and reads many formulas
 def test_smoke_runs_speed_and_identification(tmp_path):
     result = SYMBOLIC.run(SMOKE, tmp_path, parts=["speed", "identification"], progress=False)
     assert set(result.tables) == {"symbolic-speed", "symbolic-identification"}

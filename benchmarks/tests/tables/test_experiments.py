@@ -7,6 +7,7 @@ from benchmarks.tables import experiments
 from benchmarks.tables.experiments import DEFAULTS, PREDICTION, parts_of
 
 
+@pytest.mark.slow  # trains networks
 def test_every_peer_is_scored_on_rows_held_out(tmp_path):
     found = PREDICTION.run(Setup(seeds=(0,), smoke=True), tmp_path, progress=False)
     frame = found.tables["tables"]

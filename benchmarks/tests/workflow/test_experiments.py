@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 import torch
 
 import kanlens
@@ -24,6 +25,7 @@ def test_functions_of_the_package_are_counted_once_and_others_never():
     assert {"forward"} <= {code.co_name for code in once}
 
 
+@pytest.mark.slow  # trains networks
 def test_the_whole_way_on_a_small_table(tmp_path, monkeypatch, capsys):
     table = tmp_path / "data" / "tabular" / "california_housing.csv"
     table.parent.mkdir(parents=True)
@@ -51,6 +53,7 @@ def test_without_data_the_table_is_left_out(tmp_path):
     assert list(found.skipped) == ["housing: california_housing"]
 
 
+@pytest.mark.slow  # measures in every way once
 def test_calls_stay_within_their_limits(tmp_path):
     for name, call in calls(tmp_path).items():
         if name not in ("symbolize", "report"):  # the benchmark itself counts those

@@ -63,6 +63,7 @@ def test_too_many_orders_are_refused(network, draw):
         )
 
 
+@pytest.mark.slow  # every method on many layers
 def test_every_coalition_is_evaluated_once(network, draw, monkeypatch):
     """Captum on its own goes through the network for each of 5,040 orders."""
     model, x, rows, seen = network([7, 5, 1]), draw(2, 7), draw(5, 7, seed=2), []

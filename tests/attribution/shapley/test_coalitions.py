@@ -74,6 +74,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow  # many layers of every kind
 @given(
     seed=st.integers(0, 999),
     shape=st.sampled_from(sorted(SHAPES)),

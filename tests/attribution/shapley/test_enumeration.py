@@ -62,6 +62,7 @@ def test_weights_are_those_of_all_orders(n, draw):
 KERNEL = ["two layers", "order 1", "order 5", "run out", "masked", "products", "scaled"]
 
 
+@pytest.mark.slow  # every method on many layers
 @pytest.mark.parametrize("kind", [*KERNEL, "tanh", "functions"])
 def test_kernel_and_torch_give_the_same(kind, draw):
     game = game_of(kind, draw)

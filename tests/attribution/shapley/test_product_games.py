@@ -56,6 +56,7 @@ def inside(games: int, players: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return steps, offsets.clamp(-0.3, 0.8)
 
 
+@pytest.mark.slow  # every method on many layers
 @pytest.mark.parametrize("players", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("terms", [1, LANES, LANES + 13])
 @pytest.mark.parametrize("path", ["sparse", "torch"])

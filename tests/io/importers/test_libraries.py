@@ -83,6 +83,7 @@ def test_outputs_are_those_of_the_formula_and_of_no_other(name, tmp_path):
             assert (other - expected).abs().max() > 1e-11 * expected.abs().max(), key
 
 
+@pytest.mark.slow  # reads the files of every library
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_is_possible_is_what_the_table_says(name, table):
     line = measured(name)

@@ -57,6 +57,7 @@ SHAPES = [
 ] + [(40, 9), (90, 2)]  # fmt: skip
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize(
     ("order", "dtype"), [(1, torch.float64), (3, torch.float64), (3, torch.float32)]
 )

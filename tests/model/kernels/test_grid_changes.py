@@ -96,6 +96,7 @@ def test_an_unchanged_grid_is_worked_out_once(monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.slow  # many layers of every kind
 def test_bases_of_layers_that_are_gone_are_forgotten():
     gc.collect()
     before = len(kernels._bases)

@@ -42,6 +42,7 @@ def hard_points(basis: LocalBasis, n_in: int) -> np.ndarray:
     return np.ascontiguousarray(np.stack(shifts, axis=1))
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize(("n_in", "grid_size"), [(1, 1), (3, 5), (7, 130), (300, 4)])

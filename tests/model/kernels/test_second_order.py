@@ -33,6 +33,7 @@ def function_of(layer: KANLinear) -> tuple[object, list[Tensor]]:
     return function, [each.detach().requires_grad_() for each in layer.parameters()]
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
 def test_gradcheck_on_all_inputs(order, mode):

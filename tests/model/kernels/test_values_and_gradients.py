@@ -34,6 +34,7 @@ def check(case: Case, *paths: str) -> None:
         assert max(found.values()) <= TOLERANCES[case.x.dtype], (path, found)
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize(("order", "dtype"), KINDS)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
@@ -85,6 +86,7 @@ def test_more_inputs_than_a_tile_of_weights_holds():
     check(make(n_in=150, n_out=18, batch=5))
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize(
     ("n_in", "n_out", "batch"), [(1500, 5, 8), (2, 3, 30_000), (40, 17, 3000), (784, 64, 16)]
@@ -120,6 +122,7 @@ def test_many_rows_and_few_outputs_take_polynomials(order, dtype, grid, mode):
         assert agrees(case, "sparse")
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize(("order", "dtype"), KINDS)
 @pytest.mark.parametrize("batch", [3, 10])
 def test_a_few_rows_of_many_inputs_share_out_the_inputs(order, dtype, batch):
@@ -143,6 +146,7 @@ def test_few_rows_of_small_layers_take_the_pass_of_many(batch, dtype, large, mon
     check(cases[0])
 
 
+@pytest.mark.slow  # many layers of every kind
 @pytest.mark.parametrize("n_out", [257, 300, 530])
 @pytest.mark.parametrize("batch", [1, 3, 20, 70])
 @pytest.mark.parametrize("dtype", TOLERANCES)
