@@ -160,7 +160,7 @@ class Terminal:
         table = Table(title=heading, title_justify="left", show_header=header, box=None)
         for name in names:
             table.add_column(Text(name.replace("_", " ")), overflow="fold")
-        end: Any = {"no_wrap": True, "overflow": "ellipsis"}
+        end: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}
         for row in rows:
             cells = zip(names, row, strict=True)
             table.add_row(*(Text(text, **(end if name == cut else {})) for name, text in cells))

@@ -21,7 +21,7 @@ Pieces = tuple[int, Array]  # an input, and the coefficients (power, out) of a p
 _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 
 
-def formula(g: ElementaryFunction, u: Any) -> Any:
+def formula(g: ElementaryFunction, u: sympy.Expr) -> sympy.Expr:
     """Return g(u) in functions that languages have."""
     if family := re.fullmatch(r"T(\d+)\(tanh\)", g.name):
         return _chebyshev(int(family[1]), sympy.tanh(u))
@@ -30,7 +30,7 @@ def formula(g: ElementaryFunction, u: Any) -> Any:
     )
 
 
-def _chebyshev(degree: int, t: Any) -> Any:
+def _chebyshev(degree: int, t: sympy.Expr) -> sympy.Expr:
     """Return a Chebyshev polynomial without cancellation."""
     if degree < 2:
         return t if degree else sympy.Integer(1)
@@ -46,7 +46,7 @@ class Dialect:
     functions: Mapping[str, str]  # to a name, or to a text with places for arguments
     number: Callable[[float], str] = repr
 
-    def text(self, expression: Any) -> str:
+    def text(self, expression: sympy.Expr) -> str:
         """Write a sympy expression; names of symbols are not changed."""
         return str(_DialectPrinter(self).doprint(expression))
 
@@ -65,22 +65,22 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
         form, texts = self.dialect.functions[name], [*map(self._print, parts)]
         return form.format(*texts) if "{" in form else f"{form}({', '.join(texts)})"
 
-    def emptyPrinter(self, expr: Any) -> str:
+    def emptyPrinter(self, expr: sympy.Expr) -> str:
         """Refuse an expression without a text."""
         return self._call(type(expr).__name__)
 
-    def _print_Float(self, number: Any) -> str:
+    def _print_Float(self, number: sympy.Float) -> str:
         return self.dialect.number(float(number))
 
     _print_Integer = _print_Pi = _print_Exp1 = _print_Float
 
-    def _print_Rational(self, number: Any) -> str:
+    def _print_Rational(self, number: sympy.Rational) -> str:
         return f"({self._print_Float(number.p)}/{self._print_Float(number.q)})"
 
-    def _print_Symbol(self, symbol: Any) -> str:
+    def _print_Symbol(self, symbol: sympy.Symbol) -> str:
         return str(symbol.name)
 
-    def _print_Pow(self, power: Any, rational: bool = False) -> str:
+    def _print_Pow(self, power: sympy.Pow, rational: bool = False) -> str:
         base, exponent = power.args
         if exponent == sympy.Rational(1, 2):
             return self._call("sqrt", base)
@@ -90,23 +90,23 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
             return f"({self._print_Float(1)}/{text})"
         return self._call("Pow", base, exponent)
 
-    def _print_Function(self, function: Any) -> str:
+    def _print_Function(self, function: sympy.Function) -> str:
         return self._call(type(function).__name__, *function.args)
 
-    def _print_Max(self, function: Any) -> str:
+    def _print_Max(self, function: sympy.Max) -> str:
         first, *rest = function.args
         last = rest[0] if len(rest) == 1 else type(function)(*rest, evaluate=False)
         return self._call(type(function).__name__, first, last)
 
     _print_Min = _print_Max
 
-    def _print_Piecewise(self, pieces: Any) -> str:
+    def _print_Piecewise(self, pieces: sympy.Piecewise) -> str:
         (value, condition), *rest = pieces.args
         if condition == sympy.true:
             return str(self._print(value))
         return self._call("Piecewise", condition, value, sympy.Piecewise(*rest, evaluate=False))
 
-    def _print_Relational(self, relation: Any) -> str:
+    def _print_Relational(self, relation: sympy.Rel) -> str:
         return f"{self._print(relation.lhs)} {relation.rel_op} {self._print(relation.rhs)}"
 
 

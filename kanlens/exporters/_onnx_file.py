@@ -82,14 +82,14 @@ class Graph:
         joined: str = reduce(partial(self.add, kind), parts)
         return joined
 
-    def function(self, expression: Any, u: str) -> str:
+    def function(self, expression: sympy.Expr, u: str) -> str:
         """Add a sympy expression of one symbol at a value, once."""
         key = expression, u, self.dtype
         if key not in self.values:
             self.values[key] = self.evaluated(expression, u)
         return self.values[key]
 
-    def evaluated(self, expression: Any, u: str) -> str:
+    def evaluated(self, expression: sympy.Expr, u: str) -> str:
         """Add the outermost function of an expression."""
         if expression.is_Symbol:
             return u

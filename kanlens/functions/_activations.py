@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kanlens.functions._elementary import Array, sympy_call, unsearched
+
+if TYPE_CHECKING:
+    from sympy import Expr
 
 
 def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +140,7 @@ def tanh_integral(x: Array) -> Array:
 _SWISH = np.polynomial.Polynomial([0.0, 0.5, 1 / 6])  # x (x + 3) / 6, between -3 and 3
 
 
-def _softplus_sympy(u: Any) -> Any:
+def _softplus_sympy(u: Expr) -> Expr:
     """Return log(1 + e^u) in a form that does not overflow."""
     return sympy_call("Max", u, 0) + sympy_call("log", 1 + sympy_call("exp", -abs(u)))
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from numpy.polynomial.polynomial import polyder
 from torch import Tensor
 
 from kanlens.functions._elementary import Array, ElementaryFunction
+
+if TYPE_CHECKING:
+    from sympy import Expr
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d{1,3})?"
 _NUMBERS = rf"{_NUMBER}(?:,{_NUMBER}){{0,15}}"
@@ -46,7 +49,7 @@ def rational(name: str) -> ElementaryFunction:
     even = bool(part["even"])
     top, bottom = ([float(n) for n in part[key].split(",")] for key in ("top", "bottom"))
 
-    def expression(u: Any) -> Any:
+    def expression(u: Expr) -> Expr:
         import sympy
 
         v = sympy.Abs(u) if even else u

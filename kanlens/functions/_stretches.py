@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from kanlens.functions._elementary import Array, ElementaryFunction, Interval, repeated
 from kanlens.functions._sums import integrate
+
+if TYPE_CHECKING:
+    from sympy import Expr
 
 _EPS = float(np.finfo(np.float64).eps)
 _TOLERANCE = 64 * _EPS
@@ -70,7 +73,7 @@ class ScaledFunction:
             flat = zeros == [p, q]
             roots += zeros
             if not zeros and at_p * at_q < 0:
-                options: Any = {"xtol": _SMALLEST, "maxiter": 10_000}
+                options: dict[str, Any] = {"xtol": _SMALLEST, "maxiter": 10_000}
                 roots.append(brentq(lambda v: self._above(v, level)[0], p, q, **options))
         return self._places(roots)
 
@@ -95,7 +98,7 @@ class ScaledFunction:
         ends = sorted((self.a * low + self.b, self.a * high + self.b))
         return [(point - self.b) / self.a for point in repeated(points, self.g.period, *ends)]
 
-    def expression(self, x: Any, shift: float, scale: float) -> Any:
+    def expression(self, x: Expr, shift: float, scale: float) -> Expr:
         """Return the function of ``(x - shift) / scale`` as an expression."""
         a, b = self.a / scale, self.b - self.a * shift / scale
         inner = _number(a) * x + _number(b)

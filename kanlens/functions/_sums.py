@@ -6,13 +6,16 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from kanlens.functions._catalog import find_function
 from kanlens.functions._elementary import Array, ElementaryFunction, sign_changes
+
+if TYPE_CHECKING:
+    from sympy import Expr
 
 _FINENESS = 32  # points of a scan on the length over which the steepest term changes
 _POINTS = 1024, 2**18  # fewest and most of a scan
@@ -82,9 +85,9 @@ class FunctionSum:
             total += weight * a**n * g.nth(a * u + b, n)
         return total
 
-    def expression(self, u: Any) -> Any:
+    def expression(self, u: Expr) -> Expr:
         """Return the sum as a function of a sympy expression."""
-        total: Any = 0
+        total: Expr | int = 0
         for g, a, b, weight in self._terms():
             inner = u if (a, b) == (1.0, 0.0) else a * u + b
             total += weight * g.expression(inner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from kanlens.functions._activations import decaying, tanh_integral, tanh_nth, tanh_slope
 from kanlens.functions._elementary import Array, ElementaryFunction, sympy_call, unsearched
+
+if TYPE_CHECKING:
+    from sympy import Expr
 
 FREQUENCY = 5.0  # of the Morlet wavelet
 FAR = 40.0  # where it is 0 in float64
@@ -93,7 +96,7 @@ def _meyer_slope(u: Tensor) -> Tensor:
     return math.pi * torch.sign(u) * slope
 
 
-def _meyer_sympy(u: Any) -> Any:
+def _meyer_sympy(u: Expr) -> Expr:
     import sympy
 
     size = sympy.Abs(u)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from kanlens.functions._elementary import Array
 from kanlens.functions._stretches import ScaledFunction
 from kanlens.functions._sums import FunctionSum
 from kanlens.splines._pieces import Pieces, check_spline, spline_pieces
+
+if TYPE_CHECKING:
+    from sympy import Symbol
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -380,7 +383,7 @@ class Edge(Displayed):
             input_scale=self.input_scale,
         )
 
-    def to_sympy(self, symbol: Any = None) -> Any:
+    def to_sympy(self, symbol: Symbol | None = None) -> Any:
         """Return the edge as a sympy expression; a spline is a Piecewise, plus functions.
 
         Parameters

@@ -231,11 +231,11 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     image = sum(map(len, columns)) > MANY
     for place, column in enumerate(columns):
-        color: Any = {"color": STYLE.accent if samples is None else STYLE.muted}
+        color: dict[str, Any] = {"color": STYLE.accent if samples is None else STYLE.muted}
         if samples is not None and place < len(rows.order):  # features put together have no value
             shade = _ranks(samples[:, rows.order[place]])[picks]
             color = {"c": shade, "cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
-        look: Any = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2, **color}
+        look: dict[str, Any] = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2, **color}
         offsets = place + swarm(column, span)
         ax.scatter(column, offsets, label=f"_swarm {place}", clip_on=False, **look)
     name_rows(ax, rows.names, others=len(rows.others) > 0)

@@ -91,6 +91,6 @@ def _draw_bars(ax: Axes, features: list[Any]) -> None:
         ("proven bound", bounds, STYLE.faint, 0.66),
         ("seen", seen, STYLE.accent, 0.3),
     ):
-        look: Any = {"height": height, "color": color, "zorder": 2}
+        look: dict[str, Any] = {"height": height, "color": color, "zorder": 2}
         ax.barh(places, np.minimum(ends[:, 1], border), label=name, **look)
         ax.barh(places, -np.minimum(ends[:, 0], border), label=f"_{name}", **look)

@@ -86,7 +86,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(methods)) if len(methods) > 1 else [0.0]
     for place, (method, offset) in enumerate(zip(methods, offsets, strict=True)):
         values = table[method].to_numpy()[order]
-        style: Any = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
+        style: dict[str, Any] = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
         ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **style)
     name_rows(ax, names)
     ax.set_ylim(len(order) - 0.5, -0.5)

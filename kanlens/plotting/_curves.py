@@ -257,13 +257,13 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
                 style: dict[str, Any] = {"facecolor": "none", "edgecolor": HATCH, "linewidth": 0}
                 ax.axvspan(low, high, hatch="////", zorder=0.5, label="_outside grid", **style)
         inside = curve.knots[(curve.knots >= left) & (curve.knots <= right)]
-        place: Any = {"transform": ax.get_xaxis_transform(), "label": "_knots"}
+        place: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "label": "_knots"}
         ax.vlines(inside, 0.97, 1.0, colors=STYLE.muted, linewidth=0.6, **place)
     draw_density(ax, curve.density)
     y = curve.y - offset
     if curve.band is not None and np.isfinite(curve.band).any():
         low, high = curve.band
-        look: Any = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
+        look: dict[str, Any] = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
         if curve.levels:
             ends = [np.interp([0.0, 1.0], curve.x, end) for end in (low, high)]
             look["linewidth"] = 7

@@ -128,7 +128,7 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
     ends = _draw_spread(ax, result, x)
     if result.missing is not None:  # at the right border
         border: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
-        look: Any = {"color": STYLE.accent, "markersize": 4.5, "label": "_missing"}
+        look: dict[str, Any] = {"color": STYLE.accent, "markersize": 4.5, "label": "_missing"}
         ax.plot(1.0, result.missing, "D", **look, **border)
         ax.text(1.04, result.missing, "missing", va="center", **border, **ASIDE)
         ends.append(np.array([result.missing]))
@@ -160,7 +160,7 @@ def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
     count, share = len(result.members), 0.05 if len(result.members) >= MANY else 0.0
     low, high = np.quantile(numbers(result.members), [share, 1 - share], axis=0)
     words = f"{'5% to 95%' if share else 'range'} of {count} models"
-    look: Any = {"label": words, "alpha": 0.25, "zorder": 2.5}
+    look: dict[str, Any] = {"label": words, "alpha": 0.25, "zorder": 2.5}
     if result.settings[0].labels:
         y = np.arange(len(places))
         ax.hlines(y, low[places], high[places], colors=STYLE.accent, linewidth=7, **look)
@@ -180,7 +180,7 @@ def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
     wide = size_in_inches(ax)[0]
     if result.ice is not None:
         lines = numbers(result.ice)[:, picks]
-        style: Any = {"markersize": 6, "markeredgewidth": 0.6}
+        style: dict[str, Any] = {"markersize": 6, "markeredgewidth": 0.6}
         places = np.tile(y, len(lines))
         ax.plot(lines.ravel(), places, "|", color=LINES, zorder=2, label="_ice", **style)
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=0.8)
@@ -189,7 +189,7 @@ def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
     ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
     _name_levels(ax.yaxis, part, picks, 0.5 * wide)
     for place, share in enumerate(shares[picks]):
-        right: Any = {"transform": ax.get_yaxis_transform(), "va": "center"}
+        right: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
         ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
     title = words_for("", part.name, part.unit, wide)
     if len(picks) < len(shares):
@@ -241,7 +241,7 @@ def _paint_bands(ax: Axes, result: Effect) -> Any:
     fine = [np.linspace(place[0], place[-1], FINE) for place in places]
     far = _distances(result, fine)
     if far.max() > NEAR:
-        style: Any = {"levels": [NEAR, 2.0], "zorder": 2.5}
+        style: dict[str, Any] = {"levels": [NEAR, 2.0], "zorder": 2.5}
         ax.contourf(*fine, far, colors=[STYLE.faint], **style)
         ax.contour(*fine, far, colors=STYLE.muted, linewidths=0.3, **style)
     return image

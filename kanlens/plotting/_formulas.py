@@ -6,7 +6,7 @@ import contextlib
 import re
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +27,9 @@ from kanlens.plotting._style import (
     text_width,
     tidy,
 )
+
+if TYPE_CHECKING:
+    from sympy import Expr
 
 CALL = "plot.formula"
 SIZE = (1.25 * STYLE.column, 0.85 * STYLE.column)
@@ -138,7 +141,7 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     complexity, loss = numbers(table["complexity"]), numbers(table["loss"])
     best = result.get_best(name).name if index is None else index
     chosen = int(table.index.get_indexer([best])[0])  # -1 where it is not on the front
-    look: Any = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
+    look: dict[str, Any] = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
     ax.scatter(complexity, loss, label="formulas", **look)
     ring: Any = {"facecolors": "none", "edgecolors": STYLE.ink, "linewidths": 1.0, "s": 80}
     ringed = [chosen] if chosen >= 0 else []
@@ -160,7 +163,7 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     ax.set_ylabel("loss (share of the variance)")
 
 
-def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
+def formula_lines(expression: Expr, name: str, room: float) -> tuple[list[str], float]:
     """Return a formula in lines of `room` inches, and its font size."""
     import sympy
 
@@ -279,7 +282,7 @@ def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *,
     room = 0.05 * (high - low or 1.0)
     ends = (low - room, high + room)
     ax.plot(ends, ends, color=STYLE.muted, linewidth=0.7, zorder=1, label="_equal")
-    look: Any = {"s": 7, "linewidths": 0, "color": STYLE.accent, "zorder": 2}
+    look: dict[str, Any] = {"s": 7, "linewidths": 0, "color": STYLE.accent, "zorder": 2}
     alpha = float(np.clip(40 / np.sqrt(len(left)), 0.15, 0.8))
     ax.scatter(left, right, alpha=alpha, rasterized=len(left) > MANY, **look)
     ax.set(xlim=ends, ylim=ends, aspect="equal")
@@ -305,7 +308,7 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     ax = axes_for(ax, (side, side))
     ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.15)
     turn = 40 if max(len(label) for label in labels) * n > 34 else 0
-    turned: Any = {"ha": "right" if turn else "center", "rotation_mode": "anchor"}
+    turned: dict[str, Any] = {"ha": "right" if turn else "center", "rotation_mode": "anchor"}
     ax.set_xticks(range(n), labels, rotation=turn, **turned)
     ax.set_yticks(range(n), labels)
     ax.tick_params(length=0, labelsize=STYLE.small)

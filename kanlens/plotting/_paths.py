@@ -12,7 +12,7 @@ from kanlens.errors import DataError
 from kanlens.plotting._style import ASIDE, STYLE, Array, axes_for, numbers, picture
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
-RING: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
+RING: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
 DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
 
 
@@ -49,10 +49,10 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
         curve = frame.rename(columns={"loss_after": "loss"})
     edges, losses = numbers(curve["edges_left"]), numbers(curve["loss"])
     ax = axes_for(ax, SIZE)
-    marker: Any = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
     ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
     tuned = np.flatnonzero(np.diff(edges) == 0)  # training changes the loss alone
-    look: Any = {"color": STYLE.series[1], "linewidth": 1.6}
+    look: dict[str, Any] = {"color": STYLE.series[1], "linewidth": 1.6}
     for place in tuned:
         step = slice(place, place + 2)
         ax.plot(edges[step], losses[step], label="_tuned", zorder=5, **look)
@@ -99,7 +99,7 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     if "validation_loss" in frame and frame["validation_loss"].notna().any():
         lines["held-out rows"] = numbers(frame["validation_loss"])
     ax = axes_for(ax, SIZE)
-    marker: Any = {"marker": "o", "markersize": 3.0} if len(steps) < 3 else {}
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3.0} if len(steps) < 3 else {}
     looks = ((STYLE.accent, "-"), (STYLE.series[1], (0, (4, 1.5))))
     for (name, losses), (color, dashes) in zip(lines.items(), looks, strict=False):
         ax.plot(steps, losses, color=color, linestyle=dashes, label=name, zorder=3, **marker)

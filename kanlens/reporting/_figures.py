@@ -138,7 +138,7 @@ def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
     if len(groups) > 2:
         middles = [float(np.median(output[group])) for group in groups]
         medians = [float(np.median(error[group])) for group in groups]
-        style: Any = {"color": STYLE.series[1], "linewidth": 1.4, "zorder": 3}
+        style: dict[str, Any] = {"color": STYLE.series[1], "linewidth": 1.4, "zorder": 3}
         ax.plot(middles, medians, label="running median", **style)
         ax.legend(loc="best")
     ax.set_xlabel(label("predicted", unit))

@@ -54,7 +54,7 @@ def _picture(paint: Callable[..., Any], width: float, height: float, alt: str) -
 def _table(frame: pd.DataFrame, *, index: bool = False) -> str:
     import pandas as pd
 
-    form: Any = {"index": index, "border": 0, "float_format": partial(number, digits=4)}
+    form: dict[str, Any] = {"index": index, "border": 0, "float_format": partial(number, digits=4)}
     with pd.option_context("display.max_colwidth", WIDE):
         text: str = frame.head(ROWS).to_html(max_cols=COLUMNS, **form)
     rest = len(frame) - ROWS

@@ -20,6 +20,8 @@ from kanlens.reporting._report_data import Subject, spread
 from kanlens.splines._spline import quantiles
 
 if TYPE_CHECKING:
+    from sympy import Expr, Symbol
+
     from kanlens.symbolic._result import SymbolicResult
 
 MOST = 200  # edges of a layer that are listed, the strongest first
@@ -181,7 +183,7 @@ def describe_formula(result: SymbolicResult, subject: Subject) -> dict[str, Any]
     }
 
 
-def mathml(expression: Any, name: str) -> str | None:
+def mathml(expression: Expr, name: str) -> str | None:
     """Return a formula as MathML in lines; None with too long a term."""
     import sympy
 
@@ -216,7 +218,7 @@ def _printer(long_names: bool) -> Any:
     printer = MathMLPresentationPrinter({"mul_symbol": "dot" if long_names else None})
     indexed = printer._print_Symbol
 
-    def print_name(symbol: Any, style: str = "plain") -> Any:
+    def print_name(symbol: Symbol, style: str = "plain") -> Any:
         if re.fullmatch(r"[A-Za-z]_?\d+", symbol.name):
             return indexed(symbol, style)
         element = printer.dom.createElement("mi")
@@ -227,7 +229,7 @@ def _printer(long_names: bool) -> Any:
     return printer
 
 
-def python_source(expression: Any, names: tuple[str, ...], output: str) -> str | None:
+def python_source(expression: Expr, names: tuple[str, ...], output: str) -> str | None:
     """Return a formula as a Python function; None with splines."""
     import sympy
     from sympy.printing.pycode import pycode

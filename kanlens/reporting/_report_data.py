@@ -210,7 +210,7 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
     chances = subject.probabilities
     losses: Any = subject_losses(subject)
     count, guess = chances.shape[1], classes(subject.output).cpu().numpy()
-    codes: Any = {"labels": range(count)}
+    codes: dict[str, Any] = {"labels": range(count)}
     scores = metrics.precision_recall_fscore_support(y, guess, zero_division=np.nan, **codes)
     precision, recall, f1, rows = to_plain(scores)
     records = [

@@ -74,7 +74,7 @@ def legend(names: Iterable[str]) -> str:
     return f"Names in backticks are columns: {', '.join(quoted)}." if quoted else ""
 
 
-def formula_text(expression: Any, *, exact: bool = False) -> str:
+def formula_text(expression: sympy.Expr, *, exact: bool = False) -> str:
     """Return an expression as text that `parse_formula` reads back.
 
     Parameters
@@ -143,10 +143,10 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
 
     _default_settings = StrPrinter._default_settings | {"full": False}
 
-    def _print_Symbol(self, symbol: Any) -> str:
+    def _print_Symbol(self, symbol: sympy.Symbol) -> str:
         return written(symbol.name)
 
-    def _print_Float(self, number: Any) -> str:
+    def _print_Float(self, number: sympy.Float) -> str:
         if self._settings["full"] and number == float(number):
             return repr(float(number))
         return str(super()._print_Float(number))
@@ -165,7 +165,7 @@ def _escaped(sign: str) -> str:
     return sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
 
 
-def latex(expression: Any) -> str:
+def latex(expression: sympy.Expr) -> str:
     """Return an expression in LaTeX with names from `latex_name`."""
     names = {symbol: latex_name(symbol.name) for symbol in expression.free_symbols}
     counts = Counter(names.values())
