@@ -64,10 +64,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 def pytest_sessionstart() -> None:
     """Compile the passes of cubic layers before any test; later no test gets other kernels."""
-    importlib.import_module("kanlens.model.kernels._choice").PATIENCE = math.inf
+    importlib.import_module("kanlens.model.kernels._choice").COMPILE_AFTER = math.inf
     runpy.run_module("kanlens.model.kernels", run_name="__main__")
     importlib.import_module(
-        "kanlens.model.kernels._fused_autograd"
+        "kanlens.model.kernels._autograd"
     )._compilations.clear()  # are there now
 
 

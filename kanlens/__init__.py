@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kanlens.io.importers import import_model, list_kans
     from kanlens.model._config import KANConfig
     from kanlens.model._edge import Edge
-    from kanlens.model._layers import EdgeLayer, KANLinear
+    from kanlens.model._kan_linear import EdgeLayer, KANLinear
     from kanlens.model._network import KAN
     from kanlens.model._trace import Trace, trace
     from kanlens.pruning import PruneResult, edge_scores, prune
@@ -62,7 +62,7 @@ _HOMES = {  # of every public name
         "kanlens.io.importers": "import_model list_kans",
         "kanlens.model._config": "KANConfig",
         "kanlens.model._conversion": "to_splines",
-        "kanlens.model._layers": "EdgeLayer KANLinear",
+        "kanlens.model._kan_linear": "EdgeLayer KANLinear",
         "kanlens.model._network": "KAN",
         "kanlens.model._trace": "Trace trace",
         "kanlens.model._edge": "Edge",

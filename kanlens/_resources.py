@@ -18,8 +18,9 @@ from threadpoolctl import ThreadpoolController
 
 from kanlens.errors import InvalidValueError
 
-FEW = 500_000  # numbers in the largest array of one operation, up to which one thread is best
-SMALL = 100_000_000  # bytes that are always allowed
+# numbers in the largest array of one operation, up to which one thread is best
+ONE_THREAD_SIZE = 500_000
+ALWAYS_ALLOWED_BYTES = 100_000_000  # bytes that are always allowed
 UNKNOWN = 2**30  # bytes allowed where the system does not tell the free memory
 CACHED = 2**25 - 2**16  # bytes of an array; glibc caches no array of 32 MiB
 MIN_LIMIT = 2**26  # bytes
@@ -111,7 +112,7 @@ def within_memory(function: Callable[P, R]) -> Callable[P, R]:
 def check_memory(call: str, needed: float, what: str, advice: str) -> None:
     """Refuse work that needs more bytes than are available or allowed."""
     limit = _allowed.get()
-    if limit is None and needed <= SMALL:
+    if limit is None and needed <= ALWAYS_ALLOWED_BYTES:
         return
     size = available_memory() if limit is None else limit
     if size is not None and needed > size:
@@ -137,7 +138,7 @@ def threads_for(size: int) -> Iterator[None]:
     times as long as with one. `torch.set_num_threads` would also set the number, for good, of other
     threads that first call torch in the block.
     """
-    if size >= FEW:
+    if size >= ONE_THREAD_SIZE:
         yield
         return
     pools, mkl = _limits()

@@ -22,7 +22,7 @@ from kanlens.model._trace import store_statistics
 from kanlens.pruning import _propagation as propagation
 from kanlens.symbolic import _partition as partition
 
-propagation.MOST_VALUES = 2**19  # edges of both sizes are more, as those of two million rows are
+propagation.MAX_CACHED_VALUES = 2**19  # both sizes have more edges, as two million rows do
 partition.JUDGES = 20_000  # and so are rows that choose a formula
 
 torch.set_num_threads(1)

@@ -378,7 +378,9 @@ def check_sparsity_path(model: KAN, _: Path) -> None:
     data = MANY, output(model, MANY)
     options: dict[str, Any] = {"strengths": [0.0, 10.0], "steps": 1, "validation": 0.0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kanlens.training._run.POLISH", 4)  # of fifty proximal steps at the end
+        patch.setattr(
+            "kanlens.training._training_loop.POLISH", 4
+        )  # of fifty proximal steps at the end
         path = sparsity_path(model, data, threshold=0.0, progress=False, **options)
     for step in path.steps:
         assert step.model.shape == model.shape

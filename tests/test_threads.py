@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from kanlens._resources import FEW, one_thread, threads_for
+from kanlens._resources import ONE_THREAD_SIZE, one_thread, threads_for
 
 
 def test_torch_has_one_thread_inside_and_as_many_as_before_after():
@@ -15,7 +15,7 @@ def test_torch_has_one_thread_inside_and_as_many_as_before_after():
     try:
         with one_thread():
             assert torch.get_num_threads() == 1
-        with threads_for(FEW):
+        with threads_for(ONE_THREAD_SIZE):
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 2
     finally:

@@ -14,7 +14,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from kanlens.data._schema import default_schema
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.splines import _spline as spline

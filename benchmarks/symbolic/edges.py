@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.splines import _spline as spline
 from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges, sample_edges

@@ -19,7 +19,7 @@ from kanlens.model._analysis import over_rows
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
 NUMBERS = 2**20  # probabilities held at once
-NARROW = 1e-9  # a conditional deviation below this is a point
+MIN_DEVIATION = 1e-9  # a conditional deviation below this is a point
 
 
 @method(exact=True, complete=True)
@@ -111,7 +111,7 @@ class GaussianCopula:
         deviation = max(0.0, 1 - float(toward @ slopes)) ** 0.5
         ends = torch.arange(n + 1, dtype=scores.dtype, device=scores.device) / n
         places = torch.special.ndtri(ends)  # infinite at both ends
-        reduced = (places - mean[:, None]) / max(deviation, NARROW)
+        reduced = (places - mean[:, None]) / max(deviation, MIN_DEVIATION)
         chances: Tensor = torch.special.ndtr(reduced).diff(dim=1)
         return chances
 

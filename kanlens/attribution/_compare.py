@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ALL = "all"
 EXACT = 1e-9  # relative error of what is called exact
 WHOLE = 1e-2  # relative gap of what is called complete
-CLOSE = 0.1  # relative error of what is called close
+CLOSE_ERROR = 0.1  # relative error of what is called close
 DEFAULT_METHODS = (
     "shapley",
     "integrated_gradients",
@@ -365,7 +365,7 @@ def verdict(
         return f"exact: these are the Shapley values{where}{size}"
     if error >= floor:
         return f"misleading: complete, but no nearer to the Shapley values than chance; {off}"
-    word = "close" if error <= CLOSE else "rough" if random else "different"
+    word = "close" if error <= CLOSE_ERROR else "rough" if random else "different"
     if random:
         return f"{word}: an estimate of the Shapley values{where}, {_percent(error)} off"
     ranks = "" if math.isnan(rank) else f", ranks agree {rank:.2f}"

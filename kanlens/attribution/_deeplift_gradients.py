@@ -9,7 +9,7 @@ from kanlens._runtime import progress_bar
 from kanlens.attribution._method import method
 from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
 from kanlens.model._analysis import over_rows
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 
 SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
 

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NORMAL = 1.959964  # standard errors to either side, for 95 percent
-MOST = 2500  # coefficients of all edges into a node
-LEAST = 1e-10  # singular value of a direction, in parts of the largest, that rows determine
+MAX_COEFFICIENTS = 2500  # coefficients of all edges into a node
+# singular value of a direction, in parts of the largest, that rows determine
+MIN_SINGULAR_RATIO = 1e-10
 SHARE = 1e-5  # of a function in undetermined directions, above which it is unknown
 
 
@@ -120,12 +121,12 @@ class _NodeFit:
         live = (self.layer.mask[out] != 0).cpu().numpy().repeat(basis.shape[2])
         self.columns = np.r_[True, live]  # the first is the bias
         design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)][:, self.columns]
-        if design.shape[1] > MOST:
+        if design.shape[1] > MAX_COEFFICIENTS:
             got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune it"
-            raise MethodError(call, f"at most {MOST:,} coefficients", got, advice)
+            raise MethodError(call, f"at most {MAX_COEFFICIENTS:,} coefficients", got, advice)
         scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
-        determined = sizes > LEAST * sizes[0]
+        determined = sizes > MIN_SINGULAR_RATIO * sizes[0]
         rank = determined.sum()
         if rank >= len(x):
             advice = "Pass more rows, or prune the model"

@@ -30,7 +30,7 @@ Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
 YEARS = 1e5  # days before and after 1970 that are dates: 273 years
-FEW = 12  # different values of a feature that takes no others
+MAX_DISCRETE_VALUES = 12  # different values of a feature that takes no others
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -329,7 +329,7 @@ def _points(values: Array, kind: str, most: int) -> Tensor:
     """Return points over the range of some values: quantiles, for pdp evenly spaced ones too."""
     shares = np.linspace(0, 1, most if kind == "ale" else most // 2 + 1)
     x = np.unique(values)
-    if len(x) <= min(most, FEW):
+    if len(x) <= min(most, MAX_DISCRETE_VALUES):
         return torch.from_numpy(x)
     x = np.unique(np.quantile(values, shares, method="inverted_cdf"))
     if kind == "pdp":

@@ -17,11 +17,11 @@ from kanlens.certificates._sampling import spread_points
 from kanlens.model._analysis import BUDGET
 from kanlens.model._network import KAN
 
-MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
+MAX_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
 ROUNDS = 12
 FIT_POINTS = 16384  # the spread ones come first
 NUMBERS = 2**20  # of edges at these points, in large layers
-FINE, COARSE = 256, 32  # slices of one feature's function, at most and at least
+MAX_SLICES, MIN_SLICES = 256, 32  # slices of one feature's function, at most and at least
 EDGES = 2**22  # on them
 QUADS = 4096
 
@@ -73,7 +73,7 @@ def additive_part(
     else None.
     """
     edges = propagation.additive.numel()
-    columns = edges if edges <= MOST_COLUMNS else len(propagation.additive)
+    columns = edges if edges <= MAX_COLUMNS else len(propagation.additive)
     count = min(FIT_POINTS, max(8 * columns, NUMBERS // edges))
     if fit:
         propagation.additive = fitted_weights(propagation, x[:count], value[:count])
@@ -108,7 +108,7 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
     """
     if not bool(propagation.additive.any()):
         return x.new_zeros(len(x))
-    if propagation.additive.numel() > MOST_COLUMNS:
+    if propagation.additive.numel() > MAX_COLUMNS:
         columns, weights = _columns(propagation.model, x), propagation.additive[:, 0]
         return torch.where(weights == 0, 0.0, columns * weights).sum(1)
     sums = AdditiveFunction(model=propagation.model, weights=propagation.additive)
@@ -118,7 +118,7 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
 def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
     """Return the design matrix: edges, or sums in large layers."""
     layer, x = model.layers[0], model.scale_inputs(x)
-    if layer.mask.numel() <= MOST_COLUMNS:
+    if layer.mask.numel() <= MAX_COLUMNS:
         edges: Tensor = layer.edge_values(x)
         return edges.flatten(1)
     at_once = max(1, BUDGET // (16 * layer.in_features))
@@ -197,8 +197,8 @@ def additive_changes(
     """
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
-    share = torch.linspace(0, 1, min(FINE, max(COARSE, EDGES // edges)) + 1).to(low)
-    cuts = torch.cat([low + (high - low) * share, propagation.knots], 1)
+    share = torch.linspace(0, 1, min(MAX_SLICES, max(MIN_SLICES, EDGES // edges)) + 1).to(low)
+    cuts = torch.cat([low + (high - low) * share, propagation.breakpoints], 1)
     cuts = torch.maximum(torch.minimum(cuts, high), low).sort(1).values.mT  # (cut, in)
     at_once = max(1, BUDGET // (8 * edges))  # 8: control points of an edge on a slice, about
     parts = [

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
-from kanlens.certificates._gradients import MOST_ROWS, GradientBounds, gradient_bounds
+from kanlens.certificates._gradients import MAX_FEATURES, GradientBounds, gradient_bounds
 from kanlens.certificates._intervals import EPS, MODEL_EPS, SUM_EPS, Interval
 from kanlens.certificates._relaxation import LayerBounds, node_bounds
 from kanlens.certificates._sampling import dual_norms
 from kanlens.model._analysis import rows_at_once
-from kanlens.model._enclosures import FARTHEST, Enclosure, NoEnclosure, encloses
+from kanlens.model._enclosures import MAX_COORDINATE, Enclosure, NoEnclosure, encloses
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 
@@ -97,7 +97,7 @@ class BoundPropagation:
             self.held = (self.domain != whole).any(1)
         self.additive = torch.zeros_like(self.model.layers[0].mask)
         self.layers = self.layers or self.passed()
-        rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
+        rows = len(self.domain) if len(self.domain) <= MAX_FEATURES else 1
         points = [layer.values.points for layer in self.layers]
         self.size = sum(p.numel() + rows * p[:, 0].numel() for p in points)
 
@@ -119,13 +119,13 @@ class BoundPropagation:
 
         A box that reaches farther than splines are enclosed has a part without bounds.
         """
-        far = self.layers[0].inputs.size > FARTHEST
+        far = self.layers[0].inputs.size > MAX_COORDINATE
         beyond = bool(torch.isinf(self.layers[0].edges.high[..., far[0]]).any())
         return not beyond and all(enclosure.bounded for enclosure in self.enclosures)
 
     @functools.cached_property
-    def knots(self) -> Tensor:
-        """The knots of the first layer in units of the data, shape (in, knot)."""
+    def breakpoints(self) -> Tensor:
+        """The breakpoints of the first layer in units of the data, shape (in, n)."""
         cuts = self.model.layers[0].breakpoints().mT
         return (cuts * self.model.input_scale + self.model.input_shift).mT.contiguous()
 

@@ -166,7 +166,7 @@ def _children(propagation: BoundPropagation, parents: BoxBounds, goals: Tensor) 
     usable = _cuttable(parents, domain)
     feature = score.masked_fill(~usable, -torch.inf).argmax(1)
     usable = usable[rows, feature]
-    low, high = halved(parents.low, parents.high, feature, propagation.knots, usable)
+    low, high = halved(parents.low, parents.high, feature, propagation.breakpoints, usable)
     return propagation.bounds(low, high).within(parents.pick(torch.cat([rows, rows])))
 
 

@@ -293,13 +293,13 @@ def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> Ou
     elif not whole.relaxes:
         budget.left_out.append("relaxation of hidden layers")
     exploring = deadline.portion(EXPLORING, keep=budget.seconds)
-    sample = explore(model, target, domain, propagation.knots, deadline=exploring)
+    sample = explore(model, target, domain, propagation.breakpoints, deadline=exploring)
     budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
     fit = budget.allows("an additive function", 2 * budget.seconds)
     additive = additive_approximation.additive_part(propagation, sample.x, sample.value, fit=fit)
     fewest, most = DISTANCE_POINTS
     points = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
-    thin = sample.thinned(points if fit else sampling.FEWEST_POINTS)
+    thin = sample.thinned(points if fit else sampling.MIN_POINTS_LARGE_MODEL)
     distance = thin.value - additive_approximation.weighted(propagation, thin.x)
     seen = sampling.extremes(sample, distance)
     boxes, count, decided = refine(propagation, seen, budget)

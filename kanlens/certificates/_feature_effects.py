@@ -15,7 +15,7 @@ from kanlens.certificates._branch_and_bound import FLAT, SearchBudget
 from kanlens.certificates._intervals import EPS, SUM_EPS, Interval
 from kanlens.certificates._sampling import (
     LINES,
-    NEAR,
+    LOCAL_STEPS,
     STOPS,
     WORK,
     EvaluatedPoints,
@@ -26,14 +26,16 @@ from kanlens.certificates._sampling import (
 )
 from kanlens.certificates._statements import Bound, FeatureCertificate, Range, Verdict
 from kanlens.model._analysis import BUDGET, live_features
-from kanlens.model._enclosures import FARTHEST, encloses
+from kanlens.model._enclosures import MAX_COORDINATE, encloses
 
 UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
-FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scaled units"
+UNBOUNDED_REASON = (
+    f"a slope without a bound: the domain reaches beyond {MAX_COORDINATE:g} in scaled units"
+)
 STOPPED = "a slope without a bound in the time there was"
 Slices: TypeAlias = tuple[Interval, Interval]  # of one feature (slice,), and slopes by it there
 ROUNDINGS = 100  # times the rounding of one evaluation is no effect
-MOST_SLICES, FEWEST_SLICES = 48, 16  # of the domain for a feature, at most and at least
+MAX_SLICES, MIN_SLICES = 48, 16  # of the domain for a feature, at most and at least
 ALL_SLICES = 768  # of all features
 SLICE_NUMBERS = 2**30  # that slices of all features may take; no slices if more
 
@@ -155,7 +157,7 @@ def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
     """Search the largest rise and fall along every feature."""
     propagation, budget = findings.propagation, findings.budget
     count = len(propagation.domain)
-    all_stops = count * (STOPS + len(NEAR) + propagation.knots.shape[1])
+    all_stops = count * (STOPS + len(LOCAL_STEPS) + propagation.breakpoints.shape[1])
     lines = max(1, affordable(propagation.model, LINES * all_stops, work=16 * WORK) // all_stops)
     first = lines * all_stops / count * budget.row_seconds
     pairs = [_pair(findings, index, lines) for index in budget.deadline.paced(range(count), first)]
@@ -176,7 +178,7 @@ def _pair(findings: OutputFindings, index: int, lines: int) -> tuple[PointPair, 
     bases = torch.cat(
         [findings.sample.x[torch.cat(extreme)], findings.sample.x[: max(1, lines // 2)]]
     )
-    knots = propagation.knots[index]
+    knots = propagation.breakpoints[index]
     return steepest_pairs(propagation.outputs, propagation.domain, index, bases, knots)
 
 
@@ -204,7 +206,7 @@ def _verdict(
     if _shown(findings, pairs[0], 1) and _shown(findings, pairs[1], -1):
         return "neither", lacking if unbounded else ""
     if unbounded:
-        why = UNBOUNDED if findings.propagation.bounded else FAR
+        why = UNBOUNDED if findings.propagation.bounded else UNBOUNDED_REASON
         return "unknown", lacking or (STOPPED if findings.budget.left_out else why)
     side = "falls" if pairs[0].rise >= -pairs[1].rise else "rises"
     change = changes[1] if side == "falls" else changes[0]
@@ -219,7 +221,7 @@ def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
     domain, count = propagation.domain, slice_count(propagation)
     if count * len(domain) * propagation.size > SLICE_NUMBERS:
         return None
-    cuts = _cuts(domain[feature], propagation.knots[feature], count)
+    cuts = _cuts(domain[feature], propagation.breakpoints[feature], count)
     lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
     lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
     at_once = max(1, BUDGET // propagation.size)
@@ -233,7 +235,7 @@ def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
 
 def slice_count(propagation: BoundPropagation) -> int:
     """Return the number of slices of a feature, without cuts at knots."""
-    return min(MOST_SLICES, max(FEWEST_SLICES, ALL_SLICES // len(propagation.domain)))
+    return min(MAX_SLICES, max(MIN_SLICES, ALL_SLICES // len(propagation.domain)))
 
 
 def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)

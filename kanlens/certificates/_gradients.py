@@ -19,7 +19,7 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.splines._control_points import ControlPoints
 
-MOST_ROWS = 16  # features up to which gradients are relaxed: work grows with their square
+MAX_FEATURES = 16  # features up to which gradients are relaxed: work grows with their square
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +99,7 @@ def gradient_bounds(
         sums.append(now.size)
         now, own = through_edges(now, slopes[index], bounds[index])
         inputs.append(now)
-    if len(layers) > 1 and model.widths[0] <= MOST_ROWS:
+    if len(layers) > 1 and model.widths[0] <= MAX_FEATURES:
         now = now.meet(_relaxed(model, layers, slopes, bounds, seed))
     by_unit = 1.0 / model.input_scale
     return GradientBounds(

@@ -20,14 +20,15 @@ from kanlens.model._analysis import BUDGET, rows_at_once
 from kanlens.model._network import KAN
 
 WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
-LEAST_WORK = 2**20  # likewise, whatever the time
-FEWEST_POINTS, FEW_POINTS = 8, 256  # points whatever the time, of large models and of others
+MIN_WORK = 2**20  # likewise, whatever the time
+# points whatever the time, of large models and of others
+MIN_POINTS_LARGE_MODEL, MIN_POINTS = 8, 256
 POINTS = 2048
 CORNERS = 8  # of at most this many features all corners are tried
 STARTS, STEPS, TRIES = 8, 24, 4
-MOST_GOALS = 512  # that are climbed for
+MAX_GOALS = 512  # that are climbed for
 LINES, STOPS = 128, 33
-NEAR = (-0.01, -0.001, 0.001, 0.01)  # stops around a base, in widths of the domain
+LOCAL_STEPS = (-0.01, -0.001, 0.001, 0.01)  # stops around a base, in widths of the domain
 NORMS = ("2", "inf", "1")
 
 
@@ -94,7 +95,7 @@ def explore(
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
     if deadline.passed:
-        few = affordable(model, FEW_POINTS, work=LEAST_WORK)
+        few = affordable(model, MIN_POINTS, work=MIN_WORK)
         return evaluate(model, target, spread_points(inner, few))
     points = spread_points(domain, affordable(model, POINTS))
     snapped = _snapped(points[: len(points) // 2], knots).clamp(low, high)
@@ -109,7 +110,7 @@ def explore(
 def affordable(model: KAN, most: int, *, work: int = WORK) -> int:
     """Return the most rows to evaluate, with `work` edges evaluated in all."""
     edges = sum(layer.mask.numel() for layer in model.layers)
-    return max(FEWEST_POINTS, min(most, work // edges))
+    return max(MIN_POINTS_LARGE_MODEL, min(most, work // edges))
 
 
 def _snapped(points: Tensor, knots: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ def _inside(domain: Tensor) -> Tensor:  # (in, 2)
 def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
     """Evaluate an output and its gradient while there is time."""
     values, slopes = [], []
-    first = affordable(model, FEW_POINTS, work=LEAST_WORK)
+    first = affordable(model, MIN_POINTS, work=MIN_WORK)
     rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()
     for part in itertools.chain([x[:first]], deadline.paced(rest)):
         with torch.enable_grad():
@@ -188,7 +189,7 @@ def _goals(model: KAN) -> Tensor:
     count = 2 + 2 * model.widths[0] + len(NORMS)
     rows = affordable(model, count * STEPS * STARTS * TRIES, work=8 * WORK)
     goals = torch.arange(count, device=model.input_shift.device)
-    if count <= MOST_GOALS and rows == count * STEPS * STARTS * TRIES:
+    if count <= MAX_GOALS and rows == count * STEPS * STARTS * TRIES:
         return goals
     return torch.cat([goals[:2], goals[-len(NORMS) :]])
 
@@ -239,7 +240,7 @@ def steepest_pairs(
     low, high = domain[feature]
     even = low + (high - low) * torch.linspace(0, 1, STOPS).to(domain)
     shared = torch.cat([even, knots]).expand(len(bases), -1)
-    near = bases[:, feature, None] + (high - low) * torch.tensor(NEAR).to(domain)
+    near = bases[:, feature, None] + (high - low) * torch.tensor(LOCAL_STEPS).to(domain)
     stops = torch.cat([shared, near], 1).clamp(low, high).sort(1).values  # (base, stop)
     rows = bases[:, None].repeat(1, stops.shape[1], 1)
     rows[..., feature] = stops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import shlex
 import warnings
 from collections.abc import Callable
@@ -108,8 +109,13 @@ def kanlens_command(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print the log, such as when kernels are compiled.")
+    ] = False,
 ) -> None:
     """See, prune, read and attribute Kolmogorov-Arnold networks."""
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
 def command(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 RANKS = ("RANK", "WORLD_SIZE")  # environment variables set by torchrun
 WHOLE = "no file is left half written"
-PATIENCE = 1.2  # seconds until a command that does not react to an interrupt is ended
+INTERRUPT_TIMEOUT = 1.2  # seconds until a command that does not react to an interrupt is ended
 INTERVAL = 0.05  # seconds between two checks of it
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # and clear the line of a progress bar
 
@@ -83,7 +83,7 @@ class Interrupts:
         """End the process at the second interrupt, or after one without effect."""
         while (number := os.read(self.bell, 1)[0]) not in self.taken:
             pass
-        late, announced = time.monotonic() + PATIENCE, False
+        late, announced = time.monotonic() + INTERRUPT_TIMEOUT, False
         while self.running and not select.select([self.bell], [], [], INTERVAL)[0]:
             if not self.raised:
                 if time.monotonic() > late and not any(map(os.path.isfile, self.unfinished)):

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 Impute = Literal["median", "mean", "most_frequent"]
 
 IMPUTATIONS = ("mean", "median", "most_frequent")
-FEW_UNITS = 3  # of a column that was written in several; more are texts of another kind
-MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
+MAX_UNITS = 3  # of a column that was written in several; more are texts of another kind
+MAX_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 EXACT = 2**53  # up to which float64 holds every whole number
 _CONVERT = "Convert the column", LEAVE_OUT
@@ -219,7 +219,7 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
         advice = "Use points for decimals", "pass {decimal}"
         raise column.refuse(row, "numbers", *advice, decimal=",")
     units = set(units_of(texts))
-    written = 1 < len(units) <= FEW_UNITS and "" not in units and len(max(units, key=len)) > 1
+    written = 1 < len(units) <= MAX_UNITS and "" not in units and len(max(units, key=len)) > 1
     if written and 2 * len(texts) > column.total(column.present):  # else they are levels
         got = f"{listed(sorted(units))} in column {column.name!r}"
         refusal = DataError(column.call, "numbers in one unit", got, *_CONVERT, drop=column.name)
@@ -261,7 +261,7 @@ def _identifies(column: Column, labels: Sequence[str]) -> str:
     """Return the reason why text identifies rows, or ""."""
     if len(labels) <= 2 or column.coded or column.inferred == "categorical":
         return ""  # categories that the user declared may be many
-    if len(labels) > MOST_CATEGORIES:
+    if len(labels) > MAX_CATEGORIES:
         return f"{len(labels)} distinct texts"
     rows = column.total(column.present)
     return f"{rows} different texts in {rows} cells" if len(labels) == rows else ""
@@ -271,7 +271,7 @@ def _identifier_error(column: Column, reason: str) -> DataError:
     advice: tuple[str, ...] = ("If it identifies rows, leave it out with {drop}",)
     if column.target:
         advice = "Choose another target", "use {task} if these are classes"
-    expected = f"at most {MOST_CATEGORIES} texts, which repeat"
+    expected = f"at most {MAX_CATEGORIES} texts, which repeat"
     settings = {"drop": column.name, "task": "classification"}
     got = f"{reason} in column {column.name!r}"
     return column.worded(DataError(column.call, expected, got, *advice, **settings))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DECIMALS = (",", ".")
 TASKS = ("classification", "regression")
-MANY_CLASSES = 20  # up to which numbers are taken for classes without a word
+MAX_CLASSES = 20  # up to which numbers are taken for classes without a word
 
 
 def as_names(labels: object) -> list[str]:
@@ -179,7 +179,7 @@ def _warn_of_quantities(column: Column, classes: int) -> None:
     """Warn about classes that look like quantities."""
     numbers, cells = column.numbers, column.total(column.present)
     broken = bool((numbers != np.round(numbers)).any())
-    if classes <= MANY_CLASSES or np.isnan(numbers).any() or not (broken or 2 * classes > cells):
+    if classes <= MAX_CLASSES or np.isnan(numbers).any() or not (broken or 2 * classes > cells):
         return
     got = f"{classes} different numbers in {cells} cells of column {column.name!r}"
     advice = "If it is a quantity, use {task}"

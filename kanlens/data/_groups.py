@@ -16,13 +16,15 @@ from torch import Tensor
 from kanlens.data._cell_parsing import Array
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 
-NEAR = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
-LONG = 20.0  # times the middle nine tenths of a column: its range, at most, for bad cells
-FAR = 3.0  # times `NEAR`: diameter of a group of near copies, which chains exceed
+COPY_TOLERANCE = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
+# times the middle nine tenths of a column: its range, at most, for bad cells
+MAX_RANGE_RATIO = 20.0
+# times `COPY_TOLERANCE`: diameter of a group of near copies, which chains exceed
+MAX_DIAMETER = 3.0
 LAGS = 200  # neighbors that a row is compared with
 SAMPLE = 20_000  # rows that quantiles are taken from
 AGREE = 0.8  # of rows of equal x, agreement of targets beyond chance from which they are copies
-MANY = 10  # times chance at which numbers agree; rows of a cell of a table of few values
+CHANCE_FACTOR = 10  # times chance at which numbers agree; rows of a cell of a table of few values
 
 
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
@@ -93,7 +95,7 @@ def _copies(rows: Array) -> Array:
     """Return codes of rows (batch, columns), equal for copies."""
     low, high = np.quantile(rows[:: 1 + len(rows) // SAMPLE], (0.05, 0.95), axis=0)
     span = np.ptp(rows, axis=0)
-    span = np.where(high > low, np.minimum(span, LONG * (high - low)), span)
+    span = np.where(high > low, np.minimum(span, MAX_RANGE_RATIO * (high - low)), span)
     with np.errstate(over="ignore", invalid="ignore"):  # of cells that are not finite
         rows = rows[:, span > 0] / span[span > 0]
         weights = np.random.default_rng(0).uniform(0.5, 1.5, rows.shape[1])
@@ -103,7 +105,7 @@ def _copies(rows: Array) -> Array:
         order = np.argsort(keys, kind="stable")
         rows, keys = rows[order], keys[order]
         new = np.concatenate(([True], (rows[1:] != rows[:-1]).any(1)))
-        near = _near_copies(rows[new], keys[new], NEAR * weights.sum())
+        near = _near_copies(rows[new], keys[new], COPY_TOLERANCE * weights.sum())
     codes = np.empty(len(rows), dtype=np.int64)
     codes[order] = near[np.cumsum(new) - 1]
     return codes
@@ -120,7 +122,7 @@ def _near_copies(rows: Array, keys: Array, window: float) -> Array:
             break
         close = left
         for column in rows.T:
-            close = close[np.abs(column[close + lag] - column[close]) <= NEAR]
+            close = close[np.abs(column[close + lag] - column[close]) <= COPY_TOLERANCE]
         links.append(np.stack((close, close + lag)))
     pairs = np.concatenate(links, axis=1)
     if not pairs.size:
@@ -128,7 +130,9 @@ def _near_copies(rows: Array, keys: Array, window: float) -> Array:
     joined = _connected(pairs[0], pairs[1], len(keys))
     first = np.unique(joined, return_index=True)[1][joined]
     later = np.flatnonzero(first != own)
-    far = (np.abs(rows[later] - rows[first[later]]) > FAR * NEAR).any(1)  # links of a chain
+    far = (np.abs(rows[later] - rows[first[later]]) > MAX_DIAMETER * COPY_TOLERANCE).any(
+        1
+    )  # links of a chain
     first[later[far]] = later[far]
     return first
 
@@ -152,9 +156,9 @@ def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool)
     cells = len(np.unique(equal))
     alike = _equal_pairs(codes) / _equal_pairs(equal)
     chance = _equal_pairs(_copies(targets)) if targets.size else 0.0
-    noisy = alike - chance < AGREE * (1 - chance) and (classes or alike < MANY * chance)
+    noisy = alike - chance < AGREE * (1 - chance) and (classes or alike < CHANCE_FACTOR * chance)
     noisy = noisy and np.gcd.reduce(np.unique(codes, return_counts=True)[1]) == 1
-    few = len(codes) > MANY * cells
+    few = len(codes) > CHANCE_FACTOR * cells
     if noisy or (few and all(len(np.unique(column)) < cells for column in columns.T)):
         return np.arange(len(codes))
     return equal if classes else codes

@@ -20,8 +20,8 @@ from kanlens.discovery._regression import (
     solve,
     weighted,
 )
-from kanlens.discovery._scheduling import BudgetedFront
 from kanlens.discovery._search_problem import SearchProblem, transformed
+from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr, evaluator
 
@@ -207,7 +207,7 @@ def spline_product(problem: SearchProblem) -> ColumnSplines:
         waited = 0 if error < 0.99 * best.error else waited + 1
         if error < best.error:
             best = ColumnSplines(bases, list(parts), error)
-        hopeless = best.error > tuned.FAR_PRODUCT and step >= tuned.SEPARABLE_WAIT
+        hopeless = best.error > tuned.MAX_PRODUCT_ERROR and step >= tuned.SEPARABLE_WAIT
         if hopeless or waited >= tuned.SEPARABLE_WAIT:
             break
     return best

@@ -12,7 +12,6 @@ import sympy
 
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, eliminate, solve, weighted
-from kanlens.discovery._scheduling import BudgetedFront
 from kanlens.discovery._search_problem import (
     SearchProblem,
     exponents_of,
@@ -20,6 +19,7 @@ from kanlens.discovery._search_problem import (
     raised,
     transformed,
 )
+from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 Fit = TypeVar("Fit")
@@ -93,7 +93,7 @@ class LinearModel(Ansatz):
         names = [sympy.Integer(1), *problem.names]
         for selection in eliminate(columns, target)[: None if self.all_sizes else 1]:
             terms = list(selection.groups)
-            if not self.all_sizes or len(terms) <= tuned.MOST_TERMS:
+            if not self.all_sizes or len(terms) <= tuned.MAX_TERMS:
                 sizes = solve(columns[:, terms], target)
                 yield problem.rebuild(linear(sizes, (names[k] for k in terms)))
 
@@ -123,9 +123,9 @@ class PowerLaw(Ansatz):
 def _rounded(power: float) -> tuple[float, Expr]:
     """Round a power to a near multiple of one half or one third."""
     half, third = round(2 * power) / 2, round(3 * power) / 3
-    if abs(power - half) < tuned.NEAR_HALF_POWER:
+    if abs(power - half) < tuned.HALF_POWER_TOLERANCE:
         return half, sympy.Rational(half)
-    power = third if abs(power - third) < tuned.NEAR_THIRD_POWER else power
+    power = third if abs(power - third) < tuned.THIRD_POWER_TOLERANCE else power
     return power, sympy.Float(power)
 
 

@@ -34,9 +34,9 @@ from kanlens.discovery._regression import (
     spread_rows,
     varies,
 )
-from kanlens.discovery._scheduling import BudgetedFront
 from kanlens.discovery._search_problem import SearchProblem, transformed
 from kanlens.discovery._smoothness import logarithmic
+from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr
 

@@ -30,9 +30,9 @@ from kanlens.discovery._scaling import (
     shortest,
     table_of,
 )
-from kanlens.discovery._scheduling import BudgetedFront, Deferred
 from kanlens.discovery._search import explore, search
 from kanlens.discovery._smoothness import is_smooth, unfollowed
+from kanlens.discovery._time_budget import BudgetedFront, Deferred
 from kanlens.discovery._univariate import SHORT_FORMULAS
 from kanlens.model._network import Rows
 from kanlens.symbolic import _pareto_front as pareto
@@ -388,7 +388,7 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
 def _rounded_term(total: Expr, room: float) -> Expr:
     """Round the constant of a sum within the target's rounding."""
     term, rest = total.as_coeff_Add()
-    long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.LONG_FRACTION
+    long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.MAX_NUMERATOR
     return shortest(float(term), room) + rest if term.is_Float or long else total
 
 

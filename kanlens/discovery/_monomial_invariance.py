@@ -143,7 +143,7 @@ def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProb
         falls = sizes[1:] / np.maximum(sizes[:-1], 1e-300)
         extra = len(sizes) - problem.width
         for count in range(1, problem.width):
-            if falls[count + extra - 1] >= tuned.LEAST_FALL:
+            if falls[count + extra - 1] >= tuned.MAX_SINGULAR_RATIO:
                 continue
             chosen, factors = _basis(problem, across, sizes, count)
             if len(chosen) != count or not len(factors):
@@ -257,7 +257,7 @@ def _improved(
         basis = Basis.of(total, pieces)
         over = basis.at(total)
         error = quick_error(over, problem.target, problem.held_out)
-        if not error < tuned.FINER_GAIN * best:
+        if not error < tuned.MIN_REFINEMENT_GAIN * best:
             break
         best, best_weights = error, weights
         curve = solve(over[rows], problem.target[rows])

@@ -23,8 +23,8 @@ from kanlens.discovery._regression import (
     solve,
     weighted,
 )
-from kanlens.discovery._scheduling import BudgetedFront
 from kanlens.discovery._search_problem import SearchProblem, transformed
+from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 Powers = tuple[float, ...]
@@ -68,7 +68,7 @@ def evaluate(columns: Array, library: Sequence[Powers] | Array) -> Array:
 @lru_cache(maxsize=8)
 def simplest(width: int) -> tuple[Array, Array]:
     """Return exponents (monomial, feature), simplest first, and their costs."""
-    most = width if width <= tuned.MOST_SPANNED else tuned.MOST_SPANNED // 2
+    most = width if width <= tuned.MAX_MONOMIAL_COLUMNS else tuned.MAX_MONOMIAL_COLUMNS // 2
     powers = np.array(sorted(tuned.POWER_COSTS))
     prices = np.array([tuned.POWER_COSTS[p] for p in powers])
     chosen = powers[np.indices((len(powers),) * most).reshape(most, -1).T]

@@ -17,8 +17,8 @@ import torch
 from kanlens._runtime import Deadline, Interruption, OutOfTimeError, check_time
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, relative_error
-from kanlens.discovery._scheduling import BudgetedFront
 from kanlens.discovery._search_problem import SearchProblem
+from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.errors import KanlensError
 from kanlens.model._network import KAN
 from kanlens.pruning import prune
@@ -27,7 +27,7 @@ from kanlens.symbolic._composition import Expr, compose
 from kanlens.symbolic._joint_refit import refit
 from kanlens.symbolic._library import library
 from kanlens.training._options import FitOptions
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Entry:
     def is_short(self) -> bool:
         """True for few enough nodes and terms to be readable."""
         terms = 1 + sum(len(total.args) - 1 for total in self.expression.atoms(sympy.Add))
-        return terms <= tuned.MOST_TERMS and self.complexity <= READABLE
+        return terms <= tuned.MAX_TERMS and self.complexity <= READABLE
 
     @property
     def constants(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def _digits(expression: Expr) -> list[float]:
 def _unsound(expression: Expr) -> bool:
     """Return whether an expression is undefined somewhere, or far too long."""
     undefined = expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
-    return bool(undefined or len(expression.args) > tuned.MOST_ARGUMENTS)
+    return bool(undefined or len(expression.args) > tuned.MAX_ARGUMENTS)
 
 
 def _extreme(expression: Expr, largest: float) -> bool:
@@ -170,13 +170,13 @@ class Front:
             return
         self._seen.add(expression)
         start = self._entry(expression)
-        if not start.error < max(tuned.HOPELESS, 2 * self.best_error):
+        if not start.error < max(tuned.MAX_START_ERROR, 2 * self.best_error):
             return
         simpler = (e for e in self.entries if e.complexity <= start.complexity)
-        far = any(e.error < start.error / tuned.FAR_START for e in simpler)
-        if start.error > tuned.ROUGH_START and far:
+        far = any(e.error < start.error / tuned.MAX_START_RATIO for e in simpler)
+        if start.error > tuned.REFIT_ALL_ERROR and far:
             return
-        short = can_refine(expression) and start.complexity <= tuned.LONG_FORMULA
+        short = can_refine(expression) and start.complexity <= tuned.MAX_REFIT_NODES
         if short and start.error > self.exact / 100:
             expression = self._refined(expression, self.fitted)
         entry, exact = self._entry(expression), max(tuned.NOISELESS, self.exact)
@@ -185,7 +185,7 @@ class Front:
             entry = plain if plain.error <= max(2 * entry.error, self.exact) else entry
         self._keep(entry)
         similar = entry.overall < tuned.SIMILAR * self.chosen().overall
-        if similar and entry.complexity <= tuned.LONG_TO_THIN:
+        if similar and entry.complexity <= tuned.MAX_THINNED_NODES:
             self._near = sorted((*self._near, entry), key=self._promise)[: tuned.NOTED]
         if entry.error < exact:
             self._put_exactly(entry)
@@ -207,7 +207,7 @@ class Front:
         if self.best_error <= self.exact:
             numbers = min(count_free(e.expression) for e in self.entries if e.error <= self.exact)
             enough = len(np.unique(self.x, axis=0)) / tuned.ROWS_EACH
-            self._settle(0.0 if numbers <= min(tuned.FEW_NUMBERS, enough) else numbers)
+            self._settle(0.0 if numbers <= min(tuned.MAX_EXACT_NUMBERS, enough) else numbers)
 
     def _lean(self, expression: Expr, limit: float) -> Expr:
         """Leave out parts one by one as long as the error stays within a limit."""
@@ -227,7 +227,7 @@ class Front:
         able = front([entry.length for entry in self.entries], levels)
         good = [self.entries[k] for k in able if levels[k] <= worst]
         candidates = [e for e in good if e.error <= self.exact or e.is_short] or good
-        factor = max(tuned.FAR_WORSE[0], math.exp(tuned.FAR_WORSE[1] / len(self.y)))
+        factor = max(tuned.MAX_ERROR_RATIO[0], math.exp(tuned.MAX_ERROR_RATIO[1] / len(self.y)))
         limit = factor * max(self.exact, min(map(self._unexplained, candidates)))
         best = min((e for e in candidates if self._unexplained(e) <= limit), key=self._cost)
         if best.expression.free_symbols:
@@ -295,7 +295,7 @@ class Front:
 
     def _settle(self, numbers: float) -> None:
         """Wait for a better formula the longer, the more numbers this one holds."""
-        wait = numbers * (tuned.PATIENCE[0] + tuned.PATIENCE[1] * self._spent)
+        wait = numbers * (tuned.REFIT_LIMITS[0] + tuned.REFIT_LIMITS[1] * self._spent)
         self._enough = min(self._enough, self._spent + wait)
 
     def _polish(self, entry: Entry, deadline: Deadline) -> Entry:
@@ -319,7 +319,7 @@ class Front:
         best = entry
         for _ in range(tuned.THIN_ROUNDS):
             numerous = count_numbers(best.expression) > tuned.NUMEROUS
-            if best.complexity > tuned.LONG_TO_THIN or numerous:
+            if best.complexity > tuned.MAX_THINNED_NODES or numerous:
                 break
             before = best
             for shorter in thinner(before.expression):
@@ -340,7 +340,7 @@ class Front:
 
     def _snap(self, expression: Expr, error: float) -> Entry | None:
         """Put exact constants in and keep the result, if about as near or cheaper."""
-        if not can_refine(expression) or complexity(expression) > tuned.LONG_FORMULA:
+        if not can_refine(expression) or complexity(expression) > tuned.MAX_REFIT_NODES:
             return None
         rows = self.fitted if error < tuned.NOISELESS else slice(None)
         result = snap(expression, self.symbols, self.x[rows], self.y[rows], scale=self.scale)

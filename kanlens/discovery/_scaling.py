@@ -53,7 +53,7 @@ class Scale:
         spread = float(high / 2 - low / 2) or float(values.max() / 2 - values.min() / 2)
         distance = abs(float(middle)) / spread if spread else 0.0
         shift = _ZERO
-        if distance > tuned.FAR_FROM_ZERO:  # the nearest multiple of a power of ten
+        if distance > tuned.RECENTER_DISTANCE:  # the nearest multiple of a power of ten
             power = math.ceil(math.log10(spread))
             shift = round(float(middle) / 10.0**power) * _TEN**power
         size = float(np.abs(values - float(shift)).max())
@@ -199,7 +199,7 @@ class ScaledTable:
         errors = [_rounding_of(self.y) * (tuned.SINGLE_STEPS**2 if single else 1.0)]
         errors += [_rounding_of(self.x[:, i]) for i in self.useful]
         least = tuned.EXACT_SINGLE if single else tuned.EXACT
-        return max(least, *(min(error, tuned.ROUGHEST) for error in errors))
+        return max(least, *(min(error, tuned.ROUNDING_ERROR) for error in errors))
 
     def in_units(self, expression: Expr) -> Expr:
         """Convert a formula to the units of the data, without the origins."""
@@ -237,7 +237,7 @@ def table_of(
     names, columns, target = _checked(x, y, feature_names)
     pick, held_out = _rows(columns, target, generator)
     unseen = np.setdiff1d(np.arange(len(columns)), pick)
-    unseen = unseen[: len(unseen) * (len(unseen) >= tuned.MANY_UNSEEN)]
+    unseen = unseen[: len(unseen) * (len(unseen) >= tuned.MAX_UNSEEN_ROWS)]
     more, columns = (columns[unseen], target[unseen]), columns[pick]
     target, useful = target[pick], _useful(columns)
     wrong, more_wrong = (distant_rows(columns, some) for some in (columns, more[0]))
@@ -335,10 +335,10 @@ def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> t
     """Return the chosen rows and the mask of held-out ones with copies."""
     count = len(columns)
     if generator is None:
-        pick = spread_rows(count, tuned.MOST_ROWS)
+        pick = spread_rows(count, tuned.MAX_ROWS)
         order = np.argsort(np.arange(len(pick)) * _GOLDEN % 1.0, kind="stable")
     else:
-        pick = torch.randperm(count, generator=generator)[: tuned.MOST_ROWS].numpy()
+        pick = torch.randperm(count, generator=generator)[: tuned.MAX_ROWS].numpy()
         order = np.arange(len(pick))
     held_out = np.zeros(len(pick), dtype=bool)
     rows = torch.from_numpy(columns[pick]), torch.from_numpy(target[pick][:, None])

@@ -26,7 +26,6 @@ from kanlens.discovery._monomials import MonomialSum, PolynomialRatio
 from kanlens.discovery._network_ansatz import Interpolator, interpolator, network_formulas
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import relative_error
-from kanlens.discovery._scheduling import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery._search_problem import (
     SearchProblem,
     best_loo_error,
@@ -38,6 +37,7 @@ from kanlens.discovery._search_problem import (
 from kanlens.discovery._smoothness import is_noise
 from kanlens.discovery._sparse import DictionarySum, SparseSum
 from kanlens.discovery._symmetry import disjoint, factors, needless, unions
+from kanlens.discovery._time_budget import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.model import kernels
 from kanlens.symbolic._simplification import count_numbers
@@ -85,9 +85,9 @@ def search(
 def _steps(
     problem: SearchProblem, front: BudgetedFront, depth: int
 ) -> Iterator[Callable[[], object]]:
-    shallow = problem.width <= tuned.NARROW or depth >= tuned.DEPTH - 1
-    by_slopes = 1 < problem.width <= tuned.MOST_SLOPES
-    before, early, late = OF_FEW if problem.width <= tuned.FEW else OF_MANY
+    shallow = problem.width <= tuned.MAX_UNDIVIDED_COLUMNS or depth >= tuned.DEPTH - 1
+    by_slopes = 1 < problem.width <= tuned.MAX_SLOPE_COLUMNS
+    before, early, late = OF_FEW if problem.width <= tuned.FEW_COLUMNS else OF_MANY
     yield from (partial(ansatz.submit, problem, front) for ansatz in AT_ONCE)
     if by_slopes:
         yield partial(_by_slopes, problem, front, depth)
@@ -136,13 +136,13 @@ def _nested(problem: SearchProblem, front: BudgetedFront) -> None:
 
 def explore(problem: SearchProblem, front: BudgetedFront, generator: torch.Generator) -> None:
     """Submit formulas by trained networks, unless only noise is left."""
-    if front.deadline.left < tuned.LEAST_TIME:
+    if front.deadline.left < tuned.MIN_NETWORK_TIME:
         return
     with kernels.use_within(front.deadline.left):
         first = interpolator(problem, BudgetedFront(front, 0.3).deadline, generator)
         if first is None or front.done or _nothing_left(front, first.error):
             return
-        rough = first.error > tuned.ROUGH
+        rough = first.error > tuned.NETWORK_ERROR
         if rough:
             network_formulas(problem, BudgetedFront(front, 0.85), first.view, generator)
         levels, simpler = [first], BudgetedFront(front, 0.3 if rough else 0.6)
@@ -169,7 +169,7 @@ def _simpler(
 ) -> Interpolator | None:
     """Return the network of a simpler problem with about the same error."""
     best: tuple[float, Interpolator] | None = None
-    about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
+    about = tuned.ABOUT_AS_WELL if level.error < tuned.NETWORK_ERROR else tuned.AS_WELL
     whole, rows = level.problem.target, level.problem.judged
     for trial in _trials(level) if level.problem.width > 1 and not front.done else ():
         if front.done:

@@ -243,7 +243,7 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
     """Return the simplest powers of the fewest sufficient columns."""
     usable = np.flatnonzero(np.isfinite(exponents_of(problem)))
     size = np.abs(problem.target)
-    if not 2 <= len(usable) <= tuned.MOST_CHOSEN or not size.min() > 0:
+    if not 2 <= len(usable) <= tuned.MAX_SELECTABLE_COLUMNS or not size.min() > 0:
         return []
     matrix = np.column_stack((np.ones(len(size)), np.log(np.abs(problem.columns[:, usable]))))
     target = np.log(size)
@@ -280,7 +280,9 @@ def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchPr
     """Yield a column, a power of it, and the problem without both."""
     estimate = exponents_of(problem)
     half = np.round(2 * estimate) / 2
-    good = (np.abs(estimate - half) < tuned.NEAR_HALF) & (np.abs(half) <= tuned.HIGHEST_EXPONENT)
+    good = (np.abs(estimate - half) < tuned.HALF_TOLERANCE) & (
+        np.abs(half) <= tuned.HIGHEST_EXPONENT
+    )
     for i, power in enumerate(np.where(good, half, 0.0).tolist()):
         for exponent in sorted({0.0, power}):
             yield i, exponent, divided(problem, exponent * np.eye(problem.width)[i], {i})

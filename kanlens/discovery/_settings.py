@@ -29,7 +29,7 @@ class Limits:
 EXACT = 1e-24  # error at rounding level; errors below do not differ
 EXACT_SINGLE = 1e-12  # likewise of single precision
 SINGLE_STEPS = 2.0**29  # steps of rounding of double precision in one of single precision
-ROUGHEST = 1e-9  # error from which rounding is as any noise
+ROUNDING_ERROR = 1e-9  # error from which rounding is as any noise
 NOISELESS = 1e-12  # error up to which it is the truth; above, rows are weighted as errors of y
 FLOOR = 1e-22  # error that counts as none in the information criterion
 RIDGE = 1e-13  # of least squares, in parts of the size of the columns
@@ -65,7 +65,7 @@ SEPARABLE = Limits(
     narrowest=2, widest=5, error=0.02, written=8, targets=("id", *ANGLES_OF_TARGET), pieces=(14,)
 )
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
-FAR_PRODUCT = 0.2  # error after these rounds from which no more are made
+MAX_PRODUCT_ERROR = 0.2  # error after these rounds from which no more are made
 GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
 DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
 SUMS_WRITTEN, OUTER_WRITTEN = 6, 12  # sums of functions, and functions of each
@@ -141,7 +141,7 @@ POSITIVE_POWER_SUMS: tuple[tuple[float, ...], ...] = (
     *((-1,), (-2,), (0.5,), (1.5,)),
 )
 SINGLE = Limits(widest=1, error=0.5, written=10, pieces=(2, 4, 8, 16, 32, 64, 100))
-FINER_GAIN = 0.8  # factor on the error that more pieces must give
+MIN_REFINEMENT_GAIN = 0.8  # factor on the error that more pieces must give
 WRITTEN_UNDER_NOISE = 24  # formulas, where noise leaves many as good
 NOISY_CURVE = 1e-5  # error of a curve that is not for want of pieces
 LOST_CURVE = 0.05  # error of a formula that is no start for a refit
@@ -152,7 +152,7 @@ ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
 
 # --- what slopes show ---------------------------------------------------------------------------
 
-MOST_SLOPES = 12  # columns beyond which the monomials are too many
+MAX_SLOPE_COLUMNS = 12  # columns beyond which the monomials are too many
 SLOPE_ROWS = 500  # of the smooth model whose slopes are taken
 STRETCH_ROWS = 150  # on which the stretches of its columns are compared
 SLOPE_NUGGET = 1e-9
@@ -162,10 +162,10 @@ STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, fro
 STRETCH_GAIN = 0.7  # factor on the error from which smaller factors are tried
 SPAN_GAIN, SPANNED = 0.7, 1e-6  # factor on the error that fewer monomials must reach, or error
 LOST_SPAN = 0.1  # error from which they tell nothing
-LEAST_FALL = 0.7  # of singular values behind the last monomial
+MAX_SINGULAR_RATIO = 0.7  # of singular values behind the last monomial
 SPAN_ROOM = (0.01, 2.0, 0.3)  # sine of the angle to a span: least, in parts of its error, most
 SAME_SPAN = 0.2  # of exponents, below which they are the same direction
-MOST_SPANNED = 6  # columns up to which all of them may be in one monomial
+MAX_MONOMIAL_COLUMNS = 6  # columns up to which all of them may be in one monomial
 POWER_COSTS = {0.0: 0.0, 1.0: 1.0, -1.0: 1.1, 2.0: 1.5, -2.0: 1.6, 0.5: 1.7, -0.5: 1.8}
 SUM_PIECES, SUM_STEP = 30, 1e-4  # splines of a sum, and difference step
 SUM_ERROR = 1e-4  # of the spline of a sum
@@ -174,16 +174,16 @@ SUMMED_PIECES, SUM_ROUNDS, SUM_RIDGE = 10, 20, 1e-6  # of splines of columns und
 # --- the search, and the moves to simpler problems ----------------------------------------------
 
 DEPTH, BRANCHES = 3, 3  # pairs of columns put together, and ways of each that are followed
-NARROW = 3  # columns up to which the products without division go far enough
-FEW = 4  # columns up to which sums of blocks and ratios come before columns are left out
+MAX_UNDIVIDED_COLUMNS = 3  # columns up to which the products without division go far enough
+FEW_COLUMNS = 4  # columns up to which sums of blocks and ratios come before columns are left out
 NO_LOO_ERROR = 1e-5  # loo_error that counts as none
-NEAR_HALF_POWER, NEAR_THIRD_POWER = 0.02, 1e-3  # distance at which a power is that
-NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
+HALF_POWER_TOLERANCE, THIRD_POWER_TOLERANCE = 0.02, 1e-3  # distance at which a power is that
+HALF_TOLERANCE = 0.2  # distance of an exponent from a multiple of one half at which that is tried
 HIGHEST_EXPONENT = 6.0
 REWEIGHTINGS = 8  # of least absolute deviations
 LOO_GAIN = 0.9  # factor on the loo_error that a move must reach
 NOISE_RATIO_LIMIT = 1.15  # beyond which a noise_ratio shows more than noise
-MOST_CHOSEN = 8  # columns among which few are chosen
+MAX_SELECTABLE_COLUMNS = 8  # columns among which few are chosen
 AS_GOOD = 1.01  # factor on the error of the best choice
 WHOLE_POWER = 1e-3  # distance from a whole number
 
@@ -204,14 +204,15 @@ TEST_LARGE_RESIDUAL = 0.1  # noise beyond this share of the variance is not beli
 WRONG_LENGTHS = (1.0, 2.5)
 WRONG_NUGGET = 1e-2  # wrong cells are not followed
 WRONG_BLOCK = 400  # rows of one smooth model
-FEWEST_ROWS = 8  # among which none is wrong
+MIN_ROWS_FOR_OUTLIERS = 8  # among which none is wrong
 WRONG_ROUNDS = 12
-FAR_OFF = 8.0  # robust deviations
-FAR_LEAST = 1.0  # least distance, of the inverse hyperbolic sine of robust deviations of the target
+OUTLIER_DEVIATIONS = 8.0  # robust deviations
+# least distance, of the inverse hyperbolic sine of robust deviations of the target
+MIN_OUTLIER_DISTANCE = 1.0
 BY_CHANCE = 1e-3  # chance of rows off a constant to lie where they do, below which it is no mistake
 ALONE = 3.0  # deviations more, where the model knows nothing of a row
 WORST = 0.5  # share of the largest error from which rows are taken out in the same round
-MOST_WRONG = 0.1  # share of the rows beyond which they are no exceptions
+MAX_OUTLIER_SHARE = 0.1  # share of the rows beyond which they are no exceptions
 FOLLOWED = 1e-9  # share of a value that is followed exactly
 WITHOUT_GAIN = 0.3  # factor on the error of a formula that leaving rows out must give
 DISTANT = 1e3  # spans of the middle 90 % of a column beyond it
@@ -219,11 +220,13 @@ NORMAL = 1.4826  # standard deviation over median absolute deviation
 
 # --- which formulas are kept --------------------------------------------------------------------
 
-HOPELESS = 0.9  # error
-ROUGH_START = 1e-4  # error below which every start is refitted
-NEAR_START, REFITTED = 1e-6, 2  # error below which one is refitted at once, and others per step
-FAR_START = 1e2  # factor by which a formula may start worse than a simpler one
-LONG_FORMULA, LONG_TO_THIN = 120, 45  # nodes beyond which nothing is refitted, no part left out
+MAX_START_ERROR = 0.9  # error
+REFIT_ALL_ERROR = 1e-4  # error below which every start is refitted
+# error below which one is refitted at once, and others per step
+REFIT_NOW_ERROR, REFITTED = 1e-6, 2
+MAX_START_RATIO = 1e2  # factor by which a formula may start worse than a simpler one
+# nodes beyond which nothing is refitted, no part left out
+MAX_REFIT_NODES, MAX_THINNED_NODES = 120, 45
 NUMEROUS = 7  # numbers beyond which no part is left out
 THIN_ROUNDS = 12  # parts left out of one formula
 NODE, NUMBER = 3.0, 6  # price of a node in units of the log likelihood, nodes for a number
@@ -234,23 +237,24 @@ POLISHED, NOTED = 4, 12  # formulas that are polished last, and remembered for t
 SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
 SNAP_FRACTION = 0.75  # share of the numbers of a formula that may become exact
 UNSURE = 4.0  # factor of the error on rows held out over that on all that shows an overfit
-FAR_WORSE = 3.0, 22.0  # factor on the error that no length makes up for; exp(22 / rows) if more
-PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
-FEW_NUMBERS, ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
+# factor on the error that no length makes up for; exp(22 / rows) if more
+MAX_ERROR_RATIO = 3.0, 22.0
+REFIT_LIMITS = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
+MAX_EXACT_NUMBERS, ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
 WORSE = 1.05  # factor by which a formula is worse than a shorter one by more than chance
-MOST_ARGUMENTS = 60  # of a sum or product
+MAX_ARGUMENTS = 60  # of a sum or product
 HALF = 0.5  # relative error of the logarithm from which a formula tells more than a constant
-MOST_TERMS = 12  # of all sums of a formula that is no more than near
-LONG_FRACTION = 10**4  # largest numerator of a fraction that is shown as one
+MAX_TERMS = 12  # of all sums of a formula that is no more than near
+MAX_NUMERATOR = 10**4  # largest numerator of a fraction that is shown as one
 
 # --- rows and scales ----------------------------------------------------------------------------
 
-MOST_ROWS = 2000
+MAX_ROWS = 2000
 HELD_OUT, NONE_HELD_OUT = 0.3, 4  # share of the rows, and rows with which none can be
 TELLING = 0.1  # of the variance of the target that rows held out must have
-MANY_UNSEEN = 200  # rows beyond those of the search that choose and judge
+MAX_UNSEEN_ROWS = 200  # rows beyond those of the search that choose and judge
 SAME_COLUMN = 1e-8  # distance of columns of unit length, up to which they are one
-FAR_FROM_ZERO = 100.0  # of the middle, in spreads, from which zero is moved there
+RECENTER_DISTANCE = 100.0  # of the middle, in spreads, from which zero is moved there
 DIGITS_LOST = 1e6  # and from which digits are lost where it is not
 CORE = (0.05, 0.95)  # quantiles between which values are no outliers
 DECADES = 3.0  # between which nearly all of a column or target of many decades lie
@@ -269,7 +273,7 @@ EARLY_NETWORKS, MORE_SEARCH = 15, 45  # pieces of the search, then networks; mor
 SMOOTH_TARGET = 0.05  # loo_error of a target that smooth models can tell
 PASSES = 4  # searches, each without the rows that the one before did not follow
 NETWORKS = 0.8  # of what is then left, for them
-LEAST_TIME = 2.0  # seconds, below which no network is trained
+MIN_NETWORK_TIME = 2.0  # seconds, below which no network is trained
 
 # --- trained networks, and the structure they show ----------------------------------------------
 
@@ -285,7 +289,7 @@ TOO_BAD = 4.0  # times the least error of a formula: a worse network is not read
 EDGE_SHARES = (0.98, 0.3)  # of an edge's variance that a function must explain, first and else
 AS_WELL = 1.15  # factor by which a simpler network may err more
 ABOUT_AS_WELL = 1.6  # factor up to which the best of several is taken, unless they are rough
-ROUGH = 0.02  # error from which a network says more by its formula than by its symmetry
+NETWORK_ERROR = 0.02  # error from which a network says more by its formula than by its symmetry
 UNIONS_TRIED = 3  # one by one
 KNOWS_MORE = 0.97  # factor on the error of a formula below which a network knows more
 UNTRUSTED = 0.04  # share of a column at either end where slopes are not trusted

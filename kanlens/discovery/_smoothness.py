@@ -158,7 +158,7 @@ def outlier_rows(columns: Array, target: Array) -> Array:
     Outliers hide each other.
     """
     wrong = np.zeros(len(target), dtype=bool)
-    if len(target) < tuned.FEWEST_ROWS:
+    if len(target) < tuned.MIN_ROWS_FOR_OUTLIERS:
         return wrong
     middle, spread = _middle(target)
     if spread == 0:  # all but a few are equal
@@ -178,7 +178,7 @@ def outlier_rows(columns: Array, target: Array) -> Array:
 
 
 def _if_few(mask: Array) -> Array:
-    return mask if mask.sum() <= tuned.MOST_WRONG * len(mask) else np.zeros_like(mask)
+    return mask if mask.sum() <= tuned.MAX_OUTLIER_SHARE * len(mask) else np.zeros_like(mask)
 
 
 def distant_rows(columns: Array, others: Array) -> Array:
@@ -195,7 +195,12 @@ def other_outliers(columns: Array, target: Array, others: Array, values: Array) 
         return _if_few(values != middle)
     pick = spread_rows(len(target), tuned.WRONG_BLOCK)
     x = even(np.concatenate((columns[pick], others)))
-    if len(target) < tuned.FEWEST_ROWS or not len(values) or spread == 0 or not x.shape[1]:
+    if (
+        len(target) < tuned.MIN_ROWS_FOR_OUTLIERS
+        or not len(values)
+        or spread == 0
+        or not x.shape[1]
+    ):
         return np.zeros(len(values), dtype=bool)
     size = np.arcsinh((target[pick] - middle) / spread)
     center, sound = float(np.median(size)), x[: len(pick)]
@@ -224,7 +229,7 @@ def _middle(target: Array) -> tuple[float, float]:
     middle = float(np.median(target))
     off = np.abs(target - middle)
     usual = tuned.NORMAL * float(np.median(off))
-    return middle, usual or float(np.quantile(off, 1 - tuned.MOST_WRONG))
+    return middle, usual or float(np.quantile(off, 1 - tuned.MAX_OUTLIER_SHARE))
 
 
 def _wrong_in(x: Array, size: Array) -> Array:
@@ -235,7 +240,7 @@ def _wrong_in(x: Array, size: Array) -> Array:
         _, errors, variance = _smoothed(x[sound], own)
         over = np.abs(errors) - _limit(errors, variance, own)
         worst = (over > 0) & (over >= tuned.WORST * over.max())
-        if not worst.any() or sound.sum() <= tuned.FEWEST_ROWS:
+        if not worst.any() or sound.sum() <= tuned.MIN_ROWS_FOR_OUTLIERS:
             break
         sound[np.flatnonzero(sound)[worst]] = False
     return ~sound
@@ -251,7 +256,7 @@ def _limit(errors: Array, variance: Array, size: Array) -> Array:
     """Return the errors beyond which rows are wrong."""
     usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
-    return max(tuned.FAR_OFF * usual, tuned.FAR_LEAST) + alone
+    return max(tuned.OUTLIER_DEVIATIONS * usual, tuned.MIN_OUTLIER_DISTANCE) + alone
 
 
 def unfollowed(values: Array, target: Array) -> Array:
@@ -259,7 +264,7 @@ def unfollowed(values: Array, target: Array) -> Array:
     with np.errstate(invalid="ignore"):
         gap = np.nan_to_num(np.abs(values - target), nan=np.inf, posinf=np.inf)
     usual = float(np.median(np.abs(target - np.median(target))))
-    near = tuned.FAR_OFF * tuned.NORMAL * float(np.median(gap))
+    near = tuned.OUTLIER_DEVIATIONS * tuned.NORMAL * float(np.median(gap))
     room = near + tuned.FOLLOWED * np.maximum(np.abs(target), usual)
     return np.asarray((gap > room) | np.isinf(gap))
 
@@ -267,7 +272,11 @@ def unfollowed(values: Array, target: Array) -> Array:
 def exceptions(columns: Array, values: Array, target: Array, exact: float) -> Array:
     """Return the few scattered outliers of an otherwise perfect formula."""
     far, none = unfollowed(values, target), np.zeros(len(target), dtype=bool)
-    if not far.any() or far.mean() > tuned.MOST_WRONG or len(target) < tuned.FEWEST_ROWS:
+    if (
+        not far.any()
+        or far.mean() > tuned.MAX_OUTLIER_SHARE
+        or len(target) < tuned.MIN_ROWS_FOR_OUTLIERS
+    ):
         return none
     error = relative_error(values[~far], target[~far])
     common = np.isin(target[far], target[~far]).mean()  # a mistake has a value of its own

@@ -22,8 +22,8 @@ from kanlens.discovery._regression import (
     relative_error,
     solve,
 )
-from kanlens.discovery._scheduling import BudgetedFront
 from kanlens.discovery._search_problem import TRANSFORMS, SearchProblem, Transform
+from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.symbolic._composition import Expr, evaluator
 
 
@@ -41,7 +41,7 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
         basis = Basis.of(scale(x), pieces)
         matrix = basis.at(scale(x))
         error = quick_error(matrix, target, problem.held_out)
-        if error < tuned.FINER_GAIN * best:
+        if error < tuned.MIN_REFINEMENT_GAIN * best:
             best, chosen = error, (transform, side, scale, basis, solve(matrix, target))
 
     def curve(x: Array) -> Array:

@@ -18,7 +18,7 @@ from kanlens.errors import KanlensError, MethodError
 from kanlens.model import kernels
 
 RETRIES = 2  # of a task that failed with anything but a KanlensError
-PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker
+SCHEDULER_TIMEOUT = 10.0  # seconds for a scheduler to answer, and to have a worker
 # Dask lets workers return every 64 kB that is freed, which the system clears when it is allocated
 # again: with this instead a worker explained 1,000,000 rows of 10 features in 12 s, not 30.
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**28)}
@@ -124,12 +124,12 @@ def _client(call: str, distributed: Any, address: str) -> Iterator[Any]:
     expected = f"a Dask scheduler at {address!r}"
     advice = "Start one with 'dask scheduler', or work without one"
     try:
-        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+        client = distributed.Client(address, timeout=SCHEDULER_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise MethodError(call, expected, "no answer", advice) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=PATIENCE)
+            client.wait_for_workers(1, timeout=SCHEDULER_TIMEOUT)
         except TimeoutError as error:
             advice = f"Start some with 'dask worker {address} --nthreads 1'"
             raise MethodError(call, f"workers at {address!r}", "none", advice) from error

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _EXACT = 1e-16  # loss on the rows that choose at which nothing is left to explain
-_WIDEST = 11  # hidden nodes
+_MAX_HIDDEN = 11  # hidden nodes
 _PRODUCTS = 2  # hidden nodes that multiply two sums, in every other start
 _STEPS = (5, 15, 20)  # of training: before, between and after pruning
 _ROUNDS = 6  # of training and pruning
@@ -277,7 +277,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
 
 def _widths(features: int, outputs: int, hidden: int | None, start: int) -> list[Any]:
     """Return the shape of a start: none hidden, or sums, or products too."""
-    width = hidden or min(2 * features + 1, _WIDEST)
+    width = hidden or min(2 * features + 1, _MAX_HIDDEN)
     if start == 0:
         return [features, outputs]
     return [features, width if start % 2 else ((width + 1) // 2, _PRODUCTS), outputs]

@@ -32,7 +32,7 @@ from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit, fit_default
 from kanlens.training._objective import outside_words
 
-_FEW = 20  # rows below which none are held out
+_MIN_HOLDOUT_ROWS = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit
 
 
@@ -109,7 +109,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 steps=50 if self.steps is None else self.steps,
                 penalty=self.penalty,
                 strength=self.strength,
-                validation=self.validation if len(rows) >= _FEW else 0.0,
+                validation=self.validation if len(rows) >= _MIN_HOLDOUT_ROWS else 0.0,
                 **common,
             )
         else:

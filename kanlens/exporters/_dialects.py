@@ -162,7 +162,7 @@ EXCEL = _dialect(
 )
 
 
-MOST = 1_000_000  # characters of all formulas: SQLite's limit where nobody has changed it
+MAX_CHARACTERS = 1_000_000  # characters of all formulas: SQLite's limit where nobody has changed it
 
 
 class Unrolled(ABC):

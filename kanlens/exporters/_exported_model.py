@@ -21,7 +21,7 @@ from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, cell_rule
 from kanlens.functions._elementary import Array, ElementaryFunction
 from kanlens.model import kernels
 from kanlens.model._analysis import float64_copy
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.model._normalization import expand_normalization

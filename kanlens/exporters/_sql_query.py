@@ -15,7 +15,7 @@ import sympy
 
 from kanlens._atomic_files import reason
 from kanlens.exporters._cells import Cell, blank_texts, date_part
-from kanlens.exporters._dialects import MOST, SQL, Unrolled
+from kanlens.exporters._dialects import MAX_CHARACTERS, SQL, Unrolled
 from kanlens.exporters._exported_model import Export, Format, Layer, refuse
 from kanlens.functions._elementary import Array
 
@@ -109,8 +109,12 @@ def _write(subject: Export, path: Path) -> None:
     last = query.select(list(map(_quoted, names)), texts)
     steps = ",\n".join(f"kan{k} AS MATERIALIZED {part}" for k, part in enumerate(query.parts))
     text = f"-- {subject.title}\nWITH {steps}\n{last};\n"
-    if len(text) > MOST:
-        refuse(f"a query of at most {MOST} characters", str(len(text)), "Prune the model first")
+    if len(text) > MAX_CHARACTERS:
+        refuse(
+            f"a query of at most {MAX_CHARACTERS} characters",
+            str(len(text)),
+            "Prune the model first",
+        )
     path.write_text(text, encoding="utf-8")
 
 

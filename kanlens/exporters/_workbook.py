@@ -16,11 +16,12 @@ from openpyxl.worksheet.worksheet import Worksheet
 
 from kanlens._checks import optional_module
 from kanlens.exporters._cells import Cell, blank_texts
-from kanlens.exporters._dialects import EXCEL, MOST, Unrolled
+from kanlens.exporters._dialects import EXCEL, MAX_CHARACTERS, Unrolled
 from kanlens.exporters._exported_model import Export, Format, Layer, refuse
 from kanlens.functions._elementary import Array
 
-LONGEST, WIDEST = 8191, 16384  # characters of a formula beside its =, columns of a sheet
+MAX_FORMULA_LENGTH = 8191  # characters without the equals sign
+MAX_COLUMNS = 16384  # of a sheet
 EPOCH = 25569  # the day 1970-01-01 in a sheet
 DATES = {
     "year": "YEAR({})",
@@ -48,8 +49,12 @@ class Sheet(Unrolled):
     def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
         """Add columns."""
         longest = max(map(len, formulas), default=0)
-        if longest > LONGEST:
-            refuse(f"terms of at most {LONGEST} characters", str(longest), "Symbolize it again")
+        if longest > MAX_FORMULA_LENGTH:
+            refuse(
+                f"terms of at most {MAX_FORMULA_LENGTH} characters",
+                str(longest),
+                "Symbolize it again",
+            )
         start = len(self.names)
         self.names += names
         self.formulas += formulas
@@ -117,10 +122,12 @@ def _write(subject: Export, path: Path) -> None:
     if subject.classes:
         sheet.classify(subject.classes, logits)
     size, width = sum(map(len, sheet.formulas)), len(sheet.names) + len(outputs)
-    if size > MOST:
-        refuse(f"formulas of at most {MOST} characters", str(size), "Prune the model first")
-    if width > WIDEST:
-        refuse(f"a model of at most {WIDEST} columns", str(width), "Prune the model first")
+    if size > MAX_CHARACTERS:
+        refuse(
+            f"formulas of at most {MAX_CHARACTERS} characters", str(size), "Prune the model first"
+        )
+    if width > MAX_COLUMNS:
+        refuse(f"a model of at most {MAX_COLUMNS} columns", str(width), "Prune the model first")
     book = openpyxl.Workbook()
     page = cast(Worksheet, book.active)
     page.title = "model"

@@ -17,7 +17,7 @@ from kanlens.errors import InvalidValueError, MethodError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-MOST = 1_000_000  # turning points or poles that are counted one by one
+MAX_PERIODIC_POINTS = 1_000_000  # turning points or poles that are counted one by one
 MAX_ZERO_ORDER = 7
 FINITE = float(np.finfo(np.float64).max)
 _SCAN = 40.0  # beyond it no derivative of a base changes its sign
@@ -208,9 +208,11 @@ def repeated(
     """Return the points of ``[low, high]`` with repetitions, increasing."""
     if period is None:
         return sorted(point for point in points if low <= point <= high)
-    if len(points) * (high - low) > MOST * period:
+    if len(points) * (high - low) > MAX_PERIODIC_POINTS * period:
         got = f"{low:.6g} to {high:.6g}, of period {period:.6g}"
-        raise MethodError("Edge", f"an interval of at most {MOST:,} periods", got, "Narrow it")
+        raise MethodError(
+            "Edge", f"an interval of at most {MAX_PERIODIC_POINTS:,} periods", got, "Narrow it"
+        )
     first = [math.ceil((low - point) / period) for point in points]
     last = [math.floor((high - point) / period) for point in points]
     return sorted(

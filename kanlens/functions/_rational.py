@@ -24,8 +24,9 @@ _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d{1,3})?"
 _NUMBERS = rf"{_NUMBER}(?:,{_NUMBER}){{0,15}}"
 NAME = re.compile(rf"rational\((?P<top>{_NUMBERS});(?P<even>\|?)(?P<bottom>{_NUMBERS})\|?\)")
 _BESIDE = 1e-12  # distance from a kink to either side
-_FAR, _SMALL = 1e30, 1e-13  # beyond it signs are those at infinity; leading terms of rounding
-_NEARLY = 1e-5  # imaginary part of a double root by rounding
+# beyond it signs are those at infinity; leading terms of rounding
+_INFINITY, _LEADING_TOLERANCE = 1e30, 1e-13
+_IMAGINARY_TOLERANCE = 1e-5  # imaginary part of a double root by rounding
 
 
 def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool = False) -> str:
@@ -99,7 +100,7 @@ class _Piece:
 
     def where(self, u: Array) -> Any:
         """Return where the piece is the function."""
-        near = np.clip(u, -_FAR, _FAR)
+        near = np.clip(u, -_INFINITY, _INFINITY)
         return (self.half * near >= 0) & (self.sign * self.inner(near) >= 0)
 
     def numerator(self, n: int) -> Polynomial:
@@ -107,7 +108,7 @@ class _Piece:
         top = self.top
         for k in range(1, n + 1):
             top = top.deriv() * self.whole - top * self.whole.deriv() * float(k)
-        return top.trim(_SMALL * float(np.abs(top.coef).max(initial=0.0)))
+        return top.trim(_LEADING_TOLERANCE * float(np.abs(top.coef).max(initial=0.0)))
 
     def nth(self, u: Array, n: int) -> Array:
         """Return the n-th derivative, with limits at infinity."""
@@ -145,5 +146,5 @@ def _value(coefficients: Sequence[float], u: Tensor) -> Tensor:
 
 def _roots(polynomial: Polynomial) -> list[float]:
     roots = np.asarray(polynomial.roots(), dtype=np.complex128)
-    real = np.abs(roots.imag) <= _NEARLY * (1 + np.abs(roots))
+    real = np.abs(roots.imag) <= _IMAGINARY_TOLERANCE * (1 + np.abs(roots))
     return [float(root) for root in roots.real[real]]

@@ -29,7 +29,7 @@ MODULES = ["scipy", "numpy"]  # for the evaluation of formulas
 _POINTS = 101  # of a check
 _WIDTH = 3.0  # half width of their interval where the domain has no end
 _REACH = 50.0  # largest distance from 0 of turning points in a scan
-_FINE = 10_000  # points of the scan
+_SCAN_POINTS = 10_000  # points of the scan
 _KINKS = 0.1  # share of points at which the slope may be one-sided
 _AGREE = 1e-9  # relative difference of two forms of one function
 _LINE = 1e-12  # part of the variance that a straight line may leave of a straight line
@@ -302,7 +302,7 @@ def _turning_near_zero(slope: Scalar, low: float, high: float) -> tuple[float, .
     start, end = max(low, -_REACH), min(high, _REACH)
     if not start < end:
         return ()
-    places = np.linspace(start, end, _FINE + 2)[1:-1]
+    places = np.linspace(start, end, _SCAN_POINTS + 2)[1:-1]
     turns = sign_changes(lambda u: slope(pytorch.from_numpy(u)).numpy(force=True), places)
     return tuple(turns.tolist())
 

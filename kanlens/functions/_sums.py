@@ -17,7 +17,7 @@ from kanlens.functions._elementary import Array, ElementaryFunction, sign_change
 if TYPE_CHECKING:
     from sympy import Expr
 
-_FINENESS = 32  # points of a scan on the length over which the steepest term changes
+_SCAN_POINTS = 32  # points of a scan on the length over which the steepest term changes
 _POINTS = 1024, 2**18  # fewest and most of a scan
 _NONE: Array = np.empty(0)
 _SCALES = sorted(sign * 4.0**k for sign in (-1, 1) for k in range(-2, 500))
@@ -139,7 +139,7 @@ class FunctionSum:
             zeros = np.sort((g.zeros_of_derivative(n) - b) / a) if a else _NONE
         else:
             steepest = max(abs(a) for _, a, _, _ in terms)
-            count = int(np.clip(_FINENESS * steepest * (high - low), *_POINTS))
+            count = int(np.clip(_SCAN_POINTS * steepest * (high - low), *_POINTS))
             grid = np.linspace(low, high, count)
             with np.errstate(all="ignore"):
                 between = sign_changes(lambda u: self.nth(u, n), grid)

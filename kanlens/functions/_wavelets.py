@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sympy import Expr
 
 FREQUENCY = 5.0  # of the Morlet wavelet
-FAR = 40.0  # where it is 0 in float64
+ZERO_BEYOND = 40.0  # where it is 0 in float64
 _HALF = 2**-0.5
 
 
@@ -36,7 +36,7 @@ def gaussian_integral(u: Array) -> Array:
 
 def _morlet_nth(u: Array, n: int) -> Array:
     """Differentiate cos(5 u) exp(-u**2 / 2) by Leibniz' rule."""
-    u, total = np.clip(u, -FAR, FAR), np.zeros_like(u)
+    u, total = np.clip(u, -ZERO_BEYOND, ZERO_BEYOND), np.zeros_like(u)
     for k in range(n + 1):
         wave = np.cos(FREQUENCY * u + k * math.pi / 2)
         total += wave * decaying(math.comb(n, k) * FREQUENCY**k * (-1.0) ** (n - k), n - k, u)

@@ -29,7 +29,7 @@ from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, Kanle
 from kanlens.io._tensor_files import CHECKSUM, checksum, printable, read_safetensors
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._config import KANConfig
-from kanlens.model._layers import LAYER_KINDS
+from kanlens.model._kan_linear import LAYER_KINDS
 from kanlens.model._network import KAN
 from kanlens.model._soundness import check_sound
 from kanlens.model._statistics import LEVELS, LayerStatistics

@@ -13,13 +13,13 @@ from torch import Tensor
 from kanlens._checks import check_positive, check_rows
 from kanlens.errors import MethodError
 from kanlens.model._analysis import Model, check_model, float64_copy
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN, Rows
 from kanlens.model._trace import trace
 from kanlens.splines import _spline as spline
 
 CALL = "to_splines"
-FINEST = 1024  # intervals of a grid
+MAX_INTERVALS = 1024  # intervals of a grid
 ROWS = 1024  # drawn where none are given
 ROOM = 0.1  # of an input's range, beyond it on either side
 POINTS = 8  # per interval, at which splines are fitted
@@ -102,8 +102,10 @@ def to_splines(
         error = float(((converted(rows) - record.output).abs() / span).max())
         if error <= tolerance or all(splines):
             return SplineConversion(model=converted, error=error, grid_size=size)
-        if size >= FINEST:
-            expected = f"splines within {tolerance:g} of the outputs' ranges on {FINEST} intervals"
+        if size >= MAX_INTERVALS:
+            expected = (
+                f"splines within {tolerance:g} of the outputs' ranges on {MAX_INTERVALS} intervals"
+            )
             advice = "Allow a larger tolerance, or pass rows x of a narrower range"
             raise MethodError(CALL, expected, f"{error:.2g}", advice)
         size *= 2

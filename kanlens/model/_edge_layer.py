@@ -199,9 +199,9 @@ class EdgeLayer(nn.Module):
 
     def breakpoints(self) -> Tensor:
         """Return the breakpoints (in, n): ends of spline pieces, and kinks."""
-        return with_kinks(self.knots(), (*self.terms(), *self.edge_terms()))
+        return with_kinks(self.spline_breakpoints(), (*self.terms(), *self.edge_terms()))
 
-    def knots(self) -> Tensor:
+    def spline_breakpoints(self) -> Tensor:
         """Return the ends of spline pieces (in, n); with "zero" all knots."""
         inner = spline.breakpoints(self.grid, self.spline_order)
         return self.grid if self.extrapolation == "zero" else inner

@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kanlens.functions._catalog import BASES
-from kanlens.model._layers import EdgeLayer
+from kanlens.model._kan_linear import EdgeLayer
 from kanlens.model._spline_forward import mean_over_rows, summed
 from kanlens.splines._cells import Cells
 
 CHUNK = 2**15  # values of one basis function held at once
-SMALL = 2**16  # edge values up to which computing them is faster than the moments of the basis
+# edge values up to which computing them is faster than the moments of the basis
+MAX_DIRECT_VALUES = 2**16
 NOISE = 16 * torch.finfo(torch.float64).eps  # of a form, relative to the sum of its squares
 
 Average = Callable[[Tensor], Tensor]  # of means over some rows, to the mean over all
@@ -242,7 +243,7 @@ def _mean_and_square(
 ) -> tuple[Tensor, Tensor]:
     """Return the mean of every edge, of many rows with `slopes` only, and its second moment."""
     count = len(x) * layer.in_features * layer.out_features
-    if count <= SMALL:
+    if count <= MAX_DIRECT_VALUES:
         values = layer.edge_values(x).double()
         first = values[:1].detach()  # so that an edge without variation has none by rounding
         mean = (values - first).mean(0)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from kanlens.model._enclosures import Enclosure
 
 PAD = 1e-12
-WIDEST = 0.75  # of a piece with a base function near 0
+MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0
 SETTLED = 32.0  # beyond it pieces double in width, at the latest
-MOST_PARTS = 1024  # that a piece is cut into
+MAX_PARTS = 1024  # that a piece is cut into
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
 
@@ -88,13 +88,13 @@ def _outward(start: float, end: float, curved: bool) -> list[float]:
 
 def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
     """Cut pieces that are too wide for a polynomial in place of functions of input i."""
-    width = WIDEST / max(float(term.a[i].abs()) for term in curved)
+    width = MAX_PIECE_WIDTH / max(float(term.a[i].abs()) for term in curved)
     ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
     first, last = min(ends), max(ends)
     refined = cuts[:1]
     for left, right in itertools.pairwise(cuts):
         near = min(max(left, first), right), max(min(right, last), left)
-        parts = min(max(1, math.ceil((near[1] - near[0]) / width - 1e-9)), MOST_PARTS)
+        parts = min(max(1, math.ceil((near[1] - near[0]) / width - 1e-9)), MAX_PARTS)
         inner = [near[0] + (near[1] - near[0]) * k / parts for k in range(parts + 1)]
         refined += [cut for cut in inner if left < cut < right] + [right]
     return refined

@@ -29,7 +29,7 @@ from kanlens.splines._control_points import ControlPoints, restrict
 if TYPE_CHECKING:
     from kanlens.model._edge_layer import EdgeLayer
 
-FARTHEST = 1e6  # enclosures reach no farther; a box beyond it has no bounds
+MAX_COORDINATE = 1e6  # enclosures reach no farther; a box beyond it has no bounds
 
 
 class NoEnclosure:
@@ -42,7 +42,7 @@ class NoEnclosure:
 
     def values(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the edges on boxes (box, in)."""
-        ends = torch.stack([low, high]).nan_to_num(0.0).clamp(-FARTHEST, FARTHEST)
+        ends = torch.stack([low, high]).nan_to_num(0.0).clamp(-MAX_COORDINATE, MAX_COORDINATE)
         reach = self.reach.expand(len(low), *self.reach.shape)
         return ControlPoints(
             points=low.new_zeros(*reach.shape, 1, 2),
@@ -72,7 +72,7 @@ def encloses(layer: object) -> bool:
 class Enclosure:
     """Control points of the edges of a layer on boxes within a given box (in,).
 
-    In float64, of the present weights; the box is cut off at `FARTHEST`.
+    In float64, of the present weights; the box is cut off at `MAX_COORDINATE`.
     """
 
     bounded = True
@@ -84,8 +84,8 @@ class Enclosure:
         self.edge_terms = [term.double() for term in edges.edge_terms()]
         self.knots, self.degree = edges.grid.detach().double(), edges.spline_order
         self.mode = edges.extrapolation
-        self.low = low.double().nan_to_num(-FARTHEST).clamp(-FARTHEST, FARTHEST)
-        self.high = high.double().nan_to_num(FARTHEST).clamp(-FARTHEST, FARTHEST)
+        self.low = low.double().nan_to_num(-MAX_COORDINATE).clamp(-MAX_COORDINATE, MAX_COORDINATE)
+        self.high = high.double().nan_to_num(MAX_COORDINATE).clamp(-MAX_COORDINATE, MAX_COORDINATE)
         self.dead = (self.coef == 0).all(-1)
         for term in self.terms:
             self.dead = self.dead & (term.weight == 0)

@@ -16,7 +16,7 @@ from kanlens.data._source import Source
 from kanlens.errors import ShapeError
 from kanlens.functions._elementary import Array
 from kanlens.model._config import KANConfig, NodesConfig, nodes_of
-from kanlens.model._layers import LAYER_KINDS, KANLinear
+from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
 from kanlens.model._training_record import TrainingRecord

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kanlens.model._config import LayerConfig
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 

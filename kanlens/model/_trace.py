@@ -15,7 +15,7 @@ from kanlens._resources import Memory, within_memory
 from kanlens.errors import ShapeError
 from kanlens.model._analysis import Model, check_model, levels_of, rows_at_once
 from kanlens.model._edge_moments import means_and_norms
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN, Rows
 from kanlens.model._nodes import Nodes
 from kanlens.model._statistics import LayerStatistics, summarize

@@ -41,12 +41,12 @@ SHAPS = {  # kinds that shap draws, and its calls
     "image": "shap.image_plot(e.values.reshape(-1, *shape), pixels)",
 }
 GAP = "not explained (gap)"
-LONGEST = 32  # characters of a name
+MAX_NAME_LENGTH = 32  # characters of a name
 BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
 DASHED: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
 SHOWN = 20  # features; the rest becomes one row
 SWARM = 2000  # points of one feature drawn at most
-MANY = 4000  # points beyond which the swarm is an image inside the vector picture
+RASTERIZE_FROM = 4000  # points beyond which the swarm is an image inside the vector picture
 BINS = 120  # columns that a swarm is stacked in
 
 
@@ -192,7 +192,7 @@ def _samples(result: Attribution, x: Any) -> Array | None:
 def ranked(sizes: Array, features: tuple[str, ...], top: int) -> Ranked:
     """Return features in order of size, those beyond `top` as one row."""
     shown = len(sizes) if len(sizes) <= top else max(top - 1, 1)
-    return Ranked.of(sizes, features, shown, most=LONGEST)
+    return Ranked.of(sizes, features, shown, most=MAX_NAME_LENGTH)
 
 
 def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
@@ -209,7 +209,7 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
         ax.hlines(places[: len(low)], low, high, **style)
     name_rows(ax, rows.names, others=len(rows.others) > 0)
     ax.set_xlim(left=0)
-    apart = "\n" if len(result.meaning) > LONGEST else " "
+    apart = "\n" if len(result.meaning) > MAX_NAME_LENGTH else " "
     whose = f"for {label(result.target, result.unit)}"
     _value_axis(ax, f"{literal(result.meaning)}{apart}{whose}")
     return ax
@@ -229,7 +229,7 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     columns = list(rows.columns(values[picks]).T)
     span = float(np.ptp(np.concatenate(columns))) or 1.0
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
-    image = sum(map(len, columns)) > MANY
+    image = sum(map(len, columns)) > RASTERIZE_FROM
     for place, column in enumerate(columns):
         color: dict[str, Any] = {"color": STYLE.accent if samples is None else STYLE.muted}
         if samples is not None and place < len(rows.order):  # features put together have no value

@@ -16,7 +16,7 @@ from kanlens.plotting._style import STYLE, label, name_rows, picture, rows_axes
 
 CALL = "plot.certificate"
 SHOWN = 20  # features
-LONGEST = 32  # characters of a name
+MAX_NAME_LENGTH = 32  # characters of a name
 SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven verdicts
 
 
@@ -68,12 +68,14 @@ def certificate(
         raise InvalidValueError(CALL, expected, got, "Name an output") from error
     sizes = np.array([feature.effect.bound for feature in output.features])
     marked = tuple(f"{f.name} {SIGNS.get(f.verdict, '')}".strip() for f in output.features)
-    rows = Ranked.of(np.nan_to_num(sizes, posinf=np.finfo(float).max), marked, top, most=LONGEST)
+    rows = Ranked.of(
+        np.nan_to_num(sizes, posinf=np.finfo(float).max), marked, top, most=MAX_NAME_LENGTH
+    )
     ax = rows_axes(ax, len(rows.order), 1.2)
     _draw_bars(ax, [output.features[i] for i in rows.order])
     name_rows(ax, rows.names[: len(rows.order)])
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
-    whose = label(output.target, output.unit, most=LONGEST)
+    whose = label(output.target, output.unit, most=MAX_NAME_LENGTH)
     ax.set_xlabel(f"most that one feature alone changes {whose}")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)

@@ -29,8 +29,9 @@ ROW = 0.29  # inches
 SPREAD = 0.62  # share of a row over which the methods are spread
 NUMBERS = {"shapley_error": "error", "relative_gap": "gap"}  # of the methods in the legend
 LINE = 0.19  # inches, of a method in the legend
-LONGEST = 32  # characters of a name
-FAR = 4  # times the median of the methods' largest values, from which a method is drawn in part
+MAX_NAME_LENGTH = 32  # characters of a name
+# times the median of the methods' largest values, from which a method is drawn in part
+OUTLIER_FACTOR = 4
 
 
 @picture(CALL)
@@ -76,7 +77,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
         raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass what compare returned")
     sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
     order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
-    names = distinct((table.index[i] for i in order), partial(literal, most=LONGEST))
+    names = distinct((table.index[i] for i in order), partial(literal, most=MAX_NAME_LENGTH))
     rows = max(ROW * len(order), LINE * (len(table.columns) + 2))
     ax = axes_for(ax, (STYLE.page, rows + 0.55))
     tidy(ax)
@@ -92,7 +93,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlim(left=0)
     first = next(iter(result.attributions.values()))
-    ax.set_xlabel(f"mean |value| for {label(first.target, first.unit, most=LONGEST)}")
+    ax.set_xlabel(f"mean |value| for {label(first.target, first.unit, most=MAX_NAME_LENGTH)}")
     notes = [f"{len(order)} of {len(table)} features"] if len(order) < len(table) else []
     ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **ASIDE)
     _name_methods(ax, frame.set_index("method"))
@@ -103,7 +104,7 @@ def _name_methods(ax: Axes, frame: Any) -> None:
     """Name the markers at the right, with the numbers of each method."""
     shown = {k: word for k, word in NUMBERS.items() if k in frame and frame[k].notna().any()}
     marks, methods = ax.get_legend_handles_labels()
-    names = distinct(methods, partial(literal, most=LONGEST))
+    names = distinct(methods, partial(literal, most=MAX_NAME_LENGTH))
     labels = []
     for name, method in zip(names, methods, strict=True):
         cell = ", ".join(number(frame.loc[method, column], 2) for column in shown)
@@ -116,8 +117,8 @@ def _name_methods(ax: Axes, frame: Any) -> None:
 def _limit(ax: Axes, table: Any) -> list[str]:
     """End the axis before outlying methods; return a note on these."""
     largest = table.max()
-    ordinary = largest[largest <= FAR * largest.median()]
-    beyond = [literal(name, most=LONGEST) for name in largest.index if name not in ordinary]
+    ordinary = largest[largest <= OUTLIER_FACTOR * largest.median()]
+    beyond = [literal(name, most=MAX_NAME_LENGTH) for name in largest.index if name not in ordinary]
     if not len(ordinary) or not beyond or not float(ordinary.max()):
         return []
     ax.set_xlim(right=1.1 * float(ordinary.max()))

@@ -14,7 +14,7 @@ from kanlens.errors import DataError, ShapeError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, Rows
 from kanlens.model._trace import Trace, traced
-from kanlens.plotting._diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
+from kanlens.plotting._diagram_layers import MAX_LINES, LayerCurves, draw_layers, layer_curves
 from kanlens.plotting._layout import DiagramLayout, Labels, arrange, place_labels, with_room
 from kanlens.plotting._style import (
     ASIDE,
@@ -34,11 +34,11 @@ CALL = "plot.network"
 MARGIN = 0.12  # inches
 NOTE = 0.2  # inches, for a line on what is left out
 
-WIDE = 250  # nonzero edges of a layer from which "auto" draws strengths
+MATRIX_FROM = 250  # nonzero edges of a layer from which "auto" draws strengths
 NAMED = 32  # nodes of a level that each have their name
 PATHS = 5  # from a feature to an output, the strongest, whose edges are numbered
 Path = tuple[tuple[int, int], ...]  # its edges (in, out), one for each layer
-LONGEST = 18  # characters of a name
+MAX_NAME_LENGTH = 18  # characters of a name
 FRAME = (0.95, 0.85, 0.55, 0.12)  # inches left, right, below each matrix and above the last
 LETTER = 0.046  # inches that a letter of a turned name reaches down
 BAR = 0.09  # inches, width of the color bar
@@ -114,7 +114,7 @@ def network(
     ends = [
         [(node.name, node.unit) for node in level] for level in (schema.features, schema.outputs)
     ]
-    if kind == "strengths" or (kind == "auto" and top is None and widest > WIDE):
+    if kind == "strengths" or (kind == "auto" and top is None and widest > MATRIX_FROM):
         return draw_strengths(ax, model, curves, ends)
     unused, note = _unused_nodes(model), _note(curves)
     layout, below, above = _fitted(model, curves, unused, ends, ax, NOTE if note else 0.0)
@@ -218,7 +218,7 @@ def _note(curves: list[LayerCurves]) -> str:
     for layer in curves:
         boxes, rest = len(layer.out), len(layer.rest_out)
         if rest:
-            lines = f", {min(rest, MOST_LINES):,} as lines" if rest > MOST_LINES else ""
+            lines = f", {min(rest, MAX_LINES):,} as lines" if rest > MAX_LINES else ""
             parts.append(f"layer {layer.index}: {boxes:,} of {boxes + rest:,}{lines}")
     return f"Curves shown, strongest first: {'; '.join(parts)}" if parts else ""
 
@@ -230,7 +230,7 @@ def draw_strengths(
     least, most, row = ROWS
     heights = [float(np.clip(row * len(layer.strength), least, most)) for layer in curves]
     left, right, below, above = FRAME
-    letters = min(LONGEST, max(len(name) for name, _ in names[0]))
+    letters = min(MAX_NAME_LENGTH, max(len(name) for name, _ in names[0]))
     foot = max(0.0, LETTER * letters + 0.1 - below) if len(names[0]) <= NAMED else 0.0
     spare = foot + len(curves) * below + above
     ax = axes_for(ax, (STYLE.page, sum(heights) + spare), bare=True)
@@ -289,7 +289,7 @@ def _name(panel: Axes, model: KAN, index: int, names: list[list[tuple[str, str]]
             axis.set_label_text(f"{count:,} {words}", **ASIDE)
             continue
         full = (f"{name} ({unit})" if unit else name for name, unit in labels)
-        short = distinct(full, lambda name: literal(name, most=LONGEST))
+        short = distinct(full, lambda name: literal(name, most=MAX_NAME_LENGTH))
         axis.set_ticks(range(count), short, fontsize=STYLE.small, **look)
     panel.tick_params(length=0)
     panel.set_title(f"layer {index}", loc="right", pad=2, **ASIDE)

@@ -19,10 +19,10 @@ from kanlens.plotting._layout import CROWD, Boxes, DiagramLayout
 from kanlens.plotting._style import STYLE, Array
 
 FLAT = 0.03  # a curve of less than this share of the layer's largest range is not blown up
-MOST_BOXES = 100  # in a layer; beyond, the strongest `FEWER` get a box
-FEWER = 60
-MOST_LINES = 3000  # of a layer drawn without a box, the strongest
-MANY_LINES = 1500  # beyond, they become one image inside the vector picture
+MAX_BOXES = 100  # in a layer; beyond, the strongest `SHOWN_BOXES` get a box
+SHOWN_BOXES = 60
+MAX_LINES = 3000  # of a layer drawn without a box, the strongest
+RASTERIZE_FROM = 1500  # beyond, they become one image inside the vector picture
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +69,7 @@ def layer_curves(
         strength = np.where(nonzero, size, 0.0)
         order = np.argsort(np.where(nonzero, -strength, np.inf), axis=None, kind="stable")
         out, in_ = np.unravel_index(order[: int(nonzero.sum())], nonzero.shape)
-        most = top if top is not None else len(out) if len(out) <= MOST_BOXES else FEWER
+        most = top if top is not None else len(out) if len(out) <= MAX_BOXES else SHOWN_BOXES
         low, high = (end.to(layer.mask) for end in (statistics.input_low, statistics.input_high))
         middle, width = (low + high) / 2, torch.where(high > low, high - low, 1.0)
         picks = torch.as_tensor(out[:most]), torch.as_tensor(in_[:most])
@@ -151,7 +151,7 @@ def _draw_lines(ax: Axes, layer: LayerCurves, layout: DiagramLayout, index: int)
 
 def _draw_rest(ax: Axes, layer: LayerCurves, below: Array, above: Array) -> None:
     """Draw edges without a box as straight lines, the strongest last."""
-    rest = slice(0, MOST_LINES)
+    rest = slice(0, MAX_LINES)
     out, in_ = layer.rest_out[rest][::-1], layer.rest_in[rest][::-1]
     relative = layer.relative[out, in_]
     paleness = min(1.0, 6 / math.sqrt(len(out)))  # many lines add up
@@ -161,7 +161,7 @@ def _draw_rest(ax: Axes, layer: LayerCurves, below: Array, above: Array) -> None
         linewidths=0.25 + 0.4 * relative,
         zorder=1,
         label=f"_lines without box {layer.index}",
-        rasterized=len(out) > MANY_LINES,
+        rasterized=len(out) > RASTERIZE_FROM,
     )
     ax.add_collection(lines, autolim=False)
 

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from kanlens.attribution._effects import FEW, Effect, Kind, Settings
+from kanlens.attribution._effects import MAX_DISCRETE_VALUES, Effect, Kind, Settings
 from kanlens.attribution._effects import effect as computed
 from kanlens.errors import InvalidValueError, rewording
 from kanlens.model._analysis import Model
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 GAP = 0.1  # least range without data that is shaded, as a share of the whole range
 LINES = "#c4c4c4"  # of single rows
 BANDS, FINE = 12, 120  # colors of a surface, and points of either axis that its border is taken on
-NEAR = 0.08  # of the range of a feature, from the nearest row: beyond, a surface has no data
+# of the range of a feature, from the nearest row: beyond, a surface has no data
+MAX_ROW_DISTANCE = 0.08
 LEVELS = 30  # that are drawn, at most
 DOTS = 1000  # rows that are drawn, at most
-MANY = 20  # models from which the range of their effects leaves out the outermost
-WIDE = 1e4  # numbers whose ticks are long
+TRIMMED_FROM = 20  # models from which the range of their effects leaves out the outermost
+LONG_TICK = 1e4  # numbers whose ticks are long
 LETTER = 0.054  # inches, of the name of a level
 
 
@@ -114,7 +115,7 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
     x, y, data = numbers(part.x), numbers(result.values), np.sort(numbers(part.data))
     width = data[-1] - data[0]
     low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
-    few = len(x) <= FEW
+    few = len(x) <= MAX_DISCRETE_VALUES
     gaps = np.flatnonzero(np.diff(data) > GAP * width)
     inner = [] if few else [(data[k], data[k + 1]) for k in gaps]
     for left, right in [(low, data[0]), *inner, (data[-1], high)]:
@@ -135,7 +136,7 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
     ax.set_xlim(low, high)
     if part.dates:
         _date_ticks(ax.xaxis)
-    elif max(abs(low), abs(high)) >= WIDE:
+    elif max(abs(low), abs(high)) >= LONG_TICK:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
@@ -157,7 +158,7 @@ def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
     """Shade the range of effects of several models; return its ends."""
     if result.members is None:
         return []
-    count, share = len(result.members), 0.05 if len(result.members) >= MANY else 0.0
+    count, share = len(result.members), 0.05 if len(result.members) >= TRIMMED_FROM else 0.0
     low, high = np.quantile(numbers(result.members), [share, 1 - share], axis=0)
     words = f"{'5% to 95%' if share else 'range'} of {count} models"
     look: dict[str, Any] = {"label": words, "alpha": 0.25, "zorder": 2.5}
@@ -240,8 +241,8 @@ def _paint_bands(ax: Axes, result: Effect) -> Any:
         ax.contour(*places, values, inside, colors=STYLE.ink, linewidths=0.4)
     fine = [np.linspace(place[0], place[-1], FINE) for place in places]
     far = _distances(result, fine)
-    if far.max() > NEAR:
-        style: dict[str, Any] = {"levels": [NEAR, 2.0], "zorder": 2.5}
+    if far.max() > MAX_ROW_DISTANCE:
+        style: dict[str, Any] = {"levels": [MAX_ROW_DISTANCE, 2.0], "zorder": 2.5}
         ax.contourf(*fine, far, colors=[STYLE.faint], **style)
         ax.contour(*fine, far, colors=STYLE.muted, linewidths=0.3, **style)
     return image
@@ -257,7 +258,9 @@ def _paint_cells(ax: Axes, result: Effect) -> Any:
         np.r_[-0.5, middle, len(place) - 0.5] if part.labels else np.r_[place[0], middle, place[-1]]
         for part, place, middle in zip(result.settings, places, middles, strict=True)
     ]
-    values = np.ma.masked_array(numbers(result.values).T, _distances(result, places) > NEAR)
+    values = np.ma.masked_array(
+        numbers(result.values).T, _distances(result, places) > MAX_ROW_DISTANCE
+    )
     most = float(np.abs(values.data).max()) or 1.0
     ax.set_facecolor(STYLE.faint)
     return ax.pcolormesh(*ends, values, cmap=DIVERGING, vmin=-most, vmax=most)

@@ -9,7 +9,7 @@ MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 ROUNDING = 1e-12
-SMALL, LARGE = 1e-3, 1e6  # outside, powers of ten are used
+MIN_DECIMAL, MAX_DECIMAL = 1e-3, 1e6  # outside, powers of ten are used
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -25,7 +25,7 @@ def number(value: Any, digits: int = 3) -> str:
     if size == 0:
         return "0"
     rounded = float(f"{size:.{digits - 1}e}")
-    if not SMALL <= rounded < LARGE:
+    if not MIN_DECIMAL <= rounded < MAX_DECIMAL:
         mantissa, exponent = f"{size:.{digits - 1}e}".split("e")
         head = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         text = f"{head}\N{MULTIPLICATION SIGN}10{str(int(exponent)).translate(_RAISED)}"

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 CALL = "plot.formula"
 SIZE = (1.25 * STYLE.column, 0.85 * STYLE.column)
 DIGITS = 4
-MOST_LINES = 5  # of a formula as mathematics
+MAX_LINES = 5  # of a formula as mathematics
 TEXT_LINES = 6  # of a longer one as text
 SIZES = (11.0, 9.0, 7.5)  # points, of mathematics
-WIDE = 30.0  # of the largest loss over the smallest, from which their axis is logarithmic
-MANY = 1500  # points beyond which they become an image inside the vector picture
+LOG_RATIO = 30.0  # of the largest loss over the smallest, from which their axis is logarithmic
+RASTERIZE_FROM = 1500  # points beyond which they become an image inside the vector picture
 SIDE = 0.85 * STYLE.column
 CELL = 0.42  # inches, of a confusion matrix
 NUMBERS = 20  # classes up to which the counts are written into the matrix
@@ -91,7 +91,7 @@ def formula(
     --------
     >>> import torch
     >>> from matplotlib.figure import Figure
-    >>> from kanlens.model._layers import KANLinear
+    >>> from kanlens.model._kan_linear import KANLinear
     >>> from kanlens.model._network import KAN
     >>> from kanlens.symbolic._symbolize import symbolize
     >>> parabola = KAN.from_layers([KANLinear(1, 1, functions=[["x^2"]])], KAN([1, 1]).schema)
@@ -147,7 +147,7 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     ringed = [chosen] if chosen >= 0 else []
     ax.scatter(complexity[ringed], loss[ringed], zorder=4, label="_chosen", **ring)
     losses = loss[np.isfinite(loss)]
-    if len(losses) and losses.min() > 0 and losses.max() > WIDE * losses.min():
+    if len(losses) and losses.min() > 0 and losses.max() > LOG_RATIO * losses.min():
         ax.set_yscale("log")
         ax.set_ylim(losses.min() / 4, losses.max() * 8)
         ax.tick_params(which="minor", length=1.2, width=0.4, labelleft=False)
@@ -198,7 +198,7 @@ def _packed(pieces: list[str], room: float, size: float) -> list[str]:
         if lines[-1] and text_width(f"${longer}$", size) > room:
             longer = rf"\quad {piece}"
             lines.append("")
-        if len(lines) > MOST_LINES or text_width(f"${longer}$", size) > room:
+        if len(lines) > MAX_LINES or text_width(f"${longer}$", size) > room:
             return []
         lines[-1] = longer
     return [f"${line}$" for line in lines]
@@ -284,7 +284,7 @@ def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *,
     ax.plot(ends, ends, color=STYLE.muted, linewidth=0.7, zorder=1, label="_equal")
     look: dict[str, Any] = {"s": 7, "linewidths": 0, "color": STYLE.accent, "zorder": 2}
     alpha = float(np.clip(40 / np.sqrt(len(left)), 0.15, 0.8))
-    ax.scatter(left, right, alpha=alpha, rasterized=len(left) > MANY, **look)
+    ax.scatter(left, right, alpha=alpha, rasterized=len(left) > RASTERIZE_FROM, **look)
     ax.set(xlim=ends, ylim=ends, aspect="equal")
     ax.set_xlabel(label(names[0], unit, most=34))
     ax.set_ylabel(label(names[1], unit, most=34))

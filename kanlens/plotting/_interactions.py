@@ -35,7 +35,7 @@ SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers besid
 CELL = 0.36  # inches
 ROOM = 1.5  # for names
 WRITTEN = 10  # features up to which every cell has its number
-LONGEST = 24  # characters of a name
+MAX_NAME_LENGTH = 24  # characters of a name
 NOTHING = 1e-12  # of the largest value: rounding, written as 0
 DIVERGING = LinearSegmentedColormap.from_list(
     "effects", [STYLE.negative, STYLE.paper, STYLE.positive]
@@ -43,7 +43,7 @@ DIVERGING = LinearSegmentedColormap.from_list(
 
 GAP = 0.025  # between two nodes of a level, as a share of the height
 BAR = 0.016  # width of a node, as a share of the distance of two levels
-LEAST = 2e-3  # flows below this share of the largest are not drawn
+MIN_FLOW_SHARE = 2e-3  # flows below this share of the largest are not drawn
 HIGH, WIDE = 0.27, 1.9  # inches for each node and each layer
 LINE = 0.13  # inches between the middles of two names
 
@@ -85,7 +85,7 @@ def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes |
     table = np.abs(values).mean(0) if row is None else values[row]
     order = np.argsort(-np.abs(table).sum(1), kind="stable")[:top]
     table = table[np.ix_(order, order)]
-    names = distinct((result.features[i] for i in order), partial(literal, most=LONGEST))
+    names = distinct((result.features[i] for i in order), partial(literal, most=MAX_NAME_LENGTH))
     side = CELL * len(names)
     ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM))
     alone = np.eye(len(table), dtype=bool)  # main effects would leave pairs no color
@@ -105,7 +105,7 @@ def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes |
     if len(names) <= WRITTEN:
         _write_cells(ax, table, image)
     what = "mean |interaction|" if row is None else "interaction"
-    whose = label(result.target, result.unit, most=LONGEST)
+    whose = label(result.target, result.unit, most=MAX_NAME_LENGTH)
     color_bar(ax, image, f"{what} for {whose}")
     return ax
 
@@ -156,7 +156,7 @@ def draw_flows(result: Attribution, row: int | None, top: int, ax: Axes | None) 
         member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)
         flows.append(np.einsum("no,boi->bni", member.astype(float), numbers(flow)))
     tables = [np.abs(flow).mean(0) if row is None else flow[row] for flow in flows]
-    ranked = Ranked.of(np.abs(tables[0]).sum(0), result.features, top, most=LONGEST)
+    ranked = Ranked.of(np.abs(tables[0]).sum(0), result.features, top, most=MAX_NAME_LENGTH)
     tables[0] = ranked.columns(tables[0])
     tables[-1] = tables[-1][np.abs(tables[-1]).sum(1) > 0] if tables[-1].any() else tables[-1][:1]
     levels = _levels(tables, ranked.names, result)
@@ -184,7 +184,7 @@ def _levels(tables: list[Array], features: list[str], result: Attribution) -> li
     for index, size in enumerate(sizes):
         names = [f"h{index}_{k + 1}" for k in range(len(size))]
         names = features if index == 0 else names
-        names = [literal(result.target, most=LONGEST)] if index == len(tables) else names
+        names = [literal(result.target, most=MAX_NAME_LENGTH)] if index == len(tables) else names
         height = size / scale
         tops = 0.5 + (height.sum() + GAP * (len(height) - 1)) / 2
         low = tops - np.cumsum(height) - GAP * np.arange(len(height))
@@ -205,7 +205,7 @@ def _draw_bands(
         for o in range(table.shape[0]):
             out, into = sizes[o, i] * leaving[i], sizes[o, i] * arriving[o]
             start[i], end[o] = start[i] - out, end[o] - into
-            if sizes[o, i] < LEAST * most:
+            if sizes[o, i] < MIN_FLOW_SHARE * most:
                 continue
             color = STYLE.muted
             if signed:

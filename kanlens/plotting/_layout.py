@@ -34,7 +34,7 @@ CROWD = 40  # nodes in a level beyond which they are dots in an even row
 SLANT = 40.0  # degrees, of names too long for their place
 LINE = 1.25 * STYLE.text / 72  # inches from one line of text to the next
 APART = 0.08  # inches between names side by side
-LONGEST = 40  # characters of a name
+MAX_NAME_LENGTH = 40  # characters of a name
 NODE = 0.09  # inches from a node to its name
 
 
@@ -253,8 +253,11 @@ def place_labels(
     """
     picks = with_room(x, strength)
     at, full = x[picks], [label(*names[i]) for i in picks]
-    short = distinct((names[i][0] for i in picks), partial(literal, most=LONGEST))
-    texts = [text if len(text) <= LONGEST else less for text, less in zip(full, short, strict=True)]
+    short = distinct((names[i][0] for i in picks), partial(literal, most=MAX_NAME_LENGTH))
+    texts = [
+        text if len(text) <= MAX_NAME_LENGTH else less
+        for text, less in zip(full, short, strict=True)
+    ]
     widths = np.array([text_width(text, STYLE.text) for text in texts])
     angle = _angle(at, widths, width, side)
     longest = math.inf

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from kanlens._resources import allowed_memory, check_memory
 from kanlens.model._analysis import BUDGET, levels_of, over_rows, rows_at_once
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 
 Edge = tuple[int, int, int]  # layer, out, in
 REFRESH = 200  # removals between two full passes, which keep rounding small
-MOST_VALUES = 2**25  # of edges over rows, up to which they are cached
+MAX_CACHED_VALUES = 2**25  # of edges over rows, up to which they are cached
 PART = 4  # of the memory allowed is for cached edges, and another for the edges behind them
-FEWER = "Pass fewer rows, or a larger max_memory"  # advice
+MEMORY_ADVICE = "Pass fewer rows, or a larger max_memory"  # advice
 
 
 class Propagation:
@@ -34,8 +34,8 @@ class Propagation:
         edges = sum(layer.mask.numel() for layer in model.layers)
         size = len(rows) * rows.element_size()
         needed = 2 * size * sum(layer.in_features + layer.out_features for layer in model.layers)
-        check_memory(call, needed, f"values of nodes on {len(rows):,} rows", FEWER)
-        room = min(MOST_VALUES, allowed_memory() // (PART * rows.element_size()))
+        check_memory(call, needed, f"values of nodes on {len(rows):,} rows", MEMORY_ADVICE)
+        room = min(MAX_CACHED_VALUES, allowed_memory() // (PART * rows.element_size()))
         widest = max(layer.out_features for layer in model.layers)
         self.caches = edges * len(rows) <= room
         self._caches_following = edges * len(rows) * widest <= room

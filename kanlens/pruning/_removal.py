@@ -18,7 +18,7 @@ from kanlens.pruning._history import RemovalLog, renew_statistics
 from kanlens.pruning._propagation import Edge, Propagation
 from kanlens.pruning._scores import EdgeScore, LossEvaluator, Scorer
 from kanlens.training._options import FitOptions
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 
 PARTS = 200  # edges are scored again after every removal of this part of them
 

@@ -13,12 +13,12 @@ from kanlens.plotting._formats import counted, fixed, listed, number, percent
 from kanlens.reporting._planning import FROM_DATA
 from kanlens.training._baselines import poor_fit
 
-FEW = 50  # rows
+FEW_ROWS = 50  # rows
 DISAGREE = 0.5  # Spearman's correlation
 RANKED = 5  # features below which a correlation of ranks is chance
 GAP = 0.01  # relative completeness gap of a method that is made to be complete
-FAR = 0.1  # relative RMSE of a formula
-FAINT = 0.01  # relative deviation of an edge that hardly varies
+FORMULA_RMSE_LIMIT = 0.1  # relative RMSE of a formula
+CONSTANT_EDGE_RATIO = 0.01  # relative deviation of an edge that hardly varies
 POOR = 0.3  # R2
 CONTINUED = "There the functions are continued, not learned."
 HELD = "It is held at the nearest end there."
@@ -103,7 +103,7 @@ def _formula(content: Content) -> Alerts:
     if undefined:
         text = f"The formula is not finite on {counted(undefined, 'row')}."
         yield _alert("formula_undefined", text)
-    if relative is None or relative > FAR:
+    if relative is None or relative > FORMULA_RMSE_LIMIT:
         text = (
             f"The formula is not the model: it differs by {percent(relative)} of the output's "
             f"deviation (RMSE)."
@@ -174,7 +174,7 @@ def _disagreement(content: Content) -> Alerts:
 def _edges(content: Content) -> Alerts:
     model = content["model"]
     removed = model["edges_total"] - model["edges_alive"]
-    faint = [edge for edge in content["edges"] if edge["relative"] < FAINT]
+    faint = [edge for edge in content["edges"] if edge["relative"] < CONSTANT_EDGE_RATIO]
     unused = len(content["data"]["features"]) - model["features_used"]
     if removed:
         whole = counted(model["edges_total"], "edge")
@@ -187,8 +187,8 @@ def _edges(content: Content) -> Alerts:
         text = (
             f"{counted(len(faint), 'nonzero edge')} hardly "
             f"{'varies' if len(faint) == 1 else 'vary'} "
-            f"(below {percent(FAINT, 0)} of the strongest of the layer); prune could remove "
-            f"{'it' if len(faint) == 1 else 'them'}."
+            f"(below {percent(CONSTANT_EDGE_RATIO, 0)} of the strongest of the layer); prune could "
+            f"remove {'it' if len(faint) == 1 else 'them'}."
         )
         yield _alert("faint_edges", text, warning=False)
 
@@ -202,7 +202,7 @@ def _data(content: Content) -> Alerts:
             f"{'its' if len(constant) == 1 else 'their'} effect here."
         )
         yield _alert("constant_features", text)
-    if data["rows"] < FEW:
+    if data["rows"] < FEW_ROWS:
         text = f"There are only {counted(data['rows'], 'row')}; averages over them are uncertain."
         yield _alert("few_rows", text)
     if content["meta"]["background_origin"] == FROM_DATA:

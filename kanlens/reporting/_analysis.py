@@ -41,7 +41,8 @@ TRACED = 10_000  # rows that are followed through the layers, at most
 WORST = 3  # rows explained because they are most wrong
 STEPS = 7
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity")  # of compared methods
-FAR = 1e-3  # of the largest output: an attribution that differs by more is of another model
+# of the largest output: an attribution that differs by more is of another model
+OUTPUT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,7 +189,7 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
         raise InvalidValueError("report", "attribution of rows of the data", got, advice)
     output = subject.output[rows, subject.target]
     difference = (passed.output.to(output) - output).abs().max()
-    if difference > FAR * output.abs().max():
+    if difference > OUTPUT_TOLERANCE * output.abs().max():
         got, advice = f"outputs that differ by {difference:.3g}", "Attribute this model"
         raise InvalidValueError("report", "attribution of this model", got, advice)
     return replace(plan, method=passed.method, rows=torch.tensor(rows))

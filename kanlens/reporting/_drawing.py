@@ -22,11 +22,12 @@ from kanlens.plotting._style import STYLE, Array, context
 READ = 101  # points of a curve that a reader can query
 FIGURES = 4  # digits of their values, relative to the range of the curve
 ENLARGED = 1.2  # how much larger than in print a picture is shown
-LEAST = 0.8  # share of that size below which it is scrolled rather than shrunk
+MIN_SCALE = 0.8  # share of that size below which it is scrolled rather than shrunk
 GRID = 0.05  # points: coordinates are multiples of it
-NEAR = 0.025  # points that a line may be straightened by; both together are below 0.1 pixels
-LONG = 500  # points from which a line is halved first
-SMALL = 480  # pixels: two of them stand beside each other on paper
+# points that a line may be straightened by; both together are below 0.1 pixels
+LINE_TOLERANCE = 0.025
+MIN_POINTS_TO_HALVE = 500  # points from which a line is halved first
+SMALL_WIDTH = 480  # pixels: two of them stand beside each other on paper
 COLORS = 12  # beyond, a picture has a scale of colors and keeps its white paper at night
 GRAYS = ("#efefef", "#b9b9b9", "#d2d2d2", "#f4f4f4", "#c4c4c4")  # besides those of the style
 FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # in XML
@@ -119,8 +120,8 @@ def sized(
         "viewBox": re.sub(r"[\d.]+", _digits, root.get("viewBox", "")),
         "role": "group" if links else "img",
         "stroke-linejoin": "round",
-        "style": f"width:{pixels:.0f}px;min-width:{min(LEAST * pixels, 900):.0f}px",
-        "class": " ".join(["plate"] * plate + ["small"] * (pixels < SMALL)),
+        "style": f"width:{pixels:.0f}px;min-width:{min(MIN_SCALE * pixels, 900):.0f}px",
+        "class": " ".join(["plate"] * plate + ["small"] * (pixels < SMALL_WIDTH)),
     }
     root.tag, sheet = "svg", SubElement(root, "style")
     sheet.text = "".join(f"#{name} .{word}{{{rule}}}" for rule, word in short.rules.items())
@@ -213,7 +214,7 @@ def _straightened(points: Array) -> Array:
     way, rest = points[-1] - points[0], points[1:-1] - points[0]
     share = np.clip(rest @ way / max(float(way @ way), 1e-30), 0, 1)
     off = np.hypot(*(rest - share[:, None] * way).T)
-    if off.max() <= NEAR:
+    if off.max() <= LINE_TOLERANCE:
         return points[[0, -1]]
-    k = 1 + int(off.argmax()) if len(points) < LONG else len(points) // 2
+    k = 1 + int(off.argmax()) if len(points) < MIN_POINTS_TO_HALVE else len(points) // 2
     return np.vstack([_straightened(points[: k + 1]), _straightened(points[k:])[1:]])

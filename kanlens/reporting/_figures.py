@@ -32,7 +32,7 @@ CARDS = 12  # edges of the first layer that are shown in detail
 EFFECTS = 6  # features, of those that matter most
 PANELS = 20  # edges of a layer that are shown side by side
 PAIRED = 12  # features in the matrix of pairs
-WIDEST = 24  # nodes of a level in the picture of flows
+MAX_NODES = 24  # nodes of a level in the picture of flows
 WATERFALL = 10  # features of a single row
 
 
@@ -267,9 +267,9 @@ def draw_pairs(analysis: Analysis, most: int) -> Picture | None:
 def draw_flows(analysis: Analysis, most: int) -> Picture | None:
     """Draw flows through the edges, unless levels are too wide."""
     flows, widths = analysis.flows, analysis.subject.model.widths
-    if flows is None or max(widths[1:-1], default=0) > WIDEST:
+    if flows is None or max(widths[1:-1], default=0) > MAX_NODES:
         return None
-    most = min(most, WIDEST)
+    most = min(most, MAX_NODES)
     nodes = max(min(len(flows.features), most + 1), *widths[1:])
     size = (1.4 * (len(widths) - 1) + 1.3, max(1.9, 0.27 * nodes + 0.4))
     return draw(partial(plotting.attribution, flows, kind="paths", top=most), size)

@@ -14,7 +14,7 @@ from kanlens.attribution._result import Attribution
 from kanlens.attribution.metrics import rank_agreement
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.plotting._formats import counted, listed, number
 from kanlens.reporting._analysis import Analysis, explain

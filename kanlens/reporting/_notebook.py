@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ROWS, COLUMNS = 10, 20  # of a table, at most
 OUTPUTS = 3  # of a certificate that are drawn, at most
-WIDE = 60  # characters of a cell, at most
+MAX_CELL_WIDTH = 60  # characters of a cell, at most
 EDGES = 120  # that are drawn, at most
 
 
@@ -55,7 +55,7 @@ def _table(frame: pd.DataFrame, *, index: bool = False) -> str:
     import pandas as pd
 
     form: dict[str, Any] = {"index": index, "border": 0, "float_format": partial(number, digits=4)}
-    with pd.option_context("display.max_colwidth", WIDE):
+    with pd.option_context("display.max_colwidth", MAX_CELL_WIDTH):
         text: str = frame.head(ROWS).to_html(max_cols=COLUMNS, **form)
     rest = len(frame) - ROWS
     return text + (f"<p>and {rest:,} rows more</p>" if rest > 0 else "")

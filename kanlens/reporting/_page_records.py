@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from kanlens.symbolic._result import SymbolicResult
 
-MOST = 200  # edges of a layer that are listed, the strongest first
-SURE = 0.99  # share of the rows on which an effect must have one sign
+MAX_LISTED_EDGES = 200  # edges of a layer that are listed, the strongest first
+MIN_SIGN_SHARE = 0.99  # share of the rows on which an effect must have one sign
 TREND_ROWS = 1000  # for the signs of effects
 TREND_LEVELS = 33  # of an input, between which steps are taken
 LISTED = 100  # pairs, the strongest
 DIGITS = 4
-LONGEST_TERM = 110  # characters
+MAX_TERM_LENGTH = 110  # characters
 LINE = 72  # characters of terms in one line of mathematics
 
 
@@ -45,7 +45,7 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
         largest = float(std.max()) or 1.0
         order = std.flatten().argsort(descending=True, stable=True).tolist()
         edges = [divmod(place, std.shape[1]) for place in order]
-        edges = [edge for edge in edges if bool(nonzero[edge])][:MOST]
+        edges = [edge for edge in edges if bool(nonzero[edge])][:MAX_LISTED_EDGES]
         for (out, in_), trend in zip(edges, _trends(analysis, index, edges), strict=True):
             records.append(
                 {
@@ -103,9 +103,9 @@ def _trend(raising: float, flat: bool) -> str:
     """Return the share of rows with a raised output, in words."""
     if flat:
         return "has no effect"
-    if raising >= SURE:
+    if raising >= MIN_SIGN_SHARE:
         return "raises it"
-    if raising <= 1 - SURE:
+    if raising <= 1 - MIN_SIGN_SHARE:
         return "lowers it"
     return f"raises it on {raising:.0%} of the rows, lowers it on the others"
 
@@ -192,7 +192,7 @@ def mathml(expression: Expr, name: str) -> str | None:
     short = rounded(expression, DIGITS)
     printer = _printer(any(len(str(symbol)) > 1 for symbol in short.free_symbols))
     terms = short.as_ordered_terms() if short.is_Add else [short]
-    if max(len(str(term)) for term in terms) > LONGEST_TERM:
+    if max(len(str(term)) for term in terms) > MAX_TERM_LENGTH:
         return None
     rows, length = [f"{printer.doprint(sympy.Symbol(name))}<mo>=</mo>"], 0
     for place, term in enumerate(terms):

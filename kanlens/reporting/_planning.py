@@ -25,7 +25,7 @@ from kanlens.model._network import KAN, Rows
 from kanlens.reporting._report_data import Subject, spread
 
 BACKGROUND = 100  # rows that samples are compared with, at most
-FEWEST_ROWS, FEWEST_BACKGROUND = 50, 20  # for exact Shapley values and interactions
+MIN_ROWS, MIN_BACKGROUND = 50, 20  # for exact Shapley values and interactions
 SHAPLEY = 4e8  # evaluations for the values of all rows
 INTERACTIONS = SHAPLEY / 4  # each takes two
 SECANT = 1e8  # each takes four
@@ -34,14 +34,14 @@ RATE = 1e8  # evaluations in a second
 COMPARED_ROWS = 40
 COMPARED_BACKGROUND = (3, 20)  # at least and at most
 COMPARED = 12_000  # edges times background rows of the methods that are compared
-MOST_EDGES = {  # of models that a default method is compared on
+MAX_EDGES = {  # of models that a default method is compared on
     "integrated_gradients": 8_000,
     "captum_integrated_gradients": 60_000,
     "captum_kernel_shap": 150_000,
     "captum_feature_ablation": 250_000,
     "captum_deep_lift": 300_000,
 }
-MOST_FEATURES = {"captum_shapley_value_sampling": 150}
+MAX_FEATURES = {"captum_shapley_value_sampling": 150}
 FROM_DATA = "rows of this data, since the model kept none from its training"
 LARGE = "it would take long on a model of this size; name it in methods to run it"
 
@@ -97,7 +97,7 @@ def make_plan(
     if main == "shapley" and small is not None:
         sizes = small
     elif main == "secant":
-        fewest = min(sizes[0], FEWEST_ROWS), min(sizes[1], FEWEST_BACKGROUND)
+        fewest = min(sizes[0], MIN_ROWS), min(sizes[1], MIN_BACKGROUND)
         sizes = _shrunk(sizes, SECANT / edges) or fewest
     deep = not is_additive(model, subject.target)
     paired = _shrunk(sizes, INTERACTIONS / unit) if deep else None
@@ -121,8 +121,8 @@ def make_plan(
 
 def too_slow(edges: int, features: int) -> list[str]:
     """Return the default methods that take long on a model of that size."""
-    slow = [name for name, most in MOST_EDGES.items() if edges > most]
-    return slow + [name for name, most in MOST_FEATURES.items() if features > most]
+    slow = [name for name, most in MAX_EDGES.items() if edges > most]
+    return slow + [name for name, most in MAX_FEATURES.items() if features > most]
 
 
 def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
@@ -139,8 +139,8 @@ def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
 
 def _shrunk(sizes: tuple[int, int], pairs: float) -> tuple[int, int] | None:
     """Return the numbers of rows and background rows for `pairs`."""
-    fewest, share = min(sizes[0], FEWEST_ROWS), math.sqrt(min(1.0, pairs / math.prod(sizes)))
-    background = max(min(sizes[1], FEWEST_BACKGROUND), int(min(share * sizes[1], pairs / fewest)))
+    fewest, share = min(sizes[0], MIN_ROWS), math.sqrt(min(1.0, pairs / math.prod(sizes)))
+    background = max(min(sizes[1], MIN_BACKGROUND), int(min(share * sizes[1], pairs / fewest)))
     rows = int(min(sizes[0], pairs / background))
     return (rows, background) if rows >= fewest else None
 

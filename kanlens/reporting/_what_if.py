@@ -21,10 +21,10 @@ from kanlens.model._network import KAN
 from kanlens.model._normalization import expand_normalization
 from kanlens.reporting._report_data import Subject
 
-MOST_FEATURES = 60
-MOST_TEXT = 2_000_000  # characters of a network's numbers
+MAX_FEATURES = 60
+MAX_CHARACTERS = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
-TOO_LARGE = f"the model's numbers are more than {MOST_TEXT // 1_000_000} MB"
+TOO_LARGE = f"the model's numbers are more than {MAX_CHARACTERS // 1_000_000} MB"
 CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # of exported.sample_rows
 POSITIONS = 200  # of a slider
 TERM = ("inputs", "a", "b", "weights")
@@ -73,10 +73,10 @@ class _LeftOut(Exception):
 
 def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
     """Return a network, its functions and rows to check it by."""
-    if len(model.feature_names) > MOST_FEATURES:
+    if len(model.feature_names) > MAX_FEATURES:
         got = f"the model has {len(model.feature_names)} features"
-        raise _LeftOut(f"{got}, and a page has controls for at most {MOST_FEATURES}")
-    if model.edges_alive * EDGE_TEXT > MOST_TEXT:
+        raise _LeftOut(f"{got}, and a page has controls for at most {MAX_FEATURES}")
+    if model.edges_alive * EDGE_TEXT > MAX_CHARACTERS:
         raise _LeftOut(TOO_LARGE)
     exact = expand_normalization(float64_copy(model)).cpu()
     description, functions = exported.describe(exact), {}
@@ -87,7 +87,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
             raise _LeftOut(f"a page cannot compute the function {g.name}") from None
     layers = [_layer(layer) for layer in description.layers]
     network = to_plain({"scaling": description.scaling, "layers": layers})
-    if len(json.dumps(network)) > MOST_TEXT:
+    if len(json.dumps(network)) > MAX_CHARACTERS:
         raise _LeftOut(TOO_LARGE)
     rows = exported.sample_rows(exact)[CHECKED]
     y = exported.predicted(exact, rows)

@@ -1,6 +1,6 @@
 """Norms of edges (out, in), penalties made of them, and group soft-thresholding of edges."""
 
-from kanlens.model._layers import entropy
+from kanlens.model._kan_linear import entropy
 from kanlens.sparsity._norms import activation_l1, activation_l2, curvature, raw_l1, weight_l1
 from kanlens.sparsity._penalties import PENALTIES, Penalty, penalty_value, prox_group
 

@@ -15,13 +15,13 @@ from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._catalog import BASES
 from kanlens.model import _edge_moments as edge_moments
 from kanlens.model._edge_moments import Average, Bands
-from kanlens.model._layers import EdgeLayer, KANLinear
+from kanlens.model._kan_linear import EdgeLayer, KANLinear
 from kanlens.splines import _spline as spline
 from kanlens.splines._cells import Cells
 
 NODES = 12  # of Gauss-Legendre on a piece no wider than WIDEST
-WIDEST = 1.0  # every base is analytic within pi / 2 of the real line, or farther
-FAR = 60.0  # beyond it the second derivative of every base is below 1e-20
+MAX_PANEL_WIDTH = 1.0  # every base is analytic within pi / 2 of the real line, or farther
+FLAT_BEYOND = 60.0  # beyond it the second derivative of every base is below 1e-20
 
 
 def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
@@ -212,8 +212,8 @@ def _integrals(layer: EdgeLayer) -> Bands:
 
 def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:
     """Add kinks and evenly spaced cuts, so that no interval is wide where the bases bend."""
-    low, high = (end.clamp(-FAR, FAR) for end in (cuts[:, :1], cuts[:, -1:]))
-    count = max(1, math.ceil(float((high - low).max()) / WIDEST))
+    low, high = (end.clamp(-FLAT_BEYOND, FLAT_BEYOND) for end in (cuts[:, :1], cuts[:, -1:]))
+    count = max(1, math.ceil(float((high - low).max()) / MAX_PANEL_WIDTH))
     steps = torch.linspace(0, 1, count + 1).to(cuts)
     ends = cuts[:, :1], cuts[:, -1:]
     inner = torch.tensor(kinks, dtype=torch.float64).to(cuts).clamp(*ends)

@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens._checks import check_columns, check_positive, check_rows
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._edge_moments import Average, means_and_norms
-from kanlens.model._layers import EdgeLayer, entropy
+from kanlens.model._kan_linear import EdgeLayer, entropy
 from kanlens.sparsity._norms import activation_l1, activation_l2, curvature, raw_l1, weight_l1
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kanlens._runtime import Interruption
 from kanlens.functions._catalog import FUNCTIONS
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._terms import SPLINE
 from kanlens.symbolic._edge_fitting import AT_ONCE, EdgeFits, fit_edges, sample_edges

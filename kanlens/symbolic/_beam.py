@@ -38,9 +38,10 @@ _DISPENSABLE = 0.05  # importance below which removal of an edge is tried
 _SOLVED = 1e-12  # loss at which the search ends
 _STEPS = (4, 8)  # of a short refit: of all trials, and further ones of promising trials
 _PROMISING = 4.0  # times the needed loss up to which a trial is promising
-_CLOSEST = 4  # candidates of an edge that are compared when its layer is sampled anew
+_MAX_CANDIDATES = 4  # candidates of an edge that are compared when its layer is sampled anew
 _FREE = 1.02  # factor by which the loss may rise without an edge
-_CLOSE, _FAR = 0.5, 0.1  # factors by which near ties and others must lower it
+# factors by which near ties and others must lower it
+_NEAR_TIE_FACTOR, _REPLACEMENT_FACTOR = 0.5, 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +96,7 @@ class Beam:
                 and option.score >= _TIE
                 and option.r2 >= self.r2_min
             ]
-            self._climb(worse, _TRIALS - spent, _FAR)
+            self._climb(worse, _TRIALS - spent, _REPLACEMENT_FACTOR)
         return self.best.model
 
     def _climb(self, options: list[tuple[Edge, Candidate]], most: int, factor: float) -> int:
@@ -132,7 +133,7 @@ class Beam:
                         continue
                     spent += 1
                     seen.add(child.functions)
-                    child = replace(child, handicap=state.handicap - math.log(_CLOSE))
+                    child = replace(child, handicap=state.handicap - math.log(_NEAR_TIE_FACTOR))
                     needed = math.exp(worst - child.handicap)
                     children.append(self._judged(child, needed))
                     least = min(least, children[-1].loss)
@@ -176,7 +177,9 @@ class Beam:
                 break  # the loss will not be finite either
             if later > index:  # from their known candidates
                 layer = model.layers[later]
-                close = (c.candidates[:_CLOSEST] for e, c in choices.items() if e[0] == later)
+                close = (
+                    c.candidates[:_MAX_CANDIDATES] for e, c in choices.items() if e[0] == later
+                )
                 names = {candidate.function for candidates in close for candidate in candidates}
                 few = [family for family in self.families if family.name in names]
                 ranked = [

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kanlens._resources import one_thread
 from kanlens._runtime import check_time
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.symbolic._library import Family
 from kanlens.symbolic._polishing import EdgeResiduals, Fits
 

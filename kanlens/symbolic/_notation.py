@@ -39,7 +39,7 @@ _SPECIAL = {
     "^": r"\wedge{}",
     "-": r"\mbox{-}",
 }
-_WIDEST = 90  # characters of an equation in a table
+_MAX_WIDTH = 90  # characters of an equation in a table
 
 
 def edge_text(edge: Edge, name: str, *, digits: int = 4) -> str:
@@ -216,7 +216,7 @@ def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]
             mark, label = (">>>>" if index == chosen else label), ""
             sizes = (str(row["complexity"]), f"{row['loss']:.3g}", f"{row['score']:.3g}")
             text = row["equation"]
-            short = text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+            short = text if len(text) <= _MAX_WIDTH else f"{text[: _MAX_WIDTH - 3]}..."
             table.append((mark, str(index), *sizes, short))
     widths = [max(len(cells[k]) for cells in table) for k in range(6)]
     return [

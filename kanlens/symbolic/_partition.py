@@ -20,12 +20,12 @@ from kanlens.symbolic._assignment import Goal
 from kanlens.symbolic._joint_refit import relative_loss, relative_losses
 
 CHOOSING, JUDGING = 0.2, 0.1  # shares of the rows
-MOST = 2000  # rows that formulas are fitted to
-FEW = 20  # rows below which all are fitted to
+MAX_FIT_ROWS = 2000  # rows that formulas are fitted to
+MIN_SPLIT_ROWS = 20  # rows below which all are fitted to
 JUDGES = 100_000  # rows that choose, and that judge, at most
 SUFFICIENT = 1000  # rows from which on some only judge
 _AS_GOOD = 1.01  # times the loss of the network, on few rows
-MOST_EDGES = 100  # of the part of a network that leads to one output
+MAX_EDGES = 100  # of the part of a network that leads to one output
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 _INDEPENDENT = 60  # values of a network's output that count as independent
 
@@ -61,7 +61,7 @@ def partition(
         order = (torch.arange(rows, dtype=torch.float64) * _GOLDEN % 1.0).argsort()
     else:
         order = torch.randperm(rows, generator=generator)
-    choose = round(CHOOSING * rows) if rows >= FEW else 0
+    choose = round(CHOOSING * rows) if rows >= MIN_SPLIT_ROWS else 0
     judge = round(JUDGING * rows) if judging and rows >= SUFFICIENT else 0
     parts = split_groups(order, torch.arange(rows) if groups is None else groups, [choose, judge])
     first, second, rest = (part.sort().values for part in parts)
@@ -71,10 +71,10 @@ def partition(
 def thinned(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return indices of about 2000 rows, with the ends of each feature."""
     rows = len(x)
-    if rows <= MOST:
+    if rows <= MAX_FIT_ROWS:
         return torch.arange(rows)
-    even = torch.linspace(0, rows - 1, MOST).round().long()
-    some = even if generator is None else torch.randperm(rows, generator=generator)[:MOST]
+    even = torch.linspace(0, rows - 1, MAX_FIT_ROWS).round().long()
+    some = even if generator is None else torch.randperm(rows, generator=generator)[:MAX_FIT_ROWS]
     places: Tensor = torch.cat((x.argmin(0), x.argmax(0), some)).unique()
     return places
 
@@ -189,8 +189,8 @@ def check_readable(model: KAN) -> None:
     edges = [layer.nonzero_edges() for layer in model.layers]
     ways = (zip(edges, reaching(model, k), strict=True) for k in range(len(model.output_names)))
     most = max(sum(int(layer[rows].sum()) for layer, rows in way) for way in ways)
-    if most > MOST_EDGES:
-        expected = f"at most {MOST_EDGES} edges that lead to an output"
+    if most > MAX_EDGES:
+        expected = f"at most {MAX_EDGES} edges that lead to an output"
         got = f"{most}: this network is too wide to read"
         advice = "Remove edges with prune, or train with a smaller hidden layer"
         raise MethodError("symbolize", expected, got, advice)

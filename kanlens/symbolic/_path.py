@@ -56,7 +56,7 @@ _MAX_PARTS = 6  # longest parts that are compared with functions
 _CURVE_POINTS = 64  # of such a part
 _MIN_NODES = 8  # of a part that is tried; one function of a feature has as many
 _INDEPENDENT = 20.0  # values of a curve
-_CLOSE = 1e-3  # part of a curve that a function may leave
+_RESIDUAL_TOLERANCE = 1e-3  # part of a curve that a function may leave
 _MAX_FUNCTIONS = 3  # for a part: the closest ones, and the closest simple ones
 _SIMPLE = 3  # numbers in a simple one
 
@@ -358,7 +358,7 @@ def _functions(
     )
     fits = fit_edges(samples, families)
     ranked = rank_candidates(fits, _INDEPENDENT, count=len(families))[0]
-    close = [c for c in ranked if 1 - c.r2 <= _CLOSE and c.function != "constant"]
+    close = [c for c in ranked if 1 - c.r2 <= _RESIDUAL_TOLERANCE and c.function != "constant"]
     names = {family.name for family in families if family.parameters <= _SIMPLE}
     simple = [candidate for candidate in close if candidate.function in names]
     for candidate in dict.fromkeys((*close[:_MAX_FUNCTIONS], *simple[:_MAX_FUNCTIONS])):

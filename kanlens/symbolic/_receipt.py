@@ -19,7 +19,7 @@ from kanlens.symbolic._simplification import complexity
 from kanlens.symbolic._validity import broken_parts, poles, valid_ranges
 from kanlens.training._objective import classes, row_losses
 
-_FAR = 0.1  # RMSE over the model's deviation beyond which a formula is another function
+_RMSE_LIMIT = 0.1  # RMSE over the model's deviation beyond which a formula is another function
 _ACCURACY_LOSS = 0.02  # accuracy below the model's up to which classes count as predicted as well
 EXPLAINED = 0.999  # R2 from which a formula explains y
 _ROUNDING = 1e-9  # relative distance from a constant target that counts as zero
@@ -139,7 +139,7 @@ class Receipt:
 
     @property
     def _follows(self) -> bool:
-        return self.relative_rmse is not None and self.relative_rmse <= _FAR
+        return self.relative_rmse is not None and self.relative_rmse <= _RMSE_LIMIT
 
     def summary(self) -> str:
         """Return the record as text, warnings last."""

@@ -29,7 +29,7 @@ _MAX_TERMS = 300  # of an expanded expression
 _MAX_SIMPLIFIED = 60  # operations up to which sympy.simplify is tried
 _MAX_EXPONENT = 12  # number in exponents, or common denominator, up to which it is tried
 _MAX_POWERS = 120  # operations up to which powers are joined
-_CLOSE = 1e-7  # relative distance of a ratio from a simple fraction
+_RATIO_TOLERANCE = 1e-7  # relative distance of a ratio from a simple fraction
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
 _MAX_THINNER = 40  # shorter formulas of one
 
@@ -275,7 +275,7 @@ def even_ratios(expression: Expr) -> Expr:
 def _fraction(value: float) -> Expr:
     for q in _DENOMINATORS:
         p = round(value * q)
-        if p and abs(p) <= 20 and abs(value * q / p - 1) < _CLOSE:
+        if p and abs(p) <= 20 and abs(value * q / p - 1) < _RATIO_TOLERANCE:
             return sympy.Rational(p, q)
     return sympy.Float(value)
 

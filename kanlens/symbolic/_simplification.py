@@ -28,7 +28,7 @@ _MAX_ROWS = 500
 # 1978). Lengths are those of AI Feynman (S.-M. Udrescu, M. Tegmark, Science Advances 6, 2020):
 # log2 (1 + abs(p)) q for p/q, and more for multiples of irrational constants.
 _NO_LOSS = 1e-10  # loss, in units of the variance, that counts as none
-_NEAR = 1e-3  # relative distance at which a constant is always tried
+_SNAP_DISTANCE = 1e-3  # relative distance at which a constant is always tried
 _WORSE = 1.02  # factor by which all steps together may raise the loss
 _SLIGHT = 1e-4  # loss up to which only the description length decides
 _OPERATION_BITS = 4.0  # of the operation that goes with a number that becomes zero
@@ -45,7 +45,7 @@ _MAX_FRACTION = 100.0
 _COUNTS = (1, 2, 3, 4, 5, 6, 8)  # numerators of the multiples of other constants
 _PARTS = (1, 2, 3, 4, 6, 8)  # and their denominators
 _PI = ((1, 2, 3, 4, 5, 6, 8, 16), (1, 2, 3, 4, 5, 6, 8))
-_FEW = ((1, 2, 4), (1, 2, 4, 8))
+_SIMPLE_DENOMINATORS = ((1, 2, 4), (1, 2, 4, 8))
 _ROOTS = (2, 3, 5, 6, 7, 10)
 _KINDS: tuple[tuple[Any, float, tuple[tuple[int, ...], tuple[int, ...]]], ...] = (
     (sympy.pi, 3.0, _PI),
@@ -54,10 +54,10 @@ _KINDS: tuple[tuple[Any, float, tuple[tuple[int, ...], tuple[int, ...]]], ...] =
     (sympy.log(2), 6.0, (_COUNTS, _PARTS)),
     (1 / sympy.pi, 6.0, (_COUNTS, _PARTS)),
     (sympy.pi**2, 7.0, (_COUNTS, _PARTS)),
-    (1 / sympy.pi**2, 10.0, _FEW),
-    (sympy.sqrt(sympy.pi), 7.0, _FEW),
-    (1 / sympy.sqrt(sympy.pi), 7.0, _FEW),
-    (1 / sympy.sqrt(2 * sympy.pi), 8.0, _FEW),
+    (1 / sympy.pi**2, 10.0, _SIMPLE_DENOMINATORS),
+    (sympy.sqrt(sympy.pi), 7.0, _SIMPLE_DENOMINATORS),
+    (1 / sympy.sqrt(sympy.pi), 7.0, _SIMPLE_DENOMINATORS),
+    (1 / sympy.sqrt(2 * sympy.pi), 8.0, _SIMPLE_DENOMINATORS),
 )  # constants, the bits of their kind, and numerators and denominators of their multiples
 
 
@@ -199,7 +199,7 @@ def _best_proposal(
         value, error = float(minimum.parameters[k]), float(minimum.standard_errors[k])
         precision = max(min(error, 0.1 * abs(value)), 1e-7 * abs(value), 1e-300)
         length = 0.5 * math.log2(1 + (value / precision) ** 2)  # of a real number
-        window = max(min(3 * error, 0.1 * abs(value)), _NEAR * abs(value), 1e-9)
+        window = max(min(3 * error, 0.1 * abs(value)), _SNAP_DISTANCE * abs(value), 1e-9)
         options = candidates(value, window)
         if abs(value) <= 3 * error or effects[k] < _WEAK:
             options.insert(0, Constant(sympy.Integer(0), 0.0, 0.0))

@@ -161,7 +161,7 @@ def symbolize(
 
     Examples
     --------
-    >>> from kanlens.model._layers import KANLinear
+    >>> from kanlens.model._kan_linear import KANLinear
     >>> layer = KANLinear(1, 1, functions=[["x^2"]])
     >>> parabola = KAN.from_layers([layer], KAN([1, 1]).schema)
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()

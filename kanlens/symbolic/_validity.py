@@ -29,7 +29,7 @@ _MAX_PLACES = 24  # along a way that are searched for a pole
 
 _FIRST = 0.05  # length of the first steps of a search, in ranges
 _LAST = 1e-13  # length at which it ends
-_NEAR = 1e-3  # distance of the places that its end is compared with
+_END_DISTANCE = 1e-3  # distance of the places that its end is compared with
 _SHRINK = 0.25
 _FALL = 1e-5  # share of the largest value there below which the end counts as zero
 _MOVES = 150
@@ -259,7 +259,7 @@ def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[
         least[going[better]] = lower[better]
         length[going[~better]] *= _SHRINK
     every = np.arange(len(points))
-    _, values = around(every, np.full(len(points), _NEAR))
+    _, values = around(every, np.full(len(points), _END_DISTANCE))
     near = np.where(np.isfinite(values), values, 0.0).max(axis=1, initial=0.0)
     return (least <= 0) | (least <= _FALL * near), points
 

@@ -24,10 +24,10 @@ from kanlens.model._training_record import TrainingRecord, fingerprint, row_hash
 from kanlens.training._objective import score
 from kanlens.training._result import FitResult
 
-MOST = 100_000  # rows that a simple model learns from
-WIDE = 500  # features times outputs above which boosting would take minutes
-SURE = 0.995  # score of a column that gives the target away: 1.00 as printed
-FEW, SAMPLE = 20, 20_000  # rows that judge a column, at least and at most
+MAX_ROWS = 100_000  # rows that a simple model learns from
+MAX_BOOSTING_WIDTH = 500  # features times outputs above which boosting would take minutes
+LEAK_SCORE = 0.995  # score of a column that gives the target away: 1.00 as printed
+MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # rows that judge a column, at least and at most
 
 REGRESSORS = {
     "network": "this model",
@@ -102,7 +102,7 @@ def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[st
     rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
     truth = y[torch.cat([judged for _, judged in splits])].cpu()
     estimators, scores = _baselines(classifies), {}
-    if rows.shape[1] * len(model.output_names) > WIDE:
+    if rows.shape[1] * len(model.output_names) > MAX_BOOSTING_WIDTH:
         del estimators["boosting"]
     with threadpool_limits(1, "openmp"):  # more of them wait for each other on a busy machine
         for name, estimator in estimators.items():
@@ -120,7 +120,7 @@ def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[st
 
 def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor) -> Array:
     """Return predictions of rows `judged` after a fit to rows `learned`."""
-    rows = learned[:: 1 + len(learned) // MOST].numpy()
+    rows = learned[:: 1 + len(learned) // MAX_ROWS].numpy()
     if (y[rows] == y[rows][0]).all():
         return np.full(len(judged), y[rows][0])
     with warnings.catch_warnings():
@@ -154,10 +154,10 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
         columns.setdefault(feature.column, []).append(index)
-    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:SAMPLE])
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:MAX_TEST_ROWS])
     groups = row_groups(x[rows], y[rows], call="train").numpy()
     rows = rows[np.sort(np.unique(groups, return_index=True)[1])]
-    if len(columns) < 2 or len(rows) < FEW:
+    if len(columns) < 2 or len(rows) < MIN_TEST_ROWS:
         return {}
     values, targets = (part[rows].cpu().double().numpy() for part in (x, y))
     scores = {}
@@ -166,7 +166,7 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
         if len(indices) > 1 and schema.features[indices[0]].kind == "categorical":
             codes = [values[:, indices] @ np.arange(1, len(indices) + 1)]
         scores[column] = max(_neighbor_score(code, targets) for code in codes)
-    return {column: value for column, value in scores.items() if value >= SURE}
+    return {column: value for column, value in scores.items() if value >= LEAK_SCORE}
 
 
 def _neighbor_score(values: Array, targets: Array) -> float:

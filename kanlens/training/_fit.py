@@ -23,12 +23,12 @@ from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewo
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN
 from kanlens.training._checkpointing import EVERY, Checkpoint
-from kanlens.training._ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
+from kanlens.training._default_ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
-from kanlens.training._run import TrainingRun
 from kanlens.training._streaming import streamed_run
+from kanlens.training._training_loop import TrainingRun
 
 REFINED = FitOptions(  # of a network chosen on some rows of a source, for all of them
     optimizer="adam", steps=2, batch_size=2000, learning_rate=1e-3, grid_updates=0

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from kanlens.errors import MethodError
 from kanlens.model._edge_moments import Moments, rooted
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity._penalties import shrink
 from kanlens.training._objective import Objective, task_loss
@@ -35,7 +35,7 @@ from kanlens.training._objective import Objective, task_loss
 HALVINGS = 20
 LARGEST = 2.0  # of a step; 1 is right for a node with one edge in a loss that is a parabola
 FLATTEST = 1e-6  # least curvature of a node that is told apart, relative to the largest
-TINY = 1e-30  # least size of a metric, for inputs whose basis is zero throughout
+MIN_METRIC = 1e-30  # least size of a metric, for inputs whose basis is zero throughout
 RIDGE = 1e-6  # on the metric, relative to its largest entry
 
 
@@ -161,7 +161,7 @@ class _Move:
         slope = torch.cat([by_coef, by_base.unsqueeze(-1)], -1).double()  # (out, in, basis + 1)
         covariances, means = self.moments.matrix()
         metric = covariances + means.unsqueeze(1) * means.unsqueeze(2)
-        largest = metric.diagonal(dim1=1, dim2=2).amax(1)[:, None, None].clamp_min(TINY)
+        largest = metric.diagonal(dim1=1, dim2=2).amax(1)[:, None, None].clamp_min(MIN_METRIC)
         metric = metric + RIDGE * largest * torch.eye(metric.shape[1]).to(metric)
         down = torch.cholesky_solve(slope.permute(1, 2, 0), torch.linalg.cholesky(metric))
         down = down.permute(2, 0, 1)  # (out, in, basis + 1)

@@ -33,7 +33,7 @@ from kanlens.training._objective import Objective, constant_loss, metric_name, r
 from kanlens.training._options import FitOptions
 from kanlens.training._proximal import ProximalSteps
 from kanlens.training._result import PathStep, SparsityPath
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 
 COUNT = 10  # strengths by default
 WEAKEST = 1e-3  # first strength above 0, relative to the one at which killing all edges pays

@@ -19,7 +19,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.model._network import KAN
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 
 STREAMS = 16  # segments that a batch has rows of
 NUMBERS = 2**18  # cells of a block, whose rows are shuffled

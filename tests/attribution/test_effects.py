@@ -16,7 +16,7 @@ from kanlens.attribution import effect
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
 from kanlens.model import _analysis as analysis
 from kanlens.model._analysis import separates
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from tests.made import draw, made
 

@@ -70,6 +70,6 @@ def test_teeth_a_norm_of_weights_as_they_are_is_noticed(network, draw, monkeypat
     def raw(layer, x=None):
         return layer.coefficients().abs().mean(-1)
 
-    monkeypatch.setattr("kanlens.model._layers.KANLinear.weight_l1", raw)
+    monkeypatch.setattr("kanlens.model._kan_linear.KANLinear.weight_l1", raw)
     with pytest.raises(AssertionError):
         check_gauge("weight_l1", network([3, 2, 2]), draw(4, 3), draw(3, 3, seed=2))

@@ -13,7 +13,7 @@ from kanlens.certificates._certify import certify
 from kanlens.certificates._statements import Range
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.functions._registration import register_function
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 
 DOMAIN = torch.tensor([[-1.0, 1.0], [-0.5, 2.0]])

@@ -20,7 +20,7 @@ from kanlens.errors import DataError
 from kanlens.model import _analysis as analysis
 from kanlens.model import kernels
 from kanlens.model._analysis import float64_copy
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests

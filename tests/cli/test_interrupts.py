@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.cli import main
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 
 
 @pytest.fixture

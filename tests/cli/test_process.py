@@ -21,7 +21,7 @@ CHILD += "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
 STUCK = """
 import ctypes, sys
 from kanlens.cli import _signals as process
-process.PATIENCE = 0.1
+process.INTERRUPT_TIMEOUT = 0.1
 interrupts = process.Interrupts()
 interrupts.install()
 interrupts.running = True

@@ -18,8 +18,8 @@ from kanlens.discovery._network_ansatz import (
     trained,
     views,
 )
-from kanlens.discovery._scheduling import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery._search import explore
+from kanlens.discovery._time_budget import BudgetedFront, Deferred, PriorityFront
 from kanlens.errors import InterruptedWarning
 from kanlens.symbolic._composition import evaluator
 from tests.discovery.conftest import NAMES, front_of

@@ -19,7 +19,6 @@ from kanlens.discovery._monomials import (
     libraries,
 )
 from kanlens.discovery._regression import Basis, best_pairs, eliminate, quick_error
-from kanlens.discovery._scheduling import PriorityFront
 from kanlens.discovery._search_problem import (
     TRANSFORMS,
     best_loo_error,
@@ -31,6 +30,7 @@ from kanlens.discovery._search_problem import (
 from kanlens.discovery._settings import CURVE_ENDS, EXACT, Limits
 from kanlens.discovery._smoothness import loo_error
 from kanlens.discovery._sparse import SparseSum
+from kanlens.discovery._time_budget import PriorityFront
 from kanlens.discovery._univariate import multipliers, smooth_curve
 from tests.discovery.conftest import NAMES, front_of, problem, solved
 

@@ -130,7 +130,7 @@ def test_an_interrupt_keeps_what_is_done(run, monkeypatch):
 
     monkeypatch.setattr(analyses, "completed", interrupted)
     with (
-        pytest.warns(InterruptedWarning, match=r"2 of 5 parts are done; the same call goes on"),
+        pytest.warns(InterruptedWarning, match=r"2 of 5 parts are done; the same call continues"),
         pytest.raises(KeyboardInterrupt),
     ):
         run(**SAMPLED)
@@ -183,7 +183,7 @@ def test_a_full_disk_ends_in_one_line(run, monkeypatch):
     ],
 )
 def test_what_cannot_be_done_is_refused(run, options, error, said, monkeypatch):
-    monkeypatch.setattr("kanlens.distributed._tasks.PATIENCE", 0.2)
+    monkeypatch.setattr("kanlens.distributed._tasks.SCHEDULER_TIMEOUT", 0.2)
     with pytest.raises(error, match=f"^attribute: [^\\n]*{re.escape(said)}[^\\n]*$"):
         run(**options)
 

@@ -98,7 +98,7 @@ def test_a_task_that_fails_is_tried_again_and_its_error_raised(scheduler):
 def test_a_scheduler_without_workers_is_refused_in_one_line(monkeypatch):
     import distributed
 
-    monkeypatch.setattr("kanlens.distributed._tasks.PATIENCE", 1.0)
+    monkeypatch.setattr("kanlens.distributed._tasks.SCHEDULER_TIMEOUT", 1.0)
     options = {"n_workers": 0, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with (
         distributed.LocalCluster(**options) as cluster,

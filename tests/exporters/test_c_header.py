@@ -11,7 +11,7 @@ from kanlens.exporters import export
 from kanlens.exporters._c_header import STRICT, _comment, _run
 from kanlens.exporters._exported_model import Export
 from kanlens.functions._catalog import FUNCTIONS
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.exporters.test_onnx_graph import with_function

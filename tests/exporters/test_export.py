@@ -11,7 +11,7 @@ import kanlens
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, OutputError
 from kanlens.exporters import FORMATS, export
 from kanlens.exporters import _export as export_module
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.made import made

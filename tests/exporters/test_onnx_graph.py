@@ -11,7 +11,7 @@ import kanlens
 from kanlens.errors import MethodError
 from kanlens.exporters import export
 from kanlens.functions._catalog import FUNCTIONS
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.made import draw, made

@@ -75,7 +75,7 @@ def test_columns_are_carried_along_and_the_table_has_its_name(tmp_path):
 
 
 def test_what_is_too_long_is_refused_with_its_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(sql_query, "MOST", 1000)
+    monkeypatch.setattr(sql_query, "MAX_CHARACTERS", 1000)
     text = (
         r"^export: expected a query of at most 1000 characters, got \d+\. Prune the model first\.$"
     )

@@ -63,9 +63,13 @@ def test_the_weights_of_a_sum_are_a_row_below_what_they_multiply(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "value", "text"),
     [
-        ("LONGEST", 30, r"terms of at most 30 characters, got \d+\. Symbolize it again"),
-        ("MOST", 300, r"formulas of at most 300 characters, got \d+\. Prune the model first"),
-        ("WIDEST", 9, r"a model of at most 9 columns, got \d+\. Prune the model first"),
+        ("MAX_FORMULA_LENGTH", 30, r"terms of at most 30 characters, got \d+\. Symbolize it again"),
+        (
+            "MAX_CHARACTERS",
+            300,
+            r"formulas of at most 300 characters, got \d+\. Prune the model first",
+        ),
+        ("MAX_COLUMNS", 9, r"a model of at most 9 columns, got \d+\. Prune the model first"),
     ],
 )
 def test_what_excel_has_no_room_for_is_refused(limit, value, text, tmp_path, monkeypatch):

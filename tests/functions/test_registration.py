@@ -14,7 +14,7 @@ from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.functions._registration import register_function
 from kanlens.model._edge import Edge
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.symbolic._library import library
 
@@ -213,7 +213,7 @@ def test_a_taken_name_is_refused(name):
         ({"torch": math.exp}, "torch to take a Tensor, got ValueError from it"),
         ({"torch": lambda u: u.double()}, "torch to return a Tensor of shape (101,) and torch.f"),
         ({"torch": lambda u: u.sum()}, "torch to return a Tensor of shape (101,)"),
-        ({"torch": lambda u: 1.0}, "got float. Keep shape and dtype"),
+        ({"torch": lambda u: 1.0}, "got float. Keep the shape and dtype of its input"),
         ({"torch": lambda u: u**3.001 / torch.expm1(u)}, "torch and sympy to be the same func"),
         ({"sympy": lambda u: "no expression at all"}, "SympifyError from it: "),
         ({"sympy": lambda u: sympy.Symbol("v")}, "sympy to return an expression of u"),

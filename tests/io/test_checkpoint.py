@@ -22,7 +22,7 @@ from kanlens.io import _checkpoint as checkpoint
 from kanlens.io._checkpoint import load, save
 from kanlens.io._tensor_files import CHECKSUM, checksum, read_metadata
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.model._trace import store_statistics

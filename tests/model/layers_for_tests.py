@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kanlens.errors import KanlensError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 
 ORDERS = (1, 2, 3, 4, 5)
 MODES = ("linear", "zero")

@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.model import _basis_means as basis_means
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from tests.made import made
 
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model._conversion import SplineConversion, to_splines
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from tests.made import draw, made
 from tests.model.layers_for_tests import SERIES
@@ -63,7 +63,7 @@ def test_a_pole_and_too_small_a_tolerance_are_refused(monkeypatch):
     with pytest.raises(MethodError, match=re.escape("got x1 -> y with a pole or no value")):
         to_splines(model, rows)
     layer.assign(0, 0, "abs", (1.0, -0.33, 1.0, 0.0))
-    monkeypatch.setattr("kanlens.model._conversion.FINEST", 64)
+    monkeypatch.setattr("kanlens.model._conversion.MAX_INTERVALS", 64)
     with pytest.raises(MethodError, match=r"expected splines within 1e-12 of the outputs' ranges"):
         to_splines(model, rows, tolerance=1e-12)
     with pytest.raises(ShapeError, match=r"^to_splines: expected at least 2 rows, got 1\."):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.splines import _spline as spline
 from tests.model.layers_for_tests import MODES
 

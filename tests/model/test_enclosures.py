@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.model._enclosures import FARTHEST, slope_range
-from kanlens.model._layers import KANLinear
+from kanlens.model._enclosures import MAX_COORDINATE, slope_range
+from kanlens.model._kan_linear import KANLinear
 from tests.model.layers_for_tests import MODES, ORDERS, SERIES, normal, rich
 
 BASES = ("silu", "tanh", "gelu", "identity", "zero")
@@ -128,14 +128,14 @@ def test_boxes_beyond_what_was_asked_for_have_no_bounds():
     lower, upper = layer.enclosure(low, high).values(*wide).bounds()
     assert bool(torch.isinf(lower).all())
     assert bool(torch.isinf(upper).all())
-    far = torch.full((1, 3), 2 * FARTHEST, dtype=torch.float64)
+    far = torch.full((1, 3), 2 * MAX_COORDINATE, dtype=torch.float64)
     assert bool(torch.isinf(layer.edge_slope_bounds(far, far)[0]).all())
 
 
 def test_dead_edges_are_zero_wherever():
     layer = rich()
     layer.mask[0, 1] = 0
-    far = torch.full((1, 3), 2 * FARTHEST, dtype=torch.float64)
+    far = torch.full((1, 3), 2 * MAX_COORDINATE, dtype=torch.float64)
     for low, high in (boxes(1.0), (far, far)):
         for lower, upper in (layer.edge_bounds(low, high), layer.edge_slope_bounds(low, high)):
             assert float(lower[:, 0, 1].abs().amax()) == 0

@@ -7,7 +7,7 @@ from torch import Tensor
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.functions._elementary import ElementaryFunction
 from kanlens.functions._registration import register_function
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 
 BUILTIN = sorted(FUNCTIONS)
 

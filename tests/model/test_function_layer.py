@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions._catalog import FUNCTIONS
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.symbolic._joint_refit import affine_derivatives
 
 TABLE = [["sin", "spline", "x^2"], ["abs", "exp", "spline"]]

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.model._layers import LAYER_KINDS, EdgeLayer, KANLinear
+from kanlens.model._kan_linear import LAYER_KINDS, EdgeLayer, KANLinear
 from tests.model import reference
 from tests.model.layers_for_tests import (
     EXACT,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from tests.model.layers_for_tests import MODES, ORDERS, everywhere, inside, normal, rich, seeded
 
 

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from kanlens.data._schema import default_schema
 from kanlens.errors import DataError, DTypeError, FileFormatError, InvalidValueError, ShapeError
 from kanlens.model._config import KANConfig, LayerConfig
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
 from tests.model import reference

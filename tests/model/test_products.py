@@ -19,7 +19,7 @@ from torch.testing import assert_close
 
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._config import KANConfig, NodesConfig
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN, describe
 from kanlens.model._nodes import Grouping, Nodes, multiply, others, split
 from tests.made import draw

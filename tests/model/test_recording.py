@@ -179,7 +179,7 @@ def test_frame_has_a_row_per_layer_input():
 
 @pytest.mark.parametrize(("small", "chunk"), [(2**16, 1), (1, 1), (1, 50), (1, 10**9)])
 def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, monkeypatch):
-    monkeypatch.setattr(edge_moments_module, "SMALL", small)
+    monkeypatch.setattr(edge_moments_module, "MAX_DIRECT_VALUES", small)
     monkeypatch.setattr(spline_forward, "CHUNK", chunk)
     model, x = problem()
     layer = model.layers[0]

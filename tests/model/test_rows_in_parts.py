@@ -32,5 +32,5 @@ def test_few_rows_at_once_give_what_all_give(model, monkeypatch):
     whole = results(model, x)
     monkeypatch.setattr(analysis, "BUDGET", 7 * 16 * 4)
     monkeypatch.setattr(propagation, "BUDGET", 500)
-    monkeypatch.setattr(propagation, "MOST_VALUES", 0)
+    monkeypatch.setattr(propagation, "MAX_CACHED_VALUES", 0)
     assert_close(results(model, x), whole, rtol=1e-11, atol=1e-13)

@@ -14,7 +14,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import find_function
 from kanlens.io._checkpoint import load, save
 from kanlens.model._edge_layer import EdgeLayer
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from tests.model.layers_for_tests import EXACT, SERIES, everywhere, inside, rich
 

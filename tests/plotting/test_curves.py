@@ -10,7 +10,7 @@ from matplotlib import pyplot
 
 from kanlens.attribution import edge_band
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics, trace
 from kanlens.plotting import edge, edges, network, to_svg

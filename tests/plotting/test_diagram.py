@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._trace import POINTS, store_statistics
 from kanlens.plotting import network, to_svg

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch.testing import assert_close
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.pruning._propagation import Propagation
 from tests.pruning.conftest import noisy, prune
 
@@ -53,7 +53,7 @@ def test_propagation_without_memory_and_with_refreshes_is_the_same(network, draw
     model, x = network((3, 4, 2)), draw()
     y = noisy(model, x)
     usual = prune(model, x, y, budget=1.0)
-    monkeypatch.setattr("kanlens.pruning._propagation.MOST_VALUES", 0)
+    monkeypatch.setattr("kanlens.pruning._propagation.MAX_CACHED_VALUES", 0)
     monkeypatch.setattr("kanlens.pruning._propagation.REFRESH", 2)
     other = prune(model, x, y, budget=1.0)
     assert [r["name"] for r in other.removed] == [r["name"] for r in usual.removed]

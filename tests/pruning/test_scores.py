@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import MethodError, ShapeError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._trace import trace
 from kanlens.pruning._propagation import Propagation
 from kanlens.pruning._scores import SCORES, LossEvaluator, Scorer, edge_scores

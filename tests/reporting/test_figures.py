@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from kanlens.data._table_reader import read_table
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.reporting._analysis import Analysis
-from kanlens.reporting._figures import WIDEST, _cards, _effects, draw_flows, draw_pairs
+from kanlens.reporting._figures import MAX_NODES, _cards, _effects, draw_flows, draw_pairs
 from kanlens.reporting._page_data import build_content
 from tests.reporting.conftest import network, seeded
 from tests.reporting.page import Page
@@ -33,7 +33,7 @@ def test_only_the_strongest_features_are_drawn(
 
 def test_levels_too_wide_to_tell_nodes_apart_are_not_drawn(analyzed: Run) -> None:
     x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
-    analysis = analyzed(network([2, WIDEST + 1, 1]), x, methods=("secant",))
+    analysis = analyzed(network([2, MAX_NODES + 1, 1]), x, methods=("secant",))
     assert analysis.flows is not None
     assert draw_flows(analysis, 20) is None
 

@@ -58,7 +58,7 @@ def test_boosting_that_would_take_minutes_is_left_out(monkeypatch: pytest.Monkey
     every: Any = measure_baselines(subject, history)
     names = [one["name"] for one in every["models"]]
     assert names[-1] == "gradient boosting"
-    monkeypatch.setattr(baselines, "WIDE", 2)
+    monkeypatch.setattr(baselines, "MAX_BOOSTING_WIDTH", 2)
     few: Any = measure_baselines(subject, history)
     assert [one["name"] for one in few["models"]] == names[:-1]
 

@@ -16,7 +16,7 @@ import kanlens
 from kanlens import _display as display
 from kanlens._display import LINE, Displayed
 from kanlens.attribution import effect
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.reporting._notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
 

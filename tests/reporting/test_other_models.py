@@ -17,7 +17,7 @@ import kanlens
 from kanlens._plain_json import to_plain
 from kanlens.cli import main
 from kanlens.errors import DTypeError, InvalidValueError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.reporting import report
 from kanlens.reporting._model_comparison import (

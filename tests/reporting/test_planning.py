@@ -11,9 +11,9 @@ from kanlens.errors import DataError
 from kanlens.model._network import KAN
 from kanlens.reporting._planning import (
     BACKGROUND,
-    FEWEST_BACKGROUND,
-    FEWEST_ROWS,
     LARGE,
+    MIN_BACKGROUND,
+    MIN_ROWS,
     SHAPLEY,
     _shrunk,
     make_plan,
@@ -52,8 +52,8 @@ def test_exact_shapley_values_get_fewer_rows_as_features_grow() -> None:
     found = subject([13, 8, 1])
     plan = make_plan(found, given, None, 200)
     assert plan.method == "shapley"
-    assert FEWEST_ROWS <= len(plan.rows) < 200
-    assert FEWEST_BACKGROUND <= len(plan.background) < BACKGROUND
+    assert MIN_ROWS <= len(plan.rows) < 200
+    assert MIN_BACKGROUND <= len(plan.background) < BACKGROUND
     unit = shapley_evaluations(found.model, found.x[:50], given, 0)
     assert len(plan.rows) * len(plan.background) * unit <= SHAPLEY
     assert len(plan.pairs[0]) * len(plan.pairs[1]) < len(plan.rows) * len(plan.background)

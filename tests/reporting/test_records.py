@@ -11,7 +11,7 @@ import sympy
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.reporting._page_records import _trend, describe_edges, mathml, python_source
 from kanlens.reporting._report_data import spread

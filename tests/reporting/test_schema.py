@@ -13,7 +13,7 @@ import torch
 
 import kanlens
 from kanlens._plain_json import to_plain
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.reporting import Report
 from kanlens.reporting._analysis import Request, analyze

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from kanlens.errors import MethodError
 from kanlens.functions._catalog import BASES
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.sparsity import curvature
 from tests.sparsity.test_functions import rich, seeded
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.model._edge_moments import Moments
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from tests.elsewhere import elsewhere
 from tests.model.layers_for_tests import rich
 

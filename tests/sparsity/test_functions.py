@@ -17,7 +17,7 @@ from kanlens import sparsity
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model import _edge_moments as edge_moments
 from kanlens.model import _spline_forward as spline_forward
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.splines import _spline as spline
 from tests.model.layers_for_tests import EXACT, seeded
 
@@ -61,7 +61,7 @@ def l2(layer: KANLinear, x: Tensor, centered: bool = True) -> Tensor:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to the L2 norm: small layers take the first, large ones the second."""
     if request.param == "moments":
-        monkeypatch.setattr(edge_moments, "SMALL", 0)
+        monkeypatch.setattr(edge_moments, "MAX_DIRECT_VALUES", 0)
     return request.param
 
 

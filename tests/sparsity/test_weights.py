@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import ShapeError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
 from tests.model.layers_for_tests import EXACT, seeded

@@ -2,7 +2,7 @@
 
 import torch
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.splines import _spline as spline
 

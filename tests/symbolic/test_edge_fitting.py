@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges, sample_edges
 from kanlens.symbolic._library import library
 from tests.symbolic.made import spline_layer

@@ -7,7 +7,7 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.symbolic import _joint_refit as joint_refit
 from kanlens.symbolic import symbolize

@@ -14,7 +14,7 @@ from kanlens.symbolic._composition import rounded
 from kanlens.symbolic._edge_fitting import sample_edges
 from kanlens.symbolic._notation import formula_text
 from kanlens.symbolic._pareto_front import READABLE, choose
-from kanlens.symbolic._partition import MOST_EDGES
+from kanlens.symbolic._partition import MAX_EDGES
 from kanlens.symbolic._path import drop_terms
 from kanlens.symbolic._receipt import Receipt
 from kanlens.symbolic._result import Stage, SymbolicResult
@@ -46,7 +46,7 @@ def test_a_network_with_too_many_edges_that_lead_to_one_output_is_refused_at_onc
 ):
     monkeypatch.setattr("kanlens.symbolic._symbolize.read", lambda *_, **__: "read")
     model, rows = network(widths), X[:, None].expand(-1, widths[0])
-    assert model.edges_alive > MOST_EDGES
+    assert model.edges_alive > MAX_EDGES
     if edges:
         with pytest.raises(MethodError, match=f"^{re.escape(WIDE.format(edges))}$"):
             kanlens.symbolize(model, rows)

@@ -6,7 +6,7 @@ import pytest
 import sympy
 import torch
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.symbolic._composition import feature_symbols
 from kanlens.symbolic._receipt import EXPLAINED, Receipt, count_all_numbers, enough, examine

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kanlens.functions._catalog import FUNCTIONS
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.symbolic._assignment import (
     Candidate,
     EdgeChoice,

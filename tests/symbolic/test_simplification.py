@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.symbolic import _rewriting as rewriting
 from kanlens.symbolic import _simplification as simplification

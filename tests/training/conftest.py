@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import kanlens
-from kanlens.training import _run as run_module
+from kanlens.training import _training_loop as run_module
 
 
 def seeded(seed: int = 3) -> torch.Generator:

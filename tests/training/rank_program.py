@@ -19,14 +19,14 @@ import kanlens
 from kanlens.data import _source as sources
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.sparsity import activation_l2
-from kanlens.training import _ensemble as ensemble
-from kanlens.training import _run as run_module
+from kanlens.training import _default_ensemble as ensemble
 from kanlens.training import _streaming as streaming
+from kanlens.training import _training_loop as run_module
 from kanlens.training._objective import Objective
 from kanlens.training._process_group import joined
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 
 RANK, COUNT = (int(os.environ.get(name, given)) for name, given in (("RANK", 0), ("WORLD_SIZE", 1)))
 STRATEGY = "ddp" if "WORLD_SIZE" in os.environ else None

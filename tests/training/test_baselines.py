@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 import kanlens
 from kanlens.training import _baselines as baselines
-from kanlens.training import _ensemble as ensemble
+from kanlens.training import _default_ensemble as ensemble
 from kanlens.training._baselines import add_record, baseline_scores, giveaways
 from kanlens.training._objective import score
 
@@ -69,7 +69,7 @@ def test_scores_of_classes_are_accuracies_on_the_rows_held_out():
 
 
 def test_rows_for_testing_judge_where_no_others_do_and_are_known_again(monkeypatch):
-    monkeypatch.setattr(baselines, "WIDE", 5)  # no boosting
+    monkeypatch.setattr(baselines, "MAX_BOOSTING_WIDTH", 5)  # no boosting
     data = table(outputs=2)
     training, test = data.split(0.25, seeded())
     model = kanlens.KAN([3, 2], generator=seeded()).double()
@@ -89,7 +89,7 @@ def test_rows_for_testing_judge_where_no_others_do_and_are_known_again(monkeypat
 
 
 def test_the_last_rows_judge_whatever_training_held_out(monkeypatch):
-    monkeypatch.setattr(baselines, "WIDE", 2)  # no boosting
+    monkeypatch.setattr(baselines, "MAX_BOOSTING_WIDTH", 2)  # no boosting
     data = table()
     training, test = data.split(0.25, last=True)
     found = kanlens.fit_default(training, generator=seeded(), progress=False)
@@ -131,7 +131,7 @@ def test_wide_tables_and_single_classes_are_judged_too(monkeypatch):
     one = (data.y == 0).nonzero()[:, 0]
     rest = (data.y != 0).nonzero()[:, 0]
     assert set(baseline_scores(model, data.x, data.y, [(one, rest)]).values()) == {0.0}
-    monkeypatch.setattr(baselines, "WIDE", 8)
+    monkeypatch.setattr(baselines, "MAX_BOOSTING_WIDTH", 8)
     few = baseline_scores(model, data.x, data.y, [(rest, one)])
     assert list(few) == ["mean", "linear"]
 

@@ -14,7 +14,7 @@ import kanlens
 from kanlens._model_inputs import needed_widths, prepare_data, prepare_target
 from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.training._run import settle_scaling
+from kanlens.training._training_loop import settle_scaling
 
 TEXTS = np.array(["low", "high"] * 6)
 

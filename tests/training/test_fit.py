@@ -169,7 +169,7 @@ def test_grids_move_on_schedule(network, waves):
 
 def test_grids_follow_hidden_values_at_the_end_unless_it_costs(network, waves, monkeypatch):
     def outside(cost):
-        monkeypatch.setattr("kanlens.training._run.COST", cost)
+        monkeypatch.setattr("kanlens.training._training_loop.COST", cost)
         net = network((2, 3, 1))
         result = run(net, waves, steps=6, grid_updates=1)
         with torch.no_grad():

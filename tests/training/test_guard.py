@@ -13,7 +13,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError, TrainingError
 from kanlens.training._objective import Objective
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 from tests.training.conftest import run, seeded
 
 

@@ -12,8 +12,8 @@ from kanlens.discovery._scaling import table_of
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.pruning._prune import hold_out
 from kanlens.symbolic._partition import places_of
-from kanlens.training import _ensemble as ensemble
-from kanlens.training._ensemble import EnsembleRun
+from kanlens.training import _default_ensemble as ensemble
+from kanlens.training._default_ensemble import EnsembleRun
 
 
 @pytest.fixture(autouse=True)

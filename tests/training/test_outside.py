@@ -16,7 +16,7 @@ from kanlens.cli import main
 from kanlens.errors import RangeWarning
 from kanlens.model._network import describe
 from kanlens.training._objective import outside_words
-from kanlens.training._run import settle_range
+from kanlens.training._training_loop import settle_range
 
 N = 160
 

@@ -23,7 +23,7 @@ from kanlens.training import sparsity_path
 from kanlens.training._checkpointing import read_state
 from kanlens.training._objective import constant_loss, row_losses, task_loss
 from kanlens.training._result import active_edges, active_features, mean_and_error, weighty_edges
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 from tests.training.conftest import seeded
 
 

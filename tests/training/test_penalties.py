@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.sparsity import PENALTIES
 from kanlens.training._objective import Objective, task_loss
 from tests.training.conftest import run, seeded

@@ -13,9 +13,9 @@ import torch
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, OutputError
 from kanlens.training import _checkpointing as checkpointing
-from kanlens.training import _run as run_module
+from kanlens.training import _training_loop as run_module
 from kanlens.training._checkpointing import Checkpoint, read_state, write_state
-from kanlens.training._run import TrainingRun
+from kanlens.training._training_loop import TrainingRun
 from tests.training.conftest import run, seeded
 
 ADAM = {"optimizer": "adam", "batch_size": 16, "learning_rate": 0.05}

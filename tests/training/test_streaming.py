@@ -13,13 +13,13 @@ from kanlens._resources import memory_limit
 from kanlens.data import _source as sources
 from kanlens.data._source import scan_table
 from kanlens.errors import InvalidValueError
-from kanlens.training import _ensemble as ensemble
+from kanlens.training import _default_ensemble as ensemble
 from kanlens.training import _fit as fit
 from kanlens.training import _streaming as streaming
-from kanlens.training._ensemble import EnsembleRun
+from kanlens.training._default_ensemble import EnsembleRun
 from kanlens.training._process_group import Ranks
-from kanlens.training._run import TrainingRun
 from kanlens.training._streaming import STREAMS, RowStream
+from kanlens.training._training_loop import TrainingRun
 
 ROWS = 1000
 

@@ -12,7 +12,7 @@ import kanlens
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
 from kanlens.training._options import FitOptions
-from kanlens.training._run import check_footprint
+from kanlens.training._training_loop import check_footprint
 
 
 def frame(rows=40, **columns):
@@ -133,7 +133,7 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(monkeypatch):
 
 
 def test_fit_asks_before_it_begins(monkeypatch):
-    monkeypatch.setattr("kanlens._resources.SMALL", 0)
+    monkeypatch.setattr("kanlens._resources.ALWAYS_ALLOWED_BYTES", 0)
     monkeypatch.setattr("kanlens._resources.available_memory", lambda: 50_000)
     with pytest.raises(InvalidValueError, match=r"^fit: expected work that fits into the 0\.0 GB"):
         trained(frame())

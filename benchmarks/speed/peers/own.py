@@ -9,7 +9,7 @@ import torch
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
 from benchmarks.speed.workload import Workload
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model.kernels._choice import Path
 
 SCALER = 0.5

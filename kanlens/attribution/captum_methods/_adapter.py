@@ -20,7 +20,7 @@ from kanlens._runtime import progress_bar
 from kanlens.attribution._problem import Problem, borrowed_randomness
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._analysis import over_rows, reaching
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._nodes import Nodes
 
 REPEATS = 5  # runs of a sampling method whose spread is its standard error

@@ -18,7 +18,7 @@ from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._analysis import BUDGET, live_features
 
 ZEILER = "M. Zeiler, R. Fergus, Visualizing and Understanding Convolutional Networks, 2014"
-MOST_PLAYERS = 8  # 40320 permutations
+MAX_PLAYERS = 8  # 40320 permutations
 COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds exactly
 
 
@@ -135,8 +135,8 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
     """
     live = live_features(problem.model, problem.target).nonzero().flatten()
     players = len(live)
-    if players > MOST_PLAYERS:
-        expected = f"at most {MOST_PLAYERS} features with a path to the output for method "
+    if players > MAX_PLAYERS:
+        expected = f"at most {MAX_PLAYERS} features with a path to the output for method "
         expected += "'captum_shapley_values', which goes through all their orders"
         advice = "Use {method}, which is exact without them"
         raise MethodError("attribute", expected, str(players), advice, method="shapley")

@@ -34,8 +34,9 @@ TUNNELED = {
     "integrated_gradients": Baseline.MEAN_ROW,
 }
 KINDS = ("smoothgrad", "smoothgrad_sq", "vargrad")
-FAINT = 60.0  # a coalition of half the features weighs at least exp(-60)
-WIDEST = 1e6  # kernel width, where all coalitions weigh the same, or penalty, where nothing is left
+MAX_KERNEL_EXPONENT = 60.0  # a coalition of half the features weighs at least exp(-60)
+# kernel width, where all coalitions weigh the same, or penalty, where nothing is left
+MAX_KERNEL_WIDTH = 1e6
 
 
 @method(exact=False, complete=False, random=True, reference=SHAP)
@@ -223,13 +224,13 @@ def captum_lime(
 
 def _check_weights(width: float, penalty: float, players: int) -> None:
     """Refuse a width without weight for most coalitions in float32, and too large penalties."""
-    least = math.sqrt(max(1, players) / (4 * FAINT))
-    if not least <= width <= WIDEST:
-        expected = f"from {least:.2g} to {WIDEST:.0e} for {players} features"
+    least = math.sqrt(max(1, players) / (4 * MAX_KERNEL_EXPONENT))
+    if not least <= width <= MAX_KERNEL_WIDTH:
+        expected = f"from {least:.2g} to {MAX_KERNEL_WIDTH:.0e} for {players} features"
         got, advice = f"{width:g}", "Leave it out for the default"
         raise InvalidValueError("attribute", expected, got, advice, argument="kernel_width")
-    if penalty > WIDEST:
-        expected, advice = f"of at most {WIDEST:.0e}", "Lower it; changes are scaled to 1"
+    if penalty > MAX_KERNEL_WIDTH:
+        expected, advice = f"of at most {MAX_KERNEL_WIDTH:.0e}", "Lower it; changes are scaled to 1"
         raise InvalidValueError("attribute", expected, f"{penalty:g}", advice, argument="penalty")
 
 

@@ -33,18 +33,18 @@ from kanlens.model import _analysis as analysis
 
 BASELINES = ("each", "mean")
 MORE = 2  # nodes for a segment that has too few, before it is cut
-MANY = 5  # nodes at least for parts of a segment that has a kink, perhaps
-MOST = 10  # nodes of the smaller rule; a segment that needs more is cut instead
+MIN_NODES_TO_CUT = 5  # nodes at least for parts of a segment that has a kink, perhaps
+MAX_NODES = 10  # nodes of the smaller rule; a segment that needs more is cut instead
 HALVINGS = 40  # of one segment
 STALLS = 3  # halvings in a row without progress: a jump or a pole, which no rule settles
 SPENT = 20  # times what the first pass over a line took, and SPARE more: no segment is cut then
 SPARE = 500
 LOST = 8.0  # times what is allowed: less is rounding
 PROGRESS = 0.9  # of an error that is left: more is none
-LONG = 0.5  # rate of decay: above it a segment is known to be long, and is no stall
+SLOW_DECAY = 0.5  # rate of decay: above it a segment is known to be long, and is no stall
 SHARE = 0.25  # of a cell crossed: the rate at which a spline's coefficients decay, about
 POLE = 2 * math.pi  # twice the distance of the logistic function's poles from the real line
-CAUTION = 0.1  # times the tolerance: what the number of nodes is chosen for
+NODE_SAFETY = 0.1  # times the tolerance: what the number of nodes is chosen for
 TRUST = 100.0  # times the decay that was expected: what is slower has a kink, perhaps
 SINGLE = 10.0  # times the tolerance: what a feature's error, estimated high, may be
 PART = 0.02  # of the tolerance that the sum over one segment may use
@@ -244,7 +244,7 @@ def integrate(
             integrals.start(segments, survey, tried.values)
             most = SPENT * integrals.evaluations + SPARE
         misses, smooth = integrals.misses(segments, survey, tried, work.doubted)
-        short = torch.maximum(survey.curved, survey.smooth) <= LONG
+        short = torch.maximum(survey.curved, survey.smooth) <= SLOW_DECAY
         stalls = torch.where(short & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
         stuck = (misses > 1) & (stalls > 0)
         if bool(stuck.any()):
@@ -264,14 +264,17 @@ def _refined(
     lines: Lines, knots: list[Tensor], work: _Work, counts: Tensor, unfit: Tensor
 ) -> _Work:
     """Add nodes to smooth segments, once, and cut the others in half."""
-    again = unfit & ~work.doubted & (work.least == 1) & (counts < MOST)
+    again = unfit & ~work.doubted & (work.least == 1) & (counts < MAX_NODES)
     cut = (unfit & ~again).nonzero()[:, 0]
     segments, every = work.segments[cut], torch.arange(len(cut), device=cut.device)
     halves, parent = segments.cut(every, segments.low + 0.5 * segments.length)
     halves, half = hidden_cuts(lines, halves, knots)
     parent = cut[parent[half]]
     least = torch.cat(
-        ((counts[again] + MORE).clamp(max=MOST), torch.where(work.doubted[parent], MANY, 1))
+        (
+            (counts[again] + MORE).clamp(max=MAX_NODES),
+            torch.where(work.doubted[parent], MIN_NODES_TO_CUT, 1),
+        )
     )
     origin = torch.cat((again.nonzero()[:, 0], parent))
     segments = work.segments[again].joined(halves)
@@ -302,12 +305,12 @@ def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _SegmentSt
 
 def _counts(lines: Lines, segments: Segments, survey: _SegmentState, tolerance: float) -> Tensor:
     """Return the number m of the smaller rule's nodes: the larger's error is rate**(3 m + 2)."""
-    exact = min(MOST, -(-lines.degrees[-1] // 2))
-    allowed = torch.log(CAUTION * tolerance / segments.length)
+    exact = min(MAX_NODES, -(-lines.degrees[-1] // 2))
+    allowed = torch.log(NODE_SAFETY * tolerance / segments.length)
 
     def needed(rate: Tensor) -> Tensor:
         steps = allowed / torch.log(rate.nan_to_num(0.99).clamp(1e-30, 0.99))
-        return ((steps - 2) / 3).ceil().clamp(1, MOST).long()
+        return ((steps - 2) / 3).ceil().clamp(1, MAX_NODES).long()
 
     return torch.maximum(needed(survey.curved).clamp(max=exact), needed(survey.smooth))
 

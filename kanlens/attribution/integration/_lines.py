@@ -16,17 +16,17 @@ from torch import Tensor
 
 from kanlens.model import _analysis as analysis
 from kanlens.model._analysis import reaching
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.splines import _spline as spline
 
 SMOOTH = 3  # degree that pieces count as when they are no polynomials
-SHORTEST = 1e-15  # of a line; less is rounding
-MOST_POINTS = 16  # at which a hidden input is read on a segment
-FINER = 2  # samples of the interpolating polynomial for each of these points
+MIN_LENGTH = 1e-15  # of a line; less is rounding
+MAX_POINTS = 16  # at which a hidden input is read on a segment
+SAMPLES_PER_POINT = 2  # samples of the interpolating polynomial for each of these points
 CORRECTIONS = 2  # Newton's steps on the network itself
 HALVINGS, NEWTON = 6, 4  # steps on the interpolating polynomial before
-CLOSE = 1e-6  # to a breakpoint before the last of them: what is not is no crossing
+CROSSING_TOLERANCE = 1e-6  # to a breakpoint before the last of them: what is not is no crossing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,7 +158,7 @@ class Segments:
         last = torch.ones_like(index, dtype=torch.bool)
         last[:-1] = index[1:] != index[:-1]
         high = torch.where(last, self.high[index], low.roll(-1))
-        long = high - low > SHORTEST
+        long = high - low > MIN_LENGTH
         return Segments(self.owner[index], low, high)[long], index[long]
 
     def joined(self, other: Segments) -> Segments:
@@ -178,7 +178,7 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
         repeated = torch.zeros_like(places, dtype=torch.bool)
         repeated[:, 1:] = places[:, 1:] == places[:, :-1]
         curved = (layer.coefficients() != 0).any(-1) & onward[:, None]  # (out, in)
-        of_grid = (places[:, :, None] == layer.knots()[:, None, :]).any(-1)
+        of_grid = (places[:, :, None] == layer.spline_breakpoints()[:, None, :]).any(-1)
         flat = ~curved.any(0)[:, None]
         drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
         dead = ~(layer.nonzero_edges() & onward[:, None]).any(0)[:, None]
@@ -207,8 +207,8 @@ def hidden_cuts(lines: Lines, segments: Segments, knots: list[Tensor]) -> tuple[
         live = torch.isfinite(knots[level]).any(1).nonzero()[:, 0]
         if not len(live):
             continue
-        count = min(lines.degrees[level - 1] + 4, MOST_POINTS)
-        numbers = FINER * count * knots[level][live].numel()
+        count = min(lines.degrees[level - 1] + 4, MAX_POINTS)
+        numbers = SAMPLES_PER_POINT * count * knots[level][live].numel()
         cuts, at_once = [], max(1, analysis.BUDGET // numbers)
         for first in range(0, len(segments), at_once):
             part = segments[first : first + at_once]
@@ -225,7 +225,7 @@ def _search(
     lines: Lines, segments: Segments, level: int, live: Tensor, knots: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
     """Return segments, and places on them, where inputs cross breakpoints: (cut,), (cut,)."""
-    curve = Interpolation(count, FINER * (count - 1), device=knots.device)
+    curve = Interpolation(count, SAMPLES_PER_POINT * (count - 1), device=knots.device)
     t = segments.places(curve.nodes)
     owner = segments.owner[:, None].expand_as(t)
     values = lines.hidden(level, owner.reshape(-1), t.reshape(-1))[:, live]
@@ -239,7 +239,7 @@ def _search(
         now = lines.hidden(level, crossed.owner, crossed.low + half + half * tau)
         error = now[every, live[unit]] - place
         tau = (tau - error / slope).nan_to_num(2.0).clamp(low, high)
-    real = (tau > -1) & (tau < 1) & (error.abs() <= CLOSE * (1 + place.abs()))
+    real = (tau > -1) & (tau < 1) & (error.abs() <= CROSSING_TOLERANCE * (1 + place.abs()))
     return segment[real], (crossed.low + half + half * tau)[real]
 
 

@@ -21,9 +21,9 @@ from kanlens.splines._pieces import Index
 
 EPS = float(np.finfo(np.float64).eps)
 SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one as well
-LEAST, MOST = 32, 8192  # cosines
+MIN_COSINES, MAX_COSINES = 32, 8192  # cosines
 CELLS = 8  # for each cosine; with 4 the bound is 1.4 times the error, with 8 it is 1.1 times
-LEAST_CELLS, MOST_CELLS = 2048, 2**17
+MIN_CELLS, MAX_CELLS = 2048, 2**17
 BOOST, STEEP = 0.75, 7  # factor 1 + 0.75 (m / terms)**7 of the m-th cosine
 LARGEST = 1e4  # polynomial, in parts of the range of the edge: it costs as many digits
 SAFETY = 1.15  # of the guess how many cosines are needed
@@ -56,7 +56,9 @@ class CosineSeries:
         return np.asarray(total)
 
 
-def fit(edge: Edge, low: float, high: float, *, tolerance: float, most: int = MOST) -> CosineSeries:
+def fit(
+    edge: Edge, low: float, high: float, *, tolerance: float, most: int = MAX_COSINES
+) -> CosineSeries:
     """Expand an edge on an interval in a polynomial plus cosines.
 
     Their number grows until the bound is below the tolerance, or is `most`. The bound holds for any
@@ -74,7 +76,7 @@ def fit(edge: Edge, low: float, high: float, *, tolerance: float, most: int = MO
         return _constant(edge, low, high)
     from scipy.fft import next_fast_len
 
-    terms, best, rate = min(LEAST, most), None, 3.0
+    terms, best, rate = min(MIN_COSINES, most), None, 3.0
     while True:
         series = _with_terms(edge, low, high, terms, tolerance)
         if best is not None and math.isfinite(best.error) and math.isfinite(series.error):
@@ -108,16 +110,16 @@ def _constant(edge: Edge, low: float, high: float) -> CosineSeries:
 
 def _with_terms(edge: Edge, low: float, high: float, terms: int, tolerance: float) -> CosineSeries:
     """Return the series with `terms` cosines; cells are cut where they dominate the bound."""
-    cells = max(LEAST_CELLS, CELLS * terms)
+    cells = max(MIN_CELLS, CELLS * terms)
     while True:
         points = samples(edge, low, high, cells)
         polynomial, cosines = _coefficients(points, terms)
         seen, error = bound(points, polynomial, cosines)
-        if not seen <= tolerance < error or cells >= MOST_CELLS:
+        if not seen <= tolerance < error or cells >= MAX_CELLS:
             parts = {"polynomial": polynomial, "cosines": cosines}
             return CosineSeries(low=low, high=high, error=error, **parts)
         finer = SAFETY * ((error - seen) / (tolerance - 0.99 * seen)) ** (1 / 3)
-        cells = min(int(cells * max(finer, 2.0)), MOST_CELLS)
+        cells = min(int(cells * max(finer, 2.0)), MAX_CELLS)
 
 
 def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ from kanlens.model._analysis import BUDGET, widest
 from kanlens.model.kernels import _pool as pool
 
 if TYPE_CHECKING:
-    from kanlens.model._layers import KANLinear
+    from kanlens.model._kan_linear import KANLinear
     from kanlens.model._nodes import Nodes
     from kanlens.model.kernels._local_basis import LocalBasis
 
@@ -33,7 +33,7 @@ TRIAL = 2**21  # functions evaluated to estimate the time of all
 WORK = 3.0  # nanoseconds of one function at one point
 TORCH = 200  # time of torch over that of the kernel
 COMPILE = "from kanlens.attribution.shapley._enumeration import compile_worths; compile_worths({})"
-MOST_BINS = 1024  # per node; a grid more uneven than that is searched in more steps
+MAX_BINS = 1024  # per node; a grid more uneven than that is searched in more steps
 SLACK = 1e-9  # of a bin: rounding may put a point into the next bin
 
 
@@ -242,7 +242,7 @@ def _bins(cuts: Array) -> tuple[Array, Array, int]:
     """Return the knots (node, knot) before each of even bins, bins per unit, most knots in one."""
     length = cuts[:, -1] - cuts[:, 0]
     finest = (np.diff(cuts).min(1) / length).min()
-    count = int(min(MOST_BINS, np.ceil(1 / finest) + 1))
+    count = int(min(MAX_BINS, np.ceil(1 / finest) + 1))
     density = count / length
     places = (cuts - cuts[:, :1]) * density[:, None]  # (node, knot)
     edges = np.arange(count + 1)

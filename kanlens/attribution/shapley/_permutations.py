@@ -16,7 +16,7 @@ from kanlens.attribution._problem import pairs
 from kanlens.attribution.shapley._games import Game
 from kanlens.model._analysis import BUDGET
 
-MOST_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
+MAX_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
 RADII = 0.8, 1.7, 2.6  # where a game is looked at along each sum, in deviations of u
 MIXED = RADII[1]  # likewise along two or three sums
 
@@ -164,7 +164,7 @@ def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
         odd[here, there] = walks.odd(walks.middle(*both)[:, :, None], at * width[:, :, None])
     solution = torch.linalg.solve(_powers(at), odd.mT).mT.nan_to_num(0.0, 0.0, 0.0)
     form = None
-    if sub <= MOST_SUMS:
+    if sub <= MAX_SUMS:
         form = (solution[..., 3 * sub :] @ _symmetric(sub).to(solution)).unflatten(-1, (-1, sub))
     return Surrogate(scale, solution[..., sub : 2 * sub], solution[..., 2 * sub : 3 * sub], form)
 
@@ -204,7 +204,7 @@ def _symmetric(sub: int) -> Tensor:
 
 def _products(sub: int) -> list[tuple[int, ...]]:
     """List the mixed products of three sums."""
-    if sub > MOST_SUMS:
+    if sub > MAX_SUMS:
         return []
     triples = itertools.combinations_with_replacement(range(sub), 3)
     return [factors for factors in triples if factors[0] < factors[2]]

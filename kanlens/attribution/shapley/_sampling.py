@@ -22,9 +22,9 @@ from kanlens.attribution.shapley._games import Game, Solution
 from kanlens.attribution.shapley._permutations import PermutationPaths, Surrogate, count, fitted
 from kanlens.model._analysis import BUDGET
 
-MOST = 2**20  # permutations for one sample
-LEAST = 96  # antithetic pairs in a round, so that their spread is known
-FEW = 8  # background rows that are met however short the time is
+MAX_PERMUTATIONS = 2**20  # permutations for one sample
+MIN_PAIRS = 96  # antithetic pairs in a round, so that their spread is known
+MIN_BACKGROUND_ROWS = 8  # background rows that are met however short the time is
 MOVES = 1000  # of the bar
 TINY = 1e-300
 
@@ -43,7 +43,7 @@ def sampled(
     *,
     tolerance: float,
     deadline: Deadline = NEVER,
-    most: int = MOST,
+    most: int = MAX_PERMUTATIONS,
     generator: torch.Generator | None = None,
     progress: bool | None = False,
     stop: Interruption | None = None,
@@ -99,17 +99,17 @@ def _samples_at_once(game: Game, *, polynomials: bool) -> int:
 
 def _pairs_of_a_round(game: Game) -> int:
     """Return the antithetic permutation pairs per background row in a round."""
-    return max(2, math.ceil(LEAST / len(game.rows)))
+    return max(2, math.ceil(MIN_PAIRS / len(game.rows)))
 
 
 def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
     """Time a few samples and rows; return whether a full round fits the deadline."""
     if deadline.left == math.inf:
         return True
-    rows = torch.arange(min(FEW, len(game.rows)), device=game.x.device)
+    rows = torch.arange(min(MIN_BACKGROUND_ROWS, len(game.rows)), device=game.x.device)
     orders = torch.arange(game.size, device=game.x.device)
     orders = orders.expand(len(rows), _pairs_of_a_round(game), -1)
-    walks = PermutationPaths(game, game.x[:FEW])
+    walks = PermutationPaths(game, game.x[:MIN_BACKGROUND_ROWS])
     points = orders[:, :, 0].numel() * game.size
     who = torch.arange(min(len(walks.ours), walks.at_once(points)), device=game.x.device)
     start = time.monotonic()
@@ -124,8 +124,15 @@ def _against_few_rows(
     """Pair samples with random rows until the deadline; errors are from the spread of rows."""
     walks, generator = PermutationPaths(game, x), torch.Generator().manual_seed(seed)
     batch, rows, players, _ = walks.shape
-    drawn = torch.randperm(rows, generator=generator).repeat(math.ceil(FEW / rows)).to(x.device)
-    least, gains = (FEW if rows >= FEW else len(drawn)), list[Tensor]()
+    drawn = (
+        torch.randperm(rows, generator=generator)
+        .repeat(math.ceil(MIN_BACKGROUND_ROWS / rows))
+        .to(x.device)
+    )
+    least, gains = (
+        (MIN_BACKGROUND_ROWS if rows >= MIN_BACKGROUND_ROWS else len(drawn)),
+        list[Tensor](),
+    )
     parts = torch.arange(batch, device=x.device).split(walks.at_once(players))
     late = stop.happened
     with stop.kept():

@@ -17,7 +17,7 @@ from kanlens.attribution._additive import contributions
 from kanlens.attribution._method import method
 from kanlens.attribution._problem import Baseline, LocalValues, Problem
 from kanlens.attribution.shapley import _enumeration as enumeration
-from kanlens.attribution.shapley._cosines import LEAST
+from kanlens.attribution.shapley._cosines import MIN_COSINES
 from kanlens.attribution.shapley._fourier import Expansion, expand, seconds
 from kanlens.attribution.shapley._games import LIMIT, Game, Solution, games, players
 from kanlens.attribution.shapley._sampling import sampled
@@ -28,7 +28,7 @@ Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
 Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
 ALGORITHMS = get_args(Algorithm)
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
-PATIENCE = 300.0  # seconds of work for one game, beyond which "auto" samples it
+MAX_EXACT_SECONDS = 300.0  # seconds of work for one game, beyond which "auto" samples it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,9 +282,9 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
     """Return a game in cosines; None where sampling is allowed and does better, as at poles."""
     tolerance = BOUND * unit if solver.tolerance is None else solver.tolerance
     left = solver.deadline.left
-    limit = PATIENCE if left == math.inf else left / share
+    limit = MAX_EXACT_SECONDS if left == math.inf else left / share
     free = solver.algorithm == "auto" and not solver.interactions
-    if free and seconds(game, LEAST * game.model.layers[1].in_features) > limit:
+    if free and seconds(game, MIN_COSINES * game.model.layers[1].in_features) > limit:
         return None
     try:
         expansion = expand(game, tolerance=tolerance / share)

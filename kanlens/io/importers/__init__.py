@@ -22,7 +22,7 @@ from kanlens.io.importers import _pykan as pykan
 from kanlens.io.importers import _series as series
 from kanlens.io.importers import _splines as splines
 from kanlens.io.importers._containers import located
-from kanlens.io.importers._layouts import Layout
+from kanlens.io.importers._layout import Layout
 from kanlens.io.importers._order import INDEXED, join, names_below, stem_of
 from kanlens.io.importers._parity_check import check_live
 from kanlens.io.importers._rows import Remake, adopted, check_data, is_tabular, training_data

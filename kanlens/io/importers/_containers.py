@@ -284,7 +284,8 @@ def _numbers(file: Any, key: str, most: int) -> Tensor:
 # --- pykan's three files -----------------------------------------------------------------------
 
 _ENDS = ("_state", "_config.yml", "_cache_data")
-_MOST, _NESTED = 2**22, 64  # bytes of a configuration, and lists in lists, which take long to read
+# bytes of a configuration, and lists in lists, which take long to read
+_MAX_BYTES, _MAX_NESTING = 2**22, 64
 
 
 def located(path: Pathlike) -> Pathlike:
@@ -307,12 +308,12 @@ def read_facts(path: Path) -> Mapping[str, Any]:
 
     bad = (yaml.YAMLError, OSError, ValueError, RecursionError, TypeError, LookupError)
     try:
-        if beside.stat().st_size > _MOST:
+        if beside.stat().st_size > _MAX_BYTES:
             raise ValueError("it is too long")
         text = beside.read_text(encoding="utf-8")
         steps = ((c in "[{") - (c in "]}") for c in text)
-        deep = max(itertools.accumulate(steps, initial=0)) > _NESTED
-        if deep or any(part * _NESTED in text for part in ("- ", " ")):
+        deep = max(itertools.accumulate(steps, initial=0)) > _MAX_NESTING
+        if deep or any(part * _MAX_NESTING in text for part in ("- ", " ")):
             raise ValueError("it is too deep")
         facts = yaml.load(text, _loader())
     except (*bad, AttributeError, struct.error) as error:

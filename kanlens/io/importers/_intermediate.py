@@ -16,7 +16,7 @@ from kanlens.errors import KanlensError, ShapeError, reworded
 from kanlens.functions._catalog import BASES
 from kanlens.io.importers._settings import CALL, ImportOptions, sum_of
 from kanlens.model._config import LayerConfig
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._normalization import expand_normalization

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kanlens.io.importers._intermediate import Edges, Stage
-from kanlens.io.importers._layouts import Group, Layout
+from kanlens.io.importers._layout import Group, Layout
 from kanlens.io.importers._order import join
 from kanlens.io.importers._pickle_stubs import class_of
 from kanlens.io.importers._polynomials import in_chebyshev

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens.functions._elementary import Array
 from kanlens.io.importers._intermediate import Edges, Stage, elementwise, linear
-from kanlens.io.importers._layouts import Group, Layout
+from kanlens.io.importers._layout import Group, Layout
 from kanlens.io.importers._order import join
 from kanlens.io.importers._series import series_edges
 

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from kanlens.errors import ShapeError
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.io.importers._intermediate import Affine, Edges, Stage, one_by_one
-from kanlens.io.importers._layouts import Group, Layout
+from kanlens.io.importers._layout import Group, Layout
 from kanlens.io.importers._pickle_stubs import attribute
 from kanlens.io.importers._settings import CALL, SUMS, refuse
 from kanlens.model._terms import SPLINE, FunctionTable

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens.functions._rational import rational_name
 from kanlens.io.importers._intermediate import Edges, Stage, one_by_one
-from kanlens.io.importers._layouts import Group, Layout, batch_norm
+from kanlens.io.importers._layout import Group, Layout, batch_norm
 from kanlens.io.importers._order import join
 from kanlens.io.importers._pickle_stubs import attribute, class_of
 from kanlens.io.importers._settings import SETTINGS, refuse

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.io.importers._intermediate import Edges, Stage, edges_of, leaky, uniform
-from kanlens.io.importers._layouts import Group, Layout, Tensors, batch_norm
+from kanlens.io.importers._layout import Group, Layout, Tensors, batch_norm
 from kanlens.io.importers._order import join
 from kanlens.io.importers._pickle_stubs import class_of
 from kanlens.io.importers._settings import refuse

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kanlens.model.kernels._choice import ASKED, asked, use, use_within
 
 if TYPE_CHECKING:
-    from kanlens.model._layers import KANLinear
+    from kanlens.model._kan_linear import KANLinear
     from kanlens.model._spline_forward import Weights
     from kanlens.model.kernels._local_basis import LocalBasis
 
@@ -54,7 +54,7 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     if basis is None:
         return None
     wanted = graded and any(t is not None and t.requires_grad for t in (*weights, x))
-    sparse, base = _module("kanlens.model.kernels._fused_autograd"), layer.base_name
+    sparse, base = _module("kanlens.model.kernels._autograd"), layer.base_name
     source = _module("kanlens.model.kernels._edge_l1") if norms else sparse
     if not source.compilation(basis).ready(CALL + SAVING * x.numel()):
         return None

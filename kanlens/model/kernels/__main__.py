@@ -3,7 +3,7 @@
 import torch
 
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 
 
 def compile_passes(dtype: str, degree: int) -> None:

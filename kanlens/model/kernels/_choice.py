@@ -1,8 +1,8 @@
 """Choice between compiled kernels and torch operations, and compilation in a second process.
 
 A call never waits for a compiler: torch does the work of kernels that are not compiled. When that
-has taken `PATIENCE` seconds longer than kernels would, a second process compiles them into numba's
-cache, from which they are taken as soon as they are there.
+has taken `COMPILE_AFTER` seconds longer than kernels would, a second process compiles them into
+numba's cache, from which they are taken as soon as they are there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kanlens._checks import check_choice
 
 Path = Literal["auto", "sparse", "torch"]
 PATHS = ("auto", "sparse", "torch")
-PATIENCE = 15.0  # seconds of CPU that compiling takes: a short run never pays for it
+COMPILE_AFTER = 15.0  # seconds of CPU that compiling takes: a short run never pays for it
 LOOK = 1.0  # seconds missed until the cache is looked at again while a process compiles
 LOADING = 1.5  # seconds of loading numba
 ASKED: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
@@ -78,7 +78,7 @@ class Compilation:
             self.compiled_here = True
             return True
         self.lost += seconds
-        missed = self.lost > (PATIENCE if self.process is None else LOOK)
+        missed = self.lost > (COMPILE_AFTER if self.process is None else LOOK)
         if missed or self.compiled_here:
             self.compiled_here, self.stored = False, self.on_disk()
         if missed:

@@ -16,14 +16,14 @@ from torch import Tensor
 from kanlens.model._spline_forward import Weights, mean_absolute_edges
 from kanlens.model.kernels import _pool as pool
 from kanlens.model.kernels import _silu as silu
-from kanlens.model.kernels._choice import Compilation
-from kanlens.model.kernels._compiling import Array, flat, inlined, inner, jit
-from kanlens.model.kernels._fused_autograd import (
+from kanlens.model.kernels._autograd import (
     _compilations,
     batched,
     compilation_of,
     differentiable,
 )
+from kanlens.model.kernels._choice import Compilation
+from kanlens.model.kernels._compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels._interval_lookup import write_pieces
 from kanlens.model.kernels._local_basis import LocalBasis
 from kanlens.model.kernels._local_support import sort_rows

@@ -18,14 +18,19 @@ from kanlens.model.kernels._packing import COLUMNS, pack_inputs
 from kanlens.model.kernels._vectors import BYTES, Emitter, Value, emitted, empty_line
 
 TABLE = 131_072  # numbers of polynomials that stay in a core's cache
-MOST = 4  # vectors of outputs up to which they pay
-MANY = 5  # rows for each piece, times vectors squared, from which turning the weights pays
+MAX_VECTORS = 4  # vectors of outputs up to which they pay
+# rows for each piece, times vectors squared, from which turning the weights pays
+MIN_ROWS_PER_PIECE = 5
 
 
 @inlined
 def pays(rows, pieces, vectors, numbers):
     """Return whether polynomials are the quicker way."""
-    return vectors <= MOST and pieces * vectors * vectors * MANY <= rows and numbers <= TABLE
+    return (
+        vectors <= MAX_VECTORS
+        and pieces * vectors * vectors * MIN_ROWS_PER_PIECE <= rows
+        and numbers <= TABLE
+    )
 
 
 @emitted

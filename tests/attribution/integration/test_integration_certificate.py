@@ -8,7 +8,7 @@ from kanlens.attribution.integration._gradients import integrate
 from kanlens.attribution.integration._lines import Lines, meeting_points
 from kanlens.data._schema import default_schema
 from kanlens.model._analysis import float64_copy
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from tests.attribution.integration import brute_force
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley._enumeration import coalition_worths
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._nodes import Grouping, Nodes
 from tests.model.kernels.layers import GRIDS, numbers, set_grid
 
@@ -121,7 +121,7 @@ def test_very_uneven_grids_need_several_steps(monkeypatch):
     layer = spline_layer(3, grid="clustered")
     given_steps = steps(SHAPES["sums"], 4)
     expected = one_by_one(*given_steps, SHAPES["sums"], layer)
-    monkeypatch.setattr(enumeration, "MOST_BINS", 2)
+    monkeypatch.setattr(enumeration, "MAX_BINS", 2)
     basis = kernels.local_basis_of(layer, layer.grid, layer.grid, layer.weights())
     assert enumeration._curves(layer, basis).hops > 2
     found = coalition_worths(*given_steps, SHAPES["sums"], layer)

@@ -97,7 +97,7 @@ def test_pairs_of_orders_take_additive_and_quadratic_games_as_they_are(function,
 @pytest.mark.parametrize("function", ["x^3", "x^4", "x^5"])
 @pytest.mark.parametrize("most", [10, 0])
 def test_one_order_is_enough_for_a_polynomial(function, most, draw, monkeypatch):
-    monkeypatch.setattr(permutations, "MOST_SUMS", most)
+    monkeypatch.setattr(permutations, "MAX_SUMS", most)
     game = powers(draw, function)
     walks, found = walked(game, torch.tensor([[3, 1, 5, 0, 4, 2], [0, 1, 2, 3, 4, 5]]))
     change = fitted(walks, torch.arange(2)).correction(found)

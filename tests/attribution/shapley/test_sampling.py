@@ -16,7 +16,7 @@ from kanlens.attribution.shapley import _sampling as sampling
 from kanlens.attribution.shapley._enumeration import enumerated
 from kanlens.attribution.shapley._games import Game, games
 from kanlens.attribution.shapley._permutations import Surrogate
-from kanlens.attribution.shapley._sampling import LEAST, MOVES, sampled
+from kanlens.attribution.shapley._sampling import MIN_PAIRS, MOVES, sampled
 from kanlens.model._network import KAN
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley.definition import KINDS, network
@@ -57,7 +57,7 @@ def check(game, exact, *, seeds=2, **options):
 def test_every_kind_of_network_is_met_within_the_errors(kind):
     model, target = network(kind)
     game = game_of(model, target=target)
-    check(game, enumerated(game).values, tolerance=0.0, most=4 * 2 * LEAST)
+    check(game, enumerated(game).values, tolerance=0.0, most=4 * 2 * MIN_PAIRS)
 
 
 @pytest.mark.parametrize("widths", [[12, 4, 3, 1], [10, (2, 2), 2, 1], [9, 12, 2, 1]])
@@ -88,7 +88,7 @@ def test_a_polynomial_with_wrong_values_is_caught(name, monkeypatch):
     real = getattr(Surrogate, name)
     monkeypatch.setattr(Surrogate, name, lambda *given: 1.1 * real(*given))
     with pytest.raises(AssertionError):
-        check(game, exact, tolerance=0.0, most=20 * 2 * LEAST)
+        check(game, exact, tolerance=0.0, most=20 * 2 * MIN_PAIRS)
 
 
 def test_columns_of_a_table_play_together():
@@ -96,7 +96,7 @@ def test_columns_of_a_table_play_together():
     member[torch.arange(9), torch.tensor([0, 1, 1, 2, 3, 3, 4, 5, 6])] = 1.0
     game = game_of(build([9, 4, 3, 1]), member=member)
     assert game.size == 7
-    found = check(game, enumerated(game).values, tolerance=0.0, most=4 * 2 * LEAST)
+    found = check(game, enumerated(game).values, tolerance=0.0, most=4 * 2 * MIN_PAIRS)
     assert found.values.shape == found.standard_error.shape == (3, 7)
 
 
@@ -105,7 +105,7 @@ def test_a_player_who_changes_nothing_gets_nothing_for_sure():
     x = game.x.clone()
     x[1, 2] = game.rows[0, 2]
     game = dataclasses.replace(game, x=x)
-    found = check(game, enumerated(game).values, tolerance=0.0, most=4 * 2 * LEAST)
+    found = check(game, enumerated(game).values, tolerance=0.0, most=4 * 2 * MIN_PAIRS)
     assert float(found.values[1, 2]) == float(found.standard_error[1, 2]) == 0.0
     assert float(found.standard_error[0, 2]) > 0
 
@@ -132,13 +132,13 @@ def test_it_stops_when_all_errors_are_small_enough():
     assert loose.evaluations < tight.evaluations
 
 
-@pytest.mark.parametrize("most", [1, 2 * LEAST, 2 * LEAST * 7 + 1])
+@pytest.mark.parametrize("most", [1, 2 * MIN_PAIRS, 2 * MIN_PAIRS * 7 + 1])
 def test_it_stops_after_so_many_orders(most):
     game = game_of(build([12, 4, 3, 1]))
     found = sampled(game, tolerance=0.0, most=most, generator=seeded())
     assert found.stopped == "permutations"
-    assert found.permutations == max(2 * LEAST, most - most % (2 * LEAST))
-    looks = 0 if most < 4 * LEAST else 4 * 2 * 28
+    assert found.permutations == max(2 * MIN_PAIRS, most - most % (2 * MIN_PAIRS))
+    looks = 0 if most < 4 * MIN_PAIRS else 4 * 2 * 28
     assert found.evaluations == found.permutations * 11 + looks + 4 + 1
 
 
@@ -175,7 +175,8 @@ def test_no_round_begins_that_would_end_too_late(clock, monkeypatch, limit, end)
 
 
 @pytest.mark.parametrize(
-    ("rows", "limit", "met"), [(40, 1e-9, sampling.FEW), (40, 12.0, 12), (1, 1e-9, 8), (3, 1e-9, 9)]
+    ("rows", "limit", "met"),
+    [(40, 1e-9, sampling.MIN_BACKGROUND_ROWS), (40, 12.0, 12), (1, 1e-9, 8), (3, 1e-9, 9)],
 )
 def test_without_time_for_a_round_some_rows_are_met(clock, monkeypatch, rows, limit, met):
     def slow(self, who, rows, order, real=sampling.PermutationPaths.walk):
@@ -185,9 +186,9 @@ def test_without_time_for_a_round_some_rows_are_met(clock, monkeypatch, rows, li
     monkeypatch.setattr(sampling.PermutationPaths, "walk", slow)
     monkeypatch.setattr(sampling.PermutationPaths, "at_once", lambda *_: 100)
     game = game_of(build([12, 4, 3, 1]), batch=3, rows=rows)
-    trial = min(sampling.FEW, rows)  # seconds of it, before
+    trial = min(sampling.MIN_BACKGROUND_ROWS, rows)  # seconds of it, before
     found = sampled(game, tolerance=0.0, deadline=Deadline.after(trial + limit), generator=seeded())
-    every = sampled(game, tolerance=0.0, most=2 * LEAST, generator=seeded())
+    every = sampled(game, tolerance=0.0, most=2 * MIN_PAIRS, generator=seeded())
     assert found.permutations == 2 * met
     assert found.stopped == "time limit"
     assert float((found.values.sum(1) - every.values.sum(1)).abs().max()) < 1e-12
@@ -205,7 +206,7 @@ def test_without_time_parts_are_larger(monkeypatch):
     monkeypatch.setattr(sampling, "PermutationPaths", counted)
     game = game_of(build([12, 11, 1]), batch=200, rows=300)
     found = sampled(game, tolerance=0.0, deadline=Deadline.after(1e-9), generator=seeded())
-    assert made == [sampling.FEW, 200]  # a part of a whole round has three samples
+    assert made == [sampling.MIN_BACKGROUND_ROWS, 200]  # a part of a whole round has three samples
     assert found.values.shape == (200, 12)
 
 
@@ -228,7 +229,7 @@ def test_outputs_that_are_no_numbers_end_the_work():
     game.model.layers[1].bias.fill_(math.nan)
     found = sampled(game, tolerance=1e-3, generator=seeded())
     assert bool(found.values.isnan().all())
-    assert found.permutations == 2 * LEAST
+    assert found.permutations == 2 * MIN_PAIRS
 
 
 # --- randomness -----------------------------------------------------------------------------------
@@ -259,10 +260,10 @@ def test_torchs_own_state_is_used_and_left_alone():
 @pytest.mark.parametrize("tolerance", [0.0, 1e-4])
 def test_a_sample_alone_gets_the_same(tolerance):
     game = game_of(build([9, 4, 3, 1]), batch=5)
-    whole = sampled(game, tolerance=tolerance, most=5 * 2 * LEAST, generator=seeded())
+    whole = sampled(game, tolerance=tolerance, most=5 * 2 * MIN_PAIRS, generator=seeded())
     for k in range(5):
         alone = dataclasses.replace(game, x=game.x[k : k + 1])
-        one = sampled(alone, tolerance=tolerance, most=5 * 2 * LEAST, generator=seeded())
+        one = sampled(alone, tolerance=tolerance, most=5 * 2 * MIN_PAIRS, generator=seeded())
         torch.testing.assert_close(one.values[0], whole.values[k], rtol=1e-10, atol=1e-15)
         error = whole.standard_error[k]
         torch.testing.assert_close(one.standard_error[0], error, rtol=1e-8, atol=1e-15)

@@ -128,7 +128,7 @@ def test_what_would_take_long_in_cosines_is_sampled(draw, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(values, "expand", None)  # is not even tried
         assert "sampled" in shapley(problem, time_limit=1e-9).remark
-    monkeypatch.setattr(values, "PATIENCE", 0.0)
+    monkeypatch.setattr(values, "MAX_EXACT_SECONDS", 0.0)
     assert "sampled" in shapley(problem).remark
     assert "cosines" in shapley(problem, time_limit=100.0).remark
     assert "cosines" in shapley(problem, algorithm="fourier").remark

@@ -15,8 +15,8 @@ from kanlens.io import importers
 from kanlens.io._checkpoint import load, save
 from kanlens.io.importers import import_model
 from kanlens.io.importers._intermediate import linear
-from kanlens.io.importers._layouts import Layout
-from kanlens.model._layers import KANLinear
+from kanlens.io.importers._layout import Layout
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers import import_model
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from tests.io.importers import series_doubles
 from tests.io.importers.doubles import TORCHKAN, rows, spline_layer, splines
 from tests.io.importers.test_efficient_kan import reference_basis

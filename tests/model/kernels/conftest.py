@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _autograd as fused_autograd
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 from scipy.special import ndtr
 from torch import Tensor
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 
 Array = np.ndarray
 WIDE = np.longdouble

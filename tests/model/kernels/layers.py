@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kanlens.functions._catalog import BASES
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from tests.model.kernels.definition import Wanted, layer_and_gradients, misfit
 from tests.model.layers_for_tests import seeded
 

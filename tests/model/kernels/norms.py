@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from tests.model.kernels.definition import Array, base_function, values_and_slopes, wide
 from tests.model.kernels.layers import make
 from tests.model.layers_for_tests import seeded

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kanlens.model._spline_forward import Weights
-from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _autograd as fused_autograd
 from tests.model.kernels.layers import TOLERANCES, agrees, make, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -15,10 +15,10 @@ import torch
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model.kernels import _autograd as fused_autograd
 from kanlens.model.kernels import _choice as choice
-from kanlens.model.kernels import _entry_points as entry_points
-from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _forward_backward as entry_points
 from kanlens.model.kernels import _pool as pool
 from kanlens.model.kernels import asked
 from kanlens.model.kernels._choice import PATHS
@@ -78,7 +78,7 @@ def disk(monkeypatch):
     disk = SimpleNamespace(full=False, started=[])
     monkeypatch.setattr(fused_autograd, "_compilations", {})
     monkeypatch.setattr(fused_autograd, "on_disk", lambda kernel, arguments: disk.full)
-    monkeypatch.setattr(choice, "PATIENCE", 1.0)
+    monkeypatch.setattr(choice, "COMPILE_AFTER", 1.0)
     monkeypatch.setattr(choice, "start", lambda code: disk.started.append(code) or Mock())
     return disk
 
@@ -103,7 +103,7 @@ def test_no_call_waits_for_a_compiler_but_where_kernels_are_asked_for(disk, rows
 
 def test_kernels_are_compiled_once_they_have_been_missed_for_longer_than_compiling_takes(disk):
     layer, x = KANLinear(3, 1), torch.zeros(4, 3)
-    calls = int(choice.PATIENCE / kernels.CALL)
+    calls = int(choice.COMPILE_AFTER / kernels.CALL)
     for _ in range(calls - 100):
         assert not runs_kernels(layer, x)
     assert disk.started == []

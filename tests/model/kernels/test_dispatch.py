@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from kanlens.model import kernels
 from kanlens.model._network import KAN
-from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _autograd as fused_autograd
 from tests.model.kernels.layers import Case, make
 from tests.model.layers_for_tests import EXACT, seeded
 

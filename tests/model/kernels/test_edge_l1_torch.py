@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from kanlens.model import _spline_forward as spline_forward
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model.kernels import _edge_l1 as edge_l1
 from tests.model.kernels.norms import norm_misfits, norms_agree, rough, run_norms, uniform
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model.kernels import _local_basis as local_basis
 from tests.model.kernels.layers import Case, agrees, make
 

@@ -89,7 +89,7 @@ assert "kanlens" not in sys.modules
 sys.modules["numba"] = None
 import kanlens
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 layer = KANLinear(3, 2, generator=torch.Generator().manual_seed(0))
 x = torch.linspace(-2, 2, 60).view(20, 3)
 for path in ("auto", "sparse", "torch"):

@@ -7,7 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 from kanlens.model import kernels
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from tests.model.kernels.layers import ORDERS, Case, make
 from tests.model.layers_for_tests import EXACT, MODES
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _autograd as fused_autograd
 from kanlens.model.kernels import _local_basis as local_basis
 from kanlens.model.kernels._local_basis import LocalBasis
 from tests.model.kernels.layers import Case, agrees, make, run

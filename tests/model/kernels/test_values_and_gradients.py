@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kanlens.functions._catalog import BASES
 from kanlens.model import kernels
-from kanlens.model.kernels import _fused_autograd as fused_autograd
+from kanlens.model.kernels import _autograd as fused_autograd
 from kanlens.model.kernels import _polynomial_layout as polynomial_layout
 from tests.model.kernels.layers import (
     GRIDS,

@@ -27,7 +27,8 @@ FORWARD_BLOCK = 16_384  # outputs of the rows in one loop, which stay in a core'
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 DESK = 65_536  # numbers of packed weights, likewise
 SPAN, SPANS = 16, 8  # least inputs of a span, most spans, for any number of threads
-FEW = 64  # rows up to which threads make tables of their own: no core waits for another's
+# rows up to which threads make tables of their own: no core waits for another's
+MAX_PRIVATE_TABLE_ROWS = 64
 BY_ROWS = 16  # rows for each basis function from which threads take rows of narrow layers
 DIRECT = 2  # rows up to which weights are read as they lie
 SLICE = 1024  # numbers of x whose base function and piece a thread finds at a time
@@ -148,7 +149,7 @@ def forward(arguments, span, team):
     (rows, n_in, n_out, _), like = sizes, basis[0]
     splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, (0, 0))
     shape = shape_of(sizes, n_in, basis, window)
-    table = empty_line(0 if shape[0] and rows <= FEW else n_in * shape[-1], like)
+    table = empty_line(0 if shape[0] and rows <= MAX_PRIVATE_TABLE_ROWS else n_in * shape[-1], like)
     if len(table) > 0:
         making = splines, base_weight, table, basis, shape, window, ZERO
         share_out(write_table, making, steps((0, n_in), 1, team), team)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens.model._spline_forward import Weights, edge_sum
-from kanlens.model.kernels import _entry_points as entry_points
+from kanlens.model.kernels import _forward_backward as entry_points
 from kanlens.model.kernels import _pool as pool
 from kanlens.model.kernels import _silu as silu
 from kanlens.model.kernels._choice import Compilation
@@ -33,7 +33,7 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tens
     values = None if base == "silu" else silu.values(base, x)
     y, (size, time) = x.new_empty(rows, n_out), cost(shape, x.dtype, basis.degree)
     kernel, count = entry_points.forward, rows
-    if size > LARGE and rows <= entry_points.FEW:
+    if size > LARGE and rows <= entry_points.MAX_PRIVATE_TABLE_ROWS:
         wide = n_in > 2 * entry_points.SPAN or size > entry_points.DESK
         few = (
             entry_points.forward_single

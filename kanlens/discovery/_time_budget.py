@@ -42,9 +42,9 @@ class PriorityFront(BudgetedFront):
     def submit(self, expression: Expr) -> None:
         """Submit an accurate formula to the whole front, and queue another."""
         error = self.whole.error_of(expression)
-        if error < tuned.NEAR_START:
+        if error < tuned.REFIT_NOW_ERROR:
             super().submit(expression)
-        elif error < tuned.HOPELESS:
+        elif error < tuned.MAX_START_ERROR:
             heapq.heappush(self._queue, (error, next(self._count), expression))
 
     def refit(self, count: int | None = None) -> None:

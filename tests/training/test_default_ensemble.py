@@ -9,10 +9,10 @@ import torch
 
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
-from kanlens.model._layers import KANLinear
-from kanlens.training import _ensemble as ensemble
+from kanlens.model._kan_linear import KANLinear
+from kanlens.training import _default_ensemble as ensemble
 from kanlens.training import fit_default
-from kanlens.training._ensemble import EnsembleRun, add_penalties, grid_intervals
+from kanlens.training._default_ensemble import EnsembleRun, add_penalties, grid_intervals
 from tests.training.conftest import seeded
 
 
@@ -62,7 +62,7 @@ def test_the_network_is_the_mean_of_its_members():
 
 
 def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
-    monkeypatch.setattr("kanlens.training._run.COST", -1.0)  # as if grids cost
+    monkeypatch.setattr("kanlens.training._training_loop.COST", -1.0)  # as if grids cost
     x, y = table(product)
     found = fit_default((x, y), build=built, generator=seeded(2), progress=False).model
     hidden = found.levels(found.scale_inputs(x))[0][1]

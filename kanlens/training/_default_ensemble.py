@@ -29,14 +29,14 @@ from torch import Tensor
 
 from kanlens.data._groups import deal_groups, row_groups
 from kanlens.model._edge_moments import Average
-from kanlens.model._layers import KANLinear
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
 from kanlens.training._objective import class_losses, score
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks
 from kanlens.training._result import FitResult
-from kanlens.training._run import Part, TrainingRun, settle_range, settle_scaling
+from kanlens.training._training_loop import Part, TrainingRun, settle_range, settle_scaling
 
 # Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
