@@ -7,7 +7,7 @@ from kanlens.attribution._deeplift_gradients import gradient, gradient_x_input, 
 from kanlens.attribution._feature_scores import edge_std, pykan, sobol_first, sobol_total, weight_l1
 from kanlens.attribution._method import Method, methods_of
 from kanlens.attribution.captum_methods._table import CAPTUM_METHODS
-from kanlens.attribution.integration._gradients import integrated_gradients
+from kanlens.attribution.integration._integrated_gradients import integrated_gradients
 from kanlens.attribution.shapley._values import interactions, shapley
 
 __all__ = ["METHODS", "REFUSED", "Method"]

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
-from kanlens.certificates._gradients import MAX_FEATURES, GradientBounds, gradient_bounds
 from kanlens.certificates._intervals import EPS, MODEL_EPS, SUM_EPS, Interval
 from kanlens.certificates._relaxation import LayerBounds, node_bounds
 from kanlens.certificates._sampling import dual_norms
+from kanlens.certificates._slope_bounds import MAX_FEATURES, GradientBounds, gradient_bounds
 from kanlens.model._analysis import rows_at_once
-from kanlens.model._enclosures import MAX_COORDINATE, Enclosure, NoEnclosure, encloses
+from kanlens.model._layer_enclosures import MAX_COORDINATE, Enclosure, NoEnclosure, encloses
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 

@@ -26,7 +26,7 @@ from kanlens.certificates._sampling import (
 )
 from kanlens.certificates._statements import Bound, FeatureCertificate, Range, Verdict
 from kanlens.model._analysis import BUDGET, live_features
-from kanlens.model._enclosures import MAX_COORDINATE, encloses
+from kanlens.model._layer_enclosures import MAX_COORDINATE, encloses
 
 UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
 UNBOUNDED_REASON = (

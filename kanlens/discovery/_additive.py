@@ -21,7 +21,7 @@ from kanlens.discovery._regression import (
     weighted,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._time_budget import BudgetedFront
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr, evaluator
 

@@ -19,7 +19,7 @@ from kanlens.discovery._search_problem import (
     raised,
     transformed,
 )
-from kanlens.discovery._time_budget import BudgetedFront
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 Fit = TypeVar("Fit")

@@ -18,7 +18,7 @@ from kanlens.discovery._blocks import Argument, arguments
 from kanlens.discovery._curve_fitting import U, written
 from kanlens.discovery._regression import Array, Basis, away
 from kanlens.discovery._search_problem import SearchProblem
-from kanlens.discovery._time_budget import BudgetedFront
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr, evaluator
 

@@ -35,8 +35,8 @@ from kanlens.discovery._regression import (
     varies,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.discovery._smoothness import logarithmic
-from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr
 

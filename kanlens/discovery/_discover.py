@@ -31,8 +31,8 @@ from kanlens.discovery._scaling import (
     table_of,
 )
 from kanlens.discovery._search import explore, search
+from kanlens.discovery._search_schedule import BudgetedFront, Deferred
 from kanlens.discovery._smoothness import is_smooth, unfollowed
-from kanlens.discovery._time_budget import BudgetedFront, Deferred
 from kanlens.discovery._univariate import SHORT_FORMULAS
 from kanlens.model._network import Rows
 from kanlens.symbolic import _pareto_front as pareto

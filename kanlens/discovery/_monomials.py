@@ -24,7 +24,7 @@ from kanlens.discovery._regression import (
     weighted,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._time_budget import BudgetedFront
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 Powers = tuple[float, ...]

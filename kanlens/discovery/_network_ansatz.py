@@ -18,7 +18,7 @@ from kanlens._runtime import Deadline, Interruption, OutOfTimeError, check_time
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, relative_error
 from kanlens.discovery._search_problem import SearchProblem
-from kanlens.discovery._time_budget import BudgetedFront
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.errors import KanlensError
 from kanlens.model._network import KAN
 from kanlens.pruning import prune

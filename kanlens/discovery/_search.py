@@ -34,10 +34,10 @@ from kanlens.discovery._search_problem import (
     remove_factors_to_noise,
     remove_power_factors,
 )
+from kanlens.discovery._search_schedule import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery._smoothness import is_noise
 from kanlens.discovery._sparse import DictionarySum, SparseSum
 from kanlens.discovery._symmetry import disjoint, factors, needless, unions
-from kanlens.discovery._time_budget import BudgetedFront, Deferred, PriorityFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.model import kernels
 from kanlens.symbolic._simplification import count_numbers

@@ -15,7 +15,7 @@ from kanlens.discovery._blocks import arguments
 from kanlens.discovery._monomials import evaluate, monomial
 from kanlens.discovery._regression import Array, away, best_pairs, grown_sums
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._time_budget import BudgetedFront
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {

@@ -23,7 +23,7 @@ from kanlens.discovery._regression import (
     solve,
 )
 from kanlens.discovery._search_problem import TRANSFORMS, SearchProblem, Transform
-from kanlens.discovery._time_budget import BudgetedFront
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr, evaluator
 
 

@@ -18,7 +18,7 @@ from kanlens.functions._catalog import BASES, FUNCTIONS, find_function
 from kanlens.functions._sums import FunctionSum
 from kanlens.model._basis_means import basis_means, known_means
 from kanlens.model._edge import Edge
-from kanlens.model._enclosures import Enclosure
+from kanlens.model._layer_enclosures import Enclosure
 from kanlens.model._spline_forward import Weights
 from kanlens.model._statistics import LayerStatistics
 from kanlens.model._terms import (

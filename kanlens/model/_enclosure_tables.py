@@ -26,7 +26,7 @@ from kanlens.splines import _spline as spline
 from kanlens.splines._control_points import chebyshev, from_nodes
 
 if TYPE_CHECKING:
-    from kanlens.model._enclosures import Enclosure
+    from kanlens.model._layer_enclosures import Enclosure
 
 PAD = 1e-12
 MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0

@@ -214,7 +214,7 @@ def report(
 def _page(analysis: Any, content: dict[str, Any], max_features: int, models: Any) -> str:
     """Draw and render; matplotlib, sympy and jinja2 are loaded only now."""
     from kanlens.reporting._figures import draw_all
-    from kanlens.reporting._what_if import build_panel
+    from kanlens.reporting._what_if_data import build_panel
 
     pictures = draw_all(analysis, content, max_features)
     if models:

@@ -10,7 +10,7 @@ import kanlens
 from kanlens.attribution import _attribute as attribute
 from kanlens.attribution import _method_runs as method_runs
 from kanlens.attribution.metrics import METRICS
-from kanlens.attribution.shapley import _sampling as sampling
+from kanlens.attribution.shapley import _permutation_sampling as sampling
 from kanlens.errors import InterruptedWarning
 from tests.interrupting import after, once
 

@@ -19,7 +19,7 @@ from kanlens.discovery._network_ansatz import (
     views,
 )
 from kanlens.discovery._search import explore
-from kanlens.discovery._time_budget import BudgetedFront, Deferred, PriorityFront
+from kanlens.discovery._search_schedule import BudgetedFront, Deferred, PriorityFront
 from kanlens.errors import InterruptedWarning
 from kanlens.symbolic._composition import evaluator
 from tests.discovery.conftest import NAMES, front_of

@@ -27,10 +27,10 @@ from kanlens.discovery._search_problem import (
     remove_power_factors,
     transformed,
 )
+from kanlens.discovery._search_schedule import PriorityFront
 from kanlens.discovery._settings import CURVE_ENDS, EXACT, Limits
 from kanlens.discovery._smoothness import loo_error
 from kanlens.discovery._sparse import SparseSum
-from kanlens.discovery._time_budget import PriorityFront
 from kanlens.discovery._univariate import multipliers, smooth_curve
 from tests.discovery.conftest import NAMES, front_of, problem, solved
 

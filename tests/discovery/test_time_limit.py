@@ -13,8 +13,8 @@ from kanlens.discovery._network_ansatz import trained, views
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._scaling import table_of
 from kanlens.discovery._search_problem import SearchProblem
+from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.discovery._symmetry import effects
-from kanlens.discovery._time_budget import BudgetedFront
 from kanlens.model import kernels
 from kanlens.training._training_loop import TrainingRun
 

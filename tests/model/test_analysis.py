@@ -4,8 +4,8 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.model._analysis import float64_copy, live_features, reaching, rows_at_once, widest
-from kanlens.model._enclosures import NoEnclosure, encloses
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._layer_enclosures import NoEnclosure, encloses
 from kanlens.model._network import KAN
 
 

@@ -29,7 +29,7 @@ from kanlens.reporting._drawing import draw as draw_picture
 from kanlens.reporting._page_data import build_content
 from kanlens.reporting._report import _script, render_page
 from kanlens.reporting._report_data import read_subject
-from kanlens.reporting._what_if import build_panel
+from kanlens.reporting._what_if_data import build_panel
 from tests.made import draw, made
 from tests.reporting.conftest import HOSTILE, TEMPLATE, network, seeded
 from tests.reporting.test_drawing import decoded

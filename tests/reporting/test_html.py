@@ -17,7 +17,7 @@ from kanlens.reporting._page_data import build_content
 from kanlens.reporting._page_records import describe_formula, without_pairs
 from kanlens.reporting._report import formula_words, render_page
 from kanlens.reporting._report_data import read_subject
-from kanlens.reporting._what_if import build_panel
+from kanlens.reporting._what_if_data import build_panel
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import (
     HOSTILE,

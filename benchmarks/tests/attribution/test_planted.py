@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from benchmarks.attribution.cases import CASES
 from benchmarks.attribution.writing import EVEN, Sheet, write
-from kanlens.attribution.integration._gradients import integrate
+from kanlens.attribution.integration._integrated_gradients import integrate
 from kanlens.attribution.integration._lines import Lines, meeting_points
 from kanlens.model._analysis import live_features
 

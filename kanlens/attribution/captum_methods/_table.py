@@ -35,7 +35,7 @@ from kanlens.attribution.captum_methods._adapter import (
     total_output,
 )
 from kanlens.attribution.captum_methods._sampling import SHAP
-from kanlens.attribution.integration._gradients import integrated_gradients
+from kanlens.attribution.integration._integrated_gradients import integrated_gradients
 
 NODES_AT_ZERO = "output with all nodes of the level at zero"
 

@@ -20,7 +20,7 @@ from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley._cosines import MIN_COSINES
 from kanlens.attribution.shapley._fourier import Expansion, expand, seconds
 from kanlens.attribution.shapley._games import LIMIT, Game, Solution, games, players
-from kanlens.attribution.shapley._sampling import sampled
+from kanlens.attribution.shapley._permutation_sampling import sampled
 from kanlens.errors import MethodError
 
 Groups = Literal["features", "columns"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.integration._gradients import integrate
+from kanlens.attribution.integration._integrated_gradients import integrate
 from kanlens.attribution.integration._lines import Lines, meeting_points
 from kanlens.data._schema import default_schema
 from kanlens.model._analysis import float64_copy

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.integration._gradients import rule
+from kanlens.attribution.integration._integrated_gradients import rule
 from kanlens.attribution.integration._lines import (
     Interpolation,
     Lines,

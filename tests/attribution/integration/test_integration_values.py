@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.attribution.integration._gradients import integrated_gradients
+from kanlens.attribution.integration._integrated_gradients import integrated_gradients
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.model import _analysis as analysis

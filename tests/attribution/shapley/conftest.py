@@ -6,7 +6,7 @@ import torch
 
 from kanlens import _runtime as runtime
 from kanlens.attribution.shapley import _enumeration as enumeration
-from kanlens.attribution.shapley import _sampling as sampling
+from kanlens.attribution.shapley import _permutation_sampling as sampling
 
 
 @pytest.fixture(autouse=True)

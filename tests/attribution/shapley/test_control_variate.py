@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from kanlens.attribution.shapley import _permutations as permutations
+from kanlens.attribution.shapley import _permutation_paths as permutations
 from kanlens.attribution.shapley._enumeration import enumerated, value_weights
 from kanlens.attribution.shapley._games import games
-from kanlens.attribution.shapley._permutations import (
+from kanlens.attribution.shapley._permutation_paths import (
     PermutationPaths,
     Surrogate,
     count,

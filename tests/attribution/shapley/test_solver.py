@@ -11,7 +11,7 @@ from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley import _values as values
 from kanlens.attribution.shapley._fourier import expand
 from kanlens.attribution.shapley._games import games
-from kanlens.attribution.shapley._sampling import sampled
+from kanlens.attribution.shapley._permutation_sampling import sampled
 from kanlens.attribution.shapley._values import interactions, shapley
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._network import KAN

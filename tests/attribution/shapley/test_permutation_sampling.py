@@ -11,12 +11,12 @@ import torch
 
 from kanlens import _runtime as runtime
 from kanlens._runtime import Deadline
-from kanlens.attribution.shapley import _permutations as permutations
-from kanlens.attribution.shapley import _sampling as sampling
+from kanlens.attribution.shapley import _permutation_paths as permutations
+from kanlens.attribution.shapley import _permutation_sampling as sampling
 from kanlens.attribution.shapley._enumeration import enumerated
 from kanlens.attribution.shapley._games import Game, games
-from kanlens.attribution.shapley._permutations import Surrogate
-from kanlens.attribution.shapley._sampling import MIN_PAIRS, MOVES, sampled
+from kanlens.attribution.shapley._permutation_paths import Surrogate
+from kanlens.attribution.shapley._permutation_sampling import MIN_PAIRS, MOVES, sampled
 from kanlens.model._network import KAN
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley.definition import KINDS, network

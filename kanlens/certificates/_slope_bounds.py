@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.certificates import _relaxation as relaxation
 from kanlens.certificates._intervals import EPS, Interval
 from kanlens.certificates._relaxation import LayerBounds
-from kanlens.model._enclosures import Enclosure, NoEnclosure
+from kanlens.model._layer_enclosures import Enclosure, NoEnclosure
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.splines._control_points import ControlPoints

@@ -19,10 +19,10 @@ from kanlens.exporters._exported_model import Export as Exported
 from kanlens.exporters._exported_model import predicted
 from kanlens.functions._catalog import find_function
 from kanlens.model._network import KAN
-from kanlens.reporting import _what_if as what_if
+from kanlens.reporting import _what_if_data as what_if
 from kanlens.reporting._report import render_page
 from kanlens.reporting._report_data import read_subject
-from kanlens.reporting._what_if import build_panel
+from kanlens.reporting._what_if_data import build_panel
 from tests.exporters.conftest import MAKERS, build
 from tests.made import draw, made
 from tests.reporting.conftest import network

@@ -19,7 +19,12 @@ from torch import Tensor
 from kanlens._runtime import NEVER, Deadline, Interruption, progress_bar
 from kanlens.attribution._problem import pairs
 from kanlens.attribution.shapley._games import Game, Solution
-from kanlens.attribution.shapley._permutations import PermutationPaths, Surrogate, count, fitted
+from kanlens.attribution.shapley._permutation_paths import (
+    PermutationPaths,
+    Surrogate,
+    count,
+    fitted,
+)
 from kanlens.model._analysis import BUDGET
 
 MAX_PERMUTATIONS = 2**20  # permutations for one sample

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.model._enclosures import MAX_COORDINATE, slope_range
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._layer_enclosures import MAX_COORDINATE, slope_range
 from tests.model.layers_for_tests import MODES, ORDERS, SERIES, normal, rich
 
 BASES = ("silu", "tanh", "gelu", "identity", "zero")
