@@ -20,16 +20,17 @@ PRUNED = (  # attributes of a result that are printed
     *("dropped_features", "constant_outputs", "stopped_because"),
 )
 LOGITS = (  # of formulas of a classifier
-    "log-odds: 1/(1 + exp(-x)) is the probability of one, of several the softmax over all"
+    "Formulas give log-odds. One output: probability 1/(1 + exp(-x)); "
+    "several: the softmax over them."
 )
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
 
 @command(
     example="kanlens prune model.safetensors data.csv --budget 0.05 -o small.safetensors",
-    budget="Allowed relative rise of the loss, for example 0.02; unless 0, at least 1e-6 of the "
-    "loss of the best constant. Without a target: allowed change of the outputs, as a share of "
-    "their variance.",
+    budget="Allowed relative rise of the loss, for example 0.02; Any budget above 0 "
+    "allows a rise of at least 1e-6 of the best constant model's loss. Without a target: allowed "
+    "change of the outputs, as a share of their variance.",
     threshold="Smallest score to keep, as a share of the layer's largest.",
     score="Score that orders the edges.",
     finetune="Steps of training between cuts, judged by a fifth of the rows.",

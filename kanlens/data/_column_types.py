@@ -271,7 +271,8 @@ def _identifier_error(column: Column, reason: str) -> DataError:
     advice: tuple[str, ...] = ("If it identifies rows, leave it out with {drop}",)
     if column.target:
         advice = "Choose another target", "use {task} if these are classes"
-    expected = f"at most {MAX_CATEGORIES} texts, which repeat"
+    limit = f"at most {MAX_CATEGORIES} distinct texts"
+    expected = f"a categorical column: {limit}, some occurring more than once"
     settings = {"drop": column.name, "task": "classification"}
     got = f"{reason} in column {column.name!r}"
     return column.worded(DataError(column.call, expected, got, *advice, **settings))

@@ -145,7 +145,7 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
     values = old.edge_values(points) - old.base_activation(points).unsqueeze(1) * base
     if not bool(values.isfinite().all()):
         _, out, in_ = (~values.isfinite()).nonzero()[0].tolist()
-        got = f"{model.edge_name(index, out, in_)} with a pole or no value"
+        got = f"{model.edge_name(index, out, in_)}, which is infinite or undefined there"
         advice = "Pass rows x on which it is defined"
         raise MethodError(CALL, "edges that are finite on their ranges", got, advice)
     new.spline_weight.copy_(spline.fit(points, values, new.grid, order))

@@ -298,7 +298,10 @@ def check_nodes(
         raise InvalidValueError("KAN.from_layers", text, "normalized ones", advice)
     if got != expected:
         text = f"nodes of {_pairs(expected)} (subnodes, nodes)"
-        advice = "Pass one per layer that fits its outputs and the next layer's inputs"
+        advice = (
+            "Pass one Nodes per layer, with as many subnodes as its outputs and as many nodes as "
+            "the next layer's inputs (for the last layer, as the model's outputs)"
+        )
         raise InvalidValueError("KAN.from_layers", text, _pairs(got) or "none", advice)
     return nodes
 

@@ -65,15 +65,16 @@ def attribution(
     Parameters
     ----------
     result : Attribution, Importance or DataFrame
-        From `kanlens.attribute` or `kanlens.importance`; of several outputs, the rows of one.
+        From `kanlens.attribute` or `kanlens.importance`. With several outputs, pass the rows of
+        one.
     kind : {"bar", "beeswarm", "interactions", "paths", "waterfall"}
         ``"bar"``: mean ``|value|`` with its 95% interval. ``"beeswarm"``: every sample, colored by
         the feature. ``"waterfall"``: one sample from the reference to the output; orange raises it,
         blue lowers it. ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: the
         flow through every edge. For other kinds of shap, use ``result.to_shap()``.
     row : int, optional
-        Sample of a waterfall, needed if there are several. Interactions and paths are those of this
-        sample, with signs, else mean sizes over the samples.
+        Sample of a waterfall, needed if there are several. Of interactions and paths: with `row`,
+        signed values of that sample; without, mean absolute values.
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
@@ -108,7 +109,7 @@ def attribution(
     """
     if kind in SHAPS:
         expected, advice = f"to be one of {', '.join(KINDS)}", f"Use {SHAPS[kind]} with e = "
-        advice += "attribution.to_shap()"
+        advice += "result.to_shap()"
         raise InvalidValueError(CALL, expected, repr(kind), advice, argument="kind")
     check_choice(CALL, "kind", kind, KINDS)
     check_count(CALL, "top", top)

@@ -407,12 +407,14 @@ CORRECT = "Correct that cell, or pass na='x' if it marks a missing cell."
         ),
         (
             ["a", "b", None, "c"],
-            "at most 100 texts, which repeat, got 3 different texts in 3 cells in column 'c'. "
+            "a categorical column: at most 100 distinct texts, some occurring more than once, "
+            "got 3 different texts in 3 cells in column 'c'. "
             "If it identifies rows, leave it out with drop='c'.",
         ),
         (
             [f"t{i}" for i in range(101)] * 2,
-            "at most 100 texts, which repeat, got 101 distinct texts in column 'c'. "
+            "a categorical column: at most 100 distinct texts, some occurring more than once, "
+            "got 101 distinct texts in column 'c'. "
             "If it identifies rows, leave it out with drop='c'.",
         ),
         (
@@ -474,7 +476,8 @@ def test_class_labels():
     with refused(f"read_table: expected {text}"):
         class_labels(column(["a", "a"]))
     text = (
-        "at most 100 texts, which repeat, got 3 different texts in 3 cells in column 'c'. "
+        "a categorical column: at most 100 distinct texts, some occurring more than once, "
+        "got 3 different texts in 3 cells in column 'c'. "
         "If it identifies rows, leave it out with drop='c'."
     )
     with refused(f"read_table: expected {text}"):

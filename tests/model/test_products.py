@@ -282,7 +282,8 @@ def test_message_of_nodes_that_do_not_fit() -> None:
     layers = [KANLinear(2, 3), KANLinear(2, 1)]
     text = (
         "KAN.from_layers: expected nodes of (3, 2), (1, 1) (subnodes, nodes), got (3, 3), (1, 1). "
-        "Pass one per layer that fits its outputs and the next layer's inputs."
+        "Pass one Nodes per layer, with as many subnodes as its outputs and as many nodes as the "
+        "next layer's inputs (for the last layer, as the model's outputs)."
     )
     nodes = [Nodes(Grouping(3)), Nodes(Grouping(1))]
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):

@@ -148,7 +148,7 @@ def test_names_are_literal(ax):
 
 
 def test_errors_of_attribution():
-    text = re.escape("got 'force'. Use shap.plots.force(e) with e = attribution.to_shap().")
+    text = re.escape("got 'force'. Use shap.plots.force(e) with e = result.to_shap().")
     with pytest.raises(InvalidValueError, match=text):
         attribution(found(), kind="force")
     with pytest.raises(InvalidValueError, match="interactions, paths, waterfall, got 'bars'"):

@@ -1,6 +1,6 @@
 """Integrated gradients, exact to rounding: adaptive Gauss-Kronrod rules between crossed knots.
 
-A segment is certified when its values add up to the change of the output and both rules agree on
+A segment is accepted when its values add up to the change of the output and both rules agree on
 every feature; any other is halved.
 """
 
@@ -32,7 +32,7 @@ from kanlens.errors import MethodError
 from kanlens.model import _analysis as analysis
 
 BASELINES = ("each", "mean")
-MORE = 2  # nodes for a segment that has too few, before it is cut
+EXTRA_NODES = 2  # nodes for a segment that has too few, before it is cut
 MIN_NODES_TO_CUT = 5  # nodes at least for parts of a segment that has a kink, perhaps
 MAX_NODES = 10  # nodes of the smaller rule; a segment that needs more is cut instead
 HALVINGS = 40  # of one segment
@@ -45,9 +45,9 @@ SLOW_DECAY = 0.5  # rate of decay: above it a segment is known to be long, and i
 SHARE = 0.25  # of a cell crossed: the rate at which a spline's coefficients decay, about
 POLE = 2 * math.pi  # twice the distance of the logistic function's poles from the real line
 NODE_SAFETY = 0.1  # times the tolerance: what the number of nodes is chosen for
-TRUST = 100.0  # times the decay that was expected: what is slower has a kink, perhaps
-SINGLE = 10.0  # times the tolerance: what a feature's error, estimated high, may be
-PART = 0.02  # of the tolerance that the sum over one segment may use
+KINK_RATIO = 100.0  # times the decay that was expected: what is slower has a kink, perhaps
+MAX_FEATURE_ERROR = 10.0  # times the tolerance: what a feature's error, estimated high, may be
+SEGMENT_SHARE = 0.02  # of the tolerance that the sum over one segment may use
 ROUNDING = 4 * torch.finfo(torch.float64).eps
 
 
@@ -91,7 +91,10 @@ def integrated_gradients(
     if bool(bad.any()):
         expected = "finite outputs and gradients between the background and the sample"
         got = f"NaN or infinity on the way to sample {int(bad.nonzero()[0])}"
-        advice = "Choose background rows for which the model is defined in between"
+        advice = (
+            "Choose background rows such that the model is finite on the line from each to every "
+            "sample"
+        )
         raise MethodError("attribute", expected, got, advice)
     return problem.local(values, counted, evaluations=evaluations, remark=remark)
 
@@ -174,7 +177,7 @@ class Integrals:
         self.values = torch.zeros_like(lines.start)  # (line, in), times the step of each feature
         self.tolerance = tolerance  # of the change of the output
         self._none = self.values.new_zeros(len(lines.start))
-        # numbers of gradients, of segments, and of those that no halving certified: (line,)
+        # numbers of gradients, of segments, and of those that no halving got accepted: (line,)
         self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
         self._lines = lines
         every = torch.arange(len(lines.start), device=lines.start.device)
@@ -204,13 +207,13 @@ class Integrals:
         owner = segments.owner
         noise = ROUNDING * (survey.size + self._noise[owner])
         gap = (tried.values.sum(1) - survey.change).abs()
-        allowed = PART * self.tolerance * self._scale[owner] + noise
+        allowed = SEGMENT_SHARE * self.tolerance * self._scale[owner] + noise
         spread = self._spread[owner]
         size = torch.maximum(tried.size, segments.length * spread)
-        smooth = (tried.apart.amax(1) <= TRUST * tried.expected * size) & ~doubted
+        smooth = (tried.apart.amax(1) <= KINK_RATIO * tried.expected * size) & ~doubted
         # elsewhere the smaller rule's error counts for the larger one
         error = torch.where(smooth, tried.estimate.amax(1), tried.apart.amax(1))
-        single = error / (SINGLE * self.tolerance * spread + noise)
+        single = error / (MAX_FEATURE_ERROR * self.tolerance * spread + noise)
         return torch.maximum(gap / allowed, single), smooth
 
     def add(self, segments: Segments, change: Tensor, values: Tensor, unsettled: Tensor) -> None:
@@ -272,7 +275,7 @@ def _refined(
     parent = cut[parent[half]]
     least = torch.cat(
         (
-            (counts[again] + MORE).clamp(max=MAX_NODES),
+            (counts[again] + EXTRA_NODES).clamp(max=MAX_NODES),
             torch.where(work.doubted[parent], MIN_NODES_TO_CUT, 1),
         )
     )

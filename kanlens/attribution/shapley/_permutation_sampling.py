@@ -1,8 +1,9 @@
 """Shapley values of large games by antithetic permutation sampling with a control variate.
 
-Every background row is met equally often, so that its spread adds no error and means are complete.
-Pairs of permutations have 4 to 5 times less variance than single ones at the same price, and the
-polynomials 95 to 205 times less again ([20, 8, 4, 1], [18, (2, 2), 1], [30, 6, 1], 20 rows).
+Every background row is used equally often, so differences between rows add no sampling error and
+values sum to F(x) - mean F(b). Pairs of permutations have 4 to 5 times less variance than single
+ones at the same price, and the polynomials 95 to 205 times less again ([20, 8, 4, 1],
+[18, (2, 2), 1], [30, 6, 1], 20 rows).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from kanlens.model._analysis import BUDGET
 MAX_PERMUTATIONS = 2**20  # permutations for one sample
 MIN_PAIRS = 96  # antithetic pairs in a round, so that their spread is known
 MIN_BACKGROUND_ROWS = 8  # background rows that are met however short the time is
-MOVES = 1000  # of the bar
+PROGRESS_STEPS = 1000  # of the bar
 TINY = 1e-300
 
 
@@ -56,9 +57,9 @@ def sampled(
     """Return Shapley values from permutations, each taken with its reverse.
 
     A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed.
-    `tolerance` bounds the standard errors, `most` the permutations of a sample, both ways. Where
-    the deadline allows no round, in which each background row meets at least two pairs, every
-    sample meets some rows, drawn at random; the errors include that.
+    `tolerance` bounds the standard errors, `most` the permutations of a sample, both ways. A round
+    gives each background row at least two pairs. If there is no time for one, each sample uses a
+    few random rows, and the errors include that.
     """
     if generator is None:
         generator = torch.Generator()
@@ -69,7 +70,7 @@ def sampled(
     whole = _has_time_for_a_round(game, deadline)
     parts = game.x.split(_samples_at_once(game, polynomials=whole))
     solutions = []
-    with progress_bar("shapley", MOVES * len(parts), shown=progress) as advance:
+    with progress_bar("shapley", PROGRESS_STEPS * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
             mine = Deadline.after(0.0) if stop.happened else deadline.portion(1 / left)
             if whole and not stop.happened:
@@ -77,7 +78,7 @@ def sampled(
                 solutions.append(run.result(mine, advance, stop))
             else:
                 solutions.append(_against_few_rows(game, part, seed, mine, stop))
-                advance(MOVES)
+                advance(PROGRESS_STEPS)
     return _joined(solutions)
 
 
@@ -213,7 +214,7 @@ class _JointSampling:
                 gone = max(done * self.orders / self.most, deadline.spent)
                 near = float((self.tolerance / worst[who]).square().amin())  # errors fall as roots
                 place = min(1.0, max(gone, near))
-            move = max(0, int(MOVES * place) - moved)
+            move = max(0, int(PROGRESS_STEPS * place) - moved)
             advance(move, note=f"error {float(worst.amax()):.2g}")
             moved += move
             if stopped:

@@ -16,7 +16,7 @@ from kanlens.attribution.shapley import _permutation_sampling as sampling
 from kanlens.attribution.shapley._enumeration import enumerated
 from kanlens.attribution.shapley._games import Game, games
 from kanlens.attribution.shapley._permutation_paths import Surrogate
-from kanlens.attribution.shapley._permutation_sampling import MIN_PAIRS, MOVES, sampled
+from kanlens.attribution.shapley._permutation_sampling import MIN_PAIRS, PROGRESS_STEPS, sampled
 from kanlens.model._network import KAN
 from tests.attribution.conftest import build, problem_of
 from tests.attribution.shapley.definition import KINDS, network
@@ -298,7 +298,7 @@ def test_the_bar_moves_to_its_end(monkeypatch):
     monkeypatch.setattr(sampling, "BUDGET", 1)
     sampled(game_of(build([9, 4, 3, 1])), tolerance=2e-4, generator=seeded())
     assert sum(moves) == 0
-    assert moves[0] == -3 * MOVES
+    assert moves[0] == -3 * PROGRESS_STEPS
     assert len(moves) > 4
     assert min(moves[1:]) >= 0
 
