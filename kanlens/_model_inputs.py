@@ -73,11 +73,11 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
-    """Set all that training sets in a model, but weights and scaling.
+    """Set everything training would set, except weights and scaling.
 
     These are names, units, kinds, task and classes, statistics of every layer, and background rows;
-    without a target the task is unchanged. Two classes may have one output or two; outputs that are
-    named as the classes decide on their order.
+    without a target the task is unchanged. Two classes may have one output or two. If outputs are
+    named after the classes, their order fixes the class order.
 
     Examples
     --------

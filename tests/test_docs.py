@@ -58,7 +58,12 @@ def test_every_public_name_is_in_the_reference():
     listed = set((DOCS / "api.md").read_text().split())
     modules = {"plot": kanlens.plot, "sparsity": kanlens.sparsity}
     names = {name for name in kanlens.__all__ if name not in modules} - {"__version__"}
+    modules["distributed"] = kanlens.distributed
     names |= {f"{short}.{name}" for short, module in modules.items() for name in module.__all__}
+    others = set(kanlens.attribution.__all__) - set(kanlens.__all__)
+    names |= {f"attribution.{name}" for name in others}
+    errors = {name for name in vars(kanlens.errors) if name.endswith(("Error", "Warning"))}
+    names |= {f"errors.{name}" for name in errors - {"KanlensError"}}
     assert sorted(names - listed) == []
 
 

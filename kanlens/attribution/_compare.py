@@ -62,7 +62,7 @@ class Comparison(Displayed):
     arrows : dict of str to str
         By metric: "↑" for more is better, "↓" for less, "" for neither.
     importance : DataFrame
-        Mean |value|, features x methods, in the units of the output; without the random one.
+        Mean ``|value|``, features x methods, in the units of the output; without the random one.
     agreement : DataFrame
         Spearman's correlation of the values over the features, mean over samples, methods x
         methods.

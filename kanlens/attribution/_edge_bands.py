@@ -49,10 +49,10 @@ def edge_band(
 ) -> pd.DataFrame:
     """Return a pointwise 95% confidence band of the function on an edge, less its mean over rows.
 
-    A band shows how other rows would have moved a fit without penalties, not how far training is
-    from it. Only the edges into the same node (or factor) are free, of a formula its factor, so
-    that bands below the last layer are too narrow. Constants, which may move between the edges of a
-    node, are left out.
+    A band shows how other rows would have moved a fit without penalties, not how far the trained
+    model is from that fit. Only the edges into the same node (or factor of a product) vary; of a
+    symbolic edge, only its multiplier. So bands below the last layer are too narrow. Constants,
+    which may move between the edges of a node, are left out.
 
     With B the basis functions of all edges into the node, K the curvature of the loss in its sum
     (``p (1 - p)`` for classes) and R the squared slopes of the loss, over the squares of one less

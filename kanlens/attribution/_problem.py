@@ -23,7 +23,10 @@ NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  #
 
 
 class Baseline(str, Enum):
-    """Reference output of attribution values; without one they are not shares of a change."""
+    """Reference output; values share out the output minus the reference.
+
+    Slopes, squares and activations have none.
+    """
 
     MEAN_OUTPUT = "mean output over the background"
     MEAN_ROW = "output at the mean of the background"

@@ -66,8 +66,8 @@ def certify(
     feature can change it, whether raising a feature can lower the output, Lipschitz constants, and
     how far the output is from an additive function. Bounds hold at every point of the box where
     the output is defined, for the float64 function of the stored weights. Each comes with the
-    extreme value at evaluated points, which no bound can undercut. A layer that does not
-    bound its edges (method `enclosure`) leaves bounds infinite and verdicts to evaluated points.
+    extreme value at evaluated points, which no bound can undercut. If a layer class does not
+    implement `enclosure`, bounds are infinite and verdicts rest on evaluated points.
 
     An interrupt (Ctrl-C) ends the work; what is proven by then is returned with a
     warning: outputs that are done, and the current one, with looser bounds.
@@ -89,7 +89,8 @@ def certify(
     target : int or str, optional
         Index or name of one output. Default: all of them. Logits for classification.
     tolerance : float
-        Bounds within this share of what was seen are good enough.
+        Refinement stops once a bound is this close, relative to the values seen at evaluated
+        points.
     max_boxes : int
         Boxes that are bounded for each output at most; models of thousands of edges get fewer.
     time_limit : float, optional

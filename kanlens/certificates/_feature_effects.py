@@ -1,4 +1,4 @@
-"""Effects of single features: slopes, rises and falls, verdicts."""
+"""Effects of single features: slopes, rises and falls, verdicts of monotonicity."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def import_command(
     decimal: str | None = None,
     terminal: Terminal,
 ) -> None:
-    """Turn a model trained elsewhere into a kanlens model; the library is recognised.
+    """Turn a model trained elsewhere into a kanlens model; the library is recognized.
 
     With the table it was trained on, it knows what training here would have told it.
     """

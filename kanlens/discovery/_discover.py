@@ -90,8 +90,8 @@ def discover(
 ) -> Discovery:
     """Find a formula for a target in a table.
 
-    Errors are squared in units of the target. For a target over many decades with a smoother
-    logarithm they are those of the logarithm, which are relative errors of a close formula.
+    Errors are squared in units of the target. If the target spans decades and its logarithm is
+    smoother, errors are of the logarithm (roughly relative errors).
 
     The slopes of a smooth model show of which few products of powers of the columns the target is
     a function, and which product divides it; these replace the columns, repeatedly. They also show
@@ -106,9 +106,9 @@ def discover(
     is searched again. The networks are also pruned and read as formulas, as by `symbolize`.
 
     All numbers of a candidate are refitted together and replaced by exact constants if the data
-    allow it; its error on a share of the rows counts. Of more than 2200 rows half of those beyond
-    2000 choose too, so that a shorter formula that is better on them wins, and the receipt is made
-    on the other half, which choose nothing; else on the rows that chose. If a formula leaves
+    allow it. Candidates are compared on held-out rows. From 2200 rows on, half of the rows beyond
+    2000 also take part in the choice; the other half is a test set, used only for the receipt
+    (accuracy report). With fewer rows, the receipt uses the rows that chose. If a formula leaves
     nothing that the columns could explain, needless parts are removed, and the search ends: at once
     if it holds no inexact number, else after waiting for a better one. If none does, the best one
     of at most twelve terms is returned, and the receipt says that it is an approximation.
@@ -119,6 +119,7 @@ def discover(
         More than 2000 rows are thinned out. Columns of text or dates of a DataFrame are left out,
         with a warning.
     y : array-like, shape (row,)
+        Target, one finite number per row.
     feature_names : iterable of str, optional
         Default: the names of the columns, or x1, x2, ...
     time_limit : float
@@ -131,12 +132,12 @@ def discover(
     Returns
     -------
     Discovery
-        A `SymbolicResult` whose stages are the front of complexity and error.
+        A `SymbolicResult` whose stages are the Pareto front of complexity and error.
 
     Raises
     ------
     ShapeError, DTypeError, DataError
-        If x and y are no table and target of finite numbers.
+        If x and y are not a table and a target of finite numbers.
     InvalidValueError
         If `time_limit` is not positive, or `generator` is not a Generator.
 

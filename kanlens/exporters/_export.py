@@ -106,7 +106,7 @@ def export(
 
     The file is run on rows drawn over the ranges of the features, on knots of the first layer, and
     at the ends of each range and beyond. If an output differs by more than 1e-10 of the largest
-    (1e-5 in float32), no file is left behind.
+    output (1e-5 in float32), no file is left behind.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
 ) -> Axes:
     """Draw the function on one edge, and where the data lie.
 
-    White is the range of the data; light gray has none; hatched lies outside the grid, where the
+    White background: range of the data; light gray: no data; hatched: outside the grid, where the
     function is continued. The strip is the density of the data, marks at the top are knots. An
     input with two values is drawn as two points. A band is that of `kanlens.attribution.edge_band`.
 
@@ -95,7 +95,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     InvalidValueError
         If there is no such edge.
     DTypeError
-        If `source` is neither, or `ax` no Axes.
+        If `source` is of another type, or `ax` is not an Axes.
     MethodError
         If an edge has no `parts`, or a band no data and targets.
 

@@ -34,7 +34,7 @@ CALL = "plot.network"
 MARGIN = 0.12  # inches
 NOTE = 0.2  # inches, for a line on what is left out
 
-MATRIX_FROM = 250  # nonzero edges of a layer from which "auto" draws strengths
+MATRIX_FROM = 250  # nonzero edges of a layer above which "auto" draws strengths
 NAMED = 32  # nodes of a level that each have their name
 PATHS = 5  # from a feature to an output, the strongest, whose edges are numbered
 Path = tuple[tuple[int, int], ...]  # its edges (in, out), one for each layer
@@ -78,8 +78,9 @@ def network(
     hidden_names : bool
         Whether hidden nodes get their names, such as h1_1.
     kind : {"auto", "curves", "strengths"}
-        ``"strengths"``: a matrix of relative strengths for each layer, gray without an edge; 1 to 5
-        number the paths with the largest products. ``"auto"``: from 250 nonzero edges in a layer.
+        ``"strengths"``: a matrix of relative strengths for each layer, gray without an edge; the
+        numbers 1 to 5 mark the five strongest paths. ``"auto"``: without `top`, ``"strengths"`` if
+        a layer has more than 250 nonzero edges.
 
     Returns
     -------

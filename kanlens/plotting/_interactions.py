@@ -174,7 +174,7 @@ def draw_flows(result: Attribution, row: int | None, top: int, ax: Axes | None) 
 
 
 def _levels(tables: list[Array], features: list[str], result: Attribution) -> list[_Level]:
-    """Stack the nodes of every level, centred; all levels share one scale."""
+    """Stack the nodes of every level, centered; all levels share one scale."""
     sizes = [np.abs(tables[0]).sum(0)]
     for before, after in pairwise(tables):
         sizes.append(np.maximum(np.abs(before).sum(1), np.abs(after).sum(0)))

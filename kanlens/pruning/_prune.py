@@ -61,13 +61,13 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     threshold : float, optional
         Remove every edge whose score is below this share of its layer's largest.
     budget : float, optional
-        Remove edges, smallest first, as long as the loss rises by at most this share, or by 1e-6
-        of the loss of the best constant where that is more: of the variance of y, or of the
-        entropy of its classes. An edge that would exceed the budget is skipped. 0 changes
-        nothing. Without y the output may change by this share of its variance, in the mean square.
+        Remove edges, smallest score first, while the loss rises by at most this share, or, if
+        larger, by 1e-6 of the loss of the best constant prediction (variance of y, or class
+        entropy). An edge that would exceed the budget is skipped. 0 changes nothing. Without y the
+        output may change by this share of its variance, in the mean square.
     rescore : bool
-        Within a budget, score the remaining edges again after every removal (of more than 200
-        edges, after every 200th part of them).
+        Within a budget, score the remaining edges again after every ``max(1, edges // 200)``
+        removals.
     finetune : int
         When no more edge can be removed, train for this many steps (of `fit`'s LBFGS), keep the
         result if the loss falls, and within a budget go on removing. A fifth of the rows is held
@@ -89,7 +89,8 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         If not exactly one of `threshold` and `budget` is given, an option is out of range, or the
         values of all nodes on the rows take more than `max_memory`.
     MethodError
-        If a threshold would cut every path, the model has none, or its output is not finite.
+        If a threshold would cut every path, the model has no path from a feature to an output, or
+        its output is not finite.
 
     Examples
     --------

@@ -368,7 +368,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     : `Do not trust these numbers: this browser differs from Python by ${far} of the largest output.`;
   badge.classList.toggle("bad", !(off < 1e-9));
 
-  // The panel.
+  // The what-if panel.
   const classes = panel.labels.length > 0;
   const x = panel.reference.slice();
   let explained = panel.target;

@@ -68,8 +68,8 @@ def activation_l2(
     """Return the L2 norm of every edge over the rows: the standard deviation of phi_oi(x_i).
 
     For splines it is a quadratic form of the weights in the covariances of the basis, without the
-    (batch, out, in) tensor of values. It is also exact where an edge varies far less than it is
-    high.
+    (batch, out, in) tensor of values. It is also exact for an edge that has a variation tiny
+    relative to its mean.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def activation_l2(
     centered : bool
         Whether the mean of the edge is subtracted; without, the norm is sqrt(mean(phi^2)).
     average : callable, optional
-        For x that is a part of the rows: turns a mean (out, in) over them into that over all.
+        With `x` a part of the rows: maps its mean (out, in) to the mean over all rows.
 
     Returns
     -------

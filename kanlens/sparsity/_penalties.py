@@ -34,7 +34,7 @@ class Penalty:
     needs_inputs : bool
         Whether the norm is of the functions on data.
     concentrates : bool
-        Whether the entropy of the norms belongs to the penalty: it favours few large edges.
+        Whether the entropy of the norms belongs to the penalty: it favors few large edges.
     """
 
     name: str
@@ -99,14 +99,14 @@ def penalty_value(
     norm : str or mapping of str to float
         Key into ``PENALTIES``, or several with their weights.
     entropy_weight : float
-        Factor of the entropy of each layer's norms, which favours few large edges over many small
+        Factor of the entropy of each layer's norms, which favors few large edges over many small
         ones. Curvature has none.
     inputs : sequence of Tensor, each of shape (batch, in), optional
         Inputs of each layer, for norms of the functions on data, which are means over the rows.
     node_weights : sequence of Tensor, each of shape (out,), optional
         Factor of the norms of all edges that end in one output of a layer; curvature has none.
     average : callable, optional
-        For `inputs` of a part of the rows: turns a mean (out, in) over them into that over all.
+        With `inputs` a part of the rows: maps its mean (out, in) to the mean over all rows.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def prox_group(
     ----------
     layer : EdgeLayer
         A layer of splines; `spline_weight`, `base_weight` and `bias` of unmasked edges change. An
-        edge that becomes zero keeps its scaler, so that a gradient can bring it back.
+        edge that becomes zero keeps its `spline_scaler`, so that a gradient can bring it back.
     x : Tensor, shape (batch, in)
         Inputs of the layer, in its scaled units.
     strength : float
@@ -172,7 +172,7 @@ def prox_group(
     Returns
     -------
     Tensor, shape (out, in)
-        The factor s of every edge.
+        Factor ``max(0, 1 - strength / ||w||_G)`` applied to each edge; 1 for masked edges.
 
     Raises
     ------

@@ -100,9 +100,9 @@ def symbolize(
     Every edge becomes the simplest function of a library that explains it; edges that none
     explains, or whose function would raise the loss of the whole network too much, stay splines.
     Then all numbers of the composed formula are refitted together, on at most 2000 rows, and
-    replaced by exact constants where the data allow it. A fifth of the rows (of 20 or more) and
-    all others, 100,000 at most, choose the formula: it is never worse on them than a shorter one,
-    or than the mean.
+    replaced by exact constants where the data allow it. With 20 or more rows, a fifth of them plus
+    all rows not used for fitting or testing (at most 100,000) validate the candidates: the formula
+    is never worse on them than a shorter one, or than the mean.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def symbolize(
     y : array-like, optional
         Targets. For regression the formula is refitted to them, else to the model's outputs; for
         classification the formula is that of the logits, and y only enters the receipt. Rows
-        whose target lies a thousand times the width of nearly all others beyond them are left out,
-        with a warning.
+        whose target is an extreme outlier (a thousand times the spread of nearly all targets away)
+        are left out, with a warning.
     r2_min : float
         Least share of an edge's variance a function must explain. The formula may explain up to
         ``1 - r2_min`` less of the target than the model.
@@ -129,9 +129,9 @@ def symbolize(
         at most 1.5 times the least loss (and no more than `r2_min` allows); with the least loss;
         with the highest score.
     x_test, y_test : optional
-        Other rows for the receipt; they choose only if the formula turns out worse on them than a
-        shorter one, which the receipt then records. Default: a tenth of the rows; of fewer than
-        1000, those that choose.
+        Test rows for the receipt. If a shorter formula is clearly better on them, they join the
+        selection and the receipt says so. Default: a tenth of the rows; with fewer than 1000 rows,
+        those that validate the candidates.
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
@@ -340,10 +340,10 @@ def suggest(
     Returns
     -------
     DataFrame
-        One row per edge and rank: layer, out, in, rank (1 is best), function, r2, score (above
-        that of the best, below 6 is a near tie), formula (of the feature, or of ``h<layer>_<n>``
-        for the nth hidden unit, counted from 1). After an interrupt the rows until then, with a
-        warning.
+        One row per edge and rank: layer, out, in, rank (1 is best), function, r2, score (criterion
+        minus that of the best function; less than 6 is a near tie), formula (of the feature, or of
+        ``h<layer>_<n>`` for the nth hidden unit, counted from 1). After an interrupt the rows until
+        then, with a warning.
 
     Examples
     --------

@@ -5,7 +5,8 @@ scored on. The penalty falls from step to step, from one that leaves nearly stra
 almost none; the step with the best predictions of held-out rows is kept. The mean of the members is
 one network of all their nodes; its gain over them, the ambiguity [1]_, is subtracted from their
 loss. The penalty is on the squared second differences of B-spline coefficients [2]_, and on the
-norm of each edge's coefficients, by which edges vanish [3]_.
+norm of each edge's coefficients, by which edges vanish [3]_. The choice between no and one hidden
+layer is in `_fit._fit_both`.
 
 References
 ----------

@@ -59,12 +59,13 @@ def fit(
 
     The best state, before training or after a step, has the lowest loss on the held-out rows (else
     the training rows) plus penalty. The first fit of a model also sets its scaling, so that each
-    feature spans the grid and a regression target has mean 0 and deviation 1. The model stores
-    statistics of the training data.
+    feature spans the grid and a regression target has mean 0 and standard deviation 1. The model
+    stores statistics of the training data.
 
-    Training stops at the first loss that is not finite, but an LBFGS line search turns back there.
-    An interrupt (Ctrl-C) ends training, with a warning: the model is in its best state, has
-    statistics of some rows at least, and can resume from `checkpoint`. A second one is raised.
+    Training stops at the first loss that is not finite; a non-finite loss within an LBFGS line
+    search only shortens the step. An interrupt (Ctrl-C) ends training, with a warning: the model is
+    in its best state, has statistics of some rows at least, and can resume from `checkpoint`. A
+    second Ctrl-C raises KeyboardInterrupt.
 
     Parameters
     ----------
@@ -72,11 +73,11 @@ def fit(
         Trained in place. Names, units, kinds and task of the data become the model's; a model
         with feature names finds its columns by these.
     data : Table, Source or tuple (x, y)
-        x of shape (batch, in), y of shape (batch,) or (batch, out). Class labels (text, truth
-        values, or for models with several outputs one whole number per row) make the task a
-        classification. Of a source larger than memory, batches are of all rows, read in drawn
-        order; scaling, grids, statistics and the loss by which training stops are of at most
-        200,000 evenly spread rows, of which `validation` is held out.
+        x of shape (batch, in), y of shape (batch,) or (batch, out). Class labels (text, booleans,
+        or for models with several outputs one whole number per row) make the task a classification.
+        For a source larger than memory, batches are drawn from all rows in random order; scaling,
+        grids, statistics and the loss by which training stops are of at most 200,000 evenly spread
+        rows, of which `validation` is held out.
     options : FitOptions, optional
         Optimizer, steps, penalty and the other options of training. Default: ``FitOptions()``.
     sample_weight : array-like, shape (batch,), optional
@@ -89,7 +90,7 @@ def fit(
         Train in all processes of ``torchrun``, each on its share of the rows of a step, with sums
         over all of them (gloo, or nccl for models on CUDA): losses, penalties and gradients are
         those of one process. Each gets the same data; weights and draws are those of the first,
-        which alone writes the checkpoint and shows the bar. The loss of one ends all.
+        which alone writes the checkpoint and shows the bar. If any process is lost, all stop.
     checkpoint : path, optional
         File for the state of training, written every `checkpoint_every` seconds, at an interrupt,
         when another process is lost, and at the end.
@@ -222,9 +223,9 @@ def fit_default(
     """Train the default network, whose shape is chosen by cross-validation.
 
     The network without a hidden layer is kept unless one with a hidden layer lowers the held-out
-    loss by at least one percent. Every row is held out from one of the network's members, and the
-    metric is over all rows. Of a source larger than memory, a sample chooses the network, and two
-    passes over all rows follow.
+    loss by at least one percent. The network is an ensemble merged into one; each row is held out
+    from one member. The metric is computed from these held-out predictions. For a source larger
+    than memory, a sample chooses the network, and two passes over all rows follow.
 
     Parameters
     ----------

@@ -61,10 +61,11 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
 ) -> SparsityPath:
     """Train with increasing strengths of a penalty, each from the last.
 
-    Strengths increase because no gradient leaves a network without edges. By default they are 0 and
-    then evenly spaced in their logarithm, from a thousandth of the strength at which removing all
-    edges costs as much as keeping them, until a model explains no more than a twentieth of what the
-    first one does (or, a few strengths further, training is stuck).
+    Strengths increase because a network whose edges are all zero has zero gradient and cannot
+    recover. By default they are 0 and then evenly spaced in their logarithm, from a thousandth of
+    the strength at which removing all edges costs as much as keeping them, until a model explains
+    no more than a twentieth of what the first one does (or, a few strengths further, training is
+    stuck).
 
     An interrupt (Ctrl-C) ends the path; the steps so far are returned, with a warning.
 
@@ -83,7 +84,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     threshold : float
         Share of its layer's largest weight L1 norm below which an edge counts as dead.
     tolerance : float
-        Share of what is explained that the chosen model may give up: see `SparsityPath.best`.
+        Share of the best model's improvement over a constant that the chosen model may give up: see
+        `SparsityPath.best`.
     groups, checkpoint, checkpoint_every, resume
         As for `kanlens.fit`; a path resumes within a strength.
     progress : bool, optional

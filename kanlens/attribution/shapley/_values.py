@@ -112,16 +112,17 @@ def interactions(
     """Exact Shapley values, with the interaction of every pair of features.
 
     The Shapley interaction index [1]_ is the mean, over coalitions S of the others, weighted as in
-    the Shapley value, of v(S with both) - v(S with the one) - v(S with the other) + v(S). It is
-    exactly 0 for features that move no node together.
+    the Shapley value, of v(S with both) - v(S with the one) - v(S with the other) + v(S); v(S) is
+    the mean output with S from the sample and the rest from the background. It is exactly 0 for
+    features that move no node together.
 
     Parameters
     ----------
     problem : Problem
         With a background.
     groups, algorithm, tolerance
-        As for `shapley`; interactions are not sampled, and those in cosines have twice the bound of
-        the values.
+        As for `shapley`; interactions are not sampled, and with `algorithm` "fourier" they have
+        twice the bound of the values.
 
     Returns
     -------

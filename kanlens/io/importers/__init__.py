@@ -1,4 +1,7 @@
-"""Import of models of other libraries, recognized by their layouts."""
+"""Import of models of other libraries, recognized by their layouts.
+
+To add a library, add a `Layout` to the `LAYOUTS` of its family's file; `IMPORTERS` collects them.
+"""
 
 from __future__ import annotations
 
@@ -256,7 +259,7 @@ def list_kans(source: Any) -> list[FoundKAN]:
     Parameters
     ----------
     source : str or path, nn.Module, or mapping
-        As for `import_model`, whose `submodule` takes the names.
+        Any source `import_model` accepts; pass a returned `name` as its `submodule`.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""Libraries of polynomials of tanh, as series of Chebyshev polynomials."""
+"""Importers of KAN libraries with polynomials of tanh(x), rewritten as Chebyshev series.
+
+They are ChebyKAN, JacobiKAN, OrthogPolyKANs and the Gram polynomials of torch-conv-kan.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,8 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
         return [special.eval_jacobi(n, a, b, t) for n in range(count)]
     a, b = float(group.setting("alpha")), float(group.setting("beta"))
 
-    def step(n: int, t: Array, last: Array, before: Array) -> Array:  # of others by that name
+    # what other libraries call Jacobi
+    def step(n: int, t: Array, last: Array, before: Array) -> Array:
         s = 2 * n + a + b
         lead = (s - 1) * (s * (s - 2) * t - (a**2 - b**2)) * last
         tail = (n + a + b - 1) * (n + a - 1) * (n + b - 1) * s * before

@@ -30,9 +30,9 @@ ASKED: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 def use(path: Path) -> Iterator[None]:
     """Make every spline layer take one path inside the block.
 
-    The paths are the sparse kernels, which are compiled where they are not yet, torch operations,
-    or the rule ("auto"): the kernels where they are compiled. Where a kernel cannot run
-    (`torch.compile`, CUDA, half precision) torch operations run in its place.
+    `"sparse"`: compiled kernels, compiled now if needed; `"torch"`: torch operations; `"auto"`:
+    kernels once compiled. Where a kernel cannot run (`torch.compile`, CUDA, half precision) torch
+    operations run in its place.
 
     Examples
     --------
