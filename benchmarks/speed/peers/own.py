@@ -10,6 +10,7 @@ from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compile
 from benchmarks.speed.workload import Workload
 from kanlens.model import kernels
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model.kernels.__main__ import compile_passes
 from kanlens.model.kernels._choice import Path
 
 SCALER = 0.5
@@ -17,8 +18,10 @@ WAYS: tuple[Path, ...] = ("sparse", "torch")
 
 
 def build(problem: Workload, *, compiled: bool = False) -> Subject:
-    """Make the layer of a problem, as it is or through torch.compile."""
+    """Make the layer of a problem, as it is with compiled kernels, or through torch.compile."""
     cell = problem.cell
+    if not compiled:
+        compile_passes(str(problem.x.dtype).removeprefix("torch."), cell.order)
     layer = KANLinear(
         cell.in_features,
         cell.out_features,
