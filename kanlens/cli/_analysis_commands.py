@@ -20,7 +20,7 @@ PRUNED = (  # attributes of a result that are printed
     *("dropped_features", "constant_outputs", "stopped_because"),
 )
 LOGITS = (  # of formulas of a classifier
-    "Formulas give log-odds. One output: probability 1/(1 + exp(-x)); "
+    "Formulas give log-odds x. One output: probability 1/(1 + exp(-x)); "
     "several: the softmax over them."
 )
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
@@ -28,7 +28,7 @@ _WITHOUT = "loss and budget are the change of the outputs, as a share of their v
 
 @command(
     example="kanlens prune model.safetensors data.csv --budget 0.05 -o small.safetensors",
-    budget="Allowed relative rise of the loss, for example 0.02; Any budget above 0 "
+    budget="Allowed relative rise of the loss, for example 0.02. Any budget above 0 "
     "allows a rise of at least 1e-6 of the best constant model's loss. Without a target: allowed "
     "change of the outputs, as a share of their variance.",
     threshold="Smallest score to keep, as a share of the layer's largest.",

@@ -68,7 +68,7 @@ def activation_l2(
     """Return the L2 norm of every edge over the rows: the standard deviation of phi_oi(x_i).
 
     For splines it is a quadratic form of the weights in the covariances of the basis, without the
-    (batch, out, in) tensor of values. It is also exact for an edge that has a variation tiny
+    (batch, out, in) tensor of values. It is also exact for an edge whose variation is tiny
     relative to its mean.
 
     Parameters
