@@ -10,7 +10,6 @@ from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compile
 from benchmarks.speed.workload import Workload
 from kanlens.model import kernels
 from kanlens.model._kan_linear import KANLinear
-from kanlens.model.kernels.__main__ import compile_passes
 from kanlens.model.kernels._choice import Path
 
 SCALER = 0.5
@@ -20,8 +19,6 @@ WAYS: tuple[Path, ...] = ("sparse", "torch")
 def build(problem: Workload, *, compiled: bool = False) -> Subject:
     """Make the layer of a problem, as it is with compiled kernels, or through torch.compile."""
     cell = problem.cell
-    if not compiled:
-        compile_passes(str(problem.x.dtype).removeprefix("torch."), cell.order)
     layer = KANLinear(
         cell.in_features,
         cell.out_features,
@@ -34,12 +31,17 @@ def build(problem: Workload, *, compiled: bool = False) -> Subject:
         layer.spline_weight.copy_(problem.coefficients / SCALER)
         layer.spline_scaler.fill_(SCALER)
         layer.base_weight.copy_(problem.base_weight)
-    return spline_subject(
+    subject = spline_subject(
         problem,
         layer,
         lambda named: named["spline_weight"] / SCALER,
         call=torch.compile(layer) if compiled else None,
     )
+    if not compiled:
+        with kernels.use("sparse"):
+            subject.forward_backward()
+            subject.forward()
+    return subject
 
 
 def _warm(subject: Subject) -> None:
