@@ -48,6 +48,7 @@ EXACT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), EXACT)
 def test_exact_method_is_its_definition(name: str, kind: str) -> None:
     attribution.check_exact(name, network(kind), X, ROWS)

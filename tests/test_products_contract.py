@@ -97,6 +97,7 @@ def test_the_network_is_the_loop(either: KAN) -> None:
     assert_close(either(MANY).detach(), output(either, MANY), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @on("hidden", "outputs")
 @pytest.mark.parametrize("name", FITTING)
 def test_method_leaves_everything_and_repeats(name: str, model: KAN) -> None:
@@ -122,16 +123,19 @@ def test_method_gives_a_dead_feature_nothing(name: str, model: KAN) -> None:
     attribution.check_dummy(name, model, X, ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LOCAL if METHODS[name].complete])
 def test_complete_method_is_complete(name: str, either: KAN) -> None:
     attribution.check_complete(name, either, X, ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FITTING if METHODS[name].exact])
 def test_exact_method_is_its_definition(name: str, either: KAN) -> None:
     attribution.check_exact(name, either, X, ROWS)
 
 
+@pytest.mark.slow
 @on("outputs", "one layer")
 @pytest.mark.parametrize("name", LOCAL)
 def test_a_row_of_a_batch_is_the_row_alone(name: str, model: KAN) -> None:
@@ -164,6 +168,7 @@ def measured(request: pytest.FixtureRequest) -> dict[str, pd.Series[float]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_metric_is_a_number(metric: str, measured: dict[str, pd.Series[float]]) -> None:
     assert len(measured[metric]) == 2
@@ -172,6 +177,7 @@ def test_metric_is_a_number(metric: str, measured: dict[str, pd.Series[float]]) 
         assert (measured[metric] < 1e-12).all()
 
 
+@pytest.mark.slow
 @on("both", "one layer")
 def test_compare_runs_every_method(model: KAN) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -529,6 +535,7 @@ def test_public_function(name: str, model: KAN, tmp_path: Path) -> None:
     assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "formula"),
     places("symbolize", "suggest", "prune", "trace", "save"),
@@ -614,6 +621,7 @@ OF_RESULTS = {
 }
 
 
+@pytest.mark.slow
 @on("hidden", "both", "one layer")
 @pytest.mark.parametrize("name", sorted(PICTURES))
 def test_picture(name: str, model: KAN) -> None:

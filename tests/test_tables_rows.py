@@ -142,6 +142,7 @@ def frames(draw):
     return pd.DataFrame(columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet"])
 @given(frame=frames())
 @settings(

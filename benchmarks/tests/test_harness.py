@@ -154,6 +154,7 @@ def test_every_experiment_can_be_sent_to_a_process(experiment):
     assert len(ForkingPickler.dumps(experiment)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EVERY, ids=lambda each: next(iter(each.tables)))
 def test_every_stored_table_can_be_read_and_summed_up(experiment):
     records = experiment.records(DATA)

@@ -217,6 +217,7 @@ def rows(draw):
     return draw(3, 3, seed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "of"), in_turn(ALL))
 def test_shape_and_dtype_the_generator_and_the_other_output(name, model, x, rows):
     plain = {key: value.clone() for key, value in model.state_dict().items()}
@@ -226,6 +227,7 @@ def test_shape_and_dtype_the_generator_and_the_other_output(name, model, x, rows
     check_output_alone(name, model, x, rows, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "of"), in_turn([name for name in LOCAL if name != "captum_kernel_shap"])
 )
@@ -233,16 +235,19 @@ def test_a_row_of_a_batch_is_the_row_alone(name, model, x, rows):
     check_rows_apart(name, model, x, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "of"), in_turn(ALL))
 def test_everything_is_left_as_it_was(name, model, x, rows):
     check_leaves_alone(name, model, x, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "of"), in_turn(ALL))
 def test_everything_is_left_as_it_was_after_an_error(name, model, x, rows, monkeypatch):
     check_leaves_alone_after_error(name, model, x, rows, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
     ("of", "extrapolation"),
@@ -259,6 +264,7 @@ def test_complete_methods_are_complete(name, model, x, rows):
     check_complete(name, model, x, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", MADE_OF)
 @pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].exact])
 def test_exact_methods_are_their_definition(name, model, x, rows):

@@ -44,6 +44,7 @@ def test_results_are_on_the_gpu(name):
         assert_close(found.values.cpu(), wanted.values)
 
 
+@pytest.mark.slow
 def test_a_tensor_on_the_wrong_device_is_noticed():
     with elsewhere() as device:
         x = torch.ones(3, device=device)

@@ -78,6 +78,7 @@ def mean_over_data(found):
     return float(np.interp(one.data.numpy(), one.x.numpy(), found.values.numpy()).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
 def test_the_numbers_are_the_definition(name, kind):

@@ -56,6 +56,7 @@ def check_gauge(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     torch.testing.assert_close(after, before, rtol=0, atol=CLOSE * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "of"), in_turn(sorted(METHODS)))
 def test_constants_may_move_between_edges(name, of, network, draw):
     model = MADE_OF[of](network(widths(name)))

@@ -47,6 +47,7 @@ def counted(monkeypatch):
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_ROW)
 def test_some_samples_at_a_time_give_what_all_give(name, network, draw, counted):
     shape = [4, 1] if name == "additive" else [4, (2, 1), 1]

@@ -52,6 +52,7 @@ def holds(found: BoxBounds, value: Tensor, slope: Tensor) -> bool:
     return bool((inside.all() & steep.all()).item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", SHAPES)
 @pytest.mark.parametrize("width", [0.05, 0.8])
 def test_bounds_hold_on_boxes(widths, width):

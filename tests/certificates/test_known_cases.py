@@ -218,6 +218,7 @@ def test_an_undefined_function_leaves_no_bound_unless_the_domain_avoids_it(name)
     assert high == pytest.approx(max(g(0.5), g(1.0)) + 1, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("widths", "most"), [([2, 3, 1], 1.02), ([4, 5, 1], 1.05)])
 def test_bounds_of_new_models_are_little_wider_than_what_is_seen(widths, most):
     model = KAN(widths, generator=torch.Generator().manual_seed(0))

@@ -100,6 +100,7 @@ def test_a_model_too_large_for_its_limit_has_infinite_bounds(monkeypatch):
     assert len(clock.late) < 30
 
 
+@pytest.mark.slow
 def test_outputs_share_the_time(monkeypatch):
     clock = Clock(monkeypatch, 2.5)
     model = network([4, 3, 3])
@@ -161,6 +162,7 @@ def test_large_models_are_worked_at_in_parts(monkeypatch):
 # --- domains --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", [(0.0, 1e300), (-1e300, 1e300), (-1e7, 0.0)])
 def test_a_domain_without_bounds_is_not_cut(ends):
     found = certify(network([3, 4, 1]), [list(ends)] * 3, progress=False).outputs[0]

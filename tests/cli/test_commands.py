@@ -66,6 +66,7 @@ def test_square_brackets_in_an_error_survive(tmp_path, capsys):
     assert "[blue]" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_parts_of_a_table_with_decimal_commas_are_read_by_the_model(tmp_path, capsys):
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({"a": draw.normal(size=60), "k": list("uvw") * 20})

@@ -92,6 +92,7 @@ def test_a_foreign_model_is_given_what_ours_is(tmp_path, monkeypatch, capsys):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("walked", UNJUDGED, ids=lambda words: words[0])
 def test_a_foreign_model_without_its_data_is_explained_too(story, capsys, walked):
     model, data, out = story / "m.safetensors", story / "d.csv", story / "out"
@@ -264,6 +265,7 @@ def test_output_names_say_in_which_order_the_classes_are(tmp_path, monkeypatch, 
 # --- what is no model -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["safetensors", "pt", "csv"])
 @pytest.mark.parametrize(
     "content",

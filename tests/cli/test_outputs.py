@@ -41,6 +41,7 @@ def refused(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) 
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_folders_and_files_as_folders_are_refused_at_once(command, folder, capsys):
     for output in (".", str(folder), "/"):

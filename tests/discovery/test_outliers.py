@@ -176,6 +176,7 @@ def test_a_pole_on_the_rows_or_between_them_is_never_trusted():
     assert "WARNING: the formula goes to infinity between the rows: " in found.receipt.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [1e5, -1e300])
 def test_a_wrong_cell_of_a_feature_sets_its_row_aside(cell):
     draw = np.random.default_rng(0)

@@ -67,6 +67,7 @@ def test_sparse_sums_are_found_exactly(text, width):
     assert solved(SparseSum(), problem(text, width, high=3.0, count=120)).error <= EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "low"),
     [("exp(-a/4)*cos(5*a/2 + 1)", 0.0), ("1/(1 + cos(a)/3)**2", -6.0)],

@@ -119,6 +119,7 @@ def test_a_folder_of_other_things_is_left_alone(run, data):
     assert len(list(data.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_done(run, monkeypatch):
     completed = analyses.completed
 

@@ -145,6 +145,7 @@ def test_the_formula_of_the_front_comes_first():
         discover(rows, "y", progress=False)
 
 
+@pytest.mark.slow
 def test_a_better_formula_is_put_first(monkeypatch):
     rows = np.random.default_rng(0).uniform(1, 2, (100, 1))
     targets = {0: rows[:, 0] ** 2 + np.sin(40 * rows[:, 0]), 1: rows[:, 0] ** 2}

@@ -97,6 +97,7 @@ def test_explanations_and_the_formula():
             getattr(KANRegressor(), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [KANRegressor, KANClassifier])
 @pytest.mark.parametrize("options", [SMALL, {"random_state": 0}], ids=["given", "default"])
 def test_a_weight_is_a_number_of_rows(made, options, monkeypatch):

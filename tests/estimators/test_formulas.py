@@ -98,6 +98,7 @@ def test_formula_names_and_receipt(found, table):
     np.testing.assert_array_equal(back.predict(table[0]), found.predict(table[0]))
 
 
+@pytest.mark.slow
 def test_parameters_are_read_set_and_cloned(found):
     fresh = clone(found)
     assert fresh.get_params() == found.get_params()

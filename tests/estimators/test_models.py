@@ -142,6 +142,7 @@ def test_an_estimator_gives_what_its_network_gives(fitted, name, tmp_path):
         assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classifier", "symbolic"])
 def test_other_estimators_are_models_too(fitted, kind, tmp_path):
     estimator, y = fitted[kind]

@@ -13,6 +13,7 @@ from tests.exporters.test_onnx_graph import outputs
 from tests.made import draw, made
 
 
+@pytest.mark.slow
 def test_scores_are_the_secants_of_attribute(model, tmp_path):
     result = export(model, tmp_path / "model.onnx", explain=True)
     assert result.explained_error < 1e-11

@@ -70,6 +70,7 @@ def test_rows_to_check_are_in_the_file(tmp_path):
     torch.testing.assert_close(model(x), torch.tensor(facts["check_y"], dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_has_its_operators(name, tmp_path):
     assert export(with_function(name), tmp_path / "a.onnx").error < 1e-13

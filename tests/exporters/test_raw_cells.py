@@ -79,6 +79,7 @@ def test_raw_cells_and_classes_are_checked_before_a_file_is_left(written, tmp_pa
     assert result.rows > 80
 
 
+@pytest.mark.slow
 def test_probabilities_far_apart_are_numbers(name, tmp_path):
     model = described("three")
     frame = gaps()
@@ -291,6 +292,7 @@ def test_columns_are_what_their_features_read():
     assert column_kinds(schema.select(alone)) == {"sold": "number"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["rooms=missing", "town=missing", "sold=missing", "sold.month"])
 def test_a_part_of_a_column_is_enough(name, keep, tmp_path):
     whole = described("numbers of y").schema

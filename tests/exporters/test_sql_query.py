@@ -35,6 +35,7 @@ def answers(query, frame, kinds):
     return found
 
 
+@pytest.mark.slow
 def test_it_computes_what_the_model_does(model, tmp_path):
     assert export(model, tmp_path / "model.sql").error < 1e-13
 

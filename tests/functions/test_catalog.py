@@ -63,6 +63,7 @@ def test_degree(name):
     assert_close(g.value(2.5 * u), 2.5**g.degree * g.value(u))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @given(ends=st.tuples(numbers, numbers))
 def test_bounds_hold_and_are_reached(name, ends):

@@ -15,6 +15,7 @@ def built(name):
     return model.requires_grad_(False), 8 * torch.rand(2000, 2, generator=generator).double() - 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASES)
 def test_bounds_hold_and_are_narrow(name):
     model, x = built(name)

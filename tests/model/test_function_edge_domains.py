@@ -73,6 +73,7 @@ def test_extrema_are_those_of_a_dense_scan(name):
         assert ((sides[0] - sides[1]) * (sides[2] - sides[1]) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_bounds_and_integral_where_the_function_is_defined(name):
     for edge, low, high in draws(name, 12, seed=3):

@@ -68,6 +68,7 @@ def test_a_jump_up_has_no_upper_bound_but_a_lower_one():
     assert FUNCTIONS["sign"].extremes(ends[1], ends[1], 1)[1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILTIN)
 def test_layers_enclose_functions_beside_splines(name):
     generator = torch.Generator().manual_seed(0)

@@ -37,6 +37,7 @@ def at(layer: KANLinear, x: Tensor, slopes: bool) -> Tensor:
     return edges(x.reshape(-1, layer.in_features)).detach().reshape(*x.shape[:2], -1, x.shape[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("base", BASES)

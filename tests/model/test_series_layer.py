@@ -66,6 +66,7 @@ def test_it_is_an_edge_layer_that_computes_its_definition(layer):
     assert_close(layer.activation_l1(x), layer.edge_values(x).abs().mean(0), **EXACT)
 
 
+@pytest.mark.slow
 def test_derivatives_in_inputs_and_weights(layer):
     x = inside(layer, 7).requires_grad_()
     values = layer.edge_values(x).sum(0)
@@ -108,6 +109,7 @@ def test_integrals_are_those_of_quadrature(series):
     assert edge.integral(high, low) == -edge.integral(low, high)
 
 
+@pytest.mark.slow
 def test_bounds_hold_up_to_infinity(series):
     x = everywhere(series)
     values = series.edge_values(x).detach()

@@ -179,6 +179,7 @@ def test_errors_say_what_exists(model):
     assert pyplot.get_fignums() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [edge, edges, network], ids=lambda draw: draw.__name__)
 def test_a_trace_is_drawn_as_its_rows_are(model, draw):
     net, rows = model([2, 2, 1]), torch.linspace(-0.5, 0.8, 60).double().reshape(30, 2)

@@ -100,6 +100,7 @@ def test_fitted_text_is_as_wide_as_its_place():
     assert fitted("age", 1.0, 8.0) == "age"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
 def test_the_same_picture_gives_the_same_bytes(tmp_path, suffix):
     paths = [tmp_path / f"{name}.{suffix}" for name in ("a", "b", "c")]

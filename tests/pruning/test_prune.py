@@ -58,6 +58,7 @@ def reference(model, x, y, allowed_rise, *, rescore):
     return removed, losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (3, 3, 2, 1)])
 @pytest.mark.parametrize("budget", [0.1, 1.0])
 @pytest.mark.parametrize("rescore", [True, False])

@@ -98,6 +98,7 @@ def compared(model, x, y):
     }
 
 
+@pytest.mark.slow
 def test_scores_are_what_the_slow_way_finds(model):
     x = drawn(15, 3)
     y = levels(model, x)[2] + drawn(15, model.widths[-1], seed=3)

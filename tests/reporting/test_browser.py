@@ -198,6 +198,7 @@ def test_every_slider_and_number_moves_the_model(browser: Browser, name: str) ->
     assert asked.shares() == {}
 
 
+@pytest.mark.slow
 def test_choices_classes_and_their_probabilities(browser: Browser) -> None:
     model, table = classified()
     asked = Asked(browser, model, table)
@@ -385,6 +386,7 @@ def test_numbers_are_sorted_as_they_are_meant(browser: Browser) -> None:
         assert column(page, 1) == expected
 
 
+@pytest.mark.slow
 def test_without_scripts_and_on_paper_there_are_no_controls(
     browser: Browser, chromium: Any
 ) -> None:

@@ -103,6 +103,7 @@ def test_one_attributed_row_is_a_waterfall_and_a_wide_network_has_no_picture() -
     assert "<svg" not in kanlens.KAN([20, 10, 1])._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_report_shows_its_alerts(tmp_path: Any, undrawn: None) -> None:
     found = kanlens.report(
         results()["KAN"],

@@ -47,6 +47,7 @@ def _pieces(a: float, b: float) -> list[tuple[float, float]]:
     return list(itertools.pairwise(cuts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", sorted(BASES))
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
 def test_curvature_is_what_scipy_finds(order, base):
@@ -54,6 +55,7 @@ def test_curvature_is_what_scipy_finds(order, base):
     assert_close(curvature(layer).detach(), by_quad(layer), rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["silu", "tanh", "gelu"])
 @pytest.mark.parametrize("span", [0.01, 2.0, 9.0, 70.0])
 def test_the_base_is_integrated_to_twelve_digits(base, span):

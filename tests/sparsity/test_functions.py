@@ -193,6 +193,7 @@ class _Norm(torch.nn.Module):
         return self.norm(self.layer, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 @pytest.mark.parametrize("order", [1, 3])
 @pytest.mark.parametrize("centered", [True, False, None])

@@ -118,6 +118,7 @@ def power_edge(knots: np.ndarray, degree: int, power: int, at: float) -> Edge:
     return Edge(knots=knots, coefficients=coefficients, degree=degree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("degree", "power"), [(d, p) for d in range(1, 6) for p in range(1, d + 1)]
 )

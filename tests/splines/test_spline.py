@@ -125,6 +125,7 @@ def test_derivatives_beyond_the_degree_are_zero(degree, mode):
     assert_close(found, torch.zeros(13, 1, 3 + degree, dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degree", DEGREES)
 @pytest.mark.parametrize("mode", MODES)
 def test_gradcheck(degree, mode):

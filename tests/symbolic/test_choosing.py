@@ -28,6 +28,7 @@ def loss_on(x, y, values):
     return np.square(values - y).mean() / y.var()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["best", "accuracy", "score"])
 def test_an_exponential_that_explodes_on_other_rows_is_not_the_formula(rule):
     rows = partition(600, None).choosing.numpy()

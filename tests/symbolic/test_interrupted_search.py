@@ -35,6 +35,7 @@ def raising(monkeypatch, module, name, *, call=1):
     monkeypatch.setattr(module, name, interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "call", "splines"),
     [

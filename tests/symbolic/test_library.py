@@ -29,6 +29,7 @@ def test_unknown_function_is_refused():
         library(["bessel"], call="symbolize")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 @given(values=st.tuples(numbers.filter(lambda a: abs(a) > 0.05), numbers, numbers, numbers))
 def test_canonical_parameters_are_the_same_function(name, values):
@@ -55,6 +56,7 @@ def test_canonical_forms():
     assert_close(FAMILIES["exp"].canonical(far), far)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 @given(a=numbers, b=numbers)
 def test_constrained_parameters_are_defined_on_the_range(name, a, b):

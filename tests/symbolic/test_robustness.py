@@ -41,6 +41,7 @@ def error(found, x, y):
     return np.abs(found.predict(x) - np.asarray(y)).max() / np.abs(np.asarray(y)).max()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:fit. expected targets that vary")
 @pytest.mark.parametrize("value", [0.0, 3.5, -7e-9, 1e10])
 def test_constant_targets(rows, value):
@@ -60,6 +61,7 @@ def test_one_constant_target_of_two(rows):
     assert found.receipt.explains
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_constant_or_duplicated_column(rows, copied):
     third = rows[:, :1] if copied else torch.full((200, 1), 7.0).double()
@@ -76,6 +78,7 @@ def test_nothing_but_constant_columns(rows):
     assert found.receipt.r2 == pytest.approx(0.0, abs=0.05)  # of the mean of others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of_x", "of_y"), [(1e-12, 1.0), (1e12, 1e-12), (1.0, 1e12), (1e-12, 1e12)]
 )

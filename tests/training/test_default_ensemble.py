@@ -132,6 +132,7 @@ def test_noise_is_not_fitted():
     assert found.metric > -0.15
 
 
+@pytest.mark.slow
 def test_classes_and_several_outputs():
     x, y = table(lambda x: torch.cat((x[:, :1] * x[:, 1:], x[:, :1]), 1))
     labels = np.array(["a", "b", "c"])[(y > 0).sum(1).numpy()]
@@ -167,6 +168,7 @@ def stopped(monkeypatch, layers, error, after=3):
     monkeypatch.setattr(EnsembleRun, "_learn", broken)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("briefest")
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_killed_run_goes_on_bit_for_bit_from_either_network(tmp_path, monkeypatch, layers):

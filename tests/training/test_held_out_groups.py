@@ -32,6 +32,7 @@ def noise(copies, shift=0.0):
     return torch.cat([x + one for one in jitter]), y.repeat(copies, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 1e-6])
 @pytest.mark.parametrize("copies", [1, 3])
 def test_copies_of_noise_explain_nothing(copies, shift):

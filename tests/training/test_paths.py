@@ -45,6 +45,7 @@ def path():
     return walk(net, planted(), strengths=6)
 
 
+@pytest.mark.slow
 def test_the_path_runs_from_full_to_dead(path):
     assert path.strengths[0] == 0.0
     assert path.strengths == tuple(sorted(path.strengths))

@@ -63,6 +63,7 @@ def test_one_run_of_the_network_gives_loss_and_penalty(network, waves, monkeypat
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "optimizer"), [*((name, "lbfgs") for name in sorted(PENALTIES)), ("weight_l1", "adam")]
 )

@@ -173,6 +173,7 @@ def test_edges_that_are_zero_can_be_pruned_without_a_trace(network):
     assert all(record["score"] == 0.0 for record in pruned.removed[:zeros])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_few_rows_single_precision_and_a_grid_that_runs_out(network, optimizer):

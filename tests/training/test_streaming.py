@@ -130,6 +130,7 @@ def trained(source, **options):
     return kanlens.fit(model, source, generator=generator, progress=False, **how)
 
 
+@pytest.mark.slow
 def test_all_rows_of_a_table_beyond_memory_are_trained_on(large, monkeypatch):
     rows, read = set(), RowStream.read
 

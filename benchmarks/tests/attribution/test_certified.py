@@ -36,6 +36,7 @@ def test_nothing_breaks(table):
     assert fitted["name"].tolist() == ["2-3-1"]
 
 
+@pytest.mark.slow
 def test_teeth_a_wrong_certificate_is_broken(monkeypatch):
     def wrong(model, domain, **options):
         proven = certify(model, domain, **options)

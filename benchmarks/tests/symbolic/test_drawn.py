@@ -50,6 +50,7 @@ def test_what_is_not_sound_is_refused(text):
     assert not is_sound(made, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names_of(8))
 def test_the_judge_takes_the_formula_and_no_other(name):
     """A term more that has a ten-thousandth of the spread makes it another formula."""

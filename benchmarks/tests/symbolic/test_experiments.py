@@ -37,6 +37,7 @@ def test_smoke_runs_speed_and_identification(tmp_path):
     assert len(again.tables["symbolic-identification"]) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grid_size", "noise"), [(5, 0.01), (20, 0.0)])
 def test_identification_keeps_its_promise_on_one_seed(grid_size, noise):
     rows = pd.DataFrame(IDENTIFICATION.run(Setup(), (grid_size, noise, FIRST_SEED)))
@@ -85,6 +86,7 @@ def test_speed_compares_with_pykan_per_edge():
     assert table["times_pykan"].tolist() == [500.0, 1.0]
 
 
+@pytest.mark.slow
 def test_suggestion_stays_quick():
     """Twenty seconds for 100 edges are ten times what two idle cores take."""
     examples = [make_example(100, 1000, torch.Generator().manual_seed(k)) for k in range(2)]

@@ -86,6 +86,7 @@ def test_a_feature_without_a_path_gets_exactly_nothing(method, network, draw):
     assert bool((found.values[:, [0, 2, 3]] != 0).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", NAMES)
 def test_methods_run_where_gradients_are_off_and_warn_of_nothing(method, network, draw):
     model, x, rows = network([3, 2, 1]), draw(2, 3), draw(2, 3, seed=2)
@@ -101,6 +102,7 @@ def test_methods_run_where_gradients_are_off_and_warn_of_nothing(method, network
     torch.testing.assert_close(found[2].clone(), found[1], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in NAMES if name not in RANDOM])
 def test_parts_of_the_work_add_up_to_the_whole(method, problem, monkeypatch):
     options = {"n_steps": 20} if "n_steps" in METHODS[method].options else {}

@@ -55,6 +55,7 @@ def by_hand(given, width):
     return torch.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 0.7])
 def test_lime_is_a_weighted_fit_to_coalitions(width, problem):
     given = problem([3, 4, 1], batch=2)

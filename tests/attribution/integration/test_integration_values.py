@@ -105,6 +105,7 @@ def test_scaled_nodes_count():
     check(model, normal(3, 3), normal(2, 3, seed=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer"),
     [

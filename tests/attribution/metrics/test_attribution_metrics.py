@@ -211,6 +211,7 @@ def linear_output(model, x):
     return model(x.to(model.dtype))[:, 0].detach().float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
 def test_samples_may_be_judged_a_few_at_a_time(name, network, monkeypatch):
     model = network([3, 2, 1])

@@ -96,6 +96,7 @@ def test_worths_are_those_of_every_coalition(seed, shape, grid, players, order, 
     assert_close(found, expected, rtol=1e-12, atol=1e-12 * size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("players", [10, 11, 12])
 @pytest.mark.parametrize("shape", ["sums", "products"])
 def test_more_players_than_are_taken_together(players, shape):

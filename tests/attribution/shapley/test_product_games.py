@@ -212,6 +212,7 @@ def test_threads_share_games(many_threads):
     assert all(torch.equal(one, other) for one, other in zip(shared, alone, strict=True))
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_for_the_types_of_attributions():
     compile_games()
     compile_worths(3)

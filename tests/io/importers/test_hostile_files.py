@@ -255,6 +255,7 @@ def refused(path, part, folder):
     assert not list(folder.glob("**/CANARY"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_hostile_file_is_refused(tmp_path, name):
     content, part = FILES[name]
@@ -338,6 +339,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_tensors_of_any_other_shape_are_refused_or_read(name):
     double, settings, *_ = CASES[name]()

@@ -65,6 +65,7 @@ def test_every_library_has_its_line(table):
     assert table.difference.max() < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_are_those_of_the_formula_and_of_no_other(name, tmp_path):
     double, settings, *_ = CASES[name]()

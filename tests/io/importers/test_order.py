@@ -57,6 +57,7 @@ def refused(source, text, **options):
 # --- a state dict without all numbers ----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("between", "layers"),
     [
@@ -355,6 +356,7 @@ def test_a_norm_that_is_no_layer_norm_is_refused_by_its_name(tmp_path, norm):
     assert "norm=" not in import_model(row(nn.LayerNorm(4))).provenance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.BatchNorm1d])
 def test_normalizations_in_a_row_are_composed(norm):
     parts = [nn.LayerNorm(3), norm(3), EfficientKANLinear(FIRST), nn.LayerNorm(4), norm(4)]

@@ -19,6 +19,7 @@ from tests.io.importers.test_efficient_kan import layer_state
 ASKED = ("chebyshev", "legendre")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", doubles.JAX)
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"external": False, "residual": False}])
 def test_jax_kan(kind, options):
@@ -50,6 +51,7 @@ def test_jax_kan_is_asked_and_compared():
         import_model(arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"norm": True}, {"bias": False, "base": "sigmoid"}])
 def test_a_file_of_keras(tmp_path, options):
     double = doubles.keras(**options)

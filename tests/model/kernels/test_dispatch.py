@@ -90,6 +90,7 @@ def test_trace(counted):
     assert_close(traced(other), case.layer.forward_torch(other), **EXACT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
 def test_make_fx_records_operations_and_not_their_result(mode):
     case = make()

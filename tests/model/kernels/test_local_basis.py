@@ -53,6 +53,7 @@ def places(knots: Tensor) -> Tensor:
     return torch.cat([beyond, between.flatten()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("grid", GRIDS)

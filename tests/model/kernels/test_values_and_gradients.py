@@ -62,6 +62,7 @@ def test_every_width_of_outputs(n_out, dtype):
         check(make(n_in=n_in, n_out=n_out, dtype=dtype, batch=9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("grid", ["even", "clustered"])
 def test_many_intervals(grid, dtype):
@@ -104,12 +105,14 @@ def test_long_sums_in_float32_are_rounded_as_torch_rounds_them(n_in, n_out, batc
         assert off <= max(TOLERANCES[torch.float32], torch_path[name]), name
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_mean_adds_up_over_many_rows():
     case = make(n_in=2, n_out=3, batch=60_000, dtype=torch.float32)
     case = Case(case.layer, case.x, torch.full((60_000, 3), 1 / 180_000))
     assert misfits(case, "sparse")["bias"] <= 2e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "dtype"), KINDS)
 @pytest.mark.parametrize("grid", ["even", "uneven", "updated"])
 @pytest.mark.parametrize("mode", MODES)
