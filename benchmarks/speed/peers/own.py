@@ -40,7 +40,6 @@ def build(problem: Workload, *, compiled: bool = False) -> Subject:
     if not compiled:
         with kernels.use("sparse"):
             subject.forward_backward()
-            subject.forward()
     return subject
 
 
