@@ -115,7 +115,8 @@ def kanlens_command(
 ) -> None:
     """See, prune, read and attribute Kolmogorov-Arnold networks."""
     if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("kanlens").setLevel(logging.INFO)
 
 
 def command(

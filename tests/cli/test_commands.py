@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,14 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
     """Run a command with --json and return what it printed."""
     assert main([*map(str, words), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("flags", "level"), [([], logging.NOTSET), (["--verbose"], logging.INFO)])
+def test_the_log_is_printed_on_request(flags, level, monkeypatch):
+    log = logging.getLogger("kanlens")
+    monkeypatch.setattr(log, "level", logging.NOTSET)
+    assert main([*flags, "methods", "--json"]) == 0
+    assert log.level == level
 
 
 def test_version(capsys):
