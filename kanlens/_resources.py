@@ -124,14 +124,14 @@ def check_memory(call: str, needed: float, what: str, advice: str) -> None:
 
 @functools.cache
 def _limits() -> tuple[Any, Any]:
-    """Return the limiters of OpenMP's and of MKL's threads."""
+    """Return the limiters of all libraries' threads and of those of torch's MKL."""
     mkl = getattr(ctypes.CDLL(torch._C.__file__), "MKL_Set_Num_Threads_Local", lambda count: count)
     return ThreadpoolController(), mkl  # the first looks through the loaded libraries for 10 ms
 
 
 @contextmanager
 def threads_for(size: int) -> Iterator[None]:
-    """Limit torch to one thread in the block, on this thread, for small work.
+    """Limit torch and NumPy to one thread in the block, on this thread, for small work.
 
     Splitting a small operation gains nothing, and its threads wait for each other by spinning: on a
     machine whose cores are busy, training a small network with two threads was measured to take ten
@@ -142,7 +142,7 @@ def threads_for(size: int) -> Iterator[None]:
         yield
         return
     pools, mkl = _limits()
-    with pools.limit(limits=1, user_api="openmp"):
+    with pools.limit(limits=1):
         before = mkl(1)
         try:
             yield

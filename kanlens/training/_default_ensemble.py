@@ -42,12 +42,12 @@ from kanlens.training._training_loop import Part, TrainingRun, settle_range, set
 # Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
-UPDATES = (200, 300, 9, 10_000)  # without a hidden layer; with: one more for so many rows, at most
+UPDATES = (300, 9, 10_000)  # at least, one more for so many rows, at most
 GRIDS = (8, 1000, 20)  # intervals: so many, one more for so many rows, at most
 PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
 NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
 FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
-RATES = (0.05, 0.01)  # without a hidden layer, and with one
+RATE = 0.01
 BATCHES = (128, 256, 2000)  # rows of a batch below and from so many rows
 
 
@@ -58,7 +58,7 @@ def grid_intervals(rows: int) -> int:
 
 
 class EnsembleRun(TrainingRun):
-    """The training of all members of a network with at most one hidden layer.
+    """The training of all members of a network with one hidden layer.
 
     Arguments are as for `TrainingRun`. The network trained, `model`, is in single precision and
     scaled units and has the outputs of all members, one after the other.
@@ -88,9 +88,8 @@ class EnsembleRun(TrainingRun):
         if target.task == "regression":
             y = ((y - target.output_shift) / target.output_scale).float()
         scaled = target.scale_inputs(x).float()
-        plain, least, per, most = UPDATES
-        deep = len(target.layers) > 1
-        updates = min(least + len(x) // per, most) if deep else plain
+        least, per, most = UPDATES
+        updates = min(least + len(x) // per, most)
         batch = min(BATCHES[len(x) >= BATCHES[2]], len(x))
         self.batches = -(-len(x) // batch)
         passes = math.ceil(updates / self.batches)
@@ -99,9 +98,9 @@ class EnsembleRun(TrainingRun):
             optimizer="adam",
             steps=math.ceil(passes / self.passes),
             batch_size=batch,
-            learning_rate=RATES[deep],
+            learning_rate=RATE,
             patience=STEPS // 3,
-            grid_updates=4 * deep,
+            grid_updates=4,
             scale=False,
         )
         differences = torch.eye(target.layers[0].spline_weight.shape[2]).diff(n=2, dim=0)
@@ -144,10 +143,8 @@ class EnsembleRun(TrainingRun):
                 self.model.update_grid(self.train_x)
 
     def _draw_held_out(self) -> Tensor:
-        """Draw an order of all rows, sorted by target, in which groups are dealt."""
-        order = self._permutation(len(self.x))
-        targets = self.y[order] if self.y.dim() == 1 else self.y[order, 0]
-        return order[targets.argsort(stable=True)]
+        """Draw an order of all rows in which groups are dealt."""
+        return sorted_by_target(self._permutation(len(self.x)), self.y)
 
     def _split(self) -> None:
         """Assign to every member the rows that are not in its fold."""
@@ -230,6 +227,12 @@ class EnsembleRun(TrainingRun):
         """Return the result with the merged network as its model."""
         result = super().finish(seconds)
         return dataclasses.replace(result, model=self.target, folds=self.folds)
+
+
+def sorted_by_target(order: Tensor, y: Tensor) -> Tensor:
+    """Return rows in drawn `order`, sorted by target."""
+    targets = y[order] if y.dim() == 1 else y[order, 0]
+    return order[targets.argsort(stable=True)]
 
 
 @torch.no_grad()

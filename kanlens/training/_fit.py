@@ -15,15 +15,22 @@ from torch import Tensor
 from kanlens._checks import check_choice, check_generator
 from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
-from kanlens._runtime import Interruption, progress_bar
-from kanlens.data._groups import row_groups
+from kanlens._runtime import Interruption, interrupts_wait, progress_bar
+from kanlens.data._groups import deal_groups, row_groups
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewording
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN
-from kanlens.training._checkpointing import EVERY, Checkpoint
-from kanlens.training._default_ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
+from kanlens.training._additive_network import fit_additive
+from kanlens.training._checkpointing import EVERY, Checkpoint, identity_of
+from kanlens.training._default_ensemble import (
+    MEMBERS,
+    NODES,
+    EnsembleRun,
+    grid_intervals,
+    sorted_by_target,
+)
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
@@ -304,12 +311,17 @@ def _fit_both(
     x, y = prepare_data(model, data, constant=False)
     weights = None if of_rows[0] is None else row_weights(of_rows[0], x)
     groups = row_groups(x, y, of_rows[1], call="fit")
-    run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks, groups)
-    saved.begin({"identity": run.identity, "draws": draws})
-    run.begin()
-    additive = _carry_out(run, started, saved, stop, progress, noted=False)
+    identity = identity_of(model, FitOptions(), x, y, weights, groups)
+    saved.begin({"identity": identity, "draws": draws})
+    order = sorted_by_target(torch.randperm(len(x), generator=torch.Generator()), y)
+    folds = deal_groups(order, groups, min(MEMBERS, int(groups.max()) + 1))
+    with stop.kept(), threads_for(x.numel()), interrupts_wait():
+        additive = fit_additive(model, x, y, weights, folds)
+    ranks.copy(model.state_dict().values(), torch.device("cpu"))
+    additive = replace(additive, seconds=time.perf_counter() - started)
     if stop.happened:
-        return additive
+        stop.warn("fit", "The network without a hidden layer is returned")
+        return replace(additive, interrupted=True)
     wide = build([MEMBERS * NODES], intervals)
     wide.schema = model.schema
     run = EnsembleRun(wide, x, y, weights, generator, ranks, groups)

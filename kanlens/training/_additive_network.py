@@ -1,0 +1,225 @@
+"""Networks without a hidden layer, fitted in closed form.
+
+Edges are curves of `_curve_design`, with variances of maximal restricted likelihood; for classes,
+that of the working responses of iteratively reweighted least squares [1]_. Held-out rows are
+predicted from the other rows exactly, for these variances; for classes to first order [2]_.
+
+References
+----------
+.. [1] N. Breslow and D. Clayton, Approximate inference in generalized linear mixed models, 1993.
+.. [2] K. Rad and A. Maleki, A scalable estimate of the out-of-sample prediction error, 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import expit, softmax, xlogy
+from torch import Tensor
+
+from kanlens.data._cell_parsing import Array
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
+from kanlens.splines import _spline as spline
+from kanlens.training._curve_design import CurveBasis, CurveDesign, held_out_errors, make_curve
+from kanlens.training._objective import metric_name, row_losses, score
+from kanlens.training._result import FitResult
+from kanlens.training._training_loop import settle_range, settle_scaling
+from kanlens.training._variance_components import MAX_STEPS, MixedFit, restricted_fit
+
+NOISE = 0.3  # variance of errors at the start, over that of the targets
+PASSES, SCORING_STEPS = 25, 3  # of reweighting, at most, and in each
+MIN_WEIGHT = 1e-5  # of a row in reweighting
+CHANGE = 3e-3  # of the outputs, over their deviations, that ends reweighting
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)  # of a step, until the loss does not rise
+
+
+@torch.no_grad()
+def fit_additive(
+    model: KAN, x: Tensor, y: Tensor, weights: Tensor | None, folds: Tensor, seconds: float = 0.0
+) -> FitResult:
+    """Fit a network without a hidden layer to rows x (batch, in), in place.
+
+    Targets are as `prepare_target` returns them, `weights` (batch,) have mean 1. The metric is of
+    predictions of the rows of each of the `folds` (batch,) from the others.
+    """
+    settle_range(model, x, beyond=True)
+    settle_scaling(model, x, y, None)
+    scaled = model.scale_inputs(x).double().cpu().numpy()
+    own = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
+    curves = _curves(model, scaled)
+    fit = _AdditiveFit(model, curves, scaled, y, own)
+    fit.run()
+    _set_layer(model, curves, fit)
+    store_statistics(model, x)
+    held_out = model.scale_outputs(torch.from_numpy(fit.held_out(folds.numpy())).to(x))
+    losses = [(row_losses(model, part, y) * torch.from_numpy(own).to(x)).mean()
+              for part in (model(x), held_out)]  # fmt: skip
+    loss, validation_loss = map(float, losses)
+    record = {"step": 1, "loss": loss, "penalty": 0.0, "validation_loss": validation_loss}
+    record["metric"] = score(model, held_out, y)
+    return FitResult(
+        model=model,
+        history=(record,),
+        stopped_because="fitted in closed form",
+        best_step=1,
+        loss=loss,
+        validation_loss=validation_loss,
+        metric_name=metric_name(model),
+        metric=record["metric"],
+        held_out=torch.arange(len(x)),
+        seconds=seconds,
+        folds=folds,
+    )
+
+
+def _curves(model: KAN, x: Array) -> list[CurveBasis]:
+    """Return curves of the features that vary; levels of a category are in one group."""
+    features = model.schema.features
+    columns = [feature.column for feature in features]
+    varies = [index for index in range(len(features)) if (x[:, index] != x[0, index]).any()] or [0]
+    curves = []
+    for index in varies:
+        level = features[index].kind == "categorical"
+        group = columns.index(columns[index]) if level else len(columns) + index
+        curves.append(make_curve(index, x[:, index], group, len(varies), model.holds_inputs))
+    return curves
+
+
+class _AdditiveFit:
+    """Curves of all outputs, in scaled units, and the outputs (batch, out) themselves."""
+
+    def __init__(
+        self, model: KAN, curves: Sequence[CurveBasis], x: Array, y: Tensor, weights: Array
+    ) -> None:
+        self.design, self.weights = CurveDesign(curves, x), weights
+        self.regression = model.schema.task == "regression"
+        count = len(model.schema.outputs)
+        if self.regression:
+            targets = (y - model.output_shift) / model.output_scale
+            self.targets = targets.double().cpu().numpy()
+            start = weights @ self.targets / weights.sum()
+        else:
+            self.targets = np.eye(max(count, 2))[y.cpu().numpy()][:, -count:]
+            share = np.clip(weights @ self.targets / weights.sum(), 1e-6, 1 - 1e-6)
+            start = np.log(share) if count > 1 else np.log(share / (1 - share))
+        self.outputs = np.tile(start, (len(y), 1))
+        self.coefficients = np.zeros((count, len(self.design.owners)))
+        self.fits: list[MixedFit | None] = [None] * count
+
+    def run(self) -> None:
+        """Fit the outputs, one after the other, until they change no more."""
+        for _ in range(1 if self.regression else PASSES):
+            before = self.outputs.copy()
+            for output in range(len(self.fits)):
+                self._update(output)
+            if ((self.outputs - before).std(0) <= CHANGE * self.outputs.std(0)).all():
+                break
+
+    def _update(self, output: int) -> None:
+        """Fit one output, given the others."""
+        weights, errors = self._working(output)
+        last, known, noise = self.fits[output], not self.regression, 1.0
+        variances = self.design.start if last is None else last.variances
+        kept = np.arange(len(self.design.owners))
+        if known:
+            kept = self.design.informed(variances, noise)
+        equations, mean = self.design.equations(weights, self.outputs[:, output] + errors, kept)
+        if not known:
+            noise = max(NOISE * equations.square / equations.rows, 1e-12)
+        steps = SCORING_STEPS if known else MAX_STEPS
+        fit = restricted_fit(equations, variances, noise, known=known, steps=steps)
+        self.fits[output] = fit = fit.spread(kept, len(self.design.owners))
+        values = self.design.values(fit.coefficients)
+        change = values + mean - weights @ values / weights.sum() - self.outputs[:, output]
+        turn = fit.coefficients - self.coefficients[output]
+        before, place, bound = (
+            self.outputs[:, output].copy(),
+            self.coefficients[output].copy(),
+            None,
+        )
+        for share in (0.0, *SHARES):
+            self.outputs[:, output] = before + share * change
+            self.coefficients[output] = place + share * turn
+            value = self._penalized(output, fit)
+            bound = value if bound is None else bound
+            if share and (self.regression or value <= bound):
+                break
+
+    def _penalized(self, output: int, fit: MixedFit) -> float:
+        """Return minus twice the log likelihood of the classes and an output's coefficients."""
+        own = fit.variances[self.design.owners]
+        size = (self.coefficients[output, fit.live] ** 2 / own[fit.live]).sum()
+        shares = self._expected()
+        terms = xlogy(self.targets, shares) + (len(self.fits) == 1) * xlogy(
+            1 - self.targets, 1 - shares
+        )
+        return float(size - 2 * self.weights @ terms.sum(1))
+
+    def _expected(self) -> Array:
+        """Return the expected targets (batch, out)."""
+        if self.regression:
+            return self.outputs
+        return expit(self.outputs) if len(self.fits) == 1 else softmax(self.outputs, 1)
+
+    def _working(self, output: int) -> tuple[Array, Array]:
+        """Return weights and errors (batch,) of the working response of an output."""
+        expected = self._expected()[:, output]
+        errors = self.targets[:, output] - expected
+        if self.regression:
+            return self.weights, errors
+        slopes = np.maximum(expected * (1 - expected), MIN_WEIGHT)
+        return self.weights * slopes, errors / slopes
+
+    def held_out(self, folds: Array) -> Array:
+        """Return outputs (batch, out) for rows of each fold from a fit to the others."""
+        outputs = np.empty_like(self.outputs)
+        for output, fit in enumerate(self.fits):
+            weights, errors = self._working(output)
+            responses = self.outputs[:, output] + errors
+            outputs[:, output] = responses - held_out_errors(
+                self.design, fit, weights, errors, folds
+            )
+        return outputs
+
+
+def _set_layer(model: KAN, curves: Sequence[CurveBasis], fit: _AdditiveFit) -> None:
+    """Replace the layer of a network by one of curves; those that are zero become no edges."""
+    old = model.layers[0]
+    size = max((len(curve.breakpoints) for curve in curves)) - 1
+    layer = KANLinear(
+        old.in_features,
+        old.out_features,
+        grid_size=size,
+        spline_order=1,
+        base_activation="zero",
+        grid_eps=old.grid_eps,
+        enable_standalone_scale_spline=False,
+        extrapolation=old.extrapolation,
+        generator=torch.Generator(),
+    ).to(old.grid)
+    for parameter in (layer.mask, layer.base_weight, layer.spline_weight, layer.bias):
+        parameter.zero_()
+    for output, coefficients in enumerate(fit.coefficients):
+        heights = fit.design.heights(coefficients)
+        for curve, height in zip(curves, heights, strict=True):
+            knots = _padded(curve.breakpoints, size)
+            values = np.interp(knots, curve.breakpoints, height)
+            place = (output, curve.feature)
+            layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
+            layer.spline_weight[place] = torch.from_numpy(values)
+            layer.mask[place] = float(np.ptp(values) > 0)
+        layer.bias[output] = float((fit.outputs[:, output] - fit.design.values(coefficients))[0])
+    model.layers[0] = layer
+
+
+def _padded(knots: Array, size: int) -> Array:
+    """Return breakpoints of `size` intervals; the widest of them are halved."""
+    while len(knots) <= size:
+        gaps = np.diff(knots)
+        widest = np.argsort(-gaps)[: size + 1 - len(knots)]
+        knots = np.sort(np.append(knots, knots[widest] + gaps[widest] / 2))
+    return knots

@@ -1,0 +1,195 @@
+"""Linear mixed models, with variances of maximal restricted likelihood [1]_.
+
+The model is ``y = mean + sum_j Z_j b_j + e``, where each block of coefficients has a variance,
+``b_j ~ N(0, v_j I)``, and the errors ``e ~ N(0, noise / weight)``. Variances are found by Fisher
+scoring in their logarithms [2]_; that of a block without effect goes to zero [3]_.
+
+References
+----------
+.. [1] H. Patterson and R. Thompson, Recovery of inter-block information when block sizes are
+   unequal, 1971.
+.. [2] K. Lange, Applied Probability, mixed models, 1998; N. Longford, A fast scoring algorithm for
+   maximum likelihood estimation in unbalanced mixed models, 1987.
+.. [3] S. Wood, Fast stable restricted maximum likelihood and marginal likelihood estimation of
+   semiparametric generalized linear models, 2011.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from kanlens.data._cell_parsing import Array
+
+MIN_INFORMATION = 1e-2  # of the prior variance of a coefficient over that of its data
+MIN_VARIANCE = 1e-7  # below which the coefficients of a block are zero
+MAX_STEP = 3.0  # of a log variance
+RIDGE = 0.01  # added to the Fisher information, so that flat directions move slowly
+MIN_GAIN = 0.05  # of twice the log likelihood: a step that ends the search
+MAX_STEPS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalEquations:
+    """Weighted cross-products of a centered design (rows, p) and response.
+
+    `owners` (p,) are the places of coefficients among the `blocks`; `rows` is the number of rows
+    less that of fixed effects.
+    """
+
+    gram: Array
+    cross: Array
+    square: float
+    rows: float
+    owners: Array
+    blocks: int
+
+    @cached_property
+    def diagonal(self) -> Array:
+        """Weighted sums of squares of the columns, (p,)."""
+        return self.gram.diagonal().copy()
+
+    def sums(self, values: Array) -> Array:
+        """Return the sums of values (p,) over the coefficients of each block."""
+        return np.bincount(self.owners, values, self.blocks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedFit:
+    """Predictions of a mixed model's coefficients for given variances.
+
+    Attributes
+    ----------
+    coefficients : ndarray, shape (p,)
+    variances : ndarray, shape (block,)
+    noise : float
+        Variance of an error of weight 1.
+    live : ndarray, shape (q,)
+        Coefficients that the data inform about; the others are zero.
+    covariance : ndarray, shape (q, q)
+        Posterior covariance of these.
+    freedom : ndarray, shape (block,)
+        Effective degrees of freedom.
+    deviance : float
+        Minus twice the restricted log likelihood, but for a constant.
+    score : ndarray, shape (block,) or (block + 1,)
+        Its slopes, over minus two, by the logarithms of variances and of unknown noise.
+    """
+
+    coefficients: Array
+    variances: Array
+    noise: float
+    live: Array
+    covariance: Array
+    freedom: Array
+    deviance: float
+    score: Array
+
+    def spread(self, kept: Array, count: int) -> MixedFit:
+        """Return the fit in terms of all coefficients, of which it has some."""
+        coefficients = np.zeros(count)
+        coefficients[kept] = self.coefficients
+        return replace(self, coefficients=coefficients, live=kept[self.live])
+
+
+def restricted_fit(
+    equations: NormalEquations,
+    variances: Array,
+    noise: float,
+    *,
+    known: bool = False,
+    steps: int = MAX_STEPS,
+) -> MixedFit:
+    """Return the fit of maximal restricted likelihood, from a start.
+
+    The noise stays as it is if `known`, as for working responses of a logistic model.
+    """
+    best = solve_mixed(equations, variances, noise, known=known)
+    damping, gain = 1.0, np.inf
+    for _ in range(steps):
+        if (gain < MIN_GAIN and damping == 1.0) or damping > 1e6 or not equations.blocks:
+            break
+        moved = np.exp(_scoring_step(equations, best, damping))
+        noise = best.noise if known else float(best.noise * moved[-1])
+        varied = np.maximum(best.variances * moved[: equations.blocks], MIN_VARIANCE / 10)
+        trial = solve_mixed(equations, varied, noise, known=known)
+        gain = best.deviance - trial.deviance
+        damping = max(1.0, damping / 8) if gain >= 0 else damping * 8
+        best = trial if gain >= 0 else best
+    return best
+
+
+def solve_mixed(
+    equations: NormalEquations, variances: Array, noise: float, *, known: bool
+) -> MixedFit:
+    """Return the fit for given variances.
+
+    Coefficients that the data hardly inform about take no part in the factorization; to first order
+    the likelihood and its slopes count them.
+    """
+    own = variances[equations.owners]
+    ratio = own * equations.diagonal / noise
+    informed = (ratio > MIN_INFORMATION) & (own > MIN_VARIANCE)
+    live, rest = np.flatnonzero(informed), np.flatnonzero(~informed)
+    factor, covariance = _inverse(equations.gram[np.ix_(live, live)] / noise, own[live])
+    values = covariance @ equations.cross[live] / noise
+    residual = equations.cross - equations.gram[:, live] @ values
+    explained = values @ equations.cross[live]
+    errors = equations.square - explained - values @ residual[live]
+    used, size = ratio.copy(), own * (residual / noise) ** 2
+    used[live] = 1 - covariance.diagonal() / own[live]
+    size[live] = values**2 / own[live]
+    used[rest] /= 1 + ratio[rest]
+    size[rest] /= 1 + ratio[rest]
+    freedom = equations.sums(used)
+    score = (equations.sums(size) - freedom) / 2
+    if not known:
+        score = np.append(score, (errors / noise - equations.rows + freedom.sum()) / 2)
+    deviance = equations.rows * np.log(noise) + (equations.square - explained) / noise
+    deviance += 2 * np.log(factor.diagonal()).sum() + np.log(own[live]).sum()
+    deviance += np.log1p(ratio[rest]).sum() - size[rest].sum()
+    coefficients = np.zeros(len(own))
+    coefficients[live] = values
+    return MixedFit(
+        coefficients=coefficients,
+        variances=variances,
+        noise=noise,
+        live=live,
+        covariance=covariance,
+        freedom=freedom,
+        deviance=float(deviance),
+        score=score,
+    )
+
+
+def _inverse(information: Array, variances: Array) -> tuple[Array, Array]:
+    """Return the Cholesky factor and the inverse of data plus prior."""
+    from scipy.linalg import cholesky
+    from scipy.linalg.lapack import dpotri
+
+    if not len(variances):
+        return information, information
+    information[np.diag_indices(len(variances))] += 1 / variances
+    factor = cholesky(information, lower=True, overwrite_a=True, check_finite=False)
+    lower = np.tril(dpotri(factor, lower=1)[0])
+    return factor, lower + np.tril(lower, -1).T
+
+
+def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float) -> Array:
+    """Return a step of Fisher scoring in the logarithms of variances."""
+    owners = equations.owners[fit.live]
+    root = np.sqrt(fit.variances[owners])
+    shares = -fit.covariance / root / root[:, None]
+    shares[np.diag_indices(len(root))] += 1
+    member = np.zeros((len(owners), equations.blocks))
+    member[np.arange(len(owners)), owners] = 1.0
+    used = member.T @ shares.diagonal()
+    information = member.T @ (shares**2 @ member)
+    if len(fit.score) > equations.blocks:
+        both = information.sum(0)
+        last = equations.rows - 2 * used.sum() + both.sum()
+        information = np.block([[information, (used - both)[:, None]], [used - both, last]])
+    information = information / 2 + RIDGE * damping * np.eye(len(information))
+    return np.clip(np.linalg.solve(information, fit.score), -MAX_STEP, MAX_STEP)
