@@ -1,0 +1,192 @@
+"""Networks of curves fitted in closed form: rows and columns for them, and the KAN they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from torch import Tensor
+
+from kanlens.data._cell_parsing import Array
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Grouping, Nodes
+from kanlens.splines import _spline as spline
+from kanlens.training._curve_design import CurveBasis, CurveDesign, make_curve
+from kanlens.training._link import DEGREE, INTERVALS, Link
+from kanlens.training._small_network import Column, SmallNetwork
+
+CYCLES = 10  # over the classes, at most
+CHANGE = 1e-2  # of the outputs, over their deviations, that ends the cycles
+MAX_CURVES = 500  # of features that vary most, in scaled units
+
+
+def column_names(model: KAN) -> list[str]:
+    """Return for each feature the name of its curves; levels of a category share one."""
+    features = model.schema.features
+    return [f.column if f.kind == "categorical" else f.name for f in features]
+
+
+def make_columns(model: KAN, x: Array) -> list[Column]:
+    """Return the columns that vary of scaled rows x (batch, in)."""
+    names = column_names(model)
+    varies = np.flatnonzero((x != x[0]).any(0))
+    if len(varies) > MAX_CURVES:
+        varies = np.sort(varies[np.argsort(-x[:, varies].var(0), kind="stable")[:MAX_CURVES]])
+    count, groups = max(len(varies), 1), dict[int, list[CurveBasis]]()
+    for index in varies.tolist() or [0]:
+        group = names.index(names[index])
+        curve = make_curve(index, x[:, index], group, count, model.holds_inputs)
+        groups.setdefault(group, []).append(curve)
+    return [Column(group, CurveDesign(curves, x)) for group, curves in groups.items()]
+
+
+def scaled_targets(model: KAN, y: Tensor) -> Array:
+    """Return scaled targets (batch, out); of classes, their indicators."""
+    if model.task == "regression":
+        return np.asarray(((y - model.output_shift) / model.output_scale).double().cpu())
+    count = len(model.output_names)
+    return np.asarray(np.eye(max(count, 2))[y.cpu().numpy()][:, -count:])
+
+
+def fit_outputs(
+    columns: Sequence[Column], targets: Array, weights: Array, classes: bool, *, fine: bool = False
+) -> list[SmallNetwork]:
+    """Return one network of curves alone for each output."""
+    zeros = np.zeros(len(targets)) if classes else None
+    networks = [SmallNetwork(columns, part, weights, zeros, fine=fine) for part in targets.T]
+    for _ in range(CYCLES if classes and len(networks) > 1 else 0):
+        before = np.stack([network.outputs() for network in networks], 1)
+        for place, network in enumerate(networks):
+            network.offsets = offsets(networks, place)
+            network.fit()
+        after = np.stack([network.outputs() for network in networks], 1)
+        if ((after - before).std(0) <= CHANGE * after.std(0)).all():
+            break
+    return networks
+
+
+def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
+    """Return what turns the sums of a class into a logit against all others, (batch,)."""
+    own = networks[place]
+    if own.offsets is None or len(networks) == 1:
+        return own.offsets
+    others = [network.outputs() for network in networks if network is not own]
+    return -np.asarray(logsumexp(others, 0))
+
+
+def to_kan(model: KAN, networks: Sequence[SmallNetwork]) -> KAN:
+    """Return the KAN of one small network for each output, scaled as `model`."""
+    count, products = len(networks), [len(network.products) for network in networks]
+    layers, nodes = [_curve_layer(model, networks)], [Grouping(count)]
+    if any(products):
+        owners = np.concatenate([np.arange(count), np.repeat(np.arange(count), products)])
+        nodes = [Grouping(count, (2,) * sum(products)), Grouping(count)]
+        layers.append(_sum_layer(owners, count))
+    if any(network.link is not None for network in networks):
+        layers.append(_link_layer(networks))
+        nodes.append(Grouping(count))
+    made = KAN.from_layers(
+        [layer.to(model.dtype) for layer in layers],
+        model.schema,
+        nodes=[Nodes(grouping) for grouping in nodes],
+    )
+    for name in ("input_shift", "input_scale", "input_low", "input_high"):
+        getattr(made, name).copy_(getattr(model, name))
+    made.output_shift.copy_(model.output_shift)
+    made.output_scale.copy_(model.output_scale)
+    made.scaled, made.holds_inputs = model.scaled, model.holds_inputs
+    return made
+
+
+def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
+    """Return the layer of the curves of columns and of factors."""
+    factors = [
+        (network, *own)
+        for network in networks
+        for product in network.products
+        for own in zip(product.factors, product.levels, strict=True)
+    ]
+    old, curves = model.layers[0], [
+        curve for column in networks[0].columns for curve in column.design.curves
+    ]  # fmt: skip
+    layer = _empty_layer(
+        old.in_features,
+        len(networks) + len(factors),
+        grid_size=max(len(curve.breakpoints) for curve in curves) - 1,
+        spline_order=1,
+        base_activation="zero",
+        extrapolation=old.extrapolation,
+    )
+    for row, network in enumerate(networks):
+        layer.bias[row] = network.level
+        for column, own in zip(network.columns, network.main_coefficients(), strict=True):
+            _set_curves(layer, row, column, own)
+    for row, (network, factor, level) in enumerate(factors, len(networks)):
+        layer.bias[row] = level
+        for edge in factor:
+            column = network.columns[edge.column]
+            own = np.zeros(len(column.design.owners))
+            own[column.factor] = edge.coefficients
+            _set_curves(layer, row, column, own)
+    return layer
+
+
+def _set_curves(layer: KANLinear, row: int, column: Column, coefficients: Array) -> None:
+    """Set the edges of a column's curves; a curve that is zero is none."""
+    heights = column.design.heights(coefficients)
+    for curve, values in zip(column.design.curves, heights, strict=True):
+        knots = _padded(curve.breakpoints, layer.grid_size)
+        values = np.interp(knots, curve.breakpoints, values)
+        layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
+        layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
+        layer.mask[row, curve.feature] = float(np.ptp(values) > 0)
+
+
+def _padded(knots: Array, size: int) -> Array:
+    """Return breakpoints of `size` intervals; the widest of them are halved."""
+    while len(knots) <= size:
+        gaps = np.diff(knots)
+        widest = np.argsort(-gaps)[: size + 1 - len(knots)]
+        knots = np.sort(np.append(knots, knots[widest] + gaps[widest] / 2))
+    return knots
+
+
+def _sum_layer(owners: Array, count: int) -> KANLinear:
+    """Return the layer that adds up nodes by the outputs that own them."""
+    layer = _empty_layer(len(owners), count, grid_size=3, base_activation="identity")
+    places = torch.from_numpy(owners), torch.arange(len(owners))
+    layer.mask[places] = layer.base_weight[places] = 1.0
+    return layer
+
+
+def _link_layer(networks: Sequence[SmallNetwork]) -> KANLinear:
+    """Return the layer of the links; a line where there is none."""
+    layer = _empty_layer(
+        len(networks), len(networks), grid_size=INTERVALS, spline_order=DEGREE,
+        base_activation="zero",
+    )  # fmt: skip
+    for place, network in enumerate(networks):
+        link = network.link or Link.line(network.sums())
+        layer.grid[place] = torch.from_numpy(link.knots)
+        layer.spline_weight[place, place] = torch.from_numpy(link.weights)
+        layer.mask[place, place] = 1.0
+    return layer
+
+
+def _empty_layer(in_features: int, out_features: int, **options: object) -> KANLinear:
+    """Return a layer without edges, in double precision."""
+    generator = torch.Generator()  # so that torch's own is left alone
+    layer = KANLinear(
+        in_features,
+        out_features,
+        enable_standalone_scale_spline=False,
+        generator=generator,
+        **cast("dict[str, int]", options),  # type: ignore[arg-type]
+    ).double()
+    for parameter in (layer.mask, layer.base_weight, layer.spline_weight, layer.bias):
+        parameter.zero_()
+    return layer

@@ -1,0 +1,425 @@
+"""Networks of growing size, scored by cross-validation of the whole growth.
+
+Each fold grows networks of its own, terms and all: scores of terms chosen on all rows would be too
+good. A size is scored by the networks of that many edges, at most, of all folds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_choice, check_count
+from kanlens._display import Displayed
+from kanlens._model_inputs import needed_widths, prepare_data
+from kanlens._plain_json import to_plain
+from kanlens._resources import threads_for, within_memory
+from kanlens._runtime import Deadline, Interruption, progress_bar
+from kanlens.data._cell_parsing import Array
+from kanlens.data._groups import deal_groups, row_groups
+from kanlens.data._tables import Table
+from kanlens.errors import InvalidValueError, rewording
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
+from kanlens.training._closed_form import (
+    column_names,
+    fit_outputs,
+    make_columns,
+    offsets,
+    scaled_targets,
+    to_kan,
+)
+from kanlens.training._default_ensemble import sorted_by_target
+from kanlens.training._fit import labelled, row_weights
+from kanlens.training._growth import Interactions, grow
+from kanlens.training._objective import metric_name, row_losses, score
+from kanlens.training._result import mean_and_error
+from kanlens.training._small_network import Column, SmallNetwork
+from kanlens.training._training_loop import settle_range, settle_scaling
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROWTH_ROWS = 10_000  # evenly spread rows that networks grow on, at most; the last fit is of all
+PATIENCE = 8  # edges without a gain on held-out rows that end growth
+FOLDS = 5
+CYCLES = 3  # over the classes, of the last fit
+
+
+@dataclass
+class _Path:
+    """Networks of one output in the order of growth, with their edges and last terms."""
+
+    edges: list[int] = field(default_factory=list)
+    outputs: list[Array] = field(default_factory=list)
+    losses: list[Array] = field(default_factory=list)
+    networks: list[SmallNetwork] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+
+    def add(self, network: SmallNetwork, words: str) -> None:
+        """Add a step; of those that have as many edges the last one stays."""
+        edges = network.curves()
+        while self.edges and self.edges[-1] >= edges:
+            for steps in (self.edges, self.outputs, self.losses, self.networks, self.added):
+                steps.pop()
+        self.edges.append(edges)
+        self.outputs.append(network.outputs())
+        self.losses.append(network.losses(network.sums()))
+        self.networks.append(network.copy())
+        self.added.append(words)
+
+    def at(self, edges: int) -> int:
+        """Return the last step of at most so many edges, or the first step."""
+        return max(int(np.searchsorted(self.edges, edges, side="right")) - 1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierStep:
+    """Networks of one size.
+
+    Attributes
+    ----------
+    edges : int
+        Number of edges, of which those of the levels of a category count as one.
+    score : float
+        R2 or accuracy on held-out rows.
+    loss, standard_error : float
+        Mean loss on held-out rows, in scaled units of the target, and its standard error.
+    added : str
+        The last term: "curves alone", columns of a product, or "link".
+    """
+
+    edges: int
+    score: float
+    loss: float
+    standard_error: float
+    added: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Frontier(Displayed):
+    """Networks of growing size and their cross-validated scores.
+
+    Attributes
+    ----------
+    steps : tuple of FrontierStep
+        By size.
+    metric_name : str
+        "R2" or "accuracy".
+    rows, folds : int
+        Numbers of rows that networks grew on, and of folds.
+    seconds : float
+        Time taken.
+    interrupted : bool
+        Whether an interrupt or the end of the time cut growth short.
+    """
+
+    steps: tuple[FrontierStep, ...]
+    metric_name: str
+    rows: int
+    folds: int
+    seconds: float
+    interrupted: bool
+    _growth: _Growth
+    _losses: Tensor
+
+    def _line(self) -> str:
+        step = self.steps[self.index()]
+        words = f"{len(self.steps)} sizes; simplest of {step.edges} edges"
+        return f"{words}, {self.metric_name} {step.score:.4g} on {self.rows:,} held-out rows"
+
+    def index(self, edges: int | None = None) -> int:
+        """Return the place of the smallest network within one standard error of the best [1]_.
+
+        The error is that of the difference of their losses of rows; only networks of at most
+        `edges` count.
+
+        References
+        ----------
+        .. [1] L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
+        """
+        sizes = [step.edges for step in self.steps]
+        last = len(sizes) if edges is None else int(np.searchsorted(sizes, edges, side="right"))
+        if not last:
+            expected, got = f"edges of at least {sizes[0]}", repr(edges)
+            raise InvalidValueError("Frontier", expected, got, "Allow more edges")
+        best = min(range(last), key=lambda place: self.steps[place].loss)
+        for place in range(best):
+            rise, error = mean_and_error(self._losses[place] - self._losses[best])
+            if rise <= error:
+                return place
+        return best
+
+    @property
+    def simplest(self) -> KAN:
+        """The smallest network within one standard error of the best."""
+        return self.model()
+
+    def model(self, edges: int | None = None) -> KAN:
+        """Return the network of `index`, fitted to all rows with all parts of its curves."""
+        return self._growth.finished(self.index(edges))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per size."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(step) for step in self.steps])
+
+    def to_json(self) -> str:
+        """Return the sizes and scores as JSON."""
+        fields = {name: value for name, value in vars(self).items() if name[0] != "_"}
+        return json.dumps(to_plain({**fields, "steps": [vars(step) for step in self.steps]}))
+
+
+class _Growth:
+    """The growth of small networks on the rows of a table."""
+
+    def __init__(
+        self,
+        model: KAN,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        max_edges: int,
+        interactions: Interactions,
+    ) -> None:
+        settle_range(model, x, beyond=True)
+        settle_scaling(model, x, y, None)
+        self.model, self.x, self.y = model, x, y
+        self.max_edges, self.interactions = max_edges, interactions
+        self.columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
+        self.targets = scaled_targets(model, y)
+        self.weights = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
+        self.classes = model.task == "classification"
+        self.rows = np.unique(
+            np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
+        )
+        rows = self.rows
+        self.sample = [Column(c.index, c.design.take(rows)) for c in self.columns]
+        self.paths: list[list[_Path]] = []  # of each output: on all rows, without each fold
+        self.held: list[Array] = []
+        self.places: list[tuple[int, ...]] = []
+
+    def grow(self, folds: Array, deadline: Deadline, advance: Callable[..., None]) -> None:
+        """Grow networks on all rows, and without each of the `folds` (batch,), side by side."""
+        weights, targets = self.weights[self.rows], self.targets[self.rows]
+        self.held = [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
+        started = []
+        for rows in ([], *self.held):
+            own = weights.copy()
+            own[rows] = 0.0
+            started.append(fit_outputs(self.sample, targets, own, self.classes))
+        for place in range(targets.shape[1]):
+            networks = [parts[place].copy() for parts in started]
+            for network, parts in zip(networks, started, strict=True):
+                network.offsets = offsets(parts, place)
+            self.paths.append([_Path() for _ in networks])
+            self._grow_output(networks, deadline, advance)
+
+    def _grow_output(
+        self, networks: list[SmallNetwork], deadline: Deadline, advance: Callable[..., None]
+    ) -> None:
+        """Add a term to each network in turn, while held-out rows gain now and then."""
+        paths, most = self.paths[-1], self.max_edges // self.targets.shape[1]
+        names = column_names(self.model)
+        growing = {
+            part: grow(network, most, self.interactions, names)
+            for part, network in enumerate(networks)
+        }
+        while growing and not deadline.passed:
+            for part, steps in list(growing.items()):
+                words = next(steps, None)
+                if words is None:
+                    del growing[part]
+                else:
+                    paths[part].add(networks[part], words)
+            first, last = (min(path.edges[end] for path in paths) for end in (0, -1))
+            losses = [self._loss(paths, size) for size in range(first, last + 1)]
+            advance(paths[0].edges[-1])
+            if len(losses) - int(np.argmin(losses)) > PATIENCE:
+                break
+
+    def _loss(self, paths: list[_Path], size: int) -> float:
+        """Return the sum of an output's losses of held-out rows, at a size."""
+        parts = zip(paths[1:], self.held, strict=True)
+        return float(sum(path.losses[path.at(size)][rows].sum() for path, rows in parts))
+
+    def finished(self, place: int) -> KAN:
+        """Return the network of a size, fitted to all rows, with rough parts of its curves."""
+        chosen = [
+            path.networks[step]
+            for (path, *_), step in zip(self.paths, self.places[place], strict=True)
+        ]
+        zeros = np.zeros(len(self.x)) if self.classes else None
+        chosen = [
+            network.refined(self.columns, targets, self.weights, zeros)
+            for network, targets in zip(chosen, self.targets.T, strict=True)
+        ]
+        for _ in range(CYCLES if len(chosen) > 1 and self.classes else 0):
+            for own, network in enumerate(chosen):
+                network.offsets = offsets(chosen, own)
+                network.step(1)
+        with torch.no_grad():
+            model = to_kan(self.model, chosen)
+        store_statistics(model, self.x)
+        return model
+
+
+@within_memory
+def frontier(
+    data: Table | tuple[Inputs, Targets],
+    *,
+    max_edges: int | None = None,
+    interactions: int | Sequence[tuple[str, str]] | None = None,
+    build: Callable[[list[int], int], KAN] | None = None,
+    sample_weight: PerRow | None = None,
+    groups: PerRow | str | None = None,
+    seconds: float | None = None,
+    progress: bool | None = None,
+    generator: torch.Generator | None = None,
+) -> Frontier:
+    """Grow networks from curves alone, term by term, and score each size by cross-validation.
+
+    A network is ``H(sum_i f_i(x_i) + sum_k u_k v_k)``: a curve for each column, products of two
+    sums of curves, and an increasing link. Terms are added by marginal likelihood, per edge.
+
+    Parameters
+    ----------
+    data : Table or tuple (x, y)
+        As for `kanlens.fit`. Networks grow on at most 10,000 evenly spread rows.
+    max_edges : int, optional
+        Edges of a network, at most; levels of a category count once. Default: 30, or 2 for each
+        column if there are more than 15.
+    interactions : int or sequence of pairs of column names, optional
+        Number of products, at most, or the pairs of columns that may be in one. With either there
+        is no link, by which all columns interact. Default: no limit.
+    build : callable, optional
+        As for `kanlens.fit_default`.
+    sample_weight, groups
+        As for `kanlens.fit`.
+    seconds : float, optional
+        Time after which no more terms are added.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+    generator : torch.Generator, optional
+        Draws the five folds. When None, its seed is drawn from torch's own.
+
+    Returns
+    -------
+    Frontier
+
+    Raises
+    ------
+    DataError, ShapeError, InvalidValueError
+        As `kanlens.fit`.
+
+    Examples
+    --------
+    >>> x = torch.rand(300, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> front = frontier((x, 5 * x[:, 0] * x[:, 1] + x[:, 2] ** 2), progress=False)
+    >>> front.steps[-1].score > front.steps[0].score
+    True
+    """
+    with rewording("frontier"):
+        data, labels = labelled(data, groups)
+        features, outputs = needed_widths(data)
+        model = KAN([features, outputs]).double() if build is None else build([], 3)
+        x, y = prepare_data(model, data, constant=False)
+        weights = None if sample_weight is None else row_weights(sample_weight, x)
+        codes = row_groups(x, y, labels, call="fit")
+        order = sorted_by_target(torch.randperm(len(x), generator=generator), y)
+        folds = deal_groups(order, codes, min(FOLDS, int(codes.max()) + 1))
+        columns = len(set(column_names(model)))
+        most = max(30, 2 * columns) if max_edges is None else max_edges
+        check_count("frontier", "max_edges", most, least=len(model.output_names))
+        own = read_interactions(interactions, model)
+        growth, stop = _Growth(model, x, y, weights, most, own), Interruption()
+        with threads_for(0), progress_bar("growing", most, shown=progress) as advance:
+            found = trace_frontier(growth, folds, seconds=seconds, advance=advance, stop=stop)
+        stop.warn("frontier", "The sizes so far are returned")
+        return found
+
+
+def read_interactions(
+    interactions: int | Sequence[tuple[str, str]] | None, model: KAN
+) -> Interactions:
+    """Return the products that a network may have."""
+    if interactions is None:
+        return Interactions()
+    if isinstance(interactions, int) and not isinstance(interactions, bool):
+        check_count("frontier", "interactions", interactions)
+        return Interactions(most=interactions)
+    names = column_names(model)
+    pairs = set()
+    for pair in interactions:
+        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1]:
+            expected, got = "interactions to be a number, or pairs of columns", repr(pair)
+            advice = "For example [('age', 'dose')]"
+            raise InvalidValueError("frontier", expected, got, advice)
+        for name in pair:
+            check_choice("frontier", "interactions", name, dict.fromkeys(names))
+        pairs.add(frozenset(map(names.index, pair)))
+    return Interactions(pairs=frozenset(pairs))
+
+
+def trace_frontier(
+    growth: _Growth,
+    folds: Tensor,
+    *,
+    seconds: float | None = None,
+    advance: Callable[..., None] = lambda *_, **__: None,
+    stop: Interruption | None = None,
+) -> Frontier:
+    """Grow networks on all rows and without each fold; return their scores."""
+    started, stop, deadline = time.perf_counter(), stop or Interruption(), Deadline.after(seconds)
+    with stop.kept():
+        growth.grow(folds.numpy()[growth.rows], deadline, advance)
+    return _scored(growth, time.perf_counter() - started, stop.happened or deadline.passed)
+
+
+def _scored(growth: _Growth, seconds: float, cut: bool) -> Frontier:
+    """Return the frontier of networks grown."""
+    model, paths, steps, losses = growth.model, growth.paths, list[FrontierStep](), list[Tensor]()
+    order = growth.rows[np.concatenate(growth.held)]
+    y = growth.y[torch.from_numpy(order)]
+    weights = torch.from_numpy(growth.weights[order]).to(growth.x)
+    firsts = [path for path, *_ in paths]
+    for size in sorted({len(paths) * edges for path in firsts for edges in path.edges}):
+        share = size // len(paths)
+        places = tuple(path.at(share) for path in firsts)
+        if growth.places and places == growth.places[-1]:
+            continue
+        growth.places.append(places)
+        outputs = [
+            np.stack([own[1 + fold].outputs[own[1 + fold].at(share)][rows] for own in paths], 1)
+            for fold, rows in enumerate(growth.held)
+        ]
+        held_out = model.scale_outputs(torch.from_numpy(np.concatenate(outputs)).to(growth.x))
+        losses.append(row_losses(model, held_out, y) * weights)
+        mean, error = mean_and_error(losses[-1])
+        added = [path.added[place] for path, place in zip(firsts, places, strict=True)]
+        step = FrontierStep(
+            edges=sum(path.edges[place] for path, place in zip(firsts, places, strict=True)),
+            score=score(model, held_out, y),
+            loss=mean,
+            standard_error=error,
+            added="; ".join(dict.fromkeys(added)),
+        )
+        steps.append(step)
+    return Frontier(
+        steps=tuple(steps),
+        metric_name=metric_name(model),
+        rows=len(order),
+        folds=len(growth.held),
+        seconds=seconds,
+        interrupted=cut,
+        _growth=growth,
+        _losses=torch.stack(losses),
+    )

@@ -1,0 +1,200 @@
+"""Growth of small networks, edge by edge, by marginal likelihood.
+
+Moves are an increasing link (one edge), one more column in a factor (one) and a product (three, and
+one that carries the sum of curves on). The gain of a move is the rise of the log likelihood by
+coefficients of one variance, with all others integrated out, at the best variance [1]_: a score
+test, as by the Rao statistic of a smooth term. Pairs are ranked as by FAST [2]_, but given all that
+the network has already.
+
+References
+----------
+.. [1] M. Tipping and A. Faul, Fast marginal likelihood maximisation for sparse Bayesian models,
+   2003.
+.. [2] Y. Lou et al., Accurate intelligible models with pairwise interactions, 2013.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kanlens.data._cell_parsing import Array
+from kanlens.training._link import bends
+from kanlens.training._small_network import Edge, Product, SmallNetwork
+
+MIN_GAIN = 4.0  # of the log likelihood, for a move
+MAX_PAIRS = 30  # that are tried at every move, the best of all at the first
+VARIANCES = 10.0 ** np.arange(-4, 1.6, 0.25)  # tried for a block, over those of curves
+RIDGE = 1e-3  # of the fit of a curve to values
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Move:
+    """A term to add: its gain, its edges, and columns with the values that they start from.
+
+    A column joins the factor `side` of the product at `place`; without a place, two columns are a
+    new product, and none are the link.
+    """
+
+    gain: float
+    edges: int
+    columns: tuple[int, ...] = ()
+    values: tuple[Array, ...] = field(default=())
+    place: int | None = None
+    side: int = 0
+
+    def apply(self, network: SmallNetwork) -> None:
+        """Add the term to a network."""
+        new = [curve_from(network, *own) for own in zip(self.columns, self.values, strict=True)]
+        if self.place is not None:
+            network.products[self.place].factors[self.side].append(new[0])
+        elif new:
+            network.products.append(Product(([new[0]], [new[1]])))
+        else:
+            network.relink()
+
+    def describe(self, network: SmallNetwork, names: Sequence[str]) -> str:
+        """Return words for the term, before it is added."""
+        own = [names[network.columns[column].index] for column in self.columns]
+        if self.place is None:
+            return " * ".join(own) or "link"
+        other = network.products[self.place].factors[1 - self.side]
+        return f"{own[0]} * " + " + ".join(names[network.columns[e.column].index] for e in other)
+
+
+class ScoreTest:
+    """Gains of further coefficients of the linear model at a network's state."""
+
+    def __init__(self, network: SmallNetwork) -> None:
+        weights, errors = network.working(network.sums())
+        self.weights = weights / network.noise
+        design, owners, coefficients, variances = network.linear()
+        own = variances[owners]
+        live = np.flatnonzero(own > 1e-6)
+        matrix = self.centered(design.matrix[:, live])
+        self.weighted = matrix * self.weights[:, None]
+        information = self.weighted.T @ matrix
+        information[np.diag_indices(len(live))] += 1 / own[live]
+        self.covariance = np.linalg.inv(information)
+        self.response = self.centered(errors + matrix @ coefficients[live])
+        self.fitted = self.covariance @ (self.weighted.T @ self.response)
+
+    def centered(self, values: Array) -> Array:
+        """Return values (batch, ...) less their weighted mean."""
+        return np.asarray(values - self.weights @ values / self.weights.sum())
+
+    def __call__(self, block: Array) -> tuple[float, Array]:
+        """Return the gain of a block (batch, k), and its coefficients."""
+        block = self.centered(block)
+        cross, weighted = self.weighted.T @ block, block * self.weights[:, None]
+        information = weighted.T @ block - cross.T @ self.covariance @ cross
+        score = weighted.T @ self.response - cross.T @ self.fitted
+        values, vectors = np.linalg.eigh((information + information.T) / 2)
+        values, turned = np.maximum(values, 0.0), vectors.T @ score
+        shrink = VARIANCES[:, None] / (1 + VARIANCES[:, None] * values)
+        gains = (turned**2 * shrink - np.log1p(VARIANCES[:, None] * values)).sum(1) / 2
+        best = int(gains.argmax())
+        return float(gains[best]), np.asarray(vectors @ (turned * shrink[best]))
+
+
+def curve_from(network: SmallNetwork, column: int, values: Array) -> Edge:
+    """Return the curve in a factor that is nearest to values (batch,)."""
+    own = network.columns[column]
+    part = own.factor_values - own.factor_values.mean(0)
+    gram = part.T @ part
+    gram[np.diag_indices(len(gram))] += RIDGE * max(np.trace(gram) / len(gram), 1e-300)
+    coefficients = np.linalg.solve(gram, part.T @ (values - values.mean()))
+    return Edge(column=column, coefficients=coefficients, variances=np.ones(len(own.design.start)))
+
+
+def _links(network: SmallNetwork, test: ScoreTest) -> list[Move]:
+    if network.classes or network.link is not None:
+        return []
+    return [Move(gain=test(bends(network.sums()))[0], edges=1)]
+
+
+def _pairs(network: SmallNetwork, test: ScoreTest, pairs: Collection[Pair]) -> list[Move]:
+    """Return the products of pairs of columns, in rank-one form."""
+    moves = []
+    for pair in pairs:
+        left, right = (network.columns[column].probe_values for column in pair)
+        block = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
+        gain, start = test(block)
+        u, sizes, v = np.linalg.svd(start.reshape(left.shape[1], -1))
+        root = np.sqrt(sizes[0])
+        values = (left @ u[:, 0] * root, right @ v[0] * root)
+        edges = 3 + (not network.products)
+        moves.append(Move(gain=gain, edges=edges, columns=pair, values=values))
+    return sorted(moves, key=lambda move: -move.gain)
+
+
+def _extensions(
+    network: SmallNetwork, test: ScoreTest, allowed: Callable[[int, int], bool]
+) -> list[Move]:
+    """Return the columns that may join a factor."""
+    moves = []
+    for place, product in enumerate(network.products):
+        factors = network.factor_sums(product)
+        used = {edge.column for factor in product.factors for edge in factor}
+        for side, column in itertools.product((0, 1), range(len(network.columns))):
+            others = [edge.column for edge in product.factors[1 - side]]
+            if column in used or not all(allowed(column, other) for other in others):
+                continue
+            rest, probe = factors[1 - side], network.columns[column].probe_values
+            spread = rest.std() + 1e-300
+            gain, start = test(probe * (rest / spread)[:, None])
+            own = {"columns": (column,), "values": (probe @ start / spread,)}
+            moves.append(Move(gain=gain, edges=1, place=place, side=side, **own))
+    return moves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """Products that a network may have: their number, and pairs of columns, if not all."""
+
+    most: int | None = None
+    pairs: frozenset[frozenset[int]] | None = None
+
+    @property
+    def link(self) -> bool:
+        """Whether all columns may interact, by a link."""
+        return self.most is None and self.pairs is None
+
+    def allows(self, first: int, second: int) -> bool:
+        """Return whether two columns may be in a product."""
+        return self.pairs is None or frozenset((first, second)) in self.pairs
+
+
+def grow(
+    network: SmallNetwork, max_edges: int, interactions: Interactions, names: Sequence[str]
+) -> Iterator[str]:
+    """Yield words for each state of a network, to which terms are added while they gain."""
+    own = [column.index for column in network.columns]
+
+    def allowed(first: int, second: int) -> bool:
+        return interactions.allows(own[first], own[second])
+
+    pairs = [pair for pair in itertools.combinations(range(len(own)), 2) if allowed(*pair)]
+    yield "curves alone"
+    while True:
+        test = ScoreTest(network)
+        moves = _links(network, test) if interactions.link else []
+        moves += _extensions(network, test, allowed)
+        if interactions.most is None or len(network.products) < interactions.most:
+            products = _pairs(network, test, pairs)
+            pairs = [move.columns for move in products[:MAX_PAIRS]]
+            moves += products
+        room = max_edges - network.curves()
+        moves = [move for move in moves if move.edges <= room and move.gain > MIN_GAIN]
+        if not moves:
+            return
+        move = max(moves, key=lambda move: move.gain / move.edges)
+        words = move.describe(network, names)
+        move.apply(network)
+        network.fit()
+        yield words

@@ -1,0 +1,105 @@
+"""Increasing functions of a sum: cubic splines, straight beyond their range.
+
+A link that makes a response additive is the alternative to many products [1]_.
+
+References
+----------
+.. [1] R. Weisberg and A. Welsh, Adapting for the missing link, 1994.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+from kanlens.data._cell_parsing import Array
+from kanlens.training._curve_design import DenseDesign, difference_modes
+from kanlens.training._variance_components import restricted_fit
+
+DEGREE, INTERVALS, MODES = 3, 12, 8
+MIN_SLOPE = 0.05  # of a link, over that of its line
+BEND = 1e-3  # variance of the values of the modes at the start, over that of the line
+NOISE = 0.3  # variance of errors at the start, over that of the targets
+POINTS = 200  # at which slopes are looked at
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """An increasing spline on even intervals between two ends, with its B-spline weights."""
+
+    low: float
+    high: float
+    weights: Array
+
+    @classmethod
+    def line(cls, sums: Array) -> Link:
+        """Return the link that leaves sums (batch,) as they are."""
+        link = cls(float(sums.min()), max(float(sums.max()), float(sums.min()) + 1.0), sums[:0])
+        return replace(link, weights=link.centers)
+
+    @property
+    def centers(self) -> Array:
+        """Weights of the line of slope 1: means of `DEGREE` knots each."""
+        knots = self.knots[1:-1]
+        return np.convolve(knots, np.full(DEGREE, 1 / DEGREE), "valid")
+
+    @property
+    def knots(self) -> Array:
+        """Knots with `DEGREE` more beyond each end."""
+        places = np.arange(-DEGREE, INTERVALS + DEGREE + 1)
+        return self.low + (self.high - self.low) / INTERVALS * places
+
+    def inside(self, sums: Array) -> Array:
+        """Return sums (batch,) held within the range of the knots."""
+        knots = self.knots
+        return np.clip(sums, knots[DEGREE], knots[-DEGREE - 1])
+
+    def __call__(self, sums: Array) -> Array:
+        """Return the values at sums (batch,)."""
+        inside = self.inside(sums)
+        spline = BSpline(self.knots, self.weights, DEGREE)
+        return np.asarray(spline(inside) + self.slope(inside) * (sums - inside))
+
+    def slope(self, sums: Array) -> Array:
+        """Return the slopes at sums (batch,)."""
+        spline = BSpline(self.knots, self.weights, DEGREE)
+        return np.asarray(spline.derivative()(self.inside(sums)))
+
+    def stretched(self, factor: float) -> Link:
+        """Return the link as a function of `factor` times the sum."""
+        return replace(self, low=self.low * factor, high=self.high * factor)
+
+
+def bends(sums: Array) -> Array:
+    """Return the modes of links (batch, mode) at sums (batch,), but for the line."""
+    link = Link(float(sums.min()), float(sums.max()), np.zeros(INTERVALS + DEGREE))
+    return np.asarray(_basis(link, sums) @ difference_modes(INTERVALS + DEGREE, 2, MODES))
+
+
+def fit_link(sums: Array, targets: Array, weights: Array) -> tuple[Link, float]:
+    """Return the link of sums to targets (batch,), and the slope of its line."""
+    rows = weights > 0
+    low, high = float(sums[rows].min()), float(sums[rows].max())
+    link = Link(low, max(high, low + 1e-12), np.zeros(INTERVALS + DEGREE))
+    line = link.centers
+    modes = np.column_stack((line - line.mean(), difference_modes(len(line), 2, MODES)))
+    design = DenseDesign(_basis(link, sums) @ modes, np.minimum(np.arange(1 + MODES), 1))
+    equations, mean = design.equations(weights, targets)
+    sizes = equations.sums(equations.diagonal)
+    start = np.array([1.0, BEND]) * equations.square / np.maximum(sizes, 1e-300)
+    noise = NOISE * equations.square / equations.rows
+    coefficients = restricted_fit(equations, start, noise).coefficients
+    level = mean - weights @ design.values(coefficients) / weights.sum()
+    straight = replace(link, weights=modes[:, 0] * coefficients[0])
+    bend = replace(link, weights=modes[:, 1:] @ coefficients[1:])
+    points = np.linspace(low, high, POINTS)
+    slope, bent = float(straight.slope(points)[0]), bend.slope(points)
+    room = (1 - MIN_SLOPE) * slope / np.maximum(-bent, 1e-300)
+    share = min(1.0, float(room.min()))
+    return replace(link, weights=level + straight.weights + share * bend.weights), slope
+
+
+def _basis(link: Link, sums: Array) -> Array:
+    return BSpline.design_matrix(link.inside(sums), link.knots, DEGREE).toarray()

@@ -1,0 +1,388 @@
+"""Small networks: a sum of curves and of products of curves, and an increasing link.
+
+    y = H(sum_i f_i(x_i) + sum_k u_k v_k),  u_k and v_k sums of curves of different columns
+
+Of every product one factor moves at a time; each step is a linear mixed model. Curves of columns
+are smooth while a network grows, and have rough parts in the end.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.special import expit
+
+from kanlens.data._cell_parsing import Array
+from kanlens.training._curve_design import CurveDesign, DenseDesign
+from kanlens.training._link import Link, fit_link
+from kanlens.training._variance_components import MAX_STEPS, MIN_VARIANCE, restricted_fit
+
+FACTOR_MODES = 12  # of each part of a curve in a product
+PROBES, MAX_PROBES = 5, 15  # functions of a column, and levels of one, that search for products
+RESOLVED = 1e-2  # information of data about a direction over that of its prior, to be kept
+RETURNING = 1e-5  # least variance of the line of a column, which may come back
+SMALL = 1e-6  # least variance that a step starts from
+PASSES, SCORING_STEPS = 6, 2  # of the factors, at most, and for each
+CHANGE = 1e-2  # of the sums, over their deviation, that ends the passes
+MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row of classes; of a link, in the response of a step
+SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, until the loss does not rise
+REFINEMENTS = 2  # passes with rough parts of the curves
+NOISE = 0.3  # variance of errors at the start, over that of the targets
+
+
+class Column:
+    """A column on all rows: its curve, or those of a category's levels."""
+
+    def __init__(self, index: int, design: CurveDesign) -> None:
+        self.index, self.design = index, design
+        owners = design.owners
+        order = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        self.levels = len(design.curves) > 1
+        self.smooth = np.flatnonzero(owners < 2)
+        self.factor = np.flatnonzero((order < FACTOR_MODES) | self.levels)
+        last = (owners == owners.max()) & ((order < PROBES) | self.levels)
+        self.probe = np.flatnonzero(last)[:MAX_PROBES]
+
+    def values(self, places: Array) -> Array:
+        """Return columns (batch, q) of some coefficients."""
+        return self.design.columns(np.arange(self.design.matrix.shape[0]), places)
+
+    @cached_property
+    def smooth_values(self) -> Array:
+        """Columns (batch, q) of the line and the smooth part."""
+        return self.values(self.smooth)
+
+    @cached_property
+    def factor_values(self) -> Array:
+        """Columns (batch, q) of the curve in a product."""
+        return self.values(self.factor)
+
+    @cached_property
+    def probe_values(self) -> Array:
+        """Functions (batch, q) of which products are tried, with variance 1 together."""
+        values = self.values(self.probe)
+        values = values - values.mean(0)
+        return np.asarray(values / np.sqrt(np.maximum((values**2).sum(1).mean(), 1e-300)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edge:
+    """A curve in a factor: place of its column, coefficients, and variances of its parts."""
+
+    column: int
+    coefficients: Array
+    variances: Array
+
+    def scaled(self, factor: float) -> Edge:
+        """Return the edge times a factor."""
+        own = self.coefficients * factor, self.variances * factor**2
+        return replace(self, coefficients=own[0], variances=own[1])
+
+
+@dataclass(eq=False)
+class Product:
+    """A product of two sums of curves, each with a level."""
+
+    factors: tuple[list[Edge], list[Edge]]
+    levels: tuple[float, float] = (0.0, 0.0)
+
+    def copy(self) -> Product:
+        """Return a copy, of which the edges are shared."""
+        first, second = self.factors
+        return Product((list(first), list(second)), self.levels)
+
+    def scale(self, side: int, factor: float) -> None:
+        """Multiply a factor of the product by a number."""
+        self.factors[side][:] = [edge.scaled(factor) for edge in self.factors[side]]
+
+
+class SmallNetwork:
+    """The state of a small network of one output on all rows; those of weight 0 are held out.
+
+    `offsets` (batch,) are added to the logits of a class.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        targets: Array,
+        weights: Array,
+        offsets: Array | None = None,
+        *,
+        fine: bool = False,
+    ) -> None:
+        self.columns, self.targets, self.weights = list(columns), targets, weights
+        self.offsets, self.products = offsets, list[Product]()
+        self.side, self.fine = 0, fine
+        self.link: Link | None = None
+        mean = float(weights @ targets / weights.sum())
+        share = min(max(mean, 1e-6), 1 - 1e-6)
+        self.level = mean if offsets is None else float(np.log(share / (1 - share)))
+        variance = float(weights @ (targets - mean) ** 2 / weights.sum())
+        self.noise = 1.0 if self.classes else NOISE * max(variance, 1e-300)
+        self.bases = [np.eye(len(column.smooth)) for column in columns]
+        owners = [c.design.owners if fine else c.design.owners[c.smooth] for c in columns]
+        self._set_mains(owners, np.zeros(sum(map(len, owners))))
+        self.fit(first=True)
+        if not fine:
+            self._compress()
+
+    @property
+    def classes(self) -> bool:
+        """True for the logit of a class."""
+        return self.offsets is not None
+
+    def _set_mains(self, owners: Sequence[Array], coefficients: Array) -> None:
+        """Set the curves of columns, with blocks of each, and variances to start from."""
+        sizes = [int(own.max()) + 1 for own in owners]
+        firsts = np.cumsum([0, *sizes])
+        self.owners = np.concatenate([own + i for own, i in zip(owners, firsts, strict=False)])
+        self.coefficients, starts = coefficients, [column.design.start for column in self.columns]
+        parts = [start[:size] for start, size in zip(starts, sizes, strict=True)]
+        self.variances = np.concatenate(parts) / len(parts)
+
+    def _compress(self) -> None:
+        """Keep of each column the directions that the data resolve, of one variance."""
+        coefficients = []
+        for place, (start, stop) in enumerate(self._places()):
+            column, total = self.columns[place], self.weights.sum()
+            variances = self.variances[self.owners[start:stop]].copy()
+            variances[0] = max(variances[0], RETURNING)
+            part = column.smooth_values - self.weights @ column.smooth_values / total
+            scaled = part * np.sqrt(variances)
+            values, vectors = np.linalg.eigh((scaled * self.weights[:, None]).T @ scaled)
+            resolved = values > RESOLVED * self.noise
+            resolved[-1] = True
+            self.bases[place] = np.sqrt(variances)[:, None] * vectors[:, resolved]
+            own = self.coefficients[start:stop]
+            coefficients.append(np.linalg.lstsq(self.bases[place], own, rcond=None)[0])
+        self.coefficients = np.concatenate(coefficients)
+        self.owners = np.repeat(np.arange(len(coefficients)), [len(own) for own in coefficients])
+        self.variances = np.ones(len(coefficients))
+        self.__dict__.pop("mains", None)
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Return where the coefficients of each column start and stop."""
+        if self.fine:
+            ends = np.cumsum([0, *(len(column.design.owners) for column in self.columns)])
+        else:
+            ends = np.cumsum([0, *(basis.shape[1] for basis in self.bases)])
+        return list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+
+    @cached_property
+    def mains(self) -> Array:
+        """Columns (batch, p) of the curves of columns, while a network grows."""
+        pairs = zip(self.columns, self.bases, strict=True)
+        return np.concatenate([column.smooth_values @ basis for column, basis in pairs], 1)
+
+    def column_values(self) -> list[Array]:
+        """Return the values (batch,) of the curve of each column."""
+        values = []
+        for column, (start, stop) in zip(self.columns, self._places(), strict=True):
+            own = self.coefficients[start:stop]
+            values.append(
+                column.design.values(own) if self.fine else self.mains[:, start:stop] @ own
+            )
+        return values
+
+    def main_coefficients(self) -> list[Array]:
+        """Return the coefficients of each column's curve, in terms of its design."""
+        if self.fine:
+            return [self.coefficients[start:stop] for start, stop in self._places()]
+        parts = []
+        for place, (start, stop) in enumerate(self._places()):
+            column = self.columns[place]
+            full = np.zeros(len(column.design.owners))
+            full[column.smooth] = self.bases[place] @ self.coefficients[start:stop]
+            parts.append(full)
+        return parts
+
+    def factor_sums(self, product: Product) -> tuple[Array, Array]:
+        """Return the values (batch,) of both factors."""
+        first, second = (
+            level + sum(self.columns[e.column].factor_values @ e.coefficients for e in factor)
+            for factor, level in zip(product.factors, product.levels, strict=True)
+        )
+        return np.asarray(first), np.asarray(second)
+
+    def sums(self) -> Array:
+        """Return the argument of the link, (batch,)."""
+        total = self.level + np.sum(self.column_values(), 0)
+        for product in self.products:
+            total = total + np.prod(self.factor_sums(product), 0)
+        return np.asarray(total)
+
+    def outputs(self) -> Array:
+        """Return the outputs (batch,)."""
+        sums = self.sums()
+        return sums if self.link is None else self.link(sums)
+
+    def curves(self) -> int:
+        """Return the number of edges; levels of a category count once."""
+        mains = sum(bool(own.any()) for own in self.main_coefficients())
+        products = sum(1 + sum(map(len, product.factors)) for product in self.products)
+        return max(mains, 1) + products + bool(self.products) + (self.link is not None)
+
+    def losses(self, sums: Array) -> Array:
+        """Return squared errors, or minus twice the log likelihood, (batch,)."""
+        if self.offsets is not None:
+            logits = sums + self.offsets
+            return np.asarray(2 * (np.logaddexp(0, logits) - self.targets * logits))
+        outputs = sums if self.link is None else self.link(sums)
+        return np.asarray((self.targets - outputs) ** 2)
+
+    def working(self, sums: Array) -> tuple[Array, Array]:
+        """Return weights and errors (batch,) of the linear model of the link's argument."""
+        if self.offsets is not None:
+            share = expit(sums + self.offsets)
+            slope = np.maximum(share * (1 - share), MIN_WEIGHT)
+            return self.weights * slope, (self.targets - share) / slope
+        if self.link is None:
+            return self.weights, self.targets - sums
+        slope = np.maximum(self.link.slope(sums), MIN_SLOPE)
+        return self.weights * slope**2, (self.targets - self.link(sums)) / slope
+
+    def moving(self) -> list[tuple[Edge, Array]]:
+        """Return the edges of moving factors, each with the values of the other factor."""
+        sides, other = self.side, 1 - self.side
+        return [
+            (edge, self.factor_sums(product)[other])
+            for product in self.products
+            for edge in product.factors[sides]
+        ]
+
+    def linear(self) -> tuple[DenseDesign | CurveDesign, Array, Array, Array]:
+        """Return the linear model of what moves: design, owners, coefficients, variances."""
+        owners, coefficients = [self.owners], [self.coefficients]
+        variances, moving = [self.variances], self.moving()
+        for edge, _ in moving:
+            column = self.columns[edge.column]
+            owners.append(column.design.owners[column.factor] + sum(map(len, variances)))
+            coefficients.append(edge.coefficients)
+            variances.append(edge.variances)
+        own, all_coefficients = np.concatenate(owners), np.concatenate(coefficients)
+        return self._design(own, moving), own, all_coefficients, np.concatenate(variances)
+
+    def _design(self, owners: Array, moving: list[tuple[Edge, Array]]) -> DenseDesign | CurveDesign:
+        columns = [(self.columns[edge.column], rest) for edge, rest in moving]
+        if not self.fine:
+            parts = [column.factor_values * rest[:, None] for column, rest in columns]
+            return DenseDesign(np.concatenate([self.mains, *parts], 1), owners)
+        mains = [(c.design, None, np.arange(len(c.design.owners))) for c in self.columns]
+        return CurveDesign.joined([*mains, *((c.design, r, c.factor) for c, r in columns)])
+
+    def _put(self, coefficients: Array, variances: Array) -> None:
+        """Set coefficients and variances of what moves."""
+        stop, last = len(self.coefficients), len(self.variances)
+        self.coefficients, self.variances = coefficients[:stop], variances[:last]
+        for product in self.products:
+            for place, edge in enumerate(product.factors[self.side]):
+                start, first = stop, last
+                stop, last = start + len(edge.coefficients), first + len(edge.variances)
+                own = {"coefficients": coefficients[start:stop], "variances": variances[first:last]}
+                product.factors[self.side][place] = replace(edge, **own)
+
+    def fit(self, *, first: bool = False) -> None:
+        """Let the factors move in turn until the sums change no more."""
+        linear = not self.products and self.link is None and not self.classes
+        steps = MAX_STEPS if linear and first else SCORING_STEPS
+        for index in range(2 * PASSES if first else PASSES):
+            self.side = index % 2
+            before, after = self.step(steps)
+            change = np.sqrt(self.weights @ (after - before) ** 2 / self.weights.sum())
+            if (linear and first) or (index and change < CHANGE * after.std()):
+                break
+
+    def step(self, steps: int) -> tuple[Array, Array]:
+        """Fit what moves, given the rest; return the sums before and after."""
+        self._balance()
+        if self.link is not None:
+            self.relink()
+        sums = self.sums()
+        weights, errors = self.working(sums)
+        design, owners, old, variances = self.linear()
+        equations, mean = design.equations(weights, errors + sums)
+        start = np.maximum(variances, SMALL), self.noise
+        fit = restricted_fit(equations, *start, known=self.classes, steps=steps)
+        values, own = design.values(fit.coefficients), np.maximum(fit.variances, MIN_VARIANCE)
+        level = mean - float(weights @ values / weights.sum())
+        bound, moved = math.inf, sums
+        for share in (0.0, *SHARES):
+            moved = sums + share * (level + values - sums)
+            coefficients = old + share * (fit.coefficients - old)
+            loss = self.weights @ self.losses(moved) / fit.noise
+            loss += (coefficients**2 / own[owners]).sum()
+            bound = min(bound, loss * (1 + 1e-9)) if share == 0.0 else bound
+            if share and loss <= bound:
+                break
+        self.noise, self.level = fit.noise, self.level + share * (level - self.level)
+        self._put(coefficients, fit.variances)
+        return sums, moved
+
+    def _balance(self) -> None:
+        """Give the factors that stay the deviation 1."""
+        for product in self.products:
+            spread = max(float(self.factor_sums(product)[1 - self.side].std()), 1e-12)
+            product.scale(self.side, spread)
+            product.scale(1 - self.side, 1 / spread)
+
+    def relink(self) -> None:
+        """Refit the link, and scale its argument so that its line has the slope 1."""
+        link, slope = fit_link(self.sums(), self.targets, self.weights)
+        if slope <= 0:
+            return
+        self.link = link.stretched(slope)
+        self.level *= slope
+        self.coefficients, self.variances = self.coefficients * slope, self.variances * slope**2
+        for product in self.products:
+            product.scale(self.side, slope)
+
+    def copy(self) -> SmallNetwork:
+        """Return a copy, of which the columns are shared."""
+        other = copy.copy(self)
+        other.products = [product.copy() for product in self.products]
+        other.bases = list(self.bases)
+        return other
+
+    def refined(
+        self, columns: Sequence[Column], targets: Array, weights: Array, offsets: Array | None
+    ) -> SmallNetwork:
+        """Return the network on other rows, fitted again with rough parts of the curves."""
+        other, full = self.copy(), self.main_coefficients()
+        own = {column.index: column for column in columns}
+        other.columns = [own[column.index] for column in self.columns]
+        other.targets, other.weights, other.offsets = targets, weights, offsets
+        other.fine = True
+        other._set_mains([column.design.owners for column in other.columns], np.concatenate(full))
+        for index in range(REFINEMENTS):
+            other.side = index % 2
+            other.step(SCORING_STEPS if index else MAX_STEPS)
+        other._center()
+        return other
+
+    def _center(self) -> None:
+        """Move what a product says about single columns to their curves.
+
+        A factor of mean m is (factor - m) + m, and m times the other factor is a sum of curves. A
+        column without a curve of its own gets none.
+        """
+        parts, total = self.main_coefficients(), self.weights.sum()
+        for product in self.products:
+            for side in (0, 1):
+                others = product.factors[1 - side]
+                if not all(parts[edge.column].any() for edge in others):
+                    continue
+                mean = float(self.weights @ self.factor_sums(product)[side] / total)
+                for edge in others:
+                    places = self.columns[edge.column].factor
+                    parts[edge.column][places] += mean * edge.coefficients
+                self.level += mean * product.levels[1 - side]
+                levels = list(product.levels)
+                levels[side] -= mean
+                product.levels = levels[0], levels[1]
+        self.coefficients = np.concatenate(parts)
