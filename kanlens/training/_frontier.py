@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from kanlens.data._cell_parsing import Array
 from kanlens.data._groups import deal_groups, row_groups
 from kanlens.data._tables import Table
 from kanlens.errors import InvalidValueError, rewording
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, PerRow
 from kanlens.model._trace import store_statistics
 from kanlens.training._closed_form import (
     column_names,
@@ -274,7 +274,7 @@ class _Growth:
 
 @within_memory
 def frontier(
-    data: Table | tuple[Inputs, Targets],
+    data: Table | tuple[Any, Any],
     *,
     max_edges: int | None = None,
     interactions: int | Sequence[tuple[str, str]] | None = None,
