@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from kanlens.training import (
         FitOptions,
         FitResult,
+        Frontier,
         SparsityPath,
         fit,
         fit_default,
+        frontier,
         sparsity_path,
     )
 
@@ -69,7 +71,8 @@ _HOMES = {  # of every public name
         "kanlens.pruning": "PruneResult edge_scores prune",
         "kanlens.reporting": "report",
         "kanlens.symbolic": "SymbolicResult suggest symbolize",
-        "kanlens.training": "FitOptions FitResult SparsityPath fit fit_default sparsity_path",
+        "kanlens.training": "FitOptions FitResult Frontier SparsityPath fit fit_default frontier "
+        "sparsity_path",
     }.items()
     for name in names.split()
 }
@@ -90,6 +93,7 @@ __all__ = [
     "Exported",
     "FitOptions",
     "FitResult",
+    "Frontier",
     "Importance",
     "KANClassifier",
     "KANConfig",
@@ -112,6 +116,7 @@ __all__ = [
     "export",
     "fit",
     "fit_default",
+    "frontier",
     "import_model",
     "importance",
     "list_kans",

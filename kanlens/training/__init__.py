@@ -1,6 +1,7 @@
-"""Training: `fit`, `fit_default`, `sparsity_path`, and results."""
+"""Training: `fit`, `fit_default`, `frontier`, `sparsity_path`, and results."""
 
 from kanlens.training._fit import fit, fit_default
+from kanlens.training._frontier import Frontier, FrontierStep, frontier
 from kanlens.training._options import FitOptions
 from kanlens.training._result import FitResult, PathStep, SparsityPath
 from kanlens.training._sparsity_path import sparsity_path
@@ -8,9 +9,12 @@ from kanlens.training._sparsity_path import sparsity_path
 __all__ = [
     "FitOptions",
     "FitResult",
+    "Frontier",
+    "FrontierStep",
     "PathStep",
     "SparsityPath",
     "fit",
     "fit_default",
+    "frontier",
     "sparsity_path",
 ]

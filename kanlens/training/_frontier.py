@@ -235,11 +235,11 @@ class _Growth:
         }
         while growing and not deadline.passed:
             for part, steps in list(growing.items()):
-                words = next(steps, None)
-                if words is None:
+                state = next(steps, None)
+                if state is None:
                     del growing[part]
                 else:
-                    paths[part].add(networks[part], words)
+                    paths[part].add(*state)
             first, last = (min(path.edges[end] for path in paths) for end in (0, -1))
             losses = [self._loss(paths, size) for size in range(first, last + 1)]
             advance(paths[0].edges[-1])
@@ -353,7 +353,7 @@ def read_interactions(
     """Return the products that a network may have."""
     if interactions is None:
         return Interactions()
-    if isinstance(interactions, int) and not isinstance(interactions, bool):
+    if isinstance(interactions, int):
         check_count("frontier", "interactions", interactions)
         return Interactions(most=interactions)
     names = column_names(model)

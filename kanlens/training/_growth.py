@@ -30,8 +30,6 @@ MAX_PAIRS = 30  # that are tried at every move, the best of all at the first
 VARIANCES = 10.0 ** np.arange(-4, 1.6, 0.25)  # tried for a block, over those of curves
 RIDGE = 1e-3  # of the fit of a curve to values
 
-Pair = tuple[int, int]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Move:
@@ -76,7 +74,7 @@ class ScoreTest:
         design, owners, coefficients, variances = network.linear()
         own = variances[owners]
         live = np.flatnonzero(own > 1e-6)
-        matrix = self.centered(design.matrix[:, live])
+        matrix = self.centered(np.asarray(design.matrix[:, live]))
         self.weighted = matrix * self.weights[:, None]
         information = self.weighted.T @ matrix
         information[np.diag_indices(len(live))] += 1 / own[live]
@@ -109,7 +107,7 @@ def curve_from(network: SmallNetwork, column: int, values: Array) -> Edge:
     gram = part.T @ part
     gram[np.diag_indices(len(gram))] += RIDGE * max(np.trace(gram) / len(gram), 1e-300)
     coefficients = np.linalg.solve(gram, part.T @ (values - values.mean()))
-    return Edge(column=column, coefficients=coefficients, variances=np.ones(len(own.design.start)))
+    return Edge(column, coefficients, np.ones(len(own.design.start)))
 
 
 def _links(network: SmallNetwork, test: ScoreTest) -> list[Move]:
@@ -118,7 +116,9 @@ def _links(network: SmallNetwork, test: ScoreTest) -> list[Move]:
     return [Move(gain=test(bends(network.sums()))[0], edges=1)]
 
 
-def _pairs(network: SmallNetwork, test: ScoreTest, pairs: Collection[Pair]) -> list[Move]:
+def _pairs(
+    network: SmallNetwork, test: ScoreTest, pairs: Collection[tuple[int, ...]]
+) -> list[Move]:
     """Return the products of pairs of columns, in rank-one form."""
     moves = []
     for pair in pairs:
@@ -172,15 +172,17 @@ class Interactions:
 
 def grow(
     network: SmallNetwork, max_edges: int, interactions: Interactions, names: Sequence[str]
-) -> Iterator[str]:
-    """Yield words for each state of a network, to which terms are added while they gain."""
+) -> Iterator[tuple[SmallNetwork, str]]:
+    """Yield a network and the term that it got last, while terms gain; the state is its own."""
     own = [column.index for column in network.columns]
 
     def allowed(first: int, second: int) -> bool:
         return interactions.allows(own[first], own[second])
 
-    pairs = [pair for pair in itertools.combinations(range(len(own)), 2) if allowed(*pair)]
-    yield "curves alone"
+    pairs: list[tuple[int, ...]] = [
+        pair for pair in itertools.combinations(range(len(own)), 2) if allowed(*pair)
+    ]
+    yield network, "curves alone"
     while True:
         test = ScoreTest(network)
         moves = _links(network, test) if interactions.link else []
@@ -197,4 +199,6 @@ def grow(
         words = move.describe(network, names)
         move.apply(network)
         network.fit()
-        yield words
+        if network.link is not None and move.columns:
+            network = network.without_link()
+        yield network, words

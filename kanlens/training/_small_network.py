@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -70,7 +70,7 @@ class Column:
         return np.asarray(values / np.sqrt(np.maximum((values**2).sum(1).mean(), 1e-300)))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Edge:
     """A curve in a factor: place of its column, coefficients, and variances of its parts."""
 
@@ -80,8 +80,7 @@ class Edge:
 
     def scaled(self, factor: float) -> Edge:
         """Return the edge times a factor."""
-        own = self.coefficients * factor, self.variances * factor**2
-        return replace(self, coefficients=own[0], variances=own[1])
+        return Edge(self.column, self.coefficients * factor, self.variances * factor**2)
 
 
 @dataclass(eq=False)
@@ -284,8 +283,8 @@ class SmallNetwork:
             for place, edge in enumerate(product.factors[self.side]):
                 start, first = stop, last
                 stop, last = start + len(edge.coefficients), first + len(edge.variances)
-                own = {"coefficients": coefficients[start:stop], "variances": variances[first:last]}
-                product.factors[self.side][place] = replace(edge, **own)
+                own = coefficients[start:stop], variances[first:last]
+                product.factors[self.side][place] = Edge(edge.column, *own)
 
     def fit(self, *, first: bool = False) -> None:
         """Let the factors move in turn until the sums change no more."""
@@ -311,15 +310,16 @@ class SmallNetwork:
         fit = restricted_fit(equations, *start, known=self.classes, steps=steps)
         values, own = design.values(fit.coefficients), np.maximum(fit.variances, MIN_VARIANCE)
         level = mean - float(weights @ values / weights.sum())
-        bound, moved = math.inf, sums
+        bound: float = math.inf
         for share in (0.0, *SHARES):
             moved = sums + share * (level + values - sums)
             coefficients = old + share * (fit.coefficients - old)
             loss = self.weights @ self.losses(moved) / fit.noise
             loss += (coefficients**2 / own[owners]).sum()
-            bound = min(bound, loss * (1 + 1e-9)) if share == 0.0 else bound
+            bound = float(loss) * (1 + 1e-9) if bound == math.inf else bound
             if share and loss <= bound:
                 break
+        self.freedom = float(fit.freedom.sum())
         self.noise, self.level = fit.noise, self.level + share * (level - self.level)
         self._put(coefficients, fit.variances)
         return sums, moved
@@ -341,6 +341,19 @@ class SmallNetwork:
         self.coefficients, self.variances = self.coefficients * slope, self.variances * slope**2
         for product in self.products:
             product.scale(self.side, slope)
+
+    def criterion(self) -> float:
+        """Return Akaike's criterion of a regression."""
+        rows = self.weights.sum()
+        error = max(float(self.weights @ self.losses(self.sums())), 1e-300) / rows
+        return float(rows * np.log(error) + 2 * self.freedom)
+
+    def without_link(self) -> SmallNetwork:
+        """Return the network fitted without its link, which some products may make needless."""
+        other = self.copy()
+        other.link = None
+        other.fit()
+        return other if other.criterion() <= self.criterion() else self
 
     def copy(self) -> SmallNetwork:
         """Return a copy, of which the columns are shared."""
