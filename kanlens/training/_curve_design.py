@@ -26,12 +26,13 @@ from scipy.sparse import csr_array, hstack
 from kanlens.data._cell_parsing import Array
 from kanlens.training._variance_components import MIN_INFORMATION, MixedFit, NormalEquations
 
-MAX_INTERVALS, MAX_BREAKPOINTS = 256, 2000  # of one curve, and of all, about
+MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve, and of all, about
 MIN_INTERVALS = 4
 EVEN = 0.1  # share of even spacing in that of breakpoints, the rest is of quantiles
 MIN_SPACING = 1e-9  # of breakpoints, over their range
 SMOOTH_MODES = 16  # of second differences, the leading ones
 MARGIN, LEADING = 0.1, 8  # of informed coefficients: share of the threshold, and always of a block
+DENSE = 50  # times as long as a dense product, a sparse one takes for as many multiplications
 ROUGH_START = 0.05  # variance of a rough part, over that of the others, where a search starts
 
 
@@ -107,6 +108,7 @@ class CurveDesign:
         self.curves = tuple(curves)
         bases = [curve.basis(x[:, curve.feature]) for curve in self.curves]
         self.matrix = csr_array(hstack(bases, format="csr"))
+        self.matrix.eliminate_zeros()
         self.knots = _slices([len(curve.breakpoints) for curve in self.curves])
         self.owners = self._owners()
         modes = [np.concatenate(curve.parts, 1) for curve in self.curves]
@@ -183,7 +185,7 @@ class CurveDesign:
     def _gram(self, weights: Array, places: Array) -> Array:
         """Return weighted cross-products (q, q) of the centered columns of some coefficients."""
         rows, count = self.matrix.shape
-        if rows < count:
+        if len(places) ** 2 < DENSE * (self.matrix.nnz / rows) ** 2 or rows < count:
             columns = self.columns(np.arange(rows), places)
             columns -= weights @ columns / weights.sum()
             columns *= np.sqrt(weights)[:, None]
@@ -216,8 +218,11 @@ class CurveDesign:
 
     def columns(self, rows: Array, places: Array) -> Array:
         """Return the columns (rows, q) of some coefficients."""
-        part = self.matrix[rows]
-        return np.concatenate([part[:, knots] @ modes for modes, knots in self._parts(places)], 1)
+        blocks, stop = np.zeros((self.matrix.shape[1], len(places))), 0
+        for modes, knots in self._parts(places):
+            start, stop = stop, stop + modes.shape[1]
+            blocks[knots, start:stop] = modes
+        return np.asarray((self.matrix[rows] @ csr_array(blocks)).toarray())
 
 
 class DenseDesign:
@@ -226,8 +231,10 @@ class DenseDesign:
     def __init__(self, matrix: Array, owners: Array) -> None:
         self.matrix, self.owners = matrix, owners
 
-    def equations(self, weights: Array, response: Array) -> tuple[NormalEquations, float]:
-        """Return the equations for a response (batch,), and its mean."""
+    def equations(
+        self, weights: Array, response: Array, places: Array | None = None
+    ) -> tuple[NormalEquations, float]:
+        """Return the equations of all coefficients for a response (batch,), and its mean."""
         total = weights.sum()
         mean = float(weights @ response / total)
         means = weights @ self.matrix / total
@@ -241,6 +248,10 @@ class DenseDesign:
             blocks=int(self.owners.max()) + 1,
         )
         return equations, mean
+
+    def informed(self, variances: Array, noise: float) -> Array:
+        """Return all coefficients."""
+        return np.arange(len(self.owners))
 
     def values(self, coefficients: Array) -> Array:
         """Return the values at the rows, (batch,)."""

@@ -22,8 +22,8 @@ from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewording
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, PerRow
-from kanlens.training._additive_network import fit_additive
 from kanlens.training._checkpointing import EVERY, Checkpoint, identity_of
+from kanlens.training._closed_form import fit_additive
 from kanlens.training._default_ensemble import (
     MEMBERS,
     NODES,
@@ -317,7 +317,7 @@ def _fit_both(
     folds = deal_groups(order, groups, min(MEMBERS, int(groups.max()) + 1))
     with stop.kept(), threads_for(x.numel()), interrupts_wait():
         additive = fit_additive(model, x, y, weights, folds)
-    ranks.copy(model.state_dict().values(), torch.device("cpu"))
+    ranks.copy(additive.model.state_dict().values(), torch.device("cpu"))
     additive = replace(additive, seconds=time.perf_counter() - started)
     if stop.happened:
         stop.warn("fit", "The network without a hidden layer is returned")

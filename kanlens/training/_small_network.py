@@ -20,7 +20,12 @@ from scipy.special import expit
 from kanlens.data._cell_parsing import Array
 from kanlens.training._curve_design import CurveDesign, DenseDesign
 from kanlens.training._link import Link, fit_link
-from kanlens.training._variance_components import MAX_STEPS, MIN_VARIANCE, restricted_fit
+from kanlens.training._variance_components import (
+    MAX_STEPS,
+    MIN_VARIANCE,
+    MixedFit,
+    restricted_fit,
+)
 
 FACTOR_MODES = 12  # of each part of a curve in a product
 PROBES, MAX_PROBES = 5, 15  # functions of a column, and levels of one, that search for products
@@ -305,9 +310,7 @@ class SmallNetwork:
         sums = self.sums()
         weights, errors = self.working(sums)
         design, owners, old, variances = self.linear()
-        equations, mean = design.equations(weights, errors + sums)
-        start = np.maximum(variances, SMALL), self.noise
-        fit = restricted_fit(equations, *start, known=self.classes, steps=steps)
+        fit, mean = self._solve(design, weights, errors + sums, variances, steps)
         values, own = design.values(fit.coefficients), np.maximum(fit.variances, MIN_VARIANCE)
         level = mean - float(weights @ values / weights.sum())
         bound: float = math.inf
@@ -323,6 +326,29 @@ class SmallNetwork:
         self.noise, self.level = fit.noise, self.level + share * (level - self.level)
         self._put(coefficients, fit.variances)
         return sums, moved
+
+    def _solve(
+        self,
+        design: DenseDesign | CurveDesign,
+        weights: Array,
+        response: Array,
+        variances: Array,
+        steps: int,
+    ) -> tuple[MixedFit, float]:
+        """Return the fit of a design to a response (batch,), and the mean of that.
+
+        Coefficients that data cannot inform about at the variances of the start, which are most,
+        are left out, and taken in again where the variances have risen.
+        """
+        variances, noise = np.maximum(variances, SMALL), self.noise
+        places = design.informed(variances, noise)
+        while True:
+            equations, mean = design.equations(weights, response, places)
+            fit = restricted_fit(equations, variances, noise, known=self.classes, steps=steps)
+            more = np.union1d(places, design.informed(fit.variances, fit.noise))
+            if len(more) == len(places) or self.classes:
+                return fit.spread(places, len(design.owners)), mean
+            places, variances, noise = more, np.maximum(fit.variances, SMALL), fit.noise
 
     def _balance(self) -> None:
         """Give the factors that stay the deviation 1."""
@@ -354,6 +380,13 @@ class SmallNetwork:
         other.link = None
         other.fit()
         return other if other.criterion() <= self.criterion() else self
+
+    def refitted(self, weights: Array) -> SmallNetwork:
+        """Return the network fitted with other weights of rows, from its present state."""
+        other = self.copy()
+        other.weights = weights
+        other.fit(first=True)
+        return other
 
     def copy(self) -> SmallNetwork:
         """Return a copy, of which the columns are shared."""

@@ -23,12 +23,12 @@ import numpy as np
 
 from kanlens.data._cell_parsing import Array
 
-MIN_INFORMATION = 1e-2  # of the prior variance of a coefficient over that of its data
+MIN_INFORMATION = 0.03  # of the prior variance of a coefficient over that of its data
 MIN_VARIANCE, MAX_VARIANCE = 1e-7, 1e6  # below the least, the coefficients of a block are zero
 MIN_NOISE = 1e-9, 1e-12  # over the variance of the response, and in its units
 MAX_STEP = 3.0  # of a log variance
 RIDGE = 0.01  # added to the Fisher information, so that flat directions move slowly
-MIN_GAIN = 0.05  # of twice the log likelihood: a step that ends the search
+MIN_CHANGE = 0.3  # of the deviance, by a step that ends the search
 MAX_STEPS = 40
 MAX_DAMPING = 1e6
 
@@ -116,7 +116,7 @@ def restricted_fit(
     best = solve_mixed(equations, variances, noise, known=known)
     damping, gain = 1.0, np.inf
     for _ in range(steps if equations.blocks else 0):
-        if (gain < MIN_GAIN and damping == 1.0) or damping > MAX_DAMPING:
+        if abs(gain) < MIN_CHANGE or damping > MAX_DAMPING:
             break
         moved = np.exp(_scoring_step(equations, best, damping))
         varied = best.variances * moved[: equations.blocks]
