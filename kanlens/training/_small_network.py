@@ -36,7 +36,6 @@ PASSES, SCORING_STEPS = 6, 2  # of the factors, at most, and for each
 CHANGE = 1e-2  # of the sums, over their deviation, that ends the passes
 MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row of classes; of a link, in the response of a step
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, until the loss does not rise
-REFINEMENTS = 2  # passes with rough parts of the curves
 NOISE = 0.3  # variance of errors at the start, over that of the targets
 
 
@@ -294,10 +293,9 @@ class SmallNetwork:
     def fit(self, *, first: bool = False) -> None:
         """Let the factors move in turn until the sums change no more."""
         linear = not self.products and self.link is None and not self.classes
-        steps = MAX_STEPS if linear and first else SCORING_STEPS
         for index in range(2 * PASSES if first else PASSES):
             self.side = index % 2
-            before, after = self.step(steps)
+            before, after = self.step(SCORING_STEPS if index or not first else MAX_STEPS)
             change = np.sqrt(self.weights @ (after - before) ** 2 / self.weights.sum())
             if (linear and first) or (index and change < CHANGE * after.std()):
                 break
@@ -405,9 +403,7 @@ class SmallNetwork:
         other.targets, other.weights, other.offsets = targets, weights, offsets
         other.fine = True
         other._set_mains([column.design.owners for column in other.columns], np.concatenate(full))
-        for index in range(REFINEMENTS):
-            other.side = index % 2
-            other.step(SCORING_STEPS if index else MAX_STEPS)
+        other.fit(first=True)
         other._center()
         return other
 
