@@ -234,7 +234,7 @@ def render_page(
     from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
-    panel = panel or {"left_out": "it was not asked for", "functions": {}}
+    panel = panel or {"left_out": "it was not requested", "functions": {}}
     script = _script(panel["functions"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = _environment().get_template("page.html.j2")
@@ -308,9 +308,13 @@ def _script(functions: dict[str, str]) -> str:
 def formula_words(receipt: dict[str, Any]) -> str:
     """Return the errors of a formula against model and targets, in words."""
     distance = formats.percent(receipt["relative_rmse"], 2)
-    which = " that chose it," if receipt["chosen_on"] else " held out" * receipt["held_out"]
-    words = f"On {formats.counted(receipt['rows'], 'row')}{which} it differs from the model by "
-    words += f"{distance} of the output's deviation (RMSE)"
+    rows = formats.counted(receipt["rows"], "row")
+    if receipt["chosen_on"]:
+        rows += " used to choose the formula"
+    elif receipt["held_out"]:
+        rows = formats.counted(receipt["rows"], "held-out row")
+    words = f"On {rows}, the RMSE against the model is {distance} of the output's standard "
+    words += "deviation"
     for key, name, write in (
         ("r2", "R²", formats.number),
         ("accuracy", "accuracy", formats.percent),
