@@ -205,9 +205,9 @@ class Certificate(Displayed):
     remark : str
         What the statements are about.
     between : tuple of str
-        Categorical columns that the domain does not hold at one category: it includes rows with
-        something between categories, which no table has. Bounds hold for the others, too, but
-        may be wider than they need.
+        Categorical columns that the domain does not fix at one category. The domain then includes
+        points between categories, which no table has. The bounds still hold for every category, but
+        may be wider than necessary.
     """
 
     features: tuple[str, ...]
@@ -275,7 +275,7 @@ class Certificate(Displayed):
         return frame
 
     def to_json(self) -> str:
-        """Return the statements as JSON; null stands for what has no bound."""
+        """Return the statements as JSON; null means that there is no bound."""
         domain = dict(zip(self.features, self.domain.tolist(), strict=True))
         outputs = []
         for output in self.outputs:

@@ -171,7 +171,7 @@ def factor(penalty: str | None, strength: float | None) -> float:
 
 @contextmanager
 def refusing(option: str, text: str, why: str) -> Iterator[None]:
-    """Refuse the text of an option if reading it in the block fails."""
+    """Report a ValueError of the block as an invalid option, with its text."""
     try:
         yield
     except ValueError:
@@ -183,7 +183,7 @@ def norms(text: str | None) -> str | dict[str, float] | None:
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
-    with refusing("--penalty", text, "is no list like activation_l1=1,curvature=0.001"):
+    with refusing("--penalty", text, "is not a list like activation_l1=1,curvature=0.001"):
         return {name.strip(): float(weight) for name, _, weight in pairs}
 
 
@@ -196,7 +196,7 @@ def read_strengths(text: str) -> int | list[float]:
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
     """Return the nodes of the hidden layers, as `KAN` takes them."""
     nodes: list[int | tuple[int, int]] = []
-    with refusing("--hidden", text, "is no list of whole numbers like 5,3:2"):
+    with refusing("--hidden", text, "is not a list of whole numbers like 5,3:2"):
         for part in split_names(text):
             sums, colon, products = part.partition(":")
             nodes.append((int(sums), int(products)) if colon else int(sums))

@@ -98,7 +98,7 @@ class Table(Displayed):
         Parameters
         ----------
         indices : Tensor or sequence of int, shape (n,)
-            Row positions; negative ones count from the end, truth values mark rows.
+            Row positions; negative ones count from the end. Or a boolean mask of the rows.
 
         Returns
         -------

@@ -105,7 +105,7 @@ def save(model: Model, path: Pathlike) -> Path:
         rebuilt = _build(config, tensors, model.dtype)
     fault = _mismatch(rebuilt, tensors)
     if fault is not None:
-        raise DTypeError("save", *fault, "Undo what was done to the model's tensors")
+        raise DTypeError("save", *fault, "Restore the model's tensors")
     check_sound("save", model, InvalidValueError)
     metadata = {
         "format": FORMAT,
@@ -165,7 +165,7 @@ def load(path: Pathlike) -> KAN:
     _fill(model, tensors)
     check_sound("load", model, FileFormatError, place=f" of {name!r}")
     if metadata.get(CHECKSUM, digest) != digest:
-        got, advice = "other content: the file is damaged", "Copy the file anew, or save it again"
+        got, advice = "other content: the file is damaged", "Copy the file again, or save it again"
         raise FileFormatError("load", f"the checksum of {name!r}", got, advice)
     return model
 

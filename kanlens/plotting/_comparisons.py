@@ -58,7 +58,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     Raises
     ------
     DTypeError
-        If `result` is no comparison, or `ax` no Axes.
+        If `result` is not a comparison, or `ax` not an Axes.
 
     Examples
     --------

@@ -105,7 +105,7 @@ SETTINGS: dict[str, Any] = {  # that differ from matplotlib's own
 
 Draw = TypeVar("Draw", bound=Callable[..., Axes])
 AX = "ax : Axes, optional\n    Where to draw; a new figure, made by pyplot, when None."
-EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is no Axes."}  # of all pictures
+EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is not an Axes."}  # of all pictures
 
 
 @contextmanager
@@ -258,7 +258,7 @@ def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> A
 
 
 def save(picture: Any, path: Pathlike) -> None:
-    """Write a picture without a date; equal pictures are equal bytes.
+    """Write a picture to a file; equal pictures give equal bytes.
 
     The file is written whole or not at all.
 

@@ -112,7 +112,7 @@ def add_up(value: Tensor) -> Tensor:
 def joined(
     strategy: str | None, device: torch.device, checkpoint: str | Path | None = None
 ) -> Iterator[Ranks]:
-    """Join the processes of torchrun, unless joined."""
+    """Join the process group of torchrun for a block, unless it is joined."""
     group = torch.distributed
     if strategy is None:
         yield Ranks()

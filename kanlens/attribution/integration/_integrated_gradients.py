@@ -229,8 +229,9 @@ def integrate(
 ) -> Integrals:
     """Integrate the gradient of a network along lines.
 
-    Halving makes up for `knots`, from `meeting_points`, that are missing. NaN on lines where an
-    output or gradient is NaN or infinite.
+    Segments between `knots`, which come from `meeting_points`, are halved until they are accurate,
+    so that knots may be missing. The integral is NaN on lines where an output or gradient is not
+    finite.
     """
     integrals, segments = Integrals(lines, tolerance), smooth_segments(lines, knots)
     none, endless = torch.zeros_like(segments.owner), torch.full_like(segments.low, torch.inf)

@@ -62,7 +62,7 @@ def import_model(
     task: Task | None = None,
     **settings: Any,
 ) -> KAN:
-    """Convert a trained model of another library, known by its tensors.
+    """Convert a trained model of another library, detected by its tensors.
 
     Files are read as data: nothing in them is imported or run. A live module is run once, and must
     compute the same as the result. With training data, the model also gets the names, units, kinds,
