@@ -62,8 +62,9 @@ def attribute(
         Background rows, which samples are compared with; the result's `baseline` says how. Default:
         the background rows stored in the model.
     target : int or str, optional
-        Index or name of the output; logits for classification. Default: the only one, or of several
-        classes the one predicted for most samples; required for regression with several outputs.
+        Index or name of the output; logits for classification. Default: the only output, or of
+        several classes the one predicted for most samples. For regression with several outputs, it
+        is required.
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional

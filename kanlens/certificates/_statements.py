@@ -38,7 +38,7 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Proven bounds of a quantity, and the values that were seen.
+    """Proven bounds of a quantity, and the observed values.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Range:
 
     @property
     def ratio(self) -> float:
-        """Width of the bounds next to the width that was seen; 1 is perfect."""
+        """Width of the bounds over the observed width; 1 is optimal."""
         width = self.seen_high - self.seen_low
         if math.isnan(width):
             return math.inf
@@ -151,7 +151,8 @@ class OutputCertificate:
     boxes : int
         Boxes that were bounded.
     decided : bool
-        Whether all bounds are within the tolerance of what was seen, and every verdict is given.
+        Whether all bounds are within the tolerance of the observed values, and every verdict is
+        decided.
     remark : str
         What there was no time for; empty when there was time for all.
     """

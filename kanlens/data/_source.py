@@ -78,7 +78,7 @@ class Source(Displayed):
 
     @property
     def source(self) -> str:
-        """The name of the file or folder, as of a table."""
+        """Name of the file or folder, as in `Table.source`."""
         return self.reader.name
 
     @property

@@ -88,7 +88,7 @@ class Table(Displayed):
         return self.schema.feature_names
 
     def batches(self, rows: int = GROUP) -> Iterator[Table]:
-        """Yield the rows in order, in batches, as a source does."""
+        """Yield the rows in order, in batches, as `Source.batches` does."""
         for start in range(0, self.rows, rows):
             yield self.take(range(start, min(start + rows, self.rows)))
 

@@ -65,7 +65,7 @@ class SearchProblem:
 
     @property
     def weights(self) -> Array | None:
-        """Weights from residuals of the target to those of y, if not constant."""
+        """Weights that turn residuals of the target into those of y, or None."""
         if self.slope is None or not np.isfinite(self.slope).all():
             return None
         size = float(self.slope.max())

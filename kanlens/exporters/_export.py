@@ -70,7 +70,7 @@ EXPLAINED = 1e-6  # of scores, where a slope is that of a step
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exported:
-    """A file that was written, run and agrees with the model.
+    """Result of `kanlens.export`: a file that was run and compared.
 
     Attributes
     ----------

@@ -83,8 +83,8 @@ def save(model: Model, path: Pathlike) -> Path:
     DTypeError
         If `model` is not a KAN, or has layers or tensors that `load` could not rebuild.
     InvalidValueError
-        If its weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor
-        1.
+        If its weights are not finite, knots do not increase, a scale is 0, or a mask is neither 0
+        nor 1.
     OutputError
         If the file cannot be written there.
 
@@ -139,7 +139,7 @@ def load(path: Pathlike) -> KAN:
         If there is no such file.
     FileFormatError
         If the file is truncated, damaged, foreign, or newer than this version reads, or if its
-        weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor 1.
+        weights are not finite, knots do not increase, a scale is 0, or a mask is neither 0 nor 1.
 
     Examples
     --------

@@ -221,7 +221,7 @@ def check_layer(
 
 
 def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
-    """Return the ends of a grid; refuse ends that do not rise, or knots too close for a dtype."""
+    """Return the ends of a grid; refuse wrong order, and knots too close."""
     try:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError):

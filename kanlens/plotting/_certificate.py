@@ -83,7 +83,7 @@ def certificate(
 
 
 def _draw_bars(ax: Axes, features: list[Any]) -> None:
-    """Draw bounds behind seen values; infinite ones reach the border."""
+    """Draw bounds behind observed values; infinite ones reach the border."""
     places = np.arange(len(features))
     bounds = np.array([[f.falls.bound, f.rises.bound] for f in features])
     seen = np.array([[f.falls.seen, f.rises.seen] for f in features])

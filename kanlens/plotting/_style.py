@@ -272,7 +272,7 @@ def save(picture: Any, path: Pathlike) -> None:
     Raises
     ------
     OutputError
-        If the suffix is another, or the file cannot be written there.
+        If the suffix is not supported, or the file cannot be written there.
     DTypeError
         If `picture` is neither an Axes nor a Figure.
 

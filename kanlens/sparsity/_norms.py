@@ -80,7 +80,7 @@ def activation_l2(
     centered : bool
         Whether the mean of the edge is subtracted; without, the norm is sqrt(mean(phi^2)).
     average : callable, optional
-        With `x` a part of the rows: maps its mean (out, in) to the mean over all rows.
+        Maps the mean (out, in) over `x`, if `x` is a part of the rows, to the mean over all rows.
 
     Returns
     -------

@@ -217,7 +217,7 @@ class Integrals:
         return torch.maximum(gap / allowed, single), smooth
 
     def add(self, segments: Segments, change: Tensor, values: Tensor, unsettled: Tensor) -> None:
-        """Add segments that are finished; some of them unsettled."""
+        """Add finished segments; `unsettled` marks those above the tolerance."""
         owner = segments.owner
         self.values.index_add_(0, owner, values + 0 * change[:, None])  # NaN, if that is infinite
         self.segments.index_add_(0, owner, torch.ones_like(owner))

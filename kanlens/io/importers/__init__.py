@@ -116,8 +116,8 @@ def import_model(
         If the file is truncated, would run code, or the model is not recognized.
     DataError, DTypeError, ShapeError, InvalidValueError
         If the source is of another kind, its tensors are incomplete, do not fit together or are of
-        no network (NaN, knots that do not rise, a scale of 0, a mask neither 0 nor 1), or if the
-        data do not fit the model.
+        no network (NaN, knots that do not increase, a scale of 0, a mask neither 0 nor 1), or if
+        the data do not fit the model.
 
     Examples
     --------
