@@ -200,9 +200,9 @@ def is_large(path: Pathlike, *, call: str) -> bool:
 def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> Source:
     """Find the types of the columns of a table without holding it in memory.
 
-    One pass over the columns finds their kinds and categories as `read_table` does. A median to
-    impute is within 0.2 % of its rank where a column has more than 2,000 distinct numbers, and a
-    most frequent number needs fewer.
+    One pass over the columns finds their kinds and categories as `read_table` does. In a column
+    with more than 2,000 distinct numbers, the median for imputation is approximate (within 0.2 % of
+    its rank), and imputation of the most frequent number is refused.
 
     Parameters
     ----------

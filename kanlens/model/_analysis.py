@@ -76,7 +76,7 @@ def over_rows(
 
 @torch.no_grad()
 def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return `KAN.levels` of rows (batch, in) in the units of the data, some rows at a time."""
+    """Return `KAN.levels` of unscaled rows (batch, in), computed in chunks."""
     plain = [nodes.plain for nodes in model.nodes]
 
     def run(part: Tensor) -> list[Tensor]:

@@ -107,9 +107,9 @@ def _on_new_rows(content: Content) -> str:
     """Return sentences on rows new to the model, and on baselines."""
     baselines, training, data = content["baselines"], content["training"], content["data"]
     unseen = data["held_out_rows"] or 0
-    text = f"{unseen:,} of them were held out of training. "
+    text = f"{unseen:,} of these rows were held out of training. "
     if unseen == data["rows"]:
-        text = "They were held out of training. "
+        text = "All of these rows were held out of training. "
     elif training is not None and training["held_out_rows"]:
         rows, name = counted(training["held_out_rows"], "held-out row"), training["metric_name"]
         value = _score(name, training["metric"])

@@ -42,7 +42,7 @@ class FitResult(Displayed):
     metric_name : str
         "R2" or "accuracy".
     held_out : Tensor, shape (n,)
-        Indices of the rows kept out of training.
+        Indices of the rows held out of training.
     seconds : float
         Time taken.
     folds : Tensor, shape (batch,), or None
@@ -146,7 +146,7 @@ class SparsityPath(Displayed):
     tolerance : float
         Share of the lowest loss's improvement on `constant_loss` that `best` may give up.
     held_out : Tensor, shape (n,)
-        Indices of the rows kept out of training, the same for all steps.
+        Indices of the rows held out of training, the same for all steps.
     stopped_because : str
         Reason why the path ended.
     seconds : float

@@ -106,8 +106,15 @@ def test_scores_of_simple_models_are_told_and_kept(folder, tmp_path, capsys):
     test = pd.read_csv(tmp_path / "m.test.csv")
     test.assign(a=0.0).to_csv(tmp_path / "m.new.csv", index=False)
     for part, sentence in (
-        ("test", "They were held out of training. On the 14 rows held out of training, R² is"),
-        ("train", "14 of them were held out of training. On the 14 rows held out of training"),
+        (
+            "test",
+            "All of these rows were held out of training. On the 14 rows held out of training, "
+            "R² is",
+        ),
+        (
+            "train",
+            "14 of these rows were held out of training. On the 14 rows held out of training",
+        ),
         (
             "new",
             "If the model was trained on these rows, it predicts new rows less well. On the 14 "

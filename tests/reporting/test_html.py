@@ -171,8 +171,8 @@ def test_the_page_says_which_rows_the_model_had_not_seen(
     content["baselines"] = {**about, "models": models}
     for count, words in (
         (None, "If the model was trained on these rows, the scores are optimistic."),
-        (content["data"]["rows"], "They were held out of training."),
-        (3, "3 of them were held out of training; on the other rows the scores are"),
+        (content["data"]["rows"], "All of these rows were held out of training."),
+        (3, "3 of these rows were held out of training; on the other rows the scores are"),
     ):
         content["data"]["held_out_rows"] = count
         text = Page(render_page(content, pictures())).text
