@@ -21,6 +21,8 @@ def explained(name: str, device: torch.device | str) -> object:
     x = torch.linspace(-1, 1, 18, dtype=torch.float64).reshape(6, 3).to(device)
     background = x[:4] if METHODS[name].needs_background else None
     options = {"generator": torch.Generator().manual_seed(0), **FEW.get(name, {})}
+    if "n_samples" in options:
+        options["n_samples"] = 10  # each takes the same operations
     return kanlens.attribute(model, x, method=name, background=background, **options)
 
 
