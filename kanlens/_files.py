@@ -10,7 +10,7 @@ import itertools
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +183,7 @@ def text_columns(path: Pathlike, *, call: str) -> list[str]:
 
 
 def read_text_in_parts(
-    path: Pathlike, rows: int, *, call: str, decimal: str = ".", dtype: Any = None
+    path: Pathlike, rows: int, *, call: str, decimal: str = ".", dtype: dict[str, str] | None = None
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a text table as `read_frame`, at most `rows` each.
 
@@ -242,7 +242,7 @@ def _parse(path: Path, names: list[str], separator: str, **options: Any) -> Any:
 
 
 def _open(path: Path, mode: str, **options: str) -> Any:
-    opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
+    opener: Callable[..., Any] = gzip.open if path.suffix.lower() == ".gz" else Path.open
     return opener(path, mode, **options)
 
 

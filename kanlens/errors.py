@@ -10,7 +10,7 @@ from typing import Any
 from kanlens._display import escaped
 
 
-def in_python(name: str, value: Any) -> str:
+def in_python(name: str, value: object) -> str:
     """Return an argument with its value, of None the name alone."""
     return name if value is None else f"{name}={'...' if value is ... else repr(value)}"
 

@@ -24,7 +24,7 @@ from kanlens.model._analysis import (
     find_node,
     float64_copy,
 )
-from kanlens.model._network import KAN, Rows
+from kanlens.model._network import KAN, Rows, Targets
 from kanlens.model._terms import SPLINE
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def edge_band(
     out: int | str,
     in_: int | str,
     x: Rows,
-    y: Any,
+    y: Targets,
     *,
     at: Any = None,
 ) -> pd.DataFrame:

@@ -211,7 +211,7 @@ def effect(
     )
 
 
-def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any) -> Effect:
+def _mean_effect(models: Sequence[Model], feature: int | str, data: Any, options: Any) -> Effect:
     """Return the mean of the effects in several models, and each of them."""
     if not models:
         raise InvalidValueError("effect", "models", "none", "Pass at least one")
@@ -247,7 +247,7 @@ def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
     return places
 
 
-def _columns(model: KAN, feature: Any) -> list[int]:
+def _columns(model: KAN, feature: int | str) -> list[int]:
     """Return the inputs of the model that a feature, or the column it comes from, consists of."""
     features = model.schema.features
     names = [*model.feature_names, *(item.column for item in features)]

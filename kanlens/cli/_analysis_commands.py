@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens._files import read_frame
 from kanlens.cli._command import command
-from kanlens.cli._console import Terminal, seeded
+from kanlens.cli._console import Generator, Terminal, seeded
 from kanlens.cli._options import split_names
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def prune(
     table: Path | None = None,
     figure: Path | None = None,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Remove the edges with the smallest scores; nodes and features that lose all edges go too."""
     from kanlens.cli._model_data import read_rows, read_test
@@ -119,7 +119,7 @@ def symbolize(
     test: Path | None = None,
     output: Path = Path("symbolic.safetensors"),
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
     from kanlens.cli._model_data import read_rows, read_test

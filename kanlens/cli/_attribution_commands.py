@@ -12,7 +12,7 @@ from kanlens._atomic_files import ending_of
 from kanlens._files import GROUP
 from kanlens._runtime import temporary_folder
 from kanlens.cli._command import command, with_options
-from kanlens.cli._console import Terminal, seeded
+from kanlens.cli._console import Generator, Terminal, seeded
 from kanlens.cli._options import output_index, set_options, split_names
 from kanlens.errors import InvalidValueError
 
@@ -155,7 +155,7 @@ def importance(
     scheduler: str | None = None,
     workers: int | None = None,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
     from kanlens import distributed
@@ -207,7 +207,7 @@ def compare(
     max_background: int = 20,
     output: Path | None = None,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Put attribution methods side by side: completeness, error, agreement, seconds."""
     from kanlens.cli._model_data import background_rows, output_to_explain, read_rows, spread
@@ -265,7 +265,7 @@ def _names(text: str | None) -> list[str] | str | None:
     return "all" if names == ["all"] else names or None
 
 
-def _errors(result: Any) -> dict[str, Any]:
+def _errors(result: kanlens.Attribution) -> dict[str, Any]:
     """Return the errors that an attribution reports."""
     facts: dict[str, Any] = {}
     if result.shares:

@@ -53,7 +53,7 @@ def with_options(message: E, **renamed: str) -> E:
     return message
 
 
-def written(options: Options, name: str, value: Any) -> str | None:
+def written(options: Options, name: str, value: object) -> str | None:
     """Return an argument with its value as an option, None without one."""
     if name not in options:
         return COMMANDS.get(name)

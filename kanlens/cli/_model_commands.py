@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import kanlens
 from kanlens._runtime import progress_bar
 from kanlens.cli._command import command
-from kanlens.cli._console import Terminal
+from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import factor, hidden_nodes, norms, read_strengths, split_names
 from kanlens.errors import InvalidValueError
 
@@ -76,7 +76,7 @@ def train(
     scheduler: str | None = None,
     workers: int | None = None,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
@@ -106,8 +106,8 @@ def train(
         "validation": validation,
         "patience": patience,
     }
-    options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
-    build = partial(new_model, training, **options)
+    options: dict[str, Any] = {"spline_order": spline_order, "extrapolation": extrapolation}
+    build = partial(new_model, training, **options, generator=generator)
     run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
     run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
     if restarts > 1 or scheduler or workers:
@@ -287,7 +287,7 @@ def sparsity_path(
     optimizer: str = "lbfgs",
     steps: int = 50,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Train with one strength of a penalty after the other; keep the sparsest good model.
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import typer
 
 import kanlens
 from kanlens._runtime import temporary_folder
 from kanlens.cli._command import command
-from kanlens.cli._console import Terminal, seeded
+from kanlens.cli._console import Generator, Terminal, seeded
 from kanlens.cli._options import output_index, split_names
 from kanlens.errors import KanlensError, OutputError
 
@@ -97,7 +96,7 @@ def report(
     fail_on: str | None = None,
     show: bool = False,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Write one self-contained page about a model, and its JSON twin."""
     from kanlens.cli._model_data import background_rows, output_to_explain, read_rows

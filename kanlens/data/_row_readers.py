@@ -200,7 +200,7 @@ def _files(path: Path) -> list[str]:
     return sorted(str(file) for file, out in zip(files, hidden, strict=True) if not out)
 
 
-def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
+def open_rows(source: object, *, call: str, decimal: str = ".") -> RowReader:
     """Return a reader of a path, a frame, a DataLoader or an iterable."""
     import pandas as pd
 

@@ -197,7 +197,7 @@ def is_large(path: Pathlike, *, call: str) -> bool:
     return CELL * reader.rows * len(reader.columns) > allowed_memory() // 2
 
 
-def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> Source:
+def scan_table(source: object, *, progress: bool | None = None, **roles: Any) -> Source:
     """Find the types of the columns of a table without holding it in memory.
 
     One pass over the columns finds their kinds and categories as `read_table` does. A median to
@@ -296,7 +296,7 @@ def _with_typical(
 
 
 def scan_features(
-    source: Any, schema: Schema, *, call: str, target: Sequence[str] | None = None
+    source: object, schema: Schema, *, call: str, target: Sequence[str] | None = None
 ) -> Source:
     """Return a source of rows for a trained model, by the names in its schema.
 

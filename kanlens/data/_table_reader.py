@@ -125,7 +125,7 @@ def read_table(
     return read_columns(source, roles, call="read_table", groups=groups)
 
 
-def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: Any = None) -> Table:
+def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: object = None) -> Table:
     """Read a table to train on, for errors of a public call."""
     frame, name, place = _open(source, call, roles.format.decimal)
     if roles.decimal is None and has_decimal_comma(frame):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from kanlens.errors import InvalidValueError, ShapeError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
 Label: TypeAlias = str | float | datetime  # of a column
 
@@ -164,7 +165,7 @@ class Table(Displayed):
         fraction: float,
         generator: torch.Generator | None = None,
         *,
-        groups: Any = None,
+        groups: ArrayLike | None = None,
         last: bool = False,
     ) -> tuple[Table, Table]:
         """Split the rows into two tables, at random or in time.

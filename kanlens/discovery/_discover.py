@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ from kanlens.discovery._search import explore, search
 from kanlens.discovery._search_schedule import BudgetedFront, Deferred
 from kanlens.discovery._smoothness import is_smooth, unfollowed
 from kanlens.discovery._univariate import SHORT_FORMULAS
-from kanlens.model._network import Rows
+from kanlens.model._network import Rows, Targets
 from kanlens.symbolic import _pareto_front as pareto
 from kanlens.symbolic._composition import Expr, evaluator, plain
 from kanlens.symbolic._receipt import Receipt, examine
@@ -81,7 +80,7 @@ class Discovery(SymbolicResult):
 @np.errstate(all="ignore")
 def discover(
     x: Rows,
-    y: Any,
+    y: Targets,
     feature_names: Iterable[str] | None = None,
     *,
     time_limit: float = 60.0,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator  # noqa: TID253
 from torch import Tensor
@@ -25,7 +26,7 @@ from kanlens.estimators._inputs import (
     generator_from,
 )
 from kanlens.functions._elementary import Array
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, Inputs, Targets
 from kanlens.pruning import prune
 from kanlens.symbolic._joint_refit import relative_losses
 from kanlens.symbolic._partition import Partition, partition
@@ -103,7 +104,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         r2_min: float = 0.99,
         functions: str | Sequence[str] | None = None,
         model_selection: str = "best",
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
         self.starts = starts
@@ -115,7 +116,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> KANSymbolicRegressor:
+    def fit(self, X: Inputs, y: Targets) -> KANSymbolicRegressor:
         """Find the formula.
 
         Parameters
@@ -214,7 +215,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         result = read(network, rows, tests, how, stop, choosing=choosing, progress=False)
         return dataclasses.replace(result, feature_names=schema.feature_names)
 
-    def predict(self, X: Any, index: int | Sequence[int] | None = None) -> Array:
+    def predict(self, X: Inputs, index: int | Sequence[int] | None = None) -> Array:
         """Evaluate the formula.
 
         Parameters

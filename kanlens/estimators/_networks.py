@@ -27,7 +27,7 @@ from kanlens.estimators._inputs import (
     target_names,
 )
 from kanlens.functions._elementary import Array
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, Inputs, PerRow, Rows, Targets
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit, fit_default
 from kanlens.training._objective import outside_words
@@ -51,7 +51,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         strength: float = 0.0,
         validation: float = 0.2,
         extrapolation: str = "constant",
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
         self.grid_size = grid_size
@@ -67,7 +67,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         rows: Array,
         y: Array,
         outputs: int,
-        of_rows: tuple[Any, Any],  # weights and groups
+        of_rows: tuple[PerRow, PerRow],  # weights and groups
         *,
         names: Sequence[str] | None = None,
         schema: Schema | None = None,
@@ -129,7 +129,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             fields = "hidden to be the widths of layers", got, "For example (5,)"
             raise InvalidValueError(call, *fields) from error
 
-    def _train_on(self, rows: Array, y: Array, sample_weight: Any) -> None:
+    def _train_on(self, rows: Array, y: Array, sample_weight: PerRow) -> None:
         """Take a few passes over more rows, with small steps."""
         rows, y, weights, places = distinct(rows, y, sample_weight)
         result = fit(
@@ -174,7 +174,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             self._formula = formulas[0] if len(formulas) == 1 else formulas
         return self._formula
 
-    def explain(self, X: Any, **options: Any) -> Attribution | Importance:
+    def explain(self, X: Rows, **options: Any) -> Attribution | Importance:
         """Attribute predictions to features; options as for `kanlens.attribute`."""
         return attribute(self.network_, X, **options)
 
@@ -184,7 +184,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         network: KAN = fitted(self, "model_")
         return network
 
-    def _outputs(self, X: Any) -> torch.Tensor:
+    def _outputs(self, X: Inputs) -> torch.Tensor:
         """Return the outputs of the network on checked rows, (batch, out)."""
         model = self.network_
         rows = checked_inputs(self, X)
@@ -237,7 +237,9 @@ class KANRegressor(Regression, _Network):
     True
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANRegressor:
+    def fit(
+        self, X: Inputs, y: Targets, sample_weight: PerRow = None, groups: PerRow = None
+    ) -> KANRegressor:
         """Train the network.
 
         Parameters
@@ -260,7 +262,7 @@ class KANRegressor(Regression, _Network):
         self._train(rows, outputs, outputs.shape[1], (sample_weight, groups), names=names)
         return self
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KANRegressor:
+    def partial_fit(self, X: Inputs, y: Targets, sample_weight: PerRow = None) -> KANRegressor:
         """Continue training with more rows; the first call is `fit`."""
         if not hasattr(self, "model_"):
             return self.fit(X, y, sample_weight)
@@ -268,7 +270,7 @@ class KANRegressor(Regression, _Network):
         self._train_on(rows, outputs, sample_weight)
         return self
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Inputs) -> Array:
         """Return the outputs, shape (batch,) or (batch, out)."""
         return self._shaped(np.asarray(self._outputs(X).numpy()))
 
@@ -295,7 +297,9 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
     1.0
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANClassifier:
+    def fit(
+        self, X: Inputs, y: Targets, sample_weight: PerRow = None, groups: PerRow = None
+    ) -> KANClassifier:
         """Train the network.
 
         Parameters
@@ -318,7 +322,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         return self._begin(X, y, None, (sample_weight, groups))
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Inputs, y: Targets, classes: Targets | None = None, sample_weight: PerRow = None
     ) -> KANClassifier:
         """Continue training with more rows; the first call needs all classes.
 
@@ -330,7 +334,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         self._train_on(rows, self._codes(target), sample_weight)
         return self
 
-    def _labelled(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Any]:
+    def _labelled(self, X: Inputs, y: Targets, *, reset: bool) -> tuple[Array, Any]:
         """Return checked rows (batch, in) and labels (batch,)."""
         rows, target = checked(self, X, y, reset=reset)
         missing = [row for row, label in enumerate(target) if label is None]
@@ -340,7 +344,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         check_classification_targets(target)
         return rows, target
 
-    def _codes(self, target: Any) -> Any:
+    def _codes(self, target: Array) -> Any:
         """Return the codes (batch,) of labels, refusing new ones."""
         new = target[~np.isin(target, self.classes_)]
         if len(new):
@@ -349,7 +353,9 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             raise InvalidValueError("KANClassifier", expected, got, advice)
         return np.searchsorted(self.classes_, target)
 
-    def _begin(self, X: Any, y: Any, classes: Any, of_rows: tuple[Any, Any]) -> KANClassifier:
+    def _begin(
+        self, X: Inputs, y: Targets, classes: Targets | None, of_rows: tuple[PerRow, PerRow]
+    ) -> KANClassifier:
         """Train a new network, for the labels in `y` where no classes are given."""
         rows, target = self._labelled(X, y, reset=True)
         self.classes_ = np.unique(target if classes is None else classes)
@@ -363,7 +369,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         self._train(rows, codes, outputs, of_rows, schema=schema)
         return self
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Inputs) -> Array:
         """Return the probability of every class, shape (batch, class)."""
         logits = self._outputs(X)
         if logits.shape[1] == 1:
@@ -371,7 +377,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             return np.asarray(torch.cat((1 - high, high), dim=1).numpy())
         return np.asarray(logits.softmax(dim=1).numpy())
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Inputs) -> Any:
         """Return the likeliest label of every row, shape (batch,)."""
         codes = self.predict_proba(X).argmax(axis=1)
         return self.classes_[codes]

@@ -122,7 +122,7 @@ def _rows(model: KAN) -> Tensor:
 
 def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KANLinear:
     """Return a layer of splines fitted to one of any kind on the range of its inputs."""
-    old: Any = model.layers[index]
+    old = model.layers[index]
     low, high = inputs.amin(0), inputs.amax(0)
     room = ROOM * torch.where(high > low, high - low, 1.0)
     ends = torch.stack([low - room, high + room])

@@ -23,12 +23,16 @@ from kanlens.model._training_record import TrainingRecord
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
     from kanlens.model._nodes import Width
 
 Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Source"
+Inputs: TypeAlias = "ArrayLike"  # rows as scikit-learn takes them, also as a DataFrame
+Targets: TypeAlias = "ArrayLike"  # numbers or labels, also as a DataFrame
+PerRow: TypeAlias = "ArrayLike | None"  # weights or groups of the rows, or the column of them
 
-__all__ = ["KAN", "KANConfig", "Rows"]
+__all__ = ["KAN", "Inputs", "KANConfig", "PerRow", "Rows", "Targets"]
 
 
 class KAN(Displayed, nn.Module):

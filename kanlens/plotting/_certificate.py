@@ -12,7 +12,7 @@ from kanlens._checks import check_count
 from kanlens.certificates import Certificate
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.plotting._interactions import Ranked
-from kanlens.plotting._style import STYLE, label, name_rows, picture, rows_axes
+from kanlens.plotting._style import STYLE, Look, label, name_rows, picture, rows_axes
 
 CALL = "plot.certificate"
 SHOWN = 20  # features
@@ -93,6 +93,6 @@ def _draw_bars(ax: Axes, features: list[Any]) -> None:
         ("proven bound", bounds, STYLE.faint, 0.66),
         ("seen", seen, STYLE.accent, 0.3),
     ):
-        look: dict[str, Any] = {"height": height, "color": color, "zorder": 2}
+        look: Look = {"height": height, "color": color, "zorder": 2}
         ax.barh(places, np.minimum(ends[:, 1], border), label=name, **look)
         ax.barh(places, -np.minimum(ends[:, 0], border), label=f"_{name}", **look)

@@ -37,7 +37,7 @@ MAX_CELL_WIDTH = 60  # characters of a cell, at most
 EDGES = 120  # that are drawn, at most
 
 
-def to_html(result: Any) -> str:
+def to_html(result: object) -> str:
     """Return a result as HTML, in the colors of the notebook."""
     parts = "\n".join(filter(None, _parts(result)))
     return escaped(f"<div><p><strong>{escape(repr(result))}</strong></p>\n{parts}\n</div>")
@@ -62,7 +62,7 @@ def _table(frame: pd.DataFrame, *, index: bool = False) -> str:
 
 
 @singledispatch
-def _parts(result: Any) -> Iterator[str]:
+def _parts(result: object) -> Iterator[str]:
     raise TypeError(type(result).__name__)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,7 +124,7 @@ def too_slow(edges: int, features: int) -> list[str]:
     return slow + [name for name, most in MAX_FEATURES.items() if features > most]
 
 
-def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
+def _background(subject: Subject, background: Rows | None) -> tuple[Tensor, str]:
     model = subject.model
     if background is not None:
         with rewording("report", part="background"):

@@ -25,7 +25,7 @@ from kanlens._runtime import Interruption, interrupts_pass
 from kanlens.errors import rewording
 from kanlens.model._analysis import Model, check_model
 from kanlens.plotting import _formats as formats
-from kanlens.reporting._analysis import Request, analyze, by_type, check_methods
+from kanlens.reporting._analysis import Analysis, Request, analyze, by_type, check_methods
 from kanlens.reporting._model_comparison import describe_models, draw_models, read_others
 from kanlens.reporting._page_data import build_content
 from kanlens.reporting._report_data import read_subject
@@ -211,7 +211,7 @@ def report(
     return written
 
 
-def _page(analysis: Any, content: dict[str, Any], max_features: int, models: Any) -> str:
+def _page(analysis: Analysis, content: dict[str, Any], max_features: int, models: Any) -> str:
     """Draw and render; matplotlib, sympy and jinja2 are loaded only now."""
     from kanlens.reporting._figures import draw_all
     from kanlens.reporting._what_if_data import build_panel
@@ -263,7 +263,7 @@ def _titled(svg: str, title: str) -> str:
     return Markup(head + start + rest)
 
 
-def _packed(value: Any) -> Any:
+def _packed(value: object) -> Any:
     """Encode large tables as bytes of float64, exact; escape text."""
     if isinstance(value, str):
         return escaped(value)

@@ -84,7 +84,7 @@ class Subject:
         return np.asarray(self.logits.softmax(1).numpy())
 
 
-def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
+def read_subject(model: KAN, data: object, target: int | str | None) -> Subject:
     """Read data of any form, and run the model on them."""
     features, y, source = _rows_of(model, data)
     x = model.prepare(features, call="report")

@@ -220,7 +220,7 @@ def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:
     return torch.cat([cuts, low + (high - low) * steps, inner], dim=1).sort(dim=1).values
 
 
-def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
+def _check_layer(call: str, layer: object, needed: str = "edge_values") -> None:
     """Refuse objects that are not layers of edges, or lack a method that a norm needs."""
     if hasattr(layer, "mask") and hasattr(layer, needed):
         return
@@ -231,7 +231,7 @@ def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
     raise InvalidValueError(call, "a layer of edges", got, advice)
 
 
-def _check_rows(call: str, layer: Any, x: Any) -> None:
+def _check_rows(call: str, layer: Any, x: object) -> None:
     """Refuse objects that are not layers, and x that are not rows of its inputs."""
     _check_layer(call, layer)
     if not isinstance(x, Tensor):

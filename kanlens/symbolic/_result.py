@@ -377,7 +377,7 @@ class SymbolicResult(Displayed):
         return rows[choose(sizes, losses, self.model_selection, **rule)]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return values for JSON, with text for infinite numbers and NaN."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}

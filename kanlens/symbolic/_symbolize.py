@@ -58,7 +58,7 @@ from kanlens.training._objective import classes
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.model._network import Rows
+    from kanlens.model._network import Rows, Targets
 
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be replaced
 _MAX_SUGGESTIONS = 3  # candidates per edge in a table
@@ -82,7 +82,7 @@ class Reading:
 def symbolize(
     model: Model,
     x: Rows,
-    y: Any = None,
+    y: Targets | None = None,
     *,
     r2_min: float = 0.99,
     functions: Sequence[str] | None = None,
@@ -90,7 +90,7 @@ def symbolize(
     snap: bool = True,
     model_selection: str = "best",
     x_test: Rows | None = None,
-    y_test: Any = None,
+    y_test: Targets | None = None,
     max_memory: Memory = None,
     generator: torch.Generator | None = None,
     progress: bool | None = None,

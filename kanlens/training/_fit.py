@@ -21,7 +21,7 @@ from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewording
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._default_ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
 from kanlens.training._options import FitOptions
@@ -44,8 +44,8 @@ def fit(
     data: Table | Source | tuple[Any, Any],
     options: FitOptions | None = None,
     *,
-    sample_weight: Any = None,
-    groups: Any = None,
+    sample_weight: PerRow = None,
+    groups: PerRow = None,
     strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
@@ -210,8 +210,8 @@ def fit_default(
     data: Table | Source | tuple[Any, Any],
     *,
     build: Callable[[list[int], int], KAN] | None = None,
-    sample_weight: Any = None,
-    groups: Any = None,
+    sample_weight: PerRow = None,
+    groups: PerRow = None,
     strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
@@ -351,7 +351,7 @@ def row_weights(sample_weight: Any, x: Tensor) -> Tensor:  # (batch,)
     return weights / weights.mean()
 
 
-def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
+def labelled(data: Any, groups: PerRow) -> tuple[Any, Any]:
     """Return data without the column of groups, and labels (batch,)."""
     if isinstance(data, Table):
         groups = data.groups if groups is None else groups

@@ -23,7 +23,7 @@ from kanlens.data._groups import row_groups
 from kanlens.data._tables import Table
 from kanlens.errors import InvalidValueError, KanlensError, reworded
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, PerRow
 from kanlens.model._trace import store_statistics, trace
 from kanlens.training import _checkpointing as checkpointing
 from kanlens.training import _result as results
@@ -51,7 +51,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     strengths: Sequence[float] | int | None = None,
     threshold: float = 0.01,
     tolerance: float = 0.01,
-    groups: Any = None,
+    groups: PerRow = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -240,7 +240,7 @@ class _PathRun:
         shared["options"] |= {"strengths": self.strengths, "threshold": self.threshold}
         return shared
 
-    def _note(self, state: Callable[[], Any], **_: Any) -> None:
+    def _note(self, state: Callable[[], Any], **_: object) -> None:
         """Record the state of the run of one strength, as a part of the path's."""
         steps = list(self.records)
         self.saved.note(lambda: {"identity": self.identity, "steps": steps, "run": state()})

@@ -149,7 +149,7 @@ def import_model(
     return model
 
 
-def _read(source: Any, options: ImportOptions, part: str | None) -> tuple[KAN, Remake | None]:
+def _read(source: object, options: ImportOptions, part: str | None) -> tuple[KAN, Remake | None]:
     """Return a model, and a function that converts it with other options."""
     if isinstance(source, KAN) and part is None:
         _refuse_options(options)
@@ -253,7 +253,7 @@ class FoundKAN:
     reason: str = ""
 
 
-def list_kans(source: Any) -> list[FoundKAN]:
+def list_kans(source: object) -> list[FoundKAN]:
     """List the Kolmogorov-Arnold networks in a file, module or state dict.
 
     Parameters
