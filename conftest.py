@@ -6,6 +6,7 @@ import importlib
 import math
 import os
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -71,10 +72,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None and session.config.getoption("numprocesses", None):
         return  # its workers do
-    of_layers = importlib.import_module("kanlens.model.kernels.__main__")
+    compile_passes = runpy.run_module("kanlens.model.kernels")["compile_passes"]
     dtypes = ("float32", "float64")
     for dtype in dtypes if worker in (None, "gw0") else dtypes[::-1]:  # both at the same time
-        of_layers.compile_passes(dtype, 3)
+        compile_passes(dtype, 3)
     importlib.import_module(
         "kanlens.model.kernels._autograd"
     )._compilations.clear()  # are there now
