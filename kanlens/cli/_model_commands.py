@@ -36,11 +36,12 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
     strength="Factor of the penalty.",
     entropy_weight="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]",
     proximal="Make edges exactly zero, with activation_l2.",
-    validation="Share of rows to stop early by.  [default: 0.2]",
-    patience="Steps without improvement before the end.  [default: 20]",
-    holdout="Share of rows for testing only, at random; both parts are written.",
-    holdout_last="Share of rows for testing only, the last ones: of a table in order of time.",
-    resume="Continue a killed run, with its random numbers, not --seed's.",
+    validation="Share of rows held out for early stopping.  [default: 0.2]",
+    patience="Steps without improvement before training stops.  [default: 20]",
+    holdout="Share of rows held out at random as test data; both parts are written.",
+    holdout_last="Share of rows held out as test data from the end of the table, for data in order "
+    "of time.",
+    resume="Continue an interrupted run with its own random state; --seed is ignored.",
 )
 def train(
     data: Path,
@@ -80,8 +81,8 @@ def train(
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    Unless the shape, the grid, restarts or an option of training is given, the rows decide about
-    all. Under torchrun, all its processes train together:
+    If no option of the network, of restarts or of training is set, the data decide about all of
+    them. Under torchrun, all processes train one model:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     from kanlens.cli._model_data import new_model, open_columns
@@ -259,9 +260,9 @@ def _write_parts(
 @command(
     "sparsity-path",
     example="kanlens sparsity-path data.csv --target price --penalty weight_l1 -o out.safetensors",
-    output="Model to write: the best.",
-    strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
-    "themselves, comma-separated and increasing.",
+    output="Model to write, the chosen one.",
+    strengths="Approximate number of strengths (a few are added until hardly any edge is left), or "
+    "the strengths, comma-separated and increasing.",
     optimizer="Optimization algorithm.",
     steps="Steps of each strength.",
 )
@@ -289,9 +290,9 @@ def sparsity_path(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Train with one strength of a penalty after the other; keep the sparsest good model.
+    """Train with increasing penalty strengths; keep the sparsest model close to the best.
 
-    Beside the model, a table of all strengths is written: loss, edges alive, features left.
+    A table of all strengths is written next to the model: loss, nonzero edges, features left.
     """
     from kanlens.cli._model_data import check_learnable, held, new_model, open_columns
 

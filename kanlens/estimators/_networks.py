@@ -202,19 +202,21 @@ class KANRegressor(Regression, _Network):
     Parameters
     ----------
     hidden : sequence of int, optional
-        Nodes of the hidden layers; 5 if another setting is passed. Without `hidden`, `grid_size`,
-        `steps` and `penalty` held-out rows decide: a network without hidden layer, or one of 48
-        nodes, the mean of six that see five sixths of the rows each.
+        Nodes of the hidden layers. Default: one layer of 5 nodes if `grid_size`, `steps` or
+        `penalty` is set. If none of them is set, held-out rows decide between no hidden layer and
+        one of 48 nodes; the network is then the mean of six, each trained on five sixths of the
+        rows.
     grid_size : int, optional
-        Intervals of every grid; otherwise 5.
+        Intervals of every grid. Default: 5 if `hidden`, `steps` or `penalty` is set.
     steps : int, optional
-        Of LBFGS; otherwise 50.
+        Steps of LBFGS. Default: 50 if `hidden`, `grid_size` or `penalty` is set.
     penalty : str, optional
         As for `kanlens.fit`.
     strength : float
         Factor of the penalty.
     validation : float
-        Share of rows held out, if a setting is passed; none with fewer than 20 rows.
+        Share of rows held out for early stopping, if `hidden`, `grid_size`, `steps` or `penalty` is
+        set; none with fewer than 20 rows.
     extrapolation : {"constant", "linear", "zero"}
         Treatment of features outside the training data, as for `KAN`.
     random_state : int, RandomState or None
@@ -228,7 +230,7 @@ class KANRegressor(Regression, _Network):
         How training went.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when `X` had names, all of them texts.
+        Names of the features, if all columns of `X` have names that are strings.
 
     Examples
     --------
@@ -245,8 +247,8 @@ class KANRegressor(Regression, _Network):
         Parameters
         ----------
         X : array-like or DataFrame, shape (batch, in)
-            Columns of text, truth values or categories of a frame become features as
-            `kanlens.read_table` makes them.
+            Columns of text, booleans or categories of a DataFrame are encoded as in
+            `kanlens.read_table`.
         y : array-like, shape (batch,) or (batch, out)
         sample_weight : array-like, shape (batch,), optional
             A row of weight 2 counts as two rows.
@@ -287,7 +289,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
     result_ : FitResult
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when `X` had names, all of them texts.
+        Names of the features, if all columns of `X` have names that are strings.
 
     Examples
     --------
@@ -326,7 +328,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
     ) -> KANClassifier:
         """Continue training with more rows; the first call needs all classes.
 
-        The default classes are those of the first rows.
+        By default, the classes are the labels in the first `y`.
         """
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, (sample_weight, None))

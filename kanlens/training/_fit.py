@@ -107,7 +107,8 @@ def fit(
         Go on from `checkpoint` when it exists, with the same model, data and options, in any number
         of processes; the result is bit for bit that of an unbroken run.
     max_memory : str or int, optional
-        Bytes for rows of a source and work on them, as "1GB". Default: a quarter of what is free.
+        Memory for the rows of a source and for the computation, in bytes or as text such as "1GB".
+        Default: a quarter of the free memory.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
