@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,13 +39,13 @@ MAX_CURVES = 500  # of features that vary most, in scaled units
 
 @torch.no_grad()
 def fit_additive(
-    model: KAN, x: Tensor, y: Tensor, weights: Tensor | None, folds: Tensor
+    model: KAN, x: Tensor, y: Tensor, weights: Tensor | None, folds: Tensor, copies: Tensor
 ) -> FitResult:
     """Fit a network without a hidden layer to rows x (batch, in).
 
     Targets are as `prepare_target` returns them, `weights` (batch,) have mean 1; the scaling of
     `model` is set. The metric is of the rows of each of the `folds` (batch,), predicted by fits to
-    the others.
+    the others. Rows of one number of `copies` (batch,) count as one in the variance of errors.
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
@@ -53,7 +53,8 @@ def fit_additive(
     columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
     targets, classes = scaled_targets(model, y), model.task == "classification"
     own = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
-    networks = fit_outputs(columns, targets, own, classes, fine=True)
+    counts = 1 / copies.bincount().numpy()[copies.numpy()]
+    networks = fit_outputs(columns, targets, own, classes, counts=counts, fine=True)
     fitted = to_kan(model, networks)
     outputs = np.empty_like(targets)
     for fold in folds.unique():
@@ -127,11 +128,18 @@ def scaled_targets(model: KAN, y: Tensor) -> Array:
 
 
 def fit_outputs(
-    columns: Sequence[Column], targets: Array, weights: Array, classes: bool, *, fine: bool = False
+    columns: Sequence[Column],
+    targets: Array,
+    weights: Array,
+    classes: bool,
+    *,
+    counts: Array | None = None,
+    fine: bool = False,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
     zeros = np.zeros(len(targets)) if classes else None
-    networks = [SmallNetwork(columns, part, weights, zeros, fine=fine) for part in targets.T]
+    options: dict[str, Any] = {"counts": counts, "fine": fine}
+    networks = [SmallNetwork(columns, part, weights, zeros, **options) for part in targets.T]
     settle_classes(networks)
     return networks
 

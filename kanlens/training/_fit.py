@@ -317,7 +317,8 @@ def _fit_both(
     order = sorted_by_target(torch.randperm(len(x), generator=torch.Generator()), y)
     folds = deal_groups(order, groups, min(MEMBERS, int(groups.max()) + 1))
     with stop.kept(), threads_for(x.numel()), interrupts_wait():
-        additive = fit_additive(model, x, y, weights, folds)
+        copies = groups if of_rows[1] is None else row_groups(x, y, call="fit")
+        additive = fit_additive(model, x, y, weights, folds, copies)
     ranks.copy(additive.model.state_dict().values(), torch.device("cpu"))
     additive = replace(additive, seconds=time.perf_counter() - started)
     if stop.happened:

@@ -187,6 +187,7 @@ class _Growth:
         x: Tensor,
         y: Tensor,
         weights: Tensor | None,
+        copies: Tensor,
         max_edges: int,
         interactions: Interactions,
     ) -> None:
@@ -198,6 +199,7 @@ class _Growth:
         self.targets = scaled_targets(model, y)
         self.weights = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
         self.classes = model.task == "classification"
+        self.counts = 1 / copies.bincount().numpy()[copies.numpy()]
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
@@ -210,12 +212,14 @@ class _Growth:
     def grow(self, folds: Array, deadline: Deadline, advance: Callable[..., None]) -> None:
         """Grow networks on all rows, and without each of the `folds` (batch,), side by side."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
-        self.held = [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
+        counts = self.counts[self.rows]
+        judged = np.where(weights > 0, folds, -1)
+        self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
         started = []
         for rows in ([], *self.held):
             own = weights.copy()
             own[rows] = 0.0
-            started.append(fit_outputs(self.sample, targets, own, self.classes))
+            started.append(fit_outputs(self.sample, targets, own, self.classes, counts=counts))
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):
@@ -233,7 +237,7 @@ class _Growth:
             part: grow(network, most, self.interactions, names)
             for part, network in enumerate(networks)
         }
-        while growing and not deadline.passed:
+        while growing:
             for part, steps in list(growing.items()):
                 state = next(steps, None)
                 if state is None:
@@ -243,7 +247,7 @@ class _Growth:
             first, last = (min(path.edges[end] for path in paths) for end in (0, -1))
             losses = [self._loss(paths, size) for size in range(first, last + 1)]
             advance(paths[0].edges[-1])
-            if len(losses) - int(np.argmin(losses)) > PATIENCE:
+            if deadline.passed or len(losses) - int(np.argmin(losses)) > PATIENCE:
                 break
 
     def _loss(self, paths: list[_Path], size: int) -> float:
@@ -259,7 +263,7 @@ class _Growth:
         ]
         zeros = np.zeros(len(self.x)) if self.classes else None
         chosen = [
-            network.refined(self.columns, targets, self.weights, zeros)
+            network.refined(self.columns, targets, self.weights, zeros, self.counts)
             for network, targets in zip(chosen, self.targets.T, strict=True)
         ]
         for _ in range(CYCLES if len(chosen) > 1 and self.classes else 0):
@@ -340,7 +344,8 @@ def frontier(
         most = max(30, 2 * columns) if max_edges is None else max_edges
         check_count("frontier", "max_edges", most, least=len(model.output_names))
         own = read_interactions(interactions, model)
-        growth, stop = _Growth(model, x, y, weights, most, own), Interruption()
+        copies = codes if labels is None else row_groups(x, y, call="fit")
+        growth, stop = _Growth(model, x, y, weights, copies, most, own), Interruption()
         with threads_for(0), progress_bar("growing", most, shown=progress) as advance:
             found = trace_frontier(growth, folds, seconds=seconds, advance=advance, stop=stop)
         stop.warn("frontier", "The sizes so far are returned")
@@ -354,7 +359,7 @@ def read_interactions(
     if interactions is None:
         return Interactions()
     if isinstance(interactions, int):
-        check_count("frontier", "interactions", interactions)
+        check_count("frontier", "interactions", interactions, least=0)
         return Interactions(most=interactions)
     names = column_names(model)
     pairs = set()
@@ -381,6 +386,8 @@ def trace_frontier(
     started, stop, deadline = time.perf_counter(), stop or Interruption(), Deadline.after(seconds)
     with stop.kept():
         growth.grow(folds.numpy()[growth.rows], deadline, advance)
+    if not growth.paths or not all(path.edges for path in growth.paths[-1]):
+        raise KeyboardInterrupt  # before there is anything to return
     return _scored(growth, time.perf_counter() - started, stop.happened or deadline.passed)
 
 
