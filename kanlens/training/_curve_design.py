@@ -14,6 +14,7 @@ References
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 
 from kanlens.data._cell_parsing import Array
-from kanlens.training._variance_components import MIN_INFORMATION, MixedFit, NormalEquations
+from kanlens.training._variance_components import MIN_INFORMATION, NormalEquations
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 2000  # of one curve, and of all, about
 MIN_INTERVALS = 4
@@ -69,7 +70,8 @@ def difference_modes(count: int, order: int, most: int | None = None) -> Array:
 
 def make_curve(feature: int, x: Array, group: int, columns: int, rough: bool = True) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns`."""
-    knots = breakpoints(x, int(np.clip(MAX_BREAKPOINTS // columns, MIN_INTERVALS, MAX_INTERVALS)))
+    intervals = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
+    knots = breakpoints(x, intervals if intervals >= MIN_INTERVALS else 1)
     parts = [((knots - knots.mean()) / knots.std())[:, None]]
     if len(knots) > 3:
         parts.append(difference_modes(len(knots), 2, SMOOTH_MODES))
@@ -82,45 +84,36 @@ def breakpoints(x: Array, intervals: int) -> Array:
     """Return the distinct values of x (batch,), or quantiles if there are more."""
     knots = np.unique(x)
     if len(knots) == 1:
-        return knots[0] + np.arange(2.0)
+        return np.asarray(knots[0] + np.arange(2.0))
     if len(knots) > intervals + 1:
         even = np.linspace(knots[0], knots[-1], intervals + 1)
         quantiles = np.quantile(x, np.linspace(0, 1, intervals + 1))
         knots = (1 - EVEN) * quantiles + EVEN * even
     gaps = np.diff(knots) > MIN_SPACING * (knots[-1] - knots[0])
-    return knots[np.append(True, gaps)]
+    return np.asarray(knots[np.append(True, gaps)])
 
 
 class CurveDesign:
-    """The matrix of curves on rows x (batch, in), each times a factor (batch,), if any.
+    """The matrix of curves on rows x (batch, in).
 
     Coefficients are those of the modes, in the order of curves and parts; a block of them is the
     part of a curve, or of all curves of one group. Modes are scaled so that a block of variance 1
     gives values of variance 1 over the rows.
     """
 
-    def __init__(
-        self, curves: Sequence[CurveBasis], x: Array, factors: Sequence[Array | None] | None = None
-    ) -> None:
+    def __init__(self, curves: Sequence[CurveBasis], x: Array) -> None:
         self.curves = tuple(curves)
-        factors = factors or [None] * len(self.curves)
-        columns = [curve.basis(x[:, curve.feature]) for curve in self.curves]
-        columns = [
-            basis if factor is None else basis.multiply(factor[:, None]).tocsr()
-            for basis, factor in zip(columns, factors, strict=True)
-        ]
-        self.matrix = csr_array(hstack(columns, format="csr"))
-        ends = np.cumsum([0, *(len(curve.breakpoints) for curve in self.curves)])
-        self.places = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+        bases = [curve.basis(x[:, curve.feature]) for curve in self.curves]
+        self.matrix = csr_array(hstack(bases, format="csr"))
+        self.knots = _slices([len(curve.breakpoints) for curve in self.curves])
         self.owners = self._owners()
         modes = [np.concatenate(curve.parts, 1) for curve in self.curves]
-        sizes = np.cumsum([0, *(part.shape[1] for part in modes)])
-        self.slices = [slice(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True)]
-        spread = np.concatenate([_variances(*pair) for pair in zip(columns, modes, strict=True)])
+        self.slices = _slices([part.shape[1] for part in modes])
+        spread = np.concatenate([_variances(*pair) for pair in zip(bases, modes, strict=True)])
         total = np.bincount(self.owners, spread)
         scale = np.sqrt(np.where(total > 0, total, 1.0))[self.owners]
         self.spread = spread / scale**2  # variance over the rows of each coefficient's function
-        self.modes = [part / scale[place] for part, place in zip(modes, self.slices, strict=True)]
+        self.modes = [part / scale[own] for part, own in zip(modes, self.slices, strict=True)]
 
     def _owners(self) -> Array:
         """Return the block of every coefficient."""
@@ -141,52 +134,66 @@ class CurveDesign:
         return np.flatnonzero((ratio > MARGIN * MIN_INFORMATION) | (order < LEADING))
 
     def equations(
-        self, weights: Array, response: Array, kept: Array
+        self, weights: Array, response: Array, places: Array
     ) -> tuple[NormalEquations, float]:
         """Return the equations of some coefficients for a response (batch,), and its mean."""
         total = weights.sum()
         mean = float(weights @ response / total)
-        weighted = self.matrix.multiply(weights[:, None]).tocsr()
-        sums = weighted.sum(0)
-        gram = (self.matrix.T @ weighted).toarray() - np.outer(sums, sums) / total
-        pairs = self._parts(kept)
-        right = np.concatenate([gram[:, place] @ modes for modes, place in pairs], 1)
         rest = response - mean
-        slopes = self.matrix.T @ (weights * rest)
+        parts, slopes = self._parts(places), self.matrix.T @ (weights * rest)
         equations = NormalEquations(
-            gram=np.concatenate([modes.T @ right[place] for modes, place in pairs]),
-            cross=np.concatenate([modes.T @ slopes[place] for modes, place in pairs]),
+            gram=self._gram(weights, places),
+            cross=np.concatenate([modes.T @ slopes[knots] for modes, knots in parts]),
             square=float(weights @ rest**2),
-            rows=len(response) - 1.0,
-            owners=self.owners[kept],
+            rows=max(float(total) - 1, 1.0),
+            owners=self.owners[places],
             blocks=len(self.start),
         )
         return equations, mean
 
-    def _parts(self, kept: Array) -> list[tuple[Array, slice]]:
+    def _gram(self, weights: Array, places: Array) -> Array:
+        """Return weighted cross-products (q, q) of the centered columns of some coefficients."""
+        rows, count = self.matrix.shape
+        if rows < count:
+            columns = self.columns(np.arange(rows), places)
+            columns -= weights @ columns / weights.sum()
+            columns *= np.sqrt(weights)[:, None]
+            return np.asarray(columns.T @ columns)
+        weighted = self.matrix.multiply(weights[:, None]).tocsr()
+        sums = weighted.sum(0)
+        gram = (self.matrix.T @ weighted).toarray() - np.outer(sums, sums) / weights.sum()
+        parts = self._parts(places)
+        right = np.concatenate([gram[:, knots] @ modes for modes, knots in parts], 1)
+        return np.concatenate([modes.T @ right[knots] for modes, knots in parts])
+
+    def _parts(self, places: Array) -> list[tuple[Array, slice]]:
         """Return for each curve the modes of some coefficients, and its breakpoints' place."""
-        ends = np.searchsorted(kept, [place.stop for place in self.slices])
-        own = np.split(kept, ends[:-1])
+        ends = np.searchsorted(places, [own.stop for own in self.slices])
         return [
-            (modes[:, some - start.start], place)
-            for modes, some, start, place in zip(
-                self.modes, own, self.slices, self.places, strict=True
+            (modes[:, some - own.start], knots)
+            for modes, some, own, knots in zip(
+                self.modes, np.split(places, ends[:-1]), self.slices, self.knots, strict=True
             )
         ]
 
     def heights(self, coefficients: Array) -> list[Array]:
         """Return the values of each curve at its breakpoints."""
         pairs = zip(self.modes, self.slices, strict=True)
-        return [modes @ coefficients[place] for modes, place in pairs]
+        return [modes @ coefficients[own] for modes, own in pairs]
 
     def values(self, coefficients: Array) -> Array:
         """Return the sum of all curves at the rows, (batch,)."""
         return np.asarray(self.matrix @ np.concatenate(self.heights(coefficients)))
 
-    def columns(self, rows: Array, kept: Array) -> Array:
+    def columns(self, rows: Array, places: Array) -> Array:
         """Return the columns (rows, q) of some coefficients."""
         part = self.matrix[rows]
-        return np.concatenate([part[:, place] @ modes for modes, place in self._parts(kept)], 1)
+        return np.concatenate([part[:, knots] @ modes for modes, knots in self._parts(places)], 1)
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    """Return consecutive slices of given sizes."""
+    return [slice(*ends) for ends in itertools.pairwise(np.cumsum([0, *sizes]))]
 
 
 def _variances(basis: csr_array, modes: Array) -> Array:
@@ -195,32 +202,3 @@ def _variances(basis: csr_array, modes: Array) -> Array:
     mean = modes.T @ (basis.sum(0) / rows)
     gram = (basis.T @ basis).toarray() / rows
     return np.asarray(np.einsum("mk,mk->k", modes, gram @ modes) - mean**2)
-
-
-def held_out_errors(
-    design: CurveDesign, fit: MixedFit, weights: Array, errors: Array, folds: Array
-) -> Array:
-    """Return errors (batch,) of each fold's rows, had the other rows been fitted alone.
-
-    Exact for given variances: a block of the hat matrix is removed from it.
-    """
-    means = np.zeros(len(fit.live))
-    total, held = weights.sum(), np.empty_like(errors)
-    everything = np.arange(len(errors))
-    for part in np.array_split(everything, 1 + len(errors) * len(means) // 2**24):
-        means += weights[part] @ design.columns(part, fit.live) / total
-    for fold in np.unique(folds):
-        rows = np.flatnonzero(folds == fold)
-        columns = design.columns(rows, fit.live) - means
-        own, error = weights[rows], errors[rows]
-        if len(rows) <= len(means):
-            hat = (columns @ fit.covariance @ columns.T / fit.noise + 1 / total) * own
-            held[rows] = np.linalg.solve(np.eye(len(rows)) - hat, error)
-            continue
-        columns = np.column_stack((np.ones(len(rows)), columns))
-        prior = np.zeros((columns.shape[1],) * 2)
-        prior[0, 0], prior[1:, 1:] = total / fit.noise, np.linalg.inv(fit.covariance)
-        weighted = (columns * own[:, None]).T / fit.noise
-        change = np.linalg.solve(prior - weighted @ columns, weighted @ error)
-        held[rows] = error + columns @ change
-    return held

@@ -205,11 +205,15 @@ def _carry_out(
     result = run.finish(time.perf_counter() - started)
     if stop.happened:
         saved.write()
-        advice = f"The model has the state of step {result.best_step}, the best so far"
-        if saved.path is not None:
-            advice += f"; {{resume}} continues from {saved.path.name!r}"
-        stop.warn("fit", advice, resume=True)
+        _warn(stop, saved, f"The model has the state of step {result.best_step}, the best so far")
     return result
+
+
+def _warn(stop: Interruption, saved: Checkpoint, advice: str) -> None:
+    """Warn that training was interrupted, and of the checkpoint it continues from."""
+    if saved.path is not None:
+        advice += f"; {{resume}} continues from {saved.path.name!r}"
+    stop.warn("fit", advice, resume=True)
 
 
 @within_memory
@@ -315,12 +319,15 @@ def _fit_both(
     saved.begin({"identity": identity, "draws": draws})
     order = sorted_by_target(torch.randperm(len(x), generator=torch.Generator()), y)
     folds = deal_groups(order, groups, min(MEMBERS, int(groups.max()) + 1))
-    with stop.kept(), threads_for(x.numel()), interrupts_wait():
+    additive = None
+    with threads_for(x.numel()), stop.kept(), interrupts_wait():
         additive = fit_additive(model, x, y, weights, folds)
+    if additive is None:  # an interrupt before the first line of it
+        raise KeyboardInterrupt
     ranks.copy(model.state_dict().values(), torch.device("cpu"))
     additive = replace(additive, seconds=time.perf_counter() - started)
     if stop.happened:
-        stop.warn("fit", "The network without a hidden layer is returned")
+        _warn(stop, saved, "The network without a hidden layer is returned")
         return replace(additive, interrupted=True)
     wide = build([MEMBERS * NODES], intervals)
     wide.schema = model.schema

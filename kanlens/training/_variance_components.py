@@ -24,11 +24,13 @@ import numpy as np
 from kanlens.data._cell_parsing import Array
 
 MIN_INFORMATION = 1e-2  # of the prior variance of a coefficient over that of its data
-MIN_VARIANCE = 1e-7  # below which the coefficients of a block are zero
+MIN_VARIANCE, MAX_VARIANCE = 1e-7, 1e6  # below the least, the coefficients of a block are zero
+MIN_NOISE = 1e-9, 1e-12  # over the variance of the response, and in its units
 MAX_STEP = 3.0  # of a log variance
 RIDGE = 0.01  # added to the Fisher information, so that flat directions move slowly
 MIN_GAIN = 0.05  # of twice the log likelihood: a step that ends the search
 MAX_STEPS = 40
+MAX_DAMPING = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,11 @@ class NormalEquations:
     def diagonal(self) -> Array:
         """Weighted sums of squares of the columns, (p,)."""
         return self.gram.diagonal().copy()
+
+    @cached_property
+    def least_noise(self) -> float:
+        """Least variance of errors that leaves the equations regular."""
+        return max(MIN_NOISE[0] * self.square / self.rows, MIN_NOISE[1])
 
     def sums(self, values: Array) -> Array:
         """Return the sums of values (p,) over the coefficients of each block."""
@@ -87,11 +94,11 @@ class MixedFit:
     deviance: float
     score: Array
 
-    def spread(self, kept: Array, count: int) -> MixedFit:
-        """Return the fit in terms of all coefficients, of which it has some."""
+    def spread(self, places: Array, count: int) -> MixedFit:
+        """Return the fit in terms of `count` coefficients, of which it has those at `places`."""
         coefficients = np.zeros(count)
-        coefficients[kept] = self.coefficients
-        return replace(self, coefficients=coefficients, live=kept[self.live])
+        coefficients[places] = self.coefficients
+        return replace(self, coefficients=coefficients, live=places[self.live])
 
 
 def restricted_fit(
@@ -108,16 +115,22 @@ def restricted_fit(
     """
     best = solve_mixed(equations, variances, noise, known=known)
     damping, gain = 1.0, np.inf
-    for _ in range(steps):
-        if (gain < MIN_GAIN and damping == 1.0) or damping > 1e6 or not equations.blocks:
+    for _ in range(steps if equations.blocks else 0):
+        if (gain < MIN_GAIN and damping == 1.0) or damping > MAX_DAMPING:
             break
         moved = np.exp(_scoring_step(equations, best, damping))
-        noise = best.noise if known else float(best.noise * moved[-1])
-        varied = np.maximum(best.variances * moved[: equations.blocks], MIN_VARIANCE / 10)
-        trial = solve_mixed(equations, varied, noise, known=known)
-        gain = best.deviance - trial.deviance
-        damping = max(1.0, damping / 8) if gain >= 0 else damping * 8
-        best = trial if gain >= 0 else best
+        varied = best.variances * moved[: equations.blocks]
+        varied = np.clip(varied, MIN_VARIANCE / 10, MAX_VARIANCE)
+        noise = noise if known else max(float(best.noise * moved[-1]), equations.least_noise)
+        try:
+            trial = solve_mixed(equations, varied, noise, known=known)
+            gain = best.deviance - trial.deviance
+        except np.linalg.LinAlgError:  # rounding leaves nothing of the prior
+            gain = -np.inf
+        if gain >= 0:
+            best, damping = trial, max(1.0, damping / 8)
+        else:
+            damping *= 8
     return best
 
 
@@ -134,24 +147,21 @@ def solve_mixed(
     informed = (ratio > MIN_INFORMATION) & (own > MIN_VARIANCE)
     live, rest = np.flatnonzero(informed), np.flatnonzero(~informed)
     factor, covariance = _inverse(equations.gram[np.ix_(live, live)] / noise, own[live])
-    values = covariance @ equations.cross[live] / noise
+    coefficients = np.zeros(len(own))
+    coefficients[live] = values = covariance @ equations.cross[live] / noise
     residual = equations.cross - equations.gram[:, live] @ values
     explained = values @ equations.cross[live]
     errors = equations.square - explained - values @ residual[live]
-    used, size = ratio.copy(), own * (residual / noise) ** 2
+    used, size = ratio / (1 + ratio), own * (residual / noise) ** 2 / (1 + ratio)
+    deviance = equations.rows * np.log(noise) + (equations.square - explained) / noise
+    deviance += 2 * np.log(factor.diagonal()).sum() + np.log(own[live]).sum()
+    deviance += np.log1p(ratio[rest]).sum() - size[rest].sum()
     used[live] = 1 - covariance.diagonal() / own[live]
     size[live] = values**2 / own[live]
-    used[rest] /= 1 + ratio[rest]
-    size[rest] /= 1 + ratio[rest]
     freedom = equations.sums(used)
     score = (equations.sums(size) - freedom) / 2
     if not known:
         score = np.append(score, (errors / noise - equations.rows + freedom.sum()) / 2)
-    deviance = equations.rows * np.log(noise) + (equations.square - explained) / noise
-    deviance += 2 * np.log(factor.diagonal()).sum() + np.log(own[live]).sum()
-    deviance += np.log1p(ratio[rest]).sum() - size[rest].sum()
-    coefficients = np.zeros(len(own))
-    coefficients[live] = values
     return MixedFit(
         coefficients=coefficients,
         variances=variances,
@@ -179,17 +189,20 @@ def _inverse(information: Array, variances: Array) -> tuple[Array, Array]:
 
 def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float) -> Array:
     """Return a step of Fisher scoring in the logarithms of variances."""
-    owners = equations.owners[fit.live]
+    from scipy.sparse import csr_array
+
+    owners, count = equations.owners[fit.live], len(fit.live)
     root = np.sqrt(fit.variances[owners])
     shares = -fit.covariance / root / root[:, None]
-    shares[np.diag_indices(len(root))] += 1
-    member = np.zeros((len(owners), equations.blocks))
-    member[np.arange(len(owners)), owners] = 1.0
-    used = member.T @ shares.diagonal()
-    information = member.T @ (shares**2 @ member)
+    shares[np.diag_indices(count)] += 1
+    places = (owners, np.arange(count))
+    member = csr_array((np.ones(count), places), shape=(equations.blocks, count))
+    used = member @ shares.diagonal()
+    information = np.asarray(member @ (member @ shares**2).T)
     if len(fit.score) > equations.blocks:
         both = information.sum(0)
         last = equations.rows - 2 * used.sum() + both.sum()
         information = np.block([[information, (used - both)[:, None]], [used - both, last]])
     information = information / 2 + RIDGE * damping * np.eye(len(information))
-    return np.clip(np.linalg.solve(information, fit.score), -MAX_STEP, MAX_STEP)
+    step = np.linalg.solve(information, fit.score)
+    return np.asarray(np.clip(step, -MAX_STEP, MAX_STEP))

@@ -1,6 +1,7 @@
 """Training when nothing is chosen: members, folds, the path, and the way back from a kill."""
 
 import re
+import signal
 
 import numpy as np
 import pandas as pd
@@ -12,19 +13,21 @@ from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueErro
 from kanlens.model._kan_linear import KANLinear
 from kanlens.training import _default_ensemble as ensemble
 from kanlens.training import fit_default
+from kanlens.training._additive_network import _AdditiveFit
+from kanlens.training._checkpointing import read_state
 from kanlens.training._default_ensemble import EnsembleRun, add_penalties, grid_intervals
 from tests.training.conftest import seeded
 
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (120, 120, 1000, 200))
+    monkeypatch.setattr(ensemble, "UPDATES", (120, 1000, 200))
 
 
 @pytest.fixture
 def briefest(monkeypatch):
     """Updates for what does not ask how well they train."""
-    monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (40, 1000, 60))
 
 
 def built(hidden, grid_size, outputs=1, **options):
@@ -115,7 +118,7 @@ def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
 
 @pytest.mark.slow  # trains networks
 def test_no_hidden_layer_where_none_pays(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (400, 400, 1000, 400))
+    monkeypatch.setattr(ensemble, "UPDATES", (400, 1000, 400))
     x, y = table(lambda x: x[:, :1] ** 2 + x[:, 1:])
     generator = torch.Generator().manual_seed(0)
     found = fit_default((x, y), build=built, progress=False, generator=generator)
@@ -157,15 +160,16 @@ def drawn(rows, seed, **options):
 
 def stopped(monkeypatch, layers, error, after=3):
     """Have an error come in the middle of the training of a network of that many layers."""
-    update, done = EnsembleRun._learn, []
+    functions = {1: (_AdditiveFit, "_update"), 2: (EnsembleRun, "_learn")}
+    function, done = getattr(*functions[layers]), []
 
     def broken(self, *given):
-        done.append(len(self.model.layers))
-        if done.count(layers) == after:
+        done.append(None)
+        if len(done) == after:
             raise error
-        update(self, *given)
+        function(self, *given)
 
-    monkeypatch.setattr(EnsembleRun, "_learn", broken)
+    monkeypatch.setattr(*functions[layers], broken)
 
 
 @pytest.mark.slow
@@ -184,12 +188,21 @@ def test_a_killed_run_goes_on_bit_for_bit_from_either_network(tmp_path, monkeypa
 
 
 @pytest.mark.usefixtures("briefest")
-def test_an_interrupt_in_the_first_network_leaves_a_checkpoint(tmp_path, monkeypatch):
-    rows, path = table(product), tmp_path / "run"
+def test_an_interrupt_in_the_first_network_waits_and_leaves_a_checkpoint(tmp_path, monkeypatch):
+    rows, path, update = table(product), tmp_path / "run", _AdditiveFit._update
+
+    def interrupted(self, *given):
+        signal.raise_signal(signal.SIGINT)
+        update(self, *given)
+
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="continues from"):
-        stopped(patch, 1, KeyboardInterrupt)
+        patch.setattr(_AdditiveFit, "_update", interrupted)
+        patch.setattr(EnsembleRun, "_learn", pytest.fail)
         part = drawn(rows, 4, checkpoint=path)
     assert part.interrupted
+    assert part.model.widths == (2, 1)
+    assert len(part.held_out) == 90
+    assert set(read_state(path)) == {"identity", "draws"}
     again = drawn(rows, 5, checkpoint=path, resume=True)
     assert torch.equal(again.model(rows[0]), drawn(rows, 4).model(rows[0]))
 

@@ -18,7 +18,7 @@ from kanlens.training._default_ensemble import EnsembleRun
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (60, 60, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (60, 1000, 60))
 
 
 def seeded(seed=0):

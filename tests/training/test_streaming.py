@@ -222,7 +222,7 @@ def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch
         return held(data, count, *given)
 
     monkeypatch.setattr(fit, "_held", seen)
-    monkeypatch.setattr(ensemble, "UPDATES", (1, 1, 10**9, 1))
+    monkeypatch.setattr(ensemble, "UPDATES", (1, 10**9, 1))
     kanlens.fit_default(large, progress=False, max_memory="64MiB")
     assert numbers[0] == 2 + 6 * (8 + 1)
 
@@ -230,7 +230,7 @@ def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch
 @pytest.mark.slow  # trains three times
 @pytest.mark.parametrize("place", ["second", "all rows"])
 def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, monkeypatch, place):
-    monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (40, 1000, 60))
     path, done = tmp_path / "run.safetensors", []
 
     def trained_by_default(seed, **options):
