@@ -101,8 +101,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             "generator": generator,
             "progress": False,
         }
-        settings = (self.hidden, self.grid_size, self.steps, self.penalty)
-        if any(value is not None for value in settings) or self.strength != 0:
+        if self._optimized():
             result = fit(
                 build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
                 data,
@@ -113,8 +112,20 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 **common,
             )
         else:
-            result = fit_default(data, build=build, **common)
+            hidden = None if self.hidden is None else self._hidden()
+            result = fit_default(
+                data,
+                hidden=hidden,
+                build=lambda hidden, grid_size: build(hidden, self.grid_size or grid_size),
+                **common,
+            )
         self._keep(result, places)
+
+    def _optimized(self) -> bool:
+        """Return whether a setting of `fit` is passed, or a grid that no default network has."""
+        if self.grid_size is not None and not self.hidden:
+            return True
+        return self.steps is not None or self.penalty is not None or self.strength != 0
 
     def _keep(self, result: FitResult, places: Array) -> None:
         """Keep a result of training on the rows at `places` of the data."""
@@ -202,19 +213,21 @@ class KANRegressor(Regression, _Network):
     Parameters
     ----------
     hidden : sequence of int, optional
-        Nodes of the hidden layers; 5 if another setting is passed. Without `hidden`, `grid_size`,
-        `steps` and `penalty` held-out rows decide: a network without hidden layer, or one of 48
-        nodes, the mean of six that see five sixths of the rows each.
+        Nodes of the hidden layers, trained as by `kanlens.fit_default`, which fits ``()`` in closed
+        form; 5 if another setting is passed. Without `hidden`, `grid_size`, `steps` and `penalty`
+        held-out rows decide: a network without hidden layer, or one of 48 nodes, the mean of six
+        that see five sixths of the rows each.
     grid_size : int, optional
-        Intervals of every grid; otherwise 5.
+        Intervals of every grid. Default: chosen for the number of rows, or 5 with the settings
+        below or without `hidden`. With ``hidden=()``, `kanlens.fit` trains on it.
     steps : int, optional
-        Of LBFGS; otherwise 50.
+        Of LBFGS, by `kanlens.fit`; 50 if `penalty` or `strength` is passed.
     penalty : str, optional
         As for `kanlens.fit`.
     strength : float
         Factor of the penalty.
     validation : float
-        Share of rows held out, if a setting is passed; none with fewer than 20 rows.
+        Share of rows that `kanlens.fit` holds out; none with fewer than 20 rows.
     extrapolation : {"constant", "linear", "zero"}
         Treatment of features outside the training data, as for `KAN`.
     random_state : int, RandomState or None

@@ -53,7 +53,7 @@ def run_on(x, y, model, seed=0, weights=None):
 
 def test_the_network_is_the_mean_of_its_members():
     x, y = table(product)
-    model = built([12], 5, outputs=1)
+    model = built([48], 5, outputs=1)
     run = run_on(x, y, model)
     run.train(lambda *_, **__: None)
     with torch.no_grad():
@@ -92,12 +92,12 @@ def test_gradients_of_penalties_are_those_of_their_definition():
 
 def test_members_do_not_see_their_folds():
     x, y = table(product)
-    run = run_on(x, y, built([12], 5))
+    run = run_on(x, y, built([48], 5))
     assert (run.judged.sum(1) == 1).all()
     assert run.judged.sum(0).tolist() == [15] * 6
     fold = run.judged[:, 2]
     run.y[fold] += 1000.0  # what a member does not see cannot move it
-    other = run_on(x, y, built([12], 5))
+    other = run_on(x, y, built([48], 5))
     for one in (run, other):
         one.objective = None  # the penalty of single networks takes no part
         one._one_pass()
