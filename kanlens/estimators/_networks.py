@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from kanlens.training._objective import outside_words
 
 _MIN_HOLDOUT_ROWS = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit
+
+Build: TypeAlias = Callable[[list[Any], int], KAN]
 
 
 class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
@@ -101,25 +103,33 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             "generator": generator,
             "progress": False,
         }
-        if self._optimized():
-            result = fit(
-                build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
-                data,
-                steps=50 if self.steps is None else self.steps,
-                penalty=self.penalty,
-                strength=self.strength,
-                validation=self.validation if len(rows) >= _MIN_HOLDOUT_ROWS else 0.0,
-                **common,
-            )
-        else:
-            hidden = None if self.hidden is None else self._hidden()
-            result = fit_default(
-                data,
-                hidden=hidden,
-                build=lambda hidden, grid_size: build(hidden, self.grid_size or grid_size),
-                **common,
-            )
-        self._keep(result, places)
+        train = self._fit if self._optimized() else self._fit_default
+        self._keep(train(build, data, **common), places)
+
+    def _fit(
+        self, build: Build, data: tuple[torch.Tensor, torch.Tensor], **common: Any
+    ) -> FitResult:
+        """Train a network with the settings of `fit`."""
+        return fit(
+            build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
+            data,
+            steps=50 if self.steps is None else self.steps,
+            penalty=self.penalty,
+            strength=self.strength,
+            validation=self.validation if len(data[0]) >= _MIN_HOLDOUT_ROWS else 0.0,
+            **common,
+        )
+
+    def _fit_default(
+        self, build: Build, data: tuple[torch.Tensor, torch.Tensor], **common: Any
+    ) -> FitResult:
+        """Train the default network, or one of given widths."""
+        return fit_default(
+            data,
+            hidden=None if self.hidden is None else self._hidden(),
+            build=lambda hidden, grid_size: build(hidden, self.grid_size or grid_size),
+            **common,
+        )
 
     def _optimized(self) -> bool:
         """Return whether a setting of `fit` is passed, or a grid that no default network has."""

@@ -25,10 +25,11 @@ from kanlens.data._cell_parsing import Array
 from kanlens.training._variance_components import MIN_INFORMATION, NormalEquations
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 2000  # of one curve, and of all, about
-MIN_INTERVALS = 4
+MIN_INTERVALS = 16  # of one curve; with more columns, curves are lines
 EVEN = 0.1  # share of even spacing in that of breakpoints, the rest is of quantiles
 MIN_SPACING = 1e-9  # of breakpoints, over their range
 SMOOTH_MODES = 16  # of second differences, the leading ones
+SPACED = 0.25  # share of the breakpoints in the places of second differences, the rest is even
 MARGIN, LEADING = 0.1, 8  # of informed coefficients: share of the threshold, and always of a block
 ROUGH_START = 0.05  # variance of a rough part, over that of the others, where a search starts
 
@@ -68,13 +69,29 @@ def difference_modes(count: int, order: int, most: int | None = None) -> Array:
     return np.asarray((vectors[:, order:] / np.sqrt(values[order:]))[:, :most])
 
 
+def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
+    """Return the leading modes of the prior of independent second differences.
+
+    They are divided differences in places between those of breakpoints and their numbers.
+    """
+    count = len(knots)
+    places = (1 - SPACED) * np.linspace(0, 1, count)
+    places += SPACED * (knots - knots[0]) / (knots[-1] - knots[0])
+    gaps = np.diff(places)
+    slopes = np.diff(np.eye(count), axis=0) / gaps[:, None]
+    bends = np.diff(slopes, axis=0) / np.sqrt((gaps[1:] + gaps[:-1]) / 2)[:, None]
+    values, vectors = np.linalg.eigh(bends.T @ bends)
+    leading = slice(2, 2 + SMOOTH_MODES)
+    return np.asarray(vectors[:, leading] / np.sqrt(values[leading]))
+
+
 def make_curve(feature: int, x: Array, group: int, columns: int, rough: bool = True) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns`."""
     intervals = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
     knots = breakpoints(x, intervals if intervals >= MIN_INTERVALS else 1)
     parts = [((knots - knots.mean()) / knots.std())[:, None]]
     if len(knots) > 3:
-        parts.append(difference_modes(len(knots), 2, SMOOTH_MODES))
+        parts.append(smooth_modes(knots))
     if len(knots) > 2 and rough:
         parts.append(difference_modes(len(knots), 1))
     return CurveBasis(feature=feature, breakpoints=knots, parts=tuple(parts), group=group)
