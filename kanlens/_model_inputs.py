@@ -20,7 +20,7 @@ from kanlens.data._source import Source
 from kanlens.data._table_reader import read_columns
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, KanlensWarning, ShapeError
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, Targets
 from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
 
@@ -89,7 +89,7 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     store_statistics(model, prepare_data(model, data, trained=True)[0])
 
 
-def needed_widths(data: Any) -> tuple[int, int]:
+def needed_widths(data: object) -> tuple[int, int]:
     """Return the numbers of features and outputs for data."""
     import pandas as pd
 
@@ -109,7 +109,7 @@ def needed_widths(data: Any) -> tuple[int, int]:
     return shape[1], count if count > 2 else 1
 
 
-def _pair(data: Any) -> tuple[Any, Any]:
+def _pair(data: object) -> tuple[Any, Any]:
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return data[0], data[1]
     expected, got = "to be a Table or a pair (x, y)", type(data).__name__
@@ -134,7 +134,7 @@ def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Sch
 
 
 def _holds_labels(y: Any, *, several: bool) -> bool:
-    """Return whether y holds text, truth values, or codes."""
+    """Return whether y holds text, booleans or codes."""
     import pandas as pd
 
     array = np.asarray(y)
@@ -152,7 +152,7 @@ def _holds_labels(y: Any, *, several: bool) -> bool:
     return is_classes(Column(name="y", cells=cells, call="fit", target=True))
 
 
-def _read_labels(y: Any, outputs: int) -> tuple[Tensor, Schema]:
+def _read_labels(y: Targets, outputs: int) -> tuple[Tensor, Schema]:
     """Return class codes and their schema."""
     import pandas as pd
 
@@ -213,7 +213,7 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
         whose = f" for the classes {listed(schema.class_labels)}" if schema.class_labels else ""
         advice = f"Build the model with {_counted(count, 'output')}"
         if trained:
-            advice = "Name as many target columns, or a target with as many classes"
+            advice = "Choose that number of target columns, or a target with that many classes"
         raise ShapeError("fit", expected, f"{count}{whose}", advice)
     model.schema = dataclasses.replace(schema, features=own.features, format=own.format)
     return y
@@ -261,7 +261,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + "s" * (count != 1)
 
 
-def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
+def prepare_target(model: KAN, y: Targets, n_rows: int, *, call: str) -> Tensor:
     """Return y for the loss: (batch, out), or class codes (batch,).
 
     It is given in the units of the data, or as class labels or their codes. Where labels are
@@ -286,7 +286,7 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     return values
 
 
-def _class_codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
+def _class_codes(model: KAN, y: Targets, n_rows: int, call: str) -> Tensor:
     """Return y as class codes, read as codes or as labels."""
     cells = np.ravel(y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y))
     if cells.size != n_rows:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: object) -> Any:
     """Return nested data as dicts, lists, strings, numbers and None."""
     if dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

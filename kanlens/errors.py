@@ -10,7 +10,7 @@ from typing import Any
 from kanlens._display import escaped
 
 
-def in_python(name: str, value: Any) -> str:
+def in_python(name: str, value: object) -> str:
     """Return an argument with its value, of None the name alone."""
     return name if value is None else f"{name}={'...' if value is ... else repr(value)}"
 
@@ -73,7 +73,7 @@ class Message(Exception):
 
 
 class KanlensError(Message):
-    """Any input that kanlens refuses; its text is one line with advice."""
+    """Base class of the errors of kanlens; the message ends with advice."""
 
 
 class KanlensWarning(Message, UserWarning):

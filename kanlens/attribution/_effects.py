@@ -211,7 +211,7 @@ def effect(
     )
 
 
-def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any) -> Effect:
+def _mean_effect(models: Sequence[Model], feature: int | str, data: Any, options: Any) -> Effect:
     """Return the mean of the effects in several models, and each of them."""
     if not models:
         raise InvalidValueError("effect", "models", "none", "Pass at least one")
@@ -219,8 +219,8 @@ def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any)
     effects = [effect(model, feature, rows, **options) for model in models]
     points = [[part.target, *((s.name, s.x.tolist()) for s in part.settings)] for part in effects]
     if any(others != points[0] for others in points):
-        expected, advice = "models of the same features and outputs", "Leave out the others"
-        raise InvalidValueError("effect", expected, "others", advice)
+        expected, advice = "models of the same features and outputs", "Leave out those that differ"
+        raise InvalidValueError("effect", expected, "different ones", advice)
     members = torch.stack([part.values for part in effects])
     missing = [part.missing for part in effects if part.missing is not None]
     return replace(
@@ -247,7 +247,7 @@ def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
     return places
 
 
-def _columns(model: KAN, feature: Any) -> list[int]:
+def _columns(model: KAN, feature: int | str) -> list[int]:
     """Return the inputs of the model that a feature, or the column it comes from, consists of."""
     features = model.schema.features
     names = [*model.feature_names, *(item.column for item in features)]

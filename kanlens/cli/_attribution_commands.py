@@ -12,7 +12,7 @@ from kanlens._atomic_files import ending_of
 from kanlens._files import GROUP
 from kanlens._runtime import temporary_folder
 from kanlens.cli._command import command, with_options
-from kanlens.cli._console import Terminal, seeded
+from kanlens.cli._console import Generator, Terminal, seeded
 from kanlens.cli._options import output_index, set_options, split_names
 from kanlens.errors import InvalidValueError
 
@@ -53,7 +53,7 @@ def attribute(
     terminal: Terminal,
     seed: int | None = None,
 ) -> None:
-    """Say how much each feature adds to every prediction; one row per row of the table."""
+    """Compute the contribution of each feature to every prediction, one row per table row."""
     from kanlens.cli._model_data import background_rows, open_rows, output_to_explain, spread
     from kanlens.distributed._jobs import check_folder
 
@@ -155,9 +155,9 @@ def importance(
     scheduler: str | None = None,
     workers: int | None = None,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
-    """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
+    """Rank the features for every output or class, with 95% intervals over the rows."""
     from kanlens import distributed
     from kanlens.cli._model_data import background_rows, open_rows, spread
 
@@ -207,9 +207,9 @@ def compare(
     max_background: int = 20,
     output: Path | None = None,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
-    """Put attribution methods side by side: completeness, error, agreement, seconds."""
+    """Compare attribution methods: completeness, error, agreement, seconds."""
     from kanlens.cli._model_data import background_rows, output_to_explain, read_rows, spread
 
     terminal.check([model, data, background], table=output)
@@ -265,7 +265,7 @@ def _names(text: str | None) -> list[str] | str | None:
     return "all" if names == ["all"] else names or None
 
 
-def _errors(result: Any) -> dict[str, Any]:
+def _errors(result: kanlens.Attribution) -> dict[str, Any]:
     """Return the errors that an attribution reports."""
     facts: dict[str, Any] = {}
     if result.shares:
@@ -283,8 +283,8 @@ def _errors(result: Any) -> dict[str, Any]:
 @command(
     example="kanlens certify model.safetensors",
     data="Table whose ranges are the domain.  [default: those of the training data]",
-    domain="Ranges that replace some of these: age=18:65,income=0:5.",
-    tolerance="Stop when bounds are within this share of the seen range.",
+    domain="Ranges that replace those of DATA: age=18:65,income=0:5.",
+    tolerance="Stop when bounds are within this share of the observed range.",
     max_boxes="Largest number of boxes for each output.",
     time_limit="Seconds for all outputs together, shared evenly.",
     output="Also write the certificate (JSON) here.",

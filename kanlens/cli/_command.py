@@ -53,7 +53,7 @@ def with_options(message: E, **renamed: str) -> E:
     return message
 
 
-def written(options: Options, name: str, value: Any) -> str | None:
+def written(options: Options, name: str, value: object) -> str | None:
     """Return an argument with its value as an option, None without one."""
     if name not in options:
         return COMMANDS.get(name)
@@ -113,7 +113,7 @@ def kanlens_command(
         bool, typer.Option("--verbose", help="Print the log, such as when kernels are compiled.")
     ] = False,
 ) -> None:
-    """See, prune, read and attribute Kolmogorov-Arnold networks."""
+    """Interpret Kolmogorov-Arnold networks: plots, pruning, formulas, attributions."""
     if verbose:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("kanlens").setLevel(logging.INFO)

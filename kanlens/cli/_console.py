@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 from rich.cells import cell_len
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+Generator: TypeAlias = "torch.Generator"  # as text: help does not load torch
 MAX_ROWS = 40  # of a table that is shown
 PIPED_WIDTH = 200  # of tables where stdout is not a terminal
 
@@ -57,8 +58,8 @@ class Terminal:
             if path is None or not self.first:
                 continue
             if path.resolve() in read:
-                expected, got = "an output that is no input", f"{path}, which is read"
-                raise OutputError(self.call, expected, got, "Name another with -o")
+                expected, got = "an output file that is not an input file", f"{path}, which is read"
+                raise OutputError(self.call, expected, got, "Choose another file with -o")
             check_writable(path, call=self.call)
             if endings := _endings(kind):
                 check_ending(path, endings[0], call=self.call, shown=endings[1])
@@ -118,7 +119,7 @@ class Terminal:
         if self.as_json and self.first:
             typer.echo(json.dumps(to_plain(data), sort_keys=True, allow_nan=False))
 
-    def facts(self, title: str, facts: dict[str, Any], **more: Any) -> None:
+    def facts(self, title: str, facts: dict[str, Any], **more: object) -> None:
         """Print names and values as a table; with --json these and `more`."""
         rows = [(name, _cell(value)) for name, value in facts.items()]
         self._table(title, ["", ""], rows, header=False)
@@ -193,7 +194,7 @@ def seeded(seed: int | None) -> torch.Generator:
     return torch.Generator().manual_seed(seed or 0)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import kanlens
 from kanlens._runtime import progress_bar
 from kanlens.cli._command import command
-from kanlens.cli._console import Terminal
+from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import factor, hidden_nodes, norms, read_strengths, split_names
 from kanlens.errors import InvalidValueError
 
@@ -36,11 +36,12 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
     strength="Factor of the penalty.",
     entropy_weight="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]",
     proximal="Make edges exactly zero, with activation_l2.",
-    validation="Share of rows to stop early by.  [default: 0.2]",
-    patience="Steps without improvement before the end.  [default: 20]",
-    holdout="Share of rows for testing only, at random; both parts are written.",
-    holdout_last="Share of rows for testing only, the last ones: of a table in order of time.",
-    resume="Continue a killed run, with its random numbers, not --seed's.",
+    validation="Share of rows held out for early stopping.  [default: 0.2]",
+    patience="Steps without improvement before training stops.  [default: 20]",
+    holdout="Share of rows held out at random as test data; both parts are written.",
+    holdout_last="Share of rows held out as test data from the end of the table, for data in order "
+    "of time.",
+    resume="Continue an interrupted run with its own random state; --seed is ignored.",
 )
 def train(
     data: Path,
@@ -76,13 +77,13 @@ def train(
     scheduler: str | None = None,
     workers: int | None = None,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    Unless restarts or an option of training is given, the rows decide about what is not given; a
-    network without a hidden layer is then fitted in closed form. Under torchrun, all its processes
-    train together:
+    If no option of restarts or of training is set, the data decide about all that is not set; a
+    network without a hidden layer is then fitted in closed form. Under torchrun, all processes
+    train one model:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     from kanlens.cli._model_data import new_model, open_columns
@@ -107,8 +108,8 @@ def train(
         "validation": validation,
         "patience": patience,
     }
-    options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
-    build = partial(new_model, training, **options)
+    options: dict[str, Any] = {"spline_order": spline_order, "extrapolation": extrapolation}
+    build = partial(new_model, training, **options, generator=generator)
     run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
     run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
     if restarts > 1 or scheduler or workers:
@@ -271,9 +272,9 @@ def _write_parts(
 @command(
     "sparsity-path",
     example="kanlens sparsity-path data.csv --target price --penalty weight_l1 -o out.safetensors",
-    output="Model to write: the best.",
-    strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
-    "themselves, comma-separated and increasing.",
+    output="Model to write, the chosen one.",
+    strengths="Approximate number of strengths (a few are added until hardly any edge is left), or "
+    "the strengths, comma-separated and increasing.",
     optimizer="Optimization algorithm.",
     steps="Steps of each strength.",
 )
@@ -299,11 +300,11 @@ def sparsity_path(
     optimizer: str = "lbfgs",
     steps: int = 50,
     terminal: Terminal,
-    generator: Any,
+    generator: Generator,
 ) -> None:
-    """Train with one strength of a penalty after the other; keep the sparsest good model.
+    """Train with increasing penalty strengths; keep the sparsest model close to the best.
 
-    Beside the model, a table of all strengths is written: loss, edges alive, features left.
+    A table of all strengths is written next to the model: loss, nonzero edges, features left.
     """
     from kanlens.cli._model_data import check_learnable, held, new_model, open_columns
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
 INTERRUPTED = 130
 RANKS = ("RANK", "WORLD_SIZE")  # environment variables set by torchrun
@@ -67,7 +67,7 @@ class Interrupts:
             self.raised = True
             raise KeyboardInterrupt
 
-    def pass_over(self, lost: Any) -> None:
+    def pass_over(self, lost: sys.UnraisableHookArgs) -> None:
         """Allow another interrupt after one that a finalizer has lost."""
         if lost.exc_type is KeyboardInterrupt:
             self.raised = False

@@ -156,7 +156,7 @@ def is_number(text: str, decimal: str) -> bool:
     return _WRITTEN[decimal][0].fullmatch(text) is not None
 
 
-def _plain(cell: Any, decimal: str) -> Any:
+def _plain(cell: object, decimal: str) -> Any:
     """Return a number as text without separators, or None for other text."""
     if not isinstance(cell, str):
         return cell
@@ -330,7 +330,7 @@ class Column:
         self._refuse_first(np.isinf(numbers), "finite numbers", numbers)
         return numbers
 
-    def _refuse_first(self, wrong: Array, kind: str, values: Any) -> None:
+    def _refuse_first(self, wrong: Array, kind: str, values: pd.Series | Array) -> None:
         """Refuse the first value in a mask (rows,) of values of another kind."""
         if wrong.any():
             row = int(wrong.argmax())
@@ -370,7 +370,7 @@ def check_dense(x: object, call: str, name: str = "x") -> None:
         raise DTypeError(call, f"{name} to be dense", got, advice)
 
 
-def unmasked(x: Any) -> Any:
+def unmasked(x: object) -> Any:
     """Return an array with NaN where it is masked; anything else unchanged."""
     if not isinstance(x, np.ma.MaskedArray):
         return x

@@ -93,7 +93,7 @@ class ParquetReader:
             raise MissingFileError(call, "a file or folder", got, "Check the path") from error
         except (pa.lib.ArrowException, OSError, ValueError) as error:
             got = f"{reason(error)} in {self.path.name!r}"
-            advice = "A file is truncated or no Parquet file; write it again"
+            advice = "A file is truncated or not a Parquet file; write it again"
             raise FileFormatError(call, "Parquet files", got, advice) from error
         groups = [(f, g, n) for f, sizes in enumerate(counts) for g, n in enumerate(sizes) if n]
         self.groups = [(f, g) for f, g, _ in groups]
@@ -200,7 +200,7 @@ def _files(path: Path) -> list[str]:
     return sorted(str(file) for file, out in zip(files, hidden, strict=True) if not out)
 
 
-def open_rows(source: Any, *, call: str, decimal: str = ".") -> RowReader:
+def open_rows(source: object, *, call: str, decimal: str = ".") -> RowReader:
     """Return a reader of a path, a frame, a DataLoader or an iterable."""
     import pandas as pd
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from kanlens.errors import InvalidValueError, ShapeError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
 Label: TypeAlias = str | float | datetime  # of a column
 
@@ -88,7 +89,7 @@ class Table(Displayed):
         return self.schema.feature_names
 
     def batches(self, rows: int = GROUP) -> Iterator[Table]:
-        """Yield the rows in order, in batches, as a source does."""
+        """Yield the rows in order, in batches, as `Source.batches` does."""
         for start in range(0, self.rows, rows):
             yield self.take(range(start, min(start + rows, self.rows)))
 
@@ -98,7 +99,7 @@ class Table(Displayed):
         Parameters
         ----------
         indices : Tensor or sequence of int, shape (n,)
-            Row positions; negative ones count from the end, truth values mark rows.
+            Row positions; negative ones count from the end. Or a boolean mask of the rows.
 
         Returns
         -------
@@ -164,7 +165,7 @@ class Table(Displayed):
         fraction: float,
         generator: torch.Generator | None = None,
         *,
-        groups: Any = None,
+        groups: ArrayLike | None = None,
         last: bool = False,
     ) -> tuple[Table, Table]:
         """Split the rows into two tables, at random or in time.

@@ -171,7 +171,7 @@ def _watching(deadline: Deadline) -> Callable[..., None]:
     """Return a callback that stops training before the deadline."""
     before = time.monotonic()
 
-    def advance(*_: Any, **__: Any) -> None:
+    def advance(*_: object, **__: object) -> None:
         nonlocal before
         last, before = before, time.monotonic()
         if deadline.left <= before - last:

@@ -30,6 +30,7 @@ from kanlens.discovery._smoothness import (
     outlier_rows,
 )
 from kanlens.errors import DTypeError, KanlensWarning, ShapeError
+from kanlens.model._network import Rows, Targets
 from kanlens.symbolic._composition import Expr
 
 CALL = "discover"
@@ -226,8 +227,8 @@ class ScaledTable:
 
 
 def table_of(
-    x: Any,
-    y: Any,
+    x: Rows,
+    y: Targets,
     feature_names: Iterable[str] | None,
     generator: torch.Generator | None,
     *,
@@ -323,7 +324,7 @@ def numeric_columns(frame: Any, warn: Callable[[Warning], object]) -> list[int]:
     return [k for k in range(len(frame.columns)) if k not in left_out]
 
 
-def as_array(values: Any, what: str) -> Array:
+def as_array(values: object, what: str) -> Array:
     """Return numbers of any kind as a float64 array, or raise a DTypeError."""
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()

@@ -18,7 +18,7 @@ from kanlens.distributed._jobs import new_seed, seeded
 from kanlens.distributed._tasks import Workers, completed, workers_for
 from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, TrainingError
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._network import KAN, Rows
+from kanlens.model._network import KAN, Rows, Targets
 from kanlens.symbolic._pareto_front import choose
 from kanlens.training._fit import fit as fit_once
 from kanlens.training._result import FitResult
@@ -95,7 +95,7 @@ def fit(
 
 def discover(
     x: Rows,
-    y: Any,
+    y: Targets,
     feature_names: Iterable[str] | None = None,
     *,
     time_limit: float = 60.0,
@@ -167,7 +167,7 @@ def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | 
     return results
 
 
-def attempt(job: Any, number: int) -> list[Any] | KanlensError:
+def attempt(job: tuple[Any, ...], number: int) -> list[Any] | KanlensError:
     """Return the result or TrainingError of a start, or another refusal."""
     function, *arguments = job
     try:
@@ -188,7 +188,7 @@ def fit_again(kan: KAN, data: Any, options: dict[str, Any], seed: int, number: i
 
 
 def discover_again(
-    x: Any, y: Any, names: Any, limit: float, seed: int | None, number: int
+    x: Rows, y: Targets, names: Iterable[str] | None, limit: float, seed: int | None, number: int
 ) -> Discovery:
     """Search once."""
     draws = seeded(seed or 0, number) if number or seed is not None else None

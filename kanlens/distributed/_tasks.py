@@ -55,7 +55,7 @@ def workers_for(call: str, workers: Workers) -> Iterator[Any]:
 
 
 def completed(
-    client: Any, call: str, function: Callable[..., Any], job: Any, tasks: Iterable[Task]
+    client: Any, call: str, function: Callable[..., Any], job: object, tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, Any]]:
     """Yield each finished task with its result; raise a KanlensError."""
     if client is None:
@@ -83,13 +83,13 @@ def completed(
         client.cancel([shipped, *waiting])
 
 
-def _done(function: Callable[[Any, Any], Any], job: Any, task: Any) -> Any:
+def _done(function: Callable[[Any, Any], Any], job: object, task: object) -> Any:
     """Call the function of a task with the kernels, for equal digits."""
     with kernels.use("sparse"):
         return function(job, task)
 
 
-def _checked(result: Any) -> Any:
+def _checked(result: object) -> Any:
     if isinstance(result, KanlensError):
         raise result
     return result

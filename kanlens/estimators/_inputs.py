@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import RegressorMixin  # noqa: TID253
+from sklearn.base import BaseEstimator, RegressorMixin  # noqa: TID253
 from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
 from sklearn.utils.validation import _check_sample_weight  # noqa: TID253
@@ -15,13 +15,14 @@ from kanlens.data._columns import ColumnRoles
 from kanlens.data._table_reader import read_columns
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError
 from kanlens.functions._elementary import Array
+from kanlens.model._network import Inputs, PerRow, Targets
 
 
 class NotFittedError(KanlensError, _NotFitted):  # type: ignore[misc]  # untyped
     """Error of an estimator that is not fitted; also scikit-learn's."""
 
 
-def fitted(estimator: Any, name: str) -> Any:
+def fitted(estimator: BaseEstimator, name: str) -> Any:
     """Return an attribute that fitting sets."""
     if name not in vars(estimator):
         call = type(estimator).__name__
@@ -30,7 +31,7 @@ def fitted(estimator: Any, name: str) -> Any:
     return vars(estimator)[name]
 
 
-def generator_from(estimator: Any) -> torch.Generator:
+def generator_from(estimator: BaseEstimator) -> torch.Generator:
     """Return a generator seeded from the random state of an estimator."""
     try:
         state = check_random_state(estimator.random_state)
@@ -43,7 +44,7 @@ def generator_from(estimator: Any) -> torch.Generator:
     return generator
 
 
-def feature_names(estimator: Any) -> list[str] | None:
+def feature_names(estimator: BaseEstimator) -> list[str] | None:
     """Return the names of the features, also numbers and dates."""
     if estimator._table is not None:
         return list(estimator._table.feature_names)
@@ -51,7 +52,7 @@ def feature_names(estimator: Any) -> list[str] | None:
     return None if names is None else [str(name) for name in names]
 
 
-def target_names(y: Any) -> list[str] | None:
+def target_names(y: Targets) -> list[str] | None:
     """Return the names of targets that have them."""
     if hasattr(y, "columns"):
         return [str(name) for name in y.columns]
@@ -59,7 +60,7 @@ def target_names(y: Any) -> list[str] | None:
     return [str(name)] if isinstance(name, str | int) and name != "" else None
 
 
-def validated(estimator: Any, *data: Any, **options: Any) -> Any:
+def validated(estimator: BaseEstimator, *data: Inputs, **options: Any) -> Any:
     """Check data as scikit-learn does, in any version."""
     data = tuple(v.detach().cpu() if isinstance(v, torch.Tensor) else v for v in data)
     if options.get("reset", True):
@@ -71,7 +72,7 @@ def validated(estimator: Any, *data: Any, **options: Any) -> Any:
     return validate_data(estimator, *data, **options)
 
 
-def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
+def encoded(estimator: BaseEstimator, X: Inputs, *, reset: bool) -> Any:
     """Return the columns of a frame as numbers, as from `read_table`."""
     call = type(estimator).__name__
     if reset:
@@ -87,7 +88,9 @@ def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
     return estimator._table.encode(X, call=call)
 
 
-def checked(estimator: Any, X: Any, y: Any, *, reset: bool, **options: Any) -> tuple[Array, Any]:
+def checked(
+    estimator: BaseEstimator, X: Inputs, y: Targets, *, reset: bool, **options: Any
+) -> tuple[Array, Any]:
     """Return rows (batch, in) and targets, checked as by scikit-learn."""
     rows = encoded(estimator, X, reset=reset)
     options |= {"dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
@@ -98,7 +101,7 @@ def checked(estimator: Any, X: Any, y: Any, *, reset: bool, **options: Any) -> t
     return tables
 
 
-def checked_inputs(estimator: Any, X: Any) -> Any:
+def checked_inputs(estimator: BaseEstimator, X: Inputs) -> Any:
     """Return rows (batch, in) to predict, checked like the training rows."""
     rows = encoded(estimator, X, reset=False)
     if estimator._table is not None:
@@ -106,9 +109,9 @@ def checked_inputs(estimator: Any, X: Any) -> Any:
     return validated(estimator, rows, dtype=np.float64, reset=False)
 
 
-def distinct(x: Array, y: Array, weights: Any) -> tuple[Any, Any, Any, Any]:
+def distinct(x: Array, y: Array, sample_weight: PerRow) -> tuple[Any, Any, Any, Any]:
     """Return distinct rows of x and y, their total weights and indices."""
-    weights = _check_sample_weight(weights, x, dtype=np.float64, ensure_non_negative=True)
+    weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
     used = np.flatnonzero(weights)
     if not len(used):  # as scikit-learn says it from 1.7 on
         raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -123,7 +126,7 @@ class Regression(RegressorMixin):  # type: ignore[misc]  # untyped
     """A regressor of one output, as a vector, or of several."""
 
     def _tables(
-        self, X: Any, y: Any, *, reset: bool = True
+        self, X: Inputs, y: Targets, *, reset: bool = True
     ) -> tuple[Array, Array, list[str] | None]:
         """Return checked rows (batch, in), targets (batch, out), and names."""
         names = target_names(y)

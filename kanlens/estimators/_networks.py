@@ -27,7 +27,7 @@ from kanlens.estimators._inputs import (
     target_names,
 )
 from kanlens.functions._elementary import Array
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, Inputs, PerRow, Rows, Targets
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit, fit_default
 from kanlens.training._objective import outside_words
@@ -53,7 +53,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         strength: float = 0.0,
         validation: float = 0.2,
         extrapolation: str = "constant",
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
         self.grid_size = grid_size
@@ -69,7 +69,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         rows: Array,
         y: Array,
         outputs: int,
-        of_rows: tuple[Any, Any],  # weights and groups
+        of_rows: tuple[PerRow, PerRow],  # weights and groups
         *,
         names: Sequence[str] | None = None,
         schema: Schema | None = None,
@@ -150,7 +150,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             fields = "hidden to be the widths of layers", got, "For example (5,)"
             raise InvalidValueError(call, *fields) from error
 
-    def _train_on(self, rows: Array, y: Array, sample_weight: Any) -> None:
+    def _train_on(self, rows: Array, y: Array, sample_weight: PerRow) -> None:
         """Take a few passes over more rows, with small steps."""
         rows, y, weights, places = distinct(rows, y, sample_weight)
         result = fit(
@@ -195,7 +195,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             self._formula = formulas[0] if len(formulas) == 1 else formulas
         return self._formula
 
-    def explain(self, X: Any, **options: Any) -> Attribution | Importance:
+    def explain(self, X: Rows, **options: Any) -> Attribution | Importance:
         """Attribute predictions to features; options as for `kanlens.attribute`."""
         return attribute(self.network_, X, **options)
 
@@ -205,7 +205,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         network: KAN = fitted(self, "model_")
         return network
 
-    def _outputs(self, X: Any) -> torch.Tensor:
+    def _outputs(self, X: Inputs) -> torch.Tensor:
         """Return the outputs of the network on checked rows, (batch, out)."""
         model = self.network_
         rows = checked_inputs(self, X)
@@ -223,21 +223,22 @@ class KANRegressor(Regression, _Network):
     Parameters
     ----------
     hidden : sequence of int, optional
-        Nodes of the hidden layers, trained as by `kanlens.fit_default`, which fits ``()`` in closed
-        form; 5 if another setting is passed. Without `hidden`, `grid_size`, `steps` and `penalty`
-        held-out rows decide: a network without hidden layer, or one of 48 nodes, the mean of six
-        that see five sixths of the rows each.
+        Nodes of the hidden layers, trained as by `kanlens.fit_default`; ``()`` is fitted in closed
+        form. Default: one layer of 5 nodes if `grid_size`, `steps` or `penalty` is set. If none of
+        them is set, held-out rows decide between no hidden layer and one of 48 nodes; the network
+        is then the mean of six, each trained on five sixths of the rows.
     grid_size : int, optional
-        Intervals of every grid. Default: chosen for the number of rows, or 5 with the settings
-        below or without `hidden`. With ``hidden=()``, `kanlens.fit` trains on it.
+        Intervals of every grid. Default: chosen for the number of rows, or 5 if `steps` or
+        `penalty` is set. Set without hidden nodes, it has `kanlens.fit` train the network.
     steps : int, optional
-        Of LBFGS, by `kanlens.fit`; 50 if `penalty` or `strength` is passed.
+        Steps of LBFGS. Default: 50 if `penalty` is set, or `grid_size` without `hidden`.
     penalty : str, optional
         As for `kanlens.fit`.
     strength : float
         Factor of the penalty.
     validation : float
-        Share of rows that `kanlens.fit` holds out; none with fewer than 20 rows.
+        Share of rows held out for early stopping by `kanlens.fit`, which trains if `steps` or
+        `penalty` is set, or `grid_size` without `hidden`; none with fewer than 20 rows.
     extrapolation : {"constant", "linear", "zero"}
         Treatment of features outside the training data, as for `KAN`.
     random_state : int, RandomState or None
@@ -251,7 +252,7 @@ class KANRegressor(Regression, _Network):
         How training went.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when `X` had names, all of them texts.
+        Names of the features, if all columns of `X` have names that are strings.
 
     Examples
     --------
@@ -260,14 +261,16 @@ class KANRegressor(Regression, _Network):
     True
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANRegressor:
+    def fit(
+        self, X: Inputs, y: Targets, sample_weight: PerRow = None, groups: PerRow = None
+    ) -> KANRegressor:
         """Train the network.
 
         Parameters
         ----------
         X : array-like or DataFrame, shape (batch, in)
-            Columns of text, truth values or categories of a frame become features as
-            `kanlens.read_table` makes them.
+            Columns of text, booleans or categories of a DataFrame are encoded as in
+            `kanlens.read_table`.
         y : array-like, shape (batch,) or (batch, out)
         sample_weight : array-like, shape (batch,), optional
             A row of weight 2 counts as two rows.
@@ -283,7 +286,7 @@ class KANRegressor(Regression, _Network):
         self._train(rows, outputs, outputs.shape[1], (sample_weight, groups), names=names)
         return self
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KANRegressor:
+    def partial_fit(self, X: Inputs, y: Targets, sample_weight: PerRow = None) -> KANRegressor:
         """Continue training with more rows; the first call is `fit`."""
         if not hasattr(self, "model_"):
             return self.fit(X, y, sample_weight)
@@ -291,7 +294,7 @@ class KANRegressor(Regression, _Network):
         self._train_on(rows, outputs, sample_weight)
         return self
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Inputs) -> Array:
         """Return the outputs, shape (batch,) or (batch, out)."""
         return self._shaped(np.asarray(self._outputs(X).numpy()))
 
@@ -308,7 +311,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
     result_ : FitResult
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when `X` had names, all of them texts.
+        Names of the features, if all columns of `X` have names that are strings.
 
     Examples
     --------
@@ -318,7 +321,9 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
     1.0
     """
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> KANClassifier:
+    def fit(
+        self, X: Inputs, y: Targets, sample_weight: PerRow = None, groups: PerRow = None
+    ) -> KANClassifier:
         """Train the network.
 
         Parameters
@@ -341,11 +346,11 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         return self._begin(X, y, None, (sample_weight, groups))
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Inputs, y: Targets, classes: Targets | None = None, sample_weight: PerRow = None
     ) -> KANClassifier:
         """Continue training with more rows; the first call needs all classes.
 
-        The default classes are those of the first rows.
+        By default, the classes are the labels in the first `y`.
         """
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, (sample_weight, None))
@@ -353,7 +358,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         self._train_on(rows, self._codes(target), sample_weight)
         return self
 
-    def _labelled(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Any]:
+    def _labelled(self, X: Inputs, y: Targets, *, reset: bool) -> tuple[Array, Any]:
         """Return checked rows (batch, in) and labels (batch,)."""
         rows, target = checked(self, X, y, reset=reset)
         missing = [row for row, label in enumerate(target) if label is None]
@@ -363,7 +368,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         check_classification_targets(target)
         return rows, target
 
-    def _codes(self, target: Any) -> Any:
+    def _codes(self, target: Array) -> Any:
         """Return the codes (batch,) of labels, refusing new ones."""
         new = target[~np.isin(target, self.classes_)]
         if len(new):
@@ -372,7 +377,9 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             raise InvalidValueError("KANClassifier", expected, got, advice)
         return np.searchsorted(self.classes_, target)
 
-    def _begin(self, X: Any, y: Any, classes: Any, of_rows: tuple[Any, Any]) -> KANClassifier:
+    def _begin(
+        self, X: Inputs, y: Targets, classes: Targets | None, of_rows: tuple[PerRow, PerRow]
+    ) -> KANClassifier:
         """Train a new network, for the labels in `y` where no classes are given."""
         rows, target = self._labelled(X, y, reset=True)
         self.classes_ = np.unique(target if classes is None else classes)
@@ -386,7 +393,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         self._train(rows, codes, outputs, of_rows, schema=schema)
         return self
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Inputs) -> Array:
         """Return the probability of every class, shape (batch, class)."""
         logits = self._outputs(X)
         if logits.shape[1] == 1:
@@ -394,7 +401,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             return np.asarray(torch.cat((1 - high, high), dim=1).numpy())
         return np.asarray(logits.softmax(dim=1).numpy())
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Inputs) -> Any:
         """Return the likeliest label of every row, shape (batch,)."""
         codes = self.predict_proba(X).argmax(axis=1)
         return self.classes_[codes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sympy
 
@@ -65,7 +65,7 @@ def _spellings(text: str, texts: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys([text, *(usual if len(alike) == 1 else [])]))
 
 
-def date_part(part: str, days: Any) -> Any:
+def date_part(part: str, days: sympy.Expr) -> sympy.Expr:
     """Return a part of a date as an expression of the days since 1970-01-01."""
     floor, half = sympy.floor, sympy.Rational(1, 2)  # halves keep quotients off the steps of floor
     day = floor(days)

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import sympy
@@ -58,7 +57,7 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
         super().__init__()
         self.dialect = dialect
 
-    def _call(self, name: str, *parts: Any) -> str:
+    def _call(self, name: str, *parts: sympy.Expr) -> str:
         if name not in self.dialect.functions:
             expected = f"functions that {self.dialect.name} has"
             refuse(expected, name, "Choose another format")

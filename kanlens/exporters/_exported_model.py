@@ -59,7 +59,7 @@ class Splines:
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
     def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs whose splines span all, and weights (rank, out)."""
+        """Return outputs whose splines span those of all, and weights (rank, out)."""
         from scipy.linalg import qr, solve_triangular
 
         inner = np.diff(self.breaks[in_])
@@ -136,7 +136,7 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
     columns: dict[ElementaryFunction, dict[tuple[int, float, float], Array]] = {}
     splines: list[tuple[int, int, Any]] = []
 
-    def add(g: ElementaryFunction, place: tuple[int, float, float], weights: Any) -> None:
+    def add(g: ElementaryFunction, place: tuple[int, float, float], weights: Array) -> None:
         if g.line != 0.0:
             row = columns.setdefault(g, {}).setdefault(place, np.zeros(len(bias)))
             row += weights
@@ -335,7 +335,7 @@ def chances(logits: Array) -> Array:  # (batch, out) -> (batch, class)
     return np.asarray(softmax(logits, axis=1))
 
 
-def rendered(template: str, **words: Any) -> str:
+def rendered(template: str, **words: object) -> str:
     """Fill a template of this package."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

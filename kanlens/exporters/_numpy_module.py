@@ -50,14 +50,13 @@ def _lambdas(expressions: Mapping[str, Any]) -> str:
 
 def _layer(layer: Layer) -> list[Any]:
     """Return the arguments of the written _layer."""
-    splines: Any = layer.splines
-    if splines:
-        splines = splines.breaks, splines.degree, np.concatenate(splines.matrix)
+    pieces = layer.splines
+    splines = pieces and (pieces.breaks, pieces.degree, np.concatenate(pieces.matrix))
     terms = [(t.g.name, t.inputs, t.a, t.b, t.weights) for t in layer.terms]
     return [layer.bias, splines, terms, layer.members, layer.scale, layer.shift]
 
 
-def _literal(value: Any) -> str:
+def _literal(value: object) -> str:
     """Write nested arrays as Python reads them, to the last digit."""
     if isinstance(value, np.ndarray):
         return f"array({value.tolist()})"

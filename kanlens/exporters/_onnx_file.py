@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy
@@ -18,6 +18,9 @@ from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters._dialects import formula
 from kanlens.exporters._exported_model import Export, Format, Layer, Splines, Terms, refuse
 from kanlens.functions._elementary import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 ML = "ai.onnx.ml"
 OPSETS, IR_VERSION = {"": 17, ML: 3}, 8
@@ -38,21 +41,21 @@ _EXACT = {  # in place of _SINGLE, which runtimes lack in float64, without a los
 class Graph:
     """Nodes and constants of a graph that computes in one dtype."""
 
-    def __init__(self, onnx: Any, dtype: Any) -> None:
+    def __init__(self, onnx: Any, dtype: DTypeLike) -> None:
         self.onnx = onnx
         self.dtype = np.dtype(dtype)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.values: dict[Any, str] = {}  # of expressions
 
-    def add(self, kind: str, *inputs: Any, name: str = "", **attributes: Any) -> str:
+    def add(self, kind: str, *inputs: ArrayLike, name: str = "", **attributes: Any) -> str:
         """Add a node; numbers and arrays among its inputs become constants."""
         names = [part if isinstance(part, str) else self.constant(part) for part in inputs]
         output = name or f"kan/v{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, names, [output], **attributes))
         return output
 
-    def constant(self, value: Any) -> str:
+    def constant(self, value: ArrayLike) -> str:
         """Add a constant: integers and texts unchanged, others in the dtype."""
         array = np.asarray(value)
         kinds = {"i": np.int64, "u": np.int64, "U": object}
@@ -61,7 +64,7 @@ class Graph:
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def value(self, name: str, dtype: Any, sizes: Sequence[int]) -> Any:
+    def value(self, name: str, dtype: DTypeLike, sizes: Sequence[int]) -> Any:
         """Describe an input or an output of any number of rows."""
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *sizes])
@@ -72,7 +75,7 @@ class Graph:
             value = self.add("Where", self.add("Equal", value, mark), np.nan, value)
         return value
 
-    def cast(self, value: str, dtype: Any, name: str = "") -> str:
+    def cast(self, value: str, dtype: DTypeLike, name: str = "") -> str:
         """Convert a value to another dtype."""
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.add("Cast", value, name=name, to=kind)
@@ -138,7 +141,7 @@ class Graph:
         values = self.add("Exp", self.add("Neg", self.add("Mul", inside, inside)))
         return self.add("Mul", held, self.add("MatMul", values, weights / np.sqrt(np.pi)))
 
-    def scaled(self, x: Any, scaling: Sequence[Array]) -> str:
+    def scaled(self, x: str | Array, scaling: Sequence[Array]) -> str:
         """Hold features in their ranges and scale them."""
         low, high, shift, scale = scaling
         if np.isfinite(low).any() or np.isfinite(high).any():
@@ -311,7 +314,7 @@ def _add_scores(graph: Graph, subject: Export, x: str) -> str:
     return graph.cast(slopes, dtype, name="scores")
 
 
-def _levels(graph: Graph, subject: Export, x: Any) -> list[tuple[str, str]]:
+def _levels(graph: Graph, subject: Export, x: str | Array) -> list[tuple[str, str]]:
     """Add a forward pass; return inputs and sums of layers, the nodes last."""
     u, levels = graph.scaled(x, subject.description.scaling[:4]), []
     for layer in subject.description.layers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +40,7 @@ class Sheet(Unrolled):
 
     dialect = EXCEL
 
-    def __init__(self, columns: Sequence[str], letters: Any) -> None:
+    def __init__(self, columns: Sequence[str], letters: Callable[[int], str]) -> None:
         self.letters = letters
         self.names = list(columns)
         self.formulas: list[str] = []
@@ -138,7 +138,7 @@ def _write(subject: Export, path: Path) -> None:
     book.save(path)
 
 
-def _fill(page: Any, subject: Export, sheet: Sheet) -> None:
+def _fill(page: Worksheet, subject: Export, sheet: Sheet) -> None:
     """Write names, and a few rows with the outputs of the model."""
     outputs = [f"{name} (model)" for name in subject.description.outputs]
     samples = subject.frame.iloc[subject.shown].to_numpy().tolist()
@@ -156,7 +156,7 @@ def _fill(page: Any, subject: Export, sheet: Sheet) -> None:
 class _Row:
     """The columns (batch, 1) of the formulas of a row, evaluated at every row."""
 
-    def __init__(self, weights: Any, columns: list[Array]) -> None:
+    def __init__(self, weights: Worksheet, columns: list[Array]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.parser = optional_module("formulas", call="export", extra="export").Parser()

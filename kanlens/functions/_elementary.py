@@ -261,7 +261,7 @@ def slope_of(function: Scalar) -> Scalar:
     return derivative
 
 
-def sympy_call(name: str, *arguments: Any) -> Any:
+def sympy_call(name: str, *arguments: object) -> Any:
     """Call a function of sympy, loaded on first use."""
     import sympy
 

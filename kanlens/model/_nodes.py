@@ -242,7 +242,7 @@ class Nodes(nn.Module):
         return torch.zeros_like(error[..., : self.grouping.nodes]).index_add(-1, self.owner, error)
 
 
-def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:
+def read_widths(widths: object) -> tuple[int, tuple[Grouping, ...]]:
     """Return the number of features, and the grouping of every layer's outputs.
 
     Users write 3 for sums, (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities.
@@ -259,9 +259,8 @@ def _grouping(entry: Any) -> Grouping | None:
     """Return the grouping of one layer; None when the entry is neither a number nor a pair."""
     if not isinstance(entry, (tuple, list)):
         return Grouping(int(entry)) if _is_count(entry) else None
-    sums: Any
-    products: Any
-    sums, products = entry if len(entry) == 2 else (None, None)
+    pair: Any = entry if len(entry) == 2 else (None, None)
+    sums, products = pair
     if _is_count(products, least=0):
         products = [2] * int(products)
     listed = isinstance(products, (tuple, list)) and all(_is_count(arity, 0) for arity in products)

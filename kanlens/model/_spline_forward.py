@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +115,7 @@ def summed(
     chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
 ) -> Tensor:
     """Return the sum of a function over chunks, with `again` computed once more for gradients."""
-    total: Any = 0
+    total: Tensor | int = 0
     for part in chunks:
         total = total + (
             checkpoint(function, part, use_reentrant=False, preserve_rng_state=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from kanlens.plotting._style import (
     ASIDE,
     STYLE,
     Array,
+    Look,
     color_bar,
     label,
     literal,
@@ -31,6 +32,7 @@ from kanlens.plotting._style import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
 KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
 SHAPS = {  # kinds that shap draws, and its calls
@@ -43,7 +45,7 @@ SHAPS = {  # kinds that shap draws, and its calls
 GAP = "not explained (gap)"
 MAX_NAME_LENGTH = 32  # characters of a name
 BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
-DASHED: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
+DASHED: Look = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
 SHOWN = 20  # features; the rest becomes one row
 SWARM = 2000  # points of one feature drawn at most
 RASTERIZE_FROM = 4000  # points beyond which the swarm is an image inside the vector picture
@@ -56,7 +58,7 @@ def attribution(
     *,
     kind: str = "bar",
     row: int | None = None,
-    x: Any = None,
+    x: ArrayLike | None = None,
     top: int = SHOWN,
     ax: Axes | None = None,
 ) -> Axes:
@@ -71,7 +73,7 @@ def attribution(
         ``"bar"``: mean ``|value|`` with its 95% interval. ``"beeswarm"``: every sample, colored by
         the feature. ``"waterfall"``: one sample from the reference to the output; orange raises it,
         blue lowers it. ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: the
-        flow through every edge. For other kinds of shap, use ``result.to_shap()``.
+        flow through every edge. For the other plots of shap, use ``result.to_shap()``.
     row : int, optional
         Sample of a waterfall, needed if there are several. Of interactions and paths: with `row`,
         signed values of that sample; without, mean absolute values.
@@ -89,7 +91,7 @@ def attribution(
     InvalidValueError
         If `kind` or `row` does not exist, or the result lacks the values of `kind`.
     DTypeError
-        If `result` is no attribution, `x` holds no numbers, or `ax` is no Axes.
+        If `result` is not an attribution, `x` is not numeric, or `ax` is not an Axes.
     ShapeError
         If `x` is not shaped as the values are.
 
@@ -173,7 +175,7 @@ def _checked_row(result: Attribution, row: int | None) -> int:
     raise InvalidValueError(CALL, expected, repr(row), "Name one sample")
 
 
-def _samples(result: Attribution, x: Any) -> Array | None:
+def _samples(result: Attribution, x: ArrayLike | None) -> Array | None:
     x = result.x if x is None else x
     if x is None:
         return None
@@ -206,7 +208,7 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
     ax.barh(places, shown, height=0.62, color=colors, zorder=2)
     if result.low is not None and result.high is not None:
         low, high = numbers(result.low)[rows.order], numbers(result.high)[rows.order]
-        style: Any = {"color": STYLE.ink, "linewidth": 0.9, "zorder": 3, "label": "_intervals"}
+        style: Look = {"color": STYLE.ink, "linewidth": 0.9, "zorder": 3, "label": "_intervals"}
         ax.hlines(places[: len(low)], low, high, **style)
     name_rows(ax, rows.names, others=len(rows.others) > 0)
     ax.set_xlim(left=0)
@@ -232,11 +234,11 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     image = sum(map(len, columns)) > RASTERIZE_FROM
     for place, column in enumerate(columns):
-        color: dict[str, Any] = {"color": STYLE.accent if samples is None else STYLE.muted}
+        color: Look = {"color": STYLE.accent if samples is None else STYLE.muted}
         if samples is not None and place < len(rows.order):  # features put together have no value
             shade = _ranks(samples[:, rows.order[place]])[picks]
             color = {"c": shade, "cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
-        look: dict[str, Any] = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2, **color}
+        look: Look = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2, **color}
         offsets = place + swarm(column, span)
         ax.scatter(column, offsets, label=f"_swarm {place}", clip_on=False, **look)
     name_rows(ax, rows.names, others=len(rows.others) > 0)
@@ -306,7 +308,7 @@ def steps_of(
 
 
 def _waterfall(
-    result: Attribution, samples: Array | None, row: Any, top: int, ax: Axes | None
+    result: Attribution, samples: Array | None, row: int, top: int, ax: Axes | None
 ) -> Axes:
     names, steps, count = steps_of(result, samples, row, top)
     ax = rows_axes(ax, len(steps) + 1, 1.5)
@@ -343,5 +345,5 @@ def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) 
     ):
         left = value < (low + high) / 2
         ax.plot([value, value], line, **DASHED)
-        look: Any = {"ha": "left" if left else "right", "va": "bottom", "fontsize": STYLE.small}
+        look: Look = {"ha": "left" if left else "right", "va": "bottom", "fontsize": STYLE.small}
         ax.text(value + (0.12 if left else -0.12) * room, y, f"{word} {number(value, 4)}", **look)

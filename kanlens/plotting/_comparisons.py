@@ -9,11 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens._checks import check_count
+from kanlens.attribution._compare import Comparison
 from kanlens.errors import DTypeError
 from kanlens.plotting._formats import number
 from kanlens.plotting._style import (
     ASIDE,
     STYLE,
+    Look,
     axes_for,
     distinct,
     label,
@@ -35,7 +37,7 @@ OUTLIER_FACTOR = 4
 
 
 @picture(CALL)
-def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
+def comparison(result: Comparison, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
     """Draw the importance of features by several methods, with errors.
 
     One row per feature, one marker per method at its mean ``|value|``. In the legend, "error" is
@@ -58,7 +60,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     Raises
     ------
     DTypeError
-        If `result` is no comparison, or `ax` no Axes.
+        If `result` is not a comparison, or `ax` not an Axes.
 
     Examples
     --------
@@ -87,7 +89,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(methods)) if len(methods) > 1 else [0.0]
     for place, (method, offset) in enumerate(zip(methods, offsets, strict=True)):
         values = table[method].to_numpy()[order]
-        style: dict[str, Any] = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
+        style: Look = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
         ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **style)
     name_rows(ax, names)
     ax.set_ylim(len(order) - 0.5, -0.5)
@@ -109,7 +111,7 @@ def _name_methods(ax: Axes, frame: Any) -> None:
     for name, method in zip(names, methods, strict=True):
         cell = ", ".join(number(frame.loc[method, column], 2) for column in shown)
         labels.append(f"{name} ({cell})" if cell else name)
-    style: Any = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
+    style: Look = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
     style |= {"fontsize": STYLE.small, "title_fontsize": STYLE.small, "alignment": "left"}
     ax.legend(marks, labels, title=f"method ({', '.join(shown.values())})", **style)
 
@@ -125,7 +127,7 @@ def _limit(ax: Axes, table: Any) -> list[str]:
     return [f"{' and '.join(beyond)} in part beyond the right end"]
 
 
-def look(place: int) -> dict[str, Any]:
+def look(place: int) -> Look:
     """Return marker and color of a method; pairs repeat late."""
     cycle = len(STYLE.series)
     color = STYLE.series[(place + place // cycle) % cycle]

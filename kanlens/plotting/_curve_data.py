@@ -14,6 +14,7 @@ from kanlens._checks import check_count
 from kanlens.errors import DataError, MethodError
 from kanlens.functions._sums import FunctionSum
 from kanlens.model._analysis import edge_units, find_node
+from kanlens.model._edge import Edge
 from kanlens.model._network import KAN, Rows
 from kanlens.model._trace import Trace, traced
 from kanlens.plotting._style import Array
@@ -92,19 +93,19 @@ def _model_curve(
     return dataclasses.replace(_curve(phi, values, parts, call), **names)
 
 
-def function_curve(phi: Any, *, data: Any, parts: bool, call: str) -> Curve:
+def function_curve(phi: Edge, *, data: Any, parts: bool, call: str) -> Curve:
     """Return an Edge as a curve; `data` are values of its input, or None."""
     values = None
     if data is not None:
         values = np.asarray(torch.as_tensor(data).detach().cpu(), dtype=np.float64).ravel()
         if not len(values) or not np.isfinite(values).all():
             got = "none" if not len(values) else "NaN or infinity"
-            raise DataError(call, "finite values in data", got, "Drop the others")
+            raise DataError(call, "finite values in data", got, "Drop the non-finite values")
     curve = _curve(phi, values, parts, call)
     return dataclasses.replace(curve, input_name="x", input_unit=phi.unit, output_name=phi.name)
 
 
-def _curve(phi: Any, values: Array | None, parts: bool, call: str) -> Curve:
+def _curve(phi: Edge, values: Array | None, parts: bool, call: str) -> Curve:
     """Return the values of an Edge over the data and the grid near them."""
     grid = low, high = (float(phi.domain[0]), float(phi.domain[1]))
     data = None if values is None else (float(values.min()), float(values.max()))
@@ -142,7 +143,7 @@ def _finite(y: Any) -> Array:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
+def _parts(phi: Edge, x: Array, y: Array, call: str) -> dict[str, Array]:
     if phi.single is not None:
         expected, got = "an edge made of a spline and a base", "one that is a function"
         raise MethodError(call, expected, got, "Leave parts out")

@@ -22,6 +22,7 @@ from kanlens.plotting._style import (
     ASIDE,
     STYLE,
     Array,
+    Look,
     axes_for,
     fitted,
     label,
@@ -34,7 +35,7 @@ from kanlens.plotting._style import (
 
 if TYPE_CHECKING:
     from kanlens.model._edge import Edge
-    from kanlens.model._network import Rows
+    from kanlens.model._network import Rows, Targets
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
@@ -57,7 +58,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     ax: Axes | None = None,
     data: Rows | Trace | None = None,
     parts: bool = False,
-    y: Any = None,
+    y: Targets | None = None,
     band: bool = False,
 ) -> Axes:
     """Draw the function on one edge, and where the data lie.
@@ -106,7 +107,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     >>> edge(KAN([2, 1]), 0, 0, "x2", ax=axes).get_xlabel()
     'x2'
     """
-    curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
+    curve = _one_curve(source, (layer, out, in_), data=data, parts=parts)
     if band:
         curve = _with_band(curve, source, (layer, out, in_), data, y)
     ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
@@ -167,7 +168,7 @@ def edges(
     Raises
     ------
     InvalidValueError
-        If there is no such layer or node, or none of the edges is alive.
+        If there is no such layer or node, or none of the edges is nonzero.
 
     Examples
     --------
@@ -200,7 +201,7 @@ def edges(
     if not several:
         whose = curves[0].output_name, curves[0].output_unit
         text = words_for("contribution to", *whose, size_in_inches(ax)[1])
-    style: Any = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
+    style: Look = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
     ax.text(0.005, 0.5, f"{text}\nless its mean", multialignment="center", **style)
     if len(picks) < count:
         note = f"the {len(picks)} strongest of {count} edges"
@@ -208,7 +209,7 @@ def edges(
     return ax
 
 
-def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve:
+def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Targets | None) -> Curve:
     """Return a curve with its confidence band, over the range of the data."""
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
@@ -223,9 +224,9 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any) -> Curve
     return dataclasses.replace(curve, band=curve.y + away)
 
 
-def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
+def _one_curve(source: Model | Edge, ends: Any, *, data: Any, parts: bool) -> Curve:
     """Return the curve of an edge of a model, or of an Edge."""
-    call = "plot.edge"
+    call, (layer, out, in_) = "plot.edge", ends
     source = held_network(call, source)
     if isinstance(source, KAN):
         check_model(call, source)
@@ -238,8 +239,8 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
     if not callable(source) or not hasattr(source, "domain"):
         expected, got = "a KAN or an Edge", type(source).__name__
         raise DTypeError(call, expected, got, "Pass model.layers[0].edge(0, 0)")
-    if (layer, out, in_) != (None, None, None):
-        expected, got = "no layer, out or in_ with an Edge", repr((layer, out, in_))
+    if ends != (None, None, None):
+        expected, got = "no layer, out or in_ with an Edge", repr(ends)
         raise InvalidValueError(call, expected, got, "Leave them out")
     return function_curve(source, data=data, parts=parts, call=call)
 
@@ -254,16 +255,16 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
     if not curve.levels:
         for low, high in ((left, min(curve.grid[0], right)), (max(curve.grid[1], left), right)):
             if high > low:
-                style: dict[str, Any] = {"facecolor": "none", "edgecolor": HATCH, "linewidth": 0}
+                style: Look = {"facecolor": "none", "edgecolor": HATCH, "linewidth": 0}
                 ax.axvspan(low, high, hatch="////", zorder=0.5, label="_outside grid", **style)
         inside = curve.knots[(curve.knots >= left) & (curve.knots <= right)]
-        place: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "label": "_knots"}
+        place: Look = {"transform": ax.get_xaxis_transform(), "label": "_knots"}
         ax.vlines(inside, 0.97, 1.0, colors=STYLE.muted, linewidth=0.6, **place)
     draw_density(ax, curve.density)
     y = curve.y - offset
     if curve.band is not None and np.isfinite(curve.band).any():
         low, high = curve.band
-        look: dict[str, Any] = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
+        look: Look = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
         if curve.levels:
             ends = [np.interp([0.0, 1.0], curve.x, end) for end in (low, high)]
             look["linewidth"] = 7

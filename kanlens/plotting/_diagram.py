@@ -20,6 +20,7 @@ from kanlens.plotting._style import (
     ASIDE,
     STYLE,
     Array,
+    Look,
     axes_for,
     color_bar,
     distinct,
@@ -201,14 +202,14 @@ def _fitted(
 
 def _draw_hidden_names(ax: Axes, model: KAN, layout: DiagramLayout) -> None:
     box = {"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0}
-    style: dict[str, Any] = {"ha": "left", "zorder": 6, "bbox": box, **ASIDE}
+    style: Look = {"ha": "left", "zorder": 6, "bbox": box, **ASIDE}
     for level, places in enumerate(layout.nodes[1:-1], start=1):
         units = np.flatnonzero(np.isfinite(places[:, 0]))
         names = [literal(model.node_name(level, int(unit))) for unit in units]
         widest = max((text_width(name, STYLE.small) for name in names), default=0.0)
         x, y = places[units].T
         tight = widest + 0.25 > np.diff(x).min(initial=np.inf)  # the names stand upright then
-        turned: dict[str, Any] = {"rotation": 90, "va": "bottom"} if tight else {"va": "center"}
+        turned: Look = {"rotation": 90, "va": "bottom"} if tight else {"va": "center"}
         for k in with_room(x, -np.arange(len(x))):
             ax.text(x[k] + 0.1 - 0.01 * tight, y[k] + 0.03 * tight, names[k], **turned, **style)
 
@@ -240,12 +241,12 @@ def draw_strengths(
     ax.set(xlim=(0, width), ylim=(0, height))  # in inches, as diagrams are
     scale = max(height - spare, 0.2) / sum(heights)
     bottom, paths = foot + below, strongest_paths(model, curves)
-    mark: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": STYLE.small - 1}
+    mark: Look = {"ha": "center", "va": "center", "fontsize": STYLE.small - 1}
     mark["bbox"] = {"facecolor": STYLE.paper, "linewidth": 0, "pad": 0.6, "alpha": 0.9}
     for index, (layer, high) in enumerate(zip(curves, heights, strict=True)):
         box = (left / width, bottom / height, (width - left - right) / width, scale * high / height)
         panel = ax.inset_axes(box)
-        look: Any = {"cmap": STYLE.sequence, "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"}
+        look: Look = {"cmap": STYLE.sequence, "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"}
         image = panel.imshow(np.ma.masked_equal(layer.relative, 0.0), aspect="auto", **look)
         panel.set_facecolor(STYLE.faint)
         panel.spines[:].set_visible(False)
@@ -280,7 +281,7 @@ def _name(panel: Axes, model: KAN, index: int, names: list[list[tuple[str, str]]
     layer, last = model.layers[index], len(model.layers) - 1
     inputs = (names[0], "features") if index == 0 else ([], f"nodes of level {index}")
     outputs = (names[1], "outputs") if index == last else ([], f"nodes of level {index + 1}")
-    turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    turned: Look = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     for axis, count, (labels, words), look in (
         (panel.xaxis, layer.in_features, inputs, turned),
         (panel.yaxis, layer.out_features, outputs, {}),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from kanlens.model._network import KAN
 from kanlens.model._terms import SPLINE
 from kanlens.model._trace import Trace, edge_curves, layer_statistics
 from kanlens.plotting._layout import CROWD, Boxes, DiagramLayout
-from kanlens.plotting._style import STYLE, Array
+from kanlens.plotting._style import STYLE, Array, Look
 
 FLAT = 0.03  # a curve of less than this share of the layer's largest range is not blown up
 MAX_BOXES = 100  # in a layer; beyond, the strongest `SHOWN_BOXES` get a box
@@ -99,7 +98,7 @@ def draw_layers(
         nodes, places = model.nodes[index], layout.nodes[index + 1]
         if nodes.normalized and nodes.apart < len(places):  # hollow squares
             size = 6 if int(np.isfinite(places[:, 0]).sum()) > CROWD else 30
-            square: dict[str, Any] = {"marker": "s", "c": STYLE.paper, "edgecolors": STYLE.ink}
+            square: Look = {"marker": "s", "c": STYLE.paper, "edgecolors": STYLE.ink}
             square |= {"s": size, "linewidths": 0.9, "zorder": 6, "label": f"_normalized {index}"}
             x, y = places[nodes.apart :].T
             ax.scatter(x, y, **square)
@@ -230,6 +229,6 @@ def _draw_products(ax: Axes, model: KAN, layout: DiagramLayout, index: int) -> N
     ax.scatter(x, y, s=size, c=list(ink), linewidths=0.0, zorder=5)
     x, y = above[sums:][np.isfinite(above[sums:, 0])].T
     size = 8 if crowded else 62
-    circle: dict[str, Any] = {"c": STYLE.paper, "edgecolors": STYLE.ink, "linewidths": 0.9}
+    circle: Look = {"c": STYLE.paper, "edgecolors": STYLE.ink, "linewidths": 0.9}
     ax.scatter(x, y, s=size, zorder=6, label=f"_products {index}", **circle)
     ax.scatter(x, y, s=size / 3, zorder=7, marker="x", c=STYLE.ink, linewidths=0.9)

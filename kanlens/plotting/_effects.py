@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -24,6 +25,7 @@ from kanlens.plotting._style import (
     ASIDE,
     STYLE,
     Array,
+    Look,
     axes_for,
     color_bar,
     distinct,
@@ -66,15 +68,15 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     """Draw the effect of a feature on an output, less its mean.
 
     The effect is that of `kanlens.attribution.effect`. Thin gray lines are single rows, relative to
-    their outputs. Light gray has no data, the strip is their density, percentages are shares of
-    rows, the diamond is a missing cell; of several models, the shading is the spread. Of two
-    features, the joint effect: orange and solid lines raise the output, blue and dashed ones lower
-    it.
+    their outputs. Light gray marks ranges without data, the strip is the density of the data,
+    percentages are shares of rows, and the diamond is a missing cell. For several models, the
+    shading is their spread. For two features, the joint effect is drawn: orange and solid lines
+    raise the output, blue and dashed ones lower it.
 
     Parameters
     ----------
     source : KAN or fitted estimator, a sequence of them, or Effect
-        Left as it is; an Effect has the numbers.
+        Not changed. An `Effect` is drawn without further evaluations.
     feature, data, target, kind, ice, other, grid
         With models, as for `kanlens.attribution.effect`.
 
@@ -124,12 +126,12 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
     lines = np.empty((0, len(x))) if result.ice is None else numbers(result.ice)
     paths = [np.stack([x, line], 1) for line in lines]
     ax.add_collection(LineCollection(paths, colors=LINES, linewidths=0.5, zorder=2, label="_ice"))
-    style: Any = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
+    style: Look = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
     ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
     ends = _draw_spread(ax, result, x)
     if result.missing is not None:  # at the right border
-        border: Any = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
-        look: dict[str, Any] = {"color": STYLE.accent, "markersize": 4.5, "label": "_missing"}
+        border: Look = {"transform": ax.get_yaxis_transform(), "clip_on": False, "zorder": 5}
+        look: Look = {"color": STYLE.accent, "markersize": 4.5, "label": "_missing"}
         ax.plot(1.0, result.missing, "D", **look, **border)
         ax.text(1.04, result.missing, "missing", va="center", **border, **ASIDE)
         ends.append(np.array([result.missing]))
@@ -145,7 +147,7 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
     return ax
 
 
-def _date_ticks(axis: Any) -> None:
+def _date_ticks(axis: Axis) -> None:
     """Label days since 1970 with dates, unless Matplotlib has another epoch."""
     places = AutoDateLocator(minticks=3, maxticks=7)
     if get_epoch().startswith("1970-01-01T00:00"):
@@ -161,7 +163,7 @@ def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
     count, share = len(result.members), 0.05 if len(result.members) >= TRIMMED_FROM else 0.0
     low, high = np.quantile(numbers(result.members), [share, 1 - share], axis=0)
     words = f"{'5% to 95%' if share else 'range'} of {count} models"
-    look: dict[str, Any] = {"label": words, "alpha": 0.25, "zorder": 2.5}
+    look: Look = {"label": words, "alpha": 0.25, "zorder": 2.5}
     if result.settings[0].labels:
         y = np.arange(len(places))
         ax.hlines(y, low[places], high[places], colors=STYLE.accent, linewidth=7, **look)
@@ -181,7 +183,7 @@ def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
     wide = size_in_inches(ax)[0]
     if result.ice is not None:
         lines = numbers(result.ice)[:, picks]
-        style: dict[str, Any] = {"markersize": 6, "markeredgewidth": 0.6}
+        style: Look = {"markersize": 6, "markeredgewidth": 0.6}
         places = np.tile(y, len(lines))
         ax.plot(lines.ravel(), places, "|", color=LINES, zorder=2, label="_ice", **style)
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=0.8)
@@ -190,7 +192,7 @@ def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
     ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
     _name_levels(ax.yaxis, part, picks, 0.5 * wide)
     for place, share in enumerate(shares[picks]):
-        right: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
+        right: Look = {"transform": ax.get_yaxis_transform(), "va": "center"}
         ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
     title = words_for("", part.name, part.unit, wide)
     if len(picks) < len(shares):
@@ -201,7 +203,7 @@ def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
     return ax
 
 
-def _name_levels(axis: Any, part: Settings, picks: Array, room: float) -> None:
+def _name_levels(axis: Axis, part: Settings, picks: Array, room: float) -> None:
     """Name the levels on an axis, with `room` inches for each."""
     short = partial(literal, most=max(5, int(room / LETTER)))
     names = distinct((part.labels[k] for k in picks), short)
@@ -216,7 +218,7 @@ def _draw_surface(result: Effect, ax: Axes | None) -> Axes:
     levels = any(part.labels for part in result.settings)
     image = (_paint_cells if levels else _paint_bands)(ax, result)
     first, second = (_rows(part)[:: 1 + len(part.data) // DOTS] for part in result.settings)
-    dots: Any = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
+    dots: Look = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
     ax.plot(first, second, ".", label="_data", **dots)
     bar = color_bar(ax, image, words_for("effect on", result.target, result.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
@@ -242,7 +244,7 @@ def _paint_bands(ax: Axes, result: Effect) -> Any:
     fine = [np.linspace(place[0], place[-1], FINE) for place in places]
     far = _distances(result, fine)
     if far.max() > MAX_ROW_DISTANCE:
-        style: dict[str, Any] = {"levels": [MAX_ROW_DISTANCE, 2.0], "zorder": 2.5}
+        style: Look = {"levels": [MAX_ROW_DISTANCE, 2.0], "zorder": 2.5}
         ax.contourf(*fine, far, colors=[STYLE.faint], **style)
         ax.contour(*fine, far, colors=STYLE.muted, linewidths=0.3, **style)
     return image

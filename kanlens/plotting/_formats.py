@@ -12,7 +12,7 @@ ROUNDING = 1e-12
 MIN_DECIMAL, MAX_DECIMAL = 1e-3, 1e6  # outside, powers of ten are used
 
 
-def number(value: Any, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
     """Return a number with significant digits; a dash if not finite.
 
     Whole numbers are in full, others outside 0.001 to 1,000,000 have a power of ten.
@@ -35,27 +35,27 @@ def number(value: Any, digits: int = 3) -> str:
     return MINUS + text if value < 0 else text
 
 
-def tick(value: float, _: Any = None) -> str:
+def tick(value: float, _: int | None = None) -> str:
     """Return a tick label with all digits, in full from 0.0001 to 1e7."""
     if value and not 1e-4 <= abs(value) < 1e7:
         return number(value)
     return f"{value:,.10g}".replace("-", MINUS)
 
 
-def signed(value: Any) -> str:
+def signed(value: float | None) -> str:
     """Return a number with its sign."""
     text = number(value)
     return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
 
 
-def fixed(value: Any) -> str:
+def fixed(value: float | None) -> str:
     """Return a number with two decimals."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{value:.2f}".replace("-", MINUS)
 
 
-def percent(value: Any, digits: int = 1) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as a percentage, never rounded to 0% or 100%."""
     if value is None or not math.isfinite(value):
         return NOTHING

@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.errors import DataError, DTypeError, ShapeError
-from kanlens.model._network import Rows, find_output
+from kanlens.model._network import Rows, Targets, find_output
 from kanlens.plotting._style import (
     ASIDE,
     STYLE,
     Array,
+    Look,
     axes_for,
     label,
     literal,
@@ -30,6 +31,8 @@ from kanlens.plotting._style import (
 
 if TYPE_CHECKING:
     from sympy import Expr
+
+    from kanlens.symbolic import SymbolicResult
 
 CALL = "plot.formula"
 SIZE = (1.25 * STYLE.column, 0.85 * STYLE.column)
@@ -46,17 +49,17 @@ NUMBERS = 20  # classes up to which the counts are written into the matrix
 
 @picture(CALL)
 def formula(
-    result: Any,
+    result: SymbolicResult,
     *,
     x: Rows | None = None,
-    y: Any = None,
+    y: Targets | None = None,
     output: int | str = 0,
     index: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a formula above its complexity and loss, or its predictions.
 
-    A formula too long for mathematics is written as plain text.
+    A formula too long for typeset mathematics is written as plain text.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ def formula(
     Raises
     ------
     DTypeError
-        If `result` has no formulas, or `ax` is no Axes.
+        If `result` has no formulas, or `ax` is not an Axes.
     ShapeError
         If `y` does not fit `x`.
     InvalidValueError
@@ -120,7 +123,7 @@ def formula(
     return ax
 
 
-def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
+def _pair(result: SymbolicResult, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
     """Return targets or outputs of the network, and values on `x`."""
     if y is None and result.model is None:
         expected = "y, as the formula is not of a network"
@@ -135,17 +138,16 @@ def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[A
     return truth, guess
 
 
-def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
+def _draw_front(ax: Axes, result: SymbolicResult, name: str, index: int | None) -> None:
     table = result.equations_
     table = table[table["output"] == name] if "output" in table else table
     complexity, loss = numbers(table["complexity"]), numbers(table["loss"])
     best = result.get_best(name).name if index is None else index
-    chosen = int(table.index.get_indexer([best])[0])  # -1 where it is not on the front
-    look: dict[str, Any] = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
+    look: Look = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
     ax.scatter(complexity, loss, label="formulas", **look)
-    ring: Any = {"facecolors": "none", "edgecolors": STYLE.ink, "linewidths": 1.0, "s": 80}
-    ringed = [chosen] if chosen >= 0 else []
-    ax.scatter(complexity[ringed], loss[ringed], zorder=4, label="_chosen", **ring)
+    ring: Look = {"facecolors": "none", "edgecolors": STYLE.ink, "linewidths": 1.0, "s": 80}
+    chosen = np.flatnonzero(table.index == best)  # none where it is not on the front
+    ax.scatter(complexity[chosen], loss[chosen], zorder=4, label="_chosen", **ring)
     losses = loss[np.isfinite(loss)]
     if len(losses) and losses.min() > 0 and losses.max() > LOG_RATIO * losses.min():
         ax.set_yscale("log")
@@ -155,10 +157,10 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
         ax.set_ylim(0, 1.2 * losses.max() or 1.0)
     ax.set_xlim(0, 1.2 * complexity.max())
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if "stage" in table and ringed:
-        place = (complexity[chosen], loss[chosen])
+    if "stage" in table and len(chosen):
+        place = (complexity[chosen][0], loss[chosen][0])
         look = {"textcoords": "offset points", "ha": "center", "size": STYLE.small}
-        ax.annotate(literal(table["stage"].iloc[chosen]), place, (0, 8), **look)
+        ax.annotate(literal(table["stage"].iloc[chosen[0]]), place, (0, 8), **look)
     ax.set_xlabel("complexity (nodes of the expression)")
     ax.set_ylabel("loss (share of the variance)")
 
@@ -217,8 +219,8 @@ def _math_name(name: str) -> str:
 
 @picture("plot.predicted")
 def predicted(
-    y: Any,
-    prediction: Any,
+    y: Targets,
+    prediction: Targets,
     *,
     class_labels: Sequence[str] | None = None,
     name: str = "",
@@ -239,8 +241,8 @@ def predicted(
     Returns
     -------
     Axes
-        On the line in the scatter prediction and truth are equal. Cells of the matrix hold
-        counts; their darkness is the share of the true class.
+        On the diagonal of the scatter plot, predictions equal the targets. Cells of the confusion
+        matrix hold counts; their darkness is the share of the true class.
 
     Raises
     ------
@@ -282,7 +284,7 @@ def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *,
     room = 0.05 * (high - low or 1.0)
     ends = (low - room, high + room)
     ax.plot(ends, ends, color=STYLE.muted, linewidth=0.7, zorder=1, label="_equal")
-    look: dict[str, Any] = {"s": 7, "linewidths": 0, "color": STYLE.accent, "zorder": 2}
+    look: Look = {"s": 7, "linewidths": 0, "color": STYLE.accent, "zorder": 2}
     alpha = float(np.clip(40 / np.sqrt(len(left)), 0.15, 0.8))
     ax.scatter(left, right, alpha=alpha, rasterized=len(left) > RASTERIZE_FROM, **look)
     ax.set(xlim=ends, ylim=ends, aspect="equal")
@@ -308,14 +310,14 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     ax = axes_for(ax, (side, side))
     ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.15)
     turn = 40 if max(len(label) for label in labels) * n > 34 else 0
-    turned: dict[str, Any] = {"ha": "right" if turn else "center", "rotation_mode": "anchor"}
+    turned: Look = {"ha": "right" if turn else "center", "rotation_mode": "anchor"}
     ax.set_xticks(range(n), labels, rotation=turn, **turned)
     ax.set_yticks(range(n), labels)
     ax.tick_params(length=0, labelsize=STYLE.small)
     ax.spines[:].set_visible(False)
     for (row, column), count in np.ndenumerate(counts if n <= NUMBERS else np.empty((0, 0))):
         color = STYLE.paper if shares[row, column] > 0.6 else STYLE.ink
-        style: Any = {"ha": "center", "va": "center", "fontsize": STYLE.small, "color": color}
+        style: Look = {"ha": "center", "va": "center", "fontsize": STYLE.small, "color": color}
         ax.text(column, row, f"{count}", **style)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
@@ -110,7 +110,7 @@ def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes |
     return ax
 
 
-def _write_cells(ax: Axes, table: Array, image: Any) -> None:
+def _write_cells(ax: Axes, table: Array, image: ScalarMappable) -> None:
     """Write the number into every cell, in a contrasting color."""
     most = float(np.abs(table).max())
     least = NOTHING * most
@@ -143,10 +143,10 @@ class _Level:
 
 
 def draw_flows(result: Attribution, row: int | None, top: int, ax: Axes | None) -> Axes:
-    """Draw the flow through every edge as a band; its width is its size.
+    """Draw the flow through every edge as a band as wide as its size.
 
-    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output. A
-    node is as high as the larger of what arrives and what leaves.
+    Without `row`, it is the mean |flow| over all samples; with `row`, the flow of that sample,
+    orange if it raises the output. The height of a node is the larger of its inflow and outflow.
     """
     if result.paths is None or result.owners is None:
         expected, got = "an Attribution with paths", f"one of method {result.method!r}"
@@ -233,7 +233,7 @@ def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
         box = (index - BAR / 2, low), BAR, max(height, 2e-3)
         ax.add_patch(Rectangle(*box, color=STYLE.ink, linewidth=0))
         side = {0: ("right", -0.03), last: ("left", 0.03)}.get(index, ("left", 0.02))
-        style: Any = {} if index in (0, last) else ASIDE
+        style = {} if index in (0, last) else ASIDE
         ax.text(index + side[1], place, name, ha=side[0], va="center", **style)
 
 

@@ -9,13 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens.model._nodes import Grouping
-from kanlens.plotting._style import STYLE, Array, distinct, fitted, label, literal, text_width
+from kanlens.plotting._style import STYLE, Array, Look, distinct, fitted, label, literal, text_width
 
 MAX_ROWS = 4
 PITCH = 0.30  # of the boxes in a new figure, smallest wanted
@@ -226,7 +226,7 @@ class Labels:
     def draw(self, ax: Axes, y: float, muted: Array) -> None:
         """Write names next to nodes at height `y`; `muted` (node,) ones pale."""
         below = self.side < 0
-        look: dict[str, Any] = {"ha": "center", "va": "top" if below else "bottom", "zorder": 6}
+        look: Look = {"ha": "center", "va": "top" if below else "bottom", "zorder": 6}
         if self.angle:
             look |= {"rotation": self.angle, "rotation_mode": "anchor"}
             look["ha"] = "right" if below else "left"

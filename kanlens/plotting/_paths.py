@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.errors import DataError
-from kanlens.plotting._style import ASIDE, STYLE, Array, axes_for, numbers, picture
+from kanlens.plotting._style import ASIDE, STYLE, Array, Look, axes_for, numbers, picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.pruning import PruneResult
+    from kanlens.training import FitResult, SparsityPath
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
-RING: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
+RING: Look = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
 DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
 
 
 @picture("plot.pruning")
-def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
+def pruning(result: PruneResult | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the loss against the number of edges left while edges were removed.
 
     Parameters
@@ -49,10 +55,10 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
         curve = frame.rename(columns={"loss_after": "loss"})
     edges, losses = numbers(curve["edges_left"]), numbers(curve["loss"])
     ax = axes_for(ax, SIZE)
-    marker: dict[str, Any] = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
+    marker: Look = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
     ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
     tuned = np.flatnonzero(np.diff(edges) == 0)  # training changes the loss alone
-    look: dict[str, Any] = {"color": STYLE.series[1], "linewidth": 1.6}
+    look: Look = {"color": STYLE.series[1], "linewidth": 1.6}
     for place in tuned:
         step = slice(place, place + 2)
         ax.plot(edges[step], losses[step], label="_tuned", zorder=5, **look)
@@ -68,7 +74,7 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
 
 
 @picture("plot.history")
-def history(result: Any, *, ax: Axes | None = None) -> Axes:
+def history(result: FitResult | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the loss in training, step by step.
 
     Parameters
@@ -79,7 +85,7 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        The dotted line is the step whose state was kept.
+        The dotted line marks the step whose weights were kept.
 
     Raises
     ------
@@ -99,13 +105,13 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     if "validation_loss" in frame and frame["validation_loss"].notna().any():
         lines["held-out rows"] = numbers(frame["validation_loss"])
     ax = axes_for(ax, SIZE)
-    marker: dict[str, Any] = {"marker": "o", "markersize": 3.0} if len(steps) < 3 else {}
+    marker: Look = {"marker": "o", "markersize": 3.0} if len(steps) < 3 else {}
     looks = ((STYLE.accent, "-"), (STYLE.series[1], (0, (4, 1.5))))
     for (name, losses), (color, dashes) in zip(lines.items(), looks, strict=False):
         ax.plot(steps, losses, color=color, linestyle=dashes, label=name, zorder=3, **marker)
     best = getattr(result, "best_step", None)
     if best is not None:
-        style: Any = {"color": STYLE.muted, "linewidth": 0.7, "linestyle": ":", "label": "_best"}
+        style: Look = {"color": STYLE.muted, "linewidth": 0.7, "linestyle": ":", "label": "_best"}
         ax.axvline(best, zorder=1, **style)
     _finish_axes(ax, np.concatenate(list(lines.values())), "step")
     if len(lines) > 1:
@@ -114,7 +120,7 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
 
 
 @picture("plot.path")
-def path(result: Any, *, ax: Axes | None = None) -> Axes:
+def path(result: SparsityPath | pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the held-out loss along a sparsity path against edges.
 
     Parameters
@@ -147,7 +153,7 @@ def path(result: Any, *, ax: Axes | None = None) -> Axes:
     edges, losses, errors = (numbers(frame[name]) for name in columns[:3])
     best = frame["best"].to_numpy(dtype=bool)
     ax = axes_for(ax, SIZE)
-    style: Any = {"color": STYLE.accent, "elinewidth": 0.7, "markersize": 3.0, "zorder": 3}
+    style: Look = {"color": STYLE.accent, "elinewidth": 0.7, "markersize": 3.0, "zorder": 3}
     ax.errorbar(edges, losses, errors, marker="o", linewidth=1.0, label="loss", **style)
     ax.plot(edges[best], losses[best], "o", label="_best", zorder=4, **RING)
     _finish_axes(ax, losses, "edges left")
@@ -156,9 +162,9 @@ def path(result: Any, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _frame(result: Any, columns: tuple[str, ...], call: str) -> Any:
+def _frame(result: Any, columns: tuple[str, ...], call: str) -> pd.DataFrame:
     """Return the frame of a result; refuse one without columns or rows."""
-    frame = result.to_frame() if hasattr(result, "to_frame") else result
+    frame: pd.DataFrame = result.to_frame() if hasattr(result, "to_frame") else result
     wanted = " and ".join(columns)
     names = [str(name) for name in getattr(frame, "columns", ())]
     if not set(columns) <= set(names):

@@ -23,6 +23,7 @@ import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
@@ -32,6 +33,7 @@ from kanlens.errors import DTypeError
 from kanlens.plotting._formats import tick
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Look = dict[str, Any]  # keyword arguments of matplotlib
 
 FORMATS = (".pdf", ".png", ".svg")
 DOTS_PER_INCH = 200
@@ -69,7 +71,7 @@ class Style:
 
 
 STYLE = Style()
-ASIDE: Any = {"fontsize": STYLE.small, "color": STYLE.muted}  # of what is said beside the picture
+ASIDE: Look = {"fontsize": STYLE.small, "color": STYLE.muted}  # of what is said beside the picture
 
 SETTINGS: dict[str, Any] = {  # that differ from matplotlib's own
     "font.size": STYLE.text,
@@ -105,7 +107,7 @@ SETTINGS: dict[str, Any] = {  # that differ from matplotlib's own
 
 Draw = TypeVar("Draw", bound=Callable[..., Axes])
 AX = "ax : Axes, optional\n    Where to draw; a new figure, made by pyplot, when None."
-EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is no Axes."}  # of all pictures
+EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is not an Axes."}  # of all pictures
 
 
 @contextmanager
@@ -155,7 +157,7 @@ def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) 
     if ax is None:
         from matplotlib import pyplot
 
-        figure: Any = pyplot.figure(figsize=size, layout=None if bare else "constrained")
+        figure = pyplot.figure(figsize=size, layout=None if bare else "constrained")
         ax = figure.add_axes((0, 0, 1, 1)) if bare else figure.add_subplot()
     if not bare:
         tidy(ax)
@@ -249,16 +251,16 @@ def name_rows(ax: Axes, names: list[str], *, others: bool = False) -> None:
 
 def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> Any:
     """Draw the color bar of an image next to `ax`, or on axes of its own."""
-    where: Any = {"ax": ax, "fraction": 0.046, "pad": 0.03} if key is None else {"cax": key}
-    bar: Any = ax.figure.colorbar(image, **where)
+    where: Look = {"ax": ax, "fraction": 0.046, "pad": 0.03} if key is None else {"cax": key}
+    bar = ax.figure.colorbar(image, **where)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, labelsize=STYLE.small)
     bar.set_label(label, fontsize=STYLE.small)
     return bar
 
 
-def save(picture: Any, path: Pathlike) -> None:
-    """Write a picture without a date; equal pictures are equal bytes.
+def save(picture: Axes | Figure, path: Pathlike) -> None:
+    """Write a picture to a file; equal pictures give equal bytes.
 
     The file is written whole or not at all.
 
@@ -272,7 +274,7 @@ def save(picture: Any, path: Pathlike) -> None:
     Raises
     ------
     OutputError
-        If the suffix is another, or the file cannot be written there.
+        If the suffix is not supported, or the file cannot be written there.
     DTypeError
         If `picture` is neither an Axes nor a Figure.
 
@@ -292,7 +294,7 @@ def save(picture: Any, path: Pathlike) -> None:
         temporary.write_bytes(_rendered(figure, suffix[1:]))
 
 
-def to_svg(picture: Any, *, title: str = "", prefix: str | None = None) -> str:
+def to_svg(picture: Axes | Figure, *, title: str = "", prefix: str | None = None) -> str:
     """Return a picture as an ``<svg>`` element to put into a web page.
 
     Text stays text. Ids begin with a prefix, which keeps pictures on one page apart.
@@ -328,7 +330,7 @@ def to_svg(picture: Any, *, title: str = "", prefix: str | None = None) -> str:
     return f'{head} role="img" stroke-linejoin="round">{label}{rest}'
 
 
-def _figure(picture: Any, call: str) -> Any:
+def _figure(picture: Axes | Figure, call: str) -> Any:
     """Return the whole figure of an Axes or a part of a figure."""
     figure = getattr(picture, "figure", None)
     if figure is None or not hasattr(getattr(figure, "figure", figure), "savefig"):

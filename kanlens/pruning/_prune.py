@@ -13,7 +13,7 @@ from kanlens._resources import Memory, threads_for, within_memory
 from kanlens.data._groups import row_groups, split_groups
 from kanlens.errors import InvalidValueError
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._network import KAN, Rows
+from kanlens.model._network import KAN, Rows, Targets
 from kanlens.pruning._compaction import reached
 from kanlens.pruning._history import PruneResult
 from kanlens.pruning._removal import EdgeRemover
@@ -27,7 +27,7 @@ MIN_ROWS = 5  # for fine-tuning
 def prune(  # noqa: PLR0913 - one keyword per choice
     model: Model,
     x: Rows,
-    y: Any = None,
+    y: Targets | None = None,
     *,
     score: str = "l1",
     threshold: float | None = None,
@@ -170,7 +170,7 @@ def _check_limits(threshold: float | None, budget: float | None) -> None:
         raise InvalidValueError("prune", expected, got, advice, argument="threshold")
 
 
-def _check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
+def _check_tunable(model: KAN, rows: Tensor, y: Targets | None) -> None:
     """Refuse too few rows, a classifier without labels, and a frozen network."""
     if len(rows) < MIN_ROWS:
         expected, got = f"at least {MIN_ROWS} rows for finetune", str(len(rows))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.errors import MethodError, TrainingError
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, Targets
 from kanlens.pruning._compaction import compact, reached, varying
 from kanlens.pruning._history import RemovalLog, renew_statistics
 from kanlens.pruning._propagation import Edge, Propagation
@@ -34,7 +34,7 @@ class EdgeRemover:
         self,
         model: KAN,
         rows: Tensor,
-        y: Any,
+        y: Targets | None,
         score: EdgeScore,
         *,
         rescore: bool,

@@ -16,7 +16,7 @@ from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import progress_bar
 from kanlens.errors import MethodError
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._network import KAN, Rows
+from kanlens.model._network import KAN, Rows, Targets
 from kanlens.pruning._propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
 from kanlens.training._objective import constant_loss, task_loss
@@ -41,7 +41,7 @@ class LossEvaluator:
         self,
         model: KAN,
         first: Tensor,
-        y: Any = None,
+        y: Targets | None = None,
         *,
         rows: Tensor | None = None,
         budget: float | None = None,
@@ -130,7 +130,7 @@ class Scorer:
 def edge_scores(
     model: Model,
     x: Rows,
-    y: Any = None,
+    y: Targets | None = None,
     *,
     max_memory: Memory = None,
     progress: bool | None = None,

@@ -195,7 +195,7 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
     return replace(plan, method=passed.method, rows=torch.tensor(rows))
 
 
-def _check_passed(model: KAN, target: str, what: str, passed: Any) -> None:
+def _check_passed(model: KAN, target: str, what: str, passed: Attribution | Comparison) -> None:
     """Refuse an attribution or comparison of other features or outputs."""
     first: Attribution = next(iter(getattr(passed, "attributions", {"": passed}).values()))
     for differs, expected, got in (

@@ -19,7 +19,7 @@ from kanlens.model._network import KAN
 from kanlens.plotting._diagram_layers import layer_curves
 from kanlens.plotting._formats import number, percent
 from kanlens.plotting._formulas import scatter_pair
-from kanlens.plotting._style import STYLE, context, label, literal, tidy
+from kanlens.plotting._style import STYLE, Array, context, label, literal, tidy
 from kanlens.reporting._analysis import Analysis
 from kanlens.reporting._drawing import Picture, draw, sized
 from kanlens.reporting._report_data import spread
@@ -60,7 +60,7 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
         "cards": cards,
         "layers": list(_layers(analysis, len(cards))),
         "formula": analysis.formula and _formula(analysis, analysis.formula),
-        "pruning": draw(partial(plotting.pruning, pruning), loss) if pruned else None,
+        "pruning": draw(partial(plotting.pruning, pruning), loss) if pruning and pruned else None,
         "history": history and history.history and draw(partial(plotting.history, history), loss),
         "certificate": proven and _bars(certificate, proven, 4.6, 0.8, max_features),
         "comparison": draw_comparison(analysis, max_features),
@@ -129,7 +129,7 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
     yield draw(partial(_paint_residuals, output, output - y, unit), (3.6, 3.0))
 
 
-def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
+def _paint_residuals(output: Array, error: Array, unit: str, *, ax: Axes) -> None:
     tidy(ax)
     ax.axhline(0, color=STYLE.muted, linewidth=0.7, zorder=1)
     alpha = float(np.clip(30 / math.sqrt(len(output)), 0.2, 0.8))
@@ -172,7 +172,7 @@ def _paint_calibration(performance: dict[str, Any], *, ax: Axes) -> None:
     ax.plot(x, y, color=STYLE.accent, linewidth=0.8, zorder=2)
     ax.scatter(x, y, s=sizes, color=STYLE.accent, linewidths=0, alpha=0.85, zorder=3)
     ax.set_xlabel(literal(performance["calibration"]["of"], most=40))
-    ax.set_ylabel("share that came true")
+    ax.set_ylabel("observed frequency")
 
 
 def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[Picture]:
@@ -247,8 +247,8 @@ def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
         yield draw(
             partial(plotting.effect, result),
             (2.65, 2.1),
-            caption=f"The mean over the rows{', single rows in gray' * (result.ice is not None)}.",
-            alt=f"What {name} does to {content['meta']['target']} over its range, from {ends}",
+            caption=f"Mean over the rows{'; single rows in gray' * (result.ice is not None)}.",
+            alt=f"Effect of {name} on {content['meta']['target']} over its range, from {ends}",
             title=f"Effect of {name}",
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +41,7 @@ MAX_EDGES = {  # of models that a default method is compared on
     "captum_deep_lift": 300_000,
 }
 MAX_FEATURES = {"captum_shapley_value_sampling": 150}
-FROM_DATA = "rows of this data, since the model kept none from its training"
+FROM_DATA = "of this data, since the model stores none"
 LARGE = "it would take long on a model of this size; name it in methods to run it"
 
 
@@ -125,15 +124,15 @@ def too_slow(edges: int, features: int) -> list[str]:
     return slow + [name for name, most in MAX_FEATURES.items() if features > most]
 
 
-def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
+def _background(subject: Subject, background: Rows | None) -> tuple[Tensor, str]:
     model = subject.model
     if background is not None:
         with rewording("report", part="background"):
             rows = model.prepare(background, call="report")
             check_rows("report", rows)
-        return rows, "rows that were passed as background"
+        return rows, "passed as background"
     if model.background is not None:
-        return model.background.to(subject.x), "rows that the model kept from its training"
+        return model.background.to(subject.x), "stored in the model at training"
     return subject.x, FROM_DATA
 
 

@@ -66,7 +66,7 @@ class Subject:
 
     @property
     def given_away(self) -> dict[str, float]:
-        """Columns that predict the target alone, of the training if known."""
+        """Columns that predict the target alone; those of training if recorded."""
         if self.model.record is not None:
             return self.model.record.given_away
         return {} if self.y is None else giveaways(self.model.schema, self.x, self.y)
@@ -84,7 +84,7 @@ class Subject:
         return np.asarray(self.logits.softmax(1).numpy())
 
 
-def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
+def read_subject(model: KAN, data: object, target: int | str | None) -> Subject:
     """Read data of any form, and run the model on them."""
     features, y, source = _rows_of(model, data)
     x = model.prepare(features, call="report")

@@ -16,6 +16,7 @@ import sympy
 from kanlens._runtime import check_time
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.functions._registration import MODULES
+from kanlens.model._edge import Edge
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.model._terms import SPLINE
@@ -63,7 +64,7 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
     check_time()
     function = compiled(tuple(expressions), tuple(symbols))
 
-    def evaluate(x: Any) -> Any:
+    def evaluate(x: Array) -> Array:
         columns = np.asarray(x, dtype=np.float64).T
         with np.errstate(all="ignore"):
             values = [np.asarray(value) for value in function(*columns)]
@@ -113,7 +114,7 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
     layer, (out, in_) = model.layers[index], place
     name, (a, b, c, d) = layer.assigned(out, in_)
     if name == SPLINE:
-        edge: Any = layer.edge(out, in_)
+        edge = layer.edge(out, in_)
         if np.ptp(edge.coefficients) == 0:  # a constant and base functions
             return float(edge.coefficients[0]) + edge.functions.expression(u)
         if index == 0:
@@ -125,15 +126,15 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
 
 
 @lru_cache(maxsize=1024)  # sympy and lambdify need one class per spline
-def spline_function(name: str, edge: Any, order: int = 0) -> Any:
+def spline_function(name: str, edge: Edge, order: int = 0) -> Any:
     """Return a sympy function of an edge or a derivative of it."""
 
-    def evaluate(x: Any) -> Any:
+    def evaluate(x: Array) -> Array:
         if np.iscomplexobj(x):  # a root of a negative number inside: undefined
             x = np.where(np.imag(x) == 0, np.real(x), np.nan)
         return edge(x) if order == 0 else edge.derivative(x, order)
 
-    def fdiff(self: Any, argindex: int = 1) -> Any:
+    def fdiff(self: Expr, argindex: int = 1) -> Any:
         return spline_function(f"{edge_name}_d{order + 1}", edge, order + 1)(self.args[0])
 
     edge_name = name if order == 0 else name.rsplit("_d", 1)[0]
@@ -154,7 +155,7 @@ def _function(name: str, evaluate: Any, fdiff: Any, constructor: Any, **members:
     return type(name, (sympy.Function,), common | members)
 
 
-def _applied(arguments: tuple[Expr, ...], function: Callable[..., Any], *options: Any) -> Expr:
+def _applied(arguments: tuple[Expr, ...], function: Callable[..., Any], *options: object) -> Expr:
     return function(*options)(*arguments)
 
 
@@ -181,11 +182,11 @@ def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
 def layer_norm_function(eps: float) -> Any:
     """Return the function layer_norm(u, u_1, ..., u_n) of sympy."""
 
-    def evaluate(u: Any, *others: Any) -> Any:
+    def evaluate(u: Expr, *others: Expr) -> Expr:
         mean = sum(others) / len(others)
         return (u - mean) / (sum((v - mean) ** 2 for v in others) / len(others) + eps) ** 0.5
 
-    def fdiff(self: Any, argindex: int = 1) -> Any:
+    def fdiff(self: Expr, argindex: int = 1) -> Any:
         symbols = [sympy.Dummy() for _ in self.args]
         slope = evaluate(*symbols).diff(symbols[argindex - 1])
         return slope.xreplace(dict(zip(symbols, self.args, strict=True)))

@@ -15,6 +15,7 @@ import numpy as np
 from kanlens._runtime import check_time
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Function = Callable[[Array], Array]
 
 _REDUNDANT = 1e-14  # eigenvalue of the normal matrix, relative to the largest, that counts as 0
@@ -39,7 +40,7 @@ class Residuals(ABC):
     def equations(self) -> tuple[Array, Array]:
         """Return ``J^T J`` and ``J^T r`` after the last call of `losses`."""
 
-    def pick(self, mask: Any) -> Residuals:
+    def pick(self, mask: Mask) -> Residuals:
         """Return the problems selected by a mask."""
         return self
 
@@ -53,7 +54,7 @@ class Damping:
     factors: tuple[float, float] | None = None  # of accepted and other steps; None: Nielsen's rule
 
     def updated(
-        self, damped: Array, rise: Array, better: Any, gain: Array, predicted: Array
+        self, damped: Array, rise: Array, better: Mask, gain: Array, predicted: Array
     ) -> tuple[Array, Array]:
         """Return the damping and its next rise after a step."""
         if self.factors:

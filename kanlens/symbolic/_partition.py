@@ -15,7 +15,7 @@ from kanlens._runtime import Interruption
 from kanlens.data._groups import row_groups, split_groups
 from kanlens.errors import DataError, MethodError
 from kanlens.model._analysis import over_rows, reaching, rows_at_once
-from kanlens.model._network import KAN, Rows
+from kanlens.model._network import KAN, Rows, Targets
 from kanlens.symbolic._assignment import Goal
 from kanlens.symbolic._joint_refit import relative_loss, relative_losses
 
@@ -120,7 +120,7 @@ class PartitionedRows(NamedTuple):
 
 
 def parts_of(
-    model: KAN, data: Table, tests: Table, choosing: Pair | None, generator: Any
+    model: KAN, data: Table, tests: Table, choosing: Pair | None, generator: torch.Generator | None
 ) -> PartitionedRows:
     """Return the rows of each part, as a model in float64 takes them."""
     x, y = prepared(model, *data)
@@ -133,9 +133,9 @@ def parts_of(
 
 
 def prepared(
-    model: KAN, x: Rows, y: Any, *, call: str = "symbolize"
+    model: KAN, x: Rows, y: Targets | None, *, call: str = "symbolize"
 ) -> tuple[Tensor, Tensor | None]:
-    """Return x and y as a model in float64 takes them."""
+    """Return x and y as tensors for a float64 model; refuse bad outputs."""
     rows = model.prepare(x, call=call).detach()
     check_rows(call, rows, least=2)
     (outputs,) = over_rows(lambda part: [model(part)], rows, rows_at_once(model))

@@ -7,13 +7,13 @@ its part in the spline space of the edge, which other splines could follow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.symbolic._least_squares import Array, Damping, Residuals, descend
+from kanlens.symbolic._least_squares import Array, Damping, Mask, Residuals, descend
 from kanlens.symbolic._library import Family, constrain
 
 _MAX_SLOPE = 1e6  # in the computation of a step
@@ -88,7 +88,7 @@ class EdgeResiduals(Residuals):
         across = padded.view(edges, self.width, samples) @ space
         return across.view(-1, directions)[self.slot]
 
-    def pick(self, mask: Any) -> EdgeResiduals:
+    def pick(self, mask: Mask) -> EdgeResiduals:
         """Return the fits selected by a mask."""
         families, samples, fits, space = self.arguments
         return EdgeResiduals(families, samples, fits.pick(torch.from_numpy(mask)), space)

@@ -213,7 +213,7 @@ Rule = Callable[[Any], Any]  # from an expression to an equal one, or to itself
 _everywhere = partial(methodcaller, "replace")
 
 
-def _up_to(most: int, rule: Rule, *, within: Any = sympy.Basic) -> Rule:
+def _up_to(most: int, rule: Rule, *, within: type[sympy.Basic] = sympy.Basic) -> Rule:
     """Return a rule for short expressions that contain `within`."""
     return lambda e: rule(e) if e.has(within) and sympy.count_ops(e) <= most else e
 

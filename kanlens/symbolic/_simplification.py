@@ -68,7 +68,7 @@ Scale = Callable[[Array], Array]  # of y and of the values of a formula
 class Constant:
     """An exact number with its description length in bits."""
 
-    exact: Any
+    exact: Expr
     value: float
     bits: float
 

@@ -62,8 +62,11 @@ def fit_additive(
     fit.run()
     _set_layer(model, fit)
     store_statistics(model, x)
-    held_out = model.scale_outputs(torch.from_numpy(fit.held_out(folds.numpy())).to(x))
-    losses = [row_losses(model, outputs, y) for outputs in (model(x), held_out)]
+    outputs, held_out = (
+        model.scale_outputs(torch.from_numpy(values).to(x))
+        for values in (fit.outputs, fit.held_out(folds.numpy()))
+    )
+    losses = [row_losses(model, values, y) for values in (outputs, held_out)]
     loss, validation_loss = (float((part * weights.to(part)).mean()) for part in losses)
     record = {"step": 1, "loss": loss, "penalty": 0.0, "validation_loss": validation_loss}
     record["metric"] = score(model, held_out, y)

@@ -134,7 +134,7 @@ def _baselines(classifies: bool) -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
 
     kind = "Classifier" if classifies else "Regressor"
-    linear: Any = linear_model.LinearRegression()
+    linear = linear_model.LinearRegression()
     if classifies:
         linear = linear_model.LogisticRegression(max_iter=1000)
     return {

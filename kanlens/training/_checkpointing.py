@@ -93,7 +93,7 @@ class Checkpoint:
             self.written = self.clock()
 
 
-def write_state(path: Path, state: Any) -> None:
+def write_state(path: Path, state: object) -> None:
     """Write nested tensors, numbers and text to one file, atomically."""
     from safetensors.torch import save
 
@@ -155,7 +155,7 @@ def _wrong(call: str, path: Path, got: str) -> FileFormatError:
     return FileFormatError(call, expected, got, *advice, resume=...)
 
 
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _pack(value: object, tensors: dict[str, Tensor]) -> Any:
     """Return `value` as JSON types; its tensors go to `tensors`."""
     if isinstance(value, Tensor):
         key = str(len(tensors))
@@ -169,7 +169,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _unpack(value: object, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict) and TENSOR in value:
         return tensors[value[TENSOR]]
     if isinstance(value, dict):

@@ -25,6 +25,7 @@ from kanlens.data._cell_parsing import Array
 from kanlens.training._variance_components import MIN_INFORMATION, NormalEquations
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 2000  # of one curve, and of all, about
+MAX_CELLS = 40_000_000  # rows times breakpoints, which outputs of the network take 2 GB for
 MIN_INTERVALS = 16  # of one curve; with more columns, curves are lines
 EVEN = 0.1  # share of even spacing in that of breakpoints, the rest is of quantiles
 MIN_SPACING = 1e-9  # of breakpoints, over their range
@@ -87,8 +88,9 @@ def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
 
 def make_curve(feature: int, x: Array, group: int, columns: int, rough: bool = True) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns`."""
-    intervals = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
-    knots = breakpoints(x, intervals if intervals >= MIN_INTERVALS else 1)
+    most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
+    held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
+    knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
     parts = [((knots - knots.mean()) / knots.std())[:, None]]
     if len(knots) > 3:
         parts.append(smooth_modes(knots))
@@ -176,7 +178,8 @@ class CurveDesign:
             columns -= weights @ columns / weights.sum()
             columns *= np.sqrt(weights)[:, None]
             return np.asarray(columns.T @ columns)
-        weighted = self.matrix.multiply(weights[:, None]).tocsr()
+        weighted = self.matrix.copy()
+        weighted.data *= np.repeat(weights, np.diff(weighted.indptr))
         sums = weighted.sum(0)
         gram = (self.matrix.T @ weighted).toarray() - np.outer(sums, sums) / weights.sum()
         parts = self._parts(places)

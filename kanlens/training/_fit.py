@@ -21,7 +21,7 @@ from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, LostProcessError
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, joined
@@ -38,8 +38,8 @@ def fit(
     data: Table | Source | tuple[Any, Any],
     options: FitOptions | None = None,
     *,
-    sample_weight: Any = None,
-    groups: Any = None,
+    sample_weight: PerRow = None,
+    groups: PerRow = None,
     strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
@@ -94,7 +94,8 @@ def fit(
         Go on from `checkpoint` when it exists, with the same model, data and options, in any number
         of processes; the result is bit for bit that of an unbroken run.
     max_memory : str or int, optional
-        Bytes for rows of a source and work on them, as "1GB". Default: a quarter of what is free.
+        Memory for the rows of a source and for the computation, in bytes or as text such as "1GB".
+        Default: a quarter of the free memory.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
@@ -234,7 +235,7 @@ def row_weights(sample_weight: Any, x: Tensor) -> Tensor:  # (batch,)
     return weights / weights.mean()
 
 
-def labelled(data: Any, groups: Any) -> tuple[Any, Any]:
+def labelled(data: Any, groups: PerRow) -> tuple[Any, Any]:
     """Return data without the column of groups, and labels (batch,)."""
     if isinstance(data, Table):
         groups = data.groups if groups is None else groups

@@ -19,7 +19,7 @@ from kanlens.data._groups import deal_groups, row_groups
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, rewording
-from kanlens.model._network import KAN
+from kanlens.model._network import KAN, PerRow
 from kanlens.training._additive_network import fit_additive
 from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
 from kanlens.training._default_ensemble import (
@@ -54,8 +54,8 @@ def fit_default(
     *,
     hidden: Sequence[Any] | None = None,
     build: Callable[[list[Any], int], KAN] | None = None,
-    sample_weight: Any = None,
-    groups: Any = None,
+    sample_weight: PerRow = None,
+    groups: PerRow = None,
     strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,

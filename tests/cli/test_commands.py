@@ -336,7 +336,7 @@ def test_no_command_writes_over_what_it_reads(workshop, monkeypatch, words, caps
     monkeypatch.chdir(workshop)
     before = {path: path.read_bytes() for path in workshop.iterdir()}
     assert main(words) == 1
-    assert "expected an output that is no input" in capsys.readouterr().err
+    assert "expected an output file that is not an input file" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in workshop.iterdir()} == before
 
 

@@ -16,6 +16,7 @@ from kanlens.training import fit_default
 from kanlens.training._additive_network import _AdditiveFit
 from kanlens.training._checkpointing import read_state
 from kanlens.training._default_ensemble import EnsembleRun, add_penalties, grid_intervals
+from kanlens.training._objective import score
 from tests.training.conftest import seeded
 
 
@@ -295,3 +296,60 @@ def test_the_rows_choose_the_default_network():
     ):
         with pytest.raises(kanlens.errors.KanlensError, match=match):
             kanlens.fit_default(data, progress=False)
+
+
+SHAPES = {(5,): (2, 5, 1), (16,): (2, 16, 1), ((1, 7),): (2, 8, 1), (5, 3): (2, 5, 3, 1)}
+
+
+@pytest.mark.usefixtures("briefest")
+@pytest.mark.parametrize("hidden", SHAPES)
+def test_a_shape_alone_is_trained_by_the_recipe(hidden, monkeypatch):
+    monkeypatch.setattr("kanlens.training._fit_default.fit_additive", pytest.fail)
+    x, y = table(product)
+    result = fit_default((x, y), hidden=hidden, generator=seeded(), progress=False)
+    assert result.model.widths == SHAPES[hidden]
+    if hidden == (16,):  # two members
+        assert result.folds.bincount().tolist() == [45, 45]
+        assert len(result.held_out) == 90
+        return
+    assert result.folds is None
+    assert len(result.held_out) == 15
+    with torch.no_grad():
+        outputs = result.model(x)[result.held_out]
+    expected = score(result.model, outputs, y[result.held_out])
+    assert result.metric == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.usefixtures("briefest")
+def test_rows_held_out_of_a_single_network_are_not_learned():
+    x, y = table(product)
+    runs = [run_on(x, y, built([5], 5)) for _ in range(2)]
+    held = runs[0].judged[:, 0]
+    runs[0].y[held] += 1000.0
+    other = run_on(x, y, built([5], 5))
+    other.y[~held] += 1.0
+    for run in (*runs, other):
+        run._one_pass()
+    with torch.no_grad():
+        outputs = [run.model(run.x[:5]) for run in (*runs, other)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[2], outputs[1])
+
+
+@pytest.mark.usefixtures("briefest")
+def test_a_given_shape_goes_on_from_its_checkpoint_alone(tmp_path, monkeypatch):
+    rows, path = table(product), tmp_path / "run"
+    whole = drawn(rows, 4, hidden=(5,))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        stopped(patch, 2, RuntimeError("killed"))
+        drawn(rows, 4, hidden=(5,), checkpoint=path, checkpoint_every=0)
+    again = drawn(rows, 5, hidden=(5,), checkpoint=path, resume=True)
+    assert torch.equal(again.model(rows[0]), whole.model(rows[0]))
+    for hidden in ((), (6,)):
+        with pytest.raises(FileFormatError, match="expected a checkpoint of the same data"):
+            drawn(rows, 4, hidden=hidden, checkpoint=path, resume=True)
+
+
+def test_widths_that_are_no_sequence_are_refused():
+    with pytest.raises(TypeError, match="fit_default: expected hidden to be a sequence of widths"):
+        fit_default(table(product), hidden=5)

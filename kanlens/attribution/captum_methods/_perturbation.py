@@ -27,7 +27,7 @@ class Unrounded(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if function is Tensor.add_:
             return torch.add(*(term.as_subclass(Tensor) for term in args))

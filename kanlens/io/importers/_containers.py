@@ -66,24 +66,24 @@ class _Fixed:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> Any:
         return self.value(*args)
 
 
 class _Ordered(dict[Any, Any]):
     """An ordered dictionary without attributes."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
 
 class _Names(type):
     """The type of names in a pickle; refuses calls of the standard library."""
 
-    def __call__(cls, *args: Any, **options: Any) -> Any:
+    def __call__(cls, *args: object, **options: object) -> Any:
         path = getattr(cls, "path", "")
         if path.partition(".")[0] in _CALLING:
             raise _CallError(path)
@@ -123,7 +123,7 @@ class _InertUnpickler(Unpickler):
             raise ValueError("names without end")
         return kind
 
-    def _member(self, *names: Any) -> Any:
+    def _member(self, *names: object) -> Any:
         """Return an inert class for a function of torch that getattr asks for."""
         path = path_of(names[0]) if len(names) == 2 else ""
         if not path.startswith("torch.") or not isinstance(names[1], str):
@@ -147,7 +147,7 @@ class _InertUnpickler(Unpickler):
 _EXPANDED = 2**16
 
 
-def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _Fixed:
+def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: object) -> _Fixed:
     """Return a tensor within its storage; a large one must not repeat numbers."""
     storage: Tensor = stored.value
     numbers = (offset, *size, *stride)
@@ -187,7 +187,7 @@ def read_archive(path: Path) -> object:
             raise refusal(path.name, f"is a pickled module that calls {error}") from error
 
 
-def _unwrapped(root: Any, name: str) -> object:
+def _unwrapped(root: object, name: str) -> object:
     """Replace wrapped tensors by themselves; refuse modules of kanlens."""
     top, seen = {"": root}, set()
     stack: list[Any] = [top]
@@ -207,7 +207,7 @@ def _unwrapped(root: Any, name: str) -> object:
     return top[""]
 
 
-def state_of(module: Any) -> dict[str, Tensor]:
+def state_of(module: Inert) -> dict[str, Tensor]:
     """Return the state dict of an inert module."""
     state: dict[str, Tensor] = {}
     stack, count = [("", module)], 0
@@ -330,16 +330,16 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def flatten_mapping(self, node: Any) -> None:
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Merge no keys: repeated merges would fill the memory."""
 
-    def number(loader: Any, node: Any) -> Any:
+    def number(loader: Loader, node: yaml.SequenceNode) -> Any:
         kinds = {"i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d"}
         dtype, raw = node.value
         kind = kinds[dtype.value[0][1].value[0].value]
         return struct.unpack(kind, base64.b64decode(raw.value))[0]
 
-    def items(loader: Any, node: Any) -> Any:
+    def items(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
         return loader.construct_sequence(node, deep=True)
 
     for module in ("core", "_core"):

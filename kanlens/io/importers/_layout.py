@@ -182,7 +182,7 @@ class Group:
         self.keys.add(key)
         return checked(self.source.spelled(key), self.source.state[key], *shape)
 
-    def known(self, name: str, default: Any = None) -> Any:
+    def known(self, name: str, default: object = None) -> Any:
         """Return an attribute of the module, of one around it, or of the facts."""
         mark = join(self.name, self.layout.marks.split()[0])
         names = self.name.split("."), self.source.spelled(mark).split(".")
@@ -191,7 +191,7 @@ class Group:
         values.append(self.source.facts.get(name))
         return next((value for value in values if value is not None), default)
 
-    def setting(self, name: str, value: Any = None) -> Any:
+    def setting(self, name: str, value: object = None) -> Any:
         """Return a setting of the caller, a module or `value`, or raise."""
         value = self.known(name) if value is None else value
         return self.options.setting(name, self.layout.library, value)

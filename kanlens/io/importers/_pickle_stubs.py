@@ -10,26 +10,26 @@ class Inert:
 
     path = ""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: object) -> None:
         pass
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, dict):
                 self.__dict__.update(part)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         if isinstance(key, str):
             self.__dict__[key] = value
 
-    def append(self, value: Any) -> None:
+    def append(self, value: object) -> None:
         """Ignore an item appended while unpickling a list subclass."""
 
     def __repr__(self) -> str:
         return type(self).path
 
 
-def path_of(value: Any) -> str:
+def path_of(value: object) -> str:
     """Return the full name of an object of a pickle or YAML, or ""."""
     if isinstance(value, str):
         return value
@@ -37,19 +37,19 @@ def path_of(value: Any) -> str:
     return kind.path if issubclass(kind, Inert) else ""
 
 
-def class_of(module: Any) -> str:
+def class_of(module: object) -> str:
     """Return the name of a module's class, or of a class or function."""
     path = path_of(module) or getattr(module, "__name__", type(module).__name__)
     return str(path).rpartition(".")[2]
 
 
-def children(module: Any, name: str) -> dict[Any, Any]:
+def children(module: object, name: str) -> dict[Any, Any]:
     """Return the `_modules`, `_parameters` or `_buffers` of a module."""
     parts = vars(module).get(name) if hasattr(module, "__dict__") else None
     return parts if isinstance(parts, dict) else {}
 
 
-def attribute(module: Any, name: str) -> Any:
+def attribute(module: object, name: str) -> Any:
     """Return an attribute or submodule of a module, or None."""
     value = getattr(module, name, None)
     return children(module, "_modules").get(name) if value is None else value

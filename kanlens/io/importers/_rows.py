@@ -172,12 +172,12 @@ def _is_clear(best: Tensor, other: Tensor) -> bool:
     return float(gain.mean()) > max(_CLEAR * error, _GAIN * float(other.mean()))
 
 
-def is_tabular(data: Any) -> bool:
+def is_tabular(data: object) -> bool:
     """Return whether the data have columns that are not assigned yet."""
     return isinstance(data, str | os.PathLike) or hasattr(data, "iloc")
 
 
-def check_data(data: Any, target: Any, task: Task | None) -> None:
+def check_data(data: object, target: object, task: Task | None) -> None:
     """Refuse options that contradict the data."""
     if task is not None:
         check_choice(CALL, "task", task, TASKS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +16,11 @@ from kanlens.io.importers._order import join
 from kanlens.io.importers._pickle_stubs import attribute, class_of
 from kanlens.io.importers._settings import SETTINGS, refuse
 
+Factor = Tensor | float  # of all functions, or of each, (n,) or (in, n)
+
 
 def series_edges(
-    group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **beside: str
+    group: Group, names: tuple[str, ...], weight: Tensor, a: Factor, b: Factor, **beside: str
 ) -> Edges:
     """Return edges of weights (out, in, n) times g(a x + b)."""
     others = group.beside(weight, **beside)
@@ -33,7 +34,7 @@ def series_edges(
 
 
 def bumps(
-    group: Group, weight: Tensor, centers: Tensor, a: Any, name: str = "gaussian", **beside: str
+    group: Group, weight: Tensor, centers: Tensor, a: Factor, name: str = "gaussian", **beside: str
 ) -> Edges:
     """Return edges of a bump around every center, (n,) or (in, n)."""
     names = (name,) * weight.shape[2]

@@ -53,11 +53,11 @@ def _one_of(*names: str) -> Setting:
     return Setting(f"one of {', '.join(names)}", lambda value: value in names, names[0])
 
 
-def _names(value: Any) -> bool:
+def _names(value: object) -> bool:
     return bool(value) and all(isinstance(name, str) for name in listed_names(value))
 
 
-def listed_names(value: Any) -> list[Any]:
+def listed_names(value: object) -> list[Any]:
     """Return the names in a list, or in a text with commas between."""
     names = value.split(",") if isinstance(value, str) else value
     return list(names) if isinstance(names, list | tuple) else [None]
@@ -117,11 +117,11 @@ class ImportOptions:
         records: dict[str, Any] = {name: type(getattr(self, name))() for name in _RECORDS}
         return replace(self, base_activation=base, settings={**self.settings, **values}, **records)
 
-    def assume(self, name: str, value: Any) -> Any:
+    def assume(self, name: str, value: object) -> Any:
         """Record and return a default that nothing confirms."""
         return self.assumed.setdefault(name, value)
 
-    def setting(self, name: str, library: str, default: Any) -> Any:
+    def setting(self, name: str, library: str, default: object) -> Any:
         """Return the value of the caller or the default, or raise."""
         self.used.add(name)
         setting, value = SETTINGS[name], self.settings.get(name, default)
@@ -137,7 +137,7 @@ class ImportOptions:
             expected, got = f"no {name} with a network of {library}", repr(self.settings[name])
             refuse(expected, got, "Leave it out")
 
-    def base(self, default: Any) -> str:
+    def base(self, default: object) -> str:
         """Return the name of the caller's base function, else of the default."""
         return activation_name(default if self.base_activation is None else self.base_activation)
 
@@ -147,7 +147,7 @@ _FAMILIES = {"elu": "alpha", "leaky_relu": "negative_slope", "softplus": "beta"}
 _FAMILY = re.compile(rf"({'|'.join(_FAMILIES)})\([0-9]+(\.[0-9]+)?\)")  # as "elu(0.5)"
 
 
-def activation_name(source: Any) -> str:
+def activation_name(source: object) -> str:
     """Return the name in `BASES`, or for `sum_of`, of a base function."""
     source = source[:80] if isinstance(source, str) else source
     if isinstance(source, str) and _FAMILY.fullmatch(source):

@@ -185,7 +185,7 @@ def _arrays(arrays: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
     return result
 
 
-def _of_jax(model: Any) -> Origin:
+def _of_jax(model: object) -> Origin:
     """Return the arrays and grids of a live model of jaxKAN."""
     layers = getattr(model, "layers", ())
     parts = dict(enumerate(layers if hasattr(layers, "__iter__") else ()))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from kanlens.model._spline_forward import Weights, edge_sum
 from kanlens.model.kernels import _forward_backward as entry_points
@@ -68,7 +69,7 @@ def run(
     pool.share(kernel, (*addresses, basis.arrays, basis.window, sizes), count, work)
 
 
-def compilation(basis: LocalBasis, *kernels: Any) -> Compilation:
+def compilation(basis: LocalBasis, *kernels: Callable[..., Any]) -> Compilation:
     """Return the compilation of passes, of all layers if none is named, for a dtype and degree."""
     key = kernels, basis.knots.dtype, basis.degree
     if key not in _compilations:
@@ -94,14 +95,14 @@ class FusedSum(torch.autograd.Function):
     """The sum over edges; keeps x and weights for its gradient, nothing in between."""
 
     @staticmethod
-    def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
+    def forward(ctx: FunctionCtx, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
         """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
         ctx.basis, ctx.base = basis, base
         ctx.save_for_backward(x, *tensors)
         return plain_sum(basis, base, x, Weights(*tensors))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Any:
         """Return the gradients, by torch operations when they must be differentiable again."""
         basis, base = ctx.basis, ctx.base
         tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]

@@ -11,6 +11,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
 from numba.extending import intrinsic
 
 from kanlens.model.kernels._vectors import Value
@@ -30,7 +32,7 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
     kinds = (*map(types.unliteral, arguments.types), types.int64, types.int64)
     called = task.get_call_type(typing, kinds, {})
 
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
+    def generate(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Any) -> Value:
         compiled = task.dispatcher.overloads[called.args]
         context.active_code_library.add_linking_library(compiled.library)
         begin, end, step = (builder.extract_value(args[2], j) for j in range(3))
@@ -60,7 +62,7 @@ def share_out(typing: Any, task: Any, arguments: Any, span: Any, team: Any) -> A
     return types.void(task, arguments, span, team), generate
 
 
-def _lent(context: Any, builder: ir.IRBuilder, kind: Any, value: Value) -> Value:
+def _lent(context: BaseContext, builder: ir.IRBuilder, kind: types.Type, value: Value) -> Value:
     """Return arrays, which the caller keeps, without the counts of references threads wait for."""
     if isinstance(kind, types.BaseTuple):
         members = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
@@ -73,7 +75,7 @@ def _lent(context: Any, builder: ir.IRBuilder, kind: Any, value: Value) -> Value
     return value
 
 
-def _worker(context: Any, outer: ir.IRBuilder, compiled: Any, shared: Any) -> Value:
+def _worker(context: BaseContext, outer: ir.IRBuilder, compiled: Any, shared: ir.Type) -> Value:
     """Emit a loop over parts of (arguments, next place, end, step, failed) until all are taken."""
     kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()])
     name = outer.module.get_unique_name("worker")

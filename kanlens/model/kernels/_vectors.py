@@ -19,6 +19,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.typing import Context, Signature
 from numba.extending import intrinsic
 
 from kanlens.model.kernels._compiling import FASTMATH, inlined
@@ -42,7 +43,7 @@ def empty_line(count, like):
 class Emitter:
     """Emits loads, stores and products of vectors of one floating type."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any) -> None:
+    def __init__(self, context: Any, builder: ir.IRBuilder, kind: types.Float) -> None:
         self.context, self.builder = context, builder
         self.element = context.get_data_type(kind)
         self.size = kind.bitwidth // 8
@@ -51,7 +52,7 @@ class Emitter:
         self.widths: tuple[int, ...] = (self.full,)
         self.mask: Value | None = None  # of the vector at the end, while its code is emitted
 
-    def taken(self, kind: Any, value: Value) -> Any:
+    def taken(self, kind: types.Type, value: Value) -> Any:
         """Return the pointer to an array's first number, a tuple's members, or else the value."""
         if isinstance(kind, types.Array):
             return self.context.make_array(kind)(self.context, self.builder, value).data
@@ -85,7 +86,7 @@ class Emitter:
             self.builder.store(value, place).align = self.size
 
     def _masked(
-        self, what: str, result: Any, arguments: list[Value], kind: Any, pointer: Any
+        self, what: str, result: ir.Type, arguments: list[Value], kind: ir.Type, pointer: ir.Type
     ) -> Value:
         """Call LLVM's masked load or store, which touches no memory beyond the mask."""
         vector = f"v{kind.count}f{8 * self.size}"
@@ -173,8 +174,8 @@ def emitted(body: Callable[..., None]) -> Any:
     """
 
     @functools.wraps(body)  # numba reads the names of the arguments from it
-    def typed(context: Any, *kinds: Any) -> Any:
-        def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
+    def typed(context: Context, *kinds: types.Type) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, sig: Signature, args: Any) -> Value:
             element = next(kind.dtype for kind in sig.args if isinstance(kind, types.Array))
             emit = Emitter(context, builder, element)
             body(emit, *map(emit.taken, sig.args, args))
