@@ -30,6 +30,7 @@ from kanlens.model._network import KAN, PerRow
 from kanlens.model._trace import store_statistics
 from kanlens.training._closed_form import (
     column_names,
+    distinct_weights,
     fit_outputs,
     make_columns,
     offsets,
@@ -197,9 +198,8 @@ class _Growth:
         self.max_edges, self.interactions = max_edges, interactions
         self.columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
         self.targets = scaled_targets(model, y)
-        self.weights = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
+        self.weights = distinct_weights(len(x), weights, copies)
         self.classes = model.task == "classification"
-        self.counts = 1 / copies.bincount().numpy()[copies.numpy()]
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
@@ -212,14 +212,13 @@ class _Growth:
     def grow(self, folds: Array, deadline: Deadline, advance: Callable[..., None]) -> None:
         """Grow networks on all rows, and without each of the `folds` (batch,), side by side."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
-        counts = self.counts[self.rows]
         judged = np.where(weights > 0, folds, -1)
         self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
         started = []
         for rows in ([], *self.held):
             own = weights.copy()
             own[rows] = 0.0
-            started.append(fit_outputs(self.sample, targets, own, self.classes, counts=counts))
+            started.append(fit_outputs(self.sample, targets, own, self.classes))
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):
@@ -263,7 +262,7 @@ class _Growth:
         ]
         zeros = np.zeros(len(self.x)) if self.classes else None
         chosen = [
-            network.refined(self.columns, targets, self.weights, zeros, self.counts)
+            network.refined(self.columns, targets, self.weights, zeros)
             for network, targets in zip(chosen, self.targets.T, strict=True)
         ]
         for _ in range(CYCLES if len(chosen) > 1 and self.classes else 0):

@@ -36,6 +36,7 @@ PASSES, SCORING_STEPS = 6, 2  # of the factors, at most, and for each
 CHANGE = 1e-2  # of the sums, over their deviation, that ends the passes
 MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row of classes; of a link, in the response of a step
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, until the loss does not rise
+PRIOR = 0.25, 1.0  # at most, and times variances over rows: noise in 30 columns of 200 rows
 NOISE = 0.3  # variance of errors at the start, over that of the targets
 
 
@@ -107,8 +108,8 @@ class Product:
 class SmallNetwork:
     """The state of a small network of one output on all rows; those of weight 0 are held out.
 
-    `offsets` (batch,) are added to the logits of a class; `counts` (batch,) are 1 for a row, and
-    for copies of one the share of each, by default 1.
+    The sum of weights is the number of rows that differ; `offsets` (batch,) are added to the logits
+    of a class.
     """
 
     def __init__(
@@ -118,12 +119,10 @@ class SmallNetwork:
         weights: Array,
         offsets: Array | None = None,
         *,
-        counts: Array | None = None,
         fine: bool = False,
     ) -> None:
         self.columns, self.targets, self.weights = list(columns), targets, weights
         self.offsets, self.products = offsets, list[Product]()
-        self.counts = np.ones(len(targets)) if counts is None else counts
         self.side, self.fine, self.curved = 0, fine, list(range(len(columns)))
         self.link: Link | None = None
         mean = float(weights @ targets / weights.sum())
@@ -346,9 +345,16 @@ class SmallNetwork:
         places = design.informed(variances, noise)
         while True:
             equations, mean = design.equations(weights, response, places)
-            rows = max(float(self.counts[self.weights > 0].sum()) - 1, 1.0)
-            equations = replace(equations, rows=rows)
-            fit = restricted_fit(equations, variances, noise, known=self.classes, steps=steps)
+            rows = max(float(self.weights.sum()) - 1, 1.0)
+            prior = min(PRIOR[0], PRIOR[1] * equations.blocks / rows)
+            fit = restricted_fit(
+                replace(equations, rows=rows),
+                variances,
+                noise,
+                known=self.classes,
+                steps=steps,
+                prior=prior,
+            )
             more = np.union1d(places, design.informed(fit.variances, fit.noise))
             if len(more) == len(places) or self.classes:
                 return fit.spread(places, len(design.owners)), mean
@@ -405,14 +411,12 @@ class SmallNetwork:
         targets: Array,
         weights: Array,
         offsets: Array | None = None,
-        counts: Array | None = None,
     ) -> SmallNetwork:
         """Return the network on other rows, fitted again with rough parts of the curves."""
         other, full = self.copy(), self.main_coefficients()
         own = {column.index: column for column in columns}
         other.columns = [own[column.index] for column in self.columns]
         other.targets, other.weights, other.offsets = targets, weights, offsets
-        other.counts = np.ones(len(targets)) if counts is None else counts
         other.fine = True
         other.curved = [place for place, own in enumerate(full) if own.any()] or [0]
         owners = [other.columns[place].design.owners for place in other.curved]

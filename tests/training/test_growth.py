@@ -21,7 +21,10 @@ def drawn(rows, columns, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (rows, columns))
 
 
-def grown(x, y, max_edges=30, interactions=Interactions(), offsets=None):
+FREE = Interactions()
+
+
+def grown(x, y, max_edges=30, interactions=FREE, offsets=None):
     """Return the last network and the words of all steps."""
     network = SmallNetwork(columns_of(x), y, np.ones(len(y)), offsets)
     names = [f"x{index}" for index in range(x.shape[1])]
@@ -111,7 +114,7 @@ def test_interactions_are_those_allowed():
     x = drawn(400, 4)
     y = x[:, 0] * x[:, 1] + x[:, 2] * x[:, 3] + 0.1 * np.random.default_rng(0).normal(size=400)
     for interactions, expected in (
-        (Interactions(), [{0, 1}, {2, 3}]),
+        (FREE, [{0, 1}, {2, 3}]),
         (Interactions(most=0), []),
         (Interactions(pairs=frozenset([frozenset((2, 3))])), [{2, 3}]),
     ):
