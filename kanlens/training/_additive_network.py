@@ -31,8 +31,9 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 from kanlens.training._variance_components import MAX_STEPS, MixedFit, restricted_fit
 
 NOISE = 0.3  # variance of errors at the start, over that of the targets
-PRIOR = 0.25, 1.0  # at most, and times variances over rows: noise in 30 columns of 200 rows
-# was predicted with an R2 of -0.03, else of -0.22; tables of many rows need none
+# The exponent of the prior, at most, and times blocks over rows: noise in 30 columns of 200 rows was
+# predicted with an R2 of -0.03, of -0.22 without the prior. Tables of many rows need none.
+PRIOR = 0.25, 1.0
 PASSES, SCORING_STEPS = 25, 3  # of reweighting, at most, and in each
 MIN_WEIGHT = 1e-5  # of a row in reweighting
 CHANGE = 3e-3  # of the outputs, over their deviations, that ends reweighting
@@ -55,10 +56,9 @@ def fit_additive(
     settle_scaling(model, x, y, None)
     scaled = model.scale_inputs(x).double().cpu().numpy()
     weights = torch.ones(len(x)) if weights is None else weights
-    count = len(copies[weights.cpu() > 0].unique())
-    own = weights.double().cpu().numpy() * (count / len(x))
     design = CurveDesign(_curves(model, scaled), scaled)
-    fit = _AdditiveFit(design, _targets(model, y), own, model.task == "regression")
+    counts = _counts(weights.double().cpu(), copies).numpy()
+    fit = _AdditiveFit(design, _targets(model, y), counts, model.task == "regression")
     fit.run()
     _set_layer(model, fit)
     store_statistics(model, x)
@@ -83,6 +83,11 @@ def fit_additive(
         seconds=0.0,
         folds=folds,
     )
+
+
+def _counts(weights: Tensor, copies: Tensor) -> Tensor:
+    """Return weights (batch,) whose sum is the number of different rows of positive weight."""
+    return weights * len(copies[weights > 0].unique()) / weights.sum()
 
 
 def _curves(model: KAN, x: Array) -> list[CurveBasis]:
