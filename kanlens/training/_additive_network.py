@@ -31,7 +31,7 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 from kanlens.training._variance_components import MAX_STEPS, MixedFit, restricted_fit
 
 NOISE = 0.3  # variance of errors at the start, over that of the targets
-# The exponent of the prior, at most, and times blocks over rows: noise in 30 columns of 200 rows was
+# Exponent of the prior, at most, and times blocks over rows: noise in 30 columns of 200 rows was
 # predicted with an R2 of -0.03, of -0.22 without the prior. Tables of many rows need none.
 PRIOR = 0.25, 1.0
 PASSES, SCORING_STEPS = 25, 3  # of reweighting, at most, and in each
