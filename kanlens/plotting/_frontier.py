@@ -127,13 +127,13 @@ def _checked(references: Mapping[str, float]) -> dict[str, float]:
 def _headline(result: Frontier) -> str:
     """Return a sentence on the simplest network, if it predicts the target."""
     step = result.steps[place := result.index()]
-    digits = next((d for d in (2, 3, 4) if float(number(step.score, d)) < 1), 5)
+    if step.score <= standard_errors(result)[place]:
+        return ""
+    digits = next((count for count in (2, 3, 4) if round(step.score, count) < 1), 5)
     score, one = number(step.score, digits), step.edges == 1
     edges = counted(step.edges, "edge")
     if result.metric_name == "accuracy":
         return f"{edges} {'classifies' if one else 'classify'} {score} of the rows correctly"
-    if step.score <= standard_errors(result)[place]:
-        return ""
     return f"{edges} {'explains' if one else 'explain'} {score} of the variance"
 
 
