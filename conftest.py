@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import math
 import os
+import re
 import runpy
 import sys
 from collections.abc import Iterator
@@ -44,7 +45,10 @@ _compile, _held = _dispatcher.compile, set()  # files of kernels this process co
 
 
 def _compile_once(kernel: Any, signature: Any) -> Any:
-    path = Path(os.environ["NUMBA_CACHE_DIR"], f"{kernel.py_func.__module__}.{kernel.__name__}")
+    types = re.sub("0x[0-9a-f]+", "", str(signature))  # places in memory differ
+    types = hashlib.sha256(types.encode()).hexdigest()[:8]
+    name = f"{kernel.py_func.__module__}.{kernel.__name__}-{types}"
+    path = Path(os.environ["NUMBA_CACHE_DIR"], name)
     with _lock, ExitStack() as stack:
         if fcntl and path.name.startswith("kanlens") and path not in _held:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +66,16 @@ settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-def pytest_sessionstart() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile the passes of cubic layers before any test; later no test gets other kernels."""
     importlib.import_module("kanlens.model.kernels._choice").COMPILE_AFTER = math.inf
-    runpy.run_module("kanlens.model.kernels", run_name="__main__")
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None and session.config.getoption("numprocesses", None):
+        return  # its workers do
+    compile_passes = runpy.run_module("kanlens.model.kernels")["compile_passes"]
+    dtypes = ("float32", "float64")
+    for dtype in dtypes if worker in (None, "gw0") else dtypes[::-1]:  # both at the same time
+        compile_passes(dtype, 3)
     importlib.import_module(
         "kanlens.model.kernels._autograd"
     )._compilations.clear()  # are there now

@@ -54,14 +54,14 @@ def draw_weight_l1() -> Figure:
     with context():
         figure, both = plt.subplots(1, 2, figsize=WIDE, layout="constrained")
         for axes, norm in zip(both, (weight_l1, raw_l1), strict=True):
+            tidy(axes)
             base = np.zeros(len(layers))
             for edge in range(3):
                 sizes = np.array([norm(layer)[0, edge].item() for layer in layers.values()])
                 axes.bar(range(len(layers)), sizes, 0.6, bottom=base, color=STYLE.series[edge])
                 base += sizes
             axes.set_xticks(range(len(layers)), list(layers), fontsize=STYLE.small)
-            axes.set_ylabel(f"{norm.__name__}, three edges")
-            tidy(axes)
+            axes.set_ylabel(f"{norm.__name__}, three edges", fontsize=STYLE.text)
     return figure
 
 
@@ -95,7 +95,7 @@ def draw_receipt() -> Figure:
             textcoords="offset points",
             color=STYLE.accent,
         )
-        axes.set(xlabel="complexity of the formula", ylabel="loss, variances of the target")
+        axes.set(xlabel="complexity of the formula", ylabel="loss / variance of the target")
         tidy(axes)
     return figure
 
@@ -107,6 +107,7 @@ def draw_completeness() -> Figure:
     gaps = frame.groupby("method").relative_gap.median().sort_values()
     with context():
         figure, axes = plt.subplots(figsize=(STYLE.page, 3.2), layout="constrained")
+        tidy(axes)
         colors = [STYLE.accent if gap < 1e-9 else STYLE.positive for gap in gaps]
         axes.hlines(range(len(gaps)), 1e-17, gaps, color=colors, linewidth=1.5)
         axes.scatter(gaps, range(len(gaps)), color=colors, zorder=3)
@@ -114,7 +115,6 @@ def draw_completeness() -> Figure:
         axes.set(xscale="log", xlim=(1e-17, 30), xlabel="part of the change left unexplained")
         axes.axvline(1, color=STYLE.faint, zorder=0)
         axes.annotate("all of it", (1, -0.4), color=STYLE.muted, fontsize=STYLE.small, ha="right")
-        tidy(axes)
     return figure
 
 
@@ -131,16 +131,16 @@ def compute_certificate() -> None:
 
 
 def draw_certificate() -> Figure:
-    """Draw proven and seen ranges of an output against the number of boxes."""
+    """Draw proven and observed ranges of an output against the number of boxes."""
     frame = pd.read_csv(DATA / "concept-certificate.csv")
     with context():
         figure, axes = plt.subplots(figsize=(5.0, 3.2), layout="constrained")
         axes.fill_between(frame.boxes, frame.low, frame.high, color=STYLE.faint, label="proven")
         for end in (frame.low, frame.high):
             axes.plot(frame.boxes, end, "o-", color=STYLE.accent, markersize=4)
-        for end, label in ((frame.seen_low, "seen"), (frame.seen_high, None)):
+        for end, label in ((frame.seen_low, "observed"), (frame.seen_high, None)):
             axes.plot(frame.boxes, end, "--", color=STYLE.ink, label=label)
-        axes.set(xscale="log", xlabel="boxes", ylabel="output z")
+        axes.set(xscale="log", xlabel="number of boxes", ylabel="output z")
         axes.legend(loc="upper right")
         tidy(axes)
     return figure
@@ -213,7 +213,11 @@ PAGES = {
         draw_weight_l1,
         "Two norms of the same three edges, written in three ways.",
     ),
-    "concept-receipt": (compute_receipt, draw_receipt, "A front of formulas, and the chosen one."),
+    "concept-receipt": (
+        compute_receipt,
+        draw_receipt,
+        "A Pareto front of formulas, and the chosen one.",
+    ),
     "concept-completeness": (
         None,
         draw_completeness,
@@ -222,6 +226,6 @@ PAGES = {
     "concept-certificate": (
         compute_certificate,
         draw_certificate,
-        "Proven bounds of an output, closing in on what was seen.",
+        "Proven bounds of an output, approaching the observed range.",
     ),
 }

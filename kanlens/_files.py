@@ -55,7 +55,7 @@ def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str
                 table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
             except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
                 expected, got = "batches with the same columns and types", reason(error)
-                raise DataError(call, expected, got, "Make them alike") from error
+                raise DataError(call, expected, got, "Give all batches the same columns") from error
             writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
             writer.write_table(table, row_group_size=GROUP)
             rows += len(part)
@@ -106,7 +106,7 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
     """Refuse an empty file; translate errors of reading in the block."""
     try:
         if not Path(path).stat().st_size:
-            raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Fill it")
+            raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Add rows")
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
         got = f"no file at {str(path)!r}"
@@ -150,7 +150,7 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
         return pd.read_parquet(content, engine="pyarrow")
     except (pyarrow.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         got = f"{reason(error)} in {path.name!r}"
-        advice = "The file is truncated or no Parquet file; write it again"
+        advice = "The file is truncated or not a Parquet file; write it again"
         raise FileFormatError(call, "a Parquet file", got, advice) from error
 
 
@@ -274,7 +274,7 @@ def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 def _refuse_repeats(names: list[str], path: Path, call: str) -> None:
     if not names:
-        raise FileFormatError(call, "a table", f"the empty file {path.name!r}", "Fill it")
+        raise FileFormatError(call, "a table", f"the empty file {path.name!r}", "Add rows")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         got = f"{twice!r} {names.count(twice)} times in {path.name!r}"

@@ -134,7 +134,7 @@ def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Sch
 
 
 def _holds_labels(y: Any, *, several: bool) -> bool:
-    """Return whether y holds text, truth values, or codes."""
+    """Return whether y holds text, booleans or codes."""
     import pandas as pd
 
     array = np.asarray(y)
@@ -213,7 +213,7 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
         whose = f" for the classes {listed(schema.class_labels)}" if schema.class_labels else ""
         advice = f"Build the model with {_counted(count, 'output')}"
         if trained:
-            advice = "Name as many target columns, or a target with as many classes"
+            advice = "Choose that number of target columns, or a target with that many classes"
         raise ShapeError("fit", expected, f"{count}{whose}", advice)
     model.schema = dataclasses.replace(schema, features=own.features, format=own.format)
     return y

@@ -45,7 +45,7 @@ def progress_bar(
 
 
 def _terminal_bar() -> Progress | None:
-    """Return a bar that is drawn on stderr; None if that is no terminal."""
+    """Return a bar that is drawn on stderr; None if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining

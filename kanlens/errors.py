@@ -73,7 +73,7 @@ class Message(Exception):
 
 
 class KanlensError(Message):
-    """Any input that kanlens refuses; its text is one line with advice."""
+    """Base class of the errors of kanlens; the message ends with advice."""
 
 
 class KanlensWarning(Message, UserWarning):

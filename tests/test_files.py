@@ -126,9 +126,9 @@ UNREADABLE = [  # a name, what is there, the error, and its text
         )
         for name in ("a.csv", "a.parquet")
     ),
-    ("a.csv", "", FileFormatError, "a table, got the empty file '{}'. Fill it."),
-    ("a.parquet", "", FileFormatError, "a table, got the empty file '{}'. Fill it."),
-    ("a.csv", "\n \n", FileFormatError, "a table, got the empty file 'a.csv'. Fill it."),
+    ("a.csv", "", FileFormatError, "a table, got the empty file '{}'. Add rows."),
+    ("a.parquet", "", FileFormatError, "a table, got the empty file '{}'. Add rows."),
+    ("a.csv", "\n \n", FileFormatError, "a table, got the empty file 'a.csv'. Add rows."),
     (
         "a.csv",
         "a,b,a\n1,2,3\n",
@@ -197,7 +197,7 @@ def test_parquet_under_the_name_of_text_and_the_reverse(tmp_path):
     path = make(tmp_path, "b.parquet", "a,b\n1,2\n" * 9)
     with pytest.raises(FileFormatError, match=r"^r: expected a Parquet file, got ") as caught:
         read_frame(path, call="r")
-    ending = " in 'b.parquet'. The file is truncated or no Parquet file; write it again."
+    ending = " in 'b.parquet'. The file is truncated or not a Parquet file; write it again."
     assert str(caught.value).endswith(ending)
 
 

@@ -75,7 +75,7 @@ axes = kanlens.plot.effect(model, "x", table.x)
 # ## One edge
 #
 # An edge is an exact object: a piecewise polynomial plus a SiLU. Its value, derivatives, integral,
-# roots and extrema are computed without sampling, and converts to SciPy and SymPy.
+# roots and extrema are computed without sampling, and it converts to SciPy and SymPy.
 
 # %%
 phi = model.layers[0].edge(out=0, in_=0)

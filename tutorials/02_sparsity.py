@@ -13,14 +13,16 @@
 # %% [markdown]
 # # Which penalty makes a KAN sparse?
 #
-# A KAN is understood by its edges, so there should be few of them. The paper on KANs adds the mean
-# absolute value of every edge function over the data to the loss, the L1 norm of *activations*.
-# efficient-kan replaced it by the L1 norm of the spline *weights*, because it needs the value of
-# every edge for every row; whether that works as well was not tested. kanlens computes both. This
-# tutorial shows what they do on one network, and then reads the experiment that compares them on
+# The edges of a KAN are what one reads, so there should be few of them. A penalty on the edges
+# makes training remove some. The paper on KANs adds the L1 norm of the *activations* to the loss:
+# the mean absolute value of every edge function over the data. efficient-kan uses the L1 norm of
+# the spline *weights* instead, because the norm of the activations needs the value of every edge
+# for every row. Whether the weights work as well was not tested. kanlens computes both norms. This
+# tutorial shows what they do to one network. It then reads an experiment that compares them, on
 # functions whose true edges are known and on real tables.
 #
-# All tables below are read from `figures/data`, whose README names the commands that made them.
+# The tables of results below are read from `figures/data`; the README there names the commands that
+# made them.
 
 # %%
 import kanlens, numpy as np, pandas as pd, scipy, torch
@@ -30,10 +32,11 @@ DATA = "../figures/data"
 # %% [markdown]
 # ## A weight alone does not determine a function
 #
-# An edge of efficient-kan is a base weight times SiLU plus a scale times a spline. Its penalty is
-# the sum of the absolute spline weights only. Multiply these by 1/100 and the scale by 100: the
-# function does not change, and the penalty is a hundredth. `raw_l1` is that penalty. `weight_l1` is
-# the norm of weights times scale, with the base weight and without constants, and does not change.
+# An edge of efficient-kan is a base weight times SiLU, plus a scale times a spline. Its penalty is
+# the sum of the absolute spline weights only. Divide these weights by 100 and multiply the scale by
+# 100: the function does not change, but the penalty is a hundredth of what it was. In kanlens this
+# penalty is `raw_l1`. The norm `weight_l1` multiplies the scale into the weights, adds the base
+# weight and ignores constants. It does not change.
 
 # %%
 layer = kanlens.KANLinear(3, 2, generator=torch.Generator().manual_seed(0)).double()
@@ -53,13 +56,15 @@ pd.DataFrame({"before": first, "after": second}).round(5)
 # %% [markdown]
 # ## One path
 #
-# `sparsity_path` trains under rising strengths of a penalty, each time from the network before. The
-# function here depends on two of ten inputs; four of the others are correlated with them (0.83).
-# Its true network has three edges, the one that is trained has 55. *Edges* are those whose function
-# deviates by more than 0.05 from its mean and which lie on a path of such edges; their F1 says how
-# well they agree with the three. No penalty makes a network exactly sparse here, and a strong one
-# removes true edges as well. Below, networks are therefore pruned, and trained further without a
-# penalty, before they are compared.
+# `sparsity_path` trains with increasing strengths of a penalty. Each strength starts from the
+# network of the one before. The function here depends on two of ten inputs; four of the other
+# inputs are correlated with these two (0.83). The true network has three edges, the trained one
+# starts with 55.
+#
+# *edges* counts the edges whose function has a standard deviation above 0.05 and that lie on a path
+# of such edges. *F1* measures how well they agree with the three true edges. No penalty makes a
+# network exactly sparse here, and a strong penalty also removes true edges. In the experiment
+# below, networks are therefore pruned and then trained without a penalty before they are compared.
 
 # %%
 draw = torch.Generator().manual_seed(0)
@@ -75,18 +80,18 @@ strengths, steps = [0.01, 0.03, 0.1, 0.3], 10
 
 
 def edges_of(model):
-    """Return the edges of both layers that deviate, on paths of such edges."""
+    """Return the masks of edges that vary, on paths of such edges."""
     inputs = kanlens.trace(model, rows).inputs
     first, last = (
         kanlens.sparsity.activation_l2(layer, x) > 0.05
         for layer, x in zip(model.layers, inputs, strict=True)
     )
-    live = first.any(1) & last[0]
-    return first & live[:, None], last & live
+    connected = first.any(1) & last[0]
+    return first & connected[:, None], last & connected
 
 
 def f1(first, last):
-    """Compare with the true edges: of x1 and x2 to one hidden node, the best, and from it."""
+    """Return F1 against the true edges: x1 and x2 to the best hidden node, and from it."""
     shared = int((first[:, :2].sum(1) + last[0]).max())
     return 2 * shared / (int(first.sum() + last.sum()) + 3)
 
@@ -114,27 +119,29 @@ pd.DataFrame(lines).round(3)
 axes = kanlens.plot.path(paths["weight_l1"])
 
 # %% [markdown]
-# Every point is a strength of `weight_l1`, with its standard error over the held-out rows: edges
-# vanish from left to right, and the loss rises slowly at first, then steeply, where the penalty
-# removes true edges. The ring is the sparsest network that is as good as the best one within one
-# standard error.
+# Each point is one strength of `weight_l1`, with the standard error over the held-out rows. From
+# left to right, edges vanish. The loss rises slowly at first, and steeply once the penalty removes
+# true edges. The ring marks the sparsest network whose loss is within one standard error of the
+# lowest one.
 
 # %% [markdown]
 # ## The experiment
 #
-# Each penalty trains the same networks, from the same initial weights, on the same 400 rows: ten
-# steps of LBFGS without a penalty, then ten for each of nine strengths. A strength is given as a
-# share: at 1 the penalty of the network before any penalty costs as much as predicting nothing.
-# Every network is then cut to 2, 3, ... edges, by the norm that was penalised; for each size the
-# two with the lowest loss are trained ten more steps without a penalty. The one with the fewest
-# edges whose error on the validation rows is within one standard error of the least is kept. *None*
-# is trained as long without a penalty, and cut by the deviations of its edges.
+# Every penalty trains the same networks, from the same initial weights, on the same 400 rows.
+# Training takes ten steps of LBFGS without a penalty, then ten steps for each of nine strengths.
+# Strengths are relative: with strength 1, the initial penalty equals the loss of a constant
+# prediction. *None* trains for as many steps without a penalty.
 #
-# Five functions are networks written down by hand, with irrelevant inputs, half of which are
-# correlated with a relevant one; two are equations from the Feynman lectures, of which I.34.8 has
-# known edges; two are real tables with four shuffled columns added, whose own columns count as
-# relevant. Training targets of the functions carry noise of 0.3 of their deviation. Seeds are 0 to
-# 4.
+# Then every network is pruned to 2, 3, ... edges by the norm that was penalized (for *none*, by the
+# standard deviation of the edges). For each number of edges, the two networks with the lowest loss
+# are trained for ten more steps without a penalty. Of these, the one with the fewest edges whose
+# validation error is within one standard error of the lowest is kept.
+#
+# There are nine problems. Five are networks written by hand, listed below. They have irrelevant
+# inputs, half of which are correlated with a relevant one. Two are equations from the Feynman
+# lectures; the true edges are known for I.34.8. Two are real tables with four shuffled columns
+# added; the original columns count as relevant. The training targets of the functions have noise of
+# 0.3 standard deviations. Seeds are 0 to 4.
 #
 # | problem | function | inputs | relevant | true edges | trained |
 # |---|---|---|---|---|---|
@@ -144,11 +151,11 @@ axes = kanlens.plot.path(paths["weight_l1"])
 # | overlap | tanh(2 (x1 + x2^2)) + (sin(pi x1) + x3)^2 / 2 | 9 | 3 | 6 | 9-5-1 |
 # | deep | log(1/2 + exp(sin(pi x1) + x2^2) + (x3 + x4)^2) | 8 | 4 | 7 | 8-4-2-1 |
 #
-# *F1 of edges* is the harmonic mean of precision and recall: the share of kept edges that are true,
-# and the share of true edges that are kept. Hidden nodes have no names, so they are matched with
-# those of the true network such that the most edges agree. Intervals are 95 % over five seeds, each
-# seed's value being the mean over all problems; *at_true* are networks cut to as many edges as are
-# true, by the norm that was penalised or by the deviations of edges.
+# *Precision* is the share of kept edges that are true, *recall* the share of true edges that are
+# kept, and *F1* their harmonic mean. Hidden nodes have no names, so they are matched with the nodes
+# of the true network such that most edges agree. *at_true* is the F1 of networks pruned to the true
+# number of edges, by the penalized norm or by the standard deviation of the edges. Intervals are 95
+# % over five seeds; the value of a seed is the mean over all problems.
 
 
 # %%
@@ -179,25 +186,26 @@ by_problem = {"index": "problem", "columns": "penalty", "sort": False}
 penalties.pivot_table(**by_problem, values="edge_f1").round(3)
 
 # %% [markdown]
-# Inputs are known in all nine problems. In the tables some of the original columns are redundant,
-# so that no method needs to find them all.
+# The relevant inputs are known in all nine problems. In the real tables some original columns are
+# redundant, so a method need not find all of them.
 
 # %%
 penalties.pivot_table(**by_problem, values="input_f1").round(3)
 
 # %% [markdown]
-# The picture shows the F1 of the networks kept, and below it the error of networks cut to a given
-# number of edges: on test rows, which have no noise where the function is known, relative to the
-# least that any network of the problem and seed reached, as the geometric mean over all problems.
+# The upper plot shows the F1 of the kept networks. The lower plot shows the test error of networks
+# pruned to a given number of edges. Test rows of the functions have no noise. Errors are relative
+# to the lowest error of any network of the same problem and seed, as the geometric mean over all
+# problems.
 #
 # ![F1 and test error of every penalty](../figures/sparsity-penalties.png)
 
 # %% [markdown]
 # ## Is it chance?
 #
-# Every row compares two penalties pair by pair, on the same problems and seeds; errors by their
-# logarithms to the base 2. The test is Wilcoxon's signed-rank test over the pairs, equal pairs
-# shared out to both sides; pairs of one problem are not independent, so a p near 0.05 means little.
+# Each row compares two penalties on the same problems and seeds. Errors are compared by their
+# logarithm to base 2. The test is Wilcoxon's signed-rank test over the pairs; equal pairs are split
+# between both sides. Pairs of the same problem are not independent, so a p near 0.05 means little.
 
 # %%
 runs = penalties.assign(log2_test=np.log2(penalties["test"]))
@@ -220,9 +228,9 @@ pd.DataFrame(lines)
 # %% [markdown]
 # ## What a step costs
 #
-# One forward and backward pass of a network with two layers of the given width, alone and under
-# each penalty; `passes` is the time in units of the first, `mib` the peak of memory beyond what
-# was held before.
+# The table shows the cost of one forward and backward pass of a network with two layers of the
+# given width, without a penalty and with each one. `passes` is the time relative to the pass
+# without a penalty. `mib` is the peak memory beyond what was held before.
 
 # %%
 costs = pd.read_csv(f"{DATA}/sparsity-costs.csv")
@@ -235,27 +243,29 @@ costs[["rows", "width", "penalty", "ms", "passes", "mib"]]
 # ## The answer
 #
 # **In this experiment weight L1 finds at least as many true edges as activation L1.** The F1 of
-# true edges is 0.907 ± 0.029 under `weight_l1` and 0.854 ± 0.034 under `activation_l1`; the
-# difference, 0.052 ± 0.052, is at the limit of what five seeds can show (p 0.05; 17 of 30 pairs are
-# equal, 10 of the other 13 are for weights). The test errors of the networks kept do not differ (a
-# factor of 1.00 within 5 %), nor does it matter whether the activations' L1 or L2 norm is taken, or
-# their entropy added. On these problems the paper's penalty has no advantage. A later, shorter
-# experiment (`figures/data/sparsity-true-edges.csv`: five of the problems, fewer seeds, another way
-# of pruning) ranks `activation_l1` first and `weight_l1` level with `activation_l2`. The order of
-# these three is therefore not settled.
+# true edges is 0.907 ± 0.029 with `weight_l1` and 0.854 ± 0.034 with `activation_l1`. The
+# difference, 0.052 ± 0.052, is at the limit of what five seeds can show: p is 0.05, 17 of 30 pairs
+# are equal, and 10 of the other 13 favor the weights. The test errors of the kept networks do not
+# differ (a factor of 1.00 within 5 %). It makes no difference whether the L1 or the L2 norm of the
+# activations is used, or whether their entropy is added. So the penalty of the paper has no
+# advantage on these problems.
 #
-# **A penalty helps.** Without one, and with the same pruning, F1 is 0.757 ± 0.10: the networks kept
-# have 12 edges where those of `weight_l1` have 8, and a tenth more error.
+# A later, shorter experiment (`figures/data/sparsity-true-edges.csv`) has five of the problems,
+# fewer seeds and another way of pruning. It ranks `activation_l1` first, and `weight_l1` level with
+# `activation_l2`. The order of these three is therefore not settled.
+#
+# **A penalty helps.** Without one, and with the same pruning, F1 is 0.757 ± 0.10. The kept networks
+# have 12 edges, compared with 8 for `weight_l1`, and their error is a tenth higher.
 #
 # **The scale must be included.** `raw_l1`, the penalty of efficient-kan, finds no more true edges
-# than no penalty: F1 0.682 ± 0.063, and the error is 17 % *larger* than without one (p 0.003). Part
-# of it is that its norm ranks edges badly: cut to the true number of edges by their deviations
-# instead, the same networks have an F1 of 0.871 in place of 0.720.
+# than no penalty: F1 is 0.682 ± 0.063. Its error is 17 % *larger* than without a penalty (p 0.003).
+# One reason is that its norm ranks edges badly. Pruned to the true number of edges by standard
+# deviation instead, the same networks have an F1 of 0.871 rather than 0.720.
 #
-# Limits of the experiment: the problems are small, 400 rows with noise, networks of 20 to 65 edges,
-# trained by LBFGS; on the function called *deep* no network was cut to exactly the true edges, and
-# on the tables these are not known.
+# **Limits of the experiment.** The problems are small: 400 rows with noise, networks of 20 to 65
+# edges, trained by LBFGS. On the function called *deep* no network was pruned to exactly the true
+# edges. On the real tables the true edges are not known.
 #
-# **Costs of the penalties.** Computed exactly, with its gradient, the paper's penalty takes the
-# time of 1.1 to 1.5 additional passes; `weight_l1` costs 0.6 to 1.7, most of it on networks so
-# small that a pass is mostly overhead. `activation_l2` takes 6 to 13 passes.
+# **Costs of the penalties.** Computed exactly, with its gradient, the penalty of the paper takes
+# the time of 1.1 to 1.5 additional passes. `weight_l1` takes 0.6 to 1.7 passes; most of this is
+# overhead on very small networks. `activation_l2` takes 6 to 13 passes.

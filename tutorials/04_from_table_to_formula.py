@@ -13,22 +13,22 @@
 # %% [markdown]
 # # From a table to a formula, and how far to trust it
 #
-# Three ways lead from a table to a formula. `discover` searches for one. `symbolize` replaces the
-# edges of a pruned network by functions; that shows *where* the network is simple and where it is
-# not. `KANSymbolicRegressor` trains, prunes and symbolizes in one call, as an estimator of
-# scikit-learn. All return the same kind of result: a Pareto front of formulas, one of them chosen,
-# and a receipt.
+# There are three ways from a table to a formula. `discover` searches for one. `symbolize` replaces
+# the edges of a pruned network by functions, and so shows *where* the network is simple and where
+# it is not. `KANSymbolicRegressor` trains, prunes and symbolizes in one call, as a scikit-learn
+# estimator. All three return the same kind of result: a Pareto front of formulas, the chosen
+# formula, and a receipt.
 #
-# The table is a simulated measurement, so that the truth is known: a capacitor is charged from a
-# source of $U$ volts with the time constant $\tau$, and its voltage $v = U(1 - e^{-t/\tau})$ is
-# read at time $t$, 0.5 % off. The temperature $T$ was written down, too; nothing depends on it.
+# The table is a simulated measurement, so that the truth is known. A capacitor is charged from a
+# source of $U$ volts with the time constant $\tau$. Its voltage $v = U(1 - e^{-t/\tau})$ is read at
+# time $t$ with an error of 0.5 %. The table also has the temperature $T$, on which nothing depends.
 
 # %%
 import kanlens, numpy as np, pandas as pd, sympy, torch
 
 
 def measured(rows, noise, seed):
-    """Make a table of that many readings."""
+    """Return a table of simulated readings."""
     draw = np.random.default_rng(seed)
     frame = pd.DataFrame(
         {
@@ -50,10 +50,10 @@ frame.head(3)
 # %% [markdown]
 # ## Search
 #
-# `discover` fits formulas of single columns and combinations of columns, all constants by least
-# squares; if none fits, it trains small networks and derives formulas from them. It returns a
-# *Pareto front*: for every length the best formula of that length. The chosen row has the mark
-# `>>>>`. The search ends when the residuals of a formula are noise.
+# `discover` fits formulas of single columns and of combinations of columns; all constants are found
+# by least squares. If none fits, it trains small networks and derives formulas from them. It
+# returns a *Pareto front*: the best formula of every length. The chosen row is marked `>>>>`. The
+# search ends when the residuals of a formula are noise.
 
 # %%
 found = kanlens.discover(frame[names], frame["v"], progress=False)
@@ -64,8 +64,8 @@ print(found.stopped_because)
 axes = kanlens.plot.formula(found)
 
 # %% [markdown]
-# The front as a picture: the loss falls with every part that a formula gains, until at the picked
-# one it drops to the noise of the readings. Longer formulas have no smaller loss.
+# The plot shows the front. The loss falls with every added part, until it reaches the noise of the
+# readings at the chosen formula. Longer formulas hardly lower it.
 
 # %%
 U, t, tau = sympy.symbols("U t tau")
@@ -76,10 +76,10 @@ print(found.latex())
 # %% [markdown]
 # ## The receipt
 #
-# The receipt reports the errors of the formula. It was made on the rows that chose it among others
-# (with more than 2200 rows, other rows would be used) and reports the error on them, the constants
-# that were replaced by exact ones and how the error changed, and whether the formula stays finite
-# on and beyond the ranges of the data.
+# The receipt reports the errors of the formula. They are measured on the rows that were used to
+# choose the formula; with more than 2200 rows, other rows would be used. The receipt also lists the
+# constants that were replaced by exact ones, and by how much the error changed. Last, it warns if
+# the formula does not stay finite on the ranges of the data and just beyond them.
 
 # %%
 print(found.receipt.summary())
@@ -96,8 +96,8 @@ assert np.abs(error).max() < 1e-9
 # %% [markdown]
 # ## Find a formula of a network
 #
-# The other way begins with a network, perhaps one that is there already. This one learns the same
-# table with a penalty on its weights.
+# The other way starts from a network, for example one that is already trained. This one is trained
+# on the same table, with a penalty on its weights.
 
 # %%
 table = kanlens.read_table(frame, target="v")
@@ -110,9 +110,10 @@ print(f"held-out R2 {fit.metric:.5f}, {model.edges_alive} edges")
 # %% [markdown]
 # ### Which edges matter
 #
-# Five scores of all edges in one table. `damage` is the rise of the loss when the edge is replaced
-# by its mean, in variances of the target; the other scores estimate it. Edges can compensate for
-# each other, so that scores do not add up; they are therefore computed again after every removal.
+# `edge_scores` returns five scores of every edge. `damage` is the rise of the loss when the edge is
+# replaced by its mean, in variances of the target; the other scores estimate it. Edges can
+# compensate for each other, so the scores do not add up. Pruning therefore computes them again
+# after every removal.
 
 # %%
 kanlens.edge_scores(model, table.x, table.y).head(6).round(4)
@@ -120,8 +121,9 @@ kanlens.edge_scores(model, table.x, table.y).head(6).round(4)
 # %% [markdown]
 # ### Prune within a budget
 #
-# `budget=0.05` asks for the smallest network whose loss is at most 5 % higher. Every step can be
-# undone: `curve` has the loss after each, and `at` returns the network after any of them.
+# `budget=0.05` returns the smallest network found whose loss is at most 5 % higher. Every removal
+# can be undone: `curve` lists the loss after each removal, and `at` returns the network after any
+# of them.
 
 # %%
 cut = kanlens.prune(model, table.x, table.y, score="damage", budget=0.05, progress=False)
@@ -135,19 +137,20 @@ cut.curve.tail(4)
 axes = kanlens.plot.pruning(cut)
 
 # %% [markdown]
-# The loss hardly changes while edges without effect are removed, then it rises: the last edge
-# raised it more than all before it together. The ring is the smallest network within the budget.
+# The loss hardly changes while edges without effect are removed. Then it rises: the last edge
+# raises it more than all edges before it together. The ring is the smallest network within the
+# budget.
 
 # %%
 axes = kanlens.plot.network(cut.model)
 
 # %% [markdown]
-# The temperature has no edge any more, and the other columns pass through several hidden nodes.
+# The temperature no longer has an edge. The other columns pass through several hidden nodes.
 #
 # ### Candidates for every edge
 #
-# `suggest` fits every function of the library to every edge. A score compares them in bits, and
-# compares them with the accuracy of the edge's own spline; small differences mean nothing.
+# `suggest` fits every function of the library to every edge. The score compares the candidates in
+# bits, and with the accuracy of the edge's own spline. Small differences of the score mean nothing.
 
 # %%
 columns = list(cut.model.feature_names)
@@ -157,10 +160,11 @@ candidates.head(6)
 # %% [markdown]
 # ### The formula
 #
-# `symbolize` replaces edges by functions as long as the whole network stays accurate, refits all
+# `symbolize` replaces edges by functions as long as the whole network stays accurate. It refits all
 # constants together, and keeps the spline of an edge that no function fits. Here the network has to
-# build a product of $U$ and $e^{-t/\tau}$ out of sums, and a quotient inside it: the formula is
-# close to the data, but long, and not the true one. Compare it with the formula above.
+# build a product of $U$ and $e^{-t/\tau}$ from sums, and a quotient inside the exponential. The
+# formula is therefore close to the data, but long, and not the true one. Compare it with the
+# formula above.
 
 # %%
 read = kanlens.symbolize(cut.model, frame[columns], frame["v"], progress=False)
@@ -173,13 +177,13 @@ print(read.receipt.summary())
 axes = kanlens.plot.predicted(frame["v"], read.predict(frame[columns])[:, 0], name="v", unit="V")
 
 # %% [markdown]
-# Readings against what the long formula says of them, and the diagonal that they should lie on.
+# Each dot is a reading and its prediction by the long formula. On the diagonal both are equal.
 
 # %% [markdown]
-# The receipt shows this. The function is not a function of a sum of functions of single columns,
-# and refitting cannot change that; use product nodes or `discover` for such functions. Splines that
-# are left are named functions of one variable, and can be evaluated with all others. What each edge
-# added to the distance from the model adds up to the whole:
+# The receipt shows this. The target is not a function of a sum of functions of single columns, and
+# refitting cannot change that. Use product nodes or `discover` for such targets. Splines that are
+# left appear as named functions of one variable, and `predict` evaluates them too. The changes by
+# the single edges add up to the difference from the model:
 
 # %%
 budget = pd.DataFrame(read.receipt.budget)
@@ -190,9 +194,10 @@ budget.sort_values("mean_absolute", ascending=False).head()
 # %% [markdown]
 # ## A table without a truth
 #
-# Most tables have no formula. 442 diabetes patients: how well can a short formula predict the
-# progress of the disease a year later? A line through all ten columns explains 46 % on the rows
-# held back here; a formula of two of them comes near it, and says what it is worth.
+# Most tables have no formula. The table here has 442 diabetes patients. How well can a short
+# formula predict the progress of the disease a year later? A linear model of all ten columns
+# explains 46 % on the held-out rows. A formula of two columns comes close, and its receipt shows
+# how accurate it is.
 
 # %%
 from sklearn.datasets import load_diabetes
@@ -217,10 +222,10 @@ print(f"R2 on the other quarter {searched:.2f}; of a line through all columns {l
 # %% [markdown]
 # ## How small can networks get?
 #
-# Two real tables, three networks each, with every score: concrete (8 features, 72 edges) and
-# Californian houses (13 columns, 112 edges). A budget is kept on the rows that pruning sees; the
-# loss on other rows, over that of the whole network, is what it comes to, and stands in brackets.
-# `python -m benchmarks sparsity --parts budgets` repeats it.
+# The tables show three networks each for two real tables, concrete (8 features, 72 edges) and
+# Californian houses (13 columns, 112 edges), pruned by every score. The budget is kept on the rows
+# used for pruning. In parentheses is the loss on other rows, relative to the loss before pruning.
+# `python -m benchmarks sparsity --parts budgets` repeats the experiment.
 
 
 # %%

@@ -59,11 +59,12 @@ def attribute(
     method : str
         Key into ``METHODS``.
     background : Tensor, ndarray or DataFrame, shape (rows, in), optional
-        Rows to compare samples with; the result's `baseline` names their use. Default: those the
-        model kept from its training.
+        Background rows, which samples are compared with; the result's `baseline` says how. Default:
+        the background rows stored in the model.
     target : int or str, optional
-        Index or name of the output; logits for classification. Default: the only one, or of several
-        classes the one predicted for most samples; of several numbers one must be named.
+        Index or name of the output; logits for classification. Default: the only output, or of
+        several classes the one predicted for most samples. For regression with several outputs, it
+        is required.
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
@@ -76,7 +77,7 @@ def attribute(
     Returns
     -------
     Attribution or Importance
-        As the method's scope is "local" or "global"; in the dtype of the model.
+        `Attribution` for local methods, `Importance` for global ones; in the dtype of the model.
 
     Raises
     ------
@@ -273,7 +274,7 @@ def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
     for part in parts:
         if not bool(torch.isfinite(part.to(dtype)).all()):
             expected = f"finite numbers from method {method!r}"
-            advice = "A function has a pole or is undefined where the method looked, or numbers "
+            advice = "A function has a pole or is undefined at an evaluated point, or numbers "
             advice += "are too large for the dtype of the model; take other rows, another method "
             advice += "or float64"
             raise MethodError("attribute", expected, "NaN or infinity", advice)

@@ -140,12 +140,12 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     background, target, max_memory, generator, progress
         As for `attribute`.
     methods : sequence of str or "all", optional
-        Local methods of features. Default: the well-known ones that fit the model, ours and
-        captum's; "all": every one that fits.
+        Local methods of features. Default: the well-known methods of kanlens and Captum that fit
+        the model; "all": every method that fits.
     metrics : sequence of str or "all", optional
         Keys into ``METRICS``, columns of the frame in this order. Default: all but the slow ones,
-        which attribute other samples or other models. Some compare with exact Shapley values of the
-        method's baseline; they are NaN where these are unknown.
+        which need attributions of further samples or models. Some compare with exact Shapley values
+        of the method's baseline; they are NaN where these are unknown.
 
     Returns
     -------

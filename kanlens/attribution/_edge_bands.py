@@ -47,16 +47,17 @@ def edge_band(
     *,
     at: Any = None,
 ) -> pd.DataFrame:
-    """Return a pointwise 95% confidence band of the function on an edge, less its mean over rows.
+    """Return a pointwise 95% confidence band of a centered edge function.
 
-    A band shows how other rows would have moved a fit without penalties, not how far the trained
-    model is from that fit. Only the edges into the same node (or factor of a product) vary; of a
-    symbolic edge, only its multiplier. So bands below the last layer are too narrow. Constants,
-    which may move between the edges of a node, are left out.
+    The function is centered: its mean over the rows is subtracted. The band shows how an
+    unpenalized fit varies with the rows, not how far the trained model is from such a fit. Only the
+    edges into the same node (or factor of a product) are varied, so bands below the last layer are
+    too narrow; of a symbolic edge, only the multiplier is varied.
 
-    With B the basis functions of all edges into the node, K the curvature of the loss in its sum
-    (``p (1 - p)`` for classes) and R the squared slopes of the loss, over the squares of one less
-    the leverage (HC3 [1]_), the covariance of the coefficients is ``(B'KB)^-1 B'RB (B'KB)^-1``.
+    The covariance of the coefficients is ``(B'KB)^-1 B'RB (B'KB)^-1``. B are the basis functions of
+    all edges into the node, K is the second derivative of the loss in the sum of the node
+    (``p (1 - p)`` for classes), and R the squared first derivatives, divided by
+    ``(1 - leverage)^2`` (HC3 [1]_).
 
     Parameters
     ----------

@@ -142,7 +142,8 @@ class Problem:
 def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
     """Return the index of the output to explain: `target`, the only one, or the commonest class.
 
-    Of equally common classes it is the first; of several numbers one must be named.
+    Of equally common classes it is the first. For regression with several outputs, `target` is
+    required.
     """
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":

@@ -37,12 +37,12 @@ class Attribution(Displayed):
     Attributes
     ----------
     values : Tensor, shape (batch, in)
-        In the units of the output; positive raises it. `baseline` names values that are not shares
-        of a change.
+        In the units of the output; a positive value raises it. If the values are not shares of a
+        change, `baseline` names what they are.
     output : Tensor, shape (batch,)
         The model's value at each sample.
     reference : Tensor, shape (batch,)
-        The value that `values` is counted from.
+        The output that `values` are relative to.
     baseline : str
         Description of the reference, e.g. "mean output over the background".
     method : str
@@ -56,9 +56,9 @@ class Attribution(Displayed):
     x : Tensor, shape (batch, in), or None
         The samples, in the units of the data; None when columns of `values` are not features.
     groups : dict of str to tuple of int
-        Table columns that became several features, with the indices of these.
+        Indices of the features of each table column that was encoded as several features.
     standard_error : Tensor, shape (batch, in), or None
-        Of `values`, for methods that sample.
+        Standard error of `values`, for methods that sample.
     bound : Tensor, shape (batch, in), or None
         Largest error of `values`, except for rounding.
     interactions : Tensor, shape (batch, in, in), or None
@@ -69,11 +69,12 @@ class Attribution(Displayed):
         Flow through every edge: a hidden node passes on all it receives, a feature sends its value,
         and the output receives the sum of `values`.
     owners : tuple of tuple of int, one per layer, or None
-        With `paths`: the node of each out of a layer; factors of one product share theirs.
+        With `paths`: index of the node that each output of a layer belongs to; the factors of a
+        product belong to one node.
     evaluations : float or None
         Evaluations of the model, or of its gradient, for one sample: the mean over samples.
     remark : str
-        Solver of the values, where the method has several; one line.
+        Algorithm that computed the values, if the method has several.
     """
 
     values: Tensor
@@ -123,7 +124,7 @@ class Attribution(Displayed):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per sample: each feature's value, output, reference, completeness_gap.
 
-        Of the last three, those with the name of a feature get a trailing underscore.
+        The last three get a trailing underscore if a feature has the same name.
         """
         import pandas as pd
 

@@ -92,11 +92,11 @@ def certify(
         Refinement stops once a bound is this close, relative to the values seen at evaluated
         points.
     max_boxes : int
-        Boxes that are bounded for each output at most; models of thousands of edges get fewer.
+        Largest number of boxes for each output; it is lower for models with thousands of edges.
     time_limit : float, optional
-        Seconds for the whole call; each output gets an equal share of what is left. What there
-        was no time for is named in the certificate; its bounds are wider then, or infinite, and
-        still hold. Without a limit the same call gives the same certificate.
+        Seconds for the whole call; each output gets an equal share of what is left. The certificate
+        names the statements that ran out of time; their bounds are wider or infinite, but still
+        hold. Without a limit the same call gives the same certificate.
     max_memory : str or int, optional
         As for `trace`.
     progress : bool, optional

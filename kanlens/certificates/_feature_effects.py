@@ -63,7 +63,7 @@ class OutputFindings:
 
     @functools.cached_property
     def lacking(self) -> str:
-        """Name a layer kind or function without bounds of its slopes; or ""."""
+        """Name of a layer kind or function without slope bounds, else ""."""
         for layer in self.propagation.model.layers:
             if not encloses(layer):
                 kind = getattr(layer, "kind", type(layer).__name__)

@@ -220,7 +220,7 @@ def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
 
 
 def defined(values: Tensor, *, otherwise: float = 0.0) -> Tensor:
-    """Return the finite values; a single other value if there are none."""
+    """Return the finite values, or `otherwise` alone if none is finite."""
     good = values[torch.isfinite(values)]
     return good if len(good) else values.new_full((1,), otherwise)
 

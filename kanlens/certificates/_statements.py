@@ -38,7 +38,7 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Proven bounds of a quantity, and the values that were seen.
+    """Proven bounds of a quantity, and the observed values.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Range:
 
     @property
     def ratio(self) -> float:
-        """Width of the bounds next to the width that was seen; 1 is perfect."""
+        """Width of the bounds over the observed width; 1 is optimal."""
         width = self.seen_high - self.seen_low
         if math.isnan(width):
             return math.inf
@@ -151,7 +151,8 @@ class OutputCertificate:
     boxes : int
         Boxes that were bounded.
     decided : bool
-        Whether all bounds are within the tolerance of what was seen, and every verdict is given.
+        Whether all bounds are within the tolerance of the observed values, and every verdict is
+        decided.
     remark : str
         What there was no time for; empty when there was time for all.
     """
@@ -205,9 +206,9 @@ class Certificate(Displayed):
     remark : str
         What the statements are about.
     between : tuple of str
-        Categorical columns that the domain does not hold at one category: it includes rows with
-        something between categories, which no table has. Bounds hold for the others, too, but
-        may be wider than they need.
+        Categorical columns that the domain does not fix at one category. The domain then includes
+        points between categories, which no table has. The bounds still hold for every category, but
+        may be wider than necessary.
     """
 
     features: tuple[str, ...]
@@ -275,7 +276,7 @@ class Certificate(Displayed):
         return frame
 
     def to_json(self) -> str:
-        """Return the statements as JSON; null stands for what has no bound."""
+        """Return the statements as JSON; null means that there is no bound."""
         domain = dict(zip(self.features, self.domain.tolist(), strict=True))
         outputs = []
         for output in self.outputs:

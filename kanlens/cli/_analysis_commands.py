@@ -33,10 +33,10 @@ _WITHOUT = "loss and budget are the change of the outputs, as a share of their v
     "change of the outputs, as a share of their variance.",
     threshold="Smallest score to keep, as a share of the layer's largest.",
     score="Score that orders the edges.",
-    finetune="Steps of training between cuts, judged by a fifth of the rows.",
-    test="Table to judge the model on before and after.",
+    finetune="Training steps between two removals, validated on a fifth of the rows.",
+    test="Table to score the model on before and after pruning.",
     table="Also write the removed edges here.",
-    figure="Also draw the loss against the edges left here.",
+    figure="Also write a plot of the loss over the number of edges here.",
 )
 def prune(
     model: Path,
@@ -105,7 +105,7 @@ def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
     example="kanlens symbolize small.safetensors data.csv",
     r2_min="Smallest share of an edge's variance that a function must explain.",
     functions="Functions to choose from, comma-separated.  [default: all]",
-    model_selection="Rule that chooses a row of the table of formulas.",
+    model_selection="Criterion that chooses one of the formulas.",
     test="Table for the receipt.  [default: rows of DATA not used for fitting]",
 )
 def symbolize(
@@ -121,7 +121,7 @@ def symbolize(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Read a formula from a model, with a receipt that says how far it can be trusted."""
+    """Derive a formula from a model, with a receipt that reports its errors."""
     from kanlens.cli._model_data import read_rows, read_test
 
     terminal.check([model, data, test], model=output)
@@ -176,7 +176,7 @@ def _show_formulas(terminal: Terminal, equations: Any, result: SymbolicResult) -
     example="kanlens discover data.csv --target v",
     target="Column to find a formula for.",
     features="Columns to use, comma-separated.  [default: all others]",
-    time_limit="Seconds after which the best so far is shown.",
+    time_limit="Seconds after which the search stops with the best formulas so far.",
 )
 def discover(
     data: Path,
@@ -190,7 +190,7 @@ def discover(
     seed: int | None = None,
     terminal: Terminal,
 ) -> None:
-    """Find a formula for a column of a table, with a receipt that says how far it holds."""
+    """Find a formula for a column of a table, with a receipt that reports its errors."""
     import pandas as pd
 
     from kanlens.discovery._scaling import numeric_columns

@@ -53,7 +53,7 @@ def attribute(
     terminal: Terminal,
     seed: int | None = None,
 ) -> None:
-    """Say how much each feature adds to every prediction; one row per row of the table."""
+    """Compute the contribution of each feature to every prediction, one row per table row."""
     from kanlens.cli._model_data import background_rows, open_rows, output_to_explain, spread
     from kanlens.distributed._jobs import check_folder
 
@@ -157,7 +157,7 @@ def importance(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
+    """Rank the features for every output or class, with 95% intervals over the rows."""
     from kanlens import distributed
     from kanlens.cli._model_data import background_rows, open_rows, spread
 
@@ -209,7 +209,7 @@ def compare(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Put attribution methods side by side: completeness, error, agreement, seconds."""
+    """Compare attribution methods: completeness, error, agreement, seconds."""
     from kanlens.cli._model_data import background_rows, output_to_explain, read_rows, spread
 
     terminal.check([model, data, background], table=output)
@@ -283,8 +283,8 @@ def _errors(result: kanlens.Attribution) -> dict[str, Any]:
 @command(
     example="kanlens certify model.safetensors",
     data="Table whose ranges are the domain.  [default: those of the training data]",
-    domain="Ranges that replace some of these: age=18:65,income=0:5.",
-    tolerance="Stop when bounds are within this share of the seen range.",
+    domain="Ranges that replace those of DATA: age=18:65,income=0:5.",
+    tolerance="Stop when bounds are within this share of the observed range.",
     max_boxes="Largest number of boxes for each output.",
     time_limit="Seconds for all outputs together, shared evenly.",
     output="Also write the certificate (JSON) here.",

@@ -113,7 +113,7 @@ def kanlens_command(
         bool, typer.Option("--verbose", help="Print the log, such as when kernels are compiled.")
     ] = False,
 ) -> None:
-    """See, prune, read and attribute Kolmogorov-Arnold networks."""
+    """Interpret Kolmogorov-Arnold networks: plots, pruning, formulas, attributions."""
     if verbose:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("kanlens").setLevel(logging.INFO)

@@ -58,8 +58,8 @@ class Terminal:
             if path is None or not self.first:
                 continue
             if path.resolve() in read:
-                expected, got = "an output that is no input", f"{path}, which is read"
-                raise OutputError(self.call, expected, got, "Name another with -o")
+                expected, got = "an output file that is not an input file", f"{path}, which is read"
+                raise OutputError(self.call, expected, got, "Choose another file with -o")
             check_writable(path, call=self.call)
             if endings := _endings(kind):
                 check_ending(path, endings[0], call=self.call, shown=endings[1])

@@ -45,7 +45,7 @@ class _Demonstration:
         import torch
 
         say = self.terminal.say
-        say("1. A function we know: exp(sin(pi x) + y^2), 1000 samples")
+        say("1. A known function: exp(sin(pi x) + y^2), 1000 samples")
         x = torch.rand(1000, 2, generator=self.generator, dtype=torch.float64) * 2 - 1
         z = torch.exp(torch.sin(torch.pi * x[:, 0]) + x[:, 1] ** 2)
         frame = pd.DataFrame({"x": x[:, 0], "y": x[:, 1], "z": z})
@@ -140,8 +140,10 @@ class _Demonstration:
         )
         gap = float(shares.completeness_gap.abs().max())
         top = ", ".join(shares.to_importance().to_frame().nlargest(3, "importance")["feature"])
-        self.terminal.say(f"   Shapley values of {ATTRIBUTED} rows: {top} matter most;")
-        self.terminal.say(f"   they add up to the predictions within {gap:.0e}")
+        self.terminal.say(f"   most important features: {top}")
+        self.terminal.say(
+            f"   Shapley values of {ATTRIBUTED} rows: completeness gap at most {gap:.0e}"
+        )
         kanlens.save(model, folder / "model.safetensors")
         kanlens.save(symbolic.model, folder / "symbolic.safetensors")
         save(kanlens.plot.network(model), folder / "network.svg")

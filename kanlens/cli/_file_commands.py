@@ -32,8 +32,8 @@ def info(model: Path, *, terminal: Terminal) -> None:
 @command(
     "import",
     example="kanlens import efficient.pt --data data.csv --target price -o model.safetensors",
-    foreign="A foreign checkpoint.",
-    data="The table it was trained on: gives names, kinds, ranges, classes and background.",
+    foreign="Checkpoint of another library.",
+    data="The table it was trained on, for names, kinds, ranges, classes and background rows.",
     feature_names="Names of the features, comma-separated; with --data its columns, in the order "
     "of the model's inputs.",
     output_names="Names of the outputs, comma-separated; of a classifier its classes.",
@@ -58,9 +58,9 @@ def import_command(
     decimal: str | None = None,
     terminal: Terminal,
 ) -> None:
-    """Turn a model trained elsewhere into a kanlens model; the library is recognized.
+    """Convert a model of another library to a kanlens model; the library is detected.
 
-    With the table it was trained on, it knows what training here would have told it.
+    With the table it was trained on, the model also stores names, ranges and background rows.
     """
     from kanlens.cli._model_data import held, open_columns, print_target
     from kanlens.io.importers._settings import SETTINGS

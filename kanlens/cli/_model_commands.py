@@ -36,11 +36,12 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
     strength="Factor of the penalty.",
     entropy_weight="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]",
     proximal="Make edges exactly zero, with activation_l2.",
-    validation="Share of rows to stop early by.  [default: 0.2]",
-    patience="Steps without improvement before the end.  [default: 20]",
-    holdout="Share of rows for testing only, at random; both parts are written.",
-    holdout_last="Share of rows for testing only, the last ones: of a table in order of time.",
-    resume="Continue a killed run, with its random numbers, not --seed's.",
+    validation="Share of rows held out for early stopping.  [default: 0.2]",
+    patience="Steps without improvement before training stops.  [default: 20]",
+    holdout="Share of rows held out at random as test data; both parts are written.",
+    holdout_last="Share of rows held out as test data from the end of the table, for data in order "
+    "of time.",
+    resume="Continue an interrupted run with its own random state; --seed is ignored.",
 )
 def train(
     data: Path,
@@ -80,8 +81,9 @@ def train(
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    Unless the shape, the grid, restarts or an option of training is given, the rows decide about
-    all. Under torchrun, all its processes train together:
+    If no option of restarts or of training is set, the data decide about all that is not set; a
+    network without a hidden layer is then fitted in closed form. Under torchrun, all processes
+    train one model:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     from kanlens.cli._model_data import new_model, open_columns
@@ -157,6 +159,13 @@ def _split(
     return training, test
 
 
+def _on_grid(
+    build: Callable[..., KAN], grid_size: int | None, hidden: list[Any], intervals: int
+) -> KAN:
+    """Return a new network on grids of a size, if given."""
+    return build(hidden, intervals if grid_size is None else grid_size)
+
+
 def _trained(
     build: Callable[..., KAN],
     shape: tuple[list[Any] | None, int | None],
@@ -165,12 +174,15 @@ def _trained(
     run: dict[str, Any],
     terminal: Terminal,
 ) -> FitResult:
-    """Train with the settings; if all are None, by default."""
+    """Train with the settings; without any of training, by default."""
     words, model = "which choose the network", None
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
-    if settings or hidden is not None or grid_size is not None or "restarts" in run:
+    if hidden is not None:
+        ends = len(training.schema.features), len(training.schema.outputs)
+        words = f"{ends[0]} features, KAN {[ends[0], *hidden, ends[1]]}"
+    if settings or (grid_size is not None and not hidden) or "restarts" in run:
         model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
         size = sum(parameter.numel() for parameter in model.parameters())
         words = f"{model.widths[0]} features, KAN {list(model.shape)}, {size} weights"
@@ -179,7 +191,8 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        return kanlens.fit_default(training, build=build, **run)
+        chosen = partial(_on_grid, build, grid_size)
+        return kanlens.fit_default(training, hidden=hidden, build=chosen, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MAX_FULL_BATCH:
         defaults["optimizer"] = "lbfgs"
@@ -259,9 +272,9 @@ def _write_parts(
 @command(
     "sparsity-path",
     example="kanlens sparsity-path data.csv --target price --penalty weight_l1 -o out.safetensors",
-    output="Model to write: the best.",
-    strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
-    "themselves, comma-separated and increasing.",
+    output="Model to write, the chosen one.",
+    strengths="Approximate number of strengths (a few are added until hardly any edge is left), or "
+    "the strengths, comma-separated and increasing.",
     optimizer="Optimization algorithm.",
     steps="Steps of each strength.",
 )
@@ -289,9 +302,9 @@ def sparsity_path(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Train with one strength of a penalty after the other; keep the sparsest good model.
+    """Train with increasing penalty strengths; keep the sparsest model close to the best.
 
-    Beside the model, a table of all strengths is written: loss, edges alive, features left.
+    A table of all strengths is written next to the model: loss, nonzero edges, features left.
     """
     from kanlens.cli._model_data import check_learnable, held, new_model, open_columns
 

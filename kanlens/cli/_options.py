@@ -28,12 +28,12 @@ MaxMemory: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--max-memory",
-        help="Memory that the work may take, as 1GB.  [default: a quarter of what is free]",
+        help="Memory limit, such as 1GB.  [default: a quarter of the free memory]",
         rich_help_panel="Options of commands that read DATA",
     ),
 ]
 Quiet: TypeAlias = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print no words.", **EVERYWHERE)
+    bool, typer.Option("--quiet", "-q", help="Print no messages.", **EVERYWHERE)
 ]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print JSON on stdout.", **EVERYWHERE)
@@ -71,11 +71,11 @@ PANELS = {  # of help, by argument
 }
 MINIMA = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers, by argument
 HELP = {  # of options of several commands, by argument
-    "background": "Table of rows to compare with.  [default: those stored in the model, else rows "
+    "background": "Table of background rows.  [default: those stored in the model, else rows "
     "of DATA]",
     "categorical": "Columns whose numbers are codes, comma-separated.",
-    "column": "Column that holds the target; several, comma-separated.  [default: the one trained "
-    "on, else the one named like the output]",
+    "column": "Column that holds the target; several, comma-separated.  [default: the target of "
+    "training, else the column named like the output]",
     "data": "A table: .csv, .tsv, .xlsx or .parquet.",
     "decimal": "Decimal separator.  [default: a comma if numbers can be read in no other way]",
     "drop": "Columns to leave out, comma-separated.",
@@ -86,7 +86,7 @@ HELP = {  # of options of several commands, by argument
     "groups": "Column that marks rows to hold out together, not used as a feature.",
     "hidden": "Nodes of each hidden layer, comma-separated; 3:2 for three sums and two products; 0 "
     "for none.",
-    "impute": "Fill missing cells with this.  [default: they are a category of their own]",
+    "impute": "Fill missing cells with this.  [default: a missing value is a category of its own]",
     "max_background": "Largest number of background rows, evenly spread.",
     "max_rows": "Largest number of rows, evenly spread over the table.",
     "method": "See 'kanlens methods'.",
@@ -100,7 +100,7 @@ HELP = {  # of options of several commands, by argument
     "weight_l1; several as raw_l1=1,curvature=0.1.",
     "restarts": "Number of random starts; the best result is kept.",
     "scheduler": "Address of a Dask scheduler whose workers to use.",
-    "spline_order": "Degree of the polynomial pieces.",
+    "spline_order": "Degree of the polynomial pieces, 3 for cubic splines.",
     "target": "Column to predict; several, comma-separated.",
     "workers": "Number of Dask processes to start on this machine.",
     "task": "Kind of model.  [default: by the target's values]",
@@ -171,7 +171,7 @@ def factor(penalty: str | None, strength: float | None) -> float:
 
 @contextmanager
 def refusing(option: str, text: str, why: str) -> Iterator[None]:
-    """Refuse the text of an option if reading it in the block fails."""
+    """Report a ValueError of the block as an invalid option, with its text."""
     try:
         yield
     except ValueError:
@@ -183,7 +183,7 @@ def norms(text: str | None) -> str | dict[str, float] | None:
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
-    with refusing("--penalty", text, "is no list like activation_l1=1,curvature=0.001"):
+    with refusing("--penalty", text, "is not a list like activation_l1=1,curvature=0.001"):
         return {name.strip(): float(weight) for name, _, weight in pairs}
 
 
@@ -196,7 +196,7 @@ def read_strengths(text: str) -> int | list[float]:
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
     """Return the nodes of the hidden layers, as `KAN` takes them."""
     nodes: list[int | tuple[int, int]] = []
-    with refusing("--hidden", text, "is no list of whole numbers like 5,3:2"):
+    with refusing("--hidden", text, "is not a list of whole numbers like 5,3:2"):
         for part in split_names(text):
             sums, colon, products = part.partition(":")
             nodes.append((int(sums), int(products)) if colon else int(sums))

@@ -39,7 +39,7 @@ def plot(
     output: Path = Path("figure.svg"),
     terminal: Terminal,
 ) -> None:
-    """Draw the network with its edge functions, one edge, or what a feature does to an output."""
+    """Draw the network with its edge functions, one edge, or the effect of a feature."""
     from kanlens.cli._model_data import read_rows
 
     if edge is not None and effect is not None:
@@ -71,12 +71,12 @@ def _place(text: str) -> tuple[int, int, int]:
     example="kanlens report model.safetensors data.csv -o report.html",
     output="Page to write.",
     title="Title of the page.",
-    formula="Read a formula from the model.",
+    formula="Derive a formula from the model.",
     certify="Prove bounds over the ranges of the data, which may take minutes.",
     methods="Attribution methods to compare, comma-separated.",
     others="Model to compare with; may be given several times.",
     max_rows="Rows to attribute.",
-    fail_on="Exit with code 1 past limits such as r2<0.8,offgrid>0.05.",
+    fail_on="Exit with code 1 if limits are exceeded, such as r2<0.8,offgrid>0.05.",
     show="Open the page when it is written.",
 )
 def report(
@@ -98,7 +98,7 @@ def report(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Write one self-contained page about a model, and its JSON twin."""
+    """Write an HTML report about a model, and its numbers as JSON."""
     from kanlens.cli._model_data import background_rows, output_to_explain, read_rows
     from kanlens.reporting._alerts import broken, read_limits
 
@@ -151,7 +151,7 @@ def report(
     output="File to write.",
     explain="Also write the contribution of each feature (onnx).",
     table="Name of the table that SQL reads.",
-    keep="Its columns to keep, comma-separated.  [default: those it reads]",
+    keep="Columns of the SQL table to keep, comma-separated.  [default: the features]",
 )
 def export_command(
     model: Path,
@@ -163,7 +163,7 @@ def export_command(
     keep: str | None = None,
     terminal: Terminal,
 ) -> None:
-    """Write a model for another program, run it there, and say how far it is from the model."""
+    """Export a model to another format, run the export, and report the largest difference."""
     terminal.check([model], file=output)
     kan = kanlens.load(model)
     result = kanlens.export(
@@ -232,7 +232,7 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
 @command(
     example="kanlens serve model.safetensors data.csv",
     title="Title of the page.",
-    formula="Read a formula from the model.",
+    formula="Derive a formula from the model.",
     max_rows="Rows to attribute.",
     port="Port on this machine; 0 chooses a free one.",
     show="Open the page in a browser.",
@@ -252,7 +252,7 @@ def serve(
     terminal: Terminal,
     seed: int = 0,
 ) -> None:
-    """Show the report in a browser of this machine; anew at a reload after a file has changed."""
+    """Serve the report on this machine; a reload rebuilds it if a file has changed."""
     with temporary_folder() as folder:
 
         def write() -> None:

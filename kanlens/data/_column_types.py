@@ -247,7 +247,7 @@ def refuse_second_header(columns: Sequence[Column]) -> None:
 
 
 def _refuse_foreign(column: Column) -> None:
-    """Refuse cells that are neither numbers, texts nor truth values."""
+    """Refuse cells that are neither numbers, texts nor booleans."""
     row = int(column.present.argmax())
     if column.inferred not in ("categorical", *DATE_LIKE, *NUMBER_LIKE):
         raise column.refuse(row, "numbers or text", *_CONVERT)

@@ -229,5 +229,5 @@ def _check_targets(names: list[str], schema: Schema, columns: list[str], call: s
     read = {feature.column for feature in schema.features} & set(names)
     if read:
         got = f"{min(read)!r}, which the model reads as a feature"
-        raise DataError(call, "a target column", got, "Name another")
+        raise DataError(call, "a target column", got, "Name another column")
     return names

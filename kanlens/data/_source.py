@@ -78,7 +78,7 @@ class Source(Displayed):
 
     @property
     def source(self) -> str:
-        """The name of the file or folder, as of a table."""
+        """Name of the file or folder, as in `Table.source`."""
         return self.reader.name
 
     @property
@@ -93,7 +93,7 @@ class Source(Displayed):
     def held(self, numbers: int = 0) -> int:
         """Return the number of rows that fit in half of the memory allowed.
 
-        `numbers` are held for each row in addition to the row.
+        `numbers` is how many further numbers are held for each row.
         """
         width = len(self.columns) + len(self.schema.features)
         return min(self.rows, max(2, allowed_memory() // 2 // (CELL * width + NUMBER * numbers)))
@@ -159,7 +159,7 @@ class Source(Displayed):
         rows : int
             Number of rows.
         extremes : bool
-            Whether those with the least and the greatest number of each column are added.
+            Whether the rows with the minimum and the maximum of each column are added.
         """
         check_count("Source.sample", "rows", rows)
         return self.take(self.spread(rows, extremes=extremes))
@@ -200,9 +200,9 @@ def is_large(path: Pathlike, *, call: str) -> bool:
 def scan_table(source: object, *, progress: bool | None = None, **roles: Any) -> Source:
     """Find the types of the columns of a table without holding it in memory.
 
-    One pass over the columns finds their kinds and categories as `read_table` does. A median to
-    impute is within 0.2 % of its rank where a column has more than 2,000 distinct numbers, and a
-    most frequent number needs fewer.
+    One pass over the columns finds their kinds and categories as `read_table` does. In a column
+    with more than 2,000 distinct numbers, the median for imputation is approximate (within 0.2 % of
+    its rank), and imputation of the most frequent number is refused.
 
     Parameters
     ----------
@@ -224,8 +224,8 @@ def scan_table(source: object, *, progress: bool | None = None, **roles: Any) ->
     Raises
     ------
     DataError, MissingFileError, FileFormatError, InvalidValueError
-        As `read_table`, but for cells that are missing or infinite, which reading refuses; and if
-        files of a folder have other columns, or batches are not alike.
+        As `read_table`, except that missing or infinite cells raise only when rows are read; and if
+        files of a folder or batches have different columns.
     DTypeError
         If `source` is none of these.
 

@@ -64,9 +64,9 @@ def read_table(
     target : label or sequence of labels, optional
         Column to predict; several columns make a regression with as many outputs.
     task : {"regression", "classification"}, optional
-        By default classification when the target is text, truth values, of pandas' category
-        type, or has two distinct whole numbers. Classes that are coded as numbers, and more than
-        two, must be asked for with ``task="classification"``.
+        By default classification when the target is text, booleans, of pandas' category type, or
+        has two distinct whole numbers. Classes that are coded as numbers, and more than two, need
+        ``task="classification"``.
     features : label or sequence of labels, optional
         Columns to use, in this order; by default all but the target and `drop`.
     drop : label or sequence of labels
@@ -82,7 +82,8 @@ def read_table(
     na : label or sequence of labels
         Cells that stand for a missing one, as ``("?", -999)``.
     decimal : {".", ","}, optional
-        The decimal sign. By default a comma where columns have numbers that can be read only so.
+        The decimal sign. By default a comma if columns have numbers that can be read in no other
+        way.
     groups : label, optional
         Column whose equal cells mark rows that belong together, such as those of one person. It is
         not a feature, and such rows are held out together.

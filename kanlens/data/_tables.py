@@ -89,7 +89,7 @@ class Table(Displayed):
         return self.schema.feature_names
 
     def batches(self, rows: int = GROUP) -> Iterator[Table]:
-        """Yield the rows in order, in batches, as a source does."""
+        """Yield the rows in order, in batches, as `Source.batches` does."""
         for start in range(0, self.rows, rows):
             yield self.take(range(start, min(start + rows, self.rows)))
 
@@ -99,7 +99,7 @@ class Table(Displayed):
         Parameters
         ----------
         indices : Tensor or sequence of int, shape (n,)
-            Row positions; negative ones count from the end, truth values mark rows.
+            Row positions; negative ones count from the end. Or a boolean mask of the rows.
 
         Returns
         -------

@@ -59,7 +59,7 @@ class Argument:
 
 
 def arguments(problem: SearchProblem) -> list[Argument]:
-    """Return the simplest products of different powers, and sums of two."""
+    """Return the simplest products of powers, and sums of two of them."""
     exponents, costs = simplest(problem.width)
     good = allowed(problem, exponents) & exponents.any(axis=1)
     exponents, costs = exponents[good], costs[good]

@@ -68,8 +68,8 @@ class Discovery(SymbolicResult):
     seconds : float
         Seconds of the search.
     error_scale : {"absolute", "logarithmic"}
-        Scale of the losses: the target, or asinh(target / unit) of one over many decades, whose
-        squares are of relative errors for a close formula.
+        Scale of the target in the losses. "logarithmic": asinh(target / unit), for a target that
+        spans many decades; small errors are then relative errors.
     """
 
     stopped_because: StopReason
@@ -92,25 +92,25 @@ def discover(
     Errors are squared in units of the target. If the target spans decades and its logarithm is
     smoother, errors are of the logarithm (roughly relative errors).
 
-    The slopes of a smooth model show of which few products of powers of the columns the target is
-    a function, and which product divides it; these replace the columns, repeatedly. They also show
-    a function of a sum of functions of the columns. Sums of splines of columns are fitted to the
-    target and functions of it, and written as elementary functions, as are sums of few products of
-    powers times functions of products, sums or differences of other columns. Around this goes a
-    search over structure as in AI Feynman [1]_: factors and columns that the target does not need
-    are removed, and columns are merged into products, ratios, sums and differences.
+    The slopes of a smooth model show whether the target is a function of a few products of powers
+    of the columns, or has such a product as a factor; the products replace the columns, repeatedly.
+    Sums of splines of columns are fitted to the target and to functions of the target, and
+    rewritten as elementary functions, as are sums of a few products of powers times functions of
+    other columns. These steps are part of a search over structure as in AI Feynman [1]_: factors
+    and columns that the target does not need are removed, and columns are merged into products,
+    ratios, sums and differences.
 
     If nothing exact is found, small networks are trained on the rows. Their slopes and differences
-    show, in spite of noise, which columns are needed, and which only together; the simpler problem
-    is searched again. The networks are also pruned and read as formulas, as by `symbolize`.
+    show, despite noise, which columns are needed and which enter only in combination; the
+    simplified problem is searched again. The networks are also pruned and symbolized.
 
     All numbers of a candidate are refitted together and replaced by exact constants if the data
     allow it. Candidates are compared on held-out rows. From 2200 rows on, half of the rows beyond
     2000 also take part in the choice; the other half is a test set, used only for the receipt
-    (accuracy report). With fewer rows, the receipt uses the rows that chose. If a formula leaves
-    nothing that the columns could explain, needless parts are removed, and the search ends: at once
-    if it holds no inexact number, else after waiting for a better one. If none does, the best one
-    of at most twelve terms is returned, and the receipt says that it is an approximation.
+    (accuracy report). With fewer rows, the receipt uses the rows that the formula was chosen on.
+    The search ends when the columns explain nothing of the residuals of a formula: at once if all
+    its numbers are exact, else after some time for a better one. Without such a formula, the best
+    one of at most twelve terms is returned; the receipt calls it an approximation.
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ def discover(
     time_limit : float
         Seconds after which the best formula so far is returned.
     generator : torch.Generator, optional
-        Draws the rows that judge, else they are spread evenly, and the weights of networks.
+        Draws held-out rows and initial weights. Default: held-out rows are evenly spread.
     progress : bool, optional
-        False for no bar. Default: a bar where stderr is a terminal.
+        Show a bar on stderr. Default: when it is a terminal.
 
     Returns
     -------

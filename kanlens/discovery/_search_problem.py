@@ -65,7 +65,7 @@ class SearchProblem:
 
     @property
     def weights(self) -> Array | None:
-        """Weights from residuals of the target to those of y, if not constant."""
+        """Weights that turn residuals of the target into those of y, or None."""
         if self.slope is None or not np.isfinite(self.slope).all():
             return None
         size = float(self.slope.max())
@@ -115,13 +115,13 @@ class SearchProblem:
         return dataclasses.replace(self, columns=self.columns[:, rest], names=names)
 
     def joined(self, i: int, j: int, column: Array, name: Expr) -> SearchProblem:
-        """Put one column in the place of two."""
+        """Return the problem with `column` in place of columns `i` and `j`."""
         less = self.without({i, j})
         columns = np.column_stack((less.columns, column))
         return dataclasses.replace(less, columns=columns, names=(*less.names, name))
 
     def onto(self, column: Array, name: Expr) -> SearchProblem:
-        """Put one column in the place of all."""
+        """Return the problem with `column` as its only column."""
         return dataclasses.replace(self, columns=column[:, None], names=(name,), slope=None)
 
 

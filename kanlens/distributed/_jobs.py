@@ -220,7 +220,7 @@ def begun(job: Job, *, own: bool) -> Job:
             plain = name not in ("model", "background", "data")
             got = f"{value!r}, after {manifest.get(name)!r}" if plain else "another"
             expected = f"the {name.replace('_', ' ')} of the run in {job.folder!r}"
-            advice = "Name another folder to write to, or remove this one"
+            advice = "Choose another folder to write to, or remove this one"
             raise OutputError(job.call, expected, got, advice)
     return job
 
@@ -245,17 +245,19 @@ def manifest_of(job: Job) -> dict[str, Any]:
 
 def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
     """Return the manifest of a folder, None of an empty one."""
+    advice = "Choose another folder with -o"
     try:
         if not folder.exists() or not any(folder.iterdir()):
             return None
         manifest: dict[str, Any] = json.loads((folder / NAME).read_text())
         return manifest
     except FileNotFoundError as error:
-        expected, got = "an empty folder, or one of a run to continue", f"others, {str(folder)!r}"
-        raise OutputError(call, expected, got, "Name another with -o") from error
+        expected = "an empty folder, or that of a run to continue"
+        got = f"other files in {str(folder)!r}"
+        raise OutputError(call, expected, got, advice) from error
     except (OSError, ValueError) as error:
         got = f"{reason(error)} at {str(folder)!r}"
-        raise OutputError(call, "a folder to write", got, "Name another with -o") from error
+        raise OutputError(call, "a folder to write", got, advice) from error
 
 
 def check_folder(folder: Path, *, call: str) -> None:

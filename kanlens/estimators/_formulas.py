@@ -52,40 +52,42 @@ _EDGE_NODES = 10  # nodes of a formula that an edge is worth
 
 
 class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # untyped
-    """Find a formula by training, pruning and reading small networks.
+    """Find a formula by training, pruning and symbolizing small networks.
 
     Several networks are trained with a penalty on the L1 norm of their edges, pruned, trained on a
-    finer grid and read. The result is the formula that describes a fifth of the rows, to which
-    nothing was fitted, in the fewest bits, or the first that explains them up to rounding. Methods
-    are named as in PySR.
+    finer grid and symbolized. A fifth of the rows is held out from these fits. The result is the
+    formula with the shortest description length on the held-out rows, or the first formula that
+    explains them up to rounding. Methods are named as in PySR.
 
     Parameters
     ----------
     starts : int
-        Most networks that are trained; the first has no hidden layer.
+        Largest number of networks to train; the first has no hidden layer.
     hidden : int, optional
-        Nodes of the hidden layer at the start. Default: twice the features and one, at most 11.
+        Nodes of the hidden layer at the start. Default: twice the number of features plus one, at
+        most 11.
     grid_size : int
-        Intervals of the grid on which a formula is read.
+        Intervals of the finer grid, on which the network is symbolized.
     r2_min : float
         Least share of an edge's variance a function must explain.
     functions : str or sequence of str, optional
         Names of functions to choose from. Default: all.
     model_selection : {"best", "accuracy", "score"}
-        Which row of `equations_` is the formula, as for `kanlens.symbolize`.
+        Criterion that chooses a row of `equations_`, as for `kanlens.symbolize`.
     random_state : int, RandomState or None
-        Draws weights, and the rows that choose and judge.
+        Draws the weights and the held-out rows.
     verbose : bool
         Whether to show a bar where stderr is a terminal.
 
     Attributes
     ----------
     result_ : SymbolicResult
-        Formulas, network and receipt. The receipt is made on the rows that chose the formula, with
-        1000 rows or more on a tenth that chose nothing, with fewer than 20 on those fitted to.
+        Formulas, network and receipt. The receipt is computed on the rows used to choose the
+        formula. With 1000 rows or more it is computed on a separate tenth of the rows, with fewer
+        than 20 on the rows of the fit.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when `X` had names, all of them texts.
+        Names of the features, if all columns of `X` have names that are strings.
 
     Examples
     --------

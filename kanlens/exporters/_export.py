@@ -70,7 +70,7 @@ EXPLAINED = 1e-6  # of scores, where a slope is that of a step
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exported:
-    """A file that was written, run and agrees with the model.
+    """Result of `kanlens.export`: a file that was run and compared.
 
     Attributes
     ----------
@@ -80,10 +80,12 @@ class Exported:
     rows : int
         Number of rows compared: at random, at knots, at and beyond the ends of ranges.
     error : float
-        Largest difference of an output, relative to the largest output, or of a probability, from
-        the model, or from the model in float64 where the file computes in float64.
+        Largest difference between the file and the model: of an output, relative to the largest
+        output, or of a probability. A file that computes in float64 is compared with the model in
+        float64.
     explained_error : float or None
-        Likewise of the scores, from `kanlens.attribute` with method="secant".
+        The same for the scores of the features, compared with `kanlens.attribute` and
+        ``method="secant"``.
     """
 
     path: Path
@@ -120,7 +122,7 @@ def export(
     table : str
         Name of the table that SQL reads.
     keep : sequence of str
-        Columns of it that SQL returns with the outputs. Default: those that the model reads.
+        Columns of `table` that SQL returns together with the outputs. Default: the features.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def export(
     Raises
     ------
     InvalidValueError
-        If the format is unknown, or does not explain.
+        If the format is unknown, or does not support `explain`.
     DTypeError
         If the model is neither in float64 nor in float32.
     MethodError

@@ -59,7 +59,7 @@ class Splines:
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
     def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs whose splines span all, and weights (rank, out)."""
+        """Return outputs whose splines span those of all, and weights (rank, out)."""
         from scipy.linalg import qr, solve_triangular
 
         inner = np.diff(self.breaks[in_])

@@ -99,7 +99,7 @@ def register_function(
     complexity : int
         Weight in the choice between functions. Those of the library have 1 (a straight line) to 5.
     derivative : callable, optional
-        g' as `torch` is g. Default: automatic differentiation.
+        The derivative g', a callable like `torch`. Default: automatic differentiation.
     turning : sequence of float, optional
         Every point where g changes from rising to falling or back, () for none. Default: a search
         near 0; the bounds of an edge with this function are then infinite.

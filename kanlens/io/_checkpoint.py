@@ -83,8 +83,8 @@ def save(model: Model, path: Pathlike) -> Path:
     DTypeError
         If `model` is not a KAN, or has layers or tensors that `load` could not rebuild.
     InvalidValueError
-        If its weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor
-        1.
+        If its weights are not finite, knots do not increase, a scale is 0, or a mask is neither 0
+        nor 1.
     OutputError
         If the file cannot be written there.
 
@@ -105,7 +105,7 @@ def save(model: Model, path: Pathlike) -> Path:
         rebuilt = _build(config, tensors, model.dtype)
     fault = _mismatch(rebuilt, tensors)
     if fault is not None:
-        raise DTypeError("save", *fault, "Undo what was done to the model's tensors")
+        raise DTypeError("save", *fault, "Restore the model's tensors")
     check_sound("save", model, InvalidValueError)
     metadata = {
         "format": FORMAT,
@@ -139,7 +139,7 @@ def load(path: Pathlike) -> KAN:
         If there is no such file.
     FileFormatError
         If the file is truncated, damaged, foreign, or newer than this version reads, or if its
-        weights are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor 1.
+        weights are not finite, knots do not increase, a scale is 0, or a mask is neither 0 nor 1.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def load(path: Pathlike) -> KAN:
     _fill(model, tensors)
     check_sound("load", model, FileFormatError, place=f" of {name!r}")
     if metadata.get(CHECKSUM, digest) != digest:
-        got, advice = "other content: the file is damaged", "Copy the file anew, or save it again"
+        got, advice = "other content: the file is damaged", "Copy the file again, or save it again"
         raise FileFormatError("load", f"the checksum of {name!r}", got, advice)
     return model
 

@@ -76,7 +76,7 @@ def over_rows(
 
 @torch.no_grad()
 def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return `KAN.levels` of rows (batch, in) in the units of the data, some rows at a time."""
+    """Return `KAN.levels` of unscaled rows (batch, in), computed in chunks."""
     plain = [nodes.plain for nodes in model.nodes]
 
     def run(part: Tensor) -> list[Tensor]:
@@ -92,7 +92,7 @@ def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 def float64_copy(model: KAN) -> KAN:
     """Return a float64 copy of `model` without its hooks, with frozen parameters.
 
-    Hooks are not even copied: they may hold objects that cannot be.
+    Hooks are not copied, as they may hold objects that cannot be copied.
     """
     parts = [part for module in model.modules() for part in vars(module).items()]
     memo: dict[int, Any] = {

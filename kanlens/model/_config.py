@@ -81,7 +81,7 @@ class NodesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class KANConfig:
-    """All that is needed to build a network before its tensors are loaded; JSON both ways.
+    """Configuration of a network without its tensors, to and from JSON.
 
     efficient-kan and pykan name the same things differently: `grid_size` is pykan's ``grid``,
     `spline_order` is pykan's ``k``, `base_activation` is pykan's ``base_fun``.
@@ -93,13 +93,13 @@ class KANConfig:
     schema : Schema
         Names, units and kinds of inputs and outputs, and the task.
     scaled : bool
-        Whether the scaling of inputs and outputs is settled, so that `kanlens.fit` leaves it.
+        Whether the scaling of inputs and outputs is fixed, so that `kanlens.fit` keeps it.
     holds_inputs : bool
-        Whether `kanlens.fit` has features held in the range of its data.
+        Whether `kanlens.fit` clips features to the range of its data.
     nodes : tuple of NodesConfig
         One per layer; empty, and absent from the JSON, when every node is a plain sum.
     record : TrainingRecord or None
-        How the network was judged in training; absent from the JSON when None.
+        Held-out scores from training; absent from the JSON when None.
     provenance : str
         Where an imported model is from, and what was assumed; absent from the JSON of others.
     """
@@ -144,7 +144,7 @@ class KANConfig:
         Raises
         ------
         FileFormatError
-            If the text is no such configuration.
+            If the text is not a configuration of kanlens.
         """
         try:
             data = json.loads(text)
@@ -221,7 +221,7 @@ def check_layer(
 
 
 def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
-    """Return the ends of a grid; refuse ends that do not rise, or knots too close for a dtype."""
+    """Return the ends of a grid; refuse wrong order, and knots too close."""
     try:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError):

@@ -49,11 +49,11 @@ class SplineConversion:
 def to_splines(
     model: Model, x: Rows | None = None, *, tolerance: float = 1e-4, spline_order: int = 3
 ) -> SplineConversion:
-    """Replace functions, bumps, waves and all other edges by splines.
+    """Replace all edges that are not splines by splines.
 
-    Edges are fitted on the range of each input over the rows, and a tenth more on either side, on
-    grids twice as fine each time, with the kinks of functions among their breakpoints, until the
-    outputs agree. Beyond, splines are linear.
+    Edges are fitted on the range of each input over the rows, widened by a tenth on either side.
+    The grid, which includes the kinks of functions, is refined by a factor of two until the outputs
+    agree to `tolerance`. Outside, the splines are linear.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def to_splines(
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Default: drawn evenly from the range of the training data, else of the first layer's grid.
     tolerance : float
-        Largest difference of an output, in parts of its range over the rows.
+        Largest difference of an output, as a share of its range over the rows.
     spline_order : int
         Degree of the pieces; 5 takes far fewer intervals for a smooth edge.
 

@@ -43,7 +43,8 @@ class Edge(Displayed):
     degree : int
         Degree of the spline's pieces, 1 to 5; 0 for an edge that is one function.
     functions : FunctionSum
-        Elementary functions of u added to the spline: the base, bumps, waves.
+        Elementary functions of u added to the spline: the base function and the series, such as
+        Gaussians and sines.
     extrapolation : {"linear", "zero"}
         Continuation of the spline outside the grid.
     input_shift, input_scale : float
@@ -205,7 +206,7 @@ class Edge(Displayed):
         Raises
         ------
         InvalidValueError
-            If `order` is no whole number of at least 1.
+            If `order` is not a positive integer.
 
         Examples
         --------
@@ -246,10 +247,10 @@ class Edge(Displayed):
     def roots(
         self, low: float | None = None, high: float | None = None, *, level: float = 0.0
     ) -> Array:
-        """Return every x in [low, high] where phi equals `level`, increasing.
+        """Return the roots of phi - `level` in [low, high], in increasing order.
 
-        A point where phi touches the level to within rounding is one root; of an interval on the
-        level both ends are returned.
+        A point where phi touches the level up to rounding is one root. If phi equals the level on
+        an interval, both of its ends are returned.
 
         Parameters
         ----------
@@ -278,10 +279,10 @@ class Edge(Displayed):
         return np.unique(np.clip(roots, low, high))
 
     def extrema(self, low: float | None = None, high: float | None = None) -> Array:
-        """Return every x inside (low, high) where phi turns, increasing.
+        """Return the local extrema of phi inside (low, high), in increasing order.
 
-        Kinks count; a flat maximum or minimum gives both its ends. Turns below rounding, poles and
-        the ends of a domain do not count.
+        Kinks are included; a flat maximum or minimum gives both its ends. Extrema smaller than
+        rounding, poles and the ends of a domain are not included.
 
         Parameters
         ----------
@@ -394,7 +395,7 @@ class Edge(Displayed):
         Returns
         -------
         sympy.Expr
-            Polynomials are written in the distance from where their piece starts.
+            Each polynomial is in powers of the distance from the start of its piece.
 
         Examples
         --------

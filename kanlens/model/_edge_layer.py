@@ -63,7 +63,7 @@ class EdgeLayer(nn.Module):
     _names: list[str]
 
     def weights(self) -> Weights:
-        """Return the tensors of the spline edges; the mask is zero where a function stands."""
+        """Return the tensors of the spline edges; the mask is 0 for functions."""
         own: Any = self._parameters  # asked one by one, torch takes a microsecond longer
         scaled = self.enable_standalone_scale_spline
         try:
@@ -88,7 +88,7 @@ class EdgeLayer(nn.Module):
         return terms
 
     def edge_terms(self) -> list[EdgeTerm]:
-        """Return the terms of the edges that are functions, sorted by name."""
+        """Return the terms of the function edges, sorted by name of the function."""
         if self.affine is None or not self._names:
             return []
         counts, terms = Counter(self._names), []
@@ -101,13 +101,13 @@ class EdgeLayer(nn.Module):
 
     @property
     def edge_kind(self) -> str:
-        """Kind of the edges: "spline", "series", "function", or that of a layer of its own."""
+        """Kind of the edges: "spline", "series", "function" or a subclass's."""
         own = "function" if self._names else "series" if self.series else "spline"
         return own if self.kind == "spline" else self.kind
 
     @property
     def splines_alone(self) -> bool:
-        """True if every edge is a spline plus a base function alone."""
+        """True if every edge consists of a spline and a base function only."""
         own = type(self).edge_values is not EdgeLayer.edge_values
         return not (own or self.series or self._names)
 
@@ -121,12 +121,12 @@ class EdgeLayer(nn.Module):
         return self.weights().coefficients()
 
     def base_weights(self) -> Tensor:
-        """Return the weights (out, in) of the base function, zero where masked or where it is."""
+        """Return the weights (out, in) of the base function, 0 for masked edges."""
         weights = self.weights().base_weights()
         return torch.zeros_like(weights) if self.base_name == "zero" else weights
 
     def series_weights(self) -> Tensor:  # (out, in, n)
-        """Return the weights of the series, zero where masked or where a function stands."""
+        """Return the weights of the series, 0 for masked and function edges."""
         if not self.series:
             return self.base_weight.new_zeros(*self.mask.shape, 0)
         return self.series_weight * self.weights().mask.unsqueeze(-1)
@@ -148,7 +148,7 @@ class EdgeLayer(nn.Module):
         return basis * a if order else basis
 
     def basis(self, x: Tensor) -> Tensor:
-        """Return the functions at x that edges are combinations of: (batch, in, n).
+        """Return the basis functions of the edges at x, shape (batch, in, n).
 
         B-splines, then the base unless it is zero, then the series.
         """
@@ -234,7 +234,7 @@ class EdgeLayer(nn.Module):
         return mask & nonzero
 
     def domain(self) -> tuple[Tensor, Tensor]:
-        """Return both ends of the range of each input's grid, shapes (in,)."""
+        """Return the lower and the upper end of each input's grid, shapes (in,)."""
         return spline.grid_ends(self.grid, self.spline_order)
 
     def even_points(self, count: int) -> Tensor:  # (point, in)
@@ -255,8 +255,8 @@ class EdgeLayer(nn.Module):
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound every edge on an interval of each input.
 
-        Bounds of functions are exact up to rounding, by which they are widened; infinite where a
-        function is not defined throughout.
+        Bounds of functions are exact up to rounding, by which they are widened. They are infinite
+        if a function is not defined on the whole interval.
 
         Parameters
         ----------
@@ -309,12 +309,12 @@ class EdgeLayer(nn.Module):
         Parameters
         ----------
         low, high : Tensor, shape (in,) or (box, in)
-            The boxes that later ones lie in, in the scaled units of the layer.
+            Boxes that contain all boxes to be bounded, in the scaled units of the layer.
 
         Returns
         -------
         Enclosure
-            Of the present weights, in float64.
+            Of the current weights, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return Enclosure(self, *ends)
@@ -356,7 +356,8 @@ class EdgeLayer(nn.Module):
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
 
-        For edges that are functions, or with a series: the mean distance of the edge from its mean.
+        For edges that are functions, or with a series: the mean absolute deviation of the edge from
+        its mean.
 
         Parameters
         ----------
@@ -392,7 +393,7 @@ class EdgeLayer(nn.Module):
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 
     def places(self) -> Tensor:  # (point, in)
-        """Return the points of means: stored quantiles, else evenly over the grid."""
+        """Return points to average over: stored quantiles, else an even grid."""
         if self.statistics is not None:
             return self.statistics.quantiles.mT.to(self.grid)
         return self.even_points(65)

@@ -43,7 +43,7 @@ LAYER_KINDS: dict[str, type[KANLinear]] = {}
 
 
 class KANLinear(EdgeLayer):
-    """A layer of edges, in place of efficient-kan's class and of `torch.nn.Linear`.
+    """A Kolmogorov-Arnold layer, usable in place of `torch.nn.Linear`.
 
     The tensors are `base_weight` (out, in), `spline_weight` (out, in, grid_size + spline_order),
     `spline_scaler` (out, in), `bias` (out,), and the buffers `grid`
@@ -70,7 +70,7 @@ class KANLinear(EdgeLayer):
     base_activation : str, type or callable
         The function added to the spline: one of ``BASES`` or torch's name for it.
     grid_eps : float
-        In an updated grid, the share of even spacing against quantiles of the data.
+        Weight of even spacing in an updated grid; the rest is the weight of quantiles of the data.
     grid_range : tuple of float
         Ends of the range of the initial grid.
     extrapolation : {"linear", "zero"}
@@ -199,7 +199,7 @@ class KANLinear(EdgeLayer):
 
     @property
     def config(self) -> LayerConfig:
-        """The configuration that rebuilds this layer, tensors aside."""
+        """The configuration that rebuilds this layer, without its tensors."""
         return LayerConfig(
             kind=self.kind,
             in_features=self.in_features,

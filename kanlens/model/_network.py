@@ -38,10 +38,10 @@ __all__ = ["KAN", "Inputs", "KANConfig", "PerRow", "Rows", "Targets"]
 class KAN(Displayed, nn.Module):
     """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum or product.
 
-    Takes x in the units of the data, holds it between `input_low` and `input_high`, scales it by
+    Takes x in the units of the data, clips it to `input_low` and `input_high`, scales it by
     ``(x - input_shift) / input_scale``, runs the layers and returns
     ``output * output_scale + output_shift``. These six are buffers, which change nothing until the
-    first `kanlens.fit` sets them. Products [2]_ are made of a layer's last sums.
+    first `kanlens.fit` sets them. Product nodes [2]_ multiply the last sums of a layer.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class KAN(Displayed, nn.Module):
 grid_range, enable_standalone_scale_spline
         As for `KANLinear`.
     extrapolation : {"constant", "linear", "zero"}
-        Beyond the range of the training data: hold each feature at the nearest end of its range,
-        continue straight, or let the splines run out on their knots.
+        Beyond the range of the training data: clip each feature to its range, continue the splines
+        linearly, or let them decay to zero on the outer knots.
     feature_names, output_names : sequence of str, optional
         Default x1, x2, ... and y, or y1, y2, ...
     generator : torch.Generator, optional
@@ -62,7 +62,7 @@ grid_range, enable_standalone_scale_spline
     Raises
     ------
     InvalidValueError
-        If an argument is outside what it may be.
+        If an argument is out of range.
 
     References
     ----------
@@ -197,7 +197,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def config(self) -> KANConfig:
-        """The configuration that rebuilds this network, tensors aside."""
+        """The configuration that rebuilds this network, without its tensors."""
         nodes = tuple(
             NodesConfig(
                 arities=nodes.grouping.arities,
@@ -282,7 +282,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def data_range(self) -> tuple[Tensor, Tensor] | None:
-        """Ends (in,) of each feature's values in training, as held; None before the first fit."""
+        """Ends (in,) of each feature's clipped range in training; None before fit."""
         if (statistics := self.layers[0].statistics) is None:
             return None
         ends = (end.to(self.input_scale) for end in (statistics.input_low, statistics.input_high))
@@ -301,9 +301,10 @@ grid_range, enable_standalone_scale_spline
         return sum(int((layer.mask != 0).sum()) for layer in self.layers)
 
     def node_name(self, level: int, index: int) -> str:
-        """Return the name of a node: a feature, an output, or h1_2 for the second of level 1.
+        """Return the name of a node: that of a feature or output, or h1_2.
 
-        Next to a layer normalization nodes are called by their sources: raw x1 and normalized x1.
+        h1_2 is the second node of the first hidden layer. Next to a layer normalization, nodes are
+        named after their sources: raw x1 and normalized x1.
 
         Examples
         --------
@@ -376,13 +377,13 @@ grid_range, enable_standalone_scale_spline
         return sums if self.nodes[index].plain else self.nodes[index](sums)
 
     def run(self, x: Tensor, *, start: int = 0, stop: int | None = None) -> Tensor:
-        """Return the inputs of layer `stop`, or the last nodes, from those of `start`, unscaled."""
+        """Run layers `start` up to `stop` on scaled x, the inputs of `start`."""
         for index in range(start, len(self.layers) if stop is None else stop):
             x = self.through(index, x)
         return x
 
     def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the nodes (..., node) of every level, of which x is the first, and all sums."""
+        """Return the nodes (..., node) of x and every layer, and all sums."""
         levels, sums = [x], list[Tensor]()
         for layer, nodes in zip(self.layers, self.nodes, strict=True):
             sums.append(layer(levels[-1]))
@@ -394,12 +395,12 @@ grid_range, enable_standalone_scale_spline
         return nodes * self.output_scale + self.output_shift
 
     def scale_inputs(self, x: Tensor) -> Tensor:
-        """Return x (..., in), held in its range, in the scaled units of the first layer."""
+        """Return x (..., in), clipped to its range, scaled for the first layer."""
         held = x.clamp(self.input_low, self.input_high)  # NaN stays NaN
         return (held - self.input_shift) / self.input_scale
 
     def outside(self, x: Tensor) -> Tensor:
-        """Return a mask of values of x (batch, in) outside the range held, or else the grid.
+        """Return the mask of x (batch, in) outside the clipping range or grid.
 
         Examples
         --------

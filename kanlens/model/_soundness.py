@@ -35,8 +35,9 @@ def check_weights(
 def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str = "") -> None:
     """Refuse the first tensor that no network can have, with an error of the type given.
 
-    These are weights that are not finite, knots that do not rise, scales of 0 and masks of other
-    numbers than 0 and 1; of masked edges too, as masks can be undone. `place` follows their names.
+    These are weights that are not finite, knots that do not increase, scales of 0 and masks of
+    other numbers than 0 and 1; of masked edges too, as masks can be undone. `place` follows their
+    names.
     """
     check_weights(call, model, error, place=place)
     for name, tensor in model.state_dict().items():

@@ -56,7 +56,7 @@ def summarize(x: Tensor, mean: Tensor, std: Tensor) -> LayerStatistics:
 
 
 def deviations(y: Tensor) -> Tensor:  # (batch, out) -> (out,)
-    """Return the standard deviation of every column; 0 where it is no more than rounding."""
+    """Return the standard deviation of every column; 0 if within rounding."""
     info, size = torch.finfo(y.dtype), y.abs().amax(0)
     size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
     part = (y / size).std(0, correction=0)

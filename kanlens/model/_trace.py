@@ -121,8 +121,8 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
     max_memory : str or int, optional
-        Bytes that the work may take in addition to `x` and the result, such as "1GB". Default: a
-        quarter of the free memory.
+        Memory for the computation in addition to `x` and the result, in bytes or as text such as
+        "1GB". Default: a quarter of the free memory.
 
     Returns
     -------

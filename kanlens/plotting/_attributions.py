@@ -73,7 +73,7 @@ def attribution(
         ``"bar"``: mean ``|value|`` with its 95% interval. ``"beeswarm"``: every sample, colored by
         the feature. ``"waterfall"``: one sample from the reference to the output; orange raises it,
         blue lowers it. ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: the
-        flow through every edge. For other kinds of shap, use ``result.to_shap()``.
+        flow through every edge. For the other plots of shap, use ``result.to_shap()``.
     row : int, optional
         Sample of a waterfall, needed if there are several. Of interactions and paths: with `row`,
         signed values of that sample; without, mean absolute values.
@@ -91,7 +91,7 @@ def attribution(
     InvalidValueError
         If `kind` or `row` does not exist, or the result lacks the values of `kind`.
     DTypeError
-        If `result` is no attribution, `x` holds no numbers, or `ax` is no Axes.
+        If `result` is not an attribution, `x` is not numeric, or `ax` is not an Axes.
     ShapeError
         If `x` is not shaped as the values are.
 

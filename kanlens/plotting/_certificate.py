@@ -24,7 +24,7 @@ SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven
 def certificate(
     result: Certificate, *, target: str | int = 0, top: int = SHOWN, ax: Axes | None = None
 ) -> Axes:
-    """Draw proven bounds and seen values of the effect of each feature.
+    """Draw proven bounds and observed values of the effect of each feature.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ def certificate(
     Returns
     -------
     Axes
-        Rises of the output to the right, falls to the left, when a feature is raised: pale bars
-        are proven bounds, dark ones were seen. A triangle behind a name is a proven direction.
+        Rises of the output to the right, falls to the left, when a feature is raised: pale bars are
+        proven bounds, dark bars observed changes. A triangle behind a name is a proven direction.
 
     Raises
     ------
     InvalidValueError
         If there is no such output.
     DTypeError
-        If `result` is no Certificate, or `ax` no Axes.
+        If `result` is not a Certificate, or `ax` not an Axes.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def certificate(
 
 
 def _draw_bars(ax: Axes, features: list[Any]) -> None:
-    """Draw bounds behind seen values; infinite ones reach the border."""
+    """Draw bounds behind observed values; infinite ones reach the border."""
     places = np.arange(len(features))
     bounds = np.array([[f.falls.bound, f.rises.bound] for f in features])
     seen = np.array([[f.falls.seen, f.rises.seen] for f in features])

@@ -60,7 +60,7 @@ def comparison(result: Comparison, *, top: int = SHOWN, ax: Axes | None = None) 
     Raises
     ------
     DTypeError
-        If `result` is no comparison, or `ax` no Axes.
+        If `result` is not a comparison, or `ax` not an Axes.
 
     Examples
     --------

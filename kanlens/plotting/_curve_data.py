@@ -100,7 +100,7 @@ def function_curve(phi: Edge, *, data: Any, parts: bool, call: str) -> Curve:
         values = np.asarray(torch.as_tensor(data).detach().cpu(), dtype=np.float64).ravel()
         if not len(values) or not np.isfinite(values).all():
             got = "none" if not len(values) else "NaN or infinity"
-            raise DataError(call, "finite values in data", got, "Drop the others")
+            raise DataError(call, "finite values in data", got, "Drop the non-finite values")
     curve = _curve(phi, values, parts, call)
     return dataclasses.replace(curve, input_name="x", input_unit=phi.unit, output_name=phi.name)
 

@@ -168,7 +168,7 @@ def edges(
     Raises
     ------
     InvalidValueError
-        If there is no such layer or node, or none of the edges is alive.
+        If there is no such layer or node, or none of the edges is nonzero.
 
     Examples
     --------

@@ -69,15 +69,15 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     """Draw the effect of a feature on an output, less its mean.
 
     The effect is that of `kanlens.attribution.effect`. Thin gray lines are single rows, relative to
-    their outputs. Light gray has no data, the strip is their density, percentages are shares of
-    rows, the diamond is a missing cell; of several models, the shading is the spread. Of two
-    features, the joint effect: orange and solid lines raise the output, blue and dashed ones lower
-    it.
+    their outputs. Light gray marks ranges without data, the strip is the density of the data,
+    percentages are shares of rows, and the diamond is a missing cell. For several models, the
+    shading is their spread. For two features, the joint effect is drawn: orange and solid lines
+    raise the output, blue and dashed ones lower it.
 
     Parameters
     ----------
     source : KAN or fitted estimator, a sequence of them, or Effect
-        Left as it is; an Effect has the numbers.
+        Not changed. An `Effect` is drawn without further evaluations.
     feature, data, target, kind, ice, other, grid
         With models, as for `kanlens.attribution.effect`.
 

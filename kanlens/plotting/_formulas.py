@@ -59,7 +59,7 @@ def formula(
 ) -> Axes:
     """Draw a formula above its complexity and loss, or its predictions.
 
-    A formula too long for mathematics is written as plain text.
+    A formula too long for typeset mathematics is written as plain text.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def formula(
     Raises
     ------
     DTypeError
-        If `result` has no formulas, or `ax` is no Axes.
+        If `result` has no formulas, or `ax` is not an Axes.
     ShapeError
         If `y` does not fit `x`.
     InvalidValueError
@@ -241,8 +241,8 @@ def predicted(
     Returns
     -------
     Axes
-        On the line in the scatter prediction and truth are equal. Cells of the matrix hold
-        counts; their darkness is the share of the true class.
+        On the diagonal of the scatter plot, predictions equal the targets. Cells of the confusion
+        matrix hold counts; their darkness is the share of the true class.
 
     Raises
     ------

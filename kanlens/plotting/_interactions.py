@@ -143,10 +143,10 @@ class _Level:
 
 
 def draw_flows(result: Attribution, row: int | None, top: int, ax: Axes | None) -> Axes:
-    """Draw the flow through every edge as a band; its width is its size.
+    """Draw the flow through every edge as a band as wide as its size.
 
-    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output. A
-    node is as high as the larger of what arrives and what leaves.
+    Without `row`, it is the mean |flow| over all samples; with `row`, the flow of that sample,
+    orange if it raises the output. The height of a node is the larger of its inflow and outflow.
     """
     if result.paths is None or result.owners is None:
         expected, got = "an Attribution with paths", f"one of method {result.method!r}"

@@ -85,7 +85,7 @@ def history(result: FitResult | pd.DataFrame, *, ax: Axes | None = None) -> Axes
     Returns
     -------
     Axes
-        The dotted line is the step whose state was kept.
+        The dotted line marks the step whose weights were kept.
 
     Raises
     ------

@@ -107,7 +107,7 @@ SETTINGS: dict[str, Any] = {  # that differ from matplotlib's own
 
 Draw = TypeVar("Draw", bound=Callable[..., Axes])
 AX = "ax : Axes, optional\n    Where to draw; a new figure, made by pyplot, when None."
-EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is no Axes."}  # of all pictures
+EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is not an Axes."}  # of all pictures
 
 
 @contextmanager
@@ -260,7 +260,7 @@ def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> A
 
 
 def save(picture: Axes | Figure, path: Pathlike) -> None:
-    """Write a picture without a date; equal pictures are equal bytes.
+    """Write a picture to a file; equal pictures give equal bytes.
 
     The file is written whole or not at all.
 
@@ -274,7 +274,7 @@ def save(picture: Axes | Figure, path: Pathlike) -> None:
     Raises
     ------
     OutputError
-        If the suffix is another, or the file cannot be written there.
+        If the suffix is not supported, or the file cannot be written there.
     DTypeError
         If `picture` is neither an Axes nor a Figure.
 

@@ -184,7 +184,7 @@ class PruneResult(Displayed):
         return self.journal.at(int(step) if step >= 0 else count + 1 + int(step))
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per removed edge, with the kind of its losses."""
+        """Return `removed` as one row per edge, with a column `loss_against`."""
         import pandas as pd
 
         frame = pd.DataFrame(list(self.removed), columns=list(COLUMNS))

@@ -20,8 +20,8 @@ GAP = 0.01  # relative completeness gap of a method that is made to be complete
 FORMULA_RMSE_LIMIT = 0.1  # relative RMSE of a formula
 CONSTANT_EDGE_RATIO = 0.01  # relative deviation of an edge that hardly varies
 POOR = 0.3  # R2
-CONTINUED = "There the functions are continued, not learned."
-HELD = "It is held at the nearest end there."
+CONTINUED = "There the functions are extrapolated."
+HELD = "There it is clipped to the range."
 LIMIT = re.compile(r"\s*(\w+)\s*([<>])\s*([-+.\w]+)\s*")
 
 Content = dict[str, Any]
@@ -47,7 +47,7 @@ def _target(content: Content) -> Alerts:
     for column, score in content["data"]["given_away"].items():
         text = (
             f"{column} alone predicts {content['meta']['target']} ({metric} {fixed(score)}). If it "
-            "is not known before, the model is of no use for new rows: train without it."
+            "is not available at prediction time, this is target leakage: train without it."
         )
         yield _alert("target_given_away", text)
 
@@ -65,7 +65,7 @@ def _outside(content: Content) -> Alerts:
         ordered = sorted(beyond, key=lambda node: -node["outside"])
         names = [f"{node['name']} ({percent(node['outside'])})" for node in ordered]
         if names:
-            place, rest = ("training data", HELD) if held else ("grid", CONTINUED)
+            place, rest = ("training range", HELD) if held else ("grid", CONTINUED)
             text = f"{percent(rows)} of the rows have {what} outside its {place}: "
             yield _alert(code, f"{text}{listed(names)}. {rest}", warning=rows > 0.01)
 
@@ -73,7 +73,7 @@ def _outside(content: Content) -> Alerts:
 def _performance(content: Content) -> Alerts:
     performance = content["performance"]
     if performance is None:
-        text = "There are no targets, so nothing says how well the model predicts these rows."
+        text = "There are no targets, so the predictions for these rows cannot be scored."
         yield _alert("no_targets", text, warning=False)
         return
     if performance["task"] == "regression":
@@ -84,8 +84,8 @@ def _performance(content: Content) -> Alerts:
         accuracy, majority = performance["accuracy"], performance["majority_share"]
         poor = accuracy <= majority
         text = (
-            f"Always naming the most frequent class is as good: accuracy {percent(accuracy)}, that "
-            f"class {percent(majority)}."
+            f"Always predicting the most frequent class is as good: accuracy {percent(accuracy)}, "
+            f"share of that class {percent(majority)}."
         )
     if not poor and (unseen := content["baselines"]) and unseen["held_out"]:
         text = poor_fit(unseen["models"])
@@ -105,8 +105,8 @@ def _formula(content: Content) -> Alerts:
         yield _alert("formula_undefined", text)
     if relative is None or relative > FORMULA_RMSE_LIMIT:
         text = (
-            f"The formula is not the model: it differs by {percent(relative)} of the output's "
-            f"deviation (RMSE)."
+            f"The formula differs from the model: the RMSE is {percent(relative)} of the output's "
+            f"standard deviation."
         )
         yield _alert("formula_far", text, warning=not formula["trustworthy"])
     if not receipt["defined_beyond"]:
@@ -120,10 +120,10 @@ def _formula(content: Content) -> Alerts:
 def _methods(content: Content) -> Alerts:
     """Report methods whose values do not add up, by design or by error."""
     words = {
-        False: "do not add up to the change of the output, in brackets what is left over. These "
-        "methods are not made to be complete.",
-        True: "should add up to the change of the output and do not, in brackets what is left "
-        "over. Do not rely on them here.",
+        False: "do not add up to the change of the output; numbers in parentheses are relative "
+        "gaps. These methods are not complete by design.",
+        True: "should add up to the change of the output but do not; numbers in parentheses are "
+        "relative gaps. Do not rely on them here.",
     }
     methods = [record for record in content["comparison"]["methods"] if record["method"] != RANDOM]
     for complete, code in ((False, "incomplete_methods"), (True, "completeness_gap")):
@@ -160,13 +160,13 @@ def _disagreement(content: Content) -> Alerts:
     serious = [pair for pair in pairs if pair[1] in complete and pair[2] in complete]
     names = [f"{a} and {b} ({fixed(value)})" for value, a, b in sorted(serious or pairs)]
     text = (
-        f"Methods rank the features differently: {listed(names, most=3)}; in brackets Spearman's "
-        f"correlation. "
+        f"Methods rank the features differently: {listed(names, most=3)}; numbers in "
+        f"parentheses are Spearman's correlation. "
     )
     text += (
         "They should agree; look at their gaps and errors."
         if serious
-        else "One of each pair is not complete, and answers another question."
+        else "In each pair, one method is not complete and measures something else."
     )
     yield _alert("methods_disagree", text, warning=bool(serious))
 
@@ -207,8 +207,8 @@ def _data(content: Content) -> Alerts:
         yield _alert("few_rows", text)
     if content["meta"]["background_origin"] == FROM_DATA:
         text = (
-            "The model kept no rows from its training, so that the rows of this report are what "
-            "samples are compared with. Pass background to choose others."
+            "The model stores no background rows, so rows of this report are the background. "
+            "Pass background to choose other rows."
         )
         yield _alert("background_from_data", text, warning=False)
 

@@ -172,7 +172,7 @@ def _paint_calibration(performance: dict[str, Any], *, ax: Axes) -> None:
     ax.plot(x, y, color=STYLE.accent, linewidth=0.8, zorder=2)
     ax.scatter(x, y, s=sizes, color=STYLE.accent, linewidths=0, alpha=0.85, zorder=3)
     ax.set_xlabel(literal(performance["calibration"]["of"], most=40))
-    ax.set_ylabel("share that came true")
+    ax.set_ylabel("observed frequency")
 
 
 def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[Picture]:
@@ -247,8 +247,8 @@ def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
         yield draw(
             partial(plotting.effect, result),
             (2.65, 2.1),
-            caption=f"The mean over the rows{', single rows in gray' * (result.ice is not None)}.",
-            alt=f"What {name} does to {content['meta']['target']} over its range, from {ends}",
+            caption=f"Mean over the rows{'; single rows in gray' * (result.ice is not None)}.",
+            alt=f"Effect of {name} on {content['meta']['target']} over its range, from {ends}",
             title=f"Effect of {name}",
         )
 

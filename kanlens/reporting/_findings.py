@@ -87,19 +87,19 @@ def write_findings(content: Content) -> list[str]:
 def _quality(content: Content) -> str:
     performance, target = content["performance"], content["meta"]["target"]
     if performance is None:
-        return f"How well the model predicts {target} is not known: the data hold no targets."
+        return f"How well the model predicts {target} is not known: the data have no targets."
     rows = f"the {counted(performance['rows'], 'row')} of {content['data']['source']}"
     if performance["task"] == "regression":
         output = next(output for output in performance["outputs"] if output["name"] == target)
         error = with_unit(number(output["median_absolute_error"]), output["unit"])
         r2 = output["r2"]
         share = "no share" if r2 is None or r2 <= 0 else percent(r2, 0)
-        text = f"On {rows} the model explains {share} of what varies in {target} (R² {number(r2)})"
-        text += f"; half of its errors are below {error}"
+        text = f"On {rows} the model explains {share} of the variance of {target} (R² {number(r2)})"
+        text += f"; the median absolute error is {error}"
     else:
-        text = f"On {rows} the model names the right class in {percent(performance['accuracy'])}"
+        text = f"On {rows} the accuracy is {percent(performance['accuracy'])}"
         most = percent(performance["majority_share"])
-        text += f", where always naming the most frequent one does in {most}"
+        text += f"; always predicting the most frequent class reaches {most}"
     return f"{text}. {_on_new_rows(content)}"
 
 
@@ -107,15 +107,15 @@ def _on_new_rows(content: Content) -> str:
     """Return sentences on rows new to the model, and on baselines."""
     baselines, training, data = content["baselines"], content["training"], content["data"]
     unseen = data["held_out_rows"] or 0
-    text = f"{unseen:,} of them were held out of training. "
+    text = f"{unseen:,} of these rows were held out of training. "
     if unseen == data["rows"]:
-        text = "They were held out of training. "
+        text = "All of these rows were held out of training. "
     elif training is not None and training["held_out_rows"]:
-        rows, name = counted(training["held_out_rows"], "row"), training["metric_name"]
+        rows, name = counted(training["held_out_rows"], "held-out row"), training["metric_name"]
         value = _score(name, training["metric"])
-        text = f"In training, {name.replace('R2', 'R²')} was {value} on {rows} held out. "
+        text = f"Training ended with {name.replace('R2', 'R²')} {value} on {rows}. "
     elif not unseen:
-        text = "If these rows trained it, new ones are predicted less well. "
+        text = "If the model was trained on these rows, it predicts new rows less well. "
     if baselines is None:
         return text.rstrip()
     own, *scores = [_score(baselines["metric"], model["score"]) for model in baselines["models"]]
@@ -123,12 +123,12 @@ def _on_new_rows(content: Content) -> str:
     metric, rows = baselines["metric"].replace("R2", "R²"), counted(baselines["rows"], "row")
     if not baselines["held_out"]:
         pairs = listed([f"{value} ({name})" for value, name in zip(scores, names, strict=True)])
-        return f"{text}Simple models reach {metric} {pairs} on rows they had not seen."
+        return f"{text}Simple models reach {metric} {pairs} on rows not used to train them."
     text = text * (data["held_out_rows"] is not None)
     several = baselines["folds"] > 1
-    turns = "of training, each held out in turn," if several else "held out of training"
-    pairs = listed([f"{value} of {name}" for value, name in zip(scores, names, strict=True)])
-    verb, state = ("was", " before it was changed") if baselines["changed"] else ("is", "")
+    turns = "of training, each held out in turn," if several else "held out of training,"
+    pairs = listed([f"{value} for {name}" for value, name in zip(scores, names, strict=True)])
+    verb, state = ("was", " before the model was changed") if baselines["changed"] else ("is", "")
     return f"{text}On the {rows} {turns} {metric} {verb} {own}{state}, compared with {pairs}."
 
 
@@ -159,21 +159,25 @@ def _drivers(content: Content) -> str:
             way = "raises it" if sign > 0 else "lowers it"
             text += way if abs(sign) >= CLEAR else "raises or lowers it, depending on the row"
         texts.append(f"{feature['name']} ({text})" if place else text)
-    lead = f"matters most for {target}: it moves it by" if explains else "moves the output most, by"
+    lead = "changes the output most, by"
+    if explains:
+        lead = f"matters most for {target}: it changes the output by"
     text = f"{ranked[0]['name']} {lead} {texts[0]}."
     if len(ranked) > 1:
         share = percent(sum(feature["share"] for feature in ranked), 0)
         text += f" Then come {listed(texts[1:])}; together they are {share} of all contributions."
-    return text if explains else f"{text} This says nothing of {target}, which is not predicted."
+    if explains:
+        return text
+    return f"{text} This says nothing about {target}, because the model does not predict it."
 
 
 def _formula(content: Content) -> str:
     formula = content["formula"]
     if formula is None:
         wide = "There is no formula: the network is too wide to read."
-        return wide if content["formula_refusal"] else "No formula was asked for."
+        return wide if content["formula_refusal"] else "No formula was requested."
     nodes, distance = counted(formula["complexity"], "node"), formula["receipt"]["relative_rmse"]
     text = f"A formula of {nodes} differs from the model by {percent(distance)} of the output's "
     if formula["trustworthy"]:
-        return f"{text}deviation, and stands for it on these rows."
-    return f"{text}deviation, and does not stand for it; its section says why."
+        return f"{text}standard deviation, and can be used in its place on these rows."
+    return f"{text}standard deviation, too much to be used in its place; see Formula."

@@ -201,7 +201,7 @@ def draw_models(
         paint: Any = partial(scatter_pair, left=pair[0], right=pair[1], names=names, unit=unit)
         if change is not None:
             alt = f"{names[1]} is {number(change['mean_size'])} from {names[0]} on average"
-            caption, title = "On the line, both models say the same.", " beside ".join(names[::-1])
+            caption, title = "On the diagonal, both models agree.", " vs. ".join(names[::-1])
             yield draw(paint, (3.0, 2.9), alt=alt, caption=caption, title=title)
     sizes = {record["name"]: record["importance"] for record in records if record["importance"]}
     if not sizes:
@@ -209,7 +209,7 @@ def draw_models(
     table, frame = pd.DataFrame(sizes), pd.DataFrame({"method": [*sizes]})
     like = replace(analysis.comparison, importance=table, frame=frame)
     yield draw_comparison(replace(analysis, comparison=like), most)
-    caption = "Contribution less its mean, averaged over rows alike in the feature."
+    caption = "Contribution minus its mean, averaged over rows with similar values of the feature."
     for feature, curves in list(content["models"]["effects"].items())[:most]:
         paint, title = partial(_paint_effect, feature, curves, unit), f"Effect of {feature}"
         size = (2.6, 1.9 + 0.15 * len(curves))  # with one line a model above the axes

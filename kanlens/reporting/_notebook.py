@@ -61,7 +61,7 @@ def _table(frame: pd.DataFrame, *, index: bool = False) -> str:
     with pd.option_context("display.max_colwidth", MAX_CELL_WIDTH):
         text: str = frame.head(ROWS).to_html(max_cols=COLUMNS, **form)
     rest = len(frame) - ROWS
-    return text + (f"<p>and {rest:,} rows more</p>" if rest > 0 else "")
+    return text + (f"<p>and {rest:,} more rows</p>" if rest > 0 else "")
 
 
 @singledispatch
@@ -120,7 +120,7 @@ def _(result: Attribution) -> Iterator[str]:
     kind: dict[str, Any] = {"kind": "beeswarm"}
     if len(result.values) == 1 and result.shares:
         kind = {"kind": "waterfall", "row": 0}
-    alt = f"What each feature adds to {result.target}"
+    alt = f"Contributions of the features to {result.target}"
     yield _picture(partial(plotting.attribution, result, **kind), 4.9, height + 0.3, alt)
 
 
@@ -133,7 +133,7 @@ def _(result: Importance) -> Iterator[str]:
 @_parts.register
 def _(result: Effect) -> Iterator[str]:
     names = " and ".join(setting.name for setting in result.settings)
-    alt = f"What {names} does to {result.target}"
+    alt = f"Effect of {names} on {result.target}"
     yield _picture(partial(plotting.effect, result), 3.4, 2.4, alt)
 
 
@@ -151,7 +151,7 @@ def _(result: Frontier) -> Iterator[str]:
 
 @_parts.register
 def _(result: Certificate) -> Iterator[str]:
-    height, alt = 0.8 + 0.26 * min(len(result.features), 20), "What each feature can do at most"
+    height, alt = 0.8 + 0.26 * min(len(result.features), 20), "Largest effect of each feature"
     for place in range(min(len(result.outputs), OUTPUTS)):
         paint = partial(plotting.certificate, result, target=place)
         yield _picture(paint, 4.6, height, alt)

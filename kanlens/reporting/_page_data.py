@@ -24,8 +24,8 @@ from kanlens.reporting._analysis import SHOWN, Analysis
 from kanlens.reporting._findings import directions, measure_baselines, write_findings
 
 SCHEMA_VERSION = 1
-CHANCE = "Normal numbers of the size of the values, which know nothing of the model: the floor"
-PASSED = "rows of an attribution that was passed"
+CHANCE = "Normal random values of the size of the contributions, independent of the model"
+PASSED = "of the attribution that was passed"
 PACKAGES = ("kanlens", "torch", "captum")
 TRAINING = ("best_step", "stopped_because", "metric_name", "metric")
 

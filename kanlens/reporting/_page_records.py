@@ -184,7 +184,7 @@ def describe_formula(result: SymbolicResult, subject: Subject) -> dict[str, Any]
 
 
 def mathml(expression: Expr, name: str) -> str | None:
-    """Return a formula as MathML in lines; None with too long a term."""
+    """Return a formula as MathML in several lines; None if a term is too long."""
     import sympy
 
     from kanlens.symbolic._result import rounded

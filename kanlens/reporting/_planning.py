@@ -41,7 +41,7 @@ MAX_EDGES = {  # of models that a default method is compared on
     "captum_deep_lift": 300_000,
 }
 MAX_FEATURES = {"captum_shapley_value_sampling": 150}
-FROM_DATA = "rows of this data, since the model kept none from its training"
+FROM_DATA = "of this data, since the model stores none"
 LARGE = "it would take long on a model of this size; name it in methods to run it"
 
 
@@ -130,9 +130,9 @@ def _background(subject: Subject, background: Rows | None) -> tuple[Tensor, str]
         with rewording("report", part="background"):
             rows = model.prepare(background, call="report")
             check_rows("report", rows)
-        return rows, "rows that were passed as background"
+        return rows, "passed as background"
     if model.background is not None:
-        return model.background.to(subject.x), "rows that the model kept from its training"
+        return model.background.to(subject.x), "stored in the model at training"
     return subject.x, FROM_DATA
 
 

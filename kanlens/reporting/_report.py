@@ -100,9 +100,9 @@ def report(
 
     An interrupt (Ctrl-C) ends it with a warning; nothing is written then.
 
-    The page opens without a network and reads without scripts; with its own script, it evaluates
-    the model for other features. The same input gives the same bytes, but for the seconds of
-    methods.
+    The page works offline and is readable without JavaScript; with JavaScript, it also evaluates
+    the model for other values of the features. The same input gives the same bytes, except for the
+    run times of the methods.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def report(
     data : Table, (x, y), path, DataFrame, or x alone
         Rows for the analyses; without targets there is no section on performance.
     path : str or path
-        The page, ending in .html; the twin has the same name and ends in .json. Folders are
+        The page, ending in .html; the JSON file has the same name and ends in .json. Folders are
         created, existing files replaced.
     results : result or iterable of results, optional
         Results of `attribute` (local methods), `compare`, `symbolize`, `prune`, `fit` and `certify`
@@ -121,8 +121,8 @@ def report(
     title : str, optional
         Heading of the page.
     background : Tensor, ndarray or DataFrame, shape (rows, in), optional
-        Reference rows, of which at most 100 are used, spread evenly. Default: the rows that the
-        model kept from its training, else rows of `data`.
+        Background rows, of which at most 100 are used, evenly spread. Default: the background rows
+        stored in the model, else rows of `data`.
     target : int or str, optional
         Index or name of the output to explain. Default: as for `attribute`.
     methods : sequence of str, optional
@@ -130,16 +130,16 @@ def report(
         gives importance and single rows. Default: those of `compare`, without those that would take
         long on this model.
     formula : bool
-        Read a formula from the model with `kanlens.symbolize`, which may take minutes, unless
+        Whether to derive a formula with `kanlens.symbolize`, which may take minutes, unless
         `results` has one.
     others : dict of str to KAN or fitted estimator, optional
-        Models of the same features and outputs, matched by position, to compare with `model` on
-        the same rows. `model` may be among them to have a name there.
+        Models of the same features and outputs, matched by position, to compare with `model` on the
+        same rows. Include `model` to give it a name.
     max_rows : int
-        Most rows that are attributed, spread evenly over the data; fewer where exact Shapley
-        values would take long. Performance is of all rows.
+        Largest number of rows to attribute, evenly spread over the data; fewer if exact Shapley
+        values would take long. Performance is computed on all rows.
     max_features : int
-        Most features in a picture.
+        Largest number of features in a picture.
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
@@ -156,8 +156,8 @@ def report(
     OutputError
         If a file cannot be written there, or `path` does not end in .html.
     InvalidValueError
-        If a method or output is unknown, an option is outside what it may be, or a result that was
-        passed is of other features, another output or other rows.
+        If a method or output is unknown, an option is out of range, or a result that was passed is
+        of other features, another output or other rows.
     DataError, ShapeError, DTypeError, MethodError
         If the data or a method does not fit the model.
 
@@ -234,7 +234,7 @@ def render_page(
     from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
-    panel = panel or {"left_out": "it was not asked for", "functions": {}}
+    panel = panel or {"left_out": "it was not requested", "functions": {}}
     script = _script(panel["functions"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = _environment().get_template("page.html.j2")
@@ -308,9 +308,13 @@ def _script(functions: dict[str, str]) -> str:
 def formula_words(receipt: dict[str, Any]) -> str:
     """Return the errors of a formula against model and targets, in words."""
     distance = formats.percent(receipt["relative_rmse"], 2)
-    which = " that chose it," if receipt["chosen_on"] else " held out" * receipt["held_out"]
-    words = f"On {formats.counted(receipt['rows'], 'row')}{which} it differs from the model by "
-    words += f"{distance} of the output's deviation (RMSE)"
+    rows = formats.counted(receipt["rows"], "row")
+    if receipt["chosen_on"]:
+        rows += " used to choose the formula"
+    elif receipt["held_out"]:
+        rows = formats.counted(receipt["rows"], "held-out row")
+    words = f"On {rows}, the RMSE against the model is {distance} of the output's standard "
+    words += "deviation"
     for key, name, write in (
         ("r2", "R²", formats.number),
         ("accuracy", "accuracy", formats.percent),

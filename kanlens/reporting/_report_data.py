@@ -66,7 +66,7 @@ class Subject:
 
     @property
     def given_away(self) -> dict[str, float]:
-        """Columns that predict the target alone, of the training if known."""
+        """Columns that predict the target alone; those of training if recorded."""
         if self.model.record is not None:
             return self.model.record.given_away
         return {} if self.y is None else giveaways(self.model.schema, self.x, self.y)

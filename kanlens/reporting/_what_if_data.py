@@ -24,7 +24,7 @@ from kanlens.reporting._report_data import Subject
 MAX_FEATURES = 60
 MAX_CHARACTERS = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
-TOO_LARGE = f"the model's numbers are more than {MAX_CHARACTERS // 1_000_000} MB"
+TOO_LARGE = f"the weights of the model take more than {MAX_CHARACTERS // 1_000_000} MB"
 CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # of exported.sample_rows
 POSITIONS = 200  # of a slider
 TERM = ("inputs", "a", "b", "weights")
@@ -93,7 +93,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
     y = exported.predicted(exact, rows)
     finite = np.isfinite(y).all(1)
     if not finite.any():
-        raise _LeftOut("the model has no value on any of the rows that a page is checked with")
+        raise _LeftOut("the model is not finite on any of the rows that the page is checked with")
     return network, functions, {"x": rows[finite], "y": y[finite]}
 
 

@@ -362,9 +362,9 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
   badge.dataset.value = off;
   const far = off === 0 ? "0" : number(off, 1);
   badge.textContent = off < 1e-9
-    ? `This page computes the model itself: largest difference ${far} of the largest output from ` +
-      `Python with the same weights in float64, over ${rows} rows: inside the data, at knots, at ` +
-      "both ends and beyond."
+    ? `The model runs in this browser. Its outputs differ from Python (same weights, float64) by at ` +
+      `most ${far} of the largest output, on ${rows} rows: inside the data, at knots, at both ` +
+      "ends of the ranges and beyond."
     : `Do not trust these numbers: this browser differs from Python by ${far} of the largest output.`;
   badge.classList.toggle("bad", !(off < 1e-9));
 
@@ -433,7 +433,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       more.textContent = `log-odds ${number(here)}; reference ${reference}`;
     } else {
       label.textContent = output.name;
-      value.textContent = Number.isFinite(here) ? unit(number(here), output.unit) : "no value here";
+      value.textContent = Number.isFinite(here) ? unit(number(here), output.unit) : "not finite";
       more.textContent = `reference ${number(there)}, change ${signed(here - there)}`;
     }
     if (!get("outputs")) return;
@@ -462,16 +462,16 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     return parts.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2]));
   }
   function explain(count, defined) {
-    if (!defined) return "The model has no value for some of the mixtures of both rows.";
-    if (!count) return "Every feature is at the reference. Change one to see what it does.";
+    if (!defined) return "The model is not finite on some combinations of the two rows.";
+    if (!count) return "Every feature is at the reference. Change one to see its contribution.";
     const { name, unit: measured } = panel.outputs[explained];
     const measure = classes ? "log-odds" : measured;
     const features = `each of ${count} changed feature${count > 1 ? "s" : ""}`;
     const how = count <= EXACT
-      ? "exact Shapley values, from every mixture of both rows."
+      ? "exact Shapley values, from every combination of the two rows."
       : "the mean of changing them in the order of the columns and in reverse, since Shapley " +
-        `values of more than ${EXACT} would take every mixture.`;
-    return `What ${features} does to ${name}${measure ? ` (${measure})` : ""}: ${how}`;
+        `values of more than ${EXACT} features take too many combinations.`;
+    return `Contribution of ${features} to ${name}${measure ? ` (${measure})` : ""}: ${how}`;
   }
   function fall(now, before) {
     const lines = effects(), count = lines.length;

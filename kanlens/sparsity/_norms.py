@@ -80,7 +80,7 @@ def activation_l2(
     centered : bool
         Whether the mean of the edge is subtracted; without, the norm is sqrt(mean(phi^2)).
     average : callable, optional
-        With `x` a part of the rows: maps its mean (out, in) to the mean over all rows.
+        Maps the mean (out, in) over `x`, if `x` is a part of the rows, to the mean over all rows.
 
     Returns
     -------
@@ -115,8 +115,8 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     layer : EdgeLayer
         The layer.
     x : Tensor, shape (batch, in), optional
-        Points of the mean, in the scaled units of the layer. Default: the stored quantiles of the
-        training data, else evenly over the grid.
+        Points over which c is taken, in the scaled units of the layer. Default: the stored
+        quantiles of the training data, else evenly over the grid.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
 def raw_l1(layer: KANLinear) -> Tensor:  # (out, in)
     """Return efficient-kan's norm, ``mean_k |spline_weight_k|``, without base and scaler.
 
-    efficient-kan's penalty is its sum plus its `entropy`.
+    The penalty of efficient-kan is the sum of these norms plus their `entropy`.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
 
     The second derivative of a spline is a spline two degrees lower [1]_, whose integral is exact by
     Gauss-Legendre on every interval; that of the base is to 1e-12 of the whole. A spline of order 1
-    has a curvature of zero: its corners do not count.
+    has a curvature of zero: its kinks are ignored.
 
     Parameters
     ----------

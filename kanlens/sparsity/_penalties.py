@@ -106,7 +106,8 @@ def penalty_value(
     node_weights : sequence of Tensor, each of shape (out,), optional
         Factor of the norms of all edges that end in one output of a layer; curvature has none.
     average : callable, optional
-        With `inputs` a part of the rows: maps its mean (out, in) to the mean over all rows.
+        Maps the mean (out, in) over `inputs`, if these are a part of the rows, to the mean over all
+        rows.
 
     Returns
     -------

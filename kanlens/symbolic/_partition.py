@@ -135,7 +135,7 @@ def parts_of(
 def prepared(
     model: KAN, x: Rows, y: Targets | None, *, call: str = "symbolize"
 ) -> tuple[Tensor, Tensor | None]:
-    """Return x and y as a model in float64 takes them."""
+    """Return x and y as tensors for a float64 model; refuse bad outputs."""
     rows = model.prepare(x, call=call).detach()
     check_rows(call, rows, least=2)
     (outputs,) = over_rows(lambda part: [model(part)], rows, rows_at_once(model))

@@ -146,9 +146,9 @@ class Receipt:
         lines, model = [f"Checked on {self._rows()}."], ""
         if self.mean_deviation is not None:
             lines = [
-                f"Over {self._rows()} the formula differs from the model by "
+                f"On {self._rows()}, the formula differs from the model by "
                 f"{self.mean_deviation:.3g} on average and by {self.max_deviation:.3g} at most "
-                f"(RMSE {self.relative_rmse:.2%} of the output's deviation)."
+                f"(RMSE {self.relative_rmse:.2%} of the output's standard deviation)."
             ]
         if self.r2 is not None:
             model = "" if self.model_r2 is None else f" (model {self.model_r2:.6f})"
@@ -157,12 +157,14 @@ class Receipt:
             model = f"(model {self.model_accuracy:.4f})"
             lines.append(f"Against the targets: accuracy {self.accuracy:.4f} {model}.")
         if self.snapped:
-            cost = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
+            cost = ""
+            if self.snap_costs:
+                cost = f"; the largest increase of the loss is {max(self.snap_costs):.1e}"
             counts = Counter(self.snapped).items()
             texts = (text if n == 1 else f"{text} ({n} times)" for text, n in counts)
             lines.append(f"Exact constants: {', '.join(texts)}{cost}.")
         if self.spline_edges:
-            lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
+            lines.append(f"Edges left as splines: {', '.join(self.spline_edges)}.")
         edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
         if edges:
             worst = max(edges, key=lambda line: line.mean_absolute)
@@ -177,9 +179,9 @@ class Receipt:
     def _rows(self) -> str:
         """Return the number of rows and their part in the search as text."""
         if self.chosen_on:
-            return f"the {self.rows} rows that chose it"
+            return f"the {self.rows} rows used to choose it"
         of_model = "" if self.mean_deviation is None else " (not of the model's)"
-        return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
+        return f"{self.rows} rows" + (f" held out of its fit{of_model}" if self.held_out else "")
 
     def warnings(self) -> list[str]:
         """Return the warnings and notes of the summary."""
@@ -195,17 +197,19 @@ class Receipt:
         elif not self.trustworthy:
             lines.append(self._distrust())
         elif self.relative_rmse is not None and not self._follows:
-            lines.append("NOTE: the formula follows y, and not the model, which is further from y.")
-        if self.unfollowed_rows:
-            rows, them = ("row lies", "it") if self.unfollowed_rows == 1 else ("rows lie", "them")
             lines.append(
-                f"WARNING: {self.unfollowed_rows} more {rows} far from the formula; it was not "
-                f"fitted to {them}, and the figures are without {them}."
+                "NOTE: the formula differs from the model, but is closer to y than the model is."
+            )
+        if self.unfollowed_rows:
+            rows, were = ("row lies", "was") if self.unfollowed_rows == 1 else ("rows lie", "were")
+            lines.append(
+                f"WARNING: {self.unfollowed_rows} more {rows} far from the formula and {were} left "
+                "out of its fit and of these numbers."
             )
         if 0 < self.fitted_rows <= self.numbers:
             lines.append(
                 f"WARNING: the formula holds {self.numbers} numbers and was fitted to "
-                f"{self.fitted_rows} different rows; others would fit as well."
+                f"{self.fitted_rows} different rows; other formulas would fit as well."
             )
         if not self.defined_beyond:
             lines.append(
@@ -224,11 +228,17 @@ class Receipt:
         if self.accuracy is not None and self.accuracy >= least:
             return "NOTE: the formula classifies as well as the model, with other probabilities."
         if self.relative_rmse is not None:
-            return "WARNING: the formula does not follow the model; do not use it for it."
+            return (
+                "WARNING: the formula does not follow the model; do not use it in place of the "
+                "model."
+            )
         if self.rmse is None:
             return "WARNING: there was nothing to check the formula against."
         if self.explains:
-            return "NOTE: the formula explains y, but others may: there are too few different rows."
+            return (
+                "NOTE: the formula explains y, but other formulas may too: there are too few "
+                "different rows."
+            )
         return "NOTE: the formula leaves a part of y unexplained, noise or structure."
 
 

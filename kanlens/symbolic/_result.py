@@ -62,12 +62,13 @@ class SymbolicResult(Displayed):
         None when the formulas were not read from a network. It may lack features that the
         formulas do not need.
     model_selection : {"best", "accuracy", "score"}
-        How the formula is picked when no index is given: the highest score among the rows with at
-        most 1.5 times the least loss; the least loss; the highest score. Only rows with a smaller
-        loss than all shorter ones, the mean among them, are picked. Partial ones, with splines
-        where functions were accepted, are picked only where all others exceed the limit.
+        Criterion that picks the formula when no index is given. "best": the highest score among the
+        rows with at most 1.5 times the lowest loss; "accuracy": the lowest loss; "score": the
+        highest score. A row is picked only if its loss is smaller than that of every shorter
+        formula, including the mean. Partial rows, with splines where functions were accepted, are
+        picked only if all other rows exceed the limit.
     negligible : tuple of float
-        For "best": loss of each output up to which rows are equally close; empty for none.
+        For "best": loss of each output below which rows count as equally accurate; empty for none.
     limit : float or tuple of float
         For "best": largest accepted loss, of all outputs or of each. Among the rows within it,
         those of at most 60 nodes are preferred.

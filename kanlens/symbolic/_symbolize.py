@@ -95,7 +95,7 @@ def symbolize(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
-    """Read a trained network as a formula with a record of its accuracy.
+    """Derive a formula from a trained network, with a record of its accuracy.
 
     Every edge becomes the simplest function of a library that explains it; edges that none
     explains, or whose function would raise the loss of the whole network too much, stay splines.
@@ -125,9 +125,9 @@ def symbolize(
     snap : bool
         Whether to replace numbers by exact constants.
     model_selection : {"best", "accuracy", "score"}
-        Which row of `equations_` is the formula: the one with the highest score among those with
-        at most 1.5 times the least loss (and no more than `r2_min` allows); with the least loss;
-        with the highest score.
+        Criterion that chooses a row of `equations_`. "best": the highest score among the rows with
+        at most 1.5 times the lowest loss (and no more than `r2_min` allows); "accuracy": the lowest
+        loss; "score": the highest score.
     x_test, y_test : optional
         Test rows for the receipt. If a shorter formula is clearly better on them, they join the
         selection and the receipt says so. Default: a tenth of the rows; with fewer than 1000 rows,
@@ -135,14 +135,14 @@ def symbolize(
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
-        Draws the rows of each part; else they are spread evenly.
+        Draws the rows for fitting, validation and test. Default: they are evenly spread.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
     Returns
     -------
     SymbolicResult
-        After an interrupt the formulas until then, with a warning: remaining edges stay splines,
+        After an interrupt, the formulas found so far, with a warning: remaining edges stay splines,
         and remaining steps are missing among the rows.
 
     Raises
@@ -342,8 +342,8 @@ def suggest(
     DataFrame
         One row per edge and rank: layer, out, in, rank (1 is best), function, r2, score (criterion
         minus that of the best function; less than 6 is a near tie), formula (of the feature, or of
-        ``h<layer>_<n>`` for the nth hidden unit, counted from 1). After an interrupt the rows until
-        then, with a warning.
+        ``h<layer>_<n>`` for the nth hidden unit, counted from 1). After an interrupt, the rows
+        finished so far, with a warning.
 
     Examples
     --------

@@ -1,7 +1,16 @@
-"""Networks of curves fitted in closed form: rows and columns for them, and the KAN they are."""
+"""Networks of curves fitted in closed form: columns, outputs, and the KAN that they are.
+
+Outputs of a regression are fitted one by one, logits of classes in turn, given the others [1]_.
+
+References
+----------
+.. [1] N. Breslow and D. Clayton, Approximate inference in generalized linear mixed models, 1993.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,14 +23,80 @@ from kanlens.data._cell_parsing import Array
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
+from kanlens.model._trace import store_statistics
 from kanlens.splines import _spline as spline
 from kanlens.training._curve_design import CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
+from kanlens.training._objective import metric_name, score, task_loss
+from kanlens.training._result import FitResult
 from kanlens.training._small_network import Column, SmallNetwork
+from kanlens.training._training_loop import settle_range, settle_scaling
 
 CYCLES = 10  # over the classes, at most
 CHANGE = 1e-2  # of the outputs, over their deviations, that ends the cycles
-MAX_CURVES = 500  # of features that vary most, in scaled units
+MAX_CURVES = 3000  # of features that vary most, in scaled units
+
+
+@torch.no_grad()
+def fit_additive(
+    model: KAN, x: Tensor, y: Tensor, weights: Tensor | None, folds: Tensor, copies: Tensor
+) -> FitResult:
+    """Fit a network without a hidden layer to rows x (batch, in).
+
+    Targets are as `prepare_target` returns them, `weights` (batch,) have mean 1; the scaling of
+    `model` is set. The metric is of the rows of each of the `folds` (batch,), predicted by fits to
+    the others. Rows of one number of `copies` (batch,) count as one in the variance of errors.
+    """
+    started = time.perf_counter()
+    settle_range(model, x, beyond=True)
+    settle_scaling(model, x, y, None)
+    columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
+    targets, classes = scaled_targets(model, y), model.task == "classification"
+    own = distinct_weights(len(x), weights, copies)
+    networks = fit_outputs(columns, targets, own, classes, fine=True)
+    fitted = to_kan(model, networks)
+    outputs = np.empty_like(targets)
+    for fold in folds.unique():
+        judged = (folds == fold).numpy()
+        rest = own * ~judged
+        others = [network.refitted(rest if rest.any() else 1.0 - judged) for network in networks]
+        settle_classes(others)
+        outputs[judged] = np.stack([network.outputs()[judged] for network in others], 1)
+    held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
+    store_statistics(fitted, x)
+    validation_loss = float(task_loss(fitted, held_out, y, weights))
+    record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y)}
+    loss = float(task_loss(fitted, fitted(x), y, weights))
+    return closed_form_result(fitted, loss, [record], 0, folds, started)
+
+
+def closed_form_result(
+    model: KAN,
+    loss: float,
+    records: Sequence[dict[str, float]],
+    best: int,
+    folds: Tensor,
+    started: float,
+) -> FitResult:
+    """Return the result of a model of the training loss, at the `best` of records of steps."""
+    history = [
+        {"step": step, "loss": math.nan, "penalty": 0.0, **record}
+        for step, record in enumerate(records, 1)
+    ]
+    history[best]["loss"] = loss
+    return FitResult(
+        model=model,
+        history=tuple(history),
+        stopped_because="fitted in closed form",
+        best_step=best + 1,
+        loss=loss,
+        validation_loss=history[best]["validation_loss"],
+        metric_name=metric_name(model),
+        metric=history[best]["metric"],
+        held_out=torch.arange(len(folds)),
+        seconds=time.perf_counter() - started,
+        folds=folds,
+    )
 
 
 def column_names(model: KAN) -> list[str]:
@@ -44,6 +119,16 @@ def make_columns(model: KAN, x: Array) -> list[Column]:
     return [Column(group, CurveDesign(curves, x)) for group, curves in groups.items()]
 
 
+def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array:
+    """Return weights (batch,), of which the sum is the number of rows that differ.
+
+    Copies tell nothing of the variance of errors.
+    """
+    own = np.ones(rows) if weights is None else weights.double().cpu().numpy()
+    count = len(np.unique(copies.numpy()[own > 0]))
+    return np.asarray(own * (count / own.sum()))
+
+
 def scaled_targets(model: KAN, y: Tensor) -> Array:
     """Return scaled targets (batch, out); of classes, their indicators."""
     if model.task == "regression":
@@ -53,12 +138,23 @@ def scaled_targets(model: KAN, y: Tensor) -> Array:
 
 
 def fit_outputs(
-    columns: Sequence[Column], targets: Array, weights: Array, classes: bool, *, fine: bool = False
+    columns: Sequence[Column],
+    targets: Array,
+    weights: Array,
+    classes: bool,
+    *,
+    fine: bool = False,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
     zeros = np.zeros(len(targets)) if classes else None
     networks = [SmallNetwork(columns, part, weights, zeros, fine=fine) for part in targets.T]
-    for _ in range(CYCLES if classes and len(networks) > 1 else 0):
+    settle_classes(networks)
+    return networks
+
+
+def settle_classes(networks: Sequence[SmallNetwork]) -> None:
+    """Fit the logits of several classes in turn until they change no more."""
+    for _ in range(CYCLES if networks[0].classes and len(networks) > 1 else 0):
         before = np.stack([network.outputs() for network in networks], 1)
         for place, network in enumerate(networks):
             network.offsets = offsets(networks, place)
@@ -66,7 +162,6 @@ def fit_outputs(
         after = np.stack([network.outputs() for network in networks], 1)
         if ((after - before).std(0) <= CHANGE * after.std(0)).all():
             break
-    return networks
 
 
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
@@ -138,9 +233,9 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
 def _set_curves(layer: KANLinear, row: int, column: Column, coefficients: Array) -> None:
     """Set the edges of a column's curves; a curve that is zero is none."""
     heights = column.design.heights(coefficients)
-    for curve, values in zip(column.design.curves, heights, strict=True):
+    for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
-        values = np.interp(knots, curve.breakpoints, values)
+        values = np.interp(knots, curve.breakpoints, height)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
         layer.mask[row, curve.feature] = float(np.ptp(values) > 0)

@@ -30,6 +30,7 @@ from kanlens.model._network import KAN, PerRow
 from kanlens.model._trace import store_statistics
 from kanlens.training._closed_form import (
     column_names,
+    distinct_weights,
     fit_outputs,
     make_columns,
     offsets,
@@ -187,6 +188,7 @@ class _Growth:
         x: Tensor,
         y: Tensor,
         weights: Tensor | None,
+        copies: Tensor,
         max_edges: int,
         interactions: Interactions,
     ) -> None:
@@ -196,7 +198,7 @@ class _Growth:
         self.max_edges, self.interactions = max_edges, interactions
         self.columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
         self.targets = scaled_targets(model, y)
-        self.weights = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
+        self.weights = distinct_weights(len(x), weights, copies)
         self.classes = model.task == "classification"
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
@@ -210,7 +212,8 @@ class _Growth:
     def grow(self, folds: Array, deadline: Deadline, advance: Callable[..., None]) -> None:
         """Grow networks on all rows, and without each of the `folds` (batch,), side by side."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
-        self.held = [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
+        judged = np.where(weights > 0, folds, -1)
+        self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
         started = []
         for rows in ([], *self.held):
             own = weights.copy()
@@ -233,7 +236,7 @@ class _Growth:
             part: grow(network, most, self.interactions, names)
             for part, network in enumerate(networks)
         }
-        while growing and not deadline.passed:
+        while growing:
             for part, steps in list(growing.items()):
                 state = next(steps, None)
                 if state is None:
@@ -243,7 +246,7 @@ class _Growth:
             first, last = (min(path.edges[end] for path in paths) for end in (0, -1))
             losses = [self._loss(paths, size) for size in range(first, last + 1)]
             advance(paths[0].edges[-1])
-            if len(losses) - int(np.argmin(losses)) > PATIENCE:
+            if deadline.passed or len(losses) - int(np.argmin(losses)) > PATIENCE:
                 break
 
     def _loss(self, paths: list[_Path], size: int) -> float:
@@ -340,7 +343,8 @@ def frontier(
         most = max(30, 2 * columns) if max_edges is None else max_edges
         check_count("frontier", "max_edges", most, least=len(model.output_names))
         own = read_interactions(interactions, model)
-        growth, stop = _Growth(model, x, y, weights, most, own), Interruption()
+        copies = codes if labels is None else row_groups(x, y, call="fit")
+        growth, stop = _Growth(model, x, y, weights, copies, most, own), Interruption()
         with threads_for(0), progress_bar("growing", most, shown=progress) as advance:
             found = trace_frontier(growth, folds, seconds=seconds, advance=advance, stop=stop)
         stop.warn("frontier", "The sizes so far are returned")
@@ -354,7 +358,7 @@ def read_interactions(
     if interactions is None:
         return Interactions()
     if isinstance(interactions, int):
-        check_count("frontier", "interactions", interactions)
+        check_count("frontier", "interactions", interactions, least=0)
         return Interactions(most=interactions)
     names = column_names(model)
     pairs = set()
@@ -381,6 +385,8 @@ def trace_frontier(
     started, stop, deadline = time.perf_counter(), stop or Interruption(), Deadline.after(seconds)
     with stop.kept():
         growth.grow(folds.numpy()[growth.rows], deadline, advance)
+    if not growth.paths or not all(path.edges for path in growth.paths[-1]):
+        raise KeyboardInterrupt  # before there is anything to return
     return _scored(growth, time.perf_counter() - started, stop.happened or deadline.passed)
 
 

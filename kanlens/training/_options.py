@@ -34,10 +34,10 @@ class FitOptions:
     batch_size : int
         Rows of one batch; not for LBFGS.
     weight_decay : float
-        Of AdamW.
+        Weight decay of AdamW.
     penalty : str or dict of str to float, optional
         Sum over the edges of a norm of `kanlens.sparsity`: ``"activation_l1"`` (the paper's),
-        ``"activation_l2"`` (the deviation of the function), both over the rows of a step,
+        ``"activation_l2"`` (the standard deviation of the function), both over the rows of a step,
         ``"weight_l1"`` (with each edge's mean over the grid), ``"raw_l1"`` (efficient-kan's) or
         ``"curvature"``; or several with their weights.
     strength : float
@@ -53,8 +53,8 @@ class FitOptions:
     patience : int
         Steps without improvement after which training ends.
     grid_updates : int
-        Number of grid updates, evenly from the first step to half way. At the end grids are updated
-        once more if hidden values have left them and the loss does not rise.
+        Number of grid updates, evenly spaced over the first half of the steps. At the end grids are
+        updated once more if hidden values have left them and the loss does not rise.
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
 

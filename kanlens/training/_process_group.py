@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,7 +113,7 @@ def add_up(value: Tensor) -> Tensor:
 def joined(
     strategy: str | None, device: torch.device, checkpoint: str | Path | None = None
 ) -> Iterator[Ranks]:
-    """Join the processes of torchrun, unless joined."""
+    """Join the process group of torchrun for a block, unless it is joined."""
     group = torch.distributed
     if strategy is None:
         yield Ranks()
@@ -142,23 +143,29 @@ def joined(
 def _join(backend: str) -> None:
     """Join the processes of the environment, each time under a new name."""
     from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
 
     with _lost_are_noticed():
-        store, index, count = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        store, index, count = _meeting_point()
         store = PrefixStore(f"kanlens {next(_joins)}", store)
         torch.distributed.init_process_group(
             backend, store=store, rank=index, world_size=count, timeout=TIMEOUT
         )
 
 
+@cache  # the first process may hold it for all: others would lose it when a fit ends
+def _meeting_point() -> tuple[Any, int, int]:
+    """Return the store of the processes of the environment, own rank and count."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, index, count = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+    return store, index, count
+
+
 def _leave(device: torch.device) -> None:
     """Leave the processes; the backend goes last, as it alone lets other threads end."""
-    from torch.distributed.distributed_c10d import _get_default_group
-
-    backend = _get_default_group()._get_backend(device)  # without it, torch before 2.8 may hang
+    backend = cast("Any", torch.distributed.group.WORLD)._get_backend(device)
     torch.distributed.destroy_process_group()
-    del backend
+    del backend  # torch before 2.8 may hang without it
 
 
 @contextmanager

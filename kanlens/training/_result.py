@@ -36,17 +36,18 @@ class FitResult(Displayed):
     stopped_because : str
         Reason why training ended.
     best_step : int
-        The step of the model's state.
+        The step whose weights the model has.
     loss, validation_loss, metric : float
-        At that step; NaN where not defined (no held-out rows, R2 of a constant target).
+        Values at `best_step`; NaN where not defined (no held-out rows, R2 of a constant target).
     metric_name : str
         "R2" or "accuracy".
     held_out : Tensor, shape (n,)
-        Indices of the rows kept out of training.
+        Indices of the rows held out of training.
     seconds : float
         Time taken.
     folds : Tensor, shape (batch,), or None
-        Fold of each row, where each was held out from one member of a network.
+        Fold of each row, if the network is an ensemble whose members were each trained without one
+        fold.
     interrupted : bool
         Whether an interrupt ended training.
     """
@@ -78,7 +79,7 @@ class FitResult(Displayed):
         return pd.DataFrame(list(self.history))
 
     def to_json(self) -> str:
-        """Return all but the model as JSON; what is not finite becomes null."""
+        """Return all but the model as JSON; NaN and infinity become null."""
         fields = {name: value for name, value in vars(self).items() if name != "model"}
         return json.dumps(to_plain(fields))
 
@@ -137,15 +138,15 @@ class SparsityPath(Displayed):
     penalty : dict of str to float
         The norms and their weights.
     threshold : float
-        Share of a layer's largest norm below which an edge counts as dead.
+        Share of a layer's largest norm below which an edge counts as zero.
     metric_name : str
         "R2" or "accuracy".
     constant_loss : float
         Held-out loss of the best constant.
     tolerance : float
-        Share of what is explained that `best` may give up.
+        Share of the lowest loss's improvement on `constant_loss` that `best` may give up.
     held_out : Tensor, shape (n,)
-        Indices of the rows kept out of training, the same for all steps.
+        Indices of the rows held out of training, the same for all steps.
     stopped_because : str
         Reason why the path ended.
     seconds : float

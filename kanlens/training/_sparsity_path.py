@@ -59,7 +59,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     generator: torch.Generator | None = None,
     **options: Any,
 ) -> SparsityPath:
-    """Train with increasing strengths of a penalty, each from the last.
+    """Train with increasing strengths of a penalty, each from the last model.
 
     Strengths increase because a network whose edges are all zero has zero gradient and cannot
     recover. By default they are 0 and then evenly spaced in their logarithm, from a thousandth of
@@ -72,7 +72,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     Parameters
     ----------
     model : KAN or fitted estimator
-        Where the path starts; unchanged, as every step has a model of its own.
+        Start of the path; not changed, as every step has its own model.
     data : Table or tuple (x, y)
         As for `kanlens.fit`.
     penalty : str or dict of str to float
@@ -80,9 +80,9 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         ``proximal=False`` is among the options); with all others they become small.
     strengths : sequence of float, or int, optional
         The strengths, increasing; or the number of default ones, 10 when None: at most five more
-        follow until nearly all edges are dead.
+        follow until nearly all edges are zero.
     threshold : float
-        Share of its layer's largest weight L1 norm below which an edge counts as dead.
+        Share of its layer's largest weight L1 norm below which an edge counts as zero.
     tolerance : float
         Share of the best model's improvement over a constant that the chosen model may give up: see
         `SparsityPath.best`.
@@ -103,7 +103,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     Raises
     ------
     InvalidValueError
-        If an option is outside what it may be.
+        If an option is out of range.
     DataError, ShapeError
         If the data does not fit the model.
     FileFormatError

@@ -36,7 +36,7 @@ def test_columns_that_are_called_like_numbers_stand_in_backticks(table, capsys):
     lines = capsys.readouterr().out.splitlines()
     at = lines.index("energy = `E`*`pi`**2/2")
     assert lines[at + 1] == "Names in backticks are columns: `E`, `pi`."
-    assert lines[at + 2] == "Checked on the 45 rows that chose it."
+    assert lines[at + 2] == "Checked on the 45 rows used to choose it."
 
 
 def test_discover_as_json(table, capsys):

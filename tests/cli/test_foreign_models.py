@@ -181,7 +181,7 @@ def refused(capsys, words, text):
 
 
 NO_TARGETS = {
-    "x1": "a target column, got 'x1', which the model reads as a feature. Name another.",
+    "x1": "a target column, got 'x1', which the model reads as a feature. Name another column.",
     "z,y": "target among the columns 'x1', 'x2', 'x3', 'y', got 'z'. Name a column of the table.",
     "y,x1": "1 different target column, got 'y', 'x1'. Name one for each target of the model.",
 }

@@ -48,7 +48,7 @@ def test_folders_and_files_as_folders_are_refused_at_once(command, folder, capsy
         line = refused([*COMMANDS[command], "-o", output], folder, capsys)
         expected = "a file to write, got a folder"
         if command == "attribute":  # which writes parts to one
-            expected = "an empty folder, or one of a run to continue, got others"
+            expected = "an empty folder, or that of a run to continue, got other files"
         assert line.startswith(f"kanlens: {command}: expected {expected}")
     inside = f"file/out{SUFFIX.get(command, '')}"
     line = refused([*COMMANDS[command], "-o", inside], folder, capsys)

@@ -78,7 +78,7 @@ def test_the_last_rows_can_be_held_out(folder, tmp_path, capsys):
         facts[f"test_{name}_R2"] for name in ("mean", "linear", "boosting")
     ]
     content = content_of(tmp_path / "m.safetensors", tmp_path / "m.test.csv")
-    assert "On the 18 rows held out of training R² is" in content["findings"][0]
+    assert "On the 18 rows held out of training, R² is" in content["findings"][0]
     whole, test = pd.read_csv(folder / "data.csv"), pd.read_csv(tmp_path / "m.test.csv")
     pd.testing.assert_frame_equal(test, whole[-18:].reset_index(drop=True))
     assert main([*words, "--holdout-last", "0.2", "--holdout", "0.2"]) == 1
@@ -106,9 +106,20 @@ def test_scores_of_simple_models_are_told_and_kept(folder, tmp_path, capsys):
     test = pd.read_csv(tmp_path / "m.test.csv")
     test.assign(a=0.0).to_csv(tmp_path / "m.new.csv", index=False)
     for part, sentence in (
-        ("test", "They were held out of training. On the 14 rows held out of training R² is"),
-        ("train", "14 of them were held out of training. On the 14 rows held out of training"),
-        ("new", "If these rows trained it, new ones are predicted less well. On the 14 rows"),
+        (
+            "test",
+            "All of these rows were held out of training. On the 14 rows held out of training, "
+            "R² is",
+        ),
+        (
+            "train",
+            "14 of these rows were held out of training. On the 14 rows held out of training",
+        ),
+        (
+            "new",
+            "If the model was trained on these rows, it predicts new rows less well. On the 14 "
+            "rows held out of training, R² is",
+        ),
     ):
         content = content_of(model, tmp_path / f"m.{part}.csv")
         assert sentence in content["findings"][0]
@@ -126,7 +137,7 @@ def test_a_pruned_model_knows_the_rows_held_out_and_that_it_was_changed(folder, 
     content = content_of(small, tmp_path / "m.test.csv")
     assert content["data"]["held_out_rows"] == 18
     assert content["baselines"]["changed"]
-    assert " before it was changed, compared with " in content["findings"][0]
+    assert " before the model was changed, compared with " in content["findings"][0]
 
 
 def test_a_model_no_better_than_the_mean_is_warned_of_and_explains_nothing(
@@ -144,7 +155,9 @@ def test_a_model_no_better_than_the_mean_is_warned_of_and_explains_nothing(
     alert = next(one for one in content["alerts"] if one["code"] == "poor_fit")
     assert alert["text"].startswith(text)
     assert content["performance"]["r2"] > 0.9  # of the rows that trained it
-    assert content["findings"][1].endswith(" This says nothing of y, which is not predicted.")
+    assert content["findings"][1].endswith(
+        " This says nothing about y, because the model does not predict it."
+    )
     assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 0
     assert "WARNING" not in capsys.readouterr().err
 

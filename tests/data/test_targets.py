@@ -54,7 +54,10 @@ def test_what_is_given_goes_before_what_was_trained_on():
     [
         (["q"], "target among the columns 'x1', 'y', 'z', 'word', got 'q'. Name a column of the"),
         (["y", "z"], "1 different target column, got 'y', 'z'. Name one for each target of the"),
-        (["x1"], "a target column, got 'x1', which the model reads as a feature. Name another."),
+        (
+            ["x1"],
+            "a target column, got 'x1', which the model reads as a feature. Name another column.",
+        ),
         (
             ["word"],
             "numbers in target 'word', as the model has no class labels, got text. "

@@ -52,10 +52,10 @@ def test_wrong_cells_do_not_bend_the_formula(name, count, size):
     assert found.stopped_because == "an exact formula was found"
     assert found.receipt.unfollowed_rows == count
     assert found.receipt.r2 == 1.0
-    rows, them = ("row lies", "it") if count == 1 else ("rows lie", "them")
+    rows, were = ("row lies", "was") if count == 1 else ("rows lie", "were")
     expected = (
-        f"WARNING: {count} more {rows} far from the formula; it was not fitted to {them}, and the "
-        f"figures are without {them}."
+        f"WARNING: {count} more {rows} far from the formula and {were} left out of its fit "
+        "and of these numbers."
     )
     assert expected in found.receipt.summary().splitlines()
 

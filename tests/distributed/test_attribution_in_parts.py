@@ -99,7 +99,8 @@ def test_parts_that_are_there_are_kept_and_others_made_again(run):
 )
 def test_another_run_is_refused(run, other, said):
     folder = run(method="secant").folder
-    text = f"attribute: expected {said.format(folder)} Name another folder to write to, or remove "
+    text = f"attribute: expected {said.format(folder)} "
+    text += "Choose another folder to write to, or remove "
     with pytest.raises(OutputError, match=f"^{re.escape(text)}this one\\.$"):
         run(**{"method": "secant", **other})
 
@@ -114,7 +115,9 @@ def test_another_seed_and_other_data_are_refused(run, data):
 
 
 def test_a_folder_of_other_things_is_left_alone(run, data):
-    with pytest.raises(OutputError, match=r"^attribute: expected an empty folder, or one of a run"):
+    with pytest.raises(
+        OutputError, match=r"^attribute: expected an empty folder, or that of a run"
+    ):
         run(data)
     assert len(list(data.iterdir())) == 3
 

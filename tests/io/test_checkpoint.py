@@ -335,7 +335,7 @@ UNSAVED = [
         lambda model: model.layers.__setitem__(1, Other(4, 2).double()),
         "layers of kind spline, got Other as layer 1. Replace that layer.",
     ),
-    (lambda model: model.layers[0].float(), f"{SHAPE}. Undo what was done to the model's tensors."),
+    (lambda model: model.layers[0].float(), f"{SHAPE}. Restore the model's tensors."),
     (
         lambda model: setattr(model, "extra", nn.Parameter(torch.ones(2))),
         "no tensor extra, got one of shape (2,) and float32.",
@@ -389,7 +389,7 @@ def test_a_flipped_bit_of_a_weight_is_named(path):
     refused(
         path,
         "the checksum of 'model.safetensors', got other content: the file is damaged. "
-        "Copy the file anew, or save it again.",
+        "Copy the file again, or save it again.",
     )
 
 

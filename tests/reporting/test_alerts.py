@@ -14,7 +14,7 @@ def calm() -> dict[str, Any]:
     methods = [{"method": name, "complete": True, "relative_gap": 1e-15} for name in ("a", "b")]
     return {
         "meta": {
-            "background_origin": "rows that the model kept from its training",
+            "background_origin": "stored in the model at training",
             "target": "y",
         },
         "data": {
@@ -71,8 +71,8 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "meta.background_origin",
         FROM_DATA,
         "note",
-        "The model kept no rows from its training, so that the rows of this report are what "
-        "samples are compared with. Pass background to choose others.",
+        "The model stores no background rows, so rows of this report are the background. Pass "
+        "background to choose other rows.",
     ),
     "few_rows": (
         "data.rows",
@@ -90,8 +90,8 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "data.given_away",
         {"x1": 0.9987},
         "warning",
-        "x1 alone predicts y (R² 1.00). If it is not known before, the model is of no use for new "
-        "rows: train without it.",
+        "x1 alone predicts y (R² 1.00). If it is not available at prediction time, this is target "
+        "leakage: train without it.",
     ),
     "dead_edges": ("model.edges_total", 4, "note", "1 of 4 edges is removed."),
     "unused_features": ("model.features_used", 0, "note", "1 feature has no edge left."),
@@ -106,15 +106,15 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "comparison.methods.1.relative_gap",
         0.25,
         "warning",
-        "Values of b (25.0%) should add up to the change of the output and do not, in brackets "
-        "what is left over. Do not rely on them here.",
+        "Values of b (25.0%) should add up to the change of the output but do not; numbers in "
+        "parentheses are relative gaps. Do not rely on them here.",
     ),
     "methods_disagree": (
         "comparison.agreement.a.b",
         0.2,
         "warning",
-        "Methods rank the features differently: a and b (0.20); in brackets Spearman's "
-        "correlation. They should agree; look at their gaps and errors.",
+        "Methods rank the features differently: a and b (0.20); numbers in parentheses "
+        "are Spearman's correlation. They should agree; look at their gaps and errors.",
     ),
     "poor_fit": (
         "performance.r2",
@@ -127,7 +127,7 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "performance",
         None,
         "note",
-        "There are no targets, so nothing says how well the model predicts these rows.",
+        "There are no targets, so the predictions for these rows cannot be scored.",
     ),
     "constant_output": (
         "importance.features.0.importance",
@@ -145,7 +145,7 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "formula",
         {**receipt(relative_rmse=0.4), "trustworthy": False},
         "warning",
-        "The formula is not the model: it differs by 40.0% of the output's deviation (RMSE).",
+        "The formula differs from the model: the RMSE is 40.0% of the output's standard deviation.",
     ),
     "formula_edges": (
         "formula",
@@ -176,7 +176,8 @@ def test_methods_that_are_not_complete_are_only_noted() -> None:
         ("note", "incomplete_methods"),
         ("note", "methods_disagree"),
     ]
-    assert "One of each pair is not complete, and answers another question." in found[1]["text"]
+    text = "In each pair, one method is not complete and measures something else."
+    assert text in found[1]["text"]
 
 
 def test_ranks_of_four_features_agree_or_not_by_chance() -> None:
@@ -226,6 +227,6 @@ def test_held_values_are_reported_as_held() -> None:
     content["model"]["outside"] |= {"held": True, "rows_with_input": 0.5}
     found = {one["code"]: one["text"] for one in find_alerts(content)}
     assert found["inputs_outside_grid"] == (
-        "50.0% of the rows have an input outside its training data: a (50.0%). It is held at the "
-        "nearest end there."
+        "50.0% of the rows have an input outside its training range: a (50.0%). There it is "
+        "clipped to the range."
     )

@@ -289,9 +289,9 @@ def test_where_a_model_has_no_value_the_page_says_so(browser: Browser) -> None:
     asked = Asked(browser, model, draw(30, 3).abs() * model.input_scale + model.input_shift)
     asked.agrees()
     asked.page.fill("#set-0", "-50")
-    assert asked.words("#answer .value") == ["no value here"]
+    assert asked.words("#answer .value") == ["not finite"]
     assert asked.words("#what-if caption") == [
-        "The model has no value for some of the mixtures of both rows."
+        "The model is not finite on some combinations of the two rows."
     ]
     assert asked.shares() == {}
 
@@ -414,7 +414,7 @@ def test_curves_of_dates_tell_dates(browser: Browser) -> None:
 
     path = browser.folder / "dates.html"
     shown = pictures() | {"effects": [draw_picture(curve, (3, 2))]}
-    panel = {"left_out": "it was not asked for", "functions": {}}
+    panel = {"left_out": "it was not requested", "functions": {}}
     path.write_text(render_page(browser.content, shown, panel), encoding="utf-8")
     page = browser.open(path)
     page.locator("#effects .picture").focus()
@@ -511,7 +511,7 @@ def test_the_page_can_be_printed(browser: Browser, hostile: Report) -> None:
 
 
 def test_every_section_can_be_chosen_on_a_usual_screen(browser: Browser) -> None:
-    page = browser.show({"left_out": "it was not asked for", "functions": {}})
+    page = browser.show({"left_out": "it was not requested", "functions": {}})
     page.set_viewport_size({"width": 1280, "height": 720})
     links = "[...document.querySelectorAll('nav a')]"
     for size in (13, 18):  # of the letters, which differ in width from one system to another

@@ -305,5 +305,5 @@ def test_the_background_of_a_passed_attribution_is_that_which_is_passed_too(
     meta = content_of(model, rows, attribution=shares, background=rows[:3])["meta"]
     assert (meta["background_rows"], meta["background_origin"]) == (
         3,
-        "rows that were passed as background",
+        "passed as background",
     )

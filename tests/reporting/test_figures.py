@@ -62,7 +62,7 @@ def test_words_under_pictures_are_of_what_these_show(analyzed: Callable[..., Ana
         analysis = analyzed(model, table, methods=["secant"])
         content = build_content(analysis, title="T", generator="seed 0")
         effects = [one.caption for one in _effects(analysis, content)]
-        assert effects == [f"The mean over the rows{', single rows in gray' * gray}."] * 2
+        assert effects == [f"Mean over the rows{'; single rows in gray' * gray}."] * 2
     content["edges"] = [one for one in content["edges"] if one["destination"] == "h1_1"]
     cards = {one.title.split(" →")[0]: one.caption for one in _cards(analysis, content, 4)}
     assert re.match("plan=basic (raises|lowers) the output", cards["plan=basic"])

@@ -132,28 +132,30 @@ def test_findings_say_what_the_numbers_are(content_of: Build) -> None:
     content = content_of(model, data, history=history)
     quality, drivers, formula = content["findings"]
     assert quality.startswith("On the 80 rows of arrays the model explains")
-    assert "On the 16 rows held out of training R² is" in quality
-    assert "of a linear model and" in quality
+    assert "On the 16 rows held out of training, R² is" in quality
+    assert "for a linear model and" in quality
     first = content["importance"]["features"][0]
     assert first["name"] == "x1"
-    assert drivers.startswith("x1 matters most for y: it moves it by")
+    assert drivers.startswith("x1 matters most for y: it changes the output by")
     assert "and a higher value raises it. Then come x2 (" in drivers
     assert "a higher value lowers it)" in drivers
-    assert formula == "No formula was asked for."
+    assert formula == "No formula was requested."
 
 
 def test_findings_do_not_claim_what_is_not_known(content_of: Build) -> None:
     model = network([2, 1])
     rows = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
     quality, _, _ = content_of(model, rows)["findings"]
-    assert quality.endswith("is not known: the data hold no targets.")
+    assert quality.endswith("is not known: the data have no targets.")
     quality, _, _ = content_of(model, (rows, model(rows).detach()))["findings"]
-    assert quality.endswith("If these rows trained it, new ones are predicted less well.")
+    assert quality.endswith(
+        "If the model was trained on these rows, it predicts new rows less well."
+    )
     fitted, (x, y), history = trained()
     quality, _, _ = content_of(fitted, (x.flip(0), y.flip(0)), history=history)["findings"]
-    told = r"In training, R² was [\d.]+ on 16 rows held out\. Simple models reach R² \S+ "
-    told += r"\(the mean\), 1\.00 \(a linear model\) and [\d.]+ \(gradient boosting\) on rows they "
-    told += "had not seen"
+    told = r"Training ended with R² [\d.]+ on 16 held-out rows\. Simple models reach R² \S+ "
+    told += r"\(the mean\), 1\.00 \(a linear model\) and [\d.]+ \(gradient boosting\) on rows not "
+    told += "used to train them"
     assert re.search(rf"{told}\.$", quality)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -169,17 +171,20 @@ def test_what_moves_a_model_is_not_said_of_a_target_it_does_not_predict(
     model = network([2, 1])
     rows = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
     _, drivers, _ = content_of(model, (rows, target(model(rows).detach())))["findings"]
-    assert re.match(r"x\d moves the output most, by \S+ on average", drivers)
+    assert re.match(r"x\d changes the output most, by \S+ on average", drivers)
     assert "matters" not in drivers
-    assert drivers.endswith(". This says nothing of y, which is not predicted.")
+    assert drivers.endswith(". This says nothing about y, because the model does not predict it.")
 
 
 def test_a_classifier_and_a_formula_have_their_words(content_of: Build) -> None:
     model, data, _ = trained(classes=True)
     content = content_of(model, data)
-    assert "the model names the right class in" in content["findings"][0]
+    assert "the accuracy is" in content["findings"][0]
     receipt = {"relative_rmse": 0.005}
-    for trust, words in ((True, "and stands for it on"), (False, "and does not stand for it")):
+    for trust, words in (
+        (True, ", and can be used in its place"),
+        (False, ", too much to be used"),
+    ):
         content["formula"] = {"complexity": 12, "receipt": receipt, "trustworthy": trust}
         text = write_findings(content)[2]
         assert text.startswith("A formula of 12 nodes differs from the model by 0.5% of")

@@ -123,14 +123,14 @@ def test_control_characters_are_escaped(
 
 def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
     text = Page(render_page(bare, pictures())).text
-    assert "The data hold no targets" in text
-    assert "No formula was asked for;" in text
+    assert "The data have no targets" in text
+    assert "No formula was requested;" in text
     refused = Page(render_page({**bare, "formula_refusal": "got <b>."}, pictures())).text
     assert "There is no formula: got <b>." in refused
     assert "the network is too wide" in refused
-    assert "Nothing was proven of this model;" in text
-    assert "No result of pruning was passed." in text
-    assert "What if Left out: it was not asked for." in text
+    assert "No certificate was computed;" in text
+    assert "No pruning result was passed." in text
+    assert "What if This section is left out: it was not requested." in text
     assert "Models compared" not in text
 
 
@@ -170,25 +170,30 @@ def test_the_page_says_which_rows_the_model_had_not_seen(
     about = {"rows": 80, "folds": 6, "changed": True, "held_out": True, "metric": "accuracy"}
     content["baselines"] = {**about, "models": models}
     for count, words in (
-        (None, "If the model was trained on these rows, the numbers are better than those of new"),
-        (content["data"]["rows"], "They were held out of training."),
-        (3, "3 of them were held out of training; on the others the numbers are better"),
+        (None, "If the model was trained on these rows, the scores are optimistic."),
+        (content["data"]["rows"], "All of these rows were held out of training."),
+        (3, "3 of these rows were held out of training; on the other rows the scores are"),
     ):
         content["data"]["held_out_rows"] = count
         text = Page(render_page(content, pictures())).text
         assert words in text
-        assert "Beside simple models, on the 80 rows of training, each held out in turn" in text
-        assert "Scores of this model are from before it was changed." in text
+        assert (
+            "Compared with simple models, on the 80 rows of training, each held out in turn" in text
+        )
+        assert "The score of this model was measured before the model was changed." in text
         assert "gradient boosting 50.0%" in text
 
 
 def test_formula_words() -> None:
     receipt = {"relative_rmse": 0.0123, "r2": 0.9, "model_r2": 0.91, "accuracy": None}
     receipt |= {"rows": 48, "held_out": True, "chosen_on": False}
-    words = "it differs from the model by 1.23% of the output's deviation (RMSE); R² 0.900, "
-    for chosen_on, rows in ((False, "48 rows held out"), (True, "48 rows that chose it,")):
+    words = "the RMSE against the model is 1.23% of the output's standard deviation; R² 0.900, "
+    for chosen_on, rows in (
+        (False, "48 held-out rows"),
+        (True, "48 rows used to choose the formula"),
+    ):
         receipt["chosen_on"] = chosen_on
-        assert formula_words(receipt) == f"On {rows} {words}model 0.910."
+        assert formula_words(receipt) == f"On {rows}, {words}model 0.910."
 
 
 def test_a_page_says_first_why_a_formula_does_not_stand_for_its_model(
@@ -205,11 +210,13 @@ def test_a_page_says_first_why_a_formula_does_not_stand_for_its_model(
     found |= {"equation": "y = " + " + ".join(f"sin({k}*x1)" for k in range(4000)), "mathml": None}
     text = Page(render_page({**bare, "formula": found}, pictures())).text
     section = text.split("Formula Warning")[1].split("Receipt")[0]
-    assert section.startswith(" The formula does not follow the model; do not use it for it.")
-    few = f"holds 9000 numbers and was fitted to {receipt.fitted_rows} different rows; others"
+    assert section.startswith(
+        " The formula does not follow the model; do not use it in place of the model."
+    )
+    few = f"holds 9000 numbers and was fitted to {receipt.fitted_rows} different rows; other"
     assert few in section
     assert "rows lie outside the training ranges." in section
-    assert section.index("training ranges.") < section.index("it differs from the model by 35.00%")
+    assert section.index("training ranges.") < section.index("against the model is 35.00%")
     assert (
         f"Accuracy against the targets on these {receipt.rows} rows (model) 60.0% (65.0%)" in text
     )
@@ -240,7 +247,7 @@ def test_the_page_says_why_there_are_no_interactions(
     assert without_pairs(unknown) == "undefined"
     large = dataclasses.replace(unknown, plan=dataclasses.replace(deep.plan, pairs=None))
     assert without_pairs(large) == "large"
-    for analysis, words in ((unknown, "no finite value on some"), (large, "it would take long.")):
+    for analysis, words in ((unknown, "not finite on some"), (large, "they take long to compute.")):
         content = build_content(analysis, title="T", generator="seed 0")
         assert words in Page(render_page(content, pictures())).text
 
@@ -248,7 +255,9 @@ def test_the_page_says_why_there_are_no_interactions(
 def test_the_page_says_of_no_background_that_nobody_named(bare: dict[str, Any]) -> None:
     assert "against 12 background rows" in Page(render_page(bare, pictures())).text
     bare["meta"]["background_rows"] = bare["comparison"]["background_rows"] = None
-    bare["meta"]["background_origin"] = "rows of an attribution that was passed"
+    bare["meta"]["background_origin"] = "of the attribution that was passed"
     text = Page(render_page(bare, pictures())).text
-    assert ", the mean output over the background: rows of an attribution that was passed" in text
+    assert (
+        ", the mean output over the background (rows of the attribution that was passed)." in text
+    )
     assert "by every method. The gap is" in text

@@ -35,7 +35,7 @@ def test_a_small_model_gets_every_default_method() -> None:
     assert plan.left_out == {}
     assert len(plan.rows) == 200
     assert len(plan.background) == 12  # all that the model kept
-    assert plan.origin == "rows that the model kept from its training"
+    assert plan.origin == "stored in the model at training"
 
 
 def test_a_usual_model_is_explained_by_exact_shapley_values_in_all_rows() -> None:
@@ -101,7 +101,7 @@ def test_without_remembered_rows_those_of_the_data_are_the_background() -> None:
     found = subject([2, 1], rows=300)
     found.model.background = None
     plan = make_plan(found, None, None, 10)
-    assert plan.origin == "rows of this data, since the model kept none from its training"
+    assert plan.origin == "of this data, since the model stores none"
     assert len(plan.background) == BACKGROUND
 
 

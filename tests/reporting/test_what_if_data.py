@@ -189,10 +189,10 @@ def test_a_panel_that_a_page_cannot_compute_is_left_out_in_words(
     assert many == {"left_out": text, "functions": {}}
     model = build("splines")
     monkeypatch.setattr(what_if, "MAX_CHARACTERS", 5000)  # found by the text itself
-    assert panel_of(model)["left_out"] == "the model's numbers are more than 2 MB"
+    assert panel_of(model)["left_out"] == "the weights of the model take more than 2 MB"
     monkeypatch.setattr(what_if, "MAX_CHARACTERS", 500)  # and before it is written
     monkeypatch.setattr(what_if, "_layer", pytest.fail)
-    assert panel_of(model)["left_out"] == "the model's numbers are more than 2 MB"
+    assert panel_of(model)["left_out"] == "the weights of the model take more than 2 MB"
 
 
 def test_a_function_without_a_form_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

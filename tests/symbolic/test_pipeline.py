@@ -186,7 +186,7 @@ def test_an_edge_that_no_function_fits_stays_a_spline():
     assert found.receipt.spline_edges == ("f_0_0_0",)
     assert found.model.layers[0].functions[0][0] == "spline"
     assert found.receipt.relative_rmse < 1e-3
-    assert "Still splines: f_0_0_0." in found.receipt.summary()
+    assert "Edges left as splines: f_0_0_0." in found.receipt.summary()
     values = sympy.lambdify((x1, x2), copy.deepcopy(found.sympy()), "numpy")(*x.numpy().T)
     np.testing.assert_allclose(values, found.predict(x)[:, 0])
 

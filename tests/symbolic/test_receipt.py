@@ -47,7 +47,7 @@ def test_a_wrong_formula_is_called_wrong(made):
     assert not receipt.trustworthy
     assert receipt.relative_rmse > 0.3
     assert receipt.loss == pytest.approx(float(x[:, 0].square().mean() / y.var(unbiased=False)))
-    text = "WARNING: the formula does not follow the model; do not use it for it."
+    text = "WARNING: the formula does not follow the model; do not use it in place of the model."
     assert text in receipt.summary().splitlines()
     slightly = examine((right(model) + 0.01,), model, x, y)
     assert slightly.mean_deviation == pytest.approx(0.01, rel=0.1)
@@ -114,15 +114,15 @@ def test_held_out_rows_and_what_they_cost():
     assert receipt.mean_deviation == pytest.approx(gap.mean())
     assert receipt.loss < 1e-12
     assert receipt.summary().startswith(
-        "Over 200 rows kept out of its fit (not of the model's) the formula differs"
+        "On 200 rows held out of its fit (not of the model's), the formula differs"
     )
     assert len(receipt.snap_costs) == len(receipt.snapped) > 0
     assert max(receipt.snap_costs) < 1e-6
-    assert "the dearest cost" in receipt.summary()
+    assert "the largest increase of the loss" in receipt.summary()
     receipt = symbolize(model, x, y).receipt
     assert (receipt.rows, receipt.held_out, receipt.fitted_rows) == (120, False, 480)
     assert receipt.chosen_on
-    assert receipt.summary().startswith("Over the 120 rows that chose it the formula differs")
+    assert receipt.summary().startswith("On the 120 rows used to choose it, the formula differs")
 
 
 def test_the_domain_of_validity_is_in_the_receipt(made):
@@ -171,24 +171,27 @@ FIT = {"rows": 9, "r2": 0.75, "rmse": 0.1, "loss": 0.25}
             "NOTE: the formula is an approximation, which leaves 2.5e-01 of the variance of y; "
             "no exact one was found.",
         ),
-        (CONSTANTS, "Exact constants: 0 (3 times), pi, 1/2; the dearest cost 2.0e-09."),
+        (
+            CONSTANTS,
+            "Exact constants: 0 (3 times), pi, 1/2; the largest increase of the loss is 2.0e-09.",
+        ),
         (
             {"accuracy": 0.94, **CLASSIFIER},
             "NOTE: the formula classifies as well as the model, with other probabilities.",
         ),
         (
             {"accuracy": 0.9, **CLASSIFIER},
-            "WARNING: the formula does not follow the model; do not use it for it.",
+            "WARNING: the formula does not follow the model; do not use it in place of the model.",
         ),
         (
             {"unfollowed_rows": 1, **FIT},
-            "WARNING: 1 more row lies far from the formula; it was not fitted to it, and the "
-            "figures are without it.",
+            "WARNING: 1 more row lies far from the formula and was left out of its fit and of "
+            "these numbers.",
         ),
         ({"poles": ("1/x",)}, "WARNING: the formula goes to infinity between the rows: 1/x."),
         (
             {"relative_rmse": 0.3, "explains": True, "enough_rows": True},
-            "NOTE: the formula follows y, and not the model, which is further from y.",
+            "NOTE: the formula differs from the model, but is closer to y than the model is.",
         ),
     ],
 )
@@ -223,7 +226,10 @@ def test_an_exact_formula_is_trusted_from_few_rows_on(name):
         assert found.explains, rows
         assert "unexplained" not in found.summary()
         assert found.trustworthy == found.enough_rows
-        few = "NOTE: the formula explains y, but others may: there are too few different rows."
+        few = (
+            "NOTE: the formula explains y, but other formulas may too: there are too few "
+            "different rows."
+        )
         assert (few in found.summary().splitlines()) != found.trustworthy
         trusted.append(found.trustworthy)
     first = trusted.index(True)
@@ -286,10 +292,10 @@ def test_rows_held_out_need_pay_for_nothing():
     x, y = rows[1], rows[2]
     chosen = compared(formula, x[:6], y[:6], fitted_to=x[6:], chosen_on=True)
     assert (chosen.rows, chosen.held_out, chosen.chosen_on) == (6, False, True)
-    assert chosen.summary().startswith("Checked on the 6 rows that chose it.\n")
+    assert chosen.summary().startswith("Checked on the 6 rows used to choose it.\n")
     other = compared(formula, x[:6], y[:6], fitted_to=x[6:])
     assert (other.held_out, other.chosen_on) == (True, False)
-    assert other.summary().startswith("Checked on 6 rows kept out of its fit.\n")
+    assert other.summary().startswith("Checked on 6 rows held out of its fit.\n")
 
 
 def test_a_wrong_constant_is_not_explained_and_not_unchecked():

@@ -17,11 +17,17 @@ from benchmarks.speed.workload import draw
 
 OWN_WRITING = ("nn.Linear", "kanlens", "efficient-kan", "FastKAN")
 CELLS = ("9x4->3 G5", "9x4->3 G50", "9x4->3 G5 order 2", "9x4->3 G5 order 5")
+OWN_CELLS = (  # for which other tests compile kernels too
+    *CELLS[:2],
+    "9x4->3 G5 order 1 float64",
+    "9x4->3 G5 order 5 float64",
+    "9x4->3 G5 non-uniform",
+)
 QUICK = Settings(schedule=Schedule(rounds=2, least=2, seconds=0.1, turn=0.001))
 
 
 @pytest.mark.parametrize("name", OWN_WRITING)
-@pytest.mark.parametrize("cell", [*CELLS, "9x4->3 G5 non-uniform"])
+@pytest.mark.parametrize("cell", OWN_CELLS)
 def test_layers_compute_their_definition(name, cell):
     cell, peer = parse(cell), PEERS[name]
     if peer.refuses(cell):

@@ -217,7 +217,7 @@ class Integrals:
         return torch.maximum(gap / allowed, single), smooth
 
     def add(self, segments: Segments, change: Tensor, values: Tensor, unsettled: Tensor) -> None:
-        """Add segments that are finished; some of them unsettled."""
+        """Add finished segments; `unsettled` marks those above the tolerance."""
         owner = segments.owner
         self.values.index_add_(0, owner, values + 0 * change[:, None])  # NaN, if that is infinite
         self.segments.index_add_(0, owner, torch.ones_like(owner))
@@ -229,8 +229,9 @@ def integrate(
 ) -> Integrals:
     """Integrate the gradient of a network along lines.
 
-    Halving makes up for `knots`, from `meeting_points`, that are missing. NaN on lines where an
-    output or gradient is NaN or infinite.
+    Segments between `knots`, which come from `meeting_points`, are halved until they are accurate,
+    so that knots may be missing. The integral is NaN on lines where an output or gradient is not
+    finite.
     """
     integrals, segments = Integrals(lines, tolerance), smooth_segments(lines, knots)
     none, endless = torch.zeros_like(segments.owner), torch.full_like(segments.low, torch.inf)

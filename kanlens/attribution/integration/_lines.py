@@ -144,7 +144,7 @@ class Segments:
         return Segments(self.owner[chosen], self.low[chosen], self.high[chosen])
 
     def places(self, nodes: Tensor) -> Tensor:  # (node,) -> (segment, node)
-        """Return the places on the lines of nodes between -1 and 1."""
+        """Return positions on the lines of quadrature nodes in [-1, 1]."""
         half = 0.5 * self.length[:, None]
         return self.low[:, None] + half + half * nodes
 

@@ -79,7 +79,7 @@ def _samples_at_once(game: Game) -> int:
 
 
 def functions(game: Game) -> int:
-    """Return the functions evaluated for a sample and a background row."""
+    """Return the number of function evaluations per sample and background row."""
     after = sum(layer.in_features * layer.out_features for layer in game.model.layers[1:])
     return max(1, after) << game.size
 

@@ -55,7 +55,7 @@ class Game:
         return self.row_shares.sum(2) + self.model.layers[0].bias
 
     def outputs(self, sums: Tensor) -> Tensor:
-        """Return the part from the sums (..., sub) of the first layer, shape (...)."""
+        """Return the value of the game, shape (...), from first-layer sums."""
         hidden = self.model.run(self.model.nodes[0](sums.flatten(0, -2)), start=1)
         return self.model.scale_outputs(hidden)[:, 0].reshape(sums.shape[:-1])
 

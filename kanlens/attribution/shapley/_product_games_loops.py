@@ -124,7 +124,7 @@ def seated(steps, starts, p, who, numbers):
 
 @inlined
 def begin_block(steps, starts, p, who, live, block, w, z):
-    """Write the phase factors of players and start at the frequencies of a block."""
+    """Compute the phase factors of players and start for one frequency block."""
     for j in range(live):
         rotate(math.pi * steps[p, who[j]] * block, w, j, z)
     rotate(math.pi * starts[p] * block, w, live, z)

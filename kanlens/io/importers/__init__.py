@@ -62,7 +62,7 @@ def import_model(
     task: Task | None = None,
     **settings: Any,
 ) -> KAN:
-    """Convert a trained model of another library, known by its tensors.
+    """Convert a trained model of another library, detected by its tensors.
 
     Files are read as data: nothing in them is imported or run. A live module is run once, and must
     compute the same as the result. With training data, the model also gets the names, units, kinds,
@@ -116,8 +116,8 @@ def import_model(
         If the file is truncated, would run code, or the model is not recognized.
     DataError, DTypeError, ShapeError, InvalidValueError
         If the source is of another kind, its tensors are incomplete, do not fit together or are of
-        no network (NaN, knots that do not rise, a scale of 0, a mask neither 0 nor 1), or if the
-        data do not fit the model.
+        no network (NaN, knots that do not increase, a scale of 0, a mask neither 0 nor 1), or if
+        the data do not fit the model.
 
     Examples
     --------

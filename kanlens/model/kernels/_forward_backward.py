@@ -144,7 +144,7 @@ def forward_spans(arguments, span, team):
 
 @jit
 def forward(arguments, span, team):
-    """Write y (row, out) for a span of rows, sharing these out."""
+    """Write y (row, out) for a span of rows, which the threads share."""
     weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, _), like = sizes, basis[0]
     splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, (0, 0))

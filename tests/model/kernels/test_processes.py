@@ -41,7 +41,7 @@ def child(queue, threads):
 
 context = multiprocessing.get_context("fork")
 queue = context.Queue()
-given = [1, 0] * 2  # threads
+given = [1, 0]  # threads
 children = [context.Process(target=child, args=(queue, each), daemon=True) for each in given]
 for each in children:
     each.start()
@@ -56,7 +56,7 @@ assert right()
 @pytest.mark.slow  # another interpreter and its children
 @pytest.mark.parametrize("threads", ["", "pool.openmp = lambda: 0\n"])
 def test_children_of_a_process_that_used_its_threads(threads):
-    assert ast.literal_eval(python(CASE + threads + FORK)) == [True] * 4
+    assert ast.literal_eval(python(CASE + threads + FORK)) == [True] * 2
 
 
 ENDING = """
@@ -98,11 +98,12 @@ for path in ("auto", "sparse", "torch"):
 model = kanlens.KAN([3, 4, 1], generator=torch.Generator().manual_seed(0))
 y = x[:, :1] * x[:, 1:2]
 before = float((model(x) - y).square().mean())
-optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-for _ in range(30):
-    optimizer.zero_grad()
+for _ in range(30):  # by hand: an optimizer of torch takes seconds to load
+    model.zero_grad()
     (model(x) - y).square().mean().backward()
-    optimizer.step()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight -= 0.1 * weight.grad
 print(float((model(x) - y).square().mean()) < before / 2, sys.modules["numba"], flush=True)
 """
 
