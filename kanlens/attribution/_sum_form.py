@@ -58,8 +58,8 @@ def read_form(model: KAN, target: int) -> SumForm:
             raise _no_terms(model)
     form = _first_layer(SumForm(model, level, [], [], link), reads)
     if not model.layers[0].nonzero_edges()[form.subnodes].any():
-        expected, advice = "an output that depends on some column", "Train the model first"
-        raise MethodError("terms", expected, "a constant", advice)
+        expected, advice = "an output that depends on some column", "Name another output"
+        raise MethodError("terms", expected, "a constant", advice, "train the model")
     return form
 
 

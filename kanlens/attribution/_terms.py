@@ -134,10 +134,10 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
         rows = data_rows(model, x, call="terms", what="x", needs="rows of x")
         index = explained_output(model, target, rows, call="terms")
         form = read_form(float64_copy(model).cpu(), index)
-        return _Sum(form, rows.detach().double().cpu(), index).centered()
+        return _TermSum(form, rows.detach().double().cpu(), index).centered()
 
 
-class _Sum:
+class _TermSum:
     """The terms of a form, at rows and at points of the columns."""
 
     def __init__(self, form: SumForm, rows: Tensor, target: int) -> None:
@@ -198,9 +198,9 @@ class _Sum:
                 pair, part = self._surface(sides, weight)
                 surfaces[pair] = _plus(surfaces[pair], part) if pair in surfaces else part
             else:
-                summand, mean = self._product(sides, weight)
+                summand, shift = self._product(sides, weight)
                 summands.append(summand)
-                level += mean
+                level += shift
         for pair, (values, surface) in surfaces.items():
             parts, rest = self._purified(pair, values, surface)
             for column, part in zip(pair, parts, strict=True):

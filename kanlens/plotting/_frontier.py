@@ -22,6 +22,7 @@ from kanlens.plotting._style import (
     axes_for,
     literal,
     picture,
+    root_figure,
     size_in_inches,
     text_width,
 )
@@ -153,7 +154,7 @@ def _draw_references(ax: Axes, lines: Mapping[str, float]) -> None:
 
 def _write_terms(ax: Axes, result: Frontier, points: Array, lines: Collection[float]) -> None:
     """Write the last term of each step at its point, or at a line from it, where there is room."""
-    getattr(ax.figure, "figure", ax.figure).draw_without_rendering()  # lays the axes out
+    root_figure(ax).draw_without_rendering()  # lays the axes out
     size, corner = np.array(size_in_inches(ax)), np.array([ax.get_xlim()[0], ax.get_ylim()[0]])
     scale = size / [np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())]
     places, errors = (points[:, :2] - corner) * scale, points[:, 2] * scale[1]  # inches
