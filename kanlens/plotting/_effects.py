@@ -139,7 +139,7 @@ def draw_curve(result: Effect, ax: Axes | None) -> Axes:
         ends.append(np.array([result.missing]))
     ax.set_xlim(low, high)
     if part.dates:
-        _date_ticks(ax.xaxis)
+        date_ticks(ax.xaxis)
     elif max(abs(low), abs(high)) >= LONG_TICK:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
@@ -149,9 +149,9 @@ def draw_curve(result: Effect, ax: Axes | None) -> Axes:
     return ax
 
 
-def _date_ticks(axis: Axis) -> None:
-    """Label days since 1970 with dates, unless Matplotlib has another epoch."""
-    places = AutoDateLocator(minticks=3, maxticks=7)
+def date_ticks(axis: Axis, most: int = 7) -> None:
+    """Label days since 1970 with at most `most` dates, unless Matplotlib has another epoch."""
+    places = AutoDateLocator(minticks=3, maxticks=most)
     if get_epoch().startswith("1970-01-01T00:00"):
         axis.set_major_locator(places)
         axis.set_major_formatter(ConciseDateFormatter(places))
@@ -222,15 +222,19 @@ def _draw_surface(result: Effect, ax: Axes | None) -> Axes:
     """Draw the effect of two features where rows are near, and its color bar."""
     ax = axes_for(ax, (STYLE.column, 0.8 * STYLE.column))
     tall = size_in_inches(ax)[1]
-    bar = color_bar(
-        ax, paint_surface(ax, result), words_for("effect on", result.target, result.unit, tall)
-    )
+    image = paint_surface(ax, result)
+    bar = color_bar(ax, image, words_for("effect on", result.target, result.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
     return ax
 
 
-def paint_surface(ax: Axes, result: Effect, most: float | None = None) -> ScalarMappable:
-    """Paint an effect of two features, in colors from -`most` to `most`, and dots for rows."""
+def paint_surface(
+    ax: Axes, result: Effect, most: float | None = None, room: float | None = None
+) -> ScalarMappable:
+    """Paint an effect of two features, in colors from -`most` to `most`, and dots for rows.
+
+    Names of levels on the left have `room` inches, or 0.35 of the width.
+    """
     wide, tall = size_in_inches(ax)
     levels = any(part.labels for part in result.settings)
     most = most or float(result.values.abs().max()) or 1.0
@@ -238,22 +242,21 @@ def paint_surface(ax: Axes, result: Effect, most: float | None = None) -> Scalar
     first, second = (_rows(part)[:: 1 + len(part.data) // DOTS] for part in result.settings)
     dots: Look = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
     ax.plot(first, second, ".", label="_data", **dots)
-    for axis, part, room in zip((ax.xaxis, ax.yaxis), result.settings, (wide, tall), strict=True):
-        axis.set_label_text(words_for("", part.name, part.unit, room))
+    for axis, part, size in zip((ax.xaxis, ax.yaxis), result.settings, (wide, tall), strict=True):
+        axis.set_label_text(words_for("", part.name, part.unit, size))
         if part.labels:
-            beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(part.x)
-            _name_levels(axis, part, np.arange(len(part.x)), beside)
+            left = 0.35 * wide if room is None else room
+            places = np.arange(len(part.x))
+            _name_levels(axis, part, places, left if axis is ax.yaxis else 0.7 * wide / len(places))
         elif part.dates:
-            _date_ticks(axis)
+            date_ticks(axis)
     return image
 
 
 def _paint_bands(ax: Axes, result: Effect, most: float) -> ScalarMappable:
     """Fill contours of an effect over two ranges, dashed below zero."""
-    values, places = (
-        numbers(result.values.clamp(-most, most)).T,
-        [numbers(part.x) for part in result.settings],
-    )
+    values = numbers(result.values.clamp(-most, most)).T
+    places = [numbers(part.x) for part in result.settings]
     bands = MaxNLocator(BANDS, symmetric=True).tick_values(-most, most)
     image = ax.contourf(*places, values, bands, cmap=DIVERGING)
     inside = bands[(bands > values.min()) & (bands < values.max())]

@@ -16,7 +16,7 @@ from kanlens.errors import InvalidValueError, rewording
 from kanlens.model._analysis import Model
 from kanlens.model._network import Rows
 from kanlens.plotting._curves import range_of, set_range, words_for
-from kanlens.plotting._effects import draw_curve, draw_levels, paint_surface
+from kanlens.plotting._effects import date_ticks, draw_curve, draw_levels, paint_surface
 from kanlens.plotting._formats import counted, number, tick
 from kanlens.plotting._style import (
     ASIDE,
@@ -39,12 +39,14 @@ SHOWN = 12  # terms
 RARE = 0.005  # share of rows with the smallest and largest values that may set no scale
 WIDER = 1.6  # range of all rows over that of most, from which the others would be hidden
 COLUMNS = 3
-PANEL = (1.26, 1.05)  # inches
-LEFT, RIGHT = 0.72, 0.28  # inches next to a panel, for names of levels and for their shares
+PANEL = (1.22, 1.05)  # inches
+LEFT, RIGHT = 0.78, 0.28  # inches next to a panel, for names of levels and for their shares
 ABOVE, BELOW = 0.24, 0.34  # inches, for the title and for the axis
 STEP = (LEFT + PANEL[0] + RIGHT, ABOVE + PANEL[1] + BELOW)  # from a panel to the next
 LABEL, NOTE = 0.2, 0.2  # inches, for the label of all panels and for the line below
+NAMES, ROTATED = 0.71, 0.15  # inches, for names of levels, and for a label on the left
 TIMES = "\N{MULTIPLICATION SIGN}"
+DATES = 4  # ticks, at most
 LONG = 6  # characters of a tick from which fewer are drawn
 LEVELS = 8  # in a panel
 MAX_NAME_LENGTH = 14  # characters of a column in a factor
@@ -201,12 +203,14 @@ def _draw_one(panel: Axes, effect: Effect, ends: tuple[float, float] | None = No
         draw_curve(effect, panel)
         if ends is not None:
             set_range(panel, *ends)
-        if not part.dates:
+        if part.dates:
+            date_ticks(panel.xaxis, most=DATES)
+        else:
             longest = max(len(tick(round(float(end)))) for end in (part.x[0], part.x[-1]))
             panel.xaxis.set_major_locator(MaxNLocator(4 if longest < LONG else 2))
         panel.yaxis.set_major_locator(MaxNLocator(4))
         return f"{part.name} ({part.unit})" if part.unit else part.name
-    draw_levels(effect, panel, LEVELS, LEFT)
+    draw_levels(effect, panel, LEVELS, NAMES)
     if ends is not None:
         room = 0.06 * (ends[1] - ends[0])
         panel.set_xlim(ends[0] - room, ends[1] + room)
@@ -228,7 +232,7 @@ def _draw_surface(panel: Axes, term: Summand, most: float) -> None:
     if effect.settings[0].labels and not effect.settings[1].labels:  # names have room on the left
         effect = replace(effect, settings=effect.settings[::-1], values=effect.values.mT)
     tidy(panel)
-    image = paint_surface(panel, effect, most)
+    image = paint_surface(panel, effect, most, NAMES - ROTATED)
     labels = panel.get_xlabel(), panel.get_ylabel()
     _entitle(panel, f" {TIMES} ".join(part.name for part in effect.settings), term.importance)
     panel.set_xlabel(labels[0], labelpad=1)
