@@ -11,6 +11,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ from kanlens.model._network import Rows
 POINTS = 81  # of a column, in addition to breakpoints
 KNOTS, ROWS_PER_KNOT = 12, 25  # most functions of a column in a projection, and least rows of each
 RESOLVED = 1e-10  # singular value of the projection over the largest, to be kept
+
+Key = TypeVar("Key")
+Part: TypeAlias = tuple[Tensor, Tensor]  # values at rows, and at points
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,6 +146,9 @@ class _TermSum:
 
     def __init__(self, form: SumForm, rows: Tensor, target: int) -> None:
         self.form, self.model, self.rows, self.target = form, form.model, rows, target
+        output, classes = self.model.schema.outputs[target], self.model.task == "classification"
+        self.output_unit = "log-odds" if classes else output.unit
+        self.unit = "" if form.link else self.output_unit
         every = range(rows.shape[1])
         self.columns = list(dict.fromkeys(tuple(columns_of(self.model, k)) for k in every))
         self.place = {sub: place for place, sub in enumerate(form.subnodes)}
@@ -184,19 +191,17 @@ class _TermSum:
 
     def centered(self) -> Terms:
         """Return the terms, each less its mean over the rows."""
-        mains = {column: (self.rows[:, 0] * 0, own.x * 0) for column, own in self.settings.items()}
+        mains, surfaces = dict[int, Part](), dict[tuple[int, ...], Part]()
         for sub, weight in self.form.sums:
             for column in self.live[place := self.place[sub]]:
                 values, curve = self.values[:, place, column], self.curves[column][:, place]
-                mains[column] = _plus(mains[column], (weight * values, weight * curve))
-        surfaces, summands = dict[tuple[int, ...], tuple[Tensor, Tensor]](), list[Summand]()
-        level = self.form.level
+                _add(mains, column, (weight * values, weight * curve))
+        level, summands = self.form.level, list[Summand]()
         for first, second, weight in self.form.products:
             sides = self.place[first], self.place[second]
             own = [self.live[side] for side in sides]
             if len(own[0]) == len(own[1]) == 1 and own[0] != own[1]:
-                pair, part = self._surface(sides, weight)
-                surfaces[pair] = _plus(surfaces[pair], part) if pair in surfaces else part
+                _add(surfaces, *self._surface(sides, weight))
             else:
                 summand, shift = self._product(sides, weight)
                 summands.append(summand)
@@ -204,39 +209,29 @@ class _TermSum:
         for pair, (values, surface) in surfaces.items():
             parts, rest = self._purified(pair, values, surface)
             for column, part in zip(pair, parts, strict=True):
-                mains[column] = _plus(mains[column], part)
+                _add(mains, column, part)
             summands.append(self._summand(pair, *rest))
         for column, (values, curve) in mains.items():
             mean = values.mean()
             level += float(mean)
-            if curve.any():
-                summands.append(self._summand((column,), values - mean, curve - mean))
+            summands.append(self._summand((column,), values - mean, curve - mean))
         return self._ordered(summands, level)
 
     def _ordered(self, summands: list[Summand], level: float) -> Terms:
-        model, link = self.model, None
-        output = model.schema.outputs[self.target]
-        unit = output.unit if model.task == "regression" else "log-odds"
+        link = None
         if self.form.link is not None:
             edge, factor, shift = self.form.link
             data = level + torch.stack([term.values for term in summands]).sum(0)
-            x = torch.linspace(float(data.min()), float(data.max()), 2 * POINTS).double().unique()
+            x = torch.linspace(float(data.min()), float(data.max()), 2 * POINTS, dtype=data.dtype)
             values = torch.from_numpy(shift + factor * edge(x.numpy()))
-            own = Settings(
-                name="sum of terms",
-                unit="",
-                x=x,
-                labels=(),
-                data=data,
-                columns=[],
-                codes=x[:, None],
-            )
-            link = self._effect((own,), values, unit)
+            name, codes = "sum of terms", x[:, None]
+            own = Settings(name=name, unit="", x=x, labels=(), data=data, columns=[], codes=codes)
+            link = self._effect((own,), values, self.output_unit)
         return Terms(
             terms=tuple(sorted(summands, key=lambda term: -term.importance)),
             level=level,
-            target=output.name,
-            unit="" if link else unit,
+            target=self.model.output_names[self.target],
+            unit=self.unit,
             link=link,
         )
 
@@ -249,7 +244,7 @@ class _TermSum:
     def _summand(self, columns: tuple[int, ...], values: Tensor, points: Tensor) -> Summand:
         settings = tuple(self.settings[column] for column in columns)
         name = " * ".join(part.name for part in settings)
-        effect = self._effect(settings, points)
+        effect = self._effect(settings, points, self.unit)
         return Summand(name=name, factors=((effect,),), values=values)
 
     def _sums(self, side: int) -> Tensor:
@@ -272,9 +267,7 @@ class _TermSum:
         mean = values.mean()
         return Summand(name=name, factors=tuple(factors), values=values - mean), float(mean)
 
-    def _surface(
-        self, sides: tuple[int, int], weight: float
-    ) -> tuple[tuple[int, ...], tuple[Tensor, Tensor]]:
+    def _surface(self, sides: tuple[int, int], weight: float) -> tuple[tuple[int, ...], Part]:
         """Return the columns of a product in order, and its values at rows and points."""
         first, second = (
             self.bias[side] + self.curves[self.live[side][0]][:, side] for side in sides
@@ -287,7 +280,7 @@ class _TermSum:
 
     def _purified(
         self, pair: tuple[int, ...], values: Tensor, surface: Tensor
-    ) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]:
+    ) -> tuple[list[Part], Part]:
         """Return the nearest functions of either column, and the rest of a surface."""
         settings = [self.settings[column] for column in pair]
         knots = [_knots(own) for own in settings]
@@ -303,8 +296,10 @@ class _TermSum:
         return parts, (values - first - second, surface - left[:, None] - right)
 
 
-def _plus(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return first[0] + second[0], first[1] + second[1]
+def _add(table: dict[Key, Part], key: Key, part: Part) -> None:
+    """Add values to those of a key."""
+    rows, points = table.get(key, (0.0, 0.0))
+    table[key] = rows + part[0], points + part[1]
 
 
 def _knots(own: Settings) -> Array:

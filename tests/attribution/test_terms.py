@@ -153,6 +153,7 @@ def test_one_feature_and_float32_rows():
     model = made([1, 1]).float()
     result = terms(model, ROWS[:, :1].float())
     assert [term.name for term in result.terms] == ["x1"]
+    assert result.terms[0].factors[0][0].unit == result.unit == model.schema.outputs[0].unit
     assert result.terms[0].values.dtype == torch.float64
     assert repr(result).startswith("Terms: 1 of y: x1")
 
