@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,44 @@ def draw_network() -> Figure:
     return figure
 
 
+@cache
+def grow_networks() -> tuple[kanlens.Frontier, kanlens.Table]:
+    """Grow the networks of docs/guide/frontier.md on its table."""
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"dose": draw.uniform(0, 10, 800), "age": draw.normal(50, 12, 800)})
+    frame["weight"] = draw.normal(70, 9, 800)
+    towns = {"Aachen": 0, "Basel": 1, "Chartres": -1, "Delft": 0.5, "Essen": 2, "Faenza": -0.5}
+    frame["town"] = draw.choice(list(towns), 800)
+    effect = 2 * np.sin(frame["dose"]) + frame["town"].map(towns)
+    effect += 0.03 * (frame["dose"] - 5) * (frame["age"] - 50)
+    effect += 0.1 * (frame["weight"] - 70) * frame["town"].isin(["Basel", "Essen"])
+    frame["response"] = 10 * np.exp(effect / 4) + draw.normal(0, 1, 800)
+    table = kanlens.read_table(frame, target="response")
+    generator = torch.Generator().manual_seed(0)
+    return kanlens.frontier(table, progress=False, generator=generator), table
+
+
+def draw_frontier() -> Figure:
+    """Draw the scores of the networks that the guide grows."""
+    front, _ = grow_networks()
+    with context():
+        figure, axes = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
+        kanlens.plot.frontier(front, ax=axes)
+    return figure
+
+
+def draw_terms() -> Figure:
+    """Draw the terms of the simplest network that the guide grows."""
+    front, table = grow_networks()
+    figure = kanlens.plot.terms(front.simplest, table.x).figure
+    if not isinstance(figure, Figure):
+        raise TypeError("terms of a figure's own")
+    return figure
+
+
 PAGES = {
+    "guide-frontier": (None, draw_frontier, "Scores of growing networks, with their last terms."),
+    "guide-terms": (None, draw_terms, "The terms of the simplest of these networks."),
     "guide-network": (compute_network, draw_network, "The network of the guide, with its edges."),
     "concept-edge": (None, draw_edge, "One edge: its function, its spline, its base, its knots."),
     "concept-weight-l1": (

@@ -96,8 +96,17 @@ def test_results_and_notebooks_are_escaped(folder):
 
 def test_pictures_are_escaped(folder, tmp_path):
     model = kanlens.load(folder / "m.safetensors")
-    kanlens.plot.save(kanlens.plot.network(model), tmp_path / "n.svg")
-    assert not OBEYED.search((tmp_path / "n.svg").read_text(encoding="utf-8"))
+    table = kanlens.read_table(folder / "data.csv", target=BACK)
+    front = kanlens.frontier(table, max_edges=6, progress=False)
+    pictures = (
+        kanlens.plot.network(model),
+        kanlens.plot.terms(model, table.x),
+        kanlens.plot.terms(front.model(), table.x),
+        kanlens.plot.frontier(front, references={RED: 0.5, NUL: 0.6}),
+    )
+    for picture in pictures:
+        kanlens.plot.save(picture, tmp_path / "n.svg")
+        assert not OBEYED.search((tmp_path / "n.svg").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

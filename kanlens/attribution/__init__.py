@@ -6,6 +6,7 @@ from kanlens.attribution._edge_bands import edge_band
 from kanlens.attribution._effects import Effect, effect
 from kanlens.attribution._registry import METHODS, Method
 from kanlens.attribution._result import Attribution, Importance
+from kanlens.attribution._terms import Terms, terms
 
 __all__ = [
     "METHODS",
@@ -14,9 +15,11 @@ __all__ = [
     "Effect",
     "Importance",
     "Method",
+    "Terms",
     "attribute",
     "compare",
     "edge_band",
     "effect",
     "importance",
+    "terms",
 ]

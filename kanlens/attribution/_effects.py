@@ -186,7 +186,7 @@ def effect(
         rows = data_rows(model, data, call="effect", what="data", needs="rows of data")
         rows = _known_rows(model, places, rows.detach())
         index = explained_output(model, target, rows, call="effect")
-        settings = [_settings(model, place, rows, kind, most) for place in places]
+        settings = [make_settings(model, place, rows, kind, most) for place in places]
         picks = _spread(len(rows), ROWS[kind])
         x = rows[picks.to(rows.device)].double()
         problem = Problem(model=float64_copy(model), x=x, rows=x, target=index)
@@ -240,14 +240,14 @@ def _spread(count: int, most: int) -> Tensor:
 
 def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
     """Return the inputs of the model that each feature consists of."""
-    places = [_columns(model, feature) for feature in features]
+    places = [columns_of(model, feature) for feature in features]
     if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
         expected, got = "kind 'pdp' for two features that differ", repr((*features, kind))
         raise InvalidValueError("effect", expected, got, "Change other, or leave it out")
     return places
 
 
-def _columns(model: KAN, feature: int | str) -> list[int]:
+def columns_of(model: KAN, feature: int | str) -> list[int]:
     """Return the inputs of the model that a feature, or the column it comes from, consists of."""
     features = model.schema.features
     names = [*model.feature_names, *(item.column for item in features)]
@@ -295,7 +295,7 @@ def _missing_effect(problem: Problem, settings: list[Settings], values: Tensor) 
     return float(np.interp(fill, number.x.numpy(), values.numpy()) + change.cpu())
 
 
-def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:
+def make_settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:
     """Choose the points of a feature: its categories, or values over its range."""
     features = [model.schema.features[k] for k in columns]
     first = features[0]

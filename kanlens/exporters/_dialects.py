@@ -13,7 +13,7 @@ import sympy
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from kanlens.exporters._exported_model import Description, Layer, Splines, Terms, refuse
+from kanlens.exporters._exported_model import Description, FunctionTerms, Layer, Splines, refuse
 from kanlens.functions._elementary import Array, ElementaryFunction
 
 Pieces = tuple[int, Array]  # an input, and the coefficients (power, out) of a piece, from power 1
@@ -223,7 +223,7 @@ class Unrolled(ABC):
                     pieces.append((in_, powers))
         return texts, pieces
 
-    def term(self, names: Sequence[str], terms: Terms, column: int) -> str:
+    def term(self, names: Sequence[str], terms: FunctionTerms, column: int) -> str:
         """Write a function of an input."""
         u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
         inner = u if (a, b) == (1, 0) else float(a) * u + float(b)

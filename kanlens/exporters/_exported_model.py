@@ -75,7 +75,7 @@ class Splines:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Terms:
+class FunctionTerms:
     """Columns ``g(a * u[input] + b)`` with their weights (column, out)."""
 
     g: ElementaryFunction
@@ -92,7 +92,7 @@ class Layer:
     width: int  # number of inputs
     bias: Array  # (out,): constants of all edges, and values of splines at their first break
     splines: Splines | None
-    terms: tuple[Terms, ...]
+    terms: tuple[FunctionTerms, ...]
     members: list[list[int]]  # the sums that each node is the product of
     scale: Array  # (node,)
     shift: Array
@@ -178,10 +178,10 @@ def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splin
     return Splines(breaks=breaks, powers=powers)
 
 
-def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -> Terms:
+def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -> FunctionTerms:
     places = np.array(list(rows))  # (column, 3)
     inputs = places[:, 0].astype(np.int64)
-    return Terms(
+    return FunctionTerms(
         g=g, inputs=inputs, a=places[:, 1], b=places[:, 2], weights=np.stack(list(rows.values()))
     )
 

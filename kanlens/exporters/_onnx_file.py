@@ -16,7 +16,7 @@ from kanlens._plain_json import to_plain
 from kanlens.data._schema import Schema
 from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters._dialects import formula
-from kanlens.exporters._exported_model import Export, Format, Layer, Splines, Terms, refuse
+from kanlens.exporters._exported_model import Export, Format, FunctionTerms, Layer, Splines, refuse
 from kanlens.functions._elementary import Array
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Graph:
             powers.append(self.add("Mul", powers[-1], inside))
         return self.add("Concat", below, above, *powers, axis=2)
 
-    def columns(self, u: str, terms: Terms) -> str:
+    def columns(self, u: str, terms: FunctionTerms) -> str:
         """Add the values (batch, column) of a function."""
         v = self.add("Gather", u, terms.inputs, axis=1)
         if (terms.a != 1).any() or (terms.b != 0).any():

@@ -7,8 +7,10 @@ from kanlens.plotting._curves import edge, edges
 from kanlens.plotting._diagram import network
 from kanlens.plotting._effects import effect
 from kanlens.plotting._formulas import formula, predicted
+from kanlens.plotting._frontier import frontier
 from kanlens.plotting._paths import history, path, pruning
 from kanlens.plotting._style import save, to_svg
+from kanlens.plotting._terms import terms
 
 __all__ = [
     "attribution",
@@ -18,11 +20,13 @@ __all__ = [
     "edges",
     "effect",
     "formula",
+    "frontier",
     "history",
     "network",
     "path",
     "predicted",
     "pruning",
     "save",
+    "terms",
     "to_svg",
 ]

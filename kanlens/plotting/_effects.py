@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -109,10 +110,11 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     result = replace(source, settings=tuple(unitless))
     if len(unitless) == 2:
         return _draw_surface(result, ax)
-    return _draw_levels(result, ax) if unitless[0].labels else _draw_curve(result, ax)
+    return draw_levels(result, ax) if unitless[0].labels else draw_curve(result, ax)
 
 
-def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
+def draw_curve(result: Effect, ax: Axes | None) -> Axes:
+    """Draw an effect over a range, where rows are, and single rows."""
     part, ax = result.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     x, y, data = numbers(part.x), numbers(result.values), np.sort(numbers(part.data))
     width = data[-1] - data[0]
@@ -137,7 +139,7 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
         ends.append(np.array([result.missing]))
     ax.set_xlim(low, high)
     if part.dates:
-        _date_ticks(ax.xaxis)
+        date_ticks(ax.xaxis)
     elif max(abs(low), abs(high)) >= LONG_TICK:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
@@ -147,9 +149,9 @@ def _draw_curve(result: Effect, ax: Axes | None) -> Axes:
     return ax
 
 
-def _date_ticks(axis: Axis) -> None:
-    """Label days since 1970 with dates, unless Matplotlib has another epoch."""
-    places = AutoDateLocator(minticks=3, maxticks=7)
+def date_ticks(axis: Axis, most: int = 7) -> None:
+    """Label days since 1970 with at most `most` dates, unless Matplotlib has another epoch."""
+    places = AutoDateLocator(minticks=3, maxticks=most)
     if get_epoch().startswith("1970-01-01T00:00"):
         axis.set_major_locator(places)
         axis.set_major_formatter(ConciseDateFormatter(places))
@@ -173,11 +175,16 @@ def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
     return [low, high]
 
 
-def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
-    """Draw the effects of levels, single rows, and shares of rows."""
+def draw_levels(
+    result: Effect, ax: Axes | None, most: int = LEVELS, room: float | None = None
+) -> Axes:
+    """Draw the effects of levels, single rows, and shares of rows.
+
+    At most `most` levels are drawn; their names have `room` inches, or half the width.
+    """
     part, values = result.settings[0], numbers(result.values)
     shares = (numbers(part.data)[:, None] == numbers(part.x)).mean(0)
-    picks = np.sort(np.argsort(-shares, kind="stable")[:LEVELS])
+    picks = np.sort(np.argsort(-shares, kind="stable")[:most])
     y, values = np.arange(len(picks)), values[picks]
     ax = axes_for(ax, (STYLE.column, 0.6 + 0.2 * len(y)))
     wide = size_in_inches(ax)[0]
@@ -190,7 +197,7 @@ def _draw_levels(result: Effect, ax: Axes | None) -> Axes:
     ax.hlines(y, 0, values, colors=STYLE.accent, linewidth=1.0, zorder=3)
     _draw_spread(ax, result, picks)
     ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
-    _name_levels(ax.yaxis, part, picks, 0.5 * wide)
+    _name_levels(ax.yaxis, part, picks, 0.5 * wide if room is None else room)
     for place, share in enumerate(shares[picks]):
         right: Look = {"transform": ax.get_yaxis_transform(), "va": "center"}
         ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
@@ -212,30 +219,44 @@ def _name_levels(axis: Axis, part: Settings, picks: Array, room: float) -> None:
 
 
 def _draw_surface(result: Effect, ax: Axes | None) -> Axes:
-    """Draw the effect of two features where rows are near."""
+    """Draw the effect of two features where rows are near, and its color bar."""
     ax = axes_for(ax, (STYLE.column, 0.8 * STYLE.column))
-    wide, tall = size_in_inches(ax)
-    levels = any(part.labels for part in result.settings)
-    image = (_paint_cells if levels else _paint_bands)(ax, result)
-    first, second = (_rows(part)[:: 1 + len(part.data) // DOTS] for part in result.settings)
-    dots: Look = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
-    ax.plot(first, second, ".", label="_data", **dots)
+    tall = size_in_inches(ax)[1]
+    image = paint_surface(ax, result)
     bar = color_bar(ax, image, words_for("effect on", result.target, result.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
-    for axis, part, room in zip((ax.xaxis, ax.yaxis), result.settings, (wide, tall), strict=True):
-        axis.set_label_text(words_for("", part.name, part.unit, room))
-        if part.labels:
-            beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(part.x)
-            _name_levels(axis, part, np.arange(len(part.x)), beside)
-        elif part.dates:
-            _date_ticks(axis)
     return ax
 
 
-def _paint_bands(ax: Axes, result: Effect) -> Any:
+def paint_surface(
+    ax: Axes, result: Effect, most: float | None = None, room: float | None = None
+) -> ScalarMappable:
+    """Paint an effect of two features, in colors from -`most` to `most`, and dots for rows.
+
+    Names of levels on the left have `room` inches, or 0.35 of the width.
+    """
+    wide, tall = size_in_inches(ax)
+    levels = any(part.labels for part in result.settings)
+    most = most or float(result.values.abs().max()) or 1.0
+    image = (_paint_cells if levels else _paint_bands)(ax, result, most)
+    first, second = (_rows(part)[:: 1 + len(part.data) // DOTS] for part in result.settings)
+    dots: Look = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
+    ax.plot(first, second, ".", label="_data", **dots)
+    for axis, part, size in zip((ax.xaxis, ax.yaxis), result.settings, (wide, tall), strict=True):
+        axis.set_label_text(words_for("", part.name, part.unit, size))
+        if part.labels:
+            left = 0.35 * wide if room is None else room
+            places = np.arange(len(part.x))
+            _name_levels(axis, part, places, left if axis is ax.yaxis else 0.7 * wide / len(places))
+        elif part.dates:
+            date_ticks(axis)
+    return image
+
+
+def _paint_bands(ax: Axes, result: Effect, most: float) -> ScalarMappable:
     """Fill contours of an effect over two ranges, dashed below zero."""
-    values, places = numbers(result.values).T, [numbers(part.x) for part in result.settings]
-    most = float(np.abs(values).max()) or 1.0
+    values = numbers(result.values.clamp(-most, most)).T
+    places = [numbers(part.x) for part in result.settings]
     bands = MaxNLocator(BANDS, symmetric=True).tick_values(-most, most)
     image = ax.contourf(*places, values, bands, cmap=DIVERGING)
     inside = bands[(bands > values.min()) & (bands < values.max())]
@@ -250,7 +271,7 @@ def _paint_bands(ax: Axes, result: Effect) -> Any:
     return image
 
 
-def _paint_cells(ax: Axes, result: Effect) -> Any:
+def _paint_cells(ax: Axes, result: Effect, most: float) -> ScalarMappable:
     """Fill a cell for each point of two features, one or both with levels."""
     places = [
         np.arange(len(part.x)) if part.labels else numbers(part.x) for part in result.settings
@@ -263,7 +284,6 @@ def _paint_cells(ax: Axes, result: Effect) -> Any:
     values = np.ma.masked_array(
         numbers(result.values).T, _distances(result, places) > MAX_ROW_DISTANCE
     )
-    most = float(np.abs(values.data).max()) or 1.0
     ax.set_facecolor(STYLE.faint)
     return ax.pcolormesh(*ends, values, cmap=DIVERGING, vmin=-most, vmax=most)
 

@@ -330,6 +330,11 @@ def to_svg(picture: Axes | Figure, *, title: str = "", prefix: str | None = None
     return f'{head} role="img" stroke-linejoin="round">{label}{rest}'
 
 
+def root_figure(ax: Axes) -> Figure:
+    """Return the whole figure of an Axes."""
+    return cast("Figure", getattr(ax.figure, "figure", ax.figure))
+
+
 def _figure(picture: Axes | Figure, call: str) -> Any:
     """Return the whole figure of an Axes or a part of a figure."""
     figure = getattr(picture, "figure", None)

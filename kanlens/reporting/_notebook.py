@@ -12,6 +12,7 @@ from kanlens._display import escaped
 from kanlens.attribution._compare import Comparison
 from kanlens.attribution._effects import Effect
 from kanlens.attribution._result import Attribution, Importance
+from kanlens.attribution._terms import Terms
 from kanlens.certificates import Certificate
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
@@ -20,12 +21,14 @@ from kanlens.model._network import KAN
 from kanlens.model._trace import Trace
 from kanlens.plotting._formats import number
 from kanlens.plotting._style import STYLE
+from kanlens.plotting._terms import page_size
 from kanlens.pruning import PruneResult
 from kanlens.reporting._drawing import draw
 from kanlens.reporting._page_records import mathml
 from kanlens.reporting._report import Report
 from kanlens.symbolic._pareto_front import READABLE
 from kanlens.symbolic._result import SymbolicResult
+from kanlens.training._frontier import Frontier
 from kanlens.training._result import FitResult, SparsityPath
 
 if TYPE_CHECKING:
@@ -132,6 +135,18 @@ def _(result: Effect) -> Iterator[str]:
     names = " and ".join(setting.name for setting in result.settings)
     alt = f"Effect of {names} on {result.target}"
     yield _picture(partial(plotting.effect, result), 3.4, 2.4, alt)
+
+
+@_parts.register
+def _(result: Terms) -> Iterator[str]:
+    paint = partial(plotting.terms, result)
+    yield _picture(paint, *page_size(result), f"Terms of {result.target}")
+
+
+@_parts.register
+def _(result: Frontier) -> Iterator[str]:
+    yield _picture(partial(plotting.frontier, result), 5.2, 3.2, "Scores of networks by size")
+    yield _table(result.to_frame())
 
 
 @_parts.register

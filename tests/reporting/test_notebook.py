@@ -15,7 +15,7 @@ import torch
 import kanlens
 from kanlens import _display as display
 from kanlens._display import LINE, Displayed
-from kanlens.attribution import effect
+from kanlens.attribution import effect, terms
 from kanlens.model._kan_linear import KANLinear
 from kanlens.reporting._notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
@@ -51,12 +51,15 @@ def results() -> dict[str, Any]:
         "Comparison": kanlens.compare(model, table.x[:3], methods=["secant"], **rows),
         "Certificate": kanlens.certify(model, x[:1].expand(2, -1).mT, progress=False),
         "Edge": model.layers[0].edge(0, 0),
+        "Terms": terms(kanlens.KAN([len(NAMES), 1], feature_names=NAMES), x),
+        "Frontier": kanlens.frontier(table, max_edges=8, progress=False, generator=seeded()),
     }
 
 
 KINDS = [
     *("KAN", "Table", "FitResult", "SparsityPath", "Trace", "PruneResult", "SymbolicResult"),
     *("Attribution", "Importance", "Effect", "Comparison", "Certificate", "Edge"),
+    *("Terms", "Frontier"),
 ]
 
 

@@ -1,0 +1,190 @@
+"""Terms add up to the output, products are purified, and other networks are refused."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import kanlens
+from kanlens.attribution import Terms, terms
+from kanlens.attribution._sum_form import read_form
+from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model._analysis import float64_copy
+from tests.made import draw, made
+
+ROWS = draw(60, 3)
+LEVELS = ["a", "b", "c", "d", "e", "f"]
+
+
+def total(result: Terms) -> torch.Tensor:
+    return result.level + torch.stack([term.values for term in result.terms]).sum(0)
+
+
+def grown(frame: pd.DataFrame) -> tuple[kanlens.KAN, torch.Tensor]:
+    table = kanlens.read_table(frame, target="y")
+    generator = torch.Generator().manual_seed(0)
+    return kanlens.frontier(table, progress=False, generator=generator).simplest, table.x
+
+
+@cache
+def with_product() -> tuple[kanlens.KAN, torch.Tensor]:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": random.uniform(0, 1, 400), "b": random.normal(size=400)})
+    frame["site"] = random.choice(LEVELS, 400)
+    y = np.sin(6 * frame["a"]) + frame["site"].map(LEVELS.index) / 3
+    return grown(frame.assign(y=y + 2 * (frame["a"] - 0.2) * frame["b"]))
+
+
+@cache
+def with_link() -> tuple[kanlens.KAN, torch.Tensor]:
+    x = np.random.default_rng(1).uniform(0, 1, (400, 2))
+    return grown(pd.DataFrame(x, columns=["a", "b"]).assign(y=np.exp(3 * x[:, 0] + x[:, 1] ** 2)))
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("widths", [[3, 1], [3, 2], [3, (0, 1)], [3, (2, 1)]])
+def test_terms_of_one_layer_add_up_to_its_outputs(widths, scaled):
+    model = made(widths, scaled_nodes=scaled)
+    for target in range(len(model.output_names)):
+        result = terms(model, ROWS, target=target)
+        sums = total(result)
+        torch.testing.assert_close(sums, model(ROWS)[:, target].detach(), rtol=0, atol=1e-10)
+
+
+def test_terms_of_a_grown_network_add_up_to_its_output():
+    model, x = with_product()
+    result = terms(model, x)
+    assert {term.kind for term in result.terms} == {"curve", "surface"}
+    torch.testing.assert_close(total(result), model(x)[:, 0].detach(), rtol=0, atol=1e-10)
+
+
+def test_terms_add_up_to_the_argument_of_the_link():
+    model, x = with_link()
+    result = terms(model, x)
+    assert result.unit == ""
+    edge, factor, shift = read_form(float64_copy(model), 0).link
+    outputs = shift + factor * edge(total(result).numpy())
+    np.testing.assert_allclose(outputs, model(x)[:, 0].detach(), rtol=0, atol=1e-10)
+    part = result.link.settings[0]
+    np.testing.assert_allclose(part.data, total(result), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.link.values, shift + factor * edge(part.x.numpy()))
+
+
+def test_terms_are_centered_and_in_order():
+    model, x = with_product()
+    parts = terms(model, x).terms
+    sizes = [term.importance for term in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    for term in parts:
+        assert float(term.values.mean()) == pytest.approx(0, abs=1e-12)
+        assert term.importance == pytest.approx(float(term.values.std(correction=0)))
+
+
+def test_a_curve_has_the_values_of_the_rows():
+    model, x = with_product()
+    for term in terms(model, x).terms:
+        part = term.factors[0][0].settings[0]
+        if term.kind == "curve":
+            values = np.interp(part.data, part.x, term.factors[0][0].values)
+            np.testing.assert_allclose(values, term.values, atol=1e-10)
+
+
+def test_a_surface_says_nothing_of_its_columns_alone():
+    x = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), -1).reshape(-1, 2)
+    x = np.tile(x, (8, 1))
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    noise = np.random.default_rng(3).normal(size=200)
+    frame["y"] = (x[:, 0] + 1) * (x[:, 1] - 1) ** 2 + noise
+    model, rows = grown(frame)
+    (surface,) = (term for term in terms(model, rows).terms if term.kind == "surface")
+    assert surface.name == "a * b"
+    values = surface.factors[0][0].values
+    assert values.shape == (5, 5)
+    assert float(values.abs().max()) > 1
+    for axis in (0, 1):
+        np.testing.assert_allclose(values.mean(axis), 0, atol=1e-10)
+
+
+def test_factors_of_a_product_of_sums_multiply_to_it():
+    model = made([3, (0, 1)])
+    (term,) = terms(model, ROWS).terms
+    assert (term.kind, term.name) == ("product", "(x1 + x2 + x3) * (x1 + x2 + x3)")
+    factors = []
+    for effects in term.factors:
+        means = [_at(effect) for effect in effects]
+        middle = float(means[0].mean())
+        factors.append(sum(means) - (len(means) - 1) * middle)
+    assert float(factors[0].std(correction=0)) == pytest.approx(1, rel=1e-3)
+    values = factors[0] * factors[1]
+    np.testing.assert_allclose(values - values.mean(), term.values, atol=0.01)
+
+
+def _at(effect) -> torch.Tensor:
+    part = effect.settings[0]
+    return torch.from_numpy(np.interp(part.data, part.x, effect.values))
+
+
+def test_a_category_is_one_term():
+    model, x = with_product()
+    (site,) = (term for term in terms(model, x).terms if term.name == "site")
+    assert site.factors[0][0].settings[0].labels == tuple(LEVELS)
+    assert site.factors[0][0].values.diff().mean() == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_each_of_three_classes_has_terms():
+    random = np.random.default_rng(2)
+    frame = pd.DataFrame(random.normal(size=(300, 2)), columns=["a", "b"])
+    frame["y"] = np.array(["low", "middle", "high"])[np.digitize(frame["a"], [-0.5, 0.5])]
+    table = kanlens.read_table(frame, target="y")
+    generator = torch.Generator().manual_seed(0)
+    model, x = kanlens.KAN([2, 3], generator=generator).double(), table.x
+    kanlens.fit(model, table, steps=2, progress=False, generator=generator)
+    for target in range(3):
+        result = terms(model, x, target=target)
+        assert (result.target, result.unit) == (model.output_names[target], "log-odds")
+        torch.testing.assert_close(total(result), model(x)[:, target].detach(), rtol=0, atol=1e-10)
+
+
+def test_one_feature_and_float32_rows():
+    model = made([1, 1]).float()
+    result = terms(model, ROWS[:, :1].float())
+    assert [term.name for term in result.terms] == ["x1"]
+    assert result.terms[0].factors[0][0].unit == result.unit == model.schema.outputs[0].unit
+    assert result.terms[0].values.dtype == torch.float64
+    assert repr(result).startswith("Terms: 1 of y: x1")
+
+
+def test_stored_rows_are_the_default():
+    model, _ = with_product()
+    assert len(terms(model).terms[0].values) == len(model.background)
+
+
+def test_a_factor_that_is_a_constant_scales_the_other():
+    model = made([3, (0, 1)])
+    with torch.no_grad():
+        model.layers[0].mask[0] = 0.0
+    result = terms(model, ROWS)
+    assert {term.kind for term in result.terms} == {"curve"}
+    torch.testing.assert_close(total(result), model(ROWS)[:, 0].detach(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("widths", [[3, 2, 1], [3, (0, [3])], [3, (1, 1), 2, 1]])
+def test_other_networks_are_refused(widths):
+    with pytest.raises(MethodError, match=r"products of two sums .* by kanlens\.frontier"):
+        terms(made(widths), ROWS)
+
+
+def test_a_constant_output_no_rows_and_no_such_output_are_refused():
+    model = made([3, 1])
+    with pytest.raises(InvalidValueError, match="output"):
+        terms(model, ROWS, target="z")
+    with torch.no_grad():
+        model.layers[0].mask.zero_()
+    with pytest.raises(MethodError, match="depends on some column, got a constant"):
+        terms(model, ROWS)
+    with pytest.raises(MethodError, match="rows of x, got None"):
+        terms(kanlens.KAN([3, 1]))
