@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +65,15 @@ class _Path:
 
     def add(self, network: SmallNetwork, words: str) -> None:
         """Add a step; of those that have as many edges the last one stays."""
-        edges = network.curves()
+        edges, outputs = network.curves(), network.outputs()
+        losses, copy = network.losses(network.sums()), network.copy()
         while self.edges and self.edges[-1] >= edges:
             for steps in (self.edges, self.outputs, self.losses, self.networks, self.added):
                 steps.pop()
         self.edges.append(edges)
-        self.outputs.append(network.outputs())
-        self.losses.append(network.losses(network.sums()))
-        self.networks.append(network.copy())
+        self.outputs.append(outputs)
+        self.losses.append(losses)
+        self.networks.append(copy)
         self.added.append(words)
 
     def at(self, edges: int) -> int:
@@ -204,12 +205,14 @@ class _Growth:
         rows = self.rows
         self.sample = [Column(c.index, c.design.take(rows)) for c in self.columns]
         self.paths: list[list[_Path]] = []  # of each output: on all rows, without each fold
+        self.growing: list[dict[int, Iterator[tuple[SmallNetwork, str]]]] = []  # likewise
         self.held: list[Array] = []
         self.places: list[tuple[int, ...]] = []
 
-    def grow(self, folds: Array, deadline: Deadline, advance: Callable[..., None]) -> None:
-        """Grow networks on all rows, and without each of the `folds` (batch,), side by side."""
+    def start(self, folds: Array) -> None:
+        """Fit curves alone to all rows, and without each of the `folds` (batch,)."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
+        most, names = self.max_edges // targets.shape[1], column_names(self.model)
         self.held = [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
         started = []
         for rows in ([], *self.held):
@@ -220,19 +223,25 @@ class _Growth:
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):
                 network.offsets = offsets(parts, place)
+            growing = [grow(network, most, self.interactions, names) for network in networks]
             self.paths.append([_Path() for _ in networks])
-            self._grow_output(networks, deadline, advance)
+            self.growing.append(dict(enumerate(growing)))
+            for path, steps in zip(self.paths[-1], growing, strict=True):
+                path.add(*next(steps))
+
+    def grow(self, deadline: Deadline, advance: Callable[..., None]) -> None:
+        """Grow the networks of each output on all rows and without each fold, side by side."""
+        for paths, growing in zip(self.paths, self.growing, strict=True):
+            self._grow_output(paths, growing, deadline, advance)
 
     def _grow_output(
-        self, networks: list[SmallNetwork], deadline: Deadline, advance: Callable[..., None]
+        self,
+        paths: list[_Path],
+        growing: dict[int, Iterator[tuple[SmallNetwork, str]]],
+        deadline: Deadline,
+        advance: Callable[..., None],
     ) -> None:
         """Add a term to each network in turn, while held-out rows gain now and then."""
-        paths, most = self.paths[-1], self.max_edges // self.targets.shape[1]
-        names = column_names(self.model)
-        growing = {
-            part: grow(network, most, self.interactions, names)
-            for part, network in enumerate(networks)
-        }
         while growing and not deadline.passed:
             for part, steps in list(growing.items()):
                 state = next(steps, None)
@@ -354,7 +363,7 @@ def read_interactions(
     if interactions is None:
         return Interactions()
     if isinstance(interactions, int):
-        check_count("frontier", "interactions", interactions)
+        check_count("frontier", "interactions", interactions, least=0)
         return Interactions(most=interactions)
     names = column_names(model)
     pairs = set()
@@ -379,8 +388,10 @@ def trace_frontier(
 ) -> Frontier:
     """Grow networks on all rows and without each fold; return their scores."""
     started, stop, deadline = time.perf_counter(), stop or Interruption(), Deadline.after(seconds)
+    growth.start(folds.numpy()[growth.rows])
     with stop.kept():
-        growth.grow(folds.numpy()[growth.rows], deadline, advance)
+        growth.grow(deadline, advance)
+    growth.growing.clear()
     return _scored(growth, time.perf_counter() - started, stop.happened or deadline.passed)
 
 
