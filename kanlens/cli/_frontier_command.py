@@ -65,7 +65,7 @@ def frontier(
         terminal.say(note)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
-    found = kanlens.frontier(
+    front = kanlens.frontier(
         table,
         max_edges=max_edges,
         interactions=allowed,
@@ -73,32 +73,32 @@ def frontier(
         progress=terminal.progress,
         generator=generator,
     )
-    place = found.index(edges)
-    terminal.frame("sizes", _sizes(found, place))
+    place = front.index(edges)
+    terminal.frame("sizes", _sizes(front, place))
     facts: dict[str, Any] = {}
     if output is not None:
-        terminal.write(found.model(edges), output)
+        terminal.write(front.model(edges), output)
         facts["model"] = str(terminal.place(output))
-    step = found.steps[place]
-    facts |= {"edges": step.edges, f"held_out_{found.metric_name}": step.score}
-    facts |= {"rows": found.rows, "folds": found.folds, "seconds": found.seconds}
-    terminal.facts("simplest", facts, **{**json.loads(found.to_json()), **facts})
+    step = front.steps[place]
+    facts |= {"edges": step.edges, f"held_out_{front.metric_name}": step.score}
+    facts |= {"rows": front.rows, "folds": front.folds, "seconds": front.seconds}
+    terminal.facts("simplest", facts, **{**json.loads(front.to_json()), **facts})
 
 
-def _sizes(found: Frontier, place: int) -> pd.DataFrame:
+def _sizes(front: Frontier, place: int) -> pd.DataFrame:
     """Return one row per size, with a bar of the loss, and a mark at the chosen one."""
     import pandas as pd
 
-    largest = max(step.loss for step in found.steps) or 1.0
+    largest = max(step.loss for step in front.steps) or 1.0
     return pd.DataFrame(
         {
             "picked": ">>>>" if index == place else "",
             "edges": step.edges,
-            found.metric_name: step.score,
+            front.metric_name: step.score,
             "loss": step.loss,
             "error": step.standard_error,
             "loss bar": "#" * round(BAR * step.loss / largest),
             "last term": step.added,
         }
-        for index, step in enumerate(found.steps)
+        for index, step in enumerate(front.steps)
     )
