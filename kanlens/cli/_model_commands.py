@@ -81,8 +81,9 @@ def train(
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    If no option of the network, of restarts or of training is set, the data decide about all of
-    them. Under torchrun, all processes train one model:
+    If no option of restarts or of training is set, the data decide about all that is not set; a
+    network without a hidden layer is then fitted in closed form. Under torchrun, all processes
+    train one model:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     from kanlens.cli._model_data import new_model, open_columns
@@ -158,6 +159,13 @@ def _split(
     return training, test
 
 
+def _on_grid(
+    build: Callable[..., KAN], grid_size: int | None, hidden: list[Any], intervals: int
+) -> KAN:
+    """Return a new network on grids of a size, if given."""
+    return build(hidden, intervals if grid_size is None else grid_size)
+
+
 def _trained(
     build: Callable[..., KAN],
     shape: tuple[list[Any] | None, int | None],
@@ -166,12 +174,15 @@ def _trained(
     run: dict[str, Any],
     terminal: Terminal,
 ) -> FitResult:
-    """Train with the settings; if all are None, by default."""
+    """Train with the settings; without any of training, by default."""
     words, model = "which choose the network", None
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
-    if settings or hidden is not None or grid_size is not None or "restarts" in run:
+    if hidden is not None:
+        ends = len(training.schema.features), len(training.schema.outputs)
+        words = f"{ends[0]} features, KAN {[ends[0], *hidden, ends[1]]}"
+    if settings or (grid_size is not None and not hidden) or "restarts" in run:
         model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
         size = sum(parameter.numel() for parameter in model.parameters())
         words = f"{model.widths[0]} features, KAN {list(model.shape)}, {size} weights"
@@ -180,7 +191,8 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        return kanlens.fit_default(training, build=build, **run)
+        chosen = partial(_on_grid, build, grid_size)
+        return kanlens.fit_default(training, hidden=hidden, build=chosen, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MAX_FULL_BATCH:
         defaults["optimizer"] = "lbfgs"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from kanlens.training._objective import outside_words
 
 _MIN_HOLDOUT_ROWS = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit
+
+Build: TypeAlias = Callable[[list[Any], int], KAN]
 
 
 class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
@@ -101,20 +103,39 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             "generator": generator,
             "progress": False,
         }
-        settings = (self.hidden, self.grid_size, self.steps, self.penalty)
-        if any(value is not None for value in settings) or self.strength != 0:
-            result = fit(
-                build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
-                data,
-                steps=50 if self.steps is None else self.steps,
-                penalty=self.penalty,
-                strength=self.strength,
-                validation=self.validation if len(rows) >= _MIN_HOLDOUT_ROWS else 0.0,
-                **common,
-            )
-        else:
-            result = fit_default(data, build=build, **common)
-        self._keep(result, places)
+        train = self._fit if self._optimized() else self._fit_default
+        self._keep(train(build, data, **common), places)
+
+    def _fit(
+        self, build: Build, data: tuple[torch.Tensor, torch.Tensor], **common: Any
+    ) -> FitResult:
+        """Train a network with the settings of `fit`."""
+        return fit(
+            build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
+            data,
+            steps=50 if self.steps is None else self.steps,
+            penalty=self.penalty,
+            strength=self.strength,
+            validation=self.validation if len(data[0]) >= _MIN_HOLDOUT_ROWS else 0.0,
+            **common,
+        )
+
+    def _fit_default(
+        self, build: Build, data: tuple[torch.Tensor, torch.Tensor], **common: Any
+    ) -> FitResult:
+        """Train the default network, or one of given widths."""
+        return fit_default(
+            data,
+            hidden=None if self.hidden is None else self._hidden(),
+            build=lambda hidden, grid_size: build(hidden, self.grid_size or grid_size),
+            **common,
+        )
+
+    def _optimized(self) -> bool:
+        """Return whether a setting of `fit` is passed, or a grid that no default network has."""
+        if self.grid_size is not None and not self.hidden:
+            return True
+        return self.steps is not None or self.penalty is not None or self.strength != 0
 
     def _keep(self, result: FitResult, places: Array) -> None:
         """Keep a result of training on the rows at `places` of the data."""
@@ -202,21 +223,22 @@ class KANRegressor(Regression, _Network):
     Parameters
     ----------
     hidden : sequence of int, optional
-        Nodes of the hidden layers. Default: one layer of 5 nodes if `grid_size`, `steps` or
-        `penalty` is set. If none of them is set, held-out rows decide between no hidden layer and
-        one of 48 nodes; the network is then the mean of six, each trained on five sixths of the
-        rows.
+        Nodes of the hidden layers, trained as by `kanlens.fit_default`; ``()`` is fitted in closed
+        form. Default: one layer of 5 nodes if `grid_size`, `steps` or `penalty` is set. If none of
+        them is set, held-out rows decide between no hidden layer and one of 48 nodes; the network
+        is then the mean of six, each trained on five sixths of the rows.
     grid_size : int, optional
-        Intervals of every grid. Default: 5 if `hidden`, `steps` or `penalty` is set.
+        Intervals of every grid. Default: chosen for the number of rows, or 5 if `steps` or
+        `penalty` is set. Set without hidden nodes, it has `kanlens.fit` train the network.
     steps : int, optional
-        Steps of LBFGS. Default: 50 if `hidden`, `grid_size` or `penalty` is set.
+        Steps of LBFGS. Default: 50 if `penalty` is set, or `grid_size` without `hidden`.
     penalty : str, optional
         As for `kanlens.fit`.
     strength : float
         Factor of the penalty.
     validation : float
-        Share of rows held out for early stopping, if `hidden`, `grid_size`, `steps` or `penalty` is
-        set; none with fewer than 20 rows.
+        Share of rows held out for early stopping by `kanlens.fit`, which trains if `steps` or
+        `penalty` is set, or `grid_size` without `hidden`; none with fewer than 20 rows.
     extrapolation : {"constant", "linear", "zero"}
         Treatment of features outside the training data, as for `KAN`.
     random_state : int, RandomState or None

@@ -1,6 +1,7 @@
 """Training: `fit`, `fit_default`, `frontier`, `sparsity_path`, and results."""
 
-from kanlens.training._fit import fit, fit_default
+from kanlens.training._fit import fit
+from kanlens.training._fit_default import fit_default
 from kanlens.training._frontier import Frontier, FrontierStep, frontier
 from kanlens.training._options import FitOptions
 from kanlens.training._result import FitResult, PathStep, SparsityPath

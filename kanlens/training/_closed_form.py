@@ -1,6 +1,6 @@
 """Networks of curves fitted in closed form: columns, outputs, and the KAN that they are.
 
-Outputs of a regression are fitted one by one; logits of classes in turn, each given the others [1]_.
+Outputs of a regression are fitted one by one, logits of classes in turn, given the others [1]_.
 
 References
 ----------
@@ -34,31 +34,32 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 
 CYCLES = 10  # over the classes, at most
 CHANGE = 1e-2  # of the outputs, over their deviations, that ends the cycles
-MAX_CURVES = 500  # of features that vary most, in scaled units
+MAX_CURVES = 3000  # of features that vary most, in scaled units
 
 
 @torch.no_grad()
 def fit_additive(
-    model: KAN, x: Tensor, y: Tensor, weights: Tensor | None, folds: Tensor
+    model: KAN, x: Tensor, y: Tensor, weights: Tensor | None, folds: Tensor, copies: Tensor
 ) -> FitResult:
     """Fit a network without a hidden layer to rows x (batch, in).
 
     Targets are as `prepare_target` returns them, `weights` (batch,) have mean 1; the scaling of
     `model` is set. The metric is of the rows of each of the `folds` (batch,), predicted by fits to
-    the others.
+    the others. Rows of one number of `copies` (batch,) count as one in the variance of errors.
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
     settle_scaling(model, x, y, None)
     columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
     targets, classes = scaled_targets(model, y), model.task == "classification"
-    own = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
+    own = distinct_weights(len(x), weights, copies)
     networks = fit_outputs(columns, targets, own, classes, fine=True)
     fitted = to_kan(model, networks)
     outputs = np.empty_like(targets)
     for fold in folds.unique():
         judged = (folds == fold).numpy()
-        others = [network.refitted(own * ~judged) for network in networks]
+        rest = own * ~judged
+        others = [network.refitted(rest if rest.any() else 1.0 - judged) for network in networks]
         settle_classes(others)
         outputs[judged] = np.stack([network.outputs()[judged] for network in others], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
@@ -118,6 +119,16 @@ def make_columns(model: KAN, x: Array) -> list[Column]:
     return [Column(group, CurveDesign(curves, x)) for group, curves in groups.items()]
 
 
+def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array:
+    """Return weights (batch,), of which the sum is the number of rows that differ.
+
+    Copies tell nothing of the variance of errors.
+    """
+    own = np.ones(rows) if weights is None else weights.double().cpu().numpy()
+    count = len(np.unique(copies.numpy()[own > 0]))
+    return np.asarray(own * (count / own.sum()))
+
+
 def scaled_targets(model: KAN, y: Tensor) -> Array:
     """Return scaled targets (batch, out); of classes, their indicators."""
     if model.task == "regression":
@@ -127,7 +138,12 @@ def scaled_targets(model: KAN, y: Tensor) -> Array:
 
 
 def fit_outputs(
-    columns: Sequence[Column], targets: Array, weights: Array, classes: bool, *, fine: bool = False
+    columns: Sequence[Column],
+    targets: Array,
+    weights: Array,
+    classes: bool,
+    *,
+    fine: bool = False,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
     zeros = np.zeros(len(targets)) if classes else None
@@ -217,9 +233,9 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
 def _set_curves(layer: KANLinear, row: int, column: Column, coefficients: Array) -> None:
     """Set the edges of a column's curves; a curve that is zero is none."""
     heights = column.design.heights(coefficients)
-    for curve, values in zip(column.design.curves, heights, strict=True):
+    for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
-        values = np.interp(knots, curve.breakpoints, values)
+        values = np.interp(knots, curve.breakpoints, height)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
         layer.mask[row, curve.feature] = float(np.ptp(values) > 0)

@@ -20,17 +20,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array, hstack
 
 from kanlens.data._cell_parsing import Array
-from kanlens.training._variance_components import MIN_INFORMATION, MixedFit, NormalEquations
+from kanlens.training._variance_components import MIN_INFORMATION, NormalEquations
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve, and of all, about
-MIN_INTERVALS = 4
+MAX_CELLS = 40_000_000  # rows times breakpoints, which outputs of the network take 2 GB for
+MIN_INTERVALS = 16  # of one curve; with more columns, curves are lines
 EVEN = 0.1  # share of even spacing in that of breakpoints, the rest is of quantiles
 MIN_SPACING = 1e-9  # of breakpoints, over their range
 SMOOTH_MODES = 16  # of second differences, the leading ones
+SPACED = 0.25  # share of the breakpoints in the places of second differences, the rest is even
 MARGIN, LEADING = 0.1, 8  # of informed coefficients: share of the threshold, and always of a block
 DENSE = 50  # times as long as a dense product, a sparse one takes for as many multiplications
 ROUGH_START = 0.05  # variance of a rough part, over that of the others, where a search starts
@@ -71,13 +72,30 @@ def difference_modes(count: int, order: int, most: int | None = None) -> Array:
     return np.asarray((vectors[:, order:] / np.sqrt(values[order:]))[:, :most])
 
 
+def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
+    """Return the leading modes of the prior of independent second differences.
+
+    They are divided differences in places between those of breakpoints and their numbers.
+    """
+    count = len(knots)
+    places = (1 - SPACED) * np.linspace(0, 1, count)
+    places += SPACED * (knots - knots[0]) / (knots[-1] - knots[0])
+    gaps = np.diff(places)
+    slopes = np.diff(np.eye(count), axis=0) / gaps[:, None]
+    bends = np.diff(slopes, axis=0) / np.sqrt((gaps[1:] + gaps[:-1]) / 2)[:, None]
+    values, vectors = np.linalg.eigh(bends.T @ bends)
+    leading = slice(2, 2 + SMOOTH_MODES)
+    return np.asarray(vectors[:, leading] / np.sqrt(values[leading]))
+
+
 def make_curve(feature: int, x: Array, group: int, columns: int, rough: bool = True) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns`."""
-    intervals = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
-    knots = breakpoints(x, intervals if intervals >= MIN_INTERVALS else 1)
+    most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
+    held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
+    knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
     parts = [((knots - knots.mean()) / knots.std())[:, None]]
     if len(knots) > 3:
-        parts.append(difference_modes(len(knots), 2, SMOOTH_MODES))
+        parts.append(smooth_modes(knots))
     if len(knots) > 2 and rough:
         parts.append(difference_modes(len(knots), 1))
     return CurveBasis(feature=feature, breakpoints=knots, parts=tuple(parts), group=group)
@@ -190,7 +208,8 @@ class CurveDesign:
             columns -= weights @ columns / weights.sum()
             columns *= np.sqrt(weights)[:, None]
             return np.asarray(columns.T @ columns)
-        weighted = self.matrix.multiply(weights[:, None]).tocsr()
+        weighted = self.matrix.copy()
+        weighted.data *= np.repeat(weights, np.diff(weighted.indptr))
         sums = weighted.sum(0)
         gram = (self.matrix.T @ weighted).toarray() - np.outer(sums, sums) / weights.sum()
         parts = self._parts(places)
@@ -269,31 +288,3 @@ def _variances(basis: csr_array, modes: Array) -> Array:
     mean = modes.T @ (basis.sum(0) / rows)
     gram = (basis.T @ basis).toarray() / rows
     return np.asarray(np.einsum("mk,mk->k", modes, gram @ modes) - mean**2)
-
-
-def held_out_values(
-    design: CurveDesign, fit: MixedFit, weights: Array, response: Array, folds: Array
-) -> Array:
-    """Return values (batch,) of each fold's rows from a fit to the others, of equal variances."""
-    held = np.empty_like(response)
-    for fold in np.unique(folds):
-        others = np.where(folds == fold, 0.0, weights)
-        if not others.any():
-            others = np.where(folds == fold, 0.0, 1.0)
-        equations, mean = design.equations(others, response, fit.live)
-        coefficients = np.zeros_like(fit.coefficients)
-        coefficients[fit.live] = _penalized_solution(equations, fit)
-        values = design.values(coefficients)
-        held[folds == fold] = (values + mean - others @ values / others.sum())[folds == fold]
-    return held
-
-
-def _penalized_solution(equations: NormalEquations, fit: MixedFit) -> Array:
-    """Return coefficients of equations for the variances of a fit."""
-    information = equations.gram / fit.noise
-    information[np.diag_indices(len(information))] += 1 / fit.variances[equations.owners]
-    right = equations.cross / fit.noise
-    try:
-        return np.asarray(cho_solve(cho_factor(information, lower=True), right))
-    except np.linalg.LinAlgError:  # rounding leaves nothing of the prior
-        return np.asarray(np.linalg.lstsq(information, right, rcond=None)[0])

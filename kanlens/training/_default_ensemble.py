@@ -1,12 +1,12 @@
 """Cross-validated ensemble in one network, along a path of penalties.
 
 Each member is a group of hidden nodes, trained on all rows but its fold [1]_, whose rows it is
-scored on. The penalty falls from step to step, from one that leaves nearly straight functions to
-almost none; the step with the best predictions of held-out rows is kept. The mean of the members is
-one network of all their nodes; its gain over them, the ambiguity [1]_, is subtracted from their
-loss. The penalty is on the squared second differences of B-spline coefficients [2]_, and on the
-norm of each edge's coefficients, by which edges vanish [3]_. The choice between no and one hidden
-layer is in `_fit._fit_both`.
+scored on; a small or deep network is one member, with one of six folds. The penalty falls from step
+to step, from one that leaves nearly straight functions to almost none; the step with the best
+predictions of held-out rows is kept. The mean of the members is one network of all their nodes; its
+gain over them, the ambiguity [1]_, is subtracted from their loss. The penalty is on the squared
+second differences of B-spline coefficients [2]_, and on the norm of each edge's coefficients, by
+which edges vanish [3]_. The choice between no and one hidden layer is in `_fit_default`.
 
 References
 ----------
@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -49,6 +49,13 @@ NORMS = 0.04  # strength of the norms of edges, over the root of that of the rou
 FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
 RATE = 0.01
 BATCHES = (128, 256, 2000)  # rows of a batch below and from so many rows
+
+
+def ensemble_size(shape: Sequence[Any]) -> int:
+    """Return the number of members of a network of a shape, 1 but for one layer of sums."""
+    if len(shape) != 3 or not isinstance(shape[1], int):
+        return 1
+    return max(1, min(shape[1] // NODES, MEMBERS))
 
 
 def grid_intervals(rows: int) -> int:
@@ -84,7 +91,9 @@ class EnsembleRun(TrainingRun):
         settle_scaling(target, x, y, None)
         groups = row_groups(x, y, call="fit") if groups is None else groups
         self.target, self.rows = target, x
-        self.members = min(MEMBERS, int(groups.max()) + 1)
+        self.members, self.parts = ensemble_size(target.shape), min(MEMBERS, int(groups.max()) + 1)
+        if self.members > 1:
+            self.parts = self.members = min(self.members, self.parts)
         if target.task == "regression":
             y = ((y - target.output_shift) / target.output_scale).float()
         scaled = target.scale_inputs(x).float()
@@ -113,10 +122,9 @@ class EnsembleRun(TrainingRun):
         """Return one network of all members, without edges between them."""
         target, count = self.target, self.members
         outputs = len(target.output_names)
-        hidden = [layer.out_features for layer in target.layers[:-1]]
         first = target.layers[0]
         model = KAN(
-            [first.in_features, *hidden, count * outputs],
+            [*target.shape[:-1], count * outputs],
             grid_size=first.grid_size,
             spline_order=first.spline_order,
             base_activation=first.base_name,
@@ -124,9 +132,9 @@ class EnsembleRun(TrainingRun):
             generator=generator,
         )
         with torch.no_grad():
-            for nodes in hidden:
-                groups = torch.arange(nodes) * count // nodes
+            if count > 1:
                 last = model.layers[-1]
+                groups = torch.arange(last.in_features) * count // last.in_features
                 owners = torch.arange(count).repeat_interleave(outputs)
                 last.mask.copy_(owners.unsqueeze(1) == groups)
                 last.base_weight.mul_(math.sqrt(count))  # drawn for all nodes, not a member's
@@ -138,8 +146,8 @@ class EnsembleRun(TrainingRun):
     def begin(self, saved: dict[str, Any] | None = None, held_out: Tensor | None = None) -> None:
         """Deal the groups of rows to the folds, or go back to a saved state."""
         super().begin(saved, held_out)
-        if saved is None:
-            with torch.no_grad():
+        if saved is None and not any(nodes.grouping.arities for nodes in self.model.nodes):
+            with torch.no_grad():  # products of untrained factors are next to nothing
                 self.model.update_grid(self.train_x)
 
     def _draw_held_out(self) -> Tensor:
@@ -148,7 +156,7 @@ class EnsembleRun(TrainingRun):
 
     def _split(self) -> None:
         """Assign to every member the rows that are not in its fold."""
-        self.folds = deal_groups(self.held_out, self.groups, self.members)
+        self.folds = deal_groups(self.held_out, self.groups, self.parts)
         self.judged = self.folds.unsqueeze(1) == torch.arange(self.members)  # (row, member)
         weights = self.weights.unsqueeze(1)
         self.train_weights, self.test_weights = weights * ~self.judged, weights * self.judged
@@ -204,7 +212,7 @@ class EnsembleRun(TrainingRun):
             "loss": float((losses * self.train_weights).sum() / self.train_weights.sum()),
             "penalty": 0.0,
             "validation_loss": float(held / self.test_weights.sum()),
-            "metric": score(self.model, outputs[self.judged], self.y),
+            "metric": score(self.model, outputs[self.judged], self.y[self.judged.any(1)]),
         }
 
     def _describe(self, every: int) -> None:
@@ -226,7 +234,10 @@ class EnsembleRun(TrainingRun):
     def finish(self, seconds: float) -> FitResult:
         """Return the result with the merged network as its model."""
         result = super().finish(seconds)
-        return dataclasses.replace(result, model=self.target, folds=self.folds)
+        result = dataclasses.replace(result, model=self.target)
+        if self.members > 1:
+            return dataclasses.replace(result, folds=self.folds)
+        return dataclasses.replace(result, held_out=self.judged[:, 0].nonzero()[:, 0])
 
 
 def sorted_by_target(order: Tensor, y: Tensor) -> Tensor:

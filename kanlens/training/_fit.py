@@ -1,9 +1,9 @@
-"""`fit` and `fit_default`."""
+"""`fit`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,36 +13,23 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator
-from kanlens._model_inputs import needed_widths, prepare_data
+from kanlens._model_inputs import prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
-from kanlens._runtime import Interruption, interrupts_wait, progress_bar
-from kanlens.data._groups import deal_groups, row_groups
+from kanlens._runtime import Interruption, progress_bar
+from kanlens.data._groups import row_groups
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
-from kanlens.errors import DTypeError, InvalidValueError, LostProcessError, rewording
+from kanlens.errors import DTypeError, InvalidValueError, LostProcessError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, PerRow
-from kanlens.training._checkpointing import EVERY, Checkpoint, identity_of
-from kanlens.training._closed_form import fit_additive
-from kanlens.training._default_ensemble import (
-    MEMBERS,
-    NODES,
-    EnsembleRun,
-    grid_intervals,
-    sorted_by_target,
-)
+from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
 from kanlens.training._streaming import streamed_run
 from kanlens.training._training_loop import TrainingRun
 
-REFINED = FitOptions(  # of a network chosen on some rows of a source, for all of them
-    optimizer="adam", steps=2, batch_size=2000, learning_rate=1e-3, grid_updates=0
-)
 SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
-
-GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
 
 
 @within_memory
@@ -160,7 +147,7 @@ def fit(
         with unchanged_on_failure(model):
             held = 0
             if isinstance(data, Source):
-                data, held = _held(data, sum(model.widths), ranks, model.input_shift.device)
+                data, held = held_rows(data, sum(model.widths), ranks, model.input_shift.device)
             if not isinstance(data, Source):
                 x, y = prepare_data(model, data)
                 rows = row_groups(x, y, labels, call="fit") if options.validation else None
@@ -172,10 +159,10 @@ def fit(
                 fields = "no sample_weight for rows beyond memory", "some"
                 raise InvalidValueError("fit", *fields, "Leave it out, or allow more max_memory")
             run.begin(saved.begun)
-        return _carry_out(run, started, saved, Interruption(), progress)
+        return carry_out(run, started, saved, Interruption(), progress)
 
 
-def _held(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
+def held_rows(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
     """Return a source, or its rows if they fit in memory, and their number."""
     held = data.held(numbers)
     count = torch.tensor([held if held >= data.rows else min(held, SAMPLE)])
@@ -183,7 +170,7 @@ def _held(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tup
     return data.read(0, data.rows) if int(count) >= data.rows else data, int(count)
 
 
-def _carry_out(
+def carry_out(
     run: TrainingRun,
     started: float,
     saved: Checkpoint,
@@ -206,133 +193,17 @@ def _carry_out(
     result = run.finish(time.perf_counter() - started)
     if stop.happened:
         saved.write()
-        advice = f"The model has the state of step {result.best_step}, the best so far"
-        if saved.path is not None:
-            advice += f"; {{resume}} continues from {saved.path.name!r}"
-        stop.warn("fit", advice, resume=True)
+        warn_interrupted(
+            stop, saved, f"The model has the state of step {result.best_step}, the best so far"
+        )
     return result
 
 
-@within_memory
-def fit_default(
-    data: Table | Source | tuple[Any, Any],
-    *,
-    build: Callable[[list[int], int], KAN] | None = None,
-    sample_weight: PerRow = None,
-    groups: PerRow = None,
-    strategy: str | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: float = EVERY,
-    resume: bool = False,
-    max_memory: Memory = None,
-    progress: bool | None = None,
-    generator: torch.Generator | None = None,
-) -> FitResult:
-    """Train the default network, whose shape is chosen by cross-validation.
-
-    The network without a hidden layer is kept unless one with a hidden layer lowers the held-out
-    loss by at least one percent. The network is an ensemble merged into one; each row is held out
-    from one member. The metric is computed from these held-out predictions. For a source larger
-    than memory, a sample chooses the network, and two passes over all rows follow.
-
-    Parameters
-    ----------
-    data : Table, Source or tuple (x, y)
-        As for `kanlens.fit`.
-    build : callable, optional
-        Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
-        float64 of the features and outputs of `data`.
-    sample_weight, groups, strategy, checkpoint, checkpoint_every, resume, max_memory, progress
-        As for `kanlens.fit`. While the first network trains, which takes seconds, the checkpoint
-        has only the state of the generator.
-    generator : torch.Generator, optional
-        Draws weights and folds. When None, its seed is drawn from torch's own.
-
-    Returns
-    -------
-    FitResult
-
-    Raises
-    ------
-    DataError, ShapeError, FileFormatError, TrainingError, LostProcessError, InvalidValueError
-        As `kanlens.fit`.
-
-    Examples
-    --------
-    >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None]
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> fit_default((x, x**2), progress=False, generator=generator).metric > 0.9
-    True
-    """
-    check_generator("fit_default", generator)
-    with rewording("fit_default"), joined(strategy, torch.device("cpu"), checkpoint) as ranks:
-        data, labels = labelled(data, groups)
-        features, outputs = needed_widths(data)
-        build = build or (
-            lambda hidden, grid_size: KAN(
-                [features, *hidden, outputs], grid_size=grid_size, generator=generator
-            ).double()
-        )
-        numbers = features + MEMBERS * (NODES + outputs)
-        held = 0
-        if isinstance(data, Source):
-            data, held = _held(data, numbers, ranks, torch.device("cpu"))
-        way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
-        saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
-        if not isinstance(data, Source):
-            of_rows = sample_weight, labels
-            return _fit_both(build, data, of_rows, ranks, saved, progress, generator)
-        way = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
-        way |= {"strategy": strategy, "progress": progress, "generator": generator}
-        model = saved.model(REFINED)
-        if model is not None:
-            return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **way)
-        first = fit_default(data.sample(held), build=build, resume=resume, **way)
-        return first if first.interrupted else fit(first.model, data, REFINED, **way)
-
-
-def _fit_both(
-    build: Callable[[list[int], int], KAN],
-    data: Table | tuple[Any, Any],
-    of_rows: tuple[Any, Any],
-    ranks: Ranks,
-    saved: Checkpoint,
-    progress: bool | None,
-    generator: torch.Generator | None,
-) -> FitResult:
-    """Train networks without and with a hidden layer; return the better."""
-    started, stop = time.perf_counter(), Interruption()
-    rows = len(data[0]) if isinstance(data, tuple) else data.rows
-    intervals = grid_intervals(rows)
-    draws = (saved.begun or {}).get("draws")  # of a run that only began
-    if generator is not None and draws is not None:
-        generator.set_state(draws)
-    draws = None if generator is None else generator.get_state()
-    model = build([], intervals)
-    x, y = prepare_data(model, data, constant=False)
-    weights = None if of_rows[0] is None else row_weights(of_rows[0], x)
-    groups = row_groups(x, y, of_rows[1], call="fit")
-    identity = identity_of(model, FitOptions(), x, y, weights, groups)
-    saved.begin({"identity": identity, "draws": draws})
-    order = sorted_by_target(torch.randperm(len(x), generator=torch.Generator()), y)
-    folds = deal_groups(order, groups, min(MEMBERS, int(groups.max()) + 1))
-    with stop.kept(), threads_for(x.numel()), interrupts_wait():
-        additive = fit_additive(model, x, y, weights, folds)
-    ranks.copy(additive.model.state_dict().values(), torch.device("cpu"))
-    additive = replace(additive, seconds=time.perf_counter() - started)
-    if stop.happened:
-        stop.warn("fit", "The network without a hidden layer is returned")
-        return replace(additive, interrupted=True)
-    wide = build([MEMBERS * NODES], intervals)
-    wide.schema = model.schema
-    run = EnsembleRun(wide, x, y, weights, generator, ranks, groups)
-    run.begin(saved.begun)
-    hidden = _carry_out(run, started, saved, stop, progress)
-    gain = additive.validation_loss - hidden.validation_loss
-    pays = gain > max(LEAST, GAIN * additive.validation_loss)
-    if stop.happened:  # training of either is not done
-        additive = replace(additive, stopped_because=hidden.stopped_because, interrupted=True)
-    return hidden if pays else additive
+def warn_interrupted(stop: Interruption, saved: Checkpoint, advice: str) -> None:
+    """Warn that training was interrupted, and of the checkpoint it continues from."""
+    if saved.path is not None:
+        advice += f"; {{resume}} continues from {saved.path.name!r}"
+    stop.warn("fit", advice, resume=True)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from kanlens.model._network import KAN, PerRow
 from kanlens.model._trace import store_statistics
 from kanlens.training._closed_form import (
     column_names,
+    distinct_weights,
     fit_outputs,
     make_columns,
     offsets,
@@ -188,6 +189,7 @@ class _Growth:
         x: Tensor,
         y: Tensor,
         weights: Tensor | None,
+        copies: Tensor,
         max_edges: int,
         interactions: Interactions,
     ) -> None:
@@ -197,7 +199,7 @@ class _Growth:
         self.max_edges, self.interactions = max_edges, interactions
         self.columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
         self.targets = scaled_targets(model, y)
-        self.weights = np.ones(len(x)) if weights is None else weights.double().cpu().numpy()
+        self.weights = distinct_weights(len(x), weights, copies)
         self.classes = model.task == "classification"
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
@@ -213,7 +215,8 @@ class _Growth:
         """Fit curves alone to all rows, and without each of the `folds` (batch,)."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
         most, names = self.max_edges // targets.shape[1], column_names(self.model)
-        self.held = [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
+        judged = np.where(weights > 0, folds, -1)
+        self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
         started = []
         for rows in ([], *self.held):
             own = weights.copy()
@@ -252,7 +255,7 @@ class _Growth:
             first, last = (min(path.edges[end] for path in paths) for end in (0, -1))
             losses = [self._loss(paths, size) for size in range(first, last + 1)]
             advance(paths[0].edges[-1])
-            if len(losses) - int(np.argmin(losses)) > PATIENCE:
+            if deadline.passed or len(losses) - int(np.argmin(losses)) > PATIENCE:
                 break
 
     def _loss(self, paths: list[_Path], size: int) -> float:
@@ -349,7 +352,8 @@ def frontier(
         most = max(30, 2 * columns) if max_edges is None else max_edges
         check_count("frontier", "max_edges", most, least=len(model.output_names))
         own = read_interactions(interactions, model)
-        growth, stop = _Growth(model, x, y, weights, most, own), Interruption()
+        copies = codes if labels is None else row_groups(x, y, call="fit")
+        growth, stop = _Growth(model, x, y, weights, copies, most, own), Interruption()
         with threads_for(0), progress_bar("growing", most, shown=progress) as advance:
             found = trace_frontier(growth, folds, seconds=seconds, advance=advance, stop=stop)
         stop.warn("frontier", "The sizes so far are returned")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ PASSES, SCORING_STEPS = 6, 2  # of the factors, at most, and for each
 CHANGE = 1e-2  # of the sums, over their deviation, that ends the passes
 MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row of classes; of a link, in the response of a step
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, until the loss does not rise
+PRIOR = 0.25, 1.0  # at most, and times variances over rows: noise in 30 columns of 200 rows
 NOISE = 0.3  # variance of errors at the start, over that of the targets
 
 
@@ -107,7 +108,8 @@ class Product:
 class SmallNetwork:
     """The state of a small network of one output on all rows; those of weight 0 are held out.
 
-    `offsets` (batch,) are added to the logits of a class.
+    The sum of weights is the number of rows that differ; `offsets` (batch,) are added to the logits
+    of a class.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class SmallNetwork:
     ) -> None:
         self.columns, self.targets, self.weights = list(columns), targets, weights
         self.offsets, self.products = offsets, list[Product]()
-        self.side, self.fine = 0, fine
+        self.side, self.fine, self.curved = 0, fine, list(range(len(columns)))
         self.link: Link | None = None
         mean = float(weights @ targets / weights.sum())
         share = min(max(mean, 1e-6), 1 - 1e-6)
@@ -145,7 +147,10 @@ class SmallNetwork:
         sizes = [int(own.max()) + 1 for own in owners]
         firsts = np.cumsum([0, *sizes])
         self.owners = np.concatenate([own + i for own, i in zip(owners, firsts, strict=False)])
-        self.coefficients, starts = coefficients, [column.design.start for column in self.columns]
+        self.coefficients, starts = (
+            coefficients,
+            [self.columns[i].design.start for i in self.curved],
+        )
         parts = [start[:size] for start, size in zip(starts, sizes, strict=True)]
         self.variances = np.concatenate(parts) / len(parts)
 
@@ -170,9 +175,9 @@ class SmallNetwork:
         self.__dict__.pop("mains", None)
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return where the coefficients of each column start and stop."""
+        """Return where the coefficients of each column with a curve start and stop."""
         if self.fine:
-            ends = np.cumsum([0, *(len(column.design.owners) for column in self.columns)])
+            ends = np.cumsum([0, *(len(self.columns[i].design.owners) for i in self.curved)])
         else:
             ends = np.cumsum([0, *(basis.shape[1] for basis in self.bases)])
         return list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
@@ -186,23 +191,20 @@ class SmallNetwork:
     def column_values(self) -> list[Array]:
         """Return the values (batch,) of the curve of each column."""
         values = []
-        for column, (start, stop) in zip(self.columns, self._places(), strict=True):
-            own = self.coefficients[start:stop]
-            values.append(
-                column.design.values(own) if self.fine else self.mains[:, start:stop] @ own
-            )
+        for place, (start, stop) in zip(self.curved, self._places(), strict=True):
+            own, design = self.coefficients[start:stop], self.columns[place].design
+            values.append(design.values(own) if self.fine else self.mains[:, start:stop] @ own)
         return values
 
     def main_coefficients(self) -> list[Array]:
         """Return the coefficients of each column's curve, in terms of its design."""
-        if self.fine:
-            return [self.coefficients[start:stop] for start, stop in self._places()]
-        parts = []
-        for place, (start, stop) in enumerate(self._places()):
-            column = self.columns[place]
-            full = np.zeros(len(column.design.owners))
-            full[column.smooth] = self.bases[place] @ self.coefficients[start:stop]
-            parts.append(full)
+        parts = [np.zeros(len(column.design.owners)) for column in self.columns]
+        for place, (start, stop) in zip(self.curved, self._places(), strict=True):
+            own, smooth = self.coefficients[start:stop], self.columns[place].smooth
+            if self.fine:
+                parts[place] = own.copy()
+            else:
+                parts[place][smooth] = self.bases[place] @ own
         return parts
 
     def factor_sums(self, product: Product) -> tuple[Array, Array]:
@@ -276,7 +278,8 @@ class SmallNetwork:
         if not self.fine:
             parts = [column.factor_values * rest[:, None] for column, rest in columns]
             return DenseDesign(np.concatenate([self.mains, *parts], 1), owners)
-        mains = [(c.design, None, np.arange(len(c.design.owners))) for c in self.columns]
+        designs = [self.columns[place].design for place in self.curved]
+        mains = [(design, None, np.arange(len(design.owners))) for design in designs]
         return CurveDesign.joined([*mains, *((c.design, r, c.factor) for c, r in columns)])
 
     def _put(self, coefficients: Array, variances: Array) -> None:
@@ -342,7 +345,16 @@ class SmallNetwork:
         places = design.informed(variances, noise)
         while True:
             equations, mean = design.equations(weights, response, places)
-            fit = restricted_fit(equations, variances, noise, known=self.classes, steps=steps)
+            rows = max(float(self.weights.sum()) - 1, 1.0)
+            prior = min(PRIOR[0], PRIOR[1] * equations.blocks / rows)
+            fit = restricted_fit(
+                replace(equations, rows=rows),
+                variances,
+                noise,
+                known=self.classes,
+                steps=steps,
+                prior=prior,
+            )
             more = np.union1d(places, design.informed(fit.variances, fit.noise))
             if len(more) == len(places) or self.classes:
                 return fit.spread(places, len(design.owners)), mean
@@ -394,7 +406,11 @@ class SmallNetwork:
         return other
 
     def refined(
-        self, columns: Sequence[Column], targets: Array, weights: Array, offsets: Array | None
+        self,
+        columns: Sequence[Column],
+        targets: Array,
+        weights: Array,
+        offsets: Array | None = None,
     ) -> SmallNetwork:
         """Return the network on other rows, fitted again with rough parts of the curves."""
         other, full = self.copy(), self.main_coefficients()
@@ -402,7 +418,9 @@ class SmallNetwork:
         other.columns = [own[column.index] for column in self.columns]
         other.targets, other.weights, other.offsets = targets, weights, offsets
         other.fine = True
-        other._set_mains([column.design.owners for column in other.columns], np.concatenate(full))
+        other.curved = [place for place, own in enumerate(full) if own.any()] or [0]
+        owners = [other.columns[place].design.owners for place in other.curved]
+        other._set_mains(owners, np.concatenate([full[place] for place in other.curved]))
         other.fit(first=True)
         other._center()
         return other
@@ -427,4 +445,4 @@ class SmallNetwork:
                 levels = list(product.levels)
                 levels[side] -= mean
                 product.levels = levels[0], levels[1]
-        self.coefficients = np.concatenate(parts)
+        self.coefficients = np.concatenate([parts[place] for place in self.curved])

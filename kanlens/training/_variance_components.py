@@ -2,7 +2,8 @@
 
 The model is ``y = mean + sum_j Z_j b_j + e``, where each block of coefficients has a variance,
 ``b_j ~ N(0, v_j I)``, and the errors ``e ~ N(0, noise / weight)``. Variances are found by Fisher
-scoring in their logarithms [2]_; that of a block without effect goes to zero [3]_.
+scoring in their logarithms [2]_; that of a block without effect goes to zero [3]_. A prior that
+falls with a variance keeps many blocks from following noise.
 
 References
 ----------
@@ -25,6 +26,7 @@ from kanlens.data._cell_parsing import Array
 
 MIN_INFORMATION = 0.03  # of the prior variance of a coefficient over that of its data
 MIN_VARIANCE, MAX_VARIANCE = 1e-7, 1e6  # below the least, the coefficients of a block are zero
+NO_EFFECT = 1e-4  # variance up to which the prior is flat
 MIN_NOISE = 1e-9, 1e-12  # over the variance of the response, and in its units
 MAX_STEP = 3.0  # of a log variance
 RIDGE = 0.01  # added to the Fisher information, so that flat directions move slowly
@@ -108,23 +110,26 @@ def restricted_fit(
     *,
     known: bool = False,
     steps: int = MAX_STEPS,
+    prior: float = 0.0,
 ) -> MixedFit:
     """Return the fit of maximal restricted likelihood, from a start.
 
-    The noise stays as it is if `known`, as for working responses of a logistic model.
+    The noise stays as it is if `known`, as for working responses of a logistic model. The density
+    of a logarithm of a variance falls as the variance to the power of minus `prior`.
     """
     best = solve_mixed(equations, variances, noise, known=known)
     damping, gain = 1.0, np.inf
     for _ in range(steps if equations.blocks else 0):
         if abs(gain) < MIN_CHANGE or damping > MAX_DAMPING:
             break
-        moved = np.exp(_scoring_step(equations, best, damping))
+        moved = np.exp(_scoring_step(equations, best, damping, prior))
         varied = best.variances * moved[: equations.blocks]
         varied = np.clip(varied, MIN_VARIANCE / 10, MAX_VARIANCE)
         noise = noise if known else max(float(best.noise * moved[-1]), equations.least_noise)
         try:
             trial = solve_mixed(equations, varied, noise, known=known)
             gain = best.deviance - trial.deviance
+            gain += 2 * prior * np.log((best.variances + NO_EFFECT) / (varied + NO_EFFECT)).sum()
         except np.linalg.LinAlgError:  # rounding leaves nothing of the prior
             gain = -np.inf
         if gain >= 0:
@@ -187,7 +192,7 @@ def _inverse(information: Array, variances: Array) -> tuple[Array, Array]:
     return factor, lower + np.tril(lower, -1).T
 
 
-def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float) -> Array:
+def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float, prior: float) -> Array:
     """Return a step of Fisher scoring in the logarithms of variances."""
     from scipy.sparse import csr_array
 
@@ -204,5 +209,7 @@ def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float) -> 
         last = equations.rows - 2 * used.sum() + both.sum()
         information = np.block([[information, (used - both)[:, None]], [used - both, last]])
     information = information / 2 + RIDGE * damping * np.eye(len(information))
-    step = np.linalg.solve(information, fit.score)
+    score = fit.score.copy()
+    score[: equations.blocks] -= prior * fit.variances / (fit.variances + NO_EFFECT)
+    step = np.linalg.solve(information, score)
     return np.asarray(np.clip(step, -MAX_STEP, MAX_STEP))

@@ -104,7 +104,7 @@ def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys
 
 @pytest.mark.slow  # trains networks
 def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (60, 60, 1000, 60))
+    monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (60, 1000, 60))
     words = ["train", str(workshop / "data.csv"), "--target", "area", "--seed", "1"]
     found = {}
     for name, options in {"default": [], "given": ["--batch-size", "256"]}.items():

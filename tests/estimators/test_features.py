@@ -101,7 +101,7 @@ def test_explanations_and_the_formula():
 @pytest.mark.parametrize("made", [KANRegressor, KANClassifier])
 @pytest.mark.parametrize("options", [SMALL, {"random_state": 0}], ids=["given", "default"])
 def test_a_weight_is_a_number_of_rows(made, options, monkeypatch):
-    monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (20, 20, 1000, 30))
+    monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (20, 1000, 30))
     x, weights = DRAW.normal(size=(40, 2)), DRAW.integers(0, 4, 40)
     y = np.where(x[:, 0] + DRAW.normal(size=40) > 0, 1, 0)
     weighted = made(**options).fit(x, y, sample_weight=weights)

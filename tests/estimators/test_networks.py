@@ -134,3 +134,28 @@ def test_a_tensor_with_a_gradient_is_data():
     x = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None].requires_grad_()
     found = KANRegressor(steps=3, random_state=0).fit(x, (x**2)[:, 0])
     assert found.predict(x).shape == (40,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "call"),
+    [
+        ({}, "fit_default"),
+        ({"hidden": ()}, "fit_default"),
+        ({"hidden": (3,)}, "fit_default"),
+        ({"hidden": (3,), "grid_size": 4}, "fit_default"),
+        ({"hidden": (), "grid_size": 4}, "fit"),
+        ({"grid_size": 4}, "fit"),
+        ({"hidden": (3,), "steps": 1}, "fit"),
+        ({"penalty": "weight_l1", "strength": 1e-3}, "fit"),
+    ],
+)
+def test_settings_of_training_choose_the_recipe(monkeypatch, settings, call):
+    monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (20, 1000, 30))
+    other = {"fit": "fit_default", "fit_default": "fit"}[call]
+    monkeypatch.setattr(f"kanlens.estimators._networks.{other}", pytest.fail)
+    x = np.random.default_rng(0).uniform(-1, 1, (60, 2))
+    model = KANRegressor(random_state=0, **settings).fit(x, x[:, 0] ** 2).model_
+    if settings.get("hidden"):
+        assert model.widths == (2, 3, 1)
+    if "grid_size" in settings:
+        assert model.layers[0].grid_size == 4

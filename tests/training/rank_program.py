@@ -220,7 +220,7 @@ def whole() -> dict[str, Any]:
 
 
 def run(case: str) -> dict[str, Any]:
-    few = mock.patch.multiple(ensemble, STEPS=3, UPDATES=(6, 6, 9, 6))
+    few = mock.patch.multiple(ensemble, STEPS=3, UPDATES=(6, 9, 6))
     with kernels.use("torch"), few, mock.patch.object(run_module, "POLISH", 4):
         return {"equal": equal, "killed": killed, "resumed": resumed, "whole": whole}[case]()
 

@@ -17,7 +17,7 @@ from kanlens.training._objective import score
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (60, 60, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (60, 1000, 60))
 
 
 def seeded(seed=0):

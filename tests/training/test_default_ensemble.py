@@ -1,30 +1,34 @@
 """Training when nothing is chosen: members, folds, the path, and the way back from a kill."""
 
 import re
+import signal
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kanlens.training._additive_network import _AdditiveFit
 
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
 from kanlens.model._kan_linear import KANLinear
 from kanlens.training import _default_ensemble as ensemble
 from kanlens.training import fit_default
+from kanlens.training._checkpointing import read_state
 from kanlens.training._default_ensemble import EnsembleRun, add_penalties, grid_intervals
+from kanlens.training._objective import score
 from tests.training.conftest import seeded
 
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (120, 120, 1000, 200))
+    monkeypatch.setattr(ensemble, "UPDATES", (120, 1000, 200))
 
 
 @pytest.fixture
 def briefest(monkeypatch):
     """Updates for what does not ask how well they train."""
-    monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (40, 1000, 60))
 
 
 def built(hidden, grid_size, outputs=1, **options):
@@ -50,7 +54,7 @@ def run_on(x, y, model, seed=0, weights=None):
 
 def test_the_network_is_the_mean_of_its_members():
     x, y = table(product)
-    model = built([12], 5, outputs=1)
+    model = built([48], 5, outputs=1)
     run = run_on(x, y, model)
     run.train(lambda *_, **__: None)
     with torch.no_grad():
@@ -89,12 +93,12 @@ def test_gradients_of_penalties_are_those_of_their_definition():
 
 def test_members_do_not_see_their_folds():
     x, y = table(product)
-    run = run_on(x, y, built([12], 5))
+    run = run_on(x, y, built([48], 5))
     assert (run.judged.sum(1) == 1).all()
     assert run.judged.sum(0).tolist() == [15] * 6
     fold = run.judged[:, 2]
     run.y[fold] += 1000.0  # what a member does not see cannot move it
-    other = run_on(x, y, built([12], 5))
+    other = run_on(x, y, built([48], 5))
     for one in (run, other):
         one.objective = None  # the penalty of single networks takes no part
         one._one_pass()
@@ -115,7 +119,7 @@ def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
 
 @pytest.mark.slow  # trains networks
 def test_no_hidden_layer_where_none_pays(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (400, 400, 1000, 400))
+    monkeypatch.setattr(ensemble, "UPDATES", (400, 1000, 400))
     x, y = table(lambda x: x[:, :1] ** 2 + x[:, 1:])
     generator = torch.Generator().manual_seed(0)
     found = fit_default((x, y), build=built, progress=False, generator=generator)
@@ -157,15 +161,16 @@ def drawn(rows, seed, **options):
 
 def stopped(monkeypatch, layers, error, after=3):
     """Have an error come in the middle of the training of a network of that many layers."""
-    update, done = EnsembleRun._learn, []
+    functions = {1: (_AdditiveFit, "_update"), 2: (EnsembleRun, "_learn")}
+    function, done = getattr(*functions[layers]), []
 
     def broken(self, *given):
-        done.append(len(self.model.layers))
-        if done.count(layers) == after:
+        done.append(None)
+        if len(done) == after:
             raise error
-        update(self, *given)
+        function(self, *given)
 
-    monkeypatch.setattr(EnsembleRun, "_learn", broken)
+    monkeypatch.setattr(*functions[layers], broken)
 
 
 @pytest.mark.slow
@@ -184,12 +189,21 @@ def test_a_killed_run_goes_on_bit_for_bit_from_either_network(tmp_path, monkeypa
 
 
 @pytest.mark.usefixtures("briefest")
-def test_an_interrupt_in_the_first_network_leaves_a_checkpoint(tmp_path, monkeypatch):
-    rows, path = table(product), tmp_path / "run"
+def test_an_interrupt_in_the_first_network_waits_and_leaves_a_checkpoint(tmp_path, monkeypatch):
+    rows, path, update = table(product), tmp_path / "run", _AdditiveFit._update
+
+    def interrupted(self, *given):
+        signal.raise_signal(signal.SIGINT)
+        update(self, *given)
+
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="continues from"):
-        stopped(patch, 1, KeyboardInterrupt)
+        patch.setattr(_AdditiveFit, "_update", interrupted)
+        patch.setattr(EnsembleRun, "_learn", pytest.fail)
         part = drawn(rows, 4, checkpoint=path)
     assert part.interrupted
+    assert part.model.widths == (2, 1)
+    assert len(part.held_out) == 90
+    assert set(read_state(path)) == {"identity", "draws"}
     again = drawn(rows, 5, checkpoint=path, resume=True)
     assert torch.equal(again.model(rows[0]), drawn(rows, 4).model(rows[0]))
 
@@ -282,3 +296,60 @@ def test_the_rows_choose_the_default_network():
     ):
         with pytest.raises(kanlens.errors.KanlensError, match=match):
             kanlens.fit_default(data, progress=False)
+
+
+SHAPES = {(5,): (2, 5, 1), (16,): (2, 16, 1), ((1, 7),): (2, 8, 1), (5, 3): (2, 5, 3, 1)}
+
+
+@pytest.mark.usefixtures("briefest")
+@pytest.mark.parametrize("hidden", SHAPES)
+def test_a_shape_alone_is_trained_by_the_recipe(hidden, monkeypatch):
+    monkeypatch.setattr("kanlens.training._fit_default.fit_additive", pytest.fail)
+    x, y = table(product)
+    result = fit_default((x, y), hidden=hidden, generator=seeded(), progress=False)
+    assert result.model.widths == SHAPES[hidden]
+    if hidden == (16,):  # two members
+        assert result.folds.bincount().tolist() == [45, 45]
+        assert len(result.held_out) == 90
+        return
+    assert result.folds is None
+    assert len(result.held_out) == 15
+    with torch.no_grad():
+        outputs = result.model(x)[result.held_out]
+    expected = score(result.model, outputs, y[result.held_out])
+    assert result.metric == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.usefixtures("briefest")
+def test_rows_held_out_of_a_single_network_are_not_learned():
+    x, y = table(product)
+    runs = [run_on(x, y, built([5], 5)) for _ in range(2)]
+    held = runs[0].judged[:, 0]
+    runs[0].y[held] += 1000.0
+    other = run_on(x, y, built([5], 5))
+    other.y[~held] += 1.0
+    for run in (*runs, other):
+        run._one_pass()
+    with torch.no_grad():
+        outputs = [run.model(run.x[:5]) for run in (*runs, other)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[2], outputs[1])
+
+
+@pytest.mark.usefixtures("briefest")
+def test_a_given_shape_goes_on_from_its_checkpoint_alone(tmp_path, monkeypatch):
+    rows, path = table(product), tmp_path / "run"
+    whole = drawn(rows, 4, hidden=(5,))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        stopped(patch, 2, RuntimeError("killed"))
+        drawn(rows, 4, hidden=(5,), checkpoint=path, checkpoint_every=0)
+    again = drawn(rows, 5, hidden=(5,), checkpoint=path, resume=True)
+    assert torch.equal(again.model(rows[0]), whole.model(rows[0]))
+    for hidden in ((), (6,)):
+        with pytest.raises(FileFormatError, match="expected a checkpoint of the same data"):
+            drawn(rows, 4, hidden=hidden, checkpoint=path, resume=True)
+
+
+def test_widths_that_are_no_sequence_are_refused():
+    with pytest.raises(TypeError, match="fit_default: expected hidden to be a sequence of widths"):
+        fit_default(table(product), hidden=5)

@@ -18,7 +18,7 @@ from kanlens.training._default_ensemble import EnsembleRun
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (60, 60, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (60, 1000, 60))
 
 
 def seeded(seed=0):
@@ -43,7 +43,7 @@ def test_copies_of_noise_explain_nothing(copies, shift):
 
 def test_copies_are_judged_by_members_that_have_seen_none():
     x, y = noise(3)
-    model = kanlens.KAN([3, 12, 1], generator=seeded()).double()
+    model = kanlens.KAN([3, 48, 1], generator=seeded()).double()
     run = EnsembleRun(model, x, y, None, seeded())
     run.begin()
     assert torch.equal(run.folds[:150], run.folds[150:300])

@@ -15,6 +15,7 @@ from kanlens.data._source import scan_table
 from kanlens.errors import InvalidValueError
 from kanlens.training import _default_ensemble as ensemble
 from kanlens.training import _fit as fit
+from kanlens.training import _fit_default as default
 from kanlens.training import _streaming as streaming
 from kanlens.training._default_ensemble import EnsembleRun
 from kanlens.training._process_group import Ranks
@@ -209,20 +210,20 @@ def test_the_work_of_a_model_on_the_rows_that_are_held_counts(large, monkeypatch
     with memory_limit("fit", "200MB"):
         for width in (1, 100, 1000):
             numbers = sum(kanlens.KAN([2, width, 1]).widths)
-            held[width] = fit._held(large, numbers, Ranks(), torch.device("cpu"))[1]
+            held[width] = fit.held_rows(large, numbers, Ranks(), torch.device("cpu"))[1]
             assert held[width] * (5 * 40 + 32 * numbers) <= 100_000_000  # half of it
     assert held[1] > 5 * held[100] > 25 * held[1000]
 
 
 def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch):
-    numbers, held = [], fit._held
+    numbers, held = [], fit.held_rows
 
     def seen(data, count, *given):
         numbers.append(count)
         return held(data, count, *given)
 
-    monkeypatch.setattr(fit, "_held", seen)
-    monkeypatch.setattr(ensemble, "UPDATES", (1, 1, 10**9, 1))
+    monkeypatch.setattr(default, "held_rows", seen)
+    monkeypatch.setattr(ensemble, "UPDATES", (1, 10**9, 1))
     kanlens.fit_default(large, progress=False, max_memory="64MiB")
     assert numbers[0] == 2 + 6 * (8 + 1)
 
@@ -230,7 +231,7 @@ def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch
 @pytest.mark.slow  # trains three times
 @pytest.mark.parametrize("place", ["second", "all rows"])
 def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, monkeypatch, place):
-    monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (40, 1000, 60))
     path, done = tmp_path / "run.safetensors", []
 
     def trained_by_default(seed, **options):

@@ -1,0 +1,217 @@
+"""`fit_default`: a network without a hidden layer, an ensemble, or the better of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_generator
+from kanlens._model_inputs import needed_widths, prepare_data
+from kanlens._resources import Memory, threads_for, within_memory
+from kanlens._runtime import Interruption, interrupts_wait
+from kanlens.data._groups import deal_groups, row_groups
+from kanlens.data._source import Source
+from kanlens.data._tables import Table
+from kanlens.errors import DTypeError, rewording
+from kanlens.model._network import KAN, PerRow
+from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
+from kanlens.training._closed_form import fit_additive
+from kanlens.training._default_ensemble import (
+    MEMBERS,
+    NODES,
+    EnsembleRun,
+    grid_intervals,
+    sorted_by_target,
+)
+from kanlens.training._fit import (
+    carry_out,
+    fit,
+    held_rows,
+    labelled,
+    row_weights,
+    warn_interrupted,
+)
+from kanlens.training._options import FitOptions
+from kanlens.training._process_group import Ranks, joined
+from kanlens.training._result import FitResult
+
+REFINED = FitOptions(  # of a network chosen on some rows of a source, for all of them
+    optimizer="adam", steps=2, batch_size=2000, learning_rate=1e-3, grid_updates=0
+)
+
+GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
+
+
+@within_memory
+def fit_default(
+    data: Table | Source | tuple[Any, Any],
+    *,
+    hidden: Sequence[Any] | None = None,
+    build: Callable[[list[Any], int], KAN] | None = None,
+    sample_weight: PerRow = None,
+    groups: PerRow = None,
+    strategy: str | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = EVERY,
+    resume: bool = False,
+    max_memory: Memory = None,
+    progress: bool | None = None,
+    generator: torch.Generator | None = None,
+) -> FitResult:
+    """Train the default network, whose shape is chosen by cross-validation.
+
+    The network without a hidden layer, of piecewise linear functions, is fitted in closed form. It
+    is kept unless one with a hidden layer lowers the held-out loss by at least one percent. That
+    one is an ensemble merged into one network; each row is held out from one member. The metric is
+    computed from predictions of held-out rows. For a source larger than memory, a sample chooses
+    the network, and two passes over all rows follow.
+
+    Parameters
+    ----------
+    data : Table, Source or tuple (x, y)
+        As for `kanlens.fit`.
+    hidden : sequence of int or pair, optional
+        Nodes of the hidden layers, as for `KAN`: this shape alone is trained. ``()`` is the network
+        without a hidden layer. One layer of 16 sums or more is an ensemble of members of at least
+        8; other networks are trained on five sixths of the rows. Default: chosen.
+    build : callable, optional
+        Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
+        float64 of the features and outputs of `data`.
+    sample_weight, groups, strategy, checkpoint, checkpoint_every, resume, max_memory, progress
+        As for `kanlens.fit`. While the network without a hidden layer is fitted, the checkpoint has
+        only the state of the generator, and an interrupt waits.
+    generator : torch.Generator, optional
+        Draws weights and folds. When None, its seed is drawn from torch's own.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    DTypeError
+        If `hidden` is not a sequence.
+    DataError, ShapeError, FileFormatError, TrainingError, LostProcessError, InvalidValueError
+        As `kanlens.fit`.
+
+    Examples
+    --------
+    >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None]
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> fit_default((x, x**2), progress=False, generator=generator).metric > 0.9
+    True
+    >>> fit_default((x, x**2), hidden=(), progress=False).model.widths
+    (1, 1)
+    """
+    check_generator("fit_default", generator)
+    if hidden is not None and (isinstance(hidden, str) or not isinstance(hidden, Sequence)):
+        expected, advice = "hidden to be a sequence of widths", "For example (5,)"
+        raise DTypeError("fit_default", expected, repr(hidden), advice)
+    with rewording("fit_default"), joined(strategy, torch.device("cpu"), checkpoint) as ranks:
+        data, labels = labelled(data, groups)
+        features, outputs = needed_widths(data)
+        build = build or (
+            lambda hidden, grid_size: KAN(
+                [features, *hidden, outputs], grid_size=grid_size, generator=generator
+            ).double()
+        )
+        numbers, held = features + MEMBERS * (NODES + outputs), 0
+        if hidden is not None:
+            numbers = sum(build(list(hidden), 3).widths)
+        if isinstance(data, Source):
+            data, held = held_rows(data, numbers, ranks, torch.device("cpu"))
+        way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
+        saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
+        if not isinstance(data, Source):
+            task = _DefaultFit(build, hidden, ranks, saved, progress, generator)
+            return task.run(data, sample_weight, labels)
+        way = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+        way |= {"strategy": strategy, "progress": progress, "generator": generator}
+        model = saved.model(REFINED)
+        if model is not None:
+            return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **way)
+        sample = data.sample(held)
+        first = fit_default(sample, hidden=hidden, build=build, resume=resume, **way)
+        return first if first.interrupted else fit(first.model, data, REFINED, **way)
+
+
+@dataclass
+class _DefaultFit:
+    """Training by default on rows that memory holds."""
+
+    build: Callable[[list[Any], int], KAN]
+    hidden: Sequence[Any] | None
+    ranks: Ranks
+    saved: Checkpoint
+    progress: bool | None
+    generator: torch.Generator | None
+    stop: Interruption = field(default_factory=Interruption)
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self, data: Table | tuple[Any, Any], sample_weight: Any, labels: Any) -> FitResult:
+        """Train the networks with and without a hidden layer, or one; return the better."""
+        intervals = grid_intervals(len(data[0]) if isinstance(data, tuple) else data.rows)
+        draws = (self.saved.begun or {}).get("draws")  # of a run that only began
+        if self.generator is not None and draws is not None:
+            self.generator.set_state(draws)
+        draws = None if self.generator is None else self.generator.get_state()
+        model = self.build(list(self.hidden or []), intervals)
+        x, y = prepare_data(model, data, constant=False)
+        weights = None if sample_weight is None else row_weights(sample_weight, x)
+        groups = row_groups(x, y, labels, call="fit")
+        rows = x, y, weights, groups
+        if self.hidden:
+            return self._ensemble(model, rows)
+        identity = identity_of(model, FitOptions(), *rows)
+        self.saved.begin({"identity": identity, "draws": draws})
+        if self.hidden is not None and self.saved.begun is not None:  # of a hidden layer
+            check_identity(self.saved.begun, identity, call="fit")
+        additive = self._additive(
+            model, rows, groups if labels is None else row_groups(x, y, call="fit")
+        )
+        if self.stop.happened or self.hidden is not None:
+            return additive
+        wide = self.build([MEMBERS * NODES], intervals)
+        wide.schema = model.schema
+        ensemble = self._ensemble(wide, rows)
+        gain = additive.validation_loss - ensemble.validation_loss
+        if gain > max(LEAST, GAIN * additive.validation_loss):
+            return ensemble
+        if not self.stop.happened:
+            return additive
+        return replace(additive, stopped_because=ensemble.stopped_because, interrupted=True)
+
+    def _additive(
+        self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor], copies: Tensor
+    ) -> FitResult:
+        """Fit a network without a hidden layer; interrupts wait."""
+        x, y, weights, groups = rows
+        order = sorted_by_target(torch.randperm(len(x), generator=torch.Generator()), y)
+        folds = deal_groups(order, groups, min(MEMBERS, int(groups.max()) + 1))
+        result = None
+        with threads_for(x.numel()), self.stop.kept(), interrupts_wait():
+            result = fit_additive(model, x, y, weights, folds, copies)
+        if result is None:  # an interrupt before its first line
+            raise KeyboardInterrupt
+        self.ranks.copy(result.model.state_dict().values(), torch.device("cpu"))
+        if self.stop.happened:
+            warn_interrupted(
+                self.stop, self.saved, "The network without a hidden layer is returned"
+            )
+        seconds = time.perf_counter() - self.started
+        return replace(result, seconds=seconds, interrupted=self.stop.happened)
+
+    def _ensemble(
+        self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor]
+    ) -> FitResult:
+        """Train a network with hidden layers."""
+        x, y, weights, groups = rows
+        run = EnsembleRun(model, x, y, weights, self.generator, self.ranks, groups)
+        run.begin(self.saved.begun)
+        return carry_out(run, self.started, self.saved, self.stop, self.progress)

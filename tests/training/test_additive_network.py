@@ -1,0 +1,250 @@
+"""Networks without a hidden layer, fitted in closed form."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from kanlens.training._additive_network import _AdditiveFit
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+import kanlens
+from kanlens.training import _additive_network as additive
+from kanlens.training import _curve_design as curves
+from kanlens.training import _variance_components as components
+from tests.training.conftest import seeded
+
+
+def fitted(x, y, **options):
+    x = torch.as_tensor(x, dtype=torch.float64)
+    return kanlens.fit_default((x, y), hidden=(), progress=False, **options)
+
+
+def rows(count=120, columns=3, seed=0):
+    x = np.random.default_rng(seed).uniform(-1, 1, (count, columns))
+    signal = np.sin(3 * x[:, 0]) + x[:, 1] ** 2
+    return x, signal + 0.1 * np.random.default_rng(seed + 1).normal(size=count)
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Return the list of fits that networks are made of."""
+    kept, assemble = [], additive._set_layer
+    monkeypatch.setattr(additive, "_set_layer", lambda *a: (kept.append(a[1]), assemble(*a)))
+    return kept
+
+
+def levels(value):
+    return np.array(["a", "b", "c"])[np.digitize(value, [0, 0.6])]
+
+
+@pytest.mark.parametrize("kind", ["one", "two outputs", "two classes", "three classes"])
+def test_the_network_computes_the_outputs_of_the_fit(fits, kind):
+    x, y = rows()
+    targets = {
+        "one": y,
+        "two outputs": np.column_stack((y, x[:, 2] - y)),
+        "two classes": np.where(y > 0.3, "yes", "no"),
+        "three classes": levels(y),
+    }
+    result = fitted(x, targets[kind])
+    model = result.model
+    outputs = model.scale_outputs(torch.from_numpy(fits[0].outputs))
+    torch.testing.assert_close(model(torch.tensor(x)), outputs, rtol=1e-12, atol=1e-12)
+    assert result.metric > 0.8
+    assert sorted(result.held_out.tolist()) == list(range(120))
+    assert result.folds.bincount().tolist() == [20] * 6
+    assert model.widths == (3, {"two outputs": 2, "three classes": 3}.get(kind, 1))
+
+
+def test_rows_of_a_fold_have_no_part_in_their_predictions(fits):
+    x, y = rows()
+    folds = np.arange(120) % 6
+    for regression, other in ((True, 100.0), (False, 1.0)):
+        targets = y[:, None] if regression else (y[:, None] > 0.3) * 1.0
+        fitted(x, y)
+        design = fits[-1].design
+        moved = np.where((folds == 2)[:, None], other - targets, targets)
+        first, second = (
+            _AdditiveFit(design, part, np.ones(120), regression) for part in (targets, moved)
+        )
+        first.run()
+        second.run()
+        held, changed = first.held_out(folds), second.held_out(folds)
+        np.testing.assert_allclose(held[folds == 2], changed[folds == 2], rtol=1e-9, atol=1e-9)
+        assert abs(held - changed)[folds != 2].max() > 1e-3
+        assert abs(first.outputs - second.outputs)[folds == 2].max() > 1e-3
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes):
+    monkeypatch.setattr(additive, "CHANGE", 0.0)
+    monkeypatch.setattr(additive, "PASSES", 150)
+    for module in (components, curves):
+        monkeypatch.setattr(module, "MIN_INFORMATION", 0.0)
+    x, y = rows(60, 2)
+    y = y + np.random.default_rng(5).normal(size=60)
+    fitted(x, levels(y) if classes == 3 else np.where(y > 0, "yes", "no"))
+    fit = fits[0]
+    count, design = len(fit.fits), fit.design
+    columns = design.columns(np.arange(60), np.arange(len(design.owners)))
+    live = [fit.fits[output].live for output in range(count)]
+    own = [fit.fits[output].variances[design.owners[live[output]]] for output in range(count)]
+    ends = np.cumsum([1 + len(part) for part in live])[:-1]
+
+    def outputs(vector):
+        parts = np.split(vector, ends)
+        return np.stack([p[0] + columns[:, k] @ p[1:] for p, k in zip(parts, live, strict=True)], 1)
+
+    def objective(vector):
+        values = outputs(vector)
+        alone = np.column_stack((np.zeros(60), values)) if count == 1 else values
+        codes = fit.targets[:, 0].astype(int) if count == 1 else fit.targets.argmax(1)
+        log = (alone[np.arange(60), codes] - logsumexp(alone, 1)).sum()
+        parts = np.split(vector, ends)
+        return sum((p[1:] ** 2 / v).sum() for p, v in zip(parts, own, strict=True)) / 2 - log
+
+    start = np.zeros(ends[-1] + 1 + len(live[-1]) if count > 1 else 1 + len(live[0]))
+    scale = np.concatenate([np.append(1, np.sqrt(part)) for part in own])
+    best = minimize(lambda u: objective(u * scale), start, options={"gtol": 1e-7})
+    expected = outputs(best.x * scale)
+    difference = fit.outputs - expected
+    if count > 1:  # the same constant for all classes changes nothing
+        difference = difference - difference.mean(1, keepdims=True)
+    assert abs(difference).max() < 1e-3
+    assert expected.std(0).max() > 0.1
+
+
+def test_weights_of_rows_equal_repeated_rows_and_zeros_leave_rows_out():
+    x, y = rows()
+    counts = np.random.default_rng(3).integers(1, 4, 120)
+    repeated = np.repeat(np.arange(120), counts)
+    several, once = fitted(x[repeated], y[repeated]), fitted(x, y, sample_weight=counts)
+    plain = fitted(x, y)
+    place = torch.tensor(x)
+    with torch.no_grad():
+        change = (several.model(place) - once.model(place)).std()
+        other = (plain.model(place) - once.model(place)).std()
+    assert float(change) < 0.2 * float(other)
+    copies = fitted(np.tile(x, (3, 1)), np.tile(y, 3))
+    torch.testing.assert_close(copies.model(place), plain.model(place), rtol=1e-6, atol=1e-6)
+    assert copies.metric == pytest.approx(plain.metric, abs=0.01)
+    bad = np.where(np.arange(120) < 100, y, 50.0)
+    without = fitted(x, bad, sample_weight=(np.arange(120) < 100) * 1.0)
+    assert float((without.model(place)[:, 0] - torch.tensor(y)).detach().square().mean()) < 0.05
+
+
+@pytest.mark.parametrize("columns", [30, 100])
+def test_noise_in_many_columns_is_not_predicted(columns):
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(200, columns)), draw.normal(size=200)
+    result = fitted(x, y)
+    fresh = torch.tensor(draw.normal(size=(2000, columns)))
+    assert -0.2 < result.metric < 0.05
+    assert float(result.model(fresh).detach().var()) < 0.2
+
+
+def test_levels_of_a_category_share_a_variance(fits):
+    draw = np.random.default_rng(0)
+    kinds = draw.choice(list("abcdef"), 200)
+    frame = pd.DataFrame({"kind": kinds, "size": draw.uniform(size=200)})
+    frame["y"] = frame["kind"].map(dict(zip("abcdef", range(6), strict=True))) + frame["size"]
+    result = kanlens.fit_default(kanlens.read_table(frame, target="y"), hidden=(), progress=False)
+    assert result.metric > 0.99
+    design = fits[0].design
+    names = [result.model.feature_names[curve.feature] for curve in design.curves]
+    blocks = [design.owners[place.start] for place in design.slices]
+    assert len({block for name, block in zip(names, blocks, strict=True) if "kind" in name}) == 1
+    assert len(set(blocks)) == 2
+
+
+def heavy(x, y):
+    x[:, 2] = np.random.default_rng(9).standard_cauchy(len(x))
+    return x, y
+
+
+def constant_column(x, y):
+    x[:, 2] = 4.0
+    return x, y
+
+
+def two_values(x, y):
+    x[:, 2] = x[:, 2] > 0
+    return x, y + x[:, 2]
+
+
+CASES = {
+    "heavy tails": heavy,
+    "constant column": constant_column,
+    "two values": two_values,
+    "exact": lambda x, y: (x, 2 * x[:, 0] - np.abs(x[:, 1])),
+    "linear": lambda x, y: (x, 1e6 * x[:, 0]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_unusual_columns_and_targets(case):
+    x, y = CASES[case](*rows())
+    result = fitted(x, y)
+    assert result.metric > (0.999 if case in ("exact", "linear") else 0.9)
+    if case == "constant column":
+        assert result.model.layers[0].mask.tolist() == [[1, 1, 0]]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("classes", [False, True])
+def test_few_rows(count, classes):
+    x, y = rows(count)
+    result = fitted(x, np.where(np.arange(count) % 2, "a", "b") if classes else y)
+    assert np.isfinite([result.loss, result.validation_loss]).all()
+    assert bool(result.model(torch.tensor(x)).isfinite().all())
+
+
+@pytest.mark.filterwarnings("ignore:.*without variation")
+def test_a_constant_target_is_predicted():
+    x, y = rows()
+    outputs = fitted(x, np.column_stack((y, np.full(120, 7.0)))).model(torch.tensor(x))
+    torch.testing.assert_close(outputs[:, 1], torch.full((120,), 7.0, dtype=torch.float64))
+    assert float(outputs[:, 0].detach().std()) > 0.5
+
+
+def test_separable_classes_do_not_fail():
+    x, _ = rows()
+    result = fitted(x, np.where(x[:, 0] > 0, "a", "b"))
+    assert result.metric > 0.95
+    assert bool(result.model(torch.tensor(x)).isfinite().all())
+
+
+def test_weights_that_leave_one_fold_do_not_fail():
+    x, y = rows()
+    weights = np.zeros(120)
+    weights[:2] = 1
+    result = fitted(x, y, sample_weight=weights)
+    assert np.isfinite([result.loss, result.validation_loss, result.metric]).all()
+
+
+@pytest.mark.parametrize("extrapolation", ["constant", "linear", "zero"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_models_of_each_kind(tmp_path, extrapolation, dtype):
+    x, y = rows()
+
+    def build(hidden, grid_size):
+        widths = [3, *hidden, 1]
+        return kanlens.KAN(widths, extrapolation=extrapolation, generator=seeded()).to(dtype)
+
+    result = kanlens.fit_default((x, y), hidden=(), build=build, progress=False)
+    model, place = result.model, torch.tensor(x, dtype=dtype)
+    assert model.dtype == dtype
+    assert result.metric > 0.9
+    kanlens.save(model, tmp_path / "m.safetensors")
+    again = kanlens.load(tmp_path / "m.safetensors")
+    assert torch.equal(again(place), model(place))
+    assert bool(model(3 * place).isfinite().all())
+
+
+def test_many_columns_keep_the_equations_small(fits):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(200, 500))
+    result = fitted(x, x[:, 0] + 0.3 * draw.normal(size=200))
+    assert len(fits[0].design.owners) == 500
+    assert result.metric > 0.5

@@ -1,0 +1,173 @@
+"""Sizes are scored by rows that growth has not seen; the simplest good one is chosen."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import kanlens
+from kanlens.errors import InterruptedWarning, InvalidValueError
+from kanlens.training import _frontier
+from tests import interrupting
+from tests.training.conftest import seeded
+
+
+def table(rows=300, noise=0.2, seed=0):
+    draws = np.random.default_rng(seed)
+    frame = pd.DataFrame(draws.uniform(-1, 1, (rows, 4)), columns=["a", "b", "c", "d"])
+    y = np.sin(2 * frame["a"]) + 2 * frame["b"] * frame["c"] + noise * draws.normal(size=rows)
+    return kanlens.read_table(frame.assign(y=y), target="y")
+
+
+def traced(data, **options):
+    return kanlens.frontier(data, generator=seeded(1), progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def front():
+    return traced(table())
+
+
+def test_the_product_pays_and_the_network_is_small(front):
+    step = front.steps[front.index()]
+    assert step.added == "b * c"
+    assert step.edges <= 8
+    assert step.score > front.steps[0].score + 0.2
+    assert front.simplest.widths == (4, 2, 1)
+    assert front.simplest.edges_alive == step.edges
+    assert f"{step.edges} edges" in repr(front)
+
+
+def test_sizes_grow_and_the_first_has_curves_alone(front):
+    edges = [step.edges for step in front.steps]
+    assert edges == sorted(set(edges))
+    assert front.steps[0].added == "curves alone"
+    assert front.model(4).widths == (4, 1)
+    assert front.to_frame()["edges"].tolist() == edges
+    assert json.loads(front.to_json())["steps"][0]["edges"] == edges[0]
+
+
+def test_too_few_edges_are_refused(front):
+    with pytest.raises(InvalidValueError, match=r"^Frontier: expected edges of at least 3, got 2"):
+        front.model(2)
+
+
+def test_the_simplest_is_within_one_standard_error_of_the_best(front):
+    losses = front._losses.numpy()
+    best = losses.mean(1).argmin()
+    for place in range(front.index() + 1):
+        rise = losses[place] - losses[best]
+        error = rise.std(ddof=1) / np.sqrt(len(rise))
+        assert (rise.mean() <= error) == (place == front.index())
+
+
+def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
+    """Targets that only held-out rows have leave their own predictions as they are."""
+    found = {}
+
+    def outputs(change):
+        def kept(growth, *given):
+            found[str(change)] = growth
+            return scored(growth, *given)
+
+        scored = _frontier._scored
+        with monkeypatch.context() as patch:
+            patch.setattr(_frontier, "_scored", kept)
+            patch.setattr(_frontier, "row_groups", lambda x, *_, **__: torch.arange(len(x)))
+            patch.setattr(_frontier, "sorted_by_target", lambda order, y: order)
+            patch.setattr(_frontier, "settle_scaling", lambda *_: None)
+            x = torch.rand(100, 2, generator=seeded(5), dtype=torch.float64)
+            y = (x[:, :1] * x[:, 1:]).clone()
+            y[change] += 5.0
+            traced((x, y), max_edges=5)
+            return found[str(change)]
+
+    first = outputs(slice(0, 0))
+    rows = first.held[2]
+    second = outputs(slice(int(rows[0]), int(rows[0]) + 1))
+    unseen, seen = (
+        [paths[part].outputs[0][rows] for paths in (first.paths[0], second.paths[0])]
+        for part in (3, 1)
+    )
+    np.testing.assert_array_equal(*unseen)
+    assert np.abs(seen[0] - seen[1]).max() > 1e-3
+
+
+def test_a_category_counts_once_and_its_levels_are_edges():
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame({"kind": draws.choice(list("uvwxyz"), 300), "a": draws.normal(size=300)})
+    y = frame["kind"].map(dict(zip("uvwxyz", range(6), strict=True))) * (2 + frame["a"])
+    front = traced(kanlens.read_table(frame.assign(y=y + 0.1 * draws.normal(size=300)), target="y"))
+    assert front.steps[0].edges <= 2
+    assert "kind * a" in [step.added for step in front.steps]
+    assert front.model(front.steps[0].edges).edges_alive > 4
+
+
+def test_several_outputs_and_classes():
+    data = table()
+    x, y = data.x, data.y
+    both = traced((x, torch.cat((y, x[:, :1]), 1)))
+    assert both.simplest(x).shape == (300, 2)
+    assert both.steps[both.index()].score > both.steps[0].score
+    labels = np.array(["low", "middle", "high"])[np.digitize(y[:, 0].numpy(), [-0.5, 0.5])]
+    three = traced((x, labels))
+    assert three.metric_name == "accuracy"
+    assert three.simplest(x).shape == (300, 3)
+    assert three.steps[three.index()].score > 0.5
+
+
+def test_interactions_are_read_by_name():
+    data = table()
+    alone = traced(data, interactions=0)
+    assert [step.added for step in alone.steps] == ["curves alone"]
+    other = traced(data, interactions=[("a", "b")])
+    assert all(step.added in ("curves alone", "a * b") for step in other.steps)
+    for wrong, words in (
+        ([("a", "e")], "'e'"),
+        ([("a", "a")], "pairs of columns"),
+        (["ab"], "pairs of columns"),
+        (-1, "interactions"),
+    ):
+        with pytest.raises(InvalidValueError, match=words):
+            traced(data, interactions=wrong)
+    with pytest.raises(InvalidValueError, match="max_edges"):
+        traced(data, max_edges=0)
+
+
+def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
+    monkeypatch.setattr(_frontier._Path, "add", interrupting.once(_frontier._Path.add, 6))
+    with pytest.warns(InterruptedWarning, match="^frontier: .*The sizes so far are returned"):
+        front = traced(table())
+    assert front.interrupted
+    assert len(front.steps) == 1
+    assert front.simplest.widths == (4, 1)
+
+
+def test_no_time_is_curves_alone():
+    front = traced(table(), seconds=0.0)
+    assert len(front.steps) == 1
+    assert front.interrupted
+
+
+def test_weights_and_groups():
+    data = table(200)
+    weights = np.ones(200)
+    weights[:100] = 0.0
+    x, y = data.x, data.y.clone()
+    y[:100] = 50.0
+    front = traced((x, y), sample_weight=weights)
+    with torch.no_grad():
+        rest = front.simplest(x[100:])[:, 0] - y[100:, 0]
+    assert float(rest.square().mean()) < 0.3
+    groups = np.repeat(np.arange(20), 10)
+    assert traced((data.x, data.y), groups=groups).folds == 5
+
+
+def test_growth_is_on_some_rows_and_the_last_fit_on_all(monkeypatch):
+    monkeypatch.setattr(_frontier, "GROWTH_ROWS", 120)
+    front = traced(table())
+    assert front.rows == 120
+    assert len(front.simplest.background) == 100
+    assert front._growth.columns[0].design.matrix.shape[0] == 300
