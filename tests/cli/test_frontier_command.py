@@ -105,6 +105,15 @@ def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsy
     assert kanlens.load(path).edges_alive
 
 
+def test_an_interrupt_leaves_a_network_of_every_output(table, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "small.safetensors"
+    monkeypatch.setattr(_frontier, "next", Cut(next, 13), raising=False)  # after 2 starts of 6
+    options = ["--target", "strength,age", "--drop", "strong", "-o", path, "--json"]
+    assert main(["frontier", *map(str, [table, *options])]) == 130
+    assert len(json.loads(capsys.readouterr().out)["steps"]) == 1
+    assert kanlens.load(path).output_names == ("strength", "age")
+
+
 def test_errors_name_options_in_one_line(table, tmp_path, capsys):
     for options, expected in {
         ("--max-edges", "0"): "expected --max-edges to be a whole number of at least 1, got 0",
