@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import kanlens
 from benchmarks.machine import load, missing, source_digest, version_of
 from benchmarks.readable.tables import Problem, friedman1
 from kanlens._resources import one_thread
+from kanlens.data._schema import Task
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.training._closed_form import column_names
 from kanlens.training._objective import predictions
@@ -79,7 +80,7 @@ def default(table: Table, seed: int) -> KAN:
     return kanlens.fit_default(table, progress=False, generator=generator).model
 
 
-Train = Callable[["Table", int], "KAN"]
+Train: TypeAlias = Callable[["Table", int], "KAN"]
 
 
 @cache
@@ -93,7 +94,7 @@ def fit_network(
     problem: Problem, train: pd.DataFrame, test: pd.DataFrame, seed: int, *, network: Train
 ) -> Fitted:
     """Train a network."""
-    task = "classification" if problem.classes else "regression"
+    task: Task = "classification" if problem.classes else "regression"
     with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore")  # of rows outside the training data
         _compiled(network)

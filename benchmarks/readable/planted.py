@@ -68,7 +68,7 @@ def _columns(generator: np.random.Generator, name: str) -> Array:
         shared = generator.normal(size=(ROWS, 1))
         own = generator.normal(size=(ROWS, COLUMNS))
         normal = np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own
-        return np.clip(normal, -3, 3) / 2
+        return np.asarray(np.clip(normal, -3, 3) / 2)
     x = generator.uniform(-1, 1, (ROWS, COLUMNS))
     if "few values" in name:
         x[:, 0] = np.round(2 * x[:, 0]) / 2

@@ -500,13 +500,13 @@ def readable() -> dict[str, str]:
     boosted = frame[frame.peer.str.startswith("EBM")]
     scores = means(frame, "score")
     near = scores["kanlens simplest"] >= scores["EBM pairs"] - NEAR
-    splits = frame.groupby("peer").seed.nunique()
+    counts = frame.groupby(["table", "peer"]).seed.nunique()
     return {
         "readable_scores": by_peer(scores, lambda value: f"{value:.3f}"),
-        "readable_sizes": by_peer(means(frame, "size"), short),
+        "readable_sizes": by_peer(means(frame, "size"), lambda value: f"{value:,.0f}"),
         "readable_seconds": by_peer(means(frame, "seconds"), short),
         "readable_near": f"{near.sum()} of {len(near)}",
-        "readable_splits": str(splits.min()),
+        "readable_splits": str(counts.min()),
         "readable_version": boosted.version.iloc[0],
         "readable_origin": origin(frame),
         **planted_pairs(),
