@@ -36,6 +36,7 @@ _MIN_HOLDOUT_ROWS = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit
 
 Build: TypeAlias = Callable[[list[Any], int], KAN]
+Data: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
@@ -104,11 +105,9 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             "progress": False,
         }
         train = self._fit if self._optimized() else self._fit_default
-        self._keep(train(build, data, **common), places)
+        self._keep(train(build, data, common), places)
 
-    def _fit(
-        self, build: Build, data: tuple[torch.Tensor, torch.Tensor], **common: Any
-    ) -> FitResult:
+    def _fit(self, build: Build, data: Data, common: dict[str, Any]) -> FitResult:
         """Train a network with the settings of `fit`."""
         return fit(
             build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
@@ -120,22 +119,16 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             **common,
         )
 
-    def _fit_default(
-        self, build: Build, data: tuple[torch.Tensor, torch.Tensor], **common: Any
-    ) -> FitResult:
+    def _fit_default(self, build: Build, data: Data, common: dict[str, Any]) -> FitResult:
         """Train the default network, or one of given widths."""
-        return fit_default(
-            data,
-            hidden=None if self.hidden is None else self._hidden(),
-            build=lambda hidden, grid_size: build(hidden, self.grid_size or grid_size),
-            **common,
-        )
+        hidden, size = None if self.hidden is None else self._hidden(), self.grid_size
+        return fit_default(data, hidden=hidden, build=lambda h, g: build(h, size or g), **common)
 
     def _optimized(self) -> bool:
         """Return whether a setting of `fit` is passed, or a grid that no default network has."""
-        if self.grid_size is not None and not self.hidden:
-            return True
-        return self.steps is not None or self.penalty is not None or self.strength != 0
+        of_grid = self.grid_size is not None and not self.hidden
+        options = self.steps is not None or self.penalty is not None or self.strength != 0
+        return of_grid or options
 
     def _keep(self, result: FitResult, places: Array) -> None:
         """Keep a result of training on the rows at `places` of the data."""

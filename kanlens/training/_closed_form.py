@@ -25,11 +25,11 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._trace import store_statistics
 from kanlens.splines import _spline as spline
-from kanlens.training._curve_design import CurveBasis, CurveDesign, make_curve
+from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
 from kanlens.training._objective import metric_name, score, task_loss
 from kanlens.training._result import FitResult
-from kanlens.training._small_network import Column, SmallNetwork
+from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
 
 CYCLES = 10  # over the classes, at most
@@ -59,8 +59,8 @@ def fit_additive(
     for fold in folds.unique():
         judged = (folds == fold).numpy()
         rest = own * ~judged
-        others = [network.refitted(rest if rest.any() else 1.0 - judged) for network in networks]
-        settle_classes(others)
+        rest = rest if rest.any() else 1.0 - judged
+        others = fit_outputs(columns, targets, rest, classes, fine=True)
         outputs[judged] = np.stack([network.outputs()[judged] for network in others], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
     store_statistics(fitted, x)
@@ -105,7 +105,7 @@ def column_names(model: KAN) -> list[str]:
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
 
-def make_columns(model: KAN, x: Array) -> list[Column]:
+def make_columns(model: KAN, x: Array) -> list[ColumnCurves]:
     """Return the columns that vary of scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
@@ -116,7 +116,7 @@ def make_columns(model: KAN, x: Array) -> list[Column]:
         group = names.index(names[index])
         curve = make_curve(index, x[:, index], group, count, model.holds_inputs)
         groups.setdefault(group, []).append(curve)
-    return [Column(group, CurveDesign(curves, x)) for group, curves in groups.items()]
+    return [ColumnCurves(group, CurveDesign(curves, x)) for group, curves in groups.items()]
 
 
 def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array:
@@ -138,7 +138,7 @@ def scaled_targets(model: KAN, y: Tensor) -> Array:
 
 
 def fit_outputs(
-    columns: Sequence[Column],
+    columns: Sequence[ColumnCurves],
     targets: Array,
     weights: Array,
     classes: bool,
@@ -148,13 +148,7 @@ def fit_outputs(
     """Return one network of curves alone for each output."""
     zeros = np.zeros(len(targets)) if classes else None
     networks = [SmallNetwork(columns, part, weights, zeros, fine=fine) for part in targets.T]
-    settle_classes(networks)
-    return networks
-
-
-def settle_classes(networks: Sequence[SmallNetwork]) -> None:
-    """Fit the logits of several classes in turn until they change no more."""
-    for _ in range(CYCLES if networks[0].classes and len(networks) > 1 else 0):
+    for _ in range(CYCLES if classes and len(networks) > 1 else 0):
         before = np.stack([network.outputs() for network in networks], 1)
         for place, network in enumerate(networks):
             network.offsets = offsets(networks, place)
@@ -162,6 +156,7 @@ def settle_classes(networks: Sequence[SmallNetwork]) -> None:
         after = np.stack([network.outputs() for network in networks], 1)
         if ((after - before).std(0) <= CHANGE * after.std(0)).all():
             break
+    return networks
 
 
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
@@ -230,7 +225,7 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
     return layer
 
 
-def _set_curves(layer: KANLinear, row: int, column: Column, coefficients: Array) -> None:
+def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array) -> None:
     """Set the edges of a column's curves; a curve that is zero is none."""
     heights = column.design.heights(coefficients)
     for curve, height in zip(column.design.curves, heights, strict=True):

@@ -18,6 +18,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
@@ -27,12 +28,14 @@ from kanlens.training._variance_components import MIN_INFORMATION, NormalEquatio
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve, and of all, about
 MAX_CELLS = 40_000_000  # rows times breakpoints, which outputs of the network take 2 GB for
-MIN_INTERVALS = 16  # of one curve; with more columns, curves are lines
+MIN_INTERVALS = 12  # of one curve; with more columns, curves are lines
 EVEN = 0.1  # share of even spacing in that of breakpoints, the rest is of quantiles
 MIN_SPACING = 1e-9  # of breakpoints, over their range
 SMOOTH_MODES = 16  # of second differences, the leading ones
 SPACED = 0.25  # share of the breakpoints in the places of second differences, the rest is even
 MARGIN, LEADING = 0.1, 8  # of informed coefficients: share of the threshold, and always of a block
+FACTOR_MODES = 12  # of each part of a curve in a product
+PROBES, MAX_PROBES = 5, 15  # functions of a column, and levels of one, that search for products
 DENSE = 50  # times as long as a dense product, a sparse one takes for as many multiplications
 ROUGH_START = 0.05  # variance of a rough part, over that of the others, where a search starts
 
@@ -175,9 +178,9 @@ class CurveDesign:
         self.start = np.where(rough, ROUGH_START, 1.0) / len(blocks)
         return np.concatenate(owners)
 
-    def informed(self, variances: Array, noise: float) -> Array:
-        """Return coefficients that rows of weight 1 might inform about; some of each block."""
-        ratio = variances[self.owners] * self.spread * self.matrix.shape[0] / noise
+    def informed(self, variances: Array, noise: float, rows: float) -> Array:
+        """Return coefficients that `rows` might inform about, and some of each block."""
+        ratio = variances[self.owners] * self.spread * rows / noise
         order = np.arange(len(ratio)) - np.searchsorted(self.owners, self.owners)
         return np.flatnonzero((ratio > MARGIN * MIN_INFORMATION) | (order < LEADING))
 
@@ -244,6 +247,41 @@ class CurveDesign:
         return np.asarray((self.matrix[rows] @ csr_array(blocks)).toarray())
 
 
+class ColumnCurves:
+    """A column on all rows: its curve, or those of a category's levels."""
+
+    def __init__(self, index: int, design: CurveDesign) -> None:
+        self.index, self.design = index, design
+        owners = design.owners
+        order = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        self.levels = len(design.curves) > 1
+        self.smooth = np.flatnonzero(owners < 2)
+        self.factor = np.flatnonzero((order < FACTOR_MODES) | self.levels)
+        last = (owners == owners.max()) & ((order < PROBES) | self.levels)
+        self.probe = np.flatnonzero(last)[:MAX_PROBES]
+
+    def values(self, places: Array) -> Array:
+        """Return columns (batch, q) of some coefficients."""
+        return self.design.columns(np.arange(self.design.matrix.shape[0]), places)
+
+    @cached_property
+    def smooth_values(self) -> Array:
+        """Columns (batch, q) of the line and the smooth part."""
+        return self.values(self.smooth)
+
+    @cached_property
+    def factor_values(self) -> Array:
+        """Columns (batch, q) of the curve in a product."""
+        return self.values(self.factor)
+
+    @cached_property
+    def probe_values(self) -> Array:
+        """Functions (batch, q) of which products are tried, with variance 1 together."""
+        values = self.values(self.probe)
+        values = values - values.mean(0)
+        return np.asarray(values / np.sqrt(np.maximum((values**2).sum(1).mean(), 1e-300)))
+
+
 class DenseDesign:
     """A matrix (batch, p), and the blocks of its columns."""
 
@@ -268,7 +306,7 @@ class DenseDesign:
         )
         return equations, mean
 
-    def informed(self, variances: Array, noise: float) -> Array:
+    def informed(self, variances: Array, noise: float, rows: float) -> Array:
         """Return all coefficients."""
         return np.arange(len(self.owners))
 

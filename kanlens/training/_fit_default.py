@@ -154,7 +154,9 @@ class _DefaultFit:
     stop: Interruption = field(default_factory=Interruption)
     started: float = field(default_factory=time.perf_counter)
 
-    def run(self, data: Table | tuple[Any, Any], sample_weight: Any, labels: Any) -> FitResult:
+    def run(
+        self, data: Table | tuple[Any, Any], sample_weight: PerRow, labels: PerRow
+    ) -> FitResult:
         """Train the networks with and without a hidden layer, or one; return the better."""
         intervals = grid_intervals(len(data[0]) if isinstance(data, tuple) else data.rows)
         draws = (self.saved.begun or {}).get("draws")  # of a run that only began

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens._checks import check_choice, check_count
+from kanlens._checks import check_count
 from kanlens._display import Displayed
 from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._plain_json import to_plain
@@ -37,12 +37,13 @@ from kanlens.training._closed_form import (
     scaled_targets,
     to_kan,
 )
+from kanlens.training._curve_design import ColumnCurves
 from kanlens.training._default_ensemble import sorted_by_target
 from kanlens.training._fit import labelled, row_weights
-from kanlens.training._growth import Interactions, grow
+from kanlens.training._growth import Interactions, grow, read_interactions
 from kanlens.training._objective import metric_name, row_losses, score
 from kanlens.training._result import mean_and_error
-from kanlens.training._small_network import Column, SmallNetwork
+from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class FrontierStep:
     Attributes
     ----------
     edges : int
-        Number of edges, of which those of the levels of a category count as one.
+        Number of edges as the network grew, of which those of the levels of a category count as
+        one. The last fit, to all rows, may give an edge to columns that had none, within the limit.
     score : float
         R2 or accuracy on held-out rows.
     loss, standard_error : float
@@ -166,7 +168,7 @@ class Frontier(Displayed):
 
     def model(self, edges: int | None = None) -> KAN:
         """Return the network of `index`, fitted to all rows with all parts of its curves."""
-        return self._growth.finished(self.index(edges))
+        return self._growth.finished(self.index(edges), edges)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per size."""
@@ -205,7 +207,7 @@ class _Growth:
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
         rows = self.rows
-        self.sample = [Column(c.index, c.design.take(rows)) for c in self.columns]
+        self.sample = [ColumnCurves(c.index, c.design.take(rows)) for c in self.columns]
         self.paths: list[list[_Path]] = []  # of each output: on all rows, without each fold
         self.growing: list[dict[int, Iterator[tuple[SmallNetwork, str]]]] = []  # likewise
         self.held: list[Array] = []
@@ -263,15 +265,16 @@ class _Growth:
         parts = zip(paths[1:], self.held, strict=True)
         return float(sum(path.losses[path.at(size)][rows].sum() for path, rows in parts))
 
-    def finished(self, place: int) -> KAN:
+    def finished(self, place: int, edges: int | None = None) -> KAN:
         """Return the network of a size, fitted to all rows, with rough parts of its curves."""
         chosen = [
             path.networks[step]
             for (path, *_), step in zip(self.paths, self.places[place], strict=True)
         ]
         zeros = np.zeros(len(self.x)) if self.classes else None
+        most = (self.max_edges if edges is None else edges) // len(chosen)
         chosen = [
-            network.refined(self.columns, targets, self.weights, zeros)
+            network.refined(self.columns, targets, self.weights, zeros, max_edges=most)
             for network, targets in zip(chosen, self.targets.T, strict=True)
         ]
         for _ in range(CYCLES if len(chosen) > 1 and self.classes else 0):
@@ -351,35 +354,13 @@ def frontier(
         columns = len(set(column_names(model)))
         most = max(30, 2 * columns) if max_edges is None else max_edges
         check_count("frontier", "max_edges", most, least=len(model.output_names))
-        own = read_interactions(interactions, model)
+        own = read_interactions(interactions, column_names(model))
         copies = codes if labels is None else row_groups(x, y, call="fit")
         growth, stop = _Growth(model, x, y, weights, copies, most, own), Interruption()
         with threads_for(0), progress_bar("growing", most, shown=progress) as advance:
             found = trace_frontier(growth, folds, seconds=seconds, advance=advance, stop=stop)
         stop.warn("frontier", "The sizes so far are returned")
         return found
-
-
-def read_interactions(
-    interactions: int | Sequence[tuple[str, str]] | None, model: KAN
-) -> Interactions:
-    """Return the products that a network may have."""
-    if interactions is None:
-        return Interactions()
-    if isinstance(interactions, int):
-        check_count("frontier", "interactions", interactions, least=0)
-        return Interactions(most=interactions)
-    names = column_names(model)
-    pairs = set()
-    for pair in interactions:
-        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1]:
-            expected, got = "interactions to be a number, or pairs of columns", repr(pair)
-            advice = "For example [('age', 'dose')]"
-            raise InvalidValueError("frontier", expected, got, advice)
-        for name in pair:
-            check_choice("frontier", "interactions", name, dict.fromkeys(names))
-        pairs.add(frozenset(map(names.index, pair)))
-    return Interactions(pairs=frozenset(pairs))
 
 
 def trace_frontier(

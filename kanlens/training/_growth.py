@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kanlens._checks import check_choice, check_count
 from kanlens.data._cell_parsing import Array
+from kanlens.errors import InvalidValueError
 from kanlens.training._link import bends
-from kanlens.training._small_network import Edge, Product, SmallNetwork
+from kanlens.training._small_network import FactorCurve, Product, SmallNetwork
 
 MIN_GAIN = 4.0  # of the log likelihood, for a move
 MAX_PAIRS = 30  # that are tried at every move, the best of all at the first
@@ -32,7 +34,7 @@ RIDGE = 1e-3  # of the fit of a curve to values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Move:
+class Term:
     """A term to add: its gain, its edges, and columns with the values that they start from.
 
     A column joins the factor `side` of the product at `place`; without a place, two columns are a
@@ -100,25 +102,25 @@ class ScoreTest:
         return float(gains[best]), np.asarray(vectors @ (turned * shrink[best]))
 
 
-def curve_from(network: SmallNetwork, column: int, values: Array) -> Edge:
+def curve_from(network: SmallNetwork, column: int, values: Array) -> FactorCurve:
     """Return the curve in a factor that is nearest to values (batch,)."""
     own = network.columns[column]
     part = own.factor_values - own.factor_values.mean(0)
     gram = part.T @ part
     gram[np.diag_indices(len(gram))] += RIDGE * max(np.trace(gram) / len(gram), 1e-300)
     coefficients = np.linalg.solve(gram, part.T @ (values - values.mean()))
-    return Edge(column, coefficients, np.ones(len(own.design.start)))
+    return FactorCurve(column, coefficients, np.ones(len(own.design.start)))
 
 
-def _links(network: SmallNetwork, test: ScoreTest) -> list[Move]:
+def _links(network: SmallNetwork, test: ScoreTest) -> list[Term]:
     if network.classes or network.link is not None:
         return []
-    return [Move(gain=test(bends(network.sums()))[0], edges=1)]
+    return [Term(gain=test(bends(network.sums()))[0], edges=1)]
 
 
 def _pairs(
     network: SmallNetwork, test: ScoreTest, pairs: Collection[tuple[int, ...]]
-) -> list[Move]:
+) -> list[Term]:
     """Return the products of pairs of columns, in rank-one form."""
     moves = []
     for pair in pairs:
@@ -129,13 +131,13 @@ def _pairs(
         root = np.sqrt(sizes[0])
         values = (left @ u[:, 0] * root, right @ v[0] * root)
         edges = 3 + (not network.products)
-        moves.append(Move(gain=gain, edges=edges, columns=pair, values=values))
+        moves.append(Term(gain=gain, edges=edges, columns=pair, values=values))
     return sorted(moves, key=lambda move: -move.gain)
 
 
 def _extensions(
     network: SmallNetwork, test: ScoreTest, allowed: Callable[[int, int], bool]
-) -> list[Move]:
+) -> list[Term]:
     """Return the columns that may join a factor."""
     moves = []
     for place, product in enumerate(network.products):
@@ -149,7 +151,7 @@ def _extensions(
             spread = rest.std() + 1e-300
             gain, start = test(probe * (rest / spread)[:, None])
             own = {"columns": (column,), "values": (probe @ start / spread,)}
-            moves.append(Move(gain=gain, edges=1, place=place, side=side, **own))
+            moves.append(Term(gain=gain, edges=1, place=place, side=side, **own))
     return moves
 
 
@@ -168,6 +170,27 @@ class Interactions:
     def allows(self, first: int, second: int) -> bool:
         """Return whether two columns may be in a product."""
         return self.pairs is None or frozenset((first, second)) in self.pairs
+
+
+def read_interactions(
+    interactions: int | Sequence[tuple[str, str]] | None, names: Sequence[str]
+) -> Interactions:
+    """Return the products that a network may have."""
+    if interactions is None:
+        return Interactions()
+    if isinstance(interactions, int):
+        check_count("frontier", "interactions", interactions, least=0)
+        return Interactions(most=interactions)
+    pairs = set()
+    for pair in interactions:
+        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1]:
+            expected, got = "interactions to be a number, or pairs of columns", repr(pair)
+            advice = "For example [('age', 'dose')]"
+            raise InvalidValueError("frontier", expected, got, advice)
+        for name in pair:
+            check_choice("frontier", "interactions", name, dict.fromkeys(names))
+        pairs.add(frozenset(map(names.index, pair)))
+    return Interactions(pairs=frozenset(pairs))
 
 
 def grow(

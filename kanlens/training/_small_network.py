@@ -18,17 +18,16 @@ import numpy as np
 from scipy.special import expit
 
 from kanlens.data._cell_parsing import Array
-from kanlens.training._curve_design import CurveDesign, DenseDesign
+from kanlens.training._curve_design import ColumnCurves, CurveDesign, DenseDesign
 from kanlens.training._link import Link, fit_link
 from kanlens.training._variance_components import (
     MAX_STEPS,
+    MIN_NOISE,
     MIN_VARIANCE,
     MixedFit,
     restricted_fit,
 )
 
-FACTOR_MODES = 12  # of each part of a curve in a product
-PROBES, MAX_PROBES = 5, 15  # functions of a column, and levels of one, that search for products
 RESOLVED = 1e-2  # information of data about a direction over that of its prior, to be kept
 RETURNING = 1e-5  # least variance of the line of a column, which may come back
 SMALL = 1e-6  # least variance that a step starts from
@@ -40,59 +39,24 @@ PRIOR = 0.25, 1.0  # at most, and times variances over rows: noise in 30 columns
 NOISE = 0.3  # variance of errors at the start, over that of the targets
 
 
-class Column:
-    """A column on all rows: its curve, or those of a category's levels."""
-
-    def __init__(self, index: int, design: CurveDesign) -> None:
-        self.index, self.design = index, design
-        owners = design.owners
-        order = np.arange(len(owners)) - np.searchsorted(owners, owners)
-        self.levels = len(design.curves) > 1
-        self.smooth = np.flatnonzero(owners < 2)
-        self.factor = np.flatnonzero((order < FACTOR_MODES) | self.levels)
-        last = (owners == owners.max()) & ((order < PROBES) | self.levels)
-        self.probe = np.flatnonzero(last)[:MAX_PROBES]
-
-    def values(self, places: Array) -> Array:
-        """Return columns (batch, q) of some coefficients."""
-        return self.design.columns(np.arange(self.design.matrix.shape[0]), places)
-
-    @cached_property
-    def smooth_values(self) -> Array:
-        """Columns (batch, q) of the line and the smooth part."""
-        return self.values(self.smooth)
-
-    @cached_property
-    def factor_values(self) -> Array:
-        """Columns (batch, q) of the curve in a product."""
-        return self.values(self.factor)
-
-    @cached_property
-    def probe_values(self) -> Array:
-        """Functions (batch, q) of which products are tried, with variance 1 together."""
-        values = self.values(self.probe)
-        values = values - values.mean(0)
-        return np.asarray(values / np.sqrt(np.maximum((values**2).sum(1).mean(), 1e-300)))
-
-
 @dataclass(frozen=True, eq=False)
-class Edge:
+class FactorCurve:
     """A curve in a factor: place of its column, coefficients, and variances of its parts."""
 
     column: int
     coefficients: Array
     variances: Array
 
-    def scaled(self, factor: float) -> Edge:
+    def scaled(self, factor: float) -> FactorCurve:
         """Return the edge times a factor."""
-        return Edge(self.column, self.coefficients * factor, self.variances * factor**2)
+        return FactorCurve(self.column, self.coefficients * factor, self.variances * factor**2)
 
 
 @dataclass(eq=False)
 class Product:
     """A product of two sums of curves, each with a level."""
 
-    factors: tuple[list[Edge], list[Edge]]
+    factors: tuple[list[FactorCurve], list[FactorCurve]]
     levels: tuple[float, float] = (0.0, 0.0)
 
     def copy(self) -> Product:
@@ -114,7 +78,7 @@ class SmallNetwork:
 
     def __init__(
         self,
-        columns: Sequence[Column],
+        columns: Sequence[ColumnCurves],
         targets: Array,
         weights: Array,
         offsets: Array | None = None,
@@ -129,7 +93,7 @@ class SmallNetwork:
         share = min(max(mean, 1e-6), 1 - 1e-6)
         self.level = mean if offsets is None else float(np.log(share / (1 - share)))
         variance = float(weights @ (targets - mean) ** 2 / weights.sum())
-        self.noise = 1.0 if self.classes else NOISE * max(variance, 1e-300)
+        self.noise = 1.0 if self.classes else max(NOISE * variance, MIN_NOISE[1])
         self.bases = [np.eye(len(column.smooth)) for column in columns]
         owners = [c.design.owners if fine else c.design.owners[c.smooth] for c in columns]
         self._set_mains(owners, np.zeros(sum(map(len, owners))))
@@ -252,7 +216,7 @@ class SmallNetwork:
         slope = np.maximum(self.link.slope(sums), MIN_SLOPE)
         return self.weights * slope**2, (self.targets - self.link(sums)) / slope
 
-    def moving(self) -> list[tuple[Edge, Array]]:
+    def moving(self) -> list[tuple[FactorCurve, Array]]:
         """Return the edges of moving factors, each with the values of the other factor."""
         sides, other = self.side, 1 - self.side
         return [
@@ -273,7 +237,9 @@ class SmallNetwork:
         own, all_coefficients = np.concatenate(owners), np.concatenate(coefficients)
         return self._design(own, moving), own, all_coefficients, np.concatenate(variances)
 
-    def _design(self, owners: Array, moving: list[tuple[Edge, Array]]) -> DenseDesign | CurveDesign:
+    def _design(
+        self, owners: Array, moving: list[tuple[FactorCurve, Array]]
+    ) -> DenseDesign | CurveDesign:
         columns = [(self.columns[edge.column], rest) for edge, rest in moving]
         if not self.fine:
             parts = [column.factor_values * rest[:, None] for column, rest in columns]
@@ -291,7 +257,7 @@ class SmallNetwork:
                 start, first = stop, last
                 stop, last = start + len(edge.coefficients), first + len(edge.variances)
                 own = coefficients[start:stop], variances[first:last]
-                product.factors[self.side][place] = Edge(edge.column, *own)
+                product.factors[self.side][place] = FactorCurve(edge.column, *own)
 
     def fit(self, *, first: bool = False) -> None:
         """Let the factors move in turn until the sums change no more."""
@@ -342,10 +308,11 @@ class SmallNetwork:
         are left out, and taken in again where the variances have risen.
         """
         variances, noise = np.maximum(variances, SMALL), self.noise
-        places = design.informed(variances, noise)
+        total = float(self.weights.sum())
+        places = design.informed(variances, noise, total)
         while True:
             equations, mean = design.equations(weights, response, places)
-            rows = max(float(self.weights.sum()) - 1, 1.0)
+            rows = max(total - 1, 1.0)
             prior = min(PRIOR[0], PRIOR[1] * equations.blocks / rows)
             fit = restricted_fit(
                 replace(equations, rows=rows),
@@ -355,7 +322,7 @@ class SmallNetwork:
                 steps=steps,
                 prior=prior,
             )
-            more = np.union1d(places, design.informed(fit.variances, fit.noise))
+            more = np.union1d(places, design.informed(fit.variances, fit.noise, total))
             if len(more) == len(places) or self.classes:
                 return fit.spread(places, len(design.owners)), mean
             places, variances, noise = more, np.maximum(fit.variances, SMALL), fit.noise
@@ -391,13 +358,6 @@ class SmallNetwork:
         other.fit()
         return other if other.criterion() <= self.criterion() else self
 
-    def refitted(self, weights: Array) -> SmallNetwork:
-        """Return the network fitted with other weights of rows, from its present state."""
-        other = self.copy()
-        other.weights = weights
-        other.fit(first=True)
-        return other
-
     def copy(self) -> SmallNetwork:
         """Return a copy, of which the columns are shared."""
         other = copy.copy(self)
@@ -407,18 +367,26 @@ class SmallNetwork:
 
     def refined(
         self,
-        columns: Sequence[Column],
+        columns: Sequence[ColumnCurves],
         targets: Array,
         weights: Array,
         offsets: Array | None = None,
+        *,
+        max_edges: int,
     ) -> SmallNetwork:
-        """Return the network on other rows, fitted again with rough parts of the curves."""
+        """Return the network on other rows, fitted again with rough parts of the curves.
+
+        Columns without an effect may get one within `max_edges`.
+        """
         other, full = self.copy(), self.main_coefficients()
         own = {column.index: column for column in columns}
         other.columns = [own[column.index] for column in self.columns]
         other.targets, other.weights, other.offsets = targets, weights, offsets
         other.fine = True
-        other.curved = [place for place, own in enumerate(full) if own.any()] or [0]
+        live = [place for place, own in enumerate(full) if own.any()]
+        rest = [place for place, own in enumerate(full) if not own.any()]
+        room = max(max_edges - self.curves(), int(not live))
+        other.curved = sorted(live + rest[:room])
         owners = [other.columns[place].design.owners for place in other.curved]
         other._set_mains(owners, np.concatenate([full[place] for place in other.curved]))
         other.fit(first=True)

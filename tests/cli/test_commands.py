@@ -107,13 +107,24 @@ def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatc
     monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (60, 1000, 60))
     words = ["train", str(workshop / "data.csv"), "--target", "area", "--seed", "1"]
     found = {}
-    for name, options in {"default": [], "given": ["--batch-size", "256"]}.items():
+    choices = {
+        "default": [],
+        "given": ["--batch-size", "256"],
+        "shape": ["--hidden", "3", "--grid-size", "4"],
+        "none": ["--hidden", "0"],
+    }
+    for name, options in choices.items():
         assert main([*words, *options, "-o", f"{tmp_path}/{name}.safetensors"]) == 0
         found[name] = capsys.readouterr().err
     assert "120 rows, which choose the network" in found["default"]
     assert "3 features, KAN [3, 5, 1]" in found["given"]
-    widths = kanlens.load(tmp_path / "default.safetensors").widths
-    assert widths in ((3, 1), (3, 48, 1))
+    assert "3 features, KAN [3, 3, 1]; seed 1" in found["shape"]
+    models = {name: kanlens.load(tmp_path / f"{name}.safetensors") for name in choices}
+    assert models["default"].widths in ((3, 1), (3, 48, 1))
+    assert models["shape"].widths == (3, 3, 1)
+    assert models["shape"].layers[0].grid_size == 4
+    assert models["none"].widths == (3, 1)
+    assert models["none"].layers[0].spline_order == 1  # of the closed form
 
 
 def test_the_same_seed_gives_the_same_bytes(workshop, tmp_path):

@@ -117,5 +117,5 @@ def test_curves_of_one_group_have_one_variance_for_each_part():
 
 def test_many_columns_are_lines():
     x = np.random.default_rng(0).normal(size=(50, 2))
-    assert len(make_curve(0, x[:, 0], 0, 100).breakpoints) == 21
+    assert len(make_curve(0, x[:, 0], 0, 100).breakpoints) == 16
     assert [part.shape for part in make_curve(0, x[:, 0], 0, 500).parts] == [(2, 1)]

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kanlens.training._additive_network import _AdditiveFit
 
 import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
@@ -17,6 +16,7 @@ from kanlens.training import fit_default
 from kanlens.training._checkpointing import read_state
 from kanlens.training._default_ensemble import EnsembleRun, add_penalties, grid_intervals
 from kanlens.training._objective import score
+from kanlens.training._small_network import SmallNetwork
 from tests.training.conftest import seeded
 
 
@@ -161,14 +161,14 @@ def drawn(rows, seed, **options):
 
 def stopped(monkeypatch, layers, error, after=3):
     """Have an error come in the middle of the training of a network of that many layers."""
-    functions = {1: (_AdditiveFit, "_update"), 2: (EnsembleRun, "_learn")}
+    functions = {1: (SmallNetwork, "step"), 2: (EnsembleRun, "_learn")}
     function, done = getattr(*functions[layers]), []
 
     def broken(self, *given):
         done.append(None)
         if len(done) == after:
             raise error
-        function(self, *given)
+        return function(self, *given)
 
     monkeypatch.setattr(*functions[layers], broken)
 
@@ -190,14 +190,14 @@ def test_a_killed_run_goes_on_bit_for_bit_from_either_network(tmp_path, monkeypa
 
 @pytest.mark.usefixtures("briefest")
 def test_an_interrupt_in_the_first_network_waits_and_leaves_a_checkpoint(tmp_path, monkeypatch):
-    rows, path, update = table(product), tmp_path / "run", _AdditiveFit._update
+    rows, path, update = table(product), tmp_path / "run", SmallNetwork.step
 
     def interrupted(self, *given):
         signal.raise_signal(signal.SIGINT)
-        update(self, *given)
+        return update(self, *given)
 
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match="continues from"):
-        patch.setattr(_AdditiveFit, "_update", interrupted)
+        patch.setattr(SmallNetwork, "step", interrupted)
         patch.setattr(EnsembleRun, "_learn", pytest.fail)
         part = drawn(rows, 4, checkpoint=path)
     assert part.interrupted

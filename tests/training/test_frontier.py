@@ -36,7 +36,8 @@ def test_the_product_pays_and_the_network_is_small(front):
     assert step.edges <= 8
     assert step.score > front.steps[0].score + 0.2
     assert front.simplest.widths == (4, 2, 1)
-    assert front.simplest.edges_alive == step.edges
+    assert step.edges <= front.simplest.edges_alive <= 30
+    assert front.model(step.edges).edges_alive <= step.edges
     assert f"{step.edges} edges" in repr(front)
 
 
@@ -50,8 +51,10 @@ def test_sizes_grow_and_the_first_has_curves_alone(front):
 
 
 def test_too_few_edges_are_refused(front):
-    with pytest.raises(InvalidValueError, match=r"^Frontier: expected edges of at least 3, got 2"):
-        front.model(2)
+    few = front.steps[0].edges
+    expected = rf"^Frontier: expected edges of at least {few}, got {few - 1}"
+    with pytest.raises(InvalidValueError, match=expected):
+        front.model(few - 1)
 
 
 def test_the_simplest_is_within_one_standard_error_of_the_best(front):

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from kanlens.training import _growth
-from kanlens.training._curve_design import CurveDesign, make_curve
+from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
 from kanlens.training._growth import Interactions, ScoreTest, grow
-from kanlens.training._small_network import Column, SmallNetwork
+from kanlens.training._small_network import SmallNetwork
 
 
 def columns_of(x):
     count = x.shape[1]
     return [
-        Column(index, CurveDesign([make_curve(index, x[:, index], index, count)], x))
+        ColumnCurves(index, CurveDesign([make_curve(index, x[:, index], index, count)], x))
         for index in range(count)
     ]
 

@@ -12,7 +12,6 @@ from kanlens.training._closed_form import (
     fit_outputs,
     make_columns,
     scaled_targets,
-    settle_classes,
     to_kan,
 )
 from kanlens.training._growth import Interactions, grow
@@ -47,7 +46,9 @@ def networks_of(model, x, y, *, products=True, fine=False):
     if fine:
         own = zip(networks, scaled_targets(model, y).T, strict=True)
         zeros = np.zeros(len(x)) if classes else None
-        networks = [net.refined(columns, target, weights, zeros) for net, target in own]
+        networks = [
+            net.refined(columns, target, weights, zeros, max_edges=30) for net, target in own
+        ]
     return networks
 
 
@@ -73,7 +74,6 @@ def test_classes_are_logits():
     for names in (labels, np.where(y > 1.2, "high", "low")):
         model, x, targets = prepared(frame, names)
         networks = networks_of(model, x, targets, products=False)
-        settle_classes(networks)
         with torch.no_grad():
             made = to_kan(model, networks)(x)
         outputs = np.stack([network.outputs() for network in networks], 1)
@@ -108,7 +108,7 @@ def test_what_products_say_about_single_columns_is_in_their_curves():
     (network,) = networks_of(model, x, targets)
     assert network.products
     columns = network.columns
-    fine = network.refined(columns, network.targets, network.weights, None)
+    fine = network.refined(columns, network.targets, network.weights, max_edges=30)
     before = fine.sums()
     fine._center()
     np.testing.assert_allclose(fine.sums(), before, atol=1e-11)

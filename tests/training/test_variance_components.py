@@ -20,7 +20,7 @@ OWNERS = np.array([0, 0, 1, 2, 2, 2, 1])
 def exact(monkeypatch):
     """No coefficient is left out, and searches end at the optimum."""
     monkeypatch.setattr(components, "MIN_INFORMATION", 0.0)
-    monkeypatch.setattr(components, "MIN_GAIN", 1e-11)
+    monkeypatch.setattr(components, "MIN_CHANGE", 1e-11)
 
 
 def problem(seed, *, weighted=True, effect=1.0):

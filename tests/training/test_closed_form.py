@@ -1,16 +1,19 @@
 """Networks without a hidden layer, fitted in closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kanlens.training._additive_network import _AdditiveFit
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 import kanlens
-from kanlens.training import _additive_network as additive
+from kanlens.data._schema import class_schema
+from kanlens.training import _closed_form as closed
 from kanlens.training import _curve_design as curves
+from kanlens.training import _small_network as small
 from kanlens.training import _variance_components as components
 from tests.training.conftest import seeded
 
@@ -28,10 +31,14 @@ def rows(count=120, columns=3, seed=0):
 
 @pytest.fixture
 def fits(monkeypatch):
-    """Return the list of fits that networks are made of."""
-    kept, assemble = [], additive._set_layer
-    monkeypatch.setattr(additive, "_set_layer", lambda *a: (kept.append(a[1]), assemble(*a)))
+    """Return the list of the networks, one for each output, that models are made of."""
+    kept, convert = [], closed.to_kan
+    monkeypatch.setattr(closed, "to_kan", lambda *a: (kept.append(a[1]), convert(*a))[1])
     return kept
+
+
+def outputs_of(networks):
+    return np.stack([network.outputs() for network in networks], 1)
 
 
 def levels(value):
@@ -49,7 +56,7 @@ def test_the_network_computes_the_outputs_of_the_fit(fits, kind):
     }
     result = fitted(x, targets[kind])
     model = result.model
-    outputs = model.scale_outputs(torch.from_numpy(fits[0].outputs))
+    outputs = model.scale_outputs(torch.from_numpy(outputs_of(fits[0])))
     torch.testing.assert_close(model(torch.tensor(x)), outputs, rtol=1e-12, atol=1e-12)
     assert result.metric > 0.8
     assert sorted(result.held_out.tolist()) == list(range(120))
@@ -57,39 +64,51 @@ def test_the_network_computes_the_outputs_of_the_fit(fits, kind):
     assert model.widths == (3, {"two outputs": 2, "three classes": 3}.get(kind, 1))
 
 
-def test_rows_of_a_fold_have_no_part_in_their_predictions(fits):
+@pytest.mark.parametrize("classes", [False, True])
+def test_rows_of_a_fold_have_no_part_in_their_predictions(monkeypatch, classes):
+    judged, score = [], closed.score
+
+    def keep(model, held_out, y):
+        judged.append(held_out)
+        return score(model, held_out, y)
+
+    monkeypatch.setattr(closed, "score", keep)
+    monkeypatch.setattr(closed, "settle_scaling", lambda *_: None)
     x, y = rows()
-    folds = np.arange(120) % 6
-    for regression, other in ((True, 100.0), (False, 1.0)):
-        targets = y[:, None] if regression else (y[:, None] > 0.3) * 1.0
-        fitted(x, y)
-        design = fits[-1].design
-        moved = np.where((folds == 2)[:, None], other - targets, targets)
-        first, second = (
-            _AdditiveFit(design, part, np.ones(120), regression) for part in (targets, moved)
-        )
-        first.run()
-        second.run()
-        held, changed = first.held_out(folds), second.held_out(folds)
-        np.testing.assert_allclose(held[folds == 2], changed[folds == 2], rtol=1e-9, atol=1e-9)
-        assert abs(held - changed)[folds != 2].max() > 1e-3
-        assert abs(first.outputs - second.outputs)[folds == 2].max() > 1e-3
+    folds, place = torch.arange(120) % 6, torch.tensor(x)
+    targets = torch.tensor(y > 0.3).long() if classes else torch.tensor(y)[:, None]
+    moved = targets.clone()
+    moved[folds == 2] = 1 - moved[folds == 2] if classes else 100.0
+    for part in (targets, moved):
+        model = kanlens.KAN([3, 1]).double()
+        if classes:
+            model.schema = class_schema("y", ("no", "yes"))
+            model.schema = replace(model.schema, features=kanlens.KAN([3, 1]).schema.features)
+        closed.fit_additive(model, place, part, None, folds, torch.arange(120))
+    first, second = judged
+    torch.testing.assert_close(first[folds == 2], second[folds == 2], rtol=1e-9, atol=1e-9)
+    assert float((first - second)[folds != 2].abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes):
-    monkeypatch.setattr(additive, "CHANGE", 0.0)
-    monkeypatch.setattr(additive, "PASSES", 150)
+    for module in (closed, small):
+        monkeypatch.setattr(module, "CHANGE", 0.0)
+    monkeypatch.setattr(closed, "CYCLES", 100)
+    monkeypatch.setattr(small, "PASSES", 40)
     for module in (components, curves):
         monkeypatch.setattr(module, "MIN_INFORMATION", 0.0)
     x, y = rows(60, 2)
     y = y + np.random.default_rng(5).normal(size=60)
     fitted(x, levels(y) if classes == 3 else np.where(y > 0, "yes", "no"))
-    fit = fits[0]
-    count, design = len(fit.fits), fit.design
+    networks = fits[0]
+    count = len(networks)
+    design = networks[0].linear()[0]
     columns = design.columns(np.arange(60), np.arange(len(design.owners)))
-    live = [fit.fits[output].live for output in range(count)]
-    own = [fit.fits[output].variances[design.owners[live[output]]] for output in range(count)]
+    variances = [network.variances[network.owners] for network in networks]
+    live = [np.flatnonzero(own > components.MIN_VARIANCE) for own in variances]
+    own = [part[places] for part, places in zip(variances, live, strict=True)]
+    truth = np.stack([network.targets for network in networks], 1)
     ends = np.cumsum([1 + len(part) for part in live])[:-1]
 
     def outputs(vector):
@@ -99,7 +118,7 @@ def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes)
     def objective(vector):
         values = outputs(vector)
         alone = np.column_stack((np.zeros(60), values)) if count == 1 else values
-        codes = fit.targets[:, 0].astype(int) if count == 1 else fit.targets.argmax(1)
+        codes = truth[:, 0].astype(int) if count == 1 else truth.argmax(1)
         log = (alone[np.arange(60), codes] - logsumexp(alone, 1)).sum()
         parts = np.split(vector, ends)
         return sum((p[1:] ** 2 / v).sum() for p, v in zip(parts, own, strict=True)) / 2 - log
@@ -108,7 +127,7 @@ def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes)
     scale = np.concatenate([np.append(1, np.sqrt(part)) for part in own])
     best = minimize(lambda u: objective(u * scale), start, options={"gtol": 1e-7})
     expected = outputs(best.x * scale)
-    difference = fit.outputs - expected
+    difference = outputs_of(networks) - expected
     if count > 1:  # the same constant for all classes changes nothing
         difference = difference - difference.mean(1, keepdims=True)
     assert abs(difference).max() < 1e-3
@@ -151,11 +170,11 @@ def test_levels_of_a_category_share_a_variance(fits):
     frame["y"] = frame["kind"].map(dict(zip("abcdef", range(6), strict=True))) + frame["size"]
     result = kanlens.fit_default(kanlens.read_table(frame, target="y"), hidden=(), progress=False)
     assert result.metric > 0.99
-    design = fits[0].design
-    names = [result.model.feature_names[curve.feature] for curve in design.curves]
-    blocks = [design.owners[place.start] for place in design.slices]
-    assert len({block for name, block in zip(names, blocks, strict=True) if "kind" in name}) == 1
-    assert len(set(blocks)) == 2
+    (network,) = fits[0]
+    kind, size = network.columns
+    assert len(kind.design.curves) == 6
+    assert set(kind.design.owners.tolist()) == {0}
+    assert len(size.design.curves) == 1
 
 
 def heavy(x, y):
@@ -246,5 +265,5 @@ def test_many_columns_keep_the_equations_small(fits):
     draw = np.random.default_rng(0)
     x = draw.normal(size=(200, 500))
     result = fitted(x, x[:, 0] + 0.3 * draw.normal(size=200))
-    assert len(fits[0].design.owners) == 500
+    assert sum(len(column.design.owners) for column in fits[0][0].columns) == 500
     assert result.metric > 0.5
