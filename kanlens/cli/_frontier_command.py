@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kanlens import Frontier
 
-BAR = 10  # characters of the largest loss
+BAR = 6  # characters of the largest loss
 
 
 @command(
@@ -92,12 +92,12 @@ def _sizes(front: Frontier, place: int) -> pd.DataFrame:
     largest = max(step.loss for step in front.steps) or 1.0
     return pd.DataFrame(
         {
-            "picked": ">>>>" if index == place else "",
+            "": ">>>>" if index == place else "",
             "edges": step.edges,
             front.metric_name: step.score,
             "loss": step.loss,
             "error": step.standard_error,
-            "loss bar": "#" * round(BAR * step.loss / largest),
+            "bar": "#" * round(BAR * step.loss / largest),
             "last term": step.added,
         }
         for index, step in enumerate(front.steps)
