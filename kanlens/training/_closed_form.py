@@ -32,6 +32,7 @@ from kanlens.training._result import FitResult
 from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
 
+CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # over the classes, at most
 CHANGE = 1e-2  # of the outputs, over their deviations, that ends the cycles
 MAX_CURVES = 3000  # of features that vary most, in scaled units
@@ -87,7 +88,7 @@ def closed_form_result(
     return FitResult(
         model=model,
         history=tuple(history),
-        stopped_because="fitted in closed form",
+        stopped_because=CLOSED_FORM,
         best_step=best + 1,
         loss=loss,
         validation_loss=history[best]["validation_loss"],
@@ -160,7 +161,7 @@ def fit_outputs(
 
 
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
-    """Return what turns the sums of a class into a logit against all others, (batch,)."""
+    """Return the offsets (batch,) of the logit of a class against all others."""
     own = networks[place]
     if own.offsets is None or len(networks) == 1:
         return own.offsets
@@ -179,17 +180,17 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork]) -> KAN:
     if any(network.link is not None for network in networks):
         layers.append(_link_layer(networks))
         nodes.append(Grouping(count))
-    made = KAN.from_layers(
+    network = KAN.from_layers(
         [layer.to(model.dtype) for layer in layers],
         model.schema,
         nodes=[Nodes(grouping) for grouping in nodes],
     )
     for name in ("input_shift", "input_scale", "input_low", "input_high"):
-        getattr(made, name).copy_(getattr(model, name))
-    made.output_shift.copy_(model.output_shift)
-    made.output_scale.copy_(model.output_scale)
-    made.scaled, made.holds_inputs = model.scaled, model.holds_inputs
-    return made
+        getattr(network, name).copy_(getattr(model, name))
+    network.output_shift.copy_(model.output_shift)
+    network.output_scale.copy_(model.output_scale)
+    network.scaled, network.holds_inputs = model.scaled, model.holds_inputs
+    return network
 
 
 def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
@@ -226,7 +227,7 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
 
 
 def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array) -> None:
-    """Set the edges of a column's curves; a curve that is zero is none."""
+    """Set the edges of a column's curves, but for zeros."""
     heights = column.design.heights(coefficients)
     for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
@@ -254,7 +255,7 @@ def _sum_layer(owners: Array, count: int) -> KANLinear:
 
 
 def _link_layer(networks: Sequence[SmallNetwork]) -> KANLinear:
-    """Return the layer of the links; a line where there is none."""
+    """Return the layer of the links, and of a line for other outputs."""
     layer = _empty_layer(
         len(networks), len(networks), grid_size=INTERVALS, spline_order=DEGREE,
         base_activation="zero",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -14,14 +14,19 @@ from torch import Tensor
 from kanlens._checks import check_generator
 from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
-from kanlens._runtime import Interruption, interrupts_wait
+from kanlens._runtime import Interruption, interrupts_wait, progress_bar
 from kanlens.data._groups import deal_groups, row_groups
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
-from kanlens.errors import DTypeError, rewording
+from kanlens.errors import DTypeError, InvalidValueError, rewording
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
-from kanlens.training._closed_form import fit_additive
+from kanlens.training._closed_form import (
+    CLOSED_FORM,
+    closed_form_result,
+    column_names,
+    fit_additive,
+)
 from kanlens.training._default_ensemble import (
     MEMBERS,
     NODES,
@@ -37,6 +42,10 @@ from kanlens.training._fit import (
     row_weights,
     warn_interrupted,
 )
+from kanlens.training._frontier import FOLDS, default_edges, trace_frontier
+from kanlens.training._growth import read_interactions
+from kanlens.training._growth_paths import Growth
+from kanlens.training._objective import task_loss
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
@@ -53,6 +62,8 @@ def fit_default(
     data: Table | Source | tuple[Any, Any],
     *,
     hidden: Sequence[Any] | None = None,
+    max_edges: int | Literal["few"] | None = None,
+    interactions: int | Sequence[tuple[str, str]] | None = None,
     build: Callable[[list[Any], int], KAN] | None = None,
     sample_weight: PerRow = None,
     groups: PerRow = None,
@@ -80,6 +91,11 @@ def fit_default(
         Nodes of the hidden layers, as for `KAN`: this shape alone is trained. ``()`` is the network
         without a hidden layer. One layer of 16 sums or more is an ensemble of members of at least
         8; other networks are trained on five sixths of the rows. Default: chosen.
+    max_edges : int or "few", optional
+        Grow a small network of at most so many edges, as `kanlens.frontier` does, and take the
+        smallest within one standard error of the best; "few" is its default limit.
+    interactions : int or sequence of pairs of column names, optional
+        Products of a small network, as for `kanlens.frontier`.
     build : callable, optional
         Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
         float64 of the features and outputs of `data`.
@@ -106,10 +122,14 @@ def fit_default(
     >>> generator = torch.Generator().manual_seed(0)
     >>> fit_default((x, x**2), progress=False, generator=generator).metric > 0.9
     True
-    >>> fit_default((x, x**2), hidden=(), progress=False).model.widths
-    (1, 1)
+    >>> fit_default((x, x**2), max_edges="few", progress=False).model.edges_alive
+    1
     """
     check_generator("fit_default", generator)
+    small = None if max_edges is None and interactions is None else (max_edges, interactions)
+    if small is not None and hidden is not None:
+        expected, advice = "either hidden or max_edges and interactions", "Leave one of them out"
+        raise InvalidValueError("fit_default", expected, "both", advice)
     if hidden is not None and (isinstance(hidden, str) or not isinstance(hidden, Sequence)):
         expected, advice = "hidden to be a sequence of widths", "For example (5,)"
         raise DTypeError("fit_default", expected, repr(hidden), advice)
@@ -129,7 +149,7 @@ def fit_default(
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
         if not isinstance(data, Source):
-            task = _DefaultFit(build, hidden, ranks, saved, progress, generator)
+            task = _DefaultFit(build, hidden, small, ranks, saved, progress, generator)
             return task.run(data, sample_weight, labels)
         way = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
         way |= {"strategy": strategy, "progress": progress, "generator": generator}
@@ -137,8 +157,17 @@ def fit_default(
         if model is not None:
             return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **way)
         sample = data.sample(held)
-        first = fit_default(sample, hidden=hidden, build=build, resume=resume, **way)
-        return first if first.interrupted else fit(first.model, data, REFINED, **way)
+        first = fit_default(
+            sample,
+            hidden=hidden,
+            max_edges=max_edges,
+            interactions=interactions,
+            build=build,
+            resume=resume,
+            **way,
+        )
+        done = first.interrupted or first.stopped_because == CLOSED_FORM
+        return first if done else fit(first.model, data, REFINED, **way)
 
 
 @dataclass
@@ -147,6 +176,7 @@ class _DefaultFit:
 
     build: Callable[[list[Any], int], KAN]
     hidden: Sequence[Any] | None
+    small: tuple[int | Literal["few"] | None, int | Sequence[tuple[str, str]] | None] | None
     ranks: Ranks
     saved: Checkpoint
     progress: bool | None
@@ -172,11 +202,13 @@ class _DefaultFit:
             return self._ensemble(model, rows)
         identity = identity_of(model, FitOptions(), *rows)
         self.saved.begin({"identity": identity, "draws": draws})
-        if self.hidden is not None and self.saved.begun is not None:  # of a hidden layer
+        alone = self.hidden is not None or self.small is not None
+        if alone and self.saved.begun is not None:  # of a hidden layer
             check_identity(self.saved.begun, identity, call="fit")
-        additive = self._additive(
-            model, rows, groups if labels is None else row_groups(x, y, call="fit")
-        )
+        copies = groups if labels is None else row_groups(x, y, call="fit")
+        if self.small is not None:
+            return self._small(model, rows, copies)
+        additive = self._additive(model, rows, copies)
         if self.stop.happened or self.hidden is not None:
             return additive
         wide = self.build([MEMBERS * NODES], intervals)
@@ -194,9 +226,7 @@ class _DefaultFit:
     ) -> FitResult:
         """Fit a network without a hidden layer; interrupts wait."""
         x, y, weights, groups = rows
-        order = sorted_by_target(torch.randperm(len(x), generator=torch.Generator()), y)
-        folds = deal_groups(order, groups, min(MEMBERS, int(groups.max()) + 1))
-        result = None
+        folds, result = _folds(y, groups, MEMBERS), None
         with threads_for(x.numel()), self.stop.kept(), interrupts_wait():
             result = fit_additive(model, x, y, weights, folds, copies)
         if result is None:  # an interrupt before its first line
@@ -209,6 +239,33 @@ class _DefaultFit:
         seconds = time.perf_counter() - self.started
         return replace(result, seconds=seconds, interrupted=self.stop.happened)
 
+    def _small(
+        self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor], copies: Tensor
+    ) -> FitResult:
+        """Grow a small network."""
+        x, y, weights, groups = rows
+        most, interactions = cast("tuple[Any, Any]", self.small)
+        names = column_names(model)
+        limit = default_edges(names) if most in (None, "few") else most
+        growth = Growth(model, x, y, weights, copies, limit, read_interactions(interactions, names))
+        folds, shown = _folds(y, groups, FOLDS), self.progress if self.ranks.index == 0 else False
+        with threads_for(0), progress_bar("growing", limit, shown=shown) as advance:
+            front = trace_frontier(growth, folds, advance=advance, stop=self.stop)
+        place = front.index()
+        records = [
+            {"edges": step.edges, "validation_loss": step.loss, "metric": step.score}
+            for step in front.steps
+        ]
+        with threads_for(0), self.stop.kept(), interrupts_wait():
+            model = growth.finished(place)
+        with torch.no_grad():
+            loss = float(task_loss(model, model(x), y, weights))
+        self.ranks.copy(model.state_dict().values(), torch.device("cpu"))
+        if self.stop.happened:
+            warn_interrupted(self.stop, self.saved, "The network has the terms so far")
+        result = closed_form_result(model, loss, records, place, folds, self.started)
+        return replace(result, interrupted=self.stop.happened)
+
     def _ensemble(
         self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor]
     ) -> FitResult:
@@ -217,3 +274,9 @@ class _DefaultFit:
         run = EnsembleRun(model, x, y, weights, self.generator, self.ranks, groups)
         run.begin(self.saved.begun)
         return carry_out(run, self.started, self.saved, self.stop, self.progress)
+
+
+def _folds(y: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Return the fold (batch,) of every row, of at most `count`."""
+    order = sorted_by_target(torch.randperm(len(y), generator=torch.Generator()), y)
+    return deal_groups(order, groups, min(count, int(groups.max()) + 1))

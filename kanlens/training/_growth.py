@@ -34,7 +34,7 @@ RIDGE = 1e-3  # of the fit of a curve to values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Term:
+class Addition:
     """A term to add: its gain, its edges, and columns with the values that they start from.
 
     A column joins the factor `side` of the product at `place`; without a place, two columns are a
@@ -112,15 +112,15 @@ def curve_from(network: SmallNetwork, column: int, values: Array) -> FactorCurve
     return FactorCurve(column, coefficients, np.ones(len(own.design.start)))
 
 
-def _links(network: SmallNetwork, test: ScoreTest) -> list[Term]:
+def _links(network: SmallNetwork, test: ScoreTest) -> list[Addition]:
     if network.classes or network.link is not None:
         return []
-    return [Term(gain=test(bends(network.sums()))[0], edges=1)]
+    return [Addition(gain=test(bends(network.sums()))[0], edges=1)]
 
 
 def _pairs(
     network: SmallNetwork, test: ScoreTest, pairs: Collection[tuple[int, ...]]
-) -> list[Term]:
+) -> list[Addition]:
     """Return the products of pairs of columns, in rank-one form."""
     moves = []
     for pair in pairs:
@@ -131,13 +131,13 @@ def _pairs(
         root = np.sqrt(sizes[0])
         values = (left @ u[:, 0] * root, right @ v[0] * root)
         edges = 3 + (not network.products)
-        moves.append(Term(gain=gain, edges=edges, columns=pair, values=values))
+        moves.append(Addition(gain=gain, edges=edges, columns=pair, values=values))
     return sorted(moves, key=lambda move: -move.gain)
 
 
 def _extensions(
     network: SmallNetwork, test: ScoreTest, allowed: Callable[[int, int], bool]
-) -> list[Term]:
+) -> list[Addition]:
     """Return the columns that may join a factor."""
     moves = []
     for place, product in enumerate(network.products):
@@ -151,7 +151,7 @@ def _extensions(
             spread = rest.std() + 1e-300
             gain, start = test(probe * (rest / spread)[:, None])
             own = {"columns": (column,), "values": (probe @ start / spread,)}
-            moves.append(Term(gain=gain, edges=1, place=place, side=side, **own))
+            moves.append(Addition(gain=gain, edges=1, place=place, side=side, **own))
     return moves
 
 
@@ -164,7 +164,7 @@ class Interactions:
 
     @property
     def link(self) -> bool:
-        """Whether all columns may interact, by a link."""
+        """True if all columns may interact, by a link."""
         return self.most is None and self.pairs is None
 
     def allows(self, first: int, second: int) -> bool:

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.cli import main
-from kanlens.training import _frontier
+from kanlens.training import _growth_paths
 from tests.cli.test_commands import answer
 from tests.cli.test_interrupts import Cut
 
@@ -97,7 +97,9 @@ def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
 @pytest.mark.parametrize("calls", [1, 9])
 def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsys, calls):
     path = tmp_path / "small.safetensors"
-    monkeypatch.setattr(_frontier, "next", Cut(next, 6 + calls), raising=False)  # after the starts
+    monkeypatch.setattr(
+        _growth_paths, "next", Cut(next, 6 + calls), raising=False
+    )  # after the starts
     assert main(words(table, "-o", path, "--json")) == 130
     shown = capsys.readouterr()
     assert "frontier: interrupted. The sizes so far are returned" in " ".join(shown.err.split())
@@ -107,7 +109,7 @@ def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsy
 
 def test_an_interrupt_leaves_a_network_of_every_output(table, tmp_path, monkeypatch, capsys):
     path = tmp_path / "small.safetensors"
-    monkeypatch.setattr(_frontier, "next", Cut(next, 13), raising=False)  # after 2 starts of 6
+    monkeypatch.setattr(_growth_paths, "next", Cut(next, 13), raising=False)  # after 2 starts of 6
     options = ["--target", "strength,age", "--drop", "strong", "-o", path, "--json"]
     assert main(["frontier", *map(str, [table, *options])]) == 130
     assert len(json.loads(capsys.readouterr().out)["steps"]) == 1

@@ -9,7 +9,7 @@ import torch
 
 import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError
-from kanlens.training import _frontier
+from kanlens.training import _frontier, _growth_paths
 from tests import interrupting
 from tests.training.conftest import seeded
 
@@ -80,7 +80,7 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
             patch.setattr(_frontier, "_scored", kept)
             patch.setattr(_frontier, "row_groups", lambda x, *_, **__: torch.arange(len(x)))
             patch.setattr(_frontier, "sorted_by_target", lambda order, y: order)
-            patch.setattr(_frontier, "settle_scaling", lambda *_: None)
+            patch.setattr(_growth_paths, "settle_scaling", lambda *_: None)
             x = torch.rand(100, 2, generator=seeded(5), dtype=torch.float64)
             y = (x[:, :1] * x[:, 1:]).clone()
             y[change] += 5.0
@@ -140,7 +140,9 @@ def test_interactions_are_read_by_name():
 
 
 def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
-    monkeypatch.setattr(_frontier._Path, "add", interrupting.once(_frontier._Path.add, 6))
+    monkeypatch.setattr(
+        _growth_paths.GrowthPath, "add", interrupting.once(_growth_paths.GrowthPath.add, 6)
+    )
     with pytest.warns(InterruptedWarning, match="^frontier: .*The sizes so far are returned"):
         front = traced(table())
     assert front.interrupted
@@ -169,8 +171,48 @@ def test_weights_and_groups():
 
 
 def test_growth_is_on_some_rows_and_the_last_fit_on_all(monkeypatch):
-    monkeypatch.setattr(_frontier, "GROWTH_ROWS", 120)
+    monkeypatch.setattr(_growth_paths, "GROWTH_ROWS", 120)
     front = traced(table())
     assert front.rows == 120
     assert len(front.simplest.background) == 100
     assert front._growth.columns[0].design.matrix.shape[0] == 300
+
+
+def test_a_small_network_is_a_choice_of_training_by_default(front):
+    result = kanlens.fit_default(table(), max_edges="few", progress=False)
+    assert result.model.widths == (4, 2, 1)
+    step = result.history[result.best_step - 1]
+    assert result.metric == step["metric"]
+    assert result.metric == pytest.approx(front.steps[front.index()].score, abs=0.05)
+    assert step["edges"] <= 8
+    few = kanlens.fit_default(table(), max_edges=4, progress=False)
+    assert few.model.edges_alive <= 4
+    alone = kanlens.fit_default(table(), interactions=0, progress=False)
+    assert alone.model.widths == (4, 1)
+    with pytest.raises(InvalidValueError, match=r"^fit_default: expected either hidden or"):
+        kanlens.fit_default(table(), hidden=(), max_edges=8)
+
+
+def test_an_interrupt_of_training_keeps_the_terms_so_far(monkeypatch, tmp_path):
+    path = _growth_paths.GrowthPath
+    monkeypatch.setattr(path, "add", interrupting.once(path.add, 6))
+    options = {"max_edges": "few", "checkpoint": tmp_path / "run", "progress": False}
+    with pytest.warns(InterruptedWarning, match="The network has the terms so far"):
+        result = kanlens.fit_default(table(), **options)
+    assert result.interrupted
+    assert result.model.widths == (4, 1)
+
+
+def test_estimators_grow_small_networks():
+    data = table()
+    x, y = data.x.numpy(), data.y[:, 0].numpy()
+    small = kanlens.KANRegressor(max_edges=8, random_state=0).fit(x, y)
+    assert small.model_.edges_alive <= 8
+    assert small.score(x, y) > 0.8
+    named = pd.DataFrame(x, columns=["a", "b", "c", "d"])
+    free = kanlens.KANRegressor(interactions=[("b", "c")], random_state=0).fit(named, y)
+    assert free.score(named, y) > 0.8
+    labels = np.where(y > 0, "high", "low")
+    assert (
+        kanlens.KANClassifier(max_edges="few", random_state=0).fit(x, labels).score(x, labels) > 0.8
+    )
