@@ -46,6 +46,10 @@ BENCHMARKS = {  # where each is, how many seeds it has, and its help; `speed` ha
         ("benchmarks.tables.experiments", "PREDICTION", 3),
         "Predict tables with no setting chosen, beside scikit-learn's network and boosting.",
     ),
+    "readable": (
+        ("benchmarks.readable.experiments", "READABLE", 5),
+        "Predict tables with networks of few edges, beside boosted additive models.",
+    ),
     "scaling": (
         ("benchmarks.scaling.experiments", "SCALING", 1),
         "Measure seconds and memory against rows, features, width, grid, ranks and workers.",

@@ -52,8 +52,13 @@ def stamp() -> dict[str, str | int | float | None]:
 @lru_cache(maxsize=1)
 def core_digest() -> str:
     """Return a letter and seven digits that change with any source file of the three rooms."""
+    return source_digest(*CORE)
+
+
+def source_digest(*folders: Path) -> str:
+    """Return a letter and seven digits that change with any source file of some folders."""
     digest = hashlib.sha256()
-    for folder in CORE:
+    for folder in folders:
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder.parent).as_posix().encode())
             digest.update(path.read_bytes())

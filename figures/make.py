@@ -117,6 +117,7 @@ def draw_known_function() -> Figure:
 def benchmark_pictures() -> dict[str, Picture]:
     """Return the figures of `python -m benchmarks`, each drawn from some of its experiments."""
     from benchmarks.attribution.experiments import ATTRIBUTION
+    from benchmarks.readable.experiments import READABLE
     from benchmarks.scaling.experiments import SCALING
     from benchmarks.sparsity.experiments import SPARSITY
     from benchmarks.speed.experiments import SPEED
@@ -124,7 +125,7 @@ def benchmark_pictures() -> dict[str, Picture]:
 
     return {
         name: benchmark_picture(benchmark, name)
-        for benchmark in (SPEED, SCALING, SPARSITY, SYMBOLIC, ATTRIBUTION)
+        for benchmark in (SPEED, SCALING, SPARSITY, SYMBOLIC, ATTRIBUTION, READABLE)
         for name in benchmark.pictures
         if name != "speed-cuda"
     }

@@ -489,6 +489,53 @@ def beyond_table(frame: pd.DataFrame) -> str:
     return table(["work", *head], lines)
 
 
+# --- networks to read ---------------------------------------------------------------------------
+
+
+def readable() -> dict[str, str]:
+    """Scores, sizes and seconds of small networks and of boosted models, and pairs found."""
+    from benchmarks.readable.experiments import means
+
+    frame = read("readable-tables")
+    boosted = frame[frame.peer.str.startswith("EBM")]
+    scores = means(frame, "score")
+    near = scores["kanlens simplest"] >= scores["EBM pairs"] - NEAR
+    counts = frame.groupby(["table", "peer"]).seed.nunique()
+    return {
+        "readable_scores": by_peer(scores, lambda value: f"{value:.3f}"),
+        "readable_sizes": by_peer(means(frame, "size"), lambda value: f"{value:,.0f}"),
+        "readable_seconds": by_peer(means(frame, "seconds"), short),
+        "readable_near": f"{near.sum()} of {len(near)}",
+        "readable_splits": str(counts.min()),
+        "readable_version": boosted.version.iloc[0],
+        "readable_origin": origin(frame),
+        **planted_pairs(),
+    }
+
+
+NEAR = 0.01  # of R2 or log loss
+
+
+def by_peer(frame: pd.DataFrame, write: Callable[[float], str]) -> str:
+    """Write one row per table, one column per peer."""
+    rows = [[name, *map(write, row)] for name, row in zip(frame.index, frame.values, strict=True)]
+    return table(["table", *frame.columns], rows)
+
+
+def planted_pairs() -> dict[str, str]:
+    """F1 of the pairs in products of the simplest network, on tables with known pairs."""
+    frame = read("readable-planted")
+    columns = ["true_pairs", "found_pairs", "both", "f1", "edges", "seconds"]
+    means = frame.groupby("table", sort=False)[columns].mean()
+    rows = [[name, *(short(row[column]) for column in columns)] for name, row in means.iterrows()]
+    return {
+        "readable_pairs": table(["pairs", "true", "found", "both", "F1", "edges", "seconds"], rows),
+        "readable_f1": f"{frame.f1.mean():.2f}",
+        "readable_seeds": str(frame.seed.nunique()),
+        "readable_pairs_origin": origin(frame),
+    }
+
+
 MOVED = {"ranks": (11, 0), "workers": (10, 13), "deep workers": (10, 13)}  # numbers a row
 
 
@@ -504,5 +551,5 @@ AREAS: tuple[Callable[[], dict[str, str]], ...] = (
         drawn,
         identification,
     ),
-    *(planted, claims, certificates, trained, workflow, scaling),
+    *(planted, claims, certificates, trained, workflow, scaling, readable),
 )

@@ -20,6 +20,7 @@ from kanlens.errors import InterruptedWarning, KanlensError, LostProcessError
 COMMANDS = (  # modules that have them, in the order of the help
     "demonstration",
     "model_commands",
+    "frontier_command",
     "file_commands",
     "analysis_commands",
     "attribution_commands",

@@ -65,6 +65,7 @@ PANELS = {  # of help, by argument
         "Training": "optimizer steps learning_rate batch_size validation patience holdout "
         "holdout_last resume",
         "Several processes": "restarts scheduler workers",
+        "Growth": "max_edges interactions",
         "Penalty": "penalty strength entropy_weight proximal",
     }.items()
     for name in names.split()
@@ -191,6 +192,17 @@ def read_strengths(text: str) -> int | list[float]:
     """Return a number of strengths, or the strengths."""
     with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
+
+
+def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
+    """Return a number of products, or pairs of columns."""
+    if text is None:
+        return None
+    with refusing("--interactions", text, "is neither a number nor a list like age:dose,age:mass"):
+        if text.isdecimal():
+            return int(text)
+        pairs = [tuple(name.strip() for name in part.split(":")) for part in split_names(text)]
+        return [(first, second) for first, second in pairs]
 
 
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:

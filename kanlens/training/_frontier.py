@@ -232,10 +232,10 @@ def trace_frontier(
 ) -> Frontier:
     """Grow networks on all rows and without each fold; return their scores."""
     started, stop, deadline = time.perf_counter(), stop or Interruption(), Deadline.after(seconds)
+    growth.start(folds.numpy()[growth.rows])
     with stop.kept():
-        growth.grow(folds.numpy()[growth.rows], deadline, advance)
-    if not growth.paths or not all(path.edges for path in growth.paths[-1]):
-        raise KeyboardInterrupt  # before there is anything to return
+        growth.grow(deadline, advance)
+    growth.growing.clear()
     return _scored(growth, time.perf_counter() - started, stop.happened or deadline.passed)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from kanlens.training._growth import Interactions, grow
 from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
 
+Growing: TypeAlias = dict[int, Iterator[tuple[SmallNetwork, str]]]
+Advance: TypeAlias = Callable[..., None]
+
 GROWTH_ROWS = 10_000  # evenly spread rows that networks grow on, at most; the last fit is of all
 PATIENCE = 8  # edges without a gain on held-out rows that end growth
 CYCLES = 3  # over the classes, of the last fit
@@ -44,14 +48,15 @@ class GrowthPath:
 
     def add(self, network: SmallNetwork, words: str) -> None:
         """Add a step; of those that have as many edges the last one stays."""
-        edges = network.curves()
+        edges, outputs = network.curves(), network.outputs()
+        losses, copy = network.losses(network.sums()), network.copy()
         while self.edges and self.edges[-1] >= edges:
             for steps in (self.edges, self.outputs, self.losses, self.networks, self.added):
                 steps.pop()
         self.edges.append(edges)
-        self.outputs.append(network.outputs())
-        self.losses.append(network.losses(network.sums()))
-        self.networks.append(network.copy())
+        self.outputs.append(outputs)
+        self.losses.append(losses)
+        self.networks.append(copy)
         self.added.append(words)
 
     def at(self, edges: int) -> int:
@@ -86,12 +91,14 @@ class Growth:
         rows = self.rows
         self.sample = [ColumnCurves(c.index, c.design.take(rows)) for c in self.columns]
         self.paths: list[list[GrowthPath]] = []  # of each output: on all rows, without each fold
+        self.growing: list[Growing] = []  # likewise
         self.held: list[Array] = []
         self.places: list[tuple[int, ...]] = []
 
-    def grow(self, folds: Array, deadline: Deadline, advance: Callable[..., None]) -> None:
-        """Grow networks on all rows, and without each of the `folds` (batch,), side by side."""
+    def start(self, folds: Array) -> None:
+        """Fit curves alone to all rows, and without each of the `folds` (batch,)."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
+        most, names = self.max_edges // targets.shape[1], column_names(self.model)
         judged = np.where(weights > 0, folds, -1)
         self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
         started = []
@@ -103,20 +110,23 @@ class Growth:
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):
                 network.offsets = offsets(parts, place)
+            growing = [grow(network, most, self.interactions, names) for network in networks]
             self.paths.append([GrowthPath() for _ in networks])
-            self._grow_output(networks, deadline, advance)
+            self.growing.append(dict(enumerate(growing)))
+            for path, steps in zip(self.paths[-1], growing, strict=True):
+                path.add(*next(steps))
+
+    def grow(self, deadline: Deadline, advance: Advance) -> None:
+        """Grow the networks of each output on all rows and without each fold, side by side."""
+        for paths, growing in zip(self.paths, self.growing, strict=True):
+            self._grow_output(paths, growing, deadline, advance)
 
     def _grow_output(
-        self, networks: list[SmallNetwork], deadline: Deadline, advance: Callable[..., None]
+        self, paths: list[GrowthPath], growing: Growing, deadline: Deadline, advance: Advance
     ) -> None:
         """Add a term to each network in turn, while held-out rows gain now and then."""
-        paths, most = self.paths[-1], self.max_edges // self.targets.shape[1]
-        names = column_names(self.model)
-        growing = {
-            part: grow(network, most, self.interactions, names)
-            for part, network in enumerate(networks)
-        }
-        while growing:
+        shown = 0
+        while growing and not deadline.passed:
             for part, steps in list(growing.items()):
                 state = next(steps, None)
                 if state is None:
@@ -125,8 +135,9 @@ class Growth:
                     paths[part].add(*state)
             first, last = (min(path.edges[end] for path in paths) for end in (0, -1))
             losses = [self._loss(paths, size) for size in range(first, last + 1)]
-            advance(paths[0].edges[-1])
-            if deadline.passed or len(losses) - int(np.argmin(losses)) > PATIENCE:
+            advance(max(paths[0].edges[-1] - shown, 0))
+            shown = max(shown, paths[0].edges[-1])
+            if len(losses) - int(np.argmin(losses)) > PATIENCE:
                 break
 
     def _loss(self, paths: list[GrowthPath], size: int) -> float:

@@ -13,6 +13,7 @@ from kanlens.cli._options import (
     hidden_nodes,
     norms,
     output_index,
+    read_interactions,
     read_strengths,
     split_names,
 )
@@ -36,6 +37,9 @@ from kanlens.training._options import OPTIMIZERS
         (hidden_nodes, "0", []),
         (read_strengths, "8", 8),
         (read_strengths, "0,0.01", [0.0, 0.01]),
+        (read_interactions, None, None),
+        (read_interactions, "0", 0),
+        (read_interactions, 'age:dose, "a,b: c"', [("age", "dose"), ("a,b", "c")]),
         (read_ranges, "a=0:1, b=-2:2.5", {"a": (0.0, 1.0), "b": (-2.0, 2.5)}),
         (read_ranges, "color=red, dark=0:1", {"color=red, dark": (0.0, 1.0)}),  # names with signs
     ],
@@ -78,6 +82,8 @@ def test_a_wrong_choice_is_refused_before_anything_is_read(words, option, capsys
     [
         ("sparsity-path", "--strengths", "a,b"),
         ("sparsity-path", "--strengths", "1,x"),
+        ("frontier", "--interactions", "width"),
+        ("frontier", "--interactions", "a:b:c"),
         ("train", "--hidden", "3:x"),
         ("train", "--hidden", ":2"),
         ("train", "--penalty", "activation_l1=much"),

@@ -11,6 +11,7 @@ from kanlens.cli import main
 COMMANDS = {
     "train": ["train", "data.csv", "--target", "y"],
     "sparsity-path": ["sparsity-path", "data.csv", "--target", "y"],
+    "frontier": ["frontier", "data.csv", "--target", "y"],
     "predict": ["predict", "model", "data.csv"],
     "import": ["import", "model"],
     "prune": ["prune", "model", "data.csv", "--budget", "0.1"],

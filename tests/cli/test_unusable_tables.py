@@ -52,7 +52,10 @@ def test_too_few_rows_are_refused(tmp_path, capfd, rows, words, expected):
     assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
 
-@pytest.mark.parametrize("words", [TRAIN, DEFAULT, ["sparsity-path", "--target", "y"]])
+@pytest.mark.parametrize(
+    "words",
+    [TRAIN, DEFAULT, ["sparsity-path", "--target", "y"], ["frontier", "--target", "y"]],
+)
 def test_a_constant_target_is_refused(tmp_path, capfd, words):
     data = table(40, tmp_path, constant=True)
     assert main([*words, str(data), "-o", f"{tmp_path}/m.safetensors"]) == 1

@@ -1,0 +1,1 @@
+"""How well networks that can be read predict, beside boosted additive models."""

@@ -1,0 +1,104 @@
+"""The command frontier: networks of growing size and their scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import kanlens
+from kanlens.cli._command import command
+from kanlens.cli._console import Generator, Terminal
+from kanlens.cli._options import read_interactions, split_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens import Frontier
+
+BAR = 6  # characters of the largest loss
+
+
+@command(
+    example="kanlens frontier data.csv --target price -o small.safetensors",
+    max_edges="Edges of a network, at most; levels of a category count once.  [default: 30, or 2 "
+    "for each column if there are more than 15]",
+    interactions="Products, at most, or the pairs of columns that may be in one: "
+    "age:water,age:cement; 0 for none.  [default: no limit]",
+    time_limit="Seconds after which no more terms are added.",
+    edges="Choose from networks of at most this many edges.  [default: from all]",
+    output="Model to write: the simplest.  [default: none]",
+)
+def frontier(
+    data: Path,
+    *,
+    target: str,
+    output: Path | None = None,
+    task: str | None = None,
+    features: str | None = None,
+    drop: str | None = None,
+    categorical: str | None = None,
+    groups: str | None = None,
+    impute: str | None = None,
+    na: str | None = None,
+    decimal: str | None = None,
+    max_edges: int | None = None,
+    interactions: str | None = None,
+    edges: int | None = None,
+    time_limit: float | None = None,
+    terminal: Terminal,
+    generator: Generator,
+) -> None:
+    """Grow small networks term by term; print the score of each size, and choose the simplest.
+
+    That is the smallest within one standard error of the best.
+    """
+    from kanlens.cli._model_data import check_learnable, held, open_columns
+    from kanlens.data._schema import reading_notes
+
+    terminal.check([data], model=output)
+    allowed = read_interactions(interactions)
+    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
+    cells = {"impute": impute, "decimal": decimal}
+    rows = open_columns(data, split_names(target), columns, groups, task=task, **cells)
+    for note in reading_notes(rows.schema):
+        terminal.say(note)
+    table = held(rows, "kanlens")
+    check_learnable(table, terminal.call)
+    front = kanlens.frontier(
+        table,
+        max_edges=max_edges,
+        interactions=allowed,
+        seconds=time_limit,
+        progress=terminal.progress,
+        generator=generator,
+    )
+    place = front.index(edges)
+    terminal.frame("sizes", _sizes(front, place))
+    facts: dict[str, Any] = {}
+    if output is not None:
+        terminal.write(front.model(edges), output)
+        facts["model"] = str(terminal.place(output))
+    step = front.steps[place]
+    facts |= {"edges": step.edges, f"held_out_{front.metric_name}": step.score}
+    facts |= {"rows": front.rows, "folds": front.folds, "seconds": front.seconds}
+    terminal.facts("simplest", facts, **{**json.loads(front.to_json()), **facts})
+
+
+def _sizes(front: Frontier, place: int) -> pd.DataFrame:
+    """Return one row per size, with a bar of the loss, and a mark at the chosen one."""
+    import pandas as pd
+
+    largest = max(step.loss for step in front.steps) or 1.0
+    return pd.DataFrame(
+        {
+            "": ">>>>" if index == place else "",
+            "edges": step.edges,
+            front.metric_name: step.score,
+            "loss": step.loss,
+            "error": step.standard_error,
+            "bar": "#" * round(BAR * step.loss / largest),
+            "last term": step.added,
+        }
+        for index, step in enumerate(front.steps)
+    )

@@ -1,0 +1,135 @@
+"""The command frontier."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.cli import main
+from kanlens.training import _growth_paths
+from tests.cli.test_commands import answer
+from tests.cli.test_interrupts import Cut
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.uniform(-1, 1, (200, 3)), columns=["age", "water", "cement content"])
+    frame["kind"] = draw.choice(["a", "b", "c"], 200)
+    frame["strength"] = np.sin(3 * frame["age"]) + 2 * frame["water"] * frame["cement content"]
+    frame["strength"] += 0.2 * draw.normal(size=200)
+    frame["strong"] = np.where(frame["strength"] > 0, "yes", "no")
+    path = tmp_path_factory.mktemp("frontier") / "data.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def words(table: Path, *options: object) -> list[str]:
+    start = ["frontier", str(table), "--target", "strength", "--drop", "strong"]
+    return [*start, *map(str, options)]
+
+
+def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
+    path = tmp_path / "small.safetensors"
+    assert main(words(table, "-o", path)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (marked,) = (line for line in lines if ">>>>" in line)
+    assert "water * cement content" in marked
+    frame = pd.read_csv(table).drop(columns="strong")
+    generator = torch.Generator().manual_seed(0)
+    data = kanlens.read_table(frame, target="strength")
+    found = kanlens.frontier(data, generator=generator, progress=False)
+    assert marked.split()[1] == str(found.steps[found.index()].edges)
+    expected = found.simplest
+    assert_close(kanlens.load(path)(data.x), expected(data.x), rtol=0, atol=0)
+
+
+def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, tmp_path):
+    command = [sys.executable, "-m", "kanlens", *words(table, "-q")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
+    first = next(line for line in shown.splitlines() if "curves alone" in line)
+    assert first.split()[0] == "3" and "#" * 6 in first  # the category has no curve
+
+
+def test_json_holds_all_sizes_and_the_chosen_one(table, capsys):
+    found = answer(capsys, *words(table, "--seed", "0"))
+    sizes = [step["edges"] for step in found["steps"]]
+    assert sizes == sorted(set(sizes)) and found["edges"] in sizes
+    assert "model" not in found and found["interrupted"] is False
+    assert answer(capsys, *words(table, "--edges", found["edges"] - 1))["edges"] < found["edges"]
+
+
+def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
+    def terms(*options: str) -> set[str]:
+        return {step["added"] for step in answer(capsys, *words(table, *options))["steps"]}
+
+    assert terms("--interactions", "0") == {"curves alone"}
+    assert terms("--interactions", "age:water") <= {"curves alone", "age * water"}
+    assert "water * cement content" in terms("--interactions", "age:water,water:cement content")
+    assert terms("--max-edges", "4") == {"curves alone"}
+
+
+def test_classes_have_an_accuracy(table, tmp_path, capsys):
+    path = tmp_path / "small.safetensors"
+    options = ["--target", "strong", "--drop", "strength", "-o", path]
+    found = answer(capsys, "frontier", table, *options)
+    assert found["metric_name"] == "accuracy" and 0.8 < found["held_out_accuracy"] < 1
+    assert kanlens.load(path).class_labels == ("no", "yes")
+
+
+def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
+    path = tmp_path / "small.safetensors"
+    found = answer(capsys, *words(table, "--time-limit", "0", "-o", path))
+    assert [step["added"] for step in found["steps"]] == ["curves alone"]
+    assert found["interrupted"] is True and kanlens.load(path).shape == (6, 1)
+
+
+@pytest.mark.parametrize("calls", [1, 9])
+def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsys, calls):
+    path = tmp_path / "small.safetensors"
+    monkeypatch.setattr(
+        _growth_paths, "next", Cut(next, 6 + calls), raising=False
+    )  # after the starts
+    assert main(words(table, "-o", path, "--json")) == 130
+    shown = capsys.readouterr()
+    assert "frontier: interrupted. The sizes so far are returned" in " ".join(shown.err.split())
+    assert len(json.loads(shown.out)["steps"]) == (1 if calls == 1 else 2)
+    assert kanlens.load(path).edges_alive
+
+
+def test_an_interrupt_leaves_a_network_of_every_output(table, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "small.safetensors"
+    monkeypatch.setattr(_growth_paths, "next", Cut(next, 13), raising=False)  # after 2 starts of 6
+    options = ["--target", "strength,age", "--drop", "strong", "-o", path, "--json"]
+    assert main(["frontier", *map(str, [table, *options])]) == 130
+    assert len(json.loads(capsys.readouterr().out)["steps"]) == 1
+    assert kanlens.load(path).output_names == ("strength", "age")
+
+
+def test_errors_name_options_in_one_line(table, tmp_path, capsys):
+    for options, expected in {
+        ("--max-edges", "0"): "expected --max-edges to be a whole number of at least 1, got 0",
+        ("--interactions", "age:wine"): "expected --interactions to be one of age, cement content",
+        ("--edges", "2"): "expected edges of at least 3, got 2",
+    }.items():
+        assert main(words(table, *options, "-o", tmp_path / "m.safetensors")) == 1
+        (line,) = (part for part in capsys.readouterr().err.splitlines() if "expected" in part)
+        assert expected in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_loads_no_torch():
+    code = "import sys; from kanlens.cli import main; main(sys.argv[1:]); sys.exit('torch' in "
+    code += "sys.modules)"
+    command = [sys.executable, "-c", code, "frontier", "--help"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
