@@ -488,6 +488,7 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
 }
 NO_NETWORK = {
     "fit_default",
+    "frontier",
     "import_model",
     "list_kans",
     "read_table",
@@ -578,6 +579,15 @@ def draw_network(model: KAN, ax: Any) -> None:
         assert (f"_products {index}" in shown) == bool(nodes.grouping.arities)
 
 
+def draw_terms(model: KAN, ax: Any) -> None:
+    if len(model.layers) > 1:
+        with pytest.raises(MethodError, match="frontier"):
+            kanlens.plot.terms(model, X, target=1, ax=ax)
+        return
+    kanlens.plot.terms(model, X, target=1, ax=ax)
+    assert len(ax.figure.axes) >= model.widths[0]
+
+
 def draw_edge(model: KAN, ax: Any) -> None:
     last = model.layers[0].out_features - 1
     kanlens.plot.edge(model, 0, model.subnode_name(0, last), "x2", ax=ax)
@@ -614,10 +624,11 @@ PICTURES: dict[str, Callable[[KAN, Any], None]] = {
     "edges": draw_edges,
     "effect": draw_effect,
     "network": draw_network,
+    "terms": draw_terms,
 }
 OF_RESULTS = {
-    *("certificate", "comparison", "formula", "history", "path", "predicted", "pruning"),
-    *("save", "to_svg"),
+    *("certificate", "comparison", "formula", "frontier", "history", "path", "predicted"),
+    *("pruning", "save", "to_svg"),
 }
 
 
