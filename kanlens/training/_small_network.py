@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from kanlens.data._cell_parsing import Array
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, DenseDesign
@@ -33,6 +33,7 @@ RETURNING = 1e-5  # least variance of the line of a column, which may come back
 SMALL = 1e-6  # least variance that a step starts from
 PASSES, SCORING_STEPS = 6, 2  # of the factors, at most, and for each
 CHANGE = 1e-2  # of the sums, over their deviation, that ends the passes
+MIN_SHARE = 1e-6  # of a class, at the start
 MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row of classes; of a link, in the response of a step
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, until the loss does not rise
 PRIOR = 0.25, 1.0  # at most, and times variances over rows: noise in 30 columns of 200 rows
@@ -90,8 +91,7 @@ class SmallNetwork:
         self.side, self.fine, self.curved = 0, fine, list(range(len(columns)))
         self.link: Link | None = None
         mean = float(weights @ targets / weights.sum())
-        share = min(max(mean, 1e-6), 1 - 1e-6)
-        self.level = mean if offsets is None else float(np.log(share / (1 - share)))
+        self.level = self._constant()
         variance = float(weights @ (targets - mean) ** 2 / weights.sum())
         self.noise = 1.0 if self.classes else max(NOISE * variance, MIN_NOISE[1])
         self.bases = [np.eye(len(column.smooth)) for column in columns]
@@ -105,6 +105,11 @@ class SmallNetwork:
     def classes(self) -> bool:
         """True for the logit of a class."""
         return self.offsets is not None
+
+    def _constant(self) -> float:
+        """Return the best constant."""
+        mean = float(self.weights @ self.targets / self.weights.sum())
+        return float(logit(np.clip(mean, MIN_SHARE, 1 - MIN_SHARE))) if self.classes else mean
 
     def _set_mains(self, owners: Sequence[Array], coefficients: Array) -> None:
         """Set the curves of columns, with blocks of each, and variances to start from."""
@@ -388,7 +393,10 @@ class SmallNetwork:
         room = max(max_edges - self.curves(), int(not live))
         other.curved = sorted(live + rest[:room])
         owners = [other.columns[place].design.owners for place in other.curved]
-        other._set_mains(owners, np.concatenate([full[place] for place in other.curved]))
+        start = np.concatenate([full[place] for place in other.curved])
+        if not self.products and self.link is None:  # as if it had not grown
+            start, other.level = start * 0.0, other._constant()
+        other._set_mains(owners, start)
         other.fit(first=True)
         other._center()
         return other
