@@ -22,7 +22,6 @@ from kanlens.errors import DTypeError, InvalidValueError, rewording
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
 from kanlens.training._closed_form import (
-    CLOSED_FORM,
     closed_form_result,
     column_names,
     fit_additive,
@@ -166,7 +165,7 @@ def fit_default(
             resume=resume,
             **way,
         )
-        done = first.interrupted or first.stopped_because == CLOSED_FORM
+        done = first.interrupted or small is not None
         return first if done else fit(first.model, data, REFINED, **way)
 
 

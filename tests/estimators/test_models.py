@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import kanlens
-from kanlens.attribution import edge_band, effect
+from kanlens.attribution import edge_band, effect, terms
 from kanlens.errors import DTypeError, KanlensError
 from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
 from kanlens.pruning import compact
@@ -71,6 +71,7 @@ CALLS = {
     "symbolize": lambda model, x, y, path: str(
         kanlens.symbolize(model, x, y, functions=["x", "x^2"]).sympy()
     ),
+    "terms": lambda model, x, y, path: terms(model, x).terms[0].importance,
     "to_splines": lambda model, x, y, path: kanlens.to_splines(model, x).error,
     "trace": lambda model, x, y, path: kanlens.trace(model, x).edge_values(0),
 }

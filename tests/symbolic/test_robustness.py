@@ -115,7 +115,7 @@ def test_whole_numbers(kind):
 def test_few_rows_are_warned_of(rows):
     three = read(rows[:3], truth(rows[:3]), [2, 1], steps=5)
     assert three.predict(rows[:3]).shape == (3, 1)
-    text = r"^WARNING: the formula holds \d+ numbers and was fitted to 3 different rows; others"
+    text = r"^WARNING: the formula holds \d+ numbers and was fitted to 3 different rows; other"
     assert re.search(text, three.receipt.summary(), flags=re.MULTILINE)
     assert np.isfinite(read(rows[:2], truth(rows[:2]), [2, 1], steps=5).predict(rows)).all()
     flat = read(rows, truth(rows)[:, 0], [2, 1])  # a target without columns
