@@ -84,6 +84,11 @@ def test_bounds_hold_and_are_reached(name, ends):
     assert float(upper - values.max()) <= 0.01 * size + 1e-9
 
 
+def test_a_bound_near_a_double_zero_keeps_its_digits():
+    lower, _ = FUNCTIONS["relu(1-x^2)^2"].extremes(*ends_of(0.938, 0.996))
+    assert float(lower) == pytest.approx(6.3744256e-05, rel=1e-14)
+
+
 def test_bounds_are_infinite_across_a_pole():
     low, high = torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([1.0, 2.0, 2.0])
     lower, upper = FUNCTIONS["1/x"].extremes(low, high)
