@@ -14,7 +14,15 @@ import kanlens
 from kanlens._runtime import progress_bar
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
-from kanlens.cli._options import factor, hidden_nodes, norms, read_strengths, split_names
+from kanlens.cli._options import (
+    edge_limit,
+    factor,
+    hidden_nodes,
+    norms,
+    read_interactions,
+    read_strengths,
+    split_names,
+)
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -29,6 +37,9 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
 
 @command(
     example="kanlens train data.csv --target price -o model.safetensors",
+    max_edges="Grow a small network of at most this many edges, as `kanlens frontier` does; few "
+    "for its limit.",
+    interactions="Products of a small network, as for `kanlens frontier`.",
     optimizer="Optimization algorithm.  [default: by the number of rows]",
     steps="Steps of LBFGS, or passes over the data.  [default: 50]",
     learning_rate="Step size.",
@@ -58,6 +69,8 @@ def train(
     groups: str | None = None,
     hidden: str | None = None,
     grid_size: int | None = None,
+    max_edges: str | None = None,
+    interactions: str | None = None,
     spline_order: int = 3,
     extrapolation: str = "constant",
     optimizer: str | None = None,
@@ -118,7 +131,9 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    result = _trained(build, shape, training, settings, run, terminal)
+    small = {"max_edges": edge_limit(max_edges), "interactions": read_interactions(interactions)}
+    small = {name: value for name, value in small.items() if value is not None}
+    result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
     if not result.interrupted:
         _score(result, checkpoint, training, test, terminal, last=bool(holdout_last))
@@ -169,6 +184,7 @@ def _on_grid(
 def _trained(
     build: Callable[..., KAN],
     shape: tuple[list[Any] | None, int | None],
+    small: dict[str, Any],
     training: Table | Source,
     settings: dict[str, Any],
     run: dict[str, Any],
@@ -179,6 +195,10 @@ def _trained(
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
+    if small and (settings or "restarts" in run or hidden is not None or grid_size is not None):
+        expected = "no option of a shape, of training or of restarts with --max-edges"
+        advice = "Leave it out, or --max-edges and --interactions"
+        raise InvalidValueError("train", expected, "one", advice)
     if hidden is not None:
         ends = len(training.schema.features), len(training.schema.outputs)
         words = f"{ends[0]} features, KAN {[ends[0], *hidden, ends[1]]}"
@@ -192,7 +212,7 @@ def _trained(
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
         chosen = partial(_on_grid, build, grid_size)
-        return kanlens.fit_default(training, hidden=hidden, build=chosen, **run)
+        return kanlens.fit_default(training, hidden=hidden, build=chosen, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MAX_FULL_BATCH:
         defaults["optimizer"] = "lbfgs"

@@ -205,6 +205,14 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
         return [(first, second) for first, second in pairs]
 
 
+def edge_limit(text: str | None) -> int | Literal["few"] | None:
+    """Return a number of edges, or "few"."""
+    if text is None or text == "few":
+        return "few" if text else None
+    with refusing("--max-edges", text, "is neither a whole number nor few"):
+        return int(text)
+
+
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
     """Return the nodes of the hidden layers, as `KAN` takes them."""
     nodes: list[int | tuple[int, int]] = []

@@ -133,3 +133,22 @@ def test_help_loads_no_torch():
     code += "sys.modules)"
     command = [sys.executable, "-c", code, "frontier", "--help"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_train_grows_a_small_network(table, tmp_path, capsys):
+    path = tmp_path / "small.safetensors"
+    start = ["train", str(table), "--target", "strength", "--drop", "strong", "-o", str(path)]
+    assert main([*start, "--max-edges", "few"]) == 0
+    model = kanlens.load(path)
+    assert model.nodes[0].grouping.arities == (2,)
+    assert model.record.scores["network"] > 0.7
+    assert main([*start, "--max-edges", "4", "--interactions", "0"]) == 0
+    assert len(kanlens.load(path).layers) == 1
+    capsys.readouterr()
+    for wrong, expected in (
+        (["--max-edges", "some"], "neither a whole number nor few"),
+        (["--max-edges", "9", "--steps", "3"], "--max-edges"),
+        (["--interactions", "age:foot"], "'foot'"),
+    ):
+        assert main([*start, *wrong]) != 0
+        assert expected in capsys.readouterr().err
