@@ -90,6 +90,7 @@ def test_rows_of_a_fold_have_no_part_in_their_predictions(monkeypatch, classes):
     assert float((first - second)[folds != 2].abs().max()) > 1e-3
 
 
+@pytest.mark.slow  # hundreds of passes over three classes
 @pytest.mark.parametrize("classes", [2, 3])
 def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes):
     for module in (closed, small):
