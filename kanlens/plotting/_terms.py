@@ -245,9 +245,9 @@ def _draw_surface(panel: Axes, term: Summand, most: float) -> None:
 def _draw_product(panels: list[Axes], term: Summand) -> None:
     """Draw both factors of a product."""
     for place, (panel, effects) in enumerate(zip(panels, term.factors, strict=True)):
-        one = len(effects) == 1
-        name = _draw_one(panel, effects[0]) if one else _draw_factor(panel, effects)
-        name = name if one else f"({name})"
+        single = len(effects) == 1
+        name = _draw_one(panel, effects[0]) if single else _draw_factor(panel, effects)
+        name = name if single else f"({name})"
         _entitle(panel, f"{TIMES} {name}" * place or name, None if place else term.importance)
 
 

@@ -201,9 +201,8 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
         for product in network.products
         for own in zip(product.factors, product.levels, strict=True)
     ]
-    old, curves = model.layers[0], [
-        curve for column in networks[0].columns for curve in column.design.curves
-    ]  # fmt: skip
+    columns = [column for network in networks for column in network.columns]
+    old, curves = model.layers[0], [curve for c in columns for curve in c.design.curves]
     layer = _empty_layer(
         old.in_features,
         len(networks) + len(factors),

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from kanlens._checks import check_generator
+from kanlens._checks import check_count, check_generator
 from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, interrupts_wait, progress_bar
@@ -246,6 +246,7 @@ class _DefaultFit:
         most, interactions = cast("tuple[Any, Any]", self.small)
         names = column_names(model)
         limit = default_edges(names) if most in (None, "few") else most
+        check_count("fit", "max_edges", limit, least=len(model.output_names))
         growth = Growth(model, x, y, weights, copies, limit, read_interactions(interactions, names))
         folds, shown = _folds(y, groups, FOLDS), self.progress if self.ranks.index == 0 else False
         with threads_for(0), progress_bar("growing", limit, shown=shown) as advance:

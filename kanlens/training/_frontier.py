@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens._checks import check_count
+from kanlens._checks import check_count, check_generator, check_positive
 from kanlens._display import Displayed
 from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._plain_json import to_plain
@@ -197,6 +197,9 @@ def frontier(
     >>> front.steps[-1].score > front.steps[0].score
     True
     """
+    check_generator("frontier", generator)
+    if seconds is not None:
+        check_positive("frontier", "seconds", seconds, zero=True)
     with rewording("frontier"):
         data, labels = labelled(data, groups)
         features, outputs = needed_widths(data)

@@ -197,6 +197,8 @@ def grow(
     network: SmallNetwork, max_edges: int, interactions: Interactions, names: Sequence[str]
 ) -> Iterator[tuple[SmallNetwork, str]]:
     """Yield a network and the term that it got last, while terms gain; the state is its own."""
+    if network.curves() > max_edges:
+        network = network.strongest(max_edges)
     own = [column.index for column in network.columns]
 
     def allowed(first: int, second: int) -> bool:

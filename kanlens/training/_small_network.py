@@ -363,6 +363,13 @@ class SmallNetwork:
         other.fit()
         return other if other.criterion() <= self.criterion() else self
 
+    def strongest(self, count: int) -> SmallNetwork:
+        """Return a network of the columns whose curves vary most."""
+        spreads = [float(values.std()) for values in self.column_values()]
+        places = sorted(np.argsort(spreads)[::-1][:count].tolist())
+        columns = [self.columns[place] for place in places]
+        return SmallNetwork(columns, self.targets, self.weights, self.offsets)
+
     def copy(self) -> SmallNetwork:
         """Return a copy, of which the columns are shared."""
         other = copy.copy(self)

@@ -216,3 +216,19 @@ def test_estimators_grow_small_networks():
     assert (
         kanlens.KANClassifier(max_edges="few", random_state=0).fit(x, labels).score(x, labels) > 0.8
     )
+
+
+def test_fewer_edges_than_columns_are_the_strongest_columns():
+    front = traced(table(), max_edges=2, interactions=0)
+    assert [step.edges for step in front.steps] == [2]
+    model = front.simplest
+    assert model.edges_alive <= 2
+    assert bool(model.layers[0].mask[0, 0])  # a has the largest effect of its own
+    data = table()
+    both = traced((data.x, torch.cat((data.y, data.x[:, 3:]), 1)), max_edges=2, interactions=0)
+    assert both.simplest.layers[0].mask.sum(1).tolist() == [1, 1]
+    for wrong in (0, "some", True):
+        with pytest.raises(InvalidValueError, match=r"^fit_default: expected max_edges"):
+            kanlens.fit_default(data, max_edges=wrong, progress=False)
+    with pytest.raises(InvalidValueError, match=r"^frontier: expected seconds"):
+        traced(data, seconds=-1)
