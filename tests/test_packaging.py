@@ -51,7 +51,7 @@ def optional(source: str) -> set[tuple[str, str]]:
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     found = set()
     for call in calls:
-        if ast.unparse(call.func) == "optional_module":
+        if isinstance(call.func, ast.Name) and call.func.id == "optional_module":
             extras = [one.value for one in call.keywords if one.arg == "extra"]
             found |= {(ast.literal_eval(call.args[0]), ast.literal_eval(one)) for one in extras}
     return found
