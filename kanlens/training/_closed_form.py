@@ -1,6 +1,6 @@
-"""Networks of curves fitted in closed form: columns, outputs, and the KAN that they are.
+"""Networks of curves fitted in closed form, and their conversion to a KAN.
 
-Outputs of a regression are fitted one by one, logits of classes in turn, given the others [1]_.
+Outputs of a regression are fitted one by one; logits in turn, given those of other classes [1]_.
 
 References
 ----------
@@ -33,9 +33,9 @@ from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
 
 CLOSED_FORM = "fitted in closed form"
-CYCLES = 10  # over the classes, at most
-CHANGE = 1e-2  # of the outputs, over their deviations, that ends the cycles
-MAX_CURVES = 3000  # of features that vary most, in scaled units
+CYCLES = 10  # most cycles over the classes
+CHANGE = 1e-2  # a smaller change of the outputs, over their deviations, ends the cycles
+MAX_CURVES = 3000  # for the features that vary most, in scaled units
 
 
 @torch.no_grad()
@@ -44,9 +44,9 @@ def fit_additive(
 ) -> FitResult:
     """Fit a network without a hidden layer to rows x (batch, in).
 
-    Targets are as `prepare_target` returns them, `weights` (batch,) have mean 1; the scaling of
-    `model` is set. The metric is of the rows of each of the `folds` (batch,), predicted by fits to
-    the others. Rows of one number of `copies` (batch,) count as one in the variance of errors.
+    Targets are those of `prepare_target`; `weights` (batch,) have mean 1. The scaling of `model` is
+    set. The metric is cross-validated over `folds` (batch,). Rows with the same number in `copies`
+    (batch,) count as one in the error variance.
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
@@ -79,7 +79,7 @@ def closed_form_result(
     folds: Tensor,
     started: float,
 ) -> FitResult:
-    """Return the result of a model of the training loss, at the `best` of records of steps."""
+    """Return the result of a model with training loss `loss`, that of step `best`."""
     history = [
         {"step": step, "loss": math.nan, "penalty": 0.0, **record}
         for step, record in enumerate(records, 1)
@@ -101,13 +101,13 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return for each feature the name of its curves; levels of a category share one."""
+    """Return the name of each feature's curve; levels of a category share one."""
     features = model.schema.features
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
 
 def make_columns(model: KAN, x: Array) -> list[ColumnCurves]:
-    """Return the columns that vary of scaled rows x (batch, in)."""
+    """Return the columns that vary among scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
     if len(varies) > MAX_CURVES:
@@ -121,9 +121,9 @@ def make_columns(model: KAN, x: Array) -> list[ColumnCurves]:
 
 
 def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array:
-    """Return weights (batch,), of which the sum is the number of rows that differ.
+    """Return weights (batch,) that sum to the number of distinct rows.
 
-    Copies tell nothing of the variance of errors.
+    Copies carry no information about the error variance.
     """
     own = np.ones(rows) if weights is None else weights.double().cpu().numpy()
     count = len(np.unique(copies.numpy()[own > 0]))
@@ -131,7 +131,7 @@ def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array
 
 
 def scaled_targets(model: KAN, y: Tensor) -> Array:
-    """Return scaled targets (batch, out); of classes, their indicators."""
+    """Return scaled targets (batch, out), or class indicators."""
     if model.task == "regression":
         return np.asarray(((y - model.output_shift) / model.output_scale).double().cpu())
     count = len(model.output_names)
@@ -226,7 +226,7 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
 
 
 def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array) -> None:
-    """Set the edges of a column's curves, but for zeros."""
+    """Set the edges of a column's curves; edges that are zero stay masked."""
     heights = column.design.heights(coefficients)
     for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
@@ -237,7 +237,7 @@ def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: 
 
 
 def _padded(knots: Array, size: int) -> Array:
-    """Return breakpoints of `size` intervals; the widest of them are halved."""
+    """Return breakpoints of `size` intervals by halving the widest ones."""
     while len(knots) <= size:
         gaps = np.diff(knots)
         widest = np.argsort(-gaps)[: size + 1 - len(knots)]
@@ -254,7 +254,7 @@ def _sum_layer(owners: Array, count: int) -> KANLinear:
 
 
 def _link_layer(networks: Sequence[SmallNetwork]) -> KANLinear:
-    """Return the layer of the links, and of a line for other outputs."""
+    """Return the layer of links, with a line for outputs that have none."""
     layer = _empty_layer(
         len(networks), len(networks), grid_size=INTERVALS, spline_order=DEGREE,
         base_activation="zero",
@@ -269,7 +269,7 @@ def _link_layer(networks: Sequence[SmallNetwork]) -> KANLinear:
 
 def _empty_layer(in_features: int, out_features: int, **options: object) -> KANLinear:
     """Return a layer without edges, in double precision."""
-    generator = torch.Generator()  # so that torch's own is left alone
+    generator = torch.Generator()  # keeps torch's random state unchanged
     layer = KANLinear(
         in_features,
         out_features,
