@@ -144,7 +144,8 @@ def import_model(
             model = adopted(model, rows, options, remake)
     if remake is not None:
         facts = ", ".join(f"{name}={value!r}" for name, value in options.assumed.items())
-        lines = [model.provenance, f"{facts} assumed, which no tensor tells" if facts else ""]
+        assumed = f"{facts} assumed (not stored in the tensors)" if facts else ""
+        lines = [model.provenance, assumed]
         model.provenance = "; ".join(line for line in (*lines, *options.notes) if line)
     return model
 
