@@ -103,7 +103,7 @@ class Runs:
         size = like.values.square().mean().sqrt()
         others = ("standard_error", "bound", "interactions", "paths", "owners", "evaluations")
         facts: dict[str, Any] = dict.fromkeys(others) | {"method": RANDOM}
-        facts["remark"] = "normal numbers of the size of the others' values"
+        facts["remark"] = "normal random numbers on the scale of the other methods' values"
         return dataclasses.replace(like, values=noise.to(like.values) * size, **facts)
 
     def _exact(self, baseline: str) -> Attribution | None:

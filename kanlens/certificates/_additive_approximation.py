@@ -190,9 +190,9 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
 def additive_changes(
     propagation: BoundPropagation, apart: Interval, deadline: Deadline = NEVER
 ) -> Tensor | None:
-    """Bound the change by each feature, by the additive function.
+    """Bound the change of the output by each feature, from the additive function.
 
-    That is its own change, plus the range of the output's distance from it.
+    The bound is the change of this function plus the range of the output's distance from it.
     Returns the rise and the fall of every feature (in, 2), at least 0; None if time is over.
     """
     low, high = propagation.domain.T[..., None]

@@ -86,7 +86,7 @@ def refine(
 
 
 def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
-    """Return the most boxes to bound: one if cutting cannot help."""
+    """Return the largest number of boxes to bound: one if cutting cannot help."""
     if not propagation.bounded:
         return 1
     room = NUMBERS // propagation.size

@@ -71,7 +71,7 @@ class OutputFindings:
             for term in layer.edge_terms():
                 if term.g.turning(1) is None and bool((term.mask != 0).any()):
                     name = term.g.name
-                    return f"the slope of {name!r} has no bound: where it turns is not known"
+                    return f"the slope of {name!r} has no bound: its extrema are not known"
         return ""
 
     @property

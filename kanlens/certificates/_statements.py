@@ -204,7 +204,7 @@ class Certificate(Displayed):
         Lowest and highest value of each feature.
     outputs : tuple of OutputCertificate
     remark : str
-        What the statements are about.
+        Scope of the statements.
     between : tuple of str
         Categorical columns that the domain does not fix at one category. The domain then includes
         points between categories, which no table has. The bounds still hold for every category, but
@@ -226,7 +226,7 @@ class Certificate(Displayed):
         return f"proven for {len(self.features)} features: {', '.join(spans)}; {state}"
 
     def __getitem__(self, target: str | int) -> OutputCertificate:
-        """Return what is proven of one output, by name or index."""
+        """Return the certificate of one output, by name or index."""
         if isinstance(target, int):
             return self.outputs[target]
         return {output.target: output for output in self.outputs}[target]
@@ -252,7 +252,7 @@ class Certificate(Displayed):
         """Return one row per output and feature.
 
         Columns: target, feature, verdict, slope_low, slope_high, slope_seen_low, slope_seen_high,
-        rises, falls, effect, effect_seen. `attrs["notes"]` says what the statements are about.
+        rises, falls, effect, effect_seen. `attrs["notes"]` has the scope of the statements.
         """
         import pandas as pd
 

@@ -53,7 +53,8 @@ def open_columns(
     if not is_large(data, call="read_table"):
         return read_table(data, target=target, groups=groups, **names, **options)
     if groups is not None:
-        expected, advice = "a table that memory holds for groups", "Allow more with --max-memory"
+        expected = "a table that fits into memory for groups"
+        advice = "Allow more with --max-memory"
         raise InvalidValueError("read_table", expected, repr(data.name), advice)
     source = scan_table(data, target=target, **names, **options)
     return source.read(0, source.rows) if source.held() == source.rows else source
@@ -77,10 +78,10 @@ def check_learnable(
 
 
 def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
-    """Refuse a model that the rows held out from its training do not judge."""
+    """Refuse a model without a score on the rows held out of its training."""
     if not math.isfinite(result.metric):
         checkpoint.unlink(missing_ok=True)
-        expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
+        expected, got = "held-out rows with different targets", f"{len(result.held_out)} with one"
         raise DataError(call, expected, got, "Pass more rows, or another share with --validation")
 
 
@@ -95,7 +96,7 @@ def open_for_model(
 
 
 def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
-    """Return a table for a model, of a source the rows that fit memory."""
+    """Return a table for a model; of a source, the rows that fit into memory."""
     if isinstance(rows, Table):
         return rows
     return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))

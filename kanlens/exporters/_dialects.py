@@ -21,7 +21,7 @@ _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 
 
 def formula(g: ElementaryFunction, u: sympy.Expr) -> sympy.Expr:
-    """Return g(u) in functions that languages have."""
+    """Return g(u) in terms of functions that programming languages have."""
     if family := re.fullmatch(r"T(\d+)\(tanh\)", g.name):
         return _chebyshev(int(family[1]), sympy.tanh(u))
     return g.expression(u).replace(

@@ -80,7 +80,8 @@ def attribution(
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
-        Most features to draw; one row "n others" adds up the sizes or values of the rest.
+        Largest number of features to draw; a row "n others" adds up the sizes or values of the
+        rest.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def attribution(
     DTypeError
         If `result` is not an attribution, `x` is not numeric, or `ax` is not an Axes.
     ShapeError
-        If `x` is not shaped as the values are.
+        If `x` does not have the shape of the values.
 
     References
     ----------

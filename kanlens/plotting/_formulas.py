@@ -236,7 +236,7 @@ def predicted(
     class_labels : sequence of str, optional
         Names of the classes, in the order of their codes; numbers are compared when None.
     name, unit : str
-        Of what is predicted.
+        Name and unit of the target.
 
     Returns
     -------

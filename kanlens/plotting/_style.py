@@ -1,7 +1,7 @@
 """Colors and sizes of all pictures, their files, and the names on them.
 
 Colors are those of Okabe and Ito, safe for color-blind readers; a position, a marker, a sign or a
-lightness repeats what they mean, for prints in greyscale.
+lightness repeats their meaning, for prints in greyscale.
 """
 
 from __future__ import annotations

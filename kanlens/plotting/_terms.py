@@ -75,7 +75,7 @@ def terms(
     x, target
         With a model, as for `kanlens.attribution.terms`.
     most : int
-        Most terms to draw; others are counted below.
+        Largest number of terms to draw; others are counted below.
     ax : Axes, optional
         Replaced by the panels; a new figure of fitting size when None.
 

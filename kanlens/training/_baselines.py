@@ -148,8 +148,8 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     """Return the columns that alone predict the targets, with scores.
 
     Each row is predicted from its neighbors in a column: by a straight line between their targets,
-    scored by R2 but for the noise of the neighbors; or by the class of the one before, scored by
-    the share of errors that are saved. Of copies one row counts.
+    scored by R2 without the noise of the neighbors; or by the class of the row before, scored by
+    the share of errors avoided. Copies count as one row.
     """
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):

@@ -52,7 +52,7 @@ BATCHES = (128, 256, 2000)  # rows of a batch below and from so many rows
 
 
 def ensemble_size(shape: Sequence[Any]) -> int:
-    """Return the number of members of a network of a shape, 1 but for one layer of sums."""
+    """Return the number of members of a network of a shape: 1, except for one layer of sums."""
     if len(shape) != 3 or not isinstance(shape[1], int):
         return 1
     return max(1, min(shape[1] // NODES, MEMBERS))

@@ -179,7 +179,7 @@ def frontier(
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
-        Draws the five folds. When None, its seed is drawn from torch's own.
+        Draws the five folds. Default: one seeded by torch's default generator.
 
     Returns
     -------

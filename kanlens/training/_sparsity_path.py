@@ -107,7 +107,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     DataError, ShapeError
         If the data does not fit the model.
     FileFormatError
-        If `checkpoint` is of another path.
+        If `checkpoint` belongs to another path.
     TrainingError
         If the loss is not finite before the first step.
 
@@ -212,7 +212,7 @@ class _PathRun:
     begun: dict[str, Any] | None = None  # the run that a checkpoint was made in
 
     def run(self, advance: Callable[..., None], stop: Interruption) -> str:
-        """Take every step; return why the path ended."""
+        """Take every step; return the reason for the end."""
         advance(0)
         strengths = self.strengths
         with stop.kept():
@@ -230,8 +230,8 @@ class _PathRun:
         if not isinstance(strengths, int):
             return "all strengths done"
         if self._dead():
-            return f"nearly all edges are dead at {last}"
-        return f"the model is alive at {last}, the last one tried"
+            return f"nearly all edges are zero at {last}"
+        return f"edges are nonzero at {last}, the last one tried"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class _PathRun:
         self.held_out = saved["run"]["held_out"]
 
     def _default(self, count: int) -> Iterator[float]:
-        """Yield 0 and then strengths until nearly all edges are dead."""
+        """Yield 0 and then strengths until nearly all edges are zero."""
         yield 0.0
         first = self.steps[0]
         gain = max(self.constant - first.loss, 1e-3 * abs(self.constant))
