@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALL = "all"
-EXACT = 1e-9  # relative error of what is called exact
-WHOLE = 1e-2  # relative gap of what is called complete
-CLOSE_ERROR = 0.1  # relative error of what is called close
+EXACT = 1e-9  # largest relative error called exact
+WHOLE = 1e-2  # largest relative gap called complete
+CLOSE_ERROR = 0.1  # largest relative error called close
 DEFAULT_METHODS = (
     "shapley",
     "integrated_gradients",

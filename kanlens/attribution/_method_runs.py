@@ -21,7 +21,7 @@ from kanlens.attribution.metrics._evaluation import Case, case_for
 from kanlens.errors import MethodError, rewording
 from kanlens.model._network import KAN, Rows
 
-CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
+CERTAIN = 1e-4  # bound relative to the mean |value|, up to which values count as exact
 RANDOM = "random"  # the floor: values independent of the model
 
 

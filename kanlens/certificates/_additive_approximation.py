@@ -17,12 +17,12 @@ from kanlens.certificates._sampling import spread_points
 from kanlens.model._analysis import BUDGET
 from kanlens.model._network import KAN
 
-MAX_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
+MAX_COLUMNS = 512  # of a fit with a weight for every edge; larger fits have one for every sum
 ROUNDS = 12
 FIT_POINTS = 16384  # the spread ones come first
-NUMBERS = 2**20  # of edges at these points, in large layers
+NUMBERS = 2**20  # largest number of edges times these points
 MAX_SLICES, MIN_SLICES = 256, 32  # slices of one feature's function, at most and at least
-EDGES = 2**22  # on them
+EDGES = 2**22  # evaluated on all slices
 QUADS = 4096
 
 

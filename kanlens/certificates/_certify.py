@@ -41,11 +41,11 @@ from kanlens.model._normalization import expand_normalization
 CALL = "certify"
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
 Result = TypeVar("Result")
-DISTANCE_POINTS = 2048, 32768  # fewest and most to see the distance from an additive function at
-NUMBERS = 2**18  # of features that they have at most
+DISTANCE_POINTS = 2048, 32768  # fewest and most points for the distance from an additive function
+NUMBERS = 2**18  # largest number of features times these points
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
-EXPLORING = 0.3  # share of the time, when it is limited
-PASS = 5  # passes through the layers that bounds take
+EXPLORING = 0.3  # share of a limited time that goes to evaluated points
+PASS = 5  # passes through the layers that take as long as bounds
 
 
 @within_memory

@@ -36,9 +36,9 @@ def info(model: Path, *, terminal: Terminal) -> None:
     data="The table it was trained on, for names, kinds, ranges, classes and background rows.",
     feature_names="Names of the features, comma-separated; with --data its columns, in the order "
     "of the model's inputs.",
-    output_names="Names of the outputs, comma-separated; of a classifier its classes.",
+    output_names="Names of the outputs, comma-separated; for a classifier, its classes.",
     submodule="Name of the part of the model to import.",
-    settings="What the file does not contain, as name=value: wavelet=dog, ...",
+    settings="Options that the file does not contain, as name=value: wavelet=dog, ...",
 )
 def import_command(
     foreign: Path,

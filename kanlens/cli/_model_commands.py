@@ -50,8 +50,8 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
     validation="Share of rows held out for early stopping.  [default: 0.2]",
     patience="Steps without improvement before training stops.  [default: 20]",
     holdout="Share of rows held out at random as test data; both parts are written.",
-    holdout_last="Share of rows held out as test data from the end of the table, for data in order "
-    "of time.",
+    holdout_last="Share of rows held out as test data from the end of the table, for data sorted "
+    "by time.",
     resume="Continue an interrupted run with its own random state; --seed is ignored.",
 )
 def train(

@@ -19,8 +19,8 @@ from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._training_record import TrainingRecord
 
-_BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
-_SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
+_BYTES = 50  # for drawing each weight of a layer; measured: 100
+_SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
 
 
 @dataclass(frozen=True, kw_only=True)

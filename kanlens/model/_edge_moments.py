@@ -128,7 +128,7 @@ class Moments:
 
     cells: Cells
     share: Tensor  # (in, cell), of the rows in each cell
-    means: Tensor  # (in, cell, degree + 2), of the living functions and the base, in the cell
+    means: Tensor  # (in, cell, degree + 2), of the nonzero functions and the base, in the cell
     covariances: Bands  # within the cells, added up over the cells with their shares
     constant: Tensor  # (in,), whether the functions add up to one at every row
 

@@ -25,9 +25,9 @@ class TrainingRecord:
 
     metric: str  # "R2" or "accuracy"
     scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
-    rows: int  # number of rows judged
+    rows: int  # number of rows scored
     folds: int  # number of folds held out in turn
-    features: tuple[Feature, ...]  # of the rows that hashes are of
+    features: tuple[Feature, ...]  # of the hashed rows
     held_out: str  # hashes of the rows that training never saw, in base64
     given_away: dict[str, float]  # scores of columns that predict the target on their own
     weights: str  # fingerprint of the network

@@ -26,8 +26,8 @@ from kanlens.training._result import FitResult
 
 MAX_ROWS = 100_000  # rows that a simple model learns from
 MAX_BOOSTING_WIDTH = 500  # features times outputs above which boosting would take minutes
-LEAK_SCORE = 0.995  # score of a column that gives the target away: 1.00 as printed
-MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # rows that judge a column, at least and at most
+LEAK_SCORE = 0.995  # score of a column that leaks the target: 1.00 as printed
+MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # fewest and most rows that a column is scored on
 
 REGRESSORS = {
     "network": "this model",

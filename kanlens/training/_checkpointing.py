@@ -24,7 +24,7 @@ FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
 TENSOR = "__tensor__"  # stands for a tensor in the JSON, its value is the tensor's key
 EVERY = 30.0  # seconds between two writes of the file
-COPIED = 0.5  # seconds between two copies of the state, of which an interrupt finds the last
+COPIED = 0.5  # seconds between two copies of the state; an interrupt uses the last one
 
 
 class Checkpoint:

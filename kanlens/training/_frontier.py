@@ -102,8 +102,8 @@ class Frontier(Displayed):
     def index(self, edges: int | None = None) -> int:
         """Return the place of the smallest network within one standard error of the best [1]_.
 
-        The error is that of the difference of their losses of rows; only networks of at most
-        `edges` count.
+        The error is that of the difference of their losses over the rows; only networks of at most
+        `edges` edges count.
 
         References
         ----------
@@ -165,11 +165,11 @@ def frontier(
     data : Table or tuple (x, y)
         As for `kanlens.fit`. Networks grow on at most 10,000 evenly spread rows.
     max_edges : int, optional
-        Edges of a network, at most; levels of a category count once. Default: 30, or 2 for each
-        column if there are more than 15.
+        Largest number of edges; levels of a category count once. Default: 30, or 2 for each column
+        if there are more than 15.
     interactions : int or sequence of pairs of column names, optional
-        Number of products, at most, or the pairs of columns that may be in one. With either there
-        is no link, by which all columns interact. Default: no limit.
+        Largest number of products, or the pairs of columns that may be in one. With either there is
+        no link, because by a link all columns interact. Default: no limit.
     build : callable, optional
         As for `kanlens.fit_default`.
     sample_weight, groups

@@ -36,11 +36,11 @@ from kanlens.training._result import PathStep, SparsityPath
 from kanlens.training._training_loop import TrainingRun
 
 COUNT = 10  # strengths by default
-WEAKEST = 1e-3  # first strength above 0, relative to the one at which killing all edges pays
+WEAKEST = 1e-3  # first strength above 0, relative to the one at which removing all edges pays
 GROWTH = 3.0  # from one strength to the next, once all planned ones are done
 FURTHER = 5  # strengths after the planned ones, at most
 STILL = 1e-3  # relative change of loss and penalty below which another strength changes nothing
-DEAD = 0.05  # share of what the first model explains that a dead one may still explain
+DEAD = 0.05  # explained share, relative to the first model's, below which the path ends
 
 
 def sparsity_path(  # noqa: PLR0913 - one keyword per choice

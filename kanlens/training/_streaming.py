@@ -21,9 +21,9 @@ from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks
 from kanlens.training._training_loop import TrainingRun
 
-STREAMS = 16  # segments that a batch has rows of
+STREAMS = 16  # segments from which a batch takes rows
 NUMBERS = 2**18  # cells of a block, whose rows are shuffled
-SEGMENT = 16  # adjacent blocks, at most: what lies together is read together
+SEGMENT = 16  # largest number of adjacent blocks, which are read together
 
 Block = tuple[int, int]  # first row, and the one after the last
 

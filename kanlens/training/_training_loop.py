@@ -48,7 +48,7 @@ UNSEEN = (
 )
 QUANTILES = (0.05, 0.95)
 FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them
-SPARE = (5, 30)  # outermost values: at most, and one for so many rows
+SPARE = (5, 30)  # outermost values: their maximum, and rows for each
 HISTORY = 20  # steps and slopes that LBFGS keeps
 REFIT = 3000  # numbers that moving the grid of one input takes; measured: 3900
 VALUES = 5  # numbers kept for one input of a layer and one row; measured: 6 to 12

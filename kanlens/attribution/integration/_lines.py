@@ -26,7 +26,7 @@ MAX_POINTS = 16  # at which a hidden input is read on a segment
 SAMPLES_PER_POINT = 2  # samples of the interpolating polynomial for each of these points
 CORRECTIONS = 2  # Newton's steps on the network itself
 HALVINGS, NEWTON = 6, 4  # steps on the interpolating polynomial before
-CROSSING_TOLERANCE = 1e-6  # to a breakpoint before the last of them: what is not is no crossing
+CROSSING_TOLERANCE = 1e-6  # distance from a breakpoint before the last correction of a crossing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

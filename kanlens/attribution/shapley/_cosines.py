@@ -25,8 +25,8 @@ MIN_COSINES, MAX_COSINES = 32, 8192  # cosines
 CELLS = 8  # for each cosine; with 4 the bound is 1.4 times the error, with 8 it is 1.1 times
 MIN_CELLS, MAX_CELLS = 2048, 2**17
 BOOST, STEEP = 0.75, 7  # factor 1 + 0.75 (m / terms)**7 of the m-th cosine
-LARGEST = 1e4  # polynomial, in parts of the range of the edge: it costs as many digits
-SAFETY = 1.15  # of the guess how many cosines are needed
+LARGEST = 1e4  # polynomial over the range of the edge: it costs as many digits
+SAFETY = 1.15  # factor of the estimated number of cosines
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

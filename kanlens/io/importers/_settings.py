@@ -93,7 +93,7 @@ class ImportOptions:
     output_names: Sequence[str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    assumed: dict[str, Any] = field(default_factory=dict)  # defaults that nothing confirms
+    assumed: dict[str, Any] = field(default_factory=dict)  # unconfirmed defaults
     notes: dict[str, None] = field(default_factory=dict)  # sentences about the result, in order
     strangers: dict[str, str] = field(default_factory=dict)  # unknown classes by place
 
