@@ -84,7 +84,7 @@ class FeatureCertificate:
     rise, fall : PointPair
         The largest that were found: two points that differ in this feature, evaluated.
     remark : str
-        Why there is no verdict, or what it rests on; may be empty.
+        Reason for a missing verdict, or basis of the verdict; may be empty.
     """
 
     name: str

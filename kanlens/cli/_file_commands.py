@@ -70,7 +70,7 @@ def import_command(
     names = ("base_activation", "extrapolation", *SETTINGS)
     advice = f"Choose one of: {', '.join(names)}"
     options: dict[str, Any] = set_options(
-        terminal.call, settings, names.__contains__, "what a file may not say", advice
+        terminal.call, settings, names.__contains__, "an import option", advice
     )
     options["submodule"] = submodule
     features, outputs = split_names(feature_names) or None, split_names(output_names) or None

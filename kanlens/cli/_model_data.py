@@ -73,8 +73,8 @@ def check_learnable(
     if rows.schema.task == "regression" and y is not None and not bool(deviations(y).any()):
         columns = listed(rows.schema.target_columns or rows.schema.output_names)
         advice = "Choose another target" if least == MIN_ROWS else advice
-        got = f"{y[0, 0].item():.6g} in each of them"
-        raise DataError(call, f"{what} that differ in {columns}", got, advice)
+        got = f"{y[0, 0].item():.6g} in all rows"
+        raise DataError(call, f"{what} with different values of {columns}", got, advice)
 
 
 def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:

@@ -226,7 +226,7 @@ def _open(
     generator: torch.Generator | None,
     part_rows: int,
 ) -> tuple[KAN, Source]:
-    """Return the model and the table; refuse what workers cannot read."""
+    """Return the model and the table; refuse tables that workers cannot read."""
     kan = check_model(call, model)
     if not isinstance(data, str | os.PathLike):
         raise DTypeError(call, "a path", type(data).__name__, "Write the table to a Parquet file")

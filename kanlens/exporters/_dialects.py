@@ -59,13 +59,13 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
 
     def _call(self, name: str, *parts: sympy.Expr) -> str:
         if name not in self.dialect.functions:
-            expected = f"functions that {self.dialect.name} has"
+            expected = f"functions of {self.dialect.name}"
             refuse(expected, name, "Choose another format")
         form, texts = self.dialect.functions[name], [*map(self._print, parts)]
         return form.format(*texts) if "{" in form else f"{form}({', '.join(texts)})"
 
     def emptyPrinter(self, expr: sympy.Expr) -> str:
-        """Refuse an expression without a text."""
+        """Refuse an expression that the language lacks."""
         return self._call(type(expr).__name__)
 
     def _print_Float(self, number: sympy.Float) -> str:

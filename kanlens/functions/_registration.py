@@ -227,7 +227,7 @@ def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
 
 
 def _check_expression(expression: Callable[[Any], Any], u: Tensor, value: Tensor) -> None:
-    """Refuse what is not a sympy expression, or has other values."""
+    """Refuse an object that is not a sympy expression, or has other values."""
     import sympy
 
     symbol = sympy.Dummy("u", real=True)  # in no expression by chance

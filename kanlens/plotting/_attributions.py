@@ -120,7 +120,7 @@ def attribution(
         result = _of_frame(cast("pd.DataFrame", result))
     if not isinstance(result, (Attribution, Importance)):
         expected, got = "an Attribution or an Importance", type(result).__name__
-        raise DTypeError(CALL, expected, got, "Pass what attribute returned")
+        raise DTypeError(CALL, expected, got, "Pass the result of attribute")
     if isinstance(result, Importance):
         if kind != "bar":
             expected, got = "an Attribution to draw sample by sample", "an Importance"
@@ -146,7 +146,7 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
     columns = ["output", "feature", "importance", "low", "high", "unit"]
     if not set(columns) <= set(frame.columns):
         got = f"a DataFrame with columns {listed([*frame.columns])}"
-        raise DTypeError(CALL, f"columns {listed(columns)}", got, "Pass what importance returned")
+        raise DTypeError(CALL, f"columns {listed(columns)}", got, "Pass the result of importance")
     outputs = frame["output"].unique().tolist()
     if len(outputs) != 1:
         advice = f"Pass frame[frame['output'] == {outputs[0]!r}]" if outputs else "Pass some rows"

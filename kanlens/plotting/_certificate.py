@@ -59,7 +59,8 @@ def certificate(
     """
     check_count(CALL, "top", top)
     if not isinstance(result, Certificate):
-        raise DTypeError(CALL, "a Certificate", type(result).__name__, "Pass what certify returned")
+        got = type(result).__name__
+        raise DTypeError(CALL, "a Certificate", got, "Pass the result of certify")
     try:
         output = result[target]
     except (KeyError, IndexError) as error:

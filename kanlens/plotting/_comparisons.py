@@ -76,7 +76,7 @@ def comparison(result: Comparison, *, top: int = SHOWN, ax: Axes | None = None) 
     check_count(CALL, "top", top)
     table, frame = getattr(result, "importance", None), getattr(result, "frame", None)
     if table is None or frame is None:
-        raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass what compare returned")
+        raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass the result of compare")
     sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
     order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
     names = distinct((table.index[i] for i in order), partial(literal, most=MAX_NAME_LENGTH))

@@ -81,7 +81,7 @@ def frontier(
     """
     if not isinstance(result, Frontier):
         got = type(result).__name__
-        raise DTypeError(CALL, "a Frontier", got, "Pass what kanlens.frontier returned")
+        raise DTypeError(CALL, "a Frontier", got, "Pass the result of kanlens.frontier")
     lines = _checked(references or {})
     edges, scores = (np.array([getattr(s, n) for s in result.steps]) for n in ("edges", "score"))
     errors, place = standard_errors(result), result.index()

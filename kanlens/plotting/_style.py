@@ -340,7 +340,7 @@ def _figure(picture: Axes | Figure, call: str) -> Any:
     figure = getattr(picture, "figure", None)
     if figure is None or not hasattr(getattr(figure, "figure", figure), "savefig"):
         got = type(picture).__name__
-        raise DTypeError(call, "an Axes or a Figure", got, "Pass what a plot function returned")
+        raise DTypeError(call, "an Axes or a Figure", got, "Pass the result of a plot function")
     return getattr(figure, "figure", figure)
 
 

@@ -107,7 +107,7 @@ def write_state(path: Path, state: object) -> None:
 
 
 def read_state(path: Path, *, call: str = "fit") -> Any:
-    """Read what `write_state` wrote."""
+    """Read a file of `write_state`."""
     metadata, tensors = read_safetensors(path, call=call)
     if metadata.get("format") != FORMAT:
         raise _wrong(call, path, repr(metadata.get("format")))

@@ -64,8 +64,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     Strengths increase because a network whose edges are all zero has zero gradient and cannot
     recover. By default they are 0 and then evenly spaced in their logarithm, from a thousandth of
     the strength at which removing all edges costs as much as keeping them, until a model explains
-    no more than a twentieth of what the first one does (or, a few strengths further, training is
-    stuck).
+    at most a twentieth of the variance that the first one explains (or, a few strengths further,
+    training is stuck).
 
     An interrupt (Ctrl-C) ends the path; the steps so far are returned, with a warning.
 

@@ -55,7 +55,7 @@ VALUES = 5  # numbers kept for one input of a layer and one row; measured: 6 to 
 QUICK = 2_000_000  # numbers in a basis whose statistics take a moment
 SAVED = ("held_out", "history", "best", "step", "stale", "stopped_because", "batch", "grid_error")
 
-# x, y and weights of the rows of one process, and what turns its means into those of all rows
+# x, y and weights of the rows of one process, and the function from its means to those of all rows
 Part = tuple[Tensor, Tensor, Tensor | None, Average | None]
 
 
@@ -459,7 +459,7 @@ class TrainingRun:
         return identity_of(self.model, self.options, self.x, self.y, self.weights, groups)
 
     def state(self) -> dict[str, Any]:
-        """Return a copy of what `begin` needs to go on from here."""
+        """Return a copy of the state from which `begin` can continue."""
         return {
             "identity": self.identity,
             "scaled": self.model.scaled,

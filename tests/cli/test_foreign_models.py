@@ -330,7 +330,7 @@ def test_what_is_set_is_checked(wavelets, capsys):
     refused(
         capsys,
         [*words, "wavelt=dog"],
-        "import: expected --set name=value with what a file may not say, got 'wavelt=dog'. "
+        "import: expected --set name=value with an import option, got 'wavelt=dog'. "
         "Choose one of: base_activation, extrapolation, spline_order, grid_range, spline_width, "
         "mult_arity, layer_norm, denominator, wavelet, polynomials, a, b, alpha, beta, layers, "
         "classes, layer_type.",

@@ -130,7 +130,7 @@ class _NoisyField:
         self._problem, self._outside, self._seen = problem, 0, 0
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Return the outputs at z (batch, in) added up, and count what is outside the grid."""
+        """Return the sum of the outputs at z (batch, in), and count inputs outside the grid."""
         model, x = self._problem.model, z * self.unit
         with torch.no_grad():
             self._outside += int(model.outside(x).sum())

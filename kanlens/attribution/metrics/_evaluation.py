@@ -54,7 +54,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number about an attribution, NaN where what it needs is missing."""
+    """One number about an attribution, NaN if a part that it needs is missing."""
 
     name: str
     function: Callable[[Case], Score]
@@ -245,7 +245,7 @@ class GridMonitor:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the output at x (batch, in), shape (batch,); count what reaches each layer."""
+        """Return the output at x (batch, in), shape (batch,); count inputs of each layer."""
         model = self.model
         self._count(model.outside(x))
         (_, *hidden, last), _ = model.levels(model.scale_inputs(x))
