@@ -258,9 +258,8 @@ def _outcome(
     if record and (text := poor_fit(named_scores(record.metric, record.scores))):
         terminal.say(f"WARNING: {text}")
     for column in record.given_away if record else ():
-        words = f"alone predicts {result.model.schema.target}; if it is unknown at prediction time"
-        drop = f"leave it out with --drop {shlex.quote(column)}"
-        terminal.say(f"WARNING: {column} {words}, {drop}")
+        words = f"alone predicts {result.model.schema.target}; if unknown at prediction time, leave"
+        terminal.say(f"WARNING: {column} {words} it out with --drop {shlex.quote(column)}")
     return {
         "model": str(terminal.place(output)),
         "widths": list(result.model.widths),

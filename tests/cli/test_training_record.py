@@ -170,7 +170,7 @@ def test_a_column_that_gives_the_target_away_is_warned_of(folder, tmp_path, caps
     words += ["--steps", "3", "-o", f"{tmp_path}/m.safetensors"]
     assert main(words) == 0
     said = " ".join(capsys.readouterr().err.split())
-    text = "WARNING: the rest alone predicts y; if it is unknown at prediction time, leave it out"
+    text = "WARNING: the rest alone predicts y; if unknown at prediction time, leave it out"
     assert f"{text} with --drop 'the rest'" in said
     facts = answer(capsys, *words)
     assert facts["given_away"] == ["the rest"]

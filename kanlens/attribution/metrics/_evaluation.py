@@ -70,7 +70,7 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Arrow in the direction of better values, empty if there is none."""
+        """Arrow in the direction of better values, or empty."""
         return ARROWS[self.direction]
 
 
