@@ -135,8 +135,7 @@ def weight_l1(problem: Problem) -> GlobalScores:
     """Sum of the L1 norms of a feature's first-layer edges.
 
     Only edges with a path to the output count. The score depends on the weights, not on the data.
-    It is in the scaled units of the layer, and ranks features without being a share of a
-    prediction.
+    In the scaled units of the layer, it ranks features, but is no share of a prediction.
 
     References
     ----------

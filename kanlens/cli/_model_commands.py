@@ -165,7 +165,7 @@ def _split(
     training, test = table, None
     if share := holdout or holdout_last:
         if not isinstance(table, kanlens.Table):
-            expected, got = "a table that fits into memory for holdout", f"{table.rows:,} rows"
+            expected, got = "a table that fits in memory for holdout", f"{table.rows:,} rows"
             advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
             raise InvalidValueError("train", expected, got, advice)
         training, test = table.split(share, generator, last=bool(holdout_last))

@@ -53,8 +53,7 @@ def open_columns(
     if not is_large(data, call="read_table"):
         return read_table(data, target=target, groups=groups, **names, **options)
     if groups is not None:
-        expected = "a table that fits into memory for groups"
-        advice = "Allow more with --max-memory"
+        expected, advice = "a table that fits in memory for groups", "Allow more with --max-memory"
         raise InvalidValueError("read_table", expected, repr(data.name), advice)
     source = scan_table(data, target=target, **names, **options)
     return source.read(0, source.rows) if source.held() == source.rows else source
@@ -96,7 +95,7 @@ def open_for_model(
 
 
 def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
-    """Return a table for a model; of a source, the rows that fit into memory."""
+    """Return a table for a model; of a source, the rows that fit in memory."""
     if isinstance(rows, Table):
         return rows
     return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))

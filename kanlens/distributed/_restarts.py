@@ -86,7 +86,7 @@ def fit(
         if data.held() < data.rows:
             advice = "Train once, with kanlens.fit, or allow more max_memory"
             got = f"{data.rows:,} rows"
-            raise DataError("fit", "rows that fit into memory for restarts", got, advice)
+            raise DataError("fit", "rows that fit in memory for restarts", got, advice)
         data = data.read(0, data.rows)
     job = (fit_again, kan, data, options, new_seed(generator))
     fits: list[FitResult] = _run("fit", job, restarts, workers, progress)

@@ -80,8 +80,7 @@ def attribution(
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
-        Largest number of features to draw; a row "n others" adds up the sizes or values of the
-        rest.
+        Largest number of features to draw; a row "n others" adds up the rest.
 
     Returns
     -------

@@ -59,8 +59,7 @@ def certificate(
     """
     check_count(CALL, "top", top)
     if not isinstance(result, Certificate):
-        got = type(result).__name__
-        raise DTypeError(CALL, "a Certificate", got, "Pass the result of certify")
+        raise DTypeError(CALL, "a Certificate", type(result).__name__, "Pass the result of certify")
     try:
         output = result[target]
     except (KeyError, IndexError) as error:

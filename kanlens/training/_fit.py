@@ -245,7 +245,7 @@ def labelled(data: Any, groups: PerRow) -> tuple[Any, Any]:
         names = [feature.name for feature in data.schema.features if feature.column != groups]
         return data.keep(names), data.frame[groups]
     if groups is not None and isinstance(data, Source):
-        expected, advice = "groups of rows that fit into memory", "Allow more max_memory"
+        expected, advice = "groups of rows that fit in memory", "Allow more max_memory"
         raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
     if isinstance(groups, str) and hasattr(data[0], "columns"):
         check_choice("fit", "groups", groups, data[0].columns)

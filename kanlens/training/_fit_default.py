@@ -89,8 +89,7 @@ def fit_default(
     hidden : sequence of int or pair, optional
         Nodes of the hidden layers, as for `KAN`: this shape alone is trained. ``()`` is the network
         without a hidden layer. With one layer of at least 16 sums, an ensemble of members of at
-        least 8 sums is trained; other networks are trained on five sixths of the rows. Default:
-        chosen by cross-validation.
+        least 8 sums is trained; other networks use five sixths of the rows. Default: chosen.
     max_edges : int or "few", optional
         Largest number of edges of a small network: the smallest one of `kanlens.frontier` within
         one standard error of the best. "few" is the default limit.
@@ -172,7 +171,7 @@ def fit_default(
 
 @dataclass
 class _DefaultFit:
-    """Default training on rows that fit into memory."""
+    """Default training on rows that fit in memory."""
 
     build: Callable[[list[Any], int], KAN]
     hidden: Sequence[Any] | None

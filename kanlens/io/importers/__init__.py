@@ -144,8 +144,7 @@ def import_model(
             model = adopted(model, rows, options, remake)
     if remake is not None:
         facts = ", ".join(f"{name}={value!r}" for name, value in options.assumed.items())
-        assumed = f"{facts} assumed (not stored in the tensors)" if facts else ""
-        lines = [model.provenance, assumed]
+        lines = [model.provenance, f"{facts} assumed (not in the tensors)" if facts else ""]
         model.provenance = "; ".join(line for line in (*lines, *options.notes) if line)
     return model
 

@@ -207,8 +207,7 @@ def read_tensors(path: Path) -> object:
     if start[8:] == b"{":
         return tensor_files.read_safetensors(path, call=CALL)[1]
     if not tensor_files.looks_like_torch(start):
-        expected = "a file of torch.save or .safetensors"
-        advice = "It is truncated or in another format"
+        expected, advice = "a file of torch.save or .safetensors", "It may be truncated"
         raise FileFormatError(CALL, expected, f"{path.name!r}, neither", advice)
     if start[:1] != b"P" and start != _MAGIC:
         raise refusal(path.name, "is a pickle that torch.save did not write")
