@@ -260,7 +260,7 @@ def _plan(
         index = explained_output(model, target, rows, call=call)
         first = attribute_module.attribute(model, rows[:1], target=index, progress=False, **how)
     if not isinstance(first, Attribution):
-        expected, got = "a method with values for each row", f"the global {how['method']!r}"
+        expected, got = "a method with values for each row", f"the global method {how['method']!r}"
         advice = "Take some of the rows, with kanlens.importance or --max-rows"
         raise MethodError(call, expected, got, advice)
     reader: Any = source.reader
