@@ -77,12 +77,12 @@ class FeatureCertificate:
         raises it; "constant": changes it by no more than rounding; "neither": `rise` and `fall`
         show both; "unknown": not proven with the boxes that were allowed.
     slope : Range
-        Of the derivative, in units of the output per unit of the feature; at kinks of the
+        Range of the derivative, in units of the output per unit of the feature; at kinks, of the
         derivatives from both sides.
     rises, falls : Bound
-        How much the output can rise, and fall, when only this feature is raised.
+        Largest rise and fall of the output when only this feature is raised.
     rise, fall : PointPair
-        The largest that were found: two points that differ in this feature, evaluated.
+        The largest observed rise and fall: two evaluated points that differ in this feature.
     remark : str
         Reason for a missing verdict, or basis of the verdict; may be empty.
     """
@@ -142,7 +142,7 @@ class OutputCertificate:
         Name of the output.
     unit : str
     range : Range
-        Of the output.
+        Range of the output.
     features : tuple of FeatureCertificate
     lipschitz : dict of str to Bound
         For distances of the features in the norms "2", "inf" and "1": the output changes by at

@@ -43,7 +43,7 @@ class AttributionFolder:
     rows, parts, kept : int
         Numbers of rows, of files, and of files that existed before.
     method, target, unit, baseline, remark : str
-        As those of `Attribution`.
+        As in `Attribution`.
     largest : dict of str to float
         The largest `completeness_gap`, `standard_error` and `bound` of any row, if any.
     importance : Importance
@@ -183,7 +183,7 @@ def importance(
     Returns
     -------
     DataFrame
-        As of `kanlens.importance`, of all rows.
+        As from `kanlens.importance`, over all rows.
 
     Raises
     ------

@@ -314,7 +314,7 @@ class EdgeLayer(nn.Module):
         Returns
         -------
         Enclosure
-            Of the current weights, in float64.
+            Bounds for the current weights, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return Enclosure(self, *ends)

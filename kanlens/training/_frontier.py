@@ -74,7 +74,7 @@ class Frontier(Displayed):
     Attributes
     ----------
     steps : tuple of FrontierStep
-        By size.
+        The sizes, increasing.
     metric_name : str
         "R2" or "accuracy".
     rows, folds : int
@@ -82,7 +82,7 @@ class Frontier(Displayed):
     seconds : float
         Time taken.
     interrupted : bool
-        Whether an interrupt or the end of the time cut growth short.
+        Whether growth ended by an interrupt or by the time limit.
     """
 
     steps: tuple[FrontierStep, ...]

@@ -65,11 +65,11 @@ def integrated_gradients(
     Parameters
     ----------
     problem : Problem
-        With a background.
+        The problem, with a background.
     baseline : {"each", "mean"}
         Start at every background row, and average; or at the mean of the background.
     tolerance : float
-        Of the change of the output over a line.
+        Largest error, as a share of the change of the output over a line.
 
     The evaluations of the result are gradients for one sample, on all of its lines.
 
