@@ -1,7 +1,7 @@
 """Networks of growing size, scored by cross-validation of the whole growth.
 
 Each fold grows networks of its own, terms and all: scores of terms chosen on all rows would be too
-good. A size is scored by the networks of that many edges, at most, of all folds.
+good. The score of a size is that of the networks of at most that many edges in all folds.
 """
 
 from __future__ import annotations
