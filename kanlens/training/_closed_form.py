@@ -174,8 +174,8 @@ def choose_curves(
 ) -> tuple[list[ColumnCurves], bool]:
     """Return the columns of rows x (batch, in), and whether they share variances.
 
-    They share variances if that predicts held-out rows better, and have rough parts if that predicts
-    them better by more than a standard error. With `rows`, only these rows choose.
+    They share variances if that predicts held-out rows better, and have rough parts if the gain is
+    more than a standard error. With `rows`, only these rows choose.
     """
     scaled, classes = model.scale_inputs(x).double().cpu().numpy(), model.task == "classification"
     columns = make_columns(model, scaled)

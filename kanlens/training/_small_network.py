@@ -3,7 +3,7 @@
     y = H(sum_i f_i(x_i) + sum_k u_k v_k),  u_k and v_k sums of curves of different columns
 
 One factor of every product is fitted at a time, so that each step is a linear mixed model. Curves
-of columns are smooth while a network grows; the last fit adds rough parts.
+of columns are smooth while a network grows; the last fit may add rough parts.
 """
 
 from __future__ import annotations
