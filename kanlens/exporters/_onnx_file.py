@@ -110,7 +110,7 @@ class Graph:
         if double and name in ("atan", "erf"):
             return self.arctangent(*parts) if name == "atan" else self.error_function(*parts)
         if name not in _DOUBLE and (double or name not in _SINGLE):
-            refuse("functions that ONNX has", name, "Choose another format")
+            refuse("functions of ONNX", name, "Choose another format")
         kind = name.capitalize()
         return self.fold(kind, parts) if len(parts) > 1 else self.add(kind, *parts)
 
