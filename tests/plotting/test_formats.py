@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kanlens.plotting._formats import FILTERS, MINUS, tick
+from kanlens.plotting._formats import FILTERS, tick
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
