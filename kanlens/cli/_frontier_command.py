@@ -112,7 +112,7 @@ def _sizes(front: Frontier, place: int) -> pd.DataFrame:
     import pandas as pd
 
     largest = max(step.loss for step in front.steps) or 1.0
-    sizes = [
+    rows: list[dict[str, Any]] = [
         {
             "": ">>>>" if index == place else "",
             "edges": step.edges,
@@ -124,7 +124,6 @@ def _sizes(front: Frontier, place: int) -> pd.DataFrame:
         }
         for index, step in enumerate(front.steps)
     ]
-    others = [
-        {front.metric_name: score, "last term": name} for name, score in front.references.items()
-    ]
-    return pd.DataFrame(sizes + others, dtype=object).fillna("")
+    for name, score in front.references.items():
+        rows.append({front.metric_name: score, "last term": name})
+    return pd.DataFrame(rows, dtype=object).fillna("")

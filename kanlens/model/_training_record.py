@@ -99,14 +99,16 @@ class GrowthRecord:
     rows: int  # number of rows judged
     steps: tuple[FrontierStep, ...]
     chosen: int
-    references: dict[str, float]  # scores of other models on the same rows
+    references: tuple[tuple[str, float], ...]  # names and scores of others on the same rows
     weights: str = ""  # fingerprint of the network
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GrowthRecord:
         """Rebuild a record from its JSON; a ValueError or TypeError describes a fault."""
-        record = cls(**{**data, "steps": tuple(FrontierStep(**step) for step in data["steps"])})
-        scores = *record.references.values(), *(step.score for step in record.steps)
+        steps = tuple(FrontierStep(**step) for step in data["steps"])
+        references = tuple((str(name), score) for name, score in data["references"])
+        record = cls(**{**data, "steps": steps, "references": references})
+        scores = *dict(references).values(), *(step.score for step in steps)
         valid = record.metric_name in METRICS and record.chosen in range(len(record.steps))
         if not valid or not np.isfinite(scores).all():
             raise ValueError(f"a record of growth has {record.metric_name!r} of {scores}")

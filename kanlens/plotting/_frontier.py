@@ -85,7 +85,7 @@ def frontier(
     if record is None:
         got, advice = type(result).__name__, "Pass what kanlens.frontier returned"
         raise DTypeError(CALL, "a Frontier, or a network that grew", got, advice)
-    lines = _checked(record.references if references is None else references)
+    lines = _checked(dict(record.references) if references is None else references)
     edges, scores = (np.array([getattr(s, n) for s in record.steps]) for n in ("edges", "score"))
     errors, place = standard_errors(record), record.chosen
     ax = axes_for(ax, SIZE)
@@ -133,8 +133,9 @@ def headline(record: GrowthRecord) -> str:
     step, classes = record.steps[record.chosen], record.metric_name == "accuracy"
     if step.score <= standard_errors(record)[record.chosen]:
         return ""
-    name, best = next(iter(record.references.items()), ("", 0.0))
-    digits = next((n for n in (2, 3, 4) if round(step.score, n) not in (1, round(best, n))), 5)
+    name, best = next(iter(record.references), ("", 0.0))
+    ends = step.score, best, 1.0  # which differ as written
+    digits = next((n for n in (2, 3, 4) if len({round(end, n) for end in ends}) == 3), 5)
     score, other = (number(value, digits) for value in (step.score, best))
     edges, verb = counted(step.edges, "edge"), "classify" if classes else "explain"
     if step.edges == 1:

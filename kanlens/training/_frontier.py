@@ -95,8 +95,8 @@ def frontier(
     """
     check_generator("frontier", generator)
     saved = Checkpoint("frontier", checkpoint, checkpoint_every, resume=resume)
-    single = isinstance(references, str) or not isinstance(references, Collection)
-    for name in [references] if single else references:
+    names: Any = references
+    for name in names if isinstance(names, list | tuple | set | frozenset) else [names]:
         check_choice("frontier", "references", name, REFERENCES)
     if "ebm" in references:
         boosting_machines("frontier")
@@ -132,10 +132,10 @@ def _add_references(
     model, x, y, folds = growth.model, growth.x[rows], growth.y[rows], growth.folds[rows]
     places = torch.arange(len(rows))
     splits = [(places[folds != fold], places[folds == fold]) for fold in folds.unique()]
-    widths, options = model.widths, {"generator": generator}
 
     def build(hidden: list[Any], grid_size: int) -> KAN:
-        network = KAN([widths[0], *hidden, widths[-1]], grid_size=grid_size, **options)
+        widths = [model.widths[0], *hidden, model.widths[-1]]
+        network = KAN(widths, grid_size=grid_size, generator=generator)
         network.schema = model.schema
         return network.to(model.dtype)
 

@@ -236,7 +236,7 @@ class Frontier(Displayed):
             rows=self.rows,
             steps=self.steps,
             chosen=self.index(edges),
-            references=self.references,
+            references=tuple(self.references.items()),
         )
 
     def result(self, edges: int | None = None) -> FitResult:
@@ -295,9 +295,9 @@ def trace_frontier(
 
 def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
     """Return the frontier of networks grown."""
-    model, paths, losses = growth.model, growth.paths, list[Tensor]()
+    model, paths, networks = growth.model, growth.paths, list[list[GrowthStep]]()
     order = growth.rows[np.concatenate(growth.held)]
-    y, steps, networks = growth.y[torch.from_numpy(order)], list[FrontierStep](), []
+    y, steps, losses = growth.y[torch.from_numpy(order)], list[FrontierStep](), list[Tensor]()
     weights = torch.from_numpy(growth.weights[order]).to(growth.x)
     for size in sorted({len(paths) * edges for path, *_ in paths for edges in path.edges}):
         share = size // len(paths)

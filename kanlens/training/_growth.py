@@ -223,7 +223,9 @@ class GrowthPath:
         if network.curves() > max_edges:
             network = network.strongest(max_edges)
         pairs = itertools.combinations(range(len(network.columns)), 2)
-        self.pairs = [pair for pair in pairs if interactions.allows(network, *pair)]
+        self.pairs: list[tuple[int, ...]] = [
+            pair for pair in pairs if interactions.allows(network, *pair)
+        ]
         self.add(network, "curves alone")
 
     @property

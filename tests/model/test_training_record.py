@@ -79,7 +79,7 @@ GROWTH = {
     "rows": 50,
     "steps": [{"edges": 3, "score": 0.9, "loss": 0.1, "standard_error": 0.01, "added": "link"}],
     "chosen": 0,
-    "references": {"EBM": 0.8},
+    "references": [["boosting", 0.9], ["EBM", 0.8]],
 }
 
 
@@ -90,13 +90,15 @@ def test_a_file_keeps_the_record_of_growth(tmp_path):
     again = kanlens.load(kanlens.save(model, tmp_path / "m.safetensors"))
     assert again.growth == model.growth
     assert again.growth.steps[0].added == "link"
+    assert [name for name, _ in again.growth.references] == ["boosting", "EBM"]
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"metric_name": "<b>"},
-        {"references": {"EBM": float("nan")}},
+        {"references": [["EBM", float("nan")]]},
+        {"references": [["EBM"]]},
         {"steps": [{**GROWTH["steps"][0], "score": float("inf")}]},
         {"steps": [{**GROWTH["steps"][0], "score": "<b>"}]},
         {"steps": [{}]},

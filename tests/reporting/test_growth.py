@@ -52,7 +52,8 @@ def test_the_first_pictures_are_terms_and_sizes(written: Report) -> None:
     step = growth["steps"][growth["chosen"]]
     end = "of the 0.999 that the default network of 90 edges does"
     assert re.fullmatch(rf"{step['edges']} edges explain 0\.\d+ {end}", growth["headline"])
-    assert growth["headline"] in page.text and "(this network)" in page.text
+    assert f"On 150 rows held out of growth in turn, {growth['headline']}." in page.text
+    assert "(this network)" in page.text
     pair = {(HOSTILE, TEMPLATE), (TEMPLATE, HOSTILE)}
     assert {" * ".join(names) for names in pair} & {one["added"] for one in growth["steps"]}
     assert len(growth["terms"]) >= 2

@@ -343,7 +343,7 @@ def test_other_models_are_scored_on_the_same_folds(monkeypatch):
     assert front.references[first] > front.steps[0].score
     assert 0.3 < front.references["gradient boosting"] < 1
     assert -0.1 < front.references["EBM"] < 0
-    assert front.simplest.growth.references == front.references
+    assert dict(front.simplest.growth.references) == front.references
     assert json.loads(front.to_json())["references"] == front.references
 
 
