@@ -28,13 +28,15 @@ from kanlens.model._trace import store_statistics
 from kanlens.model._training_record import FrontierStep, GrowthRecord, fingerprint
 from kanlens.training._checkpointing import Checkpoint, check_identity, identity_of
 from kanlens.training._closed_form import (
+    choose_curves,
     closed_form_result,
     column_names,
+    cross_fit,
     distinct_weights,
-    fit_outputs,
-    make_columns,
+    held_rows,
     offsets,
     scaled_targets,
+    take_rows,
     to_kan,
 )
 from kanlens.training._curve_design import ColumnCurves
@@ -74,15 +76,13 @@ class Growth:
         settle_range(model, x, beyond=True)
         settle_scaling(model, x, y, None)
         self.model, self.x, self.y, self.sample_weight = model, x, y, weights
-        self.columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
         self.targets = scaled_targets(model, y)
         self.weights = distinct_weights(len(x), weights, copies)
         self.classes = model.task == "classification"
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
-        rows = self.rows
-        self.sample = [ColumnCurves(c.index, c.design.take(rows)) for c in self.columns]
+        self.columns: list[ColumnCurves] = []
         self.paths: list[list[GrowthPath]] = []  # of each output: on all rows, without each fold
         self.held: list[Array] = []
 
@@ -98,13 +98,11 @@ class Growth:
         self.folds = folds
         weights, targets = self.weights[self.rows], self.targets[self.rows]
         most, names = self.max_edges // targets.shape[1], column_names(self.model)
-        judged = np.where(weights > 0, folds.numpy()[self.rows], -1)
-        self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
-        started = []
-        for rows in ([], *self.held):
-            own = weights.copy()
-            own[rows] = 0.0
-            started.append(fit_outputs(self.sample, targets, own, self.classes))
+        self.held = held_rows(np.where(weights > 0, folds.numpy()[self.rows], -1))
+        own = (self.model, self.x, targets, weights, self.held, self.rows)
+        self.columns, pooled = choose_curves(*own)
+        sample = take_rows(self.columns, self.rows)
+        started = cross_fit(sample, targets, weights, self.classes, self.held, pooled=pooled)
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):

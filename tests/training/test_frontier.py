@@ -18,6 +18,7 @@ from kanlens.errors import (
     MissingDependencyError,
 )
 from kanlens.training import _fit_default, _frontier, _frontier_result, _growth
+from kanlens.training._closed_form import make_columns
 from tests import interrupting
 from tests.training.conftest import seeded
 
@@ -78,6 +79,9 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
     """Targets that only held-out rows have leave their own predictions as they are."""
     found = {}
 
+    def chosen(model, x, *_):
+        return make_columns(model, model.scale_inputs(x).numpy()), False
+
     def outputs(change):
         def kept(growth, *given):
             found[str(change)] = growth
@@ -89,6 +93,7 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
             patch.setattr(_fit_default, "row_groups", lambda x, *_, **__: torch.arange(len(x)))
             patch.setattr(_fit_default, "sorted_by_target", lambda order, y: order)
             patch.setattr(_frontier_result, "settle_scaling", lambda *_: None)
+            patch.setattr(_frontier_result, "choose_curves", chosen)  # by all of them
             x = torch.rand(100, 2, generator=seeded(5), dtype=torch.float64)
             y = (x[:, :1] * x[:, 1:]).clone()
             y[change] += 5.0
