@@ -26,7 +26,7 @@ from kanlens.training._objective import score
 from kanlens.training._result import FitResult
 
 MAX_ROWS = 100_000  # rows that a simple model learns from
-BOOSTED = ("boosting", "ebm")
+BOOSTED, MACHINES = ("boosting", "ebm"), "interpret.glassbox"
 MAX_BOOSTING_WIDTH = 500  # features times outputs above which boosting would take minutes
 LEAK_SCORE = 0.995  # score of a column that gives the target away: 1.00 as printed
 MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # rows that judge a column, at least and at most
@@ -147,14 +147,9 @@ def _baselines(classifies: bool, names: Sequence[str]) -> dict[str, Any]:
         "boosting": getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0),
     }
     if "ebm" in names:
-        machine = getattr(boosting_machines("frontier"), f"ExplainableBoosting{kind}")
-        estimators["ebm"] = machine(random_state=0)
+        glassbox = optional_module(MACHINES, call="frontier", extra="bench")
+        estimators["ebm"] = getattr(glassbox, f"ExplainableBoosting{kind}")(random_state=0)
     return {name: estimators[name] for name in names}
-
-
-def boosting_machines(call: str) -> Any:
-    """Return the module of explainable boosting machines."""
-    return optional_module("interpret.glassbox", call=call, extra="bench")
 
 
 def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from kanlens._checks import check_choice, check_generator, check_positive
+from kanlens._checks import check_choice, check_generator, check_positive, optional_module
 from kanlens._model_inputs import needed_widths
 from kanlens._resources import threads_for, within_memory
 from kanlens._runtime import Deadline, Interruption, interrupts_pass, progress_bar
 from kanlens.data._tables import Table
 from kanlens.errors import rewording
 from kanlens.model._network import KAN, PerRow
-from kanlens.training._baselines import baseline_scores, boosting_machines
+from kanlens.training._baselines import MACHINES, baseline_scores
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._closed_form import column_names
 from kanlens.training._fit import labelled, warn_interrupted
@@ -95,11 +95,10 @@ def frontier(
     """
     check_generator("frontier", generator)
     saved = Checkpoint("frontier", checkpoint, checkpoint_every, resume=resume)
-    names: Any = references
-    for name in names if isinstance(names, list | tuple | set | frozenset) else [names]:
+    for name in [str(references)] if isinstance(references, str | bool) else references:
         check_choice("frontier", "references", name, REFERENCES)
     if "ebm" in references:
-        boosting_machines("frontier")
+        optional_module(MACHINES, call="frontier", extra="bench")
     if seconds is not None:
         check_positive("frontier", "seconds", seconds, zero=True)
     with rewording("frontier"):
@@ -111,7 +110,7 @@ def frontier(
         folds = deal(y, codes, FOLDS, generator or torch.default_generator)
         way: dict[str, Any] = {"deadline": Deadline.after(seconds), "stop": stop}
         with threads_for(0), progress_bar("growing", growth.max_edges, shown=progress) as advance:
-            front = trace_frontier(growth, folds, saved, advance=advance, call="frontier", **way)
+            front = trace_frontier(growth, folds, saved, advance=advance, **way)
         if references and not front.interrupted:
             with stop.kept(), interrupts_pass(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the data, for the second time

@@ -270,12 +270,11 @@ def trace_frontier(
     deadline: Deadline,
     advance: Callable[..., None],
     stop: Interruption,
-    call: str = "fit",
 ) -> Frontier:
     """Grow networks on all rows and without each fold; return their scores."""
     started, begun = time.perf_counter(), saved.begun
     if begun is not None:
-        check_identity(begun, growth.identity, call=call)
+        check_identity(begun, growth.identity, call="fit")
     growth.start(folds if begun is None else begun["folds"])
     for paths, states in zip(growth.paths, (begun or {}).get("paths", ()), strict=False):
         for path, state in zip(paths, states, strict=True):
