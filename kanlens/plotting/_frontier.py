@@ -50,7 +50,7 @@ def frontier(
     """Draw the score of networks of growing size against their number of edges.
 
     Bars are one standard error: for R2 that of the loss in variances of the target, for accuracy
-    the binomial one. The ring is the smallest network within one standard error of the best. The
+    the binomial one. A ring marks the smallest network within one standard error of the best. The
     last term of a network is written at its point where there is room.
 
     Parameters
@@ -83,7 +83,7 @@ def frontier(
     """
     record = result.record() if isinstance(result, Frontier) else getattr(result, "growth", None)
     if record is None:
-        got, advice = type(result).__name__, "Pass what kanlens.frontier returned"
+        got, advice = type(result).__name__, "Pass the result of kanlens.frontier"
         raise DTypeError(CALL, "a Frontier, or a network that grew", got, advice)
     lines = _checked(dict(record.references) if references is None else references)
     edges, scores = (np.array([getattr(s, n) for s in record.steps]) for n in ("edges", "score"))

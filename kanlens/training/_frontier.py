@@ -55,11 +55,11 @@ def frontier(
     data : Table or tuple (x, y)
         As for `kanlens.fit`. Networks grow on at most 10,000 evenly spread rows.
     max_edges : int, optional
-        Edges of a network, at most; levels of a category count once. Default: 30, or 2 for each
-        column if there are more than 15.
+        Largest number of edges; levels of a category count once. Default: 30, or 2 for each column
+        if there are more than 15.
     interactions : int or sequence of pairs of column names, optional
-        Number of products, at most, or the pairs of columns that may be in one. With either there
-        is no link, by which all columns interact. Default: no limit.
+        Largest number of products, or the pairs of columns that may be in one. With either there is
+        no link, because by a link all columns interact. Default: no limit.
     build : callable, optional
         As for `kanlens.fit_default`.
     sample_weight, groups
@@ -75,7 +75,7 @@ def frontier(
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
-        Draws the five folds. When None, its seed is drawn from torch's own.
+        Draws the five folds. Default: one seeded by torch's default generator.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Networks of growing size, scored by cross-validation of the whole growth.
 
 Each fold grows networks of its own, terms and all: scores of terms chosen on all rows would be too
-good. A size is scored by the networks of that many edges, at most, of all folds.
+good. The score of a size is that of the networks of at most that many edges in all folds.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 if TYPE_CHECKING:
     import pandas as pd
 
-GROWTH_ROWS = 10_000  # evenly spread rows that networks grow on, at most; the last fit is of all
-PATIENCE = 8  # edges without a gain on held-out rows that end growth
-CYCLES = 3  # over the classes, of the last fit
+GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
+PATIENCE = 8  # edges without a gain on held-out rows, after which growth ends
+CYCLES = 3  # of the last fit over the classes
 MIN_EDGES = 30  # to grow to, or two for each column
 
 
@@ -83,7 +83,7 @@ class Growth:
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
         self.columns: list[ColumnCurves] = []
-        self.paths: list[list[GrowthPath]] = []  # of each output: on all rows, without each fold
+        self.paths: list[list[GrowthPath]] = []  # by output: on all rows, then without each fold
         self.held: list[Array] = []
 
     @cached_property
@@ -119,7 +119,7 @@ class Growth:
     ) -> None:
         """Grow the networks of each output on all rows and without each fold, side by side.
 
-        Each gets a term in turn, while held-out rows gain now and then.
+        Each gets a term in turn until the held-out loss stops falling.
         """
         for paths in self.paths:
             shown = 0
@@ -136,7 +136,7 @@ class Growth:
                 note()
 
     def _loss(self, paths: list[GrowthPath], size: int) -> float:
-        """Return the sum of an output's losses of held-out rows, at a size."""
+        """Return the total loss of an output on held-out rows, at a size."""
         parts = zip(paths[1:], self.held, strict=True)
         return float(sum(path.at(size).losses[rows].sum() for path, rows in parts))
 
@@ -164,7 +164,7 @@ class Frontier(Displayed):
     Attributes
     ----------
     steps : tuple of FrontierStep
-        By size.
+        The sizes, increasing.
     metric_name : str
         "R2" or "accuracy".
     rows, folds : int
@@ -172,7 +172,7 @@ class Frontier(Displayed):
     seconds : float
         Time taken.
     interrupted : bool
-        Whether an interrupt or the end of the time cut growth short.
+        Whether growth ended by an interrupt or by the time limit.
     references : dict of str to float
         Scores of other models on the same held-out rows.
     """
@@ -196,8 +196,8 @@ class Frontier(Displayed):
     def index(self, edges: int | None = None) -> int:
         """Return the place of the smallest network within one standard error of the best [1]_.
 
-        The error is that of the difference of their losses of rows; only networks of at most
-        `edges` count.
+        The error is that of the difference of their losses over the rows; only networks of at most
+        `edges` edges count.
 
         References
         ----------
