@@ -19,7 +19,7 @@ from kanlens.model._config import KANConfig, NodesConfig, nodes_of
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
-from kanlens.model._training_record import TrainingRecord
+from kanlens.model._training_record import GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,6 +144,7 @@ grid_range, enable_standalone_scale_spline
         self.provenance = ""  # of an imported model: its origin, and assumptions
         self.background: Tensor | None = None
         self.record: TrainingRecord | None = None
+        self.growth: GrowthRecord | None = None
         n_in, n_out = len(schema.features), len(schema.outputs)
         self.register_buffer("input_shift", torch.zeros(n_in))
         self.register_buffer("input_scale", torch.ones(n_in))
@@ -165,7 +166,7 @@ grid_range, enable_standalone_scale_spline
         layers = [LAYER_KINDS[layer.kind].from_config(layer) for layer in config.layers]
         model = cls.from_layers(layers, config.schema, nodes=nodes)
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
-        model.record = config.record
+        model.record, model.growth = config.record, config.growth
         model.provenance = config.provenance
         return model
 
@@ -214,6 +215,7 @@ grid_range, enable_standalone_scale_spline
             holds_inputs=self.holds_inputs,
             nodes=() if all(level.plain for level in self.nodes) else nodes,
             record=self.record,
+            growth=self.growth,
             provenance=self.provenance,
         )
 
