@@ -6,6 +6,7 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,11 +42,35 @@ STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
 DENSITY = "#b9b9b9"
 HATCH = "#d2d2d2"
-PANEL = (1.12, 0.86)  # inches, of one of many edges
-GUTTER = (0.16, 0.44)  # inches between panels
-FRAME = (0.72, 0.24)  # inches left of the panels, and above or below them
 COLUMNS = 5
 SHOWN = 30  # panels
+MIN_PANEL = 0.2  # inches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Panels side by side, and the room between and around them, in inches."""
+
+    panel: tuple[float, float]
+    gutter: tuple[float, float]
+    before: tuple[float, float]  # left of all panels and below
+    after: tuple[float, float]  # right of all panels and above
+
+    def size(self, *counts: int) -> Array:
+        """Return width and height of a page with some columns and rows."""
+        inner = np.multiply(counts, np.add(self.panel, self.gutter)) - self.gutter
+        return np.asarray(inner + self.before + self.after)
+
+    def panels(self, ax: Axes, places: Sequence[int], *counts: int) -> list[Axes]:
+        """Return axes in the place of `ax`, row by row; they have the size that is left to them."""
+        page = np.array(size_in_inches(ax))
+        size = np.maximum(self.panel + (page - self.size(*counts)) / counts, MIN_PANEL)
+        first, steps = np.array([self.before[0], page[1] - self.after[1] - size[1]]), size + self.gutter
+        corners = [first + steps * [k % counts[0], -(k // counts[0])] for k in places]
+        return [ax.inset_axes((*(corner / page), *(size / page))) for corner in corners]
+
+
+EDGES = Grid(panel=(1.12, 0.86), gutter=(0.16, 0.44), before=(0.72, 0.24), after=(0.1, 0.24))
 
 
 @picture("plot.edge")
@@ -186,15 +211,13 @@ def edges(
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
-    width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0] + 0.1
-    height = 2 * FRAME[1] + rows * PANEL[1] + (rows - 1) * GUTTER[1]
-    ax = axes_for(ax, (width, height), bare=True)
+    ax = axes_for(ax, EDGES.size(columns, rows), bare=True)
     ax.set_axis_off()
-    panels, size = _panels(ax, rows, columns, len(picks))
+    panels = EDGES.panels(ax, range(len(picks)), columns, rows)
     low, high = range_of([curve.y - curve.mean for curve in curves])
     several = len({curve.output_name for curve in curves}) > 1
     for place, (panel, curve) in enumerate(zip(panels, curves, strict=True)):
-        _fill_panel(panel, curve, several=several, size=size)
+        _fill_panel(panel, curve, several=several)
         set_range(panel, low, high)
         panel.tick_params(labelleft=place % columns == 0)
     text = "contribution to node"
@@ -325,28 +348,11 @@ def words_for(what: str, name: str, unit: str, room: float) -> str:
     return textwrap.fill(text, letters, max_lines=3, placeholder="…")
 
 
-def _panels(
-    ax: Axes, rows: int, columns: int, count: int
-) -> tuple[list[Axes], tuple[float, float]]:
-    """Return axes in rows in the place of `ax`, and their size."""
-    width, height = size_in_inches(ax)
-    across = width - FRAME[0] - 0.1 - (columns - 1) * GUTTER[0]
-    down = height - 2 * FRAME[1] - (rows - 1) * GUTTER[1]
-    size = max(across / columns, 0.2), max(down / rows, 0.2)
-    panels = []
-    for place in range(count):
-        row, column = divmod(place, columns)
-        left = FRAME[0] + column * (size[0] + GUTTER[0])
-        bottom = height - FRAME[1] - size[1] - row * (size[1] + GUTTER[1])
-        box = (left / width, bottom / height, size[0] / width, size[1] / height)
-        panels.append(ax.inset_axes(box))
-    return panels, size
-
-
-def _fill_panel(panel: Axes, curve: Curve, *, several: bool, size: tuple[float, float]) -> None:
+def _fill_panel(panel: Axes, curve: Curve, *, several: bool) -> None:
     tidy(panel)
     _draw_curve(panel, curve, curve.mean)
-    width = size[0] + 0.6 * GUTTER[0]
+    size = size_in_inches(panel)
+    width = size[0] + 0.6 * EDGES.gutter[0]
     text = label(curve.input_name, curve.input_unit)
     if several:
         target = f" → {literal(curve.output_name, most=9)}"
