@@ -20,18 +20,22 @@ import torch
 from torch import Tensor
 
 from kanlens._display import Displayed
+from kanlens._model_inputs import prepare_target
 from kanlens.attribution._effects import (
     MAX_DISCRETE_VALUES,
     Effect,
     Settings,
     columns_of,
+    hats,
     make_settings,
 )
 from kanlens.attribution._problem import check_outputs, data_rows, explained_output
 from kanlens.attribution._sum_form import SumForm, read_form
+from kanlens.attribution._term_bands import CurveBands
+from kanlens.errors import MethodError
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import Model, check_model, float64_copy, over_rows, rows_at_once
-from kanlens.model._network import KAN, Rows
+from kanlens.model._network import KAN, Rows, Targets
 
 POINTS = 81  # of a column, in addition to breakpoints
 KNOTS, ROWS_PER_KNOT = 12, 25  # most functions of a column in a projection, and least rows of each
@@ -100,11 +104,21 @@ class Terms(Displayed):
         return f"{len(self.terms)} of {self.target}{', then a link' * bool(self.link)}: {names}"
 
 
-def terms(model: Model, x: Rows | None = None, *, target: int | str | None = None) -> Terms:
+def terms(
+    model: Model,
+    x: Rows | None = None,
+    y: Targets | None = None,
+    *,
+    target: int | str | None = None,
+) -> Terms:
     """Return the terms of an output: curves, surfaces, products of sums, and a link.
 
     Terms are centered over the rows. The part of a product of two columns that is a function of one
     of them alone, by least squares over the rows, is in the curve of that column.
+
+    With `y`, curves and levels have 95% bands: those of a mixed model of all curves at the rows,
+    as `kanlens.frontier` fits them, with products and the link held as they are. A band covers 95%
+    of the points of a curve on average, not each of them.
 
     Parameters
     ----------
@@ -112,6 +126,8 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
         Of one layer, or as `kanlens.frontier` grows them. Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Rows in the units of the data. Default: the background rows stored in the model.
+    y : array-like, shape (batch,) or (batch, out), optional
+        The targets of `x`, for bands.
     target : int or str, optional
         The output, as for `kanlens.attribute`; log-odds for classification.
 
@@ -122,7 +138,7 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
     Raises
     ------
     MethodError
-        If the model has no such terms, or there are no rows.
+        If the model has no such terms, there are no rows, or `y` without `x`.
     InvalidValueError, ShapeError, DTypeError, DataError
         If there is no such output, or `x` cannot be used.
 
@@ -135,11 +151,18 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
     ['x1', 'x2']
     """
     model = check_model("terms", model)
+    if y is not None and x is None:
+        raise MethodError("terms", "x with y", "y alone", "Pass the rows of the targets")
     with torch.inference_mode(False), torch.no_grad():
         rows = data_rows(model, x, call="terms", what="x", needs="rows of x")
         index = explained_output(model, target, rows, call="terms")
         form = read_form(float64_copy(model).cpu(), index)
-        return _TermSum(form, rows.detach().double().cpu(), index).terms()
+        rows = rows.detach().double().cpu()
+        result = _TermSum(form, rows, index).terms()
+        if y is None or not form.sums:
+            return result
+        bands = CurveBands(form, rows, prepare_target(form.model, y, len(rows), call="terms"))
+        return replace(result, terms=tuple(map(bands.add, result.terms)))
 
 
 class _TermSum:
@@ -264,25 +287,23 @@ class _TermSum:
         values, points = torch.zeros_like(self.sums[:, 0]), 0.0
         for sides, weight in products:
             values += weight * self.sums[:, sides].prod(1)
-            own = [
+            ends = [
                 self.bias[side] + self._points(column, self.values[:, side, column])
                 for column, side in zip(pair, sides, strict=True)
             ]
-            points += weight * torch.outer(*own)
-        hats = [self._hats(self.settings[column]) for column in pair]
-        design = np.concatenate([hat[: self.rows] for hat in hats], 1)
+            points += weight * torch.outer(*ends)
+        bases = []  # (row + point, knot)
+        for own in (self.settings[column] for column in pair):
+            x = torch.cat([own.data, self._repeated(own.x)]).numpy()
+            bases.append(hats(x, _knots(own)))
+        design = np.concatenate([basis[: self.rows] for basis in bases], 1)
         heights = np.linalg.lstsq(design, values.numpy(), rcond=RESOLVED)[0]
-        split = np.split(heights, [hats[0].shape[1]])
-        parts = torch.from_numpy(np.stack([h @ k for h, k in zip(hats, split, strict=True)], 1))
+        split = np.split(heights, [bases[0].shape[1]])
+        parts = torch.from_numpy(np.stack([b @ h for b, h in zip(bases, split, strict=True)], 1))
         curves[:, list(pair)] += parts
         first, second = (self._points(c, part) for c, part in zip(pair, parts.T, strict=True))
         values -= parts[: self.rows].sum(1)
         return self._summand(pair, values, points - first[:, None] - second)
-
-    def _hats(self, own: Settings) -> Array:
-        """Return hat functions (row + point, knot) of a column."""
-        x, knots = torch.cat([own.data, self._repeated(own.x)]).numpy(), _knots(own)
-        return np.stack([np.interp(x, knots, hat) for hat in np.eye(len(knots))], 1)
 
 
 def _settings(model: KAN, columns: list[int], rows: Tensor, breakpoints: list[Tensor]) -> Settings:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,17 +55,19 @@ class Grid:
     before: tuple[float, float]  # left of all panels and below
     after: tuple[float, float]  # right of all panels and above
 
-    def size(self, *counts: int) -> Array:
-        """Return width and height of a page with some columns and rows."""
+    def size(self, places: Sequence[int], columns: int) -> tuple[float, float]:
+        """Return width and height of a page with panels at places, counted row by row."""
+        counts = columns, max(places) // columns + 1
         inner = np.multiply(counts, np.add(self.panel, self.gutter)) - self.gutter
-        return np.asarray(inner + self.before + self.after)
+        width, height = inner + self.before + self.after
+        return float(width), float(height)
 
-    def panels(self, ax: Axes, places: Sequence[int], *counts: int) -> list[Axes]:
-        """Return axes in the place of `ax`, row by row; they have the size that is left to them."""
-        page = np.array(size_in_inches(ax))
-        size = np.maximum(self.panel + (page - self.size(*counts)) / counts, MIN_PANEL)
-        first, steps = np.array([self.before[0], page[1] - self.after[1] - size[1]]), size + self.gutter
-        corners = [first + steps * [k % counts[0], -(k // counts[0])] for k in places]
+    def panels(self, ax: Axes, places: Sequence[int], columns: int) -> list[Axes]:
+        """Return axes in the place of `ax`, as large as there is room."""
+        page, counts = np.array(size_in_inches(ax)), (columns, max(places) // columns + 1)
+        size = np.maximum(self.panel + (page - self.size(places, columns)) / counts, MIN_PANEL)
+        first, step = (self.before[0], page[1] - self.after[1] - size[1]), size + self.gutter
+        corners = [first + step * (k % columns, -(k // columns)) for k in places]
         return [ax.inset_axes((*(corner / page), *(size / page))) for corner in corners]
 
 
@@ -210,10 +211,9 @@ def edges(
         raise InvalidValueError(call, "nonzero edges to draw", "none", advice)
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
-    rows = math.ceil(len(picks) / columns)
-    ax = axes_for(ax, EDGES.size(columns, rows), bare=True)
+    ax = axes_for(ax, EDGES.size(range(len(picks)), columns), bare=True)
     ax.set_axis_off()
-    panels = EDGES.panels(ax, range(len(picks)), columns, rows)
+    panels = EDGES.panels(ax, range(len(picks)), columns)
     low, high = range_of([curve.y - curve.mean for curve in curves])
     several = len({curve.output_name for curve in curves}) > 1
     for place, (panel, curve) in enumerate(zip(panels, curves, strict=True)):
@@ -224,8 +224,7 @@ def edges(
     if not several:
         whose = curves[0].output_name, curves[0].output_unit
         text = words_for("contribution to", *whose, size_in_inches(ax)[1])
-    style: Look = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
-    ax.text(0.005, 0.5, f"{text}\nless its mean", multialignment="center", **style)
+    write_scale(ax, f"{text}\nless its mean")
     if len(picks) < count:
         note = f"the {len(picks)} strongest of {count} edges"
         ax.text(1.0, 1.0, note, ha="right", va="top", transform=ax.transAxes, **ASIDE)
@@ -244,7 +243,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Targets | Non
     low, high = curve.data or (-np.inf, np.inf)
     away = (frame[["low", "high"]].to_numpy() - frame[["effect"]].to_numpy()).T
     away[:, (curve.x < low) | (curve.x > high)] = np.nan
-    return dataclasses.replace(curve, band=curve.y + away)
+    return replace(curve, band=curve.y + away)
 
 
 def _one_curve(source: Model | Edge, ends: Any, *, data: Any, parts: bool) -> Curve:
@@ -337,6 +336,12 @@ def set_range(ax: Axes, low: float, high: float) -> None:
     ax.set_ylim(low - (STRIP + 0.05) * inner, high + 0.08 * inner)
     if ax.get_ylim()[0] < 0 < ax.get_ylim()[1]:
         ax.axhline(0, color=STYLE.faint, linewidth=0.6, zorder=0.8)
+
+
+def write_scale(ax: Axes, text: str) -> None:
+    """Write the label of all panels at the left end."""
+    style: Look = {"rotation": 90, "ha": "left", "va": "center", "multialignment": "center"}
+    ax.text(0.0, 0.5, text, transform=ax.transAxes, **style)
 
 
 def words_for(what: str, name: str, unit: str, room: float) -> str:

@@ -336,7 +336,7 @@ class SymbolicResult(Displayed):
         if rows.dim() != 2:
             expected, advice = f"x of shape (batch, {width})", "Pass a table: one row per sample"
             raise ShapeError(call, expected, str(tuple(rows.shape)), advice)
-        check_columns(call, rows, width)
+        check_columns(call, rows, width, names=names)
         return np.asarray(rows.numpy(force=True), dtype=np.float64)
 
     def _rows(self, output: int) -> dict[int, dict[str, Any]]:
