@@ -117,7 +117,7 @@ def draw_curve(result: Effect, ax: Axes | None) -> Axes:
     width = data[-1] - data[0]
     low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
     few = len(x) <= MAX_DISCRETE_VALUES
-    gaps = [] if few else np.flatnonzero(np.diff(data) > GAP * width)
+    gaps = np.flatnonzero(np.diff(data) > (np.inf if few else GAP * width))
     for left, right in [(low, data[0]), *((data[k], data[k + 1]) for k in gaps), (data[-1], high)]:
         ax.axvspan(left, right, color=SHADE, linewidth=0, zorder=0, label="_no data")
     draw_density(ax, binned(data, low, high))
