@@ -53,16 +53,11 @@ def fit_additive(
     settle_scaling(model, x, y, None)
     columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
     targets, classes = scaled_targets(model, y), model.task == "classification"
-    own = distinct_weights(len(x), weights, copies)
-    networks = fit_outputs(columns, targets, own, classes, fine=True)
-    fitted = to_kan(model, networks)
-    outputs = np.empty_like(targets)
-    for fold in folds.unique():
-        judged = (folds == fold).numpy()
-        rest = own * ~judged
-        rest = rest if rest.any() else 1.0 - judged
-        others = fit_outputs(columns, targets, rest, classes, fine=True)
-        outputs[judged] = np.stack([network.outputs()[judged] for network in others], 1)
+    own, held = distinct_weights(len(x), weights, copies), held_rows(folds.numpy())
+    networks, *others = cross_fit(columns, targets, own, classes, held, fine=True)
+    fitted, outputs = to_kan(model, networks), np.empty_like(targets)
+    for rows, parts in zip(held, others, strict=True):
+        outputs[rows] = np.stack([network.outputs()[rows] for network in parts], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
     store_statistics(fitted, x)
     validation_loss = float(task_loss(fitted, held_out, y, weights))
@@ -145,10 +140,11 @@ def fit_outputs(
     classes: bool,
     *,
     fine: bool = False,
+    pooled: bool = False,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
-    zeros = np.zeros(len(targets)) if classes else None
-    networks = [SmallNetwork(columns, part, weights, zeros, fine=fine) for part in targets.T]
+    zeros, how = np.zeros(len(targets)) if classes else None, {"fine": fine, "pooled": pooled}
+    networks = [SmallNetwork(columns, part, weights, zeros, **how) for part in targets.T]
     for _ in range(CYCLES if classes and len(networks) > 1 else 0):
         before = np.stack([network.outputs() for network in networks], 1)
         for place, network in enumerate(networks):
@@ -158,6 +154,49 @@ def fit_outputs(
         if ((after - before).std(0) <= CHANGE * after.std(0)).all():
             break
     return networks
+
+
+def held_rows(folds: Array) -> list[Array]:
+    """Return the rows of each fold."""
+    return [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
+
+
+def cross_fit(
+    columns: Sequence[ColumnCurves],
+    targets: Array,
+    weights: Array,
+    classes: bool,
+    held: Sequence[Array],
+    *,
+    fine: bool = False,
+) -> list[list[SmallNetwork]]:
+    """Return the networks of all rows, and those without the rows of each fold.
+
+    Variances are those of each column, or common to all, as predicts held-out rows better.
+    """
+    parts = [weights, *(_without(weights, rows) for rows in held)]
+
+    def fits(**how: bool) -> list[list[SmallNetwork]]:
+        return [fit_outputs(columns, targets, own, classes, **how) for own in parts]
+
+    def loss(networks: list[list[SmallNetwork]]) -> float:
+        pairs = zip(held, networks[1:], strict=True)
+        losses = [(weights * n.losses(n.sums()))[rows].sum() for rows, own in pairs for n in own]
+        return float(np.sum(losses))
+
+    smooth = [fits(pooled=pooled) for pooled in (False, True)]
+    pooled = loss(smooth[1]) < loss(smooth[0])
+    return fits(pooled=pooled, fine=True) if fine else smooth[pooled]
+
+
+def _without(weights: Array, rows: Array) -> Array:
+    """Return weights of 0 for some rows; others count alike if nothing is left."""
+    own = weights.copy()
+    own[rows] = 0.0
+    if not own.any():
+        own += 1.0
+        own[rows] = 0.0
+    return own
 
 
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:

@@ -16,8 +16,9 @@ from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
 from kanlens.training._closed_form import (
     column_names,
+    cross_fit,
     distinct_weights,
-    fit_outputs,
+    held_rows,
     make_columns,
     offsets,
     scaled_targets,
@@ -99,13 +100,8 @@ class Growth:
         """Fit curves alone to all rows, and without each of the `folds` (batch,)."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
         most, names = self.max_edges // targets.shape[1], column_names(self.model)
-        judged = np.where(weights > 0, folds, -1)
-        self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
-        started = []
-        for rows in ([], *self.held):
-            own = weights.copy()
-            own[rows] = 0.0
-            started.append(fit_outputs(self.sample, targets, own, self.classes))
+        self.held = held_rows(np.where(weights > 0, folds, -1))
+        started = cross_fit(self.sample, targets, weights, self.classes, self.held)
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):
