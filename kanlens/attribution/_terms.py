@@ -3,9 +3,13 @@
 A product of two single columns is purified [1]_: the sum of functions of either column that is
 nearest to it over rows becomes part of their curves.
 
+Bands of curves are those of a mixed model at the rows, with products and the link held: they cover
+the intended share of the points of a curve, on average [2]_.
+
 References
 ----------
 .. [1] B. Lengerich et al., Purifying interaction effects with the functional ANOVA, 2020.
+.. [2] D. Nychka, Bayesian confidence intervals for smoothing splines, 1988.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from torch import Tensor
 
 from kanlens._display import Displayed
 from kanlens._model_inputs import prepare_target
+from kanlens.attribution._edge_bands import NORMAL, quadratic_loss
 from kanlens.attribution._effects import (
     MAX_DISCRETE_VALUES,
     Effect,
@@ -31,15 +36,20 @@ from kanlens.attribution._effects import (
 )
 from kanlens.attribution._problem import check_outputs, data_rows, explained_output
 from kanlens.attribution._sum_form import SumForm, read_form
-from kanlens.attribution._term_bands import CurveBands
 from kanlens.errors import MethodError
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import Model, check_model, float64_copy, over_rows, rows_at_once
 from kanlens.model._network import KAN, Rows, Targets
+from kanlens.training._closed_form import make_columns
+from kanlens.training._small_network import SmallNetwork
+
+if TYPE_CHECKING:
+    from kanlens.training._curve_design import CurveDesign
 
 POINTS = 81  # of a column, in addition to breakpoints
 KNOTS, ROWS_PER_KNOT = 12, 25  # most functions of a column in a projection, and least rows of each
 RESOLVED = 1e-10  # singular value of the projection over the largest, to be kept
+MIN_CURVATURE = 1e-5  # of the loss of a row, over the largest
 
 Product: TypeAlias = tuple[list[int], float]  # two subnodes and a weight
 
@@ -157,19 +167,15 @@ def terms(
         rows = data_rows(model, x, call="terms", what="x", needs="rows of x")
         index = explained_output(model, target, rows, call="terms")
         form = read_form(float64_copy(model).cpu(), index)
-        rows = rows.detach().double().cpu()
-        result = _TermSum(form, rows, index).terms()
-        if y is None or not form.sums:
-            return result
-        bands = CurveBands(form, rows, prepare_target(form.model, y, len(rows), call="terms"))
-        return replace(result, terms=tuple(map(bands.add, result.terms)))
+        y = None if y is None else prepare_target(form.model, y, len(rows), call="terms")
+        return _TermSum(form, rows.detach().double().cpu(), index).terms(y)
 
 
 class _TermSum:
     """The functions of a form at all rows, and then at the points of each column.
 
-    ``values`` are (row + point, subnode, column), ``sums`` (row, subnode). A column with fewer
-    points than another repeats its last one.
+    ``x`` (row + point, in) are scaled, ``values`` (row + point, subnode, column) and ``sums`` (row,
+    subnode) theirs. A column with fewer points than another repeats its last one.
     """
 
     def __init__(self, form: SumForm, rows: Tensor, target: int) -> None:
@@ -188,11 +194,11 @@ class _TermSum:
             points[:, own.columns] = self._repeated(own.codes)
 
         def functions(x: Tensor) -> list[Tensor]:
-            values = layer.edge_values(self.model.scale_inputs(x))
+            values = layer.edge_values(x)
             return [torch.stack([values[:, :, own.columns].sum(2) for own in self.settings], 2)]
 
-        at_once = rows_at_once(self.model)
-        (self.values,) = over_rows(functions, torch.cat([rows, points]), at_once)
+        self.inputs, self.x = rows, self.model.scale_inputs(torch.cat([rows, points]))
+        (self.values,) = over_rows(functions, self.x, rows_at_once(self.model))
         check_outputs("terms", self.values[: self.rows])
         self.bias, self.sums = layer.bias, layer.bias + self.values[: self.rows].sum(2)
         place = {sub: place for place, sub in enumerate(form.subnodes)}
@@ -202,12 +208,13 @@ class _TermSum:
         self.output_unit = "log-odds" if self.model.task == "classification" else unit
         self.unit = "" if form.link else self.output_unit
 
-    def terms(self) -> Terms:
-        """Return the terms, each less its mean over the rows."""
+    def terms(self, y: Tensor | None) -> Terms:
+        """Return the terms, each less its mean over the rows; curves with bands for targets."""
         curves = torch.zeros_like(self.values[:, 0])  # (row + point, column)
         for side, weight in self.added:
             curves += weight * self.values[:, side]
         columns = {column for side, _ in self.added for column in self.live[side]}
+        bands = {} if y is None else self._bands(curves.sum(1).numpy(), columns, y)
         summands, surfaces = list[Summand](), defaultdict[tuple[int, ...], list[Product]](list)
         for sides, weight in self.products:
             pairs = sorted((column, side) for side in sides for column in self.live[side])
@@ -218,14 +225,12 @@ class _TermSum:
                 summands.append(self._product(sides, weight))
         summands += [self._surface(pair, products, curves) for pair, products in surfaces.items()]
         curves -= curves[: self.rows].mean(0)
-        summands += [
-            self._summand([column], curves[:, column], self._points(column, curves[:, column]))
-            for column in columns.union(*surfaces)
-        ]
-        total = self.form.level + torch.stack(
-            [weight * (self.sums - self.bias)[:, side] for side, weight in self.added]
-            + [weight * self.sums[:, sides].prod(1) for sides, weight in self.products]
-        ).sum(0)
+        for column in columns.union(*surfaces):
+            points = self._points(column, curves[:, column])
+            summands.append(self._summand([column], curves[:, column], points, bands.get(column)))
+        parts = [weight * (self.sums - self.bias)[:, side] for side, weight in self.added]
+        parts += [weight * self.sums[:, sides].prod(1) for sides, weight in self.products]
+        total = self.form.level + torch.stack(parts).sum(0)
         return Terms(
             terms=tuple(sorted(summands, key=lambda term: -term.importance)),
             level=float(total.mean()),
@@ -241,17 +246,55 @@ class _TermSum:
         """Return the values at the points of a column."""
         return values[self.rows :][: len(self.settings[column].x)]
 
-    def _effect(self, settings: list[Settings], values: Tensor, unit: str = "") -> Effect:
-        name = self.model.output_names[self.target]
-        facts = {"target": name, "unit": unit, "kind": "pdp", "exact": True}
-        return Effect(settings=tuple(settings), values=values, **facts)
+    def _effect(self, settings: Sequence[Settings], values: Tensor, unit: str = "") -> Effect:
+        facts: dict[str, Any] = {"target": self.model.output_names[self.target], "unit": unit}
+        return Effect(settings=tuple(settings), values=values, kind="pdp", exact=True, **facts)
 
-    def _summand(self, columns: Sequence[int], values: Tensor, points: Tensor) -> Summand:
-        """Return a curve or a surface with values at the rows, and at points."""
+    def _summand(
+        self, columns: Sequence[int], values: Tensor, points: Tensor, half: Tensor | None = None
+    ) -> Summand:
+        """Return a curve or a surface, with values at the rows and at points, and a band."""
         settings = [self.settings[column] for column in columns]
-        name = " * ".join(own.name for own in settings)
         effect = self._effect(settings, points, self.unit)
+        if half is not None:
+            effect = replace(effect, band=points + torch.stack([-half, half]))
+        name = " * ".join(own.name for own in settings)
         return Summand(name=name, factors=((effect,),), values=values[: self.rows])
+
+    def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Tensor]:
+        """Return half the width of the bands of columns, given the sum of their curves (row,)."""
+        used = {feature for column in columns for feature in self.settings[column].columns}
+        parts = [
+            part
+            for part in make_columns(self.model, self.x[: self.rows].numpy())
+            if used.intersection(curve.feature for curve in part.design.curves)
+        ]
+        if not parts:
+            return {}
+        (sub, weight), *_ = self.form.sums
+        _, curvature, slopes = quadratic_loss(self.model, 0, sub, self.inputs, y, call="terms")
+        curvature = np.maximum(curvature, MIN_CURVATURE * curvature.max() or 1.0)
+        response = curves[: self.rows] + weight * slopes / curvature
+        spread, weights = float(response.std()) or 1.0, curvature / curvature.mean()
+        network = SmallNetwork(parts, response / spread, weights, fine=True)
+        design, _, _, variances = network.linear()
+        fit, _ = network.solve(design, weights, response / spread, variances, 0)
+        halves = {}
+        for column in columns:
+            moves = self._moves(column, cast("CurveDesign", design))[:, fit.live]
+            errors = np.sqrt(((moves @ fit.covariance) * moves).sum(1))
+            halves[column] = torch.from_numpy(NORMAL * spread * errors)
+        return halves
+
+    def _moves(self, column: int, design: CurveDesign) -> Array:
+        """Return centered functions (point, coefficient) of a design at the points of a column."""
+        own = self.settings[column]
+        moves = np.zeros((len(own.x), len(design.owners)))
+        for curve, modes, places in zip(design.curves, design.modes, design.slices, strict=True):
+            if curve.feature in own.columns:
+                values = curve.basis(self.x[:, curve.feature].numpy()) @ modes
+                moves[:, places] = values[self.rows :][: len(own.x)] - values[: self.rows].mean(0)
+        return moves
 
     def _link(self, data: Tensor) -> Effect | None:
         """Return the link over the range of its argument (row,)."""
@@ -284,14 +327,14 @@ class _TermSum:
 
     def _surface(self, pair: tuple[int, ...], products: list[Product], curves: Tensor) -> Summand:
         """Return the sum of products of two columns; add the functions of either to its curve."""
-        values, points = torch.zeros_like(self.sums[:, 0]), 0.0
+        values, points = torch.zeros_like(self.sums[:, 0]), torch.zeros(())
         for sides, weight in products:
             values += weight * self.sums[:, sides].prod(1)
             ends = [
                 self.bias[side] + self._points(column, self.values[:, side, column])
                 for column, side in zip(pair, sides, strict=True)
             ]
-            points += weight * torch.outer(*ends)
+            points = points + weight * torch.outer(*ends)
         bases = []  # (row + point, knot)
         for own in (self.settings[column] for column in pair):
             x = torch.cat([own.data, self._repeated(own.x)]).numpy()
@@ -306,7 +349,7 @@ class _TermSum:
         return self._summand(pair, values, points - first[:, None] - second)
 
 
-def _settings(model: KAN, columns: list[int], rows: Tensor, breakpoints: list[Tensor]) -> Settings:
+def _settings(model: KAN, columns: list[int], rows: Tensor, breakpoints: Tensor) -> Settings:
     """Return points of a column; with knots, unless it takes a few values only."""
     own = make_settings(model, columns, rows, "pdp", POINTS)
     if own.labels or len(own.x) <= MAX_DISCRETE_VALUES:
