@@ -40,8 +40,6 @@ from kanlens.errors import MethodError
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import Model, check_model, float64_copy, over_rows, rows_at_once
 from kanlens.model._network import KAN, Rows, Targets
-from kanlens.training._closed_form import make_columns
-from kanlens.training._small_network import SmallNetwork
 
 if TYPE_CHECKING:
     from kanlens.training._curve_design import CurveDesign
@@ -262,7 +260,10 @@ class _TermSum:
         return Summand(name=name, factors=((effect,),), values=values[: self.rows])
 
     def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Tensor]:
-        """Return half the width of the bands of columns, given the sum of their curves (row,)."""
+        """Return half the width of the bands of columns; `curves` (row,) is the sum of all."""
+        from kanlens.training._closed_form import make_columns
+        from kanlens.training._small_network import SmallNetwork
+
         used = {feature for column in columns for feature in self.settings[column].columns}
         parts = [
             part
@@ -277,6 +278,8 @@ class _TermSum:
         response = curves[: self.rows] + weight * slopes / curvature
         spread, weights = float(response.std()) or 1.0, curvature / curvature.mean()
         network = SmallNetwork(parts, response / spread, weights, fine=True)
+        if self.model.task == "classification":  # whose errors have a known variance
+            network.noise = weight**2 / (curvature.mean() * spread**2)
         design, _, _, variances = network.linear()
         fit, _ = network.solve(design, weights, response / spread, variances, 0)
         halves = {}

@@ -350,7 +350,7 @@ grid_range, enable_standalone_scale_spline
 
         Parameters
         ----------
-        x : Tensor, ndarray or DataFrame, shape (..., in)
+        x : Tensor, ndarray, DataFrame or Table, shape (..., in)
             In the units of the data.
 
         Returns
@@ -419,8 +419,8 @@ grid_range, enable_standalone_scale_spline
 
         Parameters
         ----------
-        x : Tensor, ndarray or DataFrame, shape (batch, in)
-            A DataFrame is read by column name, text and missing cells as the schema says.
+        x : Tensor, ndarray, DataFrame, Table or Source, shape (batch, in)
+            Tables are read by column name, text and missing cells as the schema says.
         call : str
             The public call, for error messages.
         finite : bool

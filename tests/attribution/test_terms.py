@@ -191,17 +191,17 @@ def test_a_constant_output_no_rows_and_no_such_output_are_refused():
         terms(kanlens.KAN([3, 1]))
 
 
-def drawn(seed: int, kind: str = "numbers") -> tuple[pd.DataFrame, dict[str, Any]]:
+def drawn(seed: int, kind: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A table of known curves, with noise, and the curves by their columns."""
     random = np.random.default_rng(seed)
-    frame = pd.DataFrame(random.uniform(-1, 1, (250, 2)), columns=["a", "b"])
-    frame["site"] = random.choice(LEVELS, 250)
+    rows = 500 if kind == "classes" else 250
+    frame = pd.DataFrame(random.uniform(-1, 1, (rows, 2)), columns=["a", "b"])
+    frame["site"] = random.choice(LEVELS, rows)
     curves = {"a": lambda x: np.sin(4 * x), "b": lambda x: 1.5 * x**2, "site": lambda k: k / 3}
     y = curves["a"](frame["a"]) + curves["b"](frame["b"]) + frame["site"].map(LEVELS.index) / 3
     if kind == "classes":
-        return frame.assign(y=np.where(random.logistic(size=250) < 2 * y - 2, "yes", "no")), curves
-    y = np.exp(y / 2) + 0.1 * random.normal(size=250) if kind == "link" else y
-    return frame.assign(y=y + 0.5 * (kind == "numbers") * random.normal(size=250)), curves
+        return frame.assign(y=np.where(random.logistic(size=rows) < 2 * y - 2, "yes", "no")), curves
+    return frame.assign(y=y + 0.5 * random.normal(size=rows)), curves
 
 
 def covered(result: Terms, curves: dict[str, Any], factor: float = 1.0) -> list[float]:
