@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -69,7 +70,9 @@ CALLS: dict[str, Any] = {
     "edge_band": lambda model, x, y: edge_band(model, 0, 0, "size", x, y),
     "trace": lambda model, x, y: kanlens.trace(model, x).x,
     "symbolize": lambda model, x, y: kanlens.symbolize(model, x).predict(x),
-    "fit": lambda model, x, y: kanlens.fit(model, (x, y), steps=1, progress=False).loss,
+    "fit": lambda model, x, y: (
+        kanlens.fit(copy.deepcopy(model), (x, y), steps=1, progress=False).loss
+    ),
     "plot.effect": lambda model, x, y: figure(kanlens.plot.effect, model, "size", x),
     "plot.terms": lambda model, x, y: figure(kanlens.plot.terms, model, x),
     "plot.edge": lambda model, x, y: figure(kanlens.plot.edge, model, 0, 0, "size", data=x),
@@ -100,3 +103,19 @@ def test_arrays_of_another_width_and_tables_without_a_column_are_refused():
             model(x)
     with pytest.raises(DataError, match=r"effect: .*expected a column 'size'"):
         effect(model, "town", frame.drop(columns="size"))
+
+
+def test_an_estimator_with_a_pruned_network_predicts_from_its_table():
+    _, frame = pruned()
+    x = frame[["noise", "size", "town"]]
+    estimator = kanlens.KANRegressor(hidden=(), random_state=0).fit(x, frame["y"])
+    full = estimator.predict(x)
+    network = copy.deepcopy(estimator.network_)
+    with torch.no_grad():
+        network.layers[0].mask[:, network.feature_names.index("noise")] = 0
+    background = network.background
+    estimator.model_ = kanlens.prune(network, background, threshold=1e-9, progress=False).model
+    assert "noise" not in estimator.network_.feature_names
+    expected = estimator.network_(x).detach()[:, 0]
+    np.testing.assert_allclose(estimator.predict(x), expected, rtol=0, atol=1e-12)
+    assert np.abs(full - expected.numpy()).max() > 0
