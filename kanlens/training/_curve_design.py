@@ -257,8 +257,9 @@ class ColumnCurves:
         self.levels = len(design.curves) > 1
         self.smooth = np.flatnonzero(owners < 2)
         self.factor = np.flatnonzero((order < FACTOR_MODES) | self.levels)
-        last = (owners == owners.max()) & ((order < PROBES) | self.levels)
-        self.probe = np.flatnonzero(last)[:MAX_PROBES]
+        rough = owners == 2
+        probe = np.flatnonzero(rough if rough.any() else owners < 2)
+        self.probe = probe[: MAX_PROBES if self.levels else PROBES]
 
     def values(self, places: Array) -> Array:
         """Return columns (batch, q) of some coefficients."""

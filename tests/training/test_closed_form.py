@@ -321,3 +321,33 @@ def test_variances_are_pooled_where_that_predicts_better(fits):
     x = draws.uniform(-1, 1, (200, 12))
     fitted(x, np.sin(3 * x[:, 0]) + 0.3 * draws.normal(size=200))
     assert not fits[-1][0].pooled
+
+
+def test_curves_have_rough_parts_where_these_predict_better():
+    x = np.random.default_rng(0).uniform(-1, 1, (400, 2))
+    noise = 0.1 * np.random.default_rng(1).normal(size=400)
+    steps = np.sin(40 * np.floor(6 * x[:, 0])) + x[:, 1]
+    held = [np.arange(start, 400, 5) for start in range(5)]
+    for y, parts in ((steps, 3), (np.sin(2 * x[:, 0]) + x[:, 1], 2)):
+        model = kanlens.KAN([2, 1]).double()
+        targets = (y + noise - y.mean())[:, None]
+        columns, _ = closed.choose_curves(model, torch.tensor(x), targets, np.ones(400), held)
+        assert [len(column.design.curves[0].parts) for column in columns] == [parts] * 2
+
+
+def test_copies_of_rows_do_not_choose_rough_parts():
+    x = np.random.default_rng(2).uniform(-1, 1, (60, 2))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] + 0.3 * np.random.default_rng(3).normal(size=60)
+    chosen = []
+    for copies in (1, 40):
+        held = [np.flatnonzero(np.arange(60 * copies) % 60 % 5 == fold) for fold in range(5)]
+        weights = np.full(60 * copies, 1 / copies)
+        targets, rows = (
+            np.tile(y - y.mean(), copies)[:, None],
+            torch.tensor(np.tile(x, (copies, 1))),
+        )
+        columns, _ = closed.choose_curves(
+            kanlens.KAN([2, 1]).double(), rows, targets, weights, held
+        )
+        chosen.append([len(column.design.curves[0].parts) for column in columns])
+    assert chosen == [[2, 2]] * 2
