@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -43,12 +43,14 @@ from kanlens.model._network import KAN, Rows, Targets
 
 if TYPE_CHECKING:
     from kanlens.training._curve_design import CurveDesign
+    from kanlens.training._variance_components import MixedFit
 
 POINTS = 81  # of a column, in addition to breakpoints
 KNOTS, ROWS_PER_KNOT = 12, 25  # most functions of a column in a projection, and least rows of each
 RESOLVED = 1e-10  # singular value of the projection over the largest, to be kept
 MIN_CURVATURE = 1e-5  # of the loss of a row, over the largest
 
+Values = TypeVar("Values", Array, Tensor)
 Product: TypeAlias = tuple[list[int], float]  # two subnodes and a weight
 
 
@@ -126,7 +128,8 @@ def terms(
 
     With `y`, curves and levels have 95% bands: those of a mixed model of all curves at the rows,
     as `kanlens.frontier` fits them, with products and the link held as they are. A band covers 95%
-    of the points of a curve on average, not each of them.
+    of the points of the true curve on average, not each of them; curves fitted in another way may
+    leave it.
 
     Parameters
     ----------
@@ -212,7 +215,7 @@ class _TermSum:
         for side, weight in self.added:
             curves += weight * self.values[:, side]
         columns = {column for side, _ in self.added for column in self.live[side]}
-        bands = {} if y is None else self._bands(curves.sum(1).numpy(), columns, y)
+        bands = {} if y is None else self._bands(curves.numpy(), columns, y)
         summands, surfaces = list[Summand](), defaultdict[tuple[int, ...], list[Product]](list)
         for sides, weight in self.products:
             pairs = sorted((column, side) for side in sides for column in self.live[side])
@@ -240,7 +243,7 @@ class _TermSum:
     def _repeated(self, points: Tensor) -> Tensor:
         return points[torch.arange(self.most).clamp_max(len(points) - 1)]
 
-    def _points(self, column: int, values: Tensor) -> Tensor:
+    def _points(self, column: int, values: Values) -> Values:
         """Return the values at the points of a column."""
         return values[self.rows :][: len(self.settings[column].x)]
 
@@ -249,18 +252,17 @@ class _TermSum:
         return Effect(settings=tuple(settings), values=values, kind="pdp", exact=True, **facts)
 
     def _summand(
-        self, columns: Sequence[int], values: Tensor, points: Tensor, half: Tensor | None = None
+        self, columns: Sequence[int], values: Tensor, points: Tensor, band: Tensor | None = None
     ) -> Summand:
-        """Return a curve or a surface, with values at the rows and at points, and a band."""
+        """Return a curve or a surface; `band` (2, point) is relative to its points."""
         settings = [self.settings[column] for column in columns]
         effect = self._effect(settings, points, self.unit)
-        if half is not None:
-            effect = replace(effect, band=points + torch.stack([-half, half]))
+        effect = effect if band is None else replace(effect, band=points + band)
         name = " * ".join(own.name for own in settings)
         return Summand(name=name, factors=((effect,),), values=values[: self.rows])
 
     def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Tensor]:
-        """Return half the width of the bands of columns; `curves` (row,) is the sum of all."""
+        """Return the bands (2, point) of columns, less their `curves` (row + point, column)."""
         from kanlens.training._closed_form import make_columns
         from kanlens.training._small_network import SmallNetwork
 
@@ -275,29 +277,32 @@ class _TermSum:
         (sub, weight), *_ = self.form.sums
         _, curvature, slopes = quadratic_loss(self.model, 0, sub, self.inputs, y, call="terms")
         curvature = np.maximum(curvature, MIN_CURVATURE * curvature.max() or 1.0)
-        response = curves[: self.rows] + weight * slopes / curvature
+        response = curves[: self.rows].sum(1) + weight * slopes / curvature
         spread, weights = float(response.std()) or 1.0, curvature / curvature.mean()
         network = SmallNetwork(parts, response / spread, weights, fine=True)
         if self.model.task == "classification":  # whose errors have a known variance
             network.noise = weight**2 / (curvature.mean() * spread**2)
         design, _, _, variances = network.linear()
         fit, _ = network.solve(design, weights, response / spread, variances, 0)
-        halves = {}
+        bands = {}
         for column in columns:
-            moves = self._moves(column, cast("CurveDesign", design))[:, fit.live]
-            errors = np.sqrt(((moves @ fit.covariance) * moves).sum(1))
-            halves[column] = torch.from_numpy(NORMAL * spread * errors)
-        return halves
+            ends = spread * self._ends(column, cast("CurveDesign", design), fit)
+            own = curves[:, column] - curves[: self.rows, column].mean()
+            if ends.any():  # with information on the column
+                bands[column] = torch.from_numpy(ends - self._points(column, own))
+        return bands
 
-    def _moves(self, column: int, design: CurveDesign) -> Array:
-        """Return centered functions (point, coefficient) of a design at the points of a column."""
+    def _ends(self, column: int, design: CurveDesign, fit: MixedFit) -> Array:
+        """Return the ends (2, point) of the posterior band of a column's centered curve."""
         own = self.settings[column]
         moves = np.zeros((len(own.x), len(design.owners)))
         for curve, modes, places in zip(design.curves, design.modes, design.slices, strict=True):
             if curve.feature in own.columns:
                 values = curve.basis(self.x[:, curve.feature].numpy()) @ modes
-                moves[:, places] = values[self.rows :][: len(own.x)] - values[: self.rows].mean(0)
-        return moves
+                moves[:, places] = self._points(column, values) - values[: self.rows].mean(0)
+        middle, moves = moves @ fit.coefficients, moves[:, fit.live]
+        half = NORMAL * np.sqrt(((moves @ fit.covariance) * moves).sum(1))
+        return np.stack([middle - half, middle + half])
 
     def _link(self, data: Tensor) -> Effect | None:
         """Return the link over the range of its argument (row,)."""

@@ -247,6 +247,20 @@ def by_name(result: Terms) -> list[Any]:
     return sorted(result.terms, key=lambda term: term.name)
 
 
+def test_bands_do_not_depend_on_the_curves_of_one_layer():
+    y = ROWS[:, 0] + draw(60, seed=7)
+    first, second = (terms(made([3, 1], seed=seed), ROWS, y) for seed in (0, 1))
+    for pair in zip(by_name(first), by_name(second), strict=True):
+        bands = []
+        for term in pair:
+            effect = term.factors[0][0]
+            x = effect.settings[0].x.numpy()
+            at = np.linspace(x[0], x[-1], 9)
+            bands.append([] if effect.band is None else [np.interp(at, x, e) for e in effect.band])
+        np.testing.assert_allclose(bands[0], bands[1], atol=0.05)
+    assert by_name(first)[0].factors[0][0].band is not None
+
+
 def test_bands_with_a_link_are_in_the_units_of_its_argument():
     model, x = with_link()
     noise = 0.05 * draw(len(x), seed=6)
