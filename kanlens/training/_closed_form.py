@@ -184,7 +184,10 @@ def choose_curves(
     def losses(held: Sequence[Array], **how: bool) -> Array:
         _, *fits = cross_fit(sample, targets, weights, classes, held, **how)
         pairs = zip(held, fits, strict=True)
-        parts = [sum(weights * n.losses(n.sums()) for n in own)[places] for places, own in pairs]
+        parts = [
+            np.sum([(weights * n.losses(n.sums()))[places] for n in own], 0)
+            for places, own in pairs
+        ]
         return np.concatenate(parts)
 
     own, common = losses(held), losses(held, pooled=True)
