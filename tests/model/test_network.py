@@ -306,7 +306,7 @@ def test_message_of_widths(widths):
 def test_messages_of_names():
     with refused(InvalidValueError, "KAN: expected 2 feature_names, got 3. Name each one once."):
         KAN([2, 1], feature_names=["a", "b", "c"])
-    text = "KAN: expected output_names that differ, got 'a' more than once. Rename one."
+    text = "KAN: expected distinct output_names, got 'a' more than once. Rename one."
     with refused(InvalidValueError, text):
         KAN([2, 2], output_names=["a", "a"])
 
@@ -314,7 +314,8 @@ def test_messages_of_names():
 def test_messages_of_forward():
     model = KAN([3, 1])
     text = (
-        "expected x of shape (batch, 3), got (2, 4). The model takes 3 features; pass only those."
+        "expected x of shape (batch, 3), got (2, 4). The model takes 3 features (x1, x2, x3); pass "
+        "only those."
     )
     for x in (torch.zeros(2, 4), np.zeros((2, 4))):
         with refused(ShapeError, f"KAN.forward: {text}"):
@@ -347,7 +348,7 @@ def test_messages_of_prepare():
     with refused(ShapeError, text):
         model.prepare(np.zeros(2), call="c")
     text = (
-        "c: expected x of shape (batch, 2), got (1, 3). The model takes 2 features; "
+        "c: expected x of shape (batch, 2), got (1, 3). The model takes 2 features (a, b); "
         "pass only those."
     )
     with refused(ShapeError, text):
