@@ -28,13 +28,14 @@ from kanlens.splines import _spline as spline
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
 from kanlens.training._objective import metric_name, score, task_loss
-from kanlens.training._result import FitResult
+from kanlens.training._result import FitResult, mean_and_error
 from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
 
 CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # over the classes, at most
 CHANGE = 1e-2  # of the outputs, over their deviations, that ends the cycles
+ROUGH_FOLDS = 2  # that choose whether curves have rough parts: these fits take longest
 MAX_CURVES = 3000  # of features that vary most, in scaled units
 
 
@@ -51,18 +52,15 @@ def fit_additive(
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
     settle_scaling(model, x, y, None)
-    columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
-    targets, classes = scaled_targets(model, y), model.task == "classification"
+    targets, held = scaled_targets(model, y), held_rows(folds.numpy())
     own = distinct_weights(len(x), weights, copies)
-    networks = fit_outputs(columns, targets, own, classes, fine=True)
-    fitted = to_kan(model, networks)
-    outputs = np.empty_like(targets)
-    for fold in folds.unique():
-        judged = (folds == fold).numpy()
-        rest = own * ~judged
-        rest = rest if rest.any() else 1.0 - judged
-        others = fit_outputs(columns, targets, rest, classes, fine=True)
-        outputs[judged] = np.stack([network.outputs()[judged] for network in others], 1)
+    columns, pooled = choose_curves(model, x, targets, own, held)
+    networks, *others = cross_fit(
+        columns, targets, own, model.task == "classification", held, fine=True, pooled=pooled
+    )
+    fitted, outputs = to_kan(model, networks), np.empty_like(targets)
+    for rows, parts in zip(held, others, strict=True):
+        outputs[rows] = np.stack([network.outputs()[rows] for network in parts], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
     store_statistics(fitted, x)
     validation_loss = float(task_loss(fitted, held_out, y, weights))
@@ -106,7 +104,7 @@ def column_names(model: KAN) -> list[str]:
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
 
-def make_columns(model: KAN, x: Array) -> list[ColumnCurves]:
+def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
     """Return the columns that vary of scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
@@ -115,7 +113,7 @@ def make_columns(model: KAN, x: Array) -> list[ColumnCurves]:
     count, groups = max(len(varies), 1), dict[int, list[CurveBasis]]()
     for index in varies.tolist() or [0]:
         group = names.index(names[index])
-        curve = make_curve(index, x[:, index], group, count, model.holds_inputs)
+        curve = make_curve(index, x[:, index], group, count, rough and model.holds_inputs)
         groups.setdefault(group, []).append(curve)
     return [ColumnCurves(group, CurveDesign(curves, x)) for group, curves in groups.items()]
 
@@ -145,10 +143,11 @@ def fit_outputs(
     classes: bool,
     *,
     fine: bool = False,
+    pooled: bool = False,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
-    zeros = np.zeros(len(targets)) if classes else None
-    networks = [SmallNetwork(columns, part, weights, zeros, fine=fine) for part in targets.T]
+    zeros, how = np.zeros(len(targets)) if classes else None, {"fine": fine, "pooled": pooled}
+    networks = [SmallNetwork(columns, part, weights, zeros, **how) for part in targets.T]
     for _ in range(CYCLES if classes and len(networks) > 1 else 0):
         before = np.stack([network.outputs() for network in networks], 1)
         for place, network in enumerate(networks):
@@ -158,6 +157,72 @@ def fit_outputs(
         if ((after - before).std(0) <= CHANGE * after.std(0)).all():
             break
     return networks
+
+
+def held_rows(folds: Array) -> list[Array]:
+    """Return the rows of each fold."""
+    return [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
+
+
+def choose_curves(
+    model: KAN,
+    x: Tensor,
+    targets: Array,
+    weights: Array,
+    held: Sequence[Array],
+    rows: Array | None = None,
+) -> tuple[list[ColumnCurves], bool]:
+    """Return the columns of rows x (batch, in), and whether they share variances.
+
+    Held-out rows choose, of all or some `rows`: they share variances if that predicts better, and
+    have rough parts if that predicts better by more than a standard error.
+    """
+    scaled, classes = model.scale_inputs(x).double().cpu().numpy(), model.task == "classification"
+    columns = make_columns(model, scaled)
+    sample = columns if rows is None else take_rows(columns, rows)
+
+    def losses(held: Sequence[Array], **how: bool) -> Array:
+        _, *fits = cross_fit(sample, targets, weights, classes, held, **how)
+        pairs = zip(held, fits, strict=True)
+        parts = [sum(weights * n.losses(n.sums()) for n in own)[places] for places, own in pairs]
+        return np.concatenate(parts)
+
+    own, common = losses(held), losses(held, pooled=True)
+    pooled = bool(common.sum() < own.sum())
+    few = held[:ROUGH_FOLDS]
+    fine = losses(few, fine=True, pooled=pooled)
+    gain, error = mean_and_error(torch.from_numpy((common if pooled else own)[: len(fine)] - fine))
+    if gain <= error * np.sqrt(len(weights) / weights.sum()):  # copies of a row tell nothing new
+        columns = make_columns(model, scaled, rough=False)
+    return columns, pooled
+
+
+def take_rows(columns: Sequence[ColumnCurves], rows: Array) -> list[ColumnCurves]:
+    """Return columns on some rows."""
+    return [ColumnCurves(column.index, column.design.take(rows)) for column in columns]
+
+
+def cross_fit(
+    columns: Sequence[ColumnCurves],
+    targets: Array,
+    weights: Array,
+    classes: bool,
+    held: Sequence[Array],
+    **how: bool,
+) -> list[list[SmallNetwork]]:
+    """Return the networks of all rows, and those without the rows of each fold."""
+    parts = [weights, *(_without(weights, rows) for rows in held)]
+    return [fit_outputs(columns, targets, own, classes, **how) for own in parts]
+
+
+def _without(weights: Array, rows: Array) -> Array:
+    """Return weights of 0 for some rows; others count alike if nothing is left."""
+    own = weights.copy()
+    own[rows] = 0.0
+    if not own.any():
+        own += 1.0
+        own[rows] = 0.0
+    return own
 
 
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:

@@ -132,6 +132,7 @@ class CurveDesign:
         self.matrix.eliminate_zeros()
         self.knots = _slices([len(curve.breakpoints) for curve in self.curves])
         self.owners = self._owners()
+        self.leading = _order(self.owners) < LEADING
         modes = [np.concatenate(curve.parts, 1) for curve in self.curves]
         self.slices = _slices([part.shape[1] for part in modes])
         spread = np.concatenate([_variances(*pair) for pair in zip(bases, modes, strict=True)])
@@ -141,7 +142,9 @@ class CurveDesign:
         self.modes = [part / scale[own] for part, own in zip(modes, self.slices, strict=True)]
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[CurveDesign, Array | None, Array]]) -> CurveDesign:
+    def joined(
+        cls, parts: Sequence[tuple[CurveDesign, Array | None, Array]], owners: Array
+    ) -> CurveDesign:
         """Return the design of some coefficients of several, each times a factor (batch,)."""
         self = cls.__new__(cls)
         self.curves = tuple(curve for design, _, _ in parts for curve in design.curves)
@@ -154,10 +157,8 @@ class CurveDesign:
         self.modes = [mode for design, _, places in parts for mode, _ in design._parts(places)]
         self.slices = _slices([mode.shape[1] for mode in self.modes])
         self.spread = np.concatenate([design.spread[places] for design, _, places in parts])
-        self.start = np.concatenate([design.start for design, _, _ in parts])
-        firsts = np.cumsum([0, *(len(design.start) for design, _, _ in parts)])
-        owners = [design.owners[places] for design, _, places in parts]
-        self.owners = np.concatenate([own + i for own, i in zip(owners, firsts, strict=False)])
+        self.leading = np.concatenate([design.leading[places] for design, _, places in parts])
+        self.owners = owners
         return self
 
     def take(self, rows: Array) -> CurveDesign:
@@ -181,8 +182,7 @@ class CurveDesign:
     def informed(self, variances: Array, noise: float, rows: float) -> Array:
         """Return coefficients that `rows` might inform about, and some of each block."""
         ratio = variances[self.owners] * self.spread * rows / noise
-        order = np.arange(len(ratio)) - np.searchsorted(self.owners, self.owners)
-        return np.flatnonzero((ratio > MARGIN * MIN_INFORMATION) | (order < LEADING))
+        return np.flatnonzero((ratio > MARGIN * MIN_INFORMATION) | self.leading)
 
     def equations(
         self, weights: Array, response: Array, places: Array | None = None
@@ -199,7 +199,7 @@ class CurveDesign:
             square=float(weights @ rest**2),
             rows=max(float(total) - 1, 1.0),
             owners=self.owners[places],
-            blocks=len(self.start),
+            blocks=int(self.owners.max()) + 1,
         )
         return equations, mean
 
@@ -253,12 +253,13 @@ class ColumnCurves:
     def __init__(self, index: int, design: CurveDesign) -> None:
         self.index, self.design = index, design
         owners = design.owners
-        order = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        order = _order(owners)
         self.levels = len(design.curves) > 1
         self.smooth = np.flatnonzero(owners < 2)
         self.factor = np.flatnonzero((order < FACTOR_MODES) | self.levels)
-        last = (owners == owners.max()) & ((order < PROBES) | self.levels)
-        self.probe = np.flatnonzero(last)[:MAX_PROBES]
+        rough = owners == 2
+        probe = np.flatnonzero(rough if rough.any() else owners < 2)
+        self.probe = probe[: MAX_PROBES if self.levels else PROBES]
 
     def values(self, places: Array) -> Array:
         """Return columns (batch, q) of some coefficients."""
@@ -313,6 +314,11 @@ class DenseDesign:
     def values(self, coefficients: Array) -> Array:
         """Return the values at the rows, (batch,)."""
         return np.asarray(self.matrix @ coefficients)
+
+
+def _order(owners: Array) -> Array:
+    """Return the place of each coefficient in its block."""
+    return np.asarray(np.arange(len(owners)) - np.searchsorted(owners, owners))
 
 
 def _slices(sizes: Sequence[int]) -> list[slice]:

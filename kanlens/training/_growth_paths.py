@@ -15,12 +15,14 @@ from kanlens.data._cell_parsing import Array
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
 from kanlens.training._closed_form import (
+    choose_curves,
     column_names,
+    cross_fit,
     distinct_weights,
-    fit_outputs,
-    make_columns,
+    held_rows,
     offsets,
     scaled_targets,
+    take_rows,
     to_kan,
 )
 from kanlens.training._curve_design import ColumnCurves
@@ -81,15 +83,13 @@ class Growth:
         settle_scaling(model, x, y, None)
         self.model, self.x, self.y = model, x, y
         self.max_edges, self.interactions = max_edges, interactions
-        self.columns = make_columns(model, model.scale_inputs(x).double().cpu().numpy())
         self.targets = scaled_targets(model, y)
         self.weights = distinct_weights(len(x), weights, copies)
         self.classes = model.task == "classification"
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
-        rows = self.rows
-        self.sample = [ColumnCurves(c.index, c.design.take(rows)) for c in self.columns]
+        self.columns: list[ColumnCurves] = []
         self.paths: list[list[GrowthPath]] = []  # of each output: on all rows, without each fold
         self.growing: list[Growing] = []  # likewise
         self.held: list[Array] = []
@@ -99,13 +99,11 @@ class Growth:
         """Fit curves alone to all rows, and without each of the `folds` (batch,)."""
         weights, targets = self.weights[self.rows], self.targets[self.rows]
         most, names = self.max_edges // targets.shape[1], column_names(self.model)
-        judged = np.where(weights > 0, folds, -1)
-        self.held = [np.flatnonzero(judged == fold) for fold in range(int(folds.max()) + 1)]
-        started = []
-        for rows in ([], *self.held):
-            own = weights.copy()
-            own[rows] = 0.0
-            started.append(fit_outputs(self.sample, targets, own, self.classes))
+        self.held = held_rows(np.where(weights > 0, folds, -1))
+        own = (self.model, self.x, targets, weights, self.held, self.rows)
+        self.columns, pooled = choose_curves(*own)
+        sample = take_rows(self.columns, self.rows)
+        started = cross_fit(sample, targets, weights, self.classes, self.held, pooled=pooled)
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):

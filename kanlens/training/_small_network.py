@@ -74,7 +74,8 @@ class SmallNetwork:
     """The state of a small network of one output on all rows; those of weight 0 are held out.
 
     The sum of weights is the number of rows that differ; `offsets` (batch,) are added to the logits
-    of a class.
+    of a class. If `pooled`, the same part of the curves of all columns has one variance, which few
+    rows, or classes that separate, determine better.
     """
 
     def __init__(
@@ -85,10 +86,12 @@ class SmallNetwork:
         offsets: Array | None = None,
         *,
         fine: bool = False,
+        pooled: bool = False,
     ) -> None:
         self.columns, self.targets, self.weights = list(columns), targets, weights
         self.offsets, self.products = offsets, list[Product]()
         self.side, self.fine, self.curved = 0, fine, list(range(len(columns)))
+        self.pooled = pooled
         self.link: Link | None = None
         mean = float(weights @ targets / weights.sum())
         self.level = self._constant()
@@ -113,15 +116,19 @@ class SmallNetwork:
 
     def _set_mains(self, owners: Sequence[Array], coefficients: Array) -> None:
         """Set the curves of columns, with blocks of each, and variances to start from."""
+        designs = [self.columns[place].design for place in self.curved]
         sizes = [int(own.max()) + 1 for own in owners]
         firsts = np.cumsum([0, *sizes])
-        self.owners = np.concatenate([own + i for own, i in zip(owners, firsts, strict=False)])
-        self.coefficients, starts = (
-            coefficients,
-            [self.columns[i].design.start for i in self.curved],
-        )
-        parts = [start[:size] for start, size in zip(starts, sizes, strict=True)]
-        self.variances = np.concatenate(parts) / len(parts)
+        blocks = np.concatenate([own + i for own, i in zip(owners, firsts, strict=False)])
+        starts = [design.start[:size] for design, size in zip(designs, sizes, strict=True)]
+        kinds = np.arange(firsts[-1])
+        if self.pooled:
+            levels = [len(design.curves) > 1 for design in designs]
+            pairs = zip(sizes, levels, strict=True)
+            kinds = np.concatenate([np.arange(size) - own for size, own in pairs])
+        _, places, kinds = np.unique(kinds, return_index=True, return_inverse=True)
+        self.owners, self.coefficients = kinds[blocks], coefficients
+        self.variances = np.concatenate(starts)[places] / len(sizes)
 
     def _compress(self) -> None:
         """Keep of each column the directions that the data resolve, of one variance."""
@@ -139,8 +146,9 @@ class SmallNetwork:
             own = self.coefficients[start:stop]
             coefficients.append(np.linalg.lstsq(self.bases[place], own, rcond=None)[0])
         self.coefficients = np.concatenate(coefficients)
-        self.owners = np.repeat(np.arange(len(coefficients)), [len(own) for own in coefficients])
-        self.variances = np.ones(len(coefficients))
+        own = np.arange(1 if self.pooled else len(coefficients))
+        self.owners = np.resize(own, len(coefficients)).repeat([len(c) for c in coefficients])
+        self.variances = np.ones(len(own))
         self.__dict__.pop("mains", None)
 
     def _places(self) -> list[tuple[int, int]]:
@@ -251,7 +259,8 @@ class SmallNetwork:
             return DenseDesign(np.concatenate([self.mains, *parts], 1), owners)
         designs = [self.columns[place].design for place in self.curved]
         mains = [(design, None, np.arange(len(design.owners))) for design in designs]
-        return CurveDesign.joined([*mains, *((c.design, r, c.factor) for c, r in columns)])
+        factors = [(column.design, rest, column.factor) for column, rest in columns]
+        return CurveDesign.joined([*mains, *factors], owners)
 
     def _put(self, coefficients: Array, variances: Array) -> None:
         """Set coefficients and variances of what moves."""
@@ -368,7 +377,7 @@ class SmallNetwork:
         spreads = [float(values.std()) for values in self.column_values()]
         places = sorted(np.argsort(spreads)[::-1][:count].tolist())
         columns = [self.columns[place] for place in places]
-        return SmallNetwork(columns, self.targets, self.weights, self.offsets)
+        return SmallNetwork(columns, self.targets, self.weights, self.offsets, pooled=self.pooled)
 
     def copy(self) -> SmallNetwork:
         """Return a copy, of which the columns are shared."""

@@ -1,5 +1,6 @@
 """Networks without a hidden layer, fitted in closed form."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -280,3 +281,73 @@ def test_many_columns_keep_the_equations_small(fits):
     result = fitted(x, x[:, 0] + 0.3 * draw.normal(size=200))
     assert sum(len(column.design.owners) for column in fits[0][0].columns) == 500
     assert result.metric > 0.5
+
+
+def columns_of(x, y, pooled):
+    model = kanlens.KAN([x.shape[1], 1]).double()
+    columns = closed.make_columns(model, x)
+    network = small.SmallNetwork(columns, y, np.ones(len(x)), fine=True, pooled=pooled)
+    every = [c.design.columns(np.arange(len(x)), np.arange(len(c.design.owners))) for c in columns]
+    return network, np.concatenate(every, 1)
+
+
+def test_pooled_variances_are_those_of_maximal_likelihood():
+    x, y = rows(150)
+    network, matrix = columns_of(x, y - y.mean(), True)
+    assert len(network.variances) == 3 < len(columns_of(x, y, False)[0].variances)
+    contrasts = np.linalg.svd(np.ones((1, 150)))[2][1:]
+
+    def criterion(variances):
+        covariance = (matrix * variances[network.owners]) @ matrix.T + network.noise * np.eye(150)
+        covariance, rest = contrasts @ covariance @ contrasts.T, contrasts @ (y - y.mean())
+        prior = min(small.PRIOR[0], small.PRIOR[1] * 3 / 149)
+        value = np.linalg.slogdet(covariance)[1] + rest @ np.linalg.solve(covariance, rest)
+        return value + 2 * prior * np.log(variances + components.NO_EFFECT).sum()
+
+    best = criterion(network.variances)
+    for factor, place in itertools.product((1 / 3, 1.5, 3), range(3)):
+        changed = network.variances.copy()
+        changed[place] *= factor
+        assert criterion(changed) > best - components.MIN_CHANGE
+    assert criterion(network.variances * [9, 1, 1]) > best + 1
+
+
+def test_variances_are_pooled_where_that_predicts_better(fits):
+    draws = np.random.default_rng(3)
+    x = draws.normal(size=(300, 12)) + draws.normal(size=(300, 1))
+    classes = x.sum(1) + draws.normal(size=300) > 0
+    fitted(x, np.where(classes, "yes", "no"))
+    assert fits[-1][0].pooled
+    x = draws.uniform(-1, 1, (200, 12))
+    fitted(x, np.sin(3 * x[:, 0]) + 0.3 * draws.normal(size=200))
+    assert not fits[-1][0].pooled
+
+
+def test_curves_have_rough_parts_where_these_predict_better():
+    x = np.random.default_rng(0).uniform(-1, 1, (400, 2))
+    noise = 0.1 * np.random.default_rng(1).normal(size=400)
+    steps = np.sin(40 * np.floor(6 * x[:, 0])) + x[:, 1]
+    held = [np.arange(start, 400, 5) for start in range(5)]
+    for y, parts in ((steps, 3), (np.sin(2 * x[:, 0]) + x[:, 1], 2)):
+        model = kanlens.KAN([2, 1]).double()
+        targets = (y + noise - y.mean())[:, None]
+        columns, _ = closed.choose_curves(model, torch.tensor(x), targets, np.ones(400), held)
+        assert [len(column.design.curves[0].parts) for column in columns] == [parts] * 2
+
+
+def test_copies_of_rows_do_not_choose_rough_parts():
+    x = np.random.default_rng(2).uniform(-1, 1, (60, 2))
+    y = np.sin(2 * x[:, 0]) + x[:, 1] + 0.3 * np.random.default_rng(3).normal(size=60)
+    chosen = []
+    for copies in (1, 40):
+        held = [np.flatnonzero(np.arange(60 * copies) % 60 % 5 == fold) for fold in range(5)]
+        weights = np.full(60 * copies, 1 / copies)
+        targets, rows = (
+            np.tile(y - y.mean(), copies)[:, None],
+            torch.tensor(np.tile(x, (copies, 1))),
+        )
+        columns, _ = closed.choose_curves(
+            kanlens.KAN([2, 1]).double(), rows, targets, weights, held
+        )
+        chosen.append([len(column.design.curves[0].parts) for column in columns])
+    assert chosen == [[2, 2]] * 2

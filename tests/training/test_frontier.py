@@ -10,6 +10,7 @@ import torch
 import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError
 from kanlens.training import _frontier, _growth_paths
+from kanlens.training._closed_form import make_columns
 from tests import interrupting
 from tests.training.conftest import seeded
 
@@ -70,6 +71,9 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
     """Targets that only held-out rows have leave their own predictions as they are."""
     found = {}
 
+    def chosen(model, x, *_):
+        return make_columns(model, model.scale_inputs(x).numpy()), False
+
     def outputs(change):
         def kept(growth, *given):
             found[str(change)] = growth
@@ -81,6 +85,7 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
             patch.setattr(_frontier, "row_groups", lambda x, *_, **__: torch.arange(len(x)))
             patch.setattr(_frontier, "sorted_by_target", lambda order, y: order)
             patch.setattr(_growth_paths, "settle_scaling", lambda *_: None)
+            patch.setattr(_growth_paths, "choose_curves", chosen)  # by all of them
             x = torch.rand(100, 2, generator=seeded(5), dtype=torch.float64)
             y = (x[:, :1] * x[:, 1:]).clone()
             y[change] += 5.0
