@@ -75,8 +75,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         leave the other nodes of its level are fitted by least squares to their sums before (those
         of outputs, to the mean of output and target), so that nodes that do the same become one.
         They are fitted again, if the loss falls, when no more edge can be removed. Most useful for
-        wide networks, as of `kanlens.fit_default`. Layers with functions as edges, or with over
-        3,000 coefficients of a sum, are left as they are.
+        wide networks, as of `kanlens.fit_default`. Layers with functions as edges stay.
     finetune : int
         When no more edge can be removed, train for this many steps (of `fit`'s LBFGS), keep the
         result if the loss falls, and within a budget go on removing. A fifth of the rows is held
@@ -96,7 +95,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     ------
     InvalidValueError
         If not exactly one of `threshold` and `budget` is given, an option is out of range, or the
-        values of all nodes on the rows take more than `max_memory`.
+        values of all nodes on the rows, or a refit, take more than `max_memory`.
     MethodError
         If a threshold would cut every path, the model has no path from a feature to an output, or
         its output is not finite.

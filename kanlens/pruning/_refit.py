@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,12 +18,7 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._spline_forward import summed
 
 RIDGE = 1e-8  # of the mean square of a basis function: on changes of coefficients
-MAX_COEFFICIENTS = 3000  # of a sum; inverting their matrix takes a second
-COPIES = 6  # of the normal matrix, at most at once
-
-# Sums (out,) that read the same nodes, their free coefficients (coefficient, 1), the inverse of the
-# normal matrix of these, and their best values (coefficient, out)
-Sums: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+COPIES = 6  # of the normal matrix, at most at once, beside the inverses
 
 
 class LayerFit:
@@ -32,6 +26,8 @@ class LayerFit:
 
     `weights` are of rows (batch,). Coefficients (coefficient, out) are those of the edges, one
     input after the other, and last the bias. Where the rows do not determine them they stay.
+    `fits` are of sums (out,) that read the same nodes: their places, their free coefficients, the
+    inverse of the normal matrix of these, and their best values.
     """
 
     @torch.no_grad()
@@ -40,8 +36,9 @@ class LayerFit:
         base = layer.base_weights()[..., None][..., : layer.base_name != "zero"]
         edges = torch.cat([layer.coefficients(), base, layer.series_weights()], 2)
         self.start = torch.cat([edges.flatten(1), layer.bias[:, None]], 1).mT.double()
-        needed, what = COPIES * 8 * len(self.start) ** 2, "the normal matrix of a refit"
-        check_memory("prune", needed, what, "Pass a larger max_memory, or refit=False")
+        needed = (COPIES + layer.out_features) * 8 * len(self.start) ** 2
+        advice = "Pass a larger max_memory, or refit=False"
+        check_memory("prune", needed, "the normal matrix of a refit", advice)
         places = torch.arange(len(self.start), device=edges.device)
         self.owner = places // edges.shape[2]  # input (coefficient,), past the last for the bias
 
@@ -53,45 +50,39 @@ class LayerFit:
 
         chunks = torch.arange(len(x)).split(max(1, BUDGET // len(places)))
         total = summed(chunks, products, again=False) / weights.double().sum()
-        self.sums = list(self._solved(*total.split([len(places), layer.out_features], 1)))
+        self.fits = list(self._solved(*total.split([len(places), layer.out_features], 1)))
 
-    @staticmethod
-    def covers(layer: KANLinear) -> bool:
-        """Return whether edges are linear in their coefficients, and these not too many."""
-        few = layer.in_features * layer.degrees_of_freedom <= MAX_COEFFICIENTS
-        return few and layer.affine is None
-
-    def _solved(self, gram: Tensor, right: Tensor) -> Iterator[Sums]:
+    def _solved(self, gram: Tensor, right: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Yield the fits of sums that read the same nodes."""
         mask, ridge = self.layer.mask != 0, RIDGE * gram.diagonal().mean()
         for pattern in mask.unique(dim=0):
             outs = (mask == pattern).all(1).nonzero()[:, 0]
             free = torch.cat([pattern, pattern.new_ones(1)])[self.owner].nonzero()
             start, own = self.start[free, outs], gram[free, free[:, 0]]
-            inverse, _ = torch.linalg.inv_ex(own + ridge * torch.eye(len(free)).to(own))
+            inverse = _inverse(own + ridge * torch.eye(len(free)).to(own))
             yield outs, free, inverse, start + inverse @ (right[free, outs] - own @ start)
 
     @torch.no_grad()
     def remove_cheapest(self) -> int:
         """Remove the node whose removal costs least, and fit the others; return it."""
         costs = torch.where((self.layer.mask != 0).any(0), 0.0, torch.inf).double()
-        for _, free, inverse, best in self.sums:
+        for _, free, inverse, best in self.fits:
             for node in self.owner[free[:-1, 0]].unique().tolist():
                 at = self.owner[free[:, 0]] == node
-                costs[node] += (best[at] * _solve(inverse[at][:, at], best[at])).sum()
+                costs[node] += (best[at] * (_inverse(inverse[at][:, at]) @ best[at])).sum()
         node = int(costs.argmin())
-        for place, (outs, free, inverse, best) in enumerate(self.sums):
+        for place, (outs, free, inverse, best) in enumerate(self.fits):
             at = self.owner[free[:, 0]] == node
-            change = _solve(inverse[at][:, at], inverse[at][:, ~at]).mT
+            change = inverse[~at][:, at] @ _inverse(inverse[at][:, at])
             others = inverse[~at][:, ~at] - change @ inverse[at][:, ~at]
-            self.sums[place] = outs, free[~at], others, best[~at] - change @ best[at]
+            self.fits[place] = outs, free[~at], others, best[~at] - change @ best[at]
         return node
 
     @torch.no_grad()
     def best(self) -> KANLinear:
         """Return the layer with the best coefficients; those of removed nodes are zero."""
         layer, coefficients = copy.deepcopy(self.layer), torch.zeros_like(self.start)
-        for outs, at, _, values in self.sums:
+        for outs, at, _, values in self.fits:
             coefficients[at, outs] = values
         edges = coefficients[:-1].mT.unflatten(1, (layer.in_features, -1)).to(layer.mask)
         splines, free = layer.spline_weight.shape[2], layer.mask != 0
@@ -106,7 +97,7 @@ class LayerFit:
         return layer
 
 
-def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solve linear equations; the solution of singular ones is not finite, and no error."""
-    solution: Tensor = torch.linalg.solve_ex(matrix, right)[0]
-    return solution
+def _inverse(matrix: Tensor) -> Tensor:
+    """Return the inverse, not finite where the matrix is singular."""
+    inverse: Tensor = torch.linalg.inv_ex(matrix)[0]
+    return inverse

@@ -122,7 +122,7 @@ class EdgeRemover:
         """Remove hidden nodes of one level after the other, the cheapest first."""
         self.rank(relative=not self.score.of_network)
         for index in range(len(self.model.layers) - 1, 0, -1):
-            if LayerFit.covers(self.model.layers[index]):
+            if self.model.layers[index].affine is None:  # linear in its coefficients
                 before, fit = len(self.removed), self._fit(self.state, index)
                 while self._remove_node(index, fit, allowed):
                     count, before = len(self.removed) - before, len(self.removed)
@@ -212,7 +212,7 @@ class EdgeRemover:
         """Return the network whose layers are refitted, one after the other."""
         state = Propagation(copy.deepcopy(self.model), self.rows)
         for index in range(1, len(self.model.layers)):
-            if LayerFit.covers(state.model.layers[index]):
+            if state.model.layers[index].affine is None:
                 state.replace(index, self._fit(state, index).best())
         renew_statistics(state.model, self.rows)
         return state.model
