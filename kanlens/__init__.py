@@ -1,4 +1,4 @@
-"""kanlens: see, prune, read and attribute Kolmogorov-Arnold networks.
+"""kanlens: plot, prune, symbolize and explain Kolmogorov-Arnold networks.
 
 Importing the package loads torch and nothing heavier; every public name below is loaded when it
 is first used.

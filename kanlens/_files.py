@@ -278,7 +278,7 @@ def _refuse_repeats(names: list[str], path: Path, call: str) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         got = f"{twice!r} {names.count(twice)} times in {path.name!r}"
-        raise DataError(call, "column names that differ", got, "Rename or drop one")
+        raise DataError(call, "distinct column names", got, "Rename or drop one")
 
 
 def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:

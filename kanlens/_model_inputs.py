@@ -113,7 +113,7 @@ def _pair(data: object) -> tuple[Any, Any]:
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return data[0], data[1]
     expected, got = "to be a Table or a pair (x, y)", type(data).__name__
-    advice = "Pass (x, y), or what read_table returns"
+    advice = "Pass (x, y), or the result of read_table"
     raise DataError("fit", expected, got, advice, argument="data")
 
 

@@ -162,7 +162,7 @@ class Deadline:
         return self.elapsed / whole if whole > 0 else math.inf
 
     def portion(self, share: float, *, keep: float = 0.0) -> Deadline:
-        """Return the deadline of a share of the time left but for `keep`."""
+        """Return the deadline of a share of the time left, minus `keep`."""
         return Deadline.after(share * max(self.left - keep, 0.0))
 
     def paced(self, steps: Iterable[T], seconds: float = 0.0) -> Iterator[T]:
@@ -191,9 +191,9 @@ _end: ContextVar[float] = ContextVar("kanlens_time_limit", default=math.inf)
 
 @contextmanager
 def ending(end: float) -> Iterator[None]:
-    """Leave the block, without an error, at `check_time` after its end.
+    """Leave the block, without an error, when `check_time` is called after `end`.
 
-    In nested blocks the earlier end counts; at the end of the outer one both are left.
+    In nested blocks the earlier end counts; after the end of the outer block both are left.
     """
     outer = _end.get()
     token = _end.set(min(outer, end))
@@ -207,6 +207,6 @@ def ending(end: float) -> Iterator[None]:
 
 
 def check_time() -> None:
-    """Leave the enclosing block of `ending` after its end."""
+    """Leave the enclosing block of `ending` if its end has passed."""
     if time.monotonic() >= _end.get():
         raise OutOfTimeError

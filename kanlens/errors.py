@@ -1,4 +1,4 @@
-"""Exceptions by cause, each also a builtin, with one line of text by `Message.reason`."""
+"""Exceptions by cause, each also a builtin exception, with a message of one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kanlens._display import escaped
 
 
 def in_python(name: str, value: object) -> str:
-    """Return an argument with its value, of None the name alone."""
+    """Return an argument with its value; for None, the name alone."""
     return name if value is None else f"{name}={'...' if value is ... else repr(value)}"
 
 
 class Message(Exception):
-    """A message of fields on one line, in which ``{name}`` is an argument.
+    """A message made of fields, on one line; ``{name}`` stands for an argument.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class KanlensError(Message):
 
 
 class KanlensWarning(Message, UserWarning):
-    """Any flaw of a result; its text is one line with advice."""
+    """A flaw of a result; the message is one line with advice."""
 
 
 class ShapeError(KanlensError, ValueError):
@@ -89,7 +89,7 @@ class DTypeError(KanlensError, TypeError):
 
 
 class InvalidValueError(KanlensError, ValueError):
-    """An argument has a value outside what it may be."""
+    """An argument has a value that is not allowed."""
 
 
 class DataError(KanlensError, ValueError):
@@ -101,7 +101,7 @@ class MethodError(KanlensError, ValueError):
 
 
 class FileFormatError(KanlensError, ValueError):
-    """A file is truncated, foreign, or newer than this version reads."""
+    """A file is truncated, in another format, or newer than this version reads."""
 
 
 class MissingFileError(KanlensError, FileNotFoundError):
@@ -117,7 +117,7 @@ class TrainingError(KanlensError, ArithmeticError):
 
 
 class LostProcessError(TrainingError):
-    """Another process that trains the same model is gone, or this one is told to end."""
+    """Another process that trains the same model has ended, or this one is told to end."""
 
 
 class MissingDependencyError(KanlensError, ImportError):

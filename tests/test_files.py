@@ -133,7 +133,7 @@ UNREADABLE = [  # a name, what is there, the error, and its text
         "a.csv",
         "a,b,a\n1,2,3\n",
         DataError,
-        "column names that differ, got 'a' 2 times in 'a.csv'. Rename or drop one.",
+        "distinct column names, got 'a' 2 times in 'a.csv'. Rename or drop one.",
     ),
     *(
         (

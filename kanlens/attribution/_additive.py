@@ -91,7 +91,7 @@ class GaussianCopula:
         return replace(law, correlation=correlation.fill_diagonal_(1.0))
 
     def scores(self, x: Tensor) -> Tensor:
-        """Return the normal scores of x (batch, in), of ties those of their mean probability."""
+        """Return the normal scores of x (batch, in); ties share that of their mean probability."""
         n, columns, tables = len(self.sorted), [], (self.sorted, x)
         for rows, points in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
             values, counts = np.unique(rows, return_counts=True)

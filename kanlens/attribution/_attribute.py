@@ -59,20 +59,19 @@ def attribute(
     method : str
         Key into ``METHODS``.
     background : Tensor, ndarray or DataFrame, shape (rows, in), optional
-        Background rows, which samples are compared with; the result's `baseline` says how. Default:
-        the background rows stored in the model.
+        Background rows that samples are compared with; `baseline` of the result describes how.
+        Default: the background rows stored in the model.
     target : int or str, optional
-        Index or name of the output; logits for classification. Default: the only output, or of
-        several classes the one predicted for most samples. For regression with several outputs, it
-        is required.
+        Index or name of the output; logits for classification. Default: the only output, or the
+        class predicted for most samples. Required for regression with several outputs.
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
-        For methods that sample. Without one they start from torch's own state, and restore it.
+        For methods that sample. Default: torch's default generator, whose state is restored.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     **options
-        Options of the method: ``METHODS[method].options`` names them.
+        Options of the method, listed in ``METHODS[method].options``.
 
     Returns
     -------
@@ -147,8 +146,8 @@ def importance(  # noqa: PLR0913 - one keyword per choice
     Returns
     -------
     DataFrame
-        One row per output and feature: output, feature, importance, low, high, unit; of each
-        output the most important feature first.
+        One row per output and feature: output, feature, importance, low, high, unit; within each
+        output, the most important feature comes first.
 
     Raises
     ------
@@ -227,7 +226,7 @@ def _problem(
 def _run(
     chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
 ) -> LocalValues | GlobalScores:
-    """Run a method, in parts of the samples where it takes them one by one; hold only results."""
+    """Run a method, in parts if it treats samples one by one; keep only the results."""
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
         return cast("LocalValues | GlobalScores", chosen.function(problem, **options))

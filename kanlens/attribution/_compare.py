@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALL = "all"
-EXACT = 1e-9  # relative error of what is called exact
-WHOLE = 1e-2  # relative gap of what is called complete
-CLOSE_ERROR = 0.1  # relative error of what is called close
+EXACT = 1e-9  # largest relative error called exact
+WHOLE = 1e-2  # largest relative gap called complete
+CLOSE_ERROR = 0.1  # largest relative error called close
 DEFAULT_METHODS = (
     "shapley",
     "integrated_gradients",
@@ -54,7 +54,7 @@ class Comparison(Displayed):
     Attributes
     ----------
     attributions : dict of str to Attribution
-        By method. The last one, "random", has random values: the floor.
+        By method. The last one, "random", has random values, for comparison.
     frame : DataFrame
         One row per method: method, exact, complete, baseline, each metric, offgrid (share of the
         values outside their grids where metrics evaluated the model), evaluations for one sample,
@@ -67,9 +67,9 @@ class Comparison(Displayed):
         Spearman's correlation of the values over the features, mean over samples, methods x
         methods.
     scores : dict of str to dict of str to Score
-        By method and metric, with the number of every sample, in the dtype of the model.
+        By method and metric, with a value for every sample, in the dtype of the model.
     skipped : dict of str to str
-        Methods that could not run, or did not before an interrupt, and why.
+        Methods that did not run, with the reason.
     refusals : dict of str to MethodError
         Errors of the methods that could not run.
     """
@@ -145,7 +145,7 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     metrics : sequence of str or "all", optional
         Keys into ``METRICS``, columns of the frame in this order. Default: all but the slow ones,
         which need attributions of further samples or models. Some compare with exact Shapley values
-        of the method's baseline; they are NaN where these are unknown.
+        of the method's baseline, and are NaN if these are unknown.
 
     Returns
     -------
@@ -358,7 +358,7 @@ def verdict(
     if error is None:
         return "complete; not compared with the Shapley values"
     if not off:
-        return "complete; exact Shapley values to compare it with could not be had"
+        return "complete; there are no exact Shapley values to compare it with"
     where = "" if baseline == Baseline.MEAN_OUTPUT else f" counted from the {baseline}"
     if error <= max(EXACT, rounding):
         size = f" (error {error:.0e})" if error else ""

@@ -21,7 +21,7 @@ def secant(problem: Problem) -> LocalValues:
     Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
     the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. Products divide
     their change among the factors by exact Shapley values. The flow through an edge is its own
-    change times the slopes after it; every node passes on what it receives.
+    change times the slopes after it; every node passes on the flow that it receives.
 
     References
     ----------

@@ -64,7 +64,7 @@ def edge_band(
     model, layer, out, in_
         As for `kanlens.plot.edge`.
     x, y : array-like, shape (batch, in) and (batch,) or (batch, out)
-        The rows of the training and their targets, in the units of the data, or classes.
+        Training rows and their targets, in the units of the data, or classes.
     at : array-like, shape (point,), optional
         Values of the input; 201 over the range of the rows when None.
 

@@ -39,8 +39,8 @@ def sobol_first(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
 def sobol_total(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
     """Share of the output's variance that involves a feature.
 
-    The total Sobol index 1 - Var(E[F | all but x_i]) / Var(F), found as `sobol_first` is. What
-    exceeds the first-order index of a feature is its part in interactions.
+    The total Sobol index 1 - Var(E[F | all but x_i]) / Var(F), estimated as `sobol_first`. Its
+    excess over the first-order index of a feature is the feature's part in interactions.
 
     References
     ----------
@@ -134,8 +134,8 @@ def pykan(problem: Problem) -> GlobalScores:
 def weight_l1(problem: Problem) -> GlobalScores:
     """Sum of the L1 norms of a feature's first-layer edges.
 
-    Only edges that lead on to the output count. The score reads the weights and never the data,
-    and it is in the scaled units of the layer: a ranking, no share of a prediction.
+    Only edges with a path to the output count. The score depends on the weights, not on the data.
+    In the scaled units of the layer, it ranks features, but is no share of a prediction.
 
     References
     ----------
@@ -149,7 +149,7 @@ def weight_l1(problem: Problem) -> GlobalScores:
 def edge_std(problem: Problem) -> GlobalScores:
     """Sum of the standard deviations of a feature's first-layer edges.
 
-    Over x; only edges that lead on to the output count. In the scaled units of the layer.
+    Over x, in the scaled units of the layer. Only edges with a path to the output count.
 
     References
     ----------

@@ -66,7 +66,7 @@ class Method:
 
     @property
     def of_nodes(self) -> bool:
-        """True if its values are those of the nodes of a level, which option `layer` names."""
+        """True if values belong to the nodes of a level, which the option `layer` selects."""
         return "layer" in self.options
 
 
@@ -74,7 +74,7 @@ _REGISTERED: dict[Callable[..., Any], Method] = {}
 
 
 def method(*, reference: str = "", **facts: Any) -> Callable[[Function], Function]:
-    """Register a function as the method of its name, with other facts of `Method`.
+    """Register a function as a method of its name, with the other attributes of `Method`.
 
     Its docstring has the summary and, unless one is given, the reference.
     """

@@ -21,7 +21,7 @@ from kanlens.attribution.metrics._evaluation import Case, case_for
 from kanlens.errors import MethodError, rewording
 from kanlens.model._network import KAN, Rows
 
-CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
+CERTAIN = 1e-4  # bound relative to the mean |value|, up to which values count as exact
 RANDOM = "random"  # the floor: values independent of the model
 
 
@@ -103,7 +103,7 @@ class Runs:
         size = like.values.square().mean().sqrt()
         others = ("standard_error", "bound", "interactions", "paths", "owners", "evaluations")
         facts: dict[str, Any] = dict.fromkeys(others) | {"method": RANDOM}
-        facts["remark"] = "normal numbers of the size of the others' values"
+        facts["remark"] = "normal random numbers on the scale of the other methods' values"
         return dataclasses.replace(like, values=noise.to(like.values) * size, **facts)
 
     def _exact(self, baseline: str) -> Attribution | None:

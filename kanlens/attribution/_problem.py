@@ -23,7 +23,7 @@ NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  #
 
 
 class Baseline(str, Enum):
-    """Reference output; values share out the output minus the reference.
+    """Reference output: values are shares of the output minus the reference.
 
     Slopes, squares and activations have none.
     """
@@ -117,7 +117,7 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """Approximate numbers in the largest array that one step of a method makes."""
+        """Approximate size of the largest array in one step of a method, in numbers."""
         pairs = len(self.x) * (1 if self.rows is None else len(self.rows))
         return min(analysis.BUDGET, 16 * analysis.widest(self.model) * pairs)
 
@@ -154,7 +154,7 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
 
 
 def data_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:
-    """Return the argument `what`, by default the rows that the model kept; checked."""
+    """Return the checked argument `what`, by default the background rows of the model."""
     rows = model.background if rows is None else rows
     if rows is None:
         named: dict[str, Any] = {what: ...}
@@ -189,7 +189,7 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
 
 @contextmanager
 def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Seed torch's and numpy's own states, on the CPU and `device`, from `generator` in the block.
+    """Seed torch's and numpy's global states, on the CPU and `device`, from `generator`.
 
     Without one the block starts from the present states; they are restored afterwards.
     """

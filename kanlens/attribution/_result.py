@@ -37,8 +37,8 @@ class Attribution(Displayed):
     Attributes
     ----------
     values : Tensor, shape (batch, in)
-        In the units of the output; a positive value raises it. If the values are not shares of a
-        change, `baseline` names what they are.
+        In the units of the output, which positive values raise. If the values are not shares of a
+        change, `baseline` describes them.
     output : Tensor, shape (batch,)
         The model's value at each sample.
     reference : Tensor, shape (batch,)
@@ -62,9 +62,9 @@ class Attribution(Displayed):
     bound : Tensor, shape (batch, in), or None
         Largest error of `values`, except for rounding.
     interactions : Tensor, shape (batch, in, in), or None
-        Off the diagonal the interaction of two features, which is symmetric; on it the main effect
-        of a feature, its value less half of its interactions. Main effects and pairs, each pair
-        once, add up to the sum of `values`.
+        Off the diagonal, the symmetric interaction of two features; on the diagonal, the main
+        effect of a feature: its value minus half of its interactions. Main effects and pairs, each
+        pair once, add up to the sum of `values`.
     paths : tuple of Tensor, one per layer, each of shape (batch, out, in), or None
         Flow through every edge: a hidden node passes on all it receives, a feature sends its value,
         and the output receives the sum of `values`.
@@ -122,7 +122,7 @@ class Attribution(Displayed):
         return self.completeness_gap.abs() / ((self.output - self.reference).abs() + floor)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per sample: each feature's value, output, reference, completeness_gap.
+        """Return one row per sample: attributions, output, reference, completeness_gap.
 
         The last three get a trailing underscore if a feature has the same name.
         """

@@ -79,7 +79,7 @@ class Terms(Displayed):
     Attributes
     ----------
     terms : tuple of Summand
-        By importance, each less its mean over the rows.
+        Sorted by importance; the mean of each over the rows is subtracted.
     level : float
         Constant; the sum of all terms and the level is the output, or the argument of the link.
     target, unit : str
@@ -108,7 +108,7 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
     Parameters
     ----------
     model : KAN or fitted estimator
-        Of one layer, or as `kanlens.frontier` grows them. Not changed.
+        A model of one layer, or from `kanlens.frontier`. Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Rows in the units of the data. Default: the background rows stored in the model.
     target : int or str, optional

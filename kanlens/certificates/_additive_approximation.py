@@ -17,12 +17,12 @@ from kanlens.certificates._sampling import spread_points
 from kanlens.model._analysis import BUDGET
 from kanlens.model._network import KAN
 
-MAX_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
+MAX_COLUMNS = 512  # of a fit with a weight for every edge; larger fits have one for every sum
 ROUNDS = 12
 FIT_POINTS = 16384  # the spread ones come first
-NUMBERS = 2**20  # of edges at these points, in large layers
+NUMBERS = 2**20  # largest number of edges times these points
 MAX_SLICES, MIN_SLICES = 256, 32  # slices of one feature's function, at most and at least
-EDGES = 2**22  # on them
+EDGES = 2**22  # evaluated on all slices
 QUADS = 4096
 
 
@@ -190,9 +190,9 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
 def additive_changes(
     propagation: BoundPropagation, apart: Interval, deadline: Deadline = NEVER
 ) -> Tensor | None:
-    """Bound the change by each feature, by the additive function.
+    """Bound the change of the output by each feature, from the additive function.
 
-    That is its own change, plus the range of the output's distance from it.
+    The bound is the change of this function plus the range of the output's distance from it.
     Returns the rise and the fall of every feature (in, 2), at least 0; None if time is over.
     """
     low, high = propagation.domain.T[..., None]

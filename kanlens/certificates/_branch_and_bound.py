@@ -18,7 +18,7 @@ BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut
 NUMBERS = 2**29  # that all boxes may take
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
-QUICK = 2**17  # numbers that take about as long as fewer
+QUICK = 2**17  # numbers; fewer take about as long
 FLAT = 1e-9  # a smaller change, relative to the output's size, is rounding
 SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its sign
 
@@ -27,13 +27,13 @@ SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its 
 class SearchBudget:
     """Limits of a search: tolerance, boxes, time and interrupts."""
 
-    tolerance: float  # bounds this near to what was seen, relative to it, are good enough
+    tolerance: float  # relative distance from observed values at which bounds are tight enough
     max_boxes: int
     deadline: Deadline
     progress: bool | None
-    seconds: float = 0.0  # that bounding the output on the domain takes, about
-    row_seconds: float = 0.0  # that evaluating the output and its gradient at a point takes
-    left_out: list[str] = field(default_factory=list)  # what there was no time for
+    seconds: float = 0.0  # approximate time of bounding the output on the domain
+    row_seconds: float = 0.0  # time of evaluating the output and its gradient at a point
+    left_out: list[str] = field(default_factory=list)  # steps without time
     stop: Interruption = field(default_factory=Interruption)
 
     def cost(self, boxes: int, size: int) -> float:
@@ -86,7 +86,7 @@ def refine(
 
 
 def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
-    """Return the most boxes to bound: one if cutting cannot help."""
+    """Return the largest number of boxes to bound: one if cutting cannot help."""
     if not propagation.bounded:
         return 1
     room = NUMBERS // propagation.size

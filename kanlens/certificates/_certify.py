@@ -41,11 +41,11 @@ from kanlens.model._normalization import expand_normalization
 CALL = "certify"
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
 Result = TypeVar("Result")
-DISTANCE_POINTS = 2048, 32768  # fewest and most to see the distance from an additive function at
-NUMBERS = 2**18  # of features that they have at most
+DISTANCE_POINTS = 2048, 32768  # fewest and most points for the distance from an additive function
+NUMBERS = 2**18  # largest number of features times these points
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
-EXPLORING = 0.3  # share of the time, when it is limited
-PASS = 5  # passes through the layers that bounds take
+EXPLORING = 0.3  # share of a limited time that goes to evaluated points
+PASS = 5  # passes through the layers that take as long as bounds
 
 
 @within_memory
@@ -60,17 +60,17 @@ def certify(
     max_memory: Memory = None,
     progress: bool | None = None,
 ) -> Certificate:
-    """Prove what the model can do when its features stay inside a box.
+    """Prove bounds on the outputs of a model for all inputs inside a box.
 
-    For every output: bounds of the output, of its slope by each feature and of how much each
-    feature can change it, whether raising a feature can lower the output, Lipschitz constants, and
-    how far the output is from an additive function. Bounds hold at every point of the box where
-    the output is defined, for the float64 function of the stored weights. Each comes with the
-    extreme value at evaluated points, which no bound can undercut. If a layer class does not
-    implement `enclosure`, bounds are infinite and verdicts rest on evaluated points.
+    Bounded are, for every output, its range, its slope by each feature, the change that each
+    feature can cause, its Lipschitz constants, and its distance from an additive function. A
+    verdict states whether raising a feature can lower it. Bounds hold at every point of the box
+    where the output is defined, for the float64 function of the stored weights. Each comes with the
+    extreme value at evaluated points, which no correct bound can undercut. If a layer class does
+    not implement `enclosure`, bounds are infinite and verdicts rest on evaluated points.
 
-    An interrupt (Ctrl-C) ends the work; what is proven by then is returned with a
-    warning: outputs that are done, and the current one, with looser bounds.
+    An interrupt (Ctrl-C) ends the work. The outputs proven so far are returned with a warning, the
+    current one with looser bounds.
 
     Edges are bounded by the control points of their pieces [1]_, later layers by linear
     relaxation of their functions [2]_; the box is cut, at knots where possible, until every
@@ -84,8 +84,8 @@ def certify(
         Lowest and highest value of every feature in the units of the data, or
         ``{name: (low, high)}``, by default those of the training data; ``low == high`` holds a
         feature fixed. It may reach beyond the training data. A categorical column is one feature
-        per category: hold one of them at 1 and the others at 0, or the box includes what is between
-        categories, and the certificate says so.
+        per category: hold one of them at 1 and the others at 0, or the box includes points between
+        categories, which the certificate then reports.
     target : int or str, optional
         Index or name of one output. Default: all of them. Logits for classification.
     tolerance : float

@@ -34,10 +34,10 @@ UNBOUNDED_REASON = (
 )
 STOPPED = "a slope without a bound in the time there was"
 Slices: TypeAlias = tuple[Interval, Interval]  # of one feature (slice,), and slopes by it there
-ROUNDINGS = 100  # times the rounding of one evaluation is no effect
+ROUNDINGS = 100  # an effect of fewer rounding errors of one evaluation counts as none
 MAX_SLICES, MIN_SLICES = 48, 16  # of the domain for a feature, at most and at least
 ALL_SLICES = 768  # of all features
-SLICE_NUMBERS = 2**30  # that slices of all features may take; no slices if more
+SLICE_NUMBERS = 2**30  # most numbers that slices of all features may take
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +71,7 @@ class OutputFindings:
             for term in layer.edge_terms():
                 if term.g.turning(1) is None and bool((term.mask != 0).any()):
                     name = term.g.name
-                    return f"the slope of {name!r} has no bound: where it turns is not known"
+                    return f"the slope of {name!r} has no bound: its extrema are not known"
         return ""
 
     @property

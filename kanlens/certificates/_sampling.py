@@ -19,14 +19,14 @@ from kanlens._runtime import NEVER, Deadline
 from kanlens.model._analysis import BUDGET, rows_at_once
 from kanlens.model._network import KAN
 
-WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
-MIN_WORK = 2**20  # likewise, whatever the time
-# points whatever the time, of large models and of others
+WORK = 2**27  # edges evaluated in each step, approximately; fewer points for large models
+MIN_WORK = 2**20  # edges evaluated even without time
+# points evaluated even without time, for large models and for others
 MIN_POINTS_LARGE_MODEL, MIN_POINTS = 8, 256
 POINTS = 2048
-CORNERS = 8  # of at most this many features all corners are tried
+CORNERS = 8  # most features for which all corners are tried
 STARTS, STEPS, TRIES = 8, 24, 4
-MAX_GOALS = 512  # that are climbed for
+MAX_GOALS = 512  # objectives of the climb
 LINES, STOPS = 128, 33
 LOCAL_STEPS = (-0.01, -0.001, 0.001, 0.01)  # stops around a base, in widths of the domain
 NORMS = ("2", "inf", "1")

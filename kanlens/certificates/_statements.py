@@ -77,14 +77,14 @@ class FeatureCertificate:
         raises it; "constant": changes it by no more than rounding; "neither": `rise` and `fall`
         show both; "unknown": not proven with the boxes that were allowed.
     slope : Range
-        Of the derivative, in units of the output per unit of the feature; at kinks of the
+        Range of the derivative, in units of the output per unit of the feature; at kinks, of the
         derivatives from both sides.
     rises, falls : Bound
-        How much the output can rise, and fall, when only this feature is raised.
+        Largest rise and fall of the output when only this feature is raised.
     rise, fall : PointPair
-        The largest that were found: two points that differ in this feature, evaluated.
+        The largest observed rise and fall: two evaluated points that differ in this feature.
     remark : str
-        Why there is no verdict, or what it rests on; may be empty.
+        Reason for a missing verdict, or basis of the verdict; may be empty.
     """
 
     name: str
@@ -142,7 +142,7 @@ class OutputCertificate:
         Name of the output.
     unit : str
     range : Range
-        Of the output.
+        Range of the output.
     features : tuple of FeatureCertificate
     lipschitz : dict of str to Bound
         For distances of the features in the norms "2", "inf" and "1": the output changes by at
@@ -204,7 +204,7 @@ class Certificate(Displayed):
         Lowest and highest value of each feature.
     outputs : tuple of OutputCertificate
     remark : str
-        What the statements are about.
+        Scope of the statements.
     between : tuple of str
         Categorical columns that the domain does not fix at one category. The domain then includes
         points between categories, which no table has. The bounds still hold for every category, but
@@ -226,7 +226,7 @@ class Certificate(Displayed):
         return f"proven for {len(self.features)} features: {', '.join(spans)}; {state}"
 
     def __getitem__(self, target: str | int) -> OutputCertificate:
-        """Return what is proven of one output, by name or index."""
+        """Return the certificate of one output, by name or index."""
         if isinstance(target, int):
             return self.outputs[target]
         return {output.target: output for output in self.outputs}[target]
@@ -252,7 +252,7 @@ class Certificate(Displayed):
         """Return one row per output and feature.
 
         Columns: target, feature, verdict, slope_low, slope_high, slope_seen_low, slope_seen_high,
-        rises, falls, effect, effect_seen. `attrs["notes"]` says what the statements are about.
+        rises, falls, effect, effect_seen. `attrs["notes"]` has the scope of the statements.
         """
         import pandas as pd
 

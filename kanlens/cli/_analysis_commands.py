@@ -129,7 +129,7 @@ def symbolize(
 
     terminal.check([model, data, test], model=output)
     kan = kanlens.load(model)
-    without = "the formula is judged against the model alone"
+    without = "the formula is compared with the model only"
     rows = read_rows(data, kan, column, terminal, without=without)
     tests = read_test(test, kan, column, terminal)
     result = kanlens.symbolize(

@@ -70,7 +70,7 @@ class CommandGroup(TyperGroup):
     """A group of commands whose errors and warnings name options instead of arguments."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; its warnings and its error name its options."""
+        """Run a command; its warnings and errors name options instead of arguments."""
         shown = warnings.showwarning
 
         def show(message: Warning | str, *place: Any, **line: Any) -> None:
@@ -122,7 +122,7 @@ def kanlens_command(
 def command(
     name: str | None = None, /, *, example: str, **texts: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command; `texts` are help of its arguments, besides `HELP`.
+    """Add a command; `texts` are the help of its arguments, in addition to `HELP`.
 
     --json and --quiet become its `terminal`, --seed its `generator`. A command with neither a
     generator nor a seed draws nothing; --seed has no effect then. A command that reads `data` works

@@ -22,7 +22,7 @@ BUDGET = 0.5  # of each round of pruning of the known function
 
 @command(example="kanlens demo", output="Folder for the results.")
 def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Terminal) -> None:
-    """Train, prune, read and attribute KANs on three problems, and write reports about them."""
+    """Train, prune, symbolize and explain KANs on three problems, and write reports."""
     started = time.perf_counter()
     terminal.check([], model=output / KNOWN / "model.safetensors")
     steps = _Demonstration(terminal, output, seed)

@@ -36,9 +36,9 @@ def info(model: Path, *, terminal: Terminal) -> None:
     data="The table it was trained on, for names, kinds, ranges, classes and background rows.",
     feature_names="Names of the features, comma-separated; with --data its columns, in the order "
     "of the model's inputs.",
-    output_names="Names of the outputs, comma-separated; of a classifier its classes.",
+    output_names="Names of the outputs, comma-separated; for a classifier, its classes.",
     submodule="Name of the part of the model to import.",
-    settings="What the file does not contain, as name=value: wavelet=dog, ...",
+    settings="Options that the file does not contain, as name=value: wavelet=dog, ...",
 )
 def import_command(
     foreign: Path,
@@ -70,7 +70,7 @@ def import_command(
     names = ("base_activation", "extrapolation", *SETTINGS)
     advice = f"Choose one of: {', '.join(names)}"
     options: dict[str, Any] = set_options(
-        terminal.call, settings, names.__contains__, "what a file may not say", advice
+        terminal.call, settings, names.__contains__, "an import option", advice
     )
     options["submodule"] = submodule
     features, outputs = split_names(feature_names) or None, split_names(output_names) or None

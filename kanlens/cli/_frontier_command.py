@@ -21,9 +21,9 @@ BAR = 6  # characters of the largest loss
 
 @command(
     example="kanlens frontier data.csv --target price -o small.safetensors",
-    max_edges="Edges of a network, at most; levels of a category count once.  [default: 30, or 2 "
-    "for each column if there are more than 15]",
-    interactions="Products, at most, or the pairs of columns that may be in one: "
+    max_edges="Largest number of edges; levels of a category count once.  [default: 30, or 2 for "
+    "each column if there are more than 15]",
+    interactions="Largest number of products, or the pairs of columns that may be in one: "
     "age:water,age:cement; 0 for none.  [default: no limit]",
     time_limit="Seconds after which no more terms are added.",
     edges="Choose from networks of at most this many edges.  [default: from all]",

@@ -50,8 +50,8 @@ LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table 
     validation="Share of rows held out for early stopping.  [default: 0.2]",
     patience="Steps without improvement before training stops.  [default: 20]",
     holdout="Share of rows held out at random as test data; both parts are written.",
-    holdout_last="Share of rows held out as test data from the end of the table, for data in order "
-    "of time.",
+    holdout_last="Share of rows held out as test data from the end of the table, for data sorted "
+    "by time.",
     resume="Continue an interrupted run with its own random state; --seed is ignored.",
 )
 def train(
@@ -94,9 +94,9 @@ def train(
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    If no option of restarts or of training is set, the data decide about all that is not set; a
-    network without a hidden layer is then fitted in closed form. Under torchrun, all processes
-    train one model:
+    Without options of training or restarts, all that is not set is chosen from the data; a network
+    without a hidden layer is then fitted in closed form. Under torchrun, all processes train one
+    model:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     from kanlens.cli._model_data import new_model, open_columns
@@ -165,7 +165,7 @@ def _split(
     training, test = table, None
     if share := holdout or holdout_last:
         if not isinstance(table, kanlens.Table):
-            expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
+            expected, got = "a table that fits in memory for holdout", f"{table.rows:,} rows"
             advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
             raise InvalidValueError("train", expected, got, advice)
         training, test = table.split(share, generator, last=bool(holdout_last))
@@ -196,9 +196,9 @@ def _trained(
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
     if small and (settings or "restarts" in run or hidden is not None or grid_size is not None):
-        expected = "no option of a shape, of training or of restarts with --max-edges"
-        advice = "Leave it out, or --max-edges and --interactions"
-        raise InvalidValueError("train", expected, "one", advice)
+        expected = "no options of shape, training or restarts with --max-edges"
+        advice = "Leave them out, or --max-edges and --interactions"
+        raise InvalidValueError("train", expected, "some", advice)
     if hidden is not None:
         ends = len(training.schema.features), len(training.schema.outputs)
         words = f"{ends[0]} features, KAN {[ends[0], *hidden, ends[1]]}"
@@ -258,8 +258,8 @@ def _outcome(
     if record and (text := poor_fit(named_scores(record.metric, record.scores))):
         terminal.say(f"WARNING: {text}")
     for column in record.given_away if record else ():
-        words = f"alone predicts {result.model.schema.target}; unless it is known before, leave it"
-        terminal.say(f"WARNING: {column} {words} out with --drop {shlex.quote(column)}")
+        words = f"alone predicts {result.model.schema.target}; if unknown at prediction time, leave"
+        terminal.say(f"WARNING: {column} {words} it out with --drop {shlex.quote(column)}")
     return {
         "model": str(terminal.place(output)),
         "widths": list(result.model.widths),
@@ -379,7 +379,7 @@ def predict(
 
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
-    without = "nothing judges the predictions"
+    without = "predictions have no score"
     rows = open_rows(data, kan, column, terminal, without=without)
     sums = ScoreSums(kan)
 

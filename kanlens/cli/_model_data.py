@@ -53,7 +53,7 @@ def open_columns(
     if not is_large(data, call="read_table"):
         return read_table(data, target=target, groups=groups, **names, **options)
     if groups is not None:
-        expected, advice = "a table that memory holds for groups", "Allow more with --max-memory"
+        expected, advice = "a table that fits in memory for groups", "Allow more with --max-memory"
         raise InvalidValueError("read_table", expected, repr(data.name), advice)
     source = scan_table(data, target=target, **names, **options)
     return source.read(0, source.rows) if source.held() == source.rows else source
@@ -72,15 +72,15 @@ def check_learnable(
     if rows.schema.task == "regression" and y is not None and not bool(deviations(y).any()):
         columns = listed(rows.schema.target_columns or rows.schema.output_names)
         advice = "Choose another target" if least == MIN_ROWS else advice
-        got = f"{y[0, 0].item():.6g} in each of them"
-        raise DataError(call, f"{what} that differ in {columns}", got, advice)
+        got = f"{y[0, 0].item():.6g} in all rows"
+        raise DataError(call, f"{what} with different values of {columns}", got, advice)
 
 
 def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
-    """Refuse a model that the rows held out from its training do not judge."""
+    """Refuse a model without a score on the rows held out of its training."""
     if not math.isfinite(result.metric):
         checkpoint.unlink(missing_ok=True)
-        expected, got = "rows held out whose targets differ", f"{len(result.held_out)} that do not"
+        expected, got = "held-out rows with different targets", f"{len(result.held_out)} with one"
         raise DataError(call, expected, got, "Pass more rows, or another share with --validation")
 
 
@@ -95,7 +95,7 @@ def open_for_model(
 
 
 def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
-    """Return a table for a model, of a source the rows that fit memory."""
+    """Return a table for a model; of a source, the rows that fit in memory."""
     if isinstance(rows, Table):
         return rows
     return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))

@@ -1,4 +1,4 @@
-"""Options that commands share, and readers of their texts; loads no torch, for --help is quick."""
+"""Options that commands share, and readers of their texts; loads no torch, so --help is fast."""
 
 from __future__ import annotations
 

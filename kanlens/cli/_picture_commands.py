@@ -109,7 +109,7 @@ def report(
     models = {path.stem: kanlens.load(path) for path in others or []}
     if len({model.stem, *models}) <= len(others or []):
         raise typer.BadParameter("two models have one file name", param_hint="--compare")
-    without = "nothing on the page judges the predictions"
+    without = "predictions have no score on the page"
     table = read_rows(data, kan, column, terminal, without=without)
     against = None  # the page names the rows that stand in
     if background is not None:

@@ -217,9 +217,9 @@ def listed(labels: Sequence[str]) -> str:
 class Column:
     """One column of a table, with the wording of errors about it.
 
-    It is `coded` where its numbers are codes of categories, and a `target`, which cannot be left
-    out, where a model predicts it. With `counts` (rows,) each cell stands for several. Texts of
-    dates begin with the day where `day_first`, else with the month.
+    It is `coded` if its numbers are codes of categories, and a `target`, which cannot be left out,
+    if a model predicts it. With `counts` (rows,) each cell stands for several. Texts of dates begin
+    with the day if `day_first`, else with the month.
     """
 
     name: str
@@ -338,7 +338,7 @@ class Column:
             raise DataError(self.call, f"{kind} in column {self.name!r}", got, "Correct that cell")
 
     def labels(self, known: Sequence[str]) -> Array:
-        """Return labels of cells, which may differ in case, else their texts."""
+        """Return the labels of cells, spelled in any case; else their texts."""
         import pandas as pd
 
         folded = [label.strip().casefold() for label in known]

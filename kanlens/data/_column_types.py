@@ -54,9 +54,9 @@ UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls columns without a nam
 def column_features(
     column: Column, *, impute: Impute | None = None, unit: str = ""
 ) -> tuple[Feature, ...]:
-    """Return the features that a column becomes, by its type.
+    """Return the features of a column, by its type.
 
-    One, or for categories one each, and for dates one for each part that varies. `impute` is the
+    There is one, or one for each category or each part of a date that varies. `impute` is the
     statistic that replaces missing cells; binary and categorical columns take the most frequent
     value, the first in order among several. Without it, a column with missing cells has one more
     feature, which is 1 where the cell is missing.
@@ -152,12 +152,12 @@ def _day_first(column: Column) -> bool:
     numbers = texts.str.extract(_DATE)[["first", "second"]].astype(float)
     day, month = (numbers > 12).any()
     points = bool(texts.str.match(r"\s*\d{1,2}\.").any())
-    expected = "dates that begin alike, with the day or with the month"
+    expected = "dates with one order of day and month"
     if day and month:
         row = int(np.flatnonzero(column.present)[(numbers["second"] > 12).to_numpy().argmax()])
         raise column.refuse(row, expected, "Write them as 2021-04-03")
     if not (day or month or points) and numbers["first"].notna().any():
-        got = f"either in column {column.name!r}, read with the month first"
+        got = f"ambiguous ones in column {column.name!r}, read with the month first"
         warning = KanlensWarning(column.call, expected, got, "Write them as 2021-04-03")
         warnings.warn(warning, stacklevel=6)
     return bool(day or (points and not month))
@@ -229,7 +229,7 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
     lost = np.array(column.dates.isna()) & column.present
     if lost.any() and 2 * column.total(lost) <= column.total(column.present):
         texts = column.cells[lost].astype(str).drop_duplicates()
-        wrong = f"No calendar has {listed(texts.tolist())}; correct it"
+        wrong = f"{listed(texts.tolist())} does not exist; correct it"
         advice = wrong, "pass {na} if it marks a missing cell"
         raise column.refuse(int(lost.argmax()), "dates", *advice, na=texts.iloc[0])
     return "text" if lost.any() else "date"
@@ -339,7 +339,7 @@ def _warn_of_spellings(column: Column, labels: Sequence[str]) -> None:
     words += [f"{listed(apart)} as levels of their own"] if apart else []
     if words:
         expected, got = f"one spelling of each text in {column.name!r}", ", ".join(words)
-        advice = "Write texts alike that mean the same"
+        advice = "Spell texts of the same meaning alike"
         warnings.warn(KanlensWarning(column.call, expected, got, advice), stacklevel=6)
 
 

@@ -150,7 +150,7 @@ def _distinct(features: list[Feature]) -> tuple[Feature, ...]:
     names = [feature.name for feature in features]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        expected = "columns and categories with names that differ"
+        expected = "distinct names of columns and categories"
         raise DataError("read_table", expected, f"{twice!r} twice", "Rename that column")
     return tuple(features)
 

@@ -31,9 +31,9 @@ def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: 
     """Return the group (batch,) of every row of x (batch, in), counted from 0.
 
     Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`. Rows
-    of equal x and any classes are in one group: a member that learned one of them would be judged
-    by the other. Where rows are equal by chance, in a table of few values, only labels count.
-    Labels that are missing, too few, or all alike are refused.
+    of equal x but different classes are, too: a member trained on one would be scored on the other.
+    If rows are equal by chance, in a table of few values, only labels count. Labels that are
+    missing, too few, or all alike are refused.
     """
     columns = x.detach().cpu().double().numpy()
     targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
@@ -149,8 +149,8 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
     """Return codes of copies, or of single rows if equal by chance.
 
-    That is where rows of equal x have different targets, unless the whole table is repeated, and
-    where there are few cells for many rows, although no column distinguishes all of them.
+    That is the case if rows of equal x have different targets, unless the whole table is repeated,
+    or if many rows have few distinct x, although no column distinguishes all of these.
     """
     equal = _copies(columns)
     cells = len(np.unique(equal))

@@ -25,9 +25,9 @@ RANK_ERROR = 0.002  # of its quantiles; measured on a million numbers, drawn, so
 class ColumnProfile:
     """Statistics of a column after some blocks of its cells.
 
-    Counts and first rows of the first `DISTINCT` different cells (missing ones are one); `overflow`
-    other cells. Of the finite numbers their `count`, `total`, `lowest` and `highest` with their
-    rows; quantiles where it is `ranked`. `categorical` for cells of pandas' category type.
+    It has counts and first rows of the first `DISTINCT` different cells (missing ones are one), and
+    `overflow` others; of finite numbers the `count`, `total`, `lowest` and `highest` with their
+    rows, and quantiles if `ranked`. `categorical` marks cells of pandas' category type.
     """
 
     distinct: dict[Any, list[int]] = dataclasses.field(default_factory=dict)

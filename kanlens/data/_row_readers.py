@@ -185,7 +185,7 @@ def _batches(
         except (pa.lib.ArrowException, OSError) as error:
             got = f"{reason(error)} in {Path(fragment.path).name!r}"
             raise FileFormatError(call, "a readable file", got, "Write that file again") from error
-    raise FileFormatError(call, "the rows there were", "fewer of them", "Scan the table again")
+    raise FileFormatError(call, "the rows of the scan", "fewer rows", "Scan the table again")
 
 
 RowReader: TypeAlias = FrameReader | ParquetReader

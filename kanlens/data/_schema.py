@@ -100,7 +100,7 @@ class Schema:
             names = getattr(self, what)
             if len(set(names)) != len(names):
                 got = f"{next(name for name in names if names.count(name) > 1)!r} more than once"
-                raise InvalidValueError("KAN", f"{what} that differ", got, "Rename one")
+                raise InvalidValueError("KAN", f"distinct {what}", got, "Rename one")
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -157,9 +157,9 @@ class Schema:
         """Return the features (rows, in) of a frame in float64.
 
         The frame holds at least the columns of the features (or columns named as the features), in
-        any order; other columns are ignored. Columns that are only counted, from 0 to the last
-        feature, are taken in order, as those of an array. A new category counts as none of the
-        known ones, with a warning. `place` names a row in errors.
+        any order; other columns are ignored. Columns that are only numbered, from 0 on, are taken
+        in order, like those of an array. A new category counts as none of the known ones, with a
+        warning. `place` names a row in errors.
         """
         cells = _FrameColumns(frame, call, place, self)
         counted = [str(index) for index in range(len(self.features))]

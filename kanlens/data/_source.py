@@ -45,7 +45,7 @@ class Source(Displayed):
     reader : RowReader
         Reads the rows; its `name` is that of the file or folder.
     extremes : tuple of int
-        Indices of rows with the least or the greatest number of a column, if known.
+        Indices of rows with the minimum or the maximum of a column, if known.
     target : tuple of str
         Columns of the target, if they differ from those of the schema.
     call : str
@@ -83,7 +83,7 @@ class Source(Displayed):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of features and targets, or all if a feature has none."""
+        """Columns of features and targets, or all columns if one of a feature is missing."""
         columns = self.reader.columns
         wanted = [f.column if f.column in columns else f.name for f in self.schema.features]
         if not set(wanted) <= set(columns):
@@ -93,7 +93,7 @@ class Source(Displayed):
     def held(self, numbers: int = 0) -> int:
         """Return the number of rows that fit in half of the memory allowed.
 
-        `numbers` is how many further numbers are held for each row.
+        `numbers` counts the additional numbers held for each row.
         """
         width = len(self.columns) + len(self.schema.features)
         return min(self.rows, max(2, allowed_memory() // 2 // (CELL * width + NUMBER * numbers)))
@@ -152,7 +152,7 @@ class Source(Displayed):
         return self._encoded(pd.concat(parts, ignore_index=True), rows)
 
     def sample(self, rows: int, *, extremes: bool = False) -> Table:
-        """Return a number of evenly spread rows, or all when there are no more.
+        """Return a number of evenly spread rows, or all rows if there are fewer.
 
         Parameters
         ----------
@@ -208,8 +208,8 @@ def scan_table(source: object, *, progress: bool | None = None, **roles: Any) ->
     ----------
     source : path, DataFrame, DataLoader or iterable
         A Parquet file or folder of them (partitioned ones with ``name=value`` folders), which are
-        read where they are; or a text table, or batches: frames, x (rows, in), or pairs (x, y)
-        with columns x1, x2, ... and y, which are written to a temporary file once.
+        read in place; or a text table, or batches: frames, x (rows, in), or pairs (x, y) with
+        columns x1, x2, ... and y, which are written to a temporary file once.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     **roles
@@ -219,7 +219,7 @@ def scan_table(source: object, *, progress: bool | None = None, **roles: Any) ->
     Returns
     -------
     Source
-        Its batches are what `read_table` would have returned of those rows.
+        Its batches equal the tables that `read_table` returns for the same rows.
 
     Raises
     ------

@@ -45,14 +45,14 @@ def read_table(
     second in sorted order is 1. Columns of more texts become one feature per text, dates their
     year, month, weekday (0 is Monday), hour and days since 1970-01-01 as far as these vary;
     ``schema.groups`` has the features of each column. Numbers may have thousands separators and a
-    currency or percent sign, or letters as in "12 kg", which are the unit where all cells have
-    them. Texts that differ in case alone are one where one spelling has at least twice the cells of
-    all others, else categories of their own, with a warning.
+    currency or percent sign, or letters as in "12 kg", which are the unit if all cells have them.
+    Texts that differ only in case are one category if one spelling has at least twice the cells of
+    all others, and otherwise separate categories, with a warning.
 
     Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
     column with missing cells has one more feature, 1 where the cell is missing; its number is then
-    the median. Rows without a target are left out, and so are columns that identify rows (numbers
-    of rows, texts that differ from row to row) unless `features` names them, both with a warning.
+    the median. Rows without a target are left out, and so are columns that identify rows (row
+    numbers, a different text in each row) unless `features` names them, both with a warning.
 
     A column label that is not text (a number, a date) becomes text.
 
@@ -65,7 +65,7 @@ def read_table(
         Column to predict; several columns make a regression with as many outputs.
     task : {"regression", "classification"}, optional
         By default classification when the target is text, booleans, of pandas' category type, or
-        has two distinct whole numbers. Classes that are coded as numbers, and more than two, need
+        has two distinct whole numbers. More than two classes that are coded as numbers need
         ``task="classification"``.
     features : label or sequence of labels, optional
         Columns to use, in this order; by default all but the target and `drop`.
@@ -100,7 +100,7 @@ def read_table(
     MissingFileError, FileFormatError
         If the file is missing, empty, truncated or of another kind.
     InvalidValueError
-        If `task` or `impute` is none of the choices.
+        If `task` or `impute` is not one of the choices.
 
     Examples
     --------

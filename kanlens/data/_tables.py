@@ -42,11 +42,11 @@ class Table(Displayed):
     schema : Schema
         Names, units and kinds of the columns, and the task.
     source : str
-        Where it came from: the file name, or ``"DataFrame"``.
+        Origin of the table: the file name, or ``"DataFrame"``.
     frame : DataFrame
         The cells as they were read, all columns; its index holds the row numbers of the source.
     roles : ColumnRoles or None
-        The arguments of `read_table`, with which `split` reads the rows to train on.
+        The arguments of `read_table`, which `split` uses to read the training rows.
     groups : str or None
         The column of `frame` whose equal cells mark rows that are held out together.
 
@@ -171,7 +171,7 @@ class Table(Displayed):
         """Split the rows into two tables, at random or in time.
 
         Copies of a row, within 1e-6 of the range of every column, go to one table. Categories,
-        imputed values and the like come from the rows to train on, which have all classes.
+        imputed values and the like come from the training rows, which have all classes.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class Table(Displayed):
             Label of each row, or the column that has them; rows of one label go to one table.
             Default: the column `groups` of the table.
         last : bool
-            Hold out the last rows, of a table in the order of time, whatever their groups.
+            Hold out the last rows, for a table sorted by time; groups are ignored.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Settings of the search, by theme, with what each of them means.
+"""Settings of the search, by theme, with their meanings.
 
 Errors are relative and squared: the mean squared error over the variance of the target. Numbers
 with a reason or a measurement say it; of the others none is on record. What all of them together

@@ -43,11 +43,11 @@ class AttributionFolder:
     rows, parts, kept : int
         Numbers of rows, of files, and of files that existed before.
     method, target, unit, baseline, remark : str
-        As those of `Attribution`.
+        As in `Attribution`.
     largest : dict of str to float
         The largest `completeness_gap`, `standard_error` and `bound` of any row, if any.
     importance : Importance
-        What `Attribution.to_importance` returns of all rows.
+        As `Attribution.to_importance` returns it, over all rows.
     """
 
     folder: Path
@@ -92,7 +92,7 @@ def attribute(
     Parameters
     ----------
     model : KAN or fitted estimator
-        Left as it is.
+        Not changed.
     data : str or path
         A Parquet file or a folder of them, at the same path on all workers; without a scheduler
         also a text table.
@@ -101,7 +101,7 @@ def attribute(
     method, background, target, progress, **options
         As for `kanlens.attribute`. The default class is the most frequent one on 10,000 rows.
     generator : torch.Generator, optional
-        Draws the seed of the run. Default: that of the run to resume, else one of the system.
+        Draws the seed of the run. Default: the seed of the run to resume, else a random one.
     part_rows : int
         Rows of a task and of a file, a multiple of 4,096.
     workers : int, str or Client, optional
@@ -115,7 +115,7 @@ def attribute(
     Raises
     ------
     OutputError
-        If the folder is of another run, or cannot be written.
+        If the folder belongs to another run, or cannot be written.
     MethodError
         If the method has no value for each row, or no scheduler or worker answers.
     DataError, InvalidValueError, MissingFileError, FileFormatError, MissingDependencyError
@@ -183,7 +183,7 @@ def importance(
     Returns
     -------
     DataFrame
-        As of `kanlens.importance`, of all rows.
+        As from `kanlens.importance`, over all rows.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def _open(
     generator: torch.Generator | None,
     part_rows: int,
 ) -> tuple[KAN, Source]:
-    """Return the model and the table; refuse what workers cannot read."""
+    """Return the model and the table; refuse tables that workers cannot read."""
     kan = check_model(call, model)
     if not isinstance(data, str | os.PathLike):
         raise DTypeError(call, "a path", type(data).__name__, "Write the table to a Parquet file")
@@ -260,7 +260,7 @@ def _plan(
         index = explained_output(model, target, rows, call=call)
         first = attribute_module.attribute(model, rows[:1], target=index, progress=False, **how)
     if not isinstance(first, Attribution):
-        expected, got = "a method with values of every row", f"one of the model, {how['method']!r}"
+        expected, got = "a method with values for each row", f"the global method {how['method']!r}"
         advice = "Take some of the rows, with kanlens.importance or --max-rows"
         raise MethodError(call, expected, got, advice)
     reader: Any = source.reader

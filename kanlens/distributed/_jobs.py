@@ -226,7 +226,7 @@ def begun(job: Job, *, own: bool) -> Job:
 
 
 def manifest_of(job: Job) -> dict[str, Any]:
-    """Return all that the results and the parts of a job depend on."""
+    """Return everything that the results and the parts of a job depend on."""
     background = None if job.background is None else job.background.cpu().numpy().tobytes()
     paths = [Path(job.origin or "")]
     if job.origin is None:

@@ -36,20 +36,20 @@ def fit(
 ) -> list[FitResult]:
     """Train copies of a model from other weights; the best comes first.
 
-    The first copy has the weights of the model. All are scored on the same held-out rows; their
-    loss is optimistic for the best of many, so keep test rows out of `data`.
+    The first copy has the weights of the model. All are scored on the same held-out rows. The loss
+    of the best of many is too optimistic, so keep test rows out of `data`.
 
     Parameters
     ----------
     model : KAN or fitted estimator
-        Of spline layers. Left as it is.
+        A model of spline layers. Not changed.
     data, **options
         As for `kanlens.fit`, without a checkpoint; of a source, all rows are read.
     restarts : int
         Number of copies.
     generator : torch.Generator, optional
         Draws the seed of the generators of all copies, so that the results do not depend on the
-        workers. Default: a seed of the system.
+        workers. Default: a random seed.
     workers : int, str or Client, optional
         As for `attribute` in this module.
     progress : bool, optional
@@ -58,7 +58,7 @@ def fit(
     Returns
     -------
     list of FitResult
-        By their loss on the held-out rows (the training rows where none are).
+        Sorted by their loss on the held-out rows (the training rows if there are none).
 
     Raises
     ------
@@ -86,7 +86,7 @@ def fit(
         if data.held() < data.rows:
             advice = "Train once, with kanlens.fit, or allow more max_memory"
             got = f"{data.rows:,} rows"
-            raise DataError("fit", "rows that memory holds for restarts", got, advice)
+            raise DataError("fit", "rows that fit in memory for restarts", got, advice)
         data = data.read(0, data.rows)
     job = (fit_again, kan, data, options, new_seed(generator))
     fits: list[FitResult] = _run("fit", job, restarts, workers, progress)
@@ -112,16 +112,16 @@ def discover(
     Parameters
     ----------
     x, y, feature_names, time_limit
-        As for `kanlens.discover`; the limit is of each search.
+        As for `kanlens.discover`; the limit applies to each search.
     generator : torch.Generator, optional
-        Draws the seed of the searches. Default: seed 0, and none for the first.
+        Draws the seed of the searches. Default: seed 0; the first search has no generator.
     restarts, workers, progress
         As for `fit` in this module.
 
     Returns
     -------
     list of Discovery
-        First the best one of a front of all, then by loss.
+        The best one of the joint Pareto front, then the others by loss.
 
     Raises
     ------

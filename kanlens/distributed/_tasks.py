@@ -1,6 +1,6 @@
-"""Tasks: done one after the other here, or by workers of Dask.
+"""Tasks, done one after the other in this process, or by workers of Dask.
 
-Dask sends the job to each worker once, and runs tasks again that failed or whose worker died.
+Dask sends the job to each worker once, and repeats tasks that failed or whose worker died.
 """
 
 from __future__ import annotations
@@ -73,18 +73,18 @@ def completed(
             task = waiting.pop(future)
             yield task, _checked(future.result())
     except distributed.scheduler.KilledWorker as error:
-        expected, got = "workers that survive a part", f"{error.last_worker} died last"
-        advice = "They may need more memory; what is done is kept"
+        expected, got = "workers that complete a task", f"{error.last_worker}, which died"
+        advice = "They may need more memory; completed work is kept"
         raise MethodError(call, expected, got, advice) from error
     except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
-        expected, got = "a Dask scheduler that keeps running", "one that has gone"
-        raise MethodError(call, expected, got, "What is done is kept") from error
+        expected, got = "a Dask scheduler that keeps running", "one that has stopped"
+        raise MethodError(call, expected, got, "Completed work is kept") from error
     finally:
         client.cancel([shipped, *waiting])
 
 
 def _done(function: Callable[[Any, Any], Any], job: object, task: object) -> Any:
-    """Call the function of a task with the kernels, for equal digits."""
+    """Call the function of a task with the kernels, so that digits are equal."""
     with kernels.use("sparse"):
         return function(job, task)
 

@@ -69,7 +69,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
     grid_size : int
         Intervals of the finer grid, on which the network is symbolized.
     r2_min : float
-        Least share of an edge's variance a function must explain.
+        Smallest share of an edge's variance that a function must explain.
     functions : str or sequence of str, optional
         Names of functions to choose from. Default: all.
     model_selection : {"best", "accuracy", "score"}

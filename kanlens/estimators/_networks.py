@@ -29,7 +29,7 @@ class KANRegressor(Regression, NetworkEstimator):
         is then the mean of six, each trained on five sixths of the rows.
     grid_size : int, optional
         Intervals of every grid. Default: chosen for the number of rows, or 5 if `steps` or
-        `penalty` is set. Set without hidden nodes, it has `kanlens.fit` train the network.
+        `penalty` is set. If it is set without hidden nodes, `kanlens.fit` trains the network.
     steps : int, optional
         Steps of LBFGS. Default: 50 if `penalty` is set, or `grid_size` without `hidden`.
     penalty : str, optional
@@ -37,14 +37,14 @@ class KANRegressor(Regression, NetworkEstimator):
     strength : float
         Factor of the penalty.
     validation : float
-        Share of rows held out for early stopping by `kanlens.fit`, which trains if `steps` or
-        `penalty` is set, or `grid_size` without `hidden`; none with fewer than 20 rows.
+        Share of rows held out for early stopping by `kanlens.fit`, which is used if `steps` or
+        `penalty` is set, or `grid_size` without `hidden`. None of fewer than 20 rows is held out.
     extrapolation : {"constant", "linear", "zero"}
         Treatment of features outside the training data, as for `KAN`.
     max_edges : int or "few", optional
-        Grow a small network of at most so many edges, as `kanlens.frontier` does.
+        Largest number of edges of a small network, which is grown by `kanlens.frontier`.
     interactions : int or sequence of pairs of column names, optional
-        Its products, as for `kanlens.frontier`.
+        Products of the small network, as for `kanlens.frontier`.
     random_state : int, RandomState or None
         Draws weights and held-out rows.
 
@@ -53,7 +53,7 @@ class KANRegressor(Regression, NetworkEstimator):
     model_ : KAN
         The network; `kanlens.plot`, `prune`, `symbolize` and the others also take the estimator.
     result_ : FitResult
-        How training went.
+        Result of the training.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Names of the features, if all columns of `X` have names that are strings.
@@ -206,6 +206,6 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         return np.asarray(logits.softmax(dim=1).numpy())
 
     def predict(self, X: Inputs) -> Any:
-        """Return the likeliest label of every row, shape (batch,)."""
+        """Return the most probable label of every row, shape (batch,)."""
         codes = self.predict_proba(X).argmax(axis=1)
         return self.classes_[codes]

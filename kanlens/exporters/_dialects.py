@@ -21,7 +21,7 @@ _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 
 
 def formula(g: ElementaryFunction, u: sympy.Expr) -> sympy.Expr:
-    """Return g(u) in functions that languages have."""
+    """Return g(u) in terms of functions that programming languages have."""
     if family := re.fullmatch(r"T(\d+)\(tanh\)", g.name):
         return _chebyshev(int(family[1]), sympy.tanh(u))
     return g.expression(u).replace(
@@ -59,13 +59,13 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
 
     def _call(self, name: str, *parts: sympy.Expr) -> str:
         if name not in self.dialect.functions:
-            expected = f"functions that {self.dialect.name} has"
+            expected = f"functions of {self.dialect.name}"
             refuse(expected, name, "Choose another format")
         form, texts = self.dialect.functions[name], [*map(self._print, parts)]
         return form.format(*texts) if "{" in form else f"{form}({', '.join(texts)})"
 
     def emptyPrinter(self, expr: sympy.Expr) -> str:
-        """Refuse an expression without a text."""
+        """Refuse an expression that the language lacks."""
         return self._call(type(expr).__name__)
 
     def _print_Float(self, number: sympy.Float) -> str:

@@ -44,7 +44,7 @@ class _Filled(torch.nn.Module):
 
 
 def _write_program(subject: Export, path: Path) -> None:
-    """Write a program of torch, with weights and any number of rows."""
+    """Write a torch program with the weights, for any number of rows."""
     model, batch = _Filled(subject.model, subject.fillers), torch.export.Dim("batch")
     rows = torch.from_numpy(subject.rows).to(subject.model.input_shift)
     with kernels.use("torch"):

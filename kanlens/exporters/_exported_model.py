@@ -105,7 +105,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Description:
-    """A network without torch."""
+    """A network as arrays, independent of torch."""
 
     features: tuple[str, ...]
     outputs: tuple[str, ...]

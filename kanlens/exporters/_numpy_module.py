@@ -71,7 +71,7 @@ def load_module(path: Path) -> Any:
 
 
 def _run(subject: Export, path: Path) -> list[Array]:
-    """Run a module on rows, and on raw columns; no rows go first."""
+    """Run a module on rows and on raw columns, after an empty batch."""
     module = load_module(path)
     calls = [module.predict_proba, module.predict_label] if subject.classes else [module.predict]
     return [

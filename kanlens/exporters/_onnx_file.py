@@ -110,7 +110,7 @@ class Graph:
         if double and name in ("atan", "erf"):
             return self.arctangent(*parts) if name == "atan" else self.error_function(*parts)
         if name not in _DOUBLE and (double or name not in _SINGLE):
-            refuse("functions that ONNX has", name, "Choose another format")
+            refuse("functions of ONNX", name, "Choose another format")
         kind = name.capitalize()
         return self.fold(kind, parts) if len(parts) > 1 else self.add(kind, *parts)
 
@@ -142,7 +142,7 @@ class Graph:
         return self.add("Mul", held, self.add("MatMul", values, weights / np.sqrt(np.pi)))
 
     def scaled(self, x: str | Array, scaling: Sequence[Array]) -> str:
-        """Hold features in their ranges and scale them."""
+        """Clip features to their ranges and scale them."""
         low, high, shift, scale = scaling
         if np.isfinite(low).any() or np.isfinite(high).any():
             x = self.add("Max", self.add("Min", x, high), low)
@@ -277,7 +277,7 @@ def _add_feature(graph: Graph, rule: Cell, subject: Export) -> str:
 
 
 def _run(subject: Export, path: Path) -> list[Array]:
-    """Run a graph; no rows go first."""
+    """Run a graph, first on an empty batch."""
     runtime = optional_module("onnxruntime", call="export", extra="export")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     dtype = str(subject.model.dtype).removeprefix("torch.")

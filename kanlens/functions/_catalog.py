@@ -120,7 +120,7 @@ def _cubic(name: str, slope: int) -> ElementaryFunction:
 
 
 def _common(name: str, complexity: int, derivative: Scalar, **facts: Any) -> ElementaryFunction:
-    """Return a function of torch's name, which is sympy's but for "arc"."""
+    """Return a function by torch's name, which equals sympy's except for "arc"."""
     return _analyzed(
         name=name,
         value=getattr(torch, name),

@@ -105,7 +105,7 @@ class ElementaryFunction:
         return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
     def turning(self, n: int = 0) -> tuple[float, ...] | None:
-        """Return where the `n`-th derivative turns, in one period, if known."""
+        """Return the turning points of the `n`-th derivative in one period, if known."""
         if n < len(self.turns):
             return self.turns[n]
         if self.closed_form is None:
@@ -115,8 +115,8 @@ class ElementaryFunction:
     def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
         """Return the least and greatest `n`-th derivative on intervals.
 
-        Infinite where g is not defined throughout, or its turning points are unknown; of a slope
-        the greatest is where g jumps up. At kinks those of both sides.
+        They are infinite if g is not defined throughout or its turning points are unknown; the
+        greatest slope also if g jumps up. At kinks, both sides count.
         """
 
         def nth(u: Tensor) -> Tensor:

@@ -82,12 +82,12 @@ def register_function(
 
     Then `suggest` and `symbolize` try it, formulas hold its sympy expression, symbolic edges
     evaluate it, and files that name it can be loaded; with an unlimited domain, it can be a base
-    activation. It holds for this process: a program that loads such a file registers it first.
+    activation. It is valid in this process: a program that loads such a file registers it first.
 
     Parameters
     ----------
     name : str
-        Its name in tables and files.
+        Name of g in tables and files.
     torch : callable
         g itself: from a Tensor to one of the same shape and dtype, by differentiable operations.
     sympy : callable
@@ -227,7 +227,7 @@ def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
 
 
 def _check_expression(expression: Callable[[Any], Any], u: Tensor, value: Tensor) -> None:
-    """Refuse what is not a sympy expression, or has other values."""
+    """Refuse an object that is not a sympy expression, or has other values."""
     import sympy
 
     symbol = sympy.Dummy("u", real=True)  # in no expression by chance
@@ -277,7 +277,7 @@ def _check_shape(u: Tensor, value: Tensor) -> None:
 def _check_turning(
     turning: Sequence[float] | None, period: float | None, u: Tensor, slopes: Tensor
 ) -> None:
-    """Refuse turning points without one that the derivative has."""
+    """Refuse turning points that lack one of the derivative."""
     if period is not None and (turning is None or not 0 < period < math.inf):
         expected = "period to be a positive number, with turning points"
         raise _refused(expected, repr(period), "Pass the turning points of one period")
@@ -320,7 +320,7 @@ def _symmetry(function: Scalar, u: Tensor, low: float, high: float) -> Symmetry 
 
 
 def _degree(function: Scalar, symmetry: Symmetry | None, low: float, high: float) -> float | None:
-    """Return p where g(s * u) is s**p * g(u) for every s > 0 by the values."""
+    """Return p if the values satisfy g(s * u) = s**p * g(u) for every s > 0."""
     if (low, high) not in ((-math.inf, math.inf), (0.0, math.inf)):
         return None
     u = _places(low, high)

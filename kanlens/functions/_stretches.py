@@ -55,7 +55,7 @@ class ScaledFunction:
         return float((area if start <= end else -area) + self.d * (end - start))
 
     def roots(self, low: float, high: float, level: float) -> Array:
-        """Return where the function equals `level`, all between known turns."""
+        """Return where the function equals `level`, between its turning points."""
         from scipy.optimize import brentq
 
         if self.a == 0:
@@ -109,7 +109,7 @@ class ScaledFunction:
         return np.asarray((np.asarray(v, dtype=np.float64) - self.b) / (self.a or 1.0))
 
     def _range(self, low: float, high: float) -> Interval:
-        """Return the ends of a * u + b, on those of the domain if close."""
+        """Return the ends of a * u + b, moved to those of the domain if close."""
         slack, edges = self._slack(low, high), self.g.ends
         ends = np.sort(self.a * np.array([low, high]) + self.b)
         near = [[edge for edge in edges if abs(end - edge) <= slack] for end in ends]

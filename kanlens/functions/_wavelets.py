@@ -1,4 +1,4 @@
-"""Bumps and wavelets: what localized edges of other libraries are made of."""
+"""Bumps and wavelets, from which localized edges of other libraries are made."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Tensors are those of the state dict, of one dtype, and where the model has them
 ``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The metadata are
-`format`, `format_version`, `kanlens_version` (for people alone), `kanlens_checksum` (SHA-256 of
+`format`, `format_version`, `kanlens_version` (as information), `kanlens_checksum` (SHA-256 of
 the other metadata and of the tensors) and `config`: KANConfig as JSON with sorted keys.
 
 When the layout changes: raise FORMAT_VERSION by one; add ``_upgrade_<old>(config, tensors)``, which
@@ -39,7 +39,7 @@ FORMAT_VERSION = 5
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 1 knew no ranges that inputs are held in."""
+    """Version 1 had no ranges that inputs are clipped to."""
     shift = tensors.get("input_shift", torch.zeros(0))
     for name, end in (("input_low", -torch.inf), ("input_high", torch.inf)):
         tensors[name] = torch.full_like(shift, end)
@@ -65,7 +65,7 @@ _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticEr
 def save(model: Model, path: Pathlike) -> Path:
     """Write a model with its names and statistics to a .safetensors file.
 
-    An existing file is replaced in one step at the end, and stays if anything fails.
+    An existing file is replaced in one step at the end, and is kept if anything fails.
 
     Parameters
     ----------
@@ -138,8 +138,8 @@ def load(path: Pathlike) -> KAN:
     MissingFileError
         If there is no such file.
     FileFormatError
-        If the file is truncated, damaged, foreign, or newer than this version reads, or if its
-        weights are not finite, knots do not increase, a scale is 0, or a mask is neither 0 nor 1.
+        If the file is truncated, damaged, in another format, or newer than this version reads, or
+        if weights are not finite, knots do not increase, a scale is 0, or a mask not 0 or 1.
 
     Examples
     --------

@@ -29,7 +29,7 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
 
 
 def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors and of metadata but itself and version."""
+    """Return the SHA-256 of tensors and of other metadata than it and version."""
     texts = sorted(pair for pair in metadata.items() if pair[0] not in (CHECKSUM, WRITER))
     digest = hashlib.sha256(json.dumps(texts).encode())
     for name, tensor in sorted(tensors.items()):
@@ -93,5 +93,5 @@ def looks_like_torch(start: bytes) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return a name as it stands, line breaks and the like escaped."""
+    """Return a name with line breaks and the like escaped."""
     return repr(name)[1:-1]

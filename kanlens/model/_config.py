@@ -19,13 +19,13 @@ from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._training_record import TrainingRecord
 
-_BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
-_SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
+_BYTES = 50  # for drawing each weight of a layer; measured: 100
+_SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerConfig:
-    """All that is needed to build a layer before its tensors are loaded."""
+    """Configuration of a layer without its tensors."""
 
     kind: str  # key into LAYER_KINDS
     in_features: int
@@ -81,7 +81,7 @@ class NodesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class KANConfig:
-    """Configuration of a network without its tensors, to and from JSON.
+    """Configuration of a network without its tensors, which JSON can hold.
 
     efficient-kan and pykan name the same things differently: `grid_size` is pykan's ``grid``,
     `spline_order` is pykan's ``k``, `base_activation` is pykan's ``base_fun``.
@@ -101,7 +101,7 @@ class KANConfig:
     record : TrainingRecord or None
         Held-out scores from training; absent from the JSON when None.
     provenance : str
-        Where an imported model is from, and what was assumed; absent from the JSON of others.
+        Source of an imported model, and the assumptions made; absent from the JSON of others.
     """
 
     layers: tuple[LayerConfig, ...]

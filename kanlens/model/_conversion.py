@@ -27,7 +27,7 @@ POINTS = 8  # per interval, at which splines are fitted
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplineConversion:
-    """A network whose edges are all splines, and how far it is from the one it was made of.
+    """A network whose edges are all splines, and its distance from the original.
 
     Attributes
     ----------

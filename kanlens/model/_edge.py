@@ -107,7 +107,7 @@ class Edge(Displayed):
             Name of g.
         a, b, c, d : float
         domain : tuple of float
-            Ends of the grid that edges of its layer have, in units of x.
+            Ends of the grid of its layer, in units of x.
         **units
             `input_shift`, `input_scale`, `name` and `unit`.
 
@@ -125,7 +125,7 @@ class Edge(Displayed):
 
     @functools.cached_property
     def single(self) -> ScaledFunction | None:
-        """The function that the edge is, if it is one."""
+        """The elementary function of the edge, if it is a single one."""
         if self.degree or len(self.functions.functions) != 1 or self.knots.shape != (2,):
             return None
         a, b, c = (float(numbers[0]) for numbers in self.functions.numbers().values())

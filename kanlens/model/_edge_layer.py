@@ -255,14 +255,14 @@ class EdgeLayer(nn.Module):
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound every edge on an interval of each input.
 
-        Bounds of functions are exact up to rounding, by which they are widened. They are infinite
-        if a function is not defined on the whole interval.
+        Bounds of functions are exact, and widened by the rounding error. They are infinite if a
+        function is not defined on the whole interval.
 
         Parameters
         ----------
         low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer; of one box, the ends may be
-            infinite.
+            Interval of each input, in the scaled units of the layer. The ends of a single box may
+            be infinite.
 
         Returns
         -------
@@ -285,7 +285,7 @@ class EdgeLayer(nn.Module):
         return lower, upper
 
     def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the slope of every edge on an interval of each input; at kinks, of both sides.
+        """Bound the slope of every edge on an interval of each input, on both sides of kinks.
 
         Parameters
         ----------
@@ -295,7 +295,7 @@ class EdgeLayer(nn.Module):
         Returns
         -------
         lower, upper : Tensor, shape (out, in) or (box, out, in)
-            Infinite where nothing is known.
+            Infinite where no bound is known.
         """
         boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
         bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
@@ -314,7 +314,7 @@ class EdgeLayer(nn.Module):
         Returns
         -------
         Enclosure
-            Of the current weights, in float64.
+            Bounds for the current weights, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return Enclosure(self, *ends)

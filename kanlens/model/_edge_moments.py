@@ -3,8 +3,8 @@
     var(phi) = sum_cells share * (mean of phi in the cell - mean of phi)^2
              + sum_cells share * (covariance in the cell, a quadratic form in the weights)
 
-Only degree + 1 functions and the base live in a cell. Both sums are of what is not negative, in
-float64, and edge means are subtracted first, so that no digits cancel.
+Only degree + 1 functions and the base are nonzero in a cell. The terms of both sums, in float64,
+are not negative, and edge means are subtracted first, so that no digits cancel.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Average = Callable[[Tensor], Tensor]  # of means over some rows, to the mean ove
 
 @dataclass(frozen=True, kw_only=True)
 class Bands:
-    """Products of basis functions, and of one function more (the base), added up over points."""
+    """Products of basis functions and one more function (the base), summed over points."""
 
     bands: Tensor  # (degree + 1, in, basis), of functions k and k + d at [d, :, k]
     mixed: Tensor  # (in, basis), of function k and the base
@@ -55,8 +55,8 @@ class Bands:
     def form(self, coef: Tensor, weight: Tensor) -> Tensor:
         """Return the quadratic form of every edge (out, in), differentiable once.
 
-        `coef` is (out, in, basis), and `weight`, of the base, (out, in). Where the form is noise it
-        is zero, with its gradient.
+        `coef` is (out, in, basis), and `weight`, of the base, (out, in). A form within rounding is
+        zero, and so is its gradient.
         """
         total = cast("Any", _BandedForm).apply(coef, self.bands)
         total = total + weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
@@ -128,7 +128,7 @@ class Moments:
 
     cells: Cells
     share: Tensor  # (in, cell), of the rows in each cell
-    means: Tensor  # (in, cell, degree + 2), of the living functions and the base, in the cell
+    means: Tensor  # (in, cell, degree + 2), of the nonzero functions and the base, in the cell
     covariances: Bands  # within the cells, added up over the cells with their shares
     constant: Tensor  # (in,), whether the functions add up to one at every row
 

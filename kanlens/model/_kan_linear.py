@@ -80,9 +80,9 @@ class KANLinear(EdgeLayer):
         Chebyshev polynomials of tanh such as ``"T3(tanh)"``. Gaussians make the layer of FastKAN,
         sines that of FourierKAN, Chebyshev polynomials of tanh that of ChebyKAN.
     functions : sequence of sequence of str, shape (out, in)
-        The elementary function that each edge is, or ``"spline"``. Default: all are splines.
+        The elementary function of each edge, or ``"spline"``. Default: all are splines.
     generator : torch.Generator, optional
-        Draws the initial weights; torch's own when None.
+        Draws the initial weights; torch's default generator when None.
 
     Raises
     ------
@@ -191,7 +191,7 @@ class KANLinear(EdgeLayer):
         options = dataclasses.asdict(config)
         del options["kind"]
         options = {name: value for name, value in options.items() if value != ()}  # some kinds'
-        layer = cls(**options, generator=torch.Generator())  # so that torch's own is left alone
+        layer = cls(**options, generator=torch.Generator())  # keeps torch's random state unchanged
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.zero_()
@@ -215,7 +215,7 @@ class KANLinear(EdgeLayer):
         )
 
     def assign(self, out: int, in_: int, name: str, parameters: Sequence[float] = START) -> None:
-        """Make an edge the function `name` with a, b, c, d, or "spline" again."""
+        """Set an edge to the function `name` with a, b, c, d, or back to "spline"."""
         rows = [list(row) for row in self.functions]
         rows[out][in_] = name
         self._set_functions(rows)
@@ -311,7 +311,7 @@ class KANLinear(EdgeLayer):
             In the scaled units of the layer. A constant column keeps its breakpoints; NaN and
             infinity are ignored.
         margin : float
-            Room beyond the data at either end, as a share of its range.
+            Room beyond the data at either end, as a share of their range.
 
         Returns
         -------

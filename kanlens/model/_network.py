@@ -57,7 +57,7 @@ grid_range, enable_standalone_scale_spline
     feature_names, output_names : sequence of str, optional
         Default x1, x2, ... and y, or y1, y2, ...
     generator : torch.Generator, optional
-        Draws the initial weights; torch's own when None.
+        Draws the initial weights; torch's default generator when None.
 
     Raises
     ------
@@ -224,7 +224,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The widths as users write them, with a pair for every layer that multiplies.
+        """The widths in the form that `KAN` takes, with a pair for a layer that multiplies.
 
         Examples
         --------
@@ -372,7 +372,7 @@ grid_range, enable_standalone_scale_spline
         return rows * self.output_scale + self.output_shift
 
     def through(self, index: int, x: Tensor) -> Tensor:
-        """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""
+        """Return the nodes (..., node) of layer `index` for its inputs (..., in)."""
         sums: Tensor = self.layers[index](x)
         return sums if self.nodes[index].plain else self.nodes[index](sums)
 
@@ -412,12 +412,12 @@ grid_range, enable_standalone_scale_spline
         return torch.where(held, ~((x >= self.input_low) & (x <= self.input_high)), off)
 
     def prepare(self, x: Rows, *, call: str, finite: bool = True) -> Tensor:
-        """Return any accepted x as a tensor of the model's dtype and device.
+        """Convert x to a tensor of the model's dtype and device.
 
         Parameters
         ----------
         x : Tensor, ndarray or DataFrame, shape (batch, in)
-            A DataFrame is read by column name, text and missing cells as the schema says.
+            A DataFrame is read by column name, text and missing cells by the schema.
         call : str
             The public call, for error messages.
         finite : bool

@@ -64,8 +64,8 @@ def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
 def pull_normalized(slopes: Tensor, eps: float, ours: Tensor, theirs: Tensor) -> Tensor:
     """Turn slopes by normalized sums (..., node) into slopes by the sums (..., node).
 
-    Between two points, of which the change is shared exactly: as the product that a normalization
-    is, and a secant of its inverse root. At one point given twice, the derivative.
+    Between two points, the change is shared exactly: a normalization is a product, and its inverse
+    root has a secant. At equal points, this is the derivative.
     """
     (d, r), (d0, r0) = (_distances(sums, eps) for sums in (ours, theirs))
     middle = (d + d0) / 2

@@ -21,8 +21,8 @@ from kanlens.model._nodes import Grouping, Nodes
 def expand_normalization(model: KAN) -> KAN:
     """Return the same function with layer normalizations written out as edges and products.
 
-    First the distances from the mean; then also their mean square plus eps; then every distance
-    times the inverse root of that. A model without normalization is returned itself.
+    The first layer has the distances from the mean, the next also their mean square plus eps, the
+    last every distance times its inverse root. A model without normalization is returned itself.
     """
     if not any(nodes.normalized for nodes in model.nodes):
         return model

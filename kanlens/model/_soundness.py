@@ -33,7 +33,7 @@ def check_weights(
 
 
 def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str = "") -> None:
-    """Refuse the first tensor that no network can have, with an error of the type given.
+    """Refuse the first invalid tensor, with an error of the type given.
 
     These are weights that are not finite, knots that do not increase, scales of 0 and masks of
     other numbers than 0 and 1; of masked edges too, as masks can be undone. `place` follows their

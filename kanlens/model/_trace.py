@@ -45,7 +45,7 @@ class Trace(Displayed):
     outside : tuple of Tensor, each of shape (in,)
         For each layer, the share of rows outside the grid and the training data of each input.
     layers : tuple of KANLinear
-        Copies of the layers as they were.
+        Copies of the layers at the time of the run.
     nodes : tuple of Nodes
         Copies of the nodes of each layer.
     feature_names : tuple of str

@@ -21,13 +21,13 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """Scores of a network and of simple models on the same rows, which were new to each of them."""
+    """Scores of a network and of simple models on the same rows, held out from all of them."""
 
     metric: str  # "R2" or "accuracy"
     scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
-    rows: int  # number of rows judged
+    rows: int  # number of rows scored
     folds: int  # number of folds held out in turn
-    features: tuple[Feature, ...]  # of the rows that hashes are of
+    features: tuple[Feature, ...]  # of the hashed rows
     held_out: str  # hashes of the rows that training never saw, in base64
     given_away: dict[str, float]  # scores of columns that predict the target on their own
     weights: str  # fingerprint of the network
@@ -67,7 +67,7 @@ class TrainingRecord:
 
 
 def row_hashes(x: Tensor, y: Tensor) -> Array:
-    """Return 64-bit hashes (row,) of rows x (row, in) with targets y, as float32 has them."""
+    """Return 64-bit hashes (row,) of rows x (row, in) with targets y, in float32."""
     with np.errstate(over="ignore"):
         values = np.column_stack((x.cpu().numpy(), y.cpu().numpy())).astype(np.float32) + 0.0
     hashes = np.zeros(len(values), dtype="<u8")

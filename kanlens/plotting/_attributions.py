@@ -80,7 +80,7 @@ def attribution(
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
-        Most features to draw; one row "n others" adds up the sizes or values of the rest.
+        Largest number of features to draw; a row "n others" adds up the rest.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def attribution(
     DTypeError
         If `result` is not an attribution, `x` is not numeric, or `ax` is not an Axes.
     ShapeError
-        If `x` is not shaped as the values are.
+        If `x` does not have the shape of the values.
 
     References
     ----------
@@ -119,7 +119,7 @@ def attribution(
         result = _of_frame(cast("pd.DataFrame", result))
     if not isinstance(result, (Attribution, Importance)):
         expected, got = "an Attribution or an Importance", type(result).__name__
-        raise DTypeError(CALL, expected, got, "Pass what attribute returned")
+        raise DTypeError(CALL, expected, got, "Pass the result of attribute")
     if isinstance(result, Importance):
         if kind != "bar":
             expected, got = "an Attribution to draw sample by sample", "an Importance"
@@ -145,7 +145,7 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
     columns = ["output", "feature", "importance", "low", "high", "unit"]
     if not set(columns) <= set(frame.columns):
         got = f"a DataFrame with columns {listed([*frame.columns])}"
-        raise DTypeError(CALL, f"columns {listed(columns)}", got, "Pass what importance returned")
+        raise DTypeError(CALL, f"columns {listed(columns)}", got, "Pass the result of importance")
     outputs = frame["output"].unique().tolist()
     if len(outputs) != 1:
         advice = f"Pass frame[frame['output'] == {outputs[0]!r}]" if outputs else "Pass some rows"

@@ -1,4 +1,4 @@
-"""Certificates: proven bounds of effects of features, and seen effects."""
+"""Certificates: proven bounds of effects of features, and observed effects."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def certificate(
     target : str or int
         Name or index of the output.
     top : int
-        Most features to draw, those with the largest proven effect.
+        Largest number of features to draw, those with the largest proven effect.
 
     Returns
     -------
     Axes
-        Rises of the output to the right, falls to the left, when a feature is raised: pale bars are
-        proven bounds, dark bars observed changes. A triangle behind a name is a proven direction.
+        Changes of the output when a feature is raised: rises to the right, falls to the left. Pale
+        bars are proven bounds, dark bars observed changes. A triangle marks a proven direction.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def certificate(
     """
     check_count(CALL, "top", top)
     if not isinstance(result, Certificate):
-        raise DTypeError(CALL, "a Certificate", type(result).__name__, "Pass what certify returned")
+        raise DTypeError(CALL, "a Certificate", type(result).__name__, "Pass the result of certify")
     try:
         output = result[target]
     except (KeyError, IndexError) as error:

@@ -40,16 +40,16 @@ OUTLIER_FACTOR = 4
 def comparison(result: Comparison, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
     """Draw the importance of features by several methods, with errors.
 
-    One row per feature, one marker per method at its mean ``|value|``. In the legend, "error" is
-    the L1 distance from the exact Shapley values over their L1 norm, "gap" the unexplained part of
-    the change of the output, relative to it.
+    There is a row per feature, with a marker per method at its mean ``|value|``. In the legend,
+    "error" is the L1 distance from the exact Shapley values over their L1 norm, "gap" the
+    unexplained share of the change of the output.
 
     Parameters
     ----------
     result : Comparison
         As `kanlens.compare` returns it.
     top : int
-        Most features to draw, those with the largest mean over the methods first.
+        Largest number of features to draw, those with the largest mean over the methods first.
     ax : Axes, optional
         Where to draw, with room for the legend on its right; a new figure when None.
 
@@ -76,7 +76,7 @@ def comparison(result: Comparison, *, top: int = SHOWN, ax: Axes | None = None) 
     check_count(CALL, "top", top)
     table, frame = getattr(result, "importance", None), getattr(result, "frame", None)
     if table is None or frame is None:
-        raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass what compare returned")
+        raise DTypeError(CALL, "a Comparison", type(result).__name__, "Pass the result of compare")
     sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
     order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
     names = distinct((table.index[i] for i in order), partial(literal, most=MAX_NAME_LENGTH))

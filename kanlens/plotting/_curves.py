@@ -76,8 +76,8 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     out, in_ : int or str, optional
         Ends of the edge, as indices or names, such as h1_1, or h1_4.1 for a factor of a product.
     data : optional
-        With a model a `Trace` of it or rows of x, with an Edge values of its input. The
-        statistics stored in the model when None.
+        With a model, a `Trace` or rows of x; with an Edge, values of its input. When None, the
+        statistics stored in the model are used.
     parts : bool
         Whether to draw the spline and the base of the function too.
     y : array-like, optional
@@ -142,8 +142,8 @@ def edges(
 ) -> Axes:
     """Draw the nonzero edges of a layer side by side, on one range of y.
 
-    Each function is drawn less its mean over the data, as constants can move between the edges of
-    a node.
+    The mean of each function over the data is subtracted, because constants can move between the
+    edges of a node.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def edges(
     out, in_ : int or str, optional
         Only edges to, or from, this node; `out` may be a factor of a product.
     top : int
-        Most edges to draw, the strongest first.
+        Largest number of edges to draw, the strongest first.
     ax : Axes, optional
         Replaced by the panels; a new figure of fitting size when None.
     data : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional

@@ -66,7 +66,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     grid: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the effect of a feature on an output, less its mean.
+    """Draw the effect of a feature on an output, minus its mean.
 
     The effect is that of `kanlens.attribution.effect`. Thin gray lines are single rows, relative to
     their outputs. Light gray marks ranges without data, the strip is the density of the data,

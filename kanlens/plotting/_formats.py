@@ -36,10 +36,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def tick(value: float, _: int | None = None) -> str:
-    """Return a tick label with all digits, in full from 0.0001 to 1e7."""
+    """Return a tick label with all digits, in full from 0.0001 to 1e7.
+
+    Thousands are set off from five digits on, so that years are years.
+    """
     if value and not 1e-4 <= abs(value) < 1e7:
         return number(value)
-    return f"{value:,.10g}".replace("-", MINUS)
+    text = f"{value:,.10g}" if abs(value) >= 1e4 else f"{value:.10g}"
+    return text.replace("-", MINUS)
 
 
 def signed(value: float | None) -> str:

@@ -104,7 +104,7 @@ def formula(
     """
     if not (hasattr(result, "equations_") and hasattr(result, "sympy")):
         expected, got = "a SymbolicResult", type(result).__name__
-        raise DTypeError(CALL, expected, got, "Pass what symbolize returned")
+        raise DTypeError(CALL, expected, got, "Pass the result of symbolize")
     labels = () if result.model is None else result.model.class_labels
     place = find_output(result.output_names, labels, output, CALL)
     name = result.output_names[place]
@@ -236,7 +236,7 @@ def predicted(
     class_labels : sequence of str, optional
         Names of the classes, in the order of their codes; numbers are compared when None.
     name, unit : str
-        Of what is predicted.
+        Name and unit of the target.
 
     Returns
     -------

@@ -48,7 +48,7 @@ def frontier(
     """Draw the score of networks of growing size against their number of edges.
 
     Bars are one standard error: for R2 that of the loss in variances of the target, for accuracy
-    the binomial one. The ring is the smallest network within one standard error of the best. The
+    the binomial one. A ring marks the smallest network within one standard error of the best. The
     last term of a network is written at its point where there is room.
 
     Parameters
@@ -81,7 +81,7 @@ def frontier(
     """
     if not isinstance(result, Frontier):
         got = type(result).__name__
-        raise DTypeError(CALL, "a Frontier", got, "Pass what kanlens.frontier returned")
+        raise DTypeError(CALL, "a Frontier", got, "Pass the result of kanlens.frontier")
     lines = _checked(references or {})
     edges, scores = (np.array([getattr(s, n) for s in result.steps]) for n in ("edges", "score"))
     errors, place = standard_errors(result), result.index()

@@ -75,8 +75,8 @@ class Ranked:
 def draw_interactions(result: Attribution, row: int | None, top: int, ax: Axes | None) -> Axes:
     """Draw the matrix of main effects and interactions of features.
 
-    Over all samples the mean |value|; of one sample the values, orange where they raise the output
-    and blue where they lower it. Colors are of pairs alone; main effects stand on gray.
+    Over all samples, the mean |value| is drawn; of one sample the value, orange if it raises the
+    output and blue if it lowers it. Only pairs are colored; main effects are on gray.
     """
     if result.interactions is None:
         expected, got = "an Attribution with interactions", f"one of method {result.method!r}"

@@ -34,7 +34,7 @@ def pruning(result: PruneResult | pd.DataFrame, *, ax: Axes | None = None) -> Ax
     Returns
     -------
     Axes
-        x falls from left to right; the first point is the model before, the ring the model after.
+        x falls from left to right; the first point is the original model, a ring marks the result.
 
     Raises
     ------

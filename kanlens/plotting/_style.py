@@ -1,7 +1,7 @@
 """Colors and sizes of all pictures, their files, and the names on them.
 
 Colors are those of Okabe and Ito, safe for color-blind readers; a position, a marker, a sign or a
-lightness repeats what they mean, for prints in greyscale.
+lightness repeats their meaning, for prints in greyscale.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ def _figure(picture: Axes | Figure, call: str) -> Any:
     figure = getattr(picture, "figure", None)
     if figure is None or not hasattr(getattr(figure, "figure", figure), "savefig"):
         got = type(picture).__name__
-        raise DTypeError(call, "an Axes or a Figure", got, "Pass what a plot function returned")
+        raise DTypeError(call, "an Axes or a Figure", got, "Pass the result of a plot function")
     return getattr(figure, "figure", figure)
 
 

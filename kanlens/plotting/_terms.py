@@ -63,7 +63,7 @@ def terms(
 ) -> Axes:
     """Draw the terms of a small network side by side, the most important first.
 
-    Curves and levels are on one scale, surfaces in one scale of colors, each less its mean. The
+    Curves and levels share one scale, surfaces one color scale; the mean of each is subtracted. The
     number above a panel is its standard deviation over the rows. A product of two sums is two
     panels, its factors: each curve is that of the factor with its other columns at their mean, the
     first factor has a standard deviation of 1. The last panel is the link.
@@ -71,11 +71,11 @@ def terms(
     Parameters
     ----------
     source : KAN or fitted estimator, or Terms
-        Of one layer, or as `kanlens.frontier` grows them. Not changed.
+        A model of one layer, or from `kanlens.frontier`. Not changed.
     x, target
         With a model, as for `kanlens.attribution.terms`.
     most : int
-        Most terms to draw; others are counted below.
+        Largest number of terms to draw; others are counted below.
     ax : Axes, optional
         Replaced by the panels; a new figure of fitting size when None.
 

@@ -1,4 +1,4 @@
-"""Pruning: `prune` and what it returns, and the scores that edges are ranked by."""
+"""Pruning: `prune`, its result, and the scores that rank edges."""
 
 from kanlens.pruning._compaction import compact
 from kanlens.pruning._history import PruneResult

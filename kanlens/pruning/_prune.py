@@ -1,4 +1,4 @@
-"""`prune`: remove edges by score, their means into the biases, and report what each cost."""
+"""`prune`: remove edges by score, add their means to the biases, and report each cost."""
 
 from __future__ import annotations
 

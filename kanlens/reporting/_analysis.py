@@ -121,7 +121,7 @@ def by_type(results: Any) -> dict[str, Any]:
             names = ", ".join(kind.__name__ for kind in fields)
             expected = f"results to be of {names}, at most one of each"
             got = type(result).__name__ if field is None else f"two of {type(result).__name__}"
-            advice = "Pass what attribute, compare, symbolize, prune, fit or certify returned"
+            advice = "Pass results of attribute, compare, symbolize, prune, fit or certify"
             raise DTypeError("report", expected, got, advice)
         passed[field] = result
     return passed

@@ -1,4 +1,4 @@
-"""Norms of edges: of their functions on data, of their weights, and of how much they bend."""
+"""Norms of edges: of their functions on data, of their weights, and of their curvature."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FLAT_BEYOND = 60.0  # beyond it the second derivative of every base is below 1e-
 
 
 def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
-    """Return the mean over the rows of ``|phi_oi(x_i)|``: the penalty of the paper [1]_, exact.
+    """Return the mean of ``|phi_oi(x_i)|`` over the rows: the exact penalty of the paper [1]_.
 
-    A layer's method of this name is used if it has one. Memory does not grow with the batch.
+    If the layer has a method of this name, it is used. Memory does not grow with the batch.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     """Return the integral over the grid of phi_oi''(x)^2, in the scaled units of the layer.
 
     The second derivative of a spline is a spline two degrees lower [1]_, whose integral is exact by
-    Gauss-Legendre on every interval; that of the base is to 1e-12 of the whole. A spline of order 1
+    Gauss-Legendre on every interval; that of the base is exact to 1e-12. A spline of order 1
     has a curvature of zero: its kinks are ignored.
 
     Parameters

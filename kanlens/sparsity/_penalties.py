@@ -32,7 +32,7 @@ class Penalty:
     reference : str
         Publication or program.
     needs_inputs : bool
-        Whether the norm is of the functions on data.
+        Whether the norm depends on the values of the functions on data.
     concentrates : bool
         Whether the entropy of the norms belongs to the penalty: it favors few large edges.
     """

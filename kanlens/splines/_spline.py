@@ -58,7 +58,7 @@ def basis(
     """Evaluate every B-spline basis function of every input, or its derivative of an order.
 
     Uses the Cox-de Boor recursion [1]_. Outside the grid, ``extrapolation="zero"`` lets the
-    functions run out on the knots beyond, and ``"linear"`` continues each of them straight. The
+    functions decay to zero over the knots beyond, and ``"linear"`` continues each linearly. The
     right end of the grid belongs to its last interval. NaN gives NaN.
 
     References

@@ -143,7 +143,7 @@ class Beam:
         self.best = replace(self.best, handicap=0.0)
 
     def _ties(self, state: _State, edge: Edge) -> list[Candidate]:
-        """Return the near ties that an edge could be, other than what it is."""
+        """Return the near ties of an edge, without its present function."""
         current = state.function(edge)
         if current in (SPLINE, "constant"):
             return []

@@ -134,7 +134,7 @@ def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
     try:
         return sympy.sympify(_QUOTED.sub(placed, text), locals=meanings)
     except (sympy.SympifyError, TypeError, AttributeError) as error:
-        advice = "Pass what formula_text wrote"
+        advice = "Pass the result of formula_text"
         raise DataError("parse_formula", "a formula", repr(text), advice) from error
 
 

@@ -116,8 +116,8 @@ def symbolize(
         whose target is an extreme outlier (a thousand times the spread of nearly all targets away)
         are left out, with a warning.
     r2_min : float
-        Least share of an edge's variance a function must explain. The formula may explain up to
-        ``1 - r2_min`` less of the target than the model.
+        Smallest share of an edge's variance that a function must explain. The formula may explain
+        up to ``1 - r2_min`` less of the target than the model.
     functions : sequence of str, optional
         Names of functions to choose from; default all.
     refine : bool

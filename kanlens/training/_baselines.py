@@ -26,8 +26,8 @@ from kanlens.training._result import FitResult
 
 MAX_ROWS = 100_000  # rows that a simple model learns from
 MAX_BOOSTING_WIDTH = 500  # features times outputs above which boosting would take minutes
-LEAK_SCORE = 0.995  # score of a column that gives the target away: 1.00 as printed
-MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # rows that judge a column, at least and at most
+LEAK_SCORE = 0.995  # score of a column that leaks the target: 1.00 as printed
+MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # fewest and most rows that a column is scored on
 
 REGRESSORS = {
     "network": "this model",
@@ -148,8 +148,8 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     """Return the columns that alone predict the targets, with scores.
 
     Each row is predicted from its neighbors in a column: by a straight line between their targets,
-    scored by R2 but for the noise of the neighbors; or by the class of the one before, scored by
-    the share of errors that are saved. Of copies one row counts.
+    scored by R2 without the noise of the neighbors; or by the class of the row before, scored by
+    the share of errors avoided. Copies count as one row.
     """
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):

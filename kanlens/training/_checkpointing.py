@@ -24,7 +24,7 @@ FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
 TENSOR = "__tensor__"  # stands for a tensor in the JSON, its value is the tensor's key
 EVERY = 30.0  # seconds between two writes of the file
-COPIED = 0.5  # seconds between two copies of the state, of which an interrupt finds the last
+COPIED = 0.5  # seconds between two copies of the state; an interrupt uses the last one
 
 
 class Checkpoint:
@@ -107,7 +107,7 @@ def write_state(path: Path, state: object) -> None:
 
 
 def read_state(path: Path, *, call: str = "fit") -> Any:
-    """Read what `write_state` wrote."""
+    """Read a file of `write_state`."""
     metadata, tensors = read_safetensors(path, call=call)
     if metadata.get("format") != FORMAT:
         raise _wrong(call, path, repr(metadata.get("format")))

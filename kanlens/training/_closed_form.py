@@ -1,6 +1,6 @@
-"""Networks of curves fitted in closed form: columns, outputs, and the KAN that they are.
+"""Networks of curves fitted in closed form, and their conversion to a KAN.
 
-Outputs of a regression are fitted one by one, logits of classes in turn, given the others [1]_.
+Outputs of a regression are fitted one by one; logits in turn, given those of other classes [1]_.
 
 References
 ----------
@@ -33,10 +33,10 @@ from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
 
 CLOSED_FORM = "fitted in closed form"
-CYCLES = 10  # over the classes, at most
-CHANGE = 1e-2  # of the outputs, over their deviations, that ends the cycles
-ROUGH_FOLDS = 2  # that choose whether curves have rough parts: these fits take longest
-MAX_CURVES = 3000  # of features that vary most, in scaled units
+CYCLES = 10  # most cycles over the classes
+CHANGE = 1e-2  # a smaller change of the outputs, over their deviations, ends the cycles
+ROUGH_FOLDS = 2  # folds that choose whether curves have rough parts: these fits take longest
+MAX_CURVES = 3000  # for the features that vary most, in scaled units
 
 
 @torch.no_grad()
@@ -45,9 +45,9 @@ def fit_additive(
 ) -> FitResult:
     """Fit a network without a hidden layer to rows x (batch, in).
 
-    Targets are as `prepare_target` returns them, `weights` (batch,) have mean 1; the scaling of
-    `model` is set. The metric is of the rows of each of the `folds` (batch,), predicted by fits to
-    the others. Rows of one number of `copies` (batch,) count as one in the variance of errors.
+    Targets are those of `prepare_target`; `weights` (batch,) have mean 1. The scaling of `model` is
+    set. The metric is cross-validated over `folds` (batch,). Rows with the same number in `copies`
+    (batch,) count as one in the error variance.
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
@@ -77,7 +77,7 @@ def closed_form_result(
     folds: Tensor,
     started: float,
 ) -> FitResult:
-    """Return the result of a model of the training loss, at the `best` of records of steps."""
+    """Return the result of a model with training loss `loss`, that of step `best`."""
     history = [
         {"step": step, "loss": math.nan, "penalty": 0.0, **record}
         for step, record in enumerate(records, 1)
@@ -99,13 +99,13 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return for each feature the name of its curves; levels of a category share one."""
+    """Return the name of each feature's curve; levels of a category share one."""
     features = model.schema.features
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
 
 def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
-    """Return the columns that vary of scaled rows x (batch, in)."""
+    """Return the columns that vary among scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
     if len(varies) > MAX_CURVES:
@@ -119,9 +119,9 @@ def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurv
 
 
 def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array:
-    """Return weights (batch,), of which the sum is the number of rows that differ.
+    """Return weights (batch,) that sum to the number of distinct rows.
 
-    Copies tell nothing of the variance of errors.
+    Copies carry no information about the error variance.
     """
     own = np.ones(rows) if weights is None else weights.double().cpu().numpy()
     count = len(np.unique(copies.numpy()[own > 0]))
@@ -129,7 +129,7 @@ def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array
 
 
 def scaled_targets(model: KAN, y: Tensor) -> Array:
-    """Return scaled targets (batch, out); of classes, their indicators."""
+    """Return scaled targets (batch, out), or class indicators."""
     if model.task == "regression":
         return np.asarray(((y - model.output_shift) / model.output_scale).double().cpu())
     count = len(model.output_names)
@@ -174,8 +174,8 @@ def choose_curves(
 ) -> tuple[list[ColumnCurves], bool]:
     """Return the columns of rows x (batch, in), and whether they share variances.
 
-    Held-out rows choose, of all or some `rows`: they share variances if that predicts better, and
-    have rough parts if that predicts better by more than a standard error.
+    They share variances if that predicts held-out rows better, and have rough parts if the gain is
+    more than a standard error. With `rows`, only these rows choose.
     """
     scaled, classes = model.scale_inputs(x).double().cpu().numpy(), model.task == "classification"
     columns = make_columns(model, scaled)
@@ -184,7 +184,10 @@ def choose_curves(
     def losses(held: Sequence[Array], **how: bool) -> Array:
         _, *fits = cross_fit(sample, targets, weights, classes, held, **how)
         pairs = zip(held, fits, strict=True)
-        parts = [sum(weights * n.losses(n.sums()) for n in own)[places] for places, own in pairs]
+        parts = [
+            np.sum([(weights * n.losses(n.sums()))[places] for n in own], 0)
+            for places, own in pairs
+        ]
         return np.concatenate(parts)
 
     own, common = losses(held), losses(held, pooled=True)
@@ -192,7 +195,7 @@ def choose_curves(
     few = held[:ROUGH_FOLDS]
     fine = losses(few, fine=True, pooled=pooled)
     gain, error = mean_and_error(torch.from_numpy((common if pooled else own)[: len(fine)] - fine))
-    if gain <= error * np.sqrt(len(weights) / weights.sum()):  # copies of a row tell nothing new
+    if gain <= error * np.sqrt(len(weights) / weights.sum()):  # copies carry no information
         columns = make_columns(model, scaled, rough=False)
     return columns, pooled
 
@@ -210,13 +213,13 @@ def cross_fit(
     held: Sequence[Array],
     **how: bool,
 ) -> list[list[SmallNetwork]]:
-    """Return the networks of all rows, and those without the rows of each fold."""
+    """Return networks fitted to all rows, and others fitted without each fold."""
     parts = [weights, *(_without(weights, rows) for rows in held)]
     return [fit_outputs(columns, targets, own, classes, **how) for own in parts]
 
 
 def _without(weights: Array, rows: Array) -> Array:
-    """Return weights of 0 for some rows; others count alike if nothing is left."""
+    """Return weights with 0 for some rows; equal weights for the rest if all are 0."""
     own = weights.copy()
     own[rows] = 0.0
     if not own.any():
@@ -291,7 +294,7 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
 
 
 def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array) -> None:
-    """Set the edges of a column's curves, but for zeros."""
+    """Set the edges of a column's curves; edges that are zero stay masked."""
     heights = column.design.heights(coefficients)
     for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
@@ -302,7 +305,7 @@ def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: 
 
 
 def _padded(knots: Array, size: int) -> Array:
-    """Return breakpoints of `size` intervals; the widest of them are halved."""
+    """Return breakpoints of `size` intervals by halving the widest ones."""
     while len(knots) <= size:
         gaps = np.diff(knots)
         widest = np.argsort(-gaps)[: size + 1 - len(knots)]
@@ -319,7 +322,7 @@ def _sum_layer(owners: Array, count: int) -> KANLinear:
 
 
 def _link_layer(networks: Sequence[SmallNetwork]) -> KANLinear:
-    """Return the layer of the links, and of a line for other outputs."""
+    """Return the layer of links, with a line for outputs that have none."""
     layer = _empty_layer(
         len(networks), len(networks), grid_size=INTERVALS, spline_order=DEGREE,
         base_activation="zero",
@@ -334,7 +337,7 @@ def _link_layer(networks: Sequence[SmallNetwork]) -> KANLinear:
 
 def _empty_layer(in_features: int, out_features: int, **options: object) -> KANLinear:
     """Return a layer without edges, in double precision."""
-    generator = torch.Generator()  # so that torch's own is left alone
+    generator = torch.Generator()  # keeps torch's random state unchanged
     layer = KANLinear(
         in_features,
         out_features,

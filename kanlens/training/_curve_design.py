@@ -1,9 +1,9 @@
-"""Designs of curves: piecewise linear functions in terms of their prior's modes.
+"""Design matrices of piecewise linear curves, in modes (scaled eigenvectors) of their priors.
 
-A curve is linear between breakpoints: the distinct values of a column, or quantiles where there are
-more. Its values there are a line, plus a smooth part whose second differences have independent
-normal priors, plus a rough one whose first differences have [1]_. Each part has its own variance,
-so that data decide between a line, a smooth curve and steps, and on the lack of any [2]_.
+A curve is linear between breakpoints: the distinct values of a column, or quantiles if there are
+too many. It is the sum of a line, a smooth part whose second differences have independent normal
+priors, and a rough part whose first differences have them [1]_. Each part has its own variance, so
+that the data choose between a line, a smooth curve, steps and no effect [2]_.
 
 References
 ----------
@@ -26,25 +26,25 @@ from scipy.sparse import csr_array, hstack
 from kanlens.data._cell_parsing import Array
 from kanlens.training._variance_components import MIN_INFORMATION, NormalEquations
 
-MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve, and of all, about
-MAX_CELLS = 40_000_000  # rows times breakpoints, which outputs of the network take 2 GB for
-MIN_INTERVALS = 12  # of one curve; with more columns, curves are lines
-EVEN = 0.1  # share of even spacing in that of breakpoints, the rest is of quantiles
-MIN_SPACING = 1e-9  # of breakpoints, over their range
-SMOOTH_MODES = 16  # of second differences, the leading ones
-SPACED = 0.25  # share of the breakpoints in the places of second differences, the rest is even
-MARGIN, LEADING = 0.1, 8  # of informed coefficients: share of the threshold, and always of a block
+MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, approximately
+MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's outputs take 2 GB
+MIN_INTERVALS = 12  # of one curve; where there is no room for them, curves are lines
+EVEN = 0.1  # weight of evenly spaced points in the breakpoints; quantiles have the rest
+MIN_SPACING = 1e-9  # of breakpoints, relative to their range
+SMOOTH_MODES = 16  # leading modes of second differences that are used
+SPACED = 0.25  # weight of the breakpoints in second differences; even spacing has the rest
+MARGIN, LEADING = 0.1, 8  # of fitted coefficients: share of MIN_INFORMATION; always, per block
 FACTOR_MODES = 12  # of each part of a curve in a product
-PROBES, MAX_PROBES = 5, 15  # functions of a column, and levels of one, that search for products
-DENSE = 50  # times as long as a dense product, a sparse one takes for as many multiplications
-ROUGH_START = 0.05  # variance of a rough part, over that of the others, where a search starts
+PROBES, MAX_PROBES = 5, 15  # functions of a column, levels of a category, to find products with
+DENSE = 50  # time per multiplication of a sparse product over that of a dense one
+ROUGH_START = 0.05  # initial variance of a rough part over that of the others
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CurveBasis:
     """A function of a feature: its breakpoints, and the modes (breakpoint, mode) of its parts.
 
-    `group` is the same for levels of one category, whose effects have one variance.
+    Levels of one category have the same `group`, and one variance.
     """
 
     feature: int
@@ -68,7 +68,7 @@ class CurveBasis:
 def difference_modes(count: int, order: int, most: int | None = None) -> Array:
     """Return modes (count, mode) of the prior of independent differences.
 
-    Polynomials, of which the differences are zero, are left out; leading modes come first.
+    Polynomials whose differences are zero are left out; leading modes come first.
     """
     differences = np.diff(np.eye(count), order, axis=0)
     values, vectors = np.linalg.eigh(differences.T @ differences)
@@ -78,7 +78,7 @@ def difference_modes(count: int, order: int, most: int | None = None) -> Array:
 def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
     """Return the leading modes of the prior of independent second differences.
 
-    They are divided differences in places between those of breakpoints and their numbers.
+    They are divided differences; spacings lie between those of the breakpoints and even ones.
     """
     count = len(knots)
     places = (1 - SPACED) * np.linspace(0, 1, count)
@@ -92,7 +92,7 @@ def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
 
 
 def make_curve(feature: int, x: Array, group: int, columns: int, rough: bool = True) -> CurveBasis:
-    """Return the curve of a feature with values x (batch,), one of `columns`."""
+    """Return the curve of a feature with values x (batch,), one of `columns` columns."""
     most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
     held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
     knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
@@ -118,9 +118,9 @@ def breakpoints(x: Array, intervals: int) -> Array:
 
 
 class CurveDesign:
-    """The matrix of curves on rows x (batch, in).
+    """The design matrix of curves on rows x (batch, in).
 
-    Coefficients are those of the modes, in the order of curves and parts; a block of them is the
+    Each mode has a coefficient, in the order of curves and parts. A block of coefficients is one
     part of a curve, or of all curves of one group. Modes are scaled so that a block of variance 1
     gives values of variance 1 over the rows.
     """
@@ -145,7 +145,7 @@ class CurveDesign:
     def joined(
         cls, parts: Sequence[tuple[CurveDesign, Array | None, Array]], owners: Array
     ) -> CurveDesign:
-        """Return the design of some coefficients of several, each times a factor (batch,)."""
+        """Join some coefficients of several designs, each design times a factor (batch,)."""
         self = cls.__new__(cls)
         self.curves = tuple(curve for design, _, _ in parts for curve in design.curves)
         columns = [
@@ -180,14 +180,14 @@ class CurveDesign:
         return np.concatenate(owners)
 
     def informed(self, variances: Array, noise: float, rows: float) -> Array:
-        """Return coefficients that `rows` might inform about, and some of each block."""
+        """Return the coefficients that `rows` may determine, and the first of blocks."""
         ratio = variances[self.owners] * self.spread * rows / noise
         return np.flatnonzero((ratio > MARGIN * MIN_INFORMATION) | self.leading)
 
     def equations(
         self, weights: Array, response: Array, places: Array | None = None
     ) -> tuple[NormalEquations, float]:
-        """Return the equations of some coefficients for a response (batch,), and its mean."""
+        """Return the normal equations of some coefficients, and the response's mean."""
         places = np.arange(len(self.owners)) if places is None else places
         total = weights.sum()
         mean = float(weights @ response / total)
@@ -220,7 +220,7 @@ class CurveDesign:
         return np.concatenate([modes.T @ right[knots] for modes, knots in parts])
 
     def _parts(self, places: Array) -> list[tuple[Array, slice]]:
-        """Return for each curve the modes of some coefficients, and its breakpoints' place."""
+        """Return the modes of some coefficients by curve, and the slice of its breakpoints."""
         ends = np.searchsorted(places, [own.stop for own in self.slices])
         return [
             (modes[:, some - own.start], knots)
@@ -248,7 +248,7 @@ class CurveDesign:
 
 
 class ColumnCurves:
-    """A column on all rows: its curve, or those of a category's levels."""
+    """The curve of a column on all rows, or the curves of a category's levels."""
 
     def __init__(self, index: int, design: CurveDesign) -> None:
         self.index, self.design = index, design
@@ -277,7 +277,7 @@ class ColumnCurves:
 
     @cached_property
     def probe_values(self) -> Array:
-        """Functions (batch, q) of which products are tried, with variance 1 together."""
+        """Functions (batch, q) whose products are tried, scaled to a total variance of 1."""
         values = self.values(self.probe)
         values = values - values.mean(0)
         return np.asarray(values / np.sqrt(np.maximum((values**2).sum(1).mean(), 1e-300)))
@@ -292,7 +292,7 @@ class DenseDesign:
     def equations(
         self, weights: Array, response: Array, places: Array | None = None
     ) -> tuple[NormalEquations, float]:
-        """Return the equations of all coefficients for a response (batch,), and its mean."""
+        """Return the normal equations of all coefficients, and the response's mean."""
         total = weights.sum()
         mean = float(weights @ response / total)
         means = weights @ self.matrix / total

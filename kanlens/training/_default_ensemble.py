@@ -39,20 +39,20 @@ from kanlens.training._process_group import Ranks
 from kanlens.training._result import FitResult
 from kanlens.training._training_loop import Part, TrainingRun, settle_range, settle_scaling
 
-# Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
+# Chosen on 15 tables, some simulated, with heavy tails, bad cells, few rows or many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
-UPDATES = (300, 9, 10_000)  # at least, one more for so many rows, at most
-GRIDS = (8, 1000, 20)  # intervals: so many, one more for so many rows, at most
+UPDATES = (300, 9, 10_000)  # minimum, rows for each further one, maximum
+GRIDS = (8, 1000, 20)  # intervals: minimum, rows for each further one, maximum
 PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
 NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
 FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
 RATE = 0.01
-BATCHES = (128, 256, 2000)  # rows of a batch below and from so many rows
+BATCHES = (128, 256, 2000)  # rows of a batch for small and large tables; rows of a large one
 
 
 def ensemble_size(shape: Sequence[Any]) -> int:
-    """Return the number of members of a network of a shape, 1 but for one layer of sums."""
+    """Return the number of members of a network of a shape: 1, except for one layer of sums."""
     if len(shape) != 3 or not isinstance(shape[1], int):
         return 1
     return max(1, min(shape[1] // NODES, MEMBERS))

@@ -70,8 +70,8 @@ def fit(
         x of shape (batch, in), y of shape (batch,) or (batch, out). Class labels (text, booleans,
         or for models with several outputs one whole number per row) make the task a classification.
         For a source larger than memory, batches are drawn from all rows in random order; scaling,
-        grids, statistics and the loss by which training stops are of at most 200,000 evenly spread
-        rows, of which `validation` is held out.
+        grids, statistics and the loss for early stopping are computed on at most 200,000 evenly
+        spread rows, of which `validation` is held out.
     options : FitOptions, optional
         Optimizer, steps, penalty and the other options of training. Default: ``FitOptions()``.
     sample_weight : array-like, shape (batch,), optional
@@ -81,9 +81,9 @@ def fit(
         such as those of one person, are held out together, and so are copies of a row (within 1e-6
         of the range of every column). Default: the `groups` of the table.
     strategy : {"ddp"}, optional
-        Train in all processes of ``torchrun``, each on its share of the rows of a step, with sums
-        over all of them (gloo, or nccl for models on CUDA): losses, penalties and gradients are
-        those of one process. Each gets the same data; weights and draws are those of the first,
+        Train in all processes of ``torchrun``, each on its share of the rows of a step. Losses,
+        penalties and gradients are summed over all of them (by gloo, or nccl on CUDA) and equal
+        those of one process. Pass the same data to each. Weights and draws are those of the first,
         which alone writes the checkpoint and shows the bar. If any process is lost, all stop.
     checkpoint : path, optional
         File for the state of training, written every `checkpoint_every` seconds, at an interrupt,
@@ -91,15 +91,15 @@ def fit(
     checkpoint_every : float
         Seconds between checkpoints; with 0 one is written after every step and batch.
     resume : bool
-        Go on from `checkpoint` when it exists, with the same model, data and options, in any number
-        of processes; the result is bit for bit that of an unbroken run.
+        Continue from `checkpoint` if it exists, with the same model, data and options, in any
+        number of processes; the result is bit for bit that of an uninterrupted run.
     max_memory : str or int, optional
         Memory for the rows of a source and for the computation, in bytes or as text such as "1GB".
         Default: a quarter of the free memory.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
-        Draws held-out rows and batches. When None, its seed is drawn from torch's own.
+        Draws held-out rows and batches. Default: one seeded by torch's default generator.
     **overrides
         Fields of `FitOptions` that replace those of `options`, as ``steps=20``.
 
@@ -116,7 +116,7 @@ def fit(
     DataError, ShapeError
         If the data does not fit the model.
     FileFormatError
-        If `checkpoint` is of another run.
+        If `checkpoint` belongs to another run.
     TrainingError
         If the loss is not finite before the first step.
     LostProcessError
@@ -200,7 +200,7 @@ def carry_out(
 
 
 def warn_interrupted(stop: Interruption, saved: Checkpoint, advice: str) -> None:
-    """Warn that training was interrupted, and of the checkpoint it continues from."""
+    """Warn that training was interrupted; name the checkpoint to continue from."""
     if saved.path is not None:
         advice += f"; {{resume}} continues from {saved.path.name!r}"
     stop.warn("fit", advice, resume=True)
@@ -245,7 +245,7 @@ def labelled(data: Any, groups: PerRow) -> tuple[Any, Any]:
         names = [feature.name for feature in data.schema.features if feature.column != groups]
         return data.keep(names), data.frame[groups]
     if groups is not None and isinstance(data, Source):
-        expected, advice = "groups of rows that memory holds", "Allow more max_memory"
+        expected, advice = "groups of rows that fit in memory", "Allow more max_memory"
         raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
     if isinstance(groups, str) and hasattr(data[0], "columns"):
         check_choice("fit", "groups", groups, data[0].columns)

@@ -77,9 +77,9 @@ def fit_default(
     """Train the default network, whose shape is chosen by cross-validation.
 
     The network without a hidden layer, of piecewise linear functions, is fitted in closed form. It
-    is kept unless one with a hidden layer lowers the held-out loss by at least one percent. That
-    one is an ensemble merged into one network; each row is held out from one member. The metric is
-    computed from predictions of held-out rows. For a source larger than memory, a sample chooses
+    is kept unless one with a hidden layer lowers the held-out loss by at least one percent. The
+    latter is an ensemble merged into one network; each row is held out from one member. The metric
+    is computed from predictions of held-out rows. For a source larger than memory, a sample chooses
     the network, and two passes over all rows follow.
 
     Parameters
@@ -88,11 +88,11 @@ def fit_default(
         As for `kanlens.fit`.
     hidden : sequence of int or pair, optional
         Nodes of the hidden layers, as for `KAN`: this shape alone is trained. ``()`` is the network
-        without a hidden layer. One layer of 16 sums or more is an ensemble of members of at least
-        8; other networks are trained on five sixths of the rows. Default: chosen.
+        without a hidden layer. With one layer of at least 16 sums, an ensemble of members of at
+        least 8 sums is trained; other networks use five sixths of the rows. Default: chosen.
     max_edges : int or "few", optional
-        Grow a small network of at most so many edges, as `kanlens.frontier` does, and take the
-        smallest within one standard error of the best; "few" is its default limit.
+        Largest number of edges of a small network: the smallest one of `kanlens.frontier` within
+        one standard error of the best. "few" is the default limit.
     interactions : int or sequence of pairs of column names, optional
         Products of a small network, as for `kanlens.frontier`.
     build : callable, optional
@@ -102,7 +102,7 @@ def fit_default(
         As for `kanlens.fit`. While the network without a hidden layer is fitted, the checkpoint has
         only the state of the generator, and an interrupt waits.
     generator : torch.Generator, optional
-        Draws weights and folds. When None, its seed is drawn from torch's own.
+        Draws weights and folds. Default: one seeded by torch's default generator.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def fit_default(
 
 @dataclass
 class _DefaultFit:
-    """Training by default on rows that memory holds."""
+    """Default training on rows that fit in memory."""
 
     build: Callable[[list[Any], int], KAN]
     hidden: Sequence[Any] | None

@@ -1,7 +1,7 @@
 """Networks of growing size, scored by cross-validation of the whole growth.
 
 Each fold grows networks of its own, terms and all: scores of terms chosen on all rows would be too
-good. A size is scored by the networks of that many edges, at most, of all folds.
+good. The score of a size is that of the networks of at most that many edges in all folds.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Frontier(Displayed):
     Attributes
     ----------
     steps : tuple of FrontierStep
-        By size.
+        The sizes, increasing.
     metric_name : str
         "R2" or "accuracy".
     rows, folds : int
@@ -82,7 +82,7 @@ class Frontier(Displayed):
     seconds : float
         Time taken.
     interrupted : bool
-        Whether an interrupt or the end of the time cut growth short.
+        Whether growth ended by an interrupt or by the time limit.
     """
 
     steps: tuple[FrontierStep, ...]
@@ -102,8 +102,8 @@ class Frontier(Displayed):
     def index(self, edges: int | None = None) -> int:
         """Return the place of the smallest network within one standard error of the best [1]_.
 
-        The error is that of the difference of their losses of rows; only networks of at most
-        `edges` count.
+        The error is that of the difference of their losses over the rows; only networks of at most
+        `edges` edges count.
 
         References
         ----------
@@ -165,11 +165,11 @@ def frontier(
     data : Table or tuple (x, y)
         As for `kanlens.fit`. Networks grow on at most 10,000 evenly spread rows.
     max_edges : int, optional
-        Edges of a network, at most; levels of a category count once. Default: 30, or 2 for each
-        column if there are more than 15.
+        Largest number of edges; levels of a category count once. Default: 30, or 2 for each column
+        if there are more than 15.
     interactions : int or sequence of pairs of column names, optional
-        Number of products, at most, or the pairs of columns that may be in one. With either there
-        is no link, by which all columns interact. Default: no limit.
+        Largest number of products, or the pairs of columns that may be in one. With either there is
+        no link, because by a link all columns interact. Default: no limit.
     build : callable, optional
         As for `kanlens.fit_default`.
     sample_weight, groups
@@ -179,7 +179,7 @@ def frontier(
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
-        Draws the five folds. When None, its seed is drawn from torch's own.
+        Draws the five folds. Default: one seeded by torch's default generator.
 
     Returns
     -------

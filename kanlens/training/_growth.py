@@ -1,10 +1,9 @@
 """Growth of small networks, edge by edge, by marginal likelihood.
 
-Moves are an increasing link (one edge), one more column in a factor (one) and a product (three, and
-one that carries the sum of curves on). The gain of a move is the rise of the log likelihood by
-coefficients of one variance, with all others integrated out, at the best variance [1]_: a score
-test, as by the Rao statistic of a smooth term. Pairs are ranked as by FAST [2]_, but given all that
-the network has already.
+A move adds an increasing link (one edge), a column to a factor (one) or a product (three; with the
+first, a fourth passes the sum of curves on). The gain of a move is the rise of the log likelihood
+by its coefficients at their best common variance, with all others integrated out [1]_: a score
+test. Pairs are ranked as in FAST [2]_, but conditional on the current network.
 
 References
 ----------
@@ -27,18 +26,18 @@ from kanlens.errors import InvalidValueError
 from kanlens.training._link import bends
 from kanlens.training._small_network import FactorCurve, Product, SmallNetwork
 
-MIN_GAIN = 4.0  # of the log likelihood, for a move
-MAX_PAIRS = 30  # that are tried at every move, the best of all at the first
+MIN_GAIN = 4.0  # least gain of a move, in log likelihood
+MAX_PAIRS = 30  # pairs tried at every move after the first: the best of the move before
 VARIANCES = 10.0 ** np.arange(-4, 1.6, 0.25)  # tried for a block, over those of curves
-RIDGE = 1e-3  # of the fit of a curve to values
+RIDGE = 1e-3  # in the fit of a curve to values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Addition:
-    """A term to add: its gain, its edges, and columns with the values that they start from.
+    """A term to add: its gain, number of edges, and columns with their initial values.
 
-    A column joins the factor `side` of the product at `place`; without a place, two columns are a
-    new product, and none are the link.
+    With `place`, the column joins the factor `side` of that product. Without, two columns are a new
+    product, and no columns the link.
     """
 
     gain: float
@@ -59,7 +58,7 @@ class Addition:
             network.relink()
 
     def describe(self, network: SmallNetwork, names: Sequence[str]) -> str:
-        """Return words for the term, before it is added."""
+        """Return the name of the term; call before `apply`."""
         own = [names[network.columns[column].index] for column in self.columns]
         if self.place is None:
             return " * ".join(own) or "link"
@@ -68,7 +67,7 @@ class Addition:
 
 
 class ScoreTest:
-    """Gains of further coefficients of the linear model at a network's state."""
+    """Score test of additional coefficients in the linear model of a network."""
 
     def __init__(self, network: SmallNetwork) -> None:
         weights, errors = network.working(network.sums())
@@ -157,14 +156,14 @@ def _extensions(
 
 @dataclass(frozen=True, kw_only=True)
 class Interactions:
-    """Products that a network may have: their number, and pairs of columns, if not all."""
+    """Products that a network may have: their largest number, or pairs of columns."""
 
     most: int | None = None
     pairs: frozenset[frozenset[int]] | None = None
 
     @property
     def link(self) -> bool:
-        """True if all columns may interact, by a link."""
+        """True if a link is allowed, by which all columns interact."""
         return self.most is None and self.pairs is None
 
     def allows(self, first: int, second: int) -> bool:
@@ -196,7 +195,7 @@ def read_interactions(
 def grow(
     network: SmallNetwork, max_edges: int, interactions: Interactions, names: Sequence[str]
 ) -> Iterator[tuple[SmallNetwork, str]]:
-    """Yield a network and the term that it got last, while terms gain; the state is its own."""
+    """Yield the network, which changes in place, and its last term, while terms gain."""
     if network.curves() > max_edges:
         network = network.strongest(max_edges)
     own = [column.index for column in network.columns]

@@ -33,9 +33,9 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 Growing: TypeAlias = dict[int, Iterator[tuple[SmallNetwork, str]]]
 Advance: TypeAlias = Callable[..., None]
 
-GROWTH_ROWS = 10_000  # evenly spread rows that networks grow on, at most; the last fit is of all
-PATIENCE = 8  # edges without a gain on held-out rows that end growth
-CYCLES = 3  # over the classes, of the last fit
+GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
+PATIENCE = 8  # edges without a gain on held-out rows, after which growth ends
+CYCLES = 3  # of the last fit over the classes
 
 
 @dataclass
@@ -49,7 +49,7 @@ class GrowthPath:
     added: list[str] = field(default_factory=list)
 
     def add(self, network: SmallNetwork, words: str) -> None:
-        """Add a step; of those that have as many edges the last one stays."""
+        """Add a step, in place of those with as many edges or more."""
         edges, outputs = network.curves(), network.outputs()
         losses, copy = network.losses(network.sums()), network.copy()
         while self.edges and self.edges[-1] >= edges:
@@ -90,7 +90,7 @@ class Growth:
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
         self.columns: list[ColumnCurves] = []
-        self.paths: list[list[GrowthPath]] = []  # of each output: on all rows, without each fold
+        self.paths: list[list[GrowthPath]] = []  # by output: on all rows, then without each fold
         self.growing: list[Growing] = []  # likewise
         self.held: list[Array] = []
         self.places: list[tuple[int, ...]] = []
@@ -122,7 +122,7 @@ class Growth:
     def _grow_output(
         self, paths: list[GrowthPath], growing: Growing, deadline: Deadline, advance: Advance
     ) -> None:
-        """Add a term to each network in turn, while held-out rows gain now and then."""
+        """Add a term to each network in turn until the held-out loss stops falling."""
         shown = 0
         while growing and not deadline.passed:
             for part, steps in list(growing.items()):
@@ -139,7 +139,7 @@ class Growth:
                 break
 
     def _loss(self, paths: list[GrowthPath], size: int) -> float:
-        """Return the sum of an output's losses of held-out rows, at a size."""
+        """Return the total loss of an output on held-out rows, at a size."""
         parts = zip(paths[1:], self.held, strict=True)
         return float(sum(path.losses[path.at(size)][rows].sum() for path, rows in parts))
 

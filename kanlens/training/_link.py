@@ -1,6 +1,6 @@
-"""Increasing functions of a sum: cubic splines, straight beyond their range.
+"""Increasing functions of a sum: cubic splines, linear outside their range.
 
-A link that makes a response additive is the alternative to many products [1]_.
+A link that makes a response additive can replace many products [1]_.
 
 References
 ----------
@@ -20,9 +20,9 @@ from kanlens.training._variance_components import restricted_fit
 
 DEGREE, INTERVALS, MODES = 3, 12, 8
 MIN_SLOPE = 0.05  # of a link, over that of its line
-BEND = 1e-3  # variance of the values of the modes at the start, over that of the line
-NOISE = 0.3  # variance of errors at the start, over that of the targets
-POINTS = 200  # at which slopes are looked at
+BEND = 1e-3  # initial variance of the nonlinear modes over that of the line
+NOISE = 0.3  # initial error variance over the variance of the targets
+POINTS = 200  # at which slopes are evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +35,13 @@ class Link:
 
     @classmethod
     def line(cls, sums: Array) -> Link:
-        """Return the link that leaves sums (batch,) as they are."""
+        """Return the identity on the range of sums (batch,)."""
         link = cls(float(sums.min()), max(float(sums.max()), float(sums.min()) + 1.0), sums[:0])
         return replace(link, weights=link.centers)
 
     @property
     def centers(self) -> Array:
-        """Weights of the line of slope 1: means of `DEGREE` knots each."""
+        """Weights of the identity: means of `DEGREE` knots (Greville abscissae)."""
         knots = self.knots[1:-1]
         return np.convolve(knots, np.full(DEGREE, 1 / DEGREE), "valid")
 
@@ -52,7 +52,7 @@ class Link:
         return self.low + (self.high - self.low) / INTERVALS * places
 
     def inside(self, sums: Array) -> Array:
-        """Return sums (batch,) held within the range of the knots."""
+        """Return sums (batch,) clipped to the range of the knots."""
         knots = self.knots
         return np.clip(sums, knots[DEGREE], knots[-DEGREE - 1])
 
@@ -73,13 +73,13 @@ class Link:
 
 
 def bends(sums: Array) -> Array:
-    """Return the modes of links (batch, mode) at sums (batch,), but for the line."""
+    """Return the nonlinear modes of links (batch, mode) at sums (batch,)."""
     link = Link(float(sums.min()), float(sums.max()), np.zeros(INTERVALS + DEGREE))
     return np.asarray(_basis(link, sums) @ difference_modes(INTERVALS + DEGREE, 2, MODES))
 
 
 def fit_link(sums: Array, targets: Array, weights: Array) -> tuple[Link, float]:
-    """Return the link of sums to targets (batch,), and the slope of its line."""
+    """Return the link fitted from sums to targets (batch,), and its line's slope."""
     rows = weights > 0
     low, high = float(sums[rows].min()), float(sums[rows].max())
     link = Link(low, max(high, low + 1e-12), np.zeros(INTERVALS + DEGREE))

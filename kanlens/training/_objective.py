@@ -133,7 +133,7 @@ def predictions(model: KAN, x: Rows) -> pd.DataFrame:
     """Predict every row of x (batch, in), in the units of the data.
 
     For regression there is one column per output, in the units of the data. For classification
-    there are the label of the likeliest class in a column named as the target, and one column
+    there are the most probable label in a column named as the target, and one column
     ``probability <label>`` per class.
     """
     import pandas as pd
@@ -206,7 +206,7 @@ class ScoreSums:
 
 
 def judge(model: KAN, table: Table) -> dict[str, float]:
-    """Return the metric of a model on a table with targets, by its name.
+    """Return the metric of a model on a table with targets, as {name: value}.
 
     A pruned model finds its features in the table by name.
     """

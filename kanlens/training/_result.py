@@ -86,7 +86,7 @@ class FitResult(Displayed):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PathStep:
-    """A model of one strength of the penalty, trained from the last.
+    """A model trained with one strength of the penalty, from the previous model.
 
     Attributes
     ----------
@@ -178,9 +178,9 @@ class SparsityPath(Displayed):
     def best(self) -> int:
         """Index of the sparsest model that is still as good as the best one.
 
-        Candidates are models with a held-out loss within one standard error [1]_ of the lowest one,
-        or with a rise over it of at most `tolerance` times its improvement on a constant. The best
-        has the fewest edges above the threshold, then the lowest loss.
+        Candidates are models whose held-out loss exceeds the lowest one by at most one standard
+        error [1]_, or by at most `tolerance` times the improvement of the lowest one on a constant.
+        The best has the fewest edges above the threshold, then the lowest loss.
 
         References
         ----------

@@ -2,8 +2,8 @@
 
     y = H(sum_i f_i(x_i) + sum_k u_k v_k),  u_k and v_k sums of curves of different columns
 
-Of every product one factor moves at a time; each step is a linear mixed model. Curves of columns
-are smooth while a network grows, and have rough parts in the end.
+One factor of every product is fitted at a time, so that each step is a linear mixed model. Curves
+of columns are smooth while a network grows; the last fit may add rough parts.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from kanlens.training._variance_components import (
     restricted_fit,
 )
 
-RESOLVED = 1e-2  # information of data about a direction over that of its prior, to be kept
-RETURNING = 1e-5  # least variance of the line of a column, which may come back
-SMALL = 1e-6  # least variance that a step starts from
-PASSES, SCORING_STEPS = 6, 2  # of the factors, at most, and for each
-CHANGE = 1e-2  # of the sums, over their deviation, that ends the passes
-MIN_SHARE = 1e-6  # of a class, at the start
-MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row of classes; of a link, in the response of a step
-SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, until the loss does not rise
-PRIOR = 0.25, 1.0  # at most, and times variances over rows: noise in 30 columns of 200 rows
-NOISE = 0.3  # variance of errors at the start, over that of the targets
+RESOLVED = 1e-2  # least information of the data about a direction over that of its prior
+RETURNING = 1e-5  # least variance of a column's line, so that its effect can return
+SMALL = 1e-6  # least variance at the start of a step
+PASSES, SCORING_STEPS = 6, 2  # most passes, and scoring steps in each
+CHANGE = 1e-2  # a smaller change of the sums, over their deviation, ends the passes
+MIN_SHARE = 1e-6  # least share of a class, at the start
+MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row in classification; of a link in working responses
+SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, tried until the loss does not rise
+PRIOR = 0.25, 1.0  # maximum, and factor of variances per row: for noise in 30 columns of 200 rows
+NOISE = 0.3  # initial error variance over the variance of the targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Product:
     levels: tuple[float, float] = (0.0, 0.0)
 
     def copy(self) -> Product:
-        """Return a copy, of which the edges are shared."""
+        """Return a copy that shares its edges."""
         first, second = self.factors
         return Product((list(first), list(second)), self.levels)
 
@@ -71,11 +71,11 @@ class Product:
 
 
 class SmallNetwork:
-    """The state of a small network of one output on all rows; those of weight 0 are held out.
+    """The state of a small network of one output; rows of weight 0 are held out.
 
-    The sum of weights is the number of rows that differ; `offsets` (batch,) are added to the logits
-    of a class. If `pooled`, the same part of the curves of all columns has one variance, which few
-    rows, or classes that separate, determine better.
+    Weights sum to the number of distinct rows; `offsets` (batch,) are added to the logits of a
+    class. If `pooled`, the same part of the curves of all columns has one variance, which few rows,
+    or classes that separate, determine better.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SmallNetwork:
         return float(logit(np.clip(mean, MIN_SHARE, 1 - MIN_SHARE))) if self.classes else mean
 
     def _set_mains(self, owners: Sequence[Array], coefficients: Array) -> None:
-        """Set the curves of columns, with blocks of each, and variances to start from."""
+        """Set the coefficients of columns, their blocks, and initial variances."""
         designs = [self.columns[place].design for place in self.curved]
         sizes = [int(own.max()) + 1 for own in owners]
         firsts = np.cumsum([0, *sizes])
@@ -131,7 +131,7 @@ class SmallNetwork:
         self.variances = np.concatenate(starts)[places] / len(sizes)
 
     def _compress(self) -> None:
-        """Keep of each column the directions that the data resolve, of one variance."""
+        """Reduce each column to the directions that the data resolve, of one variance."""
         coefficients = []
         for place, (start, stop) in enumerate(self._places()):
             column, total = self.columns[place], self.weights.sum()
@@ -152,7 +152,7 @@ class SmallNetwork:
         self.__dict__.pop("mains", None)
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return where the coefficients of each column with a curve start and stop."""
+        """Return start and stop of the coefficients of each column with a curve."""
         if self.fine:
             ends = np.cumsum([0, *(len(self.columns[i].design.owners) for i in self.curved)])
         else:
@@ -161,7 +161,7 @@ class SmallNetwork:
 
     @cached_property
     def mains(self) -> Array:
-        """Columns (batch, p) of the curves of columns, while a network grows."""
+        """Design matrix (batch, p) of the columns' curves while a network grows."""
         pairs = zip(self.columns, self.bases, strict=True)
         return np.concatenate([column.smooth_values @ basis for column, basis in pairs], 1)
 
@@ -174,7 +174,7 @@ class SmallNetwork:
         return values
 
     def main_coefficients(self) -> list[Array]:
-        """Return the coefficients of each column's curve, in terms of its design."""
+        """Return the coefficients of each column's curve in the basis of its design."""
         parts = [np.zeros(len(column.design.owners)) for column in self.columns]
         for place, (start, stop) in zip(self.curved, self._places(), strict=True):
             own, smooth = self.coefficients[start:stop], self.columns[place].smooth
@@ -219,7 +219,7 @@ class SmallNetwork:
         return np.asarray((self.targets - outputs) ** 2)
 
     def working(self, sums: Array) -> tuple[Array, Array]:
-        """Return weights and errors (batch,) of the linear model of the link's argument."""
+        """Return working weights and errors (batch,) for the argument of the link."""
         if self.offsets is not None:
             share = expit(sums + self.offsets)
             slope = np.maximum(share * (1 - share), MIN_WEIGHT)
@@ -230,7 +230,7 @@ class SmallNetwork:
         return self.weights * slope**2, (self.targets - self.link(sums)) / slope
 
     def moving(self) -> list[tuple[FactorCurve, Array]]:
-        """Return the edges of moving factors, each with the values of the other factor."""
+        """Return the edges of the fitted factors, each with the other factor's values."""
         sides, other = self.side, 1 - self.side
         return [
             (edge, self.factor_sums(product)[other])
@@ -239,7 +239,7 @@ class SmallNetwork:
         ]
 
     def linear(self) -> tuple[DenseDesign | CurveDesign, Array, Array, Array]:
-        """Return the linear model of what moves: design, owners, coefficients, variances."""
+        """Return the linear model of a step: design, owners, coefficients, variances."""
         owners, coefficients = [self.owners], [self.coefficients]
         variances, moving = [self.variances], self.moving()
         for edge, _ in moving:
@@ -263,7 +263,7 @@ class SmallNetwork:
         return CurveDesign.joined([*mains, *factors], owners)
 
     def _put(self, coefficients: Array, variances: Array) -> None:
-        """Set coefficients and variances of what moves."""
+        """Set the coefficients and variances that a step fits."""
         stop, last = len(self.coefficients), len(self.variances)
         self.coefficients, self.variances = coefficients[:stop], variances[:last]
         for product in self.products:
@@ -274,7 +274,7 @@ class SmallNetwork:
                 product.factors[self.side][place] = FactorCurve(edge.column, *own)
 
     def fit(self, *, first: bool = False) -> None:
-        """Let the factors move in turn until the sums change no more."""
+        """Fit the factors in turn until the sums stop changing."""
         linear = not self.products and self.link is None and not self.classes
         for index in range(2 * PASSES if first else PASSES):
             self.side = index % 2
@@ -284,7 +284,7 @@ class SmallNetwork:
                 break
 
     def step(self, steps: int) -> tuple[Array, Array]:
-        """Fit what moves, given the rest; return the sums before and after."""
+        """Fit curves and one factor of products; return the sums before and after."""
         self._balance()
         if self.link is not None:
             self.relink()
@@ -316,10 +316,10 @@ class SmallNetwork:
         variances: Array,
         steps: int,
     ) -> tuple[MixedFit, float]:
-        """Return the fit of a design to a response (batch,), and the mean of that.
+        """Return the fit of a design to a response (batch,), and the response's mean.
 
-        Coefficients that data cannot inform about at the variances of the start, which are most,
-        are left out, and taken in again where the variances have risen.
+        Most coefficients cannot be determined at the initial variances. They are left out, and
+        included again where the variances have risen.
         """
         variances, noise = np.maximum(variances, SMALL), self.noise
         total = float(self.weights.sum())
@@ -342,7 +342,7 @@ class SmallNetwork:
             places, variances, noise = more, np.maximum(fit.variances, SMALL), fit.noise
 
     def _balance(self) -> None:
-        """Give the factors that stay the deviation 1."""
+        """Scale the fixed factors to standard deviation 1."""
         for product in self.products:
             spread = max(float(self.factor_sums(product)[1 - self.side].std()), 1e-12)
             product.scale(self.side, spread)
@@ -360,13 +360,13 @@ class SmallNetwork:
             product.scale(self.side, slope)
 
     def criterion(self) -> float:
-        """Return Akaike's criterion of a regression."""
+        """Return Akaike's information criterion of a regression."""
         rows = self.weights.sum()
         error = max(float(self.weights @ self.losses(self.sums())), 1e-300) / rows
         return float(rows * np.log(error) + 2 * self.freedom)
 
     def without_link(self) -> SmallNetwork:
-        """Return the network fitted without its link, which some products may make needless."""
+        """Return the network refitted without its link if its criterion is not higher."""
         other = self.copy()
         other.link = None
         other.fit()
@@ -380,7 +380,7 @@ class SmallNetwork:
         return SmallNetwork(columns, self.targets, self.weights, self.offsets, pooled=self.pooled)
 
     def copy(self) -> SmallNetwork:
-        """Return a copy, of which the columns are shared."""
+        """Return a copy that shares its columns."""
         other = copy.copy(self)
         other.products = [product.copy() for product in self.products]
         other.bases = list(self.bases)
@@ -395,7 +395,7 @@ class SmallNetwork:
         *,
         max_edges: int,
     ) -> SmallNetwork:
-        """Return the network on other rows, fitted again with rough parts of the curves.
+        """Return the network refitted to other rows, with rough parts of its curves.
 
         Columns without an effect may get one within `max_edges`.
         """
@@ -410,7 +410,7 @@ class SmallNetwork:
         other.curved = sorted(live + rest[:room])
         owners = [other.columns[place].design.owners for place in other.curved]
         start = np.concatenate([full[place] for place in other.curved])
-        if not self.products and self.link is None:  # as if it had not grown
+        if not self.products and self.link is None:  # fitted as a network of curves alone
             start, other.level = start * 0.0, other._constant()
         other._set_mains(owners, start)
         other.fit(first=True)
@@ -418,7 +418,7 @@ class SmallNetwork:
         return other
 
     def _center(self) -> None:
-        """Move what a product says about single columns to their curves.
+        """Move the part of a product that depends on single columns to their curves.
 
         A factor of mean m is (factor - m) + m, and m times the other factor is a sum of curves. A
         column without a curve of its own gets none.

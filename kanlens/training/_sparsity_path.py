@@ -36,11 +36,11 @@ from kanlens.training._result import PathStep, SparsityPath
 from kanlens.training._training_loop import TrainingRun
 
 COUNT = 10  # strengths by default
-WEAKEST = 1e-3  # first strength above 0, relative to the one at which killing all edges pays
+WEAKEST = 1e-3  # first strength above 0, relative to the one at which removing all edges pays
 GROWTH = 3.0  # from one strength to the next, once all planned ones are done
 FURTHER = 5  # strengths after the planned ones, at most
 STILL = 1e-3  # relative change of loss and penalty below which another strength changes nothing
-DEAD = 0.05  # share of what the first model explains that a dead one may still explain
+DEAD = 0.05  # explained share, relative to the first model's, below which the path ends
 
 
 def sparsity_path(  # noqa: PLR0913 - one keyword per choice
@@ -64,8 +64,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     Strengths increase because a network whose edges are all zero has zero gradient and cannot
     recover. By default they are 0 and then evenly spaced in their logarithm, from a thousandth of
     the strength at which removing all edges costs as much as keeping them, until a model explains
-    no more than a twentieth of what the first one does (or, a few strengths further, training is
-    stuck).
+    at most a twentieth of the variance that the first one explains (or, a few strengths further,
+    training is stuck).
 
     An interrupt (Ctrl-C) ends the path; the steps so far are returned, with a warning.
 
@@ -107,7 +107,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     DataError, ShapeError
         If the data does not fit the model.
     FileFormatError
-        If `checkpoint` is of another path.
+        If `checkpoint` belongs to another path.
     TrainingError
         If the loss is not finite before the first step.
 
@@ -212,7 +212,7 @@ class _PathRun:
     begun: dict[str, Any] | None = None  # the run that a checkpoint was made in
 
     def run(self, advance: Callable[..., None], stop: Interruption) -> str:
-        """Take every step; return why the path ended."""
+        """Take every step; return the reason for the end."""
         advance(0)
         strengths = self.strengths
         with stop.kept():
@@ -230,8 +230,8 @@ class _PathRun:
         if not isinstance(strengths, int):
             return "all strengths done"
         if self._dead():
-            return f"nearly all edges are dead at {last}"
-        return f"the model is alive at {last}, the last one tried"
+            return f"nearly all edges are zero at {last}"
+        return f"edges are nonzero at {last}, the last one tried"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class _PathRun:
         self.held_out = saved["run"]["held_out"]
 
     def _default(self, count: int) -> Iterator[float]:
-        """Yield 0 and then strengths until nearly all edges are dead."""
+        """Yield 0 and then strengths until nearly all edges are zero."""
         yield 0.0
         first = self.steps[0]
         gain = max(self.constant - first.loss, 1e-3 * abs(self.constant))

@@ -21,16 +21,16 @@ from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks
 from kanlens.training._training_loop import TrainingRun
 
-STREAMS = 16  # segments that a batch has rows of
+STREAMS = 16  # segments from which a batch takes rows
 NUMBERS = 2**18  # cells of a block, whose rows are shuffled
-SEGMENT = 16  # adjacent blocks, at most: what lies together is read together
+SEGMENT = 16  # largest number of adjacent blocks, which are read together
 
 Block = tuple[int, int]  # first row, and the one after the last
 
 
 @dataclass(kw_only=True, eq=False)
 class RowStream:
-    """The rows of a source in drawn order, but those `without`.
+    """The rows of a source in random order, except those `without`.
 
     The rows lie in segments, each of some blocks. An epoch draws an order of the segments, deals
     them to `STREAMS` streams, and every batch takes equally many rows from each stream. So a batch
@@ -131,8 +131,8 @@ def streamed_run(
 ) -> TrainingRun:
     """Return a run on all rows of a source, with a sample of `held`.
 
-    The sample, with the extremes of every column, decides on range, scaling and grids; some of its
-    rows are held out, and decide when training ends.
+    Range, scaling and grids come from the sample, which has the extremes of every column; some of
+    its rows are held out for early stopping.
     """
     if options.optimizer == "lbfgs":
         expected, got = "optimizer 'adam' or 'adamw' for rows beyond memory", "'lbfgs'"

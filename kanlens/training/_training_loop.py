@@ -48,14 +48,14 @@ UNSEEN = (
 )
 QUANTILES = (0.05, 0.95)
 FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them
-SPARE = (5, 30)  # outermost values: at most, and one for so many rows
+SPARE = (5, 30)  # outermost values: their maximum, and rows for each
 HISTORY = 20  # steps and slopes that LBFGS keeps
 REFIT = 3000  # numbers that moving the grid of one input takes; measured: 3900
 VALUES = 5  # numbers kept for one input of a layer and one row; measured: 6 to 12
 QUICK = 2_000_000  # numbers in a basis whose statistics take a moment
 SAVED = ("held_out", "history", "best", "step", "stale", "stopped_because", "batch", "grid_error")
 
-# x, y and weights of the rows of one process, and what turns its means into those of all rows
+# x, y and weights of the rows of one process, and the function from its means to those of all rows
 Part = tuple[Tensor, Tensor, Tensor | None, Average | None]
 
 
@@ -64,9 +64,9 @@ class TrainingRun:
 
     Takes all rows x (batch, in) in the units of the data, and targets as `prepare_target` returns
     them; weights (batch,) of rows have mean 1. Rows are held out by `groups` (batch,), as
-    `row_groups` returns them. The generator draws held-out rows and batches; when None, its seed is
-    drawn from torch's own. With a `stream`, batches are of the rows of a source, and x is a sample
-    that decides on range, scaling, grids and the end.
+    `row_groups` returns them. The generator draws held-out rows and batches; None is one seeded by
+    torch's default generator. With a `stream`, batches are of the rows of a source, and x is a
+    sample for range, scaling, grids and early stopping.
     """
 
     optimizer: torch.optim.Optimizer
@@ -286,7 +286,7 @@ class TrainingRun:
         self.model.zero_grad()
 
     def _keep_if_as_good(self) -> None:
-        """Keep the current state unless that costs loss; load the best one."""
+        """Keep the current state if its loss is about as low; load the best state."""
         best = self.best["record"]
         record = {**self._evaluate(), "step": best["step"]}
         if self._monitor(record) <= self._monitor(best) * (1 + COST):
@@ -459,7 +459,7 @@ class TrainingRun:
         return identity_of(self.model, self.options, self.x, self.y, self.weights, groups)
 
     def state(self) -> dict[str, Any]:
-        """Return a copy of what `begin` needs to go on from here."""
+        """Return a copy of the state from which `begin` can continue."""
         return {
             "identity": self.identity,
             "scaled": self.model.scaled,
@@ -536,8 +536,8 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     """Extend the range of features to x (batch, in), cut off at `FENCE`.
 
     The fence is counted from `QUANTILES`; where most values are equal, from those of the distinct
-    ones. A model that does not hold features in a range is unchanged. With `beyond` a range goes on
-    by the span of its `SPARE` outermost values: as far as the next ones are likely to lie.
+    ones. A model that does not clip features is unchanged. With `beyond` a range is extended by the
+    span of its `SPARE` outermost values, within which the next ones are likely to lie.
     """
     if not model.holds_inputs:
         return

@@ -1,9 +1,9 @@
-"""Linear mixed models, with variances of maximal restricted likelihood [1]_.
+"""Linear mixed models fitted by restricted maximum likelihood [1]_.
 
 The model is ``y = mean + sum_j Z_j b_j + e``, where each block of coefficients has a variance,
-``b_j ~ N(0, v_j I)``, and the errors ``e ~ N(0, noise / weight)``. Variances are found by Fisher
-scoring in their logarithms [2]_; that of a block without effect goes to zero [3]_. A prior that
-falls with a variance keeps many blocks from following noise.
+``b_j ~ N(0, v_j I)``, and the errors ``e ~ N(0, noise / weight)``. Fisher scoring in their
+logarithms finds the variances [2]_; the variance of a block without effect goes to zero [3]_. A
+prior that decreases with the variance keeps many blocks from fitting noise.
 
 References
 ----------
@@ -24,13 +24,13 @@ import numpy as np
 
 from kanlens.data._cell_parsing import Array
 
-MIN_INFORMATION = 0.03  # of the prior variance of a coefficient over that of its data
-MIN_VARIANCE, MAX_VARIANCE = 1e-7, 1e6  # below the least, the coefficients of a block are zero
+MIN_INFORMATION = 0.03  # least prior variance of a fitted coefficient over its sampling variance
+MIN_VARIANCE, MAX_VARIANCE = 1e-7, 1e6  # coefficients of a block below the minimum are zero
 NO_EFFECT = 1e-4  # variance up to which the prior is flat
-MIN_NOISE = 1e-9, 1e-12  # over the variance of the response, and in its units
-MAX_STEP = 3.0  # of a log variance
+MIN_NOISE = 1e-9, 1e-12  # relative to the variance of the response, and absolute
+MAX_STEP = 3.0  # largest change of a log variance in a step
 RIDGE = 0.01  # added to the Fisher information, so that flat directions move slowly
-MIN_CHANGE = 0.3  # of the deviance, by a step that ends the search
+MIN_CHANGE = 0.3  # a step that changes the deviance by less ends the search
 MAX_STEPS = 40
 MAX_DAMPING = 1e6
 
@@ -39,8 +39,8 @@ MAX_DAMPING = 1e6
 class NormalEquations:
     """Weighted cross-products of a centered design (rows, p) and response.
 
-    `owners` (p,) are the places of coefficients among the `blocks`; `rows` is the number of rows
-    less that of fixed effects.
+    `owners` (p,) holds the block of each coefficient, from 0 to `blocks` - 1; `rows` is the number
+    of rows minus that of fixed effects.
     """
 
     gram: Array
@@ -57,7 +57,7 @@ class NormalEquations:
 
     @cached_property
     def least_noise(self) -> float:
-        """Least variance of errors that leaves the equations regular."""
+        """Smallest error variance for which the equations are regular."""
         return max(MIN_NOISE[0] * self.square / self.rows, MIN_NOISE[1])
 
     def sums(self, values: Array) -> Array:
@@ -67,7 +67,7 @@ class NormalEquations:
 
 @dataclass(frozen=True, kw_only=True)
 class MixedFit:
-    """Predictions of a mixed model's coefficients for given variances.
+    """Predicted coefficients of a mixed model for given variances.
 
     Attributes
     ----------
@@ -76,15 +76,15 @@ class MixedFit:
     noise : float
         Variance of an error of weight 1.
     live : ndarray, shape (q,)
-        Coefficients that the data inform about; the others are zero.
+        Indices of the coefficients that the data determine; the others are zero.
     covariance : ndarray, shape (q, q)
-        Posterior covariance of these.
+        Posterior covariance of the coefficients `live`.
     freedom : ndarray, shape (block,)
-        Effective degrees of freedom.
+        Effective degrees of freedom of each block.
     deviance : float
-        Minus twice the restricted log likelihood, but for a constant.
+        Minus twice the restricted log likelihood, up to a constant.
     score : ndarray, shape (block,) or (block + 1,)
-        Its slopes, over minus two, by the logarithms of variances and of unknown noise.
+        Derivatives of the restricted log likelihood by the log variances (and log noise).
     """
 
     coefficients: Array
@@ -97,7 +97,7 @@ class MixedFit:
     score: Array
 
     def spread(self, places: Array, count: int) -> MixedFit:
-        """Return the fit in terms of `count` coefficients, of which it has those at `places`."""
+        """Return the fit of `count` coefficients: its own at `places`, zero elsewhere."""
         coefficients = np.zeros(count)
         coefficients[places] = self.coefficients
         return replace(self, coefficients=coefficients, live=places[self.live])
@@ -112,10 +112,10 @@ def restricted_fit(
     steps: int = MAX_STEPS,
     prior: float = 0.0,
 ) -> MixedFit:
-    """Return the fit of maximal restricted likelihood, from a start.
+    """Return the restricted maximum likelihood fit, from initial variances.
 
-    The noise stays as it is if `known`, as for working responses of a logistic model. The density
-    of a logarithm of a variance falls as the variance to the power of minus `prior`.
+    The noise is fixed if `known`, as for working responses of a logistic model. The prior density
+    of a log variance falls as the variance to the power of minus `prior`.
     """
     best = solve_mixed(equations, variances, noise, known=known)
     damping, gain = 1.0, np.inf
@@ -130,7 +130,7 @@ def restricted_fit(
             trial = solve_mixed(equations, varied, noise, known=known)
             gain = best.deviance - trial.deviance
             gain += 2 * prior * np.log((best.variances + NO_EFFECT) / (varied + NO_EFFECT)).sum()
-        except np.linalg.LinAlgError:  # rounding leaves nothing of the prior
+        except np.linalg.LinAlgError:  # the prior is lost in rounding
             gain = -np.inf
         if gain >= 0:
             best, damping = trial, max(1.0, damping / 8)
@@ -144,8 +144,8 @@ def solve_mixed(
 ) -> MixedFit:
     """Return the fit for given variances.
 
-    Coefficients that the data hardly inform about take no part in the factorization; to first order
-    the likelihood and its slopes count them.
+    Coefficients that the data hardly determine are left out of the factorization; the likelihood
+    and its derivatives include them to first order.
     """
     own = variances[equations.owners]
     ratio = own * equations.diagonal / noise
@@ -180,7 +180,7 @@ def solve_mixed(
 
 
 def _inverse(information: Array, variances: Array) -> tuple[Array, Array]:
-    """Return the Cholesky factor and the inverse of data plus prior."""
+    """Return the Cholesky factor and the inverse of the posterior precision."""
     from scipy.linalg import cholesky
     from scipy.linalg.lapack import dpotri
 

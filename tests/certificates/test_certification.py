@@ -309,5 +309,5 @@ def test_registered_functions_leave_slopes_unknown_and_values_bounded():
         assert one.range.low == pytest.approx(-0.75, abs=0.05)
         assert one.features[0].slope.high == math.inf
         assert [feature.verdict for feature in one.features] == ["neither", "increasing"]
-        text = "the slope of 'well' has no bound: where it turns is not known"
+        text = "the slope of 'well' has no bound: its extrema are not known"
         assert [feature.remark for feature in one.features] == [text, ""]

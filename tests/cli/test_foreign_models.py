@@ -151,7 +151,7 @@ def test_the_target_may_have_any_name(story, tmp_path, capsys):
     facts, err = run(capsys, *words)
     assert "R2" not in facts
     assert err.startswith(
-        "no target: d.csv has no column 'y' (see --target); nothing judges the predictions\n"
+        "no target: d.csv has no column 'y' (see --target); predictions have no score\n"
     )
     named, err = run(capsys, *words, "--target", "price")
     assert err.startswith("target: column 'price' of d.csv\n")
@@ -315,8 +315,8 @@ def test_what_a_file_does_not_say_is_set(wavelets, capsys):
         capsys,
         words,
         "import_model: expected wavelet (one of mexican_hat, morlet, dog, meyer, shannon), which "
-        "the tensors of Wav-KAN do not say, got none. "
-        "Pass --set wavelet=mexican_hat, the default there, or what it was made with.",
+        "the tensors of Wav-KAN do not determine, got none. "
+        "Pass --set wavelet=mexican_hat, its default, or the value that was used.",
     )
     run(capsys, *words, "--set", "wavelet=dog", "--submodule", "head")
     x = torch.rand(5, 3, dtype=torch.float64)
@@ -330,7 +330,7 @@ def test_what_is_set_is_checked(wavelets, capsys):
     refused(
         capsys,
         [*words, "wavelt=dog"],
-        "import: expected --set name=value with what a file may not say, got 'wavelt=dog'. "
+        "import: expected --set name=value with an import option, got 'wavelt=dog'. "
         "Choose one of: base_activation, extrapolation, spline_order, grid_range, spline_width, "
         "mult_arity, layer_norm, denominator, wavelet, polynomials, a, b, alpha, beta, layers, "
         "classes, layer_type.",

@@ -91,7 +91,7 @@ def test_groups_of_a_table_beyond_memory_are_refused(folder, tmp_path, capsys, m
     monkeypatch.setattr("kanlens.cli._model_data.is_large", lambda *_, **__: True)
     words = ["train", f"{folder}/data.csv", "--target", "y", "--groups", "who"]
     assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 1
-    text = "expected a table that memory holds for groups, got 'data.csv'. Allow more with "
+    text = "expected a table that fits in memory for groups, got 'data.csv'. Allow more with "
     assert f"{text}--max-memory." in " ".join(capsys.readouterr().err.split())
 
 
@@ -170,8 +170,8 @@ def test_a_column_that_gives_the_target_away_is_warned_of(folder, tmp_path, caps
     words += ["--steps", "3", "-o", f"{tmp_path}/m.safetensors"]
     assert main(words) == 0
     said = " ".join(capsys.readouterr().err.split())
-    text = "WARNING: the rest alone predicts y; unless it is known before, leave it out with --drop"
-    assert f"{text} 'the rest'" in said
+    text = "WARNING: the rest alone predicts y; if unknown at prediction time, leave it out"
+    assert f"{text} with --drop 'the rest'" in said
     facts = answer(capsys, *words)
     assert facts["given_away"] == ["the rest"]
     content = content_of(tmp_path / "m.safetensors", tmp_path / "leak.csv")

@@ -15,12 +15,12 @@ from kanlens.errors import DataError
 
 FEW = "kanlens: train: expected at least 10 rows to train on, got {}. Pass more rows."
 SAME = (
-    "kanlens: {}: expected rows to train on that differ in 'y', got 3 in each of them. "
+    "kanlens: {}: expected rows to train on with different values of 'y', got 3 in all rows. "
     "Choose another target."
 )
 HELD_OUT = "kanlens: train: expected at least 2 rows held out, got 1. Raise --holdout."
 UNJUDGED = (
-    "kanlens: train: expected rows held out whose targets differ, got 1 that do not. "
+    "kanlens: train: expected held-out rows with different targets, got 1 with one. "
     "Pass more rows, or another share with --validation."
 )
 TRAIN = ["train", "--target", "y", "--seed", "0", "--steps", "2"]
@@ -68,7 +68,8 @@ def test_rows_held_out_differ_in_their_target(tmp_path):
     whole = scan_table(frame, target="y", progress=False)
     check_learnable(whole, "train")
     text = (
-        "train: expected rows held out that differ in 'y', got 1 in each of them. Raise --holdout."
+        "train: expected rows held out with different values of 'y', got 1 in all rows. Raise "
+        "--holdout."
     )
     with pytest.raises(DataError) as refused:
         check_learnable(whole.read(0, 20), "train", "rows held out", least=2)
@@ -77,5 +78,5 @@ def test_rows_held_out_differ_in_their_target(tmp_path):
 
 def test_a_source_of_one_target_is_refused_by_its_extremes():
     source = scan_table(pd.DataFrame({"a": range(40), "y": 3.0}), target="y", progress=False)
-    with pytest.raises(DataError, match="to train on that differ in 'y', got 3 in each of them"):
+    with pytest.raises(DataError, match="with different values of 'y', got 3 in all rows"):
         check_learnable(source, "train")

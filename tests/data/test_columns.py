@@ -124,8 +124,8 @@ def test_categorical(cells):
 )
 def test_spellings_of_a_text_are_one_label_where_one_is_usual(cells, labels, words, recwarn):
     text = (
-        f"read_table: expected one spelling of each text in 'c', got {words}. Write texts alike "
-        "that mean the same."
+        f"read_table: expected one spelling of each text in 'c', got {words}. Spell texts of the "
+        "same meaning alike."
     )
     features = column_features(column(cells))
     assert features[0].categories == labels
@@ -347,8 +347,8 @@ def test_dates(cells, parts, rows):
 
 def test_dates_that_may_begin_with_either_are_told():
     text = (
-        "read_table: expected dates that begin alike, with the day or with the month, got either "
-        "in column 'c', read with the month first. Write them as 2021-04-03."
+        "read_table: expected dates with one order of day and month, got ambiguous ones in column "
+        "'c', read with the month first. Write them as 2021-04-03."
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
         column_features(column(["3/4/2021", "5/6/2021"]))
@@ -397,13 +397,13 @@ CORRECT = "Correct that cell, or pass na='x' if it marks a missing cell."
         ),
         (
             ["28.02.2021", "31.02.2021", "01.03.2021"],
-            "dates, got '31.02.2021' in row 1 of column 'c'. No calendar has '31.02.2021'; correct "
+            "dates, got '31.02.2021' in row 1 of column 'c'. '31.02.2021' does not exist; correct "
             "it, or pass na='31.02.2021' if it marks a missing cell.",
         ),
         (
             ["13/02/2021", "3/4/2021", "02/13/2021"],
-            "dates that begin alike, with the day or with the month, got '02/13/2021' in row 2 of "
-            "column 'c'. Write them as 2021-04-03.",
+            "dates with one order of day and month, got '02/13/2021' in row 2 of column 'c'. Write "
+            "them as 2021-04-03.",
         ),
         (
             ["a", "b", None, "c"],

@@ -284,7 +284,7 @@ def test_wrong_names_are_refused():
     text = "KAN: expected 2 feature_names, got 1. Name each one once."
     with refused(InvalidValueError, text):
         default_schema(2, 1, feature_names=["a"])
-    text = "KAN: expected output_names that differ, got 'a' more than once. Rename one."
+    text = "KAN: expected distinct output_names, got 'a' more than once. Rename one."
     with refused(InvalidValueError, text):
         default_schema(1, 2, output_names=["a", "a"])
 

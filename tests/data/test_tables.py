@@ -367,7 +367,7 @@ def test_a_saved_row_number_is_not_a_feature(tmp_path):
 def test_a_column_named_as_a_category_is_refused():
     frame = FRAME.assign(**{"color=red": [1, 2, 3, 4]})
     text = (
-        "read_table: expected columns and categories with names that differ, "
+        "read_table: expected distinct names of columns and categories, "
         "got 'color=red' twice. Rename that column."
     )
     with refused(DataError, text):

@@ -179,7 +179,7 @@ def test_a_full_disk_ends_in_one_line(run, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"method": "sobol_total"}, MethodError, "expected a method with values of every row"),
+        ({"method": "sobol_total"}, MethodError, "expected a method with values for each row"),
         ({"method": "shaply"}, InvalidValueError, "Did you mean 'shapley'"),
         ({"part_rows": 70}, InvalidValueError, "expected part_rows to be a multiple of 50"),
         ({"workers": 0}, InvalidValueError, "expected workers to be"),

@@ -114,7 +114,7 @@ def test_a_source_beyond_memory_is_refused(tmp_path, monkeypatch):
     source = kanlens.scan_table(path, target="y", progress=False)
     assert len(fit(network(), source, restarts=2, **SHORT)) == 2
     monkeypatch.setattr(type(source), "held", lambda self: 10)
-    with pytest.raises(DataError, match="fit: expected rows that memory holds for restarts"):
+    with pytest.raises(DataError, match="fit: expected rows that fit in memory for restarts"):
         fit(network(), source, restarts=2, **SHORT)
 
 

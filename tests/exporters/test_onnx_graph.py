@@ -106,7 +106,7 @@ def test_a_layer_of_constants_has_one_for_each_row(tmp_path):
 def test_a_function_that_onnx_lacks_is_refused_in_one_line(tmp_path):
     with kanlens.register_function("lg", torch.lgamma, sympy.loggamma, domain=(0.0, 9.0)):
         model = with_function("lg")
-        text = "^export: expected functions that ONNX has, got loggamma. Choose another format.$"
+        text = "^export: expected functions of ONNX, got loggamma. Choose another format.$"
         with pytest.raises(MethodError, match=text):
             export(model, tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())

@@ -94,6 +94,6 @@ def test_what_an_engine_refuses_is_told_in_one_line(tmp_path):
 
 def test_a_function_that_sql_lacks_is_refused(tmp_path):
     model = kanlens.KAN([1, 1], base_activation="gelu").double()
-    text = r"^export: expected functions that SQL has, got erf\. Choose another format\.$"
+    text = r"^export: expected functions of SQL, got erf\. Choose another format\.$"
     with pytest.raises(MethodError, match=text):
         export(model, tmp_path / "model.sql")

@@ -306,7 +306,7 @@ def test_message_of_widths(widths):
 def test_messages_of_names():
     with refused(InvalidValueError, "KAN: expected 2 feature_names, got 3. Name each one once."):
         KAN([2, 1], feature_names=["a", "b", "c"])
-    text = "KAN: expected output_names that differ, got 'a' more than once. Rename one."
+    text = "KAN: expected distinct output_names, got 'a' more than once. Rename one."
     with refused(InvalidValueError, text):
         KAN([2, 2], output_names=["a", "a"])
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kanlens.plotting._formats import FILTERS
+from kanlens.plotting._formats import FILTERS, tick
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -51,3 +51,9 @@ def test_words_around_them():
     counted = filters["counted"]
     assert (counted(1, "row"), counted(2000, "row")) == ("1 row", "2,000 rows")
     assert counted(2, "class", "classes") == "2 classes"
+
+
+def test_ticks_set_off_thousands_from_five_digits_on():
+    values = (2020, -1500, 10000, 123456.5, 2021.5, 0)
+    texts = ["2020", f"{MINUS}1500", "10,000", "123,456.5", "2021.5", "0"]
+    assert [tick(value) for value in values] == texts

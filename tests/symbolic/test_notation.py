@@ -170,6 +170,6 @@ def test_numbers_are_written_to_the_last_digit():
 
 
 def test_what_is_no_formula_is_refused():
-    expected = "parse_formula: expected a formula, got '2*+`a'. Pass what formula_text wrote."
+    expected = "parse_formula: expected a formula, got '2*+`a'. Pass the result of formula_text."
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         parse_formula("2*+`a")

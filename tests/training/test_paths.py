@@ -54,7 +54,7 @@ def test_the_path_runs_from_full_to_dead(path):
     assert path.steps[0].edges_alive == 4
     assert path.steps[-1].edges_alive == 0
     assert path.stopped_because == (
-        f"nearly all edges are dead at strength {path.strengths[-1]:.3g}"
+        f"nearly all edges are zero at strength {path.strengths[-1]:.3g}"
     )
     losses = [step.loss for step in path.steps[2:]]
     assert losses == sorted(losses)
@@ -231,7 +231,7 @@ def test_a_path_that_is_stuck_ends(network):
     assert len(found.steps) <= 4
     last = found.strengths[-1]
     assert found.stopped_because == (
-        f"the model is alive at strength {last:.3g}, the last one tried"
+        f"edges are nonzero at strength {last:.3g}, the last one tried"
     )
 
 

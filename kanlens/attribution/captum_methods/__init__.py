@@ -1,5 +1,5 @@
 """Adapters for Captum that work around its known failure cases on KANs, in float64.
 
-The model is one output of one number per row; random methods borrow torch's and numpy's random
-states and give them back, and warnings about what is handled here are not shown.
+The model returns one number per row; random methods use torch's and numpy's global random states
+and restore them, and warnings about conditions that are handled here are suppressed.
 """

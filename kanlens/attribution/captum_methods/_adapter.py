@@ -136,7 +136,7 @@ class EdgeView(nn.Module):
 
 
 class NodeView(nn.Module):
-    """One output of a KAN as a function of the nodes of a level: 1 is the first hidden one."""
+    """One output of a KAN as a function of the nodes of a level; the first hidden one is 1."""
 
     def __init__(self, problem: Problem, layer: int) -> None:
         super().__init__()

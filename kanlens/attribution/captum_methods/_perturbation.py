@@ -23,7 +23,7 @@ COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds
 
 
 class Unrounded(Tensor):
-    """Outputs that turn captum's float32 total, which they are added to, into float64."""
+    """Outputs that make captum's float32 total float64 when they are added to it."""
 
     @classmethod
     def __torch_function__(
@@ -61,8 +61,8 @@ def captum_feature_ablation(problem: Problem) -> LocalValues:
 def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     """Drop of the output when neighboring features are set to the background's mean.
 
-    A feature gets the mean over all windows of neighbors that contain it, for features whose order
-    means something, as of time steps; a window of 1 is feature ablation.
+    A feature gets the mean over all windows of neighbors that contain it. For features with a
+    meaningful order, such as time steps; a window of 1 is feature ablation.
     """
     check_count("attribute", "window", window)
     width = problem.x.shape[1]

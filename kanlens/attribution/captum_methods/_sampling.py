@@ -82,10 +82,10 @@ def captum_noise_tunnel(
 ) -> LocalValues:
     """Saliency, or the method of option `of`, averaged over noisy samples.
 
-    Averaged is the value, its square or, as the (unbiased) variance, its squared distance from the
-    mean; five runs give the standard error. The noise has `noise` times each feature's deviation in
-    the background. The result's remark has the share of noisy inputs outside the grid. Integrated
-    gradients start at the mean of the background.
+    The average is of the value, its square or, as the (unbiased) variance, its squared distance
+    from the mean; five runs give the standard error. The noise has `noise` times each feature's
+    deviation in the background. The result's remark has the share of noisy inputs outside the grid.
+    Integrated gradients start at the mean of the background.
 
     References
     ----------
@@ -130,7 +130,7 @@ class _NoisyField:
         self._problem, self._outside, self._seen = problem, 0, 0
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Return the outputs at z (batch, in) added up, and count what is outside the grid."""
+        """Return the sum of the outputs at z (batch, in), and count inputs outside the grid."""
         model, x = self._problem.model, z * self.unit
         with torch.no_grad():
             self._outside += int(model.outside(x).sum())
@@ -176,7 +176,7 @@ def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> LocalValues
     """Shapley values from a weighted linear fit to random coalitions.
 
     Counted from the output at the background's mean. The first two of the `n_samples` coalitions of
-    each sample are all and none.
+    each sample are the full and the empty one.
     """
     check_count("attribute", "n_samples", n_samples, least=3)
     from captum.attr import KernelShap
@@ -192,7 +192,7 @@ def captum_lime(
     kernel_width: float | None = None,
     penalty: float = 0.0,
 ) -> LocalValues:
-    """Linear model of the output in which features are kept, near the sample.
+    """Local linear model of the output as features are kept or replaced.
 
     Other features are set to the background's mean. A coalition that replaces d^2 features weighs
     exp(-d^2 / (2 width^2)); the default width is 3/4 of the root of the number of features, as in

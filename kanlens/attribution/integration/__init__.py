@@ -1,1 +1,1 @@
-"""Integrated gradients that know where the pieces of a network's functions meet."""
+"""Integrated gradients, divided where the pieces of a network's functions meet."""

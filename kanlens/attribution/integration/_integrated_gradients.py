@@ -39,15 +39,15 @@ HALVINGS = 40  # of one segment
 STALLS = 3  # halvings in a row without progress: a jump or a pole, which no rule settles
 SPENT = 20  # times what the first pass over a line took, and SPARE more: no segment is cut then
 SPARE = 500
-LOST = 8.0  # times what is allowed: less is rounding
-PROGRESS = 0.9  # of an error that is left: more is none
-SLOW_DECAY = 0.5  # rate of decay: above it a segment is known to be long, and is no stall
+LOST = 8.0  # multiple of the allowed error, below which an error is rounding
+PROGRESS = 0.9  # largest ratio of an error to the one before that counts as progress
+SLOW_DECAY = 0.5  # rate of decay above which a segment is too long, which is no stall
 SHARE = 0.25  # of a cell crossed: the rate at which a spline's coefficients decay, about
 POLE = 2 * math.pi  # twice the distance of the logistic function's poles from the real line
-NODE_SAFETY = 0.1  # times the tolerance: what the number of nodes is chosen for
-KINK_RATIO = 100.0  # times the decay that was expected: what is slower has a kink, perhaps
-MAX_FEATURE_ERROR = 10.0  # times the tolerance: what a feature's error, estimated high, may be
-SEGMENT_SHARE = 0.02  # of the tolerance that the sum over one segment may use
+NODE_SAFETY = 0.1  # multiple of the tolerance that the number of nodes is chosen for
+KINK_RATIO = 100.0  # multiple of the expected decay above which there may be a kink
+MAX_FEATURE_ERROR = 10.0  # multiple of the tolerance allowed for a feature's (high) estimate
+SEGMENT_SHARE = 0.02  # share of the tolerance that the sum over one segment may use
 ROUNDING = 4 * torch.finfo(torch.float64).eps
 
 
@@ -65,11 +65,11 @@ def integrated_gradients(
     Parameters
     ----------
     problem : Problem
-        With a background.
+        The problem, with a background.
     baseline : {"each", "mean"}
         Start at every background row, and average; or at the mean of the background.
     tolerance : float
-        Of the change of the output over a line.
+        Largest error, as a share of the change of the output over a line.
 
     The evaluations of the result are gradients for one sample, on all of its lines.
 

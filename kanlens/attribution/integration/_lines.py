@@ -26,7 +26,7 @@ MAX_POINTS = 16  # at which a hidden input is read on a segment
 SAMPLES_PER_POINT = 2  # samples of the interpolating polynomial for each of these points
 CORRECTIONS = 2  # Newton's steps on the network itself
 HALVINGS, NEWTON = 6, 4  # steps on the interpolating polynomial before
-CROSSING_TOLERANCE = 1e-6  # to a breakpoint before the last of them: what is not is no crossing
+CROSSING_TOLERANCE = 1e-6  # distance from a breakpoint before the last correction of a crossing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class Lines:
     at_once: int  # points that the model takes
 
     def points(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point, in)
-        """Return the points at `t` from 0 to 1 of the lines `owner`, held in range; ends exact."""
+        """Return the points at `t` from 0 to 1 of the lines `owner`, clamped; ends are exact."""
         x = torch.lerp(self.start[owner], self.end[owner], t[:, None])
         return x.clamp(*range_ends(self.model))
 
@@ -55,7 +55,7 @@ class Lines:
         return degrees
 
     def noise(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point,)
-        """Estimate the rounding error of the output at points of lines, in roundings of 1."""
+        """Estimate the rounding error of the output at points of lines, relative to that of 1."""
         sizes = [layer.in_features * layer.out_features for layer in self.model.layers]
         at_once = max(1, min(self.at_once, analysis.BUDGET // max(sizes)))
         parts = zip(owner.split(at_once), t.split(at_once), strict=True)

@@ -54,7 +54,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number about an attribution, NaN where what it needs is missing."""
+    """One number about an attribution, NaN if a part that it needs is missing."""
 
     name: str
     function: Callable[[Case], Score]
@@ -70,7 +70,7 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Arrow to where it is better, empty when neither way is."""
+        """Arrow in the direction of better values, or empty."""
         return ARROWS[self.direction]
 
 
@@ -134,7 +134,7 @@ class Case:
     generator: torch.Generator | None = None
 
     def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
-        """Return a function (..., batch) of parts of the samples, of `numbers` a value at most."""
+        """Evaluate a function (..., batch) on parts of the samples, `numbers` per value."""
 
         def cut(attribution: Attribution, part: slice) -> Attribution:
             x = None if attribution.x is None else attribution.x[part]
@@ -217,7 +217,7 @@ class Case:
         return some_rows(inside_rows(self.rows, self.x, self.outside), ROWS, self.draws())
 
     def population(self) -> Iterator[Tensor]:
-        """Yield `replacements` and samples, some at a time: their spread is the unit of moves."""
+        """Yield `replacements` and samples in parts; their spread scales perturbations."""
         if self.background is not None:
             yield self.replacements
         yield from (part.double() for part in needed(self.attribution.x).detach().split(PART))
@@ -245,7 +245,7 @@ class GridMonitor:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the output at x (batch, in), shape (batch,); count what reaches each layer."""
+        """Return the output at x (batch, in), shape (batch,); count inputs of each layer."""
         model = self.model
         self._count(model.outside(x))
         (_, *hidden, last), _ = model.levels(model.scale_inputs(x))

@@ -184,7 +184,7 @@ def noise(case: Case) -> Mover:
     ends = torch.cat([torch.stack(part.aminmax(dim=0)) for part in case.population()])
     width = ends.amax(0) - ends.amin(0)
     if not bool((width > 0).any()):
-        raise MissingPartError("nothing can move")
+        raise MissingPartError("features that vary")
     generator = case.draws()  # one for all parts of the samples
     return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.outside)
 

@@ -1,4 +1,4 @@
-"""Points at which metrics evaluate the output: drawn in one place, and kept inside the grid."""
+"""Random points at which metrics evaluate the output, kept inside the grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASES = 16  # numbers that an input takes inside a layer, about
 
 
 def copied_generator(generator: torch.Generator | None) -> torch.Generator:
-    """Return a copy of a generator, or one with seed 0; torch's own state is left alone."""
+    """Return a copy of a generator, or one with seed 0; torch's state does not change."""
     if generator is None:
         return torch.Generator().manual_seed(0)
     return generator.clone_state()

@@ -1,4 +1,4 @@
-"""Robustness to small moves of a sample, and sensitivity to the parameters of the model."""
+"""Robustness to small perturbations, and sensitivity to the parameters of the model."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def mover(case: Case) -> Mover:
     total, draws = CentralMoments.over(case.population()), case.draws()
     scale = RADIUS * (total.squares / total.rows).sqrt()
     if not bool((scale > 0).any()):
-        raise MissingPartError("nothing can move")
+        raise MissingPartError("features that vary")
     return lambda x: displaced(x, scale, NEIGHBORS, draws, outside=case.outside, law=uniform)
 
 

@@ -25,8 +25,8 @@ MIN_COSINES, MAX_COSINES = 32, 8192  # cosines
 CELLS = 8  # for each cosine; with 4 the bound is 1.4 times the error, with 8 it is 1.1 times
 MIN_CELLS, MAX_CELLS = 2048, 2**17
 BOOST, STEEP = 0.75, 7  # factor 1 + 0.75 (m / terms)**7 of the m-th cosine
-LARGEST = 1e4  # polynomial, in parts of the range of the edge: it costs as many digits
-SAFETY = 1.15  # of the guess how many cosines are needed
+LARGEST = 1e4  # polynomial over the range of the edge: it costs as many digits
+SAFETY = 1.15  # factor of the estimated number of cosines
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,8 +64,8 @@ def fit(
     Their number grows until the bound is below the tolerance, or is `most`. The bound holds for any
     coefficients. Between two points h apart a function r with absolutely continuous slopes is at
     most h**2 / 8 * max|r''| above the larger of its ends; r'' is known at both ends, and in between
-    moves by no more than the edge's does plus h times the sum of all third derivatives of the
-    series. Jumps of the value add their size, of the slope h / 4 of it, of the bend go into r''.
+    changes by no more than that of the edge plus h times the sum of all third derivatives of the
+    series. Jumps of the value add their size, jumps of the slope h / 4 of it; others are in r''.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         got, advice = f"{low!r} and {high!r}", "Pass the lower end first"
@@ -252,7 +252,7 @@ def samples(edge: Edge, low: float, high: float, cells: int) -> Samples:
 
 def _not_finite(edge: Edge, low: float, high: float) -> MethodError:
     name = "the spline" if edge.single is None else f"the function {edge.single.g.name!r}"
-    expected = f"edges that are finite on all that coalitions reach, for {name}"
+    expected = f"edges that are finite at all values that coalitions reach, for {name}"
     return _refusal(expected, f"a pole or no value from {low:g} to {high:g}")
 
 
@@ -266,7 +266,7 @@ def _check_finite(edge: Edge, low: float, high: float) -> None:
     if edge.single is None:
         return
     if edge.single.g.turning(2) is None:
-        expected = "functions whose second derivative is known to turn at given places"
+        expected = "functions whose second derivative has known extrema"
         raise _refusal(expected, repr(edge.single.g.name))
     if not np.isfinite(edge.bounds(low, high)).all():
         raise _not_finite(edge, low, high)

@@ -38,7 +38,7 @@ class Expansion:
     ours: Tensor  # (batch, node, player): what each player adds to each node in samples
     theirs: Tensor  # (rows, node, player): and in background rows
     start: Tensor  # (rows, node): the nodes in background rows
-    series: list[CosineSeries]  # of each node's function, on all that coalitions reach
+    series: list[CosineSeries]  # of each node's function, on the range that coalitions reach
     factor: float  # what the functions are multiplied by
 
     @property
@@ -88,7 +88,7 @@ def expand(game: Game, *, tolerance: float) -> Expansion:
     """Expand the functions of a game's nodes in a polynomial and cosines.
 
     `tolerance` is the wanted bound on every Shapley value, in units of the output; it may not be
-    reached. Refuse a function that is not finite on all that coalitions reach.
+    reached. Refuse a function that is not finite on the range that coalitions reach.
     """
     model = game.model
     nodes, last = model.nodes
@@ -119,8 +119,8 @@ def _reach(ours: Tensor, theirs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
 def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
     """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``: (game, player).
 
-    Exact for the series, which must hold on all that coalitions reach; at most ``2 * series.error``
-    away for its function. A player whose step is 0 gets exactly 0.
+    Exact for the series, which must hold on the range that coalitions reach; at most
+    ``2 * series.error`` away for its function. A player whose step is 0 gets exactly 0.
     """
     scaled = _scaled(steps, offsets, series)
     return _power_values(*scaled, series.polynomial) + cosine_games(*scaled, series.cosines)
@@ -236,7 +236,7 @@ def half_rules(most: int) -> tuple[Array, Array]:
 def _blocks(
     steps: Tensor, starts: Tensor, cosines: Array, numbers: int
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield blocks of games and cosines: turns (game, player, cosine), and phases of nobody."""
+    """Yield blocks of games and cosines: phase factors (game, player, cosine), and the start's."""
     terms = max(1, min(len(cosines), BUDGET // numbers))
     games = max(1, BUDGET // (numbers * terms))
     for game in range(0, len(steps), games):

@@ -85,11 +85,11 @@ def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tens
 
 
 def games(problem: Problem, member: Tensor) -> list[Game]:
-    """Cut an output, not a sum of functions of features, into games, those of most players first.
+    """Divide an output that is not additive into games, those of most players first.
 
-    One for each node of the last hidden layer, those of the same players together; a product at the
-    output is one game. In two layers sums and products of too many players to enumerate are kept
-    apart.
+    There is one for each node of the last hidden layer; nodes of the same players are joined, and a
+    product at the output is one game. In two layers, sums and products are kept apart if they have
+    too many players to enumerate.
     """
     decomposition = _GameDecomposition(problem)
     moving = decomposition.moving  # (unit, in)

@@ -125,9 +125,9 @@ class Surrogate:
     def shares(self, steps: Tensor) -> Tensor:
         """Return the Shapley values of players who move the sums by (batch, rows, player, sub).
 
-        From the middle on, player i finds the others at r, half of the sum of their steps with
-        signs, independent given a mean that is uniform from -1 to 1. It adds the odd polynomial at
-        r + step / 2 less that at r - step / 2, whose mean takes the moments of r.
+        Counted from the middle, the other players are at r, half of the sum of their steps with
+        signs, independent given a mean that is uniform from -1 to 1. Player i adds the odd
+        polynomial at r + step / 2 minus that at r - step / 2; its mean needs the moments of r.
         """
         z = steps / self.scale[:, :, None]
         s1, s2, s3, s4 = (

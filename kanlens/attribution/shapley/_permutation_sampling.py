@@ -233,7 +233,7 @@ class _JointSampling:
         return "permutations" if (done + 1) * self.orders > self.most else ""
 
     def _pays(self, worst: Tensor) -> Tensor:
-        """Return where the plain rounds to come cost more than polynomials and two rounds."""
+        """Return where the remaining plain rounds cost more than polynomials and two rounds."""
         return (worst / max(self.tolerance, TINY)).square() - 1 > self.rounds_of_a_fit
 
     def _fit(self, who: Tensor) -> None:

@@ -59,7 +59,7 @@ def shapley(
     Parameters
     ----------
     problem : Problem
-        With a background.
+        The problem, with a background.
     groups : {"features", "columns"}
         Players: features, or table columns with all their one-hot features.
     algorithm : {"auto", "enumeration", "fourier", "sampling"}
@@ -119,7 +119,7 @@ def interactions(
     Parameters
     ----------
     problem : Problem
-        With a background.
+        The problem, with a background.
     groups, algorithm, tolerance
         As for `shapley`; interactions are not sampled, and with `algorithm` "fourier" they have
         twice the bound of the values.

@@ -64,9 +64,9 @@ def import_model(
 ) -> KAN:
     """Convert a trained model of another library, detected by its tensors.
 
-    Files are read as data: nothing in them is imported or run. A live module is run once, and must
-    compute the same as the result. With training data, the model also gets the names, units, kinds,
-    classes, statistics and background rows that `fit` would have given it.
+    Files are read as data: nothing in them is imported or run. A module in memory is run once, and
+    refused if its outputs differ from those of the result. With training data, the model also gets
+    the names, units, kinds, classes, statistics and background rows that `fit` would have set.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def import_model(
         file, one of pykan's three files or their common prefix; a trained module or model of
         jaxKAN; a state dict, also within dicts and under any prefix; or arrays in dicts. A kanlens
         checkpoint is loaded, a KAN or that of a fitted estimator copied. Layers of your own need a
-        method `to_kanlens` that returns a layer of kanlens with their numbers.
+        method `to_kanlens` that returns an equal layer of kanlens.
     submodule : str, optional
         The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
@@ -83,21 +83,21 @@ def import_model(
         a state dict the library's default is assumed and tested with `data`; the attribute
         `provenance` of the result records it.
     extrapolation : {"linear", "zero"}, optional
-        Of splines outside the grid. Default: the library's, as "zero" for efficient-kan, and
-        "linear" for a state dict of kanlens' layers.
+        Continuation of splines outside the grid. Default: that of the library, such as "zero" for
+        efficient-kan, and "linear" for a state dict of kanlens' layers.
     feature_names, output_names : sequence of str, optional
         Default x1, x2, ... and y, or y1, y2, ... With a path or DataFrame, `feature_names` are its
         feature columns in the order of the inputs. The outputs of a classifier may be named by its
         classes, which otherwise are in sorted order.
     data : Table, (x, y), path or DataFrame, optional
-        The training rows, or rows like them. With targets, each base activation is tried where
-        none is known; the one that fits clearly best is taken.
+        The training rows, or rows like them. With targets, an unknown base activation is chosen by
+        trying each; the default is replaced if another one fits clearly better.
     target : str or sequence of str, optional
         Target columns of a path or DataFrame. Default: those named like the outputs, if any.
     task : {"regression", "classification"}, optional
         Default: inferred as by `read_table`.
     **settings
-        Options that the tensors of some libraries do not hold: `spline_order`, `grid_range`,
+        Options that the tensors of some libraries lack: `spline_order`, `grid_range`,
         `spline_width`, `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`,
         `b`, `alpha`, `beta`, `layers`, `layer_type`; an error names those that are needed, with the
         library's default. `layers` lists the layers in order and the functions between them, as
@@ -115,9 +115,9 @@ def import_model(
     FileFormatError
         If the file is truncated, would run code, or the model is not recognized.
     DataError, DTypeError, ShapeError, InvalidValueError
-        If the source is of another kind, its tensors are incomplete, do not fit together or are of
-        no network (NaN, knots that do not increase, a scale of 0, a mask neither 0 nor 1), or if
-        the data do not fit the model.
+        If the source is of another kind, its tensors are incomplete, inconsistent or invalid (NaN,
+        knots that do not increase, a scale of 0, a mask neither 0 nor 1), or if the data do not fit
+        the model.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def import_model(
             model = adopted(model, rows, options, remake)
     if remake is not None:
         facts = ", ".join(f"{name}={value!r}" for name, value in options.assumed.items())
-        lines = [model.provenance, f"{facts} assumed, which no tensor tells" if facts else ""]
+        lines = [model.provenance, f"{facts} assumed (not in the tensors)" if facts else ""]
         model.provenance = "; ".join(line for line in (*lines, *options.notes) if line)
     return model
 
@@ -182,7 +182,7 @@ _OTHERS = {  # classes of the libraries that compute something else with the sam
 
 
 def _check_source(layout: Layout, origin: Origin, model: KAN, options: ImportOptions) -> None:
-    """Refuse a live module with other outputs, and unknown classes."""
+    """Refuse a module in memory with other outputs, and unknown classes."""
     live = getattr(origin.module, "__dict__", {}).get("live")  # the module before translation
     if live is None and isinstance(origin.module, nn.Module):
         live = origin.module
@@ -220,7 +220,7 @@ def _converted(layout: Layout, origin: Origin, options: ImportOptions) -> KAN:
 
 
 def _parts(origins: list[Origin], part: str | None) -> list[Origin]:
-    """Return the parts of that name; refuse a name that no part has."""
+    """Return the parts of a name; refuse unknown names."""
     if part is None:
         return origins
     below = [origin.below(part) for origin in origins]
@@ -243,8 +243,10 @@ class FoundKAN:
     library : str
         Library of the layout of its tensors.
     widths : tuple of int
-        Number of features, of nodes of each hidden layer, and of outputs; empty where it cannot be
-        imported unchanged, for `reason`.
+        Number of features, of nodes of each hidden layer, and of outputs; empty if the network
+        cannot be imported unchanged.
+    reason : str
+        Reason why it cannot be imported unchanged; empty if it can.
     """
 
     name: str

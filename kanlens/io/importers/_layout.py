@@ -71,7 +71,7 @@ class Layout:
         return model
 
     def _stages(self, source: Origin, options: ImportOptions, passed: set[str]) -> list[Stage]:
-        """Return the stages in order; every tensor must be of one, or be `passed`."""
+        """Return the stages in order; other tensors must be `passed`."""
         groups = {name: Group(name, self, source, options) for name in self.groups(source.state)}
         read = {name: self.read(group) for name, group in groups.items()}
         own = {key for group in groups.values() for key in group.keys}
@@ -276,7 +276,7 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
 
 
 def _refuse_others(source: Origin, keys: set[str]) -> None:
-    """Refuse tensors that are of no layer."""
+    """Refuse tensors that belong to no layer."""
     others = [source.spelled(key) for key in source.state if key not in keys]
     if others:
         shown = ", ".join([*map(repr, others[:3]), *(["..."] if len(others) > 3 else [])])

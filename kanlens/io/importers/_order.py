@@ -43,7 +43,7 @@ def names_below(source: Origin, head: str) -> list[str]:
 def in_order(
     layers: list[str], norms: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
-    """Return layers, norms and functions by number, live module, or setting."""
+    """Return layers, norms and functions by number, module in memory, or setting."""
     places: dict[str, int] = {}
     for place, key in enumerate(source.state):
         for length in range(key.count(".") + 1):
@@ -106,7 +106,7 @@ def _listed(
 def _named(
     parents: list[str], layers: list[str], norms: list[str], source: Origin, heads: set[str]
 ) -> list[Entry]:
-    """Return named layers in the order of a live module, or raise."""
+    """Return named layers in the order of a module in memory, or raise."""
     head = min(heads)
     siblings = len({stem_of(parent).rpartition(".")[0] for parent in parents}) == 1
     numbers = [parent.rpartition(".")[2] for parent in parents]

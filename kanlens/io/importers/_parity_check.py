@@ -1,4 +1,4 @@
-"""Comparison of a live module with the imported model."""
+"""Comparison of a module in memory with the imported model."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class _Trials:
         return _losses(model, self.x, self.y)
 
     def settle(self, name: str) -> None:
-        """Choose the value of an assumed option that is clearly best, if one is."""
+        """Replace an assumed option by a clearly better value, if there is one."""
         assumed = self.chosen.get(name, self.options.assumed.get(name))
         if assumed is None:
             return

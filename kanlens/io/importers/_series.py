@@ -225,7 +225,7 @@ def _kat(group: Group) -> list[Stage]:
 
 
 def _fr_kan(group: Group) -> list[Stage]:
-    """Return rational functions of inputs that take turns, with SiLU added."""
+    """Return rational functions of interleaved groups of inputs, with SiLU added."""
     weight = group.get("ln_weight", None, None).T
     top, bottom = group.get("w_a", None, None).T, group.get("w_b", None, None).T
     names = [rational_name(p, q) for p, q in zip(top.tolist(), bottom.tolist(), strict=True)]
@@ -251,8 +251,8 @@ _IMAGE = "a normalization of the whole image, or its inputs"
 _REFUSED = (
     ("CVKAN", "realweights complexweights", "edges of complex numbers"),
     ("KKAN", "input_embedding.C", "networks of many layers as the functions of single inputs"),
-    ("ActNet", "beta Lambda", "inputs scaled by a number (omega0) that no tensor holds"),
-    ("unikan", "nodes.0.weight.0", "functions of its own that no tensor names"),
+    ("ActNet", "beta Lambda", "inputs scaled by a number (omega0) that is not in the tensors"),
+    ("unikan", "nodes.0.weight.0", "functions of its own that are not in the tensors"),
     ("torch-conv-kan KACN convolution", "poly_conv.0.weight", _IMAGE),
     ("torch-conv-kan FastKAN convolution", "base_conv.0.weight rbf.grid", _IMAGE),
     ("torch-conv-kan KAGN convolution", "base_conv.0.weight poly_weights", _IMAGE),

@@ -1,4 +1,4 @@
-"""Settings of a network that its file may not hold."""
+"""Settings of a network that its file may lack."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ImportOptions:
     output_names: Sequence[str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    assumed: dict[str, Any] = field(default_factory=dict)  # defaults that nothing confirms
+    assumed: dict[str, Any] = field(default_factory=dict)  # unconfirmed defaults
     notes: dict[str, None] = field(default_factory=dict)  # sentences about the result, in order
     strangers: dict[str, str] = field(default_factory=dict)  # unknown classes by place
 
@@ -118,7 +118,7 @@ class ImportOptions:
         return replace(self, base_activation=base, settings={**self.settings, **values}, **records)
 
     def assume(self, name: str, value: object) -> Any:
-        """Record and return a default that nothing confirms."""
+        """Record and return an unconfirmed default."""
         return self.assumed.setdefault(name, value)
 
     def setting(self, name: str, library: str, default: object) -> Any:
@@ -126,8 +126,8 @@ class ImportOptions:
         self.used.add(name)
         setting, value = SETTINGS[name], self.settings.get(name, default)
         if not setting.holds(value):
-            expected = f"{name} ({setting.words}), which the tensors of {library} do not say"
-            advice = f"Pass {{{name}}}, the default there, or what it was made with"
+            expected = f"{name} ({setting.words}), which the tensors of {library} do not determine"
+            advice = f"Pass {{{name}}}, its default, or the value that was used"
             refuse(expected, "none", advice, **{name: setting.usual})
         return value
 

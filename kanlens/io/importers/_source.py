@@ -186,7 +186,7 @@ def _arrays(arrays: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
 
 
 def _of_jax(model: object) -> Origin:
-    """Return the arrays and grids of a live model of jaxKAN."""
+    """Return the arrays and grids of a model of jaxKAN in memory."""
     layers = getattr(model, "layers", ())
     parts = dict(enumerate(layers if hasattr(layers, "__iter__") else ()))
     arrays = {}
@@ -207,7 +207,7 @@ def read_tensors(path: Path) -> object:
     if start[8:] == b"{":
         return tensor_files.read_safetensors(path, call=CALL)[1]
     if not tensor_files.looks_like_torch(start):
-        expected, advice = "a file of torch.save or .safetensors", "It is truncated or foreign"
+        expected, advice = "a file of torch.save or .safetensors", "It may be truncated"
         raise FileFormatError(CALL, expected, f"{path.name!r}, neither", advice)
     if start[:1] != b"P" and start != _MAGIC:
         raise refusal(path.name, "is a pickle that torch.save did not write")

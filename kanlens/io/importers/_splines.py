@@ -136,7 +136,7 @@ def _convolution(group: Group) -> list[Stage]:
     norm = "layer_norm.0.running_mean" in group
     if not norm and kind != "Identity":
         expected = f"a function of one patch in {group.name or group.source.name}"
-        got = "a normalization of the whole image, which no tensor shows"
+        got = "a normalization of the whole image"
         refuse(expected, got, "Train it with BatchNorm, or pass its head as submodule")
     edges = spline_edges(group, spline, _even(group, spline))
     edges = replace(edges, base=base.flatten(1), activation=group.base())

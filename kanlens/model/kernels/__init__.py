@@ -1,8 +1,8 @@
-"""Fused kernels for spline layers on the CPU; only these layers know that they exist.
+"""Fused kernels for spline layers on the CPU; only these layers use them.
 
-Compiling takes seconds, once on a machine: numba keeps the machine code on disk. By the rule
-("auto") kernels run where they are compiled, and torch does the rest (`_choice`). Numba is loaded
-when a layer is first called.
+Compiling takes seconds, once on a machine: numba keeps the machine code on disk. By default
+("auto") kernels run if they are compiled, else torch operations (`_choice`). Numba is loaded when
+a layer is first called.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def use(path: Path) -> Iterator[None]:
 
 
 def asked() -> Path:
-    """Return the path asked for on this thread."""
+    """Return the path requested on this thread."""
     return ASKED.get()
 
 

@@ -1,7 +1,7 @@
 """The passes of a spline layer, each in one call from Python, shared out among threads.
 
-For few rows what Python does takes as long as the sums. Tensors come as addresses, which it has ten
-times faster than arrays; where one is 0, the tensor is not there, or silu for a base function.
+For few rows, Python's overhead takes as long as the sums. Tensors are passed as addresses, ten
+times faster than as arrays; an address of 0 stands for no tensor, or for silu as the base function.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def arrays_of(weights, tensors, basis, sizes, team):
 
 @jit
 def forward_single(arguments, span, team):
-    """Write y (row, out) for a row or two, sharing out the outputs; the span is left alone."""
+    """Write y (row, out) for a row or two, sharing out the outputs; the span is unused."""
     weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
     splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)

@@ -31,7 +31,7 @@ def write_pieces(x, n_in, basis, held, begin, end):
 
 @inlined
 def guess_pieces(x, top, count, low, density, sure, pieces, held):
-    """Write the likely pieces of consecutive numbers; tell whether any is doubtful."""
+    """Write the likely pieces of consecutive numbers; return whether any is doubtful."""
     half, within, doubts = x.dtype.type(0.5), x.dtype.type(sure), np.int32(0)
     most = x.dtype.type(pieces) - half
     for j in range(count):

@@ -21,8 +21,8 @@ TILE = 256  # numbers of x whose pieces are guessed in one loop, or those of one
 class LocalBasis:
     """Power form of the B-spline basis on each knot interval, and beyond the last ones.
 
-    The line is cut into pieces: one per interval of the knots where a basis function lives, and one
-    beyond either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
+    The line is cut into pieces: one per knot interval with a nonzero basis function, and one beyond
+    either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
     from 0 to degree, are polynomials of u; every other function is zero. Between knots u goes from
     -0.5 to 0.5, about the middle of the piece, where polynomials lose the fewest digits; but where
     splines run out, u is 0 at their last knots, so that they are zero there to the last digit.
@@ -64,7 +64,7 @@ class LocalBasis:
 
 
 def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> LocalBasis:
-    """Work out the pieces of a spline basis on rows of increasing knots (in, knot).
+    """Return the pieces of a spline basis on rows of increasing knots (in, knot).
 
     Arrays are in the dtype of `knots`, and computed in float64.
     """
@@ -116,9 +116,9 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
 
 
 def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power, function)
-    """Return the nonzero functions of every interval of knots, by the Cox-de Boor recursion.
+    """Return the nonzero basis functions of every knot interval, by the Cox-de Boor recursion.
 
-    In interval c these are the functions c - degree to c, those that do not exist included.
+    In interval c these are the functions c - degree to c, including those that do not exist.
     """
     gap = np.diff(knots)
     more = np.arange(1, degree + 1)
@@ -148,7 +148,7 @@ def _move(powers: Array, share: Array) -> None:
 
 
 def _continued(powers: Array, degree: int) -> tuple[Array, Array]:
-    """Keep the intervals of the grid, and go on straight from both of its ends."""
+    """Keep the intervals of the grid, and continue linearly from both of its ends."""
     inside = powers[:, degree : powers.shape[1] - degree]
     left, right = np.zeros_like(inside[:, :1]), np.zeros_like(inside[:, :1])
     left[:, :, :2] = inside[:, :1, :2]

@@ -30,7 +30,7 @@ _forks: list[int] = []  # processes on the way from the one that loaded kanlens
 
 
 def _enter_child() -> None:
-    """Forget the threads of the parent, which a fork has not."""
+    """Forget the threads of the parent, which a forked process does not have."""
     _pool.cache_clear()
     _forks.append(os.getpid())
 
@@ -40,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def safe() -> contextlib.AbstractContextManager[Any]:
-    """Keep torch from threads that a forked process has not, and for which it would wait."""
+    """Keep torch from waiting for threads that a forked process does not have."""
     return one_thread() if _forks else contextlib.nullcontext()
 
 

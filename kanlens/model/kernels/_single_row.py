@@ -113,7 +113,7 @@ def add_live_gradients(
 
 @inner
 def write_each_row(points, splines, base_weight, basis, grad, grad_x, wanted, sizes, window):
-    """Write the gradients of some inputs, and tell so: not where NaN is among them."""
+    """Write the gradients of some inputs; return False if there is NaN among them."""
     rows, n_in, n_out, n_basis, begin, end = sizes
     live, count, first = len(window), end - begin, basis[4]
     size = count * (live + 1)

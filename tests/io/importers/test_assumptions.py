@@ -41,8 +41,8 @@ MODULES = {
 }
 LINE = (
     "efficient-kan, imported from the state dict; "
-    "base_activation='silu', layers='layers.0,layers.1', forward='efficient-kan' assumed, "
-    "which no tensor tells"
+    "base_activation='silu', layers='layers.0,layers.1', forward='efficient-kan' assumed "
+    "(not in the tensors)"
 )
 
 
@@ -157,8 +157,8 @@ def test_what_is_assumed_is_said_in_the_result_and_its_file(tmp_path, capsys):
     assert main(["info", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["provenance"] == LINE
     said = import_model(state, base_activation="silu", layers="layers.0,layers.1")
-    start = "efficient-kan, imported from the state dict; forward='efficient-kan' assumed, "
-    assert said.provenance == start + "which no tensor tells"
+    start = "efficient-kan, imported from the state dict; forward='efficient-kan' assumed "
+    assert said.provenance == start + "(not in the tensors)"
     assert import_model(model).provenance == LINE
     assert kanlens.KAN([1, 1]).config.to_json().count("provenance") == 0
 

@@ -213,7 +213,7 @@ FILES = {
         "is a pickled module without a zip file",
     ),
     "plain pickle": (pickle.dumps(Calls(os.mkdir, "CANARY"), 2), "is a pickle that torch.save"),
-    "empty": (b"", "got 'model.pt', neither. It is truncated or foreign."),
+    "empty": (b"", "got 'model.pt', neither. It may be truncated."),
     "zeros": (b"\x00" * 100, "neither"),
     "a table": (b"a,b\n1,2\n3,4\n", "neither"),
     "long header": (b"\xff" * 7 + b"\x7f{}", "a .safetensors file"),

@@ -303,7 +303,7 @@ KANLinear = KnownByName
 def test_a_forward_that_was_not_run_is_assumed_to_be_the_library_s(tmp_path, kind):
     module = nn.Sequential(kind(FIRST), EfficientKANLinear(SECOND))
     torch.save(module, tmp_path / "net.pt")
-    said = "forward='efficient-kan' assumed, which no tensor tells"
+    said = "forward='efficient-kan' assumed (not in the tensors)"
     for source in (tmp_path / "net.pt", module.state_dict()):
         assert said in import_model(source, classes="Doubled").provenance
     if kind is EfficientKANLinear:

@@ -74,8 +74,8 @@ def test_a_state_dict_with_products_asks_for_their_arity():
     double = doubles.pykan([(3, 0), (1, 2), (2, 0)], 2)
     text = (
         "import_model: expected mult_arity (the number of factors of every product), which the "
-        "tensors of pykan do not say, got none. "
-        "Pass mult_arity=2, the default there, or what it was made with."
+        "tensors of pykan do not determine, got none. "
+        "Pass mult_arity=2, its default, or the value that was used."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         import_model(double.state)

@@ -150,7 +150,7 @@ def test_own_models_can_be_given_data_too(tmp_path):
             {"data": 3},
             DataError,
             "data to be a Table or a pair (x, y), got int. "
-            "Pass (x, y), or what read_table returns.",
+            "Pass (x, y), or the result of read_table.",
         ),
     ],
 )
